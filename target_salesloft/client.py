@@ -1,0 +1,258 @@
+"""One request to Salesloft: authenticated, paid for, retried, and its errors in our words."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import backoff
+import msgspec
+import requests
+from requests.adapters import HTTPAdapter
+
+from target_salesloft.errors import (
+    AuthenticationFailed,
+    ConnectionFault,
+    PermissionDenied,
+    RateLimited,
+    RecordRefused,
+    RetriesExhausted,
+    SalesloftFatalError,
+    SalesloftRetriableError,
+    ServerFault,
+    Stopped,
+    UnexpectedAnswer,
+    UnreadableAnswer,
+)
+from target_salesloft.rate_limit import PAUSE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from target_salesloft.auth import Authenticator
+    from target_salesloft.clock import Clock
+    from target_salesloft.rate_limit import CostBudget, Spending
+
+logger = logging.getLogger(__name__)
+
+LONGEST_WAIT: Final = 60.0
+LONGEST_RETRY_AFTER: Final = 300.0
+LONGEST_REASON: Final = 500
+
+
+class SalesloftClient:
+    """Sends requests; all sinks share one client, and with it one budget and one pool of connections.
+
+    Args:
+        api_url: Where Salesloft is, with the version: `https://api.salesloft.com/v2`.
+        authenticator: Puts the token into each request.
+        budget: The points that may be spent.
+        clock: Tells the time, and waits.
+        timeout: Seconds to wait for a connection, and for each piece of an answer.
+        max_retry_seconds: How long one request is sent again through faults.
+        connections: How many requests may be under way at once.
+    """
+
+    def __init__(  # noqa: PLR0913 (everything it needs is handed in)
+        self,
+        *,
+        api_url: str,
+        authenticator: Authenticator,
+        budget: CostBudget,
+        clock: Clock,
+        timeout: float,
+        max_retry_seconds: float,
+        connections: int,
+    ) -> None:
+        self._api_url = api_url.rstrip("/")
+        self._authenticator = authenticator
+        self.budget = budget
+        self._clock = clock
+        self._timeout = timeout
+        self._max_retry_seconds = max_retry_seconds
+        self._session = requests.Session()
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+        # Proxies and certificates from the environment, looked up once instead of at each request.
+        self._transport = self._session.merge_environment_settings(self._api_url, {}, None, None, None)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def request(  # noqa: PLR0913 (one argument a part of a request)
+        self,
+        method: str,
+        path: str,
+        *,
+        endpoint: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        took_effect: Callable[[SalesloftRetriableError], bool] | None = None,
+    ) -> Any:
+        """Send a request until it is answered, and return what the answer holds under `data`.
+
+        Args:
+            method: The HTTP method.
+            path: The path after the API's URL, such as `/people/17`.
+            endpoint: The path's pattern, such as `/people/{id}`; by default the path itself.
+            params: The query.
+            body: JSON.
+            took_effect: For a request that must not take effect twice: asked after a fault that leaves its fate
+                unknown, before it is sent again. Where it says yes, the request is done and answered with None.
+
+        Raises:
+            RecordRefused: Salesloft refuses what was sent (400, 404, 409, 413, 422).
+            SalesloftFatalError: The run cannot go on.
+        """
+        name = f"{method} {endpoint or path}"
+        request = requests.Request(
+            method,
+            self._api_url + path,
+            params=params,
+            data=body,
+            headers={"Content-Type": "application/json"} if body is not None else None,
+            auth=self._authenticator,
+        )
+        started = self._clock.now()
+        for wait in backoff_wait_generator():
+            if self._clock.stopped:
+                raise Stopped(f"{name} was not sent: the run was told to stop.")
+            try:
+                return self._send(request, name)
+            except SalesloftRetriableError as fault:
+                again_at = self._clock.now() + (wait if fault.retry_after is None else fault.retry_after)
+                if again_at - started > self._max_retry_seconds:
+                    raise RetriesExhausted(
+                        f"{name} failed for {self._clock.now() - started:.0f} s, longer than max_retry_seconds "
+                        f"({self._max_retry_seconds:.0f}) allows: {fault}. Run again later: nothing is lost."
+                    ) from fault
+                logger.info("%s: %s. Sending it again.", name, fault)
+                self._clock.wait_until(again_at)
+                if fault.fate_unknown and took_effect is not None and took_effect(fault):
+                    return None
+        raise AssertionError("backoff_wait_generator ended")  # pragma: no cover
+
+    def _send(self, request: requests.Request, name: str) -> Any:
+        prepared = self._session.prepare_request(request)
+        response = self._pay_and_send(prepared, name)
+        if response.status_code == requests.codes.unauthorized and self._authenticator.renew(prepared):
+            response = self._pay_and_send(self._session.prepare_request(request), name)
+        return self.validate_response(response, name)
+
+    def _pay_and_send(self, prepared: requests.PreparedRequest, name: str) -> requests.Response:
+        with self.budget.spend(name) as spending:
+            try:
+                # A redirect would carry the record, and perhaps the token, to another place.
+                response = self._session.send(prepared, timeout=self._timeout, allow_redirects=False, **self._transport)
+            except requests.RequestException as fault:
+                raise connection_fault(fault) from fault
+            account(spending, response)
+            return response
+
+    def validate_response(self, response: requests.Response, name: str) -> Any:
+        """Return what an answer holds under `data`, or raise what its status means."""
+        status = response.status_code
+        if status == requests.codes.too_many_requests:
+            wait = retry_after(response)
+            self.budget.pause(PAUSE if wait is None else wait)
+            raise RateLimited("429, the team's points for this minute are spent", retry_after=wait)
+        if status >= requests.codes.server_error or status == requests.codes.request_timeout:
+            raise ServerFault(f"{status} {reason(response)}", retry_after=retry_after(response))
+        if status in RecordRefused.STATUSES:
+            raise RecordRefused(status, reason(response))
+        if not response.ok or response.is_redirect:
+            raise fatal_error(response, name)
+        try:
+            return msgspec.json.decode(response.content)["data"]
+        except (msgspec.DecodeError, KeyError, TypeError, IndexError) as fault:
+            raise UnreadableAnswer(f"{status}, but the answer is not JSON with `data`") from fault
+
+
+def backoff_wait_generator() -> Iterator[float]:
+    """Yield seconds to wait before each further try: exponential, with full jitter.
+
+    `backoff`'s decorators sleep where neither a signal nor a test's clock can reach them, so its parts are used.
+    """
+    waits = backoff.expo(max_value=LONGEST_WAIT)
+    next(waits)
+    for wait in waits:
+        yield backoff.full_jitter(wait)
+
+
+def account(spending: Spending, response: requests.Response) -> None:
+    """Enter what the answer says about points; headers that make no sense say nothing."""
+    cost = response.headers.get("x-ratelimit-endpoint-cost", "")
+    remaining = response.headers.get("x-ratelimit-remaining-minute", "")
+    if response.status_code == requests.codes.too_many_requests:
+        spending.cost = 0
+    elif cost.isdecimal() and len(cost) <= len("9999"):
+        spending.cost = int(cost)
+    if remaining.isdecimal() and len(remaining) <= len("999999"):
+        spending.remaining = int(remaining)
+
+
+def retry_after(response: requests.Response) -> float | None:
+    """Return the seconds that Salesloft asks us to wait (a number or a date), None where it says nothing sensible."""
+    header = response.headers.get("Retry-After", "").strip()
+    try:
+        if header.isdecimal():
+            seconds = float(header)
+        else:
+            until = email.utils.parsedate_to_datetime(header)
+            seconds = (until - dt.datetime.now(tz=dt.timezone.utc)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return seconds if 0 <= seconds <= LONGEST_RETRY_AFTER else None
+
+
+def reason(response: requests.Response) -> str:
+    """Return Salesloft's own words about what is wrong, whatever the body is."""
+    try:
+        body = msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        body = None
+    if not isinstance(body, dict):
+        return "(the answer is not Salesloft's JSON: is a proxy in the way, or api_url wrong?)"
+    errors = body.get("errors")
+    if isinstance(errors, dict):
+        words = "; ".join(
+            f"{field} {', '.join(map(str, messages)) if isinstance(messages, list) else messages}"
+            for field, messages in errors.items()
+        )
+    else:
+        words = str(errors or body.get("error") or "(no reason given)")
+    return words[:LONGEST_REASON]
+
+
+def fatal_error(response: requests.Response, name: str) -> SalesloftFatalError:
+    """Return what ends the run for a status that is nobody's record's fault."""
+    status, words = response.status_code, reason(response)
+    if status == requests.codes.unauthorized:
+        return AuthenticationFailed(
+            f"Salesloft does not accept the token (401 to {name}: {words}). "
+            "Check api_key: it may be mistyped, revoked, or of another team."
+        )
+    if status == requests.codes.forbidden:
+        return PermissionDenied(
+            f"Salesloft forbids {name} (403: {words}). Give the API key the scopes people:write, accounts:write "
+            "(and crm_id_person:write, crm_id_account:write to write crm_id), or use one of a user who may do this."
+        )
+    return UnexpectedAnswer(f"Salesloft answers {name} with {status}: {words}. Check api_url.")
+
+
+def connection_fault(fault: requests.RequestException) -> SalesloftRetriableError | SalesloftFatalError:
+    """Return what a request without an answer means."""
+    kind = type(fault).__name__
+    if isinstance(fault, requests.exceptions.SSLError):
+        return UnexpectedAnswer(
+            "Salesloft's certificate cannot be verified. Check the proxy, REQUESTS_CA_BUNDLE and the machine's clock."
+        )
+    if isinstance(fault, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
+        unsent = isinstance(fault, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError))
+        refused = "NewConnectionError" in repr(fault) or "NameResolutionError" in repr(fault)
+        return ConnectionFault(f"no answer ({kind})", sent=not (unsent or refused))
+    return UnexpectedAnswer(f"The request cannot be sent ({kind}). Check api_url and the proxy settings.")

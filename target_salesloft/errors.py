@@ -1,0 +1,138 @@
+"""What can go wrong, in our words.
+
+Each message is one line for the reader at 3 a.m.: what happened, to what, what to do. None holds a secret or a
+person's data.
+
+```
+RetriableAPIError (SDK)
+└── SalesloftRetriableError     asked again for at most `max_retry_seconds`
+    ├── RateLimited             429
+    ├── ServerFault             5xx and 408
+    ├── ConnectionFault         no answer
+    └── UnreadableAnswer        an answer that is not Salesloft's JSON
+FatalAPIError (SDK)
+└── SalesloftFatalError         ends the run with exit code 1
+    ├── AuthenticationFailed    401
+    ├── PermissionDenied        403
+    ├── RetriesExhausted
+    ├── BulkJobUnfinished       a bulk job was begun, and what became of it is not known in full
+    ├── UnexpectedAnswer        a status that nobody documented
+    ├── Stopped                 the run was told to end
+    ├── UnknownColumn           with `unknown_fields: fail`
+    ├── FailedRecordsFileError  the failed records file cannot be written
+    └── FailedRecords           records failed and `allow_failed_records` is not set
+RecordRefused                   400, 404, 409, 413, 422: one record's fault
+InvalidSetting                  a stream's settings make no sense
+```
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from singer_sdk.exceptions import ConfigValidationError, FatalAPIError, RetriableAPIError
+
+
+class SalesloftRetriableError(RetriableAPIError):
+    """A fault that may pass: the request may be sent again.
+
+    Attributes:
+        retry_after: Seconds that Salesloft asked us to wait, or None.
+        fate_unknown: Whether the request may have taken effect all the same.
+    """
+
+    fate_unknown: bool = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RateLimited(SalesloftRetriableError):
+    """429: the team's points for this minute are spent; nothing was done."""
+
+    fate_unknown = False
+
+
+class ServerFault(SalesloftRetriableError):
+    """5xx: a write may have taken effect before the fault."""
+
+
+class ConnectionFault(SalesloftRetriableError):
+    """No answer came: refused, reset, timed out.
+
+    Args:
+        message: What happened.
+        sent: Whether the request may have reached Salesloft.
+    """
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.fate_unknown = sent
+
+
+class UnreadableAnswer(SalesloftRetriableError):
+    """A success status whose body is not JSON with `data`: cut off, or a proxy's page."""
+
+
+class SalesloftFatalError(FatalAPIError):
+    """Everyone's fault: the run ends with this one line."""
+
+
+class AuthenticationFailed(SalesloftFatalError):
+    """401: the token is unknown, revoked or expired."""
+
+
+class PermissionDenied(SalesloftFatalError):
+    """403: the token lacks a scope, or its user a permission."""
+
+
+class RetriesExhausted(SalesloftFatalError):
+    """A retriable fault lasted longer than `max_retry_seconds`."""
+
+
+class BulkJobUnfinished(SalesloftFatalError):
+    """A bulk job was begun, and what became of its records is not known in full."""
+
+
+class UnexpectedAnswer(SalesloftFatalError):
+    """A status that says nothing about the record: a redirect, 405, 415."""
+
+
+class Stopped(SalesloftFatalError):
+    """The run was told to end."""
+
+
+class UnknownColumn(SalesloftFatalError):
+    """A column goes nowhere and `unknown_fields` is `fail`."""
+
+
+class FailedRecordsFileError(SalesloftFatalError):
+    """The failed records file cannot be written: stop before a record is lost."""
+
+
+class FailedRecords(SalesloftFatalError):
+    """Records failed: too many to go on, or the run is over and they are not allowed."""
+
+
+class RecordRefused(Exception):
+    """Salesloft refuses this one record.
+
+    Attributes:
+        status: The HTTP status.
+        reason: Salesloft's words, field by field.
+    """
+
+    STATUSES: Final = frozenset({400, 404, 409, 413, 422})
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class InvalidSetting(ConfigValidationError):
+    """Settings that make no sense together; one line per fault, none with a secret's value."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("; ".join(faults), errors=list(faults))

@@ -1,0 +1,268 @@
+"""A record → a Payload, or a Rejection with its reason; pure.
+
+Where a column goes is decided once per column, not once per record.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from target_salesloft.errors import InvalidSetting, UnknownColumn
+from target_salesloft.objects import CRM_ID_TYPE, KEY_ONLY, Field, Kind, SalesloftObject, SyncMode
+from target_salesloft.values import COERCIONS, NORMALIZATIONS, Unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+CUSTOM_FIELDS: Final = "custom_fields"
+CUSTOM_PREFIX: Final = "custom_fields."
+SDK_METADATA: Final = "_sdc_"
+
+
+class UnknownFields(str, enum.Enum):
+    """What becomes of a column that goes nowhere: the values of the setting `unknown_fields`."""
+
+    IGNORE = "ignore"
+    FAIL = "fail"
+
+
+class NullValues(str, enum.Enum):
+    """What becomes of a null: the values of the setting `null_values`."""
+
+    IGNORE = "ignore"
+    CLEAR = "clear"
+
+
+@dataclass
+class Payload:
+    """What is sent for one record, or for several that share a key.
+
+    Attributes:
+        body: The fields, as the endpoint takes them.
+        key: What tells it from others of its batch, or None where an insert has no key.
+        record_id: Salesloft's id, where the request's path needs it.
+        sources: The records that it came from, as the tap wrote them.
+    """
+
+    body: dict[str, Any]
+    key: str | None = None
+    record_id: int | None = None
+    sources: list[Any] = field(default_factory=list)
+
+
+class Rejection(NamedTuple):
+    """Why a record cannot be sent; holds no value of the record."""
+
+    reason: str
+
+
+class Route(NamedTuple):
+    """Where a column goes."""
+
+    column: str
+    name: str
+    kind: Kind
+    custom: bool
+    coerce: Callable[[Any], Any]
+
+
+class Rank(enum.IntEnum):
+    """Who comes first when two columns go to one field."""
+
+    MAPPED = 0
+    FIELD = 1
+    ALIAS = 2
+
+
+class RecordMapper:
+    """Maps the records of one stream.
+
+    Attributes:
+        warnings: What the user should know about columns, each once; whoever logs them empties the list.
+
+    Args:
+        salesloft_object: What the records become.
+        mode: What happens to them.
+        upsert_key: The field that tells which they are.
+        mapping: Column → field, custom field, or None to leave it out.
+        unknown_fields: What becomes of other columns.
+        null_values: What becomes of nulls.
+        normalize: Whether texts are trimmed, and e-mail addresses and domains reduced; empty text then is null.
+        columns: The columns that the stream's schema names.
+
+    Raises:
+        InvalidSetting: The mapping contradicts itself or the mode.
+        UnknownColumn: A column goes nowhere and must not.
+    """
+
+    def __init__(  # noqa: PLR0913 (one argument a setting)
+        self,
+        salesloft_object: SalesloftObject,
+        mode: SyncMode,
+        upsert_key: str,
+        *,
+        mapping: Mapping[str, str | None],
+        unknown_fields: UnknownFields,
+        null_values: NullValues,
+        normalize: bool,
+        columns: Iterable[str],
+    ) -> None:
+        self._object = salesloft_object
+        self._mode = mode
+        self._key = KEY_ONLY if mode is SyncMode.UPDATE else upsert_key
+        self._mapping = mapping
+        self._unknown_fields = unknown_fields
+        self._clear = null_values is NullValues.CLEAR
+        self._normalize = normalize
+        self._routes: dict[str, Route | None] = {}
+        self._taken: dict[tuple[bool, str], str] = {}
+        self.warnings: list[str] = []
+        columns = list(columns)
+        for column in sorted(columns, key=self._rank):
+            self._routes[column] = self._decide(column)
+        for column in mapping.keys() - columns if columns else ():
+            self.warnings.append(
+                f"mapping names the column '{column}', which the stream does not have{_near(column, columns)}"
+            )
+
+    def map(self, record: Mapping[str, Any]) -> Payload | Rejection:
+        """Return what to send for a record.
+
+        Raises:
+            UnknownColumn: A column that the schema does not name goes nowhere and must not.
+        """
+        body: dict[str, Any] = {}
+        custom: dict[str, Any] = {}
+        for column, value in record.items():
+            try:
+                route = self._routes[column]
+            except KeyError:
+                route = self._routes[column] = self._decide(column)
+            if route is None:
+                continue
+            try:
+                sent = None if value is None else route.coerce(value)
+            except Unfit as unfit:
+                return Rejection(_unfit(route, unfit))
+            if route.kind is Kind.CUSTOM_FIELDS:
+                custom.update(sent or {})
+            elif sent is not None or self._clear:
+                (custom if route.custom else body)[route.name] = sent
+        if custom:
+            body[CUSTOM_FIELDS] = custom
+        return self._finish(body)
+
+    def _finish(self, body: dict[str, Any]) -> Payload | Rejection:
+        """Add what the endpoint wants beside the fields."""
+        key = body.get(self._key)
+        if key is None and self._mode is not SyncMode.INSERT:
+            return Rejection(f"{self._key} is missing, and {self._mode.value} finds records by it")
+        if body.get("crm_id") is not None:
+            body.setdefault("crm_id_type", CRM_ID_TYPE)
+        if self._mode is SyncMode.UPSERT:
+            body["upsert_key"] = self._key
+        record_id = body.pop(KEY_ONLY) if self._mode is SyncMode.UPDATE else None
+        # Even with `normalize: false`, records whose keys differ in case or space only are one to Salesloft.
+        return Payload(body, None if key is None else str(key).strip().casefold(), record_id)
+
+    def _rank(self, column: str) -> Rank:
+        if column in self._mapping:
+            return Rank.MAPPED
+        return Rank.FIELD if column in self._object.fields else Rank.ALIAS
+
+    def _decide(self, column: str) -> Route | None:
+        """Decide where a column goes; None: nowhere."""
+        if column in self._mapping:
+            target = self._mapping[column]
+            if target is None:
+                return None
+        elif column.startswith(SDK_METADATA):
+            return None
+        else:
+            target = column
+        name = self._object.aliases.get(target, target)
+        standard = self._object.fields.get(name)
+        if standard is not None:
+            return self._standard(column, name, standard)
+        if column in self._mapping:
+            return self._claim(column, target.removeprefix(CUSTOM_PREFIX), Kind.TEXT, custom=True)
+        near = _near(column, [*self._object.fields, *self._object.aliases])
+        problem = f"the column '{column}' is no field of Salesloft's {self._object.name}{near}"
+        if self._unknown_fields is UnknownFields.FAIL:
+            raise UnknownColumn(
+                f"{problem}. Name it in the stream's mapping, map it to null to leave it out, "
+                "or set unknown_fields to ignore."
+            )
+        self.warnings.append(f"{problem}; it is left out")
+        return None
+
+    def _standard(self, column: str, name: str, standard: Field) -> Route | None:
+        if name == KEY_ONLY and self._key != KEY_ONLY:
+            problem = "Salesloft's own id, which is only sent where it is the key"
+        elif self._mode not in standard.modes:
+            problem = f"not taken in {self._mode.value} mode, only in {' or '.join(m.value for m in standard.modes)}"
+        else:
+            return self._claim(column, name, standard.kind, custom=False)
+        if column in self._mapping:
+            raise InvalidSetting(f"mapping sends the column '{column}' to '{name}', which is {problem}")
+        self.warnings.append(f"the column '{column}' is left out: {name} is {problem}")
+        return None
+
+    def _claim(self, column: str, name: str, kind: Kind, *, custom: bool) -> Route | None:
+        first = self._taken.setdefault((custom, name), column)
+        if first != column:
+            if column in self._mapping and first in self._mapping:
+                raise InvalidSetting(
+                    f"mapping sends both '{first}' and '{column}' to '{name}': keep one, set the other to null"
+                )
+            self.warnings.append(f"the column '{column}' is left out: '{first}' goes to {name} already")
+            return None
+        return Route(column, name, kind, custom, self._coercion(kind))
+
+    def _coercion(self, kind: Kind) -> Callable[[Any], Any]:
+        coerce = COERCIONS[kind]
+        if kind is Kind.CUSTOM_FIELDS and not self._clear:
+            return lambda value: {name: each for name, each in coerce(value).items() if each is not None}
+        if not self._normalize:
+            return coerce
+        normalize = NORMALIZATIONS.get(kind)
+        if normalize is None:
+            return lambda value: None if isinstance(value, str) and not value.strip() else coerce(value)
+        return lambda value: normalize(coerce(value)) or None
+
+
+def merge(payloads: Iterable[Payload]) -> list[Payload]:
+    """Make one payload of those that share a key: later values over earlier ones.
+
+    A job, or a batch that is written in parallel, promises no order: two payloads of one key could not both go.
+    """
+    merged: list[Payload] = []
+    by_key: dict[str, Payload] = {}
+    for payload in payloads:
+        first = None if payload.key is None else by_key.get(payload.key)
+        if first is None:
+            merged.append(payload)
+            if payload.key is not None:
+                by_key[payload.key] = payload
+            continue
+        custom = {**first.body.get(CUSTOM_FIELDS, {}), **payload.body.get(CUSTOM_FIELDS, {})}
+        first.body.update(payload.body)
+        if custom:
+            first.body[CUSTOM_FIELDS] = custom
+        first.sources += payload.sources
+    return merged
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    names = {each.lower().replace("_", " "): each for each in known}
+    close = difflib.get_close_matches(name.lower().replace("_", " "), names, n=1)
+    return f" (did you mean '{names[close[0]]}'?)" if close else ""
+
+
+def _unfit(route: Route, unfit: Unfit) -> str:
+    what = f"custom field '{route.name}'" if route.custom else route.name
+    origin = "" if route.column == route.name else f" (column '{route.column}')"
+    return f"{what}: expected {route.kind.value}, got {unfit.got}{origin}"

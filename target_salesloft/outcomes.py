@@ -1,0 +1,190 @@
+"""What became of each record: outcomes, their tally, and the file of failed records."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import os
+import threading
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import simplejson
+
+from target_salesloft.errors import FailedRecordsFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from target_salesloft.mapping import Payload
+
+
+class Result(str, enum.Enum):
+    """How a record ended; exactly one for each record read."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    WRITTEN = "written"  # created or updated: telling which would cost points
+    MERGED = "merged"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+MOST_REASONS = 20
+OTHER_REASONS = "other reasons"
+LINES_NAMED = 3
+SHORTEST_MASKED = 4
+WRITTEN = (Result.CREATED, Result.UPDATED, Result.WRITTEN)
+
+
+class Outcome(NamedTuple):
+    """What became of one payload.
+
+    Attributes:
+        payload: What was sent, or would have been.
+        result: Created, updated, written or failed.
+        reason: Why it failed.
+        status: The HTTP status that refused it, or None where it was not sent.
+    """
+
+    payload: Payload
+    result: Result
+    reason: str = ""
+    status: int | None = None
+
+
+class SourceRecord(NamedTuple):
+    """A record as the tap wrote it.
+
+    Attributes:
+        schema: The SCHEMA message that it came under.
+        record: Its columns and values.
+        line: The line of the input, from 1.
+    """
+
+    schema: Mapping[str, Any]
+    record: Mapping[str, Any]
+    line: int
+
+
+@dataclass
+class Tally:
+    """How the records of a stream ended, and why those that failed did.
+
+    Attributes:
+        read: Records read.
+        results: Result → records.
+        reasons: Reason → records that failed for it.
+        lines: Reason → the input's line of the first few of them.
+    """
+
+    read: int = 0
+    results: Counter[Result] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    lines: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def written(self) -> int:
+        """Records that Salesloft has now."""
+        return sum(self.results[each] for each in WRITTEN)
+
+    def fail(self, outcome: Outcome) -> None:
+        """Count a failed payload; its values stay out of the reason, which is logged."""
+        reason = outcome.reason if outcome.status is None else f"{outcome.reason} ({outcome.status})"
+        for name, value in outcome.payload.body.items():
+            if name != "upsert_key" and isinstance(value, str) and len(value) >= SHORTEST_MASKED:
+                reason = reason.replace(value, f"<{name}>")
+        if reason not in self.reasons and len(self.reasons) >= MOST_REASONS:
+            reason = OTHER_REASONS
+        self.results[Result.FAILED] += 1
+        self.reasons[reason] += 1
+        if len(self.lines[reason]) < LINES_NAMED:
+            self.lines[reason].append(outcome.payload.sources[-1].line)
+
+    def reason_lines(self) -> list[str]:
+        """Say why records failed, most frequent first: `37 × email_address is already taken (lines 4, 9, 12, …)`."""
+        told = []
+        for reason, count in self.reasons.most_common():
+            lines = ", ".join(map(str, self.lines[reason])) + (", …" if count > LINES_NAMED else "")
+            told.append(f"{count:,} × {reason} (line{'s' if count > 1 else ''} {lines} of the input)")
+        return told
+
+    def line(self, stream: str, failed_records: Path | None) -> str:
+        """Say it in a line: `people: 1,204 read, 1,180 written (312 created, 868 updated), …`."""
+        parts = [f"{self.read:,} read"]
+        told = [f"{self.results[each]:,} {each.value}" for each in WRITTEN[:2] if self.results[each]]
+        detail = f" ({', '.join(told)})" if told and not self.results[Result.WRITTEN] else ""
+        parts.append(f"{self.written:,} written{detail}")
+        parts += [
+            f"{self.results[each]:,} {each.value}"
+            for each in (Result.MERGED, Result.SKIPPED, Result.FAILED)
+            if self.results[each]
+        ]
+        place = f" → {failed_records}" if self.results[Result.FAILED] and failed_records else ""
+        return f"{stream}: {', '.join(parts)}{place}"
+
+
+class FailedRecordsFile:
+    """A Singer file of the records that failed, made when the first one does.
+
+    Each line is the SCHEMA or RECORD as the tap wrote it, a RECORD with an `error` beside its `record`, so that
+    `target-salesloft --input FILE` sends them again. It holds people's data: mode 0600.
+
+    Args:
+        directory: Where it is made.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._schemas: dict[str, Mapping[str, Any]] = {}
+        self.path: Path | None = None
+
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Append records and see them onto the disk.
+
+        Raises:
+            FailedRecordsFileError: They cannot be written.
+        """
+        lines: list[dict[str, Any]] = []
+        with self._lock:
+            for outcome in outcomes:
+                for source in outcome.payload.sources:
+                    lines += self._lines(source, outcome)
+            if not lines:
+                return
+            try:
+                self._append(b"".join(encode_line(each) for each in lines))
+            except OSError as fault:
+                raise FailedRecordsFileError(
+                    f"The failed records file cannot be written ({self.path or self._directory}: {fault.strerror}). "
+                    "Make room or set failed_records_dir to a directory that can be written, and run again."
+                ) from fault
+
+    def _lines(self, source: SourceRecord, outcome: Outcome) -> list[dict[str, Any]]:
+        stream = source.schema["stream"]
+        error = {"reason": outcome.reason, "status": outcome.status, "line": source.line}
+        record = {"type": "RECORD", "stream": stream, "record": source.record, "error": error}
+        if self._schemas.get(stream) is source.schema:
+            return [record]
+        self._schemas[stream] = source.schema
+        return [dict(source.schema), record]
+
+    def _append(self, data: bytes) -> None:
+        flags = os.O_WRONLY | os.O_APPEND
+        if self.path is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            started = dt.datetime.now(tz=dt.timezone.utc)
+            self.path = self._directory / f"{started:%Y-%m-%dT%H%M%SZ}-{os.getpid()}.singer"
+            flags |= os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(self.path, flags, mode=0o600), "ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def encode_line(message: Mapping[str, Any]) -> bytes:
+    """Return a Singer message as a line of JSON, whatever a tap put into it: Decimal, NaN and lone surrogates too."""
+    return simplejson.dumps(message, default=str, use_decimal=True, allow_nan=True).encode() + b"\n"

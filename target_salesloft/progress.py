@@ -1,0 +1,62 @@
+"""A line every ten seconds while a long batch is written."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import logging
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from target_salesloft.rate_limit import CostBudget
+
+INTERVAL = 10.0
+
+
+class Progress:
+    """Logs done, total, records per second and points left, for as long as its `with` block runs.
+
+    Attributes:
+        done: Records of the batch whose fate is known; whoever writes them counts.
+
+    Args:
+        logger: Where to.
+        total: Records in the batch.
+        budget: Knows the points that are left.
+        interval: Seconds between lines.
+    """
+
+    def __init__(self, logger: logging.Logger, total: int, budget: CostBudget, *, interval: float = INTERVAL) -> None:
+        self.done = 0
+        self._logger = logger
+        self._total = total
+        self._budget = budget
+        self._interval = interval
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def line(self, seconds: float) -> str:
+        """Say how far the batch is after so many seconds."""
+        return (
+            f"{self.done:,} of {self._total:,} records, {self.done / seconds:,.0f} a second, "
+            f"{self._budget.remaining:,} points left in this minute"
+        )
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._interval):
+            self._logger.info("%s", self.line(time.monotonic() - self._started))

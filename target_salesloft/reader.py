@@ -1,0 +1,81 @@
+"""Lines of the input → Singer messages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from decimal import Decimal
+from typing import IO, TYPE_CHECKING, Any
+
+import msgspec
+from singer_sdk.singerlib.encoding.base import GenericSingerReader
+from singer_sdk.singerlib.exceptions import InvalidInputLine
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+decoder = msgspec.json.Decoder(float_hook=Decimal)
+
+
+class LineReader(GenericSingerReader[str]):
+    """Reads messages and knows the line it is at.
+
+    The SDK's readers put a line that they cannot read into the log, and with it people's data.
+
+    Attributes:
+        line: The number of the line that was read last, from 1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = 0
+
+    @property
+    def default_input(self) -> IO[str]:
+        """Standard input, which is UTF-8 whatever the locale is."""
+        return sys.stdin.buffer  # type: ignore[return-value]  # the decoder takes bytes as well as text
+
+    def deserialize_json(self, line: str) -> dict[str, Any]:
+        """Return the message of a line.
+
+        Raises:
+            InvalidInputLine: It is not a JSON object.
+        """
+        self.line += 1
+        return self.decode(line)
+
+    def decode(self, line: str | bytes) -> dict[str, Any]:
+        """Return the object of a line of a batch file, or of the input.
+
+        Raises:
+            InvalidInputLine: It is not a JSON object.
+        """
+        try:
+            message = decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeError):
+            message = self._lenient(line)
+        if not isinstance(message, dict):
+            raise InvalidInputLine("It is JSON, but not an object: the tap must write Singer messages.")
+        return message
+
+    def _lenient(self, line: str | bytes) -> Any:
+        """Decode what is not quite JSON, so that it is one record's fault: NaN, infinity, half a surrogate pair."""
+        try:
+            return json.loads(line, parse_float=Decimal)
+        except (ValueError, RecursionError):
+            raise InvalidInputLine(
+                "It is not JSON: the tap broke off in mid-line, or printed something to stdout."
+            ) from None
+
+    def assert_line_requires(self, line_dict: dict[str, Any], requires: Collection[str]) -> None:  # type: ignore[override]
+        """Raise an error that names what a message lacks.
+
+        Raises:
+            InvalidInputLine: It lacks something.
+        """
+        missing = [name for name in requires if name not in line_dict]
+        if missing:
+            raise InvalidInputLine(f"It lacks {', '.join(sorted(missing))}: not a whole Singer message.")
+
+    def _process_unknown_message(self, message_dict: dict[str, Any]) -> None:
+        raise InvalidInputLine(f"It has the unknown message type {message_dict['type']!r:.40}.")

@@ -1,0 +1,161 @@
+"""Sinks: map the records of a batch, merge them, write them, and account for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from singer_sdk.exceptions import InvalidRecord
+from singer_sdk.sinks import BatchSink
+
+from target_salesloft.errors import FailedRecords
+from target_salesloft.mapping import NullValues, Payload, RecordMapper, Rejection, UnknownFields, merge
+from target_salesloft.objects import ACCOUNTS, PEOPLE, SalesloftObject
+from target_salesloft.outcomes import Outcome, Result
+from target_salesloft.progress import Progress
+from target_salesloft.settings import StreamSettings
+from target_salesloft.validation import RecordValidator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from target_salesloft.target import TargetSalesloft
+
+FAILURES_AT_ONCE = 100
+
+
+class SalesloftSink(BatchSink):
+    """What both sinks do; they differ in their object alone."""
+
+    salesloft_object: ClassVar[SalesloftObject]
+
+    def __init__(
+        self, target: TargetSalesloft, stream_name: str, schema: dict[str, Any], key_properties: Sequence[str] | None
+    ) -> None:
+        super().__init__(target, stream_name, schema, key_properties)
+        self._target = target
+        self._stream = StreamSettings.of(stream_name, self.config)
+        self._tally = target.tallies[stream_name]
+        self._refusal: str | None = None
+        self._holds_back_state = False
+        self._mapper = RecordMapper(
+            self.salesloft_object,
+            self._stream.sync_mode,
+            self._stream.upsert_key,
+            mapping=self._stream.mapping,
+            unknown_fields=UnknownFields(self.config["unknown_fields"]),
+            null_values=NullValues(self.config["null_values"]),
+            normalize=self.config["normalize"],
+            columns=self.schema["properties"],
+        )
+        self._log_warnings()
+
+    def get_validator(self) -> RecordValidator | None:
+        """Validate with a fast validator whose messages hold no values."""
+        return RecordValidator(self.schema) if self.validate_schema else None
+
+    def _validate_and_parse(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Note what is wrong with a record; leave dates as the tap wrote them.
+
+        The SDK's own way logs the record with a traceback, and ends the run at a date that Python cannot hold.
+        """
+        self._refusal = None
+        if self._validator is not None:
+            try:
+                self._validator.validate(record)
+            except InvalidRecord as error:
+                self._refusal = error.error_message
+        return record
+
+    def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
+        """Collect a record, with where it came from."""
+        self._target.state_gate.record(id(self))
+        self._tally.read += 1
+        context.setdefault("records", []).append((record, self._target.source, self._refusal))
+
+    def process_batch(self, context: dict[str, Any]) -> None:
+        """Write the batch, and account for each of its records.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        outcomes: list[Outcome] = []
+        payloads: list[Payload] = []
+        records = context.pop("records", [])
+        for record, source, refusal in records:
+            if source.record.get("_sdc_deleted_at") is not None:
+                self._tally.results[Result.SKIPPED] += 1
+                continue
+            payload = Rejection(refusal) if refusal else self._mapper.map(record)
+            if isinstance(payload, Rejection):
+                outcomes.append(Outcome(Payload({}, sources=[source]), Result.FAILED, payload.reason))
+            else:
+                payload.sources.append(source)
+                payloads.append(payload)
+        self._log_warnings()
+        self._account(outcomes)
+        merged = merge(payloads)
+        self.tally_duplicate_merged(len(payloads) - len(merged))
+        self._tally.results[Result.MERGED] += len(payloads) - len(merged)
+        if merged:
+            self._write(merged)
+
+    def _write(self, payloads: list[Payload]) -> None:
+        failures: list[Outcome] = []
+        with Progress(self.logger, len(payloads), self._target.budget) as progress:
+            try:
+                for outcome in self._target.writer.write(
+                    payloads, self.salesloft_object, self._stream.sync_mode, self._stream.upsert_key
+                ):
+                    progress.done += 1
+                    if outcome.result is not Result.FAILED:
+                        self._tally.results[outcome.result] += 1
+                        continue
+                    failures.append(outcome)
+                    if len(failures) >= FAILURES_AT_ONCE:
+                        self._account(failures)
+                        failures = []
+            finally:
+                self._account(failures)
+
+    def _account(self, failures: Iterable[Outcome]) -> None:
+        """Set failed records aside, and stop the run where they are too many."""
+        failures = list(failures)
+        if not failures:
+            return
+        self._target.failed_records.add(failures)
+        for outcome in failures:
+            self._tally.fail(outcome)
+        self._holds_back_state |= not self.config["allow_failed_records"]
+        most = self.config["max_failed_records"]
+        if sum(tally.results[Result.FAILED] for tally in self._target.tallies.values()) > most:
+            raise FailedRecords(
+                f"More than {most:,} records failed (max_failed_records): the run stops. "
+                f"They are in {self._target.failed_records.path}, each with its reason."
+            )
+
+    def mark_drained(self) -> None:
+        """Let state pass what is written, or set aside where that is allowed."""
+        super().mark_drained()
+        if not self._holds_back_state:
+            self._target.state_gate.settled(id(self))
+            self._target.emit_state()
+
+    def activate_version(self, new_version: int) -> None:
+        """Do nothing: records of older versions are not deleted from Salesloft."""
+
+    def _log_warnings(self) -> None:
+        for warning in self._mapper.warnings:
+            self.logger.warning("%s: %s.", self.stream_name, warning)
+        self._mapper.warnings.clear()
+
+
+class PeopleSink(SalesloftSink):
+    """Writes People."""
+
+    salesloft_object = PEOPLE
+
+
+class AccountsSink(SalesloftSink):
+    """Writes Accounts."""
+
+    salesloft_object = ACCOUNTS

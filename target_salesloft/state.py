@@ -1,0 +1,51 @@
+"""Which STATE may leave: none runs ahead of Salesloft."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+
+class StateGate:
+    """Holds each STATE back until every record before it is written or safely set aside.
+
+    A sink that failed is never said to be settled, so that no later state passes its first unsettled record.
+    Safe in threads: the SDK drains sinks in parallel.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records = 0
+        self._first_unsettled: dict[int, int] = {}
+        self._held: deque[tuple[int, Any]] = deque()
+
+    def record(self, sink: int) -> None:
+        """A record came for a sink, which is known by any number that is its own."""
+        with self._lock:
+            self._records += 1
+            self._first_unsettled.setdefault(sink, self._records)
+
+    def state(self, value: Any) -> None:
+        """A STATE came.
+
+        Of those that can only leave together the newest is kept, so that a tap of many states costs no memory.
+        """
+        with self._lock:
+            if self._held and self._held[-1][0] >= max(self._first_unsettled.values(), default=0):
+                self._held.pop()
+            self._held.append((self._records, value))
+
+    def settled(self, sink: int) -> None:
+        """All records that came for the sink are written, or set aside where that is allowed."""
+        with self._lock:
+            self._first_unsettled.pop(sink, None)
+
+    def release(self) -> Any | None:
+        """Return the newest STATE that may leave and has not left, or None."""
+        with self._lock:
+            newest = None
+            first = min(self._first_unsettled.values(), default=self._records + 1)
+            while self._held and self._held[0][0] < first:
+                newest = self._held.popleft()[1]
+            return newest

@@ -1,0 +1,321 @@
+"""TargetSalesloft: opens what its sinks share, decides when state may pass, and how a run ends."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import sys
+import threading
+import zlib
+from collections import defaultdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, ClassVar
+
+from singer_sdk.configuration._dict_config import parse_environment_config
+from singer_sdk.exceptions import (
+    ConfigValidationError,
+    InvalidJSONSchema,
+    MissingKeyPropertiesError,
+    RecordsWithoutSchemaException,
+)
+from singer_sdk.helpers._batch import BatchFileFormat, StorageTarget
+from singer_sdk.helpers._classproperty import classproperty
+from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabilities
+from singer_sdk.singerlib.exceptions import InvalidInputLine
+from singer_sdk.target_base import Target
+
+from target_salesloft import settings
+from target_salesloft.auth import ApiKeyAuthenticator
+from target_salesloft.client import SalesloftClient
+from target_salesloft.clock import Clock
+from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError
+from target_salesloft.outcomes import FailedRecordsFile, Result, SourceRecord, Tally, encode_line
+from target_salesloft.rate_limit import CostBudget
+from target_salesloft.reader import LineReader
+from target_salesloft.sinks import AccountsSink, PeopleSink, SalesloftSink
+from target_salesloft.state import StateGate
+from target_salesloft.writers.auto import AutoWriter, WriteMethod
+from target_salesloft.writers.bulk import BulkWriter
+from target_salesloft.writers.record import RecordWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    import click
+    from singer_sdk.helpers.capabilities import CapabilitiesEnum
+    from singer_sdk.plugin_base import _ConfigInput
+
+SINKS: dict[str, type[SalesloftSink]] = {sink.salesloft_object.name: sink for sink in (PeopleSink, AccountsSink)}
+NOT_OFFERED = ("load_method", "add_record_metadata")
+BAD_INPUT = (InvalidInputLine, InvalidJSONSchema, MissingKeyPropertiesError, RecordsWithoutSchemaException)
+
+
+class Terminated(BaseException):
+    """A signal asks the run to end.
+
+    Attributes:
+        signal_number: Which.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+class TargetSalesloft(Target):
+    """Singer target that writes People and Accounts to Salesloft."""
+
+    name = "target-salesloft"
+    config_jsonschema: ClassVar[dict[str, Any]] = settings.SETTINGS
+    message_reader_class = LineReader
+    message_reader: LineReader
+    capabilities: ClassVar[list[CapabilitiesEnum]] = [
+        PluginCapabilities.ABOUT,
+        PluginCapabilities.STREAM_MAPS,
+        PluginCapabilities.FLATTENING,
+        PluginCapabilities.STRUCTURED_LOGGING,
+        PluginCapabilities.BATCH,
+        TargetCapabilities.VALIDATE_RECORDS,
+    ]
+
+    def __init__(self, *, clock: Clock | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.clock = clock or Clock()
+        self._started = self.clock.now()
+        self.state_gate = StateGate()
+        self._stdout = threading.Lock()
+        self._closed = False
+        self._schemas: dict[str, dict[str, Any]] = {}
+        self.source: SourceRecord | None = None
+        self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self.failed_records = FailedRecordsFile(Path(self.config["failed_records_dir"]))
+        self.budget = CostBudget(self.config["rate_limit_per_minute"], self.clock)
+        self.client = SalesloftClient(
+            api_url=self.config["api_url"],
+            authenticator=ApiKeyAuthenticator(self.config["api_key"]),
+            budget=self.budget,
+            clock=self.clock,
+            timeout=self.config["request_timeout"],
+            max_retry_seconds=self.config["max_retry_seconds"],
+            connections=self.config["max_parallel_requests"],
+        )
+        self.writer = AutoWriter(
+            RecordWriter(self.client, self.config["max_parallel_requests"]),
+            BulkWriter(self.client, self.clock, self.config["bulk_job_timeout"]),
+            WriteMethod(self.config["write_method"]),
+            self.config["bulk_min_records"],
+        )
+
+    # Settings
+
+    @classmethod
+    def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
+        """Offer the SDK's settings, but for those that mean nothing here."""
+        super().append_builtin_config(config_jsonschema)
+        for name in NOT_OFFERED:
+            config_jsonschema["properties"].pop(name, None)
+
+    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        """Say what is wrong with the settings in our own words: the SDK's hold the values of secrets."""
+        self.append_builtin_config(self.config_jsonschema)
+        found = settings.faults(self._config, self.config_jsonschema)
+        if found and raise_errors:
+            raise InvalidSetting(*found)
+        return found
+
+    @classproperty
+    def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
+        """Read the environment setting by setting, so that one that cannot be read is named by `settings.faults`."""
+        cls.append_builtin_config(cls.config_jsonschema)
+        found: dict[str, Any] = {}
+        for name, schema in cls.config_jsonschema["properties"].items():
+            try:
+                found |= parse_environment_config({"properties": {name: schema}}, settings.ENVIRONMENT_PREFIX)
+            except ValueError:
+                found[name] = os.environ[settings.ENVIRONMENT_PREFIX + name.upper()]
+        return found
+
+    def get_sink_class(self, stream_name: str) -> type[SalesloftSink]:
+        """Return the sink of the object that the stream's records become."""
+        return SINKS[settings.StreamSettings.of(stream_name, self.config).object.name]
+
+    # Messages
+
+    def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
+        self._assert_line_requires(message_dict, requires={"stream", "schema"})
+        stream = message_dict["stream"]
+        if self._schemas.get(stream) != message_dict:
+            self._schemas[stream] = message_dict
+        super()._process_schema_message(message_dict)
+
+    def _process_record_message(self, message_dict: dict[str, Any]) -> None:
+        """Remember the record as the tap wrote it, for the failed records file, and let the SDK do the rest."""
+        self._assert_line_requires(message_dict, requires={"stream", "record"})
+        stream = message_dict["stream"]
+        if stream not in self._schemas:
+            self._assert_sink_exists(stream)
+        self.source = SourceRecord(self._schemas[stream], message_dict["record"], self.message_reader.line)
+        super()._process_record_message(message_dict)
+
+    def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
+        """Read the records of a BATCH message one by one, as if they had come as RECORDs.
+
+        The SDK's own way neither maps nor validates them, and holds a whole file in memory.
+        """
+        self._assert_line_requires(message_dict, requires={"stream", "encoding", "manifest"})
+        for record in self._records_of_batch(message_dict):
+            self._process_record_message({"type": "RECORD", "stream": message_dict["stream"], "record": record})
+
+    def _records_of_batch(self, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        encoding = message["encoding"]
+        if encoding.get("format") != BatchFileFormat.JSONL or encoding.get("compression") not in {"gzip", "none", None}:
+            raise InvalidInputLine(
+                f"A BATCH of the encoding {encoding} cannot be read. "
+                "Set the tap's batch_config.encoding to format jsonl, compression gzip or none."
+            )
+        configured = (self.config.get("batch_config") or {}).get("storage")
+        for path in message["manifest"]:
+            head, tail = StorageTarget.split_url(path)
+            storage = StorageTarget.from_dict(configured) if configured else StorageTarget.from_url(head)
+            try:
+                with storage.open(tail, mode="rb") as file:
+                    for line in gzip.GzipFile(fileobj=file) if encoding.get("compression") == "gzip" else file:
+                        yield self.message_reader.decode(line)
+            except (OSError, EOFError, zlib.error) as fault:
+                raise InvalidInputLine(f"Its batch file {path} cannot be read to the end: {fault}.") from fault
+
+    def _process_activate_version_message(self, message_dict: dict[str, Any]) -> None:
+        """Do nothing: records of older versions are not deleted from Salesloft."""
+
+    # State
+
+    def _process_state_message(self, message_dict: dict[str, Any]) -> None:
+        super()._process_state_message(message_dict)
+        self.state_gate.state(message_dict["value"])
+        self.emit_state()
+
+    def _write_state_message(self, state: dict[str, Any]) -> None:  # noqa: ARG002 (the gate knows which may leave)
+        self.emit_state()
+
+    def emit_state(self) -> None:
+        """Write the newest STATE that may leave, if there is one that has not left."""
+        with self._stdout:
+            state = self.state_gate.release()
+            if state is not None:
+                sys.stdout.write(encode_line(state).decode())
+                sys.stdout.flush()
+
+    # The end
+
+    def process_endofpipe(self) -> None:
+        """Write what is left, and say how the run went.
+
+        Raises:
+            FailedRecords: Records failed, and `allow_failed_records` is not set.
+        """
+        try:
+            super().process_endofpipe()
+        finally:
+            self.close()
+        failed = sum(tally.results[Result.FAILED] for tally in self.tallies.values())
+        if not failed:
+            return
+        stream, tally = next(each for each in self.tallies.items() if each[1].reasons)
+        what = (
+            f"{failed:,} record{'s' if failed > 1 else ''} failed ({stream}: {tally.reason_lines()[0]}). "
+            f"Mend the cause, and send them again with --input {self.failed_records.path}"
+        )
+        if self.config["allow_failed_records"]:
+            self.logger.warning("%s.", what)
+        else:
+            raise FailedRecords(f"{what}. State has not passed them; set allow_failed_records to let it.")
+
+    def close(self) -> None:
+        """End what is under way, and say once what was done, stream by stream."""
+        if self._closed:
+            return
+        self._closed = True
+        self.writer.close()
+        self.client.close()
+        for stream, tally in self.tallies.items():
+            self.logger.info("%s", tally.line(stream, self.failed_records.path))
+            for reason in tally.reason_lines():
+                self.logger.warning("%s: %s", stream, reason)
+        seconds = self.clock.now() - self._started
+        self.logger.info("%s points spent in %s.", f"{self.budget.points_spent:,}", duration(seconds))
+
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
+        """Unwind: the SDK's own way drains again from within a drain, and may emit state for unwritten records."""
+        raise Terminated(signum)
+
+    @classmethod
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:
+        """Read the `--config` files; one that cannot be read ends the run with a line that names it."""
+        for path in value:
+            try:
+                config = path == "ENV" or json.loads(Path(path).read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise SystemExit(cls._fail(f"--config {path} cannot be read: {error}.")) from error
+            if not isinstance(config, (bool, dict)):
+                raise SystemExit(cls._fail(f"--config {path} is not a JSON object of settings."))
+        return super().cb_config(ctx, param, value)
+
+    @classmethod
+    def invoke(  # type: ignore[override]
+        cls,
+        *,
+        about: bool = False,
+        about_format: str | None = None,
+        config: _ConfigInput | None = None,
+        file_input: IO[str] | None = None,
+    ) -> None:
+        """Run, and end with exit code 0, 1 or 128 + a signal's number, and one line where something was wrong."""
+        if about:
+            cls.print_about(about_format)
+            return
+        cls.print_version(print_fn=cls.logger.info)
+        raise SystemExit(cls._run(config, file_input))
+
+    @classmethod
+    def _run(cls, config: _ConfigInput | None, file_input: IO[str] | None) -> int:
+        try:
+            target = cls(
+                config=dict(config.config) if config else {}, parse_env_config=bool(config and config.parse_env)
+            )
+        except ConfigValidationError as error:
+            return cls._fail(*error.errors)
+        code = 0
+        try:
+            try:
+                target.listen(file_input)
+            except BAD_INPUT as error:
+                code = cls._fail(f"Line {target.message_reader.line} of the input: {' '.join(str(error).split())}")
+                target.process_endofpipe()  # what was read before is still written
+        except ConfigValidationError as error:
+            return cls._fail(*error.errors)
+        except SalesloftFatalError as error:
+            return cls._fail(str(error))
+        except Terminated as end:
+            target.clock.stop()
+            cls._fail(
+                f"Stopped by {signal.Signals(end.signal_number).name}: state has not passed what was not written."
+            )
+            return 128 + end.signal_number
+        finally:
+            target.close()
+        return code
+
+    @classmethod
+    def _fail(cls, *lines: str) -> int:
+        for line in lines:
+            cls.logger.error("%s", line)
+        return 1
+
+
+def duration(seconds: float) -> str:
+    """Say seconds as people do: `2 min 3 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

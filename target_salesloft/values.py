@@ -1,0 +1,193 @@
+"""One value of a record → what Salesloft takes, field kind by field kind; pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import json
+import math
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from target_salesloft.objects import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+LARGEST_INTEGER: Final = 2**63 - 1
+LONGEST_NUMBER: Final = 40
+LARGEST_TEXT_NUMBER: Final[int] = 10**LONGEST_NUMBER
+KINDS_OF_VALUE: Final[Mapping[type, str]] = MappingProxyType(
+    {
+        bool: "true or false",
+        dict: "an object",
+        decimal.Decimal: "a number",
+        float: "a number",
+        int: "an integer",
+        list: "a list",
+        str: "text",
+    }
+)
+TRUTH: Final[Mapping[str, bool]] = MappingProxyType(
+    {
+        **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
+        **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
+    }
+)
+
+
+class Unfit(Exception):
+    """A value that a field cannot hold.
+
+    Attributes:
+        got: What it is instead, without its content.
+    """
+
+    def __init__(self, got: str) -> None:
+        super().__init__(got)
+        self.got = got
+
+
+def describe(value: Any) -> str:
+    """Say what kind of value this is, without its content."""
+    if isinstance(value, (float, decimal.Decimal)) and not math.isfinite(value):
+        return "NaN or infinity"
+    return KINDS_OF_VALUE.get(type(value), type(value).__name__)
+
+
+def to_text(value: Any) -> str:
+    """Return text for text, numbers, truth values and dates: 1500 → "1500", 7.0 → "7", true → "true"."""
+    if isinstance(value, str):
+        if not value.isascii():
+            _refuse_lone_surrogates(value)
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        if abs(value) > LARGEST_TEXT_NUMBER:
+            raise Unfit("a number of very many digits")
+        return str(value)
+    if isinstance(value, (float, decimal.Decimal)):
+        return _number_to_text(value)
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    raise Unfit(describe(value))
+
+
+def to_integer(value: Any) -> int:
+    """Return an integer of 64 bits for 123, 123.0 and "123"; nothing is rounded."""
+    if isinstance(value, bool):
+        raise Unfit(describe(value))
+    if isinstance(value, str):
+        number = _whole_number(value.strip())
+    elif isinstance(value, int):
+        number = value
+    elif (
+        isinstance(value, (float, decimal.Decimal))
+        and math.isfinite(value)
+        and -LARGEST_INTEGER <= value <= LARGEST_INTEGER
+    ):
+        if value != int(value):
+            raise Unfit("a number with decimal places")
+        number = int(value)
+    else:
+        raise Unfit(describe(value))
+    if abs(number) > LARGEST_INTEGER:
+        raise Unfit("a number beyond 64 bits")
+    return number
+
+
+def to_boolean(value: Any) -> bool:
+    """Return the truth of true, 1, "true", "yes", "on" and their opposites, in any case."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        truth = TRUTH.get(value.strip().lower())
+        if truth is None:
+            raise Unfit("other text")
+        return truth
+    if isinstance(value, (int, float, decimal.Decimal)) and value in (0, 1):
+        return bool(value)
+    raise Unfit(describe(value))
+
+
+def to_texts(value: Any) -> list[str]:
+    """Return a list for a list, a JSON list in text, and `a, b`; empty ones and repetitions are left out."""
+    if isinstance(value, str):
+        parsed = _json_in(value, list)
+        value = value.split(",") if parsed is None else parsed
+    if not isinstance(value, (list, tuple)):
+        raise Unfit(describe(value))
+    texts = (to_text(each).strip() for each in value if each is not None)
+    return list(dict.fromkeys(text for text in texts if text))
+
+
+def to_custom_fields(value: Any) -> dict[str, Any]:
+    """Return custom field names and values for an object, or JSON text of one."""
+    if isinstance(value, str):
+        value = _json_in(value, dict)
+    if not isinstance(value, dict):
+        raise Unfit(describe(value))
+    return {to_text(name): None if each is None else to_text(each) for name, each in value.items()}
+
+
+def bare_email(text: str) -> str:
+    """Return the address as Salesloft keeps it: lower case, without `mailto:`."""
+    return text.strip().lower().removeprefix("mailto:")
+
+
+def bare_domain(text: str) -> str:
+    """Return the domain of a URL, a host with `www.` or a domain: `https://www.Example.com/about` → `example.com`."""
+    host = text.strip().lower().partition("://")[2] or text.strip().lower()
+    for end in "/?#":
+        host = host.partition(end)[0]
+    host = host.rpartition("@")[2].partition(":")[0]
+    return host.strip(".").removeprefix("www.")
+
+
+COERCIONS: Final[Mapping[Kind, Callable[[Any], Any]]] = MappingProxyType(
+    {
+        Kind.TEXT: to_text,
+        Kind.EMAIL: to_text,
+        Kind.DOMAIN: to_text,
+        Kind.INTEGER: to_integer,
+        Kind.BOOLEAN: to_boolean,
+        Kind.TEXTS: to_texts,
+        Kind.CUSTOM_FIELDS: to_custom_fields,
+    }
+)
+NORMALIZATIONS: Final[Mapping[Kind, Callable[[str], str]]] = MappingProxyType(
+    {Kind.TEXT: str.strip, Kind.EMAIL: bare_email, Kind.DOMAIN: bare_domain}
+)
+
+
+def _refuse_lone_surrogates(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Unfit("text that is not Unicode (half of a surrogate pair)") from None
+
+
+def _number_to_text(value: float | decimal.Decimal) -> str:
+    if not (math.isfinite(value) and -LARGEST_TEXT_NUMBER <= value <= LARGEST_TEXT_NUMBER):
+        raise Unfit("NaN, infinity or a number of very many digits")
+    whole = int(value)
+    return str(whole) if value == whole else str(value)
+
+
+def _whole_number(text: str) -> int:
+    whole, _, decimals = text.partition(".")
+    digits = whole[1:] if whole[:1] in "+-" else whole
+    if not (digits.isdecimal() and digits.isascii() and not decimals.strip("0")):
+        raise Unfit("other text")
+    if len(digits) > LONGEST_NUMBER:
+        raise Unfit("a number beyond 64 bits")
+    return int(whole)
+
+
+def _json_in(text: str, kind: type) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, kind) else None

@@ -1,0 +1,1 @@
+"""How payloads reach Salesloft: each writer takes payloads and yields one outcome for each."""

@@ -1,0 +1,264 @@
+"""Bulk jobs: five thousand records for one point.
+
+Source for the requests, states and the limit of records a call: Salesloft's documentation on bulk jobs. What a job
+costs beyond its own requests, how long it may take and how large an upload may be are not documented.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from target_salesloft.errors import BulkJobUnfinished, RecordRefused, SalesloftFatalError, UnexpectedAnswer
+from target_salesloft.outcomes import Outcome, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from target_salesloft.client import SalesloftClient
+    from target_salesloft.clock import Clock
+    from target_salesloft.errors import SalesloftRetriableError
+    from target_salesloft.mapping import Payload
+
+logger = logging.getLogger(__name__)
+
+MOST_RECORDS_A_CALL: Final = 5000
+ROWS_A_PAGE: Final = 100
+FIRST_WAIT: Final = 0.5
+LONGEST_WAIT: Final = 10.0
+SLOWER: Final = 1.5
+READINGS: Final = 3
+HALVED: Final = frozenset({400, 413, 422})
+PROGRESS_INTERVAL: Final = 10.0
+
+
+class JobState(str, enum.Enum):
+    """The states of a bulk job that matter to us, in the API's words."""
+
+    OPEN = "open"
+    DONE = "done"
+
+
+class JobRow(str, enum.Enum):
+    """The status of a row that matters to us, in the API's words."""
+
+    ERROR = "error"
+
+
+class JobTypeRefused(Exception):
+    """Salesloft refuses to make a job of this type; nothing has been sent yet."""
+
+
+class BulkWriter:
+    """Writes payloads as bulk jobs of upserts; a batch is one job.
+
+    Args:
+        client: Sends the requests.
+        clock: Tells the time, and waits.
+        job_timeout: Seconds that a job may take.
+    """
+
+    def __init__(self, client: SalesloftClient, clock: Clock, job_timeout: float) -> None:
+        self._client = client
+        self._clock = clock
+        self._job_timeout = job_timeout
+
+    def write(self, payloads: Sequence[Payload], job_type: str, upsert_key: str) -> Iterator[Outcome]:
+        """Write payloads that do not share a key, for a job promises no order; yield what became of each.
+
+        Raises:
+            JobTypeRefused: There is no such job; nothing has been sent.
+            BulkJobUnfinished: What became of the job's records is not known in full.
+        """
+        job = BulkJob(self._client, self._clock, job_type, upsert_key)
+        try:
+            yield from job.upload(payloads)
+            if job.by_key:
+                job.execute()
+                yield from job.outcomes(job.wait(self._job_timeout))
+        except (SalesloftFatalError, RecordRefused) as fault:
+            raise BulkJobUnfinished(f"Bulk job {job.id}: {fault} {job.what_becomes_of_it}") from fault
+
+
+class BulkJob:
+    """One bulk job, from its creation to the outcome of each of its records.
+
+    Attributes:
+        id: Salesloft's.
+        by_key: Key → the payload that was uploaded.
+    """
+
+    def __init__(self, client: SalesloftClient, clock: Clock, job_type: str, upsert_key: str) -> None:
+        self._client = client
+        self._clock = clock
+        self._upsert_key = upsert_key
+        self._most_records = MOST_RECORDS_A_CALL
+        self._ready = False
+        self.by_key: dict[str | None, Payload] = {}
+        body = msgspec.json.encode({"type": job_type, "name": f"target-salesloft {job_type}"})
+        try:
+            self.id = int(client.request("POST", "/bulk_jobs", body=body)["id"])
+        except RecordRefused as refusal:
+            raise JobTypeRefused(f"{refusal.status}: {refusal.reason}") from refusal
+        except (KeyError, TypeError, ValueError) as fault:
+            raise UnexpectedAnswer(
+                "Salesloft's answer to POST /bulk_jobs has no id. Set write_method to record."
+            ) from fault
+        self._path = f"/bulk_jobs/{self.id}"
+
+    @property
+    def what_becomes_of_it(self) -> str:
+        """What the reader should know who finds the job in Salesloft."""
+        if self._ready:
+            return "Salesloft finishes the job by itself; run again: its records are sent again, which does no harm."
+        return "The job is left open and none of its records are written; run again."
+
+    def upload(self, payloads: Sequence[Payload]) -> Iterator[Outcome]:
+        """Upload payloads, and yield those that cannot be."""
+        for start in range(0, len(payloads), self._most_records):
+            yield from self._upload_or_halve(payloads[start : start + self._most_records])
+
+    def _upload_or_halve(self, chunk: Sequence[Payload]) -> Iterator[Outcome]:
+        """Upload a chunk; where it is refused for its size or for one of its records, halves tell."""
+        try:
+            self._upload_chunk(chunk)
+        except RecordRefused as refusal:
+            if refusal.status not in HALVED:
+                raise
+            if len(chunk) == 1:
+                yield Outcome(chunk[0], Result.FAILED, refusal.reason, refusal.status)
+                return
+            half = (len(chunk) + 1) // 2
+            yield from self._upload_or_halve(chunk[:half])
+            yield from self._upload_or_halve(chunk[half:])
+        else:
+            self.by_key |= {payload.key: payload for payload in chunk}
+
+    def _upload_chunk(self, chunk: Sequence[Payload]) -> None:
+        before, after = len(self.by_key), len(self.by_key) + len(chunk)
+
+        def received(_: SalesloftRetriableError) -> bool:
+            total = self._look().get("total")
+            if total not in {before, after}:
+                raise BulkJobUnfinished(f"it should hold {before:,} or {after:,} records, and holds {total}.")
+            return bool(total == after)
+
+        self._client.request(
+            "POST",
+            f"{self._path}/job_data",
+            endpoint="/bulk_jobs/{id}/job_data",
+            body=msgspec.json.encode({"data": [payload.body for payload in chunk]}),
+            took_effect=received,
+        )
+
+    def execute(self) -> None:
+        """Tell Salesloft that all is there."""
+
+        def begun(_: SalesloftRetriableError) -> bool:
+            return bool(self._look()["state"] != JobState.OPEN)
+
+        self._ready = True  # from here on it may be, whatever the answer
+        self._client.request(
+            "PUT",
+            self._path,
+            endpoint="/bulk_jobs/{id}",
+            body=msgspec.json.encode({"ready_to_execute": True}),
+            took_effect=begun,
+        )
+
+    def wait(self, timeout: float) -> dict[str, Any]:
+        """Wait until the job is done, and return it.
+
+        Raises:
+            BulkJobUnfinished: It takes longer than the timeout, in seconds.
+        """
+        started = told = self._clock.now()
+        wait = FIRST_WAIT
+        while (job := self._look())["state"] != JobState.DONE:
+            now = self._clock.now()
+            if now - started >= timeout:
+                raise BulkJobUnfinished(
+                    f"not done after {timeout:,.0f} s (bulk_job_timeout), {job.get('processed')} of {job.get('total')} "
+                    f"records processed. See how it goes on in Salesloft, or allow it more time."
+                )
+            if now - told >= PROGRESS_INTERVAL:
+                told = now
+                processed = job.get("processed") or 0
+                logger.info(
+                    "Bulk job %d: %s of %s records processed, %s errors, %.0f a second.",
+                    self.id,
+                    processed,
+                    job.get("total"),
+                    job.get("errors"),
+                    processed / (now - started),
+                )
+            self._clock.wait_until(min(now + wait, started + timeout))
+            wait = min(wait * SLOWER, LONGEST_WAIT)
+        return job
+
+    def outcomes(self, job: dict[str, Any]) -> Iterator[Outcome]:
+        """Yield what became of each uploaded payload.
+
+        Created and updated are told apart only by the rows of success, one point a hundred: they stay unread.
+
+        Args:
+            job: The job when it is done.
+
+        Raises:
+            BulkJobUnfinished: The job's own counts do not agree with what was sent, or with the rows found.
+        """
+        if job.get("total") != len(self.by_key) or job.get("processed") != job.get("total"):
+            raise BulkJobUnfinished(
+                f"{len(self.by_key):,} records were sent, but the job counts {job.get('total')} "
+                f"and has processed {job.get('processed')}."
+            )
+        failed = self._failed(job.get("errors"))
+        for key, payload in self.by_key.items():
+            if key in failed:
+                yield Outcome(payload, Result.FAILED, failed[key])
+            else:
+                yield Outcome(payload, Result.WRITTEN)
+
+    def _failed(self, expected: Any) -> dict[str | None, str]:
+        """Return key → reason for the rows that failed; where fewer than expected are found, look again."""
+        if expected == 0:
+            return {}
+        found: dict[str | None, str] = {}
+        for _ in range(READINGS):
+            for row in self._error_rows():
+                found[self._key_of(row)] = str(row.get("error") or "(no reason given)")
+                if len(found) == expected:
+                    return found
+            self._clock.wait_until(self._clock.now() + LONGEST_WAIT)
+        raise BulkJobUnfinished(f"it counts {expected} errors, but {len(found)} rows tell which.")
+
+    def _error_rows(self) -> Iterator[dict[str, Any]]:
+        last = 0
+        while rows := self._client.request(
+            "GET",
+            f"{self._path}/results",
+            endpoint="/bulk_jobs/{id}/results",
+            params={"status[]": JobRow.ERROR.value, "per_page": ROWS_A_PAGE, "id[gt]": last},
+        ):
+            # Filters that Salesloft does not know it ignores: trust neither this one nor the cursor.
+            yield from (row for row in rows if row.get("status") == JobRow.ERROR)
+            if rows[-1]["id"] <= last:
+                raise BulkJobUnfinished("its results repeat themselves.")
+            last = rows[-1]["id"]
+
+    def _key_of(self, row: dict[str, Any]) -> str | None:
+        """Return the key of the payload that a row came from: the row holds what was sent, in another order."""
+        record = row.get("record")
+        key = str(record.get(self._upsert_key)).strip().casefold() if isinstance(record, dict) else None
+        if key not in self.by_key:
+            raise BulkJobUnfinished(f"row {row.get('id')} failed, but does not tell which record it was.")
+        return key
+
+    def _look(self) -> dict[str, Any]:
+        job = self._client.request("GET", self._path, endpoint="/bulk_jobs/{id}")
+        if not isinstance(job, dict) or "state" not in job:
+            raise BulkJobUnfinished("Salesloft's answer about it has no state.")
+        return job
