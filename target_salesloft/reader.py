@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from decimal import Decimal
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import msgspec
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
 from singer_sdk.singerlib.exceptions import InvalidInputLine
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 decoder = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -67,14 +64,14 @@ class LineReader(GenericSingerReader[str]):
                 "It is not JSON: the tap broke off in mid-line, or printed something to stdout."
             ) from None
 
-    def assert_line_requires(self, line_dict: dict[str, Any], requires: Collection[str]) -> None:  # type: ignore[override]
+    def assert_line_requires(self, line_dict: dict[str, Any], requires: set[str]) -> None:  # type: ignore[override]
         """Raise an error that names what a message lacks.
 
         Raises:
             InvalidInputLine: It lacks something.
         """
-        missing = [name for name in requires if name not in line_dict]
-        if missing:
+        if not line_dict.keys() >= requires:
+            missing = requires - line_dict.keys()
             raise InvalidInputLine(f"It lacks {', '.join(sorted(missing))}: not a whole Singer message.")
 
     def _process_unknown_message(self, message_dict: dict[str, Any]) -> None:

@@ -1,0 +1,271 @@
+"""The fields of people and accounts: names, types, and where each may be sent."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class FieldType(Enum):
+    """The JSON type that a field takes."""
+
+    STRING = "a string"
+    INTEGER = "an integer"
+    BOOLEAN = "true or false"
+    STRINGS = "an array of strings"
+    CUSTOM_FIELDS = "an object"
+
+
+class Action(Enum):
+    """What a request body is for; some fields are taken by one of them only."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    UPSERT = "upsert"
+
+
+EVERY_ACTION = frozenset(Action)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a request body.
+
+    Attributes:
+        name: The field's name in the API.
+        type: The JSON type that it takes; null is taken by all.
+        actions: The requests that know the field; others refuse it as unknown.
+        max_length: Longest string taken, in characters.
+        choices: The only strings taken; empty for any.
+        refers_to: The table that must hold the id given; empty for none.
+        pattern: What a string must look like; None for anything.
+        stored: Whether the table has a column for it.
+    """
+
+    name: str
+    type: FieldType = FieldType.STRING
+    actions: frozenset[Action] = EVERY_ACTION
+    max_length: int = 255
+    choices: tuple[str, ...] = ()
+    refers_to: str = ""
+    pattern: re.Pattern[str] | None = None
+    stored: bool = True
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of record: all that differs between a person and an account.
+
+    Attributes:
+        name: The singular, as in an upsert's answer and in a bulk job's type.
+        table: The plural, as in the URL and in the database.
+        fields: Every field, by name.
+        unique: The field that no two records share, case aside.
+        upsert_keys: The fields that an upsert may match on.
+        required: Ways to satisfy a create: each is a set of fields that suffices.
+        custom_field_type: The kind of custom field that this resource has.
+        crm_prefixes: How a CRM id must begin.
+        filters: A list's query parameter -> the column that it filters.
+        embedded: Rendered name -> (column holding the id, table that the link points at).
+        read_only: What an answer shows beside the stored fields.
+    """
+
+    name: str
+    table: str
+    fields: Mapping[str, Field]
+    unique: str
+    upsert_keys: tuple[str, ...]
+    required: tuple[tuple[str, ...], ...]
+    custom_field_type: str
+    crm_prefixes: tuple[str, ...]
+    filters: Mapping[str, str]
+    embedded: Mapping[str, tuple[str, str]]
+    read_only: Mapping[str, object]
+    known: Mapping[Action, Mapping[str, Field]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = {action: {name: one for name, one in self.fields.items() if action in one.actions} for action in Action}
+        object.__setattr__(self, "known", known)
+
+    @property
+    def stored(self) -> tuple[Field, ...]:
+        """The fields that have a column."""
+        return tuple(one for one in self.fields.values() if one.stored)
+
+    @property
+    def read_scope(self) -> str:
+        """The scope that reading needs."""
+        return f"{self.table}:read"
+
+    @property
+    def write_scope(self) -> str:
+        """The scope that writing needs."""
+        return f"{self.table}:write"
+
+    @property
+    def crm_scope(self) -> str:
+        """The privileged scope that writing a CRM id needs beside `write_scope`."""
+        return f"crm_id_{self.name}:write"
+
+
+EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
+DOMAIN = re.compile(r"[^\s/:@.]+(?:\.[^\s/:@.]+)+")
+
+
+def _strings(names: str) -> tuple[Field, ...]:
+    return tuple(Field(name) for name in names.split())
+
+
+def _upsert_only(keys: tuple[str, ...]) -> tuple[Field, ...]:
+    upsert = frozenset({Action.UPSERT})
+    return (
+        Field("id", FieldType.INTEGER, upsert, stored=False),
+        Field("upsert_key", actions=upsert, choices=keys, stored=False),
+    )
+
+
+def _by_name(*groups: tuple[Field, ...]) -> dict[str, Field]:
+    return {one.name: one for group in groups for one in group}
+
+
+COMMON = (
+    *_strings("city country crm_id linkedin_url locale phone state twitter_handle"),
+    Field("crm_id_type", choices=("salesforce",)),
+    Field("custom_fields", FieldType.CUSTOM_FIELDS),
+    Field("do_not_contact", FieldType.BOOLEAN),
+    Field("owner_id", FieldType.INTEGER, refers_to="users"),
+    Field("tags", FieldType.STRINGS),
+)
+
+PERSON_KEYS = ("email_address", "id", "crm_id")
+PERSON = Resource(
+    name="person",
+    table="people",
+    fields=_by_name(
+        (Field("email_address", pattern=EMAIL),),
+        _strings(
+            "first_name last_name title home_phone mobile_phone phone_extension"
+            " personal_email_address secondary_email_address personal_website"
+            " person_company_name person_company_website person_company_industry"
+            " work_city work_state work_country",
+        ),
+        COMMON,
+        (
+            Field("account_id", FieldType.INTEGER, refers_to="accounts"),
+            Field("person_stage_id", FieldType.INTEGER, refers_to="person_stages"),
+            Field("import_id", FieldType.INTEGER),
+            Field("eu_resident", FieldType.BOOLEAN),
+            Field(
+                "job_seniority",
+                choices=(
+                    "director",
+                    "executive",
+                    "individual_contributor",
+                    "manager",
+                    "vice_president",
+                    "unknown",
+                ),
+            ),
+            Field(
+                "contact_restrictions",
+                FieldType.STRINGS,
+                choices=("call", "email", "message"),
+            ),
+            Field(
+                "autotag_date",
+                FieldType.BOOLEAN,
+                frozenset({Action.CREATE}),
+                stored=False,
+            ),
+        ),
+        _upsert_only(PERSON_KEYS),
+    ),
+    unique="email_address",
+    upsert_keys=PERSON_KEYS,
+    required=(("email_address",), ("phone", "last_name")),
+    custom_field_type="person",
+    crm_prefixes=("00Q", "003"),
+    filters={"ids[]": "id", "email_addresses[]": "email_address", "crm_id[]": "crm_id"},
+    embedded={
+        "account": ("account_id", "accounts"),
+        "import": ("import_id", "imports"),
+        "owner": ("owner_id", "users"),
+        "person_stage": ("person_stage_id", "person_stages"),
+    },
+    read_only={
+        "bouncing": False,
+        "cadences": [],
+        "counts": {
+            "calls": 0,
+            "emails_bounced": 0,
+            "emails_clicked": 0,
+            "emails_replied_to": 0,
+            "emails_sent": 0,
+            "emails_viewed": 0,
+        },
+        "crm_object_type": None,
+        "crm_url": None,
+        "last_completed_step": None,
+        "last_completed_step_cadence": None,
+        "last_contacted_at": None,
+        "last_contacted_by": None,
+        "last_contacted_type": None,
+        "last_replied_at": None,
+        "locale_utc_offset": None,
+        "most_recent_cadence": None,
+        "owner_crm_id": None,
+        "starred": False,
+        "success_count": 0,
+        "untouched": True,
+    },
+)
+
+ACCOUNT_KEYS = ("domain", "id", "crm_id")
+ACCOUNT = Resource(
+    name="account",
+    table="accounts",
+    fields=_by_name(
+        (Field("name"), Field("domain", pattern=DOMAIN)),
+        _strings(
+            "company_type conversational_name founded industry postal_code revenue_range size street website",
+        ),
+        COMMON,
+        (
+            Field("description", max_length=1_000_000),
+            Field("account_tier_id", FieldType.INTEGER, refers_to="account_tiers"),
+            Field("company_stage_id", FieldType.INTEGER, refers_to="account_stages"),
+            Field("archived", FieldType.BOOLEAN, frozenset({Action.UPDATE}), stored=False),
+        ),
+        _upsert_only(ACCOUNT_KEYS),
+    ),
+    unique="domain",
+    upsert_keys=ACCOUNT_KEYS,
+    required=(("name", "domain"),),
+    custom_field_type="company",
+    crm_prefixes=("001",),
+    filters={"ids[]": "id", "domain": "domain", "crm_id[]": "crm_id"},
+    embedded={
+        "account_tier": ("account_tier_id", "account_tiers"),
+        "company_stage": ("company_stage_id", "account_stages"),
+        "owner": ("owner_id", "users"),
+    },
+    read_only={
+        "counts": {"people": 0},
+        "creator": None,
+        "crm_object_type": None,
+        "crm_url": None,
+        "last_contacted_at": None,
+        "last_contacted_by": None,
+        "last_contacted_person": None,
+        "last_contacted_type": None,
+        "owner_crm_id": None,
+        "user_relationships": {},
+    },
+)
+
+RESOURCES = {one.name: one for one in (PERSON, ACCOUNT)}

@@ -1,0 +1,50 @@
+"""What a fresh sandbox holds: a small team with its users, stages, tiers and custom fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TEAM = {
+    "id": 1,
+    "name": "Sandbox",
+    "plan": "enterprise",
+    "deactivated": False,
+    "license_limit": 5,
+    "group_privacy_setting": "all_public",
+    "team_visibility_default": "all",
+}
+
+_NAMES = (
+    ("Ada", "Okafor"),
+    ("Bruno", "Lindqvist"),
+    ("Chiyo", "Tanaka"),
+    ("Dalia", "Haddad"),
+    ("Emre", "Kaya"),
+)
+
+SEEDS: dict[str, tuple[tuple[Any, ...], ...]] = {
+    "users": tuple(
+        (
+            f"00000000-0000-4000-8000-{number:012d}",
+            f"{first} {last}",
+            first,
+            last,
+            f"{first}.{last}@sandbox.test".lower(),
+            True,
+            "UTC",
+        )
+        for number, (first, last) in enumerate(_NAMES, start=1)
+    ),
+    "person_stages": (("New", 1), ("Working", 2), ("Nurture", 3), ("Unqualified", 4)),
+    "account_stages": (("Prospect", 1), ("Open Opportunity", 2), ("Customer", 3)),
+    "account_tiers": (("Tier 1", 1), ("Tier 2", 2), ("Tier 3", 3)),
+    "custom_fields": (
+        ("Lead Score", "person", "text"),
+        ("Region", "person", "text"),
+        ("Renewal Date", "person", "date"),
+        ("Segment", "company", "text"),
+        ("ARR", "company", "text"),
+        ("Customer Since", "company", "date"),
+    ),
+}
+"""Table -> rows, each the values of the table's first columns."""

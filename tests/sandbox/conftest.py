@@ -1,0 +1,89 @@
+"""A sandbox with a clock in the test's hands, served over real HTTP."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+
+from target_salesloft.sandbox import Sandbox, SandboxServer
+
+KEY = "ak" + "0" * 64
+
+
+class Clock:
+    """Seconds that pass only when a test lets them."""
+
+    def __init__(self):
+        self.seconds = 1_000.0
+
+    def __call__(self):
+        return self.seconds
+
+    def tick(self, seconds):
+        self.seconds += seconds
+
+
+class Api:
+    """Calls a served sandbox with a key, by paths below `/v2`."""
+
+    def __init__(self, server, key=KEY):
+        self.url = server.url
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"Bearer {key}"
+
+    def get(self, path, **query):
+        return self.session.get(self.url + path, params=query, timeout=5)
+
+    def post(self, path, **fields):
+        return self.session.post(self.url + path, json=fields, timeout=5)
+
+    def put(self, path, **fields):
+        return self.session.put(self.url + path, json=fields, timeout=5)
+
+    def send(self, path, body):
+        return self.session.post(self.url + path, data=body, timeout=5)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def serve(clock):
+    """Serve a sandbox with the given options; gives the sandbox and a client."""
+    opened = []
+
+    def start(**options):
+        server = SandboxServer(Sandbox(clock=clock, **options))
+        server.__enter__()
+        api = Api(server)
+        opened.append((server, api))
+        return server.sandbox, api
+
+    yield start
+    for server, api in opened:
+        api.session.close()
+        server.__exit__()
+
+
+@pytest.fixture(scope="module")
+def shared():
+    with SandboxServer(Sandbox(points_per_minute=1_000_000)) as server:
+        api = Api(server)
+        yield server.sandbox, api
+        api.session.close()
+
+
+@pytest.fixture
+def sandbox(shared):
+    """A sandbox as new, with all its defaults but the budget."""
+    shared[0].reset()
+    return shared[0]
+
+
+@pytest.fixture
+def api(sandbox, shared):
+    """A client of `sandbox`."""
+    assert shared[0] is sandbox
+    return shared[1]

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import requests
+
+from .conftest import KEY
+
+READER = "ak" + "1" * 64
+WRITER = "ak" + "2" * 64
+
+
+def call(api, key, method, path, **fields):
+    headers = {"Authorization": f"Bearer {key}"}
+    return requests.request(method, api.url + path, json=fields, headers=headers, timeout=5)
+
+
+@pytest.fixture
+def scoped(serve):
+    keys = {READER: ["people:read"], WRITER: ["people:write", "accounts:write"]}
+    return serve(api_keys={KEY: None, **keys})
+
+
+def test_a_missing_or_unknown_key_is_a_401(api):
+    assert requests.get(f"{api.url}/me", timeout=5).status_code == 401
+    answer = call(api, "ak" + "9" * 64, "GET", "/me")
+    assert answer.status_code == 401
+    assert isinstance(answer.json()["error"], str)
+
+
+def test_a_key_does_what_its_scopes_allow(scoped):
+    _, api = scoped
+    assert call(api, READER, "GET", "/people").status_code == 200
+    refused = call(api, READER, "POST", "/people", email_address="a@b.co")
+    assert refused.status_code == 403
+    assert "people:write" in refused.json()["error"]
+    assert call(api, WRITER, "POST", "/people", email_address="a@b.co").status_code == 200
+    assert call(api, WRITER, "GET", "/accounts").status_code == 403
+
+
+def test_a_crm_id_needs_a_scope_of_its_own(scoped):
+    sandbox, api = scoped
+    body = {
+        "email_address": "a@b.co",
+        "crm_id": "003000000000000AAA",
+        "crm_id_type": "salesforce",
+    }
+    refused = call(api, WRITER, "POST", "/people", **body)
+    assert refused.status_code == 403
+    assert "crm_id_person:write" in refused.json()["error"]
+    assert sandbox.people() == []
+    assert call(api, KEY, "POST", "/people", **body).status_code == 200
+
+
+def test_a_bulk_row_has_the_scopes_of_its_job_s_maker(scoped):
+    _, api = scoped
+    assert call(api, READER, "POST", "/bulk_jobs", type="person/upsert").status_code == 403
+    job = call(api, WRITER, "POST", "/bulk_jobs", type="person/upsert").json()["data"]
+    path = f"/bulk_jobs/{job['id']}"
+    rows = [{"email_address": "a@b.co", "crm_id": None}, {"email_address": "b@b.co"}]
+    call(api, WRITER, "POST", f"{path}/job_data", data=rows)
+    call(api, WRITER, "PUT", path, ready_to_execute=True)
+    assert api.get(path).json()["data"]["errors"] == 1
+    results = api.get(f"{path}/results").json()["data"]
+    assert "crm_id_person:write" in results[0]["error"]
+
+
+def test_a_revoked_key_is_refused_from_then_on(sandbox, api):
+    assert api.get("/me").status_code == 200
+    sandbox.keys.revoke(KEY)
+    assert api.get("/me").status_code == 401
+
+
+def test_a_key_may_be_added_while_it_runs(sandbox, api):
+    sandbox.keys.add("token", ["people:read"])
+    assert call(api, "token", "GET", "/people").status_code == 200

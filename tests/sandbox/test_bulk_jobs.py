@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import pytest
+
+
+def row(number, **fields):
+    email = f"p{number}@b.co"
+    return {"email_address": email, "upsert_key": "email_address", **fields}
+
+
+def open_job(api, job_type="person/upsert"):
+    return f"/bulk_jobs/{api.post('/bulk_jobs', type=job_type, name='load').json()['data']['id']}"
+
+
+def run(api, rows, job_type="person/upsert"):
+    path = open_job(api, job_type)
+    assert api.post(f"{path}/job_data", data=rows).json() == {"data": {"records": len(rows)}}
+    assert api.put(path, ready_to_execute=True).json()["data"]["state"] == "executing"
+    return path
+
+
+def results(api, path, **query):
+    return api.get(f"{path}/results", per_page=100, **query).json()["data"]
+
+
+def test_a_job_goes_from_open_through_executing_to_done(api):
+    path = open_job(api)
+    job = api.get(path).json()["data"]
+    assert (job["state"], job["ready_to_execute"], job["total"]) == ("open", False, 0)
+    api.post(f"{path}/job_data", data=[row(1)])
+    job = api.put(path, ready_to_execute=True).json()["data"]
+    assert (job["state"], job["total"], job["processed"]) == ("executing", 1, 0)
+    job = api.get(path).json()["data"]
+    assert (job["state"], job["processed"], job["errors"]) == ("done", 1, 0)
+    assert job["finished_at"]
+
+
+def test_rows_follow_the_rules_of_the_single_call(sandbox, api):
+    sandbox.add("person", email_address="p1@b.co")
+    path = run(
+        api,
+        [
+            row(1, title="CEO"),
+            row(2),
+            row(3, nickname="x"),
+            row(4, email_address="nobody"),
+            {"email_address": "P1@b.co"},
+            {"upsert_key": "id", "id": 99},
+        ],
+    )
+    job = api.get(path).json()["data"]
+    assert (job["processed"], job["errors"]) == (6, 4)
+    shown = results(api, path)
+    assert [one["error"] for one in shown] == [
+        None,
+        None,
+        "nickname is not a known field",
+        "email_address is invalid",
+        "email_address has already been taken",
+        "There is no person with the id 99",
+    ]
+    assert [one["status"] for one in shown[:3]] == ["success", "success", "error"]
+    assert shown[0]["resource"]["upsert_type"] == "update"
+    assert shown[0]["resource"]["person"]["title"] == "CEO"
+    assert shown[1]["resource"]["upsert_type"] == "create"
+    assert shown[2]["resource"] is None
+
+
+def test_a_job_of_accounts_writes_accounts(sandbox, api):
+    path = run(api, [{"name": "A", "domain": "a.com", "upsert_key": "domain"}], "account/upsert")
+    assert results(api, path)[0]["resource"]["account"]["domain"] == "a.com"
+    assert [one["name"] for one in sandbox.accounts()] == ["A"]
+
+
+def test_results_are_read_by_status_and_cursor(api):
+    path = run(api, [row(number, **({"x": 1} if number % 2 else {})) for number in range(6)])
+    wrong = results(api, path, **{"status[]": ["error"]})
+    assert [one["record"]["email_address"] for one in wrong] == ["p1@b.co", "p3@b.co", "p5@b.co"]
+    later = results(api, path, **{"status[]": ["error"], "id[gt]": wrong[0]["id"]})
+    assert later == wrong[1:]
+    assert results(api, path, **{"id[gt]": wrong[-1]["id"]}) == []
+    both = results(api, path, **{"status[]": ["error", "success"]})
+    assert len(both) == 6
+
+
+def test_results_have_no_pages(api):
+    path = run(api, [row(number) for number in range(3)])
+    answer = api.get(f"{path}/results", per_page=2).json()
+    assert len(answer["data"]) == 2
+    assert answer["metadata"]["paging"]["next_page"] is None
+    assert api.get(f"{path}/results", per_page=101).status_code == 422
+
+
+def test_a_paced_job_gets_on_with_the_clock(serve, clock):
+    sandbox, api = serve(bulk_rate=10)
+    path = run(api, [row(number) for number in range(25)])
+    assert api.get(path).json()["data"]["processed"] == 0
+    clock.tick(1)
+    job = api.get(path).json()["data"]
+    assert (job["state"], job["processed"]) == ("executing", 10)
+    assert len(sandbox.people()) == 10
+    assert results(api, path) == []
+    waiting = api.get(f"{path}/job_data", **{"status[]": ["pending"], "per_page": 100})
+    assert len(waiting.json()["data"]) == 15
+    clock.tick(1.5)
+    assert len(sandbox.people()) == 25
+    assert api.get(path).json()["data"]["state"] == "done"
+    assert len(results(api, path)) == 25
+
+
+def test_a_row_s_record_comes_back_in_another_shape(api):
+    path = run(api, [row(1, title=None, city="Oslo")])
+    record = results(api, path)[0]["record"]
+    assert list(record) == ["city", "email_address", "upsert_key"]
+
+
+def test_a_row_s_record_comes_back_as_sent_if_asked_to(serve):
+    _, api = serve(bulk_records_as_sent=True)
+    sent = row(1, title=None, city="Oslo")
+    record = results(api, run(api, [sent]))[0]["record"]
+    assert (record, list(record)) == (sent, list(sent))
+
+
+def test_only_an_open_job_changes(api):
+    path = run(api, [row(1)])
+    for answer in (
+        api.post(f"{path}/job_data", data=[row(2)]),
+        api.put(path, name="other"),
+        api.put(path, ready_to_execute=True),
+    ):
+        assert answer.status_code == 422
+        assert answer.json()["errors"].keys() == {"state"}
+
+
+def test_an_upload_has_at_most_5000_records_but_there_may_be_many(api):
+    path = open_job(api)
+    rows = [row(number) for number in range(5_001)]
+    assert api.post(f"{path}/job_data", data=rows).status_code == 422
+    assert api.post(f"{path}/job_data", data=rows[1:]).status_code == 200
+    assert api.post(f"{path}/job_data", data=rows[:1]).status_code == 200
+    assert api.get(path).json()["data"]["total"] == 5_001
+
+
+@pytest.mark.parametrize("data", [None, {}, "x", [1], [[]]])
+def test_an_upload_is_an_array_of_objects(api, data):
+    answer = api.post(f"{open_job(api)}/job_data", data=data)
+    assert answer.status_code == 422
+    assert answer.json()["errors"].keys() == {"data"}
+
+
+@pytest.mark.parametrize("job_type", [None, "person", "person/delete", 5, ["person/upsert"]])
+def test_an_unknown_type_is_refused(api, job_type):
+    answer = api.post("/bulk_jobs", type=job_type)
+    assert answer.status_code == 422
+    assert answer.json()["errors"].keys() == {"type"}
+
+
+@pytest.mark.parametrize(("status", "key"), [(400, "error"), (404, "error"), (422, "errors")])
+def test_a_type_may_be_refused_on_request(serve, status, key):
+    _, api = serve(refuse_bulk_types={"account/upsert": status})
+    refused = api.post("/bulk_jobs", type="account/upsert")
+    assert refused.status_code == status
+    assert key in refused.json()
+    assert api.post("/bulk_jobs", type="person/upsert").status_code == 200
+
+
+def test_an_empty_job_is_done_at_once(api):
+    assert api.get(run(api, [])).json()["data"]["state"] == "done"
+
+
+def test_jobs_are_listed_by_state(api):
+    run(api, [row(1)])
+    open_job(api)
+    opened = api.get("/bulk_jobs", **{"state[]": ["open"]}).json()["data"]
+    assert [job["id"] for job in opened] == [2]
+    assert api.get("/bulk_jobs", **{"state[]": ["asleep"]}).status_code == 422
+    assert api.get("/bulk_jobs/9").status_code == 404
+
+
+def test_an_executing_job_goes_on_after_a_restart(tmp_path, serve):
+    path = str(tmp_path / "team.db")
+    _, api = serve(db=path, bulk_rate=0)
+    run(api, [row(1)])
+    again, _ = serve(db=path)
+    assert len(again.people()) == 1

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+import requests
+
+from target_salesloft.sandbox import Fault
+
+from .conftest import KEY
+
+
+@pytest.fixture
+def control(api):
+    url = api.url.removesuffix("/v2") + "/_sandbox"
+
+    def call(method, path, body=None):
+        answer = requests.request(method, f"{url}/{path}", json=body, timeout=5)
+        assert answer.status_code in {200, 400}
+        return answer.json()
+
+    return call
+
+
+def test_state_tells_counts_and_what_was_spent(api, control):
+    api.post("/people", email_address="a@b.co")
+    told = control("GET", "state")
+    assert (told["people"], told["accounts"], told["users"]) == (1, 0, 5)
+    assert (told["points_spent"], told["requests"], told["answers_429"]) == (1, 1, 0)
+
+
+def test_control_is_free_and_not_logged(sandbox, control):
+    control("GET", "state")
+    assert sandbox.requests == []
+    assert sandbox.points_spent == 0
+
+
+def test_requests_are_logged_with_status_and_cost(api, control):
+    api.get("/me.json")
+    api.get("/people/9", page=101)
+    logged = control("GET", "requests")
+    shown = [(one["method"], one["path"], one["status"], one["cost"]) for one in logged]
+    assert shown == [("GET", "/v2/me.json", 200, 1), ("GET", "/v2/people/9", 404, 3)]
+    assert logged[0]["at"] <= logged[1]["at"]
+
+
+def test_people_and_accounts_are_shown_flat(sandbox, control):
+    sandbox.add("account", name="A", domain="a.com")
+    sandbox.add("person", email_address="a@b.co", account_id=1, tags=["x"], do_not_contact=True)
+    (person,) = control("GET", "people")
+    assert (person["account_id"], person["tags"], person["do_not_contact"]) == (1, ["x"], True)
+    assert control("GET", "accounts") == sandbox.accounts()
+
+
+def test_faults_are_set_shown_and_cleared(sandbox, api, control):
+    control("POST", "faults", {"kind": "status", "status": 500, "times": None})
+    assert api.get("/me").status_code == 500
+    assert control("GET", "faults")[0]["hits"] == 1
+    control("DELETE", "faults")
+    assert api.get("/me").status_code == 200
+    assert sandbox.faults.all() == []
+
+
+def test_a_wrong_fault_is_told(control):
+    assert "explode" in control("POST", "faults", {"kind": "explode"})["error"]
+    assert "points" in control("POST", "spend", {})["error"]
+
+
+def test_points_may_be_spent_by_another_client(control, api):
+    control("POST", "spend", {"points": 1_000_000})
+    assert api.get("/me").status_code == 429
+
+
+def test_a_key_may_be_revoked_and_added(control, api):
+    control("POST", "keys", {"revoke": KEY})
+    assert api.get("/me").status_code == 401
+    control("POST", "keys", {"add": KEY, "scopes": ["people:read"]})
+    assert api.get("/people").status_code == 200
+    assert api.get("/accounts").status_code == 403
+
+
+def test_a_reset_begins_again(sandbox, api, control):
+    api.post("/people", email_address="a@b.co")
+    sandbox.define_custom_field("Pet", "person")
+    sandbox.keys.revoke(KEY)
+    sandbox.faults.add(Fault("status", times=None))
+    control("POST", "reset")
+    told = control("GET", "state")
+    assert (told["people"], told["requests"], told["points_spent"]) == (0, 0, 0)
+    assert api.post("/people", email_address="a@b.co").json()["data"]["id"] == 1
+    assert api.get("/custom_fields", field_type="person").text.count("Pet") == 0

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import requests
+
+from target_salesloft.sandbox import Fault
+from target_salesloft.sandbox.faults import Faults
+
+
+def create(api, email="a@b.co"):
+    return api.post("/people", email_address=email)
+
+
+@pytest.mark.parametrize(("kind", "written"), [("reset_before", False), ("reset_after", True)])
+def test_a_reset_ends_the_connection_without_an_answer(sandbox, api, kind, written):
+    fault = sandbox.faults.add(Fault(kind))
+    with pytest.raises(requests.ConnectionError, match="reset by peer"):
+        create(api)
+    assert bool(sandbox.people()) is written
+    assert fault.hits == 1
+    assert sandbox.answers(0) == 1
+    assert api.get("/me").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [("status", False), ("status_after", True), ("html", False), ("empty", False)],
+)
+def test_a_status_is_answered_before_or_after_the_write(sandbox, api, kind, written):
+    sandbox.faults.add(Fault(kind, status=502))
+    assert create(api).status_code == 502
+    assert bool(sandbox.people()) is written
+    assert sandbox.points_spent == int(written)
+
+
+def test_a_status_has_a_json_error_unless_told_otherwise(sandbox, api):
+    sandbox.faults.add(Fault("status", status=500))
+    sandbox.faults.add(Fault("status", status=500, body={"message": "sorry"}))
+    sandbox.faults.add(Fault("status", status=500, body="sorry"))
+    assert "error" in api.get("/me").json()
+    assert api.get("/me").json() == {"message": "sorry"}
+    assert api.get("/me").text == "sorry"
+
+
+@pytest.mark.parametrize("value", ["7", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_retry_after_is_sent_as_it_is(sandbox, api, value):
+    sandbox.faults.add(Fault("status", status=429, retry_after=value))
+    answer = api.get("/me")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, value)
+
+
+def test_a_proxy_s_page_is_no_json(sandbox, api):
+    sandbox.faults.add(Fault("html", status=502))
+    answer = api.get("/me")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "<html>" in answer.text
+
+
+def test_an_empty_answer_has_no_body(sandbox, api):
+    sandbox.faults.add(Fault("empty"))
+    answer = api.get("/me")
+    assert (answer.status_code, answer.content) == (503, b"")
+
+
+def test_broken_json_comes_with_a_200_after_the_write(sandbox, api):
+    sandbox.faults.add(Fault("broken_json"))
+    answer = create(api)
+    assert answer.status_code == 200
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(answer.text)
+    assert len(sandbox.people()) == 1
+
+
+def test_a_slow_answer_outlasts_a_client_s_patience(sandbox, api):
+    sandbox.faults.add(Fault("slow", delay=0.3))
+    with pytest.raises(requests.ReadTimeout):
+        api.session.get(f"{api.url}/me", timeout=0.05)
+    sandbox.faults.add(Fault("slow", delay=0.01))
+    assert api.get("/me").status_code == 200
+
+
+def test_a_dripping_answer_arrives_whole(sandbox, api):
+    whole = api.get("/team").json()
+    sandbox.faults.add(Fault("drip", delay=0.0001))
+    answer = api.get("/team")
+    assert answer.json() == whole
+    assert "x-ratelimit-remaining-minute" in answer.headers
+
+
+def test_rate_headers_may_be_missing_or_nonsense(sandbox, api):
+    sandbox.faults.add(Fault("no_rate_headers"))
+    assert "x-ratelimit-remaining-minute" not in api.get("/me").headers
+    sandbox.faults.add(Fault("bad_rate_headers"))
+    with pytest.raises(ValueError, match="could not convert"):
+        float(api.get("/me").headers["x-ratelimit-remaining-minute"])
+
+
+def test_a_fault_skips_strikes_and_is_spent():
+    faults = Faults()
+    fault = faults.add(Fault("status", skip=2, times=2))
+    struck = [faults.strike("GET", "/v2/me", b"") is fault for _ in range(6)]
+    assert struck == [False, False, True, True, False, False]
+    assert fault.hits == 2
+
+
+def test_a_fault_without_times_strikes_always():
+    faults = Faults()
+    faults.add(Fault("status", times=None))
+    assert all(faults.strike("GET", "/v2/me", b"") for _ in range(5))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matched"),
+    [
+        ("/v2/person_upserts", True),
+        ("/person_upserts", True),
+        ("*_upserts", True),
+        ("/v2/people*", False),
+    ],
+)
+def test_a_path_is_a_glob(pattern, matched):
+    assert Fault("status", path=pattern).matches("POST", "/v2/person_upserts", b"") is matched
+
+
+def test_a_fault_is_for_one_method_and_one_text_in_the_body(sandbox, api):
+    sandbox.faults.add(Fault("status", method="POST", contains="bad@b.co", times=None))
+    assert api.get("/people").status_code == 200
+    assert create(api, "good@b.co").status_code == 200
+    assert create(api, "bad@b.co").status_code == 503
+
+
+def test_a_path_with_json_meets_the_faults_of_the_path_without(sandbox, api):
+    sandbox.faults.add(Fault("status", path="/v2/me"))
+    assert api.get("/me.json").status_code == 503
+
+
+def test_a_fault_of_an_unknown_kind_or_name_is_refused():
+    with pytest.raises(ValueError, match="explode"):
+        Fault("explode")
+    with pytest.raises(ValueError, match="a fault takes"):
+        Fault.from_json({"kind": "status", "colour": "red"})
+
+
+def test_a_large_body_is_a_413_in_html(serve):
+    sandbox, api = serve(max_body_bytes=100)
+    assert create(api).status_code == 200
+    refused = api.post("/people", email_address="b@b.co", title="x" * 100)
+    assert refused.status_code == 413
+    assert refused.headers["content-type"].startswith("text/html")
+    assert len(sandbox.people()) == 1

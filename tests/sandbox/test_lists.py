@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def people(sandbox):
+    return [sandbox.add("person", email_address=f"p{number}@b.co") for number in range(5)]
+
+
+def ids(answer):
+    return [one["id"] for one in answer.json()["data"]]
+
+
+def test_pages_tell_of_their_neighbours(api, people):
+    first = api.get("/people", per_page=2).json()["metadata"]["paging"]
+    assert first == {"per_page": 2, "current_page": 1, "next_page": 2, "prev_page": None}
+    last = api.get("/people", per_page=2, page=3).json()["metadata"]["paging"]
+    assert last == {"per_page": 2, "current_page": 3, "next_page": None, "prev_page": 2}
+    seen = [one for page in (1, 2, 3) for one in ids(api.get("/people", per_page=2, page=page))]
+    assert sorted(seen) == people
+
+
+@pytest.mark.parametrize("per_page", ["0", "101", "-1", "many"])
+def test_a_page_has_1_to_100_rows(api, per_page):
+    answer = api.get("/people", per_page=per_page)
+    assert answer.status_code == 422
+    assert answer.json()["errors"].keys() == {"per_page"}
+
+
+def test_people_are_found_by_many_emails_whatever_the_case(api, people):
+    found = api.get("/people", **{"email_addresses[]": ["P1@B.CO", "p3@b.co", "no@b.co"]})
+    assert sorted(ids(found)) == [people[1], people[3]]
+
+
+@pytest.mark.usefixtures("people")
+def test_people_are_found_by_ids_and_crm_ids(sandbox, api):
+    crm_id = "00Q000000000000AAA"
+    sandbox.add("person", phone="1", last_name="B", crm_id=crm_id, crm_id_type="salesforce")
+    assert ids(api.get("/people", **{"crm_id[]": [crm_id]})) == [6]
+    assert sorted(ids(api.get("/people", **{"ids[]": [1, 2, 99]}))) == [1, 2]
+    assert api.get("/people", **{"ids[]": ["x"]}).status_code == 422
+
+
+def test_accounts_are_found_by_one_domain(sandbox, api):
+    sandbox.add("account", name="A", domain="a.com")
+    sandbox.add("account", name="B", domain="b.com")
+    assert ids(api.get("/accounts", domain="B.com")) == [2]
+
+
+def test_a_filter_of_an_unknown_name_is_ignored(api, people):
+    assert len(ids(api.get("/people", email="p1@b.co"))) == len(people)
+
+
+def test_custom_fields_are_listed_by_type(sandbox, api):
+    sandbox.define_custom_field("Since", "person", "date")
+    found = api.get("/custom_fields", field_type="person").json()["data"]
+    types = {one["name"]: one["value_type"] for one in found}
+    assert types == {
+        "Lead Score": "text",
+        "Region": "text",
+        "Renewal Date": "date",
+        "Since": "date",
+    }
+    assert api.get("/custom_fields", field_type="pet").status_code == 422
+
+
+def test_a_created_custom_field_is_known_at_once(api):
+    body = {"email_address": "a@b.co", "custom_fields": {"Pet": "cat"}}
+    assert api.post("/people", **body).status_code == 422
+    assert api.post("/custom_fields", name="Pet", field_type="person").status_code == 200
+    assert api.post("/people", **body).status_code == 200
+    again = api.post("/custom_fields", name="Pet", field_type="person")
+    assert again.json() == {"errors": {"name": ["has already been taken"]}}
+
+
+def test_the_team_has_users_stages_and_tiers(api):
+    assert ids(api.get("/users")) == [1, 2, 3, 4, 5]
+    assert ids(api.get("/users", **{"ids[]": [2]})) == [2]
+    for path in ("/person_stages", "/account_stages", "/account_tiers"):
+        assert ids(api.get(path))[:3] == [1, 2, 3]
+    assert api.get("/me").json()["data"]["id"] == 1
+    assert api.get("/team").json()["data"]["id"] == 1

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from target_salesloft.sandbox.rate_limit import RateLimit, page_cost
+
+REMAINING = "x-ratelimit-remaining-minute"
+
+
+@pytest.mark.parametrize(
+    ("page", "cost"),
+    [(1, 1), (100, 1), (101, 3), (150, 3), (151, 8), (250, 8), (251, 10), (500, 10), (501, 30)],
+)
+def test_deep_pages_cost_more(page, cost):
+    assert page_cost(page) == cost
+
+
+def test_a_fixed_minute_begins_with_the_first_request(clock):
+    budget = RateLimit(clock, limit=2)
+    clock.tick(45)
+    assert [budget.take(1).allowed for _ in range(3)] == [True, True, False]
+    clock.tick(59)
+    assert not budget.take(1).allowed
+    assert budget.seconds_left() == 1
+    clock.tick(1)
+    assert budget.take(1).remaining == 1
+
+
+def test_a_rolling_minute_gives_back_what_is_a_minute_old(clock):
+    budget = RateLimit(clock, limit=2, rolling=True)
+    budget.take(1)
+    clock.tick(40)
+    budget.take(1)
+    clock.tick(20)
+    assert budget.take(1).allowed
+    assert not budget.take(1).allowed
+    assert budget.seconds_left() == 40
+
+
+def test_another_client_spends_evenly(clock):
+    budget = RateLimit(clock, limit=600, other_spends=300)
+    assert budget.take(1).remaining == 599
+    clock.tick(30)
+    assert budget.free().remaining == 449
+    clock.tick(30)
+    assert budget.free().remaining == 600
+
+
+def test_points_spent_by_others_are_not_counted_as_ours(clock):
+    budget = RateLimit(clock, limit=10)
+    budget.spend(9)
+    assert [budget.take(1).allowed for _ in range(2)] == [True, False]
+    assert budget.points_spent == 1
+
+
+def test_every_answer_tells_its_cost_and_what_is_left(serve):
+    _, api = serve(points_per_minute=10)
+    first = api.get("/me")
+    assert first.headers["x-ratelimit-endpoint-cost"] == "1"
+    assert first.headers[REMAINING] == "9"
+    assert api.post("/people", nickname="x").headers[REMAINING] == "8"
+    assert api.get("/nothing").headers[REMAINING] == "7"
+    deep = api.get("/people", page=120)
+    assert deep.headers["x-ratelimit-endpoint-cost"] == "3"
+    assert deep.headers[REMAINING] == "4"
+
+
+def test_over_the_budget_is_a_429_that_costs_nothing_and_writes_nothing(serve, clock):
+    sandbox, api = serve(points_per_minute=2)
+    api.get("/me")
+    api.get("/me")
+    refused = api.post("/people", email_address="a@b.co")
+    assert refused.status_code == 429
+    assert isinstance(refused.json()["error"], str)
+    assert refused.headers[REMAINING] == "0"
+    assert "retry-after" not in refused.headers
+    assert sandbox.people() == []
+    assert (sandbox.points_spent, sandbox.answers(429)) == (2, 1)
+    clock.tick(60)
+    assert api.post("/people", email_address="a@b.co").status_code == 200
+
+
+def test_a_429_says_when_to_come_back_only_if_asked_to(serve, clock):
+    _, api = serve(points_per_minute=1, retry_after=True)
+    api.get("/me")
+    clock.tick(10.5)
+    assert api.get("/me").headers["retry-after"] == "50"
+
+
+def test_an_unknown_key_costs_the_team_nothing(serve):
+    sandbox, api = serve()
+    api.session.headers["Authorization"] = "Bearer nobody"
+    assert api.get("/me").status_code == 401
+    assert sandbox.points_spent == 0
+
+
+def test_the_latencies_of_parallel_requests_overlap(serve):
+    _, api = serve(latency=0.1)
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: api.get("/me").status_code, range(8)))
+    assert answers == [200] * 8
+    assert time.monotonic() - began < 0.6
+
+
+def test_parallel_upserts_of_one_key_make_one_record(sandbox, api):
+    def upsert(number):
+        return api.post(
+            "/person_upserts",
+            upsert_key="email_address",
+            email_address="a@b.co",
+            title=str(number),
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [answer.json()["data"]["upsert_type"] for answer in pool.map(upsert, range(40))]
+    assert made.count("create") == 1
+    assert len(sandbox.people()) == 1

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from target_salesloft.sandbox.fields import ACCOUNT, PERSON, Action
+from target_salesloft.sandbox.rules import check_fields, check_required, check_upsert_key
+
+
+@dataclass
+class Known:
+    ids: set = field(default_factory=set)
+    custom: dict = field(default_factory=dict)
+
+    def exists(self, table, record_id):
+        return (table, record_id) in self.ids
+
+    def custom_field_types(self, field_type):
+        return self.custom.get(field_type, {})
+
+
+FACTS = Known(
+    ids={("users", 2), ("accounts", 7)},
+    custom={"person": {"Region": "text", "Renewal Date": "date"}, "company": {"ARR": "text"}},
+)
+
+
+def person(action=Action.UPSERT, **body):
+    return check_fields(PERSON, action, body, FACTS)
+
+
+def account(action=Action.UPSERT, **body):
+    return check_fields(ACCOUNT, action, body, FACTS)
+
+
+def test_an_unknown_field_is_refused_by_name():
+    assert person(nickname="Al") == {"nickname": ["is not a known field"]}
+
+
+def test_company_name_is_not_a_person_s_field():
+    assert person(company_name="Acme") == {"company_name": ["is not a known field"]}
+    assert person(person_company_name="Acme") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("title", 5, "must be a string"),
+        ("phone", 15551234, "must be a string"),
+        ("owner_id", "2", "must be an integer"),
+        ("owner_id", 2.0, "must be an integer"),
+        ("owner_id", True, "must be an integer"),
+        ("owner_id", 2**64, "is out of range"),
+        ("do_not_contact", "true", "must be true or false"),
+        ("do_not_contact", 1, "must be true or false"),
+        ("eu_resident", "no", "must be true or false"),
+        ("tags", "vip", "must be an array of strings"),
+        ("tags", ["vip", 1], "must be an array of strings"),
+        ("custom_fields", [{"Region": "EU"}], "must be an object"),
+        ("title", "x" * 256, "is too long"),
+        ("tags", ["x" * 256], "is too long"),
+        ("contact_restrictions", ["call", "fax"], "must be one of: call, email, message"),
+        ("owner_id", 3, "does not exist"),
+        ("account_id", 8, "does not exist"),
+        ("email_address", "nobody", "is invalid"),
+        ("email_address", "a@b", "is invalid"),
+        ("email_address", "a b@c.co", "is invalid"),
+        ("email_address", "a@b@c.co", "is invalid"),
+        ("email_address", "", "is invalid"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_reason(name, value, message):
+    assert person(**{name: value}) == {name: [message]}
+
+
+def test_job_seniority_is_one_of_six():
+    assert "vice_president" in person(job_seniority="boss")["job_seniority"][0]
+    assert person(job_seniority="manager") == {}
+
+
+@pytest.mark.parametrize("domain", ["https://acme.com", "acme.com/x", "ac me.com", "acme", ""])
+def test_a_domain_is_bare(domain):
+    assert account(domain=domain) == {"domain": ["is invalid"]}
+
+
+def test_a_description_may_be_long_but_not_endless():
+    assert account(description="x" * 1_000_000) == {}
+    assert account(description="x" * 1_000_001) == {"description": ["is too long"]}
+
+
+def test_null_is_taken_by_every_field():
+    body = dict.fromkeys(PERSON.known[Action.UPSERT])
+    assert check_fields(PERSON, Action.UPSERT, body, FACTS) == {}
+
+
+def test_some_fields_are_known_to_one_action_only():
+    assert person(Action.CREATE, autotag_date=True) == {}
+    assert person(Action.UPDATE, autotag_date=True) != {}
+    assert person(autotag_date=True) != {}
+    assert account(Action.UPDATE, archived=True) == {}
+    assert account(Action.CREATE, archived=True) != {}
+    assert account(archived=True) != {}
+    assert person(Action.UPDATE, id=1, upsert_key="id").keys() == {"id", "upsert_key"}
+
+
+def test_custom_fields_are_refused_by_name_under_one_key():
+    told = person(custom_fields={"region": "EU", "Region": 5, "Renewal Date": "31/01/2026", "ARR": "1"})
+    assert told == {
+        "custom_fields": [
+            "region is not a known custom field",
+            "Region must be a string",
+            "Renewal Date must be a date like 2026-01-31",
+            "ARR is not a known custom field",
+        ]
+    }
+
+
+@pytest.mark.parametrize("value", ["2026-02-30", "20260131", "2026-01-31T00:00:00", ""])
+def test_a_date_is_a_day_of_the_calendar(value):
+    assert "custom_fields" in person(custom_fields={"Renewal Date": value})
+
+
+def test_a_custom_field_takes_null_and_its_own_type():
+    fields = {"Region": None, "Renewal Date": "2026-01-31"}
+    assert person(custom_fields=fields) == {}
+    assert account(custom_fields={"ARR": "10"}) == {}
+
+
+def test_a_crm_id_needs_its_type_its_length_and_its_prefix():
+    good = "003000000000000AAA"
+    assert person(crm_id=good, crm_id_type="salesforce") == {}
+    assert person(crm_id=good) == {"crm_id_type": ["is required with crm_id"]}
+    assert "crm_id_type" in person(crm_id=good, crm_id_type="hubspot")
+    assert "crm_id" in person(crm_id=good[:15], crm_id_type="salesforce")
+    assert "crm_id" in account(crm_id=good, crm_id_type="salesforce")
+    assert account(crm_id="001" + good[3:], crm_id_type="salesforce") == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "enough"),
+    [
+        ({"email_address": "a@b.co"}, True),
+        ({"phone": "1", "last_name": "B"}, True),
+        ({"phone": "1"}, False),
+        ({"last_name": "B"}, False),
+        ({"email_address": None, "last_name": "B"}, False),
+    ],
+)
+def test_a_new_person_needs_an_email_or_phone_and_last_name(body, enough):
+    assert (check_required(PERSON, body) == {}) is enough
+
+
+def test_a_new_account_needs_name_and_domain():
+    assert check_required(ACCOUNT, {"name": "Acme"}) == {"domain": ["is required"]}
+    assert check_required(ACCOUNT, {"name": "", "domain": None}).keys() == {"name", "domain"}
+    assert check_required(ACCOUNT, {"name": "Acme", "domain": "acme.com"}) == {}
+
+
+def test_an_upsert_key_is_one_of_the_object_s_and_its_field_is_sent():
+    assert check_upsert_key(PERSON, {}) == {}
+    assert check_upsert_key(PERSON, {"upsert_key": "id", "id": 1}) == {}
+    assert "upsert_key" in check_upsert_key(PERSON, {"upsert_key": "domain", "domain": "b.co"})
+    assert "email_address" in check_upsert_key(PERSON, {"upsert_key": "email_address"})
+    assert "domain" in check_upsert_key(ACCOUNT, {"upsert_key": "domain", "domain": None})
