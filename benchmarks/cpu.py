@@ -1,0 +1,46 @@
+"""Is the target the bottleneck? 100,000 people through the whole of it, against the SDK merely reading them.
+
+The whole target reads, validates, maps, merges and writes in bulk jobs to a sandbox without latency. The other one is
+a target of the SDK's that does nothing, with the SDK's default reader and validator. Both run three times in turn, and
+the medians count.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from people import reset, run, sandbox, table, target, write_people
+
+PEOPLE = 100_000
+RUNS = 3
+
+
+def main() -> None:
+    """Measure both in turn, and print a table."""
+    noop = [sys.executable, str(Path(__file__).with_name("noop_target.py"))]
+    with tempfile.TemporaryDirectory() as name, sandbox("--rate-limit", "100000") as address:
+        directory = Path(name)
+        people = write_people(directory / "people.singer", PEOPLE)
+        command = target(directory, address)
+        nothing, whole = [], []
+        for _ in range(RUNS):
+            nothing.append(run(noop, people))
+            reset(address)
+            whole.append(run(command, people))
+    rows = []
+    for what, runs in (("SDK target that does nothing", nothing), ("target-salesloft, whole", whole)):
+        seconds = statistics.median(each.seconds for each in runs)
+        cpu = statistics.median(each.cpu_seconds for each in runs)
+        rows.append((what, seconds, cpu))
+    table(
+        [f"{PEOPLE:,} people", "seconds", "CPU seconds"],
+        [[what, f"{seconds:.1f}", f"{cpu:.1f}"] for what, seconds, cpu in rows]
+        + [["ratio", f"{rows[1][1] / rows[0][1]:.2f}", f"{rows[1][2] / rows[0][2]:.2f}"]],
+    )
+
+
+if __name__ == "__main__":
+    main()

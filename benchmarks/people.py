@@ -1,0 +1,128 @@
+"""Invented people as a Singer file, and one run of a command over it, measured."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+API_KEY = "ak" + "0" * 64
+TEXT = {"type": ["string", "null"]}
+SCHEMA = {
+    "type": "SCHEMA",
+    "stream": "people",
+    "key_properties": ["email_address"],
+    "schema": {
+        "type": "object",
+        "properties": {
+            **dict.fromkeys(("email_address", "first_name", "last_name", "title", "phone", "city", "country"), TEXT),
+            "company_name": TEXT,
+            "tags": {"type": ["array", "null"], "items": {"type": "string"}},
+            "do_not_contact": {"type": ["boolean", "null"]},
+            "person_stage_id": {"type": ["integer", "null"]},
+            "updated_at": {"type": ["string", "null"], "format": "date-time"},
+            "score": {"type": ["number", "null"]},
+        },
+    },
+}
+
+
+def write_people(path: Path, count: int) -> Path:
+    """Write a SCHEMA, so many RECORDs, and a STATE after each thousand."""
+    with path.open("w", encoding="utf-8") as file:
+        print(json.dumps(SCHEMA), file=file)
+        for number in range(count):
+            record = {
+                "email_address": f"Person.{number}@Example.com",
+                "first_name": f"First {number}",
+                "last_name": f"Last {number}",
+                "title": "Head of Examples",
+                "phone": f"+1 555 {number:07d}",
+                "city": "Atlanta",
+                "country": "US",
+                "company_name": "Example Inc",
+                "tags": ["one", "two"],
+                "do_not_contact": False,
+                "person_stage_id": 1 + number % 3,
+                "updated_at": "2026-10-01T12:34:56+00:00",
+                "score": number + 0.5,
+            }
+            print(json.dumps({"type": "RECORD", "stream": "people", "record": record}), file=file)
+            if number % 1000 == 999:  # noqa: PLR2004 (each thousand)
+                print(json.dumps({"type": "STATE", "value": {"bookmarks": {"people": number}}}), file=file)
+    return path
+
+
+@dataclass
+class Run:
+    """One run of a command.
+
+    Attributes:
+        seconds: By the clock on the wall.
+        cpu_seconds: Of the command's own process, user and system.
+        peak_megabytes: The most memory that it held.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_megabytes: float
+
+
+def run(command: list[str], people: Path) -> Run:
+    """Run a command with the file as its input; it must succeed."""
+    started = time.perf_counter()
+    with people.open("rb") as file:
+        process = subprocess.Popen(command, stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        errors = process.stderr.read() if process.stderr else b""
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{command[0]} ended with {process.returncode}:\n{errors.decode()[-2000:]}")
+    return Run(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def target(directory: Path, sandbox: str, **settings: Any) -> list[str]:
+    """Return the command that runs the target against a sandbox."""
+    config = directory / "config.json"
+    config.write_text(json.dumps({"api_url": f"{sandbox}/v2", "api_key": API_KEY, **settings}), encoding="utf-8")
+    return [sys.executable, "-m", "target_salesloft", "--config", str(config)]
+
+
+@contextlib.contextmanager
+def sandbox(*options: str) -> Iterator[str]:
+    """Run a sandbox in a process of its own, and yield its address."""
+    command = [sys.executable, "-m", "target_salesloft.sandbox", "serve", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            yield line.split()[2].rstrip(",").removesuffix("/v2")
+        finally:
+            process.terminate()
+
+
+def ask(sandbox: str, path: str) -> Any:
+    """Return what the sandbox's control endpoint answers."""
+    with urllib.request.urlopen(f"{sandbox}/_sandbox/{path}") as answer:  # noqa: S310 (the sandbox's own address)
+        return json.load(answer)
+
+
+def reset(sandbox: str) -> None:
+    """Empty the sandbox."""
+    with urllib.request.urlopen(f"{sandbox}/_sandbox/reset", data=b"{}"):  # noqa: S310 (the sandbox's own address)
+        pass
+
+
+def table(header: list[str], rows: list[list[str]]) -> None:
+    """Print a Markdown table."""
+    for row in (header, ["---"] * len(header), *rows):
+        print("| " + " | ".join(row) + " |")

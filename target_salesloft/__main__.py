@@ -1,0 +1,5 @@
+"""`python -m target_salesloft`."""
+
+from target_salesloft.target import TargetSalesloft
+
+TargetSalesloft.cli()
