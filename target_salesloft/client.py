@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import email.utils
 import logging
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import backoff
@@ -38,7 +39,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONGEST_WAIT: Final = 60.0
+ROWS_A_PAGE: Final = 100
 LONGEST_RETRY_AFTER: Final = 300.0
+NOT_SENT: Final = MappingProxyType(
+    {
+        "NameResolutionError": "the name of Salesloft's host is not known to this machine's DNS",
+        "ProxyError": "the proxy cannot be reached",
+        "NewConnectionError": "the connection was refused",
+        "ConnectTimeout": "the connection could not be opened in time",
+    }
+)
 LONGEST_REASON: Final = 500
 
 
@@ -83,6 +93,21 @@ class SalesloftClient:
         """Close the connections."""
         self._session.close()
 
+    def rows(self, path: str, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a list, page after page: a hundred a point.
+
+        Raises:
+            RecordRefused: Salesloft refuses the query.
+            SalesloftFatalError: The run cannot go on.
+        """
+        page: int | None = 1
+        while page:
+            answer = self._until_answered(
+                requests.Request("GET", path, params={**params, "per_page": ROWS_A_PAGE, "page": page}), f"GET {path}"
+            )
+            yield from answer["data"]
+            page = ((answer.get("metadata") or {}).get("paging") or {}).get("next_page")
+
     def request(  # noqa: PLR0913 (one argument a part of a request)
         self,
         method: str,
@@ -102,21 +127,24 @@ class SalesloftClient:
             params: The query.
             body: JSON.
             took_effect: For a request that must not take effect twice: asked after a fault that leaves its fate
-                unknown, before it is sent again. Where it says yes, the request is done and answered with None.
+                unknown, before it is sent again. Where it says yes, the request is done and None returned.
 
         Raises:
             RecordRefused: Salesloft refuses what was sent (400, 404, 409, 413, 422).
             SalesloftFatalError: The run cannot go on.
         """
-        name = f"{method} {endpoint or path}"
-        request = requests.Request(
-            method,
-            self._api_url + path,
-            params=params,
-            data=body,
-            headers={"Content-Type": "application/json"} if body is not None else None,
-            auth=self._authenticator,
-        )
+        headers = {"Content-Type": "application/json"} if body is not None else None
+        request = requests.Request(method, path, params=params, data=body, headers=headers)
+        return self._until_answered(request, f"{method} {endpoint or path}", took_effect).get("data")
+
+    def _until_answered(
+        self,
+        request: requests.Request,
+        name: str,
+        took_effect: Callable[[SalesloftRetriableError], bool] | None = None,
+    ) -> dict[str, Any]:
+        request.url = self._api_url + str(request.url)
+        request.auth = self._authenticator
         started = self._clock.now()
         for wait in backoff_wait_generator():
             if self._clock.stopped:
@@ -127,16 +155,16 @@ class SalesloftClient:
                 again_at = self._clock.now() + (wait if fault.retry_after is None else fault.retry_after)
                 if again_at - started > self._max_retry_seconds:
                     raise RetriesExhausted(
-                        f"{name} failed for {self._clock.now() - started:.0f} s, longer than max_retry_seconds "
-                        f"({self._max_retry_seconds:.0f}) allows: {fault}. Run again later: nothing is lost."
+                        f"{name} still fails after {self._clock.now() - started:.0f} s ({fault}); max_retry_seconds "
+                        f"is {self._max_retry_seconds:.0f}. Nothing is lost: run again when Salesloft answers."
                     ) from fault
                 logger.info("%s: %s. Sending it again.", name, fault)
                 self._clock.wait_until(again_at)
                 if fault.fate_unknown and took_effect is not None and took_effect(fault):
-                    return None
+                    return {}
         raise AssertionError("backoff_wait_generator ended")  # pragma: no cover
 
-    def _send(self, request: requests.Request, name: str) -> Any:
+    def _send(self, request: requests.Request, name: str) -> dict[str, Any]:
         prepared = self._session.prepare_request(request)
         response = self._pay_and_send(prepared, name)
         if response.status_code == requests.codes.unauthorized and self._authenticator.renew(prepared):
@@ -153,8 +181,8 @@ class SalesloftClient:
             account(spending, response)
             return response
 
-    def validate_response(self, response: requests.Response, name: str) -> Any:
-        """Return what an answer holds under `data`, or raise what its status means."""
+    def validate_response(self, response: requests.Response, name: str) -> dict[str, Any]:
+        """Return the JSON of an answer, which has `data`, or raise what its status means."""
         status = response.status_code
         if status == requests.codes.too_many_requests:
             wait = retry_after(response)
@@ -163,13 +191,16 @@ class SalesloftClient:
         if status >= requests.codes.server_error or status == requests.codes.request_timeout:
             raise ServerFault(f"{status} {reason(response)}", retry_after=retry_after(response))
         if status in RecordRefused.STATUSES:
-            raise RecordRefused(status, reason(response))
+            raise RecordRefused(status, reason(response), fields(response))
         if not response.ok or response.is_redirect:
             raise fatal_error(response, name)
         try:
-            return msgspec.json.decode(response.content)["data"]
-        except (msgspec.DecodeError, KeyError, TypeError, IndexError) as fault:
-            raise UnreadableAnswer(f"{status}, but the answer is not JSON with `data`") from fault
+            answer = msgspec.json.decode(response.content, type=dict[str, Any])
+        except (msgspec.DecodeError, msgspec.ValidationError) as fault:
+            raise UnreadableAnswer(f"{status}, but the answer is not JSON") from fault
+        if "data" not in answer:
+            raise UnreadableAnswer(f"{status}, but the answer has no `data`")
+        return answer
 
 
 def backoff_wait_generator() -> Iterator[float]:
@@ -211,11 +242,8 @@ def retry_after(response: requests.Response) -> float | None:
 
 def reason(response: requests.Response) -> str:
     """Return Salesloft's own words about what is wrong, whatever the body is."""
-    try:
-        body = msgspec.json.decode(response.content)
-    except msgspec.DecodeError:
-        body = None
-    if not isinstance(body, dict):
+    body = error_body(response)
+    if body is None:
         return "(the answer is not Salesloft's JSON: is a proxy in the way, or api_url wrong?)"
     errors = body.get("errors")
     if isinstance(errors, dict):
@@ -226,6 +254,20 @@ def reason(response: requests.Response) -> str:
     else:
         words = str(errors or body.get("error") or "(no reason given)")
     return words[:LONGEST_REASON]
+
+
+def fields(response: requests.Response) -> tuple[str, ...]:
+    """Return the fields that Salesloft finds wrong, where it names them."""
+    errors = (error_body(response) or {}).get("errors")
+    return tuple(errors) if isinstance(errors, dict) else ()
+
+
+def error_body(response: requests.Response) -> dict[str, Any] | None:
+    """Return the JSON object of an error, or None where it is something else."""
+    try:
+        return msgspec.json.decode(response.content, type=dict[str, Any])
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
 
 
 def fatal_error(response: requests.Response, name: str) -> SalesloftFatalError:
@@ -246,13 +288,17 @@ def fatal_error(response: requests.Response, name: str) -> SalesloftFatalError:
 
 def connection_fault(fault: requests.RequestException) -> SalesloftRetriableError | SalesloftFatalError:
     """Return what a request without an answer means."""
-    kind = type(fault).__name__
     if isinstance(fault, requests.exceptions.SSLError):
         return UnexpectedAnswer(
             "Salesloft's certificate cannot be verified. Check the proxy, REQUESTS_CA_BUNDLE and the machine's clock."
         )
-    if isinstance(fault, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
-        unsent = isinstance(fault, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError))
-        refused = "NewConnectionError" in repr(fault) or "NameResolutionError" in repr(fault)
-        return ConnectionFault(f"no answer ({kind})", sent=not (unsent or refused))
-    return UnexpectedAnswer(f"The request cannot be sent ({kind}). Check api_url and the proxy settings.")
+    if not isinstance(fault, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
+        return UnexpectedAnswer(
+            f"The request cannot be sent ({type(fault).__name__}). Check api_url and the proxy settings."
+        )
+    known = (words for sign, words in NOT_SENT.items() if sign in repr(fault))
+    words = next(known, None)
+    if words is None:
+        late = isinstance(fault, requests.Timeout) or "timed out" in repr(fault)
+        return ConnectionFault("no answer in time" if late else "the connection broke off", sent=True)
+    return ConnectionFault(words, sent=False)

@@ -31,3 +31,9 @@ class Clock:
     def stop(self) -> None:
         """End all waits, now and from now on."""
         self._stopped.set()
+
+
+def duration(seconds: float) -> str:
+    """Say seconds as people do: `2 min 3 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes:,} min {rest} s" if minutes else f"{rest} s"

@@ -121,14 +121,16 @@ class RecordRefused(Exception):
     Attributes:
         status: The HTTP status.
         reason: Salesloft's words, field by field.
+        fields: The fields that it names.
     """
 
     STATUSES: Final = frozenset({400, 404, 409, 413, 422})
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, fields: tuple[str, ...] = ()) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.fields = fields
 
 
 class InvalidSetting(ConfigValidationError):

@@ -5,10 +5,11 @@ Where a column goes is decided once per column, not once per record.
 
 from __future__ import annotations
 
-import difflib
 import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import rapidfuzz
 
 from target_salesloft.errors import InvalidSetting, UnknownColumn
 from target_salesloft.objects import CRM_ID_TYPE, KEY_ONLY, Field, Kind, SalesloftObject, SyncMode
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 CUSTOM_FIELDS: Final = "custom_fields"
 CUSTOM_PREFIX: Final = "custom_fields."
 SDK_METADATA: Final = "_sdc_"
+NEAR_ENOUGH: Final = 65
 
 
 class UnknownFields(str, enum.Enum):
@@ -92,6 +94,8 @@ class RecordMapper:
         null_values: What becomes of nulls.
         normalize: Whether texts are trimmed, and e-mail addresses and domains reduced; empty text then is null.
         columns: The columns that the stream's schema names.
+        custom_fields: Tells the team's custom fields and their kinds, or None where nobody knows; asked only when a
+            column is no standard field.
 
     Raises:
         InvalidSetting: The mapping contradicts itself or the mode.
@@ -109,11 +113,13 @@ class RecordMapper:
         null_values: NullValues,
         normalize: bool,
         columns: Iterable[str],
+        custom_fields: Callable[[], Mapping[str, Kind] | None] = lambda: None,
     ) -> None:
         self._object = salesloft_object
         self._mode = mode
-        self._key = KEY_ONLY if mode is SyncMode.UPDATE else upsert_key
+        self._key = upsert_key
         self._mapping = mapping
+        self._custom_fields = custom_fields
         self._unknown_fields = unknown_fields
         self._clear = null_values is NullValues.CLEAR
         self._normalize = normalize
@@ -157,16 +163,16 @@ class RecordMapper:
 
     def _finish(self, body: dict[str, Any]) -> Payload | Rejection:
         """Add what the endpoint wants beside the fields."""
-        key = body.get(self._key)
-        if key is None and self._mode is not SyncMode.INSERT:
-            return Rejection(f"{self._key} is missing, and {self._mode.value} finds records by it")
+        record_id = body.pop(KEY_ONLY, None) if self._mode is SyncMode.UPDATE else None
+        name = self._key if record_id is None else KEY_ONLY
+        value = body.get(name) if record_id is None else record_id
+        if value is None and self._mode is not SyncMode.INSERT:
+            return Rejection(f"{name} is missing, and {self._mode.value} finds records by it")
         if body.get("crm_id") is not None:
             body.setdefault("crm_id_type", CRM_ID_TYPE)
         if self._mode is SyncMode.UPSERT:
-            body["upsert_key"] = self._key
-        record_id = body.pop(KEY_ONLY) if self._mode is SyncMode.UPDATE else None
-        # Even with `normalize: false`, records whose keys differ in case or space only are one to Salesloft.
-        return Payload(body, None if key is None else str(key).strip().casefold(), record_id)
+            body["upsert_key"] = name
+        return Payload(body, None if value is None else key_of(name, value), record_id)
 
     def _rank(self, column: str) -> Rank:
         if column in self._mapping:
@@ -187,10 +193,20 @@ class RecordMapper:
         standard = self._object.fields.get(name)
         if standard is not None:
             return self._standard(column, name, standard)
+        known = self._custom_fields()
+        custom = target.removeprefix(CUSTOM_PREFIX)
         if column in self._mapping:
-            return self._claim(column, target.removeprefix(CUSTOM_PREFIX), Kind.TEXT, custom=True)
-        near = _near(column, [*self._object.fields, *self._object.aliases])
-        problem = f"the column '{column}' is no field of Salesloft's {self._object.name}{near}"
+            return self._mapped_custom(column, custom, known)
+        matches = (
+            [custom] if custom in (known or ()) else [each for each in known or () if loose(each) == loose(custom)]
+        )
+        if known and len(matches) == 1:
+            return self._claim(column, matches[0], known[matches[0]], custom=True)
+        problem = f"the column '{column}' is no field of Salesloft's {self._object.name}"
+        if known is not None:
+            problem += f" and no custom field of the team{_near(column, [*self._standard_names(), *known])}"
+        else:
+            problem += _near(column, self._standard_names())
         if self._unknown_fields is UnknownFields.FAIL:
             raise UnknownColumn(
                 f"{problem}. Name it in the stream's mapping, map it to null to leave it out, "
@@ -199,8 +215,20 @@ class RecordMapper:
         self.warnings.append(f"{problem}; it is left out")
         return None
 
+    def _mapped_custom(self, column: str, custom: str, known: Mapping[str, Kind] | None) -> Route | None:
+        if known is not None and custom not in known:
+            near = _near(custom, [*self._standard_names(), *known])
+            raise InvalidSetting(
+                f"mapping sends the column '{column}' to '{custom}', which is no field of Salesloft's "
+                f"{self._object.name} and no custom field of the team{near}. Names are case-sensitive."
+            )
+        return self._claim(column, custom, known[custom] if known else Kind.TEXT, custom=True)
+
+    def _standard_names(self) -> list[str]:
+        return [*self._object.fields, *self._object.aliases]
+
     def _standard(self, column: str, name: str, standard: Field) -> Route | None:
-        if name == KEY_ONLY and self._key != KEY_ONLY:
+        if name == KEY_ONLY and self._key != KEY_ONLY and self._mode is not SyncMode.UPDATE:
             problem = "Salesloft's own id, which is only sent where it is the key"
         elif self._mode not in standard.modes:
             problem = f"not taken in {self._mode.value} mode, only in {' or '.join(m.value for m in standard.modes)}"
@@ -256,10 +284,19 @@ def merge(payloads: Iterable[Payload]) -> list[Payload]:
     return merged
 
 
+def key_of(name: str, value: Any) -> str:
+    """Return what tells a record from others: to Salesloft, keys that differ in case or space only are one."""
+    return f"{name}={str(value).strip().casefold()}"
+
+
+def loose(name: str) -> str:
+    """Return a name without what people write in different ways: case, spaces, underscores, hyphens."""
+    return name.casefold().replace(" ", "").replace("_", "").replace("-", "")
+
+
 def _near(name: str, known: Iterable[str]) -> str:
-    names = {each.lower().replace("_", " "): each for each in known}
-    close = difflib.get_close_matches(name.lower().replace("_", " "), names, n=1)
-    return f" (did you mean '{names[close[0]]}'?)" if close else ""
+    found = rapidfuzz.process.extractOne(name, known, processor=loose, score_cutoff=NEAR_ENOUGH)
+    return f" (did you mean '{found[0]}'?)" if found else ""
 
 
 def _unfit(route: Route, unfit: Unfit) -> str:

@@ -31,6 +31,7 @@ class Kind(enum.Enum):
     DOMAIN = "a domain"
     INTEGER = "an integer"
     BOOLEAN = "true or false"
+    DATE = "a date (YYYY-MM-DD)"
     TEXTS = "a list of texts"
     CUSTOM_FIELDS = "an object of custom field names and values"
 
@@ -61,7 +62,7 @@ class SalesloftObject:
         upsert_path: Where an upsert is sent.
         upsert_keys: What `upsert_key` may name.
         bulk_upsert_type: What a bulk job of upserts is called. That of people is documented, that of accounts is not.
-        lookups: Upsert key → the filter that finds records by it.
+        lookups: Upsert key → the filter that finds records by it; one that ends in `[]` takes many values at once.
         custom_field_type: The API's word for the kind of custom fields it has.
         stream_names: Last parts of stream names that mean this object.
         fields: The standard fields.

@@ -8,7 +8,8 @@ import os
 import threading
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import simplejson
 
@@ -29,14 +30,25 @@ class Result(str, enum.Enum):
     WRITTEN = "written"  # created or updated: telling which would cost points
     MERGED = "merged"
     SKIPPED = "skipped"
+    PLANNED = "would be written"  # a dry run
+    EXISTS = "already there"  # an insert of a record that Salesloft has
     FAILED = "failed"
 
 
+ADVICE: Final[Mapping[int | None, str]] = MappingProxyType(
+    {
+        None: "Mend the value where it comes from, or the stream's mapping, and send this file again.",
+        404: "Salesloft does not have this record, or hides it from the token's user: mend the id, or upsert it.",
+        409: "Something else changed the record at the same time: send this file again.",
+        413: "The record is too large: shorten its longest fields.",
+    }
+)
 MOST_REASONS = 20
 OTHER_REASONS = "other reasons"
 LINES_NAMED = 3
 SHORTEST_MASKED = 4
 WRITTEN = (Result.CREATED, Result.UPDATED, Result.WRITTEN)
+FAILED = (Result.EXISTS, Result.FAILED)
 
 
 class Outcome(NamedTuple):
@@ -44,15 +56,19 @@ class Outcome(NamedTuple):
 
     Attributes:
         payload: What was sent, or would have been.
-        result: Created, updated, written or failed.
+        result: Any but merged and skipped.
         reason: Why it failed.
-        status: The HTTP status that refused it, or None where it was not sent.
+        status: The HTTP status that refused it, or None where it was not sent by itself.
+        request: The kind of request that refused it, such as `POST /people`, or None where it was not sent.
+        fields: The fields that are wrong, as far as known.
     """
 
     payload: Payload
     result: Result
     reason: str = ""
     status: int | None = None
+    request: str | None = None
+    fields: tuple[str, ...] = ()
 
 
 class SourceRecord(NamedTuple):
@@ -90,6 +106,11 @@ class Tally:
         """Records that Salesloft has now."""
         return sum(self.results[each] for each in WRITTEN)
 
+    @property
+    def failed(self) -> int:
+        """Records that are in the failed records file."""
+        return sum(self.results[each] for each in FAILED)
+
     def fail(self, outcome: Outcome) -> None:
         """Count a failed payload; its values stay out of the reason, which is logged."""
         reason = outcome.reason if outcome.status is None else f"{outcome.reason} ({outcome.status})"
@@ -98,7 +119,7 @@ class Tally:
                 reason = reason.replace(value, f"<{name}>")
         if reason not in self.reasons and len(self.reasons) >= MOST_REASONS:
             reason = OTHER_REASONS
-        self.results[Result.FAILED] += 1
+        self.results[outcome.result] += 1
         self.reasons[reason] += 1
         if len(self.lines[reason]) < LINES_NAMED:
             self.lines[reason].append(outcome.payload.sources[-1].line)
@@ -116,13 +137,14 @@ class Tally:
         parts = [f"{self.read:,} read"]
         told = [f"{self.results[each]:,} {each.value}" for each in WRITTEN[:2] if self.results[each]]
         detail = f" ({', '.join(told)})" if told and not self.results[Result.WRITTEN] else ""
-        parts.append(f"{self.written:,} written{detail}")
+        if not self.results[Result.PLANNED]:
+            parts.append(f"{self.written:,} written{detail}")
         parts += [
             f"{self.results[each]:,} {each.value}"
-            for each in (Result.MERGED, Result.SKIPPED, Result.FAILED)
+            for each in (Result.PLANNED, Result.MERGED, Result.SKIPPED, *FAILED)
             if self.results[each]
         ]
-        place = f" → {failed_records}" if self.results[Result.FAILED] and failed_records else ""
+        place = f" → {failed_records}" if self.failed and failed_records else ""
         return f"{stream}: {', '.join(parts)}{place}"
 
 
@@ -165,7 +187,14 @@ class FailedRecordsFile:
 
     def _lines(self, source: SourceRecord, outcome: Outcome) -> list[dict[str, Any]]:
         stream = source.schema["stream"]
-        error = {"reason": outcome.reason, "status": outcome.status, "line": source.line}
+        error = {
+            "reason": outcome.reason,
+            "fields": outcome.fields,
+            "status": outcome.status,
+            "request": outcome.request,
+            "advice": ADVICE.get(outcome.status, ADVICE[None]),
+            "line": source.line,
+        }
         record = {"type": "RECORD", "stream": stream, "record": source.record, "error": error}
         if self._schemas.get(stream) is source.schema:
             return [record]

@@ -108,6 +108,13 @@ SETTINGS: Final = th.PropertiesList(
         ),
     ),
     th.Property(
+        "dry_run",
+        th.BooleanType,
+        default=False,
+        title="Dry run",
+        description="Everything but the writes: says what would be sent and what it would cost. Needs no credentials.",
+    ),
+    th.Property(
         "write_method",
         th.StringType,
         allowed_values=[each.value for each in WriteMethod],
@@ -274,8 +281,12 @@ def _fault(error: ValidationError, schema: dict[str, Any]) -> str:
     return f"{name}: {error.message}."
 
 
-def _authentication_faults(config: Mapping[str, Any]) -> list[str]:
-    if config.get("api_key"):
+def _authentication_faults(config: dict[str, Any]) -> list[str]:
+    key = config.get("api_key")
+    if key:
+        config["api_key"] = key = key.strip()
+        return [] if key.isascii() and key.isprintable() else ["api_key holds a character that no key has."]
+    if config["dry_run"]:
         return []
     return [f"api_key is not set. Put a Salesloft API key into api_key, or into {ENVIRONMENT_PREFIX}API_KEY."]
 

@@ -10,7 +10,7 @@ from singer_sdk.sinks import BatchSink
 from target_salesloft.errors import FailedRecords
 from target_salesloft.mapping import NullValues, Payload, RecordMapper, Rejection, UnknownFields, merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SalesloftObject
-from target_salesloft.outcomes import Outcome, Result
+from target_salesloft.outcomes import FAILED, Outcome, Result
 from target_salesloft.progress import Progress
 from target_salesloft.settings import StreamSettings
 from target_salesloft.validation import RecordValidator
@@ -46,6 +46,7 @@ class SalesloftSink(BatchSink):
             null_values=NullValues(self.config["null_values"]),
             normalize=self.config["normalize"],
             columns=self.schema["properties"],
+            custom_fields=lambda: target.custom_fields.of(self.salesloft_object),
         )
         self._log_warnings()
 
@@ -103,11 +104,11 @@ class SalesloftSink(BatchSink):
         failures: list[Outcome] = []
         with Progress(self.logger, len(payloads), self._target.budget) as progress:
             try:
-                for outcome in self._target.writer.write(
+                for outcome in self._target.writer_of(self.stream_name).write(
                     payloads, self.salesloft_object, self._stream.sync_mode, self._stream.upsert_key
                 ):
                     progress.done += 1
-                    if outcome.result is not Result.FAILED:
+                    if outcome.result not in FAILED:
                         self._tally.results[outcome.result] += 1
                         continue
                     failures.append(outcome)
@@ -127,7 +128,7 @@ class SalesloftSink(BatchSink):
             self._tally.fail(outcome)
         self._holds_back_state |= not self.config["allow_failed_records"]
         most = self.config["max_failed_records"]
-        if sum(tally.results[Result.FAILED] for tally in self._target.tallies.values()) > most:
+        if self._target.failed > most:
             raise FailedRecords(
                 f"More than {most:,} records failed (max_failed_records): the run stops. "
                 f"They are in {self._target.failed_records.path}, each with its reason."
@@ -136,7 +137,7 @@ class SalesloftSink(BatchSink):
     def mark_drained(self) -> None:
         """Let state pass what is written, or set aside where that is allowed."""
         super().mark_drained()
-        if not self._holds_back_state:
+        if not self._holds_back_state and not self.config["dry_run"]:
             self._target.state_gate.settled(id(self))
             self._target.emit_state()
 

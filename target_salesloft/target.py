@@ -29,15 +29,17 @@ from singer_sdk.target_base import Target
 from target_salesloft import settings
 from target_salesloft.auth import ApiKeyAuthenticator
 from target_salesloft.client import SalesloftClient
-from target_salesloft.clock import Clock
+from target_salesloft.clock import Clock, duration
+from target_salesloft.custom_fields import CustomFields
 from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError
-from target_salesloft.outcomes import FailedRecordsFile, Result, SourceRecord, Tally, encode_line
+from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tally, encode_line
 from target_salesloft.rate_limit import CostBudget
 from target_salesloft.reader import LineReader
 from target_salesloft.sinks import AccountsSink, PeopleSink, SalesloftSink
 from target_salesloft.state import StateGate
-from target_salesloft.writers.auto import AutoWriter, WriteMethod
+from target_salesloft.writers.auto import AutoWriter, BulkChoice, WriteMethod
 from target_salesloft.writers.bulk import BulkWriter
+from target_salesloft.writers.dry_run import DryRunWriter
 from target_salesloft.writers.record import RecordWriter
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     import click
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.plugin_base import _ConfigInput
+
+    from target_salesloft.writers import Writer
 
 SINKS: dict[str, type[SalesloftSink]] = {sink.salesloft_object.name: sink for sink in (PeopleSink, AccountsSink)}
 NOT_OFFERED = ("load_method", "add_record_metadata")
@@ -93,7 +97,20 @@ class TargetSalesloft(Target):
         self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self.failed_records = FailedRecordsFile(Path(self.config["failed_records_dir"]))
         self.budget = CostBudget(self.config["rate_limit_per_minute"], self.clock)
-        self.client = SalesloftClient(
+        self.client = self._open_client() if self.config.get("api_key") else None
+        self.custom_fields = CustomFields(self.client)
+        choice = BulkChoice(WriteMethod(self.config["write_method"]), self.config["bulk_min_records"])
+        self._writer: AutoWriter | None = None
+        if self.client is not None and not self.config["dry_run"]:
+            self._writer = AutoWriter(
+                RecordWriter(self.client, self.config["max_parallel_requests"]),
+                BulkWriter(self.client, self.clock, self.config["bulk_job_timeout"]),
+                choice,
+            )
+        self._dry_runs: defaultdict[str, DryRunWriter] = defaultdict(lambda: DryRunWriter(choice))
+
+    def _open_client(self) -> SalesloftClient:
+        return SalesloftClient(
             api_url=self.config["api_url"],
             authenticator=ApiKeyAuthenticator(self.config["api_key"]),
             budget=self.budget,
@@ -102,12 +119,10 @@ class TargetSalesloft(Target):
             max_retry_seconds=self.config["max_retry_seconds"],
             connections=self.config["max_parallel_requests"],
         )
-        self.writer = AutoWriter(
-            RecordWriter(self.client, self.config["max_parallel_requests"]),
-            BulkWriter(self.client, self.clock, self.config["bulk_job_timeout"]),
-            WriteMethod(self.config["write_method"]),
-            self.config["bulk_min_records"],
-        )
+
+    def writer_of(self, stream: str) -> Writer:
+        """Return what a stream's payloads are handed to: one writer for all, but for each its own in a dry run."""
+        return self._writer or self._dry_runs[stream]
 
     # Settings
 
@@ -220,7 +235,7 @@ class TargetSalesloft(Target):
             super().process_endofpipe()
         finally:
             self.close()
-        failed = sum(tally.results[Result.FAILED] for tally in self.tallies.values())
+        failed = self.failed
         if not failed:
             return
         stream, tally = next(each for each in self.tallies.items() if each[1].reasons)
@@ -233,15 +248,26 @@ class TargetSalesloft(Target):
         else:
             raise FailedRecords(f"{what}. State has not passed them; set allow_failed_records to let it.")
 
+    @property
+    def failed(self) -> int:
+        """How many records have failed in this run."""
+        return sum(tally.failed for tally in self.tallies.values())
+
     def close(self) -> None:
         """End what is under way, and say once what was done, stream by stream."""
         if self._closed:
             return
         self._closed = True
-        self.writer.close()
-        self.client.close()
+        if self._writer is not None:
+            self._writer.close()
+        if self.client is not None:
+            self.client.close()
         for stream, tally in self.tallies.items():
             self.logger.info("%s", tally.line(stream, self.failed_records.path))
+            if self.config["dry_run"]:
+                self.logger.info(
+                    "%s: %s", stream, self._dry_runs[stream].forecast(self.config["rate_limit_per_minute"])
+                )
             for reason in tally.reason_lines():
                 self.logger.warning("%s: %s", stream, reason)
         seconds = self.clock.now() - self._started
@@ -313,9 +339,3 @@ class TargetSalesloft(Target):
         for line in lines:
             cls.logger.error("%s", line)
         return 1
-
-
-def duration(seconds: float) -> str:
-    """Say seconds as people do: `2 min 3 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

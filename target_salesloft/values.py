@@ -6,14 +6,21 @@ import datetime as dt
 import decimal
 import json
 import math
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
+
+import idna
 
 from target_salesloft.objects import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+# Obvious nonsense only: what an address really is, Salesloft decides.
+ADDRESS: Final = re.compile(r"[^@\s<>,;]+@[^@\s<>,;.]+(\.[^@\s<>,;.]+)+")
+HOST: Final = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}")
+LENGTH_OF_DAY: Final = len("2026-01-31")
 LARGEST_INTEGER: Final = 2**63 - 1
 LONGEST_NUMBER: Final = 40
 LARGEST_TEXT_NUMBER: Final[int] = 10**LONGEST_NUMBER
@@ -131,18 +138,51 @@ def to_custom_fields(value: Any) -> dict[str, Any]:
     return {to_text(name): None if each is None else to_text(each) for name, each in value.items()}
 
 
+def to_date(value: Any) -> str:
+    """Return the day of a date or a date with a time, as `YYYY-MM-DD`; the time zone is left as it is."""
+    if isinstance(value, dt.date):
+        return value.isoformat()[:LENGTH_OF_DAY]
+    if not isinstance(value, str):
+        raise Unfit(describe(value))
+    text = value.strip()
+    day, rest = text[:LENGTH_OF_DAY], text[LENGTH_OF_DAY:]
+    try:
+        if rest[:1] in {"", "T", "t", " "}:
+            return dt.datetime.strptime(day, "%Y-%m-%d").date().isoformat()  # noqa: DTZ007 (a day has no time zone)
+    except ValueError:
+        pass
+    raise Unfit("other text")
+
+
 def bare_email(text: str) -> str:
-    """Return the address as Salesloft keeps it: lower case, without `mailto:`."""
-    return text.strip().lower().removeprefix("mailto:")
+    """Return the address alone, in lower case: `Jane <Jane@Example.com>` → `jane@example.com`."""
+    address = (
+        text.strip().rpartition("<")[2].partition(">")[0].strip().lower().removeprefix("mailto:").partition("?")[0]
+    )
+    if address and not ADDRESS.fullmatch(address):
+        raise Unfit("text that is none")
+    return address
 
 
 def bare_domain(text: str) -> str:
-    """Return the domain of a URL, a host with `www.` or a domain: `https://www.Example.com/about` → `example.com`."""
-    host = text.strip().lower().partition("://")[2] or text.strip().lower()
+    """Return the domain of a URL, a host or an e-mail address: `https://www.Example.com:443/about` → `example.com`.
+
+    Subdomains are kept, but for `www`. Other alphabets become ASCII, as they travel on the network.
+    """
+    whole = text.strip().lower()
+    host = whole.partition("://")[2] or whole
     for end in "/?#":
         host = host.partition(end)[0]
-    host = host.rpartition("@")[2].partition(":")[0]
-    return host.strip(".").removeprefix("www.")
+    host = host.rpartition("@")[2].partition(":")[0].strip(".").removeprefix("www.")
+    if not host:
+        return host
+    try:
+        ascii_host = host if host.isascii() else idna.encode(host, uts46=True).decode()
+    except idna.IDNAError:
+        ascii_host = ""
+    if not HOST.fullmatch(ascii_host):
+        raise Unfit("text that is none")
+    return ascii_host
 
 
 COERCIONS: Final[Mapping[Kind, Callable[[Any], Any]]] = MappingProxyType(
@@ -152,6 +192,7 @@ COERCIONS: Final[Mapping[Kind, Callable[[Any], Any]]] = MappingProxyType(
         Kind.DOMAIN: to_text,
         Kind.INTEGER: to_integer,
         Kind.BOOLEAN: to_boolean,
+        Kind.DATE: to_date,
         Kind.TEXTS: to_texts,
         Kind.CUSTOM_FIELDS: to_custom_fields,
     }

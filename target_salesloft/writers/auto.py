@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from target_salesloft.objects import SyncMode
@@ -29,25 +30,38 @@ class WriteMethod(str, enum.Enum):
     RECORD = "record"
 
 
+@dataclass(frozen=True)
+class BulkChoice:
+    """When a bulk job is worth it.
+
+    Attributes:
+        method: What the user wants.
+        bulk_min_records: With `auto`, the smallest batch that is worth a job.
+    """
+
+    method: WriteMethod
+    bulk_min_records: int
+
+    def takes(self, records: int, mode: SyncMode) -> bool:
+        """Whether a batch of so many records goes as a bulk job: there are jobs of upserts only."""
+        fewest = {WriteMethod.AUTO: self.bulk_min_records, WriteMethod.BULK: 1}.get(self.method)
+        return mode is SyncMode.UPSERT and fewest is not None and records >= fewest
+
+
 class AutoWriter:
     """Writes a batch as a bulk job where there is one and it is worth it, record by record otherwise.
 
     Args:
         record: Writes record by record.
         bulk: Writes bulk jobs.
-        method: What the user wants.
-        bulk_min_records: With `auto`, the smallest batch that is worth a job.
+        choice: Tells when a job is worth it.
     """
 
-    def __init__(self, record: RecordWriter, bulk: BulkWriter, method: WriteMethod, bulk_min_records: int) -> None:
+    def __init__(self, record: RecordWriter, bulk: BulkWriter, choice: BulkChoice) -> None:
         self._record = record
         self._bulk = bulk
-        self._fewest = {WriteMethod.AUTO: bulk_min_records, WriteMethod.BULK: 1}.get(method)
+        self._choice = choice
         self._refused: set[str] = set()
-
-    def close(self) -> None:
-        """Wait for what is under way."""
-        self._record.close()
 
     def write(
         self, payloads: Sequence[Payload], salesloft_object: SalesloftObject, mode: SyncMode, upsert_key: str
@@ -58,8 +72,7 @@ class AutoWriter:
             SalesloftFatalError: The run cannot go on.
         """
         job_type = salesloft_object.bulk_upsert_type
-        worth_it = self._fewest is not None and len(payloads) >= self._fewest
-        if mode is SyncMode.UPSERT and worth_it and job_type not in self._refused:
+        if self._choice.takes(len(payloads), mode) and job_type not in self._refused:
             try:
                 yield from self._bulk.write(payloads, job_type, upsert_key)
             except JobTypeRefused as refusal:
@@ -74,3 +87,7 @@ class AutoWriter:
             else:
                 return
         yield from self._record.write(payloads, salesloft_object, mode, upsert_key)
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._record.close()

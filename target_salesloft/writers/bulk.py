@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from target_salesloft.errors import BulkJobUnfinished, RecordRefused, SalesloftFatalError, UnexpectedAnswer
+from target_salesloft.mapping import key_of
 from target_salesloft.outcomes import Outcome, Result
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 10.0
 SLOWER: Final = 1.5
 READINGS: Final = 3
+UPLOADS: Final = "/bulk_jobs/{id}/job_data"
 HALVED: Final = frozenset({400, 413, 422})
 PROGRESS_INTERVAL: Final = 10.0
 
@@ -94,6 +96,7 @@ class BulkJob:
     def __init__(self, client: SalesloftClient, clock: Clock, job_type: str, upsert_key: str) -> None:
         self._client = client
         self._clock = clock
+        self._job_type = job_type
         self._upsert_key = upsert_key
         self._most_records = MOST_RECORDS_A_CALL
         self._ready = False
@@ -129,7 +132,9 @@ class BulkJob:
             if refusal.status not in HALVED:
                 raise
             if len(chunk) == 1:
-                yield Outcome(chunk[0], Result.FAILED, refusal.reason, refusal.status)
+                yield Outcome(
+                    chunk[0], Result.FAILED, refusal.reason, refusal.status, f"POST {UPLOADS}", refusal.fields
+                )
                 return
             half = (len(chunk) + 1) // 2
             yield from self._upload_or_halve(chunk[:half])
@@ -149,7 +154,7 @@ class BulkJob:
         self._client.request(
             "POST",
             f"{self._path}/job_data",
-            endpoint="/bulk_jobs/{id}/job_data",
+            endpoint=UPLOADS,
             body=msgspec.json.encode({"data": [payload.body for payload in chunk]}),
             took_effect=received,
         )
@@ -218,7 +223,7 @@ class BulkJob:
         failed = self._failed(job.get("errors"))
         for key, payload in self.by_key.items():
             if key in failed:
-                yield Outcome(payload, Result.FAILED, failed[key])
+                yield Outcome(payload, Result.FAILED, failed[key], request=f"bulk job {self._job_type}")
             else:
                 yield Outcome(payload, Result.WRITTEN)
 
@@ -252,7 +257,7 @@ class BulkJob:
     def _key_of(self, row: dict[str, Any]) -> str | None:
         """Return the key of the payload that a row came from: the row holds what was sent, in another order."""
         record = row.get("record")
-        key = str(record.get(self._upsert_key)).strip().casefold() if isinstance(record, dict) else None
+        key = key_of(self._upsert_key, record.get(self._upsert_key)) if isinstance(record, dict) else None
         if key not in self.by_key:
             raise BulkJobUnfinished(f"row {row.get('id')} failed, but does not tell which record it was.")
         return key

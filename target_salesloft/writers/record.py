@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import requests
 
 from target_salesloft.errors import RecordRefused
+from target_salesloft.mapping import key_of
 from target_salesloft.objects import SyncMode
 from target_salesloft.outcomes import Outcome, Result
+from target_salesloft.writers.lookup import Lookup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from target_salesloft.client import SalesloftClient
     from target_salesloft.errors import SalesloftRetriableError
     from target_salesloft.mapping import Payload
     from target_salesloft.objects import SalesloftObject
 
-    Way = Callable[[Payload, SalesloftObject, str], Result]
+logger = logging.getLogger(__name__)
+
+# Salesloft's words, as far as they are known; where they change, such a record has just failed.
+ALREADY_THERE: Final = re.compile(r"already|taken|exists|duplicate", re.IGNORECASE)
 
 
 class RecordWriter:
@@ -37,6 +45,7 @@ class RecordWriter:
         self._client = client
         self._parallel = parallel
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="writer")
+        self._lookups: dict[tuple[str, str], Lookup] = {}
 
     def close(self) -> None:
         """Wait for what is under way, and end the threads."""
@@ -50,11 +59,14 @@ class RecordWriter:
         Raises:
             SalesloftFatalError: The run cannot go on. What was under way has been yielded before.
         """
+        if mode is SyncMode.UPDATE:
+            payloads, without_id = self._find_ids(list(payloads), salesloft_object, upsert_key)
+            yield from without_id
         ways = {SyncMode.UPSERT: self._upsert, SyncMode.INSERT: self._insert, SyncMode.UPDATE: self._update}
         way = ways[mode]
 
         def submit(payload: Payload) -> Future[Outcome]:
-            return self._threads.submit(self._outcome, way, payload, salesloft_object, upsert_key)
+            return self._threads.submit(way, payload, salesloft_object, upsert_key)
 
         waiting = iter(payloads)
         under_way = {submit(each) for each in islice(waiting, self._parallel)}
@@ -70,49 +82,93 @@ class RecordWriter:
         if fault is not None:
             raise fault
 
-    def _outcome(self, way: Way, payload: Payload, salesloft_object: SalesloftObject, upsert_key: str) -> Outcome:
+    def _upsert(self, payload: Payload, salesloft_object: SalesloftObject, _: str) -> Outcome:
+        path = salesloft_object.upsert_path
         try:
-            return Outcome(payload, way(payload, salesloft_object, upsert_key))
+            answer = self._client.request("POST", path, body=encode(payload))
         except RecordRefused as refusal:
-            return Outcome(payload, Result.FAILED, refusal.reason, refusal.status)
-        except FateUnknown as unknown:
-            return Outcome(payload, Result.FAILED, str(unknown))
+            return refused(payload, refusal, f"POST {path}")
+        kind = answer.get("upsert_type") if isinstance(answer, dict) else None
+        return Outcome(payload, {"create": Result.CREATED, "update": Result.UPDATED}.get(str(kind), Result.WRITTEN))
 
-    def _upsert(self, payload: Payload, salesloft_object: SalesloftObject, _: str) -> Result:
-        answer = self._client.request("POST", salesloft_object.upsert_path, body=encode(payload))
+    def _update(self, payload: Payload, salesloft_object: SalesloftObject, _: str) -> Outcome:
+        path, endpoint = f"{salesloft_object.path}/{payload.record_id}", f"{salesloft_object.path}/{{id}}"
         try:
-            return {"create": Result.CREATED, "update": Result.UPDATED}[answer["upsert_type"]]
-        except (KeyError, TypeError):
-            return Result.WRITTEN
+            self._client.request("PUT", path, endpoint=endpoint, body=encode(payload))
+        except RecordRefused as refusal:
+            return refused(payload, refusal, f"PUT {endpoint}")
+        return Outcome(payload, Result.UPDATED)
 
-    def _update(self, payload: Payload, salesloft_object: SalesloftObject, _: str) -> Result:
-        self._client.request(
-            "PUT",
-            f"{salesloft_object.path}/{payload.record_id}",
-            endpoint=f"{salesloft_object.path}/{{id}}",
-            body=encode(payload),
-        )
-        return Result.UPDATED
-
-    def _insert(self, payload: Payload, salesloft_object: SalesloftObject, upsert_key: str) -> Result:
+    def _insert(self, payload: Payload, salesloft_object: SalesloftObject, upsert_key: str) -> Outcome:
         """Create a record. There is no idempotency key: after a fault it is looked up before it is sent again."""
+        name = f"POST {salesloft_object.path}"
 
-        def exists(fault: SalesloftRetriableError) -> bool:
-            key = payload.body.get(upsert_key)
+        def created(fault: SalesloftRetriableError) -> bool:
+            key = next((each for each in (upsert_key, *salesloft_object.upsert_keys) if payload.body.get(each)), None)
             if key is None:
                 raise FateUnknown(
                     f"unknown whether it was created: {fault}, and without {upsert_key} it cannot be looked up; "
                     "look for it in Salesloft before sending it again"
                 ) from fault
-            query = {salesloft_object.lookups[upsert_key]: key, "per_page": 1}
-            return bool(self._client.request("GET", salesloft_object.path, params=query))
+            logger.info("%s: %s. Looking the record up before sending it again.", name, fault)
+            rows = self._client.rows(salesloft_object.path, {salesloft_object.lookups[key]: payload.body[key]})
+            found = [row for row in rows if key_of(key, row.get(key)) == key_of(key, payload.body[key])]
+            if found and not any(is_made_of(row, payload) for row in found):
+                raise RecordRefused(requests.codes.conflict, f"{key} is already there, with other values")
+            return bool(found)
 
-        self._client.request("POST", salesloft_object.path, body=encode(payload), took_effect=exists)
-        return Result.CREATED
+        try:
+            self._client.request("POST", salesloft_object.path, body=encode(payload), took_effect=created)
+        except RecordRefused as refusal:
+            result = Result.EXISTS if ALREADY_THERE.search(refusal.reason) else Result.FAILED
+            return refused(payload, refusal, name, result)
+        except FateUnknown as unknown:
+            return Outcome(payload, Result.FAILED, str(unknown), request=name)
+        return Outcome(payload, Result.CREATED)
+
+    def _find_ids(
+        self, payloads: list[Payload], salesloft_object: SalesloftObject, upsert_key: str
+    ) -> tuple[list[Payload], list[Outcome]]:
+        """Find the ids of payloads that have none; those of which there is not exactly one have failed."""
+        wanted = [payload.body[upsert_key] for payload in payloads if payload.record_id is None]
+        if not wanted:
+            return payloads, []
+        lookup = self._lookups.setdefault(
+            (salesloft_object.name, upsert_key),
+            Lookup(self._client, salesloft_object, upsert_key, self._threads.map),
+        )
+        ids = lookup.ids(wanted)
+        found, failed = [], []
+        for payload in payloads:
+            matches = () if payload.key is None else ids.get(payload.key, ())
+            if payload.record_id is None and len(matches) == 1:
+                payload.record_id = matches[0]
+            if payload.record_id is not None:
+                found.append(payload)
+                continue
+            reason = (
+                f"ambiguous: {len(matches)} {salesloft_object.name} have this {upsert_key}"
+                if matches
+                else f"not found: none of Salesloft's {salesloft_object.name} has this {upsert_key}"
+            )
+            request = f"GET {salesloft_object.path}"
+            failed.append(Outcome(payload, Result.FAILED, reason, request=request, fields=(upsert_key,)))
+        return found, failed
 
 
 class FateUnknown(Exception):
     """An insert may have taken effect, and nothing tells."""
+
+
+def refused(payload: Payload, refusal: RecordRefused, request: str, result: Result = Result.FAILED) -> Outcome:
+    """Return what became of a payload that Salesloft refuses."""
+    return Outcome(payload, result, refusal.reason, refusal.status, request, refusal.fields)
+
+
+def is_made_of(row: dict[str, Any], payload: Payload) -> bool:
+    """Whether a record of Salesloft's has the payload's values, as far as it shows them."""
+    simple = {name: value for name, value in payload.body.items() if isinstance(value, (str, int)) and name in row}
+    return all(str(row[name]).casefold() == str(value).casefold() for name, value in simple.items())
 
 
 def encode(payload: Payload) -> bytes:

@@ -1,0 +1,64 @@
+"""The custom fields that the team has defined, looked up once a run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from target_salesloft.errors import PermissionDenied, RecordRefused
+from target_salesloft.objects import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from target_salesloft.client import SalesloftClient
+    from target_salesloft.objects import SalesloftObject
+
+logger = logging.getLogger(__name__)
+
+
+class CustomFields:
+    """Knows the team's custom fields; asks when it is first asked.
+
+    Args:
+        client: Sends the requests; None where there is nobody to ask, as in a dry run without credentials.
+    """
+
+    def __init__(self, client: SalesloftClient | None) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._known: dict[str, Mapping[str, Kind] | None] = {}
+
+    def of(self, salesloft_object: SalesloftObject) -> Mapping[str, Kind] | None:
+        """Return exact name → kind of value, or None where they cannot be listed.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        with self._lock:
+            if salesloft_object.name not in self._known:
+                self._known[salesloft_object.name] = self._look_up(salesloft_object)
+            return self._known[salesloft_object.name]
+
+    def _look_up(self, salesloft_object: SalesloftObject) -> Mapping[str, Kind] | None:
+        if self._client is None:
+            return None
+        field_type = salesloft_object.custom_field_type
+        try:
+            rows = list(self._client.rows("/custom_fields", {"field_type": field_type}))
+        except (PermissionDenied, RecordRefused) as refusal:
+            logger.warning(
+                "The custom fields of %s cannot be listed (%s). Columns that `mapping` sends to custom fields are sent "
+                "as they are, others are left out. Give the token the scope custom_fields:read to match them by name.",
+                salesloft_object.name,
+                refusal,
+            )
+            return None
+        # Filters that Salesloft does not know it ignores.
+        return {row["name"]: kind_of(row) for row in rows if row.get("field_type") == field_type and row.get("name")}
+
+
+def kind_of(row: Mapping[str, Any]) -> Kind:
+    """Return what a custom field holds: text or a date, by Salesloft's documentation; anything else goes as text."""
+    return Kind.DATE if row.get("value_type") == "date" else Kind.TEXT
