@@ -148,7 +148,7 @@ class SalesloftClient:
         started = self._clock.now()
         for wait in backoff_wait_generator():
             if self._clock.stopped:
-                raise Stopped(f"{name} was not sent: the run was told to stop.")
+                raise Stopped(f"{name} is not sent any more.")
             try:
                 return self._send(request, name)
             except SalesloftRetriableError as fault:

@@ -97,7 +97,7 @@ class CostBudget:
     def _reserve(self, cost: int) -> None:
         while True:
             if self._clock.stopped:
-                raise Stopped("The run was told to stop while it waited for points.")
+                raise Stopped("no more points are spent.")
             with self._changed:
                 now = self._clock.now()
                 self._forget(now)

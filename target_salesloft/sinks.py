@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from singer_sdk.exceptions import InvalidRecord
 from singer_sdk.sinks import BatchSink
 
-from target_salesloft.errors import FailedRecords
+from target_salesloft.errors import FailedRecords, InvalidSetting
 from target_salesloft.mapping import NullValues, Payload, RecordMapper, Rejection, UnknownFields, merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SalesloftObject
 from target_salesloft.outcomes import FAILED, Outcome, Result
@@ -37,17 +37,20 @@ class SalesloftSink(BatchSink):
         self._tally = target.tallies[stream_name]
         self._refusal: str | None = None
         self._holds_back_state = False
-        self._mapper = RecordMapper(
-            self.salesloft_object,
-            self._stream.sync_mode,
-            self._stream.upsert_key,
-            mapping=self._stream.mapping,
-            unknown_fields=UnknownFields(self.config["unknown_fields"]),
-            null_values=NullValues(self.config["null_values"]),
-            normalize=self.config["normalize"],
-            columns=self.schema["properties"],
-            custom_fields=lambda: target.custom_fields.of(self.salesloft_object),
-        )
+        try:
+            self._mapper = RecordMapper(
+                self.salesloft_object,
+                self._stream.sync_mode,
+                self._stream.upsert_key,
+                mapping=self._stream.mapping,
+                unknown_fields=UnknownFields(self.config["unknown_fields"]),
+                null_values=NullValues(self.config["null_values"]),
+                normalize=self.config["normalize"],
+                columns=self.schema["properties"],
+                custom_fields=lambda: target.custom_fields.of(self.salesloft_object),
+            )
+        except InvalidSetting as error:
+            raise InvalidSetting(*(f"The stream '{stream_name}': {fault}" for fault in error.errors)) from error
         self._log_warnings()
 
     def get_validator(self) -> RecordValidator | None:
@@ -68,7 +71,12 @@ class SalesloftSink(BatchSink):
         return record
 
     def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
-        """Collect a record, with where it came from."""
+        """Collect a record, with where it came from.
+
+        Raises:
+            Stopped: The run was told to end.
+        """
+        self._target.refuse_to_go_on()
         self._target.state_gate.record(id(self))
         self._tally.read += 1
         context.setdefault("records", []).append((record, self._target.source, self._refusal))
@@ -79,6 +87,13 @@ class SalesloftSink(BatchSink):
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
+        with self._target.uninterrupted():
+            merged = self._map(context)
+            if merged:
+                self._write(merged)
+
+    def _map(self, context: dict[str, Any]) -> list[Payload]:
+        """Return what is to be written; account for all other records of the batch."""
         outcomes: list[Outcome] = []
         payloads: list[Payload] = []
         records = context.pop("records", [])
@@ -97,8 +112,7 @@ class SalesloftSink(BatchSink):
         merged = merge(payloads)
         self.tally_duplicate_merged(len(payloads) - len(merged))
         self._tally.results[Result.MERGED] += len(payloads) - len(merged)
-        if merged:
-            self._write(merged)
+        return merged
 
     def _write(self, payloads: list[Payload]) -> None:
         failures: list[Outcome] = []
@@ -140,6 +154,7 @@ class SalesloftSink(BatchSink):
         if not self._holds_back_state and not self.config["dry_run"]:
             self._target.state_gate.settled(id(self))
             self._target.emit_state()
+        self._target.refuse_to_go_on()
 
     def activate_version(self, new_version: int) -> None:
         """Do nothing: records of older versions are not deleted from Salesloft."""

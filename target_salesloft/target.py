@@ -10,6 +10,7 @@ import sys
 import threading
 import zlib
 from collections import defaultdict
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
@@ -31,7 +32,7 @@ from target_salesloft.auth import ApiKeyAuthenticator
 from target_salesloft.client import SalesloftClient
 from target_salesloft.clock import Clock, duration
 from target_salesloft.custom_fields import CustomFields
-from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError
+from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError, Stopped
 from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tally, encode_line
 from target_salesloft.rate_limit import CostBudget
 from target_salesloft.reader import LineReader
@@ -54,19 +55,9 @@ if TYPE_CHECKING:
 
 SINKS: dict[str, type[SalesloftSink]] = {sink.salesloft_object.name: sink for sink in (PeopleSink, AccountsSink)}
 NOT_OFFERED = ("load_method", "add_record_metadata")
+SIGNALLED = 128
+SECONDS_TO_END = 20.0
 BAD_INPUT = (InvalidInputLine, InvalidJSONSchema, MissingKeyPropertiesError, RecordsWithoutSchemaException)
-
-
-class Terminated(BaseException):
-    """A signal asks the run to end.
-
-    Attributes:
-        signal_number: Which.
-    """
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal_number)
-        self.signal_number = signal_number
 
 
 class TargetSalesloft(Target):
@@ -91,6 +82,9 @@ class TargetSalesloft(Target):
         self._started = self.clock.now()
         self.state_gate = StateGate()
         self._stdout = threading.Lock()
+        self._counting = threading.Lock()
+        self._uninterrupted = 0
+        self._signal: int | None = None
         self._closed = False
         self._schemas: dict[str, dict[str, Any]] = {}
         self.source: SourceRecord | None = None
@@ -217,7 +211,7 @@ class TargetSalesloft(Target):
 
     def emit_state(self) -> None:
         """Write the newest STATE that may leave, if there is one that has not left."""
-        with self._stdout:
+        with self.uninterrupted(), self._stdout:
             state = self.state_gate.release()
             if state is not None:
                 sys.stdout.write(encode_line(state).decode())
@@ -273,9 +267,49 @@ class TargetSalesloft(Target):
         seconds = self.clock.now() - self._started
         self.logger.info("%s points spent in %s.", f"{self.budget.points_spent:,}", duration(seconds))
 
+    @contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """Let no signal unwind this block: it ends by itself soon after a stop is asked for."""
+        with self._counting:
+            self._uninterrupted += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._uninterrupted -= 1
+
+    def refuse_to_go_on(self) -> None:
+        """End the run here where a stop has been asked for.
+
+        Raises:
+            Stopped: It has.
+        """
+        if self.clock.stopped:
+            raise Stopped("no more records are taken.")
+
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
-        """Unwind: the SDK's own way drains again from within a drain, and may emit state for unwritten records."""
-        raise Terminated(signum)
+        """Take no more records, and let requests that are under way end; a second signal ends the run at once.
+
+        The SDK's own way drains again from within a drain, and may emit state for records that were not written.
+        """
+        if self._signal is not None:
+            os._exit(SIGNALLED + signum)
+        self._signal = signum
+        self.clock.stop()
+        last_call = threading.Timer(SECONDS_TO_END, os._exit, (SIGNALLED + signum,))
+        last_call.daemon = True
+        last_call.start()
+        if not self._uninterrupted:
+            self.refuse_to_go_on()
+
+    def end(self, error: SalesloftFatalError) -> int:
+        """Say why the run ends, and return its exit code: 1, or 128 and a signal's number."""
+        if self._signal is None:
+            return self._fail(str(error))
+        self._fail(
+            f"Stopped by {signal.Signals(self._signal).name}: {error} State has not passed what was not written."
+        )
+        return SIGNALLED + self._signal
 
     @classmethod
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:
@@ -323,13 +357,8 @@ class TargetSalesloft(Target):
         except ConfigValidationError as error:
             return cls._fail(*error.errors)
         except SalesloftFatalError as error:
-            return cls._fail(str(error))
-        except Terminated as end:
-            target.clock.stop()
-            cls._fail(
-                f"Stopped by {signal.Signals(end.signal_number).name}: state has not passed what was not written."
-            )
-            return 128 + end.signal_number
+            code = cls._fail(str(error))
+            return code if target._signal is None else SIGNALLED + target._signal
         finally:
             target.close()
         return code

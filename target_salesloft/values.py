@@ -160,7 +160,7 @@ def bare_email(text: str) -> str:
         text.strip().rpartition("<")[2].partition(">")[0].strip().lower().removeprefix("mailto:").partition("?")[0]
     )
     if address and not ADDRESS.fullmatch(address):
-        raise Unfit("text that is none")
+        raise Unfit("text that is not one")
     return address
 
 
@@ -181,7 +181,7 @@ def bare_domain(text: str) -> str:
     except idna.IDNAError:
         ascii_host = ""
     if not HOST.fullmatch(ascii_host):
-        raise Unfit("text that is none")
+        raise Unfit("text that is not one")
     return ascii_host
 
 
