@@ -295,11 +295,12 @@ class TargetSalesloft(Target):
         if self._signal is not None:
             os._exit(SIGNALLED + signum)
         self._signal = signum
+        ends_by_itself = self._uninterrupted > 0  # asked before the stop, which soon ends it
         self.clock.stop()
         last_call = threading.Timer(SECONDS_TO_END, os._exit, (SIGNALLED + signum,))
         last_call.daemon = True
         last_call.start()
-        if not self._uninterrupted:
+        if not ends_by_itself:
             self.refuse_to_go_on()
 
     def end(self, error: SalesloftFatalError) -> int:
@@ -357,8 +358,7 @@ class TargetSalesloft(Target):
         except ConfigValidationError as error:
             return cls._fail(*error.errors)
         except SalesloftFatalError as error:
-            code = cls._fail(str(error))
-            return code if target._signal is None else SIGNALLED + target._signal
+            return target.end(error)
         finally:
             target.close()
         return code
