@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SUCCESS: Final = range(200, 300)
 LONGEST_WAIT: Final = 60.0
 ROWS_A_PAGE: Final = 100
 LONGEST_RETRY_AFTER: Final = 300.0
@@ -192,7 +193,7 @@ class SalesloftClient:
             raise ServerFault(f"{status} {reason(response)}", retry_after=retry_after(response))
         if status in RecordRefused.STATUSES:
             raise RecordRefused(status, reason(response), fields(response))
-        if not response.ok or response.is_redirect:
+        if status not in SUCCESS:
             raise fatal_error(response, name)
         try:
             answer = msgspec.json.decode(response.content, type=dict[str, Any])
