@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import backoff
 import msgspec
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from target_salesloft.errors import (
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 SUCCESS: Final = range(200, 300)
 LONGEST_WAIT: Final = 60.0
+PIECE: Final = 2**16
+LARGEST_ANSWER: Final = 2**26  # bytes; a hundred rows of Salesloft's are far smaller
 ROWS_A_PAGE: Final = 100
 LONGEST_RETRY_AFTER: Final = 300.0
 NOT_SENT: Final = MappingProxyType(
@@ -88,7 +91,13 @@ class SalesloftClient:
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
         # Proxies and certificates from the environment, looked up once instead of at each request.
-        self._transport = self._session.merge_environment_settings(self._api_url, {}, None, None, None)
+        self._transport: dict[str, Any] = {
+            **self._session.merge_environment_settings(self._api_url, {}, None, None, None),
+            "stream": True,
+            "timeout": timeout,
+            # A redirect would carry the record, and perhaps the token, to another place.
+            "allow_redirects": False,
+        }
 
     def close(self) -> None:
         """Close the connections."""
@@ -175,12 +184,27 @@ class SalesloftClient:
     def _pay_and_send(self, prepared: requests.PreparedRequest, name: str) -> requests.Response:
         with self.budget.spend(name) as spending:
             try:
-                # A redirect would carry the record, and perhaps the token, to another place.
-                response = self._session.send(prepared, timeout=self._timeout, allow_redirects=False, **self._transport)
+                response = self._session.send(prepared, **self._transport)
+                self._read(response)
             except requests.RequestException as fault:
                 raise connection_fault(fault) from fault
+            except urllib3.exceptions.HTTPError as fault:
+                raise ConnectionFault("the connection broke off in the answer", sent=True) from fault
             account(spending, response)
             return response
+
+    def _read(self, response: requests.Response) -> None:
+        """Read an answer to its end: the timeout of `requests` lets one that drips last for ever."""
+        until = self._clock.now() + self._timeout
+        pieces: list[bytes] = []
+        size = 0
+        while piece := response.raw.read1(PIECE, decode_content=True):
+            pieces.append(piece)
+            size += len(piece)
+            if size > LARGEST_ANSWER or self._clock.now() > until:
+                response.close()
+                raise ConnectionFault("the answer does not end in time, or at all", sent=True)
+        response._content = b"".join(pieces)  # noqa: SLF001 (what `content` does, but bounded)
 
     def validate_response(self, response: requests.Response, name: str) -> dict[str, Any]:
         """Return the JSON of an answer, which has `data`, or raise what its status means."""

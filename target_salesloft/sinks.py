@@ -76,7 +76,7 @@ class SalesloftSink(BatchSink):
         Raises:
             Stopped: The run was told to end.
         """
-        self._target.refuse_to_go_on()
+        self._target.shutdown.refuse_to_go_on()
         self._target.state_gate.record(id(self))
         self._tally.read += 1
         context.setdefault("records", []).append((record, self._target.source, self._refusal))
@@ -87,7 +87,7 @@ class SalesloftSink(BatchSink):
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
-        with self._target.uninterrupted():
+        with self._target.shutdown.uninterrupted():
             merged = self._map(context)
             if merged:
                 self._write(merged)
@@ -154,7 +154,7 @@ class SalesloftSink(BatchSink):
         if not self._holds_back_state and not self.config["dry_run"]:
             self._target.state_gate.settled(id(self))
             self._target.emit_state()
-        self._target.refuse_to_go_on()
+        self._target.shutdown.refuse_to_go_on()
 
     def activate_version(self, new_version: int) -> None:
         """Do nothing: records of older versions are not deleted from Salesloft."""
