@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import email.utils
 import logging
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -195,13 +196,13 @@ class SalesloftClient:
 
     def _read(self, response: requests.Response) -> None:
         """Read an answer to its end: the timeout of `requests` lets one that drips last for ever."""
-        until = self._clock.now() + self._timeout
+        until = time.monotonic() + self._timeout  # the socket's own timeout is of the machine's clock too
         pieces: list[bytes] = []
         size = 0
         while piece := response.raw.read1(PIECE, decode_content=True):
             pieces.append(piece)
             size += len(piece)
-            if size > LARGEST_ANSWER or self._clock.now() > until:
+            if size > LARGEST_ANSWER or time.monotonic() > until:
                 response.close()
                 raise ConnectionFault("the answer does not end in time, or at all", sent=True)
         response._content = b"".join(pieces)  # noqa: SLF001 (what `content` does, but bounded)

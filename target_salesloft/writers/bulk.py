@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import requests
 
 from target_salesloft.errors import BulkJobUnfinished, RecordRefused, SalesloftFatalError, UnexpectedAnswer
 from target_salesloft.mapping import key_of
@@ -121,8 +122,11 @@ class BulkJob:
 
     def upload(self, payloads: Sequence[Payload]) -> Iterator[Outcome]:
         """Upload payloads, and yield those that cannot be."""
-        for start in range(0, len(payloads), self._most_records):
-            yield from self._upload_or_halve(payloads[start : start + self._most_records])
+        start = 0
+        while start < len(payloads):
+            chunk = payloads[start : start + self._most_records]
+            start += len(chunk)
+            yield from self._upload_or_halve(chunk)
 
     def _upload_or_halve(self, chunk: Sequence[Payload]) -> Iterator[Outcome]:
         """Upload a chunk; where it is refused for its size or for one of its records, halves tell."""
@@ -137,6 +141,8 @@ class BulkJob:
                 )
                 return
             half = (len(chunk) + 1) // 2
+            if refusal.status == requests.codes.request_entity_too_large:
+                self._most_records = min(self._most_records, half)
             yield from self._upload_or_halve(chunk[:half])
             yield from self._upload_or_halve(chunk[half:])
         else:
