@@ -239,14 +239,16 @@ class BulkJob:
             return {}
         found: dict[str | None, str] = {}
         for _ in range(READINGS):
-            for row in self._error_rows():
-                found[self._key_of(row)] = str(row.get("error") or "(no reason given)")
-                if len(found) == expected:
-                    return found
+            for page in self._pages_of_errors():
+                found |= {self._key_of(row): str(row.get("error") or "(no reason given)") for row in page}
+                if len(page) < ROWS_A_PAGE and len(found) == expected:
+                    break
+            if len(found) == expected:
+                return found
             self._clock.wait_until(self._clock.now() + LONGEST_WAIT)
         raise BulkJobUnfinished(f"it counts {expected} errors, but {len(found)} rows tell which.")
 
-    def _error_rows(self) -> Iterator[dict[str, Any]]:
+    def _pages_of_errors(self) -> Iterator[list[dict[str, Any]]]:
         last = 0
         while rows := self._client.request(
             "GET",
@@ -255,7 +257,7 @@ class BulkJob:
             params={"status[]": JobRow.ERROR.value, "per_page": ROWS_A_PAGE, "id[gt]": last},
         ):
             # Filters that Salesloft does not know it ignores: trust neither this one nor the cursor.
-            yield from (row for row in rows if row.get("status") == JobRow.ERROR)
+            yield [row for row in rows if row.get("status") == JobRow.ERROR]
             if rows[-1]["id"] <= last:
                 raise BulkJobUnfinished("its results repeat themselves.")
             last = rows[-1]["id"]
