@@ -50,7 +50,7 @@ SETTINGS: Final = th.PropertiesList(
         allowed_values=SYNC_MODES,
         default=SyncMode.UPSERT.value,
         title="Sync mode",
-        description="upsert: create or update; insert: only create; update: only update, by Salesloft's id.",
+        description="upsert: create or update; insert: only create; update: only update, by id or by the upsert key.",
     ),
     *(
         th.Property(
@@ -78,7 +78,7 @@ SETTINGS: Final = th.PropertiesList(
         title="Streams",
         description=(
             "Stream name or glob → its object, sync_mode, upsert_key and mapping, each optional. mapping: source "
-            "column → Salesloft field, or a custom field's exact name, or null to leave the column out."
+            "column → Salesloft field, or a custom field's exact name, or null or __NULL__ to leave the column out."
         ),
     ),
     th.Property(
@@ -200,6 +200,8 @@ SETTINGS: Final = th.PropertiesList(
     ),
 ).to_dict()
 
+# The SDK's own word in stream maps; Meltano hands on no null from inside an object.
+LEFT_OUT: Final = "__NULL__"
 ENVIRONMENT_PREFIX: Final = "TARGET_SALESLOFT_"
 
 
@@ -244,7 +246,7 @@ class StreamSettings:
             salesloft_object,
             SyncMode(own.get("sync_mode") or config["sync_mode"]),
             upsert_key,
-            own.get("mapping") or {},
+            {column: None if to == LEFT_OUT else to for column, to in (own.get("mapping") or {}).items()},
         )
 
 

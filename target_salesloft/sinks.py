@@ -109,7 +109,8 @@ class SalesloftSink(BatchSink):
                 continue
             payload = Rejection(refusal) if refusal else self._mapper.map(record)
             if isinstance(payload, Rejection):
-                outcomes.append(Outcome(Payload({}, sources=[source]), Result.FAILED, payload.reason))
+                rejected = Payload({}, sources=[source])
+                outcomes.append(Outcome(rejected, Result.FAILED, payload.reason, fields=payload.fields))
             else:
                 payload.sources.append(source)
                 payloads.append(payload)
