@@ -13,6 +13,8 @@ RetriableAPIError (SDK)
 FatalAPIError (SDK)
 └── SalesloftFatalError         ends the run with exit code 1
     ├── AuthenticationFailed    401
+    │   └── GrantRefused        the authorization server gives no token
+    ├── TokenStoreError         the file with the OAuth token cannot be kept or used
     ├── PermissionDenied        403
     ├── RetriesExhausted
     ├── BulkJobUnfinished       a bulk job was begun, and what became of it is not known in full
@@ -81,6 +83,22 @@ class SalesloftFatalError(FatalAPIError):
 
 class AuthenticationFailed(SalesloftFatalError):
     """401: the token is unknown, revoked or expired."""
+
+
+class GrantRefused(AuthenticationFailed):
+    """The authorization server refuses the client, the refresh token or the code.
+
+    Attributes:
+        error: Its word for it, such as `invalid_grant`.
+    """
+
+    def __init__(self, message: str, error: str = "") -> None:
+        super().__init__(message)
+        self.error = error
+
+
+class TokenStoreError(SalesloftFatalError):
+    """The token store cannot be read, locked or written: stop before the refresh token is spent."""
 
 
 class PermissionDenied(SalesloftFatalError):
