@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from target_salesloft.errors import (
     AuthenticationFailed,
+    ConnectionFault,
     PermissionDenied,
     RateLimited,
     RecordRefused,
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SUCCESS: Final = range(200, 300)
+PIECE: Final = 2**16
+LARGEST_ANSWER: Final = 2**26  # bytes; a hundred rows of Salesloft's are far smaller
 ROWS_A_PAGE: Final = 100
 LONGEST_REASON: Final = 500
 SCOPE: Final = re.compile(r"\b[a-z_]+:(?:read|write)\b")
@@ -86,7 +92,13 @@ class SalesloftClient:
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
         # Proxies and certificates from the environment, looked up once instead of at each request.
-        self._transport = self._session.merge_environment_settings(self._api_url, {}, None, None, None)
+        self._transport: dict[str, Any] = {
+            **self._session.merge_environment_settings(self._api_url, {}, None, None, None),
+            "stream": True,
+            "timeout": timeout,
+            # A redirect would carry the record, and perhaps the token, to another place.
+            "allow_redirects": False,
+        }
 
     def close(self) -> None:
         """Close the connections."""
@@ -185,7 +197,7 @@ class SalesloftClient:
         response = self._pay_and_send(request, name)
         if response.status_code == requests.codes.unauthorized and self._authenticator.renew(response.request):
             response = self._pay_and_send(request, name)
-        self._accepted |= response.ok
+        self._accepted |= response.status_code in SUCCESS
         return self.validate_response(response, name)
 
     def _pay_and_send(self, request: requests.Request, name: str) -> requests.Response:
@@ -193,12 +205,27 @@ class SalesloftClient:
             # The token is put in after the wait for points, which may outlast it.
             prepared = self._session.prepare_request(request)
             try:
-                # A redirect would carry the record, and perhaps the token, to another place.
-                response = self._session.send(prepared, timeout=self._timeout, allow_redirects=False, **self._transport)
+                response = self._session.send(prepared, **self._transport)
+                self._read(response)
             except requests.RequestException as fault:
                 raise connection_fault(fault, "api_url") from fault
+            except urllib3.exceptions.HTTPError as fault:
+                raise ConnectionFault("the connection broke off in the answer", sent=True) from fault
             account(spending, response)
             return response
+
+    def _read(self, response: requests.Response) -> None:
+        """Read an answer to its end: the timeout of `requests` lets one that drips last for ever."""
+        until = time.monotonic() + self._timeout  # the socket's own timeout is of the machine's clock too
+        pieces: list[bytes] = []
+        size = 0
+        while piece := response.raw.read1(PIECE, decode_content=True):
+            pieces.append(piece)
+            size += len(piece)
+            if size > LARGEST_ANSWER or time.monotonic() > until:
+                response.close()
+                raise ConnectionFault("the answer does not end in time, or at all", sent=True)
+        response._content = b"".join(pieces)  # noqa: SLF001 (what `content` does, but bounded)
 
     def validate_response(self, response: requests.Response, name: str) -> dict[str, Any]:
         """Return the JSON of an answer, which has `data`, or raise what its status means."""
@@ -211,7 +238,7 @@ class SalesloftClient:
             raise ServerFault(f"{status} {reason(response)}", retry_after=retry_after(response))
         if status in RecordRefused.STATUSES:
             raise RecordRefused(status, reason(response), fields(response))
-        if not response.ok or response.is_redirect:
+        if status not in SUCCESS:
             raise fatal_error(response, name, self._authenticator.advice)
         try:
             answer = msgspec.json.decode(response.content, type=dict[str, Any])

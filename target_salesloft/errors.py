@@ -22,6 +22,7 @@ FatalAPIError (SDK)
     ├── Stopped                 the run was told to end
     ├── UnknownColumn           with `unknown_fields: fail`
     ├── FailedRecordsFileError  the failed records file cannot be written
+    ├── StateError              standard output takes no state
     └── FailedRecords           records failed and `allow_failed_records` is not set
 RecordRefused                   400, 404, 409, 413, 422: one record's fault
 InvalidSetting                  a stream's settings make no sense
@@ -127,6 +128,10 @@ class UnknownColumn(SalesloftFatalError):
 
 class FailedRecordsFileError(SalesloftFatalError):
     """The failed records file cannot be written: stop before a record is lost."""
+
+
+class StateError(SalesloftFatalError):
+    """Standard output takes no STATE: whoever started the run is gone, or its disk is full."""
 
 
 class FailedRecords(SalesloftFatalError):

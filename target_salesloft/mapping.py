@@ -13,7 +13,7 @@ import rapidfuzz
 
 from target_salesloft.errors import InvalidSetting, UnknownColumn
 from target_salesloft.objects import CRM_ID_TYPE, KEY_ONLY, Field, Kind, SalesloftObject, SyncMode
-from target_salesloft.values import COERCIONS, NORMALIZATIONS, Unfit
+from target_salesloft.values import COERCIONS, NORMALIZATIONS, Unfit, to_custom_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -253,7 +253,7 @@ class RecordMapper:
     def _coercion(self, kind: Kind) -> Callable[[Any], Any]:
         coerce = COERCIONS[kind]
         if kind is Kind.CUSTOM_FIELDS and not self._clear:
-            return lambda value: {name: each for name, each in coerce(value).items() if each is not None}
+            coerce = without_nulls
         if not self._normalize:
             return coerce
         normalize = NORMALIZATIONS.get(kind)
@@ -282,6 +282,11 @@ def merge(payloads: Iterable[Payload]) -> list[Payload]:
             first.body[CUSTOM_FIELDS] = custom
         first.sources += payload.sources
     return merged
+
+
+def without_nulls(value: Any) -> dict[str, Any]:
+    """Return custom fields for an object, without those that are null."""
+    return {name: each for name, each in to_custom_fields(value).items() if each is not None}
 
 
 def key_of(name: str, value: Any) -> str:

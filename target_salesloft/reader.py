@@ -39,7 +39,10 @@ class LineReader(GenericSingerReader[str]):
             InvalidInputLine: It is not a JSON object.
         """
         self.line += 1
-        return self.decode(line)
+        message = self.decode(line)
+        if not isinstance(message.get("type", ""), str):
+            raise InvalidInputLine("Its 'type' is not text: not a whole Singer message.")
+        return message
 
     def decode(self, line: str | bytes) -> dict[str, Any]:
         """Return the object of a line of a batch file, or of the input.

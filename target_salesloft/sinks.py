@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from singer_sdk.exceptions import InvalidRecord
 from singer_sdk.sinks import BatchSink
 
-from target_salesloft.errors import FailedRecords, InvalidSetting
+from target_salesloft.errors import FailedRecords, InvalidSetting, UnknownColumn
 from target_salesloft.mapping import NullValues, Payload, RecordMapper, Rejection, UnknownFields, merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SalesloftObject
 from target_salesloft.outcomes import FAILED, Outcome, Result
@@ -35,6 +35,7 @@ class SalesloftSink(BatchSink):
         self._target = target
         self._stream = StreamSettings.of(stream_name, self.config)
         self._tally = target.tallies[stream_name]
+        self._number = target.state_gate.enroll()
         self._refusal: str | None = None
         self._holds_back_state = False
         try:
@@ -51,6 +52,8 @@ class SalesloftSink(BatchSink):
             )
         except InvalidSetting as error:
             raise InvalidSetting(*(f"The stream '{stream_name}': {fault}" for fault in error.errors)) from error
+        except UnknownColumn as error:
+            raise UnknownColumn(f"The stream '{stream_name}': {error}") from error
         self._log_warnings()
 
     def get_validator(self) -> RecordValidator | None:
@@ -76,8 +79,8 @@ class SalesloftSink(BatchSink):
         Raises:
             Stopped: The run was told to end.
         """
-        self._target.refuse_to_go_on()
-        self._target.state_gate.record(id(self))
+        self._target.shutdown.refuse_to_go_on()
+        self._target.state_gate.record(self._number)
         self._tally.read += 1
         context.setdefault("records", []).append((record, self._target.source, self._refusal))
 
@@ -87,7 +90,7 @@ class SalesloftSink(BatchSink):
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
-        with self._target.uninterrupted():
+        with self._target.shutdown.uninterrupted():
             merged = self._map(context)
             if merged:
                 self._write(merged)
@@ -152,9 +155,9 @@ class SalesloftSink(BatchSink):
         """Let state pass what is written, or set aside where that is allowed."""
         super().mark_drained()
         if not self._holds_back_state and not self.config["dry_run"]:
-            self._target.state_gate.settled(id(self))
+            self._target.state_gate.settled(self._number)
             self._target.emit_state()
-        self._target.refuse_to_go_on()
+        self._target.shutdown.refuse_to_go_on()
 
     def activate_version(self, new_version: int) -> None:
         """Do nothing: records of older versions are not deleted from Salesloft."""

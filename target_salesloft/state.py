@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from typing import Any
@@ -16,12 +17,17 @@ class StateGate:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._numbers = itertools.count()
         self._records = 0
         self._first_unsettled: dict[int, int] = {}
         self._held: deque[tuple[int, Any]] = deque()
 
+    def enroll(self) -> int:
+        """Return a number for a sink, its own for the whole run."""
+        return next(self._numbers)
+
     def record(self, sink: int) -> None:
-        """A record came for a sink, which is known by any number that is its own."""
+        """A record came for a sink."""
         with self._lock:
             self._records += 1
             self._first_unsettled.setdefault(sink, self._records)

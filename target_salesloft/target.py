@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-import signal
 import sys
 import threading
-import zlib
 from collections import defaultdict
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
@@ -18,10 +14,10 @@ from singer_sdk.configuration._dict_config import parse_environment_config
 from singer_sdk.exceptions import (
     ConfigValidationError,
     InvalidJSONSchema,
+    MappingError,
     MissingKeyPropertiesError,
     RecordsWithoutSchemaException,
 )
-from singer_sdk.helpers._batch import BatchFileFormat, StorageTarget
 from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabilities
 from singer_sdk.singerlib.exceptions import InvalidInputLine
@@ -29,22 +25,24 @@ from singer_sdk.target_base import Target
 
 from target_salesloft import settings
 from target_salesloft.auth import authenticator_of
+from target_salesloft.batch_files import lines_of
 from target_salesloft.client import SalesloftClient
 from target_salesloft.clock import Clock, duration
 from target_salesloft.custom_fields import CustomFields
-from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError, Stopped
+from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError, StateError
 from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tally, encode_line
 from target_salesloft.rate_limit import CostBudget
 from target_salesloft.reader import LineReader
+from target_salesloft.shutdown import Shutdown
 from target_salesloft.sinks import AccountsSink, PeopleSink, SalesloftSink
 from target_salesloft.state import StateGate
+from target_salesloft.values import KINDS_OF_VALUE
 from target_salesloft.writers.auto import AutoWriter, BulkChoice, WriteMethod
 from target_salesloft.writers.bulk import BulkWriter
 from target_salesloft.writers.dry_run import DryRunWriter
 from target_salesloft.writers.record import RecordWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
 
     import click
@@ -55,9 +53,13 @@ if TYPE_CHECKING:
 
 SINKS: dict[str, type[SalesloftSink]] = {sink.salesloft_object.name: sink for sink in (PeopleSink, AccountsSink)}
 NOT_OFFERED = ("load_method", "add_record_metadata")
-SIGNALLED = 128
-SECONDS_TO_END = 20.0
-BAD_INPUT = (InvalidInputLine, InvalidJSONSchema, MissingKeyPropertiesError, RecordsWithoutSchemaException)
+BAD_INPUT = (
+    InvalidInputLine,
+    InvalidJSONSchema,
+    MappingError,
+    MissingKeyPropertiesError,
+    RecordsWithoutSchemaException,
+)
 
 
 class TargetSalesloft(Target):
@@ -82,9 +84,7 @@ class TargetSalesloft(Target):
         self._started = self.clock.now()
         self.state_gate = StateGate()
         self._stdout = threading.Lock()
-        self._counting = threading.Lock()
-        self._uninterrupted = 0
-        self._signal: int | None = None
+        self.shutdown = Shutdown(self.clock)
         self._closed = False
         self._schemas: dict[str, dict[str, Any]] = {}
         self.source: SourceRecord | None = None
@@ -160,47 +160,57 @@ class TargetSalesloft(Target):
     # Messages
 
     def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
-        self._assert_line_requires(message_dict, requires={"stream", "schema"})
+        """Remember the message for the failed records file, and let the SDK do the rest."""
+        self._require(message_dict, stream=str, schema=dict)
+        self._require(message_dict["schema"], properties=dict)
         stream = message_dict["stream"]
         if self._schemas.get(stream) != message_dict:
             self._schemas[stream] = message_dict
         super()._process_schema_message(message_dict)
+        self._drain_replaced_sinks()
+
+    def _drain_replaced_sinks(self) -> None:
+        """Write what came under the old schema before what comes under the new one.
+
+        The SDK keeps a replaced sink for minutes: later values could be written first, and a tap that changes its
+        schema all the time would fill the memory.
+        """
+        for sink in self._sinks_to_clear:
+            self.drain_one(sink)
+            sink.clean_up()
+        self._sinks_to_clear.clear()
 
     def _process_record_message(self, message_dict: dict[str, Any]) -> None:
         """Remember the record as the tap wrote it, for the failed records file, and let the SDK do the rest."""
-        self._assert_line_requires(message_dict, requires={"stream", "record"})
+        self._require(message_dict, stream=str, record=dict)
         stream = message_dict["stream"]
         if stream not in self._schemas:
             self._assert_sink_exists(stream)
         self.source = SourceRecord(self._schemas[stream], message_dict["record"], self.message_reader.line)
-        super()._process_record_message(message_dict)
+        try:
+            super()._process_record_message(message_dict)
+        except MissingKeyPropertiesError as error:
+            keys = ", ".join(self._schemas[stream].get("key_properties") or ())
+            raise MissingKeyPropertiesError(
+                f"A record of the stream '{stream}' lacks one of its key properties ({keys}): the tap is wrong."
+            ) from error
+
+    def _require(self, message: dict[str, Any], **kinds: type) -> None:
+        self._assert_line_requires(message, requires=set(kinds))
+        for name, kind in kinds.items():
+            if not isinstance(message[name], kind):
+                raise InvalidInputLine(f"Its '{name}' is not {KINDS_OF_VALUE[kind]}: not a whole Singer message.")
 
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
         """Read the records of a BATCH message one by one, as if they had come as RECORDs.
 
         The SDK's own way neither maps nor validates them, and holds a whole file in memory.
         """
-        self._assert_line_requires(message_dict, requires={"stream", "encoding", "manifest"})
-        for record in self._records_of_batch(message_dict):
+        self._require(message_dict, stream=str, encoding=dict, manifest=list)
+        storage = (self.config.get("batch_config") or {}).get("storage")
+        for line in lines_of(message_dict, storage):
+            record = self.message_reader.decode(line)
             self._process_record_message({"type": "RECORD", "stream": message_dict["stream"], "record": record})
-
-    def _records_of_batch(self, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        encoding = message["encoding"]
-        if encoding.get("format") != BatchFileFormat.JSONL or encoding.get("compression") not in {"gzip", "none", None}:
-            raise InvalidInputLine(
-                f"A BATCH of the encoding {encoding} cannot be read. "
-                "Set the tap's batch_config.encoding to format jsonl, compression gzip or none."
-            )
-        configured = (self.config.get("batch_config") or {}).get("storage")
-        for path in message["manifest"]:
-            head, tail = StorageTarget.split_url(path)
-            storage = StorageTarget.from_dict(configured) if configured else StorageTarget.from_url(head)
-            try:
-                with storage.open(tail, mode="rb") as file:
-                    for line in gzip.GzipFile(fileobj=file) if encoding.get("compression") == "gzip" else file:
-                        yield self.message_reader.decode(line)
-            except (OSError, EOFError, zlib.error) as fault:
-                raise InvalidInputLine(f"Its batch file {path} cannot be read to the end: {fault}.") from fault
 
     def _process_activate_version_message(self, message_dict: dict[str, Any]) -> None:
         """Do nothing: records of older versions are not deleted from Salesloft."""
@@ -217,11 +227,19 @@ class TargetSalesloft(Target):
 
     def emit_state(self) -> None:
         """Write the newest STATE that may leave, if there is one that has not left."""
-        with self.uninterrupted(), self._stdout:
+        with self.shutdown.uninterrupted(), self._stdout:
             state = self.state_gate.release()
             if state is not None:
-                sys.stdout.write(encode_line(state).decode())
-                sys.stdout.flush()
+                try:
+                    sys.stdout.write(encode_line(state).decode())
+                    sys.stdout.flush()
+                except OSError as fault:
+                    # Python would try again at its end, and complain.
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                    raise StateError(
+                        f"State cannot be handed on, standard output is gone ({fault.strerror}): what is written stays "
+                        "written, and the next run sends it again, which does no harm."
+                    ) from fault
 
     # The end
 
@@ -273,49 +291,18 @@ class TargetSalesloft(Target):
         seconds = self.clock.now() - self._started
         self.logger.info("%s points spent in %s.", f"{self.budget.points_spent:,}", duration(seconds))
 
-    @contextmanager
-    def uninterrupted(self) -> Iterator[None]:
-        """Let no signal unwind this block: it ends by itself soon after a stop is asked for."""
-        with self._counting:
-            self._uninterrupted += 1
-        try:
-            yield
-        finally:
-            with self._counting:
-                self._uninterrupted -= 1
-
-    def refuse_to_go_on(self) -> None:
-        """End the run here where a stop has been asked for.
-
-        Raises:
-            Stopped: It has.
-        """
-        if self.clock.stopped:
-            raise Stopped("no more records are taken.")
-
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
-        """Take no more records, and let requests that are under way end; a second signal ends the run at once.
+        """End the run in order.
 
         The SDK's own way drains again from within a drain, and may emit state for records that were not written.
         """
-        if self._signal is not None:
-            os._exit(SIGNALLED + signum)
-        self._signal = signum
-        self.clock.stop()
-        last_call = threading.Timer(SECONDS_TO_END, os._exit, (SIGNALLED + signum,))
-        last_call.daemon = True
-        last_call.start()
-        if not self._uninterrupted:
-            self.refuse_to_go_on()
+        self.shutdown.begin(signum)
 
     def end(self, error: SalesloftFatalError) -> int:
         """Say why the run ends, and return its exit code: 1, or 128 and a signal's number."""
-        if self._signal is None:
-            return self._fail(str(error))
-        self._fail(
-            f"Stopped by {signal.Signals(self._signal).name}: {error} State has not passed what was not written."
-        )
-        return SIGNALLED + self._signal
+        told = "" if self.shutdown.signal is None else f"Stopped by {self.shutdown.signal.name}: "
+        self._fail(f"{told}{error}{' State has not passed what was not written.' if told else ''}")
+        return self.shutdown.exit_code
 
     @classmethod
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:
@@ -363,8 +350,7 @@ class TargetSalesloft(Target):
         except ConfigValidationError as error:
             return cls._fail(*error.errors)
         except SalesloftFatalError as error:
-            code = cls._fail(str(error))
-            return code if target._signal is None else SIGNALLED + target._signal
+            return target.end(error)
         finally:
             target.close()
         return code

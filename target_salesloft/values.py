@@ -133,6 +133,8 @@ def to_custom_fields(value: Any) -> dict[str, Any]:
     """Return custom field names and values for an object, or JSON text of one."""
     if isinstance(value, str):
         value = _json_in(value, dict)
+        if value is None:
+            raise Unfit("other text")
     if not isinstance(value, dict):
         raise Unfit(describe(value))
     return {to_text(name): None if each is None else to_text(each) for name, each in value.items()}
@@ -170,12 +172,12 @@ def bare_domain(text: str) -> str:
     Subdomains are kept, but for `www`. Other alphabets become ASCII, as they travel on the network.
     """
     whole = text.strip().lower()
-    host = whole.partition("://")[2] or whole
+    host = whole.partition("//")[2] if "//" in whole else whole
     for end in "/?#":
         host = host.partition(end)[0]
     host = host.rpartition("@")[2].partition(":")[0].strip(".").removeprefix("www.")
-    if not host:
-        return host
+    if not whole:
+        return whole
     try:
         ascii_host = host if host.isascii() else idna.encode(host, uts46=True).decode()
     except idna.IDNAError:

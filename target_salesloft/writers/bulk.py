@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import requests
 
 from target_salesloft.errors import BulkJobUnfinished, RecordRefused, SalesloftFatalError, UnexpectedAnswer
 from target_salesloft.mapping import key_of
@@ -121,8 +122,11 @@ class BulkJob:
 
     def upload(self, payloads: Sequence[Payload]) -> Iterator[Outcome]:
         """Upload payloads, and yield those that cannot be."""
-        for start in range(0, len(payloads), self._most_records):
-            yield from self._upload_or_halve(payloads[start : start + self._most_records])
+        start = 0
+        while start < len(payloads):
+            chunk = payloads[start : start + self._most_records]
+            start += len(chunk)
+            yield from self._upload_or_halve(chunk)
 
     def _upload_or_halve(self, chunk: Sequence[Payload]) -> Iterator[Outcome]:
         """Upload a chunk; where it is refused for its size or for one of its records, halves tell."""
@@ -137,6 +141,8 @@ class BulkJob:
                 )
                 return
             half = (len(chunk) + 1) // 2
+            if refusal.status == requests.codes.request_entity_too_large:
+                self._most_records = min(self._most_records, half)
             yield from self._upload_or_halve(chunk[:half])
             yield from self._upload_or_halve(chunk[half:])
         else:
@@ -233,14 +239,16 @@ class BulkJob:
             return {}
         found: dict[str | None, str] = {}
         for _ in range(READINGS):
-            for row in self._error_rows():
-                found[self._key_of(row)] = str(row.get("error") or "(no reason given)")
-                if len(found) == expected:
-                    return found
+            for page in self._pages_of_errors():
+                found |= {self._key_of(row): str(row.get("error") or "(no reason given)") for row in page}
+                if len(page) < ROWS_A_PAGE and len(found) == expected:
+                    break
+            if len(found) == expected:
+                return found
             self._clock.wait_until(self._clock.now() + LONGEST_WAIT)
         raise BulkJobUnfinished(f"it counts {expected} errors, but {len(found)} rows tell which.")
 
-    def _error_rows(self) -> Iterator[dict[str, Any]]:
+    def _pages_of_errors(self) -> Iterator[list[dict[str, Any]]]:
         last = 0
         while rows := self._client.request(
             "GET",
@@ -249,7 +257,7 @@ class BulkJob:
             params={"status[]": JobRow.ERROR.value, "per_page": ROWS_A_PAGE, "id[gt]": last},
         ):
             # Filters that Salesloft does not know it ignores: trust neither this one nor the cursor.
-            yield from (row for row in rows if row.get("status") == JobRow.ERROR)
+            yield [row for row in rows if row.get("status") == JobRow.ERROR]
             if rows[-1]["id"] <= last:
                 raise BulkJobUnfinished("its results repeat themselves.")
             last = rows[-1]["id"]

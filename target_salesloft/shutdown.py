@@ -1,0 +1,80 @@
+"""How a run ends before its input does: in order at the first signal, at once at the second."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from target_salesloft.errors import Stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from target_salesloft.clock import Clock
+
+SIGNALLED = 128
+SECONDS_TO_END = 20.0
+
+
+class Shutdown:
+    """Knows whether the run was told to end, and what must not be unwound in the middle.
+
+    Args:
+        clock: Its waits end with the run.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._uninterrupted = 0
+        self._signal: signal.Signals | None = None
+
+    @property
+    def signal(self) -> signal.Signals | None:
+        """The signal that told the run to end."""
+        return self._signal
+
+    @property
+    def exit_code(self) -> int:
+        """128 and the signal's number; 1 where there was none."""
+        return 1 if self._signal is None else SIGNALLED + self._signal
+
+    @contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """Let no signal unwind this block: it ends by itself soon after a stop is asked for."""
+        with self._lock:
+            self._uninterrupted += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._uninterrupted -= 1
+
+    def refuse_to_go_on(self) -> None:
+        """End the run here where a stop has been asked for.
+
+        Raises:
+            Stopped: It has.
+        """
+        if self._clock.stopped:
+            raise Stopped("no more records are taken.")
+
+    def begin(self, number: int) -> None:
+        """Take no more records, and let requests that are under way end; a second signal ends the run at once.
+
+        Raises:
+            Stopped: Nothing is under way.
+        """
+        if self._signal is not None:
+            os._exit(SIGNALLED + number)
+        self._signal = signal.Signals(number)
+        ends_by_itself = self._uninterrupted > 0  # asked before the stop, which soon ends it
+        self._clock.stop()
+        last_call = threading.Timer(SECONDS_TO_END, os._exit, (SIGNALLED + number,))
+        last_call.daemon = True
+        last_call.start()
+        if not ends_by_itself:
+            self.refuse_to_go_on()

@@ -1,0 +1,155 @@
+"""Columns that become the team's custom fields."""
+
+import pytest
+
+from tests.conftest import people, record, schema, singer
+
+MAPPING = {
+    "Email": "email_address",
+    "First Name": "first_name",
+    "Company": "company_name",
+    "Lead Score": "Lead Score",
+    "Region": "custom_fields.Region",
+}
+ROW = {"Email": "Ann <Ann@X.example>", "First Name": " Ann ", "Company": "X", "Lead Score": 42, "Region": "EMEA"}
+
+
+def leads(row=ROW):
+    return [schema("leads_csv", *row), record("leads_csv", **row)]
+
+
+def settings(**changes):
+    mapping = {column: target for column, target in {**MAPPING, **changes}.items() if target is not ...}
+    return {"object": "people", "streams": {"leads_csv": {"mapping": mapping}}}
+
+
+def test_a_spreadsheet_with_a_mapping_lands_custom_fields_included(run, sandbox):
+    result = run(leads(), **settings())
+    assert result.code == 0
+    (person,) = sandbox.people()
+    assert person["email_address"] == "ann@x.example"
+    assert person["first_name"] == "Ann"
+    assert person["person_company_name"] == "X"
+    assert person["custom_fields"] == {"Lead Score": "42", "Region": "EMEA"}
+
+
+@pytest.mark.parametrize("column", ["Lead Score", "lead_score", "LEAD-SCORE", "LeadScore"])
+def test_a_column_finds_its_custom_field_whatever_its_case_spaces_and_hyphens(run, sandbox, column):
+    row = {"email_address": "a@x.example", column: "7"}
+    assert run([schema("people", *row), record("people", **row)]).code == 0
+    assert sandbox.people()[0]["custom_fields"] == {"Lead Score": "7"}
+
+
+def test_a_column_that_fits_two_custom_fields_is_left_out_with_a_warning(run, sandbox):
+    sandbox.define_custom_field("lead_score", "person")
+    row = {"email_address": "a@x.example", "LEAD SCORE": "7"}
+    result = run([schema("people", *row), record("people", **row)])
+    assert result.code == 0
+    assert sandbox.people()[0]["custom_fields"] == {}
+    assert len(result.said("the column 'LEAD SCORE' is no field of Salesloft's people")) == 1
+
+
+def test_a_date_goes_to_a_custom_field_of_that_kind_as_a_day(run, sandbox):
+    row = {"email_address": "a@x.example", "Renewal Date": "2026-10-01T12:30:00Z"}
+    assert run([schema("people", *row), record("people", **row)]).code == 0
+    assert sandbox.people()[0]["custom_fields"] == {"Renewal Date": "2026-10-01"}
+
+
+def test_text_that_is_no_date_is_rejected_for_a_custom_field_of_dates(run):
+    row = {"email_address": "a@x.example", "Renewal Date": "soon"}
+    result = run([schema("people", *row), record("people", **row)])
+    assert result.code == 1
+    assert result.reasons == ["custom field 'Renewal Date': expected a date (YYYY-MM-DD), got other text"]
+
+
+def test_custom_fields_are_asked_for_once_a_run_and_object(run, sandbox):
+    first = [schema("people", "email_address", "Region"), *people(range(2), Region="EMEA")]
+    second = [schema("leads", "email_address", "Region"), *people(range(2, 4), stream="leads", Region="EMEA")]
+    assert run([*first, *second]).code == 0
+    assert [each.path for each in sandbox.requests].count("/v2/custom_fields") == 1
+
+
+def test_custom_fields_are_not_asked_for_where_all_columns_are_standard(run, sandbox):
+    assert run([schema("people", "email_address"), *people(range(2))]).code == 0
+    assert "/v2/custom_fields" not in [each.path for each in sandbox.requests]
+
+
+def test_without_permission_to_list_them_mapped_ones_are_sent_and_one_warning_names_the_scope(run, sandbox, fault):
+    fault("status", path="/custom_fields", status=403, times=None)
+    row = {"email_address": "a@x.example", "score": "7", "Region": "EMEA"}
+    result = run(
+        [schema("people", *row), record("people", **row)],
+        streams={"people": {"mapping": {"score": "Lead Score"}}},
+    )
+    assert result.code == 0
+    assert sandbox.people()[0]["custom_fields"] == {"Lead Score": "7"}
+    assert len(result.said("custom_fields:read")) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"Lead Score": "Lead Scor"},
+            (
+                "The stream 'leads_csv': mapping sends the column 'Lead Score' to 'Lead Scor', which is no field of "
+                "Salesloft's people and no custom field of the team (did you mean 'Lead Score'?). "
+                "Names are case-sensitive."
+            ),
+        ),
+        (
+            {"Region": "region"},
+            (
+                "The stream 'leads_csv': mapping sends the column 'Region' to 'region', which is no field of "
+                "Salesloft's people and no custom field of the team (did you mean 'Region'?). "
+                "Names are case-sensitive."
+            ),
+        ),
+        (
+            {"Company": "first_name"},
+            (
+                "The stream 'leads_csv': mapping sends both 'First Name' and 'Company' to 'first_name': "
+                "keep one, set the other to null"
+            ),
+        ),
+    ],
+)
+def test_a_mapping_that_cannot_be_right_ends_the_run_before_the_first_write(run, sandbox, change, message):
+    result = run(leads(), **settings(**change))
+    assert result.code == 1
+    assert message in result.messages
+    assert sandbox.people() == []
+
+
+@pytest.mark.parametrize(
+    ("row", "change", "reason"),
+    [
+        (
+            {**ROW, "Email": "nonsense"},
+            {},
+            "email_address: expected an e-mail address, got text that is not one (column 'Email')",
+        ),
+        (ROW, {"Email": ...}, "email_address is missing, and upsert finds records by it"),
+        (ROW, {"Region": "owner_id"}, "owner_id: expected an integer, got other text (column 'Region')"),
+        ({**ROW, "Region": {"a": 1}}, {}, "custom field 'Region': expected text, got an object (column 'Region')"),
+    ],
+)
+def test_a_record_that_cannot_be_sent_says_which_column_and_why(run, row, change, reason):
+    result = run(leads(row), **settings(**change))
+    assert result.code == 1
+    assert result.reasons == [reason.replace(" (column 'Region')", "") if reason.startswith("custom field") else reason]
+
+
+def test_a_column_that_only_the_mapping_has_is_warned_of_with_the_nearest_name(run):
+    result = run(leads(), **settings(Emial="email_address"))
+    assert result.code == 0
+    assert result.said("mapping names the column 'Emial'") == [
+        "leads_csv: mapping names the column 'Emial', which the stream does not have (did you mean 'Email'?)."
+    ]
+
+
+def test_a_replayed_file_of_failed_records_lands_once_the_cause_is_mended(run, sandbox):
+    failed = run(leads({**ROW, "Email": "nonsense"}), **settings())
+    mended = singer(failed.failed).replace("nonsense", "ann@x.example")
+    assert run(mended, **settings(), failed_records_dir=f"{failed.directory}2").code == 0
+    assert [person["custom_fields"] for person in sandbox.people()] == [{"Lead Score": "42", "Region": "EMEA"}]

@@ -1,0 +1,69 @@
+"""What a dry run says, and that it writes nothing."""
+
+import json
+
+from tests.conftest import people, record, schema, state
+
+PEOPLE = [schema("people", "email_address", "first_name", "tags"), *people(range(120), first_name="Ann", tags="a, b")]
+
+
+def test_a_dry_run_writes_nothing_and_lets_no_state_pass(run, sandbox):
+    result = run([*PEOPLE, state({"bookmark": 1})], dry_run=True)
+    assert result.code == 0
+    assert sandbox.people() == []
+    assert sandbox.points_spent == 0
+    assert result.states == []
+    assert "people: 120 read, 120 would be written" in result.messages
+
+
+def test_a_dry_run_works_without_credentials(run, sandbox):
+    result = run(
+        [schema("people", "email_address", "Lead Score"), *people([1], **{"Lead Score": 1})], dry_run=True, api_key=""
+    )
+    assert result.code == 0
+    assert sandbox.requests == []
+
+
+def test_a_dry_run_predicts_the_points_of_the_real_run(run, sandbox):
+    for settings in ({}, {"write_method": "record"}, {"batch_size_rows": 50}):
+        sandbox.reset()
+        forecast = run(PEOPLE, dry_run=True, **settings).said("about")[0]
+        run(PEOPLE, **settings)
+        assert f"about {sandbox.points_spent} points" in forecast
+
+
+def test_a_dry_run_predicts_the_points_of_updates_by_key(run, sandbox):
+    for number in range(120):
+        sandbox.add("person", email_address=f"p{number}@example.com")
+    forecast = run(PEOPLE, dry_run=True, sync_mode="update").said("about")[0]
+    assert forecast == (
+        "people: dry run, would send 120 by PUT /people/{id}: about 122 points, less than a minute at 600 a minute"
+    )
+    run(PEOPLE, sync_mode="update")
+    assert sandbox.points_spent == 122
+
+
+def test_a_dry_run_says_how_long_the_points_take(run):
+    result = run(PEOPLE, dry_run=True, write_method="record", rate_limit_per_minute=50)
+    assert result.said("about") == [
+        ("people: dry run, would send 120 by POST /person_upserts: about 120 points, at least 2 min 0 s at 50 a minute")
+    ]
+
+
+def test_a_dry_run_shows_the_first_three_payloads_with_their_values_masked(run):
+    shown = run(PEOPLE, dry_run=True).said("would be sent by")
+    assert len(shown) == 3
+    request, _, body = shown[0].partition(": {")
+    assert request == "Dry run, would be sent by bulk job person/upsert"
+    assert json.loads("{" + body) == {
+        "email_address": "<text>",
+        "first_name": "<text>",
+        "tags": "<a list>",
+        "upsert_key": "email_address",
+    }
+
+
+def test_a_dry_run_rejects_what_the_real_run_would(run):
+    result = run([schema("people", "email_address"), record("people", email_address="nonsense")], dry_run=True)
+    assert result.code == 1
+    assert result.reasons == ["email_address: expected an e-mail address, got text that is not one"]

@@ -1,0 +1,95 @@
+"""How a signal ends the real command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from target_salesloft.sandbox import Sandbox, SandboxServer
+from tests.conftest import KEY, people, schema, singer, state
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the real command against a sandbox of its own."""
+    processes = []
+
+    def command(server, **settings):
+        config = tmp_path / "config.json"
+        values = {"api_url": server.url, "api_key": KEY, "failed_records_dir": str(tmp_path / "failed"), **settings}
+        config.write_text(json.dumps(values), encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "target_salesloft", "--config", str(config)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        processes.append(process)
+        return process
+
+    yield command
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def until(condition, seconds=20):
+    """Look until something has happened in another process; nothing tells when."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_records_are_written_counts_them_and_lets_no_state_pass(start, number):
+    with SandboxServer(Sandbox(latency=0.02)) as server:
+        process = start(server, write_method="record", max_parallel_requests=2)
+        lines = [schema("people", "email_address"), *people(range(400)), state({"bookmark": 400})]
+        process.stdin.write(singer(lines).encode())
+        process.stdin.close()
+        process.stdin = None
+        until(lambda: len(server.sandbox.people()) > 10)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+        written = len(server.sandbox.people())
+    assert process.returncode == 128 + number
+    assert out == b""
+    assert f"Stopped by {number.name}: " in err.decode()
+    assert 10 < written < 400
+    assert f"people: 400 read, {written} written ({written} created)" in err.decode()
+    assert "Traceback" not in err.decode()
+
+
+def test_a_signal_while_the_tap_is_silent_ends_the_run_and_keeps_the_state_that_may_pass(start):
+    with SandboxServer(Sandbox()) as server:
+        process = start(server, batch_size_rows=5)
+        lines = [schema("people", "email_address"), *people(range(5)), state({"bookmark": 5}), *people(range(5, 7))]
+        process.stdin.write(singer(lines).encode())
+        process.stdin.flush()
+        until(lambda: len(server.sandbox.people()) == 5)
+        assert json.loads(process.stdout.readline()) == {"bookmark": 5}
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+        assert len(server.sandbox.people()) == 5
+    assert process.returncode == 128 + signal.SIGTERM
+    assert out == b""
+
+
+def test_a_signal_while_a_bulk_job_runs_names_the_job_and_says_that_salesloft_finishes_it(start):
+    with SandboxServer(Sandbox(bulk_rate=1)) as server:
+        process = start(server, write_method="bulk")
+        process.stdin.write(singer([schema("people", "email_address"), *people(range(60))]).encode())
+        process.stdin.close()
+        process.stdin = None
+        until(lambda: any(each.path == "/v2/bulk_jobs/1" and each.method == "PUT" for each in server.sandbox.requests))
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Bulk job 1: " in err.decode()
+    assert "Salesloft finishes the job by itself" in err.decode()

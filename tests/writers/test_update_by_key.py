@@ -1,0 +1,72 @@
+"""Updates of records whose ids nobody has."""
+
+from tests.conftest import people, record, schema
+
+
+def test_people_are_found_by_e_mail_a_hundred_a_point_and_then_updated(run, sandbox):
+    for number in range(250):
+        sandbox.add("person", email_address=f"p{number}@example.com")
+    result = run([schema("people", "email_address", "title"), *people(range(250), title="New")], sync_mode="update")
+    assert result.code == 0
+    assert {person["title"] for person in sandbox.people()} == {"New"}
+    assert sandbox.points_spent == 250 + 3
+    assert result.said("Looked up 250 ids by email_address with 3 requests.")
+
+
+def test_a_person_who_is_not_there_fails_as_not_found_and_is_not_created(run, sandbox):
+    sandbox.add("person", email_address="p0@example.com")
+    result = run([schema("people", "email_address", "title"), *people(range(2), title="New")], sync_mode="update")
+    assert result.code == 1
+    assert result.reasons == ["not found: none of Salesloft's people has this email_address"]
+    assert [person["email_address"] for person in sandbox.people()] == ["p0@example.com"]
+
+
+def test_a_key_that_several_have_fails_as_ambiguous_and_none_is_touched(run, sandbox):
+    crm_id = "003000000000000AAA"
+    for number in range(2):
+        sandbox.add("person", email_address=f"p{number}@example.com", crm_id=crm_id, crm_id_type="salesforce")
+    result = run(
+        [schema("people", "crm_id", "title"), record("people", crm_id=crm_id, title="New")],
+        sync_mode="update",
+        people_upsert_key="crm_id",
+    )
+    assert result.code == 1
+    assert result.reasons == ["ambiguous: 2 people have this crm_id"]
+    assert {person["title"] for person in sandbox.people()} == {None}
+
+
+def test_accounts_are_found_by_domain_and_asked_for_once_a_run(run, sandbox):
+    sandbox.add("account", name="A", domain="a.example")
+    rows = [record("accounts", domain="https://www.A.example", city=city) for city in ("Rome", "Oslo")]
+    result = run([schema("accounts", "domain", "city"), *rows], sync_mode="update", batch_size_rows=1)
+    assert result.code == 0
+    assert sandbox.accounts()[0]["city"] == "Oslo"
+    assert sandbox.points_spent == 1 + 2
+
+
+def test_a_record_with_its_id_needs_no_look_up(run, sandbox):
+    number = sandbox.add("person", email_address="p0@example.com")
+    messages = [schema("people", "id", "title"), record("people", id=number, title="New")]
+    assert run(messages, sync_mode="update").code == 0
+    assert sandbox.people()[0]["title"] == "New"
+    assert sandbox.points_spent == 1
+
+
+def test_an_insert_of_a_record_that_is_there_is_told_apart_from_other_failures(run, sandbox):
+    sandbox.add("person", email_address="p0@example.com")
+    rows = [*people([0, 1]), record("people", email_address="p2@example.com", job_seniority="chief")]
+    result = run([schema("people", "email_address", "job_seniority"), *rows], sync_mode="insert")
+    assert result.code == 1
+    (line,) = result.said("people: 3 read")
+    assert line.startswith("people: 3 read, 1 written (1 created), 1 already there, 1 failed → ")
+
+
+def test_a_failed_record_tells_its_field_status_and_request(run, sandbox):
+    sandbox.add("person", email_address="p0@example.com")
+    result = run([schema("people", "email_address"), *people([0])], sync_mode="insert")
+    error = result.failed[1]["error"]
+    assert error["fields"] == ["email_address"]
+    assert error["status"] == 422
+    assert error["request"] == "POST /people"
+    assert error["line"] == 2
+    assert error["advice"] == "Mend the value where it comes from, or the stream's mapping, and send this file again."
