@@ -114,14 +114,18 @@ class TargetSalesloft(Target):
             connections=self.config["max_parallel_requests"],
         )
 
-    def writer_of(self, stream: str) -> Writer:
-        """Return what a stream's payloads are handed to: one writer for all, but for each its own in a dry run.
+    def prove_access(self) -> None:
+        """Know that Salesloft takes the token, before anything is written; a dry run writes nothing.
 
         Raises:
-            SalesloftFatalError: Salesloft does not take the token, and nothing has been written yet.
+            SalesloftFatalError: It does not.
         """
         if self._writer is not None and self.client is not None:
-            self.client.prove_access()
+            with self.shutdown.uninterrupted():
+                self.client.prove_access()
+
+    def writer_of(self, stream: str) -> Writer:
+        """Return what a stream's payloads are handed to: one writer for all, but for each its own in a dry run."""
         return self._writer or self._dry_runs[stream]
 
     # Settings
