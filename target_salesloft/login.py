@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import sys
+import threading
 import urllib.parse
 import webbrowser
 from pathlib import Path
@@ -253,7 +254,8 @@ def _heard(url: str, state: str, port: int) -> dict[str, str]:
     with listener:
         _say(f"Allow the application in a browser on this machine:\n{url}")
         if has_screen():
-            webbrowser.open(url)
+            # A browser that BROWSER names is waited for until it is closed.
+            threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True).start()
         return listener.wait()
 
 
