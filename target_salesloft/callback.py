@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LOGIN_SECONDS: Final = 600.0
 READ_SECONDS: Final = 10.0
+POLL: Final = 0.05
 PAGE: Final = "<!doctype html><title>target-salesloft</title><p>{words}</p>\n"
 
 
@@ -60,7 +61,7 @@ class Listener(ThreadingHTTPServer):
         Raises:
             Stopped: The user took longer.
         """
-        threading.Thread(target=self.serve_forever, name="callback", daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(POLL,), name="callback", daemon=True).start()
         try:
             return self.answers.get(timeout=seconds)
         except queue.Empty:

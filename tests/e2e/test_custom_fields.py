@@ -1,7 +1,6 @@
 """Columns that become the team's custom fields."""
 
 import pytest
-
 from tests.conftest import people, record, schema, singer
 
 MAPPING = {
