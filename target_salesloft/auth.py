@@ -50,6 +50,9 @@ class Authenticator(Protocol):
             Whether it is worth sending the request again.
         """
 
+    def outlived(self, refused: requests.PreparedRequest) -> bool:
+        """Whether the token in a refused request has expired, or been replaced, since it was put in."""
+
 
 class ApiKeyAuthenticator(BearerTokenAuthenticator):
     """Sends an API key, which travels as OAuth tokens do.
@@ -67,6 +70,10 @@ class ApiKeyAuthenticator(BearerTokenAuthenticator):
 
     def renew(self, refused: requests.PreparedRequest) -> bool:  # noqa: ARG002 (the protocol's argument)
         """There is no other key to try."""
+        return False
+
+    def outlived(self, refused: requests.PreparedRequest) -> bool:  # noqa: ARG002 (the protocol's argument)
+        """A key does not expire."""
         return False
 
 
@@ -110,10 +117,18 @@ class TokenAuthenticator(OAuthAuthenticator):
     def renew(self, refused: requests.PreparedRequest) -> bool:
         """Get another token, unless another thread has since this request was sent."""
         with self._renewing:
-            if refused.headers.get("Authorization") == f"Bearer {self.access_token}":
+            if self._holds(refused):
                 self._refused = self.access_token
                 self.update_access_token()
         return True
+
+    def outlived(self, refused: requests.PreparedRequest) -> bool:
+        """Whether the token in a refused request has expired, or been replaced, since it was put in."""
+        with self._renewing:
+            return not self._holds(refused) or not self.is_token_valid()
+
+    def _holds(self, request: requests.PreparedRequest) -> bool:
+        return request.headers.get("Authorization") == f"Bearer {self.access_token}"
 
     def update_access_token(self) -> None:
         """Get a token.

@@ -24,6 +24,7 @@ from target_salesloft.errors import (
     SalesloftRetriableError,
     ServerFault,
     Stopped,
+    TokenOutlived,
     UnexpectedAnswer,
     UnreadableAnswer,
 )
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from target_salesloft.rate_limit import CostBudget, Spending
 
 logger = logging.getLogger(__name__)
+# At DEBUG it logs each address, and a look-up's address holds people's e-mail addresses.
+logging.getLogger("urllib3").setLevel(logging.INFO)
 
 SUCCESS: Final = range(200, 300)
 PIECE: Final = 2**16
@@ -126,14 +129,15 @@ class SalesloftClient:
         """Yield the rows of a list, page after page: a hundred a point.
 
         Raises:
-            RecordRefused: Salesloft refuses the query.
-            SalesloftFatalError: The run cannot go on.
+            SalesloftFatalError: The run cannot go on; a refused query is nobody's record's fault.
         """
         page: int | None = 1
         while page:
-            answer = self._until_answered(
-                requests.Request("GET", path, params={**params, "per_page": ROWS_A_PAGE, "page": page}), f"GET {path}"
-            )
+            query = {**params, "per_page": ROWS_A_PAGE, "page": page}
+            try:
+                answer = self._until_answered(requests.Request("GET", path, params=query), f"GET {path}")
+            except RecordRefused as refusal:
+                raise UnexpectedAnswer(f"Salesloft refuses GET {path} ({refusal.status}: {refusal}).") from refusal
             yield from answer["data"]
             page = ((answer.get("metadata") or {}).get("paging") or {}).get("next_page")
 
@@ -197,6 +201,8 @@ class SalesloftClient:
         response = self._pay_and_send(request, name)
         if response.status_code == requests.codes.unauthorized and self._authenticator.renew(response.request):
             response = self._pay_and_send(request, name)
+            if response.status_code == requests.codes.unauthorized and self._authenticator.outlived(response.request):
+                raise TokenOutlived("401, the token expired on its way")
         self._accepted |= response.status_code in SUCCESS
         return self.validate_response(response, name)
 
@@ -233,9 +239,10 @@ class SalesloftClient:
         if status == requests.codes.too_many_requests:
             wait = retry_after(response)
             self.budget.pause(PAUSE if wait is None else wait)
-            raise RateLimited("429, the team's points for this minute are spent", retry_after=wait)
+            raise RateLimited("Salesloft answers 429, the team's points for this minute are spent", retry_after=wait)
         if status >= requests.codes.server_error or status == requests.codes.request_timeout:
-            raise ServerFault(f"{status} {reason(response)}", retry_after=retry_after(response))
+            # Its words follow no contract, and may hold what was sent.
+            raise ServerFault(f"Salesloft answers {status}", retry_after=retry_after(response))
         if status in RecordRefused.STATUSES:
             raise RecordRefused(status, reason(response), fields(response))
         if status not in SUCCESS:
@@ -243,9 +250,9 @@ class SalesloftClient:
         try:
             answer = msgspec.json.decode(response.content, type=dict[str, Any])
         except (msgspec.DecodeError, msgspec.ValidationError) as fault:
-            raise UnreadableAnswer(f"{status}, but the answer is not JSON") from fault
+            raise UnreadableAnswer(f"Salesloft answers {status}, but not with JSON") from fault
         if "data" not in answer:
-            raise UnreadableAnswer(f"{status}, but the answer has no `data`")
+            raise UnreadableAnswer(f"Salesloft answers {status}, but without `data`")
         return answer
 
 
@@ -274,7 +281,8 @@ def reason(response: requests.Response) -> str:
         )
     else:
         words = str(errors or body.get("error") or "(no reason given)")
-    return words[:LONGEST_REASON]
+    token = response.request.headers.get("Authorization", "").rpartition(" ")[2] if response.request else ""
+    return (words.replace(token, "***") if token else words)[:LONGEST_REASON]
 
 
 def fields(response: requests.Response) -> tuple[str, ...]:

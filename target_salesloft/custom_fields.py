@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from target_salesloft.errors import PermissionDenied, RecordRefused
+from target_salesloft.errors import PermissionDenied, UnexpectedAnswer
 from target_salesloft.objects import Kind
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class CustomFields:
         field_type = salesloft_object.custom_field_type
         try:
             rows = list(self._client.rows("/custom_fields", {"field_type": field_type}))
-        except (PermissionDenied, RecordRefused) as refusal:
+        except (PermissionDenied, UnexpectedAnswer) as refusal:
             logger.warning(
                 "The custom fields of %s cannot be listed (%s). Columns that `mapping` sends to custom fields are sent "
                 "as they are, others are left out. Give the token the scope custom_fields:read to match them by name.",

@@ -9,6 +9,7 @@ RetriableAPIError (SDK)
     ├── RateLimited             429
     ├── ServerFault             5xx and 408
     ├── ConnectionFault         no answer
+    ├── TokenOutlived           401, to a token that has expired on its way
     └── UnreadableAnswer        an answer that is not Salesloft's JSON
 FatalAPIError (SDK)
 └── SalesloftFatalError         ends the run with exit code 1
@@ -72,6 +73,12 @@ class ConnectionFault(SalesloftRetriableError):
     def __init__(self, message: str, *, sent: bool) -> None:
         super().__init__(message)
         self.fate_unknown = sent
+
+
+class TokenOutlived(SalesloftRetriableError):
+    """401 to a token that has expired, or been replaced, since it was put into the request; nothing was done."""
+
+    fate_unknown = False
 
 
 class UnreadableAnswer(SalesloftRetriableError):

@@ -56,9 +56,15 @@ class Payload:
 
 
 class Rejection(NamedTuple):
-    """Why a record cannot be sent; holds no value of the record."""
+    """Why a record cannot be sent; holds no value of the record.
+
+    Attributes:
+        reason: In words.
+        fields: The Salesloft fields that are wrong.
+    """
 
     reason: str
+    fields: tuple[str, ...] = ()
 
 
 class Route(NamedTuple):
@@ -152,7 +158,7 @@ class RecordMapper:
             try:
                 sent = None if value is None else route.coerce(value)
             except Unfit as unfit:
-                return Rejection(_unfit(route, unfit))
+                return Rejection(_unfit(route, unfit), (route.name,))
             if route.kind is Kind.CUSTOM_FIELDS:
                 custom.update(sent or {})
             elif sent is not None or self._clear:
@@ -167,7 +173,7 @@ class RecordMapper:
         name = self._key if record_id is None else KEY_ONLY
         value = body.get(name) if record_id is None else record_id
         if value is None and self._mode is not SyncMode.INSERT:
-            return Rejection(f"{name} is missing, and {self._mode.value} finds records by it")
+            return Rejection(f"{name} is missing, and {self._mode.value} finds records by it", (name,))
         if body.get("crm_id") is not None:
             body.setdefault("crm_id_type", CRM_ID_TYPE)
         if self._mode is SyncMode.UPSERT:

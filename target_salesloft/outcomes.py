@@ -16,7 +16,7 @@ import simplejson
 from target_salesloft.errors import FailedRecordsFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from target_salesloft.mapping import Payload
@@ -114,9 +114,8 @@ class Tally:
     def fail(self, outcome: Outcome) -> None:
         """Count a failed payload; its values stay out of the reason, which is logged."""
         reason = outcome.reason if outcome.status is None else f"{outcome.reason} ({outcome.status})"
-        for name, value in outcome.payload.body.items():
-            if name != "upsert_key" and isinstance(value, str) and len(value) >= SHORTEST_MASKED:
-                reason = reason.replace(value, f"<{name}>")
+        for value in sorted(texts_in(outcome.payload.body), key=len, reverse=True):
+            reason = reason.replace(value, "…")
         if reason not in self.reasons and len(self.reasons) >= MOST_REASONS:
             reason = OTHER_REASONS
         self.results[outcome.result] += 1
@@ -146,6 +145,20 @@ class Tally:
         ]
         place = f" → {failed_records}" if self.failed and failed_records else ""
         return f"{stream}: {', '.join(parts)}{place}"
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts of a payload that would tell something about a person."""
+    if isinstance(value, str):
+        if len(value) >= SHORTEST_MASKED:
+            yield value
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            if name != "upsert_key":
+                yield from texts_in(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from texts_in(each)
 
 
 class FailedRecordsFile:

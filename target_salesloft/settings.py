@@ -89,7 +89,7 @@ SETTINGS: Final = th.PropertiesList(
         allowed_values=SYNC_MODES,
         default=SyncMode.UPSERT.value,
         title="Sync mode",
-        description="upsert: create or update; insert: only create; update: only update, by Salesloft's id.",
+        description="upsert: create or update; insert: only create; update: only update, by id or by the upsert key.",
     ),
     *(
         th.Property(
@@ -117,7 +117,7 @@ SETTINGS: Final = th.PropertiesList(
         title="Streams",
         description=(
             "Stream name or glob → its object, sync_mode, upsert_key and mapping, each optional. mapping: source "
-            "column → Salesloft field, or a custom field's exact name, or null to leave the column out."
+            "column → Salesloft field, or a custom field's exact name, or null or __NULL__ to leave the column out."
         ),
     ),
     th.Property(
@@ -241,6 +241,8 @@ SETTINGS: Final = th.PropertiesList(
 
 OAUTH: Final = ("client_id", "client_secret", "refresh_token")
 CREDENTIALS: Final = ("api_key", *OAUTH)
+# The SDK's own word in stream maps; Meltano hands on no null from inside an object.
+LEFT_OUT: Final = "__NULL__"
 ENVIRONMENT_PREFIX: Final = "TARGET_SALESLOFT_"
 
 
@@ -285,7 +287,7 @@ class StreamSettings:
             salesloft_object,
             SyncMode(own.get("sync_mode") or config["sync_mode"]),
             upsert_key,
-            own.get("mapping") or {},
+            {column: None if to == LEFT_OUT else to for column, to in (own.get("mapping") or {}).items()},
         )
 
 

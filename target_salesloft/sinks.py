@@ -88,6 +88,9 @@ class SalesloftSink(BatchSink):
         self._tally.read += 1
         context.setdefault("records", []).append((record, self._target.source, self._refusal))
 
+    def _after_process_record(self, context: dict[str, Any]) -> None:
+        """Do nothing: the SDK's own way puts the whole batch into the log, when that is set to DEBUG."""
+
     def process_batch(self, context: dict[str, Any]) -> None:
         """Write the batch, and account for each of its records.
 
@@ -115,7 +118,8 @@ class SalesloftSink(BatchSink):
                 continue
             payload = Rejection(refusal) if refusal else self._mapper.map(record)
             if isinstance(payload, Rejection):
-                outcomes.append(Outcome(Payload({}, sources=[source]), Result.FAILED, payload.reason))
+                rejected = Payload({}, sources=[source])
+                outcomes.append(Outcome(rejected, Result.FAILED, payload.reason, fields=payload.fields))
             else:
                 payload.sources.append(source)
                 payloads.append(payload)

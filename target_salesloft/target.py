@@ -260,9 +260,11 @@ class TargetSalesloft(Target):
         failed = self.failed
         if not failed:
             return
-        stream, tally = next(each for each in self.tallies.items() if each[1].reasons)
+        stream, tally = max(self.tallies.items(), key=lambda each: max(each[1].reasons.values(), default=0))
+        reason = f"{stream}: {tally.reason_lines()[0]}"
         what = (
-            f"{failed:,} record{'s' if failed > 1 else ''} failed ({stream}: {tally.reason_lines()[0]}). "
+            f"{failed:,} record{'s' if failed > 1 else ''} failed "
+            f"({reason if tally.reasons.most_common(1)[0][1] == failed else f'most often {reason}'}). "
             f"Mend the cause, and send them again with --input {self.failed_records.path}"
         )
         if self.config["allow_failed_records"]:

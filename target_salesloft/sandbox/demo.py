@@ -113,6 +113,7 @@ def environment(inherited: Mapping[str, str], settings: Mapping[str, str]) -> di
         **kept,
         **{f"TARGET_SALESLOFT_{name}": value for name, value in own.items()},
         "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "MELTANO_CLI_DISABLE_VERSION_CHECK": "true",
         "PYTHONUTF8": "1",  # the samples are UTF-8, whatever the locale is
     }
 

@@ -152,3 +152,12 @@ def test_a_replayed_file_of_failed_records_lands_once_the_cause_is_mended(run, s
     mended = singer(failed.failed).replace("nonsense", "ann@x.example")
     assert run(mended, **settings(), failed_records_dir=f"{failed.directory}2").code == 0
     assert [person["custom_fields"] for person in sandbox.people()] == [{"Lead Score": "42", "Region": "EMEA"}]
+
+
+@pytest.mark.parametrize("nothing", [None, "__NULL__"])
+def test_a_column_that_is_mapped_to_nothing_is_left_out_without_a_warning(run, sandbox, nothing):
+    row = {"email_address": "a@x.example", "title": "Boss"}
+    result = run([schema("people", *row), record("people", **row)], streams={"people": {"mapping": {"title": nothing}}})
+    assert result.code == 0
+    assert sandbox.people()[0]["title"] is None
+    assert not result.said("is left out")
