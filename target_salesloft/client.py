@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import email.utils
 import logging
+import re
 import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-import backoff
 import msgspec
 import requests
 import urllib3
@@ -26,10 +24,12 @@ from target_salesloft.errors import (
     SalesloftRetriableError,
     ServerFault,
     Stopped,
+    TokenOutlived,
     UnexpectedAnswer,
     UnreadableAnswer,
 )
 from target_salesloft.rate_limit import PAUSE
+from target_salesloft.transport import backoff_wait_generator, connection_fault, error_body, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -43,20 +43,20 @@ logger = logging.getLogger(__name__)
 logging.getLogger("urllib3").setLevel(logging.INFO)
 
 SUCCESS: Final = range(200, 300)
-LONGEST_WAIT: Final = 60.0
 PIECE: Final = 2**16
 LARGEST_ANSWER: Final = 2**26  # bytes; a hundred rows of Salesloft's are far smaller
 ROWS_A_PAGE: Final = 100
-LONGEST_RETRY_AFTER: Final = 300.0
-NOT_SENT: Final = MappingProxyType(
+LONGEST_REASON: Final = 500
+SCOPE: Final = re.compile(r"\b[a-z_]+:(?:read|write)\b")
+RESOURCES: Final = MappingProxyType(
     {
-        "NameResolutionError": "the name of Salesloft's host is not known to this machine's DNS",
-        "ProxyError": "the proxy cannot be reached",
-        "NewConnectionError": "the connection was refused",
-        "ConnectTimeout": "the connection could not be opened in time",
+        "people": "people",
+        "person_upserts": "people",
+        "accounts": "accounts",
+        "account_upserts": "accounts",
+        "custom_fields": "custom_fields",
     }
 )
-LONGEST_REASON: Final = 500
 
 
 class SalesloftClient:
@@ -89,6 +89,7 @@ class SalesloftClient:
         self._clock = clock
         self._timeout = timeout
         self._max_retry_seconds = max_retry_seconds
+        self._accepted = False
         self._session = requests.Session()
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
         self._session.mount("https://", adapter)
@@ -105,6 +106,24 @@ class SalesloftClient:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+    def prove_access(self) -> None:
+        """Know that Salesloft takes the token, before anything is written: for one point, or none if it has before.
+
+        Raises:
+            SalesloftFatalError: It does not, or cannot be asked.
+        """
+        if self._accepted:
+            return
+        try:
+            self.request("GET", "/me")
+        except PermissionDenied:
+            logger.debug("The token is known, but may not ask for its user.")
+        except RecordRefused as refusal:
+            raise UnexpectedAnswer(
+                f"Salesloft answers GET /me with {refusal.status}: {refusal.reason}. Check api_url."
+            ) from refusal
+        self._accepted = True
 
     def rows(self, path: str, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the rows of a list, page after page: a hundred a point.
@@ -179,19 +198,23 @@ class SalesloftClient:
         raise AssertionError("backoff_wait_generator ended")  # pragma: no cover
 
     def _send(self, request: requests.Request, name: str) -> dict[str, Any]:
-        prepared = self._session.prepare_request(request)
-        response = self._pay_and_send(prepared, name)
-        if response.status_code == requests.codes.unauthorized and self._authenticator.renew(prepared):
-            response = self._pay_and_send(self._session.prepare_request(request), name)
+        response = self._pay_and_send(request, name)
+        if response.status_code == requests.codes.unauthorized and self._authenticator.renew(response.request):
+            response = self._pay_and_send(request, name)
+            if response.status_code == requests.codes.unauthorized and self._authenticator.outlived(response.request):
+                raise TokenOutlived("401, the token expired on its way")
+        self._accepted |= response.status_code in SUCCESS
         return self.validate_response(response, name)
 
-    def _pay_and_send(self, prepared: requests.PreparedRequest, name: str) -> requests.Response:
+    def _pay_and_send(self, request: requests.Request, name: str) -> requests.Response:
         with self.budget.spend(name) as spending:
+            # The token is put in after the wait for points, which may outlast it.
+            prepared = self._session.prepare_request(request)
             try:
                 response = self._session.send(prepared, **self._transport)
                 self._read(response)
             except requests.RequestException as fault:
-                raise connection_fault(fault) from fault
+                raise connection_fault(fault, "api_url") from fault
             except urllib3.exceptions.HTTPError as fault:
                 raise ConnectionFault("the connection broke off in the answer", sent=True) from fault
             account(spending, response)
@@ -223,7 +246,7 @@ class SalesloftClient:
         if status in RecordRefused.STATUSES:
             raise RecordRefused(status, reason(response), fields(response))
         if status not in SUCCESS:
-            raise fatal_error(response, name)
+            raise fatal_error(response, name, self._authenticator.advice)
         try:
             answer = msgspec.json.decode(response.content, type=dict[str, Any])
         except (msgspec.DecodeError, msgspec.ValidationError) as fault:
@@ -231,17 +254,6 @@ class SalesloftClient:
         if "data" not in answer:
             raise UnreadableAnswer(f"Salesloft answers {status}, but without `data`")
         return answer
-
-
-def backoff_wait_generator() -> Iterator[float]:
-    """Yield seconds to wait before each further try: exponential, with full jitter.
-
-    `backoff`'s decorators sleep where neither a signal nor a test's clock can reach them, so its parts are used.
-    """
-    waits = backoff.expo(max_value=LONGEST_WAIT)
-    next(waits)
-    for wait in waits:
-        yield backoff.full_jitter(wait)
 
 
 def account(spending: Spending, response: requests.Response) -> None:
@@ -254,20 +266,6 @@ def account(spending: Spending, response: requests.Response) -> None:
         spending.cost = int(cost)
     if remaining.isdecimal() and len(remaining) <= len("999999"):
         spending.remaining = int(remaining)
-
-
-def retry_after(response: requests.Response) -> float | None:
-    """Return the seconds that Salesloft asks us to wait (a number or a date), None where it says nothing sensible."""
-    header = response.headers.get("Retry-After", "").strip()
-    try:
-        if header.isdecimal():
-            seconds = float(header)
-        else:
-            until = email.utils.parsedate_to_datetime(header)
-            seconds = (until - dt.datetime.now(tz=dt.timezone.utc)).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return seconds if 0 <= seconds <= LONGEST_RETRY_AFTER else None
 
 
 def reason(response: requests.Response) -> str:
@@ -283,7 +281,8 @@ def reason(response: requests.Response) -> str:
         )
     else:
         words = str(errors or body.get("error") or "(no reason given)")
-    return words[:LONGEST_REASON]
+    token = response.request.headers.get("Authorization", "").rpartition(" ")[2] if response.request else ""
+    return (words.replace(token, "***") if token else words)[:LONGEST_REASON]
 
 
 def fields(response: requests.Response) -> tuple[str, ...]:
@@ -292,43 +291,35 @@ def fields(response: requests.Response) -> tuple[str, ...]:
     return tuple(errors) if isinstance(errors, dict) else ()
 
 
-def error_body(response: requests.Response) -> dict[str, Any] | None:
-    """Return the JSON object of an error, or None where it is something else."""
-    try:
-        return msgspec.json.decode(response.content, type=dict[str, Any])
-    except (msgspec.DecodeError, msgspec.ValidationError):
-        return None
+def fatal_error(response: requests.Response, name: str, advice: str) -> SalesloftFatalError:
+    """Return what ends the run for a status that is nobody's record's fault.
 
-
-def fatal_error(response: requests.Response, name: str) -> SalesloftFatalError:
-    """Return what ends the run for a status that is nobody's record's fault."""
+    Args:
+        response: The answer.
+        name: The request's method and endpoint.
+        advice: What to do about a token that is not accepted.
+    """
     status, words = response.status_code, reason(response)
     if status == requests.codes.unauthorized:
-        return AuthenticationFailed(
-            f"Salesloft does not accept the token (401 to {name}: {words}). "
-            "Check api_key: it may be mistyped, revoked, or of another team."
-        )
+        return AuthenticationFailed(f"Salesloft does not accept the token (401 to {name}: {words}). {advice}")
     if status == requests.codes.forbidden:
+        scope = missing_scope(name, words)
+        lacks = f"The token lacks the scope {scope}, or its user" if scope else "The token lacks a scope, or its user"
         return PermissionDenied(
-            f"Salesloft forbids {name} (403: {words}). Give the API key the scopes people:write, accounts:write "
-            "(and crm_id_person:write, crm_id_account:write to write crm_id), or use one of a user who may do this."
+            f"Salesloft forbids {name} (403: {words}). {lacks} the permission: give the API key or the OAuth "
+            "application that scope, and for OAuth authorize again, or use a user who may do this."
         )
     return UnexpectedAnswer(f"Salesloft answers {name} with {status}: {words}. Check api_url.")
 
 
-def connection_fault(fault: requests.RequestException) -> SalesloftRetriableError | SalesloftFatalError:
-    """Return what a request without an answer means."""
-    if isinstance(fault, requests.exceptions.SSLError):
-        return UnexpectedAnswer(
-            "Salesloft's certificate cannot be verified. Check the proxy, REQUESTS_CA_BUNDLE and the machine's clock."
-        )
-    if not isinstance(fault, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
-        return UnexpectedAnswer(
-            f"The request cannot be sent ({type(fault).__name__}). Check api_url and the proxy settings."
-        )
-    known = (words for sign, words in NOT_SENT.items() if sign in repr(fault))
-    words = next(known, None)
-    if words is None:
-        late = isinstance(fault, requests.Timeout) or "timed out" in repr(fault)
-        return ConnectionFault("no answer in time" if late else "the connection broke off", sent=True)
-    return ConnectionFault(words, sent=False)
+def missing_scope(name: str, words: str) -> str | None:
+    """Return the scope that a forbidden request needs: by Salesloft's own words, else by its endpoint.
+
+    Source for the scopes: Salesloft's documentation on authentication.
+    """
+    told = SCOPE.search(words)
+    if told:
+        return told[0]
+    method, _, path = name.partition(" ")
+    resource = RESOURCES.get(path.split("/")[1])
+    return resource and f"{resource}:{'read' if method == 'GET' else 'write'}"

@@ -19,6 +19,10 @@ class Clock:
         """Tell the time in seconds; only differences mean something."""
         return time.monotonic()
 
+    def time(self) -> float:
+        """Tell the seconds since 1970, which mean the same to every process: for what outlives this one."""
+        return time.time()
+
     def wait_until(self, moment: float) -> None:
         """Wait until `now()` has reached the moment, or a stop is asked for."""
         self._stopped.wait(max(0.0, moment - self.now()))

@@ -9,10 +9,13 @@ RetriableAPIError (SDK)
     ├── RateLimited             429
     ├── ServerFault             5xx and 408
     ├── ConnectionFault         no answer
+    ├── TokenOutlived           401, to a token that has expired on its way
     └── UnreadableAnswer        an answer that is not Salesloft's JSON
 FatalAPIError (SDK)
 └── SalesloftFatalError         ends the run with exit code 1
     ├── AuthenticationFailed    401
+    │   └── GrantRefused        the authorization server gives no token
+    ├── TokenStoreError         the file with the OAuth token cannot be kept or used
     ├── PermissionDenied        403
     ├── RetriesExhausted
     ├── BulkJobUnfinished       a bulk job was begun, and what became of it is not known in full
@@ -72,6 +75,12 @@ class ConnectionFault(SalesloftRetriableError):
         self.fate_unknown = sent
 
 
+class TokenOutlived(SalesloftRetriableError):
+    """401 to a token that has expired, or been replaced, since it was put into the request; nothing was done."""
+
+    fate_unknown = False
+
+
 class UnreadableAnswer(SalesloftRetriableError):
     """A success status whose body is not JSON with `data`: cut off, or a proxy's page."""
 
@@ -82,6 +91,22 @@ class SalesloftFatalError(FatalAPIError):
 
 class AuthenticationFailed(SalesloftFatalError):
     """401: the token is unknown, revoked or expired."""
+
+
+class GrantRefused(AuthenticationFailed):
+    """The authorization server refuses the client, the refresh token or the code.
+
+    Attributes:
+        error: Its word for it, such as `invalid_grant`.
+    """
+
+    def __init__(self, message: str, error: str = "") -> None:
+        super().__init__(message)
+        self.error = error
+
+
+class TokenStoreError(SalesloftFatalError):
+    """The token store cannot be read, locked or written: stop before the refresh token is spent."""
 
 
 class PermissionDenied(SalesloftFatalError):

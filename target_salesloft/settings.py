@@ -28,6 +28,45 @@ UPSERT_KEYS: Final = sorted({key for each in OBJECTS.values() for key in each.up
 SETTINGS: Final = th.PropertiesList(
     th.Property("api_key", th.StringType, secret=True, title="API key", description="Salesloft API key."),
     th.Property(
+        "client_id",
+        th.StringType,
+        title="Client ID",
+        description="Id of an OAuth application, in place of api_key; with client_secret.",
+    ),
+    th.Property(
+        "client_secret",
+        th.StringType,
+        secret=True,
+        title="Client secret",
+        description="Secret of the OAuth application.",
+    ),
+    th.Property(
+        "refresh_token",
+        th.StringType,
+        secret=True,
+        title="Refresh token",
+        description=(
+            "Where a user has authorized the application: the first refresh token; the ones that follow are kept at "
+            "token_path. Without it the token of a login is used, and without that the client credentials grant."
+        ),
+    ),
+    th.Property(
+        "token_path",
+        th.StringType,
+        title="Token path",
+        description=(
+            "File that keeps the newest OAuth token from run to run. By default one per application in the user's "
+            "state directory."
+        ),
+    ),
+    th.Property(
+        "auth_url",
+        th.StringType,
+        default="https://accounts.salesloft.com/oauth/token",
+        title="Authorization URL",
+        description="Where OAuth tokens come from.",
+    ),
+    th.Property(
         "api_url",
         th.StringType,
         default="https://api.salesloft.com/v2",
@@ -200,6 +239,8 @@ SETTINGS: Final = th.PropertiesList(
     ),
 ).to_dict()
 
+OAUTH: Final = ("client_id", "client_secret", "refresh_token")
+CREDENTIALS: Final = ("api_key", *OAUTH)
 # The SDK's own word in stream maps; Meltano hands on no null from inside an object.
 LEFT_OUT: Final = "__NULL__"
 ENVIRONMENT_PREFIX: Final = "TARGET_SALESLOFT_"
@@ -263,6 +304,11 @@ def faults(config: dict[str, Any], schema: dict[str, Any]) -> list[str]:
     return found or [*_authentication_faults(config), *_url_faults(config)]
 
 
+def authenticates(config: Mapping[str, Any]) -> bool:
+    """Whether the settings, found to be without fault, hold credentials; a dry run may do without."""
+    return any(config.get(name) for name in CREDENTIALS)
+
+
 def _fault(error: ValidationError, schema: dict[str, Any]) -> str:
     path = [str(part) for part in error.absolute_path]
     name = ".".join(path) or "the settings"
@@ -284,17 +330,39 @@ def _fault(error: ValidationError, schema: dict[str, Any]) -> str:
 
 
 def _authentication_faults(config: dict[str, Any]) -> list[str]:
-    key = config.get("api_key")
-    if key:
-        config["api_key"] = key = key.strip()
-        return [] if key.isascii() and key.isprintable() else ["api_key holds a character that no key has."]
-    if config["dry_run"]:
-        return []
-    return [f"api_key is not set. Put a Salesloft API key into api_key, or into {ENVIRONMENT_PREFIX}API_KEY."]
+    """Say what keeps the settings from being exactly one way of authenticating."""
+    found = []
+    for name in CREDENTIALS:
+        if name in config:
+            config[name] = config[name].strip()
+            if not config[name].isascii() or not config[name].isprintable() or not config[name]:
+                found.append(f"{name} holds a character that none has, or nothing.")
+    of_oauth = [name for name in OAUTH if name in config]
+    if "api_key" in config and of_oauth:
+        found.append(
+            f"api_key and {' and '.join(of_oauth)} are two ways of authenticating. Keep api_key alone, or client_id "
+            "and client_secret, with refresh_token where a user has authorized the application."
+        )
+    elif of_oauth:
+        found += [
+            f"{of_oauth[0]} is set, but {name} is not. OAuth needs client_id and client_secret, and refresh_token "
+            "where a user has authorized the application."
+            for name in ("client_id", "client_secret")
+            if name not in config
+        ]
+    elif "api_key" not in config and not config["dry_run"]:
+        found.append(
+            f"api_key is not set. Put a Salesloft API key into api_key, or into {ENVIRONMENT_PREFIX}API_KEY; or, for "
+            "OAuth, set client_id and client_secret, with refresh_token where a user has authorized the application."
+        )
+    return found
 
 
 def _url_faults(config: Mapping[str, Any]) -> list[str]:
-    url = config["api_url"]
+    return [fault for name in ("api_url", "auth_url") for fault in _url_fault(name, config[name])]
+
+
+def _url_fault(name: str, url: str) -> list[str]:
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -302,10 +370,11 @@ def _url_faults(config: Mapping[str, Any]) -> list[str]:
     except ValueError:
         host = None
     if not host or parts.scheme not in {"http", "https"}:
-        return [f"api_url is {url!r}. Allowed: an address such as https://api.salesloft.com/v2."]
+        example = SETTINGS["properties"][name]["default"]
+        return [f"{name} is {url!r}. Allowed: an address such as {example}."]
     if parts.scheme == "http" and not _is_loopback(host):
         return [
-            f"api_url is {url!r}: the token would travel in the clear. Allowed: https://, or http:// to this machine."
+            f"{name} is {url!r}: the token would travel in the clear. Allowed: https://, or http:// to this machine."
         ]
     return []
 

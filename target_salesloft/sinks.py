@@ -16,8 +16,9 @@ from target_salesloft.settings import StreamSettings
 from target_salesloft.validation import RecordValidator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from target_salesloft.objects import Kind
     from target_salesloft.target import TargetSalesloft
 
 FAILURES_AT_ONCE = 100
@@ -48,7 +49,7 @@ class SalesloftSink(BatchSink):
                 null_values=NullValues(self.config["null_values"]),
                 normalize=self.config["normalize"],
                 columns=self.schema["properties"],
-                custom_fields=lambda: target.custom_fields.of(self.salesloft_object),
+                custom_fields=self._custom_fields,
             )
         except InvalidSetting as error:
             raise InvalidSetting(*(f"The stream '{stream_name}': {fault}" for fault in error.errors)) from error
@@ -78,8 +79,11 @@ class SalesloftSink(BatchSink):
 
         Raises:
             Stopped: The run was told to end.
+            SalesloftFatalError: Salesloft does not take the token; said before a batch has been waited for.
         """
         self._target.shutdown.refuse_to_go_on()
+        if not self._tally.read:
+            self._target.prove_access()
         self._target.state_gate.record(self._number)
         self._tally.read += 1
         context.setdefault("records", []).append((record, self._target.source, self._refusal))
@@ -97,6 +101,11 @@ class SalesloftSink(BatchSink):
             merged = self._map(context)
             if merged:
                 self._write(merged)
+
+    def _custom_fields(self) -> Mapping[str, Kind] | None:
+        # A refresh of the OAuth token that is unwound before the new one is kept locks the user out.
+        with self._target.shutdown.uninterrupted():
+            return self._target.custom_fields.of(self.salesloft_object)
 
     def _map(self, context: dict[str, Any]) -> list[Payload]:
         """Return what is to be written; account for all other records of the batch."""

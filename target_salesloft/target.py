@@ -24,7 +24,7 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.target_base import Target
 
 from target_salesloft import settings
-from target_salesloft.auth import ApiKeyAuthenticator
+from target_salesloft.auth import authenticator_of
 from target_salesloft.batch_files import lines_of
 from target_salesloft.client import SalesloftClient
 from target_salesloft.clock import Clock, duration
@@ -91,7 +91,7 @@ class TargetSalesloft(Target):
         self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self.failed_records = FailedRecordsFile(Path(self.config["failed_records_dir"]))
         self.budget = CostBudget(self.config["rate_limit_per_minute"], self.clock)
-        self.client = self._open_client() if self.config.get("api_key") else None
+        self.client = self._open_client() if settings.authenticates(self.config) else None
         self.custom_fields = CustomFields(self.client)
         choice = BulkChoice(WriteMethod(self.config["write_method"]), self.config["bulk_min_records"])
         self._writer: AutoWriter | None = None
@@ -106,13 +106,23 @@ class TargetSalesloft(Target):
     def _open_client(self) -> SalesloftClient:
         return SalesloftClient(
             api_url=self.config["api_url"],
-            authenticator=ApiKeyAuthenticator(self.config["api_key"]),
+            authenticator=authenticator_of(self.config, self.clock),
             budget=self.budget,
             clock=self.clock,
             timeout=self.config["request_timeout"],
             max_retry_seconds=self.config["max_retry_seconds"],
             connections=self.config["max_parallel_requests"],
         )
+
+    def prove_access(self) -> None:
+        """Know that Salesloft takes the token, before anything is written; a dry run writes nothing.
+
+        Raises:
+            SalesloftFatalError: It does not.
+        """
+        if self._writer is not None and self.client is not None:
+            with self.shutdown.uninterrupted():
+                self.client.prove_access()
 
     def writer_of(self, stream: str) -> Writer:
         """Return what a stream's payloads are handed to: one writer for all, but for each its own in a dry run."""

@@ -61,6 +61,8 @@ def serve(args: argparse.Namespace) -> int:
                 f"Sandbox at {server.url}, API key {key}, control at {server.control_url}",
                 flush=True,
             )
+            if args.client:
+                print(f"OAuth client {args.client[0][0]}, tokens at {server.auth_url}", flush=True)  # noqa: T201
             stop.wait()
     except OSError as error:
         sandbox.close()
@@ -69,6 +71,7 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def _sandbox(args: argparse.Namespace) -> Sandbox:
+    from target_salesloft.sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET  # noqa: PLC0415
     from target_salesloft.sandbox.server import Sandbox  # noqa: PLC0415
 
     sandbox = Sandbox(
@@ -80,6 +83,10 @@ def _sandbox(args: argparse.Namespace) -> Sandbox:
         latency=args.latency,
         bulk_rate=args.bulk_rate,
         refuse_bulk_types=dict(args.refuse_bulk_type),
+        clients=dict(args.client) or {DEFAULT_CLIENT: DEFAULT_SECRET},
+        token_seconds=args.token_seconds,
+        oauth_scopes=args.oauth_scope or None,
+        refresh_tokens=args.refresh_token,
     )
     for field_type, name, value_type in args.custom_field:
         # A database that is used again has them already.
@@ -132,6 +139,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KIND:NAME[:date]",
         help="define a custom field of kind person or company; repeatable",
     )
+    add(
+        "--client",
+        type=_client,
+        action="append",
+        default=[],
+        metavar="ID:SECRET",
+        help="an OAuth application; repeatable",
+    )
+    add("--token-seconds", type=float, default=7200, metavar="SECONDS", help="an OAuth token lasts (%(default)s)")
+    add("--refresh-token", action="append", default=[], metavar="TOKEN", help="is good from the start; repeatable")
+    add("--oauth-scope", action="append", metavar="SCOPE", help="what OAuth tokens may do (everything); repeatable")
     add("--fault", type=_fault, action="append", default=[], metavar="JSON", help="repeatable")
     command = commands.add_parser("demo", help="show the target at work on a sandbox")
     command.set_defaults(run=demo)
@@ -149,6 +167,13 @@ def _refused_type(text: str) -> tuple[str, int]:
     if status and status not in map(str, REFUSING_STATUSES):
         raise argparse.ArgumentTypeError(f"the status must be one of {REFUSING_STATUSES}")
     return job_type, int(status or 422)
+
+
+def _client(text: str) -> tuple[str, str]:
+    client_id, _, secret = text.partition(":")
+    if not client_id or not secret:
+        raise argparse.ArgumentTypeError("an application looks like ID:SECRET")
+    return client_id, secret
 
 
 def _custom_field(text: str) -> tuple[str, str, str]:

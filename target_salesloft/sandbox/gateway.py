@@ -88,6 +88,16 @@ class Gateway:
             handler: Takes the sandbox and a call, and returns the JSON body of a 200.
             scope: The scope that a key needs; empty for none.
         """
+        return self.serving(lambda request, body: self._answer(request, body, handler, scope))
+
+    def plain(self, handler: Callable[[Sandbox, Request, bytes], Response]) -> Callable[[Request], Awaitable[Response]]:
+        """Make an HTTP endpoint that asks for no key and costs nothing; faults and the log are as everywhere."""
+        return self.serving(lambda request, body: (handler(self._sandbox, request, body), None))
+
+    def serving(
+        self, answer: Callable[[Request, bytes], tuple[Response, Budget | None]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Make an HTTP endpoint of what answers a request and its body."""
 
         async def serve(request: Request) -> Response:
             sandbox = self._sandbox
@@ -96,6 +106,7 @@ class Gateway:
                 await asyncio.sleep(sandbox.latency)
             path = request.scope["path"]
             fault = sandbox.faults.strike(request.method, path, body)
+            budget: Budget | None
             if fault and fault.kind.before_effect:
                 response, budget = _instead(fault), None
             elif sandbox.max_body_bytes is not None and len(body) > sandbox.max_body_bytes:
@@ -104,7 +115,8 @@ class Gateway:
                 if fault and fault.kind is FaultKind.SLOW:
                     await asyncio.sleep(fault.delay)
                 sandbox.bulk_jobs.advance()
-                response, budget = self._answer(request, body, handler, scope)
+                sandbox.oauth.expire()
+                response, budget = answer(request, body)
                 if fault:
                     response = _after(fault, response)
             sandbox.log.add(

@@ -12,6 +12,7 @@ from target_salesloft.sandbox.bulk import JobState, RowStatus, resource_of
 from target_salesloft.sandbox.errors import RefusedError
 from target_salesloft.sandbox.fields import RESOURCES, Resource
 from target_salesloft.sandbox.gateway import DIGITS, Call, Gateway
+from target_salesloft.sandbox.oauth import answer_authorize, answer_token
 from target_salesloft.sandbox.seeds import TEAM
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ def build(sandbox: Sandbox) -> ASGIApp:
     routes = [
         Route(f"/v2{path}", gateway.endpoint(handler, scope), methods=[method])
         for method, path, handler, scope in _table()
+    ]
+    routes += [
+        Route("/oauth/authorize", gateway.plain(answer_authorize), methods=["GET", "POST"]),
+        Route("/oauth/token", gateway.plain(answer_token), methods=["POST"]),
     ]
     unknown = Route("/{path:path}", gateway.endpoint(_unknown), methods=METHODS)
     router = Router([*control.routes(sandbox), *routes, unknown], redirect_slashes=False)

@@ -17,6 +17,7 @@ from target_salesloft.sandbox.faults import Faults
 from target_salesloft.sandbox.fields import ACCOUNT, PERSON, RESOURCES
 from target_salesloft.sandbox.keys import DEFAULT_KEY, Keys, Scopes
 from target_salesloft.sandbox.log import LoggedRequest, RequestLog
+from target_salesloft.sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET, OAuth
 from target_salesloft.sandbox.rate_limit import RateLimit
 from target_salesloft.sandbox.records import Records
 from target_salesloft.sandbox.routes import build
@@ -48,6 +49,10 @@ class Sandbox:
         bulk_rate: Rows a second that a bulk job executes; None for all at the first look.
         bulk_records_as_sent: Show bulk rows as they came; else reordered and without nulls.
         refuse_bulk_types: Bulk job type -> the status that refuses it (400, 404 or 422).
+        clients: OAuth applications, client id -> secret.
+        token_seconds: How long an OAuth access token lasts.
+        oauth_scopes: What OAuth tokens may do; None for everything.
+        refresh_tokens: Refresh tokens of the first application that are good from the start.
         max_body_bytes: Larger bodies are answered 413, in HTML; None for no limit.
         clock: Seconds, only ever growing; what rates and minutes are measured with.
     """
@@ -62,11 +67,16 @@ class Sandbox:
     bulk_rate: float | None = None
     bulk_records_as_sent: bool = False
     refuse_bulk_types: Mapping[str, int] = field(default_factory=dict)
+    clients: Mapping[str, str] = field(default_factory=lambda: {DEFAULT_CLIENT: DEFAULT_SECRET}, repr=False)
+    token_seconds: float = 7200
+    oauth_scopes: Iterable[str] | None = None
+    refresh_tokens: Iterable[str] = field(default=(), repr=False)
     max_body_bytes: int | None = None
     clock: Callable[[], float] = time.monotonic
 
     state: State = field(init=False, repr=False)
     keys: Keys = field(init=False, repr=False)
+    oauth: OAuth = field(init=False, repr=False)
     rate_limit: RateLimit = field(init=False, repr=False)
     records: Records = field(init=False, repr=False)
     bulk_jobs: BulkJobs = field(init=False, repr=False)
@@ -76,6 +86,14 @@ class Sandbox:
     def __post_init__(self) -> None:
         self.state = State(self.db)
         self.keys = Keys(self.api_keys)
+        self.oauth = OAuth(
+            self.keys,
+            self.clock,
+            clients=self.clients,
+            token_seconds=self.token_seconds,
+            scopes=self.oauth_scopes,
+            refresh_tokens=self.refresh_tokens,
+        )
         self.rate_limit = RateLimit(
             self.clock,
             limit=self.points_per_minute,
@@ -152,6 +170,7 @@ class Sandbox:
         self.state.reset()
         self.bulk_jobs.reset()
         self.keys.reset()
+        self.oauth.reset()
         self.rate_limit.reset()
         self.faults.clear()
         self.log.reset()
@@ -213,6 +232,11 @@ class SandboxServer:
     def url(self) -> str:
         """The API's address with its version."""
         return f"{self.origin}/v2"
+
+    @property
+    def auth_url(self) -> str:
+        """The address of the OAuth token endpoint."""
+        return f"{self.origin}/oauth/token"
 
     @property
     def control_url(self) -> str:

@@ -1,0 +1,113 @@
+"""One exchange of a refresh token, from which nobody is locked out."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from target_salesloft.errors import GrantRefused, RetriesExhausted, SalesloftRetriableError, TokenStoreError
+from target_salesloft.token_endpoint import fate_unknown
+from target_salesloft.token_store import Kept, digest
+
+if TYPE_CHECKING:
+    from target_salesloft.token_endpoint import TokenEndpoint
+    from target_salesloft.token_store import Token, TokenStore
+
+logger = logging.getLogger(__name__)
+
+LOGIN: Final = "`target-salesloft-auth login` (with Meltano: `meltano invoke target-salesloft:login`)"
+
+
+class Refresh:
+    """One exchange of a refresh token, with the store's lock held; called again after a fault.
+
+    Args:
+        endpoint: Where tokens come from.
+        store: Where the newest token is kept.
+        kept: What is to be exchanged.
+        configured: The setting `refresh_token`, if there is one.
+    """
+
+    def __init__(self, endpoint: TokenEndpoint, store: TokenStore, kept: Kept, configured: str | None) -> None:
+        self._endpoint = endpoint
+        self._store = store
+        self._kept = kept
+        self._spending = digest(kept.refresh_token)
+        self._doubt = "an earlier run ended amid a refresh" if kept.spending == self._spending else ""
+        self._lost = False
+        self._configured = configured
+
+    def __call__(self) -> Token:
+        """Exchange the token, and keep the new one before it is returned.
+
+        Raises:
+            GrantRefused: The refresh token is not good, or not any more.
+            RetriesExhausted: Two answers were lost.
+            TokenStoreError: The store cannot be written; where that shows in time, no token is spent.
+            SalesloftRetriableError: The server may be asked again.
+        """
+        elsewhere = self._someone_else_s()
+        if elsewhere is not None:
+            return elsewhere
+        self._note(spending=self._spending)
+        try:
+            token = self._endpoint.refresh(self._kept.refresh_token)
+        except GrantRefused as refusal:
+            if not self._doubt:
+                self._note(spending=None)
+            raise self._refused(refusal) from None
+        except SalesloftRetriableError as fault:
+            if fault.fate_unknown:
+                self._doubt = f"an answer to a refresh was lost ({fault})"
+            if fate_unknown(fault):
+                if self._lost:
+                    raise RetriesExhausted(
+                        f"The authorization server did not answer two refreshes ({fault}), so the refresh token at "
+                        f"{self._store.path} may be spent. Run again: it is tried once more. If it is refused then, "
+                        f"authorize again with {LOGIN}."
+                    ) from fault
+                self._lost = True
+                logger.warning("A refresh of the OAuth token was not answered (%s); it is tried once more.", fault)
+            raise
+        try:
+            self._store.write(Kept(str(token.refresh_token), self._kept.configured, token))
+        except TokenStoreError as fault:
+            raise TokenStoreError(
+                f"The refresh token was spent, and the new one could not be kept. {fault} "
+                f"Then authorize again with {LOGIN}."
+            ) from fault
+        return token
+
+    def _someone_else_s(self) -> Token | None:
+        """Look at the store again after a fault: a process that the lock did not reach may have renewed."""
+        if not self._doubt:
+            return None
+        now = self._store.read()
+        if now is None or now.token is None or now.refresh_token == self._kept.refresh_token:
+            return None
+        return now.token if now.configured == self._kept.configured and now.token != self._kept.token else None
+
+    def _note(self, *, spending: str | None) -> None:
+        """Prove that the store can be written, and leave word of the refresh for a run after a kill."""
+        now = self._store.read()
+        if now is None or now.configured == self._kept.configured:
+            now = self._kept
+        # Another configured token's heirs stay, until ours has proved to be good.
+        self._store.write(Kept(now.refresh_token, now.configured, now.token, spending))
+
+    def _refused(self, refusal: GrantRefused) -> GrantRefused:
+        if refusal.error == "invalid_client":
+            return GrantRefused(
+                f"The authorization server does not know the application ({refusal}). "
+                "Check client_id and client_secret; the refresh token is not spent.",
+                refusal.error,
+            )
+        which = "the refresh token"
+        if self._configured is not None:
+            configured = self._kept.refresh_token == self._configured
+            which = "the configured refresh_token" if configured else f"the refresh token kept at {self._store.path}"
+        doubt = f"; it may have been spent when {self._doubt}" if self._doubt else ""
+        return GrantRefused(
+            f"The authorization server refuses {which} ({refusal}){doubt}. Authorize again with {LOGIN}.",
+            refusal.error,
+        )

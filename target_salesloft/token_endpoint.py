@@ -1,0 +1,160 @@
+"""The authorization server's token endpoint: grants in, tokens out."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import requests
+
+from target_salesloft.errors import (
+    GrantRefused,
+    RateLimited,
+    SalesloftRetriableError,
+    ServerFault,
+    UnexpectedAnswer,
+    UnreadableAnswer,
+)
+from target_salesloft.token_store import Token
+from target_salesloft.transport import connection_fault, error_body, retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from target_salesloft.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+LIFETIME: Final = 7200.0
+REFUSING: Final = frozenset({400, 401, 403})
+LONGEST_REASON: Final = 300
+
+
+class TokenEndpoint:
+    """Asks for tokens, one request each; whoever calls decides about a second try.
+
+    Source for the grants' parameters and the life of a token: Salesloft's documentation on authentication.
+
+    Args:
+        url: The setting `auth_url`.
+        client_id: The application's id.
+        client_secret: Its secret.
+        clock: Tells the time.
+        timeout: Seconds to wait for a connection, and for each piece of an answer.
+    """
+
+    def __init__(self, url: str, *, client_id: str, client_secret: str, clock: Clock, timeout: float) -> None:
+        self.url = url
+        self.client_id = client_id
+        self.client_secret = client_secret
+        self._clock = clock
+        self._timeout = timeout
+
+    def refresh(self, refresh_token: str) -> Token:
+        """Exchange a refresh token, which is spent by that, for a token with a new one.
+
+        Raises:
+            GrantRefused: The server gives none.
+            SalesloftRetriableError: The server did not answer as it should.
+            UnexpectedAnswer: What answers is not an authorization server.
+        """
+        token = self._ask({"grant_type": "refresh_token", "refresh_token": refresh_token})
+        if token.refresh_token is None:
+            # A server that does not rotate: the old one stays good.
+            return Token(token.access_token, refresh_token, token.issued_at, token.expires_at)
+        return token
+
+    def exchange(self, code: str, redirect_uri: str, context: str, scope: str) -> Token:
+        """Exchange the code of a user's consent.
+
+        Args:
+            code: From the redirect.
+            redirect_uri: Where the redirect went, as it was asked for.
+            context: From the redirect.
+            scope: From the redirect.
+
+        Raises:
+            GrantRefused: The server gives none.
+            SalesloftRetriableError: The server did not answer as it should.
+            UnexpectedAnswer: What answers is not an authorization server.
+        """
+        form = {"code": code, "redirect_uri": redirect_uri, "context": context, "scope": scope}
+        return self._ask({"grant_type": "authorization_code", **form})
+
+    def client_credentials(self) -> Token:
+        """Ask for a token of the application's own.
+
+        Raises:
+            GrantRefused: The server gives none.
+            SalesloftRetriableError: The server did not answer as it should.
+            UnexpectedAnswer: What answers is not an authorization server.
+        """
+        return self._ask({"grant_type": "client_credentials"})
+
+    def _ask(self, grant: Mapping[str, str]) -> Token:
+        form = {**grant, "client_id": self.client_id, "client_secret": self.client_secret}
+        asked_at = self._clock.time()
+        try:
+            # No retries by urllib3, which would send a spent token again; no redirect, which would carry the secrets
+            # to another place; no credentials of ~/.netrc, which `auth` keeps out.
+            response = requests.post(
+                self.url, data=form, timeout=self._timeout, allow_redirects=False, auth=lambda request: request
+            )
+        except requests.RequestException as fault:
+            # Not chained: what `requests` raises holds the request, and that the secrets.
+            raise connection_fault(fault, "auth_url") from None
+        answer = error_body(response) or {}
+        status = response.status_code
+        if status == requests.codes.too_many_requests:
+            raise RateLimited("429", retry_after=retry_after(response))
+        if status >= requests.codes.server_error or status == requests.codes.request_timeout:
+            raise ServerFault(str(status), retry_after=retry_after(response))
+        if status in REFUSING:
+            raise GrantRefused(self._words(answer, form, status), str(answer.get("error") or ""))
+        if status != requests.codes.ok:
+            raise UnexpectedAnswer(f"The authorization server answers {status}. Check auth_url.")
+        return token_of(answer, asked_at)
+
+    @staticmethod
+    def _words(answer: Mapping[str, Any], form: Mapping[str, str], status: int) -> str:
+        """Return why the server refuses, without the secrets that it may repeat."""
+        told = [str(answer[name]) for name in ("error", "error_description") if answer.get(name)]
+        words = ": ".join(told) or "no reason given"
+        for name in ("client_secret", "refresh_token", "code"):
+            if form.get(name):
+                words = words.replace(form[name], "***")
+        return f"{status} {' '.join(words.split())[:LONGEST_REASON]}"
+
+
+def token_of(answer: Mapping[str, Any], asked_at: float) -> Token:
+    """Return the token of an answer.
+
+    Args:
+        answer: The JSON of the answer.
+        asked_at: Seconds since 1970; a token's life is counted from before it was made.
+
+    Raises:
+        UnreadableAnswer: There is no token in it.
+    """
+    access_token: Any = answer.get("access_token")
+    refresh_token: Any = answer.get("refresh_token")
+    if not is_token(access_token) or not (refresh_token is None or is_token(refresh_token)):
+        raise UnreadableAnswer("200, but without a token")
+    try:
+        lifetime = float(answer.get("expires_in") or LIFETIME)
+    except (TypeError, ValueError):
+        lifetime = LIFETIME
+    return Token(access_token, refresh_token, asked_at, asked_at + lifetime)
+
+
+def is_token(value: Any) -> bool:
+    """Whether a value can travel in a header: `requests` would repeat one that cannot in its exception."""
+    return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value) and " " not in value
+
+
+def fate_unknown(fault: SalesloftRetriableError) -> bool:
+    """Whether a token may have been given though we did not get it.
+
+    A server that says 5xx or 429 has most likely given none; where there is no answer, nothing tells.
+    """
+    return fault.fate_unknown and not isinstance(fault, ServerFault)

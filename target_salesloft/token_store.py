@@ -1,0 +1,238 @@
+"""The file that keeps a rotated OAuth token from run to run."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import urllib.parse
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import filelock
+import msgspec
+import platformdirs
+
+from target_salesloft.errors import Stopped, TokenStoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from target_salesloft.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+LONGEST_MARGIN: Final = 60.0
+MARGIN: Final = 0.1
+LOCK_POLL: Final = 0.1
+FOR_OWNER: Final = 0o600
+DIRECTORY_FOR_OWNER: Final = 0o700
+
+
+@dataclass(frozen=True)
+class Token:
+    """An access token, and the refresh token that came with it.
+
+    Attributes:
+        access_token: What requests carry.
+        refresh_token: What the next access token is asked for with; None for client credentials.
+        issued_at: Seconds since 1970.
+        expires_at: Seconds since 1970.
+    """
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    issued_at: float
+    expires_at: float
+
+    def fresh(self, now: float) -> bool:
+        """Whether the token lasts for some time yet: a minute, or a tenth of a shorter life.
+
+        Args:
+            now: Seconds since 1970.
+        """
+        margin = min(LONGEST_MARGIN, (self.expires_at - self.issued_at) * MARGIN)
+        return now < self.expires_at - margin
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the store holds.
+
+    Attributes:
+        refresh_token: The newest refresh token.
+        configured: The digest of the setting `refresh_token` that it descends from; None where there was none.
+        token: The newest token; None before the first refresh.
+        spending: The digest of a refresh token that is being spent: still there only after a refresh that did not end.
+    """
+
+    refresh_token: str = field(repr=False)
+    configured: str | None
+    token: Token | None = None
+    spending: str | None = None
+
+
+def digest(secret: str) -> str:
+    """Return what tells one secret from another, and tells nothing of either: they are long and random."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class TokenStore:
+    """One file, readable by its owner alone, replaced as a whole.
+
+    Args:
+        path: The file; a link is followed, so that what it names is replaced and not the link.
+        clock: Tells the time, and waits.
+        lock_timeout: Seconds to wait for other processes that refresh the same token.
+    """
+
+    def __init__(self, path: Path, clock: Clock, lock_timeout: float) -> None:
+        self.path = Path(os.path.realpath(path.expanduser()))
+        self._clock = clock
+        self._lock_timeout = lock_timeout
+
+    @staticmethod
+    def default_path(client_id: str, api_url: str) -> Path:
+        """Return the file of an application and an API host, in the user's state directory."""
+        host = urllib.parse.urlsplit(api_url).netloc.rpartition("@")[2].replace(":", "_")
+        return platformdirs.user_state_path("target-salesloft") / f"{host}-{digest(client_id)[:16]}.json"
+
+    def exists(self) -> bool:
+        """Whether anything is kept, in whatever condition."""
+        return self.path.exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from the store; the lock is a file beside it, which stays.
+
+        Raises:
+            TokenStoreError: The lock cannot be had.
+            Stopped: The run was told to end meanwhile.
+        """
+        lock = filelock.FileLock(f"{self.path}.lock", mode=FOR_OWNER, thread_local=False)
+        self._make_directory()
+        give_up_at = self._clock.now() + self._lock_timeout
+        while True:
+            # Its own waiting neither ends upon a signal nor passes in a test's time.
+            try:
+                lock.acquire(blocking=False)
+                break
+            except filelock.Timeout:
+                pass
+            except (OSError, NotImplementedError) as fault:
+                raise self._unusable(fault) from fault
+            if self._clock.stopped:
+                raise Stopped("no token is asked for any more.")
+            if self._clock.now() >= give_up_at:
+                raise TokenStoreError(
+                    f"Another process has held {lock.lock_file} for {self._lock_timeout:.0f} s (max_retry_seconds). "
+                    "End it, or wait for it, and run again."
+                )
+            self._clock.wait_until(self._clock.now() + LOCK_POLL)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def read(self) -> Kept | None:
+        """Return what is kept, or None; a damaged file is reported and set aside, never overwritten.
+
+        Raises:
+            TokenStoreError: The file cannot be read, or not be set aside.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as fault:
+            raise self._unusable(fault) from fault
+        try:
+            return msgspec.json.decode(content, type=Kept)
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+            aside = self._set_aside()
+        logger.warning(
+            "The token store %s is damaged; it has been set aside as %s. If no other token works, authorize again with "
+            "`target-salesloft-auth login`.",
+            self.path,
+            aside,
+        )
+        return None
+
+    def write(self, kept: Kept) -> None:
+        """Replace what is kept, and return when the disk has it.
+
+        Raises:
+            TokenStoreError: The file cannot be written.
+        """
+        try:
+            temporary = self._temporary(msgspec.json.encode(kept))
+            try:
+                temporary.replace(self.path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+            sync_directory(self.path.parent)
+        except OSError as fault:
+            raise self._unusable(fault) from fault
+
+    def prove_writable(self) -> None:
+        """Replace the file by itself, or write one beside it where there is none yet.
+
+        Raises:
+            TokenStoreError: The file could not be written either.
+        """
+        kept = self.read()
+        if kept is not None:
+            self.write(kept)
+            return
+        try:
+            self._temporary(b"").unlink()
+        except OSError as fault:
+            raise self._unusable(fault) from fault
+
+    def _temporary(self, content: bytes) -> Path:
+        # mkstemp makes files for their owner alone.
+        number, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        try:
+            with os.fdopen(number, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
+        return Path(name)
+
+    def _make_directory(self) -> None:
+        try:
+            self.path.parent.mkdir(mode=DIRECTORY_FOR_OWNER, parents=True, exist_ok=True)
+        except OSError as fault:
+            raise self._unusable(fault) from fault
+
+    def _set_aside(self) -> Path:
+        number = 1
+        while (aside := Path(f"{self.path}.damaged-{number}")).exists():
+            number += 1
+        try:
+            return self.path.rename(aside)
+        except OSError as fault:
+            raise self._unusable(fault) from fault
+
+    def _unusable(self, fault: OSError | NotImplementedError) -> TokenStoreError:
+        why = (isinstance(fault, OSError) and fault.strerror) or type(fault).__name__
+        return TokenStoreError(
+            f"The token store {self.path} cannot be used ({why}). Give this user a directory that can be written, or "
+            "set token_path to a file in one; in a container mount the directory, not the file."
+        )
+
+
+def sync_directory(directory: Path) -> None:
+    """Have the disk remember which file a name means."""
+    number = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

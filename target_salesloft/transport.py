@@ -1,0 +1,84 @@
+"""What keeps an HTTP request from its answer, and how long to wait before the next try; whoever is asked."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import backoff
+import msgspec
+import requests
+
+from target_salesloft.errors import ConnectionFault, SalesloftFatalError, SalesloftRetriableError, UnexpectedAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LONGEST_WAIT: Final = 60.0
+LONGEST_RETRY_AFTER: Final = 300.0
+NOT_SENT: Final = MappingProxyType(
+    {
+        "NameResolutionError": "the name of Salesloft's host is not known to this machine's DNS",
+        "ProxyError": "the proxy cannot be reached",
+        "NewConnectionError": "the connection was refused",
+        "ConnectTimeout": "the connection could not be opened in time",
+    }
+)
+
+
+def backoff_wait_generator() -> Iterator[float]:
+    """Yield seconds to wait before each further try: exponential, with full jitter.
+
+    `backoff`'s decorators sleep where neither a signal nor a test's clock can reach them, so its parts are used.
+    """
+    waits = backoff.expo(max_value=LONGEST_WAIT)
+    next(waits)
+    for wait in waits:
+        yield backoff.full_jitter(wait)
+
+
+def retry_after(response: requests.Response) -> float | None:
+    """Return the seconds that Salesloft asks us to wait (a number or a date), None where it says nothing sensible."""
+    header = response.headers.get("Retry-After", "").strip()
+    try:
+        if header.isdecimal():
+            seconds = float(header)
+        else:
+            until = email.utils.parsedate_to_datetime(header)
+            seconds = (until - dt.datetime.now(tz=dt.timezone.utc)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return seconds if 0 <= seconds <= LONGEST_RETRY_AFTER else None
+
+
+def error_body(response: requests.Response) -> dict[str, Any] | None:
+    """Return the JSON object of an error, or None where it is something else."""
+    try:
+        return msgspec.json.decode(response.content, type=dict[str, Any])
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+
+
+def connection_fault(fault: requests.RequestException, setting: str) -> SalesloftRetriableError | SalesloftFatalError:
+    """Return what a request without an answer means.
+
+    Args:
+        fault: What `requests` raised; nothing of it is repeated, for it may hold the request.
+        setting: The setting that says where the request went.
+    """
+    if isinstance(fault, requests.exceptions.SSLError):
+        return UnexpectedAnswer(
+            "Salesloft's certificate cannot be verified. Check the proxy, REQUESTS_CA_BUNDLE and the machine's clock."
+        )
+    if not isinstance(fault, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
+        return UnexpectedAnswer(
+            f"The request cannot be sent ({type(fault).__name__}). Check {setting} and the proxy settings."
+        )
+    known = (words for sign, words in NOT_SENT.items() if sign in repr(fault))
+    words = next(known, None)
+    if words is None:
+        late = isinstance(fault, requests.Timeout) or "timed out" in repr(fault)
+        return ConnectionFault("no answer in time" if late else "the connection broke off", sent=True)
+    return ConnectionFault(words, sent=False)

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+
+from target_salesloft.sandbox.__main__ import main
+from target_salesloft.sandbox.faults import Fault
+from target_salesloft.sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET
+
+REDIRECT = "http://127.0.0.1:8910/callback"
+
+
+class Accounts:
+    """Calls the accounts server of a sandbox."""
+
+    def __init__(self, api):
+        self.url = api.url.removesuffix("/v2")
+        self.api = api.url
+
+    def token(self, **form):
+        known = {"client_id": DEFAULT_CLIENT, "client_secret": DEFAULT_SECRET}
+        return requests.post(f"{self.url}/oauth/token", data={**known, **form}, timeout=5)
+
+    def refresh(self, token):
+        return self.token(grant_type="refresh_token", refresh_token=token)
+
+    def authorize(self, answer=None, **query):
+        asked = {"client_id": DEFAULT_CLIENT, "redirect_uri": REDIRECT, "response_type": "code", **query}
+        method, body = ("GET", None) if answer is None else ("POST", {"answer": answer})
+        return requests.request(
+            method, f"{self.url}/oauth/authorize", params=asked, data=body, timeout=5, allow_redirects=False
+        )
+
+    def told(self, answer, **query):
+        there = urlsplit(self.authorize(answer, **query).headers["Location"])
+        return {name: values[0] for name, values in parse_qs(there.query).items()}
+
+    def exchange(self, told, **changed):
+        form = {name: told[name] for name in ("code", "context", "scope")}
+        return self.token(**{"grant_type": "authorization_code", "redirect_uri": REDIRECT, **form, **changed})
+
+    def me(self, token):
+        headers = {"Authorization": f"Bearer {token}"}
+        return requests.get(f"{self.api}/me", headers=headers, timeout=5).status_code
+
+
+@pytest.fixture
+def oauth(serve):
+    def start(**options):
+        sandbox, api = serve(**options)
+        return sandbox, Accounts(api)
+
+    return start
+
+
+def test_a_code_buys_a_token_once(oauth):
+    _, accounts = oauth()
+    told = accounts.told("allow", state="mine")
+    assert told["state"] == "mine"
+    answer = accounts.exchange(told)
+    assert answer.status_code == 200
+    assert accounts.me(answer.json()["access_token"]) == 200
+    again = accounts.exchange(told)
+    assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
+
+
+@pytest.mark.parametrize("changed", [{"context": ""}, {"scope": ""}, {"redirect_uri": "http://127.0.0.1:1/"}])
+def test_a_code_needs_what_came_with_it(oauth, changed):
+    _, accounts = oauth()
+    assert accounts.exchange(accounts.told("allow"), **changed).status_code == 400
+
+
+def test_a_code_lasts_ten_minutes(oauth, clock):
+    _, accounts = oauth()
+    told = accounts.told("allow")
+    clock.tick(600)
+    assert accounts.exchange(told).status_code == 400
+
+
+def test_the_page_asks_and_escapes_what_it_shows(oauth):
+    _, accounts = oauth(clients={"<b>&": "x"})
+    page = accounts.authorize(client_id="<b>&")
+    assert 'id="allow"' in page.text
+    assert "<b>" not in page.text
+
+
+def test_who_denies_gives_no_code(oauth):
+    _, accounts = oauth()
+    assert accounts.told("deny", state="s") == {"error": "access_denied", "state": "s"}
+
+
+@pytest.mark.parametrize("query", [{"client_id": "nobody"}, {"redirect_uri": ""}])
+def test_an_unknown_application_is_sent_nowhere(oauth, query):
+    _, accounts = oauth()
+    assert accounts.authorize("allow", **query).status_code == 400
+
+
+def test_a_refresh_revokes_the_refresh_token_and_the_access_token_before_it(oauth):
+    _, accounts = oauth(refresh_tokens=["first"])
+    one = accounts.refresh("first").json()
+    two = accounts.refresh(one["refresh_token"]).json()
+    assert [accounts.me(each["access_token"]) for each in (one, two)] == [401, 200]
+    for old in ("first", one["refresh_token"]):
+        answer = accounts.refresh(old)
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+
+
+def test_a_token_expires_after_its_seconds(oauth, clock):
+    _, accounts = oauth(token_seconds=5)
+    token = accounts.token(grant_type="client_credentials").json()
+    assert (token["expires_in"], "refresh_token" in token) == (5, False)
+    clock.tick(4.9)
+    assert accounts.me(token["access_token"]) == 200
+    clock.tick(0.1)
+    assert accounts.me(token["access_token"]) == 401
+
+
+def test_a_wrong_secret_is_a_401(oauth):
+    _, accounts = oauth()
+    for wrong in ({"client_secret": "no"}, {"client_id": "no"}, {"client_secret": ""}):
+        answer = accounts.token(grant_type="client_credentials", **wrong)
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+
+
+def test_an_unknown_grant_is_a_400(oauth):
+    _, accounts = oauth()
+    assert accounts.token(grant_type="password").json()["error"] == "unsupported_grant_type"
+
+
+def test_scopes_hold_for_tokens_and_can_be_narrowed(oauth):
+    _, accounts = oauth(oauth_scopes=["people:read", "team:read"])
+    token = accounts.token(grant_type="client_credentials", scope="team:read").json()
+    assert token["scope"] == "team:read"
+    headers = {"Authorization": f"Bearer {token['access_token']}"}
+    statuses = [
+        requests.get(accounts.api + path, headers=headers, timeout=5).status_code for path in ("/users", "/people")
+    ]
+    assert statuses == [200, 403]
+    wider = accounts.token(grant_type="client_credentials", scope="people:write")
+    assert wider.json()["error"] == "invalid_scope"
+
+
+def test_a_reset_knows_the_first_tokens_again(oauth):
+    sandbox, accounts = oauth(refresh_tokens=["first"])
+    token = accounts.refresh("first").json()
+    sandbox.reset()
+    assert accounts.me(token["access_token"]) == 401
+    assert accounts.refresh("first").status_code == 200
+
+
+def test_faults_strike_token_requests_and_they_are_logged_for_free(oauth):
+    sandbox, accounts = oauth(refresh_tokens=["first"])
+    sandbox.faults.add(Fault("status", path="/oauth/token", status=503))
+    assert [accounts.refresh("first").status_code for _ in range(2)] == [503, 200]
+    assert [(each.path, each.status) for each in sandbox.requests] == [("/oauth/token", 503), ("/oauth/token", 200)]
+    assert sandbox.points_spent == 0
+
+
+def test_an_application_without_a_secret_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["serve", "--client", "app"])
+    assert "an application looks like ID:SECRET" in capsys.readouterr().err
