@@ -1,0 +1,252 @@
+"""Time in a test's hands, a served sandbox, and whole runs of the target against it."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import threading
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from singer_sdk.plugin_base import _ConfigInput
+
+from target_salesloft.auth import ApiKeyAuthenticator
+from target_salesloft.client import SalesloftClient
+from target_salesloft.clock import Clock
+from target_salesloft.rate_limit import CostBudget
+from target_salesloft.sandbox import Fault, Sandbox, SandboxServer
+from target_salesloft.target import TargetSalesloft
+
+KEY = "ak" + "0" * 64
+POINTS = 1_000_000
+
+
+def pytest_configure(config):
+    # The SDK warns of each Python whose last year has come, at each start of a target.
+    config.addinivalue_line("filterwarnings", "ignore::singer_sdk.helpers._compat.SingerSDKPythonEOLWarning")
+
+
+class FakeClock(Clock):
+    """Time that passes at once: whoever waits takes it with them."""
+
+    def __init__(self):
+        super().__init__()
+        self._lock = threading.Lock()
+        self._moment = 1_000.0
+
+    def now(self):
+        with self._lock:
+            return self._moment
+
+    def wait_until(self, moment):
+        if not self.stopped:
+            with self._lock:
+                self._moment = max(self._moment, moment)
+
+    def tick(self, seconds):
+        self.wait_until(self.now() + seconds)
+
+
+class SharedTime:
+    """The time of the test that runs, for what outlives it."""
+
+    def __init__(self):
+        self.clock = FakeClock()
+
+    def now(self):
+        return self.clock.now()
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """A server that all tests share which need no options that are fixed at its start."""
+    time = SharedTime()
+    with SandboxServer(Sandbox(clock=time.now, points_per_minute=POINTS)) as server:
+        yield server, time
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def server(shared, clock):
+    """The shared server as new, with the test's clock and points without end."""
+    server, time = shared
+    time.clock = clock
+    server.sandbox.reset()
+    yield server
+    server.sandbox.max_body_bytes = None
+    server.sandbox.retry_after = False
+
+
+@pytest.fixture
+def sandbox(server):
+    return server.sandbox
+
+
+@pytest.fixture
+def serve(clock):
+    """Serve sandboxes with options of their own."""
+    servers = []
+
+    def start(**options):
+        server = SandboxServer(Sandbox(**{"clock": clock.now, **options}))
+        server.__enter__()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.__exit__()
+
+
+@pytest.fixture
+def fault(sandbox):
+    """Ask for a fault of the shared sandbox."""
+    return lambda kind, **values: sandbox.faults.add(Fault(kind, **values))
+
+
+@pytest.fixture
+def connect(server, clock):
+    """Make clients; each by default of the shared sandbox."""
+    clients = []
+
+    def make(**options):
+        time = options.pop("clock", clock)
+        key = options.pop("api_key", KEY)
+        values = {
+            "api_url": server.url,
+            "authenticator": ApiKeyAuthenticator(key),
+            "budget": CostBudget(options.pop("points_per_minute", 600), time),
+            "clock": time,
+            "timeout": 5,
+            "max_retry_seconds": 900,
+            "connections": 8,
+        }
+        clients.append(SalesloftClient(**{**values, **options}))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def schema(stream, *columns, keys=(), **properties):
+    """A SCHEMA message: columns of any kind by name, others with their schema."""
+    return {
+        "type": "SCHEMA",
+        "stream": stream,
+        "schema": {"type": "object", "properties": {**{name: {} for name in columns}, **properties}},
+        "key_properties": list(keys),
+    }
+
+
+def record(stream, **values):
+    return {"type": "RECORD", "stream": stream, "record": values}
+
+
+def state(value):
+    return {"type": "STATE", "value": value}
+
+
+def people(numbers, stream="people", **values):
+    """RECORD messages of people whose e-mail addresses are numbered."""
+    return [record(stream, email_address=f"p{number}@example.com", **values) for number in numbers]
+
+
+def singer(messages):
+    """Messages as the lines of a Singer file; a text is a line as it is."""
+    return "".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in messages)
+
+
+@dataclass
+class Run:
+    """How a run ended.
+
+    Attributes:
+        code: The exit code.
+        states: The STATE lines, parsed.
+        messages: What was logged, a line each.
+        directory: Where failed records are.
+    """
+
+    code: int
+    states: list[Any]
+    messages: list[str]
+    directory: Path
+
+    @property
+    def failed_files(self):
+        return sorted(self.directory.glob("*")) if self.directory.exists() else []
+
+    @property
+    def failed(self):
+        """The messages of the failed records file."""
+        files = self.failed_files
+        assert len(files) <= 1
+        return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+    @property
+    def failed_records(self):
+        return [each["record"] for each in self.failed if each["type"] == "RECORD"]
+
+    @property
+    def reasons(self):
+        return [each["error"]["reason"] for each in self.failed if each["type"] == "RECORD"]
+
+    @property
+    def log(self):
+        return "\n".join(self.messages)
+
+    def said(self, text):
+        """The logged messages that hold a text."""
+        return [each for each in self.messages if text in each]
+
+
+@pytest.fixture
+def config(server, tmp_path):
+    """The settings of a run against the shared sandbox."""
+    return {"api_url": server.url, "api_key": KEY, "failed_records_dir": str(tmp_path / "failed")}
+
+
+@pytest.fixture
+def run(config, clock, caplog):
+    """Run the whole target in this process, in fake time."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    caplog.set_level("INFO")
+
+    class FakeTimeTarget(TargetSalesloft):
+        """The target, in fake time."""
+
+        def __init__(self, **options):
+            super().__init__(clock=clock, **options)
+
+    def start(messages, **settings):
+        caplog.clear()
+        values = {**config, **settings}
+        out = io.StringIO()
+        text = messages if isinstance(messages, str) else singer(messages)
+        with redirect_stdout(out), pytest.raises(SystemExit) as end:
+            FakeTimeTarget.invoke(config=_ConfigInput(config=values), file_input=io.StringIO(text))
+        return Run(
+            end.value.code,
+            [json.loads(line) for line in out.getvalue().splitlines()],
+            [each.getMessage() for each in caplog.records],
+            Path(values.get("failed_records_dir", "failed_records")),
+        )
+
+    yield start
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def without(rows, *names):
+    """Rows without what differs from run to run."""
+    left_out = {"id", "created_at", "updated_at", *names}
+    return [{name: value for name, value in row.items() if name not in left_out} for row in rows]

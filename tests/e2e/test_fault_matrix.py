@@ -1,0 +1,102 @@
+"""Each step of each way of writing, under each fault: nothing is lost, nothing is doubled."""
+
+import itertools
+
+import pytest
+
+from tests.conftest import record, schema, state
+
+PEOPLE = 6
+STEPS = {
+    "upsert": [("POST", "/person_upserts")],
+    "insert": [("POST", "/people")],
+    "update": [("GET", "/people"), ("PUT", "/people/*")],
+    "bulk": [
+        ("POST", "/bulk_jobs"),
+        ("POST", "/bulk_jobs/*/job_data"),
+        ("PUT", "/bulk_jobs/*"),
+        ("GET", "/bulk_jobs/*"),
+        ("GET", "/bulk_jobs/*/results"),
+    ],
+}
+FAULTS = {
+    "503": {"kind": "status", "status": 503},
+    "503 after it took effect": {"kind": "status_after", "status": 503},
+    "429": {"kind": "status", "status": 429},
+    "429 with an absurd Retry-After": {"kind": "status", "status": 429, "retry_after": "31536000"},
+    "reset before it took effect": {"kind": "reset_before"},
+    "reset after it took effect": {"kind": "reset_after"},
+    "half an answer": {"kind": "broken_json"},
+    "a proxy's page": {"kind": "html", "status": 200},
+    "a gateway's page": {"kind": "html", "status": 502},
+    "an empty answer": {"kind": "empty", "status": 200},
+    "401": {"kind": "status", "status": 401},
+    "403": {"kind": "status", "status": 403},
+    "404": {"kind": "status", "status": 404},
+    "409": {"kind": "status", "status": 409},
+    "413": {"kind": "html", "status": 413},
+    "422": {"kind": "status", "status": 422},
+}
+REFUSALS = {401, 403, 404, 409, 413, 422}
+CASES = [
+    pytest.param(way, step, FAULTS[name], times, id=f"{way} {' '.join(step)}, {name}, {times or 'always'}")
+    for way, steps in STEPS.items()
+    for step, name, times in itertools.product(steps, FAULTS, (1, 4, None))
+]
+
+
+@pytest.fixture
+def messages(way, sandbox):
+    """Records with one that Salesloft refuses, one that comes twice with a later value, and a STATE at the end."""
+    rows = [{"email_address": f"p{number}@example.com", "title": "First"} for number in range(PEOPLE)]
+    rows.append({"email_address": "refused@example.com", "title": "First", "job_seniority": "chief"})
+    rows.append({"email_address": "P0@example.com", "title": "Later"})
+    if way == "update":
+        for row in rows[:-1]:
+            sandbox.add("person", email_address=row["email_address"])
+    columns = schema("people", "email_address", "title", "job_seniority")
+    return [columns, *(record("people", **row) for row in rows), state({"position": len(rows)})]
+
+
+@pytest.mark.parametrize(("way", "step", "values", "times"), CASES)
+def test_each_record_is_written_once_or_set_aside_once_or_state_has_not_passed_it(
+    run, sandbox, fault, messages, way, step, values, times
+):
+    method, path = step
+    fault(**values, method=method, path=path, times=times)
+    result = run(
+        messages,
+        sync_mode="upsert" if way == "bulk" else way,
+        write_method="bulk" if way == "bulk" else "record",
+        max_parallel_requests=1,
+        allow_failed_records=True,
+        max_retry_seconds=300,
+    )
+    people = [(each["email_address"], each["title"]) for each in sandbox.people() if each["title"]]
+    set_aside = {each["email_address"].lower() for each in result.failed_records}
+    assert len(people) == len(set(people)), "doubled"
+    for email in {message["record"]["email_address"].lower() for message in messages[1:-1]}:
+        wanted = (email, "Later" if email == "p0@example.com" else "First")
+        written = wanted in people
+        assert written or email in set_aside or not result.states, f"{email} is lost"
+    assert result.states in ([], [{"position": PEOPLE + 2}])
+    assert result.code == (0 if result.states else 1)
+    assert "refused@example.com" not in {email for email, _ in people}
+    assert not any("Traceback" in each for each in result.messages)
+
+
+@pytest.mark.parametrize("way", STEPS)
+@pytest.mark.parametrize("name", [name for name, values in FAULTS.items() if values.get("status") not in REFUSALS])
+def test_a_fault_that_passes_costs_no_record(run, sandbox, fault, messages, way, name):
+    for method, path in STEPS[way]:
+        fault(**FAULTS[name], method=method, path=path, times=2)
+    result = run(
+        messages,
+        sync_mode="upsert" if way == "bulk" else way,
+        write_method="bulk" if way == "bulk" else "record",
+        allow_failed_records=True,
+    )
+    assert result.code == 0
+    assert result.states == [{"position": PEOPLE + 2}]
+    assert {each["email_address"] for each in result.failed_records} == {"refused@example.com"}
+    assert {each["title"] for each in sandbox.people()} - {None} == {"First", "Later"}

@@ -1,0 +1,227 @@
+"""Each field of both objects once through each endpoint: typed in here, and not read from the code."""
+
+from __future__ import annotations
+
+import pytest
+
+from target_salesloft.mapping import NullValues, Payload, RecordMapper, UnknownFields
+from target_salesloft.objects import ACCOUNTS, PEOPLE, Kind, SyncMode
+from target_salesloft.outcomes import Result
+from target_salesloft.writers.bulk import BulkWriter
+from target_salesloft.writers.record import RecordWriter
+
+PERSON = {
+    "account_id": 1,
+    "city": "London",
+    "contact_restrictions": ["call", "email"],
+    "country": "United Kingdom",
+    "crm_id": "003A000001abcdeIAA",
+    "crm_id_type": "salesforce",
+    "custom_fields": {"Lead Score": "7", "Renewal Date": "2026-01-31"},
+    "do_not_contact": True,
+    "email_address": "ada@example.com",
+    "eu_resident": False,
+    "first_name": "Ada",
+    "home_phone": "+44 1",
+    "import_id": 99,
+    "job_seniority": "executive",
+    "last_name": "Lovelace",
+    "linkedin_url": "https://linkedin.test/ada",
+    "locale": "Europe/London",
+    "mobile_phone": "+44 2",
+    "owner_id": 2,
+    "person_company_industry": "Computing",
+    "person_company_name": "Analytical Engines",
+    "person_company_website": "https://engines.test",
+    "person_stage_id": 3,
+    "personal_email_address": "ada@home.test",
+    "personal_website": "https://ada.test",
+    "phone": "+44 3",
+    "phone_extension": "17",
+    "secondary_email_address": "countess@example.com",
+    "state": "England",
+    "tags": ["poet", "analyst"],
+    "title": "Countess",
+    "twitter_handle": "@ada",
+    "work_city": "Marylebone",
+    "work_country": "UK",
+    "work_state": "Middlesex",
+}
+ACCOUNT = {
+    "account_tier_id": 2,
+    "city": "London",
+    "company_stage_id": 3,
+    "company_type": "Private",
+    "conversational_name": "Engines",
+    "country": "United Kingdom",
+    "crm_id": "001A000001abcdeIAA",
+    "crm_id_type": "salesforce",
+    "custom_fields": {"Segment": "SMB", "Customer Since": "2026-01-31"},
+    "description": "They build engines.",
+    "do_not_contact": False,
+    "domain": "engines.test",
+    "founded": "1834",
+    "industry": "Computing",
+    "linkedin_url": "https://linkedin.test/engines",
+    "locale": "Europe/London",
+    "name": "Analytical Engines",
+    "owner_id": 2,
+    "phone": "+44 4",
+    "postal_code": "W1",
+    "revenue_range": "1-10M",
+    "size": "11-50",
+    "state": "England",
+    "street": "1 Dorset Street",
+    "tags": ["engines"],
+    "twitter_handle": "@engines",
+    "website": "https://engines.test/about",
+}
+OF_ONE_MODE = {PEOPLE.name: {"autotag_date": SyncMode.INSERT}, ACCOUNTS.name: {"archived": SyncMode.UPDATE}}
+JSON_TYPES = {
+    Kind.TEXT: str,
+    Kind.EMAIL: str,
+    Kind.DOMAIN: str,
+    Kind.INTEGER: int,
+    Kind.BOOLEAN: bool,
+    Kind.TEXTS: list,
+    Kind.CUSTOM_FIELDS: dict,
+}
+BOTH = pytest.mark.parametrize(
+    ("salesloft_object", "record"), [(PEOPLE, PERSON), (ACCOUNTS, ACCOUNT)], ids=["people", "accounts"]
+)
+
+
+def mapped(salesloft_object, mode, record):
+    one = RecordMapper(
+        salesloft_object,
+        mode,
+        salesloft_object.upsert_keys[0],
+        mapping={},
+        unknown_fields=UnknownFields.FAIL,
+        null_values=NullValues.IGNORE,
+        normalize=True,
+        columns=list(record),
+    )
+    payload = one.map(record)
+    assert isinstance(payload, Payload)
+    assert one.warnings == []
+    return payload
+
+
+@pytest.fixture
+def writer(connect):
+    made = RecordWriter(connect(), 1)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def held(sandbox):
+    """What the sandbox holds, of the fields that can be sent."""
+    sandbox.add("account", name="First", domain="first.test")
+
+    def rows(salesloft_object):
+        last = {PEOPLE.name: sandbox.people, ACCOUNTS.name: sandbox.accounts}[salesloft_object.name]()[-1]
+        assert last.pop("created_at") <= last.pop("updated_at")
+        last.pop("archived_at", None)
+        return last.pop("id"), last
+
+    return rows
+
+
+@BOTH
+def test_the_fields_and_their_types_are_those_that_are_documented(salesloft_object, record):
+    special = set(OF_ONE_MODE[salesloft_object.name])
+    assert set(salesloft_object.fields) == {*record, "id", *special}
+    for name, value in record.items():
+        assert JSON_TYPES[salesloft_object.fields[name].kind] is type(value), name
+
+
+@BOTH
+@pytest.mark.parametrize("mode", [SyncMode.UPSERT, SyncMode.INSERT])
+def test_each_field_of_a_new_record_arrives_as_it_was_sent(writer, held, salesloft_object, record, mode):
+    payload = mapped(salesloft_object, mode, record)
+    outcomes = list(writer.write([payload], salesloft_object, mode, salesloft_object.upsert_keys[0]))
+    assert [(each.result, each.reason) for each in outcomes] == [(Result.CREATED, "")]
+    assert held(salesloft_object)[1] == record
+
+
+@BOTH
+@pytest.mark.parametrize("mode", [SyncMode.UPSERT, SyncMode.UPDATE])
+def test_each_field_of_a_known_record_arrives_as_it_was_sent(writer, sandbox, held, salesloft_object, record, mode):
+    first = {"name": "Before", salesloft_object.upsert_keys[0]: record[salesloft_object.upsert_keys[0]]}
+    if salesloft_object is PEOPLE:
+        del first["name"]
+    known = sandbox.add(salesloft_object.singular, **first)
+    sent = {**record, "id": known} if mode is SyncMode.UPDATE else record
+    payload = mapped(salesloft_object, mode, sent)
+    outcomes = list(writer.write([payload], salesloft_object, mode, salesloft_object.upsert_keys[0]))
+    assert [(each.result, each.reason) for each in outcomes] == [(Result.UPDATED, "")]
+    assert held(salesloft_object) == (known, record)
+
+
+@BOTH
+def test_each_field_arrives_by_a_bulk_job_as_it_was_sent(connect, clock, held, salesloft_object, record):
+    payload = mapped(salesloft_object, SyncMode.UPSERT, record)
+    job = BulkWriter(connect(), clock, 60)
+    outcomes = list(job.write([payload], salesloft_object.bulk_upsert_type, salesloft_object.upsert_keys[0]))
+    assert [(each.result, each.reason) for each in outcomes] == [(Result.WRITTEN, "")]
+    assert held(salesloft_object)[1] == record
+
+
+@pytest.mark.parametrize(
+    ("salesloft_object", "record", "key"),
+    [
+        *((PEOPLE, PERSON, key) for key in ("email_address", "id", "crm_id")),
+        *((ACCOUNTS, ACCOUNT, key) for key in ("domain", "id", "crm_id")),
+    ],
+)
+def test_a_record_is_found_by_each_of_its_keys(writer, sandbox, held, salesloft_object, record, key):
+    simple = {name: value for name, value in record.items() if name not in {"account_id", "custom_fields"}}
+    known = sandbox.add(salesloft_object.singular, **simple)
+    one = RecordMapper(
+        salesloft_object,
+        SyncMode.UPSERT,
+        key,
+        mapping={},
+        unknown_fields=UnknownFields.FAIL,
+        null_values=NullValues.IGNORE,
+        normalize=True,
+        columns=[],
+    )
+    payload = one.map({key: {**record, "id": known}[key], "city": "Paris"})
+    outcomes = list(writer.write([payload], salesloft_object, SyncMode.UPSERT, key))
+    assert [(each.result, each.reason) for each in outcomes] == [(Result.UPDATED, "")]
+    record_id, row = held(salesloft_object)
+    assert (record_id, row["city"]) == (known, "Paris")
+
+
+def test_a_new_person_is_tagged_with_the_day_where_it_is_asked_for(writer, held):
+    payload = mapped(PEOPLE, SyncMode.INSERT, {"email_address": "ada@example.com", "autotag_date": "yes"})
+    assert [each.result for each in writer.write([payload], PEOPLE, SyncMode.INSERT, "email_address")] == [
+        Result.CREATED
+    ]
+    assert len(held(PEOPLE)[1]["tags"]) == 1
+
+
+def test_an_account_is_archived_by_an_update(writer, sandbox):
+    known = sandbox.add("account", name="A", domain="a.test")
+    payload = mapped(ACCOUNTS, SyncMode.UPDATE, {"id": known, "archived": 1})
+    assert [each.result for each in writer.write([payload], ACCOUNTS, SyncMode.UPDATE, "domain")] == [Result.UPDATED]
+    assert [each["archived_at"] is None for each in sandbox.accounts()] == [False]
+
+
+@pytest.mark.parametrize(
+    ("salesloft_object", "column", "field"),
+    [
+        (PEOPLE, "email", "email_address"),
+        (PEOPLE, "company_name", "person_company_name"),
+        (PEOPLE, "company_website", "person_company_website"),
+        (PEOPLE, "company_industry", "person_company_industry"),
+        (ACCOUNTS, "company_name", "name"),
+    ],
+)
+def test_an_alias_means_a_field_of_its_object(salesloft_object, column, field):
+    assert salesloft_object.aliases[column] == field
+    assert field in salesloft_object.fields
+    assert column not in salesloft_object.fields

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from target_salesloft.state import StateGate
+
+SINKS = st.integers(1, 3)
+
+
+class GateMachine(RuleBasedStateMachine):
+    """Records, states, drains and failures in any order, held against a list of what came."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = StateGate()
+        self.unsettled = []  # (position, sink) of each record that is not settled
+        self.position = 0
+        self.states = []  # (position, value), in the order they came
+        self.left = []
+        self.failed = set()
+
+    @rule(sink=SINKS)
+    def a_record_comes(self, sink):
+        self.position += 1
+        self.unsettled.append((self.position, sink))
+        self.gate.record(sink)
+
+    @rule()
+    def a_state_comes(self):
+        value = {"n": len(self.states)}
+        self.states.append((self.position, value))
+        self.gate.state(value)
+        self.release()
+
+    @rule(sink=SINKS)
+    def a_sink_drains(self, sink):
+        if sink not in self.failed:
+            self.unsettled = [each for each in self.unsettled if each[1] != sink]
+            self.gate.settled(sink)
+        self.release()
+
+    @precondition(lambda self: not self.failed)
+    @rule(sink=SINKS)
+    def a_sink_fails(self, sink):
+        if any(each[1] == sink for each in self.unsettled):
+            self.failed.add(sink)
+
+    def release(self):
+        value = self.gate.release()
+        may_leave = [each for position, each in self.states if all(position < first for first, _ in self.unsettled)]
+        expected = may_leave[-1] if may_leave and may_leave[-1] not in self.left else None
+        assert value == expected
+        if value is not None:
+            self.left.append(value)
+
+    @invariant()
+    def states_leave_in_the_order_they_came(self):
+        numbers = [each["n"] for each in self.left]
+        assert numbers == sorted(set(numbers))
+
+    @invariant()
+    def no_state_has_passed_an_unsettled_record(self):
+        positions = {value["n"]: position for position, value in self.states}
+        assert all(positions[each["n"]] < first for each in self.left for first, _ in self.unsettled)
+
+    def teardown(self):
+        if self.failed or not self.states:
+            return
+        for sink in (1, 2, 3):
+            self.gate.settled(sink)
+        self.unsettled = []
+        self.release()
+        assert self.left[-1] == self.states[-1][1]
+
+
+TestAnySequenceOfMessages = GateMachine.TestCase
+
+
+def test_each_sink_has_a_number_of_its_own_however_many_there_are():
+    gate = StateGate()
+    assert len({gate.enroll() for _ in range(1_000)}) == 1_000
+
+
+def test_a_state_before_all_records_leaves_at_once():
+    gate = StateGate()
+    gate.state({"n": 1})
+    assert (gate.release(), gate.release()) == ({"n": 1}, None)
+
+
+def test_a_state_waits_for_the_records_before_it_and_not_for_those_after_it():
+    gate = StateGate()
+    gate.record(1)
+    gate.state({"n": 1})
+    gate.record(2)
+    assert gate.release() is None
+    gate.settled(1)
+    assert gate.release() == {"n": 1}
+
+
+def test_a_failed_sink_holds_back_what_comes_after_its_first_record_and_nothing_before():
+    gate = StateGate()
+    gate.record(2)
+    gate.state({"n": 1})
+    gate.record(1)
+    gate.state({"n": 2})
+    gate.settled(2)
+    assert [gate.release(), gate.release()] == [{"n": 1}, None]
+
+
+def test_of_many_states_that_leave_together_only_the_newest_is_kept():
+    gate = StateGate()
+    gate.record(1)
+    for number in range(100_000):
+        gate.state({"n": number})
+    assert len(gate._held) == 1  # noqa: SLF001 (what it keeps is what the test is about)
+    gate.settled(1)
+    assert gate.release() == {"n": 99_999}
+
+
+@given(st.permutations([1, 2, 3, 4]))
+def test_sinks_that_drain_in_threads_let_the_last_state_leave_once(order):
+    gate = StateGate()
+    for sink in order:
+        gate.record(sink)
+        gate.state({"after": sink})
+    left = []
+
+    def drain(sink):
+        gate.settled(sink)
+        left.append(gate.release())
+
+    threads = [threading.Thread(target=drain, args=(sink,)) for sink in order]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert left.count({"after": order[-1]}) == 1

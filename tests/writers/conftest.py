@@ -1,0 +1,59 @@
+"""Writers against the shared sandbox, and payloads to write."""
+
+from __future__ import annotations
+
+import pytest
+
+from target_salesloft.mapping import Payload, key_of
+from target_salesloft.outcomes import SourceRecord
+from target_salesloft.writers.bulk import BulkWriter
+from target_salesloft.writers.record import RecordWriter
+
+SCHEMA = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {}}, "key_properties": []}
+
+
+def upsert(email, **fields):
+    """What an upsert of a person sends."""
+    body = {"email_address": email, **fields, "upsert_key": "email_address"}
+    return Payload(body, key_of("email_address", email), sources=[SourceRecord(SCHEMA, fields, 1)])
+
+
+def insert(email, **fields):
+    """What an insert of a person sends."""
+    return Payload({"email_address": email, **fields}, key_of("email_address", email))
+
+
+def update(record_id, **fields):
+    """What an update sends."""
+    return Payload(fields, key_of("id", record_id), record_id)
+
+
+@pytest.fixture
+def writers(connect):
+    """Make record writers; they end with the test."""
+    made = []
+
+    def make(parallel=8, **options):
+        made.append(RecordWriter(connect(**options), parallel))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def writer(writers):
+    return writers()
+
+
+@pytest.fixture
+def bulk(connect, clock):
+    """A writer of bulk jobs."""
+    return BulkWriter(connect(), clock, 3600)
+
+
+@pytest.fixture
+def paths(sandbox):
+    """The requests so far: method and path."""
+    return lambda: [(each.method, each.path.removeprefix("/v2")) for each in sandbox.requests]
