@@ -11,6 +11,10 @@ from target_salesloft.target import TargetSalesloft
 
 SECRET = "ak" + "5" * 64
 PREFIX = "TARGET_SALESLOFT_"
+NO_CREDENTIALS = (
+    "api_key is not set. Put a Salesloft API key into api_key, or into TARGET_SALESLOFT_API_KEY; or, for OAuth, "
+    "set client_id and client_secret, with refresh_token where a user has authorized the application."
+)
 
 
 @pytest.fixture(autouse=True)
@@ -88,11 +92,11 @@ NUMBERS = {
         ({"api_key": "akß"}, "api_key holds a character that no key has."),
         (
             {"api_key": ""},
-            "api_key is not set. Put a Salesloft API key into api_key, or into TARGET_SALESLOFT_API_KEY.",
+            NO_CREDENTIALS,
         ),
         (
             {"api_key": None},
-            "api_key is not set. Put a Salesloft API key into api_key, or into TARGET_SALESLOFT_API_KEY.",
+            NO_CREDENTIALS,
         ),
         (
             {"api_url": "api.salesloft.com"},

@@ -1,6 +1,7 @@
 """Columns that become the team's custom fields."""
 
 import pytest
+
 from tests.conftest import people, record, schema, singer
 
 MAPPING = {

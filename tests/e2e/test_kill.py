@@ -12,9 +12,9 @@ import sys
 import time
 
 import pytest
-from tests.conftest import KEY, record, schema, singer, state, without
 
 from target_salesloft.sandbox import Sandbox, SandboxServer
+from tests.conftest import KEY, record, schema, singer, state, without
 
 SEEDS = int(os.environ.get("KILL_SEEDS", "4"))
 RECORDS = 240

@@ -8,9 +8,9 @@ import sys
 import time
 
 import pytest
-from tests.conftest import KEY, people, schema, singer, state
 
 from target_salesloft.sandbox import Sandbox, SandboxServer
+from tests.conftest import KEY, people, schema, singer, state
 
 
 @pytest.fixture
