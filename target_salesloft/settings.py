@@ -332,11 +332,12 @@ def _fault(error: ValidationError, schema: dict[str, Any]) -> str:
 def _authentication_faults(config: dict[str, Any]) -> list[str]:
     """Say what keeps the settings from being exactly one way of authenticating."""
     found = []
-    for name in CREDENTIALS:
-        if name in config:
-            config[name] = config[name].strip()
-            if not config[name].isascii() or not config[name].isprintable() or not config[name]:
-                found.append(f"{name} holds a character that none has, or nothing.")
+    for name in [name for name in CREDENTIALS if name in config]:
+        config[name] = config[name].strip()
+        if not config[name]:
+            found.append(f"{name} holds nothing but spaces.")
+        elif not config[name].isascii() or not config[name].isprintable():
+            found.append(f"{name} holds a character that no {name.rpartition('_')[2]} has.")
     of_oauth = [name for name in OAUTH if name in config]
     if "api_key" in config and of_oauth:
         found.append(

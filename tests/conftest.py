@@ -23,8 +23,8 @@ from target_salesloft.target import TargetSalesloft
 
 KEY = "ak" + "0" * 64
 POINTS = 1_000_000
-# What a run spends to know that its token is good.
-PROOF = 1
+# A run looks whether its token is good before it writes.
+LOOK = 1
 
 
 def pytest_configure(config):

@@ -12,8 +12,8 @@ from target_salesloft.target import TargetSalesloft
 SECRET = "ak" + "5" * 64
 PREFIX = "TARGET_SALESLOFT_"
 NO_CREDENTIALS = (
-    "api_key is not set. Put a Salesloft API key into api_key, or into TARGET_SALESLOFT_API_KEY; or, for OAuth, set "
-    "client_id and client_secret, with refresh_token where a user has authorized the application."
+    "api_key is not set. Put a Salesloft API key into api_key, or into TARGET_SALESLOFT_API_KEY; or, for OAuth, "
+    "set client_id and client_secret, with refresh_token where a user has authorized the application."
 )
 
 
@@ -88,8 +88,8 @@ NUMBERS = {
         ({"streams": {"a": {"mapping": {"b": 5}}}}, "streams.a.mapping.b is 5. Allowed: string or null."),
         ({"api_key": 5}, "api_key is not what it should be. Allowed: string or null."),
         ({"api_key": [SECRET]}, "api_key is not what it should be. Allowed: string or null."),
-        ({"api_key": "ak5\n5"}, "api_key holds a character that none has, or nothing."),
-        ({"api_key": "akß"}, "api_key holds a character that none has, or nothing."),
+        ({"api_key": "ak5\n5"}, "api_key holds a character that no key has."),
+        ({"api_key": "akß"}, "api_key holds a character that no key has."),
         (
             {"api_key": ""},
             NO_CREDENTIALS,

@@ -50,9 +50,9 @@ def test_no_way_of_authenticating_names_both():
         ),
         (
             {**CLIENT, "refresh_token": f"{SECRETS[2]}\ny"},
-            ["refresh_token holds a character that none has, or nothing."],
+            ["refresh_token holds a character that no token has."],
         ),
-        ({**CLIENT, "client_secret": " "}, ["client_secret holds a character that none has, or nothing."]),
+        ({**CLIENT, "client_secret": " "}, ["client_secret holds nothing but spaces."]),
     ],
 )
 def test_settings_that_do_not_belong_together_are_named(config, found):
