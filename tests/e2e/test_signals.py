@@ -1,49 +1,13 @@
 """How a signal ends the real command."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 from target_salesloft.sandbox import Sandbox, SandboxServer
-from tests.conftest import KEY, people, schema, singer, state
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start the real command against a sandbox of its own."""
-    processes = []
-
-    def command(server, **settings):
-        config = tmp_path / "config.json"
-        values = {"api_url": server.url, "api_key": KEY, "failed_records_dir": str(tmp_path / "failed"), **settings}
-        config.write_text(json.dumps(values), encoding="utf-8")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "target_salesloft", "--config", str(config)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        processes.append(process)
-        return process
-
-    yield command
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def until(condition, seconds=20):
-    """Look until something has happened in another process; nothing tells when."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+from tests.conftest import people, schema, singer, state
+from tests.e2e.conftest import until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

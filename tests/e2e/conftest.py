@@ -1,0 +1,44 @@
+"""The real command, started and left to run."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import KEY
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the real command against a sandbox of its own."""
+    processes = []
+
+    def command(server, **settings):
+        config = tmp_path / "config.json"
+        values = {"api_url": server.url, "api_key": KEY, "failed_records_dir": str(tmp_path / "failed"), **settings}
+        config.write_text(json.dumps(values), encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "target_salesloft", "--config", str(config)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        processes.append(process)
+        return process
+
+    yield command
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def until(condition, seconds=20):
+    """Look until something has happened in another process; nothing tells when."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
