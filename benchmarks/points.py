@@ -33,7 +33,8 @@ def main() -> None:
         bulk_seconds, bulk_points = measure(directory, PEOPLE, "auto")
         record_seconds, record_points = measure(directory, RECORD_BY_RECORD, "record")
     times = PEOPLE / RECORD_BY_RECORD
-    record_points, record_seconds = round(record_points * times), record_seconds * times
+    # Each run spends one point to know that its token is good.
+    record_points, record_seconds = round((record_points - 1) * times) + 1, record_seconds * times
     table(
         [f"{PEOPLE:,} people", "points", "seconds"],
         [
