@@ -135,7 +135,7 @@ class RecordMapper:
         columns = list(columns)
         for column in sorted(columns, key=self._rank):
             self._routes[column] = self._decide(column)
-        for column in mapping.keys() - columns if columns else ():
+        for column in sorted(mapping.keys() - columns) if columns else ():
             self.warnings.append(
                 f"mapping names the column '{column}', which the stream does not have{_near(column, columns)}"
             )

@@ -27,12 +27,13 @@ from target_salesloft import settings
 from target_salesloft.auth import authenticator_of
 from target_salesloft.batch_files import lines_of
 from target_salesloft.client import SalesloftClient
-from target_salesloft.clock import Clock, duration
+from target_salesloft.clock import Clock
 from target_salesloft.custom_fields import CustomFields
 from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError, StateError
-from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tally, encode_line
+from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tallies, encode_line
 from target_salesloft.rate_limit import CostBudget
 from target_salesloft.reader import LineReader
+from target_salesloft.report import Report, is_watched
 from target_salesloft.shutdown import Shutdown
 from target_salesloft.sinks import AccountsSink, PeopleSink, SalesloftSink
 from target_salesloft.state import StateGate
@@ -88,9 +89,10 @@ class TargetSalesloft(Target):
         self._closed = False
         self._schemas: dict[str, dict[str, Any]] = {}
         self.source: SourceRecord | None = None
-        self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self.tallies = Tallies()
         self.failed_records = FailedRecordsFile(Path(self.config["failed_records_dir"]))
         self.budget = CostBudget(self.config["rate_limit_per_minute"], self.clock)
+        self.report = self._open_report()
         self.client = self._open_client() if settings.authenticates(self.config) else None
         self.custom_fields = CustomFields(self.client)
         choice = BulkChoice(WriteMethod(self.config["write_method"]), self.config["bulk_min_records"])
@@ -102,6 +104,13 @@ class TargetSalesloft(Target):
                 choice,
             )
         self._dry_runs: defaultdict[str, DryRunWriter] = defaultdict(lambda: DryRunWriter(choice))
+
+    def _open_report(self) -> Report:
+        if not is_watched(sys.stderr, os.environ):
+            return Report(self.logger, self.tallies, self.budget)
+        from target_salesloft.terminal import TerminalReport  # noqa: PLC0415 (as above)
+
+        return TerminalReport(self.logger, self.tallies, self.budget)
 
     def _open_client(self) -> SalesloftClient:
         return SalesloftClient(
@@ -257,25 +266,15 @@ class TargetSalesloft(Target):
             super().process_endofpipe()
         finally:
             self.close()
-        failed = self.failed
-        if not failed:
+        if not self.tallies.failed:
             return
-        stream, tally = max(self.tallies.items(), key=lambda each: max(each[1].reasons.values(), default=0))
-        reason = f"{stream}: {tally.reason_lines()[0]}"
         what = (
-            f"{failed:,} record{'s' if failed > 1 else ''} failed "
-            f"({reason if tally.reasons.most_common(1)[0][1] == failed else f'most often {reason}'}). "
-            f"Mend the cause, and send them again with --input {self.failed_records.path}"
+            f"{self.tallies.failed_line()}. Mend the cause, and send them again with --input {self.failed_records.path}"
         )
         if self.config["allow_failed_records"]:
             self.logger.warning("%s.", what)
         else:
             raise FailedRecords(f"{what}. State has not passed them; set allow_failed_records to let it.")
-
-    @property
-    def failed(self) -> int:
-        """How many records have failed in this run."""
-        return sum(tally.failed for tally in self.tallies.values())
 
     def close(self) -> None:
         """End what is under way, and say once what was done, stream by stream."""
@@ -286,16 +285,10 @@ class TargetSalesloft(Target):
             self._writer.close()
         if self.client is not None:
             self.client.close()
-        for stream, tally in self.tallies.items():
-            self.logger.info("%s", tally.line(stream, self.failed_records.path))
-            if self.config["dry_run"]:
-                self.logger.info(
-                    "%s: %s", stream, self._dry_runs[stream].forecast(self.config["rate_limit_per_minute"])
-                )
-            for reason in tally.reason_lines():
-                self.logger.warning("%s: %s", stream, reason)
-        seconds = self.clock.now() - self._started
-        self.logger.info("%s points spent in %s.", f"{self.budget.points_spent:,}", duration(seconds))
+        per_minute = self.config["rate_limit_per_minute"]
+        planned = self.tallies if self.config["dry_run"] else ()
+        forecasts = {stream: self._dry_runs[stream].forecast(per_minute) for stream in planned}
+        self.report.end(self.failed_records.path, forecasts, self.clock.now() - self._started)
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
         """End the run in order.
@@ -335,6 +328,10 @@ class TargetSalesloft(Target):
         if about:
             cls.print_about(about_format)
             return
+        if is_watched(sys.stderr, os.environ):
+            from target_salesloft.terminal import show_log  # noqa: PLC0415 (`rich` takes a tenth of a second)
+
+            show_log()
         cls.print_version(print_fn=cls.logger.info)
         raise SystemExit(cls._run(config, file_input))
 
@@ -349,6 +346,7 @@ class TargetSalesloft(Target):
         code = 0
         try:
             try:
+                target.report.begin()
                 target.listen(file_input)
             except BAD_INPUT as error:
                 code = cls._fail(f"Line {target.message_reader.line} of the input: {' '.join(str(error).split())}")
