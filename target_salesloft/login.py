@@ -32,6 +32,7 @@ from target_salesloft.errors import (
 )
 from target_salesloft.objects import OBJECTS
 from target_salesloft.rate_limit import CostBudget
+from target_salesloft.settings_faults import faults
 from target_salesloft.token_store import Kept, digest
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def check_settings(config: dict[str, Any]) -> None:
     Raises:
         InvalidSetting: They make none.
     """
-    found = settings.faults(config, settings.SETTINGS)
+    found = faults(config, settings.SETTINGS)
     if found:
         raise InvalidSetting(*found)
 

@@ -11,7 +11,7 @@ from target_salesloft.errors import FailedRecords, InvalidSetting, UnknownColumn
 from target_salesloft.mapping import NullValues, Payload, RecordMapper, Rejection, UnknownFields, merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SalesloftObject
 from target_salesloft.outcomes import FAILED, Outcome, Result
-from target_salesloft.settings import StreamSettings
+from target_salesloft.stream_settings import StreamSettings
 from target_salesloft.validation import RecordValidator
 
 if TYPE_CHECKING:

@@ -34,9 +34,11 @@ from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tallies, 
 from target_salesloft.rate_limit import CostBudget
 from target_salesloft.reader import LineReader
 from target_salesloft.report import Report, is_watched
+from target_salesloft.settings_faults import faults
 from target_salesloft.shutdown import Shutdown
 from target_salesloft.sinks import AccountsSink, PeopleSink, SalesloftSink
 from target_salesloft.state import StateGate
+from target_salesloft.stream_settings import StreamSettings
 from target_salesloft.values import KINDS_OF_VALUE
 from target_salesloft.writers.auto import AutoWriter, BulkChoice, WriteMethod
 from target_salesloft.writers.bulk import BulkWriter
@@ -149,14 +151,14 @@ class TargetSalesloft(Target):
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """Say what is wrong with the settings in our own words: the SDK's hold the values of secrets."""
         self.append_builtin_config(self.config_jsonschema)
-        found = settings.faults(self._config, self.config_jsonschema)
+        found = faults(self._config, self.config_jsonschema)
         if found and raise_errors:
             raise InvalidSetting(*found)
         return found
 
     @classproperty
     def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
-        """Read the environment setting by setting, so that one that cannot be read is named by `settings.faults`."""
+        """Read the environment setting by setting, so that one that cannot be read is named by `faults`."""
         cls.append_builtin_config(cls.config_jsonschema)
         found: dict[str, Any] = {}
         for name, schema in cls.config_jsonschema["properties"].items():
@@ -168,7 +170,7 @@ class TargetSalesloft(Target):
 
     def get_sink_class(self, stream_name: str) -> type[SalesloftSink]:
         """Return the sink of the object that the stream's records become."""
-        return SINKS[settings.StreamSettings.of(stream_name, self.config).object.name]
+        return SINKS[StreamSettings.of(stream_name, self.config).object.name]
 
     # Messages
 
