@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from target_salesloft.mapping import Payload
+    from target_salesloft.payload import Payload
 
 
 class Result(str, enum.Enum):

@@ -8,9 +8,10 @@ from singer_sdk.exceptions import InvalidRecord
 from singer_sdk.sinks import BatchSink
 
 from target_salesloft.errors import FailedRecords, InvalidSetting, UnknownColumn
-from target_salesloft.mapping import NullValues, Payload, RecordMapper, Rejection, UnknownFields, merge
+from target_salesloft.mapping import NullValues, RecordMapper, Rejection, UnknownFields
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SalesloftObject
 from target_salesloft.outcomes import FAILED, Outcome, Result
+from target_salesloft.payload import Payload, merge
 from target_salesloft.stream_settings import StreamSettings
 from target_salesloft.validation import RecordValidator
 

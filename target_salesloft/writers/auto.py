@@ -13,9 +13,9 @@ from target_salesloft.writers.bulk import JobTypeRefused
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from target_salesloft.mapping import Payload
     from target_salesloft.objects import SalesloftObject
     from target_salesloft.outcomes import Outcome
+    from target_salesloft.payload import Payload
     from target_salesloft.writers.bulk import BulkWriter
     from target_salesloft.writers.record import RecordWriter
 
