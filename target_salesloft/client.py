@@ -12,6 +12,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from target_salesloft import answers
+from target_salesloft.auth import authenticator_of
 from target_salesloft.errors import (
     ConnectionFault,
     PermissionDenied,
@@ -217,3 +218,22 @@ class SalesloftClient:
         except RateLimited as limited:
             self.budget.pause(PAUSE if limited.retry_after is None else limited.retry_after)
             raise
+
+
+def client_of(config: Mapping[str, Any], clock: Clock, budget: CostBudget) -> SalesloftClient:
+    """Return a client with the settings.
+
+    Args:
+        config: The settings, found to be without fault.
+        clock: Tells the time, and waits.
+        budget: The points that may be spent.
+    """
+    return SalesloftClient(
+        api_url=config["api_url"],
+        authenticator=authenticator_of(config, clock),
+        budget=budget,
+        clock=clock,
+        timeout=config["request_timeout"],
+        max_retry_seconds=config["max_retry_seconds"],
+        connections=config["max_parallel_requests"],
+    )

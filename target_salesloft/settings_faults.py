@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from singer_sdk.plugin_base import JSONSchemaValidator
 
+from target_salesloft.errors import InvalidSetting
 from target_salesloft.settings import CREDENTIALS, ENVIRONMENT_PREFIX, OAUTH, SETTINGS
 
 if TYPE_CHECKING:
@@ -27,6 +28,17 @@ def faults(config: dict[str, Any], schema: dict[str, Any]) -> list[str]:
         del config[name]
     found = [_fault(error, schema) for error in JSONSchemaValidator(schema).iter_errors(config)]
     return found or [*_authentication_faults(config), *_url_faults(config)]
+
+
+def refuse_faults(config: dict[str, Any]) -> None:
+    """Fill in the defaults, and refuse settings that make no sense.
+
+    Raises:
+        InvalidSetting: They make none.
+    """
+    found = faults(config, SETTINGS)
+    if found:
+        raise InvalidSetting(*found)
 
 
 def _fault(error: ValidationError, schema: dict[str, Any]) -> str:

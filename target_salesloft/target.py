@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -10,7 +9,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from singer_sdk.configuration._dict_config import parse_environment_config
 from singer_sdk.exceptions import (
     ConfigValidationError,
     InvalidJSONSchema,
@@ -24,10 +22,10 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.target_base import Target
 
 from target_salesloft import settings
-from target_salesloft.auth import authenticator_of
 from target_salesloft.batch_files import lines_of
-from target_salesloft.client import SalesloftClient
+from target_salesloft.client import client_of
 from target_salesloft.clock import Clock
+from target_salesloft.configuration import read_environment, read_file
 from target_salesloft.custom_fields import CustomFields
 from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError, StateError
 from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tallies, encode_line
@@ -95,7 +93,7 @@ class TargetSalesloft(Target):
         self.failed_records = FailedRecordsFile(Path(self.config["failed_records_dir"]))
         self.budget = CostBudget(self.config["rate_limit_per_minute"], self.clock)
         self.report = self._open_report()
-        self.client = self._open_client() if settings.authenticates(self.config) else None
+        self.client = client_of(self.config, self.clock, self.budget) if settings.authenticates(self.config) else None
         self.custom_fields = CustomFields(self.client)
         choice = BulkChoice(WriteMethod(self.config["write_method"]), self.config["bulk_min_records"])
         self._writer: AutoWriter | None = None
@@ -113,17 +111,6 @@ class TargetSalesloft(Target):
         from target_salesloft.terminal import TerminalReport  # noqa: PLC0415 (as above)
 
         return TerminalReport(self.logger, self.tallies, self.budget)
-
-    def _open_client(self) -> SalesloftClient:
-        return SalesloftClient(
-            api_url=self.config["api_url"],
-            authenticator=authenticator_of(self.config, self.clock),
-            budget=self.budget,
-            clock=self.clock,
-            timeout=self.config["request_timeout"],
-            max_retry_seconds=self.config["max_retry_seconds"],
-            connections=self.config["max_parallel_requests"],
-        )
 
     def prove_access(self) -> None:
         """Know that Salesloft takes the token, before anything is written; a dry run writes nothing.
@@ -158,15 +145,9 @@ class TargetSalesloft(Target):
 
     @classproperty
     def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
-        """Read the environment setting by setting, so that one that cannot be read is named by `faults`."""
+        """Read the settings from the environment, also those that cannot be read, for `faults` to name."""
         cls.append_builtin_config(cls.config_jsonschema)
-        found: dict[str, Any] = {}
-        for name, schema in cls.config_jsonschema["properties"].items():
-            try:
-                found |= parse_environment_config({"properties": {name: schema}}, settings.ENVIRONMENT_PREFIX)
-            except ValueError:
-                found[name] = os.environ[settings.ENVIRONMENT_PREFIX + name.upper()]
-        return found
+        return read_environment(cls.config_jsonschema["properties"])
 
     def get_sink_class(self, stream_name: str) -> type[SalesloftSink]:
         """Return the sink of the object that the stream's records become."""
@@ -310,11 +291,9 @@ class TargetSalesloft(Target):
         """Read the `--config` files; one that cannot be read ends the run with a line that names it."""
         for path in value:
             try:
-                config = path == "ENV" or json.loads(Path(path).read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise SystemExit(cls._fail(f"--config {path} cannot be read: {error}.")) from error
-            if not isinstance(config, (bool, dict)):
-                raise SystemExit(cls._fail(f"--config {path} is not a JSON object of settings."))
+                _ = path == "ENV" or read_file(path)
+            except InvalidSetting as error:
+                raise SystemExit(cls._fail(*error.errors)) from error
         return super().cb_config(ctx, param, value)
 
     @classmethod
