@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from target_salesloft.clock import duration
@@ -58,6 +60,23 @@ class Report:
     def _tell_outcomes(self, failed_records: Path | None) -> None:
         for stream, tally in self._tallies.items():
             self._logger.info("%s", tally.line(stream, failed_records))
+
+
+def report_of(logger: logging.Logger, tallies: Tallies, budget: CostBudget) -> Report:
+    """Return the report for whoever watches."""
+    if not is_watched(sys.stderr, os.environ):
+        return Report(logger, tallies, budget)
+    from target_salesloft.terminal import TerminalReport  # noqa: PLC0415 (`rich` takes a tenth of a second)
+
+    return TerminalReport(logger, tallies, budget)
+
+
+def prepare_log() -> None:
+    """Make the log readable for a person, where one watches."""
+    if is_watched(sys.stderr, os.environ):
+        from target_salesloft.terminal import show_log  # noqa: PLC0415 (`rich` takes a tenth of a second)
+
+        show_log()
 
 
 def is_watched(stderr: TextIO, environment: Mapping[str, str]) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from collections import defaultdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
@@ -21,27 +18,25 @@ from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabiliti
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.target_base import Target
 
-from target_salesloft import settings
 from target_salesloft.batch_files import lines_of
 from target_salesloft.client import client_of
 from target_salesloft.clock import Clock
 from target_salesloft.configuration import read_environment, read_file
 from target_salesloft.custom_fields import CustomFields
-from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError, StateError
-from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tallies, encode_line
+from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError
+from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tallies
 from target_salesloft.rate_limit import CostBudget
 from target_salesloft.reader import LineReader
-from target_salesloft.report import Report, is_watched
+from target_salesloft.report import prepare_log, report_of
+from target_salesloft.settings import SETTINGS, authenticates
 from target_salesloft.settings_faults import faults
 from target_salesloft.shutdown import Shutdown
 from target_salesloft.sinks import AccountsSink, PeopleSink, SalesloftSink
 from target_salesloft.state import StateGate
 from target_salesloft.stream_settings import StreamSettings
 from target_salesloft.values import KINDS_OF_VALUE
-from target_salesloft.writers.auto import AutoWriter, BulkChoice, WriteMethod
-from target_salesloft.writers.bulk import BulkWriter
+from target_salesloft.writers.auto import AutoWriter, BulkChoice
 from target_salesloft.writers.dry_run import DryRunWriter
-from target_salesloft.writers.record import RecordWriter
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -67,7 +62,7 @@ class TargetSalesloft(Target):
     """Singer target that writes People and Accounts to Salesloft."""
 
     name = "target-salesloft"
-    config_jsonschema: ClassVar[dict[str, Any]] = settings.SETTINGS
+    config_jsonschema: ClassVar[dict[str, Any]] = SETTINGS
     message_reader_class = LineReader
     message_reader: LineReader
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
@@ -84,7 +79,6 @@ class TargetSalesloft(Target):
         self.clock = clock or Clock()
         self._started = self.clock.now()
         self.state_gate = StateGate()
-        self._stdout = threading.Lock()
         self.shutdown = Shutdown(self.clock)
         self._closed = False
         self._schemas: dict[str, dict[str, Any]] = {}
@@ -92,25 +86,13 @@ class TargetSalesloft(Target):
         self.tallies = Tallies()
         self.failed_records = FailedRecordsFile(Path(self.config["failed_records_dir"]))
         self.budget = CostBudget(self.config["rate_limit_per_minute"], self.clock)
-        self.report = self._open_report()
-        self.client = client_of(self.config, self.clock, self.budget) if settings.authenticates(self.config) else None
+        self.report = report_of(self.logger, self.tallies, self.budget)
+        self.client = client_of(self.config, self.clock, self.budget) if authenticates(self.config) else None
         self.custom_fields = CustomFields(self.client)
-        choice = BulkChoice(WriteMethod(self.config["write_method"]), self.config["bulk_min_records"])
         self._writer: AutoWriter | None = None
         if self.client is not None and not self.config["dry_run"]:
-            self._writer = AutoWriter(
-                RecordWriter(self.client, self.config["max_parallel_requests"]),
-                BulkWriter(self.client, self.clock, self.config["bulk_job_timeout"]),
-                choice,
-            )
-        self._dry_runs: defaultdict[str, DryRunWriter] = defaultdict(lambda: DryRunWriter(choice))
-
-    def _open_report(self) -> Report:
-        if not is_watched(sys.stderr, os.environ):
-            return Report(self.logger, self.tallies, self.budget)
-        from target_salesloft.terminal import TerminalReport  # noqa: PLC0415 (as above)
-
-        return TerminalReport(self.logger, self.tallies, self.budget)
+            self._writer = AutoWriter.of(self.config, self.client, self.clock)
+        self._dry_runs: defaultdict[str, DryRunWriter] = defaultdict(lambda: DryRunWriter(BulkChoice.of(self.config)))
 
     def prove_access(self) -> None:
         """Know that Salesloft takes the token, before anything is written; a dry run writes nothing.
@@ -223,19 +205,8 @@ class TargetSalesloft(Target):
 
     def emit_state(self) -> None:
         """Write the newest STATE that may leave, if there is one that has not left."""
-        with self.shutdown.uninterrupted(), self._stdout:
-            state = self.state_gate.release()
-            if state is not None:
-                try:
-                    sys.stdout.write(encode_line(state).decode())
-                    sys.stdout.flush()
-                except OSError as fault:
-                    # Python would try again at its end, and complain.
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                    raise StateError(
-                        f"State cannot be handed on, standard output is gone ({fault.strerror}): what is written stays "
-                        "written, and the next run sends it again, which does no harm."
-                    ) from fault
+        with self.shutdown.uninterrupted():
+            self.state_gate.emit()
 
     # The end
 
@@ -309,10 +280,7 @@ class TargetSalesloft(Target):
         if about:
             cls.print_about(about_format)
             return
-        if is_watched(sys.stderr, os.environ):
-            from target_salesloft.terminal import show_log  # noqa: PLC0415 (`rich` takes a tenth of a second)
-
-            show_log()
+        prepare_log()
         cls.print_version(print_fn=cls.logger.info)
         raise SystemExit(cls._run(config, file_input))
 
