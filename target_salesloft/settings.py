@@ -71,7 +71,7 @@ SETTINGS: Final = th.PropertiesList(
         allowed_values=OBJECT_NAMES,
         title="Object",
         description=(
-            "What the records of every stream become that `streams` does not name: people or accounts. "
+            f"What the records of every stream become that `streams` does not name: {' or '.join(OBJECTS)}. "
             "Without it, the last part of the stream's name decides."
         ),
     ),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from singer_sdk.exceptions import InvalidRecord
 from singer_sdk.sinks import BatchSink
@@ -190,3 +191,8 @@ class AccountsSink(SalesloftSink):
     """Writes Accounts."""
 
     salesloft_object = ACCOUNTS
+
+
+SINKS: Final[Mapping[str, type[SalesloftSink]]] = MappingProxyType(
+    {each.salesloft_object.name: each for each in (PeopleSink, AccountsSink)}
+)

@@ -42,9 +42,10 @@ class StreamSettings:
         own = _own_settings(stream, config["streams"])
         name = own.get("object") or config.get("object") or _object_by_name(stream)
         if name is None:
+            names = " or ".join(OBJECTS)
             raise InvalidSetting(
-                f"The stream '{stream}' does not say whether it holds people or accounts. "
-                f"Set streams.{stream}.object to people or accounts, or object for all streams."
+                f"The stream '{stream}' does not say whether it holds {names}. "
+                f"Set streams.{stream}.object to {names}, or object for all streams."
             )
         salesloft_object = OBJECTS[name]
         upsert_key = own.get("upsert_key") or config[f"{name}_upsert_key"]

@@ -31,7 +31,7 @@ from target_salesloft.report import prepare_log, report_of
 from target_salesloft.settings import SETTINGS, authenticates
 from target_salesloft.settings_faults import faults
 from target_salesloft.shutdown import Shutdown
-from target_salesloft.sinks import AccountsSink, PeopleSink, SalesloftSink
+from target_salesloft.sinks import SINKS, SalesloftSink
 from target_salesloft.state import StateGate
 from target_salesloft.stream_settings import StreamSettings
 from target_salesloft.values import KINDS_OF_VALUE
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
     from target_salesloft.writers import Writer
 
-SINKS: dict[str, type[SalesloftSink]] = {sink.salesloft_object.name: sink for sink in (PeopleSink, AccountsSink)}
 NOT_OFFERED = ("load_method", "add_record_metadata")
 BAD_INPUT = (
     InvalidInputLine,
