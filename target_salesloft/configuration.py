@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from singer_sdk.configuration._dict_config import parse_environment_config
 
@@ -14,6 +15,9 @@ from target_salesloft.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# Meltano's way of writing a key of a key; a dot with a backslash is one of the name.
+DOT: Final = re.compile(r"(?<!\\)\.")
 
 
 def read_environment(properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,7 +34,23 @@ def read_environment(properties: Mapping[str, Any]) -> dict[str, Any]:
             found |= parse_environment_config({"properties": {name: schema}}, ENVIRONMENT_PREFIX)
         except ValueError:
             found[name] = os.environ[ENVIRONMENT_PREFIX + name.upper()]
+    if isinstance(found.get("streams"), dict):
+        found["streams"] = _nested(found["streams"])
     return found
+
+
+def _nested(streams: dict[str, Any]) -> dict[str, Any]:
+    """Return `streams` as it stands in `meltano.yml`: Meltano hands `people.mapping.job: title` to its commands."""
+    nested: dict[str, Any] = {}
+    for path, value in streams.items():
+        *outer, last = [path] if isinstance(value, dict) else [name.replace("\\.", ".") for name in DOT.split(path)]
+        inner = nested
+        for name in outer:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                return streams
+        inner[last] = value
+    return nested
 
 
 def read_file(path: str) -> dict[str, Any]:
