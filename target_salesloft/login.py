@@ -7,6 +7,7 @@ import getpass
 import json
 import logging
 import os
+import re
 import secrets
 import sys
 import threading
@@ -50,6 +51,8 @@ USED: Final = (
     "object",
     "streams",
 )
+# Meltano's way of writing a key of a key; a dot with a backslash is one of the name.
+DOT: Final = re.compile(r"(?<!\\)\.")
 # An id that no record has: the request needs the permission, and cannot change anything.
 NOBODY: Final = 0
 
@@ -217,6 +220,8 @@ def read_settings(paths: Sequence[str]) -> dict[str, Any]:
             config |= parse_environment_config({"properties": {name: schema[name]}}, settings.ENVIRONMENT_PREFIX)
         except ValueError:
             config[name] = os.environ[settings.ENVIRONMENT_PREFIX + name.upper()]
+    if isinstance(config.get("streams"), dict):
+        config["streams"] = _nested(config["streams"])
     for path in paths:
         if path == "ENV":
             continue
@@ -229,6 +234,20 @@ def read_settings(paths: Sequence[str]) -> dict[str, Any]:
             raise InvalidSetting(f"--config {path} is not a JSON object of settings.")
         config |= {name: value for name, value in read.items() if name in USED}
     return config
+
+
+def _nested(streams: dict[str, Any]) -> dict[str, Any]:
+    """Return `streams` as it stands in `meltano.yml`: Meltano hands `people.mapping.job: title` to its commands."""
+    nested: dict[str, Any] = {}
+    for path, value in streams.items():
+        *outer, last = [path] if isinstance(value, dict) else [name.replace("\\.", ".") for name in DOT.split(path)]
+        inner = nested
+        for name in outer:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                return streams
+        inner[last] = value
+    return nested
 
 
 def check_settings(config: dict[str, Any]) -> None:
