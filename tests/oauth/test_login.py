@@ -248,6 +248,20 @@ def test_the_environment_is_read_and_a_file_wins_over_it(check, server, monkeypa
     assert (code, out[0]) == (0, "Authenticates by API key.")
 
 
+@pytest.mark.parametrize(
+    ("streams", "code"),
+    [
+        ('{"people.mapping.job_title": "title", "public\\\\.deals.object": "people"}', 0),
+        ('{"people": {"mapping": {"job_title": "title"}}, "public.deals": {"object": "people"}}', 0),
+        ('{"people.object": "deals"}', 1),
+        ('{"people.object": "people", "people.object.x": "y"}', 1),
+    ],
+)
+def test_streams_are_read_as_people_and_as_meltano_write_them(check, server, monkeypatch, streams, code):
+    monkeypatch.setenv("TARGET_SALESLOFT_STREAMS", streams)
+    assert check(api_url=server.url, api_key=KEY)[0] == code
+
+
 def test_a_login_that_nobody_answers_ends():
     with Listener(0, "state") as listener, pytest.raises(Stopped, match="Nobody allowed the application within 0 min"):
         listener.wait(0)
