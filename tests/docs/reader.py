@@ -76,7 +76,8 @@ class Reader:
     def _console(self, text, _needs):
         for each in re.split(r"(?m)^\$ ", text)[1:]:
             command, _, printed = each.partition("\n")
-            assert masked(self.shell.run(command)).strip() == masked(printed).strip()
+            told = self.shell.run(command)
+            assert masked(told).strip() == masked(printed).strip(), f"$ {command}\n{told}"
 
     def _ini(self, _text, _needs):
         raise AssertionError("a file of settings needs a name: <!-- test: file NAME -->")
@@ -122,7 +123,7 @@ class Reader:
         elif "arrives" in needs:
             self._recipe.arrives(values)
         elif "failed" in needs:
-            assert values == self._failed_records()
+            assert values == self._failed_records(), self._failed_records()
         elif all("type" in each for each in values):
             self._send(values)
         else:
@@ -237,6 +238,8 @@ def schedulers(commands):
         "airflow.sdk": module("airflow.sdk", DAG=Anything),
         "airflow.providers.standard.operators.bash": module("bash", BashOperator=bash_operator),
         "pendulum": module("pendulum", datetime=Anything, duration=Anything),
-        "dagster": module("dagster", asset=lambda function: function, Definitions=Anything, ScheduleDefinition=Anything),
+        "dagster": module(
+            "dagster", asset=lambda function: function, Definitions=Anything, ScheduleDefinition=Anything
+        ),
         "subprocess": module("subprocess", run=run),
     }

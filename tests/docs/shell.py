@@ -27,10 +27,13 @@ STAND_INS = {
     "pipx": 'UV_TOOL_DIR="$CALLS/pipx" UV_TOOL_BIN_DIR="$CALLS/pipx-bin" uv tool "$@"',
     "uv": 'case "uv $*" in {once}) echo "uv $*" >>"$CALLS/once"; exit 0 ;; esac\nexec {uv} "$@"',
     "browser": """{python} - "$1" <<'EOF'
-import sys, requests
-page = sys.argv[1]
-requests.get(page, timeout=5).raise_for_status()
-requests.post(page, data={{"answer": "allow"}}, timeout=5).raise_for_status()
+import sys, requests, urllib3
+person = requests.Session()
+# Whoever sees no page loads it again.
+patience = urllib3.Retry(connect=10, backoff_factor=0.1)
+person.mount("http://", requests.adapters.HTTPAdapter(max_retries=patience))
+person.get(sys.argv[1], timeout=5).raise_for_status()
+person.post(sys.argv[1], data={{"answer": "allow"}}, timeout=5).raise_for_status()
 EOF""",
 }
 
@@ -60,7 +63,9 @@ class Shell:
             each.mkdir()
         words = {"uv": shutil.which("uv"), "python": python, "once": "|".join(f'"{each}"*' for each in ONCE_IS_ENOUGH)}
         for name, script in STAND_INS.items():
-            (commands / name).write_text(f"#!/usr/bin/env bash\n{script.format(**words) if '{' in script else script}\n")
+            (commands / name).write_text(
+                f"#!/usr/bin/env bash\n{script.format(**words) if '{' in script else script}\n"
+            )
             (commands / name).chmod(0o755)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         self._environment = {
