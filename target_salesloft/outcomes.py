@@ -163,13 +163,16 @@ class Tallies(defaultdict[str, Tally]):
         """How many records have failed in this run."""
         return sum(tally.failed for tally in self.values())
 
-    def failed_line(self) -> str:
-        """Say how many failed, and the most frequent reason: `3 records failed (people: 3 × …)`."""
+    def failed_line(self, failed_records: Path | None) -> str:
+        """Say how many failed, the most frequent reason, and what to do; without the full stop."""
         failed = self.failed
         stream, tally = max(self.items(), key=lambda each: max(each[1].reasons.values(), default=0))
         most = f"{stream}: {tally.reason_lines()[0]}"
-        alone = tally.reasons.most_common(1)[0][1] == failed
-        return f"{failed:,} record{'s' if failed > 1 else ''} failed ({'' if alone else 'most often '}{most})"
+        reason = most if tally.reasons.most_common(1)[0][1] == failed else f"most often {most}"
+        return (
+            f"{failed:,} record{'s' if failed > 1 else ''} failed ({reason}). "
+            f"Mend the cause, and send them again with --input {failed_records}"
+        )
 
 
 def texts_in(value: Any) -> Iterator[str]:

@@ -221,9 +221,7 @@ class TargetSalesloft(Target):
             self.close()
         if not self.tallies.failed:
             return
-        what = (
-            f"{self.tallies.failed_line()}. Mend the cause, and send them again with --input {self.failed_records.path}"
-        )
+        what = self.tallies.failed_line(self.failed_records.path)
         if self.config["allow_failed_records"]:
             self.logger.warning("%s.", what)
         else:
