@@ -71,7 +71,7 @@ def validate(response: requests.Response, name: str, advice: str) -> dict[str, A
     return answer
 
 
-def account(spending: Spending, response: requests.Response) -> None:
+def enter_points(spending: Spending, response: requests.Response) -> None:
     """Enter what the answer says about points; headers that make no sense say nothing."""
     cost = response.headers.get("x-ratelimit-endpoint-cost", "")
     remaining = response.headers.get("x-ratelimit-remaining-minute", "")

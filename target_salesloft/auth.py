@@ -37,9 +37,11 @@ class Authenticator(Protocol):
     """What the client asks of an authenticator; `requests` calls it for each request.
 
     Attributes:
+        way: How it authenticates, in words.
         advice: What to do when Salesloft does not accept the token; a sentence.
     """
 
+    way: str
     advice: str
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -65,6 +67,7 @@ class ApiKeyAuthenticator(BearerTokenAuthenticator):
         api_key: `ak` and 64 hexadecimal digits.
     """
 
+    way = "API key"
     advice = "Check api_key: it may be mistyped, revoked, or of another team."
 
     def __init__(self, api_key: str) -> None:
@@ -91,6 +94,7 @@ class TokenAuthenticator(OAuthAuthenticator):
         max_retry_seconds: How long the server is asked again through its faults.
     """
 
+    way = "OAuth"
     advice = f"Authorize again with {LOGIN}."
 
     def __init__(self, endpoint: TokenEndpoint, clock: Clock, max_retry_seconds: float) -> None:
@@ -170,6 +174,7 @@ class ClientCredentialsAuthenticator(TokenAuthenticator):
         store: Where a login would have left a token; named in what a refusal says.
     """
 
+    way = "OAuth with client credentials"
     advice = "Check the scopes of the application, and that api_url and auth_url belong together."
 
     def __init__(self, endpoint: TokenEndpoint, clock: Clock, max_retry_seconds: float, store: TokenStore) -> None:
@@ -211,6 +216,7 @@ class RefreshTokenAuthenticator(TokenAuthenticator):
         configured: str | None,
     ) -> None:
         super().__init__(endpoint, clock, max_retry_seconds)
+        self.way = f"OAuth with a refresh token, kept at {store.path}"
         self._store = store
         self._configured = configured
 
@@ -247,10 +253,10 @@ def authenticator_of(config: Mapping[str, Any], clock: Clock) -> Authenticator:
     if config.get("api_key"):
         return ApiKeyAuthenticator(config["api_key"])
     store, endpoint = token_store_of(config, clock), token_endpoint_of(config, clock)
-    retry = config["max_retry_seconds"]
+    seconds = config["max_retry_seconds"]
     if config.get("refresh_token") or store.exists():
-        return RefreshTokenAuthenticator(endpoint, clock, retry, store, config.get("refresh_token"))
-    return ClientCredentialsAuthenticator(endpoint, clock, retry, store)
+        return RefreshTokenAuthenticator(endpoint, clock, seconds, store, config.get("refresh_token"))
+    return ClientCredentialsAuthenticator(endpoint, clock, seconds, store)
 
 
 def token_store_of(config: Mapping[str, Any], clock: Clock) -> TokenStore:

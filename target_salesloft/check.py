@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.auth import token_store_of
 from target_salesloft.client import client_of
 from target_salesloft.errors import PermissionDenied, RecordRefused
 from target_salesloft.objects import OBJECTS
@@ -37,22 +37,14 @@ def check(config: dict[str, Any], clock: Clock) -> int:
         SalesloftFatalError: The token is not accepted, or Salesloft does not answer.
     """
     refuse_faults(config)
-    print(f"Authenticates by {way(config, clock)}.")
     budget = CostBudget(config["rate_limit_per_minute"], clock)
-    client = client_of(config, clock, budget)
-    try:
-        try:
-            me = client.request("GET", "/me") or {}
-            team = me.get("team") or {}
-            print(f"Acts as {me.get('name')} <{me.get('email')}>, user {me.get('id')}, team {team.get('id')}.")
-        except (PermissionDenied, RecordRefused) as refusal:
-            print(f"Acts as somebody whom Salesloft does not name ({refusal}).")
-        missing = False
+    missing = False
+    with closing(client_of(config, clock, budget)) as client:
+        print(f"Authenticates by {client.authenticator.way}.")
+        print(f"Acts as {user(client)}.")
         for scope, needed, granted in permissions(config, client):
             print(f"{scope}: {'yes' if granted else 'MISSING' if needed else 'no (custom fields are not matched)'}")
             missing |= needed and not granted
-    finally:
-        client.close()
     print(f"{budget.remaining:,} points can be spent in this minute.")
     if missing:
         print(
@@ -62,14 +54,18 @@ def check(config: dict[str, Any], clock: Clock) -> int:
     return int(missing)
 
 
-def way(config: Mapping[str, Any], clock: Clock) -> str:
-    """Say which way of authenticating the settings ask for."""
-    if config.get("api_key"):
-        return "API key"
-    store = token_store_of(config, clock)
-    if config.get("refresh_token") or store.exists():
-        return f"OAuth with a refresh token, kept at {store.path}"
-    return "OAuth with client credentials"
+def user(client: SalesloftClient) -> str:
+    """Say who the token acts as.
+
+    Raises:
+        SalesloftFatalError: The token is not accepted, or Salesloft does not answer.
+    """
+    try:
+        me = client.request("GET", "/me") or {}
+    except (PermissionDenied, RecordRefused) as refusal:
+        return f"somebody whom Salesloft does not name ({refusal})"
+    team = me.get("team") or {}
+    return f"{me.get('name')} <{me.get('email')}>, user {me.get('id')}, team {team.get('id')}"
 
 
 def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[tuple[str, bool, bool]]:

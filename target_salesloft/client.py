@@ -67,7 +67,7 @@ class SalesloftClient:
         connections: int,
     ) -> None:
         self._api_url = api_url.rstrip("/")
-        self._authenticator = authenticator
+        self.authenticator = authenticator
         self.budget = budget
         self._clock = clock
         self._timeout = timeout
@@ -160,7 +160,7 @@ class SalesloftClient:
         took_effect: Callable[[SalesloftRetriableError], bool] | None = None,
     ) -> dict[str, Any]:
         request.url = self._api_url + str(request.url)
-        request.auth = self._authenticator
+        request.auth = self.authenticator
         words = Words(
             name=name,
             again="Sending it again.",
@@ -177,9 +177,9 @@ class SalesloftClient:
 
     def _send(self, request: requests.Request, name: str) -> dict[str, Any]:
         response = self._pay_and_send(request, name)
-        if response.status_code == requests.codes.unauthorized and self._authenticator.renew(response.request):
+        if response.status_code == requests.codes.unauthorized and self.authenticator.renew(response.request):
             response = self._pay_and_send(request, name)
-            if response.status_code == requests.codes.unauthorized and self._authenticator.outlived(response.request):
+            if response.status_code == requests.codes.unauthorized and self.authenticator.outlived(response.request):
                 raise TokenOutlived("401, the token expired on its way")
         self._accepted |= response.status_code in answers.SUCCESS
         return self.validate_response(response, name)
@@ -195,7 +195,7 @@ class SalesloftClient:
                 raise connection_fault(fault, "api_url") from fault
             except urllib3.exceptions.HTTPError as fault:
                 raise ConnectionFault("the connection broke off in the answer", sent=True) from fault
-            answers.account(spending, response)
+            answers.enter_points(spending, response)
             return response
 
     def _read(self, response: requests.Response) -> None:
@@ -214,7 +214,7 @@ class SalesloftClient:
     def validate_response(self, response: requests.Response, name: str) -> dict[str, Any]:
         """Return the JSON of an answer, which has `data`, or raise what its status means."""
         try:
-            return answers.validate(response, name, self._authenticator.advice)
+            return answers.validate(response, name, self.authenticator.advice)
         except RateLimited as limited:
             self.budget.pause(PAUSE if limited.retry_after is None else limited.retry_after)
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from target_salesloft.errors import Stopped
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from target_salesloft.clock import Clock
 
-WINDOW = 60.0
-PAUSE = 10.0
-PROBE = 1.0
+WINDOW: Final = 60.0
+PAUSE: Final = 10.0
+PROBE: Final = 1.0
 
 
 class Spending:
@@ -122,9 +122,13 @@ class CostBudget:
             return self._ask_again_at
         if self._under_way:
             return None
+        self._let_one_ask(cost, now)
+        return now
+
+    def _let_one_ask(self, cost: int, now: float) -> None:
+        """Take the team to have what one request costs: its answer tells what there is."""
         self._team_has = cost
         self._ask_again_at = now + PROBE
-        return now
 
     def _settle(self, endpoint: str, expected: int, spending: Spending) -> None:
         with self._changed:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from target_salesloft.errors import GrantRefused, RetriesExhausted, SalesloftRetriableError, TokenStoreError
-from target_salesloft.token_endpoint import fate_unknown
+from target_salesloft.errors import (
+    GrantRefused,
+    RetriesExhausted,
+    SalesloftRetriableError,
+    ServerFault,
+    TokenStoreError,
+)
 from target_salesloft.token_store import Kept, digest
 
 if TYPE_CHECKING:
@@ -46,7 +51,7 @@ class Refresh:
             TokenStoreError: The store cannot be written; where that shows in time, no token is spent.
             SalesloftRetriableError: The server may be asked again.
         """
-        elsewhere = self._someone_else_s()
+        elsewhere = self._renewed_elsewhere()
         if elsewhere is not None:
             return elsewhere
         self._note(spending=self._spending)
@@ -57,28 +62,12 @@ class Refresh:
                 self._note(spending=None)
             raise self._refused(refusal) from None
         except SalesloftRetriableError as fault:
-            if fault.fate_unknown:
-                self._doubt = f"an answer to a refresh was lost ({fault})"
-            if fate_unknown(fault):
-                if self._lost:
-                    raise RetriesExhausted(
-                        f"The authorization server did not answer two refreshes ({fault}), so the refresh token at "
-                        f"{self._store.path} may be spent. Run again: it is tried once more. If it is refused then, "
-                        f"authorize again with {LOGIN}."
-                    ) from fault
-                self._lost = True
-                logger.warning("A refresh of the OAuth token was not answered (%s); it is tried once more.", fault)
+            self._doubt_after(fault)
             raise
-        try:
-            self._store.write(Kept(str(token.refresh_token), self._kept.configured, token))
-        except TokenStoreError as fault:
-            raise TokenStoreError(
-                f"The refresh token was spent, and the new one could not be kept. {fault} "
-                f"Then authorize again with {LOGIN}."
-            ) from fault
+        self._keep(token)
         return token
 
-    def _someone_else_s(self) -> Token | None:
+    def _renewed_elsewhere(self) -> Token | None:
         """Look at the store again after a fault: a process that the lock did not reach may have renewed."""
         if not self._doubt:
             return None
@@ -94,6 +83,32 @@ class Refresh:
             now = self._kept
         # Another configured token's heirs stay, until ours has proved to be good.
         self._store.write(Kept(now.refresh_token, now.configured, now.token, spending))
+
+    def _doubt_after(self, fault: SalesloftRetriableError) -> None:
+        """Enter that the token may be spent; a second lost answer is the last."""
+        if not fault.fate_unknown:
+            return
+        self._doubt = f"an answer to a refresh was lost ({fault})"
+        if isinstance(fault, ServerFault):
+            # A server that says 5xx has most likely given no token; where there is no answer, nothing tells.
+            return
+        if self._lost:
+            raise RetriesExhausted(
+                f"The authorization server did not answer two refreshes ({fault}), so the refresh token at "
+                f"{self._store.path} may be spent. Run again: it is tried once more. If it is refused then, "
+                f"authorize again with {LOGIN}."
+            ) from fault
+        self._lost = True
+        logger.warning("A refresh of the OAuth token was not answered (%s); it is tried once more.", fault)
+
+    def _keep(self, token: Token) -> None:
+        try:
+            self._store.write(Kept(str(token.refresh_token), self._kept.configured, token))
+        except TokenStoreError as fault:
+            raise TokenStoreError(
+                f"The refresh token was spent, and the new one could not be kept. {fault} "
+                f"Then authorize again with {LOGIN}."
+            ) from fault
 
     def _refused(self, refusal: GrantRefused) -> GrantRefused:
         if refusal.error == "invalid_client":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
@@ -10,7 +9,6 @@ import requests
 from target_salesloft.errors import (
     GrantRefused,
     RateLimited,
-    SalesloftRetriableError,
     ServerFault,
     UnexpectedAnswer,
     UnreadableAnswer,
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from target_salesloft.clock import Clock
-
-logger = logging.getLogger(__name__)
 
 LIFETIME: Final = 7200.0
 REFUSING: Final = frozenset({400, 401, 403})
@@ -150,11 +146,3 @@ def token_of(answer: Mapping[str, Any], asked_at: float) -> Token:
 def is_token(value: Any) -> bool:
     """Whether a value can travel in a header: `requests` would repeat one that cannot in its exception."""
     return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value) and " " not in value
-
-
-def fate_unknown(fault: SalesloftRetriableError) -> bool:
-    """Whether a token may have been given though we did not get it.
-
-    A server that says 5xx or 429 has most likely given none; where there is no answer, nothing tells.
-    """
-    return fault.fate_unknown and not isinstance(fault, ServerFault)

@@ -114,16 +114,18 @@ class TokenStore:
         """
         lock = filelock.FileLock(f"{self.path}.lock", mode=FOR_OWNER, thread_local=False)
         self._make_directory()
+        if not self._acquired(lock):
+            logger.info("Waiting for another process, which renews the OAuth token and holds %s.", lock.lock_file)
+            self._wait_for(lock)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _wait_for(self, lock: filelock.BaseFileLock) -> None:
+        # Its own waiting neither ends upon a signal nor passes in a test's time.
         give_up_at = self._clock.now() + self._lock_timeout
-        while True:
-            # Its own waiting neither ends upon a signal nor passes in a test's time.
-            try:
-                lock.acquire(blocking=False)
-                break
-            except filelock.Timeout:
-                pass
-            except (OSError, NotImplementedError) as fault:
-                raise self._unusable(fault) from fault
+        while not self._acquired(lock):
             if self._clock.stopped:
                 raise Stopped("no token is asked for any more.")
             if self._clock.now() >= give_up_at:
@@ -132,10 +134,15 @@ class TokenStore:
                     "End it, or wait for it, and run again."
                 )
             self._clock.wait_until(self._clock.now() + LOCK_POLL)
+
+    def _acquired(self, lock: filelock.BaseFileLock) -> bool:
         try:
-            yield
-        finally:
-            lock.release()
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return False
+        except (OSError, NotImplementedError) as fault:
+            raise self._unusable(fault) from fault
+        return True
 
     def read(self) -> Kept | None:
         """Return what is kept, or None; a damaged file is reported and set aside, never overwritten.

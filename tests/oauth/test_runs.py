@@ -13,8 +13,10 @@ from contextlib import contextmanager, redirect_stdout
 import pytest
 from singer_sdk.plugin_base import _ConfigInput
 
+from target_salesloft.clock import Clock
 from target_salesloft.sandbox import Fault
 from target_salesloft.target import TargetSalesloft
+from target_salesloft.token_store import TokenStore
 
 from .conftest import CLIENT, FIRST, SECRET, command, kept_at, settings_of, singer
 
@@ -85,17 +87,17 @@ def test_two_runs_one_after_the_other_need_the_first_refresh_token_alone(setting
     assert len(real.sandbox.people()) == 2
 
 
-def test_two_runs_at_once_share_one_token(settings, real):
-    # Late by more than a process takes to start: the second run comes while the first one refreshes.
-    late = real.sandbox.faults.add(Fault("slow", path="/oauth/token", delay=4.0))
-    both = []
-    for _ in range(2):
-        both.append(start(settings))
-        both[-1].stdin.write(LINES)
-        both[-1].stdin.close()
-        both[-1].stdin = None
-        until(lambda: late.hits)
-    ends = [(each.communicate(timeout=60), each.returncode) for each in both]
+def test_two_runs_at_once_share_one_token(settings, real, path):
+    # Both are at the lock before either may refresh; the answer is late for the other to come while one does.
+    real.sandbox.faults.add(Fault("slow", path="/oauth/token", delay=1.0))
+    with running(settings) as first, running(settings) as second:
+        with TokenStore(path, Clock(), 0).locked():
+            for each in (first, second):
+                each.stdin.close()
+                each.stdin = None
+                assert any("Waiting for another process" in line for line in each.stderr)
+            assert real.sandbox.requests == []
+        ends = [(each.communicate(timeout=60), each.returncode) for each in (first, second)]
     assert [code for _, code in ends] == [0, 0], ends
     assert real.sandbox.oauth.refreshes == 1
     assert real.sandbox.answers(401) == 0
