@@ -5,21 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from singer_sdk.authenticators import BearerTokenAuthenticator, OAuthAuthenticator
 
-from target_salesloft.errors import (
-    GrantRefused,
-    RetriesExhausted,
-    SalesloftFatalError,
-    SalesloftRetriableError,
-    Stopped,
-)
+from target_salesloft.errors import GrantRefused, SalesloftFatalError
 from target_salesloft.refresh import LOGIN, Refresh
+from target_salesloft.retry import Words, retry
 from target_salesloft.token_endpoint import TokenEndpoint
 from target_salesloft.token_store import Kept, Token, TokenStore, digest
-from target_salesloft.transport import backoff_wait_generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +23,14 @@ if TYPE_CHECKING:
     from target_salesloft.clock import Clock
 
 logger = logging.getLogger(__name__)
+
+ASKING: Final = Words(
+    name="The authorization server",
+    again="Asking again.",
+    failing="The authorization server gives no token for",
+    advice="Run again when it answers.",
+    stopped="no token is asked for any more.",
+)
 
 
 class Authenticator(Protocol):
@@ -155,22 +157,7 @@ class TokenAuthenticator(OAuthAuthenticator):
             GrantRefused: The server gives no token.
             SalesloftFatalError: The run cannot go on.
         """
-        started = self._clock.now()
-        for wait in backoff_wait_generator():
-            if self._clock.stopped:
-                raise Stopped("no token is asked for any more.")
-            try:
-                return ask()
-            except SalesloftRetriableError as fault:
-                again_at = self._clock.now() + (wait if fault.retry_after is None else fault.retry_after)
-                if again_at - started > self._max_retry_seconds:
-                    raise RetriesExhausted(
-                        f"The authorization server gives no token for {self._clock.now() - started:.0f} s ({fault}); "
-                        f"max_retry_seconds is {self._max_retry_seconds:.0f}. Run again when it answers."
-                    ) from fault
-                logger.info("The authorization server: %s. Asking again.", fault)
-                self._clock.wait_until(again_at)
-        raise AssertionError("backoff_wait_generator ended")  # pragma: no cover
+        return retry(ask, ASKING, self._clock, self._max_retry_seconds)
 
 
 class ClientCredentialsAuthenticator(TokenAuthenticator):

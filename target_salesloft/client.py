@@ -3,60 +3,43 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
-from types import MappingProxyType
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from target_salesloft import answers
+from target_salesloft.auth import authenticator_of
 from target_salesloft.errors import (
-    AuthenticationFailed,
     ConnectionFault,
     PermissionDenied,
     RateLimited,
     RecordRefused,
-    RetriesExhausted,
-    SalesloftFatalError,
     SalesloftRetriableError,
-    ServerFault,
-    Stopped,
     TokenOutlived,
     UnexpectedAnswer,
-    UnreadableAnswer,
 )
 from target_salesloft.rate_limit import PAUSE
-from target_salesloft.transport import backoff_wait_generator, connection_fault, error_body, retry_after
+from target_salesloft.retry import Words, retry
+from target_salesloft.transport import connection_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from target_salesloft.auth import Authenticator
     from target_salesloft.clock import Clock
-    from target_salesloft.rate_limit import CostBudget, Spending
+    from target_salesloft.rate_limit import CostBudget
 
 logger = logging.getLogger(__name__)
 # At DEBUG it logs each address, and a look-up's address holds people's e-mail addresses.
 logging.getLogger("urllib3").setLevel(logging.INFO)
 
-SUCCESS: Final = range(200, 300)
 PIECE: Final = 2**16
 LARGEST_ANSWER: Final = 2**26  # bytes; a hundred rows of Salesloft's are far smaller
 ROWS_A_PAGE: Final = 100
-LONGEST_REASON: Final = 500
-SCOPE: Final = re.compile(r"\b[a-z_]+:(?:read|write)\b")
-RESOURCES: Final = MappingProxyType(
-    {
-        "people": "people",
-        "person_upserts": "people",
-        "accounts": "accounts",
-        "account_upserts": "accounts",
-        "custom_fields": "custom_fields",
-    }
-)
 
 
 class SalesloftClient:
@@ -178,24 +161,19 @@ class SalesloftClient:
     ) -> dict[str, Any]:
         request.url = self._api_url + str(request.url)
         request.auth = self._authenticator
-        started = self._clock.now()
-        for wait in backoff_wait_generator():
-            if self._clock.stopped:
-                raise Stopped(f"{name} is not sent any more.")
-            try:
-                return self._send(request, name)
-            except SalesloftRetriableError as fault:
-                again_at = self._clock.now() + (wait if fault.retry_after is None else fault.retry_after)
-                if again_at - started > self._max_retry_seconds:
-                    raise RetriesExhausted(
-                        f"{name} still fails after {self._clock.now() - started:.0f} s ({fault}); max_retry_seconds "
-                        f"is {self._max_retry_seconds:.0f}. Nothing is lost: run again when Salesloft answers."
-                    ) from fault
-                logger.info("%s: %s. Sending it again.", name, fault)
-                self._clock.wait_until(again_at)
-                if fault.fate_unknown and took_effect is not None and took_effect(fault):
-                    return {}
-        raise AssertionError("backoff_wait_generator ended")  # pragma: no cover
+        words = Words(
+            name=name,
+            again="Sending it again.",
+            failing=f"{name} still fails after",
+            advice="Nothing is lost: run again when Salesloft answers.",
+            stopped=f"{name} is not sent any more.",
+        )
+
+        def settled(fault: SalesloftRetriableError) -> dict[str, Any] | None:
+            return {} if took_effect is not None and fault.fate_unknown and took_effect(fault) else None
+
+        send = partial(self._send, request, name)
+        return retry(send, words, self._clock, self._max_retry_seconds, settled)
 
     def _send(self, request: requests.Request, name: str) -> dict[str, Any]:
         response = self._pay_and_send(request, name)
@@ -203,7 +181,7 @@ class SalesloftClient:
             response = self._pay_and_send(request, name)
             if response.status_code == requests.codes.unauthorized and self._authenticator.outlived(response.request):
                 raise TokenOutlived("401, the token expired on its way")
-        self._accepted |= response.status_code in SUCCESS
+        self._accepted |= response.status_code in answers.SUCCESS
         return self.validate_response(response, name)
 
     def _pay_and_send(self, request: requests.Request, name: str) -> requests.Response:
@@ -217,7 +195,7 @@ class SalesloftClient:
                 raise connection_fault(fault, "api_url") from fault
             except urllib3.exceptions.HTTPError as fault:
                 raise ConnectionFault("the connection broke off in the answer", sent=True) from fault
-            account(spending, response)
+            answers.account(spending, response)
             return response
 
     def _read(self, response: requests.Response) -> None:
@@ -235,91 +213,27 @@ class SalesloftClient:
 
     def validate_response(self, response: requests.Response, name: str) -> dict[str, Any]:
         """Return the JSON of an answer, which has `data`, or raise what its status means."""
-        status = response.status_code
-        if status == requests.codes.too_many_requests:
-            wait = retry_after(response)
-            self.budget.pause(PAUSE if wait is None else wait)
-            raise RateLimited("Salesloft answers 429, the team's points for this minute are spent", retry_after=wait)
-        if status >= requests.codes.server_error or status == requests.codes.request_timeout:
-            # Its words follow no contract, and may hold what was sent.
-            raise ServerFault(f"Salesloft answers {status}", retry_after=retry_after(response))
-        if status in RecordRefused.STATUSES:
-            raise RecordRefused(status, reason(response), fields(response))
-        if status not in SUCCESS:
-            raise fatal_error(response, name, self._authenticator.advice)
         try:
-            answer = msgspec.json.decode(response.content, type=dict[str, Any])
-        except (msgspec.DecodeError, msgspec.ValidationError) as fault:
-            raise UnreadableAnswer(f"Salesloft answers {status}, but not with JSON") from fault
-        if "data" not in answer:
-            raise UnreadableAnswer(f"Salesloft answers {status}, but without `data`")
-        return answer
+            return answers.validate(response, name, self._authenticator.advice)
+        except RateLimited as limited:
+            self.budget.pause(PAUSE if limited.retry_after is None else limited.retry_after)
+            raise
 
 
-def account(spending: Spending, response: requests.Response) -> None:
-    """Enter what the answer says about points; headers that make no sense say nothing."""
-    cost = response.headers.get("x-ratelimit-endpoint-cost", "")
-    remaining = response.headers.get("x-ratelimit-remaining-minute", "")
-    if response.status_code == requests.codes.too_many_requests:
-        spending.cost = 0
-    elif cost.isdecimal() and len(cost) <= len("9999"):
-        spending.cost = int(cost)
-    if remaining.isdecimal() and len(remaining) <= len("999999"):
-        spending.remaining = int(remaining)
-
-
-def reason(response: requests.Response) -> str:
-    """Return Salesloft's own words about what is wrong, whatever the body is."""
-    body = error_body(response)
-    if body is None:
-        return "(the answer is not Salesloft's JSON: is a proxy in the way, or api_url wrong?)"
-    errors = body.get("errors")
-    if isinstance(errors, dict):
-        words = "; ".join(
-            f"{field} {', '.join(map(str, messages)) if isinstance(messages, list) else messages}"
-            for field, messages in errors.items()
-        )
-    else:
-        words = str(errors or body.get("error") or "(no reason given)")
-    token = response.request.headers.get("Authorization", "").rpartition(" ")[2] if response.request else ""
-    return (words.replace(token, "***") if token else words)[:LONGEST_REASON]
-
-
-def fields(response: requests.Response) -> tuple[str, ...]:
-    """Return the fields that Salesloft finds wrong, where it names them."""
-    errors = (error_body(response) or {}).get("errors")
-    return tuple(errors) if isinstance(errors, dict) else ()
-
-
-def fatal_error(response: requests.Response, name: str, advice: str) -> SalesloftFatalError:
-    """Return what ends the run for a status that is nobody's record's fault.
+def client_of(config: Mapping[str, Any], clock: Clock, budget: CostBudget) -> SalesloftClient:
+    """Return a client with the settings.
 
     Args:
-        response: The answer.
-        name: The request's method and endpoint.
-        advice: What to do about a token that is not accepted.
+        config: The settings, found to be without fault.
+        clock: Tells the time, and waits.
+        budget: The points that may be spent.
     """
-    status, words = response.status_code, reason(response)
-    if status == requests.codes.unauthorized:
-        return AuthenticationFailed(f"Salesloft does not accept the token (401 to {name}: {words}). {advice}")
-    if status == requests.codes.forbidden:
-        scope = missing_scope(name, words)
-        lacks = f"The token lacks the scope {scope}, or its user" if scope else "The token lacks a scope, or its user"
-        return PermissionDenied(
-            f"Salesloft forbids {name} (403: {words}). {lacks} the permission: give the API key or the OAuth "
-            "application that scope, and for OAuth authorize again, or use a user who may do this."
-        )
-    return UnexpectedAnswer(f"Salesloft answers {name} with {status}: {words}. Check api_url.")
-
-
-def missing_scope(name: str, words: str) -> str | None:
-    """Return the scope that a forbidden request needs: by Salesloft's own words, else by its endpoint.
-
-    Source for the scopes: Salesloft's documentation on authentication.
-    """
-    told = SCOPE.search(words)
-    if told:
-        return told[0]
-    method, _, path = name.partition(" ")
-    resource = RESOURCES.get(path.split("/")[1])
-    return resource and f"{resource}:{'read' if method == 'GET' else 'write'}"
+    return SalesloftClient(
+        api_url=config["api_url"],
+        authenticator=authenticator_of(config, clock),
+        budget=budget,
+        clock=clock,
+        timeout=config["request_timeout"],
+        max_retry_seconds=config["max_retry_seconds"],
+        connections=config["max_parallel_requests"],
+    )

@@ -6,19 +6,18 @@ Where a column goes is decided once per column, not once per record.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import rapidfuzz
 
 from target_salesloft.errors import InvalidSetting, UnknownColumn
 from target_salesloft.objects import CRM_ID_TYPE, KEY_ONLY, Field, Kind, SalesloftObject, SyncMode
+from target_salesloft.payload import CUSTOM_FIELDS, Payload, key_of
 from target_salesloft.values import COERCIONS, NORMALIZATIONS, Unfit, to_custom_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-CUSTOM_FIELDS: Final = "custom_fields"
 CUSTOM_PREFIX: Final = "custom_fields."
 SDK_METADATA: Final = "_sdc_"
 NEAR_ENOUGH: Final = 65
@@ -36,23 +35,6 @@ class NullValues(str, enum.Enum):
 
     IGNORE = "ignore"
     CLEAR = "clear"
-
-
-@dataclass
-class Payload:
-    """What is sent for one record, or for several that share a key.
-
-    Attributes:
-        body: The fields, as the endpoint takes them.
-        key: What tells it from others of its batch, or None where an insert has no key.
-        record_id: Salesloft's id, where the request's path needs it.
-        sources: The records that it came from, as the tap wrote them.
-    """
-
-    body: dict[str, Any]
-    key: str | None = None
-    record_id: int | None = None
-    sources: list[Any] = field(default_factory=list)
 
 
 class Rejection(NamedTuple):
@@ -135,7 +117,7 @@ class RecordMapper:
         columns = list(columns)
         for column in sorted(columns, key=self._rank):
             self._routes[column] = self._decide(column)
-        for column in mapping.keys() - columns if columns else ():
+        for column in sorted(mapping.keys() - columns) if columns else ():
             self.warnings.append(
                 f"mapping names the column '{column}', which the stream does not have{_near(column, columns)}"
             )
@@ -199,26 +181,14 @@ class RecordMapper:
         standard = self._object.fields.get(name)
         if standard is not None:
             return self._standard(column, name, standard)
-        known = self._custom_fields()
         custom = target.removeprefix(CUSTOM_PREFIX)
+        known = self._custom_fields()
         if column in self._mapping:
             return self._mapped_custom(column, custom, known)
-        matches = (
-            [custom] if custom in (known or ()) else [each for each in known or () if loose(each) == loose(custom)]
-        )
-        if known and len(matches) == 1:
-            return self._claim(column, matches[0], known[matches[0]], custom=True)
-        problem = f"the column '{column}' is no field of Salesloft's {self._object.name}"
-        if known is not None:
-            problem += f" and no custom field of the team{_near(column, [*self._standard_names(), *known])}"
-        else:
-            problem += _near(column, self._standard_names())
-        if self._unknown_fields is UnknownFields.FAIL:
-            raise UnknownColumn(
-                f"{problem}. Name it in the stream's mapping, map it to null to leave it out, "
-                "or set unknown_fields to ignore."
-            )
-        self.warnings.append(f"{problem}; it is left out")
+        same = [custom] if custom in (known or ()) else [each for each in known or () if loose(each) == loose(custom)]
+        if known and len(same) == 1:
+            return self._claim(column, same[0], known[same[0]], custom=True)
+        self._leave_out(column, known)
         return None
 
     def _mapped_custom(self, column: str, custom: str, known: Mapping[str, Kind] | None) -> Route | None:
@@ -229,6 +199,19 @@ class RecordMapper:
                 f"{self._object.name} and no custom field of the team{near}. Names are case-sensitive."
             )
         return self._claim(column, custom, known[custom] if known else Kind.TEXT, custom=True)
+
+    def _leave_out(self, column: str, known: Mapping[str, Kind] | None) -> None:
+        """Warn of a column that goes nowhere, or refuse it."""
+        problem = f"the column '{column}' is no field of Salesloft's {self._object.name}"
+        if known is not None:
+            problem += " and no custom field of the team"
+        problem += _near(column, [*self._standard_names(), *(known or ())])
+        if self._unknown_fields is UnknownFields.FAIL:
+            raise UnknownColumn(
+                f"{problem}. Name it in the stream's mapping, map it to null to leave it out, "
+                "or set unknown_fields to ignore."
+            )
+        self.warnings.append(f"{problem}; it is left out")
 
     def _standard_names(self) -> list[str]:
         return [*self._object.fields, *self._object.aliases]
@@ -268,36 +251,9 @@ class RecordMapper:
         return lambda value: normalize(coerce(value)) or None
 
 
-def merge(payloads: Iterable[Payload]) -> list[Payload]:
-    """Make one payload of those that share a key: later values over earlier ones.
-
-    A job, or a batch that is written in parallel, promises no order: two payloads of one key could not both go.
-    """
-    merged: list[Payload] = []
-    by_key: dict[str, Payload] = {}
-    for payload in payloads:
-        first = None if payload.key is None else by_key.get(payload.key)
-        if first is None:
-            merged.append(payload)
-            if payload.key is not None:
-                by_key[payload.key] = payload
-            continue
-        custom = {**first.body.get(CUSTOM_FIELDS, {}), **payload.body.get(CUSTOM_FIELDS, {})}
-        first.body.update(payload.body)
-        if custom:
-            first.body[CUSTOM_FIELDS] = custom
-        first.sources += payload.sources
-    return merged
-
-
 def without_nulls(value: Any) -> dict[str, Any]:
     """Return custom fields for an object, without those that are null."""
     return {name: each for name, each in to_custom_fields(value).items() if each is not None}
-
-
-def key_of(name: str, value: Any) -> str:
-    """Return what tells a record from others: to Salesloft, keys that differ in case or space only are one."""
-    return f"{name}={str(value).strip().casefold()}"
 
 
 def loose(name: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from target_salesloft.mapping import Payload
+    from target_salesloft.payload import Payload
 
 
 class Result(str, enum.Enum):
@@ -111,6 +111,11 @@ class Tally:
         """Records that are in the failed records file."""
         return sum(self.results[each] for each in FAILED)
 
+    @property
+    def settled(self) -> int:
+        """Records whose fate is known."""
+        return sum(self.results[each] for each in Result)
+
     def fail(self, outcome: Outcome) -> None:
         """Count a failed payload; its values stay out of the reason, which is logged."""
         reason = outcome.reason if outcome.status is None else f"{outcome.reason} ({outcome.status})"
@@ -145,6 +150,29 @@ class Tally:
         ]
         place = f" → {failed_records}" if self.failed and failed_records else ""
         return f"{stream}: {', '.join(parts)}{place}"
+
+
+class Tallies(defaultdict[str, Tally]):
+    """Stream → its tally."""
+
+    def __init__(self) -> None:
+        super().__init__(Tally)
+
+    @property
+    def failed(self) -> int:
+        """How many records have failed in this run."""
+        return sum(tally.failed for tally in self.values())
+
+    def failed_line(self, failed_records: Path | None) -> str:
+        """Say how many failed, the most frequent reason, and what to do; without the full stop."""
+        failed = self.failed
+        stream, tally = max(self.items(), key=lambda each: max(each[1].reasons.values(), default=0))
+        most = f"{stream}: {tally.reason_lines()[0]}"
+        reason = most if tally.reasons.most_common(1)[0][1] == failed else f"most often {most}"
+        return (
+            f"{failed:,} record{'s' if failed > 1 else ''} failed ({reason}). "
+            f"Mend the cause, and send them again with --input {failed_records}"
+        )
 
 
 def texts_in(value: Any) -> Iterator[str]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from target_salesloft.outcomes import Tally
     from target_salesloft.rate_limit import CostBudget
 
 INTERVAL = 10.0
@@ -20,19 +21,20 @@ INTERVAL = 10.0
 class Progress:
     """Logs done, total, records per second and points left, for as long as its `with` block runs.
 
-    Attributes:
-        done: Records of the batch whose fate is known; whoever writes them counts.
-
     Args:
         logger: Where to.
+        tally: Knows the records of the stream whose fate is known.
         total: Records in the batch.
         budget: Knows the points that are left.
         interval: Seconds between lines.
     """
 
-    def __init__(self, logger: logging.Logger, total: int, budget: CostBudget, *, interval: float = INTERVAL) -> None:
-        self.done = 0
+    def __init__(
+        self, logger: logging.Logger, tally: Tally, total: int, budget: CostBudget, *, interval: float = INTERVAL
+    ) -> None:
         self._logger = logger
+        self._tally = tally
+        self._before = tally.settled
         self._total = total
         self._budget = budget
         self._interval = interval
@@ -52,8 +54,9 @@ class Progress:
 
     def line(self, seconds: float) -> str:
         """Say how far the batch is after so many seconds."""
+        done = self._tally.settled - self._before
         return (
-            f"{self.done:,} of {self._total:,} records, {self.done / seconds:,.0f} a second, "
+            f"{done:,} of {self._total:,} records, {done / seconds:,.0f} a second, "
             f"{self._budget.remaining:,} points left in this minute"
         )
 

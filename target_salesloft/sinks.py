@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from singer_sdk.exceptions import InvalidRecord
 from singer_sdk.sinks import BatchSink
 
 from target_salesloft.errors import FailedRecords, InvalidSetting, UnknownColumn
-from target_salesloft.mapping import NullValues, Payload, RecordMapper, Rejection, UnknownFields, merge
+from target_salesloft.mapping import NullValues, RecordMapper, Rejection, UnknownFields
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SalesloftObject
 from target_salesloft.outcomes import FAILED, Outcome, Result
-from target_salesloft.progress import Progress
-from target_salesloft.settings import StreamSettings
+from target_salesloft.payload import Payload, merge
+from target_salesloft.stream_settings import StreamSettings
 from target_salesloft.validation import RecordValidator
 
 if TYPE_CHECKING:
@@ -132,12 +133,11 @@ class SalesloftSink(BatchSink):
 
     def _write(self, payloads: list[Payload]) -> None:
         failures: list[Outcome] = []
-        with Progress(self.logger, len(payloads), self._target.budget) as progress:
+        with self._target.report.batch(self.stream_name, len(payloads)):
             try:
                 for outcome in self._target.writer_of(self.stream_name).write(
                     payloads, self.salesloft_object, self._stream.sync_mode, self._stream.upsert_key
                 ):
-                    progress.done += 1
                     if outcome.result not in FAILED:
                         self._tally.results[outcome.result] += 1
                         continue
@@ -158,7 +158,7 @@ class SalesloftSink(BatchSink):
             self._tally.fail(outcome)
         self._holds_back_state |= not self.config["allow_failed_records"]
         most = self.config["max_failed_records"]
-        if self._target.failed > most:
+        if self._target.tallies.failed > most:
             raise FailedRecords(
                 f"More than {most:,} records failed (max_failed_records): the run stops. "
                 f"They are in {self._target.failed_records.path}, each with its reason."
@@ -191,3 +191,8 @@ class AccountsSink(SalesloftSink):
     """Writes Accounts."""
 
     salesloft_object = ACCOUNTS
+
+
+SINKS: Final[Mapping[str, type[SalesloftSink]]] = MappingProxyType(
+    {each.salesloft_object.name: each for each in (PeopleSink, AccountsSink)}
+)

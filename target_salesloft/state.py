@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 import threading
 from collections import deque
 from typing import Any
+
+from target_salesloft.errors import StateError
+from target_salesloft.outcomes import encode_line
 
 
 class StateGate:
@@ -17,6 +22,7 @@ class StateGate:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._output = threading.Lock()
         self._numbers = itertools.count()
         self._records = 0
         self._first_unsettled: dict[int, int] = {}
@@ -55,3 +61,24 @@ class StateGate:
             while self._held and self._held[0][0] < first:
                 newest = self._held.popleft()[1]
             return newest
+
+    def emit(self) -> None:
+        """Write the newest STATE that may leave to standard output, if there is one that has not left.
+
+        Raises:
+            StateError: Standard output takes none.
+        """
+        with self._output:
+            state = self.release()
+            if state is None:
+                return
+            try:
+                sys.stdout.write(encode_line(state).decode())
+                sys.stdout.flush()
+            except OSError as fault:
+                # Python would try again at its end, and complain.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise StateError(
+                    f"State cannot be handed on, standard output is gone ({fault.strerror}): what is written stays "
+                    "written, and the next run sends it again, which does no harm."
+                ) from fault

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import threading
 from collections import defaultdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from singer_sdk.configuration._dict_config import parse_environment_config
 from singer_sdk.exceptions import (
     ConfigValidationError,
     InvalidJSONSchema,
@@ -23,24 +18,25 @@ from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabiliti
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.target_base import Target
 
-from target_salesloft import settings
-from target_salesloft.auth import authenticator_of
 from target_salesloft.batch_files import lines_of
-from target_salesloft.client import SalesloftClient
-from target_salesloft.clock import Clock, duration
+from target_salesloft.client import client_of
+from target_salesloft.clock import Clock
+from target_salesloft.configuration import read_environment, read_file
 from target_salesloft.custom_fields import CustomFields
-from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError, StateError
-from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tally, encode_line
+from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError
+from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tallies
 from target_salesloft.rate_limit import CostBudget
 from target_salesloft.reader import LineReader
+from target_salesloft.report import prepare_log, report_of
+from target_salesloft.settings import SETTINGS, authenticates
+from target_salesloft.settings_faults import faults
 from target_salesloft.shutdown import Shutdown
-from target_salesloft.sinks import AccountsSink, PeopleSink, SalesloftSink
+from target_salesloft.sinks import SINKS, SalesloftSink
 from target_salesloft.state import StateGate
+from target_salesloft.stream_settings import StreamSettings
 from target_salesloft.values import KINDS_OF_VALUE
-from target_salesloft.writers.auto import AutoWriter, BulkChoice, WriteMethod
-from target_salesloft.writers.bulk import BulkWriter
+from target_salesloft.writers.auto import AutoWriter, BulkChoice
 from target_salesloft.writers.dry_run import DryRunWriter
-from target_salesloft.writers.record import RecordWriter
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -51,7 +47,6 @@ if TYPE_CHECKING:
 
     from target_salesloft.writers import Writer
 
-SINKS: dict[str, type[SalesloftSink]] = {sink.salesloft_object.name: sink for sink in (PeopleSink, AccountsSink)}
 NOT_OFFERED = ("load_method", "add_record_metadata")
 BAD_INPUT = (
     InvalidInputLine,
@@ -66,7 +61,7 @@ class TargetSalesloft(Target):
     """Singer target that writes People and Accounts to Salesloft."""
 
     name = "target-salesloft"
-    config_jsonschema: ClassVar[dict[str, Any]] = settings.SETTINGS
+    config_jsonschema: ClassVar[dict[str, Any]] = SETTINGS
     message_reader_class = LineReader
     message_reader: LineReader
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
@@ -83,36 +78,20 @@ class TargetSalesloft(Target):
         self.clock = clock or Clock()
         self._started = self.clock.now()
         self.state_gate = StateGate()
-        self._stdout = threading.Lock()
         self.shutdown = Shutdown(self.clock)
         self._closed = False
         self._schemas: dict[str, dict[str, Any]] = {}
         self.source: SourceRecord | None = None
-        self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self.tallies = Tallies()
         self.failed_records = FailedRecordsFile(Path(self.config["failed_records_dir"]))
         self.budget = CostBudget(self.config["rate_limit_per_minute"], self.clock)
-        self.client = self._open_client() if settings.authenticates(self.config) else None
+        self.report = report_of(self.logger, self.tallies, self.budget)
+        self.client = client_of(self.config, self.clock, self.budget) if authenticates(self.config) else None
         self.custom_fields = CustomFields(self.client)
-        choice = BulkChoice(WriteMethod(self.config["write_method"]), self.config["bulk_min_records"])
         self._writer: AutoWriter | None = None
         if self.client is not None and not self.config["dry_run"]:
-            self._writer = AutoWriter(
-                RecordWriter(self.client, self.config["max_parallel_requests"]),
-                BulkWriter(self.client, self.clock, self.config["bulk_job_timeout"]),
-                choice,
-            )
-        self._dry_runs: defaultdict[str, DryRunWriter] = defaultdict(lambda: DryRunWriter(choice))
-
-    def _open_client(self) -> SalesloftClient:
-        return SalesloftClient(
-            api_url=self.config["api_url"],
-            authenticator=authenticator_of(self.config, self.clock),
-            budget=self.budget,
-            clock=self.clock,
-            timeout=self.config["request_timeout"],
-            max_retry_seconds=self.config["max_retry_seconds"],
-            connections=self.config["max_parallel_requests"],
-        )
+            self._writer = AutoWriter.of(self.config, self.client, self.clock)
+        self._dry_runs: defaultdict[str, DryRunWriter] = defaultdict(lambda: DryRunWriter(BulkChoice.of(self.config)))
 
     def prove_access(self) -> None:
         """Know that Salesloft takes the token, before anything is written; a dry run writes nothing.
@@ -140,26 +119,20 @@ class TargetSalesloft(Target):
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """Say what is wrong with the settings in our own words: the SDK's hold the values of secrets."""
         self.append_builtin_config(self.config_jsonschema)
-        found = settings.faults(self._config, self.config_jsonschema)
+        found = faults(self._config, self.config_jsonschema)
         if found and raise_errors:
             raise InvalidSetting(*found)
         return found
 
     @classproperty
     def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
-        """Read the environment setting by setting, so that one that cannot be read is named by `settings.faults`."""
+        """Read the settings from the environment, also those that cannot be read, for `faults` to name."""
         cls.append_builtin_config(cls.config_jsonschema)
-        found: dict[str, Any] = {}
-        for name, schema in cls.config_jsonschema["properties"].items():
-            try:
-                found |= parse_environment_config({"properties": {name: schema}}, settings.ENVIRONMENT_PREFIX)
-            except ValueError:
-                found[name] = os.environ[settings.ENVIRONMENT_PREFIX + name.upper()]
-        return found
+        return read_environment(cls.config_jsonschema["properties"])
 
     def get_sink_class(self, stream_name: str) -> type[SalesloftSink]:
         """Return the sink of the object that the stream's records become."""
-        return SINKS[settings.StreamSettings.of(stream_name, self.config).object.name]
+        return SINKS[StreamSettings.of(stream_name, self.config).object.name]
 
     # Messages
 
@@ -231,19 +204,8 @@ class TargetSalesloft(Target):
 
     def emit_state(self) -> None:
         """Write the newest STATE that may leave, if there is one that has not left."""
-        with self.shutdown.uninterrupted(), self._stdout:
-            state = self.state_gate.release()
-            if state is not None:
-                try:
-                    sys.stdout.write(encode_line(state).decode())
-                    sys.stdout.flush()
-                except OSError as fault:
-                    # Python would try again at its end, and complain.
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                    raise StateError(
-                        f"State cannot be handed on, standard output is gone ({fault.strerror}): what is written stays "
-                        "written, and the next run sends it again, which does no harm."
-                    ) from fault
+        with self.shutdown.uninterrupted():
+            self.state_gate.emit()
 
     # The end
 
@@ -257,25 +219,13 @@ class TargetSalesloft(Target):
             super().process_endofpipe()
         finally:
             self.close()
-        failed = self.failed
-        if not failed:
+        if not self.tallies.failed:
             return
-        stream, tally = max(self.tallies.items(), key=lambda each: max(each[1].reasons.values(), default=0))
-        reason = f"{stream}: {tally.reason_lines()[0]}"
-        what = (
-            f"{failed:,} record{'s' if failed > 1 else ''} failed "
-            f"({reason if tally.reasons.most_common(1)[0][1] == failed else f'most often {reason}'}). "
-            f"Mend the cause, and send them again with --input {self.failed_records.path}"
-        )
+        what = self.tallies.failed_line(self.failed_records.path)
         if self.config["allow_failed_records"]:
             self.logger.warning("%s.", what)
         else:
             raise FailedRecords(f"{what}. State has not passed them; set allow_failed_records to let it.")
-
-    @property
-    def failed(self) -> int:
-        """How many records have failed in this run."""
-        return sum(tally.failed for tally in self.tallies.values())
 
     def close(self) -> None:
         """End what is under way, and say once what was done, stream by stream."""
@@ -286,16 +236,10 @@ class TargetSalesloft(Target):
             self._writer.close()
         if self.client is not None:
             self.client.close()
-        for stream, tally in self.tallies.items():
-            self.logger.info("%s", tally.line(stream, self.failed_records.path))
-            if self.config["dry_run"]:
-                self.logger.info(
-                    "%s: %s", stream, self._dry_runs[stream].forecast(self.config["rate_limit_per_minute"])
-                )
-            for reason in tally.reason_lines():
-                self.logger.warning("%s: %s", stream, reason)
-        seconds = self.clock.now() - self._started
-        self.logger.info("%s points spent in %s.", f"{self.budget.points_spent:,}", duration(seconds))
+        per_minute = self.config["rate_limit_per_minute"]
+        planned = self.tallies if self.config["dry_run"] else ()
+        forecasts = {stream: self._dry_runs[stream].forecast(per_minute) for stream in planned}
+        self.report.end(self.failed_records.path, forecasts, self.clock.now() - self._started)
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
         """End the run in order.
@@ -315,11 +259,9 @@ class TargetSalesloft(Target):
         """Read the `--config` files; one that cannot be read ends the run with a line that names it."""
         for path in value:
             try:
-                config = path == "ENV" or json.loads(Path(path).read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise SystemExit(cls._fail(f"--config {path} cannot be read: {error}.")) from error
-            if not isinstance(config, (bool, dict)):
-                raise SystemExit(cls._fail(f"--config {path} is not a JSON object of settings."))
+                _ = path == "ENV" or read_file(path)
+            except InvalidSetting as error:
+                raise SystemExit(cls._fail(*error.errors)) from error
         return super().cb_config(ctx, param, value)
 
     @classmethod
@@ -335,6 +277,7 @@ class TargetSalesloft(Target):
         if about:
             cls.print_about(about_format)
             return
+        prepare_log()
         cls.print_version(print_fn=cls.logger.info)
         raise SystemExit(cls._run(config, file_input))
 
@@ -349,6 +292,7 @@ class TargetSalesloft(Target):
         code = 0
         try:
             try:
+                target.report.begin()
                 target.listen(file_input)
             except BAD_INPUT as error:
                 code = cls._fail(f"Line {target.message_reader.line} of the input: {' '.join(str(error).split())}")

@@ -5,18 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import email.utils
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import backoff
 import msgspec
 import requests
 
 from target_salesloft.errors import ConnectionFault, SalesloftFatalError, SalesloftRetriableError, UnexpectedAnswer
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-LONGEST_WAIT: Final = 60.0
 LONGEST_RETRY_AFTER: Final = 300.0
 NOT_SENT: Final = MappingProxyType(
     {
@@ -26,17 +21,6 @@ NOT_SENT: Final = MappingProxyType(
         "ConnectTimeout": "the connection could not be opened in time",
     }
 )
-
-
-def backoff_wait_generator() -> Iterator[float]:
-    """Yield seconds to wait before each further try: exponential, with full jitter.
-
-    `backoff`'s decorators sleep where neither a signal nor a test's clock can reach them, so its parts are used.
-    """
-    waits = backoff.expo(max_value=LONGEST_WAIT)
-    next(waits)
-    for wait in waits:
-        yield backoff.full_jitter(wait)
 
 
 def retry_after(response: requests.Response) -> float | None:

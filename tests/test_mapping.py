@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from target_salesloft.errors import InvalidSetting, UnknownColumn
-from target_salesloft.mapping import NullValues, Payload, RecordMapper, Rejection, UnknownFields, merge
+from target_salesloft.mapping import NullValues, RecordMapper, Rejection, UnknownFields
 from target_salesloft.objects import ACCOUNTS, PEOPLE, Kind, SyncMode
+from target_salesloft.payload import Payload, merge
 
 EMAIL = "ada@example.com"
 TEAM = {"Lead Score": Kind.TEXT, "Region": Kind.TEXT, "Renewal Date": Kind.DATE}

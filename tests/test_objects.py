@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from target_salesloft.mapping import NullValues, Payload, RecordMapper, UnknownFields
+from target_salesloft.mapping import NullValues, RecordMapper, UnknownFields
 from target_salesloft.objects import ACCOUNTS, PEOPLE, Kind, SyncMode
 from target_salesloft.outcomes import Result
+from target_salesloft.payload import Payload
 from target_salesloft.writers.bulk import BulkWriter
 from target_salesloft.writers.record import RecordWriter
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from target_salesloft.errors import FailedRecordsFileError
-from target_salesloft.mapping import Payload
 from target_salesloft.outcomes import FailedRecordsFile, Outcome, Result, SourceRecord, Tally, encode_line
+from target_salesloft.payload import Payload
 
 SCHEMA = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {"a": {}}}, "key_properties": ["a"]}
 FILE = Path("failed_records") / "x.singer"

@@ -2,14 +2,17 @@
 
 import logging
 import threading
+from collections import Counter
 
+from target_salesloft.outcomes import Result, Tally
 from target_salesloft.progress import Progress
 from target_salesloft.rate_limit import CostBudget
 
 
 def test_a_line_says_what_is_done_how_fast_and_what_points_are_left(clock):
-    progress = Progress(logging.getLogger("people"), 10_000, CostBudget(600, clock))
-    progress.done = 2_500
+    tally = Tally(results=Counter({Result.WRITTEN: 300}))
+    progress = Progress(logging.getLogger("people"), tally, 10_000, CostBudget(600, clock))
+    tally.results[Result.WRITTEN] += 2_500
     assert progress.line(10.0) == "2,500 of 10,000 records, 250 a second, 600 points left in this minute"
 
 
@@ -23,7 +26,7 @@ def test_lines_come_for_as_long_as_the_batch_is_written_and_no_longer(clock):
     logger = logging.getLogger("progress-of-a-test")
     logger.setLevel(logging.INFO)
     logger.addHandler(Listener())
-    with Progress(logger, 10, CostBudget(600, clock), interval=0.001):
+    with Progress(logger, Tally(), 10, CostBudget(600, clock), interval=0.001):
         assert said.acquire(timeout=20)
         assert said.acquire(timeout=20)
     while said.acquire(blocking=False):
@@ -33,6 +36,6 @@ def test_lines_come_for_as_long_as_the_batch_is_written_and_no_longer(clock):
 
 def test_a_batch_that_is_written_at_once_says_nothing(clock, caplog):
     caplog.set_level("INFO")
-    with Progress(logging.getLogger("people"), 10, CostBudget(600, clock)):
+    with Progress(logging.getLogger("people"), Tally(), 10, CostBudget(600, clock)):
         pass
     assert caplog.messages == []

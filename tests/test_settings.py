@@ -6,7 +6,7 @@ import pytest
 
 from target_salesloft.errors import InvalidSetting
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
-from target_salesloft.settings import StreamSettings
+from target_salesloft.stream_settings import StreamSettings
 from target_salesloft.target import TargetSalesloft
 
 SECRET = "ak" + "5" * 64

@@ -1,11 +1,15 @@
-"""The four places that tell the settings: the target itself, meltano.yml, .env.example and the README."""
+"""The places that tell the settings: the target, the plugin definition, meltano.yml, .env.example and the README."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.resources
 import json
 import re
+import runpy
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -15,6 +19,23 @@ ROOT = Path(__file__).parent.parent
 KINDS = {"string": "string", "integer": "integer", "boolean": "boolean", "object": "object"}
 # Settings of the SDK's that take several types; these are the kinds that Meltano Hub gives them.
 KINDS_OF_SEVERAL_TYPES = {"faker_config.seed": "string", "faker_config.locale": "array"}
+# What Meltano Hub takes in a definition of a loader beyond what Meltano takes in meltano.yml, as in meltano/hub,
+# schemas/plugin_definitions/loaders.schema.json.
+OF_THE_HUB = {
+    "definition",
+    "domain_url",
+    "hidden",
+    "keywords",
+    "log_parser",
+    "maintenance_status",
+    "next_steps",
+    "prereq",
+    "quality",
+    "settings_preamble",
+    "supported_python_versions",
+    "target_schema",
+    "usage",
+}
 
 
 @pytest.fixture
@@ -38,6 +59,17 @@ def project():
 def loader(project):
     (loader,) = project["plugins"]["loaders"]
     return loader
+
+
+@pytest.fixture(scope="module")
+def definition():
+    return yaml.safe_load((ROOT / "plugins" / "loaders" / "target-salesloft.yml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def meltano_schema():
+    """What Meltano says a meltano.yml may hold."""
+    return json.loads((importlib.resources.files("meltano.schemas") / "meltano.schema.json").read_text("utf-8"))
 
 
 def leaves(properties, prefix=""):
@@ -94,8 +126,14 @@ def test_meltano_yml_labels_and_describes_each_setting(loader):
         assert each["description"], each["name"]
 
 
-def test_meltano_yml_has_the_capabilities_of_the_target(about, loader):
-    assert sorted(loader["capabilities"]) == sorted(about["capabilities"])
+def test_meltano_yml_has_the_capabilities_of_the_target_that_meltano_knows(about, loader, meltano_schema):
+    _, own = meltano_schema["$defs"]["plugins"]["loaders"]["allOf"]
+    known = own["properties"]["capabilities"]["items"]["enum"]
+    assert sorted(loader["capabilities"]) == sorted(set(about["capabilities"]) & set(known))
+
+
+def test_meltano_yml_is_valid_by_meltanos_own_schema(project, meltano_schema):
+    jsonschema.validate(project, meltano_schema)
 
 
 def test_meltano_yml_groups_only_settings_that_exist(settings, loader):
@@ -122,12 +160,47 @@ def test_meltano_yml_asks_meltano_to_send_no_usage_statistics(project):
     assert project["send_anonymous_usage_stats"] is False
 
 
+def test_the_plugin_definition_is_what_its_generator_writes():
+    generated = runpy.run_path(str(ROOT / "plugins" / "generate.py"))
+    assert generated["FILE"].read_text(encoding="utf-8") == generated["definition"](), (
+        "run `uv run python plugins/generate.py`"
+    )
+
+
+def test_meltano_yml_describes_the_target_as_the_plugin_definition_does(loader, definition):
+    own = {"pip_url", "config"}
+    assert {name: value for name, value in loader.items() if name not in own} == {
+        name: definition[name] for name in loader if name not in own
+    }
+
+
+def test_the_plugin_definition_is_valid_by_the_schemas_of_meltano_and_its_hub(definition, meltano_schema):
+    without_hub = {name: value for name, value in definition.items() if name not in OF_THE_HUB}
+    jsonschema.validate({"plugins": {"loaders": [without_hub]}}, meltano_schema)
+    assert {"name", "namespace", "variant", "label", "quality"} <= set(definition)
+
+
+def test_the_plugin_definition_names_its_variant_after_the_owner_of_the_repository(definition):
+    assert definition["repo"].split("/")[-2:] == [definition["variant"], definition["name"]]
+
+
+def test_the_plugin_definition_runs_only_commands_that_the_package_installs(definition):
+    package = importlib.metadata.distribution(definition["pip_url"])
+    installed = {each.name for each in package.entry_points.select(group="console_scripts")}
+    assert {definition["executable"], *(each["executable"] for each in definition["commands"].values())} <= installed
+
+
 def test_env_example_has_every_setting_with_its_default_commented_out(settings):
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     assert dict(re.findall(r"^# (TARGET_SALESLOFT_[A-Z_]+)=(.*)$", text, re.MULTILINE)) == {
         f"TARGET_SALESLOFT_{name.upper().replace('.', '_')}": default for name, default in told(settings).items()
     }
     assert all(line.startswith("#") or not line for line in text.splitlines())
+
+
+def test_env_example_describes_each_setting_as_the_target_does(settings):
+    text = (ROOT / ".env.example").read_text(encoding="utf-8").replace("\n# ", " ")
+    assert not [name for name, schema in settings.items() if schema["description"] not in text]
 
 
 def test_the_readme_has_every_setting_with_its_default(settings):

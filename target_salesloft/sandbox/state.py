@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from target_salesloft.sandbox.fields import ACCOUNT, PERSON, FieldType, Resource
+from target_salesloft.sandbox.fields import RESOURCES, FieldType, Resource
 from target_salesloft.sandbox.seeds import SEEDS
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ ORDERED = {"name": Column.TEXT, "order": Column.INTEGER, **TIMES}
 def _columns(resource: Resource) -> dict[str, Column]:
     columns = {field.name: FIELD_COLUMNS[field.type] for field in resource.stored}
     columns[resource.unique] = Column.CASELESS
-    return columns | TIMES
+    archived = {"archived_at": Column.TEXT} if "archived" in resource.fields else {}
+    return columns | TIMES | archived
 
 
 TABLES: dict[str, dict[str, Column]] = {
-    PERSON.table: _columns(PERSON),
-    ACCOUNT.table: _columns(ACCOUNT) | {"archived_at": Column.TEXT},
+    **{resource.table: _columns(resource) for resource in RESOURCES.values()},
     "custom_fields": {
         "name": Column.TEXT,
         "field_type": Column.TEXT,
@@ -98,8 +98,7 @@ TABLES: dict[str, dict[str, Column]] = {
     },
 }
 INDEXES = {
-    PERSON.table: (PERSON.unique, "crm_id"),
-    ACCOUNT.table: (ACCOUNT.unique, "crm_id"),
+    **{resource.table: (resource.unique, "crm_id") for resource in RESOURCES.values()},
     "bulk_job_rows": ("job_id",),
 }
 

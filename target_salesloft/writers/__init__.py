@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from target_salesloft.mapping import Payload
     from target_salesloft.objects import SalesloftObject, SyncMode
     from target_salesloft.outcomes import Outcome
+    from target_salesloft.payload import Payload
 
 
 class Writer(Protocol):

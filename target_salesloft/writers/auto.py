@@ -5,19 +5,20 @@ from __future__ import annotations
 import enum
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from target_salesloft.objects import SyncMode
-from target_salesloft.writers.bulk import JobTypeRefused
+from target_salesloft.writers.bulk import BulkWriter, JobTypeRefused
+from target_salesloft.writers.record import RecordWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from target_salesloft.mapping import Payload
+    from target_salesloft.client import SalesloftClient
+    from target_salesloft.clock import Clock
     from target_salesloft.objects import SalesloftObject
     from target_salesloft.outcomes import Outcome
-    from target_salesloft.writers.bulk import BulkWriter
-    from target_salesloft.writers.record import RecordWriter
+    from target_salesloft.payload import Payload
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,11 @@ class BulkChoice:
     method: WriteMethod
     bulk_min_records: int
 
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> BulkChoice:
+        """Return the choice that the settings make."""
+        return cls(WriteMethod(config["write_method"]), config["bulk_min_records"])
+
     def takes(self, records: int, mode: SyncMode) -> bool:
         """Whether a batch of so many records goes as a bulk job: there are jobs of upserts only."""
         fewest = {WriteMethod.AUTO: self.bulk_min_records, WriteMethod.BULK: 1}.get(self.method)
@@ -62,6 +68,15 @@ class AutoWriter:
         self._bulk = bulk
         self._choice = choice
         self._refused: set[str] = set()
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], client: SalesloftClient, clock: Clock) -> AutoWriter:
+        """Return a writer with the settings."""
+        return cls(
+            RecordWriter(client, config["max_parallel_requests"]),
+            BulkWriter(client, clock, config["bulk_job_timeout"]),
+            BulkChoice.of(config),
+        )
 
     def write(
         self, payloads: Sequence[Payload], salesloft_object: SalesloftObject, mode: SyncMode, upsert_key: str

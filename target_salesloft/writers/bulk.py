@@ -14,8 +14,8 @@ import msgspec
 import requests
 
 from target_salesloft.errors import BulkJobUnfinished, RecordRefused, SalesloftFatalError, UnexpectedAnswer
-from target_salesloft.mapping import key_of
 from target_salesloft.outcomes import Outcome, Result
+from target_salesloft.payload import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from target_salesloft.client import SalesloftClient
     from target_salesloft.clock import Clock
     from target_salesloft.errors import SalesloftRetriableError
-    from target_salesloft.mapping import Payload
+    from target_salesloft.payload import Payload
 
 logger = logging.getLogger(__name__)
 

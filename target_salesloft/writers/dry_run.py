@@ -19,8 +19,8 @@ from target_salesloft.writers.lookup import calls
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from target_salesloft.mapping import Payload
     from target_salesloft.objects import SalesloftObject
+    from target_salesloft.payload import Payload
     from target_salesloft.writers.auto import BulkChoice
 
 logger = logging.getLogger(__name__)

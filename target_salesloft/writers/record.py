@@ -12,9 +12,9 @@ import msgspec
 import requests
 
 from target_salesloft.errors import RecordRefused
-from target_salesloft.mapping import key_of
 from target_salesloft.objects import SyncMode
 from target_salesloft.outcomes import Outcome, Result
+from target_salesloft.payload import key_of
 from target_salesloft.writers.lookup import Lookup
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from target_salesloft.client import SalesloftClient
     from target_salesloft.errors import SalesloftRetriableError
-    from target_salesloft.mapping import Payload
     from target_salesloft.objects import SalesloftObject
+    from target_salesloft.payload import Payload
 
 logger = logging.getLogger(__name__)
 

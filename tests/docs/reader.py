@@ -45,6 +45,7 @@ class Reader:
         self.kinds = {
             "bash": self._bash,
             "console": self._console,
+            "diff": self._diff,
             "ini": self._ini,
             "json": self._json,
             "python": self._python,
@@ -78,6 +79,10 @@ class Reader:
             command, _, printed = each.partition("\n")
             told = self.shell.run(command)
             assert masked(told).strip() == masked(printed).strip(), f"$ {command}\n{told}"
+
+    def _diff(self, text, _needs):
+        """A change of the code, in the clone."""
+        self.shell.run(f"git apply <<'END OF DIFF'\n{text}END OF DIFF\n")
 
     def _ini(self, _text, _needs):
         raise AssertionError("a file of settings needs a name: <!-- test: file NAME -->")

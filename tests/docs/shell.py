@@ -14,7 +14,7 @@ REMOTE = "https://git.example.com/your/target-salesloft.git"
 # What is set for other runs, or names the environment that the tests run in.
 FOREIGN = ("GIT_", "MELTANO_", "PYTEST_", "TAP_", "TARGET_SALESLOFT_", "UV_PROJECT", "UV_RUN", "VIRTUAL_ENV")
 # Commands that would run this suite again, or that `.ci/run` runs beside it.
-ONCE_IS_ENOUGH = ("uv run pytest", "uv run ruff", "uv run mypy", "uv run salesloft-sandbox demo")
+ONCE_IS_ENOUGH = ('"uv run pytest"', '"uv run ruff "*', '"uv run mypy"', '"uv run salesloft-sandbox demo"')
 SECONDS = 300
 LAST_LINES = 30
 
@@ -61,7 +61,7 @@ class Shell:
         commands, tools = directory / "bin", directory / "tools"
         for each in (self.directory, self.calls, self._state, commands):
             each.mkdir()
-        words = {"uv": shutil.which("uv"), "python": python, "once": "|".join(f'"{each}"*' for each in ONCE_IS_ENOUGH)}
+        words = {"uv": shutil.which("uv"), "python": python, "once": "|".join(ONCE_IS_ENOUGH)}
         for name, script in STAND_INS.items():
             (commands / name).write_text(
                 f"#!/usr/bin/env bash\n{script.format(**words) if '{' in script else script}\n"

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,9 @@ import requests
 
 from target_salesloft.auth import authenticator_of
 from target_salesloft.client import SalesloftClient
-from target_salesloft.clock import Clock
 from target_salesloft.rate_limit import CostBudget
 from target_salesloft.sandbox import Fault, Sandbox, SandboxServer
+from tests.conftest import FakeClock as SteadyClock
 
 CLIENT = "app"
 SECRET = "s3cr3t-of-the-application"
@@ -25,36 +24,22 @@ PREFIX = "TARGET_SALESLOFT_"
 EPOCH = 1_700_000_000.0
 
 
-def pytest_configure(config):
-    # The SDK warns of each Python whose last year has come, at each start of a target.
-    config.addinivalue_line("filterwarnings", "ignore::singer_sdk.helpers._compat.SingerSDKPythonEOLWarning")
-
-
-class FakeClock(Clock):
-    """Time that passes at once: whoever waits takes it with them."""
+class FakeClock(SteadyClock):
+    """Time that also tells the date, and does something before anybody waits."""
 
     def __init__(self):
         super().__init__()
-        self._lock = threading.Lock()
-        self._moment = 1_000.0
         self.on_wait = lambda: None
-
-    def now(self):
-        with self._lock:
-            return self._moment
 
     def time(self):
         return EPOCH + self.now()
 
     def wait_until(self, moment):
         self.on_wait()
-        if not self.stopped:
-            with self._lock:
-                self._moment = max(self._moment, moment)
+        super().wait_until(moment)
 
     def tick(self, seconds):
-        with self._lock:
-            self._moment += seconds
+        super().wait_until(self.now() + seconds)
 
 
 @pytest.fixture(autouse=True)

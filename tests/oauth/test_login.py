@@ -9,9 +9,9 @@ import subprocess
 import pytest
 import requests
 
+from target_salesloft.auth_command import main
 from target_salesloft.callback import Listener
 from target_salesloft.errors import Stopped
-from target_salesloft.login import main
 
 from .conftest import CLIENT, FIRST, SECRET, command, kept_at, settings_of, token_of
 

@@ -86,13 +86,15 @@ def test_two_runs_one_after_the_other_need_the_first_refresh_token_alone(setting
 
 
 def test_two_runs_at_once_share_one_token(settings, real):
-    # The first answer is late, so that the second run comes while the first one refreshes.
-    real.sandbox.faults.add(Fault("slow", path="/oauth/token", delay=1.0))
-    both = [start(settings), start(settings)]
-    for each in both:
-        each.stdin.write(LINES)
-        each.stdin.close()
-        each.stdin = None
+    # Late by more than a process takes to start: the second run comes while the first one refreshes.
+    late = real.sandbox.faults.add(Fault("slow", path="/oauth/token", delay=4.0))
+    both = []
+    for _ in range(2):
+        both.append(start(settings))
+        both[-1].stdin.write(LINES)
+        both[-1].stdin.close()
+        both[-1].stdin = None
+        until(lambda: late.hits)
     ends = [(each.communicate(timeout=60), each.returncode) for each in both]
     assert [code for _, code in ends] == [0, 0], ends
     assert real.sandbox.oauth.refreshes == 1

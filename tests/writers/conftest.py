@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from target_salesloft.mapping import Payload, key_of
 from target_salesloft.outcomes import SourceRecord
+from target_salesloft.payload import Payload, key_of
 from target_salesloft.writers.bulk import BulkWriter
 from target_salesloft.writers.record import RecordWriter
 

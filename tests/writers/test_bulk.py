@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from target_salesloft.errors import BulkJobUnfinished, RetriesExhausted, UnexpectedAnswer
-from target_salesloft.mapping import NullValues, RecordMapper, UnknownFields, merge
+from target_salesloft.mapping import NullValues, RecordMapper, UnknownFields
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
 from target_salesloft.outcomes import Result
+from target_salesloft.payload import merge
 from target_salesloft.writers.auto import AutoWriter, BulkChoice, WriteMethod
 from target_salesloft.writers.bulk import BulkWriter, JobTypeRefused
 from target_salesloft.writers.record import RecordWriter

@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from target_salesloft.errors import PermissionDenied, RetriesExhausted
-from target_salesloft.mapping import Payload
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
 from target_salesloft.outcomes import Result
+from target_salesloft.payload import Payload
 from target_salesloft.writers.record import RecordWriter
 from tests.writers.conftest import insert, update, upsert
 

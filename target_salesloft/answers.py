@@ -1,0 +1,140 @@
+"""What Salesloft's answers mean, in our words."""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import requests
+
+from target_salesloft.errors import (
+    AuthenticationFailed,
+    PermissionDenied,
+    RateLimited,
+    RecordRefused,
+    SalesloftFatalError,
+    ServerFault,
+    UnexpectedAnswer,
+    UnreadableAnswer,
+)
+from target_salesloft.transport import error_body, retry_after
+
+if TYPE_CHECKING:
+    from target_salesloft.rate_limit import Spending
+
+SUCCESS: Final = range(200, 300)
+LONGEST_REASON: Final = 500
+SCOPE: Final = re.compile(r"\b[a-z_]+:(?:read|write)\b")
+RESOURCES: Final = MappingProxyType(
+    {
+        "people": "people",
+        "person_upserts": "people",
+        "accounts": "accounts",
+        "account_upserts": "accounts",
+        "custom_fields": "custom_fields",
+    }
+)
+
+
+def validate(response: requests.Response, name: str, advice: str) -> dict[str, Any]:
+    """Return the JSON of an answer, which has `data`, or raise what its status means.
+
+    Args:
+        response: The answer.
+        name: The request's method and endpoint.
+        advice: What to do about a token that is not accepted.
+
+    Raises:
+        SalesloftRetriableError: The request may be sent again.
+        RecordRefused: Salesloft refuses what was sent.
+        SalesloftFatalError: The run cannot go on.
+    """
+    status = response.status_code
+    if status == requests.codes.too_many_requests:
+        words = "Salesloft answers 429, the team's points for this minute are spent"
+        raise RateLimited(words, retry_after=retry_after(response))
+    if status >= requests.codes.server_error or status == requests.codes.request_timeout:
+        # Its words follow no contract, and may hold what was sent.
+        raise ServerFault(f"Salesloft answers {status}", retry_after=retry_after(response))
+    if status in RecordRefused.STATUSES:
+        raise RecordRefused(status, reason(response), fields(response))
+    if status not in SUCCESS:
+        raise fatal_error(response, name, advice)
+    try:
+        answer = msgspec.json.decode(response.content, type=dict[str, Any])
+    except (msgspec.DecodeError, msgspec.ValidationError) as fault:
+        raise UnreadableAnswer(f"Salesloft answers {status}, but not with JSON") from fault
+    if "data" not in answer:
+        raise UnreadableAnswer(f"Salesloft answers {status}, but without `data`")
+    return answer
+
+
+def account(spending: Spending, response: requests.Response) -> None:
+    """Enter what the answer says about points; headers that make no sense say nothing."""
+    cost = response.headers.get("x-ratelimit-endpoint-cost", "")
+    remaining = response.headers.get("x-ratelimit-remaining-minute", "")
+    if response.status_code == requests.codes.too_many_requests:
+        spending.cost = 0
+    elif cost.isdecimal() and len(cost) <= len("9999"):
+        spending.cost = int(cost)
+    if remaining.isdecimal() and len(remaining) <= len("999999"):
+        spending.remaining = int(remaining)
+
+
+def reason(response: requests.Response) -> str:
+    """Return Salesloft's own words about what is wrong, whatever the body is."""
+    body = error_body(response)
+    if body is None:
+        return "(the answer is not Salesloft's JSON: is a proxy in the way, or api_url wrong?)"
+    errors = body.get("errors")
+    if isinstance(errors, dict):
+        words = "; ".join(
+            f"{field} {', '.join(map(str, messages)) if isinstance(messages, list) else messages}"
+            for field, messages in errors.items()
+        )
+    else:
+        words = str(errors or body.get("error") or "(no reason given)")
+    token = response.request.headers.get("Authorization", "").rpartition(" ")[2] if response.request else ""
+    return (words.replace(token, "***") if token else words)[:LONGEST_REASON]
+
+
+def fields(response: requests.Response) -> tuple[str, ...]:
+    """Return the fields that Salesloft finds wrong, where it names them."""
+    errors = (error_body(response) or {}).get("errors")
+    return tuple(errors) if isinstance(errors, dict) else ()
+
+
+def fatal_error(response: requests.Response, name: str, advice: str) -> SalesloftFatalError:
+    """Return what ends the run for a status that is nobody's record's fault.
+
+    Args:
+        response: The answer.
+        name: The request's method and endpoint.
+        advice: What to do about a token that is not accepted.
+    """
+    status, words = response.status_code, reason(response)
+    if status == requests.codes.unauthorized:
+        return AuthenticationFailed(f"Salesloft does not accept the token (401 to {name}: {words}). {advice}")
+    if status == requests.codes.forbidden:
+        scope = missing_scope(name, words)
+        lacks = f"The token lacks the scope {scope}, or its user" if scope else "The token lacks a scope, or its user"
+        return PermissionDenied(
+            f"Salesloft forbids {name} (403: {words}). {lacks} the permission: give the API key or the OAuth "
+            "application that scope, and for OAuth authorize again, or use a user who may do this."
+        )
+    return UnexpectedAnswer(f"Salesloft answers {name} with {status}: {words}. Check api_url.")
+
+
+def missing_scope(name: str, words: str) -> str | None:
+    """Return the scope that a forbidden request needs: by Salesloft's own words, else by its endpoint.
+
+    Source for the scopes: Salesloft's documentation on authentication.
+    """
+    told = SCOPE.search(words)
+    if told:
+        return told[0]
+    method, _, path = name.partition(" ")
+    resource = RESOURCES.get(path.split("/")[1])
+    return resource and f"{resource}:{'read' if method == 'GET' else 'write'}"

@@ -1,0 +1,99 @@
+"""The command `target-salesloft-auth`: login and check."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from target_salesloft import settings
+from target_salesloft.check import check
+from target_salesloft.clock import Clock
+from target_salesloft.configuration import read_environment, read_file
+from target_salesloft.errors import InvalidSetting, SalesloftFatalError, SalesloftRetriableError
+from target_salesloft.login import login
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT_PORT: Final = 8910
+# What decides who we are and where we ask; other settings do not keep anybody from a login.
+USED: Final = (
+    *settings.CREDENTIALS,
+    "token_path",
+    "auth_url",
+    "api_url",
+    "request_timeout",
+    "max_retry_seconds",
+    "rate_limit_per_minute",
+    "object",
+    "streams",
+)
+
+
+def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: The arguments; those of the process if they are left out.
+        clock: Tells the time, and waits.
+
+    Returns:
+        The exit code: 0, 1 where something is wrong, 130 after Ctrl-C.
+    """
+    args = vars(_parser().parse_args(argv))
+    logging.basicConfig(
+        format="%(levelname)s %(message)s", level=os.environ.get("LOGLEVEL", "WARNING").upper(), stream=sys.stderr
+    )
+    try:
+        command, paths = args.pop("command"), args.pop("config")
+        return int(command(read_settings(paths), clock or Clock(), **args))
+    except InvalidSetting as error:
+        for fault in error.errors:
+            print(fault, file=sys.stderr)
+    except (SalesloftFatalError, SalesloftRetriableError) as error:
+        print(error, file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def read_settings(paths: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of the environment, and of the files, which win over it.
+
+    Raises:
+        InvalidSetting: A file cannot be read.
+    """
+    config = read_environment({name: settings.SETTINGS["properties"][name] for name in USED})
+    for path in paths:
+        if path != "ENV":
+            config |= {name: value for name, value in read_file(path).items() if name in USED}
+    return config
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="target-salesloft-auth",
+        description="Authorize target-salesloft, and check what it may do. Settings come from TARGET_SALESLOFT_* in "
+        "the environment, and from --config files, which win over it.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for run, words in ((login, "authorize by OAuth, and keep the token"), (check, "say who the token is, and may do")):
+        command = commands.add_parser(run.__name__, help=words, description=words)
+        command.set_defaults(command=run)
+        command.add_argument("--config", action="append", default=[], metavar="FILE", help="JSON; repeatable")
+        if run is login:
+            command.add_argument("--no-browser", action="store_true", help="paste the redirect's address instead")
+            command.add_argument(
+                "--port",
+                type=int,
+                default=DEFAULT_PORT,
+                help="of the redirect URI http://127.0.0.1:PORT/callback (%(default)s)",
+            )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

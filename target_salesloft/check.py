@@ -1,0 +1,100 @@
+"""Saying what a token may do, before a run needs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from target_salesloft.auth import token_store_of
+from target_salesloft.client import client_of
+from target_salesloft.errors import PermissionDenied, RecordRefused
+from target_salesloft.objects import OBJECTS
+from target_salesloft.rate_limit import CostBudget
+from target_salesloft.settings_faults import refuse_faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from target_salesloft.client import SalesloftClient
+    from target_salesloft.clock import Clock
+
+# An id that no record has: the request needs the permission, and cannot change anything.
+NOBODY: Final = 0
+
+
+def check(config: dict[str, Any], clock: Clock) -> int:
+    """Say who the token acts as, what it lacks, and how many points are left in this minute.
+
+    Args:
+        config: The settings.
+        clock: Tells the time, and waits.
+
+    Returns:
+        The exit code: 1 where something is missing.
+
+    Raises:
+        InvalidSetting: The settings make no sense.
+        SalesloftFatalError: The token is not accepted, or Salesloft does not answer.
+    """
+    refuse_faults(config)
+    print(f"Authenticates by {way(config, clock)}.")
+    budget = CostBudget(config["rate_limit_per_minute"], clock)
+    client = client_of(config, clock, budget)
+    try:
+        try:
+            me = client.request("GET", "/me") or {}
+            team = me.get("team") or {}
+            print(f"Acts as {me.get('name')} <{me.get('email')}>, user {me.get('id')}, team {team.get('id')}.")
+        except (PermissionDenied, RecordRefused) as refusal:
+            print(f"Acts as somebody whom Salesloft does not name ({refusal}).")
+        missing = False
+        for scope, needed, granted in permissions(config, client):
+            print(f"{scope}: {'yes' if granted else 'MISSING' if needed else 'no (custom fields are not matched)'}")
+            missing |= needed and not granted
+    finally:
+        client.close()
+    print(f"{budget.remaining:,} points can be spent in this minute.")
+    if missing:
+        print(
+            "Give the API key or the OAuth application what is missing; for OAuth, authorize again after that.",
+            file=sys.stderr,
+        )
+    return int(missing)
+
+
+def way(config: Mapping[str, Any], clock: Clock) -> str:
+    """Say which way of authenticating the settings ask for."""
+    if config.get("api_key"):
+        return "API key"
+    store = token_store_of(config, clock)
+    if config.get("refresh_token") or store.exists():
+        return f"OAuth with a refresh token, kept at {store.path}"
+    return "OAuth with client credentials"
+
+
+def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[tuple[str, bool, bool]]:
+    """Ask for each permission harmlessly, a point each; yield its scope, whether it is needed, and whether it is there.
+
+    Raises:
+        SalesloftFatalError: Salesloft does not answer.
+    """
+    streams = (config["streams"] or {}).values()
+    objects = {config.get("object"), *((stream or {}).get("object") for stream in streams)} - {None}
+    for each in OBJECTS.values():
+        # Without `object`, a stream's name decides, and no stream is known here.
+        needed = not config.get("object") or each.name in objects
+        yield f"{each.name}:read", needed, _may(client, "GET", each.path)
+        yield f"{each.name}:write", needed, _may(client, "PUT", f"{each.path}/{NOBODY}")
+    yield "custom_fields:read", False, _may(client, "GET", "/custom_fields")
+
+
+def _may(client: SalesloftClient, method: str, path: str) -> bool:
+    params = {"per_page": 1} if method == "GET" else None
+    try:
+        client.request(method, path, params=params, body=None if method == "GET" else b"{}")
+    except PermissionDenied:
+        return False
+    except RecordRefused:
+        # It got as far as the record, which does not exist.
+        return True
+    return True

@@ -1,0 +1,70 @@
+"""Settings as the environment and files hold them, before anybody has looked whether they make sense."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from singer_sdk.configuration._dict_config import parse_environment_config
+
+from target_salesloft.errors import InvalidSetting
+from target_salesloft.settings import ENVIRONMENT_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Meltano's way of writing a key of a key; a dot with a backslash is one of the name.
+DOT: Final = re.compile(r"(?<!\\)\.")
+
+
+def read_environment(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Read settings from the environment.
+
+    One that cannot be read is returned as it is, so that `settings_faults` names it; the SDK's own way names none.
+
+    Args:
+        properties: Name → JSON schema, of the settings to look for.
+    """
+    found: dict[str, Any] = {}
+    for name, schema in properties.items():
+        try:
+            found |= parse_environment_config({"properties": {name: schema}}, ENVIRONMENT_PREFIX)
+        except ValueError:
+            found[name] = os.environ[ENVIRONMENT_PREFIX + name.upper()]
+    if isinstance(found.get("streams"), dict):
+        found["streams"] = _nested(found["streams"])
+    return found
+
+
+def _nested(streams: dict[str, Any]) -> dict[str, Any]:
+    """Return `streams` as it stands in `meltano.yml`: Meltano hands `people.mapping.job: title` to its commands."""
+    nested: dict[str, Any] = {}
+    for path, value in streams.items():
+        *outer, last = [path] if isinstance(value, dict) else [name.replace("\\.", ".") for name in DOT.split(path)]
+        inner = nested
+        for name in outer:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                return streams
+        inner[last] = value
+    return nested
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """Read settings from a file of JSON.
+
+    Raises:
+        InvalidSetting: It cannot be read.
+    """
+    try:
+        config = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSetting(f"--config {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InvalidSetting(f"--config {path} cannot be read: it is not JSON ({error}).") from error
+    if not isinstance(config, dict):
+        raise InvalidSetting(f"--config {path} is not a JSON object of settings.")
+    return config

@@ -1,0 +1,114 @@
+"""What a run shows at a terminal: a live bar per stream, and a table at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console, Group
+from rich.highlighter import NullHighlighter
+from rich.live import Live
+from rich.logging import RichHandler
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from target_salesloft.outcomes import FAILED, Result
+from target_salesloft.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from target_salesloft.outcomes import Tallies
+    from target_salesloft.rate_limit import CostBudget
+
+CONSOLE: Final = Console(stderr=True)  # `rich` honours NO_COLOR
+BAR_WIDTH: Final = 40
+
+
+class TerminalReport(Report):
+    """Shows to a person at a terminal what `Report` writes into the log.
+
+    Args:
+        logger: The target's.
+        tallies: What became of the records, stream by stream.
+        budget: Knows the points.
+    """
+
+    def __init__(self, logger: logging.Logger, tallies: Tallies, budget: CostBudget) -> None:
+        super().__init__(logger, tallies, budget)
+        self._live = Live(
+            get_renderable=lambda: bars(tallies, budget.remaining),
+            console=CONSOLE,
+            refresh_per_second=8,
+            transient=True,
+            redirect_stderr=False,
+            # Where STATE goes to the same terminal, it must not break the bars; elsewhere it is none of theirs.
+            redirect_stdout=sys.stdout.isatty(),
+        )
+
+    def begin(self) -> None:
+        """Show the bars."""
+        self._live.start()
+        # A second Ctrl-C ends the process at once, and would leave the terminal without a cursor.
+        CONSOLE.show_cursor()
+
+    def batch(self, stream: str, records: int) -> AbstractContextManager[object]:  # noqa: ARG002 (the bars know both)
+        """Do nothing: the bars are always there."""
+        return contextlib.nullcontext()
+
+    def end(self, failed_records: Path | None, forecasts: Mapping[str, str], seconds: float) -> None:
+        """Show a table in place of the bars, then what else there is to tell."""
+        self._live.stop()
+        super().end(failed_records, forecasts, seconds)
+
+    def _tell_outcomes(self, failed_records: Path | None) -> None:
+        if self._tallies:
+            CONSOLE.print(table(self._tallies))
+        if failed_records is not None:
+            self._logger.warning("Failed records are in %s.", failed_records)
+
+
+def show_log() -> None:
+    """Show log lines above the bars, without the measurements that only machines read."""
+    handler = RichHandler(console=CONSOLE, highlighter=NullHighlighter(), show_time=False, show_path=False)
+    handler.addFilter(lambda line: line.name != "singer_sdk.metrics")
+    root = logging.getLogger()
+    for other in list(root.handlers):
+        if isinstance(other, logging.StreamHandler) and other.stream is sys.stderr:
+            root.removeHandler(other)
+    root.addHandler(handler)
+
+
+def bars(tallies: Tallies, points_left: int) -> Group:
+    """Return a bar per stream, which fills as its records are accounted for, and the points that are left."""
+    grid = Table.grid(padding=(0, 2))
+    # A list, for other threads add streams meanwhile.
+    for stream, tally in list(tallies.items()):
+        grid.add_row(
+            stream,
+            ProgressBar(total=max(tally.read, 1), completed=tally.settled, width=BAR_WIDTH),
+            f"{tally.settled:,} of {tally.read:,} records",
+            Text(f"{tally.failed:,} failed" if tally.failed else "", style="red"),
+        )
+    return Group(grid, Text(f"{points_left:,} points left in this minute", style="dim"))
+
+
+def table(tallies: Tallies) -> Table:
+    """Return what became of the records: a row per stream, a column per result that any record had."""
+    shown = [each for each in Result if any(tally.results[each] for tally in tallies.values())]
+    made = Table()
+    made.add_column("stream")
+    for name in ("read", *(each.value for each in shown)):
+        made.add_column(name, justify="right")
+    for stream, tally in tallies.items():
+        cells = [
+            Text(f"{tally.results[each]:,}", style="red" if each in FAILED and tally.results[each] else "")
+            for each in shown
+        ]
+        made.add_row(stream, f"{tally.read:,}", *cells)
+    return made

@@ -1,0 +1,94 @@
+"""Meltano itself, in a project that knows nothing of the target but its plugin definition."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from target_salesloft.sandbox import demo
+from tests.conftest import KEY, record, schema, singer, state
+
+ROOT = Path(__file__).parent.parent.parent
+DEFINITION = ROOT / "plugins" / "loaders" / "target-salesloft.yml"
+# Meltano and uv stand beside this Python.
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def run(server, tmp_path):
+    """Run a command to its good end in the test's directory, and return what it says."""
+    settings = {"API_URL": server.url, "API_KEY": KEY}
+    environment = {**demo.environment(os.environ, settings), "NO_COLOR": "1"}
+
+    def start(*command, cwd=tmp_path, **variables):
+        result = subprocess.run(
+            [BIN / command[0], *command[1:]],
+            cwd=cwd,
+            env={**environment, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout, result.stderr
+
+    return start
+
+
+def tap(project, messages):
+    """Make a tap that sends the same messages each time, and return its entry in meltano.yml."""
+    command = project / "tap-crm"
+    command.write_text("#!/bin/sh\ncat crm.singer\n", encoding="utf-8")
+    command.chmod(0o755)
+    (project / "crm.singer").write_text(singer(messages), encoding="utf-8")
+    return {"name": "tap-crm", "namespace": "tap_crm", "executable": "./tap-crm"}
+
+
+def test_an_empty_project_gets_the_target_by_its_definition_and_runs_it(run, server, tmp_path):
+    run("uv", "build", "--wheel", "--out-dir", tmp_path, ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    # Whatever is released under the package's name, or nothing yet: this wheel stands for it.
+    override = tmp_path / "override.txt"
+    override.write_text(f"target-salesloft @ {wheel.as_uri()}\n", encoding="utf-8")
+    run("meltano", "init", "project", "--no-usage-stats")
+    project = tmp_path / "project"
+    run("meltano", "add", "target-salesloft", "--from-ref", DEFINITION, cwd=project, UV_OVERRIDE=str(override))
+
+    listed, _ = run("meltano", "config", "list", "--all", "target-salesloft", cwd=project)
+    definition = yaml.safe_load(DEFINITION.read_text(encoding="utf-8"))
+    for setting in definition["settings"]:
+        variable = f"TARGET_SALESLOFT_{setting['name'].upper().replace('.', '_')}"
+        assert f"{setting['name']} " in listed
+        assert f"[env: {variable}]" in listed
+        assert f"{setting['label']}: {setting['description']}" in listed
+    assert KEY not in listed
+
+    checked, _ = run("meltano", "invoke", "target-salesloft:check", cwd=project)
+    assert "Authenticates by API key." in checked
+    assert "people:write: yes" in checked
+
+    file = project / "meltano.yml"
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    messages = [
+        schema("public-contacts", "email", "job_title"),
+        record("public-contacts", email="Ada@Example.com", job_title="Countess"),
+        record("public-contacts", email="grace@example.com", job_title="Rear admiral"),
+        state({"bookmarks": {}}),
+    ]
+    config["plugins"]["extractors"] = [tap(project, messages)]
+    mapping = {"email": "email_address", "job_title": "title"}
+    config["plugins"]["loaders"][0]["config"] = {"streams": {"public-contacts": {"mapping": mapping}}}
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    _, log = run("meltano", "run", "tap-crm", "target-salesloft", cwd=project)
+    assert f"target-salesloft v{wheel.name.split('-')[1]}, " in log
+    assert "public-contacts: 2 read, 2 written (2 created)" in log
+    assert {each["email_address"]: each["title"] for each in server.sandbox.people()} == {
+        "ada@example.com": "Countess",
+        "grace@example.com": "Rear admiral",
+    }
+    assert KEY not in log
