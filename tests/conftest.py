@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import threading
 from contextlib import redirect_stdout
@@ -29,7 +30,18 @@ LOOK = 1
 
 def pytest_configure(config):
     # The SDK warns of each Python whose last year has come, at each start of a target.
+    config.addinivalue_line("markers", "slow: takes more than three seconds, and is begun first")
     config.addinivalue_line("filterwarnings", "ignore::singer_sdk.helpers._compat.SingerSDKPythonEOLWarning")
+
+
+def pytest_xdist_auto_num_workers():
+    """Twice as many as there are cores: much of the time a test waits for a process or a server."""
+    return 2 * (os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest, so that nobody waits for it alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 class FakeClock(Clock):
@@ -80,6 +92,7 @@ def clock():
 def server(shared, clock):
     """The shared server as new, with the test's clock and points without end."""
     server, time = shared
+    server.settle()
     time.clock = clock
     server.sandbox.reset()
     yield server

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parent.parent / "docs" / "record_run.py"
 
 
@@ -14,6 +16,7 @@ def words(frame):
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", frame)).split())
 
 
+@pytest.mark.slow
 def test_the_script_draws_a_real_run_from_its_bars_to_its_table(tmp_path):
     picture = tmp_path / "run.svg"
     subprocess.run([sys.executable, str(SCRIPT), str(picture)], check=True, timeout=60)

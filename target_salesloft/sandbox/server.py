@@ -268,6 +268,12 @@ class SandboxServer:
         self._server.ready.wait()
         return self
 
+    def settle(self, seconds: float = 1.0) -> None:
+        """Wait until no request is under way, for at most so many seconds: whoever asked may be gone already."""
+        until = time.monotonic() + seconds
+        while self._server and self._server.server_state.tasks and time.monotonic() < until:
+            time.sleep(0.001)
+
     def __exit__(self, *_: object) -> None:
         if self._server and self._thread and self._socket:
             # What a slow fault still holds back is cancelled, and that is no news.

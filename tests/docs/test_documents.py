@@ -82,6 +82,7 @@ def read(reader, document):
             raise AssertionError(f"{block.place}: {error}") from error
 
 
+@pytest.mark.slow
 def test_a_user_of_meltano_follows_the_readme_into_production(reader, salesloft):
     for document, begin in zip(WITH_MELTANO, (".", "target-salesloft", "your-project"), strict=True):
         reader.shell.go_to(begin)
@@ -95,6 +96,7 @@ def test_a_user_of_meltano_follows_the_readme_into_production(reader, salesloft)
     assert "1 record failed (people: 1 × email_address" in "\n".join(reader.shell.called("mail"))
 
 
+@pytest.mark.slow
 def test_everybody_else_follows_the_other_documents_in_a_clone(reader):
     reader.shell.run(f"git clone -q {REMOTE}")
     for document in IN_THE_CLONE:

@@ -92,6 +92,7 @@ class Runs:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_and_run_again_ends_as_if_nothing_had_happened(tmp_path, seed):
     chance = random.Random(seed)  # noqa: S311 (moments, not secrets)
     mode, method = WAYS[seed % len(WAYS)]

@@ -49,6 +49,7 @@ def tap(project, messages):
     return {"name": "tap-crm", "namespace": "tap_crm", "executable": "./tap-crm"}
 
 
+@pytest.mark.slow
 def test_an_empty_project_gets_the_target_by_its_definition_and_runs_it(run, server, tmp_path):
     run("uv", "build", "--wheel", "--out-dir", tmp_path, ROOT)
     (wheel,) = tmp_path.glob("*.whl")

@@ -87,6 +87,7 @@ def test_two_runs_one_after_the_other_need_the_first_refresh_token_alone(setting
     assert len(real.sandbox.people()) == 2
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_one_token(settings, real, path):
     # Both are at the lock before either may refresh; the answer is late for the other to come while one does.
     real.sandbox.faults.add(Fault("slow", path="/oauth/token", delay=1.0))
