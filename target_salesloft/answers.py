@@ -71,6 +71,39 @@ def validate(response: requests.Response, name: str, advice: str) -> dict[str, A
     return answer
 
 
+class _Paging(msgspec.Struct):
+    next_page: int | None = None
+
+
+class _Metadata(msgspec.Struct):
+    paging: _Paging | None = None
+
+
+class _Page(msgspec.Struct):
+    data: list[dict[str, Any]]
+    metadata: _Metadata | None = None
+
+
+def page(answer: dict[str, Any], name: str) -> tuple[list[dict[str, Any]], int | None]:
+    """Return the rows of a list's answer, and the number of the next page, or None after the last.
+
+    Args:
+        answer: The JSON of the answer.
+        name: The request's method and endpoint.
+
+    Raises:
+        UnexpectedAnswer: It holds something else.
+    """
+    try:
+        found = msgspec.convert(answer, _Page)
+    except msgspec.ValidationError as fault:
+        raise UnexpectedAnswer(
+            f"Salesloft answers {name} with something that is no list of records. Check api_url."
+        ) from fault
+    paging = found.metadata and found.metadata.paging
+    return found.data, paging.next_page if paging else None
+
+
 def enter_points(spending: Spending, response: requests.Response) -> None:
     """Enter what the answer says about points; headers that make no sense say nothing."""
     cost = response.headers.get("x-ratelimit-endpoint-cost", "")

@@ -121,8 +121,8 @@ class SalesloftClient:
                 answer = self._until_answered(requests.Request("GET", path, params=query), f"GET {path}")
             except RecordRefused as refusal:
                 raise UnexpectedAnswer(f"Salesloft refuses GET {path} ({refusal.status}: {refusal}).") from refusal
-            yield from answer["data"]
-            page = ((answer.get("metadata") or {}).get("paging") or {}).get("next_page")
+            rows, page = answers.page(answer, f"GET {path}")
+            yield from rows
 
     def request(  # noqa: PLR0913 (one argument a part of a request)
         self,

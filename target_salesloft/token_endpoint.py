@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
@@ -136,11 +137,16 @@ def token_of(answer: Mapping[str, Any], asked_at: float) -> Token:
     refresh_token: Any = answer.get("refresh_token")
     if not is_token(access_token) or not (refresh_token is None or is_token(refresh_token)):
         raise UnreadableAnswer("200, but without a token")
+    return Token(access_token, refresh_token, asked_at, asked_at + lifetime_of(answer))
+
+
+def lifetime_of(answer: Mapping[str, Any]) -> float:
+    """Return for how many seconds the token of an answer is good; where it says nothing sensible, the usual."""
     try:
-        lifetime = float(answer.get("expires_in") or LIFETIME)
-    except (TypeError, ValueError):
-        lifetime = LIFETIME
-    return Token(access_token, refresh_token, asked_at, asked_at + lifetime)
+        told = float(answer.get("expires_in") or LIFETIME)
+    except (TypeError, ValueError, OverflowError):
+        return LIFETIME
+    return told if 0 < told < math.inf else LIFETIME
 
 
 def is_token(value: Any) -> bool:

@@ -72,6 +72,28 @@ def test_the_rows_of_a_list_are_read_page_after_page(client, sandbox):
     assert (len(rows), sandbox.points_spent) == (250, 3)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": None},
+        {"data": {}},
+        {"data": ["a"]},
+        {"data": [], "metadata": []},
+        {"data": [], "metadata": {"paging": 1}},
+    ],
+)
+def test_a_list_that_is_none_ends_the_run_with_a_line_that_names_the_request(client, fault, body):
+    fault("status", status=200, body=body)
+    with pytest.raises(UnexpectedAnswer, match=r"^Salesloft answers GET /people with something that is no list of rec"):
+        list(client.rows("/people", {}))
+
+
+@pytest.mark.parametrize("metadata", [{}, {"metadata": None}, {"metadata": {"paging": None}}])
+def test_a_list_without_paging_is_its_last_page(client, fault, metadata):
+    fault("status", status=200, body={"data": [{"id": 1}], **metadata})
+    assert list(client.rows("/people", {})) == [{"id": 1}]
+
+
 def test_deep_pages_are_paid_at_their_price(client, sandbox):
     for page in (1, 101, 101, 501):
         client.request("GET", "/people", params={"page": page})
