@@ -26,6 +26,9 @@ HEAD: Final = """\
 # Written by plugins/generate.py. In a Meltano project:
 #
 #   meltano add target-salesloft --from-ref FILE_OR_ADDRESS_OF_THIS
+#
+# Until the package is released, add --no-install, change pip_url in the project's meltano.yml to the address of the
+# Git repository (git+https://…) or to the path of a clone, and then: meltano install loader target-salesloft
 name: target-salesloft
 namespace: target_salesloft
 variant: your
