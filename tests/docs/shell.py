@@ -130,21 +130,20 @@ class Shell:
 def publish(directory, ports):
     """Make a Git repository of the working tree, for the documents' address; ports in it are free ones."""
     origin = directory / "origin"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (origin / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, origin / name)
-    lock = ROOT / "uv.lock"
-    if lock.exists():
-        shutil.copy(lock, origin)
+    git("init", "-q", "-b", "main", origin)
+    # All that is not ignored, also where the project itself is no repository.
+    git("add", "-A", cwd=ROOT, GIT_DIR=origin / ".git", GIT_WORK_TREE=ROOT)
+    git("checkout-index", "-a", cwd=origin)
+    if (ROOT / "uv.lock").exists():
+        shutil.copy(ROOT / "uv.lock", origin)
     settings = origin / "samples" / "config.json"
     settings.write_text(ports(settings.read_text(encoding="utf-8")), encoding="utf-8")
     (origin / ".ci" / "run").write_text('#!/bin/sh\necho .ci/run >>"$CALLS/once"\n')
-    author = ["-c", "user.name=reader", "-c", "user.email=reader@example.com"]
-    for arguments in (["init", "-q", "-b", "main"], ["add", "-A", "-f"], [*author, "commit", "-q", "-m", "All"]):
-        subprocess.run(["git", *arguments], cwd=origin, check=True)
+    git("add", "-A", "-f", cwd=origin)
+    git("-c", "user.name=reader", "-c", "user.email=reader@example.com", "commit", "-q", "-m", "All", cwd=origin)
     return origin
+
+
+def git(*arguments, cwd=None, **environment):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    subprocess.run(["git", *arguments], cwd=cwd, env={**kept, **environment}, check=True)
