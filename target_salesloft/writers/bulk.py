@@ -51,6 +51,24 @@ class JobRow(str, enum.Enum):
     ERROR = "error"
 
 
+class JobStatus(msgspec.Struct):
+    """What Salesloft says about a job; a count that it leaves out is None."""
+
+    state: str
+    total: int | None = None
+    processed: int | None = None
+    errors: int | None = None
+
+
+class ResultRow(msgspec.Struct):
+    """One of a job's results."""
+
+    id: int
+    status: Any = None
+    error: Any = None
+    record: Any = None
+
+
 class JobTypeRefused(Exception):
     """Salesloft refuses to make a job of this type; nothing has been sent yet."""
 
@@ -152,7 +170,7 @@ class BulkJob:
         before, after = len(self.by_key), len(self.by_key) + len(chunk)
 
         def received(_: SalesloftRetriableError) -> bool:
-            total = self._look().get("total")
+            total = self._look().total
             if total not in {before, after}:
                 raise BulkJobUnfinished(f"it should hold {before:,} or {after:,} records, and holds {total}.")
             return bool(total == after)
@@ -169,7 +187,7 @@ class BulkJob:
         """Tell Salesloft that all is there."""
 
         def begun(_: SalesloftRetriableError) -> bool:
-            return bool(self._look()["state"] != JobState.OPEN)
+            return bool(self._look().state != JobState.OPEN)
 
         self._ready = True  # from here on it may be, whatever the answer
         self._client.request(
@@ -180,7 +198,7 @@ class BulkJob:
             took_effect=begun,
         )
 
-    def wait(self, timeout: float) -> dict[str, Any]:
+    def wait(self, timeout: float) -> JobStatus:
         """Wait until the job is done, and return it.
 
         Raises:
@@ -188,29 +206,29 @@ class BulkJob:
         """
         started = told = self._clock.now()
         wait = FIRST_WAIT
-        while (job := self._look())["state"] != JobState.DONE:
+        while (job := self._look()).state != JobState.DONE:
             now = self._clock.now()
             if now - started >= timeout:
                 raise BulkJobUnfinished(
-                    f"not done after {timeout:,.0f} s (bulk_job_timeout), {job.get('processed')} of {job.get('total')} "
+                    f"not done after {timeout:,.0f} s (bulk_job_timeout), {job.processed} of {job.total} "
                     f"records processed. See how it goes on in Salesloft, or allow it more time."
                 )
             if now - told >= PROGRESS_INTERVAL:
                 told = now
-                processed = job.get("processed") or 0
+                processed = job.processed or 0
                 logger.info(
                     "Bulk job %d: %s of %s records processed, %s errors, %.0f a second.",
                     self.id,
                     processed,
-                    job.get("total"),
-                    job.get("errors"),
+                    job.total,
+                    job.errors,
                     processed / (now - started),
                 )
             self._clock.wait_until(min(now + wait, started + timeout))
             wait = min(wait * SLOWER, LONGEST_WAIT)
         return job
 
-    def outcomes(self, job: dict[str, Any]) -> Iterator[Outcome]:
+    def outcomes(self, job: JobStatus) -> Iterator[Outcome]:
         """Yield what became of each uploaded payload.
 
         Created and updated are told apart only by the rows of success, one point a hundred: they stay unread.
@@ -221,26 +239,26 @@ class BulkJob:
         Raises:
             BulkJobUnfinished: The job's own counts do not agree with what was sent, or with the rows found.
         """
-        if job.get("total") != len(self.by_key) or job.get("processed") != job.get("total"):
+        if job.total != len(self.by_key) or job.processed != job.total:
             raise BulkJobUnfinished(
-                f"{len(self.by_key):,} records were sent, but the job counts {job.get('total')} "
-                f"and has processed {job.get('processed')}."
+                f"{len(self.by_key):,} records were sent, but the job counts {job.total} "
+                f"and has processed {job.processed}."
             )
-        failed = self._failed(job.get("errors"))
+        failed = self._failed(job.errors)
         for key, payload in self.by_key.items():
             if key in failed:
                 yield Outcome(payload, Result.FAILED, failed[key], request=f"bulk job {self._job_type}")
             else:
                 yield Outcome(payload, Result.WRITTEN)
 
-    def _failed(self, expected: Any) -> dict[str | None, str]:
+    def _failed(self, expected: int | None) -> dict[str | None, str]:
         """Return key → reason for the rows that failed; where fewer than expected are found, look again."""
         if expected == 0:
             return {}
         found: dict[str | None, str] = {}
         for _ in range(READINGS):
             for page in self._pages_of_errors():
-                found |= {self._key_of(row): str(row.get("error") or "(no reason given)") for row in page}
+                found |= {self._key_of(row): str(row.error or "(no reason given)") for row in page}
                 if len(page) < ROWS_A_PAGE and len(found) == expected:
                     break
             if len(found) == expected:
@@ -248,30 +266,38 @@ class BulkJob:
             self._clock.wait_until(self._clock.now() + LONGEST_WAIT)
         raise BulkJobUnfinished(f"it counts {expected} errors, but {len(found)} rows tell which.")
 
-    def _pages_of_errors(self) -> Iterator[list[dict[str, Any]]]:
+    def _pages_of_errors(self) -> Iterator[list[ResultRow]]:
         last = 0
-        while rows := self._client.request(
+        while rows := self._results(after=last):
+            # Filters that Salesloft does not know it ignores: trust neither this one nor the cursor.
+            yield [row for row in rows if row.status == JobRow.ERROR]
+            if rows[-1].id <= last:
+                raise BulkJobUnfinished("its results repeat themselves.")
+            last = rows[-1].id
+
+    def _results(self, after: int) -> list[ResultRow]:
+        answer = self._client.request(
             "GET",
             f"{self._path}/results",
             endpoint="/bulk_jobs/{id}/results",
-            params={"status[]": JobRow.ERROR.value, "per_page": ROWS_A_PAGE, "id[gt]": last},
-        ):
-            # Filters that Salesloft does not know it ignores: trust neither this one nor the cursor.
-            yield [row for row in rows if row.get("status") == JobRow.ERROR]
-            if rows[-1]["id"] <= last:
-                raise BulkJobUnfinished("its results repeat themselves.")
-            last = rows[-1]["id"]
+            params={"status[]": JobRow.ERROR.value, "per_page": ROWS_A_PAGE, "id[gt]": after},
+        )
+        try:
+            return msgspec.convert(answer, list[ResultRow])
+        except msgspec.ValidationError as fault:
+            raise BulkJobUnfinished("Salesloft's answer about its results is no list of rows.") from fault
 
-    def _key_of(self, row: dict[str, Any]) -> str | None:
+    def _key_of(self, row: ResultRow) -> str | None:
         """Return the key of the payload that a row came from: the row holds what was sent, in another order."""
-        record = row.get("record")
-        key = key_of(self._upsert_key, record.get(self._upsert_key)) if isinstance(record, dict) else None
+        sent = row.record.get(self._upsert_key) if isinstance(row.record, dict) else None
+        key = None if sent is None else key_of(self._upsert_key, sent)
         if key not in self.by_key:
-            raise BulkJobUnfinished(f"row {row.get('id')} failed, but does not tell which record it was.")
+            raise BulkJobUnfinished(f"row {row.id} failed, but does not tell which record it was.")
         return key
 
-    def _look(self) -> dict[str, Any]:
-        job = self._client.request("GET", self._path, endpoint="/bulk_jobs/{id}")
-        if not isinstance(job, dict) or "state" not in job:
-            raise BulkJobUnfinished("Salesloft's answer about it has no state.")
-        return job
+    def _look(self) -> JobStatus:
+        answer = self._client.request("GET", self._path, endpoint="/bulk_jobs/{id}")
+        try:
+            return msgspec.convert(answer, JobStatus)
+        except msgspec.ValidationError as fault:
+            raise BulkJobUnfinished("Salesloft's answer about it does not tell its state.") from fault

@@ -318,6 +318,13 @@ def test_results_that_repeat_themselves_fail_the_batch(bulk, fault):
         write(bulk, [upsert("bad@b.co", owner_id=77), upsert("worse@b.co", owner_id=77)])
 
 
+@pytest.mark.parametrize("rows", [None, {"id": 7}, ["bad@b.co"], [{"status": "error"}], [{"id": "seven"}]])
+def test_results_that_are_no_rows_fail_the_batch(bulk, fault, rows):
+    fault("status", status=200, body={"data": rows}, **STEPS["results"])
+    with pytest.raises(BulkJobUnfinished, match=r"^Bulk job 1: Salesloft's answer about its results is no list of"):
+        write(bulk, [upsert("bad@b.co", owner_id=77)])
+
+
 def test_rows_that_come_late_are_waited_for(bulk, fault):
     fault("status", status=200, body={"data": []}, times=1, **STEPS["results"])
     assert failures(write(bulk, [upsert("bad@b.co", owner_id=77)])) == {"bad@b.co": "owner_id does not exist"}
@@ -348,10 +355,10 @@ def test_a_job_without_an_id_ends_the_run_with_the_way_around(bulk, fault, answe
     assert str(error.value) == "Salesloft's answer to POST /bulk_jobs has no id. Set write_method to record."
 
 
-@pytest.mark.parametrize("answer", [{"data": {"id": 1}}, {"data": []}, {"data": None}])
+@pytest.mark.parametrize("answer", [{"data": {"id": 1}}, {"data": []}, {"data": None}, job(total="three")])
 def test_a_look_at_a_job_without_a_state_names_the_job(bulk, fault, answer):
     fault("status", status=200, body=answer, **STEPS["poll"])
-    with pytest.raises(BulkJobUnfinished, match=r"^Bulk job 1: Salesloft's answer about it has no state\."):
+    with pytest.raises(BulkJobUnfinished, match=r"^Bulk job 1: Salesloft's answer about it does not tell its state\."):
         write(bulk, numbered(range(2)))
 
 
