@@ -349,6 +349,24 @@ def test_a_server_that_speaks_no_tls_ends_the_run_with_what_to_check(connect, se
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "told"),
+    [
+        ("GET", "/people", "the scope people:read, or"),
+        ("PUT", "/people/7", "the scope people:write, or"),
+        ("POST", "/person_upserts", "the scope people:write, or"),
+        ("GET", "/accounts", "the scope accounts:read, or"),
+        ("POST", "/account_upserts", "the scope accounts:write, or"),
+        ("GET", "/custom_fields", "the scope custom_fields:read, or"),
+        ("POST", "/bulk_jobs", "a scope, or"),
+    ],
+)
+def test_a_refusal_without_words_names_the_scope_of_the_endpoint(client, fault, method, path, told):
+    fault("status", status=403, body={"error": "No"})
+    with pytest.raises(PermissionDenied, match=f"^Salesloft forbids {method} .* The token lacks {told} its user"):
+        client.request(method, path)
+
+
 # What must not take effect twice
 
 

@@ -77,6 +77,7 @@ ACCOUNT = {
     "twitter_handle": "@engines",
     "website": "https://engines.test/about",
 }
+IN_THE_SANDBOX = {PEOPLE.name: "person", ACCOUNTS.name: "account"}
 OF_ONE_MODE = {PEOPLE.name: {"autotag_date": SyncMode.INSERT}, ACCOUNTS.name: {"archived": SyncMode.UPDATE}}
 JSON_TYPES = {
     Kind.TEXT: str,
@@ -153,7 +154,7 @@ def test_each_field_of_a_known_record_arrives_as_it_was_sent(writer, sandbox, he
     first = {"name": "Before", salesloft_object.upsert_keys[0]: record[salesloft_object.upsert_keys[0]]}
     if salesloft_object is PEOPLE:
         del first["name"]
-    known = sandbox.add(salesloft_object.singular, **first)
+    known = sandbox.add(IN_THE_SANDBOX[salesloft_object.name], **first)
     sent = {**record, "id": known} if mode is SyncMode.UPDATE else record
     payload = mapped(salesloft_object, mode, sent)
     outcomes = list(writer.write([payload], salesloft_object, mode, salesloft_object.upsert_keys[0]))
@@ -179,7 +180,7 @@ def test_each_field_arrives_by_a_bulk_job_as_it_was_sent(connect, clock, held, s
 )
 def test_a_record_is_found_by_each_of_its_keys(writer, sandbox, held, salesloft_object, record, key):
     simple = {name: value for name, value in record.items() if name not in {"account_id", "custom_fields"}}
-    known = sandbox.add(salesloft_object.singular, **simple)
+    known = sandbox.add(IN_THE_SANDBOX[salesloft_object.name], **simple)
     one = RecordMapper(
         salesloft_object,
         SyncMode.UPSERT,
