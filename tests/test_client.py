@@ -14,7 +14,6 @@ import pytest
 
 from target_salesloft.errors import (
     AuthenticationFailed,
-    ConnectionFault,
     PermissionDenied,
     RecordRefused,
     RetriesExhausted,
@@ -397,11 +396,6 @@ def test_what_took_effect_is_not_sent_again(client, sandbox, fault):
     fault("reset_after")
     assert upsert(client, took_effect=lambda _: True) is None
     assert len(sandbox.requests) == 1
-
-
-def test_a_connection_that_was_refused_was_never_sent():
-    assert ConnectionFault("no", sent=False).fate_unknown is False
-    assert ConnectionFault("no", sent=True).fate_unknown is True
 
 
 # Stops and secrets

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from tests.conftest import LOOK, FakeClock, people, record, schema, state, without
+from tests.conftest import LOOK, people, record, schema, state, without
 
 COLUMNS = schema("people", "email_address", "title", "owner_id")
 
@@ -603,9 +603,3 @@ def test_the_log_holds_neither_the_key_nor_anything_of_people_at_any_level(run, 
     # The text as it was when it was logged: what a message is made of may have changed since.
     assert config["api_key"] not in caplog.text
     assert re.findall(r"s3cr3t\S*|p\d+@example\.com", caplog.text) == []
-
-
-def test_fake_time_passes_only_where_something_waits(run, clock):
-    assert isinstance(clock, FakeClock)
-    run([COLUMNS, *people(range(10))])
-    assert clock.now() == 1_000.0
