@@ -165,7 +165,14 @@ def test_validation_can_be_left_out(run, sandbox):
 
 
 @pytest.mark.parametrize(
-    "text", ['{"title": NaN}', r'{"title": "\ud800"}', '{"owner_id": 1e999}', '{"owner_id": 123456789012345678901}']
+    "text",
+    [
+        '{"title": NaN}',
+        r'{"title": "\ud800"}',
+        r'{"\ud800": 1}',
+        '{"owner_id": 1e999}',
+        '{"owner_id": 123456789012345678901}',
+    ],
 )
 def test_a_value_that_no_field_holds_fails_its_record_alone_and_is_kept_for_a_replay(run, sandbox, text):
     bad = text.replace("{", '{"email_address": "bad@b.co", ')
