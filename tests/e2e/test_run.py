@@ -258,9 +258,9 @@ def test_a_last_line_without_its_end_is_read(run, sandbox):
 
 
 def test_a_stream_that_does_not_say_what_it_holds_ends_the_run(run, sandbox):
-    result = run([schema("deals", "a"), record("deals", a=1)])
+    result = run([schema("orders", "a"), record("orders", a=1)])
     assert result.code == 1
-    assert len(result.said("The stream 'deals' does not say whether it holds people or accounts.")) == 1
+    assert len(result.said("The stream 'orders' does not say whether it holds people or accounts.")) == 1
     assert sandbox.requests == []
 
 
