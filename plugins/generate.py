@@ -47,8 +47,8 @@ quality: unknown
 keywords: [api, meltano_sdk, reverse_etl]
 log_parser: singer-sdk
 prereq: |
-  A Salesloft API key, or an OAuth application, with the scopes `people:read`, `people:write`, `accounts:read` and
-  `accounts:write`.
+  A Salesloft API key, or an OAuth application, with the scopes `people:read`, `people:write`, `accounts:read`,
+  `accounts:write` and, where Salesloft offers it, `custom_fields:read`.
 settings_preamble: |
   Set exactly one of these: `api_key`; or `client_id` and `client_secret`; or those two with `refresh_token`. Only a dry
   run needs none.
