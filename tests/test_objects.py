@@ -160,7 +160,8 @@ def test_each_field_of_a_new_record_arrives_as_it_was_sent(writer, held, saleslo
 @pytest.mark.parametrize("mode", [SyncMode.UPSERT, SyncMode.UPDATE])
 def test_each_field_of_a_known_record_arrives_as_it_was_sent(writer, sandbox, held, salesloft_object, record, mode):
     named = {"name": "Before"} if "name" in record else {}
-    first = {salesloft_object.upsert_keys[0]: record[salesloft_object.upsert_keys[0]], **named}
+    key = salesloft_object.upsert_keys[0]
+    first = {key: record[key], "crm_id_type": "salesforce", **named}
     known = sandbox.add(IN_THE_SANDBOX[salesloft_object.name], **first)
     sent = {**record, "id": known} if mode is SyncMode.UPDATE else record
     payload = mapped(salesloft_object, mode, sent)
@@ -195,11 +196,11 @@ def test_a_record_is_found_by_each_of_its_keys(writer, sandbox, held, salesloft_
         normalize=True,
         columns=[],
     )
-    payload = one.map({key: {**record, "id": known}[key], "city": "Paris"})
+    payload = one.map({key: {**record, "id": known}[key], "owner_id": 5})
     outcomes = list(writer.write([payload], salesloft_object, SyncMode.UPSERT, key))
     assert [(each.result, each.reason) for each in outcomes] == [(Result.UPDATED, "")]
     record_id, row = held(salesloft_object)
-    assert (record_id, row["city"]) == (known, "Paris")
+    assert (record_id, row["owner_id"]) == (known, 5)
 
 
 def test_a_new_person_is_tagged_with_the_day_where_it_is_asked_for(writer, held):
