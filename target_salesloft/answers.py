@@ -18,9 +18,10 @@ from target_salesloft.errors import (
     ServerFault,
     UnexpectedAnswer,
     UnreadableAnswer,
+    one_line,
 )
 from target_salesloft.objects import OBJECTS
-from target_salesloft.transport import error_body, retry_after
+from target_salesloft.transport import json_object, retry_after
 
 if TYPE_CHECKING:
     from target_salesloft.rate_limit import Spending
@@ -59,10 +60,9 @@ def validate(response: requests.Response, name: str, advice: str) -> dict[str, A
         raise RecordRefused(status, reason(response), fields(response))
     if status not in SUCCESS:
         raise fatal_error(response, name, advice)
-    try:
-        answer = msgspec.json.decode(response.content, type=dict[str, Any])
-    except (msgspec.DecodeError, msgspec.ValidationError) as fault:
-        raise UnreadableAnswer(f"Salesloft answers {status}, but not with JSON") from fault
+    answer = json_object(response)
+    if answer is None:
+        raise UnreadableAnswer(f"Salesloft answers {status}, but not with JSON")
     if "data" not in answer:
         raise UnreadableAnswer(f"Salesloft answers {status}, but without `data`")
     return answer
@@ -114,8 +114,8 @@ def enter_points(spending: Spending, response: requests.Response) -> None:
 
 
 def reason(response: requests.Response) -> str:
-    """Return Salesloft's own words about what is wrong, whatever the body is."""
-    body = error_body(response)
+    """Return Salesloft's own words about what is wrong, whatever the body is, in one line."""
+    body = json_object(response)
     if body is None:
         return "(the answer is not Salesloft's JSON: is a proxy in the way, or api_url wrong?)"
     errors = body.get("errors")
@@ -127,12 +127,12 @@ def reason(response: requests.Response) -> str:
     else:
         words = str(errors or body.get("error") or "(no reason given)")
     token = response.request.headers.get("Authorization", "").rpartition(" ")[2] if response.request else ""
-    return (words.replace(token, "***") if token else words)[:LONGEST_REASON]
+    return one_line(words.replace(token, "***") if token else words, LONGEST_REASON)
 
 
 def fields(response: requests.Response) -> tuple[str, ...]:
     """Return the fields that Salesloft finds wrong, where it names them."""
-    errors = (error_body(response) or {}).get("errors")
+    errors = (json_object(response) or {}).get("errors")
     return tuple(errors) if isinstance(errors, dict) else ()
 
 

@@ -44,8 +44,11 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         The exit code: 0, 1 where something is wrong, 130 after Ctrl-C.
     """
     args = vars(_parser().parse_args(argv))
+    level = logging.getLevelName(os.environ.get("LOGLEVEL", "").upper())
     logging.basicConfig(
-        format="%(levelname)s %(message)s", level=os.environ.get("LOGLEVEL", "WARNING").upper(), stream=sys.stderr
+        format="%(levelname)s %(message)s",
+        level=level if isinstance(level, int) else logging.WARNING,  # text where there is no such level
+        stream=sys.stderr,
     )
     try:
         command, paths = args.pop("command"), args.pop("config")
@@ -55,6 +58,8 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
             print(fault, file=sys.stderr)
     except (SalesloftFatalError, SalesloftRetriableError) as error:
         print(error, file=sys.stderr)
+    except EOFError:
+        print("Nothing was entered. Run it again.", file=sys.stderr)
     except KeyboardInterrupt:
         return 130
     return 1

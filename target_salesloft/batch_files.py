@@ -33,10 +33,10 @@ def lines_of(message: Mapping[str, Any], storage: dict[str, Any] | None) -> Iter
             "Set the tap's batch_config.encoding to format jsonl, compression gzip or none."
         )
     for path in message["manifest"]:
-        head, tail = StorageTarget.split_url(path)
-        place = StorageTarget.from_dict(storage) if storage else StorageTarget.from_url(head)
         try:
+            head, tail = StorageTarget.split_url(path)
+            place = StorageTarget.from_dict(storage) if storage else StorageTarget.from_url(head)
             with place.open(tail, mode="rb") as file:
                 yield from gzip.GzipFile(fileobj=file) if compression == "gzip" else file
-        except (OSError, EOFError, zlib.error) as fault:
+        except (OSError, EOFError, zlib.error, ImportError, ValueError, TypeError, IndexError) as fault:
             raise InvalidInputLine(f"Its batch file {path} cannot be read to the end: {fault}.") from fault

@@ -74,8 +74,8 @@ def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[
     Raises:
         SalesloftFatalError: Salesloft does not answer.
     """
-    streams = (config["streams"] or {}).values()
-    objects = {config.get("object"), *((stream or {}).get("object") for stream in streams)} - {None}
+    streams = config["streams"].values()
+    objects = {config.get("object"), *(stream.get("object") for stream in streams)} - {None}
     for each in OBJECTS.values():
         # Without `object`, a stream's name decides, and no stream is known here.
         needed = not config.get("object") or each.name in objects

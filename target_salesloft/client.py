@@ -120,7 +120,9 @@ class SalesloftClient:
             try:
                 answer = self._until_answered(requests.Request("GET", path, params=query), f"GET {path}")
             except RecordRefused as refusal:
-                raise UnexpectedAnswer(f"Salesloft refuses GET {path} ({refusal.status}: {refusal}).") from refusal
+                # Its words may hold the values that were asked for.
+                what = ", ".join(refusal.fields) or "no field named"
+                raise UnexpectedAnswer(f"Salesloft refuses GET {path} ({refusal.status}: {what}).") from refusal
             rows, page = answers.page(answer, f"GET {path}")
             yield from rows
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING, Any
 
 from target_salesloft.errors import PermissionDenied, UnexpectedAnswer
@@ -27,7 +26,6 @@ class CustomFields:
 
     def __init__(self, client: SalesloftClient | None) -> None:
         self._client = client
-        self._lock = threading.Lock()
         self._known: dict[str, Mapping[str, Kind] | None] = {}
 
     def of(self, salesloft_object: SalesloftObject) -> Mapping[str, Kind] | None:
@@ -36,10 +34,9 @@ class CustomFields:
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
-        with self._lock:
-            if salesloft_object.name not in self._known:
-                self._known[salesloft_object.name] = self._look_up(salesloft_object)
-            return self._known[salesloft_object.name]
+        if salesloft_object.name not in self._known:
+            self._known[salesloft_object.name] = self._look_up(salesloft_object)
+        return self._known[salesloft_object.name]
 
     def _look_up(self, salesloft_object: SalesloftObject) -> Mapping[str, Kind] | None:
         if self._client is None:

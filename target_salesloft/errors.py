@@ -168,3 +168,8 @@ class InvalidSetting(ConfigValidationError):
 
     def __init__(self, *faults: str) -> None:
         super().__init__("; ".join(faults), errors=list(faults))
+
+
+def one_line(words: str, longest: int) -> str:
+    """Return others' words as a message can hold them: printable, in one line, cut off after so many characters."""
+    return " ".join("".join(each if each.isprintable() else " " for each in words).split())[:longest]

@@ -9,17 +9,19 @@ import sys
 import threading
 import urllib.parse
 import webbrowser
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.auth import token_endpoint_of, token_store_of
 from target_salesloft.callback import Listener, is_ours, query_of
-from target_salesloft.errors import GrantRefused, InvalidSetting
+from target_salesloft.errors import GrantRefused, InvalidSetting, one_line
 from target_salesloft.settings_faults import refuse_faults
 from target_salesloft.token_store import Kept, digest
 
 if TYPE_CHECKING:
     from target_salesloft.clock import Clock
     from target_salesloft.token_store import Token
+
+LONGEST_REASON: Final = 100
 
 
 def login(config: dict[str, Any], clock: Clock, *, port: int, no_browser: bool) -> int:
@@ -84,7 +86,9 @@ def authorize(config: dict[str, Any], clock: Clock, *, port: int, no_browser: bo
     url = f"{urllib.parse.urljoin(config['auth_url'], 'authorize')}?{urllib.parse.urlencode(query)}"
     answer = _pasted(url, state) if no_browser else _heard(url, state, port)
     if "error" in answer:
-        raise GrantRefused(f"The application was not authorized ({printable(answer['error'])}). Run login again.")
+        raise GrantRefused(
+            f"The application was not authorized ({one_line(answer['error'], LONGEST_REASON)}). Run login again."
+        )
     endpoint = token_endpoint_of(config, clock)
     try:
         token = endpoint.exchange(answer["code"], redirect_uri, answer.get("context", ""), answer.get("scope", ""))
@@ -133,8 +137,3 @@ def _pasted(url: str, state: str) -> dict[str, str]:
 def has_screen() -> bool:
     """Whether a browser can be opened; `webbrowser` would take the terminal for one that shows text."""
     return any(os.environ.get(name) for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")) or sys.platform == "darwin"
-
-
-def printable(words: str) -> str:
-    """Return a redirect's words as they can be shown on a terminal."""
-    return "".join(each if each.isprintable() else " " for each in words)[:100]

@@ -126,7 +126,8 @@ class RecordMapper:
         """Return what to send for a record.
 
         Raises:
-            UnknownColumn: A column that the schema does not name goes nowhere and must not.
+            InvalidSetting: The mapping sends a column that the schema does not name where it cannot go.
+            UnknownColumn: Such a column goes nowhere and must not.
         """
         body: dict[str, Any] = {}
         custom: dict[str, Any] = {}
@@ -220,7 +221,7 @@ class RecordMapper:
         if name == KEY_ONLY and self._key != KEY_ONLY and self._mode is not SyncMode.UPDATE:
             problem = "Salesloft's own id, which is only sent where it is the key"
         elif self._mode not in standard.modes:
-            problem = f"not taken in {self._mode.value} mode, only in {' or '.join(m.value for m in standard.modes)}"
+            problem = f"not taken in {self._mode.value} mode, only in {' or '.join(sorted(standard.modes))}"
         else:
             return self._claim(column, name, standard.kind, custom=False)
         if column in self._mapping:

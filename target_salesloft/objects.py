@@ -91,7 +91,9 @@ CRM_ID_TYPE: Final = "salesforce"
 
 def _fields(kinds: Mapping[Kind, str], **special: Field) -> Mapping[str, Field]:
     standard = {name: Field(kind) for kind, names in kinds.items() for name in names.split()}
-    return MappingProxyType({KEY_ONLY: Field(Kind.INTEGER), **standard, **special})
+    return MappingProxyType(
+        {KEY_ONLY: Field(Kind.INTEGER, frozenset({SyncMode.UPSERT, SyncMode.UPDATE})), **standard, **special}
+    )
 
 
 PEOPLE: Final = SalesloftObject(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import itertools
 import os
-import threading
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -46,7 +47,7 @@ ADVICE: Final[Mapping[int | None, str]] = MappingProxyType(
 MOST_REASONS = 20
 OTHER_REASONS = "other reasons"
 LINES_NAMED = 3
-SHORTEST_MASKED = 4
+SHORTEST_ANYWHERE = 4
 WRITTEN = (Result.CREATED, Result.UPDATED, Result.WRITTEN)
 FAILED = (Result.EXISTS, Result.FAILED)
 
@@ -108,7 +109,7 @@ class Tally:
 
     @property
     def failed(self) -> int:
-        """Records that are in the failed records file."""
+        """Records that are set aside."""
         return sum(self.results[each] for each in FAILED)
 
     @property
@@ -119,8 +120,7 @@ class Tally:
     def fail(self, outcome: Outcome) -> None:
         """Count a failed payload; its values stay out of the reason, which is logged."""
         reason = outcome.reason if outcome.status is None else f"{outcome.reason} ({outcome.status})"
-        for value in sorted(texts_in(outcome.payload.body), key=len, reverse=True):
-            reason = reason.replace(value, "…")
+        reason = without_values(reason, outcome.payload.body)
         if reason not in self.reasons and len(self.reasons) >= MOST_REASONS:
             reason = OTHER_REASONS
         self.results[outcome.result] += 1
@@ -175,18 +175,29 @@ class Tallies(defaultdict[str, Tally]):
         )
 
 
-def texts_in(value: Any) -> Iterator[str]:
-    """Yield the texts of a payload that would tell something about a person."""
-    if isinstance(value, str):
-        if len(value) >= SHORTEST_MASKED:
-            yield value
-    elif isinstance(value, dict):
+def without_values(reason: str, body: Mapping[str, Any]) -> str:
+    """Return a reason with `…` in place of each value of the record that it repeats."""
+    values = sorted(set(values_in(body)), key=len, reverse=True)
+    if not values:
+        return reason
+    # A short value may be part of any word.
+    patterns = (
+        re.escape(each) if len(each) >= SHORTEST_ANYWHERE else rf"(?<!\w){re.escape(each)}(?!\w)" for each in values
+    )
+    return re.sub("|".join(patterns), "…", reason, flags=re.IGNORECASE)
+
+
+def values_in(value: Any) -> Iterator[str]:
+    """Yield the texts and numbers of a payload, which would tell something about a person."""
+    if isinstance(value, dict):
         for name, each in value.items():
             if name != "upsert_key":
-                yield from texts_in(each)
+                yield from values_in(each)
     elif isinstance(value, list):
         for each in value:
-            yield from texts_in(each)
+            yield from values_in(each)
+    elif value is not None and not isinstance(value, bool) and str(value).strip():
+        yield str(value)
 
 
 class FailedRecordsFile:
@@ -201,7 +212,6 @@ class FailedRecordsFile:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._lock = threading.Lock()
         self._schemas: dict[str, Mapping[str, Any]] = {}
         self.path: Path | None = None
 
@@ -212,19 +222,18 @@ class FailedRecordsFile:
             FailedRecordsFileError: They cannot be written.
         """
         lines: list[dict[str, Any]] = []
-        with self._lock:
-            for outcome in outcomes:
-                for source in outcome.payload.sources:
-                    lines += self._lines(source, outcome)
-            if not lines:
-                return
-            try:
-                self._append(b"".join(encode_line(each) for each in lines))
-            except OSError as fault:
-                raise FailedRecordsFileError(
-                    f"The failed records file cannot be written ({self.path or self._directory}: {fault.strerror}). "
-                    "Make room or set failed_records_dir to a directory that can be written, and run again."
-                ) from fault
+        for outcome in outcomes:
+            for source in outcome.payload.sources:
+                lines += self._lines(source, outcome)
+        if not lines:
+            return
+        try:
+            self._append(b"".join(encode_line(each) for each in lines))
+        except OSError as fault:
+            raise FailedRecordsFileError(
+                f"The failed records file cannot be written ({self.path or self._directory}: {fault.strerror}). "
+                "Make room or set failed_records_dir to a directory that can be written, and run again."
+            ) from fault
 
     def _lines(self, source: SourceRecord, outcome: Outcome) -> list[dict[str, Any]]:
         stream = source.schema["stream"]
@@ -243,16 +252,30 @@ class FailedRecordsFile:
         return [dict(source.schema), record]
 
     def _append(self, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_APPEND
         if self.path is None:
             self._directory.mkdir(parents=True, exist_ok=True)
             started = dt.datetime.now(tz=dt.timezone.utc)
-            self.path = self._directory / f"{started:%Y-%m-%dT%H%M%SZ}-{os.getpid()}.singer"
-            flags |= os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(self.path, flags, mode=0o600), "ab") as file:
+            self.path = make_file(self._directory, f"{started:%Y-%m-%dT%H%M%SZ}-{os.getpid()}")
+        with self.path.open("ab") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+
+
+def make_file(directory: Path, name: str) -> Path:
+    """Make a Singer file for its owner alone, and return its path; where there is such a file, a number is added.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    for number in itertools.count(1):
+        path = directory / f"{name}{f'-{number}' if number > 1 else ''}.singer"
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600))
+        except FileExistsError:  # another container's run: there, all have the same process number
+            continue
+        return path
+    raise AssertionError("count ended")  # pragma: no cover
 
 
 def encode_line(message: Mapping[str, Any]) -> bytes:

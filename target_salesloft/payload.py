@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from target_salesloft.objects import OBJECTS, Kind
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 CUSTOM_FIELDS: Final = "custom_fields"
+CASELESS: Final = frozenset(
+    name for each in OBJECTS.values() for name, its in each.fields.items() if its.kind in {Kind.EMAIL, Kind.DOMAIN}
+)
 
 
 @dataclass
@@ -51,5 +56,9 @@ def merge(payloads: Iterable[Payload]) -> list[Payload]:
 
 
 def key_of(name: str, value: Any) -> str:
-    """Return what tells a record from others: to Salesloft, keys that differ in case or space only are one."""
-    return f"{name}={str(value).strip().casefold()}"
+    """Return what tells a record from others: e-mail addresses and domains that differ in case only are one.
+
+    Other keys may differ in case alone: Salesforce's ids of 15 characters do.
+    """
+    text = str(value).strip()
+    return f"{name}={text.lower() if name in CASELESS else text}"

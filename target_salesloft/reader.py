@@ -5,11 +5,27 @@ from __future__ import annotations
 import json
 import sys
 from decimal import Decimal
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import msgspec
+from singer_sdk.exceptions import (
+    InvalidJSONSchema,
+    MappingError,
+    MissingKeyPropertiesError,
+    RecordsWithoutSchemaException,
+)
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
 from singer_sdk.singerlib.exceptions import InvalidInputLine
+
+from target_salesloft.values import KINDS_OF_VALUE
+
+BAD_INPUT: Final = (
+    InvalidInputLine,
+    InvalidJSONSchema,
+    MappingError,
+    MissingKeyPropertiesError,
+    RecordsWithoutSchemaException,
+)
 
 decoder = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -52,7 +68,7 @@ class LineReader(GenericSingerReader[str]):
         """
         try:
             message = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError, ArithmeticError):
             message = self._lenient(line)
         if not isinstance(message, dict):
             raise InvalidInputLine("It is JSON, but not an object: the tap must write Singer messages.")
@@ -61,21 +77,39 @@ class LineReader(GenericSingerReader[str]):
     def _lenient(self, line: str | bytes) -> Any:
         """Decode what is not quite JSON, so that it is one record's fault: NaN, infinity, half a surrogate pair."""
         try:
-            return json.loads(line, parse_float=Decimal)
-        except (ValueError, RecursionError):
+            return json.loads(line, parse_float=number)
+        except RecursionError:
+            raise InvalidInputLine("It is nested too deeply to be read.") from None
+        except ValueError:
             raise InvalidInputLine(
                 "It is not JSON: the tap broke off in mid-line, or printed something to stdout."
             ) from None
 
     def assert_line_requires(self, line_dict: dict[str, Any], requires: set[str]) -> None:  # type: ignore[override]
-        """Raise an error that names what a message lacks.
-
-        Raises:
-            InvalidInputLine: It lacks something.
-        """
-        if not line_dict.keys() >= requires:
-            missing = requires - line_dict.keys()
-            raise InvalidInputLine(f"It lacks {', '.join(sorted(missing))}: not a whole Singer message.")
+        """Raise our own error for what a message lacks."""
+        require(line_dict, **dict.fromkeys(requires, object))
 
     def _process_unknown_message(self, message_dict: dict[str, Any]) -> None:
         raise InvalidInputLine(f"It has the unknown message type {message_dict['type']!r:.40}.")
+
+
+def require(message: dict[str, Any], **kinds: type) -> None:
+    """Raise an error that names what a message lacks, or holds in the place of something else.
+
+    Raises:
+        InvalidInputLine: There is such a thing.
+    """
+    missing = kinds.keys() - message.keys()
+    if missing:
+        raise InvalidInputLine(f"It lacks {', '.join(sorted(missing))}: not a whole Singer message.")
+    for name, kind in kinds.items():
+        if not isinstance(message[name], kind):
+            raise InvalidInputLine(f"Its '{name}' is not {KINDS_OF_VALUE[kind]}: not a whole Singer message.")
+
+
+def number(text: str) -> Decimal | float:
+    """Return a number as it was written; one that is too large for that is infinite, which is its record's fault."""
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        return float(text)

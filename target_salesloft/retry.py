@@ -58,7 +58,7 @@ def retry(
         RetriesExhausted: It was tried for too long.
         Stopped: The run was told to end.
     """
-    started = clock.now()
+    failing_since: float | None = None
     for wait in backoff_wait_generator():
         if clock.stopped:
             raise Stopped(words.stopped)
@@ -66,9 +66,11 @@ def retry(
             return call()
         except SalesloftRetriableError as fault:
             again_at = clock.now() + (wait if fault.retry_after is None else fault.retry_after)
-            if again_at - started > max_retry_seconds:
+            # Not since the call: it may have waited for points first.
+            failing_since = clock.now() if failing_since is None else failing_since
+            if again_at - failing_since > max_retry_seconds:
                 raise RetriesExhausted(
-                    f"{words.failing} {clock.now() - started:.0f} s ({fault}); max_retry_seconds is "
+                    f"{words.failing} {clock.now() - failing_since:.0f} s ({fault}); max_retry_seconds is "
                     f"{max_retry_seconds:.0f}. {words.advice}"
                 ) from fault
             logger.info("%s: %s. %s", words.name, fault, words.again)

@@ -28,7 +28,6 @@ class Shutdown:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
         self._uninterrupted = 0
         self._signal: signal.Signals | None = None
 
@@ -45,13 +44,11 @@ class Shutdown:
     @contextmanager
     def uninterrupted(self) -> Iterator[None]:
         """Let no signal unwind this block: it ends by itself soon after a stop is asked for."""
-        with self._lock:
-            self._uninterrupted += 1
+        self._uninterrupted += 1
         try:
             yield
         finally:
-            with self._lock:
-                self._uninterrupted -= 1
+            self._uninterrupted -= 1
 
     def refuse_to_go_on(self) -> None:
         """End the run here where a stop has been asked for.
@@ -71,10 +68,10 @@ class Shutdown:
         if self._signal is not None:
             os._exit(SIGNALLED + number)
         self._signal = signal.Signals(number)
-        ends_by_itself = self._uninterrupted > 0  # asked before the stop, which soon ends it
-        self._clock.stop()
+        # Before the stop: the signal may have come while this thread held what the stop needs.
         last_call = threading.Timer(SECONDS_TO_END, os._exit, (SIGNALLED + number,))
         last_call.daemon = True
         last_call.start()
-        if not ends_by_itself:
+        self._clock.stop()
+        if not self._uninterrupted:
             self.refuse_to_go_on()

@@ -17,7 +17,7 @@ from target_salesloft.stream_settings import StreamSettings
 from target_salesloft.validation import RecordValidator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from target_salesloft.objects import Kind
     from target_salesloft.target import TargetSalesloft
@@ -52,10 +52,8 @@ class SalesloftSink(BatchSink):
                 columns=self.schema["properties"],
                 custom_fields=self._custom_fields,
             )
-        except InvalidSetting as error:
-            raise InvalidSetting(*(f"The stream '{stream_name}': {fault}" for fault in error.errors)) from error
-        except UnknownColumn as error:
-            raise UnknownColumn(f"The stream '{stream_name}': {error}") from error
+        except (InvalidSetting, UnknownColumn) as error:
+            raise self._with_stream(error) from error
         self._log_warnings()
 
     def get_validator(self) -> RecordValidator | None:
@@ -99,9 +97,14 @@ class SalesloftSink(BatchSink):
             SalesloftFatalError: The run cannot go on.
         """
         with self._target.shutdown.uninterrupted():
-            merged = self._map(context)
+            try:
+                merged = self._map(context)
+            except (InvalidSetting, UnknownColumn) as error:
+                raise self._with_stream(error) from error
+            self._refuse_too_many()
             if merged:
                 self._write(merged)
+                self._refuse_too_many()
 
     def _custom_fields(self) -> Mapping[str, Kind] | None:
         # A refresh of the OAuth token that is unwound before the new one is kept locks the user out.
@@ -110,7 +113,7 @@ class SalesloftSink(BatchSink):
 
     def _map(self, context: dict[str, Any]) -> list[Payload]:
         """Return what is to be written; account for all other records of the batch."""
-        outcomes: list[Outcome] = []
+        failures: list[Outcome] = []
         payloads: list[Payload] = []
         records = context.pop("records", [])
         for record, source, refusal in records:
@@ -120,12 +123,13 @@ class SalesloftSink(BatchSink):
             payload = Rejection(refusal) if refusal else self._mapper.map(record)
             if isinstance(payload, Rejection):
                 rejected = Payload({}, sources=[source])
-                outcomes.append(Outcome(rejected, Result.FAILED, payload.reason, fields=payload.fields))
+                failures.append(Outcome(rejected, Result.FAILED, payload.reason, fields=payload.fields))
+                self._tally.fail(failures[-1])
             else:
                 payload.sources.append(source)
                 payloads.append(payload)
         self._log_warnings()
-        self._account(outcomes)
+        self._set_aside(failures)
         merged = merge(payloads)
         self.tally_duplicate_merged(len(payloads) - len(merged))
         self._tally.results[Result.MERGED] += len(payloads) - len(merged)
@@ -136,31 +140,32 @@ class SalesloftSink(BatchSink):
         with self._target.report.batch(self.stream_name, len(payloads)):
             try:
                 for outcome in self._target.writer_of(self.stream_name).write(
-                    payloads, self.salesloft_object, self._stream.sync_mode, self._stream.upsert_key
+                    payloads, self.salesloft_object, self._stream.sync_mode, self._stream.upsert_key, self._too_many
                 ):
                     if outcome.result not in FAILED:
                         self._tally.results[outcome.result] += 1
                         continue
+                    self._tally.fail(outcome)
                     failures.append(outcome)
                     if len(failures) >= FAILURES_AT_ONCE:
-                        self._account(failures)
-                        failures = []
+                        full, failures = failures, []
+                        self._set_aside(full)
             finally:
-                self._account(failures)
+                self._set_aside(failures)
 
-    def _account(self, failures: Iterable[Outcome]) -> None:
-        """Set failed records aside, and stop the run where they are too many."""
-        failures = list(failures)
-        if not failures:
-            return
-        self._target.failed_records.add(failures)
-        for outcome in failures:
-            self._tally.fail(outcome)
-        self._holds_back_state |= not self.config["allow_failed_records"]
-        most = self.config["max_failed_records"]
-        if self._target.tallies.failed > most:
+    def _set_aside(self, failures: Sequence[Outcome]) -> None:
+        """Keep failed records, and state before them where they are not allowed."""
+        if failures:
+            self._holds_back_state |= not self.config["allow_failed_records"]
+            self._target.failed_records.add(failures)
+
+    def _too_many(self) -> bool:
+        return bool(self._target.tallies.failed > self.config["max_failed_records"])
+
+    def _refuse_too_many(self) -> None:
+        if self._too_many():
             raise FailedRecords(
-                f"More than {most:,} records failed (max_failed_records): the run stops. "
+                f"More than {self.config['max_failed_records']:,} records failed (max_failed_records): the run stops. "
                 f"They are in {self._target.failed_records.path}, each with its reason."
             )
 
@@ -172,8 +177,11 @@ class SalesloftSink(BatchSink):
             self._target.emit_state()
         self._target.shutdown.refuse_to_go_on()
 
-    def activate_version(self, new_version: int) -> None:
-        """Do nothing: records of older versions are not deleted from Salesloft."""
+    def _with_stream(self, error: InvalidSetting | UnknownColumn) -> InvalidSetting | UnknownColumn:
+        name = f"The stream '{self.stream_name}'"
+        if isinstance(error, InvalidSetting):
+            return InvalidSetting(*(f"{name}: {fault}" for fault in error.errors))
+        return UnknownColumn(f"{name}: {error}")
 
     def _log_warnings(self) -> None:
         for warning in self._mapper.warnings:

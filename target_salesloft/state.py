@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import threading
 from collections import deque
 from typing import Any
 
@@ -17,12 +16,9 @@ class StateGate:
     """Holds each STATE back until every record before it is written or safely set aside.
 
     A sink that failed is never said to be settled, so that no later state passes its first unsettled record.
-    Safe in threads: the SDK drains sinks in parallel.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._output = threading.Lock()
         self._numbers = itertools.count()
         self._records = 0
         self._first_unsettled: dict[int, int] = {}
@@ -34,33 +30,29 @@ class StateGate:
 
     def record(self, sink: int) -> None:
         """A record came for a sink."""
-        with self._lock:
-            self._records += 1
-            self._first_unsettled.setdefault(sink, self._records)
+        self._records += 1
+        self._first_unsettled.setdefault(sink, self._records)
 
     def state(self, value: Any) -> None:
         """A STATE came.
 
         Of those that can only leave together the newest is kept, so that a tap of many states costs no memory.
         """
-        with self._lock:
-            if self._held and self._held[-1][0] >= max(self._first_unsettled.values(), default=0):
-                self._held.pop()
-            self._held.append((self._records, value))
+        if self._held and self._held[-1][0] >= max(self._first_unsettled.values(), default=0):
+            self._held.pop()
+        self._held.append((self._records, value))
 
     def settled(self, sink: int) -> None:
         """All records that came for the sink are written, or set aside where that is allowed."""
-        with self._lock:
-            self._first_unsettled.pop(sink, None)
+        self._first_unsettled.pop(sink, None)
 
     def release(self) -> Any | None:
         """Return the newest STATE that may leave and has not left, or None."""
-        with self._lock:
-            newest = None
-            first = min(self._first_unsettled.values(), default=self._records + 1)
-            while self._held and self._held[0][0] < first:
-                newest = self._held.popleft()[1]
-            return newest
+        newest = None
+        first = min(self._first_unsettled.values(), default=self._records + 1)
+        while self._held and self._held[0][0] < first:
+            newest = self._held.popleft()[1]
+        return newest
 
     def emit(self) -> None:
         """Write the newest STATE that may leave to standard output, if there is one that has not left.
@@ -68,17 +60,16 @@ class StateGate:
         Raises:
             StateError: Standard output takes none.
         """
-        with self._output:
-            state = self.release()
-            if state is None:
-                return
-            try:
-                sys.stdout.write(encode_line(state).decode())
-                sys.stdout.flush()
-            except OSError as fault:
-                # Python would try again at its end, and complain.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise StateError(
-                    f"State cannot be handed on, standard output is gone ({fault.strerror}): what is written stays "
-                    "written, and the next run sends it again, which does no harm."
-                ) from fault
+        state = self.release()
+        if state is None:
+            return
+        try:
+            sys.stdout.write(encode_line(state).decode())
+            sys.stdout.flush()
+        except OSError as fault:
+            # Python would try again at its end, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise StateError(
+                f"State cannot be handed on, standard output is gone ({fault.strerror}): what is written stays "
+                "written, and the next run sends it again, which does no harm."
+            ) from fault

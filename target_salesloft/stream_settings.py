@@ -62,11 +62,11 @@ class StreamSettings:
         )
 
 
-def _own_settings(stream: str, streams: Mapping[str, Any]) -> Mapping[str, Any]:
+def _own_settings(stream: str, streams: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     if stream in streams:
-        return streams[stream] or {}
+        return streams[stream]
     matching = [glob for glob in streams if fnmatch.fnmatchcase(stream, glob)]
-    return streams[max(matching, key=len)] or {} if matching else {}
+    return streams[max(matching, key=len)] if matching else {}
 
 
 def _object_by_name(stream: str) -> str | None:

@@ -6,16 +6,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
-from singer_sdk.exceptions import (
-    ConfigValidationError,
-    InvalidJSONSchema,
-    MappingError,
-    MissingKeyPropertiesError,
-    RecordsWithoutSchemaException,
-)
+import click
+from singer_sdk.exceptions import ConfigValidationError, MissingKeyPropertiesError
 from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabilities
-from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.target_base import Target
 
 from target_salesloft.batch_files import lines_of
@@ -26,7 +20,7 @@ from target_salesloft.custom_fields import CustomFields
 from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError
 from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tallies
 from target_salesloft.rate_limit import CostBudget
-from target_salesloft.reader import LineReader
+from target_salesloft.reader import BAD_INPUT, LineReader, require
 from target_salesloft.report import prepare_log, report_of
 from target_salesloft.settings import SETTINGS, authenticates
 from target_salesloft.settings_faults import faults
@@ -34,27 +28,18 @@ from target_salesloft.shutdown import Shutdown
 from target_salesloft.sinks import SINKS, SalesloftSink
 from target_salesloft.state import StateGate
 from target_salesloft.stream_settings import StreamSettings
-from target_salesloft.values import KINDS_OF_VALUE
 from target_salesloft.writers.auto import AutoWriter, BulkChoice
 from target_salesloft.writers.dry_run import DryRunWriter
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    import click
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.plugin_base import _ConfigInput
 
     from target_salesloft.writers import Writer
 
 NOT_OFFERED = ("load_method", "add_record_metadata")
-BAD_INPUT = (
-    InvalidInputLine,
-    InvalidJSONSchema,
-    MappingError,
-    MissingKeyPropertiesError,
-    RecordsWithoutSchemaException,
-)
 
 
 class TargetSalesloft(Target):
@@ -75,6 +60,8 @@ class TargetSalesloft(Target):
 
     def __init__(self, *, clock: Clock | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        # One sink after another: a drain that fails in one thread would leave the outcomes of the others untold.
+        self.max_parallelism = 1
         self.clock = clock or Clock()
         self._started = self.clock.now()
         self.state_gate = StateGate()
@@ -138,8 +125,9 @@ class TargetSalesloft(Target):
 
     def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
         """Remember the message for the failed records file, and let the SDK do the rest."""
-        self._require(message_dict, stream=str, schema=dict)
-        self._require(message_dict["schema"], properties=dict)
+        require(message_dict, stream=str, schema=dict)
+        require(message_dict["schema"], properties=dict)
+        require({"key_properties": message_dict.get("key_properties") or []}, key_properties=list)
         stream = message_dict["stream"]
         if self._schemas.get(stream) != message_dict:
             self._schemas[stream] = message_dict
@@ -159,7 +147,7 @@ class TargetSalesloft(Target):
 
     def _process_record_message(self, message_dict: dict[str, Any]) -> None:
         """Remember the record as the tap wrote it, for the failed records file, and let the SDK do the rest."""
-        self._require(message_dict, stream=str, record=dict)
+        require(message_dict, stream=str, record=dict)
         stream = message_dict["stream"]
         if stream not in self._schemas:
             self._assert_sink_exists(stream)
@@ -167,23 +155,17 @@ class TargetSalesloft(Target):
         try:
             super()._process_record_message(message_dict)
         except MissingKeyPropertiesError as error:
-            keys = ", ".join(self._schemas[stream].get("key_properties") or ())
+            keys = ", ".join(map(str, self._schemas[stream].get("key_properties") or ()))
             raise MissingKeyPropertiesError(
                 f"A record of the stream '{stream}' lacks one of its key properties ({keys}): the tap is wrong."
             ) from error
-
-    def _require(self, message: dict[str, Any], **kinds: type) -> None:
-        self._assert_line_requires(message, requires=set(kinds))
-        for name, kind in kinds.items():
-            if not isinstance(message[name], kind):
-                raise InvalidInputLine(f"Its '{name}' is not {KINDS_OF_VALUE[kind]}: not a whole Singer message.")
 
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
         """Read the records of a BATCH message one by one, as if they had come as RECORDs.
 
         The SDK's own way neither maps nor validates them, and holds a whole file in memory.
         """
-        self._require(message_dict, stream=str, encoding=dict, manifest=list)
+        require(message_dict, stream=str, encoding=dict, manifest=list)
         storage = (self.config.get("batch_config") or {}).get("storage")
         for line in lines_of(message_dict, storage):
             record = self.message_reader.decode(line)
@@ -196,8 +178,9 @@ class TargetSalesloft(Target):
 
     def _process_state_message(self, message_dict: dict[str, Any]) -> None:
         super()._process_state_message(message_dict)
-        self.state_gate.state(message_dict["value"])
-        self.emit_state()
+        if message_dict["value"] is not None:
+            self.state_gate.state(message_dict["value"])
+            self.emit_state()
 
     def _write_state_message(self, state: dict[str, Any]) -> None:  # noqa: ARG002 (the gate knows which may leave)
         self.emit_state()
@@ -232,14 +215,15 @@ class TargetSalesloft(Target):
         if self._closed:
             return
         self._closed = True
-        if self._writer is not None:
-            self._writer.close()
-        if self.client is not None:
-            self.client.close()
-        per_minute = self.config["rate_limit_per_minute"]
-        planned = self.tallies if self.config["dry_run"] else ()
-        forecasts = {stream: self._dry_runs[stream].forecast(per_minute) for stream in planned}
-        self.report.end(self.failed_records.path, forecasts, self.clock.now() - self._started)
+        with self.shutdown.uninterrupted():
+            if self._writer is not None:
+                self._writer.close()
+            if self.client is not None:
+                self.client.close()
+            per_minute = self.config["rate_limit_per_minute"]
+            planned = self.tallies if self.config["dry_run"] else ()
+            forecasts = {stream: self._dry_runs[stream].forecast(per_minute) for stream in planned}
+            self.report.end(self.failed_records.path, forecasts, self.clock.now() - self._started)
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
         """End the run in order.
@@ -253,6 +237,15 @@ class TargetSalesloft(Target):
         told = "" if self.shutdown.signal is None else f"Stopped by {self.shutdown.signal.name}: "
         self._fail(f"{told}{error}{' State has not passed what was not written.' if told else ''}")
         return self.shutdown.exit_code
+
+    @classmethod
+    def get_singer_command(cls) -> click.Command:
+        """Read `--input FILE` as standard input is read: bytes, which are UTF-8 whatever the locale is."""
+        command = super().get_singer_command()
+        for option in command.params:
+            if option.name == "file_input":
+                option.type = click.File("rb")
+        return command
 
     @classmethod
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:
@@ -289,6 +282,8 @@ class TargetSalesloft(Target):
             )
         except ConfigValidationError as error:
             return cls._fail(*error.errors)
+        except SalesloftFatalError as error:
+            return cls._fail(str(error))
         code = 0
         try:
             try:

@@ -13,9 +13,10 @@ from target_salesloft.errors import (
     ServerFault,
     UnexpectedAnswer,
     UnreadableAnswer,
+    one_line,
 )
 from target_salesloft.token_store import Token
-from target_salesloft.transport import connection_fault, error_body, retry_after
+from target_salesloft.transport import connection_fault, json_object, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +101,7 @@ class TokenEndpoint:
         except requests.RequestException as fault:
             # Not chained: what `requests` raises holds the request, and that the secrets.
             raise connection_fault(fault, "auth_url") from None
-        answer = error_body(response) or {}
+        answer = json_object(response) or {}
         status = response.status_code
         if status == requests.codes.too_many_requests:
             raise RateLimited("429", retry_after=retry_after(response))
@@ -120,7 +121,7 @@ class TokenEndpoint:
         for name in ("client_secret", "refresh_token", "code"):
             if form.get(name):
                 words = words.replace(form[name], "***")
-        return f"{status} {' '.join(words.split())[:LONGEST_REASON]}"
+        return f"{status} {one_line(words, LONGEST_REASON)}"
 
 
 def token_of(answer: Mapping[str, Any], asked_at: float) -> Token:

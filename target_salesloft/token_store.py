@@ -101,8 +101,18 @@ class TokenStore:
         return platformdirs.user_state_path("target-salesloft") / f"{host}-{digest(client_id)[:16]}.json"
 
     def exists(self) -> bool:
-        """Whether anything is kept, in whatever condition."""
-        return self.path.exists()
+        """Whether anything is kept, in whatever condition.
+
+        Raises:
+            TokenStoreError: This user may not know.
+        """
+        try:
+            self.path.stat()
+        except FileNotFoundError:
+            return False
+        except OSError as fault:
+            raise self._unusable(fault) from fault
+        return True
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -37,11 +37,11 @@ def retry_after(response: requests.Response) -> float | None:
     return seconds if 0 <= seconds <= LONGEST_RETRY_AFTER else None
 
 
-def error_body(response: requests.Response) -> dict[str, Any] | None:
-    """Return the JSON object of an error, or None where it is something else."""
+def json_object(response: requests.Response) -> dict[str, Any] | None:
+    """Return the JSON object that an answer is, or None where it is something else."""
     try:
         return msgspec.json.decode(response.content, type=dict[str, Any])
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

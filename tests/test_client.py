@@ -87,6 +87,13 @@ def test_a_list_that_is_none_ends_the_run_with_a_line_that_names_the_request(cli
         list(client.rows("/people", {}))
 
 
+def test_a_list_that_is_refused_ends_the_run_without_the_values_that_were_asked_for(client, fault):
+    fault("status", status=422, body={"errors": {"email_addresses": ["s3cr3t@example.com is invalid"]}})
+    with pytest.raises(UnexpectedAnswer) as error:
+        list(client.rows("/people", {"email_addresses[]": ["s3cr3t@example.com"]}))
+    assert str(error.value) == "Salesloft refuses GET /people (422: email_addresses)."
+
+
 @pytest.mark.parametrize("metadata", [{}, {"metadata": None}, {"metadata": {"paging": None}}])
 def test_a_list_without_paging_is_its_last_page(client, fault, metadata):
     fault("status", status=200, body={"data": [{"id": 1}], **metadata})
@@ -121,6 +128,9 @@ def test_what_is_the_records_fault_is_refused_at_once_in_salesloft_s_words(clien
         ("<html>", PROXY),
         ("", PROXY),
         ({"error": "x" * 10_000}, "x" * 500),
+        ({"error": "bad\nERROR all is lost \x1b[31m"}, "bad ERROR all is lost [31m"),
+        ('{"error": "d\xe9sol\xe9"}'.encode("latin-1"), PROXY),
+        ('{"error": ' + "[" * 100_000, PROXY),
     ],
 )
 def test_the_reason_is_told_whatever_the_body_is(client, fault, body, words):
@@ -396,6 +406,14 @@ def test_what_took_effect_is_not_sent_again(client, sandbox, fault):
     fault("reset_after")
     assert upsert(client, took_effect=lambda _: True) is None
     assert len(sandbox.requests) == 1
+
+
+def test_the_wait_for_points_does_not_count_as_trying(connect, clock, fault):
+    client = connect(points_per_minute=1, max_retry_seconds=60)
+    upsert(client)
+    fault("status", status=503)
+    upsert(client)
+    assert clock.now() >= 1_000 + 60
 
 
 # Stops and secrets

@@ -111,6 +111,12 @@ def test_the_warehouses_own_id_never_passes_for_salesloft_s(mode):
     ]
 
 
+def test_an_insert_sends_no_id_for_salesloft_takes_none_there():
+    one = mapper(mode=SyncMode.INSERT, key="id", columns=["id", "email_address"])
+    assert one.map({"id": 7, "email_address": EMAIL}).body == {"email_address": EMAIL}
+    assert one.warnings == ["the column 'id' is left out: id is not taken in insert mode, only in update or upsert"]
+
+
 def test_a_crm_id_goes_with_its_type():
     assert fields({"crm_id": "003A"}) == {"crm_id": "003A", "crm_id_type": "salesforce"}
 
@@ -498,6 +504,18 @@ def test_a_merged_payload_knows_all_records_that_it_came_from():
 def test_keys_that_differ_in_case_or_space_are_one(normalize, spelling):
     one = mapper(normalize=normalize)
     assert len(merge([one.map({"email_address": EMAIL}), one.map({"email_address": spelling})])) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "other"),
+    [
+        ("crm_id", "003A000001abcde", "003A000001abcDE"),  # Salesforce's ids of 15 characters
+        ("email_address", "strasse@example.com", "straße@example.com"),
+    ],
+)
+def test_keys_that_only_look_alike_stay_apart(key, one, other):
+    made = mapper(key=key)
+    assert len(merge([made.map({key: one}), made.map({key: other})])) == 2
 
 
 @pytest.mark.parametrize(("policy", "title"), [(NullValues.IGNORE, "CEO"), (NullValues.CLEAR, None)])

@@ -31,12 +31,21 @@ def refusal(text):
         '{"s3cr3t": }',
         "",
         "\ufeff{}s3cr3t",
-        '["s3cr3t"' + "[" * 100_000,
     ],
 )
 def test_a_line_that_is_not_json_is_told_without_what_it_holds(line):
     good = '{"type": "RECORD"}\n'
     assert refusal(good + line + "\n") == (NO_JSON, 2)
+
+
+@pytest.mark.parametrize("depth", [100_000, 5_000_000])
+def test_a_line_that_is_nested_without_end_is_told(depth):
+    assert refusal('{"s3cr3t": ' + "[" * depth)[0] == "It is nested too deeply to be read."
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e99999999999999999999", math.inf), ("-1e-99999999999999999999", 0)])
+def test_a_number_beyond_all_bounds_is_its_records_fault_alone(text, value):
+    assert LineReader().decode(f'{{"a": {text}}}') == {"a": value}
 
 
 @pytest.mark.parametrize("line", ['["s3cr3t"]', '"s3cr3t"', "7", "null"])

@@ -49,7 +49,7 @@ class Fault:
         status: The status that is answered, for the kinds that answer one.
         retry_after: A Retry-After header's value, sent as it is.
         delay: Seconds that `slow` waits before it answers, and `drip` between bytes.
-        body: The body answered with the status: text as it is, anything else as JSON.
+        body: The body answered with the status: text or bytes as they are, anything else as JSON.
         contains: Only requests whose body contains this text.
         hits: How many requests have gone wrong so far.
     """

@@ -226,7 +226,7 @@ def _instead(fault: Fault) -> Response:
 
 
 def _with_body(fault: Fault) -> Response:
-    if isinstance(fault.body, str):
+    if isinstance(fault.body, (str, bytes)):
         return Response(fault.body, fault.status, media_type="text/plain")
     body = {"error": f"Sandbox fault {fault.status}"} if fault.body is None else fault.body
     return Response(msgspec.json.encode(body), fault.status, media_type="application/json")

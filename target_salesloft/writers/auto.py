@@ -12,7 +12,7 @@ from target_salesloft.writers.bulk import BulkWriter, JobTypeRefused
 from target_salesloft.writers.record import RecordWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from target_salesloft.client import SalesloftClient
     from target_salesloft.clock import Clock
@@ -79,9 +79,14 @@ class AutoWriter:
         )
 
     def write(
-        self, payloads: Sequence[Payload], salesloft_object: SalesloftObject, mode: SyncMode, upsert_key: str
+        self,
+        payloads: Sequence[Payload],
+        salesloft_object: SalesloftObject,
+        mode: SyncMode,
+        upsert_key: str,
+        enough: Callable[[], bool] = lambda: False,
     ) -> Iterator[Outcome]:
-        """Write payloads that do not share a key, and yield what became of each.
+        """Write payloads that do not share a key, and yield what became of each; a job that was begun is finished.
 
         Raises:
             SalesloftFatalError: The run cannot go on.
@@ -101,7 +106,7 @@ class AutoWriter:
                 )
             else:
                 return
-        yield from self._record.write(payloads, salesloft_object, mode, upsert_key)
+        yield from self._record.write(payloads, salesloft_object, mode, upsert_key, enough)
 
     def close(self) -> None:
         """Wait for what is under way."""

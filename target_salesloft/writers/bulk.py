@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import requests
 
-from target_salesloft.errors import BulkJobUnfinished, RecordRefused, SalesloftFatalError, UnexpectedAnswer
+from target_salesloft.answers import LONGEST_REASON
+from target_salesloft.client import ROWS_A_PAGE
+from target_salesloft.errors import BulkJobUnfinished, RecordRefused, SalesloftFatalError, UnexpectedAnswer, one_line
 from target_salesloft.outcomes import Outcome, Result
 from target_salesloft.payload import key_of
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOST_RECORDS_A_CALL: Final = 5000
-ROWS_A_PAGE: Final = 100
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 10.0
 SLOWER: Final = 1.5
@@ -258,7 +259,9 @@ class BulkJob:
         found: dict[str | None, str] = {}
         for _ in range(READINGS):
             for page in self._pages_of_errors():
-                found |= {self._key_of(row): str(row.error or "(no reason given)") for row in page}
+                found |= {
+                    self._key_of(row): one_line(str(row.error or "(no reason given)"), LONGEST_REASON) for row in page
+                }
                 if len(page) < ROWS_A_PAGE and len(found) == expected:
                     break
             if len(found) == expected:

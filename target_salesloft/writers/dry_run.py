@@ -17,7 +17,7 @@ from target_salesloft.writers.bulk import MOST_RECORDS_A_CALL
 from target_salesloft.writers.lookup import calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from target_salesloft.objects import SalesloftObject
     from target_salesloft.payload import Payload
@@ -44,7 +44,12 @@ class DryRunWriter:
         self._shown = 0
 
     def write(
-        self, payloads: Sequence[Payload], salesloft_object: SalesloftObject, mode: SyncMode, upsert_key: str
+        self,
+        payloads: Sequence[Payload],
+        salesloft_object: SalesloftObject,
+        mode: SyncMode,
+        upsert_key: str,
+        enough: Callable[[], bool] = lambda: False,  # noqa: ARG002 (nothing is sent)
     ) -> Iterator[Outcome]:
         """Count payloads, show the first few with their values masked, and yield that they would be written."""
         if self._choice.takes(len(payloads), mode):
@@ -70,7 +75,7 @@ class DryRunWriter:
     def forecast(self, points_per_minute: int) -> str:
         """Say what would be sent, and the points and the time that it would take."""
         sent = ", ".join(f"{count:,} by {request}" for request, count in self._records.items()) or "nothing"
-        minutes = (self._points - 1) // points_per_minute
+        minutes = max(0, self._points - 1) // points_per_minute
         time = f"at least {duration(minutes * 60)}" if minutes else "less than a minute"
         return f"dry run, would send {sent}: about {self._points:,} points, {time} at {points_per_minute:,} a minute"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import urllib.parse
 from typing import TYPE_CHECKING, Final
 
 from target_salesloft.payload import key_of
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KEYS_A_CALL: Final = 100
-CHARACTERS_A_CALL: Final = 4000  # servers refuse addresses of more than about eight thousand
+CHARACTERS_A_CALL: Final = 7000  # servers refuse addresses of more than about eight thousand
 MOST_REMEMBERED: Final = 100_000
 
 
@@ -75,10 +76,13 @@ def calls(values: Iterable[str], name: str) -> Iterator[list[str]]:
     """Yield the values of each call with the filter of that name: a hundred where it takes a list, one otherwise."""
     most = KEYS_A_CALL if name.endswith("[]") else 1
     chunk: list[str] = []
+    characters = 0
     for value in values:
-        if chunk and (len(chunk) >= most or sum(map(len, chunk)) + len(value) > CHARACTERS_A_CALL):
+        length = len(urllib.parse.urlencode({name: value}))
+        if chunk and (len(chunk) >= most or characters + length > CHARACTERS_A_CALL):
             yield chunk
-            chunk = []
+            chunk, characters = [], 0
         chunk.append(value)
+        characters += length + 1
     if chunk:
         yield chunk

@@ -18,7 +18,7 @@ from target_salesloft.payload import key_of
 from target_salesloft.writers.lookup import Lookup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from target_salesloft.client import SalesloftClient
     from target_salesloft.errors import SalesloftRetriableError
@@ -52,7 +52,12 @@ class RecordWriter:
         self._threads.shutdown(cancel_futures=True)
 
     def write(
-        self, payloads: Iterable[Payload], salesloft_object: SalesloftObject, mode: SyncMode, upsert_key: str
+        self,
+        payloads: Iterable[Payload],
+        salesloft_object: SalesloftObject,
+        mode: SyncMode,
+        upsert_key: str,
+        enough: Callable[[], bool] = lambda: False,
     ) -> Iterator[Outcome]:
         """Write payloads, and yield what became of each as soon as it is known.
 
@@ -77,7 +82,7 @@ class RecordWriter:
                 fault = fault or future.exception()
                 if future.exception() is None:
                     yield future.result()
-            if fault is None:
+            if fault is None and not enough():
                 under_way |= {submit(each) for each in islice(waiting, len(done))}
         if fault is not None:
             raise fault

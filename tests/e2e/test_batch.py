@@ -86,6 +86,17 @@ def test_a_batch_file_that_is_missing_is_named_and_what_came_before_is_written(r
     assert "missing.jsonl cannot be read to the end: " in told
 
 
+@pytest.mark.parametrize(
+    "path", ["s3://bucket/a.jsonl", "odd://place/a.jsonl", "a.jsonl", 5, None, {"path": "a.jsonl"}, ""]
+)
+def test_a_batch_file_in_a_place_that_cannot_be_reached_is_told_and_what_came_before_is_written(run, sandbox, path):
+    message = {"type": "BATCH", "stream": "people", "encoding": JSONL, "manifest": [path]}
+    result = run([COLUMNS, *people([1]), message])
+    assert (result.code, addresses(sandbox)) == (1, ["p1@example.com"])
+    (told,) = result.said("Line 3 of the input: Its batch file ")
+    assert "cannot be read to the end: " in told
+
+
 @pytest.mark.parametrize("cut", [-4, -12])
 def test_a_batch_file_that_breaks_off_is_named_and_what_was_read_is_written(run, sandbox, write, cut):
     path = write("a.jsonl.gz", rows(range(3)), "gzip")

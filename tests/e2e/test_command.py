@@ -61,6 +61,25 @@ def test_a_file_is_read_with_input_by_the_module_too(command, sandbox, tmp_path)
     assert "Zoë" in [each["title"] for each in sandbox.people()]
 
 
+def test_a_file_is_read_as_utf_8_whatever_the_locale_is(command, sandbox, tmp_path):
+    file = tmp_path / "in.singer"
+    line = '{"type": "RECORD", "stream": "people", "record": {"email_address": "p1@example.com", "title": "Zoë"}}\n'
+    file.write_text(singer([COLUMNS]) + line, encoding="utf-8")
+    result = command("--input", str(file), environment={"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONIOENCODING": ""})
+    assert result.returncode == 0, result.stderr
+    assert [each["title"] for each in sandbox.people()] == ["Zoë"]
+
+
+def test_a_file_that_is_not_utf_8_ends_the_run_with_a_line(command, sandbox, tmp_path):
+    file = tmp_path / "in.singer"
+    file.write_bytes(singer([COLUMNS, *people([1])]).encode() + b'{"type": "RECORD", "stream": "people\xff"}\n')
+    result = command("--input", str(file))
+    assert result.returncode == 1
+    assert "Line 3 of the input: It is not JSON: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(sandbox.people()) == 1
+
+
 def test_the_environment_is_read_where_it_is_asked_for(command, server, sandbox, tmp_path):
     environment = {
         PREFIX + "API_KEY": KEY,

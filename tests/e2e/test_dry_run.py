@@ -50,6 +50,15 @@ def test_a_dry_run_says_how_long_the_points_take(run):
     ]
 
 
+def test_a_dry_run_of_nothing_costs_nothing(run):
+    result = run([PEOPLE[0]], dry_run=True)
+    assert result.said("would send") == [] or result.said("would send nothing: about 0 points, less than a minute")
+    result = run([PEOPLE[0], record("people", email_address="no address")], dry_run=True)
+    assert result.said("would send") == [
+        "people: dry run, would send nothing: about 0 points, less than a minute at 600 a minute"
+    ]
+
+
 def test_a_dry_run_shows_the_first_three_payloads_with_their_values_masked(run):
     shown = run(PEOPLE, dry_run=True).said("would be sent by")
     assert len(shown) == 3

@@ -124,6 +124,26 @@ def test_more_failed_records_than_allowed_stop_the_run_at_once(run, sandbox):
     assert len(result.said("More than 15 records failed (max_failed_records): the run stops. They are in ")) == 1
 
 
+@pytest.mark.parametrize("method", ["record", "bulk"])
+def test_records_that_salesloft_refuses_are_set_aside_once_each_when_they_are_too_many(run, method):
+    rows = [record("people", email_address=f"p{n}@b.co", owner_id=77) for n in range(250)]
+    result = run([COLUMNS, *rows], write_method=method, max_failed_records=150, max_parallel_requests=4)
+    failed = [each["email_address"] for each in result.failed_records]
+    assert len(failed) == len(set(failed))
+    assert len(failed) == 250 if method == "bulk" else 151 <= len(failed) <= 155
+    assert result.said("people: ")[0].startswith(f"people: 250 read, 0 written, {len(failed)} failed → ")
+    assert len(result.said("More than 150 records failed (max_failed_records): the run stops. ")) == 1
+
+
+def test_the_first_failed_record_stops_a_run_that_allows_none_and_what_was_under_way_is_counted(run, sandbox):
+    rows = [record("people", email_address=f"p{n}@b.co", owner_id=77 if n == 10 else None) for n in range(90)]
+    result = run([COLUMNS, *rows], write_method="record", max_failed_records=0, max_parallel_requests=4)
+    written = len(sandbox.people())
+    assert (result.code, len(result.failed_records)) == (1, 1)
+    assert 7 <= written <= 13
+    assert result.said(f"people: 90 read, {written} written ({written} created), 1 failed → ")
+
+
 @pytest.mark.parametrize(("allowed", "code"), [(9, 1), (10, 0)])
 def test_just_as_many_failed_records_as_allowed_are_allowed(run, allowed, code):
     rows = [record("people", email_address=f"p{n}@b.co", owner_id="x") for n in range(10)]
@@ -223,6 +243,8 @@ def test_an_activate_version_message_deletes_nothing(run, sandbox):
         ('{"type": "RECORD", "stream": "people", "s3cr3t": 1}', "It lacks record"),
         ('{"type": "RECORD", "record": {"email_address": "s3cr3t"}}', "It lacks stream"),
         ('{"type": "STATE", "s3cr3t": 1}', "It lacks value"),
+        (json.dumps({**schema("people", "s3cr3t"), "key_properties": 5}), "Its 'key_properties' is not a list"),
+        (json.dumps({**schema("people", "s3cr3t"), "key_properties": "s3cr3t"}), "Its 'key_properties' is not a list"),
         ('{"type": "SCHEMA", "stream": "leads", "s3cr3t": 1}', "It lacks schema"),
         ('{"type": "SCHEMA", "stream": "leads", "schema": {"s3cr3t": 1}}', "It lacks properties"),
         (record("leads", email_address="s3cr3t"), "A record for stream 'leads' was encountered before"),
@@ -264,11 +286,25 @@ def test_a_stream_that_does_not_say_what_it_holds_ends_the_run(run, sandbox):
     assert sandbox.requests == []
 
 
-def test_an_unknown_column_ends_the_run_where_it_must(run, sandbox):
-    result = run([schema("people", "email_address", "zzzz"), *people([1], zzzz=1)], unknown_fields="fail")
+@pytest.mark.parametrize("columns", [["email_address", "zzzz"], ["email_address"]])
+def test_an_unknown_column_ends_the_run_where_it_must(run, sandbox, columns):
+    result = run([schema("people", *columns), *people([1], zzzz=1)], unknown_fields="fail")
     assert result.code == 1
-    assert len(result.said("the column 'zzzz' is no field of Salesloft's people")) == 1
+    assert len(result.said("The stream 'people': the column 'zzzz' is no field of Salesloft's people")) == 1
     assert sandbox.people() == []
+
+
+def test_a_column_that_comes_late_and_is_mapped_to_nothing_known_names_its_stream(run, sandbox):
+    streams = {"people": {"mapping": {"zzzz": "No Such Field"}}}
+    result = run([schema("people", "email_address"), *people([1], zzzz=1)], streams=streams)
+    assert result.code == 1
+    assert len(result.said("The stream 'people': mapping sends the column 'zzzz' to 'No Such Field', which is no")) == 1
+    assert sandbox.people() == []
+
+
+def test_a_state_of_nothing_leaves_the_one_before_it_to_be_handed_on(run):
+    result = run([COLUMNS, *people(range(3)), state({"n": 3}), state(None)])
+    assert (result.code, result.states) == (0, [{"n": 3}])
 
 
 def test_an_unknown_column_is_warned_of_once_whatever_the_batches(run):

@@ -1,10 +1,12 @@
 """How a signal ends the real command."""
 
 import json
+import os
 import signal
 
 import pytest
 
+from target_salesloft.report import Report
 from target_salesloft.sandbox import Sandbox, SandboxServer
 from tests.conftest import people, schema, singer, state
 from tests.e2e.conftest import until
@@ -58,3 +60,16 @@ def test_a_signal_while_a_bulk_job_runs_names_the_job_and_says_that_salesloft_fi
     assert process.returncode == 128 + signal.SIGTERM
     assert "Bulk job 1: " in err.decode()
     assert "Salesloft finishes the job by itself" in err.decode()
+
+
+def test_a_signal_while_a_finished_run_tells_its_end_changes_nothing(run, monkeypatch):
+    told = Report.end
+
+    def end(self, *arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        told(self, *arguments)
+
+    monkeypatch.setattr(Report, "end", end)
+    result = run([schema("people", "email_address"), *people(range(3)), state({"bookmark": 3})])
+    assert (result.code, result.states) == (0, [{"bookmark": 3}])
+    assert result.said("people: 3 read, 3 written (3 created)")

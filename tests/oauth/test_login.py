@@ -179,6 +179,18 @@ def test_a_login_without_what_it_needs_says_so(config, told, settings_file, caps
     assert SECRET not in captured
 
 
+def test_an_end_of_input_where_a_question_is_asked_ends_the_login(monkeypatch, settings_file, capsys):
+    class Terminal(io.StringIO):
+        """A terminal at which somebody presses Ctrl-D."""
+
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    assert main(["login", "--config", settings_file()]) == 1
+    assert capsys.readouterr().err == "Nothing was entered. Run it again.\n"
+
+
 @pytest.mark.parametrize("content", ["{", "[]", None])
 def test_a_settings_file_that_cannot_be_read_is_named(content, tmp_path, capsys):
     file = tmp_path / "config.json"

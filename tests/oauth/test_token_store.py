@@ -104,6 +104,13 @@ def test_a_path_that_is_a_directory_is_named_with_the_reason(store, path):
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "file/token.json"])
+def test_a_path_that_cannot_even_be_looked_at_is_named_with_the_reason(tmp_path, clock, name):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TokenStoreError, match=r"cannot be used \((File name too long|Not a directory)\)"):
+        TokenStore(tmp_path / name, clock, 30).exists()
+
+
 def test_a_directory_that_cannot_be_made_is_named_with_the_reason(tmp_path, clock):
     (tmp_path / "file").write_text("")
     store = TokenStore(tmp_path / "file" / "token.json", clock, 30)

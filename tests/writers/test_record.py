@@ -7,7 +7,7 @@ import pytest
 from target_salesloft.errors import PermissionDenied, RetriesExhausted
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
 from target_salesloft.outcomes import Result
-from target_salesloft.payload import Payload
+from target_salesloft.payload import Payload, key_of
 from target_salesloft.writers.record import RecordWriter
 from tests.writers.conftest import insert, update, upsert
 
@@ -286,7 +286,7 @@ def test_an_update_by_a_key_that_several_have_fails_as_ambiguous(writer, sandbox
     crm = {"crm_id": "003A000001abcdeIAA", "crm_id_type": "salesforce"}
     for number in range(2):
         sandbox.add("person", email_address=f"p{number}@b.co", **crm)
-    payload = Payload({**crm, "title": "CEO"}, f"crm_id={crm['crm_id'].casefold()}")
+    payload = Payload({**crm, "title": "CEO"}, key_of("crm_id", crm["crm_id"]))
     (outcome,) = write(writer, [payload], SyncMode.UPDATE, key="crm_id")
     assert outcome.reason == "ambiguous: 2 people have this crm_id"
     assert [each["title"] for each in sandbox.people()] == [None, None]
