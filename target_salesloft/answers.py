@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import urllib.parse
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from target_salesloft.errors import (
     UnexpectedAnswer,
     UnreadableAnswer,
     one_line,
+    without_values,
 )
 from target_salesloft.objects import OBJECTS
 from target_salesloft.transport import json_object, retry_after
@@ -145,16 +147,23 @@ def fatal_error(response: requests.Response, name: str, advice: str) -> Saleslof
         advice: What to do about a token that is not accepted.
     """
     status, words = response.status_code, reason(response)
+    scope = missing_scope(name, words)
+    told = without_values(words, sent(response.request))
     if status == requests.codes.unauthorized:
-        return AuthenticationFailed(f"Salesloft does not accept the token (401 to {name}: {words}). {advice}")
+        return AuthenticationFailed(f"Salesloft does not accept the token (401 to {name}: {told}). {advice}")
     if status == requests.codes.forbidden:
-        scope = missing_scope(name, words)
         lacks = f"The token lacks the scope {scope}, or its user" if scope else "The token lacks a scope, or its user"
         return PermissionDenied(
-            f"Salesloft forbids {name} (403: {words}). {lacks} the permission: give the API key or the OAuth "
+            f"Salesloft forbids {name} (403: {told}). {lacks} the permission: give the API key or the OAuth "
             "application that scope, and for OAuth authorize again, or use a user who may do this."
         )
-    return UnexpectedAnswer(f"Salesloft answers {name} with {status}: {words}. Check api_url.")
+    return UnexpectedAnswer(f"Salesloft answers {name} with {status}: {told}. Check api_url.")
+
+
+def sent(request: requests.PreparedRequest) -> list[Any]:
+    """Return what a request carried: the values of its query, and its JSON."""
+    query = urllib.parse.parse_qsl(urllib.parse.urlsplit(str(request.url)).query)
+    return [[value for _, value in query], msgspec.json.decode(request.body) if request.body else None]
 
 
 def missing_scope(name: str, words: str) -> str | None:

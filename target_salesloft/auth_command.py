@@ -66,29 +66,30 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
 
 
 def read_settings(paths: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of the environment, and of the files, which win over it.
+    """Return the settings of the environment and of files; which win over it, unless ENV is named too, as in a run.
 
     Raises:
         InvalidSetting: A file cannot be read.
     """
-    config = read_environment({name: settings.SETTINGS["properties"][name] for name in USED})
+    environment = read_environment({name: settings.SETTINGS["properties"][name] for name in USED})
+    config = dict(environment)
     for path in paths:
         if path != "ENV":
             config |= {name: value for name, value in read_file(path).items() if name in USED}
-    return config
+    return config | environment if "ENV" in paths else config
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="target-salesloft-auth",
         description="Authorize target-salesloft, and check what it may do. Settings come from TARGET_SALESLOFT_* in "
-        "the environment, and from --config files, which win over it.",
+        "the environment, and from --config files, which win over it, unless --config ENV is there too.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for run, words in ((login, "authorize by OAuth, and keep the token"), (check, "say who the token is, and may do")):
         command = commands.add_parser(run.__name__, help=words, description=words)
         command.set_defaults(command=run)
-        command.add_argument("--config", action="append", default=[], metavar="FILE", help="JSON; repeatable")
+        command.add_argument("--config", action="append", default=[], metavar="FILE", help="JSON, or ENV; repeatable")
         if run is login:
             command.add_argument("--no-browser", action="store_true", help="paste the redirect's address instead")
             command.add_argument(

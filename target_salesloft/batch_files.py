@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from singer_sdk.helpers._batch import BatchFileFormat, StorageTarget
 from singer_sdk.singerlib.exceptions import InvalidInputLine
@@ -12,7 +12,7 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-COMPRESSIONS = frozenset({"gzip", "none", None})
+COMPRESSIONS = ("gzip", "none", None)
 
 
 def lines_of(message: Mapping[str, Any], storage: dict[str, Any] | None) -> Iterator[bytes]:
@@ -37,6 +37,18 @@ def lines_of(message: Mapping[str, Any], storage: dict[str, Any] | None) -> Iter
             head, tail = StorageTarget.split_url(path)
             place = StorageTarget.from_dict(storage) if storage else StorageTarget.from_url(head)
             with place.open(tail, mode="rb") as file:
-                yield from gzip.GzipFile(fileobj=file) if compression == "gzip" else file
+                yield from decompressed(file) if compression == "gzip" else file
         except (OSError, EOFError, zlib.error, ImportError, ValueError, TypeError, IndexError) as fault:
             raise InvalidInputLine(f"Its batch file {path} cannot be read to the end: {fault}.") from fault
+
+
+def decompressed(file: IO[bytes]) -> gzip.GzipFile:
+    """Return what is in a gzip file.
+
+    Raises:
+        EOFError: The file is empty, which `gzip` takes for an end.
+    """
+    if not file.read(1):
+        raise EOFError("it is empty, and not gzip")
+    file.seek(0)
+    return gzip.GzipFile(fileobj=file)

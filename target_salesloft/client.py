@@ -123,8 +123,11 @@ class SalesloftClient:
                 # Its words may hold the values that were asked for.
                 what = ", ".join(refusal.fields) or "no field named"
                 raise UnexpectedAnswer(f"Salesloft refuses GET {path} ({refusal.status}: {what}).") from refusal
-            rows, page = answers.page(answer, f"GET {path}")
+            rows, following = answers.page(answer, f"GET {path}")
             yield from rows
+            if following is not None and following <= page:
+                raise UnexpectedAnswer(f"Salesloft's pages of GET {path} repeat themselves. Check api_url.")
+            page = following
 
     def request(  # noqa: PLR0913 (one argument a part of a request)
         self,
@@ -188,9 +191,9 @@ class SalesloftClient:
 
     def _pay_and_send(self, request: requests.Request, name: str) -> requests.Response:
         with self.budget.spend(name) as spending:
-            # The token is put in after the wait for points, which may outlast it.
-            prepared = self._session.prepare_request(request)
             try:
+                # The token is put in after the wait for points, which may outlast it.
+                prepared = self._session.prepare_request(request)
                 response = self._session.send(prepared, **self._transport)
                 self._read(response)
             except requests.RequestException as fault:

@@ -6,16 +6,19 @@ import json
 import os
 import re
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
-
-from singer_sdk.configuration._dict_config import parse_environment_config
 
 from target_salesloft.errors import InvalidSetting
 from target_salesloft.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+# What people write for truth values, the SDK's words among them.
+TRUTH: Final = MappingProxyType(
+    {"true": True, "1": True, "yes": True, "on": True} | dict.fromkeys(("false", "0", "no", "off"), False)
+)
 # Meltano's way of writing a key of a key; a dot with a backslash is one of the name.
 DOT: Final = re.compile(r"(?<!\\)\.")
 
@@ -23,20 +26,32 @@ DOT: Final = re.compile(r"(?<!\\)\.")
 def read_environment(properties: Mapping[str, Any]) -> dict[str, Any]:
     """Read settings from the environment.
 
-    One that cannot be read is returned as it is, so that `settings_faults` names it; the SDK's own way names none.
+    One that cannot be read is returned as it is, so that `settings_faults` names it. The SDK's own way names none,
+    takes any word that it does not know for false, and has a `.env` of some directory win over the environment.
 
     Args:
         properties: Name → JSON schema, of the settings to look for.
     """
-    found: dict[str, Any] = {}
-    for name, schema in properties.items():
-        try:
-            found |= parse_environment_config({"properties": {name: schema}}, ENVIRONMENT_PREFIX)
-        except ValueError:
-            found[name] = os.environ[ENVIRONMENT_PREFIX + name.upper()]
+    found: dict[str, Any] = {
+        name: _value(os.environ[ENVIRONMENT_PREFIX + name.upper()], schema.get("type") or ())
+        for name, schema in properties.items()
+        if ENVIRONMENT_PREFIX + name.upper() in os.environ
+    }
     if isinstance(found.get("streams"), dict):
         found["streams"] = _nested(found["streams"])
     return found
+
+
+def _value(text: str, types: str | Sequence[str]) -> Any:
+    """Return the value that a text stands for, or the text where it is none of these types."""
+    if "string" in types:
+        return text
+    if "boolean" in types:
+        return TRUTH.get(text.strip().lower(), text)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _nested(streams: dict[str, Any]) -> dict[str, Any]:
@@ -60,11 +75,17 @@ def read_file(path: str) -> dict[str, Any]:
         InvalidSetting: It cannot be read.
     """
     try:
-        config = json.loads(Path(path).read_text(encoding="utf-8"))
+        config = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
     except OSError as error:
         raise InvalidSetting(f"--config {path} cannot be read: {error.strerror}.") from error
+    except RecursionError as error:
+        raise InvalidSetting(f"--config {path} cannot be read: it is nested too deeply.") from error
     except ValueError as error:
         raise InvalidSetting(f"--config {path} cannot be read: it is not JSON ({error}).") from error
     if not isinstance(config, dict):
         raise InvalidSetting(f"--config {path} is not a JSON object of settings.")
     return config
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is none of its numbers")

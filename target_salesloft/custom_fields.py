@@ -53,7 +53,8 @@ class CustomFields:
             )
             return None
         # Filters that Salesloft does not know it ignores.
-        return {row["name"]: kind_of(row) for row in rows if row.get("field_type") == field_type and row.get("name")}
+        ours = (row for row in rows if row.get("field_type") == field_type)
+        return {row["name"]: kind_of(row) for row in ours if isinstance(row.get("name"), str) and row["name"]}
 
 
 def kind_of(row: Mapping[str, Any]) -> Kind:

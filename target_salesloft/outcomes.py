@@ -6,7 +6,6 @@ import datetime as dt
 import enum
 import itertools
 import os
-import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import simplejson
 
-from target_salesloft.errors import FailedRecordsFileError
+from target_salesloft.errors import FailedRecordsFileError, without_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from target_salesloft.payload import Payload
@@ -47,7 +46,6 @@ ADVICE: Final[Mapping[int | None, str]] = MappingProxyType(
 MOST_REASONS = 20
 OTHER_REASONS = "other reasons"
 LINES_NAMED = 3
-SHORTEST_ANYWHERE = 4
 WRITTEN = (Result.CREATED, Result.UPDATED, Result.WRITTEN)
 FAILED = (Result.EXISTS, Result.FAILED)
 
@@ -175,31 +173,6 @@ class Tallies(defaultdict[str, Tally]):
         )
 
 
-def without_values(reason: str, body: Mapping[str, Any]) -> str:
-    """Return a reason with `…` in place of each value of the record that it repeats."""
-    values = sorted(set(values_in(body)), key=len, reverse=True)
-    if not values:
-        return reason
-    # A short value may be part of any word.
-    patterns = (
-        re.escape(each) if len(each) >= SHORTEST_ANYWHERE else rf"(?<!\w){re.escape(each)}(?!\w)" for each in values
-    )
-    return re.sub("|".join(patterns), "…", reason, flags=re.IGNORECASE)
-
-
-def values_in(value: Any) -> Iterator[str]:
-    """Yield the texts and numbers of a payload, which would tell something about a person."""
-    if isinstance(value, dict):
-        for name, each in value.items():
-            if name != "upsert_key":
-                yield from values_in(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from values_in(each)
-    elif value is not None and not isinstance(value, bool) and str(value).strip():
-        yield str(value)
-
-
 class FailedRecordsFile:
     """A Singer file of the records that failed, made when the first one does.
 
@@ -213,10 +186,11 @@ class FailedRecordsFile:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._schemas: dict[str, Mapping[str, Any]] = {}
+        self._kept: dict[int, SourceRecord] = {}
         self.path: Path | None = None
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
-        """Append records and see them onto the disk.
+        """Append records and see them onto the disk; one that fails in two streams that are made of it, once.
 
         Raises:
             FailedRecordsFileError: They cannot be written.
@@ -224,7 +198,9 @@ class FailedRecordsFile:
         lines: list[dict[str, Any]] = []
         for outcome in outcomes:
             for source in outcome.payload.sources:
-                lines += self._lines(source, outcome)
+                if id(source) not in self._kept:
+                    self._kept[id(source)] = source  # which keeps its id its own
+                    lines += self._lines(source, outcome)
         if not lines:
             return
         try:

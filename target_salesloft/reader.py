@@ -45,7 +45,13 @@ class LineReader(GenericSingerReader[str]):
 
     @property
     def default_input(self) -> IO[str]:
-        """Standard input, which is UTF-8 whatever the locale is."""
+        """Standard input, which is UTF-8 whatever the locale is.
+
+        Raises:
+            InvalidInputLine: It is closed.
+        """
+        if sys.stdin is None:
+            raise InvalidInputLine("There is none, standard input is closed. Pipe a tap into it, or use --input FILE.")
         return sys.stdin.buffer  # type: ignore[return-value]  # the decoder takes bytes as well as text
 
     def deserialize_json(self, line: str) -> dict[str, Any]:
@@ -105,6 +111,20 @@ def require(message: dict[str, Any], **kinds: type) -> None:
     for name, kind in kinds.items():
         if not isinstance(message[name], kind):
             raise InvalidInputLine(f"Its '{name}' is not {KINDS_OF_VALUE[kind]}: not a whole Singer message.")
+
+
+def require_schema(message: dict[str, Any]) -> None:
+    """Raise an error for a SCHEMA message that is none.
+
+    Raises:
+        InvalidInputLine: It lacks something, or holds something else in its place.
+    """
+    require(message, stream=str, schema=dict)
+    require(message["schema"], properties=dict)
+    keys = message.get("key_properties") or []
+    require({"key_properties": keys}, key_properties=list)
+    if not all(isinstance(each, str) for each in keys):
+        raise InvalidInputLine("Its 'key_properties' are not all text: not a whole Singer message.")
 
 
 def number(text: str) -> Decimal | float:

@@ -65,7 +65,7 @@ def retry(
         try:
             return call()
         except SalesloftRetriableError as fault:
-            again_at = clock.now() + (wait if fault.retry_after is None else fault.retry_after)
+            again_at = clock.now() + max(wait, fault.retry_after or 0)
             # Not since the call: it may have waited for points first.
             failing_since = clock.now() if failing_since is None else failing_since
             if again_at - failing_since > max_retry_seconds:

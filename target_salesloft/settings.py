@@ -186,7 +186,7 @@ SETTINGS: Final = th.PropertiesList(
     ),
     th.Property(
         "request_timeout",
-        th.IntegerType(minimum=1),
+        th.IntegerType(minimum=1, maximum=86_400),
         default=60,
         title="Request timeout",
         description="Seconds to wait for an answer.",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from singer_sdk.plugin_base import JSONSchemaValidator
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from jsonschema import ValidationError
 
+PASSWORD: Final = re.compile(r"//[^/]*@")
+
 
 def faults(config: dict[str, Any], schema: dict[str, Any]) -> list[str]:
     """Fill in the defaults, and say what is wrong: one line per fault, none with a secret's value.
@@ -27,7 +30,7 @@ def faults(config: dict[str, Any], schema: dict[str, Any]) -> list[str]:
     for name in [name for name, value in config.items() if value is None or value == ""]:
         del config[name]
     found = [_fault(error, schema) for error in JSONSchemaValidator(schema).iter_errors(config)]
-    return found or [*_authentication_faults(config), *_url_faults(config)]
+    return found or [*_authentication_faults(config), *_url_faults(config), *_path_faults(config)]
 
 
 def refuse_faults(config: dict[str, Any]) -> None:
@@ -91,11 +94,20 @@ def _authentication_faults(config: dict[str, Any]) -> list[str]:
     return found
 
 
+def _path_faults(config: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} holds a character that no path has."
+        for name in ("failed_records_dir", "token_path")
+        if not config.get(name, "").isprintable()
+    ]
+
+
 def _url_faults(config: Mapping[str, Any]) -> list[str]:
     return [fault for name in ("api_url", "auth_url") for fault in _url_fault(name, config[name])]
 
 
 def _url_fault(name: str, url: str) -> list[str]:
+    shown = PASSWORD.sub("//***@", url)
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -104,10 +116,10 @@ def _url_fault(name: str, url: str) -> list[str]:
         host = None
     if not host or parts.scheme not in {"http", "https"}:
         example = SETTINGS["properties"][name]["default"]
-        return [f"{name} is {url!r}. Allowed: an address such as {example}."]
+        return [f"{name} is {shown!r}. Allowed: an address such as {example}."]
     if parts.scheme == "http" and not _is_loopback(host):
         return [
-            f"{name} is {url!r}: the token would travel in the clear. Allowed: https://, or http:// to this machine."
+            f"{name} is {shown!r}: the token would travel in the clear. Allowed: https://, or http:// to this machine."
         ]
     return []
 

@@ -63,6 +63,8 @@ class StateGate:
         state = self.release()
         if state is None:
             return
+        if sys.stdout is None:
+            raise StateError("State cannot be handed on, standard output is closed. What is written stays written.")
         try:
             sys.stdout.write(encode_line(state).decode())
             sys.stdout.flush()

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import click
-from singer_sdk.exceptions import ConfigValidationError, MissingKeyPropertiesError
+import singer_sdk.mapper
+from singer_sdk.exceptions import ConfigValidationError, MappingError, MissingKeyPropertiesError
 from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabilities
+from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.target_base import Target
 
 from target_salesloft.batch_files import lines_of
@@ -17,10 +19,10 @@ from target_salesloft.client import client_of
 from target_salesloft.clock import Clock
 from target_salesloft.configuration import read_environment, read_file
 from target_salesloft.custom_fields import CustomFields
-from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError
+from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError, came_through, own_fault
 from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tallies
 from target_salesloft.rate_limit import CostBudget
-from target_salesloft.reader import BAD_INPUT, LineReader, require
+from target_salesloft.reader import BAD_INPUT, LineReader, require, require_schema
 from target_salesloft.report import prepare_log, report_of
 from target_salesloft.settings import SETTINGS, authenticates
 from target_salesloft.settings_faults import faults
@@ -125,13 +127,14 @@ class TargetSalesloft(Target):
 
     def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
         """Remember the message for the failed records file, and let the SDK do the rest."""
-        require(message_dict, stream=str, schema=dict)
-        require(message_dict["schema"], properties=dict)
-        require({"key_properties": message_dict.get("key_properties") or []}, key_properties=list)
+        require_schema(message_dict)
         stream = message_dict["stream"]
         if self._schemas.get(stream) != message_dict:
             self._schemas[stream] = message_dict
-        super()._process_schema_message(message_dict)
+        try:
+            super()._process_schema_message(message_dict)
+        except (ValueError, TypeError, RecursionError) as fault:
+            raise InvalidInputLine(f"Its schema cannot be used: {fault}.") from fault
         self._drain_replaced_sinks()
 
     def _drain_replaced_sinks(self) -> None:
@@ -159,6 +162,13 @@ class TargetSalesloft(Target):
             raise MissingKeyPropertiesError(
                 f"A record of the stream '{stream}' lacks one of its key properties ({keys}): the tap is wrong."
             ) from error
+        except Exception as fault:
+            if isinstance(fault, MappingError) or not came_through(fault, singer_sdk.mapper):
+                raise
+            raise MappingError(
+                f"A record of the stream '{stream}' fails in stream_maps or flattening ({type(fault).__name__}). "
+                "Mend the expression for such values, or filter them out."
+            ) from None  # its own words may hold a value
 
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
         """Read the records of a BATCH message one by one, as if they had come as RECORDs.
@@ -177,13 +187,11 @@ class TargetSalesloft(Target):
     # State
 
     def _process_state_message(self, message_dict: dict[str, Any]) -> None:
-        super()._process_state_message(message_dict)
+        """Hand STATE to the gate; the SDK, which would hand on its own copy at each drain, never sees it."""
+        require(message_dict, value=object)
         if message_dict["value"] is not None:
             self.state_gate.state(message_dict["value"])
             self.emit_state()
-
-    def _write_state_message(self, state: dict[str, Any]) -> None:  # noqa: ARG002 (the gate knows which may leave)
-        self.emit_state()
 
     def emit_state(self) -> None:
         """Write the newest STATE that may leave, if there is one that has not left."""
@@ -272,7 +280,11 @@ class TargetSalesloft(Target):
             return
         prepare_log()
         cls.print_version(print_fn=cls.logger.info)
-        raise SystemExit(cls._run(config, file_input))
+        try:
+            code = cls._run(config, file_input)
+        except Exception as fault:  # noqa: BLE001 (a traceback may hold people's data)
+            code = cls._fail(own_fault(fault))
+        raise SystemExit(code)
 
     @classmethod
     def _run(cls, config: _ConfigInput | None, file_input: IO[str] | None) -> int:

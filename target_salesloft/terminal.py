@@ -90,7 +90,7 @@ def bars(tallies: Tallies, points_left: int) -> Group:
     # A list, for other threads add streams meanwhile.
     for stream, tally in list(tallies.items()):
         grid.add_row(
-            stream,
+            Text(stream),
             ProgressBar(total=max(tally.read, 1), completed=tally.settled, width=BAR_WIDTH),
             f"{tally.settled:,} of {tally.read:,} records",
             Text(f"{tally.failed:,} failed" if tally.failed else "", style="red"),
@@ -110,5 +110,5 @@ def table(tallies: Tallies) -> Table:
             Text(f"{tally.results[each]:,}", style="red" if each in FAILED and tally.results[each] else "")
             for each in shown
         ]
-        made.add_row(stream, f"{tally.read:,}", *cells)
+        made.add_row(Text(stream), f"{tally.read:,}", *cells)
     return made

@@ -94,6 +94,12 @@ def test_a_list_that_is_refused_ends_the_run_without_the_values_that_were_asked_
     assert str(error.value) == "Salesloft refuses GET /people (422: email_addresses)."
 
 
+def test_pages_that_repeat_themselves_end_the_run(client, fault):
+    fault("status", status=200, body={"data": [], "metadata": {"paging": {"next_page": 1}}}, times=None)
+    with pytest.raises(UnexpectedAnswer, match=r"^Salesloft's pages of GET /people repeat themselves\."):
+        list(client.rows("/people", {}))
+
+
 @pytest.mark.parametrize("metadata", [{}, {"metadata": None}, {"metadata": {"paging": None}}])
 def test_a_list_without_paging_is_its_last_page(client, fault, metadata):
     fault("status", status=200, body={"data": [{"id": 1}], **metadata})
@@ -284,6 +290,14 @@ def test_a_retry_after_that_makes_no_sense_is_as_good_as_none(client, clock, fau
     assert clock.now() <= 1_001.0
 
 
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_a_retry_after_of_next_to_nothing_does_not_spend_the_minute_on_one_request(connect, sandbox, fault, value):
+    fault("status", status=503, retry_after=value, times=None)
+    with pytest.raises(RetriesExhausted):
+        upsert(connect(max_retry_seconds=300))
+    assert len(sandbox.requests) < 60
+
+
 def test_a_429_without_retry_after_pauses_all_requests(client, clock, fault):
     fault("status", status=429)
     with ThreadPoolExecutor(4) as threads:
@@ -414,6 +428,26 @@ def test_the_wait_for_points_does_not_count_as_trying(connect, clock, fault):
     fault("status", status=503)
     upsert(client)
     assert clock.now() >= 1_000 + 60
+
+
+@pytest.mark.parametrize("address", ["https://*.example.com/v2", "https://exa mple.com/v2"])
+def test_an_address_that_cannot_be_one_ends_the_run_with_what_to_check(connect, address):
+    with pytest.raises(UnexpectedAnswer, match=r"^The request cannot be sent \(\w+\)\. Check api_url"):
+        upsert(connect(api_url=address))
+
+
+@pytest.mark.parametrize("status", [401, 403, 405])
+def test_an_error_that_ends_the_run_repeats_nothing_that_was_sent(client, fault, status):
+    fault("status", status=status, body={"error": "Ada Lovelace <S3CR3T@example.com> is not yours"}, times=None)
+    body = b'{"email_address": "s3cr3t@example.com", "first_name": "Ada", "last_name": "Lovelace"}'
+    for ask in (
+        lambda: client.request("POST", "/person_upserts", body=body),
+        lambda: list(client.rows("/people", {"email_addresses[]": ["s3cr3t@example.com"], "q": "ada lovelace"})),
+    ):
+        with pytest.raises(SalesloftFatalError) as error:
+            ask()
+        assert "s3cr3t" not in str(error.value).lower()
+        assert "is not yours" in str(error.value)
 
 
 # Stops and secrets

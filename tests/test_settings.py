@@ -118,6 +118,16 @@ NUMBERS = {
             ),
         ),
         (
+            {"api_url": f"http://user:{SECRET}@example.com/v2"},
+            (
+                "api_url is 'http://***@example.com/v2': the token would travel in the clear. "
+                "Allowed: https://, or http:// to this machine."
+            ),
+        ),
+        ({"failed_records_dir": "a\0b"}, "failed_records_dir holds a character that no path has."),
+        ({"token_path": "\ud800"}, "token_path holds a character that no path has."),
+        ({"request_timeout": 10**12}, "request_timeout is 1000000000000. Allowed: maximum 86400."),
+        (
             {"api_url": "http://10.0.0.1/v2"},
             (
                 "api_url is 'http://10.0.0.1/v2': the token would travel in the clear. "
@@ -220,6 +230,33 @@ def test_an_environment_variable_that_cannot_be_read_is_named_as_its_setting(mon
         "batch_size_rows is 'many'. Allowed: integer or null.",
         "streams is '{'. Allowed: object or null.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("true", True), (" TRUE\r", True), ("1", True), ("yes", True), ("on", True), ("False", False), ("0", False)],
+)
+def test_truth_values_of_the_environment_are_read_as_people_write_them(monkeypatch, word, value):
+    assert from_environment(monkeypatch, dry_run=word, api_key=SECRET)["dry_run"] is value
+
+
+@pytest.mark.parametrize("word", ["y", "t", "2", "maybe", "tru", "nope", "null"])
+def test_a_word_that_is_no_truth_value_is_refused_and_never_taken_for_false(monkeypatch, word):
+    with pytest.raises(InvalidSetting) as error:
+        from_environment(monkeypatch, dry_run=word, api_key=SECRET)
+    assert error.value.errors == [f"dry_run is '{word}'. Allowed: boolean or null."]
+
+
+def test_a_text_of_the_environment_stays_text_whatever_it_looks_like(monkeypatch):
+    assert from_environment(monkeypatch, api_key="123", token_path="true")["api_key"] == "123"
+
+
+def test_a_file_of_settings_beside_the_installed_package_is_not_read(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text(f"{PREFIX}DRY_RUN=false\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dotenv.find_dotenv", lambda *_, **__: str(tmp_path / ".env"))
+    assert from_environment(monkeypatch, dry_run="true", api_key=SECRET)["dry_run"] is True
+    assert os.environ[f"{PREFIX}DRY_RUN"] == "true"
 
 
 # Streams

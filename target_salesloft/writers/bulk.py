@@ -101,7 +101,12 @@ class BulkWriter:
             if job.by_key:
                 job.execute()
                 yield from job.outcomes(job.wait(self._job_timeout))
-        except (SalesloftFatalError, RecordRefused) as fault:
+        except RecordRefused as refusal:
+            # Its words may hold what was uploaded.
+            raise BulkJobUnfinished(
+                f"Bulk job {job.id}: Salesloft refuses a request of it ({refusal.status}). {job.what_becomes_of_it}"
+            ) from refusal
+        except SalesloftFatalError as fault:
             raise BulkJobUnfinished(f"Bulk job {job.id}: {fault} {job.what_becomes_of_it}") from fault
 
 
@@ -190,14 +195,18 @@ class BulkJob:
         def begun(_: SalesloftRetriableError) -> bool:
             return bool(self._look().state != JobState.OPEN)
 
-        self._ready = True  # from here on it may be, whatever the answer
-        self._client.request(
-            "PUT",
-            self._path,
-            endpoint="/bulk_jobs/{id}",
-            body=msgspec.json.encode({"ready_to_execute": True}),
-            took_effect=begun,
-        )
+        self._ready = True  # from here on it may be, unless it is refused
+        try:
+            self._client.request(
+                "PUT",
+                self._path,
+                endpoint="/bulk_jobs/{id}",
+                body=msgspec.json.encode({"ready_to_execute": True}),
+                took_effect=begun,
+            )
+        except RecordRefused:
+            self._ready = False
+            raise
 
     def wait(self, timeout: float) -> JobStatus:
         """Wait until the job is done, and return it.

@@ -6,6 +6,7 @@ import logging
 import urllib.parse
 from typing import TYPE_CHECKING, Final
 
+from target_salesloft.errors import UnexpectedAnswer
 from target_salesloft.payload import key_of
 
 if TYPE_CHECKING:
@@ -63,13 +64,16 @@ class Lookup:
         return {key: self._found[key] for key in wanted}
 
     def _ask(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
-        found: dict[str, list[int]] = {key_of(self._field, value): [] for value in chunk}
+        found: dict[str, set[int]] = {key_of(self._field, value): set() for value in chunk}
         for row in self._client.rows(self._path, {self._filter: chunk}):
             # Filters that Salesloft does not know it ignores: only rows that have the key count.
             ids = found.get(key_of(self._field, row.get(self._field)))
-            if ids is not None:
-                ids.append(int(row["id"]))
-        return {key: tuple(ids) for key, ids in found.items()}
+            if ids is None:
+                continue
+            if not isinstance(row.get("id"), int):
+                raise UnexpectedAnswer(f"Salesloft's answer to GET {self._path} holds a record without its id.")
+            ids.add(row["id"])
+        return {key: tuple(sorted(ids)) for key, ids in found.items()}
 
 
 def calls(values: Iterable[str], name: str) -> Iterator[list[str]]:

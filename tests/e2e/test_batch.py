@@ -107,6 +107,13 @@ def test_a_batch_file_that_breaks_off_is_named_and_what_was_read_is_written(run,
     assert set(addresses(sandbox)) <= {f"p{n}@example.com" for n in range(3)}
 
 
+def test_an_empty_file_that_should_be_gzip_is_no_empty_batch(run, tmp_path):
+    (tmp_path / "a.jsonl.gz").write_bytes(b"")
+    result = run([COLUMNS, batch(tmp_path / "a.jsonl.gz", encoding=GZIP), state({"n": 1})])
+    assert (result.code, result.states) == (1, [])
+    assert len(result.said("cannot be read to the end: it is empty, and not gzip.")) == 1
+
+
 def test_a_batch_file_that_is_not_compressed_though_it_should_be_is_named(run, write):
     result = run([COLUMNS, batch(write("a.jsonl.gz", rows([1])), encoding=GZIP)])
     assert result.code == 1
@@ -121,7 +128,10 @@ def test_a_line_of_a_batch_file_that_is_no_record_ends_the_run_without_its_value
     assert "s3cr3t" not in result.log
 
 
-@pytest.mark.parametrize("encoding", [{"format": "parquet"}, {"format": "jsonl", "compression": "zip"}, {}])
+@pytest.mark.parametrize(
+    "encoding",
+    [{"format": "parquet"}, {"format": "jsonl", "compression": "zip"}, {"format": "jsonl", "compression": {}}, {}],
+)
 def test_an_encoding_that_cannot_be_read_says_what_can(run, sandbox, write, encoding):
     result = run([COLUMNS, batch(write("a", rows([1])), encoding=encoding)])
     assert (result.code, sandbox.people()) == (1, [])

@@ -194,3 +194,30 @@ def test_it_tells_its_version_and_its_settings(command):
     assert {"load_method", "add_record_metadata"} & set(settings) == set()
     markdown = command("--about", "--format", "markdown", configured=False).stdout
     assert "| people_upsert_key |" in markdown.replace("`", "")
+
+
+@pytest.mark.parametrize(
+    ("redirect", "told"),
+    [
+        ("<&-", "There is none, standard input is closed. Pipe a tap into it, or use --input FILE."),
+        (">&-", "State cannot be handed on, standard output is closed."),
+    ],
+)
+def test_a_closed_standard_input_or_output_is_told(command, redirect, told):
+    target = os.path.join(os.path.dirname(sys.executable), "target-salesloft")  # noqa: PTH118, PTH120
+    result = command(command=["sh", "-c", f'exec "$0" "$@" {redirect}', target], text=singer(LINES))
+    assert result.returncode == 1
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_what_nobody_foresaw_is_a_line_without_what_it_was_about(run, monkeypatch):
+    def fail(*_):
+        raise LookupError("s3cr3t@example.com")
+
+    monkeypatch.setattr("target_salesloft.mapping.RecordMapper.map", fail)
+    result = run([COLUMNS, *people([1]), state({"n": 1})])
+    assert (result.code, result.states) == (1, [])
+    assert "s3cr3t" not in result.log
+    (told,) = result.said("A fault of target-salesloft itself: LookupError in fail, line ")
+    assert told.endswith("State has not passed what was not written. Please report this line.")

@@ -62,6 +62,14 @@ def test_text_that_is_no_date_is_rejected_for_a_custom_field_of_dates(run):
     assert result.reasons == ["custom field 'Renewal Date': expected a date (YYYY-MM-DD), got other text"]
 
 
+@pytest.mark.parametrize("name", [5, None, "", {}])
+def test_a_custom_field_without_a_name_is_passed_over(run, sandbox, fault, name):
+    rows = [{"id": 1, "name": name, "field_type": "person"}, {"id": 2, "name": "Lead Score", "field_type": "person"}]
+    fault("status", status=200, path="/custom_fields", body={"data": rows})
+    run([schema("people", "email_address", "lead_score"), *people([1], lead_score=7)])
+    assert sandbox.people()[0]["custom_fields"] == {"Lead Score": "7"}
+
+
 def test_custom_fields_are_asked_for_once_a_run_and_object(run, sandbox):
     first = [schema("people", "email_address", "Region"), *people(range(2), Region="EMEA")]
     second = [schema("leads", "email_address", "Region"), *people(range(2, 4), stream="leads", Region="EMEA")]

@@ -294,6 +294,67 @@ def test_an_unknown_column_ends_the_run_where_it_must(run, sandbox, columns):
     assert sandbox.people() == []
 
 
+@pytest.mark.parametrize(
+    "maps",
+    [
+        {"title": "int(title)"},
+        {"title": "{'7': 'x'}[title]"},
+        {"title": "title if title == '7' else 1 / 0"},
+        {"title": "md5(title if title == '7' else 1)"},
+        {"__filter__": "int(title) > 1"},
+    ],
+)
+def test_a_stream_map_that_fails_on_a_record_ends_the_run_without_its_values(run, sandbox, maps):
+    rows = [*people([1], title="7"), *people([2], title="s3cr3t")]
+    result = run([COLUMNS, *rows, state({"n": 2})], stream_maps={"people": maps})
+    assert (result.code, result.states, addresses(sandbox)) == (1, [], ["p1@example.com"])
+    assert len(result.said("fails in stream_maps or flattening (")) == 1
+    assert "s3cr3t" not in result.log
+
+
+def test_a_record_that_fails_in_two_streams_made_of_it_is_set_aside_once(run, tmp_path):
+    settings = {"stream_maps": {"people": {}, "contacts": {"__source__": "people"}}}
+    result = run([COLUMNS, *people([1], owner_id="x")], **settings)
+    assert len(result.failed_records) == 1
+    (file,) = result.failed_files
+    again = run(file.read_text(encoding="utf-8"), failed_records_dir=str(tmp_path / "again"), **settings)
+    assert len(again.failed_records) == 1
+
+
+@pytest.mark.parametrize(
+    ("properties", "told"),
+    [
+        ({"x": {"type": "object", "properties": {"y": {}}}, "x__y": {}}, "Duplicate column name"),
+        ({"x": True}, "bool"),
+    ],
+)
+def test_a_schema_that_cannot_be_flattened_is_told(run, properties, told):
+    message = {"type": "SCHEMA", "stream": "people", "schema": {"properties": properties}, "key_properties": []}
+    result = run([message], flattening_enabled=True, flattening_max_depth=2)
+    assert result.code == 1
+    (line,) = result.said("Line 1 of the input: Its schema cannot be used: ")
+    assert told in line
+
+
+def nested(depth):
+    value = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+def test_a_schema_that_is_nested_too_deeply_is_told(run):
+    message = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {"a": {"properties": nested(450)}}}}
+    result = run([message])
+    assert result.code == 1
+    assert len(result.said("ecursion")) == len(result.said("Line 1 of the input: ")) == 1
+
+
+def test_a_deep_state_is_handed_on(run):
+    result = run([COLUMNS, *people([1]), state(nested(900))])
+    assert (result.code, result.states) == (0, [nested(900)])
+
+
 def test_a_column_that_comes_late_and_is_mapped_to_nothing_known_names_its_stream(run, sandbox):
     streams = {"people": {"mapping": {"zzzz": "No Such Field"}}}
     result = run([schema("people", "email_address"), *people([1], zzzz=1)], streams=streams)

@@ -202,6 +202,14 @@ def shown_as(renderable):
     return console.file.getvalue()
 
 
+def test_a_streams_name_is_shown_as_it_is():
+    tallies = {"people[/]": Tally(read=1), "people [red]": Tally(read=1)}
+    for made in (table(tallies), bars(tallies, 600)):
+        shown = shown_as(made)
+        assert "people[/]" in shown
+        assert "people [red]" in shown
+
+
 def test_the_table_has_a_column_for_each_result_that_any_record_had():
     mixed = Tally(read=1_204, results=Counter({Result.WRITTEN: 1_200, Result.MERGED: 1, Result.FAILED: 3}))
     good = Tally(read=7, results=Counter({Result.WRITTEN: 7}))

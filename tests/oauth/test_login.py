@@ -260,6 +260,13 @@ def test_the_environment_is_read_and_a_file_wins_over_it(check, server, monkeypa
     assert (code, out[0]) == (0, "Authenticates by API key.")
 
 
+def test_the_environment_wins_over_a_file_where_it_is_named_as_it_does_in_a_run(settings_file, server, monkeypatch):
+    monkeypatch.setenv("TARGET_SALESLOFT_API_KEY", KEY)
+    monkeypatch.setenv("TARGET_SALESLOFT_STREAMS", "{}")
+    file = settings_file(api_key="ak-of-the-file", api_url=server.url)
+    assert [main(["check", *paths]) for paths in (["--config", file], ["--config", "ENV", "--config", file])] == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("streams", "code"),
     [

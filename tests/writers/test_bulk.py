@@ -266,8 +266,17 @@ def test_a_job_that_cannot_even_be_created_ends_the_run(bulk, fault):
 @pytest.mark.parametrize("status", [400, 404, 422])
 def test_a_refusal_in_the_middle_of_a_job_names_the_job(bulk, fault, step, status):
     fault("status", status=status, body={"error": "Gone"}, **STEPS[step])
-    with pytest.raises(BulkJobUnfinished, match=r"^Bulk job 1: Gone "):
+    with pytest.raises(BulkJobUnfinished, match=rf"^Bulk job 1: Salesloft refuses a request of it \({status}\)\. "):
         write(bulk, [upsert("bad@b.co", owner_id=77)])
+
+
+@pytest.mark.parametrize(
+    ("step", "becomes"), [("ready", "The job is left open"), ("poll", "Salesloft finishes the job by itself")]
+)
+def test_a_job_that_was_not_allowed_to_begin_is_not_said_to_finish(bulk, fault, step, becomes):
+    fault("status", status=404, **STEPS[step])
+    with pytest.raises(BulkJobUnfinished, match=becomes):
+        write(bulk, [upsert("bad@b.co")])
 
 
 # Counts that do not agree

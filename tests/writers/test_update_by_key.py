@@ -1,5 +1,7 @@
 """Updates of records whose ids nobody has."""
 
+import pytest
+
 from tests.conftest import LOOK, people, record, schema
 
 
@@ -19,6 +21,27 @@ def test_a_person_who_is_not_there_fails_as_not_found_and_is_not_created(run, sa
     assert result.code == 1
     assert result.reasons == ["not found: none of Salesloft's people has this email_address"]
     assert [person["email_address"] for person in sandbox.people()] == ["p0@example.com"]
+
+
+def test_a_record_that_is_listed_twice_is_one(run, sandbox, fault):
+    person = {"id": sandbox.add("person", email_address="p0@example.com"), "email_address": "p0@example.com"}
+    fault("status", status=200, method="GET", path="/people", body={"data": [person, person]})
+    result = run([schema("people", "email_address", "title"), *people([0], title="New")], sync_mode="update")
+    assert (result.code, sandbox.people()[0]["title"]) == (0, "New")
+
+
+@pytest.mark.parametrize("number", [None, "abc", {}])
+def test_a_record_that_is_listed_without_its_id_ends_the_run_with_a_line(run, fault, number):
+    fault(
+        "status",
+        status=200,
+        method="GET",
+        path="/people",
+        body={"data": [{"id": number, "email_address": "p0@example.com"}]},
+    )
+    result = run([schema("people", "email_address", "title"), *people([0], title="New")], sync_mode="update")
+    assert result.code == 1
+    assert result.said("Salesloft's answer to GET /people holds a record without its id.")
 
 
 def test_a_key_that_several_have_fails_as_ambiguous_and_none_is_touched(run, sandbox):
