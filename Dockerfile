@@ -11,7 +11,7 @@ COPY . .
 # The version comes from Git's tags, which are not here. Left out, it is the fallback of pyproject.toml.
 ARG VERSION
 # uv, not pip, so that the packages are those of [tool.uv] exclude-newer, which the tests have seen.
-RUN SETUPTOOLS_SCM_PRETEND_VERSION="$VERSION" \
+RUN SETUPTOOLS_SCM_PRETEND_VERSION_FOR_TARGET_SALESLOFT="$VERSION" \
     UV_PROJECT_ENVIRONMENT=/opt/target-salesloft \
     uv sync --no-cache --no-dev --no-editable --compile-bytecode --no-python-downloads
 

@@ -47,8 +47,8 @@ quality: unknown
 keywords: [api, meltano_sdk, reverse_etl]
 log_parser: singer-sdk
 prereq: |
-  A Salesloft API key, or an OAuth application, with the scopes `people:read`, `people:write`, `accounts:read` and
-  `accounts:write`.
+  A Salesloft API key, or an OAuth application, with the scopes `people:read`, `people:write`, `accounts:read`,
+  `accounts:write` and, where Salesloft offers it, `custom_fields:read`.
 settings_preamble: |
   Set exactly one of these: `api_key`; or `client_id` and `client_secret`; or those two with `refresh_token`. Only a dry
   run needs none.
@@ -114,18 +114,18 @@ def definition() -> str:
     generated = {
         "supported_python_versions": about["supported_python_versions"],
         "capabilities": [each for each in about["capabilities"] if each not in UNKNOWN_TO_MELTANO],
-        "settings": [_setting(name, schema) for name, schema in _leaves(about["settings"]["properties"])],
+        "settings": [_setting(name, schema) for name, schema in leaves(about["settings"]["properties"])],
     }
     return HEAD + yaml.safe_dump(generated, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _leaves(properties: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def leaves(properties: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each setting that holds no others, by its name with dots."""
     for name, schema in properties.items():
         # Names such as __else__ are the grammar of stream maps, not settings.
         inner = {key: value for key, value in schema.get("properties", {}).items() if not key.startswith("__")}
         if inner:
-            yield from _leaves(inner, f"{prefix}{name}.")
+            yield from leaves(inner, f"{prefix}{name}.")
         else:
             yield prefix + name, schema
 

@@ -22,6 +22,7 @@ from target_salesloft.errors import (
     one_line,
     without_values,
 )
+from target_salesloft.objects import OBJECTS
 from target_salesloft.transport import json_object, retry_after
 
 if TYPE_CHECKING:
@@ -30,14 +31,10 @@ if TYPE_CHECKING:
 SUCCESS: Final = range(200, 300)
 LONGEST_REASON: Final = 500
 SCOPE: Final = re.compile(r"\b[a-z_]+:(?:read|write)\b")
+# The beginning of a path → what its scopes are called after.
 RESOURCES: Final = MappingProxyType(
-    {
-        "people": "people",
-        "person_upserts": "people",
-        "accounts": "accounts",
-        "account_upserts": "accounts",
-        "custom_fields": "custom_fields",
-    }
+    {"/custom_fields": "custom_fields"}
+    | {path: each.name for each in OBJECTS.values() for path in (each.path, each.upsert_path)}
 )
 
 
@@ -178,5 +175,5 @@ def missing_scope(name: str, words: str) -> str | None:
     if told:
         return told[0]
     method, _, path = name.partition(" ")
-    resource = RESOURCES.get(path.split("/")[1])
+    resource = RESOURCES.get(f"/{path.split('/')[1]}")
     return resource and f"{resource}:{'read' if method == 'GET' else 'write'}"

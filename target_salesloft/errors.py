@@ -26,7 +26,7 @@ FatalAPIError (SDK)
     ├── StateError              standard output takes no state
     └── FailedRecords           records failed and `allow_failed_records` is not set
 RecordRefused                   400, 404, 409, 413, 422: one record's fault
-InvalidSetting                  a stream's settings make no sense
+InvalidSetting                  a setting, the file of settings or an option makes no sense
 ```
 """
 
@@ -172,7 +172,7 @@ class RecordRefused(Exception):
 
 
 class InvalidSetting(ConfigValidationError):
-    """Settings that make no sense together; one line per fault, none with a secret's value."""
+    """A setting, the file of settings or an option makes no sense; one line per fault, none with a secret's value."""
 
     def __init__(self, *faults: str) -> None:
         super().__init__("; ".join(faults), errors=list(faults))

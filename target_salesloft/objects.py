@@ -57,8 +57,7 @@ class SalesloftObject:
     """An object of Salesloft's that we write.
 
     Attributes:
-        name: The value of the setting `object`; also the API's path.
-        singular: One of them, as the API names it in answers and bulk job types.
+        name: The value of the setting `object`; also the API's path, and what its scopes are called after.
         upsert_path: Where an upsert is sent.
         upsert_keys: What `upsert_key` may name.
         bulk_upsert_type: What a bulk job of upserts is called. That of people is documented, that of accounts is not.
@@ -70,7 +69,6 @@ class SalesloftObject:
     """
 
     name: str
-    singular: str
     upsert_path: str
     upsert_keys: tuple[str, ...]
     bulk_upsert_type: str
@@ -100,7 +98,6 @@ def _fields(kinds: Mapping[Kind, str], **special: Field) -> Mapping[str, Field]:
 
 PEOPLE: Final = SalesloftObject(
     name="people",
-    singular="person",
     upsert_path="/person_upserts",
     upsert_keys=("email_address", "id", "crm_id"),
     bulk_upsert_type="person/upsert",
@@ -135,7 +132,6 @@ PEOPLE: Final = SalesloftObject(
 
 ACCOUNTS: Final = SalesloftObject(
     name="accounts",
-    singular="account",
     upsert_path="/account_upserts",
     upsert_keys=("domain", "id", "crm_id"),
     bulk_upsert_type="account/upsert",

@@ -40,4 +40,5 @@ class RecordValidator(BaseJSONSchemaValidator):
             where = f"column '{path}': " if path else ""
             raise InvalidRecord(f"{where}{error.message}, against the tap's own schema", record) from None
         except ValueError as error:
-            raise InvalidRecord(f"a value that JSON does not have ({error})", record) from None
+            # Half of a surrogate pair, or objects within objects without end.
+            raise InvalidRecord(f"it cannot be checked against the tap's own schema ({error})", record) from None

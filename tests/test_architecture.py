@@ -29,12 +29,28 @@ def module_of(path):
 
 def imported(path):
     """The rooms that a module imports, also those that only its types name."""
-    found = set()
+    names = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE.name:
-            _, _, rest = node.module.partition(".")
-            found |= {rest.partition(".")[0]} if rest else {each.name for each in node.names}
-    return found
+        if isinstance(node, ast.Import):
+            names += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{each.name}" for each in node.names]
+    return {name.split(".")[1] for name in names if name.partition(".")[0] == PACKAGE.name}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import target_salesloft.writers.bulk",
+        "import target_salesloft.writers as room",
+        "from target_salesloft.writers.bulk import BulkWriter",
+        "from target_salesloft import writers",
+    ],
+)
+def test_an_import_is_seen_however_it_is_written(tmp_path, line):
+    module = tmp_path / "module.py"
+    module.write_text(f"import json\n{line}\n", encoding="utf-8")
+    assert imported(module) == {"writers"}
 
 
 OURS = sorted(path for path in PACKAGE.rglob("*.py") if "sandbox" not in path.parts and not path.name.startswith("__"))

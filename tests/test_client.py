@@ -14,7 +14,6 @@ import pytest
 
 from target_salesloft.errors import (
     AuthenticationFailed,
-    ConnectionFault,
     PermissionDenied,
     RecordRefused,
     RetriesExhausted,
@@ -373,6 +372,24 @@ def test_a_server_that_speaks_no_tls_ends_the_run_with_what_to_check(connect, se
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "told"),
+    [
+        ("GET", "/people", "the scope people:read, or"),
+        ("PUT", "/people/7", "the scope people:write, or"),
+        ("POST", "/person_upserts", "the scope people:write, or"),
+        ("GET", "/accounts", "the scope accounts:read, or"),
+        ("POST", "/account_upserts", "the scope accounts:write, or"),
+        ("GET", "/custom_fields", "the scope custom_fields:read, or"),
+        ("POST", "/bulk_jobs", "a scope, or"),
+    ],
+)
+def test_a_refusal_without_words_names_the_scope_of_the_endpoint(client, fault, method, path, told):
+    fault("status", status=403, body={"error": "No"})
+    with pytest.raises(PermissionDenied, match=f"^Salesloft forbids {method} .* The token lacks {told} its user"):
+        client.request(method, path)
+
+
 # What must not take effect twice
 
 
@@ -403,11 +420,6 @@ def test_what_took_effect_is_not_sent_again(client, sandbox, fault):
     fault("reset_after")
     assert upsert(client, took_effect=lambda _: True) is None
     assert len(sandbox.requests) == 1
-
-
-def test_a_connection_that_was_refused_was_never_sent():
-    assert ConnectionFault("no", sent=False).fate_unknown is False
-    assert ConnectionFault("no", sent=True).fate_unknown is True
 
 
 def test_the_wait_for_points_does_not_count_as_trying(connect, clock, fault):

@@ -112,10 +112,11 @@ def test_the_warehouses_own_id_never_passes_for_salesloft_s(mode):
 
 
 def test_an_id_that_decides_which_record_is_updated_is_told_unless_it_was_meant():
-    assert mapper(mode=SyncMode.UPDATE, columns=["id", "email"]).warnings == [
+    (told,) = mapper(mode=SyncMode.UPDATE, columns=["id", "email"]).warnings
+    assert told == (
         "the column 'id' is taken for Salesloft's own id, by which records are updated: if it is, set upsert_key to id"
         "; if it is the warehouse's, map it to null (in meltano.yml: __NULL__)"
-    ]
+    )
     assert mapper(mode=SyncMode.UPDATE, key="id", columns=["id"]).warnings == []
     assert mapper(mode=SyncMode.UPDATE, columns=["id"], mapping={"id": "id"}).warnings == []
     assert mapper(mode=SyncMode.UPDATE, columns=["id"], mapping={"id": None}).warnings == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import os
 import re
 import shutil
 import subprocess
@@ -47,10 +48,10 @@ class Package:
     metadata: Message
 
 
-def build(source, target, into):
+def build(source, target, into, **environment):
     """Build with the build system of the development environment: without a network."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(into)]
-    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    subprocess.run(command, cwd=source, check=True, capture_output=True, env={**os.environ, **environment})
     (built,) = into.iterdir()
     return built
 
@@ -137,10 +138,14 @@ def test_a_file_that_happens_to_lie_in_a_clone_is_not_packed(package, tmp_path):
     assert names == files_of("", package.unpacked)
 
 
-def test_outside_git_the_version_is_the_fallback(package, tmp_path):
+@pytest.mark.parametrize(("told", "version"), [("", "0.1.0.dev0"), ("1.2.3", "1.2.3")])
+def test_in_an_image_the_version_is_the_one_that_the_dockerfile_tells_or_the_fallback(package, tmp_path, told, version):
     source = shutil.copytree(package.unpacked, tmp_path / "source")
     (source / "PKG-INFO").unlink()
-    assert build(source, "wheel", tmp_path / "dist").name == "target_salesloft-0.1.0.dev0-py3-none-any.whl"
+    (name,) = re.findall(r'(\w+)="\$VERSION"', (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    assert name.endswith("_FOR_TARGET_SALESLOFT"), "it would be the version of every package that is built there"
+    built = build(source, "wheel", tmp_path / "dist", **{name: told})
+    assert built.name == f"target_salesloft-{version}-py3-none-any.whl"
 
 
 @pytest.fixture
@@ -169,3 +174,22 @@ def test_a_tag_that_is_not_a_version_is_refused(release_notes, tag):
     refused = release_notes(tag)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == f"{tag} is not the tag of a release: v1.2.3 or v1.2.3rc1.\n"
+
+
+@pytest.mark.parametrize(
+    ("tag", "before"), [("v1.2.3", False), ("v1.2.3a1", True), ("v1.2.3b2", True), ("v1.2.3rc10", True)]
+)
+def test_a_pre_release_is_published_as_one(tmp_path, tag, before):
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
+    (script,) = [step["run"] for step in workflow["jobs"]["github"]["steps"] if "run" in step]
+    for name, content in {"gh": 'echo "$*" >called', ".ci/release-notes": "echo notes", "dist/x.whl": ""}.items():
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"#!/bin/sh\n{content}\n", encoding="utf-8")
+        file.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_REF_NAME": tag}
+    subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=environment, check=True)
+    called = (tmp_path / "called").read_text(encoding="utf-8").split()
+    assert called[:3] == ["release", "create", tag]
+    assert called[-1] == "dist/x.whl"
+    assert ("--prerelease" in called) is before

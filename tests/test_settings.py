@@ -304,7 +304,7 @@ def test_the_last_part_of_a_streams_name_tells_its_object(name, salesloft_object
     assert stream(name).object is salesloft_object
 
 
-@pytest.mark.parametrize("name", ["deals", "contacts_v2", "mypeople", "people_", "", "accountsx"])
+@pytest.mark.parametrize("name", ["orders", "contacts_v2", "mypeople", "people_", "", "accountsx"])
 def test_a_stream_that_does_not_say_what_it_holds_is_an_error_with_both_ways_to_say_it(name):
     with pytest.raises(InvalidSetting) as error:
         stream(name)

@@ -16,9 +16,6 @@ import yaml
 from target_salesloft.target import TargetSalesloft
 
 ROOT = Path(__file__).parent.parent
-KINDS = {"string": "string", "integer": "integer", "boolean": "boolean", "object": "object"}
-# Settings of the SDK's that take several types; these are the kinds that Meltano Hub gives them.
-KINDS_OF_SEVERAL_TYPES = {"faker_config.seed": "string", "faker_config.locale": "array"}
 # What Meltano Hub takes in a definition of a loader beyond what Meltano takes in meltano.yml, as in meltano/hub,
 # schemas/plugin_definitions/loaders.schema.json.
 OF_THE_HUB = {
@@ -44,10 +41,16 @@ def about(capsys):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.fixture(scope="module")
+def generator():
+    """What the generator of the plugin definition is made of."""
+    return runpy.run_path(str(ROOT / "plugins" / "generate.py"))
+
+
 @pytest.fixture
-def settings(about):
+def settings(about, generator):
     """Name with dots → JSON schema, of every setting that holds no others."""
-    return dict(leaves(about["settings"]["properties"]))
+    return dict(generator["leaves"](about["settings"]["properties"]))
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +75,6 @@ def meltano_schema():
     return json.loads((importlib.resources.files("meltano.schemas") / "meltano.schema.json").read_text("utf-8"))
 
 
-def leaves(properties, prefix=""):
-    for name, schema in properties.items():
-        # Names such as __else__ are the grammar of stream maps, not settings.
-        inner = {key: value for key, value in schema.get("properties", {}).items() if not key.startswith("__")}
-        if inner:
-            yield from leaves(inner, f"{prefix}{name}.")
-        else:
-            yield prefix + name, schema
-
-
 def written(default):
     """Return a default as people write it."""
     return default if isinstance(default, str) else json.dumps(default)
@@ -92,32 +85,10 @@ def told(settings):
     return {name: written(schema.get("default", "")) for name, schema in settings.items()}
 
 
-def test_meltano_yml_has_every_setting_with_its_default(settings, loader):
-    assert {each["name"]: written(each.get("value", "")) for each in loader["settings"]} == told(settings)
-
-
-def test_meltano_yml_gives_each_setting_its_kind(settings, loader):
-    def kind(name, schema):
-        if "enum" in schema:
-            return "options"
-        return KINDS_OF_SEVERAL_TYPES.get(name) or KINDS[next(each for each in schema["type"] if each != "null")]
-
-    assert {each["name"]: each["kind"] for each in loader["settings"]} == {
-        name: kind(name, schema) for name, schema in settings.items()
-    }
-
-
 def test_meltano_yml_hides_secrets_and_nothing_else(settings, loader):
     hidden = {each["name"] for each in loader["settings"] if each.get("sensitive")}
     assert hidden == {name for name, schema in settings.items() if schema.get("secret")}
     assert hidden
-
-
-def test_meltano_yml_offers_the_values_that_are_allowed(settings, loader):
-    options = {
-        each["name"]: [one["value"] for one in each["options"]] for each in loader["settings"] if "options" in each
-    }
-    assert options == {name: schema["enum"] for name, schema in settings.items() if "enum" in schema}
 
 
 def test_meltano_yml_labels_and_describes_each_setting(loader):
@@ -160,9 +131,8 @@ def test_meltano_yml_asks_meltano_to_send_no_usage_statistics(project):
     assert project["send_anonymous_usage_stats"] is False
 
 
-def test_the_plugin_definition_is_what_its_generator_writes():
-    generated = runpy.run_path(str(ROOT / "plugins" / "generate.py"))
-    assert generated["FILE"].read_text(encoding="utf-8") == generated["definition"](), (
+def test_the_plugin_definition_is_what_its_generator_writes(generator):
+    assert generator["FILE"].read_text(encoding="utf-8") == generator["definition"](), (
         "run `uv run python plugins/generate.py`"
     )
 

@@ -89,12 +89,36 @@ def test_a_decimal_that_is_no_multiple_is_refused():
     assert refusal({"a": Decimal("0.35")}, a={"multipleOf": 0.1}).startswith("column 'a': the value is not a multiple")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("kind", ["number", "integer", "string", "null"])
+def test_nan_and_infinity_are_of_no_type(value, kind):
+    assert refusal({"a": value}, a={"type": kind}).startswith(f"column 'a': the value is not of type \"{kind}\"")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800"])
-def test_what_json_does_not_have_is_the_records_fault(value):
-    try:
-        validator(a={}).validate({"a": value})
-    except InvalidRecord as error:
-        assert error.error_message.startswith("a value that JSON does not have")  # noqa: PT017
+def test_what_json_does_not_have_is_left_to_the_mapping_where_a_column_may_hold_anything(value):
+    validator(a={}).validate({"a": value})
+
+
+def nested(depth):
+    value = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        ({"\ud800": 1}, "surrogates not allowed"),
+        ({"a": "\ud800"}, "surrogates not allowed"),
+        ({"a": nested(300)}, "Recursion limit reached"),
+    ],
+)
+def test_what_cannot_be_checked_is_the_records_fault(record, why):
+    message = refusal(record, a={"type": "integer"})
+    assert message.startswith("it cannot be checked against the tap's own schema (")
+    assert why in message
 
 
 def test_a_reference_to_another_place_is_not_fetched():

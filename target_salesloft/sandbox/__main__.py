@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from target_salesloft.sandbox.faults import Fault
+from target_salesloft.sandbox.fields import CUSTOM_FIELD_TYPES
 from target_salesloft.sandbox.keys import DEFAULT_KEY
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KIND:NAME[:date]",
-        help="define a custom field of kind person or company; repeatable",
+        help=f"define a custom field of kind {' or '.join(CUSTOM_FIELD_TYPES)}; repeatable",
     )
     add(
         "--client",
@@ -179,7 +180,7 @@ def _client(text: str) -> tuple[str, str]:
 def _custom_field(text: str) -> tuple[str, str, str]:
     field_type, _, name = text.partition(":")
     name, is_date = (name.removesuffix(":date"), True) if name.endswith(":date") else (name, False)
-    if field_type not in {"person", "company"} or not name:
+    if field_type not in CUSTOM_FIELD_TYPES or not name:
         raise argparse.ArgumentTypeError("a custom field looks like person:NAME or person:NAME:date")
     return field_type, name, "date" if is_date else "text"
 

@@ -269,3 +269,4 @@ ACCOUNT = Resource(
 )
 
 RESOURCES = {one.name: one for one in (PERSON, ACCOUNT)}
+CUSTOM_FIELD_TYPES = tuple(one.custom_field_type for one in RESOURCES.values())

@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import msgspec
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from target_salesloft.sandbox.fields import RESOURCES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -26,13 +28,8 @@ DEFAULT_SECRET = "sandbox-secret"  # noqa: S105 (everybody may know it)
 CODE_SECONDS = 600.0
 CONTEXT = "production"
 KNOWN_SCOPES = (
-    "people:read",
-    "people:write",
-    "accounts:read",
-    "accounts:write",
     "team:read",
-    "crm_id_person:write",
-    "crm_id_account:write",
+    *(scope for one in RESOURCES.values() for scope in (one.read_scope, one.write_scope, one.crm_scope)),
 )
 CONSENT_PAGE = """<!doctype html>
 <title>Sandbox: authorize</title>

@@ -10,7 +10,7 @@ from starlette.routing import Route, Router
 from target_salesloft.sandbox import answers, control
 from target_salesloft.sandbox.bulk import JobState, RowStatus, resource_of
 from target_salesloft.sandbox.errors import RefusedError
-from target_salesloft.sandbox.fields import RESOURCES, Resource
+from target_salesloft.sandbox.fields import CUSTOM_FIELD_TYPES, RESOURCES, Resource
 from target_salesloft.sandbox.gateway import DIGITS, Call, Gateway
 from target_salesloft.sandbox.oauth import answer_authorize, answer_token
 from target_salesloft.sandbox.seeds import TEAM
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 LARGEST_PAGE = 100
-FIELD_TYPES = ("person", "company", "opportunity")
 NEWEST_FIRST = "ORDER BY updated_at DESC, id DESC"
 LISTS = {
     "users": "team:read",
@@ -161,8 +160,8 @@ def _custom_fields(sandbox: Sandbox, call: Call) -> Any:
     field_type = call.query.get("field_type")
     if field_type is None:
         return _page(sandbox, call, "custom_fields", ("TRUE", []), dict)
-    if field_type not in FIELD_TYPES:
-        raise RefusedError.invalid("field_type", f"must be one of: {', '.join(FIELD_TYPES)}")
+    if field_type not in CUSTOM_FIELD_TYPES:
+        raise RefusedError.invalid("field_type", f"must be one of: {', '.join(CUSTOM_FIELD_TYPES)}")
     return _page(sandbox, call, "custom_fields", ("field_type = ?", [field_type]), dict)
 
 
@@ -170,8 +169,8 @@ def _create_custom_field(sandbox: Sandbox, call: Call) -> Any:
     name, field_type = call.body.get("name"), call.body.get("field_type", "person")
     if not isinstance(name, str) or not name:
         raise RefusedError.invalid("name", "is required")
-    if field_type not in FIELD_TYPES:
-        raise RefusedError.invalid("field_type", f"must be one of: {', '.join(FIELD_TYPES)}")
+    if field_type not in CUSTOM_FIELD_TYPES:
+        raise RefusedError.invalid("field_type", f"must be one of: {', '.join(CUSTOM_FIELD_TYPES)}")
     if name in sandbox.state.custom_field_types(field_type):
         raise RefusedError.invalid("name", "has already been taken")
     made = sandbox.state.define_custom_field(name, field_type)

@@ -134,7 +134,7 @@ class Sandbox:
 
         Args:
             name: The field's name.
-            field_type: `person`, `company` or `opportunity`.
+            field_type: The kind of custom field that a resource has, such as `person`.
             value_type: `text` or `date`.
 
         Returns:

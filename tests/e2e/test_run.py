@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from tests.conftest import LOOK, FakeClock, people, record, schema, state, without
+from tests.conftest import LOOK, people, record, schema, state, without
 
 COLUMNS = schema("people", "email_address", "title", "owner_id")
 
@@ -185,7 +185,14 @@ def test_validation_can_be_left_out(run, sandbox):
 
 
 @pytest.mark.parametrize(
-    "text", ['{"title": NaN}', r'{"title": "\ud800"}', '{"owner_id": 1e999}', '{"owner_id": 123456789012345678901}']
+    "text",
+    [
+        '{"title": NaN}',
+        r'{"title": "\ud800"}',
+        r'{"\ud800": 1}',
+        '{"owner_id": 1e999}',
+        '{"owner_id": 123456789012345678901}',
+    ],
 )
 def test_a_value_that_no_field_holds_fails_its_record_alone_and_is_kept_for_a_replay(run, sandbox, text):
     bad = text.replace("{", '{"email_address": "bad@b.co", ')
@@ -196,19 +203,6 @@ def test_a_value_that_no_field_holds_fails_its_record_alone_and_is_kept_for_a_re
     replay, reasons = result.failed_files[0].read_text(encoding="utf-8"), result.reasons
     result.failed_files[0].unlink()
     assert run(replay).reasons == reasons
-
-
-@pytest.mark.parametrize("title", ["👩‍💻", "\u202eabc", "tab\tand\x01", "ß\u0301", "x" * 255])
-@pytest.mark.parametrize("method", ["record", "bulk"])
-def test_any_text_arrives_as_it_was(run, sandbox, title, method):
-    assert run([COLUMNS, *people([1], title=title)], write_method=method).code == 0
-    assert [each["title"] for each in sandbox.people()] == [title]
-
-
-def test_a_record_of_many_megabytes_fails_alone(run, sandbox):
-    result = run([COLUMNS, *people([1]), *people([2], title="x" * 5_000_000), *people([3])], write_method="bulk")
-    assert (result.code, addresses(sandbox)) == (1, ["p1@example.com", "p3@example.com"])
-    assert result.reasons == ["title is too long"]
 
 
 # Deleted
@@ -286,9 +280,9 @@ def test_a_last_line_without_its_end_is_read(run, sandbox):
 
 
 def test_a_stream_that_does_not_say_what_it_holds_ends_the_run(run, sandbox):
-    result = run([schema("deals", "a"), record("deals", a=1)])
+    result = run([schema("orders", "a"), record("orders", a=1)])
     assert result.code == 1
-    assert len(result.said("The stream 'deals' does not say whether it holds people or accounts.")) == 1
+    assert len(result.said("The stream 'orders' does not say whether it holds ")) == 1
     assert sandbox.requests == []
 
 
@@ -675,6 +669,7 @@ def test_bulk_and_record_by_record_end_in_the_same_whole_state(run, serve, mode,
             email_address=f"p{n % 90}@Example.com",
             title=f"t{n}",
             tags="a, b" if n % 2 else None,
+            do_not_contact=n % 2 == 0,
             owner_id=77 if n % 10 == 3 else 1,
             Region=str(n),
         )
@@ -682,9 +677,10 @@ def test_bulk_and_record_by_record_end_in_the_same_whole_state(run, serve, mode,
     ]
     for method in ("bulk", "record"):
         server = serve(points_per_minute=100_000)
+        server.sandbox.add("person", email_address="p7@example.com", title="before", city="Rome")
         directory = tmp_path / method
         result = run(
-            [schema("people", "email_address", "title", "tags", "owner_id", "Region"), *rows],
+            [schema("people", *rows[0]["record"]), *rows],
             write_method=method,
             sync_mode=mode,
             api_url=server.url,
@@ -715,9 +711,3 @@ def test_the_log_holds_neither_the_key_nor_anything_of_people_at_any_level(run, 
     # The text as it was when it was logged: what a message is made of may have changed since.
     assert config["api_key"] not in caplog.text
     assert re.findall(r"s3cr3t\S*|p\d+@example\.com", caplog.text) == []
-
-
-def test_fake_time_passes_only_where_something_waits(run, clock):
-    assert isinstance(clock, FakeClock)
-    run([COLUMNS, *people(range(10))])
-    assert clock.now() == 1_000.0

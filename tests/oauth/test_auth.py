@@ -16,6 +16,7 @@ from target_salesloft.errors import (
     TokenStoreError,
     UnexpectedAnswer,
 )
+from target_salesloft.token_store import digest
 
 from .conftest import CLIENT, FIRST, SECRET, accepted, kept_at, token_of
 
@@ -71,7 +72,7 @@ def test_a_newly_configured_refresh_token_wins_over_the_stored_one(authenticator
     assert oauth.refreshes == 2
     token_of(authenticator(refresh_token=again))
     assert oauth.refreshes == 2
-    assert kept_at(path)["configured"] != ""
+    assert kept_at(path)["configured"] == digest(again)
 
 
 def test_a_newly_configured_token_that_is_refused_leaves_the_stored_one_as_it_was(authenticator, path):

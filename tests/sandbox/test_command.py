@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import ast
 import json
 import re
 import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import requests
 
-from target_salesloft import sandbox as package
 from target_salesloft.sandbox.__main__ import main
 
 COMMAND = [sys.executable, "-m", "target_salesloft.sandbox"]
@@ -82,15 +79,3 @@ def test_a_wrong_option_is_refused(options, capsys):
         main(["serve", *options])
     assert ended.value.code == 2
     assert options[0] in capsys.readouterr().err
-
-
-def test_the_sandbox_knows_nothing_of_the_target():
-    folder = Path(package.__file__).parent
-    # The demo is the one part that drives the target.
-    for path in set(folder.glob("*.py")) - {folder / "demo.py"}:
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom):
-                names = [node.module or "."]
-            own = [name for name in names if name.split(".")[0] == "target_salesloft"]
-            assert all(name.startswith("target_salesloft.sandbox") for name in own), path.name

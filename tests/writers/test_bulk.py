@@ -15,7 +15,7 @@ from target_salesloft.payload import merge
 from target_salesloft.writers.auto import AutoWriter, BulkChoice, WriteMethod
 from target_salesloft.writers.bulk import BulkWriter, JobTypeRefused
 from target_salesloft.writers.record import RecordWriter
-from tests.conftest import FakeClock, without
+from tests.conftest import FakeClock
 from tests.writers.conftest import upsert
 
 TYPE = "person/upsert"
@@ -496,26 +496,3 @@ def test_where_nothing_is_sent_yet_the_refusal_of_a_type_says_so(bulk, fault):
     fault("status", status=404, body={"error": "No such type"}, **STEPS["create"])
     with pytest.raises(JobTypeRefused, match=r"^404: No such type$"):
         write(bulk, numbered(range(2)))
-
-
-def test_bulk_and_record_by_record_land_the_same_whole_state(auto, serve):
-    states = []
-    for method in (WriteMethod.BULK, WriteMethod.RECORD):
-        server = serve(points_per_minute=100_000)
-        server.sandbox.add("person", email_address="p7@b.co", title="before", city="Rome")
-        payloads = [
-            upsert(
-                f"p{number}@b.co",
-                title=f"t{number}",
-                tags=[str(number % 3)],
-                do_not_contact=number % 2 == 0,
-                custom_fields={"Region": str(number)},
-                **({"owner_id": 77} if number % 10 == 3 else {}),
-            )
-            for number in range(100)
-        ]
-        outcomes = by(auto(method, api_url=server.url), payloads)
-        rows = without(server.sandbox.people())
-        states.append((sorted(rows, key=lambda row: row["email_address"]), failures(outcomes)))
-    assert states[0] == states[1]
-    assert (len(states[0][0]), len(states[0][1])) == (90, 10)
