@@ -10,10 +10,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.errors import InvalidSetting
+from target_salesloft.names import misspelt
 from target_salesloft.settings import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 # What people write for truth values, the SDK's words among them.
 TRUTH: Final = MappingProxyType(
@@ -40,6 +41,26 @@ def read_environment(properties: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(found.get("streams"), dict):
         found["streams"] = _nested(found["streams"])
     return found
+
+
+def misspelt_variables(properties: Iterable[str]) -> dict[str, str]:
+    """Return what the environment holds under names that are almost those of settings, for `settings_faults` to name.
+
+    Args:
+        properties: The names of all settings.
+    """
+    names = {
+        name: name.removeprefix(ENVIRONMENT_PREFIX).lower()
+        for name in os.environ
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
+    # Meltano hands on the parts of a setting that is an object too.
+    known = {name for name in names.values() if any(name == each or name.startswith(f"{each}_") for each in properties)}
+    return {
+        name: os.environ[variable]
+        for variable, name in names.items()
+        if name not in known and misspelt(name, properties)
+    }
 
 
 def _value(text: str, types: str | Sequence[str]) -> Any:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NEAR_ENOUGH: Final = 65
+ALMOST_THE_SAME: Final = 80
 
 
 def loose(name: str) -> str:
@@ -17,13 +18,15 @@ def loose(name: str) -> str:
     return name.casefold().replace(" ", "").replace("_", "").replace("-", "")
 
 
-def nearest(name: str, known: Iterable[str], score: float = NEAR_ENOUGH) -> str | None:
-    """Return the known name that was probably meant, or None; a score of 100 is the same name."""
-    found = rapidfuzz.process.extractOne(name, list(known), processor=loose, score_cutoff=score)
+def misspelt(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was meant, or None: but for a letter or two they are the same."""
+    found = rapidfuzz.process.extractOne(
+        name, list(known), scorer=rapidfuzz.fuzz.ratio, processor=loose, score_cutoff=ALMOST_THE_SAME
+    )
     return str(found[0]) if found else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'title'?)`, or nothing where no known name is near."""
-    found = nearest(name, known)
-    return f" (did you mean '{found}'?)" if found else ""
+    """Return ` (did you mean 'title'?)`, or nothing where no known name is near, in whole or in part."""
+    found = rapidfuzz.process.extractOne(name, list(known), processor=loose, score_cutoff=NEAR_ENOUGH)
+    return f" (did you mean '{found[0]}'?)" if found else ""

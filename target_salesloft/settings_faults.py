@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from singer_sdk.plugin_base import JSONSchemaValidator
 
 from target_salesloft.errors import InvalidSetting
-from target_salesloft.names import did_you_mean, nearest
+from target_salesloft.names import did_you_mean, misspelt
 from target_salesloft.settings import CREDENTIALS, ENVIRONMENT_PREFIX, OAUTH, SETTINGS
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from jsonschema import ValidationError
 
-ALMOST_THE_SAME: Final = 88
 WORDS: Final = MappingProxyType(
     {
         "string": "text",
@@ -90,8 +89,7 @@ def _fault(error: ValidationError, schema: dict[str, Any]) -> str:
 def _misspelt(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
     """Refuse what is almost a setting: it would do nothing, and nobody would know. Others may be another program's."""
     known = schema["properties"]
-    unknown = [name for name in config if name not in known]
-    meant = {name: nearest(name, known, ALMOST_THE_SAME) for name in unknown}
+    meant = {name: misspelt(name, known) for name in config if name not in known}
     return [f"{name} is no setting (did you mean '{near}'?)." for name, near in meant.items() if near]
 
 

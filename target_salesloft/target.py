@@ -17,7 +17,7 @@ from singer_sdk.target_base import Target
 from target_salesloft.batch_files import lines_of
 from target_salesloft.client import client_of
 from target_salesloft.clock import Clock
-from target_salesloft.configuration import read_environment, read_file
+from target_salesloft.configuration import misspelt_variables, read_environment, read_file
 from target_salesloft.custom_fields import CustomFields
 from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError, came_through, own_fault
 from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tallies
@@ -117,7 +117,8 @@ class TargetSalesloft(Target):
     def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
         """Read the settings from the environment, also those that cannot be read, for `faults` to name."""
         cls.append_builtin_config(cls.config_jsonschema)
-        return read_environment(cls.config_jsonschema["properties"])
+        properties = cls.config_jsonschema["properties"]
+        return read_environment(properties) | misspelt_variables(properties)
 
     def get_sink_class(self, stream_name: str) -> type[SalesloftSink]:
         """Return the sink of the object that the stream's records become."""
@@ -229,9 +230,8 @@ class TargetSalesloft(Target):
                 self._writer.close()
             if self.client is not None:
                 self.client.close()
-            per_minute = self.config["rate_limit_per_minute"]
             planned = self.tallies if self.config["dry_run"] else ()
-            forecasts = {stream: self._dry_runs[stream].forecast(per_minute) for stream in planned}
+            forecasts = {each: self._dry_runs[each].forecast(self.config["rate_limit_per_minute"]) for each in planned}
             self.report.end(self.failed_records.path, forecasts, self.clock.now() - self._started)
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)

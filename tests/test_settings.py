@@ -155,7 +155,7 @@ def test_each_fault_has_a_line_of_its_own():
     assert len(faults(sync_mode="x", null_values="y", streams={"a": {"object": "z"}})) == 3
 
 
-@pytest.mark.parametrize("name", ["add_record_metadata", "load_method", "default_target_schema", "x"])
+@pytest.mark.parametrize("name", ["add_record_metadata", "load_method", "default_target_schema", "url", "id", "x"])
 def test_what_is_nowhere_near_a_setting_may_be_another_programs(name):
     assert effective(**{name: "y"})["sync_mode"] == "upsert"
 
@@ -262,6 +262,19 @@ def test_a_word_that_is_no_truth_value_is_refused_and_never_taken_for_false(monk
     with pytest.raises(InvalidSetting) as error:
         from_environment(monkeypatch, dry_run=word, api_key=SECRET)
     assert error.value.errors == [f"dry_run is '{word}'. Allowed: true or false."]
+
+
+@pytest.mark.parametrize(("name", "meant"), [("dryrun", "dry_run"), ("sync_mod", "sync_mode"), ("apikey", "api_key")])
+def test_a_misspelt_variable_is_named(monkeypatch, name, meant):
+    with pytest.raises(InvalidSetting) as error:
+        from_environment(monkeypatch, **{name: SECRET}, **({} if meant == "api_key" else {"api_key": SECRET}))
+    assert error.value.errors[0] == f"{name} is no setting (did you mean '{meant}'?)."
+    assert SECRET not in str(error.value)
+
+
+def test_other_variables_of_the_same_beginning_are_let_be(monkeypatch):
+    parts = {"loglevel": "INFO", "_emea_api_key": "x", "faker_config_seed": "1", "batch_config_storage_root": "x"}
+    assert from_environment(monkeypatch, api_key=SECRET, **parts)["api_key"] == SECRET
 
 
 def test_a_text_of_the_environment_stays_text_whatever_it_looks_like(monkeypatch):
