@@ -98,12 +98,12 @@ def test_an_unknown_key_costs_the_team_nothing(serve):
 
 
 def test_the_latencies_of_parallel_requests_overlap(serve):
-    _, api = serve(latency=0.1)
+    _, api = serve(latency=0.3)
     began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: api.get("/me").status_code, range(8)))
     assert answers == [200] * 8
-    assert time.monotonic() - began < 0.6
+    assert time.monotonic() - began < 8 * 0.3 * 0.75  # one after another they take 2.4 s, on a busy machine too
 
 
 def test_parallel_upserts_of_one_key_make_one_record(sandbox, api):
