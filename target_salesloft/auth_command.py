@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         level=level if isinstance(level, int) else logging.WARNING,  # text where there is no such level
         stream=sys.stderr,
     )
+    logging.getLogger("target_salesloft.retry").setLevel(logging.INFO)  # somebody waits
     try:
         command, paths = args.pop("command"), args.pop("config")
         return int(command(read_settings(paths), clock or Clock(), **args))

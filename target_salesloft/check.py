@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # An id that no record has: the request needs the permission, and cannot change anything.
 NOBODY: Final = 0
+# Seconds; whoever asks is watching.
+PATIENCE: Final = 60
 
 
 def check(config: dict[str, Any], clock: Clock) -> int:
@@ -37,6 +39,7 @@ def check(config: dict[str, Any], clock: Clock) -> int:
         SalesloftFatalError: The token is not accepted, or Salesloft does not answer.
     """
     refuse_faults(config)
+    config["max_retry_seconds"] = min(config["max_retry_seconds"], PATIENCE)
     budget = CostBudget(config["rate_limit_per_minute"], clock)
     missing = False
     with closing(client_of(config, clock, budget)) as client:

@@ -197,7 +197,10 @@ class SalesloftClient:
                 response = self._session.send(prepared, **self._transport)
                 self._read(response)
             except requests.RequestException as fault:
-                raise connection_fault(fault, "api_url") from fault
+                told = connection_fault(fault, "api_url")
+                if isinstance(told, ConnectionFault) and not told.fate_unknown:
+                    spending.cost = 0  # it never reached Salesloft
+                raise told from fault
             except urllib3.exceptions.HTTPError as fault:
                 raise ConnectionFault("the connection broke off in the answer", sent=True) from fault
             answers.enter_points(spending, response)
@@ -221,7 +224,8 @@ class SalesloftClient:
         try:
             return answers.validate(response, name, self.authenticator.advice)
         except RateLimited as limited:
-            self.budget.pause(PAUSE if limited.retry_after is None else limited.retry_after)
+            limited.retry_after = limited.retry_after or PAUSE
+            self.budget.pause(limited.retry_after)
             raise
 
 

@@ -45,11 +45,13 @@ class CustomFields:
         try:
             rows = list(self._client.rows("/custom_fields", {"field_type": field_type}))
         except (PermissionDenied, UnexpectedAnswer) as refusal:
+            advice = "Give the token the scope custom_fields:read to match them by name."
             logger.warning(
                 "The custom fields of %s cannot be listed (%s). Columns that `mapping` sends to custom fields are sent "
-                "as they are, others are left out. Give the token the scope custom_fields:read to match them by name.",
+                "as they are, others are left out.%s",
                 salesloft_object.name,
-                refusal,
+                str(refusal).removesuffix("."),
+                f" {advice}" if isinstance(refusal, PermissionDenied) else "",
             )
             return None
         # Filters that Salesloft does not know it ignores.

@@ -8,9 +8,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import rapidfuzz
-
 from target_salesloft.errors import InvalidSetting, UnknownColumn
+from target_salesloft.names import did_you_mean, loose
 from target_salesloft.objects import CRM_ID_TYPE, KEY_ONLY, Field, Kind, SalesloftObject, SyncMode
 from target_salesloft.payload import CUSTOM_FIELDS, Payload, key_of
 from target_salesloft.values import COERCIONS, NORMALIZATIONS, Unfit, to_custom_fields
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 CUSTOM_PREFIX: Final = "custom_fields."
 SDK_METADATA: Final = "_sdc_"
-NEAR_ENOUGH: Final = 65
 
 
 class UnknownFields(str, enum.Enum):
@@ -119,7 +117,7 @@ class RecordMapper:
             self._routes[column] = self._decide(column)
         for column in sorted(mapping.keys() - columns) if columns else ():
             self.warnings.append(
-                f"mapping names the column '{column}', which the stream does not have{_near(column, columns)}"
+                f"mapping names the column '{column}', which the stream does not have{did_you_mean(column, columns)}"
             )
 
     def map(self, record: Mapping[str, Any]) -> Payload | Rejection:
@@ -194,7 +192,7 @@ class RecordMapper:
 
     def _mapped_custom(self, column: str, custom: str, known: Mapping[str, Kind] | None) -> Route | None:
         if known is not None and custom not in known:
-            near = _near(custom, [*self._standard_names(), *known])
+            near = did_you_mean(custom, [*self._standard_names(), *known])
             raise InvalidSetting(
                 f"mapping sends the column '{column}' to '{custom}', which is no field of Salesloft's "
                 f"{self._object.name} and no custom field of the team{near}. Names are case-sensitive."
@@ -206,11 +204,11 @@ class RecordMapper:
         problem = f"the column '{column}' is no field of Salesloft's {self._object.name}"
         if known is not None:
             problem += " and no custom field of the team"
-        problem += _near(column, [*self._standard_names(), *(known or ())])
+        problem += did_you_mean(column, [*self._standard_names(), *(known or ())])
         if self._unknown_fields is UnknownFields.FAIL:
             raise UnknownColumn(
-                f"{problem}. Name it in the stream's mapping, map it to null to leave it out, "
-                "or set unknown_fields to ignore."
+                f"{problem}. Name it in the stream's mapping, map it to null (in meltano.yml: __NULL__) "
+                "to leave it out, or set unknown_fields to ignore."
             )
         self.warnings.append(f"{problem}; it is left out")
 
@@ -223,6 +221,11 @@ class RecordMapper:
         elif self._mode not in standard.modes:
             problem = f"not taken in {self._mode.value} mode, only in {' or '.join(sorted(standard.modes))}"
         else:
+            if name == KEY_ONLY and self._key != KEY_ONLY and column not in self._mapping:
+                self.warnings.append(
+                    f"the column '{column}' is taken for Salesloft's own id, by which records are updated: if it is, "
+                    "set upsert_key to id; if it is the warehouse's, map it to null (in meltano.yml: __NULL__)"
+                )
             return self._claim(column, name, standard.kind, custom=False)
         if column in self._mapping:
             raise InvalidSetting(f"mapping sends the column '{column}' to '{name}', which is {problem}")
@@ -234,7 +237,8 @@ class RecordMapper:
         if first != column:
             if column in self._mapping and first in self._mapping:
                 raise InvalidSetting(
-                    f"mapping sends both '{first}' and '{column}' to '{name}': keep one, set the other to null"
+                    f"mapping sends both '{first}' and '{column}' to '{name}': keep one, set the other to null "
+                    "(in meltano.yml: __NULL__)."
                 )
             self.warnings.append(f"the column '{column}' is left out: '{first}' goes to {name} already")
             return None
@@ -255,16 +259,6 @@ class RecordMapper:
 def without_nulls(value: Any) -> dict[str, Any]:
     """Return custom fields for an object, without those that are null."""
     return {name: each for name, each in to_custom_fields(value).items() if each is not None}
-
-
-def loose(name: str) -> str:
-    """Return a name without what people write in different ways: case, spaces, underscores, hyphens."""
-    return name.casefold().replace(" ", "").replace("_", "").replace("-", "")
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    found = rapidfuzz.process.extractOne(name, known, processor=loose, score_cutoff=NEAR_ENOUGH)
-    return f" (did you mean '{found[0]}'?)" if found else ""
 
 
 def _unfit(route: Route, unfit: Unfit) -> str:

@@ -161,16 +161,19 @@ class Tallies(defaultdict[str, Tally]):
         """How many records have failed in this run."""
         return sum(tally.failed for tally in self.values())
 
-    def failed_line(self, failed_records: Path | None) -> str:
-        """Say how many failed, the most frequent reason, and what to do; without the full stop."""
+    def failed_line(self, file: Path | None, config: Mapping[str, Any]) -> str:
+        """Say how many failed, the most frequent reason, and what to do."""
         failed = self.failed
         stream, tally = max(self.items(), key=lambda each: max(each[1].reasons.values(), default=0))
         most = f"{stream}: {tally.reason_lines()[0]}"
         reason = most if tally.reasons.most_common(1)[0][1] == failed else f"most often {most}"
-        return (
-            f"{failed:,} record{'s' if failed > 1 else ''} failed ({reason}). "
-            f"Mend the cause, and send them again with --input {failed_records}"
-        )
+        told = f"{failed:,} record{'s' if failed > 1 else ''} failed ({reason})."
+        if config["dry_run"]:
+            return f"{told} Mend the cause before a real run; they are in {file}."
+        told = f"{told} Mend the cause, and send them again with --input {file}."
+        if config["allow_failed_records"]:
+            return told
+        return f"{told} State has not passed them; set allow_failed_records to let it."
 
 
 class FailedRecordsFile:
@@ -229,7 +232,10 @@ class FailedRecordsFile:
 
     def _append(self, data: bytes) -> None:
         if self.path is None:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            if not self._directory.is_dir():
+                self._directory.mkdir(parents=True)
+                # People's data: not into the Git repository of a project.
+                (self._directory / ".gitignore").write_text("*\n", encoding="utf-8")
             started = dt.datetime.now(tz=dt.timezone.utc)
             self.path = make_file(self._directory, f"{started:%Y-%m-%dT%H%M%SZ}-{os.getpid()}")
         with self.path.open("ab") as file:

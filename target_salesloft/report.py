@@ -55,7 +55,8 @@ class Report:
                 self._logger.info("%s: %s", stream, forecasts[stream])
             for reason in tally.reason_lines():
                 self._logger.warning("%s: %s", stream, reason)
-        self._logger.info("%s points spent in %s.", f"{self._budget.points_spent:,}", duration(seconds))
+        points = self._budget.points_spent
+        self._logger.info("%s point%s spent in %s.", f"{points:,}", "" if points == 1 else "s", duration(seconds))
 
     def _tell_outcomes(self, failed_records: Path | None) -> None:
         for stream, tally in self._tallies.items():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from singer_sdk.plugin_base import JSONSchemaValidator
 
 from target_salesloft.errors import InvalidSetting
+from target_salesloft.names import did_you_mean, nearest
 from target_salesloft.settings import CREDENTIALS, ENVIRONMENT_PREFIX, OAUTH, SETTINGS
 
 if TYPE_CHECKING:
@@ -17,6 +20,18 @@ if TYPE_CHECKING:
 
     from jsonschema import ValidationError
 
+ALMOST_THE_SAME: Final = 88
+WORDS: Final = MappingProxyType(
+    {
+        "string": "text",
+        "integer": "a whole number",
+        "number": "a number",
+        "boolean": "true or false",
+        "object": "an object",
+        "array": "a list",
+        "null": "null",
+    }
+)
 PASSWORD: Final = re.compile(r"//[^/]*@")
 
 
@@ -29,7 +44,10 @@ def faults(config: dict[str, Any], schema: dict[str, Any]) -> list[str]:
     """
     for name in [name for name, value in config.items() if value is None or value == ""]:
         del config[name]
-    found = [_fault(error, schema) for error in JSONSchemaValidator(schema).iter_errors(config)]
+    found = [
+        *_misspelt(config, schema),
+        *(_fault(each, schema) for each in JSONSchemaValidator(schema).iter_errors(config)),
+    ]
     return found or [*_authentication_faults(config), *_url_faults(config), *_path_faults(config)]
 
 
@@ -45,11 +63,14 @@ def refuse_faults(config: dict[str, Any]) -> None:
 
 
 def _fault(error: ValidationError, schema: dict[str, Any]) -> str:
+    instance: Any = error.instance
     path = [str(part) for part in error.absolute_path]
     name = ".".join(path) or "the settings"
     allowed: Any = error.validator_value
-    if error.validator == "type" and not isinstance(allowed, str):
-        allowed = " or ".join(allowed)
+    if error.validator == "type":
+        kinds = [allowed] if isinstance(allowed, str) else allowed
+        # Null is a setting that is left out; in a mapping it means something.
+        allowed = " or ".join(WORDS[each] for each in kinds if each != "null" or "mapping" in path)
     if path and schema["properties"].get(path[0], {}).get("secret"):
         return f"{name} is not what it should be. Allowed: {allowed}."
     if error.validator == "enum":
@@ -57,11 +78,21 @@ def _fault(error: ValidationError, schema: dict[str, Any]) -> str:
     if error.validator == "type":
         return f"{name} is {error.instance!r}. Allowed: {allowed}."
     if error.validator in {"minimum", "maximum"}:
-        return f"{name} is {error.instance!r}. Allowed: {error.validator} {allowed}."
+        bound = "more" if error.validator == "minimum" else "less"
+        return f"{name} is {error.instance!r}. Allowed: {allowed:,} or {bound}."
     if error.validator == "additionalProperties":
         known = schema["properties"]["streams"]["additionalProperties"]["properties"]
-        return f"{name} has keys that do not exist. Allowed: {', '.join(known)}."
+        unknown = next(each for each in instance if each not in known)
+        return f"{name}.{unknown} is no setting{did_you_mean(unknown, known)}. Allowed: {', '.join(known)}."
     return f"{name}: {error.message}."
+
+
+def _misspelt(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
+    """Refuse what is almost a setting: it would do nothing, and nobody would know. Others may be another program's."""
+    known = schema["properties"]
+    unknown = [name for name in config if name not in known]
+    meant = {name: nearest(name, known, ALMOST_THE_SAME) for name in unknown}
+    return [f"{name} is no setting (did you mean '{near}'?)." for name, near in meant.items() if near]
 
 
 def _authentication_faults(config: dict[str, Any]) -> list[str]:
@@ -86,6 +117,8 @@ def _authentication_faults(config: dict[str, Any]) -> list[str]:
             for name in ("client_id", "client_secret")
             if name not in config
         ]
+    elif "api_key" not in config and not config["dry_run"] and os.environ.get(f"{ENVIRONMENT_PREFIX}API_KEY"):
+        found.append(f"{ENVIRONMENT_PREFIX}API_KEY is set, but not read. Add --config ENV.")
     elif "api_key" not in config and not config["dry_run"]:
         found.append(
             f"api_key is not set. Put a Salesloft API key into api_key, or into {ENVIRONMENT_PREFIX}API_KEY; or, for "

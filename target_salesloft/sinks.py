@@ -107,6 +107,7 @@ class SalesloftSink(BatchSink):
                 self._refuse_too_many()
 
     def _custom_fields(self) -> Mapping[str, Kind] | None:
+        self._target.prove_access()
         # A refresh of the OAuth token that is unwound before the new one is kept locks the user out.
         with self._target.shutdown.uninterrupted():
             return self._target.custom_fields.of(self.salesloft_object)

@@ -10,7 +10,7 @@ from target_salesloft.errors import InvalidSetting
 from target_salesloft.objects import OBJECTS, SalesloftObject, SyncMode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 # The SDK's own word in stream maps; Meltano hands on no null from inside an object.
 LEFT_OUT: Final = "__NULL__"
@@ -60,6 +60,11 @@ class StreamSettings:
             upsert_key,
             {column: None if to == LEFT_OUT else to for column, to in (own.get("mapping") or {}).items()},
         )
+
+
+def unmatched(streams: Iterable[str], names: Collection[str]) -> list[str]:
+    """Return the entries of `streams` that are for none of the streams with these names; there must be some."""
+    return [glob for glob in streams if names and not any(fnmatch.fnmatchcase(each, glob) for each in names)]
 
 
 def _own_settings(stream: str, streams: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ from target_salesloft.settings_faults import faults
 from target_salesloft.shutdown import Shutdown
 from target_salesloft.sinks import SINKS, SalesloftSink
 from target_salesloft.state import StateGate
-from target_salesloft.stream_settings import StreamSettings
+from target_salesloft.stream_settings import StreamSettings, unmatched
 from target_salesloft.writers.auto import AutoWriter, BulkChoice
 from target_salesloft.writers.dry_run import DryRunWriter
 
@@ -206,17 +206,18 @@ class TargetSalesloft(Target):
         Raises:
             FailedRecords: Records failed, and `allow_failed_records` is not set.
         """
+        for entry in unmatched(self.config["streams"], self.tallies):
+            self.logger.warning("streams.%s: this run has no such stream, only %s.", entry, ", ".join(self.tallies))
         try:
             super().process_endofpipe()
         finally:
             self.close()
         if not self.tallies.failed:
             return
-        what = self.tallies.failed_line(self.failed_records.path)
-        if self.config["allow_failed_records"]:
-            self.logger.warning("%s.", what)
-        else:
-            raise FailedRecords(f"{what}. State has not passed them; set allow_failed_records to let it.")
+        what = self.tallies.failed_line(self.failed_records.path, self.config)
+        if not self.config["allow_failed_records"]:
+            raise FailedRecords(what)
+        self.logger.warning("%s", what)
 
     def close(self) -> None:
         """End what is under way, and say once what was done, stream by stream."""

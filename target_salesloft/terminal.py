@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CONSOLE: Final = Console(stderr=True)  # `rich` honours NO_COLOR
 BAR_WIDTH: Final = 40
+OF_THE_SDK: Final = frozenset({"plugin_base", "target_base", "metrics", "base"})
 
 
 class TerminalReport(Report):
@@ -74,9 +75,9 @@ class TerminalReport(Report):
 
 
 def show_log() -> None:
-    """Show log lines above the bars, without the measurements that only machines read."""
+    """Show log lines above the bars, without what the SDK tells for machines and for those who mend it."""
     handler = RichHandler(console=CONSOLE, highlighter=NullHighlighter(), show_time=False, show_path=False)
-    handler.addFilter(lambda line: line.name != "singer_sdk.metrics")
+    handler.addFilter(lambda line: line.levelno >= logging.WARNING or line.module not in OF_THE_SDK)
     root = logging.getLogger()
     for other in list(root.handlers):
         if isinstance(other, logging.StreamHandler) and other.stream is sys.stderr:

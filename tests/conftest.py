@@ -198,7 +198,7 @@ class Run:
 
     @property
     def failed_files(self):
-        return sorted(self.directory.glob("*")) if self.directory.exists() else []
+        return sorted(self.directory.glob("*.singer")) if self.directory.exists() else []
 
     @property
     def failed(self):

@@ -111,6 +111,17 @@ def test_the_warehouses_own_id_never_passes_for_salesloft_s(mode):
     ]
 
 
+def test_an_id_that_decides_which_record_is_updated_is_told_unless_it_was_meant():
+    (told,) = mapper(mode=SyncMode.UPDATE, columns=["id", "email"]).warnings
+    assert told == (
+        "the column 'id' is taken for Salesloft's own id, by which records are updated: if it is, set upsert_key to id"
+        "; if it is the warehouse's, map it to null (in meltano.yml: __NULL__)"
+    )
+    assert mapper(mode=SyncMode.UPDATE, key="id", columns=["id"]).warnings == []
+    assert mapper(mode=SyncMode.UPDATE, columns=["id"], mapping={"id": "id"}).warnings == []
+    assert mapper(mode=SyncMode.UPDATE, columns=["id"], mapping={"id": None}).warnings == []
+
+
 def test_an_insert_sends_no_id_for_salesloft_takes_none_there():
     one = mapper(mode=SyncMode.INSERT, key="id", columns=["id", "email_address"])
     assert one.map({"id": 7, "email_address": EMAIL}).body == {"email_address": EMAIL}
@@ -283,8 +294,8 @@ def test_an_unknown_column_ends_the_run_where_it_must(columns):
     with pytest.raises(UnknownColumn) as error:
         meet()
     assert str(error.value) == (
-        "the column 'zzzzzz' is no field of Salesloft's people. Name it in the stream's mapping, map it to null to "
-        "leave it out, or set unknown_fields to ignore."
+        "the column 'zzzzzz' is no field of Salesloft's people. Name it in the stream's mapping, map it to null "
+        "(in meltano.yml: __NULL__) to leave it out, or set unknown_fields to ignore."
     )
 
 
@@ -304,7 +315,7 @@ def test_two_columns_mapped_to_one_field_are_an_error():
     with pytest.raises(InvalidSetting) as error:
         mapper(columns=["job", "role"], mapping={"job": "title", "role": "title"})
     assert error.value.errors == [
-        "mapping sends both 'job' and 'role' to 'title': keep one, set the other to null",
+        "mapping sends both 'job' and 'role' to 'title': keep one, set the other to null (in meltano.yml: __NULL__).",
     ]
 
 

@@ -101,7 +101,7 @@ def mapped(salesloft_object, mode, record):
         salesloft_object,
         mode,
         salesloft_object.upsert_keys[0],
-        mapping={},
+        mapping={"id": "id"} if "id" in record else {},
         unknown_fields=UnknownFields.FAIL,
         null_values=NullValues.IGNORE,
         normalize=True,

@@ -70,11 +70,11 @@ NUMBERS = {
         ({"unknown_fields": "drop"}, "unknown_fields is 'drop'. Allowed: ignore, fail."),
         ({"null_values": "send"}, "null_values is 'send'. Allowed: ignore, clear."),
         ({"write_method": "batch"}, "write_method is 'batch'. Allowed: auto, bulk, record."),
-        ({"normalize": "maybe"}, "normalize is 'maybe'. Allowed: boolean or null."),
-        ({"allow_failed_records": 2}, "allow_failed_records is 2. Allowed: boolean or null."),
-        ({"batch_size_rows": "many"}, "batch_size_rows is 'many'. Allowed: integer or null."),
-        ({"max_parallel_requests": 65}, "max_parallel_requests is 65. Allowed: maximum 64."),
-        ({"streams": []}, "streams is []. Allowed: object or null."),
+        ({"normalize": "maybe"}, "normalize is 'maybe'. Allowed: true or false."),
+        ({"allow_failed_records": 2}, "allow_failed_records is 2. Allowed: true or false."),
+        ({"batch_size_rows": "many"}, "batch_size_rows is 'many'. Allowed: a whole number."),
+        ({"max_parallel_requests": 65}, "max_parallel_requests is 65. Allowed: 64 or less."),
+        ({"streams": []}, "streams is []. Allowed: an object."),
         ({"streams": {"a": {"object": "x"}}}, "streams.a.object is 'x'. Allowed: people, accounts."),
         ({"streams": {"a": {"sync_mode": "x"}}}, "streams.a.sync_mode is 'x'. Allowed: upsert, insert, update."),
         (
@@ -83,11 +83,14 @@ NUMBERS = {
         ),
         (
             {"streams": {"a": {"mappings": {}}}},
-            "streams.a has keys that do not exist. Allowed: object, sync_mode, upsert_key, mapping.",
+            (
+                "streams.a.mappings is no setting (did you mean 'mapping'?). "
+                "Allowed: object, sync_mode, upsert_key, mapping."
+            ),
         ),
-        ({"streams": {"a": {"mapping": {"b": 5}}}}, "streams.a.mapping.b is 5. Allowed: string or null."),
-        ({"api_key": 5}, "api_key is not what it should be. Allowed: string or null."),
-        ({"api_key": [SECRET]}, "api_key is not what it should be. Allowed: string or null."),
+        ({"streams": {"a": {"mapping": {"b": 5}}}}, "streams.a.mapping.b is 5. Allowed: text or null."),
+        ({"api_key": 5}, "api_key is not what it should be. Allowed: text."),
+        ({"api_key": [SECRET]}, "api_key is not what it should be. Allowed: text."),
         ({"api_key": "ak5\n5"}, "api_key holds a character that no key has."),
         ({"api_key": "akß"}, "api_key holds a character that no key has."),
         (
@@ -124,9 +127,11 @@ NUMBERS = {
                 "Allowed: https://, or http:// to this machine."
             ),
         ),
+        ({"dry_runn": True}, "dry_runn is no setting (did you mean 'dry_run'?)."),
+        ({"sync_mod": "insert"}, "sync_mod is no setting (did you mean 'sync_mode'?)."),
         ({"failed_records_dir": "a\0b"}, "failed_records_dir holds a character that no path has."),
         ({"token_path": "\ud800"}, "token_path holds a character that no path has."),
-        ({"request_timeout": 10**12}, "request_timeout is 1000000000000. Allowed: maximum 86400."),
+        ({"request_timeout": 10**12}, "request_timeout is 1000000000000. Allowed: 86,400 or less."),
         (
             {"api_url": "http://10.0.0.1/v2"},
             (
@@ -142,12 +147,24 @@ def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(config, fau
 
 @pytest.mark.parametrize(("name", "least"), NUMBERS.items())
 def test_a_number_that_is_too_small_is_told_with_the_least(name, least):
-    assert faults(**{name: least - 1}) == [f"{name} is {least - 1}. Allowed: minimum {least}."]
+    assert faults(**{name: least - 1}) == [f"{name} is {least - 1}. Allowed: {least} or more."]
     assert effective(**{name: least})[name] == least
 
 
 def test_each_fault_has_a_line_of_its_own():
     assert len(faults(sync_mode="x", null_values="y", streams={"a": {"object": "z"}})) == 3
+
+
+@pytest.mark.parametrize("name", ["add_record_metadata", "load_method", "default_target_schema", "x"])
+def test_what_is_nowhere_near_a_setting_may_be_another_programs(name):
+    assert effective(**{name: "y"})["sync_mode"] == "upsert"
+
+
+def test_a_key_in_an_environment_that_is_not_read_is_told(monkeypatch):
+    monkeypatch.setenv(f"{PREFIX}API_KEY", SECRET)
+    with pytest.raises(InvalidSetting) as error:
+        TargetSalesloft(config={})
+    assert error.value.errors == [f"{PREFIX}API_KEY is set, but not read. Add --config ENV."]
 
 
 @pytest.mark.parametrize("url", ["http://localhost:1/v2", "http://127.0.0.1/v2", "http://[::1]:80/v2", "https://x.io"])
@@ -227,8 +244,8 @@ def test_an_environment_variable_that_cannot_be_read_is_named_as_its_setting(mon
     with pytest.raises(InvalidSetting) as error:
         from_environment(monkeypatch, api_key=SECRET, batch_size_rows="many", streams="{")
     assert sorted(error.value.errors) == [
-        "batch_size_rows is 'many'. Allowed: integer or null.",
-        "streams is '{'. Allowed: object or null.",
+        "batch_size_rows is 'many'. Allowed: a whole number.",
+        "streams is '{'. Allowed: an object.",
     ]
 
 
@@ -244,7 +261,7 @@ def test_truth_values_of_the_environment_are_read_as_people_write_them(monkeypat
 def test_a_word_that_is_no_truth_value_is_refused_and_never_taken_for_false(monkeypatch, word):
     with pytest.raises(InvalidSetting) as error:
         from_environment(monkeypatch, dry_run=word, api_key=SECRET)
-    assert error.value.errors == [f"dry_run is '{word}'. Allowed: boolean or null."]
+    assert error.value.errors == [f"dry_run is '{word}'. Allowed: true or false."]
 
 
 def test_a_text_of_the_environment_stays_text_whatever_it_looks_like(monkeypatch):

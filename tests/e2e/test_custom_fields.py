@@ -117,7 +117,7 @@ def test_without_permission_to_list_them_mapped_ones_are_sent_and_one_warning_na
             {"Company": "first_name"},
             (
                 "The stream 'leads_csv': mapping sends both 'First Name' and 'Company' to 'first_name': "
-                "keep one, set the other to null"
+                "keep one, set the other to null (in meltano.yml: __NULL__)."
             ),
         ),
     ],
@@ -170,3 +170,18 @@ def test_a_column_that_is_mapped_to_nothing_is_left_out_without_a_warning(run, s
     assert result.code == 0
     assert sandbox.people()[0]["title"] is None
     assert not result.said("is left out")
+
+
+@pytest.mark.parametrize(("status", "advised"), [(403, True), (404, False)])
+def test_a_scope_is_advised_where_it_may_be_what_lacks(run, fault, status, advised):
+    fault("status", path="/custom_fields", status=status, times=None)
+    (told,) = run([schema("people", "email_address", "score"), *people([1])]).said("cannot be listed (")
+    assert ("Give the token the scope custom_fields:read" in told) is advised
+    assert ".)." not in told
+
+
+def test_a_wrong_address_is_told_before_anything_is_said_of_custom_fields(run, server):
+    result = run([schema("people", "email_address", "score"), *people([1])], api_url=server.url + "/wrong")
+    assert result.code == 1
+    assert len(result.said("Check api_url.")) == 1
+    assert result.said("custom field") == []

@@ -50,6 +50,14 @@ def test_a_dry_run_says_how_long_the_points_take(run):
     ]
 
 
+def test_a_dry_run_does_not_tell_to_send_again_what_it_did_not_send(run):
+    result = run([PEOPLE[0], record("people", email_address="no address")], dry_run=True)
+    (told,) = result.said("1 record failed (")
+    assert "Mend the cause before a real run; they are in " in told
+    assert "--input" not in told
+    assert "State" not in told
+
+
 def test_a_dry_run_of_nothing_costs_nothing(run):
     result = run([PEOPLE[0]], dry_run=True)
     assert result.said("would send") == [] or result.said("would send nothing: about 0 points, less than a minute")

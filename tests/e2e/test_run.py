@@ -363,6 +363,21 @@ def test_a_column_that_comes_late_and_is_mapped_to_nothing_known_names_its_strea
     assert sandbox.people() == []
 
 
+def test_settings_of_a_stream_that_does_not_come_are_told_of(run):
+    streams = {"people": {}, "p*": {}, "contact": {"sync_mode": "update"}}
+    result = run([COLUMNS, *people([1])], streams=streams)
+    assert result.code == 0
+    assert result.said("no such stream") == ["streams.contact: this run has no such stream, only people."]
+
+
+def test_failed_records_stay_out_of_git(run, tmp_path):
+    result = run([COLUMNS, *people([1], owner_id="x")])
+    assert (result.directory / ".gitignore").read_text(encoding="utf-8") == "*\n"
+    (tmp_path / "mine").mkdir()
+    run([COLUMNS, *people([1], owner_id="x")], failed_records_dir=str(tmp_path / "mine"))
+    assert not (tmp_path / "mine" / ".gitignore").exists()
+
+
 def test_a_state_of_nothing_leaves_the_one_before_it_to_be_handed_on(run):
     result = run([COLUMNS, *people(range(3)), state({"n": 3}), state(None)])
     assert (result.code, result.states) == (0, [{"n": 3}])
