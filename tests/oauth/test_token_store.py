@@ -70,7 +70,7 @@ def test_there_is_nothing_to_read_at_first(store):
     assert not store.exists()
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(st.binary(), st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps)))
 def test_whatever_is_damaged_is_set_aside_and_nothing_of_it_is_lost(store, path, content):
     content = content if isinstance(content, bytes) else content.encode()
