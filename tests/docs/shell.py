@@ -21,6 +21,8 @@ LAST_LINES = 30
 STAND_INS = {
     "docker": 'cat >/dev/null; echo "$*" >>"$CALLS/docker"',
     "mail": 'cat >"$CALLS/mail"; echo "$*" >>"$CALLS/mail-to"',
+    # Not on every machine that has Python and uv.
+    "curl": """{python} -c 'import requests, sys; print(requests.get(sys.argv[-1], timeout=5).text)' "$@" """,
     "edit": """sed -i.bak 's/(at)/@/' "$1"; rm "$1.bak" """,
     # What pip and pipx would do in a minute, uv does in seconds.
     "pip": 'uv venv --quiet --clear "$CALLS/venv" && VIRTUAL_ENV="$CALLS/venv" uv pip "$@"',
