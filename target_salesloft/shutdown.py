@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from target_salesloft.clock import Clock
+    from target_salesloft.errors import SalesloftFatalError
 
 SIGNALLED = 128
 SECONDS_TO_END = 20.0
@@ -32,14 +33,15 @@ class Shutdown:
         self._signal: signal.Signals | None = None
 
     @property
-    def signal(self) -> signal.Signals | None:
-        """The signal that told the run to end."""
-        return self._signal
-
-    @property
     def exit_code(self) -> int:
         """128 and the signal's number; 1 where there was none."""
         return 1 if self._signal is None else SIGNALLED + self._signal
+
+    def told(self, error: SalesloftFatalError) -> str:
+        """Say why the run ends."""
+        if self._signal is None:
+            return str(error)
+        return f"Stopped by {self._signal.name}: {error} State has not passed what was not written."
 
     @contextmanager
     def uninterrupted(self) -> Iterator[None]:

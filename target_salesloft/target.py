@@ -241,12 +241,6 @@ class TargetSalesloft(Target):
         """
         self.shutdown.begin(signum)
 
-    def end(self, error: SalesloftFatalError) -> int:
-        """Say why the run ends, and return its exit code: 1, or 128 and a signal's number."""
-        told = "" if self.shutdown.signal is None else f"Stopped by {self.shutdown.signal.name}: "
-        self._fail(f"{told}{error}{' State has not passed what was not written.' if told else ''}")
-        return self.shutdown.exit_code
-
     @classmethod
     def get_singer_command(cls) -> click.Command:
         """Read `--input FILE` as standard input is read: bytes, which are UTF-8 whatever the locale is."""
@@ -297,21 +291,23 @@ class TargetSalesloft(Target):
             return cls._fail(*error.errors)
         except SalesloftFatalError as error:
             return cls._fail(str(error))
-        code = 0
+        wrong: list[str] = []
         try:
             try:
                 target.report.begin()
                 target.listen(file_input)
             except BAD_INPUT as error:
-                code = cls._fail(f"Line {target.message_reader.line} of the input: {' '.join(str(error).split())}")
+                wrong.append(f"Line {target.message_reader.line} of the input: {' '.join(str(error).split())}")
                 target.process_endofpipe()  # what was read before is still written
         except ConfigValidationError as error:
-            return cls._fail(*error.errors)
+            wrong += error.errors
         except SalesloftFatalError as error:
-            return target.end(error)
+            wrong.append(target.shutdown.told(error))
         finally:
+            # What is wrong comes last, where people look first.
             target.close()
-        return code
+            cls._fail(*wrong)
+        return target.shutdown.exit_code if wrong else 0
 
     @classmethod
     def _fail(cls, *lines: str) -> int:

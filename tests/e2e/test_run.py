@@ -148,6 +148,24 @@ def test_the_first_failed_record_stops_a_run_that_allows_none_and_what_was_under
     assert result.said(f"people: 81 read, {written} written ({written} created), 1 failed → ")
 
 
+@pytest.mark.parametrize(
+    ("settings", "last"),
+    [
+        ({}, "Line 4 of the input: It is not JSON: "),
+        ({"api_key": "ak1"}, "Salesloft does not accept the token (401 to "),
+        ({"streams": {"people": {"mapping": {"title": "salary"}}}}, "The stream 'people': mapping sends the column "),
+        ({"max_failed_records": 0, "batch_size_rows": 1}, "More than 0 records failed (max_failed_records): "),
+    ],
+    ids=["a line", "the token", "a setting", "records"],
+)
+def test_what_is_wrong_is_the_last_line_of_a_run_that_fails(run, settings, last):
+    result = run(
+        [COLUMNS, *people([1]), *people([2], owner_id=77), '{"type": "REC'], allow_failed_records=True, **settings
+    )
+    assert result.code == 1
+    assert result.messages[-1].startswith(last)
+
+
 @pytest.mark.parametrize(("allowed", "code"), [(9, 1), (10, 0)])
 def test_just_as_many_failed_records_as_allowed_are_allowed(run, allowed, code):
     rows = [record("people", email_address=f"p{n}@b.co", owner_id="x") for n in range(10)]
