@@ -118,7 +118,7 @@ class SalesloftSink(BatchSink):
         payloads: list[Payload] = []
         records = context.pop("records", [])
         for record, source, refusal in records:
-            if source.record.get("_sdc_deleted_at") is not None:
+            if is_deleted(source.record):
                 self._tally.results[Result.SKIPPED] += 1
                 continue
             payload = Rejection(refusal) if refusal else self._mapper.map(record)
@@ -200,6 +200,12 @@ class AccountsSink(SalesloftSink):
     """Writes Accounts."""
 
     salesloft_object = ACCOUNTS
+
+
+def is_deleted(record: Mapping[str, Any]) -> bool:
+    """Whether a record was deleted in the source; files and spreadsheets have an empty text where nothing is."""
+    when = record.get("_sdc_deleted_at")
+    return bool(when.strip() if isinstance(when, str) else when)
 
 
 SINKS: Final[Mapping[str, type[SalesloftSink]]] = MappingProxyType(

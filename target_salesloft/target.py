@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from singer_sdk.plugin_base import _ConfigInput
 
     from target_salesloft.writers import Writer
+
+# At DEBUG it logs what each `__filter__` comes to, and that may be a person's e-mail address.
+logging.getLogger(singer_sdk.mapper.__name__).setLevel(logging.INFO)
 
 NOT_OFFERED = ("load_method", "add_record_metadata")
 

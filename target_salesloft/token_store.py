@@ -10,7 +10,7 @@ import urllib.parse
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import filelock
 import msgspec
@@ -161,6 +161,8 @@ class TokenStore:
             TokenStoreError: The file cannot be read, or not be set aside.
         """
         try:
+            if self.path.is_char_device():  # /dev/null, say, which root could set aside
+                raise self._something_else()
             content = self.path.read_bytes()
         except FileNotFoundError:
             return None
@@ -169,6 +171,8 @@ class TokenStore:
         try:
             return msgspec.json.decode(content, type=Kept)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+            if is_something_else(content):
+                raise self._something_else() from None
             aside = self._set_aside()
         logger.warning(
             "The token store %s is damaged; it has been set aside as %s. If no other token works, authorize again with "
@@ -238,12 +242,23 @@ class TokenStore:
         except OSError as fault:
             raise self._unusable(fault) from fault
 
+    def _something_else(self) -> TokenStoreError:
+        return TokenStoreError(f"token_path names {self.path}, which is no token store. Set it to a file of its own.")
+
     def _unusable(self, fault: OSError | NotImplementedError) -> TokenStoreError:
         why = (isinstance(fault, OSError) and fault.strerror) or type(fault).__name__
         return TokenStoreError(
             f"The token store {self.path} cannot be used ({why}). Give this user a directory that can be written, or "
             "set token_path to a file in one; in a container mount the directory, not the file."
         )
+
+
+def is_something_else(content: bytes) -> bool:
+    """Whether a file that is no token store never was one, such as a file of settings."""
+    try:
+        return "configured" not in msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
 
 
 def sync_directory(directory: Path) -> None:

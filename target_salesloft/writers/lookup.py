@@ -23,7 +23,7 @@ MOST_REMEMBERED: Final = 100_000
 
 
 class Lookup:
-    """Finds ids by keys, and remembers them for the run.
+    """Finds ids by keys, and remembers them for the run; what is not there may come.
 
     Args:
         client: Sends the requests.
@@ -57,11 +57,13 @@ class Lookup:
             self._found.clear()
         unknown = [value for key, value in wanted.items() if key not in self._found]
         chunks = list(calls(unknown, self._filter))
+        answers: dict[str, tuple[int, ...]] = {}
         for found in self._in_parallel(self._ask, chunks):
-            self._found |= found
+            answers |= found
+        self._found |= {key: ids for key, ids in answers.items() if ids}
         if chunks:
             logger.info("Looked up %d ids by %s with %d requests.", len(unknown), self._field, len(chunks))
-        return {key: self._found[key] for key in wanted}
+        return {key: self._found.get(key, ()) for key in wanted}
 
     def _ask(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
         found: dict[str, set[int]] = {key_of(self._field, value): set() for value in chunk}

@@ -12,9 +12,9 @@ import msgspec
 import requests
 
 from target_salesloft.errors import RecordRefused
-from target_salesloft.objects import SyncMode
+from target_salesloft.objects import KEY_ONLY, SyncMode
 from target_salesloft.outcomes import Outcome, Result
-from target_salesloft.payload import key_of
+from target_salesloft.payload import key_of, merge
 from target_salesloft.writers.lookup import Lookup
 
 if TYPE_CHECKING:
@@ -134,7 +134,10 @@ class RecordWriter:
     def _find_ids(
         self, payloads: list[Payload], salesloft_object: SalesloftObject, upsert_key: str
     ) -> tuple[list[Payload], list[Outcome]]:
-        """Find the ids of payloads that have none; those of which there is not exactly one have failed."""
+        """Find the ids of payloads that have none; those of which there is not exactly one have failed.
+
+        Those that turn out to be of one record are made one.
+        """
         wanted = [payload.body[upsert_key] for payload in payloads if payload.record_id is None]
         if not wanted:
             return payloads, []
@@ -149,6 +152,7 @@ class RecordWriter:
             if payload.record_id is None and len(matches) == 1:
                 payload.record_id = matches[0]
             if payload.record_id is not None:
+                payload.key = key_of(KEY_ONLY, payload.record_id)
                 found.append(payload)
                 continue
             reason = (
@@ -158,7 +162,10 @@ class RecordWriter:
             )
             request = f"GET {salesloft_object.path}"
             failed.append(Outcome(payload, Result.FAILED, reason, request=request, fields=(upsert_key,)))
-        return found, failed
+        # A row that names a record by its id, and one by its key, may mean the same one.
+        merged = merge(found)
+        kept = {id(payload) for payload in merged}
+        return merged, [*failed, *(Outcome(each, Result.MERGED) for each in found if id(each) not in kept)]
 
 
 class FateUnknown(Exception):

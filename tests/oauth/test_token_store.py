@@ -4,6 +4,7 @@ import json
 import logging
 import stat
 import threading
+from pathlib import Path
 
 import filelock
 import pytest
@@ -81,6 +82,19 @@ def test_whatever_is_damaged_is_set_aside_and_nothing_of_it_is_lost(store, path,
     aside = set(path.parent.iterdir()) - before
     assert [each.read_bytes() for each in aside] == [content]
     assert not path.exists()
+
+
+def test_a_file_of_something_else_is_refused_and_stays_where_it_is(store, path):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"client_id": "app"}', encoding="utf-8")
+    with pytest.raises(TokenStoreError, match=f"token_path names {path}, which is no token store"):
+        store.read()
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_device_is_refused(clock):
+    with pytest.raises(TokenStoreError, match="token_path names /dev/null, which is no token store"):
+        TokenStore(Path("/dev/null"), clock, 1).read()
 
 
 def test_half_a_store_is_reported_without_what_is_in_it(store, path, caplog):

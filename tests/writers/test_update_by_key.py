@@ -93,3 +93,28 @@ def test_a_failed_record_tells_its_field_status_and_request(run, sandbox):
     assert error["request"] == "POST /people"
     assert error["line"] == 2
     assert error["advice"] == "Mend the value where it comes from, or the stream's mapping, and send this file again."
+
+
+@pytest.mark.parametrize("order", ["id first", "key first"])
+def test_a_row_by_id_and_one_by_key_that_mean_the_same_person_are_one_and_the_later_wins(run, sandbox, fault, order):
+    number = sandbox.add("person", email_address="p0@example.com")
+    rows = [record("people", id=number, title="Old"), *people([0], title="Old")]
+    later = len(rows) - 1 if order == "id first" else 0
+    rows[later]["record"]["title"] = "New"
+    fault("reset_before", method="PUT", contains="Old")  # whichever is sent first, "Old" would arrive last
+    result = run(
+        [schema("people", "id", "email_address", "title"), *(rows if order == "id first" else reversed(rows))],
+        sync_mode="update",
+    )
+    assert (result.code, sandbox.people()[0]["title"]) == (0, "New")
+    assert result.said("people: 2 read, 1 written (1 updated), 1 merged")
+
+
+def test_who_was_not_there_is_looked_for_again(run, sandbox):
+    update = schema("updates", "email_address", "title")
+    streams = {"updates": {"object": "people", "sync_mode": "update"}}
+    added = [schema("people", "email_address"), *people([0])]
+    before, after = (people([0], stream="updates", title=title) for title in ("Early", "Late"))
+    result = run([update, *before, *added, *after], streams=streams, batch_size_rows=1, allow_failed_records=True)
+    assert (result.code, sandbox.people()[0]["title"]) == (0, "Late")
+    assert result.reasons == ["not found: none of Salesloft's people has this email_address"]
