@@ -19,7 +19,7 @@ FatalAPIError (SDK)
     ├── PermissionDenied        403
     ├── RetriesExhausted
     ├── BulkJobUnfinished       a bulk job was begun, and what became of it is not known in full
-    ├── UnexpectedAnswer        a status that nobody documented
+    ├── UnexpectedAnswer        an answer that nobody documented, or a request that cannot be sent
     ├── Stopped                 the run was told to end
     ├── UnknownColumn           with `unknown_fields: fail`
     ├── FailedRecordsFileError  the failed records file cannot be written
@@ -114,7 +114,7 @@ class GrantRefused(AuthenticationFailed):
 
 
 class TokenStoreError(SalesloftFatalError):
-    """The token store cannot be read, locked or written: stop before the refresh token is spent."""
+    """The token store cannot be read, locked or written; the message says where a token was spent."""
 
 
 class PermissionDenied(SalesloftFatalError):
@@ -130,7 +130,7 @@ class BulkJobUnfinished(SalesloftFatalError):
 
 
 class UnexpectedAnswer(SalesloftFatalError):
-    """A status that says nothing about the record: a redirect, 405, 415."""
+    """What came back, or kept the request from going out, is nothing that asking again would mend."""
 
 
 class Stopped(SalesloftFatalError):

@@ -43,6 +43,7 @@ ADVICE: Final[Mapping[int | None, str]] = MappingProxyType(
         413: "The record is too large: shorten its longest fields.",
     }
 )
+SENT_IN_VAIN: Final = "Salesloft has it already: sending it again will not change that. Use upsert to change it."
 MOST_REASONS = 20
 OTHER_REASONS = "other reasons"
 LINES_NAMED = 3
@@ -60,6 +61,7 @@ class Outcome(NamedTuple):
         status: The HTTP status that refused it, or None where it was not sent by itself.
         request: The kind of request that refused it, such as `POST /people`, or None where it was not sent.
         fields: The fields that are wrong, as far as known.
+        advice: What to do about it, where that is not what the status alone would say.
     """
 
     payload: Payload
@@ -68,6 +70,7 @@ class Outcome(NamedTuple):
     status: int | None = None
     request: str | None = None
     fields: tuple[str, ...] = ()
+    advice: str = ""
 
 
 class SourceRecord(NamedTuple):
@@ -170,7 +173,10 @@ class Tallies(defaultdict[str, Tally]):
         told = f"{failed:,} record{'s' if failed > 1 else ''} failed ({reason})."
         if config["dry_run"]:
             return f"{told} Mend the cause before a real run; they are in {file}."
-        told = f"{told} Mend the cause, and send them again with --input {file}."
+        if all(tally.failed == tally.results[Result.EXISTS] for tally in self.values()):
+            told = f"{told} Use upsert to change what is there; they are in {file}."
+        else:
+            told = f"{told} Mend the cause, and send them again with --input {file}."
         if config["allow_failed_records"]:
             return told
         return f"{told} State has not passed them; set allow_failed_records to let it."
@@ -221,7 +227,7 @@ class FailedRecordsFile:
             "fields": outcome.fields,
             "status": outcome.status,
             "request": outcome.request,
-            "advice": ADVICE.get(outcome.status, ADVICE[None]),
+            "advice": outcome.advice or ADVICE.get(outcome.status, ADVICE[None]),
             "line": source.line,
         }
         record = {"type": "RECORD", "stream": stream, "record": source.record, "error": error}

@@ -83,7 +83,7 @@ class LineReader(GenericSingerReader[str]):
     def _lenient(self, line: str | bytes) -> Any:
         """Decode what is not quite JSON, so that it is one record's fault: NaN, infinity, half a surrogate pair."""
         try:
-            return json.loads(line, parse_float=number)
+            return json.loads(line, parse_float=number, parse_int=whole_number)
         except RecursionError:
             raise InvalidInputLine("It is nested too deeply to be read.") from None
         except ValueError:
@@ -125,6 +125,14 @@ def require_schema(message: dict[str, Any]) -> None:
     require({"key_properties": keys}, key_properties=list)
     if not all(isinstance(each, str) for each in keys):
         raise InvalidInputLine("Its 'key_properties' are not all text: not a whole Singer message.")
+
+
+def whole_number(text: str) -> int | Decimal | float:
+    """Return a whole number; one of more digits than Python reads is its record's fault."""
+    try:
+        return int(text)
+    except ValueError:
+        return number(text)
 
 
 def number(text: str) -> Decimal | float:

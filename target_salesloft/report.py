@@ -80,18 +80,19 @@ def prepare_log() -> None:
         show_log()
 
 
-def is_watched(stderr: TextIO, environment: Mapping[str, str]) -> bool:
+def is_watched(stderr: TextIO | None, environment: Mapping[str, str]) -> bool:
     """Whether a person looks at a terminal that can redraw lines, and neither Meltano nor CI collects them.
 
     Who brings a logging configuration of their own gets its lines as they are.
 
     Args:
-        stderr: Where the log goes.
+        stderr: Where the log goes; None where it is closed.
         environment: The process's.
     """
     collected = ("MELTANO_PROJECT_ROOT", "CI", "SINGER_SDK_LOG_CONFIG")
     return (
-        stderr.isatty()
+        stderr is not None
+        and stderr.isatty()
         and environment.get("TERM", "") not in {"", "dumb", "unknown"}
         and not any(environment.get(name) for name in collected)
     )

@@ -76,7 +76,7 @@ class TargetSalesloft(Target):
         self._schemas: dict[str, dict[str, Any]] = {}
         self.source: SourceRecord | None = None
         self.tallies = Tallies()
-        self.failed_records = FailedRecordsFile(Path(self.config["failed_records_dir"]))
+        self.failed_records = FailedRecordsFile(Path(self.config["failed_records_dir"]).expanduser())
         self.budget = CostBudget(self.config["rate_limit_per_minute"], self.clock)
         self.report = report_of(self.logger, self.tallies, self.budget)
         self.client = client_of(self.config, self.clock, self.budget) if authenticates(self.config) else None

@@ -90,6 +90,10 @@ def test_integers_beyond_64_bits_are_read_exactly():
     assert LineReader().decode(f'{{"a": {2**70}}}') == {"a": 2**70}
 
 
+def test_a_number_of_more_digits_than_python_reads_is_read_for_the_record_to_be_rejected():
+    assert LineReader().decode(f'{{"a": {"9" * 5000}}}')["a"] == Decimal("9" * 5000)
+
+
 def test_nan_and_infinity_are_read_for_the_record_to_be_rejected():
     read = LineReader().decode('{"a": NaN, "b": -Infinity, "c": 0.1}')
     assert math.isnan(read["a"])

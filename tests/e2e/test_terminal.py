@@ -164,6 +164,7 @@ def test_lines_are_plain_and_measured_at(terminal, environment):
 
 def test_lines_are_plain_where_there_is_no_terminal():
     assert not is_watched(StringIO(), {"TERM": "xterm"})
+    assert not is_watched(None, {"TERM": "xterm"})
 
 
 def test_who_configures_logging_gets_the_lines_that_were_configured(terminal, tmp_path):

@@ -82,6 +82,7 @@ def test_an_insert_of_a_record_that_is_there_is_told_apart_from_other_failures(r
     assert result.code == 1
     (line,) = result.said("people: 3 read")
     assert line.startswith("people: 3 read, 1 written (1 created), 1 already there, 1 failed → ")
+    assert result.said("2 records failed (")[0].count("Mend the cause, and send them again with --input ") == 1
 
 
 def test_a_failed_record_tells_its_field_status_and_request(run, sandbox):
@@ -92,7 +93,13 @@ def test_a_failed_record_tells_its_field_status_and_request(run, sandbox):
     assert error["status"] == 422
     assert error["request"] == "POST /people"
     assert error["line"] == 2
-    assert error["advice"] == "Mend the value where it comes from, or the stream's mapping, and send this file again."
+    # Not to send it again: that would be in vain.
+    assert error["advice"] == (
+        "Salesloft has it already: sending it again will not change that. Use upsert to change it."
+    )
+    (told,) = result.said("1 record failed (")
+    assert "Use upsert to change what is there; they are in " in told
+    assert "--input" not in told
 
 
 @pytest.mark.parametrize("order", ["id first", "key first"])
