@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -10,7 +11,6 @@ from target_salesloft.clock import duration
 from target_salesloft.progress import Progress
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
@@ -73,7 +73,9 @@ def report_of(logger: logging.Logger, tallies: Tallies, budget: CostBudget) -> R
 
 
 def prepare_log() -> None:
-    """Make the log readable for a person, where one watches."""
+    """Make the log readable for a person, where one watches, and keep people's data out of it."""
+    # At DEBUG it logs what each `__filter__` comes to, which may be somebody's e-mail address.
+    logging.getLogger("singer_sdk.mapper").setLevel(logging.INFO)
     if is_watched(sys.stderr, os.environ):
         from target_salesloft.terminal import show_log  # noqa: PLC0415 (`rich` takes a tenth of a second)
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from singer_sdk.exceptions import InvalidRecord
+from singer_sdk.mapper import RemoveRecordTransform
 from singer_sdk.sinks import BatchSink
 
 from target_salesloft.errors import FailedRecords, InvalidSetting, UnknownColumn
@@ -17,7 +18,9 @@ from target_salesloft.stream_settings import StreamSettings
 from target_salesloft.validation import RecordValidator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from singer_sdk.mapper import StreamMap
 
     from target_salesloft.objects import Kind
     from target_salesloft.target import TargetSalesloft
@@ -190,6 +193,13 @@ class SalesloftSink(BatchSink):
         self._mapper.warnings.clear()
 
 
+class RemovedSink(BatchSink):
+    """Stands for a stream that `stream_maps` removes: the SDK wants a sink for it, and hands it no record."""
+
+    def process_batch(self, context: dict[str, Any]) -> None:
+        """Do nothing."""
+
+
 class PeopleSink(SalesloftSink):
     """Writes People."""
 
@@ -202,12 +212,23 @@ class AccountsSink(SalesloftSink):
     salesloft_object = ACCOUNTS
 
 
+SINKS: Final[Mapping[str, type[SalesloftSink]]] = MappingProxyType(
+    {each.salesloft_object.name: each for each in (PeopleSink, AccountsSink)}
+)
+
+
+def is_removed(stream: str, made: Iterable[Iterable[StreamMap]]) -> bool:
+    """Whether `stream_maps` remove all that would come under a stream's name.
+
+    Args:
+        stream: Its name, after `stream_maps`.
+        made: What is made of each stream of the tap.
+    """
+    maps = [each for maps in made for each in maps if each.stream_alias == stream]
+    return bool(maps) and all(isinstance(each, RemoveRecordTransform) for each in maps)
+
+
 def is_deleted(record: Mapping[str, Any]) -> bool:
     """Whether a record was deleted in the source; files and spreadsheets have an empty text where nothing is."""
     when = record.get("_sdc_deleted_at")
     return bool(when.strip() if isinstance(when, str) else when)
-
-
-SINKS: Final[Mapping[str, type[SalesloftSink]]] = MappingProxyType(
-    {each.salesloft_object.name: each for each in (PeopleSink, AccountsSink)}
-)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
@@ -28,7 +27,7 @@ from target_salesloft.report import prepare_log, report_of
 from target_salesloft.settings import SETTINGS, authenticates
 from target_salesloft.settings_faults import faults
 from target_salesloft.shutdown import Shutdown
-from target_salesloft.sinks import SINKS, SalesloftSink
+from target_salesloft.sinks import SINKS, RemovedSink, is_removed
 from target_salesloft.state import StateGate
 from target_salesloft.stream_settings import StreamSettings, unmatched
 from target_salesloft.writers.auto import AutoWriter, BulkChoice
@@ -39,11 +38,9 @@ if TYPE_CHECKING:
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.plugin_base import _ConfigInput
+    from singer_sdk.sinks import BatchSink
 
     from target_salesloft.writers import Writer
-
-# At DEBUG it logs what each `__filter__` comes to, and that may be a person's e-mail address.
-logging.getLogger(singer_sdk.mapper.__name__).setLevel(logging.INFO)
 
 NOT_OFFERED = ("load_method", "add_record_metadata")
 
@@ -124,8 +121,10 @@ class TargetSalesloft(Target):
         properties = cls.config_jsonschema["properties"]
         return read_environment(properties) | misspelt_variables(properties)
 
-    def get_sink_class(self, stream_name: str) -> type[SalesloftSink]:
-        """Return the sink of the object that the stream's records become."""
+    def get_sink_class(self, stream_name: str) -> type[BatchSink]:
+        """Return the sink of the object that the stream's records become; a stream that is removed becomes none."""
+        if is_removed(stream_name, self.mapper.stream_maps.values()):
+            return RemovedSink
         return SINKS[StreamSettings.of(stream_name, self.config).object.name]
 
     # Messages
@@ -163,9 +162,10 @@ class TargetSalesloft(Target):
         try:
             super()._process_record_message(message_dict)
         except MissingKeyPropertiesError as error:
-            keys = ", ".join(map(str, self._schemas[stream].get("key_properties") or ()))
+            aliases = [each.stream_alias for each in self.mapper.stream_maps[stream]]
+            keys = dict.fromkeys(key for each in aliases for key in self._sinks_active[each].key_properties)
             raise MissingKeyPropertiesError(
-                f"A record of the stream '{stream}' lacks one of its key properties ({keys}): the tap is wrong."
+                f"A record of the stream '{stream}' lacks one of its key properties ({', '.join(keys)})."
             ) from error
         except Exception as fault:
             if isinstance(fault, MappingError) or not came_through(fault, singer_sdk.mapper):

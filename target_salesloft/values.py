@@ -57,7 +57,7 @@ class Unfit(Exception):
 
 def describe(value: Any) -> str:
     """Say what kind of value this is, without its content."""
-    if isinstance(value, (float, decimal.Decimal)) and not math.isfinite(value):
+    if isinstance(value, (float, decimal.Decimal)) and not decimal.Decimal(value).is_finite():
         return "NaN or infinity"
     return KINDS_OF_VALUE.get(type(value), type(value).__name__)
 

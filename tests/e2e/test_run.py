@@ -739,3 +739,22 @@ def test_the_log_holds_neither_the_key_nor_anything_of_people_at_any_level(run, 
     # The text as it was when it was logged: what a message is made of may have changed since.
     assert config["api_key"] not in caplog.text
     assert re.findall(r"s3cr3t\S*|p\d+@example\.com", caplog.text) == []
+
+
+# Streams that stream maps remove
+
+
+@pytest.mark.parametrize("maps", [{"deals": None}, {"deals": "__NULL__"}, {"people": {}, "__else__": None}])
+def test_a_stream_that_stream_maps_remove_needs_no_object(run, sandbox, maps):
+    lines = [schema("deals", "name"), record("deals", name="Big"), COLUMNS, *people([1]), state({"n": 1})]
+    result = run(lines, stream_maps=maps)
+    assert (result.code, result.states, addresses(sandbox)) == (0, [{"n": 1}], ["p1@example.com"])
+
+
+def test_a_missing_key_property_is_the_one_that_the_stream_map_names(run):
+    lines = [schema("people", "id", "email_address", keys=["id"]), record("people", id=2)]
+    result = run(lines, stream_maps={"people": {"__key_properties__": ["email_address"]}})
+    assert result.code == 1
+    assert result.said(
+        "Line 2 of the input: A record of the stream 'people' lacks one of its key properties (email_address)."
+    )
