@@ -95,11 +95,22 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--no-browser", action="store_true", help="paste the redirect's address instead")
             command.add_argument(
                 "--port",
-                type=int,
+                type=port,
                 default=DEFAULT_PORT,
                 help="of the redirect URI http://127.0.0.1:PORT/callback (%(default)s)",
             )
     return parser
+
+
+def port(text: str) -> int:
+    """Return the number of a port.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    if not text.isdecimal() or int(text) >= 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535")
+    return int(text)
 
 
 if __name__ == "__main__":

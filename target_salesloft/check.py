@@ -67,7 +67,9 @@ def user(client: SalesloftClient) -> str:
         me = client.request("GET", "/me") or {}
     except (PermissionDenied, RecordRefused) as refusal:
         return f"somebody whom Salesloft does not name ({refusal})"
-    team = me.get("team") or {}
+    if not isinstance(me, dict):
+        return "somebody whom Salesloft does not name"
+    team = me["team"] if isinstance(me.get("team"), dict) else {}
     return f"{me.get('name')} <{me.get('email')}>, user {me.get('id')}, team {team.get('id')}"
 
 

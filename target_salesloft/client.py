@@ -16,6 +16,7 @@ from target_salesloft.auth import authenticator_of
 from target_salesloft.errors import (
     ConnectionFault,
     PermissionDenied,
+    QueryRefused,
     RateLimited,
     RecordRefused,
     SalesloftRetriableError,
@@ -122,7 +123,7 @@ class SalesloftClient:
             except RecordRefused as refusal:
                 # Its words may hold the values that were asked for.
                 what = ", ".join(refusal.fields) or "no field named"
-                raise UnexpectedAnswer(f"Salesloft refuses GET {path} ({refusal.status}: {what}).") from refusal
+                raise QueryRefused(f"Salesloft refuses GET {path} ({refusal.status}: {what}).") from refusal
             rows, following = answers.page(answer, f"GET {path}")
             yield from rows
             if following is not None and following <= page:

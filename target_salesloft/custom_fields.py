@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from target_salesloft.errors import PermissionDenied, UnexpectedAnswer
+from target_salesloft.errors import PermissionDenied, QueryRefused
 from target_salesloft.objects import Kind
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class CustomFields:
         field_type = salesloft_object.custom_field_type
         try:
             rows = list(self._client.rows("/custom_fields", {"field_type": field_type}))
-        except (PermissionDenied, UnexpectedAnswer) as refusal:
+        except (PermissionDenied, QueryRefused) as refusal:
             advice = "Give the token the scope custom_fields:read to match them by name."
             logger.warning(
                 "The custom fields of %s cannot be listed (%s). Columns that `mapping` sends to custom fields are sent "

@@ -20,6 +20,7 @@ FatalAPIError (SDK)
     ├── RetriesExhausted
     ├── BulkJobUnfinished       a bulk job was begun, and what became of it is not known in full
     ├── UnexpectedAnswer        an answer that nobody documented, or a request that cannot be sent
+    │   └── QueryRefused        a list that Salesloft refuses
     ├── Stopped                 the run was told to end
     ├── UnknownColumn           with `unknown_fields: fail`
     ├── FailedRecordsFileError  the failed records file cannot be written
@@ -131,6 +132,10 @@ class BulkJobUnfinished(SalesloftFatalError):
 
 class UnexpectedAnswer(SalesloftFatalError):
     """What came back, or kept the request from going out, is nothing that asking again would mend."""
+
+
+class QueryRefused(UnexpectedAnswer):
+    """Salesloft refuses to list records: nobody's record's fault."""
 
 
 class Stopped(SalesloftFatalError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -134,11 +135,16 @@ def _authentication_faults(config: dict[str, Any]) -> list[str]:
 
 
 def _path_faults(config: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name} holds a character that no path has."
-        for name in ("failed_records_dir", "token_path")
-        if not config.get(name, "").isprintable()
-    ]
+    found = []
+    for name in ("failed_records_dir", "token_path"):
+        path = config.get(name, "")
+        if not path.isprintable():
+            found.append(f"{name} holds a character that no path has.")
+        try:
+            Path(path).expanduser()
+        except RuntimeError:
+            found.append(f"{name} is {path!r}, and this machine knows no such user.")
+    return found
 
 
 def _url_faults(config: Mapping[str, Any]) -> list[str]:
