@@ -190,7 +190,8 @@ def one_line(words: str, longest: int) -> str:
 
 def without_values(words: str, body: Any) -> str:
     """Return others' words with `…` in place of each value of what was sent that they repeat."""
-    values = sorted(set(values_in(body)), key=len, reverse=True)
+    # A longer one cannot stand in the words, and a pattern of megabytes takes seconds.
+    values = sorted({each for each in values_in(body) if len(each) <= len(words)}, key=len, reverse=True)
     if not values:
         return words
     # A short value may be part of any word.

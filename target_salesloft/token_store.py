@@ -256,9 +256,10 @@ class TokenStore:
 def is_something_else(content: bytes) -> bool:
     """Whether a file that is no token store never was one, such as a file of settings."""
     try:
-        return "configured" not in msgspec.json.decode(content, type=dict[str, Any])
+        settings = msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
+    return bool(settings) and "configured" not in settings
 
 
 def sync_directory(directory: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import filelock
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from target_salesloft.errors import Stopped, TokenStoreError
-from target_salesloft.token_store import Kept, Token, TokenStore, digest
+from target_salesloft.token_store import Kept, Token, TokenStore, digest, is_something_else
 
 KEPT = Kept("refresh-1", digest("first"), Token("access-1", "refresh-1", 10.0, 20.0))
 
@@ -75,6 +75,7 @@ def test_there_is_nothing_to_read_at_first(store):
 @given(content=st.one_of(st.binary(), st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps)))
 def test_whatever_is_damaged_is_set_aside_and_nothing_of_it_is_lost(store, path, content):
     content = content if isinstance(content, bytes) else content.encode()
+    assume(not is_something_else(content))
     path.parent.mkdir(exist_ok=True)
     before = set(path.parent.iterdir())
     path.write_bytes(content)
