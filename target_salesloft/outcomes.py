@@ -35,15 +35,15 @@ class Result(str, enum.Enum):
     FAILED = "failed"
 
 
-ADVICE: Final[Mapping[int | None, str]] = MappingProxyType(
+ADVICE: Final[Mapping[Result | int | None, str]] = MappingProxyType(
     {
         None: "Mend the value where it comes from, or the stream's mapping, and send this file again.",
         404: "Salesloft does not have this record, or hides it from the token's user: mend the id, or upsert it.",
         409: "Something else changed the record at the same time: send this file again.",
         413: "The record is too large: shorten its longest fields.",
+        Result.EXISTS: "Salesloft has it already: sending it again will not change that. Use upsert to change it.",
     }
 )
-SENT_IN_VAIN: Final = "Salesloft has it already: sending it again will not change that. Use upsert to change it."
 MOST_REASONS = 20
 OTHER_REASONS = "other reasons"
 LINES_NAMED = 3
@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
         status: The HTTP status that refused it, or None where it was not sent by itself.
         request: The kind of request that refused it, such as `POST /people`, or None where it was not sent.
         fields: The fields that are wrong, as far as known.
-        advice: What to do about it, where that is not what the status alone would say.
+        advice: What to do about it, where neither the result nor the status says it.
     """
 
     payload: Payload
@@ -227,7 +227,7 @@ class FailedRecordsFile:
             "fields": outcome.fields,
             "status": outcome.status,
             "request": outcome.request,
-            "advice": outcome.advice or ADVICE.get(outcome.status, ADVICE[None]),
+            "advice": outcome.advice or ADVICE.get(outcome.result) or ADVICE.get(outcome.status, ADVICE[None]),
             "line": source.line,
         }
         record = {"type": "RECORD", "stream": stream, "record": source.record, "error": error}

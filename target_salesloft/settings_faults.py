@@ -90,16 +90,14 @@ def _fault(error: ValidationError, schema: dict[str, Any]) -> str:
 def _misspelt(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
     """Refuse what is almost a setting: it would do nothing, and nobody would know. Others may be another program's."""
     known = schema["properties"]
-    meant = {name: misspelt(name, known) for name in config if name not in known}
-    of_streams = known["streams"]["additionalProperties"]["properties"].keys() - known.keys()
-    return [
-        *(f"{name} is a setting of single streams: streams.NAME.{name}." for name in config if name in of_streams),
-        *(
-            f"{name} is no setting (did you mean '{near}'?)."
-            for name, near in meant.items()
-            if near and name not in of_streams
-        ),
-    ]
+    of_streams = known["streams"]["additionalProperties"]["properties"]
+    found = []
+    for name in [name for name in config if name not in known]:
+        if name in of_streams:
+            found.append(f"{name} is a setting of single streams: streams.NAME.{name}.")
+        elif near := misspelt(name, known):
+            found.append(f"{name} is no setting (did you mean '{near}'?).")
+    return found
 
 
 def _authentication_faults(config: dict[str, Any]) -> list[str]:

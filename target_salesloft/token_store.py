@@ -256,10 +256,10 @@ class TokenStore:
 def is_something_else(content: bytes) -> bool:
     """Whether a file that is no token store never was one, such as a file of settings."""
     try:
-        settings = msgspec.json.decode(content, type=dict[str, Any])
+        found = msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
-    return bool(settings) and "configured" not in settings
+    return bool(found) and "configured" not in found
 
 
 def sync_directory(directory: Path) -> None:

@@ -58,6 +58,11 @@ NUMBERS = {
     ("config", "fault"),
     [
         ({"object": "persons"}, "object is 'persons'. Allowed: people, accounts."),
+        ({"upsert_key": "crm_id"}, "upsert_key is a setting of single streams: streams.NAME.upsert_key."),
+        (
+            {"failed_records_dir": "~nobody-such/failed"},
+            "failed_records_dir is '~nobody-such/failed', and this machine knows no such user.",
+        ),
         ({"sync_mode": "delete"}, "sync_mode is 'delete'. Allowed: upsert, insert, update."),
         (
             {"people_upsert_key": "domain"},

@@ -13,7 +13,7 @@ import requests
 
 from target_salesloft.errors import RecordRefused
 from target_salesloft.objects import KEY_ONLY, SyncMode
-from target_salesloft.outcomes import SENT_IN_VAIN, Outcome, Result
+from target_salesloft.outcomes import Outcome, Result
 from target_salesloft.payload import key_of, merge
 from target_salesloft.writers.lookup import Lookup
 
@@ -125,10 +125,8 @@ class RecordWriter:
         try:
             self._client.request("POST", salesloft_object.path, body=encode(payload), took_effect=created)
         except RecordRefused as refusal:
-            outcome = refused(payload, refusal, name)
-            if ALREADY_THERE.search(refusal.reason):
-                return outcome._replace(result=Result.EXISTS, advice=SENT_IN_VAIN)
-            return outcome
+            result = Result.EXISTS if ALREADY_THERE.search(refusal.reason) else Result.FAILED
+            return refused(payload, refusal, name, result)
         except FateUnknown as unknown:
             return Outcome(payload, Result.FAILED, str(unknown), request=name, advice=FateUnknown.ADVICE)
         return Outcome(payload, Result.CREATED)
@@ -176,9 +174,9 @@ class FateUnknown(Exception):
     ADVICE: Final = "Look for it in Salesloft, and send it again only if it is not there."
 
 
-def refused(payload: Payload, refusal: RecordRefused, request: str) -> Outcome:
+def refused(payload: Payload, refusal: RecordRefused, request: str, result: Result = Result.FAILED) -> Outcome:
     """Return what became of a payload that Salesloft refuses."""
-    return Outcome(payload, Result.FAILED, refusal.reason, refusal.status, request, refusal.fields)
+    return Outcome(payload, result, refusal.reason, refusal.status, request, refusal.fields)
 
 
 def is_made_of(row: dict[str, Any], payload: Payload) -> bool:

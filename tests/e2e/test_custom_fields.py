@@ -185,3 +185,10 @@ def test_a_wrong_address_is_told_before_anything_is_said_of_custom_fields(run, s
     assert result.code == 1
     assert len(result.said("Check api_url.")) == 1
     assert result.said("custom field") == []
+
+
+def test_a_dry_run_does_not_take_a_proxys_answer_for_a_missing_scope(run, fault):
+    fault("status", status=418, path="/custom_fields", body="<html>")
+    result = run([schema("people", "email_address", "lead_score"), *people([1])], dry_run=True)
+    assert result.code == 1
+    assert result.messages[-1].startswith("Salesloft answers GET /custom_fields with 418: ")

@@ -74,6 +74,7 @@ def test_each_record_is_written_once_or_set_aside_once_or_state_has_not_passed_i
     )
     people = [(each["email_address"], each["title"]) for each in sandbox.people() if each["title"]]
     set_aside = {each["email_address"].lower() for each in result.failed_records}
+    assert len(people) == len(set(people)), "doubled"
     for email in {message["record"]["email_address"].lower() for message in messages[1:-1]}:
         wanted = (email, "Later" if email == "p0@example.com" else "First")
         written = wanted in people

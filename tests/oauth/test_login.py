@@ -284,3 +284,11 @@ def test_streams_are_read_as_people_and_as_meltano_write_them(check, server, mon
 def test_a_login_that_nobody_answers_ends():
     with Listener(0, "state") as listener, pytest.raises(Stopped, match="Nobody allowed the application within 0 min"):
         listener.wait(0)
+
+
+@pytest.mark.parametrize("port", ["65536", "-1", "x"])
+def test_a_port_that_is_none_is_told_with_what_one_is(port, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["login", f"--port={port}"])
+    assert end.value.code == 2
+    assert f"'{port}' is no port: a number from 0 to 65535" in capsys.readouterr().err
