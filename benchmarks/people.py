@@ -101,7 +101,7 @@ def target(directory: Path, sandbox: str, **settings: Any) -> list[str]:
 @contextlib.contextmanager
 def sandbox(*options: str) -> Iterator[str]:
     """Run a sandbox in a process of its own, and yield its address."""
-    command = [sys.executable, "-m", "target_salesloft.sandbox", "serve", "--port", "0", *options]
+    command = [sys.executable, "-m", "salesloft_sandbox", "serve", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""

@@ -26,8 +26,8 @@ from rich.style import Style
 from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
-from target_salesloft.sandbox import Sandbox, SandboxServer
-from target_salesloft.sandbox.keys import DEFAULT_KEY
+from salesloft_sandbox import Sandbox, SandboxServer
+from salesloft_sandbox.api_keys import DEFAULT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -110,9 +110,9 @@ def frames(directory: str) -> Iterator[list[Text]]:
         bars = tuple(re.findall(r"[\d,]+ of [\d,]+ records", " ".join(screen.display)))
         if len(bars) == 2 and bars not in shown:  # noqa: PLR2004 (streams)
             shown.add(bars)
-            yield lines_of(screen)
+            yield read_batch_lines(screen)
     process.wait()
-    yield lines_of(screen)
+    yield read_batch_lines(screen)
 
 
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:
@@ -121,7 +121,7 @@ def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": path, "TERM": "xterm-256color", "HOME": inherited.get("HOME", "/")}
 
 
-def lines_of(screen: pyte.Screen) -> list[Text]:
+def read_batch_lines(screen: pyte.Screen) -> list[Text]:
     """Return what a screen shows, with its colours."""
     lines = []
     for row in range(HEIGHT):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ class SyncMode(str, enum.Enum):
     UPDATE = "update"
 
 
-class Kind(enum.Enum):
+class FieldType(enum.Enum):
     """What a field holds; the value says it in a message."""
 
     TEXT = "text"
@@ -32,7 +32,7 @@ class Kind(enum.Enum):
     INTEGER = "an integer"
     BOOLEAN = "true or false"
     DATE = "a date (YYYY-MM-DD)"
-    TEXTS = "a list of texts"
+    STRING_LIST = "a list of texts"
     CUSTOM_FIELDS = "an object of custom field names and values"
 
 
@@ -48,7 +48,7 @@ class Field:
         modes: The sync modes whose endpoint takes it.
     """
 
-    kind: Kind
+    kind: FieldType
     modes: frozenset[SyncMode] = ALL_MODES
 
 
@@ -85,14 +85,14 @@ class SalesloftObject:
 
 
 # The id is sent only where it is the key: a warehouse's own `id` column must never pass for Salesloft's.
-KEY_ONLY: Final = "id"
+ID_FIELD: Final = "id"
 CRM_ID_TYPE: Final = "salesforce"
 
 
-def _fields(kinds: Mapping[Kind, str], **special: Field) -> Mapping[str, Field]:
+def _fields(kinds: Mapping[FieldType, str], **special: Field) -> Mapping[str, Field]:
     standard = {name: Field(kind) for kind, names in kinds.items() for name in names.split()}
     return MappingProxyType(
-        {KEY_ONLY: Field(Kind.INTEGER, frozenset({SyncMode.UPSERT, SyncMode.UPDATE})), **standard, **special}
+        {ID_FIELD: Field(FieldType.INTEGER, frozenset({SyncMode.UPSERT, SyncMode.UPDATE})), **standard, **special}
     )
 
 
@@ -106,19 +106,19 @@ PEOPLE: Final = SalesloftObject(
     stream_names=frozenset({"person", "people", "contact", "contacts", "lead", "leads", "prospect", "prospects"}),
     fields=_fields(
         {
-            Kind.EMAIL: "email_address personal_email_address secondary_email_address",
-            Kind.TEXT: (
+            FieldType.EMAIL: "email_address personal_email_address secondary_email_address",
+            FieldType.TEXT: (
                 "first_name last_name title phone phone_extension home_phone mobile_phone job_seniority "
                 "linkedin_url twitter_handle personal_website locale city state country "
                 "work_city work_state work_country "
                 "person_company_name person_company_website person_company_industry crm_id crm_id_type"
             ),
-            Kind.INTEGER: "account_id owner_id person_stage_id import_id",
-            Kind.BOOLEAN: "do_not_contact eu_resident",
-            Kind.TEXTS: "tags contact_restrictions",
-            Kind.CUSTOM_FIELDS: "custom_fields",
+            FieldType.INTEGER: "account_id owner_id person_stage_id import_id",
+            FieldType.BOOLEAN: "do_not_contact eu_resident",
+            FieldType.STRING_LIST: "tags contact_restrictions",
+            FieldType.CUSTOM_FIELDS: "custom_fields",
         },
-        autotag_date=Field(Kind.BOOLEAN, frozenset({SyncMode.INSERT})),
+        autotag_date=Field(FieldType.BOOLEAN, frozenset({SyncMode.INSERT})),
     ),
     aliases=MappingProxyType(
         {
@@ -140,19 +140,34 @@ ACCOUNTS: Final = SalesloftObject(
     stream_names=frozenset({"account", "accounts", "company", "companies", "organization", "organizations"}),
     fields=_fields(
         {
-            Kind.DOMAIN: "domain",
-            Kind.TEXT: (
+            FieldType.DOMAIN: "domain",
+            FieldType.TEXT: (
                 "name conversational_name description website phone street city state postal_code country locale "
                 "industry company_type founded revenue_range size linkedin_url twitter_handle crm_id crm_id_type"
             ),
-            Kind.INTEGER: "owner_id account_tier_id company_stage_id",
-            Kind.BOOLEAN: "do_not_contact",
-            Kind.TEXTS: "tags",
-            Kind.CUSTOM_FIELDS: "custom_fields",
+            FieldType.INTEGER: "owner_id account_tier_id company_stage_id",
+            FieldType.BOOLEAN: "do_not_contact",
+            FieldType.STRING_LIST: "tags",
+            FieldType.CUSTOM_FIELDS: "custom_fields",
         },
-        archived=Field(Kind.BOOLEAN, frozenset({SyncMode.UPDATE})),
+        archived=Field(FieldType.BOOLEAN, frozenset({SyncMode.UPDATE})),
     ),
     aliases=MappingProxyType({"company_name": "name"}),
 )
 
 OBJECTS: Final[Mapping[str, SalesloftObject]] = MappingProxyType({each.name: each for each in (PEOPLE, ACCOUNTS)})
+CASE_INSENSITIVE_FIELDS: Final = frozenset(
+    name
+    for each in OBJECTS.values()
+    for name, its in each.fields.items()
+    if its.kind in {FieldType.EMAIL, FieldType.DOMAIN}
+)
+
+
+def identity_key(name: str, value: Any) -> str:
+    """Return what tells a record from others: e-mail addresses and domains that differ in case only are one.
+
+    Other keys may differ in case alone: Salesforce's ids of 15 characters do.
+    """
+    text = str(value).strip()
+    return f"{name}={text.lower() if name in CASE_INSENSITIVE_FIELDS else text}"

@@ -9,23 +9,24 @@ from singer_sdk.exceptions import InvalidRecord
 from singer_sdk.mapper import RemoveRecordTransform
 from singer_sdk.sinks import BatchSink
 
-from target_salesloft.errors import FailedRecords, InvalidSetting, UnknownColumn
-from target_salesloft.mapping import NullValues, RecordMapper, Rejection, UnknownFields
+from target_salesloft.config.schema import NullValues, UnknownFields
+from target_salesloft.config.streams import StreamSettings
+from target_salesloft.exceptions import ConfigError, FailedRecordsError, UnknownColumnError
+from target_salesloft.mapping.mapper import RecordMapper, Rejection
+from target_salesloft.mapping.payload import Payload, merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SalesloftObject
-from target_salesloft.outcomes import FAILED, Outcome, Result
-from target_salesloft.payload import Payload, merge
-from target_salesloft.stream_settings import StreamSettings
-from target_salesloft.validation import RecordValidator
+from target_salesloft.singer.validation import RecordValidator
+from target_salesloft.writers.results import FAILED, Result, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from singer_sdk.mapper import StreamMap
 
-    from target_salesloft.objects import Kind
+    from target_salesloft.objects import FieldType
     from target_salesloft.target import TargetSalesloft
 
-FAILURES_AT_ONCE = 100
+FAILURE_FLUSH_SIZE = 100
 
 
 class SalesloftSink(BatchSink):
@@ -38,9 +39,9 @@ class SalesloftSink(BatchSink):
     ) -> None:
         super().__init__(target, stream_name, schema, key_properties)
         self._target = target
-        self._stream = StreamSettings.of(stream_name, self.config)
-        self._tally = target.tallies[stream_name]
-        self._number = target.state_gate.enroll()
+        self._stream = StreamSettings.for_stream(stream_name, self.config)
+        self._stats = target.stats[stream_name]
+        self._number = target.state_buffer.register_sink()
         self._refusal: str | None = None
         self._holds_back_state = False
         try:
@@ -55,7 +56,7 @@ class SalesloftSink(BatchSink):
                 columns=self.schema["properties"],
                 custom_fields=self._custom_fields,
             )
-        except (InvalidSetting, UnknownColumn) as error:
+        except (ConfigError, UnknownColumnError) as error:
             raise self._with_stream(error) from error
         self._log_warnings()
 
@@ -80,14 +81,14 @@ class SalesloftSink(BatchSink):
         """Collect a record, with where it came from.
 
         Raises:
-            Stopped: The run was told to end.
+            RunCancelledError: The run was told to end.
             SalesloftFatalError: Salesloft does not take the token; said before a batch has been waited for.
         """
-        self._target.shutdown.refuse_to_go_on()
-        if not self._tally.read:
-            self._target.prove_access()
-        self._target.state_gate.record(self._number)
-        self._tally.read += 1
+        self._target.shutdown.raise_if_stopping()
+        if not self._stats.read:
+            self._target.verify_credentials()
+        self._target.state_buffer.add_record(self._number)
+        self._stats.read += 1
         context.setdefault("records", []).append((record, self._target.source, self._refusal))
 
     def _after_process_record(self, context: dict[str, Any]) -> None:
@@ -99,76 +100,76 @@ class SalesloftSink(BatchSink):
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
-        with self._target.shutdown.uninterrupted():
+        with self._target.shutdown.defer_signals():
             try:
                 merged = self._map(context)
-            except (InvalidSetting, UnknownColumn) as error:
+            except (ConfigError, UnknownColumnError) as error:
                 raise self._with_stream(error) from error
             self._refuse_too_many()
             if merged:
                 self._write(merged)
                 self._refuse_too_many()
 
-    def _custom_fields(self) -> Mapping[str, Kind] | None:
-        self._target.prove_access()
+    def _custom_fields(self) -> Mapping[str, FieldType] | None:
+        self._target.verify_credentials()
         # A refresh of the OAuth token that is unwound before the new one is kept locks the user out.
-        with self._target.shutdown.uninterrupted():
-            return self._target.custom_fields.of(self.salesloft_object)
+        with self._target.shutdown.defer_signals():
+            return self._target.custom_fields.get(self.salesloft_object)
 
     def _map(self, context: dict[str, Any]) -> list[Payload]:
         """Return what is to be written; account for all other records of the batch."""
-        failures: list[Outcome] = []
+        failures: list[WriteResult] = []
         payloads: list[Payload] = []
         records = context.pop("records", [])
         for record, source, refusal in records:
             if is_deleted(source.record):
-                self._tally.results[Result.SKIPPED] += 1
+                self._stats.results[Result.SKIPPED] += 1
                 continue
             payload = Rejection(refusal) if refusal else self._mapper.map(record)
             if isinstance(payload, Rejection):
                 rejected = Payload({}, sources=[source])
-                failures.append(Outcome(rejected, Result.FAILED, payload.reason, fields=payload.fields))
-                self._tally.fail(failures[-1])
+                failures.append(WriteResult(rejected, Result.FAILED, payload.reason, fields=payload.fields))
+                self._stats.record_failure(failures[-1])
             else:
                 payload.sources.append(source)
                 payloads.append(payload)
         self._log_warnings()
-        self._set_aside(failures)
+        self._save_failed(failures)
         merged = merge(payloads)
         self.tally_duplicate_merged(len(payloads) - len(merged))
-        self._tally.results[Result.MERGED] += len(payloads) - len(merged)
+        self._stats.results[Result.MERGED] += len(payloads) - len(merged)
         return merged
 
     def _write(self, payloads: list[Payload]) -> None:
-        failures: list[Outcome] = []
+        failures: list[WriteResult] = []
         with self._target.report.batch(self.stream_name, len(payloads)):
             try:
-                for outcome in self._target.writer_of(self.stream_name).write(
+                for outcome in self._target.get_writer(self.stream_name).write(
                     payloads, self.salesloft_object, self._stream.sync_mode, self._stream.upsert_key, self._too_many
                 ):
                     if outcome.result not in FAILED:
-                        self._tally.results[outcome.result] += 1
+                        self._stats.results[outcome.result] += 1
                         continue
-                    self._tally.fail(outcome)
+                    self._stats.record_failure(outcome)
                     failures.append(outcome)
-                    if len(failures) >= FAILURES_AT_ONCE:
+                    if len(failures) >= FAILURE_FLUSH_SIZE:
                         full, failures = failures, []
-                        self._set_aside(full)
+                        self._save_failed(full)
             finally:
-                self._set_aside(failures)
+                self._save_failed(failures)
 
-    def _set_aside(self, failures: Sequence[Outcome]) -> None:
+    def _save_failed(self, failures: Sequence[WriteResult]) -> None:
         """Keep failed records, and state before them where they are not allowed."""
         if failures:
             self._holds_back_state |= not self.config["allow_failed_records"]
-            self._target.failed_records.add(failures)
+            self._target.failed_records.append(failures)
 
     def _too_many(self) -> bool:
-        return bool(self._target.tallies.failed > self.config["max_failed_records"])
+        return bool(self._target.stats.failed > self.config["max_failed_records"])
 
     def _refuse_too_many(self) -> None:
         if self._too_many():
-            raise FailedRecords(
+            raise FailedRecordsError(
                 f"More than {self.config['max_failed_records']:,} records failed (max_failed_records): the run stops. "
                 f"They are in {self._target.failed_records.path}, each with its reason."
             )
@@ -177,15 +178,15 @@ class SalesloftSink(BatchSink):
         """Let state pass what is written, or set aside where that is allowed."""
         super().mark_drained()
         if not self._holds_back_state and not self.config["dry_run"]:
-            self._target.state_gate.settled(self._number)
+            self._target.state_buffer.mark_drained(self._number)
             self._target.emit_state()
-        self._target.shutdown.refuse_to_go_on()
+        self._target.shutdown.raise_if_stopping()
 
-    def _with_stream(self, error: InvalidSetting | UnknownColumn) -> InvalidSetting | UnknownColumn:
+    def _with_stream(self, error: ConfigError | UnknownColumnError) -> ConfigError | UnknownColumnError:
         name = f"The stream '{self.stream_name}'"
-        if isinstance(error, InvalidSetting):
-            return InvalidSetting(*(f"{name}: {fault}" for fault in error.errors))
-        return UnknownColumn(f"{name}: {error}")
+        if isinstance(error, ConfigError):
+            return ConfigError(*(f"{name}: {fault}" for fault in error.errors))
+        return UnknownColumnError(f"{name}: {error}")
 
     def _log_warnings(self) -> None:
         for warning in self._mapper.warnings:

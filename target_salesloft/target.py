@@ -14,23 +14,26 @@ from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabiliti
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.target_base import Target
 
-from target_salesloft.batch_files import lines_of
-from target_salesloft.client import client_of
+from target_salesloft.api.client import build_client
+from target_salesloft.api.custom_fields import CustomFields
+from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.clock import Clock
-from target_salesloft.configuration import misspelt_variables, read_environment, read_file
-from target_salesloft.custom_fields import CustomFields
-from target_salesloft.errors import FailedRecords, InvalidSetting, SalesloftFatalError, came_through, own_fault
-from target_salesloft.outcomes import FailedRecordsFile, SourceRecord, Tallies
-from target_salesloft.rate_limit import CostBudget
-from target_salesloft.reader import BAD_INPUT, LineReader, require, require_schema
-from target_salesloft.report import prepare_log, report_of
-from target_salesloft.settings import SETTINGS, authenticates
-from target_salesloft.settings_faults import faults
-from target_salesloft.shutdown import Shutdown
+from target_salesloft.config.loader import read_environment, read_file, unknown_env_vars
+from target_salesloft.config.schema import SETTINGS, has_credentials
+from target_salesloft.config.streams import StreamSettings, unmatched
+from target_salesloft.config.validation import validate_config
+from target_salesloft.exceptions import ConfigError, FailedRecordsError, SalesloftFatalError
+from target_salesloft.mapping.payload import SourceRecord
+from target_salesloft.redaction import came_through, format_internal_error
+from target_salesloft.reporting.failed_records import FailedRecordsFile
+from target_salesloft.reporting.log import build_report, configure_logging
+from target_salesloft.reporting.stats import RunStats
+from target_salesloft.singer.batch import read_batch_lines
+from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, require_keys, require_schema
+from target_salesloft.singer.shutdown import Shutdown
+from target_salesloft.singer.state import StateBuffer
 from target_salesloft.sinks import SINKS, RemovedSink, is_removed
-from target_salesloft.state import StateGate
-from target_salesloft.stream_settings import StreamSettings, unmatched
-from target_salesloft.writers.auto import AutoWriter, BulkChoice
+from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
 from target_salesloft.writers.dry_run import DryRunWriter
 
 if TYPE_CHECKING:
@@ -40,9 +43,9 @@ if TYPE_CHECKING:
     from singer_sdk.plugin_base import _ConfigInput
     from singer_sdk.sinks import BatchSink
 
-    from target_salesloft.writers import Writer
+    from target_salesloft.writers.base import Writer
 
-NOT_OFFERED = ("load_method", "add_record_metadata")
+HIDDEN_SDK_SETTINGS = ("load_method", "add_record_metadata")
 
 
 class TargetSalesloft(Target):
@@ -67,33 +70,35 @@ class TargetSalesloft(Target):
         self.max_parallelism = 1
         self.clock = clock or Clock()
         self._started = self.clock.now()
-        self.state_gate = StateGate()
+        self.state_buffer = StateBuffer()
         self.shutdown = Shutdown(self.clock)
         self._closed = False
         self._schemas: dict[str, dict[str, Any]] = {}
         self.source: SourceRecord | None = None
-        self.tallies = Tallies()
+        self.stats = RunStats()
         self.failed_records = FailedRecordsFile(Path(self.config["failed_records_dir"]).expanduser())
-        self.budget = CostBudget(self.config["rate_limit_per_minute"], self.clock)
-        self.report = report_of(self.logger, self.tallies, self.budget)
-        self.client = client_of(self.config, self.clock, self.budget) if authenticates(self.config) else None
+        self.rate_limiter = RateLimiter(self.config["rate_limit_per_minute"], self.clock)
+        self.report = build_report(self.logger, self.stats, self.rate_limiter)
+        self.client = build_client(self.config, self.clock, self.rate_limiter) if has_credentials(self.config) else None
         self.custom_fields = CustomFields(self.client)
-        self._writer: AutoWriter | None = None
+        self._writer: WriterDispatcher | None = None
         if self.client is not None and not self.config["dry_run"]:
-            self._writer = AutoWriter.of(self.config, self.client, self.clock)
-        self._dry_runs: defaultdict[str, DryRunWriter] = defaultdict(lambda: DryRunWriter(BulkChoice.of(self.config)))
+            self._writer = WriterDispatcher.from_config(self.config, self.client, self.clock)
+        self._dry_runs: defaultdict[str, DryRunWriter] = defaultdict(
+            lambda: DryRunWriter(BulkChoice.from_config(self.config))
+        )
 
-    def prove_access(self) -> None:
+    def verify_credentials(self) -> None:
         """Know that Salesloft takes the token, before anything is written; a dry run writes nothing.
 
         Raises:
             SalesloftFatalError: It does not.
         """
         if self._writer is not None and self.client is not None:
-            with self.shutdown.uninterrupted():
-                self.client.prove_access()
+            with self.shutdown.defer_signals():
+                self.client.verify_credentials()
 
-    def writer_of(self, stream: str) -> Writer:
+    def get_writer(self, stream: str) -> Writer:
         """Return what a stream's payloads are handed to: one writer for all, but for each its own in a dry run."""
         return self._writer or self._dry_runs[stream]
 
@@ -103,15 +108,15 @@ class TargetSalesloft(Target):
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
         """Offer the SDK's settings, but for those that mean nothing here."""
         super().append_builtin_config(config_jsonschema)
-        for name in NOT_OFFERED:
+        for name in HIDDEN_SDK_SETTINGS:
             config_jsonschema["properties"].pop(name, None)
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """Say what is wrong with the settings in our own words: the SDK's hold the values of secrets."""
         self.append_builtin_config(self.config_jsonschema)
-        found = faults(self._config, self.config_jsonschema)
+        found = validate_config(self._config, self.config_jsonschema)
         if found and raise_errors:
-            raise InvalidSetting(*found)
+            raise ConfigError(*found)
         return found
 
     @classproperty
@@ -119,13 +124,13 @@ class TargetSalesloft(Target):
         """Read the settings from the environment, also those that cannot be read, for `faults` to name."""
         cls.append_builtin_config(cls.config_jsonschema)
         properties = cls.config_jsonschema["properties"]
-        return read_environment(properties) | misspelt_variables(properties)
+        return read_environment(properties) | unknown_env_vars(properties)
 
     def get_sink_class(self, stream_name: str) -> type[BatchSink]:
         """Return the sink of the object that the stream's records become; a stream that is removed becomes none."""
         if is_removed(stream_name, self.mapper.stream_maps.values()):
             return RemovedSink
-        return SINKS[StreamSettings.of(stream_name, self.config).object.name]
+        return SINKS[StreamSettings.for_stream(stream_name, self.config).object.name]
 
     # Messages
 
@@ -154,7 +159,7 @@ class TargetSalesloft(Target):
 
     def _process_record_message(self, message_dict: dict[str, Any]) -> None:
         """Remember the record as the tap wrote it, for the failed records file, and let the SDK do the rest."""
-        require(message_dict, stream=str, record=dict)
+        require_keys(message_dict, stream=str, record=dict)
         stream = message_dict["stream"]
         if stream not in self._schemas:
             self._assert_sink_exists(stream)
@@ -180,9 +185,9 @@ class TargetSalesloft(Target):
 
         The SDK's own way neither maps nor validates them, and holds a whole file in memory.
         """
-        require(message_dict, stream=str, encoding=dict, manifest=list)
+        require_keys(message_dict, stream=str, encoding=dict, manifest=list)
         storage = (self.config.get("batch_config") or {}).get("storage")
-        for line in lines_of(message_dict, storage):
+        for line in read_batch_lines(message_dict, storage):
             record = self.message_reader.decode(line)
             self._process_record_message({"type": "RECORD", "stream": message_dict["stream"], "record": record})
 
@@ -193,15 +198,15 @@ class TargetSalesloft(Target):
 
     def _process_state_message(self, message_dict: dict[str, Any]) -> None:
         """Hand STATE to the gate; the SDK, which would hand on its own copy at each drain, never sees it."""
-        require(message_dict, value=object)
+        require_keys(message_dict, value=object)
         if message_dict["value"] is not None:
-            self.state_gate.state(message_dict["value"])
+            self.state_buffer.add_state(message_dict["value"])
             self.emit_state()
 
     def emit_state(self) -> None:
         """Write the newest STATE that may leave, if there is one that has not left."""
-        with self.shutdown.uninterrupted():
-            self.state_gate.emit()
+        with self.shutdown.defer_signals():
+            self.state_buffer.emit()
 
     # The end
 
@@ -209,19 +214,19 @@ class TargetSalesloft(Target):
         """Write what is left, and say how the run went.
 
         Raises:
-            FailedRecords: Records failed, and `allow_failed_records` is not set.
+            FailedRecordsError: Records failed, and `allow_failed_records` is not set.
         """
-        for entry in unmatched(self.config["streams"], self.tallies):
-            self.logger.warning("streams.%s: this run has no such stream, only %s.", entry, ", ".join(self.tallies))
+        for entry in unmatched(self.config["streams"], self.stats):
+            self.logger.warning("streams.%s: this run has no such stream, only %s.", entry, ", ".join(self.stats))
         try:
             super().process_endofpipe()
         finally:
             self.close()
-        if not self.tallies.failed:
+        if not self.stats.failed:
             return
-        what = self.tallies.failed_line(self.failed_records.path, self.config)
+        what = self.stats.failure_summary(self.failed_records.path, self.config)
         if not self.config["allow_failed_records"]:
-            raise FailedRecords(what)
+            raise FailedRecordsError(what)
         self.logger.warning("%s", what)
 
     def close(self) -> None:
@@ -229,21 +234,21 @@ class TargetSalesloft(Target):
         if self._closed:
             return
         self._closed = True
-        with self.shutdown.uninterrupted():
+        with self.shutdown.defer_signals():
             if self._writer is not None:
                 self._writer.close()
             if self.client is not None:
                 self.client.close()
-            planned = self.tallies if self.config["dry_run"] else ()
+            planned = self.stats if self.config["dry_run"] else ()
             forecasts = {each: self._dry_runs[each].forecast(self.config["rate_limit_per_minute"]) for each in planned}
-            self.report.end(self.failed_records.path, forecasts, self.clock.now() - self._started)
+            self.report.finish(self.failed_records.path, forecasts, self.clock.now() - self._started)
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
         """End the run in order.
 
         The SDK's own way drains again from within a drain, and may emit state for records that were not written.
         """
-        self.shutdown.begin(signum)
+        self.shutdown.request_stop(signum)
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
@@ -260,7 +265,7 @@ class TargetSalesloft(Target):
         for path in value:
             try:
                 _ = path == "ENV" or read_file(path)
-            except InvalidSetting as error:
+            except ConfigError as error:
                 raise SystemExit(cls._fail(*error.errors)) from error
         return super().cb_config(ctx, param, value)
 
@@ -277,12 +282,12 @@ class TargetSalesloft(Target):
         if about:
             cls.print_about(about_format)
             return
-        prepare_log()
+        configure_logging()
         cls.print_version(print_fn=cls.logger.info)
         try:
             code = cls._run(config, file_input)
         except Exception as fault:  # noqa: BLE001 (a traceback may hold people's data)
-            code = cls._fail(own_fault(fault))
+            code = cls._fail(format_internal_error(fault))
         raise SystemExit(code)
 
     @classmethod
@@ -298,15 +303,15 @@ class TargetSalesloft(Target):
         wrong: list[str] = []
         try:
             try:
-                target.report.begin()
+                target.report.start()
                 target.listen(file_input)
-            except BAD_INPUT as error:
+            except INPUT_ERRORS as error:
                 wrong.append(f"Line {target.message_reader.line} of the input: {' '.join(str(error).split())}")
                 target.process_endofpipe()  # what was read before is still written
         except ConfigValidationError as error:
             wrong += error.errors
         except SalesloftFatalError as error:
-            wrong.append(target.shutdown.told(error))
+            wrong.append(target.shutdown.describe(error))
         finally:
             # What is wrong comes last, where people look first.
             target.close()

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from singer_sdk.plugin_base import _ConfigInput
 
-from target_salesloft.auth import ApiKeyAuthenticator
-from target_salesloft.client import SalesloftClient
+from salesloft_sandbox import Fault, Sandbox, SandboxServer
+from target_salesloft.api.client import SalesloftClient
+from target_salesloft.api.rate_limit import RateLimiter
+from target_salesloft.auth.authenticators import ApiKeyAuthenticator
 from target_salesloft.clock import Clock
-from target_salesloft.rate_limit import CostBudget
-from target_salesloft.sandbox import Fault, Sandbox, SandboxServer
 from target_salesloft.target import TargetSalesloft
 
 KEY = "ak" + "0" * 64
@@ -65,7 +65,7 @@ class FakeClock(Clock):
         self.wait_until(self.now() + seconds)
 
 
-class SharedTime:
+class SwitchableClock:
     """The time of the test that runs, for what outlives it."""
 
     def __init__(self):
@@ -78,7 +78,7 @@ class SharedTime:
 @pytest.fixture(scope="session")
 def shared():
     """A server that all tests share which need no options that are fixed at its start."""
-    time = SharedTime()
+    time = SwitchableClock()
     with SandboxServer(Sandbox(clock=time.now, points_per_minute=POINTS)) as server:
         yield server, time
 
@@ -138,7 +138,7 @@ def connect(server, clock):
         values = {
             "api_url": server.url,
             "authenticator": ApiKeyAuthenticator(key),
-            "budget": CostBudget(options.pop("points_per_minute", 600), time),
+            "rate_limiter": RateLimiter(options.pop("points_per_minute", 600), time),
             "clock": time,
             "timeout": 5,
             "max_retry_seconds": 900,

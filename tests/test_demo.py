@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from target_salesloft.sandbox import Sandbox, demo
-from target_salesloft.sandbox.keys import DEFAULT_KEY
+from salesloft_sandbox import Sandbox, demo
+from salesloft_sandbox.api_keys import DEFAULT_KEY
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 5

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from target_salesloft.mapping import NullValues, RecordMapper, UnknownFields
-from target_salesloft.objects import ACCOUNTS, OBJECTS, PEOPLE, Kind, SyncMode
-from target_salesloft.outcomes import Result
-from target_salesloft.payload import Payload
+from target_salesloft.config.schema import NullValues, UnknownFields
+from target_salesloft.mapping.mapper import RecordMapper
+from target_salesloft.mapping.payload import Payload
+from target_salesloft.objects import ACCOUNTS, OBJECTS, PEOPLE, FieldType, SyncMode
 from target_salesloft.writers.bulk import BulkWriter
 from target_salesloft.writers.record import RecordWriter
+from target_salesloft.writers.results import Result
 
 PERSON = {
     "account_id": 1,
@@ -82,14 +83,14 @@ KEYS = {"people": ("email_address", "id", "crm_id"), "accounts": ("domain", "id"
 IN_THE_SANDBOX = {"people": "person", "accounts": "account"}
 OF_ONE_MODE = {"people": {"autotag_date": SyncMode.INSERT}, "accounts": {"archived": SyncMode.UPDATE}}
 JSON_TYPES = {
-    Kind.TEXT: str,
-    Kind.EMAIL: str,
-    Kind.DOMAIN: str,
-    Kind.INTEGER: int,
-    Kind.BOOLEAN: bool,
-    Kind.DATE: str,
-    Kind.TEXTS: list,
-    Kind.CUSTOM_FIELDS: dict,
+    FieldType.TEXT: str,
+    FieldType.EMAIL: str,
+    FieldType.DOMAIN: str,
+    FieldType.INTEGER: int,
+    FieldType.BOOLEAN: bool,
+    FieldType.DATE: str,
+    FieldType.STRING_LIST: list,
+    FieldType.CUSTOM_FIELDS: dict,
 }
 EACH = pytest.mark.parametrize(
     ("salesloft_object", "record"), [(OBJECTS[name], record) for name, record in RECORDS.items()], ids=RECORDS

@@ -13,29 +13,35 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import requests
 
-from target_salesloft.answers import LONGEST_REASON
-from target_salesloft.client import ROWS_A_PAGE
-from target_salesloft.errors import BulkJobUnfinished, RecordRefused, SalesloftFatalError, UnexpectedAnswer, one_line
-from target_salesloft.outcomes import Outcome, Result
-from target_salesloft.payload import key_of
+from target_salesloft.api.client import PAGE_SIZE
+from target_salesloft.api.responses import MAX_REASON_LENGTH
+from target_salesloft.exceptions import (
+    BulkJobUnfinishedError,
+    RecordRejectedError,
+    SalesloftFatalError,
+    UnexpectedResponseError,
+)
+from target_salesloft.objects import identity_key
+from target_salesloft.redaction import sanitize_line
+from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from target_salesloft.client import SalesloftClient
+    from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
-    from target_salesloft.errors import SalesloftRetriableError
-    from target_salesloft.payload import Payload
+    from target_salesloft.exceptions import SalesloftRetriableError
+    from target_salesloft.mapping.payload import Payload
 
 logger = logging.getLogger(__name__)
 
-MOST_RECORDS_A_CALL: Final = 5000
-FIRST_WAIT: Final = 0.5
-LONGEST_WAIT: Final = 10.0
-SLOWER: Final = 1.5
-READINGS: Final = 3
-UPLOADS: Final = "/bulk_jobs/{id}/job_data"
-HALVED: Final = frozenset({400, 413, 422})
+MAX_UPLOAD_RECORDS: Final = 5000
+INITIAL_POLL_SECONDS: Final = 0.5
+MAX_WAIT_SECONDS: Final = 10.0
+BACKOFF_FACTOR: Final = 1.5
+MAX_RESULT_READS: Final = 3
+UPLOAD_ENDPOINT: Final = "/bulk_jobs/{id}/job_data"
+SPLIT_STATUSES: Final = frozenset({400, 413, 422})
 PROGRESS_INTERVAL: Final = 10.0
 
 
@@ -70,7 +76,7 @@ class ResultRow(msgspec.Struct):
     record: Any = None
 
 
-class JobTypeRefused(Exception):
+class BulkJobTypeUnsupportedError(Exception):
     """Salesloft refuses to make a job of this type; nothing has been sent yet."""
 
 
@@ -88,26 +94,26 @@ class BulkWriter:
         self._clock = clock
         self._job_timeout = job_timeout
 
-    def write(self, payloads: Sequence[Payload], job_type: str, upsert_key: str) -> Iterator[Outcome]:
+    def write(self, payloads: Sequence[Payload], job_type: str, upsert_key: str) -> Iterator[WriteResult]:
         """Write payloads that do not share a key, for a job promises no order; yield what became of each.
 
         Raises:
-            JobTypeRefused: There is no such job; nothing has been sent.
-            BulkJobUnfinished: What became of the job's records is not known in full.
+            BulkJobTypeUnsupportedError: There is no such job; nothing has been sent.
+            BulkJobUnfinishedError: What became of the job's records is not known in full.
         """
         job = BulkJob(self._client, self._clock, job_type, upsert_key)
         try:
             yield from job.upload(payloads)
             if job.by_key:
-                job.execute()
-                yield from job.outcomes(job.wait(self._job_timeout))
-        except RecordRefused as refusal:
+                job.start()
+                yield from job.iter_results(job.wait_for_completion(self._job_timeout))
+        except RecordRejectedError as refusal:
             # Its words may hold what was uploaded.
-            raise BulkJobUnfinished(
-                f"Bulk job {job.id}: Salesloft refuses a request of it ({refusal.status}). {job.what_becomes_of_it}"
+            raise BulkJobUnfinishedError(
+                f"Bulk job {job.id}: Salesloft refuses a request of it ({refusal.status}). {job.recovery_hint}"
             ) from refusal
         except SalesloftFatalError as fault:
-            raise BulkJobUnfinished(f"Bulk job {job.id}: {fault} {job.what_becomes_of_it}") from fault
+            raise BulkJobUnfinishedError(f"Bulk job {job.id}: {fault} {job.recovery_hint}") from fault
 
 
 class BulkJob:
@@ -123,28 +129,28 @@ class BulkJob:
         self._clock = clock
         self._job_type = job_type
         self._upsert_key = upsert_key
-        self._most_records = MOST_RECORDS_A_CALL
+        self._most_records = MAX_UPLOAD_RECORDS
         self._ready = False
         self.by_key: dict[str | None, Payload] = {}
         body = msgspec.json.encode({"type": job_type, "name": f"target-salesloft {job_type}"})
         try:
             self.id = int(client.request("POST", "/bulk_jobs", body=body)["id"])
-        except RecordRefused as refusal:
-            raise JobTypeRefused(f"{refusal.status}: {refusal.reason}") from refusal
+        except RecordRejectedError as refusal:
+            raise BulkJobTypeUnsupportedError(f"{refusal.status}: {refusal.reason}") from refusal
         except (KeyError, TypeError, ValueError) as fault:
-            raise UnexpectedAnswer(
+            raise UnexpectedResponseError(
                 "Salesloft's answer to POST /bulk_jobs has no id. Set write_method to record."
             ) from fault
         self._path = f"/bulk_jobs/{self.id}"
 
     @property
-    def what_becomes_of_it(self) -> str:
+    def recovery_hint(self) -> str:
         """What the reader should know who finds the job in Salesloft."""
         if self._ready:
             return "Salesloft finishes the job by itself; run again: its records are sent again, which does no harm."
         return "The job is left open and none of its records are written; run again."
 
-    def upload(self, payloads: Sequence[Payload]) -> Iterator[Outcome]:
+    def upload(self, payloads: Sequence[Payload]) -> Iterator[WriteResult]:
         """Upload payloads, and yield those that cannot be."""
         start = 0
         while start < len(payloads):
@@ -152,16 +158,16 @@ class BulkJob:
             start += len(chunk)
             yield from self._upload_or_halve(chunk)
 
-    def _upload_or_halve(self, chunk: Sequence[Payload]) -> Iterator[Outcome]:
+    def _upload_or_halve(self, chunk: Sequence[Payload]) -> Iterator[WriteResult]:
         """Upload a chunk; where it is refused for its size or for one of its records, halves tell."""
         try:
             self._upload_chunk(chunk)
-        except RecordRefused as refusal:
-            if refusal.status not in HALVED:
+        except RecordRejectedError as refusal:
+            if refusal.status not in SPLIT_STATUSES:
                 raise
             if len(chunk) == 1:
-                yield Outcome(
-                    chunk[0], Result.FAILED, refusal.reason, refusal.status, f"POST {UPLOADS}", refusal.fields
+                yield WriteResult(
+                    chunk[0], Result.FAILED, refusal.reason, refusal.status, f"POST {UPLOAD_ENDPOINT}", refusal.fields
                 )
                 return
             half = (len(chunk) + 1) // 2
@@ -176,24 +182,24 @@ class BulkJob:
         before, after = len(self.by_key), len(self.by_key) + len(chunk)
 
         def received(_: SalesloftRetriableError) -> bool:
-            total = self._look().total
+            total = self.get_status().total
             if total not in {before, after}:
-                raise BulkJobUnfinished(f"it should hold {before:,} or {after:,} records, and holds {total}.")
+                raise BulkJobUnfinishedError(f"it should hold {before:,} or {after:,} records, and holds {total}.")
             return bool(total == after)
 
         self._client.request(
             "POST",
             f"{self._path}/job_data",
-            endpoint=UPLOADS,
+            endpoint=UPLOAD_ENDPOINT,
             body=msgspec.json.encode({"data": [payload.body for payload in chunk]}),
-            took_effect=received,
+            was_applied=received,
         )
 
-    def execute(self) -> None:
+    def start(self) -> None:
         """Tell Salesloft that all is there."""
 
         def begun(_: SalesloftRetriableError) -> bool:
-            return bool(self._look().state != JobState.OPEN)
+            return bool(self.get_status().state != JobState.OPEN)
 
         self._ready = True  # from here on it may be, unless it is refused
         try:
@@ -202,24 +208,24 @@ class BulkJob:
                 self._path,
                 endpoint="/bulk_jobs/{id}",
                 body=msgspec.json.encode({"ready_to_execute": True}),
-                took_effect=begun,
+                was_applied=begun,
             )
-        except RecordRefused:
+        except RecordRejectedError:
             self._ready = False
             raise
 
-    def wait(self, timeout: float) -> JobStatus:
+    def wait_for_completion(self, timeout: float) -> JobStatus:
         """Wait until the job is done, and return it.
 
         Raises:
-            BulkJobUnfinished: It takes longer than the timeout, in seconds.
+            BulkJobUnfinishedError: It takes longer than the timeout, in seconds.
         """
         started = told = self._clock.now()
-        wait = FIRST_WAIT
-        while (job := self._look()).state != JobState.DONE:
+        wait = INITIAL_POLL_SECONDS
+        while (job := self.get_status()).state != JobState.DONE:
             now = self._clock.now()
             if now - started >= timeout:
-                raise BulkJobUnfinished(
+                raise BulkJobUnfinishedError(
                     f"not done after {timeout:,.0f} s (bulk_job_timeout), {job.processed} of {job.total} "
                     f"records processed. See how it goes on in Salesloft, or allow it more time."
                 )
@@ -235,10 +241,10 @@ class BulkJob:
                     processed / (now - started),
                 )
             self._clock.wait_until(min(now + wait, started + timeout))
-            wait = min(wait * SLOWER, LONGEST_WAIT)
+            wait = min(wait * BACKOFF_FACTOR, MAX_WAIT_SECONDS)
         return job
 
-    def outcomes(self, job: JobStatus) -> Iterator[Outcome]:
+    def iter_results(self, job: JobStatus) -> Iterator[WriteResult]:
         """Yield what became of each uploaded payload.
 
         Created and updated are told apart only by the rows of success, one point a hundred: they stay unread.
@@ -247,44 +253,46 @@ class BulkJob:
             job: The job when it is done.
 
         Raises:
-            BulkJobUnfinished: The job's own counts do not agree with what was sent, or with the rows found.
+            BulkJobUnfinishedError: The job's own counts do not agree with what was sent, or with the rows found.
         """
         if job.total != len(self.by_key) or job.processed != job.total:
-            raise BulkJobUnfinished(
+            raise BulkJobUnfinishedError(
                 f"{len(self.by_key):,} records were sent, but the job counts {job.total} "
                 f"and has processed {job.processed}."
             )
         failed = self._failed(job.errors)
         for key, payload in self.by_key.items():
             if key in failed:
-                yield Outcome(payload, Result.FAILED, failed[key], request=f"bulk job {self._job_type}")
+                yield WriteResult(payload, Result.FAILED, failed[key], request=f"bulk job {self._job_type}")
             else:
-                yield Outcome(payload, Result.WRITTEN)
+                yield WriteResult(payload, Result.WRITTEN)
 
     def _failed(self, expected: int | None) -> dict[str | None, str]:
         """Return key → reason for the rows that failed; where fewer than expected are found, look again."""
         if expected == 0:
             return {}
         found: dict[str | None, str] = {}
-        for _ in range(READINGS):
-            for page in self._pages_of_errors():
+        for _ in range(MAX_RESULT_READS):
+            for page in self.iter_failed_rows():
                 found |= {
-                    self._key_of(row): one_line(str(row.error or "(no reason given)"), LONGEST_REASON) for row in page
+                    self._row_key(row): sanitize_line(str(row.error or "(no reason given)"), MAX_REASON_LENGTH)
+                    for row in page
                 }
-                if len(page) < ROWS_A_PAGE and len(found) == expected:
+                if len(page) < PAGE_SIZE and len(found) == expected:
                     break
             if len(found) == expected:
                 return found
-            self._clock.wait_until(self._clock.now() + LONGEST_WAIT)
-        raise BulkJobUnfinished(f"it counts {expected} errors, but {len(found)} rows tell which.")
+            self._clock.wait_until(self._clock.now() + MAX_WAIT_SECONDS)
+        raise BulkJobUnfinishedError(f"it counts {expected} errors, but {len(found)} rows tell which.")
 
-    def _pages_of_errors(self) -> Iterator[list[ResultRow]]:
+    def iter_failed_rows(self) -> Iterator[list[ResultRow]]:
+        """Yield pages of rows that failed."""
         last = 0
         while rows := self._results(after=last):
             # Filters that Salesloft does not know it ignores: trust neither this one nor the cursor.
             yield [row for row in rows if row.status == JobRow.ERROR]
             if rows[-1].id <= last:
-                raise BulkJobUnfinished("its results repeat themselves.")
+                raise BulkJobUnfinishedError("its results repeat themselves.")
             last = rows[-1].id
 
     def _results(self, after: int) -> list[ResultRow]:
@@ -292,24 +300,25 @@ class BulkJob:
             "GET",
             f"{self._path}/results",
             endpoint="/bulk_jobs/{id}/results",
-            params={"status[]": JobRow.ERROR.value, "per_page": ROWS_A_PAGE, "id[gt]": after},
+            params={"status[]": JobRow.ERROR.value, "per_page": PAGE_SIZE, "id[gt]": after},
         )
         try:
             return msgspec.convert(answer, list[ResultRow])
         except msgspec.ValidationError as fault:
-            raise BulkJobUnfinished("Salesloft's answer about its results is no list of rows.") from fault
+            raise BulkJobUnfinishedError("Salesloft's answer about its results is no list of rows.") from fault
 
-    def _key_of(self, row: ResultRow) -> str | None:
+    def _row_key(self, row: ResultRow) -> str | None:
         """Return the key of the payload that a row came from: the row holds what was sent, in another order."""
         sent = row.record.get(self._upsert_key) if isinstance(row.record, dict) else None
-        key = None if sent is None else key_of(self._upsert_key, sent)
+        key = None if sent is None else identity_key(self._upsert_key, sent)
         if key not in self.by_key:
-            raise BulkJobUnfinished(f"row {row.id} failed, but does not tell which record it was.")
+            raise BulkJobUnfinishedError(f"row {row.id} failed, but does not tell which record it was.")
         return key
 
-    def _look(self) -> JobStatus:
+    def get_status(self) -> JobStatus:
+        """Fetch the job's state and counts."""
         answer = self._client.request("GET", self._path, endpoint="/bulk_jobs/{id}")
         try:
             return msgspec.convert(answer, JobStatus)
         except msgspec.ValidationError as fault:
-            raise BulkJobUnfinished("Salesloft's answer about it does not tell its state.") from fault
+            raise BulkJobUnfinishedError("Salesloft's answer about it does not tell its state.") from fault

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from target_salesloft.api.lookup import calls
 from target_salesloft.clock import duration
+from target_salesloft.mapping.coercion import describe
 from target_salesloft.objects import SyncMode
-from target_salesloft.outcomes import Outcome, Result
-from target_salesloft.values import describe
-from target_salesloft.writers.bulk import MOST_RECORDS_A_CALL
-from target_salesloft.writers.lookup import calls
+from target_salesloft.writers.bulk import MAX_UPLOAD_RECORDS
+from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from target_salesloft.mapping.payload import Payload
     from target_salesloft.objects import SalesloftObject
-    from target_salesloft.payload import Payload
-    from target_salesloft.writers.auto import BulkChoice
+    from target_salesloft.writers.dispatch import BulkChoice
 
 logger = logging.getLogger(__name__)
 
 SAMPLES: Final = 3
 # Creating it, marking it ready, and one look whether it is done.
-POINTS_OF_A_JOB: Final = 3
+JOB_OVERHEAD_POINTS: Final = 3
 
 
 class DryRunWriter:
@@ -49,12 +49,12 @@ class DryRunWriter:
         salesloft_object: SalesloftObject,
         mode: SyncMode,
         upsert_key: str,
-        enough: Callable[[], bool] = lambda: False,  # noqa: ARG002 (nothing is sent)
-    ) -> Iterator[Outcome]:
+        should_stop: Callable[[], bool] = lambda: False,  # noqa: ARG002 (nothing is sent)
+    ) -> Iterator[WriteResult]:
         """Count payloads, show the first few with their values masked, and yield that they would be written."""
-        if self._choice.takes(len(payloads), mode):
+        if self._choice.should_use_bulk(len(payloads), mode):
             request = f"bulk job {salesloft_object.bulk_upsert_type}"
-            self._points += POINTS_OF_A_JOB + math.ceil(len(payloads) / MOST_RECORDS_A_CALL)
+            self._points += JOB_OVERHEAD_POINTS + math.ceil(len(payloads) / MAX_UPLOAD_RECORDS)
         else:
             request = {
                 SyncMode.UPSERT: f"POST {salesloft_object.upsert_path}",
@@ -70,7 +70,7 @@ class DryRunWriter:
             self._shown += 1
             logger.info("Dry run, would be sent by %s: %s", request, msgspec.json.encode(masked(payload.body)).decode())
         for payload in payloads:
-            yield Outcome(payload, Result.PLANNED, request=request)
+            yield WriteResult(payload, Result.DRY_RUN, request=request)
 
     def forecast(self, points_per_minute: int) -> str:
         """Say what would be sent, and the points and the time that it would take."""

@@ -9,8 +9,8 @@ import sys
 import pytest
 import yaml
 
-from target_salesloft.sandbox import Sandbox, SandboxServer
-from target_salesloft.sandbox.keys import DEFAULT_KEY
+from salesloft_sandbox import Sandbox, SandboxServer
+from salesloft_sandbox.api_keys import DEFAULT_KEY
 from tests.docs.blocks import DOCUMENTS, ROOT, blocks_of
 from tests.docs.reader import Reader, choose_rows
 from tests.docs.recipes import Recipe
@@ -19,7 +19,7 @@ from tests.docs.shell import REMOTE, Shell, publish
 # A user of Meltano, in this order; everybody else begins in the clone, and changes its code last.
 WITH_MELTANO = [ROOT / "README.md", ROOT / "docs" / "production.md", ROOT / "docs" / "authentication.md"]
 CHANGING_IT = [ROOT / "docs" / "adding-an-object.md"]
-IN_THE_CLONE = [*(each for each in DOCUMENTS if each not in WITH_MELTANO + CHANGING_IT), *CHANGING_IT]
+IN_THE_CLONE = [each for each in DOCUMENTS if each not in WITH_MELTANO + CHANGING_IT]
 PORTS = re.compile(r"\b(8765|8766|8910)\b")
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from target_salesloft.objects import KEY_ONLY, OBJECTS
+from target_salesloft.objects import ID_FIELD, OBJECTS
 from tests.docs.blocks import ROOT
 
 EACH = pytest.mark.parametrize("salesloft_object", OBJECTS.values(), ids=OBJECTS)
@@ -51,7 +51,7 @@ def test_the_readme_names_the_streams_that_mean_an_object(salesloft_object):
 @EACH
 def test_the_mapping_page_names_the_fields_of_an_object(salesloft_object):
     told = quoted(paragraph(MAPPING, f"**Fields of {salesloft_object.name}.**"))
-    assert told == salesloft_object.fields.keys() - {KEY_ONLY}
+    assert told == salesloft_object.fields.keys() - {ID_FIELD}
 
 
 @EACH

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from singer_sdk import target_base
 
-from target_salesloft.sandbox import Sandbox, SandboxServer
+from salesloft_sandbox import Sandbox, SandboxServer
 from tests.conftest import KEY, people, schema, singer
 from tests.docs.blocks import ROOT
 from tests.e2e.conftest import start, until  # noqa: F401 (a fixture)

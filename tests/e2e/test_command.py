@@ -215,7 +215,7 @@ def test_what_nobody_foresaw_is_a_line_without_what_it_was_about(run, monkeypatc
     def fail(*_):
         raise LookupError("s3cr3t@example.com")
 
-    monkeypatch.setattr("target_salesloft.mapping.RecordMapper.map", fail)
+    monkeypatch.setattr("target_salesloft.mapping.mapper.RecordMapper.map", fail)
     result = run([COLUMNS, *people([1]), state({"n": 1})])
     assert (result.code, result.states) == (1, [])
     assert "s3cr3t" not in result.log

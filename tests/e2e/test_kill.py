@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from target_salesloft.sandbox import Sandbox, SandboxServer
+from salesloft_sandbox import Sandbox, SandboxServer
 from tests.conftest import KEY, record, schema, singer, state, without
 
 SEEDS = int(os.environ.get("KILL_SEEDS", "4"))

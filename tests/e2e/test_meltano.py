@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from target_salesloft.sandbox import demo
+from salesloft_sandbox import demo
 from tests.conftest import KEY, record, schema, singer, state
 
 ROOT = Path(__file__).parent.parent.parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from singer_sdk.testing import SuiteConfig, get_target_test_class
 
-from target_salesloft.sandbox import Sandbox, SandboxServer
+from salesloft_sandbox import Sandbox, SandboxServer
 from target_salesloft.target import TargetSalesloft
 from tests.conftest import KEY, POINTS
 

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from target_salesloft.report import Report
-from target_salesloft.sandbox import Sandbox, SandboxServer
+from salesloft_sandbox import Sandbox, SandboxServer
+from target_salesloft.reporting.log import Report
 from tests.conftest import people, schema, singer, state
 from tests.e2e.conftest import until
 
@@ -64,13 +64,13 @@ def test_a_signal_while_a_bulk_job_runs_names_the_job_and_says_that_salesloft_fi
 
 
 def test_a_signal_while_a_finished_run_tells_its_end_changes_nothing(run, monkeypatch):
-    told = Report.end
+    told = Report.finish
 
     def end(self, *arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         told(self, *arguments)
 
-    monkeypatch.setattr(Report, "end", end)
+    monkeypatch.setattr(Report, "finish", end)
     # What would end this process, and with it all tests, twenty seconds later.
     monkeypatch.setattr(threading.Timer, "start", lambda _: None)
     result = run([schema("people", "email_address"), *people(range(3)), state({"bookmark": 3})])

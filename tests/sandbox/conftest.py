@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import requests
 
-from target_salesloft.sandbox import Sandbox, SandboxServer
+from salesloft_sandbox import Sandbox, SandboxServer
 
 KEY = "ak" + "0" * 64
 
@@ -77,7 +77,7 @@ def shared():
 
 @pytest.fixture
 def sandbox(shared):
-    """A sandbox as new, with all its defaults but the budget."""
+    """A sandbox as new, with all its defaults but the rate_limiter."""
     shared[0].reset()
     return shared[0]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import requests
 
-from target_salesloft.sandbox import Fault
+from salesloft_sandbox import Fault
 
 from .conftest import KEY
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import requests
 
-from target_salesloft.sandbox import Fault
-from target_salesloft.sandbox.faults import Faults
+from salesloft_sandbox import Fault
+from salesloft_sandbox.fault_injection import Faults
 
 
 def create(api, email="a@b.co"):

@@ -5,9 +5,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from target_salesloft.sandbox.__main__ import main
-from target_salesloft.sandbox.faults import Fault
-from target_salesloft.sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET
+from salesloft_sandbox.__main__ import main
+from salesloft_sandbox.fault_injection import Fault
+from salesloft_sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET
 
 REDIRECT = "http://127.0.0.1:8910/callback"
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from target_salesloft.sandbox.rate_limit import RateLimit, page_cost
+from salesloft_sandbox.rate_limit import RateLimit, page_cost
 
 REMAINING = "x-ratelimit-remaining-minute"
 
@@ -19,41 +19,41 @@ def test_deep_pages_cost_more(page, cost):
 
 
 def test_a_fixed_minute_begins_with_the_first_request(clock):
-    budget = RateLimit(clock, limit=2)
+    rate_limiter = RateLimit(clock, limit=2)
     clock.tick(45)
-    assert [budget.take(1).allowed for _ in range(3)] == [True, True, False]
+    assert [rate_limiter.take(1).allowed for _ in range(3)] == [True, True, False]
     clock.tick(59)
-    assert not budget.take(1).allowed
-    assert budget.seconds_left() == 1
+    assert not rate_limiter.take(1).allowed
+    assert rate_limiter.seconds_left() == 1
     clock.tick(1)
-    assert budget.take(1).remaining == 1
+    assert rate_limiter.take(1).remaining == 1
 
 
 def test_a_rolling_minute_gives_back_what_is_a_minute_old(clock):
-    budget = RateLimit(clock, limit=2, rolling=True)
-    budget.take(1)
+    rate_limiter = RateLimit(clock, limit=2, rolling=True)
+    rate_limiter.take(1)
     clock.tick(40)
-    budget.take(1)
+    rate_limiter.take(1)
     clock.tick(20)
-    assert budget.take(1).allowed
-    assert not budget.take(1).allowed
-    assert budget.seconds_left() == 40
+    assert rate_limiter.take(1).allowed
+    assert not rate_limiter.take(1).allowed
+    assert rate_limiter.seconds_left() == 40
 
 
 def test_another_client_spends_evenly(clock):
-    budget = RateLimit(clock, limit=600, other_spends=300)
-    assert budget.take(1).remaining == 599
+    rate_limiter = RateLimit(clock, limit=600, other_spends=300)
+    assert rate_limiter.take(1).remaining == 599
     clock.tick(30)
-    assert budget.free().remaining == 449
+    assert rate_limiter.free().remaining == 449
     clock.tick(30)
-    assert budget.free().remaining == 600
+    assert rate_limiter.free().remaining == 600
 
 
 def test_points_spent_by_others_are_not_counted_as_ours(clock):
-    budget = RateLimit(clock, limit=10)
-    budget.spend(9)
-    assert [budget.take(1).allowed for _ in range(2)] == [True, False]
-    assert budget.points_spent == 1
+    rate_limiter = RateLimit(clock, limit=10)
+    rate_limiter.spend(9)
+    assert [rate_limiter.take(1).allowed for _ in range(2)] == [True, False]
+    assert rate_limiter.points_spent == 1
 
 
 def test_every_answer_tells_its_cost_and_what_is_left(serve):

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from target_salesloft.sandbox.fields import ACCOUNT, PERSON, Action
-from target_salesloft.sandbox.rules import check_fields, check_required, check_upsert_key
+from salesloft_sandbox.fields import ACCOUNT, PERSON, Action
+from salesloft_sandbox.validation import check_fields, check_required, check_upsert_key
 
 
 @dataclass

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from target_salesloft.outcomes import SourceRecord
-from target_salesloft.payload import Payload, key_of
+from target_salesloft.mapping.payload import Payload, SourceRecord
+from target_salesloft.objects import identity_key
 from target_salesloft.writers.bulk import BulkWriter
 from target_salesloft.writers.record import RecordWriter
 
@@ -15,17 +15,17 @@ SCHEMA = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {}}, "k
 def upsert(email, **fields):
     """What an upsert of a person sends."""
     body = {"email_address": email, **fields, "upsert_key": "email_address"}
-    return Payload(body, key_of("email_address", email), sources=[SourceRecord(SCHEMA, fields, 1)])
+    return Payload(body, identity_key("email_address", email), sources=[SourceRecord(SCHEMA, fields, 1)])
 
 
 def insert(email, **fields):
     """What an insert of a person sends."""
-    return Payload({"email_address": email, **fields}, key_of("email_address", email))
+    return Payload({"email_address": email, **fields}, identity_key("email_address", email))
 
 
 def update(record_id, **fields):
     """What an update sends."""
-    return Payload(fields, key_of("id", record_id), record_id)
+    return Payload(fields, identity_key("id", record_id), record_id)
 
 
 @pytest.fixture

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from target_salesloft.errors import BulkJobUnfinished, RetriesExhausted, UnexpectedAnswer
-from target_salesloft.mapping import NullValues, RecordMapper, UnknownFields
+from target_salesloft.config.schema import NullValues, UnknownFields, WriteMethod
+from target_salesloft.exceptions import BulkJobUnfinishedError, RetriesExhaustedError, UnexpectedResponseError
+from target_salesloft.mapping.mapper import RecordMapper
+from target_salesloft.mapping.payload import merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
-from target_salesloft.outcomes import Result
-from target_salesloft.payload import merge
-from target_salesloft.writers.auto import AutoWriter, BulkChoice, WriteMethod
-from target_salesloft.writers.bulk import BulkWriter, JobTypeRefused
+from target_salesloft.writers.bulk import BulkJobTypeUnsupportedError, BulkWriter
+from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
 from target_salesloft.writers.record import RecordWriter
+from target_salesloft.writers.results import Result
 from tests.conftest import FakeClock
 from tests.writers.conftest import upsert
 
@@ -248,7 +249,7 @@ def test_a_chunk_that_was_received_before_a_fault_is_not_uploaded_twice(bulk, sa
 )
 def test_a_job_that_cannot_be_finished_is_named_with_what_becomes_of_it(bulk, fault, step, words, becomes):
     fault("status", status=503, times=None, **STEPS[step])
-    with pytest.raises(BulkJobUnfinished) as error:
+    with pytest.raises(BulkJobUnfinishedError) as error:
         write(bulk, [upsert("bad@b.co", owner_id=77)])
     told = str(error.value)
     assert told.startswith(f"Bulk job 1: {words} still fails after ")
@@ -258,7 +259,7 @@ def test_a_job_that_cannot_be_finished_is_named_with_what_becomes_of_it(bulk, fa
 
 def test_a_job_that_cannot_even_be_created_ends_the_run(bulk, fault):
     fault("status", status=503, times=None, **STEPS["create"])
-    with pytest.raises(RetriesExhausted, match=r"^POST /bulk_jobs still fails after "):
+    with pytest.raises(RetriesExhaustedError, match=r"^POST /bulk_jobs still fails after "):
         write(bulk, numbered(range(2)))
 
 
@@ -266,7 +267,9 @@ def test_a_job_that_cannot_even_be_created_ends_the_run(bulk, fault):
 @pytest.mark.parametrize("status", [400, 404, 422])
 def test_a_refusal_in_the_middle_of_a_job_names_the_job(bulk, fault, step, status):
     fault("status", status=status, body={"error": "Gone"}, **STEPS[step])
-    with pytest.raises(BulkJobUnfinished, match=rf"^Bulk job 1: Salesloft refuses a request of it \({status}\)\. "):
+    with pytest.raises(
+        BulkJobUnfinishedError, match=rf"^Bulk job 1: Salesloft refuses a request of it \({status}\)\. "
+    ):
         write(bulk, [upsert("bad@b.co", owner_id=77)])
 
 
@@ -275,7 +278,7 @@ def test_a_refusal_in_the_middle_of_a_job_names_the_job(bulk, fault, step, statu
 )
 def test_a_job_that_was_not_allowed_to_begin_is_not_said_to_finish(bulk, fault, step, becomes):
     fault("status", status=404, **STEPS[step])
-    with pytest.raises(BulkJobUnfinished, match=becomes):
+    with pytest.raises(BulkJobUnfinishedError, match=becomes):
         write(bulk, [upsert("bad@b.co")])
 
 
@@ -300,7 +303,7 @@ def job(**values):
 )
 def test_a_job_whose_counts_do_not_agree_fails_the_batch_rather_than_guess(bulk, fault, values, told):
     fault("status", status=200, body=job(**values), **STEPS["poll"], times=None)
-    with pytest.raises(BulkJobUnfinished) as error:
+    with pytest.raises(BulkJobUnfinishedError) as error:
         write(bulk, [*numbered(range(2)), upsert("bad@b.co", owner_id=77)])
     assert str(error.value).startswith(f"Bulk job 1: {told} ")
 
@@ -308,7 +311,7 @@ def test_a_job_whose_counts_do_not_agree_fails_the_batch_rather_than_guess(bulk,
 def test_a_job_that_counts_fewer_errors_than_its_rows_tell_fails_the_batch(bulk, sandbox, fault):
     payloads = [upsert("p1@b.co"), upsert("x@b.co", owner_id=77), upsert("y@b.co", owner_id=77)]
     fault("status", status=200, body=job(errors=1), **STEPS["poll"])
-    with pytest.raises(BulkJobUnfinished, match=r"^Bulk job 1: it counts 1 errors, but "):
+    with pytest.raises(BulkJobUnfinishedError, match=r"^Bulk job 1: it counts 1 errors, but "):
         write(bulk, payloads)
     assert jobs(sandbox) == [("done", 3, 2)]
 
@@ -316,21 +319,25 @@ def test_a_job_that_counts_fewer_errors_than_its_rows_tell_fails_the_batch(bulk,
 def test_a_failed_row_that_does_not_tell_its_record_fails_the_batch(bulk, fault):
     rows = {"data": [{"id": 7, "status": "error", "error": "odd", "record": {"email_address": "other@b.co"}}]}
     fault("status", status=200, body=rows, **STEPS["results"])
-    with pytest.raises(BulkJobUnfinished, match=r"^Bulk job 1: row 7 failed, but does not tell which record it was\."):
+    with pytest.raises(
+        BulkJobUnfinishedError, match=r"^Bulk job 1: row 7 failed, but does not tell which record it was\."
+    ):
         write(bulk, [upsert("bad@b.co", owner_id=77)])
 
 
 def test_results_that_repeat_themselves_fail_the_batch(bulk, fault):
     rows = {"data": [{"id": 7, "status": "error", "error": "odd", "record": {"email_address": "bad@b.co"}}]}
     fault("status", status=200, body=rows, times=None, **STEPS["results"])
-    with pytest.raises(BulkJobUnfinished, match=r"^Bulk job 1: its results repeat themselves\."):
+    with pytest.raises(BulkJobUnfinishedError, match=r"^Bulk job 1: its results repeat themselves\."):
         write(bulk, [upsert("bad@b.co", owner_id=77), upsert("worse@b.co", owner_id=77)])
 
 
 @pytest.mark.parametrize("rows", [None, {"id": 7}, ["bad@b.co"], [{"status": "error"}], [{"id": "seven"}]])
 def test_results_that_are_no_rows_fail_the_batch(bulk, fault, rows):
     fault("status", status=200, body={"data": rows}, **STEPS["results"])
-    with pytest.raises(BulkJobUnfinished, match=r"^Bulk job 1: Salesloft's answer about its results is no list of"):
+    with pytest.raises(
+        BulkJobUnfinishedError, match=r"^Bulk job 1: Salesloft's answer about its results is no list of"
+    ):
         write(bulk, [upsert("bad@b.co", owner_id=77)])
 
 
@@ -352,14 +359,16 @@ def test_rows_of_success_among_the_results_are_passed_over(bulk, fault):
 def test_an_upload_of_which_a_part_arrived_fails_the_batch(bulk, fault, total):
     fault("reset_before", **STEPS["upload"])
     fault("status", status=200, body=job(state="open", total=total), **STEPS["poll"])
-    with pytest.raises(BulkJobUnfinished, match=rf"^Bulk job 1: it should hold 0 or 3 records, and holds {total}\."):
+    with pytest.raises(
+        BulkJobUnfinishedError, match=rf"^Bulk job 1: it should hold 0 or 3 records, and holds {total}\."
+    ):
         write(bulk, numbered(range(3)))
 
 
 @pytest.mark.parametrize("answer", [{"data": {}}, {"data": []}, {"data": {"id": "x"}}, {"data": None}])
 def test_a_job_without_an_id_ends_the_run_with_the_way_around(bulk, fault, answer):
     fault("status", status=200, body=answer, **STEPS["create"])
-    with pytest.raises(UnexpectedAnswer) as error:
+    with pytest.raises(UnexpectedResponseError) as error:
         write(bulk, numbered(range(2)))
     assert str(error.value) == "Salesloft's answer to POST /bulk_jobs has no id. Set write_method to record."
 
@@ -367,13 +376,15 @@ def test_a_job_without_an_id_ends_the_run_with_the_way_around(bulk, fault, answe
 @pytest.mark.parametrize("answer", [{"data": {"id": 1}}, {"data": []}, {"data": None}, job(total="three")])
 def test_a_look_at_a_job_without_a_state_names_the_job(bulk, fault, answer):
     fault("status", status=200, body=answer, **STEPS["poll"])
-    with pytest.raises(BulkJobUnfinished, match=r"^Bulk job 1: Salesloft's answer about it does not tell its state\."):
+    with pytest.raises(
+        BulkJobUnfinishedError, match=r"^Bulk job 1: Salesloft's answer about it does not tell its state\."
+    ):
         write(bulk, numbered(range(2)))
 
 
 def test_a_job_that_takes_too_long_stops_the_run_with_its_id_and_what_to_do(connect, serve, clock):
     server = serve(bulk_rate=1)
-    with pytest.raises(BulkJobUnfinished) as error:
+    with pytest.raises(BulkJobUnfinishedError) as error:
         write(BulkWriter(connect(api_url=server.url), clock, 120), numbered(range(1_000)))
     assert clock.now() == 1_120.0
     assert str(error.value) == (
@@ -427,7 +438,7 @@ def auto(connect, clock):
 
     def make(method=WriteMethod.AUTO, fewest=50, **options):
         client = connect(**options)
-        writer = AutoWriter(RecordWriter(client, 8), BulkWriter(client, clock, 60), BulkChoice(method, fewest))
+        writer = WriterDispatcher(RecordWriter(client, 8), BulkWriter(client, clock, 60), BulkChoice(method, fewest))
         made.append(writer)
         return writer
 
@@ -494,5 +505,5 @@ def test_a_refused_type_leaves_the_other_type_alone(auto, serve):
 
 def test_where_nothing_is_sent_yet_the_refusal_of_a_type_says_so(bulk, fault):
     fault("status", status=404, body={"error": "No such type"}, **STEPS["create"])
-    with pytest.raises(JobTypeRefused, match=r"^404: No such type$"):
+    with pytest.raises(BulkJobTypeUnsupportedError, match=r"^404: No such type$"):
         write(bulk, numbered(range(2)))

@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
-from target_salesloft.errors import PermissionDenied, RetriesExhausted
-from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
-from target_salesloft.outcomes import Result
-from target_salesloft.payload import Payload, key_of
+from target_salesloft.exceptions import PermissionDeniedError, RetriesExhaustedError
+from target_salesloft.mapping.payload import Payload
+from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode, identity_key
 from target_salesloft.writers.record import RecordWriter
+from target_salesloft.writers.results import Result
 from tests.writers.conftest import insert, update, upsert
 
 
@@ -87,9 +87,9 @@ def test_an_account_is_upserted(writer, sandbox):
 def test_requests_are_under_way_side_by_side_and_never_more_than_allowed(serve, connect):
     server = serve(latency=0.03)
     client = connect(api_url=server.url)
-    now, most, lock, together = [0], [0], threading.Lock(), client.budget.spend
+    now, most, lock, together = [0], [0], threading.Lock(), client.rate_limiter.acquire
 
-    def spend(endpoint):
+    def acquire(endpoint):
         inner = together(endpoint)
 
         class Counted:
@@ -108,7 +108,7 @@ def test_requests_are_under_way_side_by_side_and_never_more_than_allowed(serve, 
 
         return Counted()
 
-    client.budget.spend = spend
+    client.rate_limiter.acquire = acquire
     writer = RecordWriter(client, 4)
     try:
         outcomes = write(writer, [upsert(f"p{number}@b.co") for number in range(24)])
@@ -157,7 +157,7 @@ def test_everyones_fault_ends_the_write_and_what_was_under_way_is_told_first(wri
         for each in writers(parallel=4).write(payloads, PEOPLE, SyncMode.UPSERT, "email_address"):
             got.append(each.payload.body["email_address"])  # noqa: PERF401 (what came before the error counts)
 
-    with pytest.raises(PermissionDenied):
+    with pytest.raises(PermissionDeniedError):
         collect()
     assert sorted(got) == addresses(sandbox)
     assert len(got) == 10
@@ -166,7 +166,7 @@ def test_everyones_fault_ends_the_write_and_what_was_under_way_is_told_first(wri
 
 def test_a_fault_that_lasts_ends_the_write(writers, fault):
     fault("status", status=503, times=None)
-    with pytest.raises(RetriesExhausted):
+    with pytest.raises(RetriesExhaustedError):
         write(writers(max_retry_seconds=60), [upsert("a@b.co"), upsert("b@b.co")])
 
 
@@ -182,7 +182,7 @@ def test_an_insert_of_what_is_there_is_told_from_other_refusals(writer, sandbox)
     sandbox.add("person", email_address="a@b.co")
     outcomes = write(writer, [insert("a@b.co", title="x"), insert("nobody")], SyncMode.INSERT)
     assert sorted(told(outcomes)) == [
-        (Result.EXISTS, "email_address has already been taken", 422),
+        (Result.ALREADY_EXISTS, "email_address has already been taken", 422),
         (Result.FAILED, "email_address is invalid", 422),
     ]
     assert [each["title"] for each in sandbox.people()] == [None]
@@ -244,7 +244,7 @@ def test_somebody_elses_record_of_the_same_key_does_not_pass_for_ours(writer, sa
     sandbox.add("person", email_address="a@b.co", title="CTO")
     fault("reset_before", method="POST", path="/people")
     outcomes = write(writer, [insert("a@b.co", title="CEO")], SyncMode.INSERT)
-    assert told(outcomes) == [(Result.EXISTS, "email_address is already there, with other values", 409)]
+    assert told(outcomes) == [(Result.ALREADY_EXISTS, "email_address is already there, with other values", 409)]
     assert [each["title"] for each in sandbox.people()] == ["CTO"]
 
 
@@ -287,7 +287,7 @@ def test_an_update_by_a_key_that_several_have_fails_as_ambiguous(writer, sandbox
     crm = {"crm_id": "003A000001abcdeIAA", "crm_id_type": "salesforce"}
     for number in range(2):
         sandbox.add("person", email_address=f"p{number}@b.co", **crm)
-    payload = Payload({**crm, "title": "CEO"}, key_of("crm_id", crm["crm_id"]))
+    payload = Payload({**crm, "title": "CEO"}, identity_key("crm_id", crm["crm_id"]))
     (outcome,) = write(writer, [payload], SyncMode.UPDATE, key="crm_id")
     assert outcome.reason == "ambiguous: 2 people have this crm_id"
     assert [each["title"] for each in sandbox.people()] == [None, None]

@@ -94,9 +94,7 @@ def test_a_failed_record_tells_its_field_status_and_request(run, sandbox):
     assert error["request"] == "POST /people"
     assert error["line"] == 2
     # Not to send it again: that would be in vain.
-    assert error["advice"] == (
-        "Salesloft has it already: sending it again will not change that. Use upsert to change it."
-    )
+    assert error["advice"] == ("The record already exists; use upsert to change it.")
     (told,) = result.said("1 record failed (")
     assert "Use upsert to change what is there; they are in " in told
     assert "--input" not in told

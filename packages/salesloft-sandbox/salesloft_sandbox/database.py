@@ -1,0 +1,282 @@
+"""The sandbox's memory: one SQLite database, in memory or in a file that a user can query."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+import threading
+from contextlib import contextmanager
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from salesloft_sandbox.fields import RESOURCES, FieldType, Resource
+from salesloft_sandbox.seed_data import SEEDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+Row = dict[str, Any]
+
+
+class Column(Enum):
+    """How a column is declared; JSON columns hold text."""
+
+    TEXT = "TEXT"
+    # E-mail addresses and domains are the same whatever their case.
+    CASELESS = "TEXT COLLATE NOCASE"
+    INTEGER = "INTEGER"
+    COUNT = "INTEGER NOT NULL DEFAULT 0"
+    BOOLEAN = "BOOLEAN"
+    LIST = "JSON NOT NULL DEFAULT '[]'"
+    OBJECT = "JSON NOT NULL DEFAULT '{}'"
+    NULLABLE_LIST = "JSON"
+
+
+JSON_COLUMNS = {Column.LIST, Column.OBJECT, Column.NULLABLE_LIST}
+FIELD_COLUMNS = {
+    FieldType.STRING: Column.TEXT,
+    FieldType.INTEGER: Column.INTEGER,
+    FieldType.BOOLEAN: Column.BOOLEAN,
+    FieldType.STRINGS: Column.LIST,
+    FieldType.CUSTOM_FIELDS: Column.OBJECT,
+}
+TIMES = {"created_at": Column.TEXT, "updated_at": Column.TEXT}
+ORDERED = {"name": Column.TEXT, "order": Column.INTEGER, **TIMES}
+
+
+def _columns(resource: Resource) -> dict[str, Column]:
+    columns = {field.name: FIELD_COLUMNS[field.type] for field in resource.stored}
+    columns[resource.unique] = Column.CASELESS
+    archived = {"archived_at": Column.TEXT} if "archived" in resource.fields else {}
+    return columns | TIMES | archived
+
+
+TABLES: dict[str, dict[str, Column]] = {
+    **{resource.table: _columns(resource) for resource in RESOURCES.values()},
+    "custom_fields": {
+        "name": Column.TEXT,
+        "field_type": Column.TEXT,
+        "value_type": Column.TEXT,
+        **TIMES,
+    },
+    "users": {
+        "guid": Column.TEXT,
+        "name": Column.TEXT,
+        "first_name": Column.TEXT,
+        "last_name": Column.TEXT,
+        "email": Column.CASELESS,
+        "active": Column.BOOLEAN,
+        "time_zone": Column.TEXT,
+        **TIMES,
+    },
+    "person_stages": ORDERED,
+    "account_stages": ORDERED,
+    "account_tiers": ORDERED,
+    "bulk_jobs": {
+        "name": Column.TEXT,
+        "type": Column.TEXT,
+        "state": Column.TEXT,
+        "ready_to_execute": Column.BOOLEAN,
+        "total": Column.COUNT,
+        "processed": Column.COUNT,
+        "errors": Column.COUNT,
+        "scopes": Column.NULLABLE_LIST,
+        "marked_ready_at": Column.TEXT,
+        "started_at": Column.TEXT,
+        "finished_at": Column.TEXT,
+        **TIMES,
+    },
+    "bulk_job_rows": {
+        "job_id": Column.INTEGER,
+        "status": Column.TEXT,
+        "error": Column.TEXT,
+        "record": Column.OBJECT,
+        "resource_id": Column.INTEGER,
+        "upsert_type": Column.TEXT,
+    },
+}
+INDEXES = {
+    **{resource.table: (resource.unique, "crm_id") for resource in RESOURCES.values()},
+    "bulk_job_rows": ("job_id",),
+}
+
+
+def now() -> str:
+    """This moment as the API writes it."""
+    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="microseconds")
+
+
+class State:
+    """The tables, safe to use from several threads.
+
+    Table and column names come from `TABLES` alone, never from a request; values are always bound.
+
+    Args:
+        path: The database file, kept from run to run; `:memory:` for none.
+    """
+
+    def __init__(self, path: str = ":memory:") -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._custom_fields: dict[str, dict[str, str]] = {}
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        # A stand-in may lose its last moments with the machine; another process may read meanwhile.
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = OFF")
+        self._create()
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+    def reset(self) -> None:
+        """Forget every record and begin again with the seeds."""
+        with self.transaction():
+            for table in TABLES:
+                self._db.execute(f'DELETE FROM "{table}"')  # noqa: S608
+            self._db.execute("DELETE FROM sqlite_sequence")
+            self._custom_fields.clear()
+            self._seed()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Hold the database: what is read stays true until what is written is in."""
+        with self._lock:
+            outermost = self._depth == 0
+            self._depth += 1
+            try:
+                if outermost:
+                    self._db.execute("BEGIN")
+                yield
+            except BaseException:
+                if outermost:
+                    self._db.execute("ROLLBACK")
+                raise
+            else:
+                if outermost:
+                    self._db.execute("COMMIT")
+            finally:
+                self._depth -= 1
+
+    def insert(self, table: str, values: Mapping[str, Any]) -> int:
+        """Add a row and return its id."""
+        names = ", ".join(f'"{name}"' for name in values)
+        marks = ", ".join("?" * len(values))
+        sql = f'INSERT INTO "{table}" ({names}) VALUES ({marks})'  # noqa: S608
+        with self._lock:
+            return int(self._db.execute(sql, _encoded(values)).lastrowid or 0)
+
+    def update(self, table: str, row_id: int, values: Mapping[str, Any]) -> None:
+        """Change the named columns of a row."""
+        names = ", ".join(f'"{name}" = ?' for name in values)
+        sql = f'UPDATE "{table}" SET {names} WHERE id = ?'  # noqa: S608
+        with self._lock:
+            self._db.execute(sql, [*_encoded(values), row_id])
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for many rows."""
+        with self._lock:
+            self._db.executemany(sql, rows)
+
+    def raw(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Read rows undecoded, for the paths where thousands are read at once."""
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    def select(self, table: str, where: str = "TRUE", values: Sequence[Any] = (), tail: str = "") -> list[Row]:
+        """Read rows as plain dicts, JSON and booleans decoded, `id` first.
+
+        Args:
+            table: The table's name.
+            where: A condition with a `?` per value.
+            values: What the condition compares with.
+            tail: ORDER BY and LIMIT.
+        """
+        columns = TABLES[table]
+        names = ", ".join(f'"{name}"' for name in ("id", *columns))
+        sql = f'SELECT {names} FROM "{table}" WHERE {where} {tail}'  # noqa: S608
+        return [_decoded(columns, row) for row in self.raw(sql, values)]
+
+    def value(self, table: str, row_id: int, column: str) -> Any:
+        """Read one column of a row that is there."""
+        sql = f'SELECT "{column}" FROM "{table}" WHERE id = ?'  # noqa: S608
+        return _decoded_value(TABLES[table][column], self.raw(sql, (row_id,))[0][0])
+
+    def get(self, table: str, row_id: int) -> Row | None:
+        """Read one row, or None where there is none."""
+        return next(iter(self.select(table, "id = ?", (row_id,))), None)
+
+    def count(self, table: str) -> int:
+        """How many rows a table has."""
+        return int(self.raw(f'SELECT COUNT(*) FROM "{table}"')[0][0])  # noqa: S608
+
+    def ids_where(self, table: str, column: str, value: object) -> list[int]:
+        """The ids of the rows whose column has this value."""
+        sql = f'SELECT id FROM "{table}" WHERE "{column}" = ?'  # noqa: S608
+        return [row[0] for row in self.raw(sql, (value,))]
+
+    def exists(self, table: str, record_id: int) -> bool:
+        """Whether the table has a record of this id."""
+        return bool(self.ids_where(table, "id", record_id))
+
+    def custom_field_types(self, field_type: str) -> Mapping[str, str]:
+        """Custom field name -> value type, for one kind of field."""
+        # Kept, because every row of a bulk job asks.
+        types = self._custom_fields.get(field_type)
+        if types is None:
+            rows = self.select("custom_fields", "field_type = ?", (field_type,))
+            types = {row["name"]: row["value_type"] for row in rows}
+            self._custom_fields[field_type] = types
+        return types
+
+    def define_custom_field(self, name: str, field_type: str, value_type: str = "text") -> int:
+        """Add a custom field to the team's and return its id."""
+        with self.transaction():
+            self._custom_fields.pop(field_type, None)
+            return self._add("custom_fields", (name, field_type, value_type))
+
+    def _create(self) -> None:
+        with self.transaction():
+            fresh = not self.raw("SELECT 1 FROM sqlite_master")
+            for table, columns in TABLES.items():
+                declared = ", ".join(f'"{name}" {kind.value}' for name, kind in columns.items())
+                self._db.execute(
+                    f'CREATE TABLE IF NOT EXISTS "{table}" (id INTEGER PRIMARY KEY AUTOINCREMENT, {declared})'
+                )
+            for table, names in INDEXES.items():
+                for name in names:
+                    self._db.execute(f'CREATE INDEX IF NOT EXISTS "{table}_{name}" ON "{table}" ("{name}")')
+            if fresh:
+                self._seed()
+
+    def _seed(self) -> None:
+        for table, rows in SEEDS.items():
+            for row in rows:
+                self._add(table, row)
+
+    def _add(self, table: str, row: Sequence[Any]) -> int:
+        moment = now()
+        values = dict(zip(TABLES[table], row, strict=False))
+        return self.insert(table, {**values, "created_at": moment, "updated_at": moment})
+
+
+def _encoded(values: Mapping[str, Any]) -> list[Any]:
+    return [
+        msgspec.json.encode(value).decode() if isinstance(value, (dict, list)) else value for value in values.values()
+    ]
+
+
+def _decoded(columns: Mapping[str, Column], row: Sequence[Any]) -> Row:
+    values = zip(columns.items(), row[1:], strict=True)
+    return {"id": row[0]} | {name: _decoded_value(kind, value) for (name, kind), value in values}
+
+
+def _decoded_value(kind: Column, value: Any) -> Any:
+    if value is None:
+        return None
+    if kind is Column.BOOLEAN:
+        return bool(value)
+    return msgspec.json.decode(value) if kind in JSON_COLUMNS else value

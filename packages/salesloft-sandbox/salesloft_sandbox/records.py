@@ -1,0 +1,144 @@
+"""Writes of people and accounts: the rules applied to the state, for single calls and bulk rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from salesloft_sandbox import validation
+from salesloft_sandbox.database import now
+from salesloft_sandbox.exceptions import RefusedError
+from salesloft_sandbox.fields import Action, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from salesloft_sandbox.api_keys import Scopes
+    from salesloft_sandbox.database import State
+
+EMPTY_INSTEAD_OF_NULL: dict[str, Any] = {
+    "tags": [],
+    "contact_restrictions": [],
+    "custom_fields": {},
+}
+
+
+class Records:
+    """The people and accounts of the team.
+
+    Args:
+        state: Where they are kept.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def create(self, resource: Resource, body: Mapping[str, Any], scopes: Scopes) -> int:
+        """Add a record and return its id.
+
+        Raises:
+            RefusedError: The body is refused; nothing was written.
+        """
+        with self._state.transaction():
+            self._check(resource, Action.CREATE, body, scopes)
+            return self._insert(resource, body)
+
+    def update(self, resource: Resource, record_id: int, body: Mapping[str, Any], scopes: Scopes) -> None:
+        """Change the fields sent, and no others, of one record.
+
+        Raises:
+            RefusedError: There is no such record, or the body is refused; nothing was written.
+        """
+        with self._state.transaction():
+            if not self._state.exists(resource.table, record_id):
+                raise RefusedError(404, f"There is no {resource.name} with the id {record_id}")
+            self._check(resource, Action.UPDATE, body, scopes)
+            self._change(resource, record_id, body)
+
+    def upsert(self, resource: Resource, body: Mapping[str, Any], scopes: Scopes) -> tuple[str, int]:
+        """Update the record that `upsert_key` finds, or create one.
+
+        Returns:
+            `create` or `update`, and the record's id.
+
+        Raises:
+            RefusedError: The body is refused; nothing was written.
+        """
+        with self._state.transaction():
+            self._check(resource, Action.UPSERT, body, scopes)
+            found = self._match(resource, body)
+            if found is None:
+                return "create", self._insert(resource, body)
+            self._change(resource, found, body)
+            return "update", found
+
+    def _check(self, resource: Resource, action: Action, body: Mapping[str, Any], scopes: Scopes) -> None:
+        if "crm_id" in body:
+            scopes.require(resource.crm_scope)
+        errors = validation.check_fields(resource, action, body, self._state)
+        if action is Action.UPSERT:
+            errors = {**validation.check_upsert_key(resource, body), **errors}
+        if errors:
+            raise RefusedError(422, errors=errors)
+
+    def _match(self, resource: Resource, body: Mapping[str, Any]) -> int | None:
+        key = body.get("upsert_key")
+        if key is None:
+            return None
+        found = self._state.ids_where(resource.table, key, body[key])
+        if len(found) > 1:
+            raise RefusedError.invalid(key, "matches several records")
+        if key == "id" and not found:
+            raise RefusedError(404, f"There is no {resource.name} with the id {body[key]}")
+        if body.get("id") is not None and found != [body["id"]]:
+            raise RefusedError.invalid("id", f"is not the id of the record that {key} finds")
+        return found[0] if found else None
+
+    def _insert(self, resource: Resource, body: Mapping[str, Any]) -> int:
+        errors = validation.check_required(resource, body)
+        if errors:
+            raise RefusedError(422, errors=errors)
+        self._check_unique(resource, body)
+        moment = now()
+        values = _columns(resource, body)
+        if "custom_fields" in values:
+            values["custom_fields"] = _with_values(values["custom_fields"])
+        if body.get("autotag_date"):
+            today, _, _ = moment.partition("T")
+            values["tags"] = [*values.get("tags", []), today]
+        values["created_at"] = values["updated_at"] = moment
+        return self._state.insert(resource.table, values)
+
+    def _change(self, resource: Resource, record_id: int, body: Mapping[str, Any]) -> None:
+        self._check_unique(resource, body, record_id)
+        values = _columns(resource, body)
+        moment = now()
+        if body.get("custom_fields"):
+            # Fields that are not sent keep their values; null empties the one that it is sent for.
+            present = self._state.value(resource.table, record_id, "custom_fields")
+            values["custom_fields"] = _with_values({**present, **body["custom_fields"]})
+        if "archived" in body:
+            since = self._state.value(resource.table, record_id, "archived_at") or moment
+            values["archived_at"] = since if body["archived"] else None
+        values["updated_at"] = moment
+        self._state.update(resource.table, record_id, values)
+
+    def _check_unique(self, resource: Resource, body: Mapping[str, Any], own_id: int | None = None) -> None:
+        value = body.get(resource.unique)
+        if value is None:
+            return
+        holders = self._state.ids_where(resource.table, resource.unique, value)
+        if any(one != own_id for one in holders):
+            raise RefusedError.invalid(resource.unique, "has already been taken")
+
+
+def _columns(resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
+    fields = resource.fields
+    return {
+        name: EMPTY_INSTEAD_OF_NULL.get(name) if value is None else value
+        for name, value in body.items()
+        if fields[name].stored
+    }
+
+
+def _with_values(custom_fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in custom_fields.items() if value is not None}

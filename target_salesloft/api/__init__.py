@@ -1,0 +1,1 @@
+"""Salesloft's REST API: client, rate limit, responses, lookups."""

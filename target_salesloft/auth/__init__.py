@@ -1,0 +1,1 @@
+"""Authentication: API key and OAuth."""

@@ -1,0 +1,1 @@
+"""Settings: declared, loaded, validated, resolved per stream."""

@@ -1,0 +1,175 @@
+"""What is wrong with the settings, in our own words: the SDK's hold the values of secrets."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from singer_sdk.plugin_base import JSONSchemaValidator
+
+from target_salesloft.config.schema import CREDENTIALS, ENVIRONMENT_PREFIX, OAUTH, SETTINGS
+from target_salesloft.exceptions import ConfigError
+from target_salesloft.suggestions import closest_match, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jsonschema import ValidationError
+
+WORDS: Final = MappingProxyType(
+    {
+        "string": "text",
+        "integer": "a whole number",
+        "number": "a number",
+        "boolean": "true or false",
+        "object": "an object",
+        "array": "a list",
+        "null": "null",
+    }
+)
+PASSWORD: Final = re.compile(r"//[^/]*@")
+
+
+def validate_config(config: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    """Fill in the defaults, and say what is wrong: one line per fault, none with a secret's value.
+
+    Args:
+        config: The settings; missing ones are set to their defaults here.
+        schema: What is allowed.
+    """
+    for name in [name for name, value in config.items() if value is None or value == ""]:
+        del config[name]
+    found = [
+        *unknown_settings(config, schema),
+        *(format_schema_error(each, schema) for each in JSONSchemaValidator(schema).iter_errors(config)),
+    ]
+    return found or [*_authentication_errors(config), *_url_errors(config), *_path_errors(config)]
+
+
+def ensure_valid(config: dict[str, Any]) -> None:
+    """Fill in the defaults, and refuse settings that make no sense.
+
+    Raises:
+        ConfigError: They make none.
+    """
+    found = validate_config(config, SETTINGS)
+    if found:
+        raise ConfigError(*found)
+
+
+def format_schema_error(error: ValidationError, schema: dict[str, Any]) -> str:
+    """Return one line for a schema error, without the values of secrets."""
+    instance: Any = error.instance
+    path = [str(part) for part in error.absolute_path]
+    name = ".".join(path) or "the settings"
+    allowed: Any = error.validator_value
+    if error.validator == "type":
+        kinds = [allowed] if isinstance(allowed, str) else allowed
+        # Null is a setting that is left out; in a mapping it means something.
+        allowed = " or ".join(WORDS[each] for each in kinds if each != "null" or "mapping" in path)
+    if path and schema["properties"].get(path[0], {}).get("secret"):
+        return f"{name} is not what it should be. Allowed: {allowed}."
+    if error.validator == "enum":
+        return f"{name} is {error.instance!r}. Allowed: {', '.join(str(each) for each in allowed)}."
+    if error.validator == "type":
+        return f"{name} is {error.instance!r}. Allowed: {allowed}."
+    if error.validator in {"minimum", "maximum"}:
+        bound = "more" if error.validator == "minimum" else "less"
+        return f"{name} is {error.instance!r}. Allowed: {allowed:,} or {bound}."
+    if error.validator == "additionalProperties":
+        known = schema["properties"]["streams"]["additionalProperties"]["properties"]
+        unknown = next(each for each in instance if each not in known)
+        return f"{name}.{unknown} is no setting{did_you_mean(unknown, known)}. Allowed: {', '.join(known)}."
+    return f"{name}: {error.message}."
+
+
+def unknown_settings(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
+    """Refuse what is almost a setting: it would do nothing, and nobody would know. Others may be another program's."""
+    known = schema["properties"]
+    of_streams = known["streams"]["additionalProperties"]["properties"]
+    found = []
+    for name in [name for name in config if name not in known]:
+        if name in of_streams:
+            found.append(f"{name} is a setting of single streams: streams.NAME.{name}.")
+        elif near := closest_match(name, known):
+            found.append(f"{name} is no setting (did you mean '{near}'?).")
+    return found
+
+
+def _authentication_errors(config: dict[str, Any]) -> list[str]:
+    """Say what keeps the settings from being exactly one way of authenticating."""
+    found = []
+    for name in [name for name in CREDENTIALS if name in config]:
+        config[name] = config[name].strip()
+        if not config[name]:
+            found.append(f"{name} holds nothing but spaces.")
+        elif not config[name].isascii() or not config[name].isprintable():
+            found.append(f"{name} holds a character that no {name.rpartition('_')[2]} has.")
+    of_oauth = [name for name in OAUTH if name in config]
+    if "api_key" in config and of_oauth:
+        found.append(
+            f"api_key and {' and '.join(of_oauth)} are two ways of authenticating. Keep api_key alone, or client_id "
+            "and client_secret, with refresh_token where a user has authorized the application."
+        )
+    elif of_oauth:
+        found += [
+            f"{of_oauth[0]} is set, but {name} is not. OAuth needs client_id and client_secret, and refresh_token "
+            "where a user has authorized the application."
+            for name in ("client_id", "client_secret")
+            if name not in config
+        ]
+    elif "api_key" not in config and not config["dry_run"] and os.environ.get(f"{ENVIRONMENT_PREFIX}API_KEY"):
+        found.append(f"{ENVIRONMENT_PREFIX}API_KEY is set, but not read. Add --config ENV.")
+    elif "api_key" not in config and not config["dry_run"]:
+        found.append(
+            f"api_key is not set. Put a Salesloft API key into api_key, or into {ENVIRONMENT_PREFIX}API_KEY; or, for "
+            "OAuth, set client_id and client_secret, with refresh_token where a user has authorized the application."
+        )
+    return found
+
+
+def _path_errors(config: Mapping[str, Any]) -> list[str]:
+    found = []
+    for name in ("failed_records_dir", "token_path"):
+        path = config.get(name, "")
+        if not path.isprintable():
+            found.append(f"{name} holds a character that no path has.")
+        try:
+            Path(path).expanduser()
+        except RuntimeError:
+            found.append(f"{name} is {path!r}, and this machine knows no such user.")
+    return found
+
+
+def _url_errors(config: Mapping[str, Any]) -> list[str]:
+    return [fault for name in ("api_url", "auth_url") for fault in _url_error(name, config[name])]
+
+
+def _url_error(name: str, url: str) -> list[str]:
+    shown = PASSWORD.sub("//***@", url)
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in {"http", "https"}:
+        example = SETTINGS["properties"][name]["default"]
+        return [f"{name} is {shown!r}. Allowed: an address such as {example}."]
+    if parts.scheme == "http" and not _is_loopback(host):
+        return [
+            f"{name} is {shown!r}: the token would travel in the clear. Allowed: https://, or http:// to this machine."
+        ]
+    return []
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

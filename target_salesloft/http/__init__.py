@@ -1,0 +1,1 @@
+"""HTTP errors and retries, shared by `api` and `auth`."""

@@ -1,0 +1,1 @@
+"""Records to payloads: pure, no I/O."""

@@ -1,0 +1,1 @@
+"""What a run reports: counts, failed records, logs, terminal output."""

@@ -1,0 +1,1 @@
+"""Singer input and output: messages, BATCH files, STATE, signals."""

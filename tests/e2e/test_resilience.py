@@ -1,0 +1,96 @@
+"""What a run meets at night, beside faults of single requests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from salesloft_sandbox import Sandbox, SandboxServer
+from tests.conftest import KEY, people, record, schema, singer, state
+from tests.e2e.conftest import until
+
+COLUMNS = schema("people", "email_address", "title")
+
+
+def test_an_answer_that_drips_is_given_up_in_time_and_asked_for_again(run, sandbox, fault):
+    fault("drip", path="/person_upserts", delay=0.2)
+    result = run([COLUMNS, *people([1])], request_timeout=1)
+    assert result.code == 0
+    assert len(sandbox.people()) == 1
+    assert result.said("the answer does not end in time") != []
+
+
+def test_a_closed_standard_output_ends_the_run_with_a_line_and_keeps_what_is_written(server, sandbox, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"api_url": server.url, "api_key": KEY}), encoding="utf-8")
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "target_salesloft", "--config", str(config)],
+        input=singer([COLUMNS, *people([1]), state({"n": 1})]).encode(),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+        cwd=tmp_path,
+    )
+    os.close(writer)
+    assert ended.returncode == 1
+    assert "State cannot be handed on, standard output is gone" in ended.stderr.decode()
+    assert "Traceback" not in ended.stderr.decode()
+    assert len(sandbox.people()) == 1
+
+
+def test_a_second_signal_ends_the_run_at_once(start):
+    with SandboxServer(Sandbox(latency=3.0)) as server:
+        process = start(server, write_method="record")
+        process.stdin.write(singer([COLUMNS, *people(range(60)), state({"n": 60})]).encode())
+        process.stdin.close()
+        process.stdin = None
+        until(lambda: server.sandbox.requests != [])
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=2)
+    assert process.returncode in {128 + signal.SIGTERM, 128 + signal.SIGINT}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "👩‍💻" * 50,
+        "\u202eright to left\u202c",
+        "tab\tand\x07bell",
+        "e\u0301",
+        "\ufeffmark",
+        "null \x00 byte",
+        "x" * 255,
+    ],
+    ids=["emoji", "right-to-left marks", "control characters", "combining", "byte order mark", "null", "longest"],
+)
+@pytest.mark.parametrize("method", ["record", "bulk"])
+def test_odd_text_arrives_as_it_is(run, sandbox, text, method):
+    result = run([COLUMNS, *people([1], title=text)], write_method=method)
+    assert result.code == 0
+    assert sandbox.people()[0]["title"] == text
+
+
+@pytest.mark.parametrize("method", ["record", "bulk"])
+def test_a_field_of_many_megabytes_fails_its_record_and_no_other(run, sandbox, method):
+    result = run([COLUMNS, *people([1], title="x" * 5_000_000), *people([2], title="Boss")], write_method=method)
+    assert result.code == 1
+    assert [each["title"] for each in sandbox.people()] == ["Boss"]
+    assert result.reasons == ["title is too long"]
+    assert [len(each["title"]) for each in result.failed_records] == [5_000_000]
+    assert max(map(len, result.messages)) < 2_000
+
+
+@pytest.mark.parametrize("value", ["9999-12-31", "10000-01-01", "0000-00-00T00:00:00Z"])
+def test_a_date_that_python_cannot_hold_is_text_to_a_field_of_text(run, sandbox, value):
+    column = {"type": ["string", "null"], "format": "date-time"}
+    result = run(
+        [schema("people", "email_address", title=column), record("people", email_address="a@b.co", title=value)]
+    )
+    assert result.code == 0
+    assert sandbox.people()[0]["title"] == value

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from target_salesloft.exceptions import FailedRecordsFileError
+from target_salesloft.mapping.payload import Payload, SourceRecord
+from target_salesloft.reporting.failed_records import FailedRecordsFile
+from target_salesloft.reporting.stats import StreamStats
+from target_salesloft.singer.encoding import dumps_line
+from target_salesloft.writers.results import Result, WriteResult
+
+SCHEMA = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {"a": {}}}, "key_properties": ["a"]}
+FILE = Path("failed_records") / "x.singer"
+
+
+def failure(reason="bad", line=1, *, status=None, record=None, schema=SCHEMA, **body):
+    source = SourceRecord(schema, record or {"a": 1}, line)
+    return WriteResult(Payload(body, sources=[source]), Result.FAILED, reason, status)
+
+
+def tally(read=0, failures=(), **results):
+    made = StreamStats(read=read)
+    for name, count in results.items():
+        made.results[Result[name.upper()]] = count
+    for each in failures:
+        made.record_failure(each)
+    return made
+
+
+# The line at the end
+
+
+@pytest.mark.parametrize(
+    ("made", "line"),
+    [
+        (
+            tally(1_204, [failure()], created=312, updated=868, merged=20, skipped=3),
+            (
+                "people: 1,204 read, 1,180 written (312 created, 868 updated), 20 merged, 3 skipped, 1 failed → "
+                "failed_records/x.singer"
+            ),
+        ),
+        (tally(), "people: 0 read, 0 written"),
+        (tally(5, created=5), "people: 5 read, 5 written (5 created)"),
+        (tally(5, updated=5), "people: 5 read, 5 written (5 updated)"),
+        (tally(10_000, written=10_000), "people: 10,000 read, 10,000 written"),
+        (tally(12, written=10, created=2), "people: 12 read, 12 written"),
+        (tally(2, [failure(), failure()]), "people: 2 read, 0 written, 2 failed → failed_records/x.singer"),
+        (tally(3, merged=1, skipped=1, created=1), "people: 3 read, 1 written (1 created), 1 merged, 1 skipped"),
+    ],
+)
+def test_the_line_of_a_stream_says_what_became_of_its_records(made, line):
+    assert made.summary_line("people", FILE) == line
+
+
+def test_without_a_file_no_place_is_named():
+    assert tally(1, [failure()]).summary_line("people", None) == "people: 1 read, 0 written, 1 failed"
+
+
+# Reasons
+
+
+def test_reasons_are_grouped_most_frequent_first_with_the_first_three_lines():
+    made = tally(
+        failures=[
+            failure("late", 3),
+            *(failure("email_address is already taken", line, status=422) for line in range(10, 47)),
+            *(failure("odd", line) for line in (50, 60)),
+        ]
+    )
+    assert made.failure_lines() == [
+        "37 × email_address is already taken (422) (lines 10, 11, 12, … of the input)",
+        "2 × odd (lines 50, 60 of the input)",
+        "1 × late (line 3 of the input)",
+    ]
+
+
+def test_exactly_three_lines_are_named_without_more():
+    assert tally(failures=[failure("odd", n) for n in (1, 2, 3)]).failure_lines() == [
+        "3 × odd (lines 1, 2, 3 of the input)"
+    ]
+
+
+def test_a_reason_is_one_whatever_value_it_repeats():
+    made = tally(failures=[failure(f"p{n}@b.co is taken", n, email_address=f"p{n}@b.co") for n in range(5)])
+    assert made.failure_lines() == ["5 × … is taken (lines 0, 1, 2, … of the input)"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "body", "told"),
+    [
+        ("p1@example.com has been taken", {"email_address": "P1@Example.com"}, "… has been taken"),
+        ("owner_id 77 does not exist", {"owner_id": 77}, "owner_id … does not exist"),
+        ("Al is short, alas", {"first_name": "Al"}, "… is short, alas"),
+        ("ARR 7.5 is odd, 17.50 is not", {"custom_fields": {"ARR": 7.5}}, "ARR … is odd, 17.50 is not"),
+        ("no [ in a.*c", {"title": "a.*c", "city": "["}, "no … in …"),
+        ("title is bad", {"title": "", "eu_resident": True}, "title is bad"),
+    ],
+)
+def test_a_reason_holds_no_value_whatever_its_case_length_or_kind(reason, body, told):
+    assert tally(failures=[failure(reason, **body)]).failure_lines() == [f"1 × {told} (line 1 of the input)"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"title": "s3cr3t"},
+        {"custom_fields": {"Region": "s3cr3t"}},
+        {"tags": ["a", "s3cr3t"]},
+        {"contact_restrictions": ["s3cr3t"]},
+    ],
+)
+def test_no_value_of_a_record_gets_into_its_reason(body):
+    assert "s3cr3t" not in tally(failures=[failure("'s3cr3t' is odd", **body)]).failure_lines()[0]
+
+
+def test_the_name_of_the_key_is_no_value_of_a_record():
+    made = tally(failures=[failure("email_address is invalid", upsert_key="email_address")])
+    assert made.failure_lines() == ["1 × email_address is invalid (line 1 of the input)"]
+
+
+def test_very_many_reasons_are_told_as_others():
+    made = tally(failures=[failure(f"reason {n}", n) for n in range(1_000)])
+    told = made.failure_lines()
+    assert len(told) == 21
+    assert told[0] == "980 × other reasons (lines 20, 21, 22, … of the input)"
+    assert made.results[Result.FAILED] == 1_000
+
+
+# The file
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "deep" / "failed"
+
+
+def lines(file):
+    return [json.loads(line) for line in file.path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_no_file_is_made_while_nothing_fails(directory):
+    file = FailedRecordsFile(directory)
+    file.append([])
+    assert (file.path, directory.exists()) == (None, False)
+
+
+def test_a_failed_record_is_kept_as_the_tap_wrote_it_with_its_schema_and_the_error(directory):
+    file = FailedRecordsFile(directory)
+    file.append([failure("bad", 7, status=422, record={"a": "x", "b": None})])
+    first, second = lines(file)
+    assert first == SCHEMA
+    error = second.pop("error")
+    assert second == {"type": "RECORD", "stream": "people", "record": {"a": "x", "b": None}}
+    assert (error["reason"], error["status"], error["line"]) == ("bad", 422, 7)
+
+
+def test_the_file_is_readable_by_its_owner_alone(directory):
+    before = os.umask(0)
+    try:
+        file = FailedRecordsFile(directory)
+        file.append([failure()])
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+    assert file.path.parent == directory
+    assert file.path.suffix == ".singer"
+
+
+def test_a_schema_is_written_once_and_again_when_it_changes(directory):
+    changed = {**SCHEMA, "key_properties": []}
+    accounts = {**SCHEMA, "stream": "accounts"}
+    file = FailedRecordsFile(directory)
+    file.append([failure(), failure()])
+    file.append([failure(), *(failure(schema=each) for each in (accounts, changed, accounts, changed))])
+    assert [(each["type"][0], each["stream"][0]) for each in lines(file)] == [
+        ("S", "p"),
+        ("R", "p"),
+        ("R", "p"),
+        ("R", "p"),
+        ("S", "a"),
+        ("R", "a"),
+        ("S", "p"),
+        ("R", "p"),
+        ("R", "a"),
+        ("R", "p"),
+    ]
+
+
+def test_a_merged_payload_sets_all_its_records_aside(directory):
+    file = FailedRecordsFile(directory)
+    sources = [SourceRecord(SCHEMA, {"a": n}, n) for n in range(3)]
+    file.append([WriteResult(Payload({}, sources=sources), Result.FAILED, "bad")])
+    assert [each["record"]["a"] for each in lines(file)[1:]] == [0, 1, 2]
+
+
+def test_what_is_added_is_on_the_disk_at_once(directory):
+    file = FailedRecordsFile(directory)
+    for count in range(1, 4):
+        file.append([failure()])
+        assert len(lines(file)) == 1 + count
+
+
+def test_two_runs_that_fail_in_the_same_second_have_a_file_each(directory):
+    files = [FailedRecordsFile(directory) for _ in range(20)]
+    for number, file in enumerate(files):
+        file.append([failure(record={"a": number})])
+    assert [lines(file)[1]["record"]["a"] for file in files] == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Decimal("0.10"), "0.10"),
+        (float("nan"), "NaN"),
+        (float("inf"), "Infinity"),
+        (2**70, "1180591620717411303424"),
+        ("\ud800", '"\\ud800"'),
+        ("\u2028\n\x00", '"\\u2028\\n\\u0000"'),
+        ("é", '"\\u00e9"'),
+        ([Decimal(1), {"b": None}], '[1, {"b": null}]'),
+    ],
+)
+def test_any_value_that_a_tap_writes_is_one_line_of_json(value, text):
+    assert dumps_line({"a": value}) == f'{{"a": {text}}}\n'.encode()
+
+
+def test_a_directory_that_cannot_be_made_ends_the_run_with_what_to_do(tmp_path):
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    file = FailedRecordsFile(tmp_path / "file" / "failed")
+    with pytest.raises(FailedRecordsFileError) as error:
+        file.append([failure(record={"a": "s3cr3t"})])
+    assert str(error.value) == (
+        f"The failed records file cannot be written ({tmp_path}/file/failed: Not a directory). "
+        "Make room or set failed_records_dir to a directory that can be written, and run again."
+    )
+
+
+def test_a_full_disk_ends_the_run_before_a_record_is_lost(directory):
+    file = FailedRecordsFile(directory)
+    file.append([failure()])
+    file.path = Path("/dev/full")
+    with pytest.raises(FailedRecordsFileError, match=r"\(/dev/full: No space left on device\)"):
+        file.append([failure()])

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from target_salesloft.singer.state import StateBuffer
+
+SINKS = st.integers(1, 3)
+
+
+class BufferMachine(RuleBasedStateMachine):
+    """Records, states, drains and failures in any order, held against a list of what came."""
+
+    def __init__(self):
+        super().__init__()
+        self.buffer = StateBuffer()
+        self.unsettled = []  # (position, sink) of each record that is not settled
+        self.position = 0
+        self.states = []  # (position, value), in the order they came
+        self.left = []
+        self.failed = set()
+
+    @rule(sink=SINKS)
+    def a_record_comes(self, sink):
+        self.position += 1
+        self.unsettled.append((self.position, sink))
+        self.buffer.add_record(sink)
+
+    @rule()
+    def a_state_comes(self):
+        value = {"n": len(self.states)}
+        self.states.append((self.position, value))
+        self.buffer.add_state(value)
+        self.release()
+
+    @rule(sink=SINKS)
+    def a_sink_drains(self, sink):
+        if sink not in self.failed:
+            self.unsettled = [each for each in self.unsettled if each[1] != sink]
+            self.buffer.mark_drained(sink)
+        self.release()
+
+    @precondition(lambda self: not self.failed)
+    @rule(sink=SINKS)
+    def a_sink_fails(self, sink):
+        if any(each[1] == sink for each in self.unsettled):
+            self.failed.add(sink)
+
+    def release(self):
+        value = self.buffer.pop_ready()
+        may_leave = [each for position, each in self.states if all(position < first for first, _ in self.unsettled)]
+        expected = may_leave[-1] if may_leave and may_leave[-1] not in self.left else None
+        assert value == expected
+        if value is not None:
+            self.left.append(value)
+
+    @invariant()
+    def states_leave_in_the_order_they_came(self):
+        numbers = [each["n"] for each in self.left]
+        assert numbers == sorted(set(numbers))
+
+    @invariant()
+    def no_state_has_passed_an_unsettled_record(self):
+        positions = {value["n"]: position for position, value in self.states}
+        assert all(positions[each["n"]] < first for each in self.left for first, _ in self.unsettled)
+
+    def teardown(self):
+        if self.failed or not self.states:
+            return
+        for sink in (1, 2, 3):
+            self.buffer.mark_drained(sink)
+        self.unsettled = []
+        self.release()
+        assert self.left[-1] == self.states[-1][1]
+
+
+TestAnySequenceOfMessages = BufferMachine.TestCase
+
+
+def test_each_sink_has_a_number_of_its_own_however_many_there_are():
+    buffer = StateBuffer()
+    assert len({buffer.register_sink() for _ in range(1_000)}) == 1_000
+
+
+def test_a_state_before_all_records_leaves_at_once():
+    buffer = StateBuffer()
+    buffer.add_state({"n": 1})
+    assert (buffer.pop_ready(), buffer.pop_ready()) == ({"n": 1}, None)
+
+
+def test_a_state_waits_for_the_records_before_it_and_not_for_those_after_it():
+    buffer = StateBuffer()
+    buffer.add_record(1)
+    buffer.add_state({"n": 1})
+    buffer.add_record(2)
+    assert buffer.pop_ready() is None
+    buffer.mark_drained(1)
+    assert buffer.pop_ready() == {"n": 1}
+
+
+def test_a_failed_sink_holds_back_what_comes_after_its_first_record_and_nothing_before():
+    buffer = StateBuffer()
+    buffer.add_record(2)
+    buffer.add_state({"n": 1})
+    buffer.add_record(1)
+    buffer.add_state({"n": 2})
+    buffer.mark_drained(2)
+    assert [buffer.pop_ready(), buffer.pop_ready()] == [{"n": 1}, None]
+
+
+def test_of_many_states_that_leave_together_only_the_newest_is_kept():
+    buffer = StateBuffer()
+    buffer.add_record(1)
+    for number in range(100_000):
+        buffer.add_state({"n": number})
+    assert len(buffer._held) == 1  # noqa: SLF001 (what it keeps is what the test is about)
+    buffer.mark_drained(1)
+    assert buffer.pop_ready() == {"n": 99_999}
+
+
+@given(st.permutations([1, 2, 3, 4]), st.permutations([1, 2, 3, 4]))
+def test_in_whatever_order_sinks_drain_the_last_state_leaves_once(order, drained):
+    buffer = StateBuffer()
+    for sink in order:
+        buffer.add_record(sink)
+        buffer.add_state({"after": sink})
+    left = []
+    for sink in drained:
+        buffer.mark_drained(sink)
+        left.append(buffer.pop_ready())
+    assert left.count({"after": order[-1]}) == 1
