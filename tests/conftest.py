@@ -25,7 +25,7 @@ from target_salesloft.target import TargetSalesloft
 KEY = "ak" + "0" * 64
 POINTS = 1_000_000
 # A run looks whether its token is good before it writes.
-LOOK = 1
+PREFLIGHT_POINTS = 1
 
 
 def pytest_configure(config):
@@ -219,7 +219,7 @@ class Run:
     def log(self):
         return "\n".join(self.messages)
 
-    def said(self, text):
+    def log_lines_containing(self, text):
         """The logged messages that hold a text."""
         return [each for each in self.messages if text in each]
 

@@ -82,7 +82,7 @@ def test_a_batch_file_that_is_missing_is_named_and_what_came_before_is_written(r
     paths = write("a.jsonl", rows([1])), tmp_path / "missing.jsonl"
     result = run([COLUMNS, batch(*paths), *people([3]), state({"n": 1})])
     assert (result.code, result.states, addresses(sandbox)) == (1, [], ["p1@example.com"])
-    (told,) = result.said("Line 2 of the input: Its batch file ")
+    (told,) = result.log_lines_containing("Line 2 of the input: Its batch file ")
     assert "missing.jsonl cannot be read to the end: " in told
 
 
@@ -93,7 +93,7 @@ def test_a_batch_file_in_a_place_that_cannot_be_reached_is_told_and_what_came_be
     message = {"type": "BATCH", "stream": "people", "encoding": JSONL, "manifest": [path]}
     result = run([COLUMNS, *people([1]), message])
     assert (result.code, addresses(sandbox)) == (1, ["p1@example.com"])
-    (told,) = result.said("Line 3 of the input: Its batch file ")
+    (told,) = result.log_lines_containing("Line 3 of the input: Its batch file ")
     assert "cannot be read to the end: " in told
 
 
@@ -103,7 +103,14 @@ def test_a_batch_file_that_breaks_off_is_named_and_what_was_read_is_written(run,
     path.write_bytes(path.read_bytes()[:cut])
     result = run([COLUMNS, batch(path, encoding=GZIP), state({"n": 1})])
     assert (result.code, result.states) == (1, [])
-    assert len(result.said(f"Line 2 of the input: Its batch file file://{path} cannot be read to the end: ")) == 1
+    assert (
+        len(
+            result.log_lines_containing(
+                f"Line 2 of the input: Its batch file file://{path} cannot be read to the end: "
+            )
+        )
+        == 1
+    )
     assert set(addresses(sandbox)) <= {f"p{n}@example.com" for n in range(3)}
 
 
@@ -111,20 +118,20 @@ def test_an_empty_file_that_should_be_gzip_is_no_empty_batch(run, tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(b"")
     result = run([COLUMNS, batch(tmp_path / "a.jsonl.gz", encoding=GZIP), state({"n": 1})])
     assert (result.code, result.states) == (1, [])
-    assert len(result.said("cannot be read to the end: it is empty, and not gzip.")) == 1
+    assert len(result.log_lines_containing("cannot be read to the end: it is empty, and not gzip.")) == 1
 
 
 def test_a_batch_file_that_is_not_compressed_though_it_should_be_is_named(run, write):
     result = run([COLUMNS, batch(write("a.jsonl.gz", rows([1])), encoding=GZIP)])
     assert result.code == 1
-    assert len(result.said("cannot be read to the end: ")) == 1
+    assert len(result.log_lines_containing("cannot be read to the end: ")) == 1
 
 
 @pytest.mark.parametrize("line", ['{"email_address": "s3cr3t', "[1]", "s3cr3t"])
 def test_a_line_of_a_batch_file_that_is_no_record_ends_the_run_without_its_values(run, sandbox, write, line):
     result = run([COLUMNS, batch(write("a.jsonl", [*rows([1]), line])), state({"n": 1})])
     assert (result.code, result.states, addresses(sandbox)) == (1, [], ["p1@example.com"])
-    assert len(result.said("Line 2 of the input: ")) == 1
+    assert len(result.log_lines_containing("Line 2 of the input: ")) == 1
     assert "s3cr3t" not in result.log
 
 
@@ -135,7 +142,7 @@ def test_a_line_of_a_batch_file_that_is_no_record_ends_the_run_without_its_value
 def test_an_encoding_that_cannot_be_read_says_what_can(run, sandbox, write, encoding):
     result = run([COLUMNS, batch(write("a", rows([1])), encoding=encoding)])
     assert (result.code, sandbox.people()) == (1, [])
-    (told,) = result.said("Line 2 of the input: ")
+    (told,) = result.log_lines_containing("Line 2 of the input: ")
     assert "Set the tap's batch_config.encoding to format jsonl, compression gzip or none." in told
 
 
@@ -149,7 +156,10 @@ def test_a_failed_record_of_a_batch_is_kept_with_the_line_of_its_batch(run, writ
 def test_a_batch_before_its_schema_is_named(run, sandbox, write):
     result = run([batch(write("a.jsonl", rows([1])))])
     assert (result.code, sandbox.people()) == (1, [])
-    assert len(result.said("Line 1 of the input: A record for stream 'people' was encountered before")) == 1
+    assert (
+        len(result.log_lines_containing("Line 1 of the input: A record for stream 'people' was encountered before"))
+        == 1
+    )
 
 
 def test_a_configured_place_of_batches_is_read(run, sandbox, write, tmp_path):

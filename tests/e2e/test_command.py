@@ -219,5 +219,5 @@ def test_what_nobody_foresaw_is_a_line_without_what_it_was_about(run, monkeypatc
     result = run([COLUMNS, *people([1]), state({"n": 1})])
     assert (result.code, result.states) == (1, [])
     assert "s3cr3t" not in result.log
-    (told,) = result.said("A fault of target-salesloft itself: LookupError in fail, line ")
+    (told,) = result.log_lines_containing("A fault of target-salesloft itself: LookupError in fail, line ")
     assert told.endswith("State has not passed what was not written. Please report this line.")

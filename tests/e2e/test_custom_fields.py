@@ -46,7 +46,7 @@ def test_a_column_that_fits_two_custom_fields_is_left_out_with_a_warning(run, sa
     result = run([schema("people", *row), record("people", **row)])
     assert result.code == 0
     assert sandbox.people()[0]["custom_fields"] == {}
-    assert len(result.said("the column 'LEAD SCORE' is no field of Salesloft's people")) == 1
+    assert len(result.log_lines_containing("the column 'LEAD SCORE' is no field of Salesloft's people")) == 1
 
 
 def test_a_date_goes_to_a_custom_field_of_that_kind_as_a_day(run, sandbox):
@@ -91,7 +91,7 @@ def test_without_permission_to_list_them_mapped_ones_are_sent_and_one_warning_na
     )
     assert result.code == 0
     assert sandbox.people()[0]["custom_fields"] == {"Lead Score": "7"}
-    assert len(result.said("custom_fields:read")) == 1
+    assert len(result.log_lines_containing("custom_fields:read")) == 1
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_record_that_cannot_be_sent_says_which_column_and_why(run, row, change
 def test_a_column_that_only_the_mapping_has_is_warned_of_with_the_nearest_name(run):
     result = run(leads(), **settings(Emial="email_address"))
     assert result.code == 0
-    assert result.said("mapping names the column 'Emial'") == [
+    assert result.log_lines_containing("mapping names the column 'Emial'") == [
         "leads_csv: mapping names the column 'Emial', which the stream does not have (did you mean 'Email'?)."
     ]
 
@@ -169,13 +169,13 @@ def test_a_column_that_is_mapped_to_nothing_is_left_out_without_a_warning(run, s
     result = run([schema("people", *row), record("people", **row)], streams={"people": {"mapping": {"title": nothing}}})
     assert result.code == 0
     assert sandbox.people()[0]["title"] is None
-    assert not result.said("is left out")
+    assert not result.log_lines_containing("is left out")
 
 
 @pytest.mark.parametrize(("status", "advised"), [(403, True), (404, False)])
 def test_a_scope_is_advised_where_it_may_be_what_lacks(run, fault, status, advised):
     fault("status", path="/custom_fields", status=status, times=None)
-    (told,) = run([schema("people", "email_address", "score"), *people([1])]).said("cannot be listed (")
+    (told,) = run([schema("people", "email_address", "score"), *people([1])]).log_lines_containing("cannot be listed (")
     assert ("Give the token the scope custom_fields:read" in told) is advised
     assert ".)." not in told
 
@@ -183,8 +183,8 @@ def test_a_scope_is_advised_where_it_may_be_what_lacks(run, fault, status, advis
 def test_a_wrong_address_is_told_before_anything_is_said_of_custom_fields(run, server):
     result = run([schema("people", "email_address", "score"), *people([1])], api_url=server.url + "/wrong")
     assert result.code == 1
-    assert len(result.said("Check api_url.")) == 1
-    assert result.said("custom field") == []
+    assert len(result.log_lines_containing("Check api_url.")) == 1
+    assert result.log_lines_containing("custom field") == []
 
 
 def test_a_dry_run_does_not_take_a_proxys_answer_for_a_missing_scope(run, fault):

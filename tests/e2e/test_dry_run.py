@@ -2,7 +2,7 @@
 
 import json
 
-from tests.conftest import LOOK, people, record, schema, state
+from tests.conftest import PREFLIGHT_POINTS, people, record, schema, state
 
 PEOPLE = [schema("people", "email_address", "first_name", "tags"), *people(range(120), first_name="Ann", tags="a, b")]
 
@@ -27,32 +27,32 @@ def test_a_dry_run_works_without_credentials(run, sandbox):
 def test_a_dry_run_predicts_the_points_of_the_real_run(run, sandbox):
     for settings in ({}, {"write_method": "record"}, {"batch_size_rows": 50}):
         sandbox.reset()
-        forecast = run(PEOPLE, dry_run=True, **settings).said("about")[0]
+        forecast = run(PEOPLE, dry_run=True, **settings).log_lines_containing("about")[0]
         run(PEOPLE, **settings)
-        assert f"about {sandbox.points_spent - LOOK} points" in forecast
+        assert f"about {sandbox.points_spent - PREFLIGHT_POINTS} points" in forecast
 
 
 def test_a_dry_run_predicts_the_points_of_updates_by_key(run, sandbox):
     for number in range(120):
         sandbox.add("person", email_address=f"p{number}@example.com")
-    forecast = run(PEOPLE, dry_run=True, sync_mode="update").said("about")[0]
+    forecast = run(PEOPLE, dry_run=True, sync_mode="update").log_lines_containing("about")[0]
     assert forecast == (
         "people: dry run, would send 120 by PUT /people/{id}: about 122 points, less than a minute at 600 a minute"
     )
     run(PEOPLE, sync_mode="update")
-    assert sandbox.points_spent == LOOK + 122
+    assert sandbox.points_spent == PREFLIGHT_POINTS + 122
 
 
 def test_a_dry_run_says_how_long_the_points_take(run):
     result = run(PEOPLE, dry_run=True, write_method="record", rate_limit_per_minute=50)
-    assert result.said("about") == [
+    assert result.log_lines_containing("about") == [
         ("people: dry run, would send 120 by POST /person_upserts: about 120 points, at least 2 min 0 s at 50 a minute")
     ]
 
 
 def test_a_dry_run_does_not_tell_to_send_again_what_it_did_not_send(run):
     result = run([PEOPLE[0], record("people", email_address="no address")], dry_run=True)
-    (told,) = result.said("1 record failed (")
+    (told,) = result.log_lines_containing("1 record failed (")
     assert "Mend the cause before a real run; they are in " in told
     assert "--input" not in told
     assert "State" not in told
@@ -61,13 +61,13 @@ def test_a_dry_run_does_not_tell_to_send_again_what_it_did_not_send(run):
 def test_a_dry_run_of_nothing_costs_nothing(run):
     result = run([PEOPLE[0]], dry_run=True)
     nothing = ["people: dry run, would send nothing: about 0 points, less than a minute at 600 a minute"]
-    assert result.said("would send") == nothing
+    assert result.log_lines_containing("would send") == nothing
     result = run([PEOPLE[0], record("people", email_address="no address")], dry_run=True)
-    assert result.said("would send") == nothing
+    assert result.log_lines_containing("would send") == nothing
 
 
 def test_a_dry_run_shows_the_first_three_payloads_with_their_values_masked(run):
-    shown = run(PEOPLE, dry_run=True).said("would be sent by")
+    shown = run(PEOPLE, dry_run=True).log_lines_containing("would be sent by")
     assert len(shown) == 3
     request, _, body = shown[0].partition(": {")
     assert request == "Dry run, would be sent by bulk job person/upsert"

@@ -1,6 +1,6 @@
 """A run that is killed at any moment, and run again from the last state it printed, ends as if nothing had happened.
 
-A handful of seeds run with the suite; `KILL_SEEDS=200 uv run pytest tests/e2e/test_kill.py` runs many.
+A handful of seeds run with the suite; `CRASH_SEEDS=200 uv run pytest tests/e2e/test_kill.py` runs many.
 """
 
 import json
@@ -16,7 +16,7 @@ import pytest
 from salesloft_sandbox import Sandbox, SandboxServer
 from tests.conftest import KEY, record, schema, singer, state, without
 
-SEEDS = int(os.environ.get("KILL_SEEDS", "4"))
+SEEDS = int(os.environ.get("CRASH_SEEDS", "4"))
 RECORDS = 240
 WAYS = [("upsert", "record"), ("insert", "record"), ("update", "record"), ("upsert", "bulk")]
 LONGEST_RUN = 60

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from tests.conftest import LOOK, people, record, schema, state, without
+from tests.conftest import PREFLIGHT_POINTS, people, record, schema, state, without
 
 COLUMNS = schema("people", "email_address", "title", "owner_id")
 
@@ -35,7 +35,7 @@ def test_people_and_accounts_land_with_their_last_values(run, sandbox):
     assert (account["domain"], account["name"]) == ("engines.test", "Engines")
     assert "public-dim_contacts: 2 read, 1 written (1 created), 1 merged" in result.messages
     assert "companies: 1 read, 1 written (1 created)" in result.messages
-    assert result.said("points spent in ") == ["3 points spent in 0 s."]
+    assert result.log_lines_containing("points spent in ") == ["3 points spent in 0 s."]
 
 
 def test_an_empty_input_is_a_good_run(run, sandbox):
@@ -83,7 +83,7 @@ def test_one_wrong_address_among_a_hundred_fails_alone_and_is_sent_again_once_me
     assert result.failed_records == [{"email_address": "wrong", "title": "CEO"}]
     (file,) = result.failed_files
     assert [each["error"]["line"] for each in result.failed[1:]] == [44]
-    (told,) = result.said("record failed (people: 1 × ")
+    (told,) = result.log_lines_containing("record failed (people: 1 × ")
     assert "(line 44 of the input)" in told
     assert told.endswith(
         f"Mend the cause, and send them again with --input {file}. "
@@ -111,8 +111,8 @@ def test_failed_records_that_are_allowed_let_state_pass_with_a_warning(run, sand
     result = run(hundred(), allow_failed_records=True)
     assert (result.code, result.states, len(result.failed_records)) == (0, [{"n": 100}], 1)
     assert len(sandbox.people()) == 99
-    assert len(result.said("1 record failed (people: 1 × ")) == 1
-    assert not result.said("State has not passed")
+    assert len(result.log_lines_containing("1 record failed (people: 1 × ")) == 1
+    assert not result.log_lines_containing("State has not passed")
 
 
 def test_more_failed_records_than_allowed_stop_the_run_at_once(run, sandbox):
@@ -121,7 +121,12 @@ def test_more_failed_records_than_allowed_stop_the_run_at_once(run, sandbox):
     result = run([COLUMNS, *rows, state({"n": 100})], **settings)
     assert (result.code, result.states, len(result.failed_records)) == (1, [], 20)
     assert len(sandbox.people()) == 10
-    assert len(result.said("More than 15 records failed (max_failed_records): the run stops. They are in ")) == 1
+    assert (
+        len(
+            result.log_lines_containing("More than 15 records failed (max_failed_records): the run stops. They are in ")
+        )
+        == 1
+    )
 
 
 @pytest.mark.parametrize("method", ["record", "bulk"])
@@ -131,8 +136,10 @@ def test_records_that_salesloft_refuses_are_set_aside_once_each_when_they_are_to
     failed = [each["email_address"] for each in result.failed_records]
     assert len(failed) == len(set(failed))
     assert len(failed) == 250 if method == "bulk" else 151 <= len(failed) <= 155
-    assert result.said("people: ")[0].startswith(f"people: 250 read, 0 written, {len(failed)} failed → ")
-    assert len(result.said("More than 150 records failed (max_failed_records): the run stops. ")) == 1
+    assert result.log_lines_containing("people: ")[0].startswith(
+        f"people: 250 read, 0 written, {len(failed)} failed → "
+    )
+    assert len(result.log_lines_containing("More than 150 records failed (max_failed_records): the run stops. ")) == 1
 
 
 def test_the_first_failed_record_stops_a_run_that_allows_none_and_what_was_under_way_is_counted(run, sandbox, fault):
@@ -145,7 +152,7 @@ def test_the_first_failed_record_stops_a_run_that_allows_none_and_what_was_under
     written = len(sandbox.people())
     assert (result.code, len(result.failed_records)) == (1, 1)
     assert 40 <= written <= 43
-    assert result.said(f"people: 81 read, {written} written ({written} created), 1 failed → ")
+    assert result.log_lines_containing(f"people: 81 read, {written} written ({written} created), 1 failed → ")
 
 
 @pytest.mark.parametrize(
@@ -176,14 +183,14 @@ def test_a_merged_record_that_fails_sets_all_its_records_aside(run):
     result = run([COLUMNS, *people([1, 1, 1], owner_id=77)])
     assert (result.code, len(result.failed_records)) == (1, 3)
     (file,) = result.failed_files
-    assert result.said("people: ")[0] == f"people: 3 read, 0 written, 2 merged, 1 failed → {file}"
+    assert result.log_lines_containing("people: ")[0] == f"people: 3 read, 0 written, 2 merged, 1 failed → {file}"
 
 
 def test_a_failed_records_file_that_cannot_be_written_ends_the_run(run, tmp_path):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     result = run(hundred(), failed_records_dir=str(tmp_path / "file"))
     assert (result.code, result.states) == (1, [])
-    assert len(result.said("The failed records file cannot be written (")) == 1
+    assert len(result.log_lines_containing("The failed records file cannot be written (")) == 1
 
 
 def test_a_record_that_violates_its_schema_fails_alone(run, sandbox):
@@ -286,14 +293,14 @@ def test_a_line_that_cannot_be_read_is_named_and_what_came_before_it_is_written(
     result = run([COLUMNS, *people([1, 2]), state({"n": 2}), line, *people([3]), state({"n": 3})])
     assert (result.code, result.states) == (1, [{"n": 2}])
     assert addresses(sandbox) == ["p1@example.com", "p2@example.com"]
-    assert len(result.said(f"Line 5 of the input: {told}")) == 1
+    assert len(result.log_lines_containing(f"Line 5 of the input: {told}")) == 1
     assert "s3cr3t" not in result.log
 
 
 def test_a_record_without_its_key_property_is_named_by_its_line_without_its_values(run):
     result = run([schema("people", "email_address", "k", keys=["k"]), *people([1], k=1), *people([2])])
     assert result.code == 1
-    (told,) = result.said("Line 3 of the input: ")
+    (told,) = result.log_lines_containing("Line 3 of the input: ")
     assert "example.com" not in told
 
 
@@ -310,7 +317,7 @@ def test_a_last_line_without_its_end_is_read(run, sandbox):
 def test_a_stream_that_does_not_say_what_it_holds_ends_the_run(run, sandbox):
     result = run([schema("orders", "a"), record("orders", a=1)])
     assert result.code == 1
-    assert len(result.said("The stream 'orders' does not say whether it holds ")) == 1
+    assert len(result.log_lines_containing("The stream 'orders' does not say whether it holds ")) == 1
     assert sandbox.requests == []
 
 
@@ -318,7 +325,10 @@ def test_a_stream_that_does_not_say_what_it_holds_ends_the_run(run, sandbox):
 def test_an_unknown_column_ends_the_run_where_it_must(run, sandbox, columns):
     result = run([schema("people", *columns), *people([1], zzzz=1)], unknown_fields="fail")
     assert result.code == 1
-    assert len(result.said("The stream 'people': the column 'zzzz' is no field of Salesloft's people")) == 1
+    assert (
+        len(result.log_lines_containing("The stream 'people': the column 'zzzz' is no field of Salesloft's people"))
+        == 1
+    )
     assert sandbox.people() == []
 
 
@@ -336,7 +346,7 @@ def test_a_stream_map_that_fails_on_a_record_ends_the_run_without_its_values(run
     rows = [*people([1], title="7"), *people([2], title="s3cr3t")]
     result = run([COLUMNS, *rows, state({"n": 2})], stream_maps={"people": maps})
     assert (result.code, result.states, addresses(sandbox)) == (1, [], ["p1@example.com"])
-    assert len(result.said("fails in stream_maps or flattening (")) == 1
+    assert len(result.log_lines_containing("fails in stream_maps or flattening (")) == 1
     assert "s3cr3t" not in result.log
 
 
@@ -360,7 +370,7 @@ def test_a_schema_that_cannot_be_flattened_is_told(run, properties, told):
     message = {"type": "SCHEMA", "stream": "people", "schema": {"properties": properties}, "key_properties": []}
     result = run([message], flattening_enabled=True, flattening_max_depth=2)
     assert result.code == 1
-    (line,) = result.said("Line 1 of the input: Its schema cannot be used: ")
+    (line,) = result.log_lines_containing("Line 1 of the input: Its schema cannot be used: ")
     assert told in line
 
 
@@ -375,7 +385,9 @@ def test_a_schema_that_is_nested_too_deeply_is_told(run):
     message = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {"a": {"properties": nested(450)}}}}
     result = run([message])
     assert result.code == 1
-    assert len(result.said("ecursion")) == len(result.said("Line 1 of the input: ")) == 1
+    assert (
+        len(result.log_lines_containing("ecursion")) == len(result.log_lines_containing("Line 1 of the input: ")) == 1
+    )
 
 
 def test_a_deep_state_is_handed_on(run):
@@ -387,7 +399,14 @@ def test_a_column_that_comes_late_and_is_mapped_to_nothing_known_names_its_strea
     streams = {"people": {"mapping": {"zzzz": "No Such Field"}}}
     result = run([schema("people", "email_address"), *people([1], zzzz=1)], streams=streams)
     assert result.code == 1
-    assert len(result.said("The stream 'people': mapping sends the column 'zzzz' to 'No Such Field', which is no")) == 1
+    assert (
+        len(
+            result.log_lines_containing(
+                "The stream 'people': mapping sends the column 'zzzz' to 'No Such Field', which is no"
+            )
+        )
+        == 1
+    )
     assert sandbox.people() == []
 
 
@@ -395,7 +414,9 @@ def test_settings_of_a_stream_that_does_not_come_are_told_of(run):
     streams = {"people": {}, "p*": {}, "contact": {"sync_mode": "update"}}
     result = run([COLUMNS, *people([1])], streams=streams)
     assert result.code == 0
-    assert result.said("no such stream") == ["streams.contact: this run has no such stream, only people."]
+    assert result.log_lines_containing("no such stream") == [
+        "streams.contact: this run has no such stream, only people."
+    ]
 
 
 def test_failed_records_stay_out_of_git(run, tmp_path):
@@ -415,9 +436,11 @@ def test_an_unknown_column_is_warned_of_once_whatever_the_batches(run):
     rows = [schema("people", "email_address", "titel"), *people(range(10), titel="CEO", other=1)]
     result = run(rows, batch_size_rows=3)
     assert result.code == 0
-    assert len(result.said("'titel'")) == 1
-    assert len(result.said("'other'")) == 1
-    assert result.said("'titel'")[0].startswith("people: the column 'titel' is no field of Salesloft's people")
+    assert len(result.log_lines_containing("'titel'")) == 1
+    assert len(result.log_lines_containing("'other'")) == 1
+    assert result.log_lines_containing("'titel'")[0].startswith(
+        "people: the column 'titel' is no field of Salesloft's people"
+    )
 
 
 @pytest.mark.parametrize(
@@ -431,7 +454,7 @@ def test_an_unknown_column_is_warned_of_once_whatever_the_batches(run):
 def test_a_wrong_setting_ends_the_run_before_the_first_record_is_read(run, sandbox, settings, told):
     result = run([COLUMNS, *people([1])], **settings)
     assert (result.code, sandbox.requests) == (1, [])
-    assert len(result.said(told)) == 1
+    assert len(result.log_lines_containing(told)) == 1
 
 
 # Everyone's fault
@@ -440,7 +463,7 @@ def test_a_wrong_setting_ends_the_run_before_the_first_record_is_read(run, sandb
 def test_a_key_that_is_not_accepted_ends_the_run_with_one_line(run, sandbox):
     result = run([COLUMNS, *people(range(20)), state({"n": 20})], api_key="ak" + "1" * 64)
     assert (result.code, result.states, sandbox.people()) == (1, [], [])
-    assert len(result.said("Salesloft does not accept the token (401 to ")) == 1
+    assert len(result.log_lines_containing("Salesloft does not accept the token (401 to ")) == 1
     assert result.failed_files == []
 
 
@@ -636,7 +659,7 @@ def test_an_unchanged_schema_that_comes_again_starts_no_new_batch(run, sandbox):
     lines = list(itertools.chain.from_iterable([COLUMNS, *people([n])] for n in range(60)))
     assert run(lines).code == 0
     assert len(sandbox.people()) == 60
-    assert sandbox.points_spent == LOOK + 4
+    assert sandbox.points_spent == PREFLIGHT_POINTS + 4
 
 
 # Points
@@ -653,7 +676,7 @@ def test_thirteen_hundred_people_record_by_record_use_the_minutes_fully_and_meet
     result = run(lines, **settings)
     assert result.code == 0
     assert len(server.sandbox.people()) == 1_300
-    assert (server.sandbox.points_spent, server.sandbox.answers(429)) == (LOOK + 1_300, 0)
+    assert (server.sandbox.points_spent, server.sandbox.answers(429)) == (PREFLIGHT_POINTS + 1_300, 0)
     # With threads, one may let a minute pass while a request of another is under way, which then counts later.
     assert 1_120 <= clock.now() < (1_140 if parallel == 1 else 1_200)
 
@@ -665,7 +688,7 @@ def test_beside_a_client_that_spends_half_of_each_minute_nothing_is_lost(run, se
     settings, lines = sent(700, api_url=server.url)
     result = run(lines, **settings)
     assert (result.code, len(server.sandbox.people())) == (0, 700)
-    assert server.sandbox.points_spent == LOOK + 700
+    assert server.sandbox.points_spent == PREFLIGHT_POINTS + 700
     assert clock.now() <= 1_400
 
 
@@ -684,8 +707,8 @@ def test_accounts_and_people_of_one_run_share_one_budget(run, serve):
     lines += [record("accounts", domain=f"d{n}.test", name="A") for n in range(60)]
     result = run(lines, write_method="record", api_url=server.url, rate_limit_per_minute=50)
     assert (result.code, len(server.sandbox.people()), len(server.sandbox.accounts())) == (0, 60, 60)
-    assert (server.sandbox.points_spent, server.sandbox.answers(429)) == (LOOK + 120, 0)
-    assert result.said("points spent in ")[0].startswith("121 points spent in ")
+    assert (server.sandbox.points_spent, server.sandbox.answers(429)) == (PREFLIGHT_POINTS + 120, 0)
+    assert result.log_lines_containing("points spent in ")[0].startswith("121 points spent in ")
 
 
 @pytest.mark.parametrize("mode", ["upsert", "insert"])
@@ -755,6 +778,6 @@ def test_a_missing_key_property_is_the_one_that_the_stream_map_names(run):
     lines = [schema("people", "id", "email_address", keys=["id"]), record("people", id=2)]
     result = run(lines, stream_maps={"people": {"__key_properties__": ["email_address"]}})
     assert result.code == 1
-    assert result.said(
+    assert result.log_lines_containing(
         "Line 2 of the input: A record of the stream 'people' lacks one of its key properties (email_address)."
     )

@@ -75,4 +75,4 @@ def test_a_signal_while_a_finished_run_tells_its_end_changes_nothing(run, monkey
     monkeypatch.setattr(threading.Timer, "start", lambda _: None)
     result = run([schema("people", "email_address"), *people(range(3)), state({"bookmark": 3})])
     assert (result.code, result.states) == (0, [{"bookmark": 3}])
-    assert result.said("people: 3 read, 3 written (3 created)")
+    assert result.log_lines_containing("people: 3 read, 3 written (3 created)")

@@ -21,7 +21,7 @@ from tests.writers.conftest import upsert
 
 TYPE = "person/upsert"
 UPLOAD = ("POST", "/bulk_jobs/1/job_data")
-LOOK = ("GET", "/bulk_jobs/1")
+PREFLIGHT_POINTS = ("GET", "/bulk_jobs/1")
 RESULTS = ("GET", "/bulk_jobs/1/results")
 
 
@@ -52,7 +52,7 @@ def test_a_batch_is_one_job_of_four_steps(bulk, sandbox, paths):
     outcomes = write(bulk, numbered(range(3)))
     assert [each.result for each in outcomes] == [Result.WRITTEN] * 3
     assert addresses(sandbox) == ["p0@b.co", "p1@b.co", "p2@b.co"]
-    assert paths() == [("POST", "/bulk_jobs"), UPLOAD, ("PUT", "/bulk_jobs/1"), LOOK]
+    assert paths() == [("POST", "/bulk_jobs"), UPLOAD, ("PUT", "/bulk_jobs/1"), PREFLIGHT_POINTS]
     assert jobs(sandbox) == [("done", 3, 0)]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import LOOK, people, record, schema
+from tests.conftest import PREFLIGHT_POINTS, people, record, schema
 
 
 def test_people_are_found_by_e_mail_a_hundred_a_point_and_then_updated(run, sandbox):
@@ -11,8 +11,8 @@ def test_people_are_found_by_e_mail_a_hundred_a_point_and_then_updated(run, sand
     result = run([schema("people", "email_address", "title"), *people(range(250), title="New")], sync_mode="update")
     assert result.code == 0
     assert {person["title"] for person in sandbox.people()} == {"New"}
-    assert sandbox.points_spent == LOOK + 250 + 3
-    assert result.said("Looked up 250 ids by email_address with 3 requests.")
+    assert sandbox.points_spent == PREFLIGHT_POINTS + 250 + 3
+    assert result.log_lines_containing("Looked up 250 ids by email_address with 3 requests.")
 
 
 def test_a_person_who_is_not_there_fails_as_not_found_and_is_not_created(run, sandbox):
@@ -41,7 +41,7 @@ def test_a_record_that_is_listed_without_its_id_ends_the_run_with_a_line(run, fa
     )
     result = run([schema("people", "email_address", "title"), *people([0], title="New")], sync_mode="update")
     assert result.code == 1
-    assert result.said("Salesloft's answer to GET /people holds a record without its id.")
+    assert result.log_lines_containing("Salesloft's answer to GET /people holds a record without its id.")
 
 
 def test_a_key_that_several_have_fails_as_ambiguous_and_none_is_touched(run, sandbox):
@@ -64,7 +64,7 @@ def test_accounts_are_found_by_domain_and_asked_for_once_a_run(run, sandbox):
     result = run([schema("accounts", "domain", "city"), *rows], sync_mode="update", batch_size_rows=1)
     assert result.code == 0
     assert sandbox.accounts()[0]["city"] == "Oslo"
-    assert sandbox.points_spent == LOOK + 1 + 2
+    assert sandbox.points_spent == PREFLIGHT_POINTS + 1 + 2
 
 
 def test_a_record_with_its_id_needs_no_look_up(run, sandbox):
@@ -72,7 +72,7 @@ def test_a_record_with_its_id_needs_no_look_up(run, sandbox):
     messages = [schema("people", "id", "title"), record("people", id=number, title="New")]
     assert run(messages, sync_mode="update").code == 0
     assert sandbox.people()[0]["title"] == "New"
-    assert sandbox.points_spent == LOOK + 1
+    assert sandbox.points_spent == PREFLIGHT_POINTS + 1
 
 
 def test_an_insert_of_a_record_that_is_there_is_told_apart_from_other_failures(run, sandbox):
@@ -80,9 +80,12 @@ def test_an_insert_of_a_record_that_is_there_is_told_apart_from_other_failures(r
     rows = [*people([0, 1]), record("people", email_address="p2@example.com", job_seniority="chief")]
     result = run([schema("people", "email_address", "job_seniority"), *rows], sync_mode="insert")
     assert result.code == 1
-    (line,) = result.said("people: 3 read")
+    (line,) = result.log_lines_containing("people: 3 read")
     assert line.startswith("people: 3 read, 1 written (1 created), 1 already there, 1 failed → ")
-    assert result.said("2 records failed (")[0].count("Mend the cause, and send them again with --input ") == 1
+    assert (
+        result.log_lines_containing("2 records failed (")[0].count("Mend the cause, and send them again with --input ")
+        == 1
+    )
 
 
 def test_a_failed_record_tells_its_field_status_and_request(run, sandbox):
@@ -95,7 +98,7 @@ def test_a_failed_record_tells_its_field_status_and_request(run, sandbox):
     assert error["line"] == 2
     # Not to send it again: that would be in vain.
     assert error["advice"] == ("The record already exists; use upsert to change it.")
-    (told,) = result.said("1 record failed (")
+    (told,) = result.log_lines_containing("1 record failed (")
     assert "Use upsert to change what is there; they are in " in told
     assert "--input" not in told
 
@@ -109,7 +112,7 @@ def test_a_row_by_id_and_one_by_key_that_mean_the_same_person_are_one_and_the_la
     rows = [record("people", **first, title="Old"), record("people", **second, title="New")]
     result = run([schema("people", "id", "email_address", "title"), *rows], sync_mode="update")
     assert (result.code, sandbox.people()[0]["title"]) == (0, "New")
-    assert result.said("people: 2 read, 1 written (1 updated), 1 merged")
+    assert result.log_lines_containing("people: 2 read, 1 written (1 updated), 1 merged")
 
 
 def test_who_was_not_there_is_looked_for_again(run, sandbox):
