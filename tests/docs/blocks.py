@@ -1,7 +1,8 @@
-"""The code blocks of the documents."""
+"""Code blocks of the documents."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,31 +19,56 @@ class Block:
     """A code block.
 
     Attributes:
-        kind: The word after the fence.
-        text: What is inside.
-        needs: What the invisible comment right above it asks for, such as `file config.json`; name → value.
-        place: Where it stands, as an editor takes it.
+        language: The word after the fence.
+        text: The content.
+        directives: Name → value of the directives in the comment above the block; see tests/README.md.
+        location: Document and line, in the format that editors open.
+        heading: The heading of the section.
     """
 
-    kind: str
+    language: str
     text: str
-    needs: dict[str, str]
-    place: str
+    directives: dict[str, str]
+    location: str
+    heading: str
+
+    @property
+    def is_part_of_recipe(self):
+        return self.directives.keys() & {"rows", "held", "arrives"}
+
+    @property
+    def is_meltano_project(self):
+        return self.language == "yaml" and re.match(r"(plugins|jobs|schedules|environments):", self.text)
 
 
-def blocks_of(document):
-    """Return the code blocks of a document, in order."""
+def get_blocks(document):
+    """Return the code blocks of a document in order."""
     blocks = []
-    needs = {}
-    for token in MarkdownIt("commonmark").enable("table").parse(document.read_text(encoding="utf-8")):
-        place = f"{document.relative_to(ROOT)}:{token.map[0] + 1}" if token.map else str(document)
-        if token.type in {"fence", "code_block"}:
-            blocks.append(Block(token.info.strip(), token.content, needs, place))
-            needs = {}
+    directives = {}
+    heading = ""
+    tokens = MarkdownIt("commonmark").enable("table").parse(document.read_text(encoding="utf-8"))
+    for previous, token in zip([None, *tokens], tokens, strict=False):
+        location = f"{document.relative_to(ROOT)}:{token.map[0] + 1}" if token.map else str(document)
+        if token.type == "inline" and previous.type == "heading_open":
+            heading = token.content
+        if token.type == "fence":
+            blocks.append(Block(token.info.strip(), token.content, directives, location, heading))
+            directives = {}
             continue
-        assert not needs, f"{place}: the comment above asks for {needs}, and no block follows it"
-        directive = DIRECTIVE.fullmatch(token.content) if token.type == "html_block" else None
-        if directive:
-            needs = {name: value for name, _, value in (each.partition(" ") for each in directive[1].split(", "))}
-    assert not needs, f"{document}: the last comment asks for {needs}, and no block follows it"
+        assert not directives, f"{location}: no code block after a comment with {directives}"
+        comment = DIRECTIVE.fullmatch(token.content) if token.type == "html_block" else None
+        if comment:
+            directives = {name: value for name, _, value in (each.partition(" ") for each in comment[1].split(", "))}
     return blocks
+
+
+def parse_json_values(text):
+    """Return the JSON values of a text that holds one or more of them."""
+    decoder = json.JSONDecoder()
+    values = []
+    rest = text.strip()
+    while rest:
+        value, end = decoder.raw_decode(rest)
+        values.append(value)
+        rest = rest[end:].strip()
+    return values

@@ -1,105 +1,99 @@
-"""A recipe of the cookbook: rows of a tap, settings, and what Salesloft then holds."""
+"""Recipes of the cookbook: the tap's records, the settings, and what Salesloft holds after the run."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
+
+import yaml
 
 from tests.conftest import record
+from tests.docs.blocks import parse_json_values
 
-KEPT_BY_SALESLOFT = {"id", "created_at", "updated_at", "last_contacted_at"}
-# Of the team that the cookbook speaks of, beside those that the sandbox has.
+SERVER_FIELDS = {"id", "created_at", "updated_at", "last_contacted_at"}
+# A custom field of the cookbook's team that the sandbox does not have by default.
 CUSTOM_FIELD = "Customer Key"
-KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object", list: "array"}
+JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object", list: "array"}
 
 
+@dataclass
 class Recipe:
-    """Collects what a recipe says, and cooks it.
+    """A recipe.
 
-    Args:
-        run: Runs the target.
-        sandbox: The Salesloft that it runs against.
+    Attributes:
+        location: Where the recipe ends in the document.
+        messages: The tap's messages.
+        settings: The target's settings.
+        existing: People in Salesloft before the run.
+        expected: Records in Salesloft after the run.
     """
 
-    def __init__(self, run, sandbox):
-        self._run = run
-        self._sandbox = sandbox
-        self._begin()
+    location: str = ""
+    messages: list = field(default_factory=list)
+    settings: dict = field(default_factory=dict)
+    existing: list = field(default_factory=list)
+    expected: list = field(default_factory=list)
 
-    def _begin(self):
-        self._held = []
-        self._messages = []
-        self._settings = {}
-        self._sandbox.reset()
-        self._blank = {
-            "people": self._kept(self._sandbox.add("person", email_address="a@example.com"), self._sandbox.people),
-            "accounts": self._kept(
-                self._sandbox.add("account", domain="example.com", name="A"), self._sandbox.accounts
-            ),
-        }
-        self._sandbox.reset()
-        self._sandbox.define_custom_field(CUSTOM_FIELD, "person")
-
-    @staticmethod
-    def _kept(number, rows):
-        (row,) = (each for each in rows() if each["id"] == number)
-        return row
-
-    def held(self, people):
-        """Salesloft has these people before the run."""
-        for each in people:
-            self._sandbox.add("person", **each)
-
-    def rows(self, stream, records):
-        """The tap has these rows."""
+    def add_records(self, stream, records):
         keys = ["id"] if all("id" in each for each in records) else []
-        self._messages.append(
-            {"type": "SCHEMA", "stream": stream, "schema": schema_of(records), "key_properties": keys}
-        )
-        self._messages += [record(stream, **each) for each in records]
-
-    def settings(self, settings):
-        """The target is set so."""
-        self._settings = settings
-        result = self._run("", **settings)
-        assert result.code == 0, result.log
-
-    def arrives(self, expected):
-        """Run the target; this is what Salesloft then holds, and nothing else."""
-        result = self._run(self._messages, **self._settings)
-        assert result.code == 0, result.log
-        # Records are written several at a time, so their ids are in no order.
-        held, wanted = (
-            sorted(each, key=lambda row: json.dumps(row, sort_keys=True)) for each in (self._now(), expected)
-        )
-        assert held == wanted, f"Salesloft holds {held}\n{result.log}"
-        self._begin()
-
-    def _now(self):
-        tables = {"people": self._sandbox.people(), "accounts": self._sandbox.accounts()}
-        keys = {"people": {"email_address"}, "accounts": {"domain", "name"}}
-        return [
-            {
-                name: value
-                for name, value in row.items()
-                if name not in KEPT_BY_SALESLOFT and (name in keys[table] or value != self._blank[table][name])
-            }
-            for table, rows in tables.items()
-            for row in rows
-        ]
+        schema = {"type": "SCHEMA", "stream": stream, "schema": infer_schema(records), "key_properties": keys}
+        self.messages += [schema, *(record(stream, **each) for each in records)]
 
 
-def schema_of(rows):
-    """Return the JSON schema that a tap would give for these rows."""
+def parse_recipes(blocks):
+    """Return the recipes that a document's blocks make up; each ends with the block `arrives`."""
+    recipes = []
+    recipe = Recipe()
+    for block in blocks:
+        if "rows" in block.directives:
+            recipe.add_records(block.directives["rows"].removeprefix("of "), parse_json_values(block.text))
+        elif "held" in block.directives:
+            recipe.existing += parse_json_values(block.text)
+        elif "arrives" in block.directives:
+            recipe.location = block.location
+            recipe.expected = parse_json_values(block.text)
+            recipes.append(recipe)
+            recipe = Recipe()
+        elif block.language == "yaml" and recipe.messages:
+            recipe.settings = yaml.safe_load(block.text)
+    return recipes
+
+
+def read_records(sandbox):
+    """Return the people and accounts of a sandbox, without the fields that are empty or set by the server."""
+    defaults = {"people": {"email_address": "a@example.com"}, "accounts": {"domain": "example.com", "name": "A"}}
+    records = {"people": sandbox.people(), "accounts": sandbox.accounts()}
+    sandbox.reset()
+    sandbox.add("person", **defaults["people"])
+    sandbox.add("account", **defaults["accounts"])
+    empty = {"people": sandbox.people()[0], "accounts": sandbox.accounts()[0]}
+    return [
+        {
+            name: value
+            for name, value in row.items()
+            if name not in SERVER_FIELDS and (name in defaults[table] or value != empty[table][name])
+        }
+        for table, rows in records.items()
+        for row in rows
+    ]
+
+
+def sort_records(records):
+    """Sort records; they are written in parallel, in any order."""
+    return sorted(records, key=lambda row: json.dumps(row, sort_keys=True))
+
+
+def infer_schema(rows):
+    """Return the JSON schema that a tap would emit for these rows."""
     values = {}
     for row in rows:
         for name, value in row.items():
             values.setdefault(name, []).append(value)
-    return {"type": "object", "properties": {name: _schema_of_values(each) for name, each in values.items()}}
+    return {"type": "object", "properties": {name: _infer_property(each) for name, each in values.items()}}
 
 
-def _schema_of_values(values):
-    kinds = {KINDS[type(value)] for value in values if value is not None} or {"string"}
+def _infer_property(values):
     objects = [value for value in values if isinstance(value, dict)]
-    return {"type": ["null", *sorted(kinds)], **(schema_of(objects) if objects and {"object"} == kinds else {})} | (
-        {"type": ["null", "object"]} if objects else {}
-    )
+    if objects:
+        return {**infer_schema(objects), "type": ["null", "object"]}
+    return {"type": ["null", *sorted({JSON_TYPES[type(value)] for value in values if value is not None} or {"string"})]}

@@ -1,4 +1,4 @@
-"""Links in the documents lead somewhere."""
+"""Links in the documents resolve."""
 
 from __future__ import annotations
 
@@ -10,43 +10,45 @@ from markdown_it import MarkdownIt
 
 from tests.docs.blocks import DOCUMENTS, ROOT
 
-ALL = [*DOCUMENTS, *sorted({*ROOT.glob("*.md"), ROOT / "tests" / "README.md"} - set(DOCUMENTS))]
+ALL = sorted({*DOCUMENTS, *ROOT.glob("*.md"), *ROOT.glob("packages/*/*.md"), ROOT / "tests" / "README.md"})
 
 
-def parts(document):
-    """Return the inline parts of a document, with the kind of what holds them."""
+def parse_inline(document):
+    """Return (type of the containing token, inline token) pairs."""
     tokens = MarkdownIt("commonmark").enable("table").parse(document.read_text(encoding="utf-8"))
     return [(before.type, each) for before, each in itertools.pairwise(tokens) if each.type == "inline"]
 
 
-def anchors(document):
-    """Return what GitHub calls the headings of a document."""
+def get_anchors(document):
+    """Return the anchors that GitHub gives the headings of a document."""
     headings = [
-        "".join(one.content for one in each.children) for kind, each in parts(document) if kind == "heading_open"
+        "".join(child.content for child in token.children)
+        for container, token in parse_inline(document)
+        if container == "heading_open"
     ]
     return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
-def links(document):
+def get_links(document):
     return [
-        one.attrs.get("href") or one.attrs["src"]
-        for _, each in parts(document)
-        for one in each.children
-        if one.type in {"link_open", "image"}
+        child.attrs.get("href") or child.attrs["src"]
+        for _, token in parse_inline(document)
+        for child in token.children
+        if child.type in {"link_open", "image"}
     ]
 
 
 @pytest.mark.parametrize("document", ALL, ids=lambda each: str(each.relative_to(ROOT)))
-def test_links_lead_to_files_and_headings_that_are_there(document):
-    for link in links(document):
+def test_links_resolve(document):
+    for link in get_links(document):
         path, _, anchor = link.partition("#")
         if ":" in path:
             continue
-        there = (document.parent / path) if path else document
-        assert there.exists(), link
-        assert not anchor or anchor in anchors(there), link
+        linked = (document.parent / path) if path else document
+        assert linked.exists(), link
+        assert not anchor or anchor in get_anchors(linked), link
 
 
-def test_the_readme_links_to_every_document():
-    linked = {link.partition("#")[0] for link in links(ROOT / "README.md")}
+def test_readme_links_to_every_document():
+    linked = {link.partition("#")[0] for link in get_links(ROOT / "README.md")}
     assert {f"docs/{each.name}" for each in ROOT.glob("docs/*.md")} <= linked

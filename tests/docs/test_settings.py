@@ -1,0 +1,60 @@
+"""Settings and code that the documents show are valid."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+from importlib import resources
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+
+from tests.docs.blocks import DOCUMENTS, get_blocks, parse_json_values
+
+BLOCKS = [block for document in DOCUMENTS for block in get_blocks(document) if not block.is_part_of_recipe]
+LANGUAGES = {"bash", "console", "diff", "ini", "json", "python", "text", "yaml"}
+
+
+def select(condition):
+    return [pytest.param(block, id=block.location) for block in BLOCKS if condition(block)]
+
+
+def test_languages_of_blocks_are_known():
+    assert {block.language for block in BLOCKS} <= LANGUAGES
+
+
+@pytest.mark.parametrize("block", select(lambda block: block.language == "yaml" and not block.is_meltano_project))
+def test_yaml_settings_are_accepted(block, run):
+    result = run("", **yaml.safe_load(block.text))
+    assert result.code == 0, result.log
+
+
+@pytest.mark.parametrize("block", select(lambda block: block.language == "json"))
+def test_json_settings_are_accepted(block, run):
+    for value in parse_json_values(block.text):
+        if "type" not in value:
+            result = run("", **value)
+            assert result.code == 0, result.log
+
+
+@pytest.mark.parametrize("block", select(lambda block: block.is_meltano_project))
+def test_meltano_project_is_valid(block, run):
+    project = yaml.safe_load(block.text)
+    schema = json.loads((resources.files("meltano.schemas") / "meltano.schema.json").read_text(encoding="utf-8"))
+    assert [error.message for error in Draft7Validator(schema).iter_errors(project)] == []
+    for loader in project.get("plugins", {}).get("loaders", []):
+        config = {name: value for name, value in loader["config"].items() if "$" not in str(value)}
+        result = run("", **config)
+        assert result.code == 0, result.log
+
+
+@pytest.mark.parametrize("block", select(lambda block: block.language == "python"))
+def test_python_is_valid(block):
+    ast.parse(block.text)
+
+
+@pytest.mark.parametrize("block", select(lambda block: block.language == "bash"))
+def test_shell_is_valid(block):
+    subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
