@@ -162,7 +162,7 @@ def test_a_permission_that_lacks_says_which_scopes_are_needed(client, sandbox):
     sandbox.keys.add(KEY, ["people:read"])
     with pytest.raises(PermissionDeniedError) as error:
         upsert(client)
-    assert "This needs the scope people:write, which your key does not have" in str(error.value)
+    assert "requires the scope people:write" in str(error.value)
     assert "POST /person_upserts" in str(error.value)
     assert len(sandbox.requests) == 1
 

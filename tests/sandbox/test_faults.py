@@ -100,7 +100,7 @@ def test_rate_headers_may_be_missing_or_nonsense(sandbox, api):
 def test_a_fault_skips_strikes_and_is_spent():
     faults = Faults()
     fault = faults.add(Fault("status", skip=2, times=2))
-    struck = [faults.strike("GET", "/v2/me", b"") is fault for _ in range(6)]
+    struck = [faults.take("GET", "/v2/me", b"") is fault for _ in range(6)]
     assert struck == [False, False, True, True, False, False]
     assert fault.hits == 2
 
@@ -108,7 +108,7 @@ def test_a_fault_skips_strikes_and_is_spent():
 def test_a_fault_without_times_strikes_always():
     faults = Faults()
     faults.add(Fault("status", times=None))
-    assert all(faults.strike("GET", "/v2/me", b"") for _ in range(5))
+    assert all(faults.take("GET", "/v2/me", b"") for _ in range(5))
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,14 @@ def _sandbox(args: argparse.Namespace) -> Sandbox:
         points_per_minute=args.rate_limit,
         other_spends=args.other_spends,
         retry_after=args.retry_after,
+        rate_headers_on_429=not args.no_rate_headers_on_429,
+        request_ids=args.request_ids,
+        missing_scope_status=args.missing_scope_status,
+        unknown_id_status=args.unknown_id_status,
         latency=args.latency,
         bulk_rate=args.bulk_rate,
+        bulk_wait=args.bulk_wait,
+        bulk_queue=args.bulk_queue,
         refuse_bulk_types=dict(args.refuse_bulk_type),
         clients=dict(args.client) or {DEFAULT_CLIENT: DEFAULT_SECRET},
         token_seconds=args.token_seconds,
@@ -111,8 +117,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate-limit", type=int, default=600, metavar="POINTS", help="a minute (%(default)s)")
     add("--other-spends", type=int, default=0, metavar="POINTS", help="by others, each minute")
     add("--retry-after", action="store_true", help="send Retry-After with a 429")
-    add("--latency", type=float, default=0.0, metavar="SECONDS", help="before each answer")
-    add("--bulk-rate", type=float, metavar="ROWS", help="rows a second; all at once if left out")
+    add("--no-rate-headers-on-429", action="store_true", help="omit the rate limit headers from a 429")
+    add("--request-ids", action="store_true", help="send an x-request-id header with each response")
+    add("--missing-scope-status", type=int, choices=(403, 422), default=403, help="(%(default)s)")
+    add("--unknown-id-status", type=int, choices=(404, 422), default=404, help="of an upsert by id (%(default)s)")
+    add("--latency", type=float, default=0.0, metavar="SECONDS", help="seconds before each response")
+    add("--bulk-rate", type=float, metavar="ROWS", help="rows per second of a bulk job (default: all at once)")
+    add("--bulk-wait", type=float, default=0.0, metavar="SECONDS", help="seconds before a bulk job starts to execute")
+    add("--bulk-queue", action="store_true", help="execute one bulk job at a time")
     add(
         "--refuse-bulk-type",
         type=_refused_type,

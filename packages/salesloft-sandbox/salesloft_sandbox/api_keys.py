@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from salesloft_sandbox.exceptions import RefusedError
+from salesloft_sandbox.exceptions import MissingScopeError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,10 +27,10 @@ class Scopes:
         """Raise a 403 unless the scope is granted.
 
         Raises:
-            RefusedError: The scope is lacking.
+            MissingScopeError: The scope is missing.
         """
         if scope and self.granted is not None and scope not in self.granted:
-            raise RefusedError(403, f"This needs the scope {scope}, which your key does not have")
+            raise MissingScopeError(scope)
 
 
 class Keys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,14 @@ import msgspec
 from salesloft_sandbox.api_keys import Scopes
 from salesloft_sandbox.database import now
 from salesloft_sandbox.exceptions import RefusedError
+from salesloft_sandbox.fault_injection import FaultKind
 from salesloft_sandbox.fields import RESOURCES, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from salesloft_sandbox.database import Row, State
+    from salesloft_sandbox.fault_injection import Faults
     from salesloft_sandbox.records import Records
 
 LARGEST_UPLOAD = 5_000
@@ -40,43 +43,71 @@ class RowStatus(Enum):
     RETRYING = "retrying"
 
 
+@dataclass(frozen=True)
+class _Execution:
+    """How a bulk job executes.
+
+    Attributes:
+        ready_at: When it was marked as ready, in seconds of the clock.
+        wait: Seconds before it starts.
+        row_limit: Number of rows after which it stops; None for no limit.
+        final_state: Its state after that.
+    """
+
+    ready_at: float
+    wait: float
+    row_limit: int | None = None
+    final_state: str = JobState.DONE.value
+
+
 class BulkJobs:
     """The team's bulk jobs.
 
-    No task runs in the background: whoever looks first brings the jobs up to the clock's time, so
-    that a clock in a test's hands decides how far a job is.
+    There is no background task: each request first brings the jobs up to the time of the clock, so that a test
+    controls their progress by its clock.
 
     Args:
-        state: Where the jobs and their rows are kept.
-        records: What executes a row.
-        clock: Seconds, only ever growing.
-        rate: Rows a second that a job executes; None for all at once.
-        refused_types: Type -> the status that refuses it when a job of it is created.
+        state: The database of jobs and rows.
+        records: Executes the rows.
+        faults: Faults of jobs and rows.
+        clock: Monotonic seconds.
+        rate: Rows per second that a job executes; None for all at once.
+        wait: Seconds before a job starts, after it is marked as ready and, in a single queue, after the job before it.
+        single_queue: Execute one job at a time, in the order in which they are marked as ready.
+        refused_types: Job type -> the status that rejects the creation of such a job.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument per option
         self,
         state: State,
         records: Records,
+        faults: Faults,
         clock: Callable[[], float],
         *,
         rate: float | None = None,
+        wait: float = 0.0,
+        single_queue: bool = False,
         refused_types: Mapping[str, int] | None = None,
     ) -> None:
         self._state = state
         self._records = records
+        self._faults = faults
         self._clock = clock
         self._rate = rate
+        self._wait = wait
+        self._single_queue = single_queue
         self._refused_types = refused_types or {}
         self._lock = threading.Lock()
-        self._began: dict[int, float] = {}
+        self._executions: dict[int, _Execution] = {}
+        self._queue_free_at = 0.0
         self.reset()
 
     def reset(self) -> None:
-        """Forget when jobs began; those that a file has as executing begin now."""
-        moment = self._clock()
-        executing = (JobState.EXECUTING.value,)
-        self._began = {row["id"]: moment for row in self._state.select("bulk_jobs", "state = ?", executing)}
+        """Forget the progress of jobs; those that are executing according to the database start now."""
+        rows = self._state.select("bulk_jobs", "state = ?", (JobState.EXECUTING.value,))
+        execution = _Execution(self._clock(), self._wait)
+        self._executions = {row["id"]: execution for row in rows}
+        self._queue_free_at = self._clock()
 
     def create(self, job_type: Any, name: Any, scopes: Scopes) -> Row:
         """Open a job.
@@ -158,22 +189,47 @@ class BulkJobs:
                 values["ready_to_execute"] = body["ready_to_execute"]
             if values.get("ready_to_execute"):
                 values |= {"state": JobState.EXECUTING.value, "marked_ready_at": now()}
-                self._began[job_id] = self._clock()
+                self._executions[job_id] = self._plan(job_id)
             self._state.update("bulk_jobs", job_id, values)
         return self.get(job_id)
 
     def advance(self) -> None:
         """Execute what is due by now."""
-        if not self._began:
+        if not self._executions:
             return
         with self._lock:
-            for job_id, began in list(self._began.items()):
-                job = self.get(job_id)
-                due = job["total"]
-                if self._rate is not None:
-                    due = min(due, int((self._clock() - began) * self._rate))
-                if due > job["processed"] or due == job["total"]:
-                    self._execute(job, due)
+            moment = self._clock()
+            for job_id, execution in list(self._executions.items()):
+                ready_at = execution.ready_at
+                if self._single_queue:
+                    ready_at = max(ready_at, self._queue_free_at)
+                self._advance(job_id, execution, moment - ready_at - execution.wait)
+                if job_id not in self._executions:
+                    continue
+                if self._single_queue:
+                    break
+
+    def _plan(self, job_id: int) -> _Execution:
+        fault = self._faults.take_bulk(FaultKind.BULK_JOB, job_id, msgspec.json.encode(self.get(job_id)))
+        if fault is None:
+            return _Execution(self._clock(), self._wait)
+        body = fault.body or {}
+        return _Execution(
+            self._clock(), self._wait + fault.delay, body.get("rows"), body.get("state", JobState.DONE.value)
+        )
+
+    def _advance(self, job_id: int, execution: _Execution, seconds: float) -> None:
+        """Bring a job to where it is after some seconds of execution; negative if it has not started."""
+        if seconds < 0:
+            return
+        job = self.get(job_id)
+        end = job["total"] if execution.row_limit is None else min(job["total"], execution.row_limit)
+        due = end if self._rate is None else min(end, int(seconds * self._rate))
+        if due > job["processed"] or due == end:
+            self._execute(job, due, execution.final_state if due == end else None)
+        if due == end:
+            self._queue_free_at = self._clock() - seconds + (end / self._rate if self._rate else 0.0)
+            del self._executions[job_id]
 
     def _open(self, job_id: int) -> Row:
         job = self.get(job_id)
@@ -181,18 +237,18 @@ class BulkJobs:
             raise RefusedError.invalid("state", f"is {job['state']}; only an open job can change")
         return job
 
-    def _execute(self, job: Row, due: int) -> None:
-        """Bring a job to `due` executed rows; at its last row it is done."""
+    def _execute(self, job: Row, due: int, final_state: str | None) -> None:
+        """Execute the rows of a job up to number `due`, and end it if a final state is given."""
         job_id = job["id"]
         resource = resource_of(job["type"])
         scopes = Scopes(None if job["scopes"] is None else frozenset(job["scopes"]))
         moment = now()
         with self._state.transaction():
-            pending = self._state.raw(
-                "SELECT id, record FROM bulk_job_rows WHERE job_id = ? AND status = ? ORDER BY id LIMIT ?",
-                (job_id, RowStatus.PENDING.value, due - job["processed"]),
+            rows = self._state.raw(
+                "SELECT id, record FROM bulk_job_rows WHERE job_id = ? ORDER BY id LIMIT ? OFFSET ?",
+                (job_id, due - job["processed"], job["processed"]),
             )
-            outcomes = [self._outcome(resource, scopes, *row) for row in pending]
+            outcomes = [self._outcome(job_id, resource, scopes, *row) for row in rows]
             self._state.execute_many(
                 "UPDATE bulk_job_rows SET status = ?, error = ?, upsert_type = ?, resource_id = ? WHERE id = ?",
                 outcomes,
@@ -203,23 +259,27 @@ class BulkJobs:
                 "errors": job["errors"] + errors,
                 "updated_at": moment,
             }
-            if due == job["total"]:
-                values |= {
-                    "state": JobState.DONE.value,
-                    "started_at": job["marked_ready_at"],
-                    "finished_at": moment,
-                }
-                del self._began[job_id]
+            if final_state is not None:
+                values |= {"state": final_state, "started_at": job["marked_ready_at"], "finished_at": moment}
             self._state.update("bulk_jobs", job_id, values)
 
-    def _outcome(self, resource: Resource, scopes: Scopes, row_id: int, record: str) -> Sequence[Any]:
+    def _outcome(self, job_id: int, resource: Resource, scopes: Scopes, row_id: int, record: str) -> Sequence[Any]:
+        """Execute a row and return its status, error, upsert type, resource id, and own id."""
+        fault = self._faults.take_bulk(FaultKind.BULK_ROW, job_id, record.encode())
+        if fault:
+            body = fault.body or {}
+            return (body.get("status", RowStatus.ERROR.value), _json(body.get("error")), None, None, row_id)
         try:
-            made, found = self._records.upsert(resource, msgspec.json.decode(record), scopes)
+            upsert_type, resource_id = self._records.upsert(resource, msgspec.json.decode(record), scopes)
         except RefusedError as refusal:
-            return (RowStatus.ERROR.value, str(refusal), None, None, row_id)
-        return (RowStatus.SUCCESS.value, None, made, found, row_id)
+            return (RowStatus.ERROR.value, _json(str(refusal)), None, None, row_id)
+        return (RowStatus.SUCCESS.value, None, upsert_type, resource_id, row_id)
 
 
 def resource_of(job_type: str) -> Resource:
     """The resource that a job of this type writes."""
     return RESOURCES[job_type.partition("/")[0]]
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

@@ -31,10 +31,10 @@ class Column(Enum):
     BOOLEAN = "BOOLEAN"
     LIST = "JSON NOT NULL DEFAULT '[]'"
     OBJECT = "JSON NOT NULL DEFAULT '{}'"
-    NULLABLE_LIST = "JSON"
+    NULLABLE_JSON = "JSON"
 
 
-JSON_COLUMNS = {Column.LIST, Column.OBJECT, Column.NULLABLE_LIST}
+JSON_COLUMNS = {Column.LIST, Column.OBJECT, Column.NULLABLE_JSON}
 FIELD_COLUMNS = {
     FieldType.STRING: Column.TEXT,
     FieldType.INTEGER: Column.INTEGER,
@@ -82,7 +82,7 @@ TABLES: dict[str, dict[str, Column]] = {
         "total": Column.COUNT,
         "processed": Column.COUNT,
         "errors": Column.COUNT,
-        "scopes": Column.NULLABLE_LIST,
+        "scopes": Column.NULLABLE_JSON,
         "marked_ready_at": Column.TEXT,
         "started_at": Column.TEXT,
         "finished_at": Column.TEXT,
@@ -91,7 +91,7 @@ TABLES: dict[str, dict[str, Column]] = {
     "bulk_job_rows": {
         "job_id": Column.INTEGER,
         "status": Column.TEXT,
-        "error": Column.TEXT,
+        "error": Column.NULLABLE_JSON,
         "record": Column.OBJECT,
         "resource_id": Column.INTEGER,
         "upsert_type": Column.TEXT,

@@ -41,3 +41,10 @@ class RefusedError(Exception):
         if self.errors is None:
             return self.message
         return ", ".join(f"{field} {told}" for field, all_ in self.errors.items() for told in all_)
+
+
+class MissingScopeError(RefusedError):
+    """A request that needs a scope which the key does not have."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(403, f"This request requires the scope {scope}, which your API key does not have")

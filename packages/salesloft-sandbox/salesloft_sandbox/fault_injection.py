@@ -1,4 +1,4 @@
-"""What goes wrong on request: lost connections, broken answers, outages."""
+"""Fault injection: lost connections, broken responses, outages, and unusual bulk jobs, on request."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class FaultKind(Enum):
-    """The ways in which an answer can go wrong."""
+    """What a fault does.
+
+    `docs/sandbox.md` describes each kind.
+    """
 
     STATUS = "status"
     STATUS_AFTER = "status_after"
     RESET_BEFORE = "reset_before"
     RESET_AFTER = "reset_after"
+    LATE_WRITE = "late_write"
     BROKEN_JSON = "broken_json"
     HTML = "html"
     EMPTY = "empty"
@@ -26,32 +30,64 @@ class FaultKind(Enum):
     DRIP = "drip"
     NO_RATE_HEADERS = "no_rate_headers"
     BAD_RATE_HEADERS = "bad_rate_headers"
+    REPLACE_STATUS = "replace_status"
+    NO_BODY = "no_body"
+    PATCH = "patch"
+    TEXT_IDS = "text_ids"
+    BULK_JOB = "bulk_job"
+    BULK_ROW = "bulk_row"
 
     @property
     def before_effect(self) -> bool:
-        """Whether the request never reaches the API: nothing is written, no point is spent."""
+        """Whether the response is sent before the API handles the request, if it handles it at all."""
         return self in _BEFORE_EFFECT
 
+    @property
+    def on_success(self) -> bool:
+        """Whether the fault changes successful responses only."""
+        return self in _ON_SUCCESS
 
-_BEFORE_EFFECT = {FaultKind.STATUS, FaultKind.RESET_BEFORE, FaultKind.HTML, FaultKind.EMPTY}
+    @property
+    def body_keys(self) -> frozenset[str]:
+        """The keys that `body` may have; empty if `body` is free."""
+        return _BODY_KEYS.get(self, frozenset())
+
+
+_BEFORE_EFFECT = {
+    FaultKind.STATUS,
+    FaultKind.RESET_BEFORE,
+    FaultKind.LATE_WRITE,
+    FaultKind.HTML,
+    FaultKind.EMPTY,
+}
+_ON_SUCCESS = {FaultKind.REPLACE_STATUS, FaultKind.NO_BODY, FaultKind.PATCH, FaultKind.TEXT_IDS}
+_BODY_KEYS = {
+    FaultKind.BULK_JOB: frozenset({"state", "rows"}),
+    FaultKind.BULK_ROW: frozenset({"status", "error"}),
+}
+RESET = 0
+"""The status of a fault that resets the connection."""
 
 
 @dataclass
 class Fault:
-    """One thing that goes wrong, for the requests that it matches.
+    """A fault and the requests (or bulk jobs, or rows of bulk jobs) that it applies to.
 
     Attributes:
-        kind: What goes wrong; its value as a string will do.
-        method: The HTTP method matched, or `*`.
-        path: A glob over the path without `.json`; `/v2` in front may be left out.
-        skip: How many matching requests are let through first.
-        times: How many matching requests go wrong after that; None for all.
-        status: The status that is answered, for the kinds that answer one.
-        retry_after: A Retry-After header's value, sent as it is.
-        delay: Seconds that `slow` waits before it answers, and `drip` between bytes.
-        body: The body answered with the status: text or bytes as they are, anything else as JSON.
-        contains: Only requests whose body contains this text.
-        hits: How many requests have gone wrong so far.
+        kind: What the fault does; a `FaultKind` or its value.
+        method: The HTTP method to match, or `*`.
+        path: A glob for the path without `.json`; a leading `/v2` is optional.
+        skip: Number of matching requests that pass before the fault applies.
+        times: Number of requests that the fault applies to after that; None for no limit.
+        status: The status of the response, for kinds that set one. For `late_write`, 0 resets the connection.
+        retry_after: The value of a `Retry-After` header, sent unchanged.
+        delay: Seconds: before the response (`slow`), between bytes (`drip`), before the write (`late_write`), or
+            before the job starts (`bulk_job`).
+        body: The body of the response: text and bytes are sent unchanged, other values as JSON. For `patch`, an object
+            to merge into `data`; for `bulk_job`, `{"state": …, "rows": …}` (the state that the job ends in, and after
+            how many rows); for `bulk_row`, `{"status": …, "error": …}`. Such a row is not written.
+        contains: Apply only if the body of the request (or the bulk job, or its row) contains this text.
+        hits: Number of requests that the fault has been applied to.
     """
 
     kind: FaultKind
@@ -69,35 +105,40 @@ class Fault:
 
     def __post_init__(self) -> None:
         self.kind = FaultKind(self.kind)
+        allowed = self.kind.body_keys
+        if allowed and self.body is not None and (not isinstance(self.body, dict) or not set(self.body) <= allowed):
+            raise ValueError(f"body of {self.kind.value}: expected an object with {' and '.join(sorted(allowed))}")
+        if self.kind is FaultKind.PATCH and not isinstance(self.body, dict):
+            raise ValueError("body of patch: expected an object")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Fault:
-        """Make a fault of a JSON object.
+        """Create a fault from a JSON object.
 
         Raises:
-            ValueError: A name is unknown, or there is no such kind.
+            ValueError: The kind is missing or unknown, or a name or a value is invalid.
         """
-        names = {one.name for one in fields(cls) if one.init}
+        names = {spec.name for spec in fields(cls) if spec.init}
         unknown = set(values) - names
         if unknown or "kind" not in values:
             raise ValueError(f"a fault takes kind and {sorted(names - {'kind'})}")
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        """The fault as a JSON object, with its hits."""
-        shown = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "_seen"}
-        return {**shown, "kind": self.kind.value}
+        """Return the fault as a JSON object, including its hits."""
+        values = {spec.name: getattr(self, spec.name) for spec in fields(self) if spec.name != "_seen"}
+        return {**values, "kind": self.kind.value}
 
     def matches(self, method: str, path: str, body: bytes) -> bool:
-        """Whether a request is of the kind that this fault is for, were it still active."""
+        """Return whether the fault is for such a request, regardless of `skip` and `times`."""
         return (
             self.method in {"*", method}
             and (fnmatch.fnmatchcase(path, self.path) or fnmatch.fnmatchcase(path.removeprefix("/v2"), self.path))
             and (self.contains is None or self.contains.encode() in body)
         )
 
-    def strikes(self) -> bool:
-        """Count a matching request; whether it is this one's turn to go wrong."""
+    def count(self) -> bool:
+        """Count a matching request and return whether the fault applies to it."""
         self._seen += 1
         if self._seen <= self.skip or (self.times is not None and self.hits >= self.times):
             return False
@@ -106,9 +147,9 @@ class Fault:
 
 
 class Faults:
-    """The faults that are set.
+    """The active faults.
 
-    The oldest whose turn it is strikes; the ones after it neither see nor count that request.
+    Only the oldest fault that applies to a request is used; later ones do not count the request.
     """
 
     def __init__(self) -> None:
@@ -116,25 +157,68 @@ class Faults:
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> Fault:
-        """Set a fault and return it, for its `hits`."""
+        """Activate a fault and return it, so that its `hits` can be read."""
         with self._lock:
             self._faults.append(fault)
         return fault
 
     def clear(self) -> None:
-        """Let everything go well again."""
+        """Remove all faults."""
         with self._lock:
             self._faults.clear()
 
     def all(self) -> list[Fault]:
-        """The faults that are set, spent ones too."""
+        """Return all faults, including used-up ones."""
         with self._lock:
             return list(self._faults)
 
-    def strike(self, method: str, path: str, body: bytes) -> Fault | None:
-        """The fault that strikes this request, if any."""
+    def take(self, method: str, path: str, body: bytes) -> Fault | None:
+        """Return the fault for a request, if any, and count it."""
+        return self._take(lambda fault: not fault.kind.body_keys and fault.matches(method, path, body))
+
+    def take_bulk(self, kind: FaultKind, job_id: int, body: bytes) -> Fault | None:
+        """Return the fault for a bulk job or one of its rows, if any, and count it.
+
+        Args:
+            kind: `bulk_job` or `bulk_row`.
+            job_id: The id of the bulk job.
+            body: The job or the row, as JSON.
+        """
+        path = f"/bulk_jobs/{job_id}"
+        return self._take(lambda fault: fault.kind is kind and fault.matches(fault.method, path, body))
+
+    def _take(self, matches: Callable[[Fault], bool]) -> Fault | None:
         with self._lock:
-            for fault in self._faults:
-                if fault.matches(method, path, body) and fault.strikes():
-                    return fault
-            return None
+            return next((fault for fault in self._faults if matches(fault) and fault.count()), None)
+
+
+class LateWrites:
+    """Requests that are handled later than they are answered.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._pending: list[tuple[float, Callable[[], object]]] = []
+
+    def add(self, delay: float, write: Callable[[], object]) -> None:
+        """Schedule a write after some seconds."""
+        with self._lock:
+            self._pending.append((self._clock() + delay, write))
+            self._pending.sort(key=lambda pending: pending[0])
+
+    def advance(self) -> None:
+        """Execute the writes that are due."""
+        with self._lock:
+            now = self._clock()
+            while self._pending and self._pending[0][0] <= now:
+                _, write = self._pending.pop(0)
+                write()
+
+    def clear(self) -> None:
+        """Discard the writes that are not due yet."""
+        with self._lock:
+            self._pending.clear()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import re
 import socket
 import struct
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from salesloft_sandbox.exceptions import RefusedError
-from salesloft_sandbox.fault_injection import Fault, FaultKind
+from salesloft_sandbox.exceptions import MissingScopeError, RefusedError
+from salesloft_sandbox.fault_injection import RESET, Fault, FaultKind
 from salesloft_sandbox.log import LoggedRequest
 from salesloft_sandbox.rate_limit import page_cost
 
@@ -34,6 +36,10 @@ PROXY_PAGE = (
     "<body><center><h1>{status}</h1></center><hr><center>proxy</center></body>\r\n</html>\r\n"
 )
 DIGITS = re.compile(r"\d{1,9}", re.ASCII)
+NO_CONTENT = 204
+UNPROCESSABLE = 422
+RATE_HEADERS = ("x-ratelimit-endpoint-cost", "x-ratelimit-remaining-minute")
+SCOPE_MESSAGE = "Requested scoped field(s) could not be returned, required scope access not included."
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Gateway:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
+        self._numbers = itertools.count(1)
 
     def endpoint(
         self, handler: Callable[[Sandbox, Call], Any], scope: str = ""
@@ -105,20 +112,23 @@ class Gateway:
             if sandbox.latency:
                 await asyncio.sleep(sandbox.latency)
             path = request.scope["path"]
-            fault = sandbox.faults.strike(request.method, path, body)
+            fault = sandbox.faults.take(request.method, path, body)
             budget: Budget | None
             if fault and fault.kind.before_effect:
                 response, budget = _instead(fault), None
+                if fault.kind is FaultKind.LATE_WRITE:
+                    sandbox.late_writes.add(fault.delay, partial(answer, request, body))
             elif sandbox.max_body_bytes is not None and len(body) > sandbox.max_body_bytes:
                 response, budget = _html(413), None
             else:
                 if fault and fault.kind is FaultKind.SLOW:
                     await asyncio.sleep(fault.delay)
-                sandbox.bulk_jobs.advance()
-                sandbox.oauth.expire()
+                sandbox.advance()
                 response, budget = answer(request, body)
                 if fault:
                     response = _after(fault, response)
+            if sandbox.request_ids:
+                response.headers["x-request-id"] = f"sandbox-{next(self._numbers):06d}"
             sandbox.log.add(
                 LoggedRequest(
                     request.method,
@@ -148,7 +158,9 @@ class Gateway:
             return _json(refusal.status, refusal.body, budget), budget
         budget = sandbox.rate_limit.take(page_cost(_page(request)))
         if not budget.allowed:
-            response = _json(429, {"error": "The team's rate limit is exceeded"}, budget)
+            response = _json(429, {"error": "API rate limit exceeded"}, budget)
+            if not sandbox.rate_headers_on_429:
+                _remove_rate_headers(response)
             if sandbox.retry_after:
                 seconds = math.ceil(sandbox.rate_limit.seconds_left())
                 response.headers["retry-after"] = str(seconds)
@@ -165,6 +177,10 @@ class Gateway:
                     f"{request.base_url}v2",
                 ),
             )
+        except MissingScopeError as refusal:
+            if sandbox.missing_scope_status == UNPROCESSABLE:
+                return _json(UNPROCESSABLE, {"error": SCOPE_MESSAGE}, budget), budget
+            return _json(refusal.status, refusal.body, budget), budget
         except RefusedError as refusal:
             return _json(refusal.status, refusal.body, budget), budget
         return _json(200, answered, budget), budget
@@ -212,7 +228,7 @@ def _html(status: int) -> Response:
 
 def _instead(fault: Fault) -> Response:
     """The answer of a fault that keeps a request from the API."""
-    if fault.kind is FaultKind.RESET_BEFORE:
+    if fault.kind is FaultKind.RESET_BEFORE or fault.status == RESET:
         return Reset()
     if fault.kind is FaultKind.EMPTY:
         response = Response(status_code=fault.status)
@@ -247,11 +263,59 @@ def _after(fault: Fault, response: Response) -> Response:
     elif fault.kind is FaultKind.DRIP:
         response = StreamingResponse(_drops(bytes(response.body), fault.delay), response.status_code, dict(headers))
     elif fault.kind is FaultKind.NO_RATE_HEADERS:
-        del headers["x-ratelimit-endpoint-cost"], headers["x-ratelimit-remaining-minute"]
+        _remove_rate_headers(response)
     elif fault.kind is FaultKind.BAD_RATE_HEADERS:
         headers["x-ratelimit-endpoint-cost"] = "one"
         headers["x-ratelimit-remaining-minute"] = "-1.5e"
+    elif fault.kind.on_success and response.status_code < 300:  # noqa: PLR2004 - the statuses of success
+        response = _altered(fault, response)
     return response
+
+
+def _remove_rate_headers(response: Response) -> None:
+    for name in RATE_HEADERS:
+        del response.headers[name]
+
+
+def _altered(fault: Fault, response: Response) -> Response:
+    """Return a successful response as a fault alters it."""
+    status, body = response.status_code, bytes(response.body)
+    if fault.kind is FaultKind.REPLACE_STATUS:
+        status = fault.status
+    elif fault.kind is FaultKind.NO_BODY:
+        body = b""
+    elif fault.kind is FaultKind.PATCH:
+        parsed = msgspec.json.decode(body)
+        data = parsed["data"]
+        parsed["data"] = (
+            [_merged(row, fault.body) for row in data] if isinstance(data, list) else _merged(data, fault.body)
+        )
+        body = msgspec.json.encode(parsed)
+    elif fault.kind is FaultKind.TEXT_IDS:
+        body = msgspec.json.encode(_with_text_ids(msgspec.json.decode(body)))
+    if status == NO_CONTENT:
+        body = b""
+    rate_headers = {name: response.headers[name] for name in RATE_HEADERS if name in response.headers}
+    return Response(body, status, rate_headers, response.media_type if body else None)
+
+
+def _merged(value: Any, patch: Any) -> Any:
+    """Return a JSON value with the keys of another one added or replaced, at each depth."""
+    if not isinstance(value, dict) or not isinstance(patch, dict):
+        return patch
+    return value | {name: _merged(value.get(name), change) for name, change in patch.items()}
+
+
+def _with_text_ids(value: Any) -> Any:
+    """Return a JSON value with each integer `id` as text."""
+    if isinstance(value, list):
+        return [_with_text_ids(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: str(item) if name == "id" and isinstance(item, int) else _with_text_ids(item)
+        for name, item in value.items()
+    }
 
 
 async def _drops(body: bytes, delay: float) -> AsyncIterator[bytes]:

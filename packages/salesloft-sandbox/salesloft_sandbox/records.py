@@ -26,11 +26,13 @@ class Records:
     """The people and accounts of the team.
 
     Args:
-        state: Where they are kept.
+        state: The database.
+        unknown_id_status: The status of an upsert by an unknown id: 404 or 422.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *, unknown_id_status: int = 404) -> None:
         self._state = state
+        self._unknown_id_status = unknown_id_status
 
     def create(self, resource: Resource, body: Mapping[str, Any], scopes: Scopes) -> int:
         """Add a record and return its id.
@@ -88,7 +90,9 @@ class Records:
         if len(found) > 1:
             raise RefusedError.invalid(key, "matches several records")
         if key == "id" and not found:
-            raise RefusedError(404, f"There is no {resource.name} with the id {body[key]}")
+            if self._unknown_id_status == 422:  # noqa: PLR2004 - a 422 has a body of its own
+                raise RefusedError.invalid("id", "does not exist")
+            raise RefusedError(self._unknown_id_status, f"There is no {resource.name} with the id {body[key]}")
         if body.get("id") is not None and found != [body["id"]]:
             raise RefusedError.invalid("id", f"is not the id of the record that {key} finds")
         return found[0] if found else None

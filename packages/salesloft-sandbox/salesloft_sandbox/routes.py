@@ -181,8 +181,15 @@ def _create_custom_field(sandbox: Sandbox, call: Call) -> Any:
 
 
 def _bulk_jobs(sandbox: Sandbox, call: Call) -> Any:
-    where, values = _cursor(call, "state[]", [one.value for one in JobState])
-    return _by_cursor(call, sandbox.state.select("bulk_jobs", where, values, _first(call)))
+    # Documented as `state=open,executing`; other lists take `name[]=a&name[]=b`.
+    states = [
+        state for name in ("state", "state[]") for value in call.query.getlist(name) for state in value.split(",")
+    ]
+    known = {state.value for state in JobState} | {
+        state for (state,) in sandbox.state.raw("SELECT DISTINCT state FROM bulk_jobs")
+    }
+    where = _cursor(call, "state", states, known)
+    return _page(sandbox, call, "bulk_jobs", where, serializers.bulk_job, "ORDER BY id")
 
 
 def _create_bulk_job(sandbox: Sandbox, call: Call) -> Any:
@@ -216,7 +223,11 @@ def _results(sandbox: Sandbox, call: Call) -> Any:
 
 def _bulk_rows(sandbox: Sandbox, call: Call, job: Row) -> Any:
     resource = resource_of(job["type"])
-    where, values = _cursor(call, "status[]", [one.value for one in RowStatus])
+    known = {status.value for status in RowStatus}
+    statuses = call.query.getlist("status[]")
+    if not known.issuperset(statuses):
+        known |= {status for (status,) in sandbox.state.raw("SELECT DISTINCT status FROM bulk_job_rows")}
+    where, values = _cursor(call, "status", statuses, known)
     rows = sandbox.state.select("bulk_job_rows", f"job_id = ? AND {where}", [job["id"], *values], _first(call))
     shown = []
     for row in rows:
@@ -252,15 +263,14 @@ def _by_cursor(call: Call, rows: list[dict[str, Any]]) -> Any:
     return serializers.paged(rows, 1, _per_page(call))
 
 
-def _cursor(call: Call, name: str, allowed: list[str]) -> tuple[str, list[Any]]:
-    statuses = call.query.getlist(name)
-    if not set(statuses) <= set(allowed):
-        raise RefusedError.invalid(name.removesuffix("[]"), f"must be among {', '.join(allowed)}")
+def _cursor(call: Call, column: str, wanted: list[str], known: set[str]) -> tuple[str, list[Any]]:
+    """Return the condition of a list after `id[gt]` whose column has one of the values, or any if none is given."""
+    if not known.issuperset(wanted):
+        raise RefusedError.invalid(column, f"must be one of: {', '.join(sorted(known))}")
     where, values = "id > ?", [_number("id", call.query.get("id[gt]", "0"))]
-    if statuses:
-        column = name.removesuffix("[]")
-        where += f" AND {column} IN ({', '.join('?' * len(statuses))})"
-    return where, [*values, *statuses]
+    if wanted:
+        where += f" AND {column} IN ({', '.join('?' * len(wanted))})"
+    return where, [*values, *wanted]
 
 
 def _first(call: Call) -> str:

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from salesloft_sandbox.api_keys import DEFAULT_KEY, Keys, Scopes
 from salesloft_sandbox.bulk import BulkJobs
 from salesloft_sandbox.database import TABLES, State
-from salesloft_sandbox.fault_injection import Faults
+from salesloft_sandbox.fault_injection import Faults, LateWrites
 from salesloft_sandbox.fields import ACCOUNT, PERSON, RESOURCES
 from salesloft_sandbox.log import LoggedRequest, RequestLog
 from salesloft_sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET, OAuth
@@ -45,8 +45,14 @@ class Sandbox:
         other_spends: Points that another client spends of each minute, evenly.
         rolling: Count points over the last 60 seconds in place of fixed minutes.
         retry_after: Send Retry-After with a 429.
-        latency: Seconds before each answer of the API.
-        bulk_rate: Rows a second that a bulk job executes; None for all at the first look.
+        rate_headers_on_429: Send the rate limit headers with a 429 too.
+        request_ids: Send an `x-request-id` header with each response.
+        missing_scope_status: The status if a key lacks a scope: 403, or 422 with a singular `error`.
+        unknown_id_status: The status of an upsert by an unknown id: 404 or 422.
+        latency: Seconds before each response of the API.
+        bulk_rate: Rows per second that a bulk job executes; None for all at once.
+        bulk_wait: Seconds before a bulk job starts to execute.
+        bulk_queue: Execute one bulk job at a time; the others wait.
         bulk_records_as_sent: Show bulk rows as they came; else reordered and without nulls.
         refuse_bulk_types: Bulk job type -> the status that refuses it (400, 404 or 422).
         clients: OAuth applications, client id -> secret.
@@ -63,8 +69,14 @@ class Sandbox:
     other_spends: int = 0
     rolling: bool = False
     retry_after: bool = False
+    rate_headers_on_429: bool = True
+    request_ids: bool = False
+    missing_scope_status: int = 403
+    unknown_id_status: int = 404
     latency: float = 0.0
     bulk_rate: float | None = None
+    bulk_wait: float = 0.0
+    bulk_queue: bool = False
     bulk_records_as_sent: bool = False
     refuse_bulk_types: Mapping[str, int] = field(default_factory=dict)
     clients: Mapping[str, str] = field(default_factory=lambda: {DEFAULT_CLIENT: DEFAULT_SECRET}, repr=False)
@@ -81,6 +93,7 @@ class Sandbox:
     records: Records = field(init=False, repr=False)
     bulk_jobs: BulkJobs = field(init=False, repr=False)
     faults: Faults = field(init=False, repr=False, default_factory=Faults)
+    late_writes: LateWrites = field(init=False, repr=False)
     log: RequestLog = field(init=False, repr=False, default_factory=RequestLog)
 
     def __post_init__(self) -> None:
@@ -100,12 +113,16 @@ class Sandbox:
             other_spends=self.other_spends,
             rolling=self.rolling,
         )
-        self.records = Records(self.state)
+        self.late_writes = LateWrites(self.clock)
+        self.records = Records(self.state, unknown_id_status=self.unknown_id_status)
         self.bulk_jobs = BulkJobs(
             self.state,
             self.records,
+            self.faults,
             self.clock,
             rate=self.bulk_rate,
+            wait=self.bulk_wait,
+            single_queue=self.bulk_queue,
             refused_types=self.refuse_bulk_types,
         )
 
@@ -158,12 +175,18 @@ class Sandbox:
 
     def counts(self) -> dict[str, int]:
         """How many rows each table has, and what the requests were."""
-        self.bulk_jobs.advance()
+        self.advance()
         return {table: self.state.count(table) for table in TABLES} | {
             "points_spent": self.points_spent,
             "requests": self.log.answers(),
             "answers_429": self.answers(429),
         }
+
+    def advance(self) -> None:
+        """Execute what is due by now: late writes, bulk jobs, and the expiry of tokens."""
+        self.late_writes.advance()
+        self.bulk_jobs.advance()
+        self.oauth.expire()
 
     def reset(self) -> None:
         """Begin again: no records, the first keys, a full budget, no faults, an empty log."""
@@ -173,6 +196,7 @@ class Sandbox:
         self.oauth.reset()
         self.rate_limit.reset()
         self.faults.clear()
+        self.late_writes.clear()
         self.log.reset()
 
     def close(self) -> None:
@@ -180,7 +204,7 @@ class Sandbox:
         self.state.close()
 
     def _rows(self, table: str) -> list[Row]:
-        self.bulk_jobs.advance()
+        self.advance()
         return self.state.select(table, tail="ORDER BY id")
 
 

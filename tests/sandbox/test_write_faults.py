@@ -1,0 +1,112 @@
+"""Unusual responses of single writes, on request: late commits, records that always fail, and success without data."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+
+from salesloft_sandbox import Fault
+
+from .conftest import KEY
+
+
+def upsert(api, email, **fields):
+    return api.post("/person_upserts", upsert_key="email_address", email_address=email, **fields)
+
+
+def test_late_write_is_committed_after_its_delay(serve, clock):
+    sandbox, api = serve()
+    sandbox.faults.add(Fault("late_write", status=504, delay=2))
+    assert api.post("/people", email_address="a@b.co").status_code == 504
+    clock.tick(1.9)
+    assert api.get("/people").json()["data"] == []
+    assert sandbox.people() == []
+    clock.tick(0.1)
+    assert [row["email_address"] for row in api.get("/people").json()["data"]] == ["a@b.co"]
+    assert api.post("/people", email_address="a@b.co").status_code == 422
+
+
+def test_late_write_can_reset_the_connection(serve, clock):
+    sandbox, api = serve()
+    sandbox.faults.add(Fault("late_write", status=0, delay=2))
+    with pytest.raises(requests.ConnectionError):
+        api.post("/people", email_address="a@b.co")
+    clock.tick(2)
+    assert len(sandbox.people()) == 1
+
+
+def test_late_writes_are_committed_in_order_and_dropped_by_a_reset(serve, clock):
+    sandbox, api = serve()
+    for title, delay in (("late", 3), ("early", 1)):
+        sandbox.faults.add(Fault("late_write", status=504, delay=delay))
+        upsert(api, "a@b.co", title=title)
+    clock.tick(10)
+    assert [row["title"] for row in sandbox.people()] == ["late"]
+    sandbox.faults.add(Fault("late_write", status=504, delay=1))
+    upsert(api, "b@b.co")
+    sandbox.reset()
+    clock.tick(10)
+    assert sandbox.people() == []
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_record_always_fails_alone_and_in_uploads(sandbox, api, status):
+    sandbox.faults.add(Fault("status", contains="bad@b.co", times=None, status=status))
+    job = api.post("/bulk_jobs", type="person/upsert").json()["data"]["id"]
+    uploads = [["bad@b.co"], ["good@b.co"], ["good@b.co", "bad@b.co"]]
+    for _ in range(2):
+        assert [upsert(api, email).status_code for email in ("bad@b.co", "good@b.co")] == [status, 200]
+        statuses = [
+            api.post(f"/bulk_jobs/{job}/job_data", data=[{"email_address": email} for email in emails]).status_code
+            for emails in uploads
+        ]
+        assert statuses == [status, 200, status]
+
+
+@pytest.mark.parametrize("status", [201, 204])
+def test_success_has_a_requested_status(sandbox, api, status):
+    sandbox.faults.add(Fault("replace_status", method="POST", status=status, times=None))
+    response = upsert(api, "a@b.co")
+    assert response.status_code == status
+    assert bool(response.content) is (status == 201)
+    assert response.headers["x-ratelimit-endpoint-cost"] == "1"
+    assert len(sandbox.people()) == 1
+    assert upsert(api, "nobody").status_code == 422
+
+
+def test_success_has_no_body_on_request(sandbox, api):
+    sandbox.faults.add(Fault("no_body", method="POST"))
+    response = upsert(api, "a@b.co")
+    assert (response.status_code, response.content) == (200, b"")
+    assert len(sandbox.people()) == 1
+
+
+def test_missing_scope_is_a_422_with_a_singular_error_on_request(serve):
+    _, api = serve(api_keys={KEY: ["people:read"]}, missing_scope_status=422)
+    response = upsert(api, "a@b.co")
+    assert response.status_code == 422
+    assert response.json().keys() == {"error"}
+    assert "scope" in response.json()["error"]
+
+
+@pytest.mark.parametrize("status", [404, 422])
+def test_upsert_by_unknown_id_is_refused_with_the_requested_status(serve, status):
+    sandbox, api = serve(unknown_id_status=status)
+    response = api.post("/person_upserts", upsert_key="id", id=99, email_address="a@b.co")
+    assert response.status_code == status
+    assert sandbox.people() == []
+
+
+def test_request_ids_are_unique_and_off_by_default(serve, api):
+    assert "x-request-id" not in api.get("/me").headers
+    _, with_ids = serve(request_ids=True)
+    ids = [with_ids.get(path).headers["x-request-id"] for path in ("/me", "/me", "/nothing")]
+    assert len(set(ids)) == 3
+
+
+def test_429_omits_rate_headers_on_request(serve):
+    _, api = serve(points_per_minute=1, rate_headers_on_429=False)
+    assert "x-ratelimit-remaining-minute" in api.get("/me").headers
+    refused = api.get("/me")
+    assert refused.status_code == 429
+    assert not [name for name in refused.headers if name.lower().startswith("x-ratelimit")]
