@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
@@ -9,7 +10,6 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 import click
 import singer_sdk.mapper
 from singer_sdk.exceptions import ConfigValidationError, MappingError, MissingKeyPropertiesError
-from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabilities
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.target_base import Target
@@ -18,11 +18,10 @@ from target_salesloft.api.client import build_client
 from target_salesloft.api.custom_fields import CustomFields
 from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.clock import Clock
-from target_salesloft.config.loader import read_environment, read_file, unknown_env_vars
+from target_salesloft.config.loader import ConfigSources, load
 from target_salesloft.config.schema import SETTINGS, has_credentials
 from target_salesloft.config.streams import StreamSettings, unmatched
-from target_salesloft.config.validation import validate_config
-from target_salesloft.exceptions import ConfigError, FailedRecordsError, SalesloftFatalError
+from target_salesloft.exceptions import FailedRecordsError, SalesloftFatalError
 from target_salesloft.mapping.payload import SourceRecord
 from target_salesloft.redaction import came_through, format_internal_error
 from target_salesloft.reporting.failed_records import FailedRecordsFile
@@ -37,15 +36,13 @@ from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
 from target_salesloft.writers.dry_run import DryRunWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FrameType
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
-    from singer_sdk.plugin_base import _ConfigInput
     from singer_sdk.sinks import BatchSink
 
     from target_salesloft.writers.base import Writer
-
-HIDDEN_SDK_SETTINGS = ("load_method", "add_record_metadata")
 
 
 class TargetSalesloft(Target):
@@ -64,8 +61,30 @@ class TargetSalesloft(Target):
         TargetCapabilities.VALIDATE_RECORDS,
     ]
 
-    def __init__(self, *, clock: Clock | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        config: Mapping[str, Any] | None = None,
+        parse_env_config: bool = False,
+        validate_config: bool = True,
+        clock: Clock | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Create the target.
+
+        Args:
+            config: The settings: as the user wrote them or, without `validate_config`, as `load` returned them.
+            parse_env_config: Whether to read environment variables too.
+            validate_config: Whether to validate the settings and fill in defaults.
+            clock: Tells the time.
+            **kwargs: Passed to the SDK.
+
+        Raises:
+            ConfigError: A setting is unknown or invalid.
+        """
+        if validate_config:
+            config = load(ConfigSources((config or {},), parse_env_config), os.environ, self.logger.warning)
+        super().__init__(config=dict(config or {}), validate_config=False, **kwargs)
         # One sink after another: a drain that fails in one thread would leave the outcomes of the others untold.
         self.max_parallelism = 1
         self.clock = clock or Clock()
@@ -106,25 +125,7 @@ class TargetSalesloft(Target):
 
     @classmethod
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
-        """Offer the SDK's settings, but for those that mean nothing here."""
-        super().append_builtin_config(config_jsonschema)
-        for name in HIDDEN_SDK_SETTINGS:
-            config_jsonschema["properties"].pop(name, None)
-
-    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
-        """Say what is wrong with the settings in our own words: the SDK's hold the values of secrets."""
-        self.append_builtin_config(self.config_jsonschema)
-        found = validate_config(self._config, self.config_jsonschema)
-        if found and raise_errors:
-            raise ConfigError(*found)
-        return found
-
-    @classproperty
-    def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
-        """Read the settings from the environment, also those that cannot be read, for `faults` to name."""
-        cls.append_builtin_config(cls.config_jsonschema)
-        properties = cls.config_jsonschema["properties"]
-        return read_environment(properties) | unknown_env_vars(properties)
+        """Do nothing: `config_jsonschema` already holds the SDK's settings that have an effect here."""
 
     def get_sink_class(self, stream_name: str) -> type[BatchSink]:
         """Return the sink of the object that the stream's records become; a stream that is removed becomes none."""
@@ -260,14 +261,14 @@ class TargetSalesloft(Target):
         return command
 
     @classmethod
-    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:
-        """Read the `--config` files; one that cannot be read ends the run with a line that names it."""
-        for path in value:
-            try:
-                _ = path == "ENV" or read_file(path)
-            except ConfigError as error:
-                raise SystemExit(cls._fail(*error.errors)) from error
-        return super().cb_config(ctx, param, value)
+    def cb_config(  # type: ignore[override]
+        cls,
+        ctx: click.Context,  # noqa: ARG003 (click's signature)
+        param: click.Option,  # noqa: ARG003
+        value: tuple[str, ...],
+    ) -> ConfigSources:
+        """Return what `--config` names; it is read when the run starts."""
+        return ConfigSources.from_options(value)
 
     @classmethod
     def invoke(  # type: ignore[override]
@@ -275,7 +276,7 @@ class TargetSalesloft(Target):
         *,
         about: bool = False,
         about_format: str | None = None,
-        config: _ConfigInput | None = None,
+        config: ConfigSources | None = None,
         file_input: IO[str] | None = None,
     ) -> None:
         """Run, and end with exit code 0, 1 or 128 + a signal's number, and one line where something was wrong."""
@@ -291,11 +292,10 @@ class TargetSalesloft(Target):
         raise SystemExit(code)
 
     @classmethod
-    def _run(cls, config: _ConfigInput | None, file_input: IO[str] | None) -> int:
+    def _run(cls, config: ConfigSources | None, file_input: IO[str] | None) -> int:
         try:
-            target = cls(
-                config=dict(config.config) if config else {}, parse_env_config=bool(config and config.parse_env)
-            )
+            settings = load(config or ConfigSources(), os.environ, cls.logger.warning)
+            target = cls(config=settings, validate_config=False)
         except ConfigValidationError as error:
             return cls._fail(*error.errors)
         except SalesloftFatalError as error:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from singer_sdk.plugin_base import _ConfigInput
 
 from salesloft_sandbox import Fault, Sandbox, SandboxServer
 from target_salesloft.api.client import SalesloftClient
 from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.auth.authenticators import ApiKeyAuthenticator
 from target_salesloft.clock import Clock
+from target_salesloft.config.loader import ConfigSources
 from target_salesloft.target import TargetSalesloft
 
 KEY = "ak" + "0" * 64
@@ -248,7 +248,7 @@ def run(config, clock, caplog):
         out = io.StringIO()
         text = messages if isinstance(messages, str) else singer(messages)
         with redirect_stdout(out), pytest.raises(SystemExit) as end:
-            FakeTimeTarget.invoke(config=_ConfigInput(config=values), file_input=io.StringIO(text))
+            FakeTimeTarget.invoke(config=ConfigSources((values,)), file_input=io.StringIO(text))
         return Run(
             end.value.code,
             [json.loads(line) for line in out.getvalue().splitlines()],

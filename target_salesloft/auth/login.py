@@ -15,7 +15,7 @@ from target_salesloft.auth.authenticators import build_token_endpoint, build_tok
 from target_salesloft.auth.callback_server import CallbackServer, parse_query, state_matches
 from target_salesloft.auth.token import StoredToken
 from target_salesloft.auth.token_store import fingerprint
-from target_salesloft.config.validation import ensure_valid
+from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import ConfigError, TokenGrantError
 from target_salesloft.redaction import sanitize_line
 
@@ -44,7 +44,7 @@ def login(config: dict[str, Any], clock: Clock, *, port: int, no_browser: bool) 
         SalesloftRetriableError: The authorization server did not answer as it should.
     """
     ask_for_application(config)
-    ensure_valid(config)
+    config = resolve(config)
     store = build_token_store(config, clock)
     with store.locked():
         store.check_writable()

@@ -6,22 +6,23 @@ import argparse
 import logging
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.auth.login import login
 from target_salesloft.cli.check import check
 from target_salesloft.clock import Clock
-from target_salesloft.config import schema as settings
-from target_salesloft.config.loader import read_environment, read_file
+from target_salesloft.config.loader import ConfigSources, read
+from target_salesloft.config.schema import CREDENTIALS
 from target_salesloft.exceptions import ConfigError, SalesloftFatalError, SalesloftRetriableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 DEFAULT_PORT: Final = 8910
 # What decides who we are and where we ask; other settings do not keep anybody from a login.
 AUTH_SETTINGS: Final = (
-    *settings.CREDENTIALS,
+    *CREDENTIALS,
     "token_path",
     "auth_url",
     "api_url",
@@ -52,8 +53,8 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     )
     logging.getLogger("target_salesloft.retry").setLevel(logging.INFO)  # somebody waits
     try:
-        command, paths = args.pop("command"), args.pop("config")
-        return int(command(read_settings(paths), clock or Clock(), **args))
+        command, options = args.pop("command"), args.pop("config")
+        return int(command(read_settings(options, os.environ), clock or Clock(), **args))
     except ConfigError as error:
         for fault in error.errors:
             print(fault, file=sys.stderr)
@@ -66,25 +67,25 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     return 1
 
 
-def read_settings(paths: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of the environment and of files; which win over it, unless ENV is named too, as in a run.
+def read_settings(options: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that the commands use: files first, then environment variables.
+
+    Args:
+        options: The values of `--config`. The environment is always read.
+        environ: Environment variables of the process.
 
     Raises:
         ConfigError: A file cannot be read.
     """
-    environment = read_environment({name: settings.SETTINGS["properties"][name] for name in AUTH_SETTINGS})
-    config = dict(environment)
-    for path in paths:
-        if path != "ENV":
-            config |= {name: value for name, value in read_file(path).items() if name in AUTH_SETTINGS}
-    return config | environment if "ENV" in paths else config
+    sources = replace(ConfigSources.from_options(options), environment=True)
+    return {name: value for name, value in read(sources, environ, AUTH_SETTINGS).items() if name in AUTH_SETTINGS}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="target-salesloft-auth",
-        description="Authorize target-salesloft, and check what it may do. Settings come from TARGET_SALESLOFT_* in "
-        "the environment, and from --config files, which win over it, unless --config ENV is there too.",
+        description="Authorize target-salesloft, and check what it may do. Settings come from --config files "
+        "and from TARGET_SALESLOFT_* environment variables, which take precedence.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for run, words in ((login, "authorize by OAuth, and keep the token"), (check, "say who the token is, and may do")):

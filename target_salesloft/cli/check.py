@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.api.client import build_client
 from target_salesloft.api.rate_limit import RateLimiter
-from target_salesloft.config.validation import ensure_valid
+from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError
 from target_salesloft.objects import OBJECTS
 
@@ -38,7 +38,7 @@ def check(config: dict[str, Any], clock: Clock) -> int:
         ConfigError: The settings make no sense.
         SalesloftFatalError: The token is not accepted, or Salesloft does not answer.
     """
-    ensure_valid(config)
+    config = resolve(config)
     config["max_retry_seconds"] = min(config["max_retry_seconds"], CHECK_RETRY_SECONDS)
     rate_limiter = RateLimiter(config["rate_limit_per_minute"], clock)
     missing = False

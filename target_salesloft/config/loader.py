@@ -1,85 +1,176 @@
-"""Settings as the environment and files hold them, before anybody has looked whether they make sense."""
+"""Loads settings from files and environment variables."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.config.schema import ENVIRONMENT_PREFIX
+from target_salesloft.config.schema import ENVIRONMENT_PREFIX, SETTINGS
+from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.suggestions import closest_match
+from target_salesloft.suggestions import closest_match, normalize_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-# What people write for truth values, the SDK's words among them.
-TRUTH: Final = MappingProxyType(
-    {"true": True, "1": True, "yes": True, "on": True} | dict.fromkeys(("false", "0", "no", "off"), False)
+BOOLEANS: Final = MappingProxyType(
+    dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 )
-# Meltano's way of writing a key of a key; a dot with a backslash is one of the name.
-DOT: Final = re.compile(r"(?<!\\)\.")
+# Meltano separates the levels of a setting by dots and escapes a dot in a name with a backslash.
+SEPARATOR: Final = re.compile(r"(?<!\\)\.")
 
 
-def read_environment(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Read settings from the environment.
+@dataclass(frozen=True)
+class ConfigSources:
+    """Where the settings of a command come from. Nothing is read until `load` is called.
 
-    One that cannot be read is returned as it is, so that `settings_faults` names it. The SDK's own way names none,
-    takes any word that it does not know for false, and has a `.env` of some directory win over the environment.
+    Attributes:
+        files: Paths of JSON files, or settings that have been read already. Later ones take precedence.
+        environment: Whether to read the environment variables, which take precedence over all files.
+    """
+
+    files: tuple[str | Mapping[str, Any], ...] = ()
+    environment: bool = False
+
+    @classmethod
+    def from_options(cls, options: Iterable[str]) -> ConfigSources:
+        """Return the sources that the values of `--config` name: paths, and ENV for the environment."""
+        options = tuple(options)
+        return cls(tuple(path for path in options if path != "ENV"), "ENV" in options)
+
+
+def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str], None]) -> dict[str, Any]:
+    """Return the validated settings: files first, then environment variables, then defaults.
+
+    Variables that are set but not read are reported: as errors if the settings are invalid without them, or if they
+    ask for a dry run, and as warnings otherwise. Meltano passes every setting in a file and as a variable; equal
+    values are not reported.
 
     Args:
-        properties: Name → JSON schema, of the settings to look for.
+        sources: Files to read, and whether to read the environment.
+        environ: Environment variables of the process.
+        warn: Called with each warning.
+
+    Returns:
+        Every setting that is set or has a default.
+
+    Raises:
+        ConfigError: A file cannot be read, or a setting is unknown or invalid.
     """
-    found: dict[str, Any] = {
-        name: _value(os.environ[ENVIRONMENT_PREFIX + name.upper()], schema.get("type") or ())
-        for name, schema in properties.items()
-        if ENVIRONMENT_PREFIX + name.upper() in os.environ
-    }
+    values = read(sources, environ)
+    variables = read_environment(environ, SETTINGS["properties"])
+    try:
+        config = resolve(values)
+    except ConfigError as error:
+        unread = () if sources.environment else map(_unread_message, variables)
+        raise ConfigError(*error.errors, *unread) from error
+    if errors := _dry_run_errors(environ, config):
+        raise ConfigError(*errors)
+    if sources.environment:
+        warnings = _unknown_variables(environ)
+    else:
+        warnings = [_unread_message(name) for name, value in variables.items() if config.get(name) != value]
+    for message in warnings:
+        warn(message)
+    return config
+
+
+def read(
+    sources: ConfigSources, environ: Mapping[str, str], names: Iterable[str] = SETTINGS["properties"]
+) -> dict[str, Any]:
+    """Return settings as they are written: files first, then environment variables.
+
+    Each file is read once, so that it may be a pipe. The arguments are not modified.
+
+    Args:
+        sources: Files to read, and whether to read the environment.
+        environ: Environment variables of the process.
+        names: Settings to read from the environment.
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
+    values: dict[str, Any] = {}
+    for file in sources.files:
+        # Null and empty text mean that a setting is not set.
+        settings = read_file(file) if isinstance(file, str) else file
+        values |= {name: value for name, value in settings.items() if value is not None and value != ""}
+    if sources.environment:
+        values |= read_environment(environ, names)
+    return values
+
+
+def read_environment(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, Any]:
+    """Return the settings that environment variables set; an empty variable sets nothing.
+
+    A value that cannot be parsed is returned as text, so that validation reports it. The SDK's own parser accepts
+    any word as false and reads a `.env` file that it finds in a parent directory.
+
+    Args:
+        environ: Environment variables of the process.
+        names: Settings to read.
+    """
+    found: dict[str, Any] = {}
+    for name in names:
+        text = environ.get(variable(name))
+        if text:
+            found[name] = _parse(text, SETTINGS["properties"][name].get("type") or ())
     if isinstance(found.get("streams"), dict):
-        found["streams"] = _nested(found["streams"])
+        found["streams"] = _unflatten(found["streams"])
     return found
 
 
-def unknown_env_vars(properties: Iterable[str]) -> dict[str, str]:
-    """Return what the environment holds under names that are almost those of settings, for `settings_faults` to name.
+def read_file(path: str) -> dict[str, Any]:
+    """Read settings from a JSON file.
 
-    Args:
-        properties: The names of all settings.
+    Raises:
+        ConfigError: It cannot be read, or is not a JSON object.
     """
-    names = {
-        name: name.removeprefix(ENVIRONMENT_PREFIX).lower()
-        for name in os.environ
-        if name.startswith(ENVIRONMENT_PREFIX)
-    }
-    # Meltano hands on the parts of a setting that is an object too.
-    known = {name for name in names.values() if any(name == each or name.startswith(f"{each}_") for each in properties)}
-    return {
-        name: os.environ[variable]
-        for variable, name in names.items()
-        if name not in known and closest_match(name, properties)
-    }
+    try:
+        config = json.loads(Path(path).read_text(encoding="utf-8-sig"), parse_constant=_reject_constant)
+    except OSError as error:
+        raise ConfigError(f"Cannot read --config {path}: {error.strerror}.") from error
+    except RecursionError as error:
+        raise ConfigError(f"Cannot read --config {path}: nested too deeply.") from error
+    except ValueError as error:
+        raise ConfigError(f"Cannot read --config {path}: not valid JSON ({error}).") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"Cannot read --config {path}: not a JSON object of settings.")
+    return config
 
 
-def _value(text: str, types: str | Sequence[str]) -> Any:
-    """Return the value that a text stands for, or the text where it is none of these types."""
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return ENVIRONMENT_PREFIX + name.upper().replace(".", "_")
+
+
+def _parse(text: str, types: str | Sequence[str]) -> Any:
+    """Return the value of a text, or the text itself if it is none of these types."""
     if "string" in types:
         return text
     if "boolean" in types:
-        return TRUTH.get(text.strip().lower(), text)
+        return BOOLEANS.get(text.strip().lower(), text)
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         return text
 
 
-def _nested(streams: dict[str, Any]) -> dict[str, Any]:
-    """Return `streams` as it stands in `meltano.yml`: Meltano hands `people.mapping.job: title` to its commands."""
+def _reject_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _unflatten(streams: dict[str, Any]) -> dict[str, Any]:
+    """Return `streams` as in `meltano.yml`: Meltano passes `people.mapping.job: title` to its commands."""
     nested: dict[str, Any] = {}
     for path, value in streams.items():
-        *outer, last = [path] if isinstance(value, dict) else [name.replace("\\.", ".") for name in DOT.split(path)]
+        *outer, last = (
+            [path] if isinstance(value, dict) else [name.replace("\\.", ".") for name in SEPARATOR.split(path)]
+        )
         inner = nested
         for name in outer:
             inner = inner.setdefault(name, {})
@@ -89,24 +180,38 @@ def _nested(streams: dict[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def read_file(path: str) -> dict[str, Any]:
-    """Read settings from a file of JSON.
-
-    Raises:
-        ConfigError: It cannot be read.
-    """
-    try:
-        config = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
-    except OSError as error:
-        raise ConfigError(f"--config {path} cannot be read: {error.strerror}.") from error
-    except RecursionError as error:
-        raise ConfigError(f"--config {path} cannot be read: it is nested too deeply.") from error
-    except ValueError as error:
-        raise ConfigError(f"--config {path} cannot be read: it is not JSON ({error}).") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"--config {path} is not a JSON object of settings.")
-    return config
+def _our_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return lower-case name → value of each variable with our prefix that is not empty."""
+    return {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(ENVIRONMENT_PREFIX) and value
+    }
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is none of its numbers")
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return a warning for each variable that resembles a setting; it may belong to another program."""
+    messages = []
+    for name in _our_variables(environ):
+        # Meltano also sets a variable for each part of a setting that is an object.
+        is_known = any(name == known or name.startswith(f"{known}_") for known in SETTINGS["properties"])
+        match = None if is_known else closest_match(name, SETTINGS["properties"])
+        if match:
+            messages.append(f"Ignoring {variable(name)}: unknown setting. Did you mean {variable(match)}?")
+    return messages
+
+
+def _unread_message(name: str) -> str:
+    return f"{variable(name)} is set but not read. Add --config ENV to read environment variables."
+
+
+def _dry_run_errors(environ: Mapping[str, str], config: Mapping[str, Any]) -> list[str]:
+    """Return an error if a variable asks for a dry run that will not happen, for example DRYRUN or without ENV."""
+    if config["dry_run"]:
+        return []
+    return [
+        f"{variable(name)} is set but not read, and this run would write. "
+        f"Set {variable('dry_run')} and add --config ENV, or unset the variable."
+        for name, value in _our_variables(environ).items()
+        if normalize_name(name) == normalize_name("dry_run") and _parse(value, "boolean") is not False
+    ]

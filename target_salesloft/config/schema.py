@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 from typing import TYPE_CHECKING, Any, Final
 
 from singer_sdk import typing as th
+from singer_sdk.helpers import capabilities as sdk
 
 from target_salesloft.objects import OBJECTS, SyncMode
 
@@ -39,7 +41,7 @@ OBJECT_NAMES: Final = list(OBJECTS)
 SYNC_MODES: Final = [mode.value for mode in SyncMode]
 UPSERT_KEYS: Final = sorted({key for each in OBJECTS.values() for key in each.upsert_keys})
 
-SETTINGS: Final = th.PropertiesList(
+_OWN_SETTINGS: Final = th.PropertiesList(
     th.Property("api_key", th.StringType, secret=True, title="API key", description="Salesloft API key."),
     th.Property(
         "client_id",
@@ -252,6 +254,31 @@ SETTINGS: Final = th.PropertiesList(
         description="More failed records than this stop the run at once.",
     ),
 ).to_dict()
+
+# Settings of the SDK that the target honors. Copied, because the SDK shares them between plugins.
+_SDK_SETTINGS: Final = copy.deepcopy(
+    sdk.BATCH_CONFIG["properties"]
+    | sdk.TARGET_VALIDATE_RECORDS_CONFIG["properties"]
+    | sdk.STREAM_MAPS_CONFIG["properties"]
+    | sdk.FLATTENING_CONFIG["properties"]
+)
+
+# The JSON schema of all settings. Never modified.
+SETTINGS: Final[dict[str, Any]] = {
+    **_OWN_SETTINGS,
+    "properties": _OWN_SETTINGS["properties"] | _SDK_SETTINGS,
+}
+
+# Settings that the SDK or Meltano give other targets; here they have no effect, and are accepted in files.
+FOREIGN_SETTINGS: Final = frozenset(
+    {
+        *sdk.ACTIVATE_VERSION_CONFIG["properties"],
+        *sdk.ADD_RECORD_METADATA_CONFIG["properties"],
+        *sdk.TARGET_HARD_DELETE_CONFIG["properties"],
+        *sdk.TARGET_LOAD_METHOD_CONFIG["properties"],
+        *sdk.TARGET_SCHEMA_CONFIG["properties"],
+    }
+)
 
 OAUTH: Final = ("client_id", "client_secret", "refresh_token")
 CREDENTIALS: Final = ("api_key", *OAUTH)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import ipaddress
-import os
 import re
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from singer_sdk.plugin_base import JSONSchemaValidator
+from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 
 from target_salesloft.config.schema import CREDENTIALS, ENVIRONMENT_PREFIX, OAUTH, SETTINGS
 from target_salesloft.exceptions import ConfigError
@@ -32,34 +32,32 @@ WORDS: Final = MappingProxyType(
         "null": "null",
     }
 )
+VALIDATOR: Final = DEFAULT_JSONSCHEMA_VALIDATOR(SETTINGS)
 PASSWORD: Final = re.compile(r"//[^/]*@")
 
 
-def validate_config(config: dict[str, Any], schema: dict[str, Any]) -> list[str]:
-    """Fill in the defaults, and say what is wrong: one line per fault, none with a secret's value.
+def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return validated settings with defaults filled in; the argument is not modified.
+
+    Null and empty text mean that a setting is not set.
 
     Args:
-        config: The settings; missing ones are set to their defaults here.
-        schema: What is allowed.
-    """
-    for name in [name for name, value in config.items() if value is None or value == ""]:
-        del config[name]
-    found = [
-        *unknown_settings(config, schema),
-        *(format_schema_error(each, schema) for each in JSONSchemaValidator(schema).iter_errors(config)),
-    ]
-    return found or [*_authentication_errors(config), *_url_errors(config), *_path_errors(config)]
-
-
-def ensure_valid(config: dict[str, Any]) -> None:
-    """Fill in the defaults, and refuse settings that make no sense.
+        values: The settings as they are written.
 
     Raises:
-        ConfigError: They make none.
+        ConfigError: Settings are unknown or invalid. No message contains a secret.
     """
-    found = validate_config(config, SETTINGS)
+    config = {name: schema["default"] for name, schema in SETTINGS["properties"].items() if "default" in schema}
+    config |= {name: value for name, value in values.items() if value is not None and value != ""}
+    config = copy.deepcopy(config)
+    found = [
+        *unknown_settings(config, SETTINGS),
+        *(format_schema_error(each, SETTINGS) for each in VALIDATOR.iter_errors(config)),
+    ]
+    found = found or [*_authentication_errors(config), *_url_errors(config), *_path_errors(config)]
     if found:
         raise ConfigError(*found)
+    return config
 
 
 def format_schema_error(error: ValidationError, schema: dict[str, Any]) -> str:
@@ -123,8 +121,6 @@ def _authentication_errors(config: dict[str, Any]) -> list[str]:
             for name in ("client_id", "client_secret")
             if name not in config
         ]
-    elif "api_key" not in config and not config["dry_run"] and os.environ.get(f"{ENVIRONMENT_PREFIX}API_KEY"):
-        found.append(f"{ENVIRONMENT_PREFIX}API_KEY is set, but not read. Add --config ENV.")
     elif "api_key" not in config and not config["dry_run"]:
         found.append(
             f"api_key is not set. Put a Salesloft API key into api_key, or into {ENVIRONMENT_PREFIX}API_KEY; or, for "

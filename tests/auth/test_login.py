@@ -198,7 +198,7 @@ def test_a_settings_file_that_cannot_be_read_is_named(content, tmp_path, capsys)
         file.write_text(content)
     assert main(["check", "--config", str(file)]) == 1
     told = capsys.readouterr().err
-    assert told.startswith(f"--config {file} ")
+    assert str(file) in told
     assert told.count("\n") == 1
 
 
@@ -252,19 +252,13 @@ def test_a_check_of_a_bad_key_ends_with_one_line(check, server):
     assert err.count("\n") == 1
 
 
-def test_the_environment_is_read_and_a_file_wins_over_it(check, server, monkeypatch):
-    monkeypatch.setenv("TARGET_SALESLOFT_API_KEY", KEY)
-    monkeypatch.setenv("TARGET_SALESLOFT_API_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("TARGET_SALESLOFT_STREAMS", "{}")
-    code, out, _ = check(api_url=server.url)
-    assert (code, out[0]) == (0, "Authenticates by API key.")
-
-
-def test_the_environment_wins_over_a_file_where_it_is_named_as_it_does_in_a_run(settings_file, server, monkeypatch):
+@pytest.mark.parametrize("options", [[], ["--config", "ENV"]])
+def test_environment_variables_take_precedence_over_files(settings_file, server, monkeypatch, options):
     monkeypatch.setenv("TARGET_SALESLOFT_API_KEY", KEY)
     monkeypatch.setenv("TARGET_SALESLOFT_STREAMS", "{}")
-    file = settings_file(api_key="ak-of-the-file", api_url=server.url)
-    assert [main(["check", *paths]) for paths in (["--config", file], ["--config", "ENV", "--config", file])] == [1, 0]
+    monkeypatch.setenv("TARGET_SALESLOFT_API_URL", "")
+    file = settings_file(api_key="ak-of-the-file", api_url=server.url, sync_mode="not validated here")
+    assert main(["check", *options, "--config", file]) == 0
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import time
 from contextlib import contextmanager, redirect_stdout
 
 import pytest
-from singer_sdk.plugin_base import _ConfigInput
 
 from salesloft_sandbox import Fault
 from target_salesloft.auth.token_store import TokenStore
 from target_salesloft.clock import Clock
+from target_salesloft.config.loader import ConfigSources
 from target_salesloft.target import TargetSalesloft
 
 from .conftest import FIRST, SECRET, command, kept_at, settings_of, singer
@@ -197,7 +197,7 @@ def test_twenty_minutes_with_tokens_of_five_seconds_lose_and_double_nothing(
     time_of = clock.time
     clock.time = lambda: clock.tick(0.1) or time_of()
     with redirect_stdout(out), pytest.raises(SystemExit) as end:
-        fake_time_target.invoke(config=_ConfigInput(config=config), file_input=io.StringIO(singer(emails)))
+        fake_time_target.invoke(config=ConfigSources((config,)), file_input=io.StringIO(singer(emails)))
     assert end.value.code == 0
     assert clock.now() - began > 20 * 60 - 60
     assert sorted(each["email_address"] for each in server.sandbox.people()) == sorted(emails)

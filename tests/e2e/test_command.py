@@ -140,7 +140,7 @@ def test_a_tap_that_dies_in_mid_line_leaves_what_it_wrote_before(command, sandbo
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(None, "cannot be read"), ("{", "cannot be read"), ("[]", "is not a JSON object of settings.")],
+    [(None, "No such file"), ("{", "not valid JSON"), ("[]", "not a JSON object of settings")],
 )
 def test_a_configuration_that_cannot_be_read_is_named(command, tmp_path, content, told):
     path = tmp_path / "other.json"
@@ -148,7 +148,8 @@ def test_a_configuration_that_cannot_be_read_is_named(command, tmp_path, content
         path.write_text(content, encoding="utf-8")
     result = command("--config", str(path), configured=False)
     assert (result.returncode, result.stdout) == (1, "")
-    assert f"--config {path} {told}" in result.stderr
+    assert str(path) in result.stderr
+    assert told in result.stderr
     assert "Traceback" not in result.stderr
 
 

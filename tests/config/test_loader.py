@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import copy
+import json
+import os
+import threading
+
+import pytest
+
+from target_salesloft.config.loader import ConfigSources, load, read
+from target_salesloft.config.schema import SETTINGS
+from target_salesloft.exceptions import ConfigError
+
+SECRET = "ak" + "5" * 64
+PREFIX = "TARGET_SALESLOFT_"
+
+
+class Loaded:
+    """The settings that were loaded, and the warnings."""
+
+    def __init__(self, *files, environment=False, **variables):
+        self.warnings = []
+        environ = {PREFIX + name.upper(): value for name, value in variables.items()}
+        sources = ConfigSources(({"api_key": SECRET}, *files), environment)
+        self.values = load(sources, environ, self.warnings.append)
+        assert SECRET not in str(self.warnings)
+
+
+def errors(*files, environment=False, **variables):
+    with pytest.raises(ConfigError) as error:
+        Loaded(*files, environment=environment, **variables)
+    assert SECRET not in str(error.value)
+    return error.value.errors
+
+
+# Files and precedence
+
+
+def test_later_files_take_precedence_and_the_environment_over_all():
+    files = ({"sync_mode": "insert", "object": "people", "null_values": "clear"}, {"object": "accounts"})
+    values = Loaded(*files, environment=True, null_values="ignore").values
+    assert (values["sync_mode"], values["object"], values["null_values"]) == ("insert", "accounts", "ignore")
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_null_and_empty_text_set_nothing(value):
+    assert Loaded({"dry_run": True}, {"dry_run": value}).values["dry_run"] is True
+    assert Loaded({"sync_mode": value}).values["sync_mode"] == "upsert"
+
+
+def test_an_empty_variable_sets_nothing():
+    assert Loaded({"dry_run": True}, environment=True, dry_run="").values["dry_run"] is True
+
+
+def test_the_options_name_files_and_the_environment():
+    assert ConfigSources.from_options(["a.json", "ENV", "b.json"]) == ConfigSources(
+        ("a.json", "b.json"), environment=True
+    )
+
+
+def test_each_file_is_read_once_so_that_it_may_be_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=[json.dumps({"sync_mode": "insert"})], daemon=True)
+    writer.start()
+    assert Loaded(str(pipe)).values["sync_mode"] == "insert"
+    writer.join(10)
+    assert not writer.is_alive()
+
+
+def test_loading_modifies_neither_its_arguments_nor_the_schema():
+    schema = copy.deepcopy(SETTINGS)
+    file = {"api_key": f" {SECRET} ", "streams": {"people": {"mapping": {"a": "title"}}}, "object": None}
+    before = copy.deepcopy(file)
+    values = Loaded(file).values
+    values["streams"]["people"]["mapping"]["b"] = "city"
+    Loaded().values["streams"]["people"] = {}
+    assert file == before
+    assert schema == SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "No such file"),
+        ("{", "not valid JSON"),
+        ("", "not valid JSON"),
+        ("[]", "not a JSON object"),
+        ('{"batch_size_rows": NaN}', "not valid JSON"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_an_unreadable_file_is_named(tmp_path, content, problem):
+    path = tmp_path / "config.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    (error,) = errors(str(path))
+    assert str(path) in error
+    assert problem in error
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('\ufeff{"sync_mode": "insert"}', encoding="utf-8")
+    assert Loaded(str(path)).values["sync_mode"] == "insert"
+
+
+# Variables that are not read
+
+
+def test_an_unread_variable_is_a_warning_that_names_it():
+    loaded = Loaded(sync_mode="insert", api_key=SECRET)
+    assert loaded.values["sync_mode"] == "upsert"
+    (warning,) = loaded.warnings
+    assert f"{PREFIX}SYNC_MODE" in warning
+    assert "--config ENV" in warning
+
+
+def test_unread_variables_with_the_values_of_the_file_are_not_reported():
+    """Meltano passes every setting in a file and as a variable."""
+    file = {"streams": {"people": {"mapping": {"a": "title"}}}, "batch_size_rows": 5, "dry_run": True}
+    variables = {"streams": '{"people.mapping.a": "title"}', "batch_size_rows": "5", "dry_run": "True"}
+    assert Loaded(file, **variables, api_key=SECRET, normalize="true", api_url="").warnings == []
+
+
+def test_unread_variables_are_errors_if_the_settings_are_invalid_without_them():
+    found = errors({"sync_mode": "upsrt"}, object="people")
+    assert any("sync_mode" in each for each in found)
+    assert any(f"{PREFIX}OBJECT" in each and "--config ENV" in each for each in found)
+
+
+@pytest.mark.parametrize("value", ["true", "1", "maybe"])
+@pytest.mark.parametrize("name", ["dry_run", "dryrun"])
+def test_an_unread_dry_run_is_an_error(name, value):
+    (error,) = errors({"dry_run": False}, **{name: value})
+    assert PREFIX + name.upper() in error
+    assert "--config ENV" in error
+
+
+def test_a_misspelled_dry_run_is_an_error_although_the_environment_is_read():
+    (error,) = errors(environment=True, dryrun="true")
+    assert f"{PREFIX}DRYRUN" in error
+    assert f"{PREFIX}DRY_RUN" in error
+
+
+@pytest.mark.parametrize(
+    ("file", "value"), [({}, "false"), ({}, "0"), ({}, ""), ({"dry_run": True}, "true"), ({"dry_run": True}, "maybe")]
+)
+def test_an_unread_dry_run_is_no_error_if_nothing_else_would_happen(file, value):
+    assert Loaded(file, dry_run=value).values["dry_run"] is file.get("dry_run", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("eu_api_key", "api_key"), ("apikey", "api_key"), ("sync_mod", "sync_mode")]
+)
+def test_a_variable_that_resembles_a_setting_is_a_warning(name, meant):
+    (warning,) = Loaded(environment=True, **{name: SECRET}).warnings
+    assert PREFIX + name.upper() in warning
+    assert PREFIX + meant.upper() in warning
+
+
+def test_other_variables_with_the_prefix_are_ignored():
+    parts = {"loglevel": "INFO", "_emea_api_key": "x", "faker_config_seed": "1", "batch_config_storage_root": "x"}
+    assert Loaded(environment=True, **parts).warnings == []
+
+
+def test_only_the_named_settings_are_read_from_the_environment():
+    environ = {f"{PREFIX}API_KEY": SECRET, f"{PREFIX}SYNC_MODE": "x"}
+    assert read(ConfigSources(environment=True), environ, ["api_key"]) == {"api_key": SECRET}
