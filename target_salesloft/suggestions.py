@@ -1,32 +1,52 @@
-"""Names that people write in different ways."""
+"""Suggestions for misspelled names."""
 
 from __future__ import annotations
 
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Final
-
-import rapidfuzz
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SUGGEST_CUTOFF: Final = 65
-TYPO_CUTOFF: Final = 80
+# Shares of characters that two names have in common, from 0 to 1.
+SIMILAR: Final = 0.6
+TYPO: Final = 0.83
 
 
 def normalize_name(name: str) -> str:
-    """Return a name without what people write in different ways: case, spaces, underscores, hyphens."""
+    """Return a name without case, spaces, underscores, and hyphens, which people write in different ways."""
     return name.casefold().replace(" ", "").replace("_", "").replace("-", "")
 
 
-def closest_match(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that was meant, or None: but for a letter or two they are the same."""
-    found = rapidfuzz.process.extractOne(
-        name, list(known), scorer=rapidfuzz.fuzz.ratio, processor=normalize_name, score_cutoff=TYPO_CUTOFF
-    )
-    return str(found[0]) if found else None
+def closest_match(name: str, known: Iterable[str], cutoff: float = SIMILAR) -> str | None:
+    """Return the known name that is most like a name as a whole, or None if none is similar enough.
+
+    Args:
+        name: What was written.
+        known: Names that exist.
+        cutoff: Least share of characters in common, from 0 to 1.
+    """
+    match = max(known, key=lambda each: _similarity(name, each), default=None)
+    return match if match is not None and _similarity(name, match) >= cutoff else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'title'?)`, or nothing where no known name is near, in whole or in part."""
-    found = rapidfuzz.process.extractOne(name, list(known), processor=normalize_name, score_cutoff=SUGGEST_CUTOFF)
-    return f" (did you mean '{found[0]}'?)" if found else ""
+    """Return ` (did you mean 'title'?)` for a misspelled name, or an empty string.
+
+    Only names that are identical except for a typo are suggested: a wrong suggestion, once followed, writes a column to
+    the wrong field.
+    """
+    match = closest_match(name, (each for each in known if _is_typo(name, each)), TYPO)
+    return f" (did you mean '{match}'?)" if match else ""
+
+
+def _similarity(name: str, known: str) -> float:
+    name, known = normalize_name(name), normalize_name(known)
+    # Transposed letters are the most frequent typo.
+    return 1.0 if sorted(name) == sorted(known) else SequenceMatcher(None, name, known, autojunk=False).ratio()
+
+
+def _is_typo(name: str, known: str) -> bool:
+    name, known = normalize_name(name), normalize_name(known)
+    # `lname` is not a typo of `name`, and `account` not one of `account_id`.
+    return name[:1] == known[:1] and abs(len(name) - len(known)) <= 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from target_salesloft.config.schema import ENVIRONMENT_PREFIX, SETTINGS
 from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.suggestions import closest_match, normalize_name
+from target_salesloft.suggestions import TYPO, closest_match, normalize_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -195,7 +195,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
     for name in _our_variables(environ):
         # Meltano also sets a variable for each part of a setting that is an object.
         is_known = any(name == known or name.startswith(f"{known}_") for known in SETTINGS["properties"])
-        match = None if is_known else closest_match(name, SETTINGS["properties"])
+        match = None if is_known else closest_match(name, SETTINGS["properties"], TYPO)
         if match:
             messages.append(f"Ignoring {variable(name)}: unknown setting. Did you mean {variable(match)}?")
     return messages

@@ -160,7 +160,7 @@ def test_each_fault_has_a_line_of_its_own():
     assert len(faults(sync_mode="x", null_values="y", streams={"a": {"object": "z"}})) == 3
 
 
-@pytest.mark.parametrize("name", ["add_record_metadata", "load_method", "default_target_schema", "url", "id", "x"])
+@pytest.mark.parametrize("name", ["add_record_metadata", "load_method", "default_target_schema", "id", "x"])
 def test_what_is_nowhere_near_a_setting_may_be_another_programs(name):
     assert effective(**{name: "y"})["sync_mode"] == "upsert"
 
