@@ -1,33 +1,34 @@
-"""What can go wrong, in our words.
+"""Exceptions.
 
-Each message is one line for the reader at 3 a.m.: what happened, to what, what to do. None holds a secret or a
-person's data.
+A message is one actionable line: what happened, to what, what to do. None contains a secret or personal data.
 
 ```
 RetriableAPIError (SDK)
-└── SalesloftRetriableError     asked again for at most `max_retry_seconds`
-    ├── RateLimitError             429
+└── SalesloftRetriableError     retried for at most `max_retry_seconds`
+    ├── RateLimitError          429
     ├── ServerError             5xx and 408
-    ├── ConnectionFailedError         no answer
-    ├── TokenExpiredError           401, to a token that has expired on its way
-    └── MalformedResponseError        an answer that is not Salesloft's JSON
+    ├── ConnectionFailedError   no response
+    ├── TokenExpiredError       401, and the token has expired since it was sent
+    └── MalformedResponseError  a response that is not Salesloft's JSON
 FatalAPIError (SDK)
-└── SalesloftFatalError         ends the run with exit code 1
-    ├── AuthenticationError    401
-    │   └── TokenGrantError        the authorization server gives no token
-    ├── TokenStoreError         the file with the OAuth token cannot be kept or used
-    ├── PermissionDeniedError        403
-    ├── RetriesExhaustedError
-    ├── BulkJobUnfinishedError       a bulk job was begun, and what became of it is not known in full
-    ├── UnexpectedResponseError        an answer that nobody documented, or a request that cannot be sent
-    │   └── QueryRejectedError        a list that Salesloft refuses
-    ├── RunCancelledError                 the run was told to end
-    ├── UnknownColumnError           with `unknown_fields: fail`
+└── SalesloftFatalError         stops the run with exit code 1
+    ├── AuthenticationError     401
+    │   ├── TokenGrantError     the authorization server rejects a grant
+    │   └── TokenRefreshError   two refreshes of the token got no response
+    ├── TokenStoreError         the stored OAuth token cannot be read or written
+    ├── LoginTimeoutError       the user did not authorize the application in time
+    ├── PermissionDeniedError   403, or a missing scope
+    ├── RetriesExhaustedError   a retriable error lasted too long
+    ├── BulkJobUnfinishedError  the results of a bulk job are not known in full
+    ├── UnexpectedResponseError an undocumented response, or a request that cannot be sent
+    │   └── QueryRejectedError  Salesloft rejects a list request
+    ├── RunCancelledError       the run is stopping
+    ├── UnknownColumnError      a column matches no field and `unknown_fields` is `fail`
     ├── FailedRecordsFileError  the failed records file cannot be written
-    ├── StateError              standard output takes no state
-    └── FailedRecordsError           records failed and `allow_failed_records` is not set
-RecordRejectedError                   400, 404, 409, 413, 422: one record's fault
-ConfigError                  a setting, the file of settings or an option makes no sense
+    ├── StateError              standard output cannot be written
+    └── FailedRecordsError      records failed and `allow_failed_records` is not set
+RecordRejectedError             400, 404, 409, 413, 422: concerns one record
+ConfigError                     an invalid setting, settings file or option
 ```
 """
 
@@ -39,11 +40,11 @@ from singer_sdk.exceptions import ConfigValidationError, FatalAPIError, Retriabl
 
 
 class SalesloftRetriableError(RetriableAPIError):
-    """A fault that may pass: the request may be sent again.
+    """A temporary error: the request may be retried.
 
     Attributes:
-        retry_after: Seconds that Salesloft asked us to wait, or None.
-        maybe_applied: Whether the request may have taken effect all the same.
+        retry_after: Seconds that the server asked us to wait, or None.
+        maybe_applied: Whether the request may have taken effect anyway.
     """
 
     maybe_applied: bool = True
@@ -60,15 +61,15 @@ class RateLimitError(SalesloftRetriableError):
 
 
 class ServerError(SalesloftRetriableError):
-    """5xx: a write may have taken effect before the fault."""
+    """5xx or 408: a write may have taken effect before the error."""
 
 
 class ConnectionFailedError(SalesloftRetriableError):
-    """No answer came: refused, reset, timed out.
+    """No response: connection refused, reset or timed out.
 
     Args:
         message: What happened.
-        sent: Whether the request may have reached Salesloft.
+        sent: Whether the request may have reached the server.
     """
 
     def __init__(self, message: str, *, sent: bool) -> None:
@@ -77,17 +78,17 @@ class ConnectionFailedError(SalesloftRetriableError):
 
 
 class TokenExpiredError(SalesloftRetriableError):
-    """401 to a token that has expired, or been replaced, since it was put into the request; nothing was done."""
+    """401, and the token has expired or been replaced since it was sent; nothing was done."""
 
     maybe_applied = False
 
 
 class MalformedResponseError(SalesloftRetriableError):
-    """A success status whose body is not JSON with `data`: cut off, or a proxy's page."""
+    """A success status with an incomplete or foreign body, such as a proxy's page."""
 
 
 class SalesloftFatalError(FatalAPIError):
-    """Everyone's fault: the run ends with this one line."""
+    """An error that is not caused by a record: the run stops with this one line."""
 
 
 class AuthenticationError(SalesloftFatalError):
@@ -95,10 +96,10 @@ class AuthenticationError(SalesloftFatalError):
 
 
 class TokenGrantError(AuthenticationError):
-    """The authorization server refuses the client, the refresh token or the code.
+    """The authorization server rejects the client, the refresh token or the code.
 
     Attributes:
-        error: Its word for it, such as `invalid_grant`.
+        error: The error code of OAuth, such as `invalid_grant`.
     """
 
     def __init__(self, message: str, error: str = "") -> None:
@@ -106,70 +107,110 @@ class TokenGrantError(AuthenticationError):
         self.error = error
 
 
+class TokenRefreshError(AuthenticationError):
+    """Two refreshes of the OAuth token got no response; the refresh token may be spent."""
+
+
 class TokenStoreError(SalesloftFatalError):
-    """The token store cannot be read, locked or written; the message says where a token was spent."""
+    """The token store cannot be read, locked or written; the message says whether a token was spent."""
+
+
+class LoginTimeoutError(SalesloftFatalError):
+    """The user did not authorize the application in time."""
 
 
 class PermissionDeniedError(SalesloftFatalError):
-    """403: the token lacks a scope, or its user a permission."""
+    """403, or another status that reports a missing scope: the token lacks a scope, or its user a permission."""
 
 
 class RetriesExhaustedError(SalesloftFatalError):
-    """A retriable fault lasted longer than `max_retry_seconds`."""
+    """A retriable error lasted longer than allowed, or the server asks for a longer wait.
+
+    Attributes:
+        name: The request, such as `GET /me`.
+        elapsed: Seconds since the first failure.
+        last_error: The last error.
+        limit: Seconds that retries may take.
+        limit_name: The setting of the limit.
+    """
+
+    def __init__(  # noqa: PLR0913 (the data of the message)
+        self,
+        name: str,
+        elapsed: float,
+        last_error: SalesloftRetriableError,
+        *,
+        limit: float,
+        limit_name: str = "max_retry_seconds",
+        hint: str = "",
+    ) -> None:
+        asked = last_error.retry_after or 0
+        wait = f" (Retry-After: {asked:.0f} s)" if asked > limit else ""
+        super().__init__(
+            f"{name} failed after {elapsed:.0f} s of retries ({limit_name}={limit:.0f}): {last_error}{wait}. {hint}"
+            "No data was lost; rerun later."
+        )
+        self.name = name
+        self.elapsed = elapsed
+        self.last_error = last_error
+        self.limit = limit
+        self.limit_name = limit_name
 
 
 class BulkJobUnfinishedError(SalesloftFatalError):
-    """A bulk job was begun, and what became of its records is not known in full."""
+    """A bulk job was started, and the results of its records are not known in full."""
 
 
 class UnexpectedResponseError(SalesloftFatalError):
-    """What came back, or kept the request from going out, is nothing that asking again would mend."""
+    """An undocumented response, or a request that cannot be sent; retrying does not help."""
 
 
 class QueryRejectedError(UnexpectedResponseError):
-    """Salesloft refuses to list records: nobody's record's fault."""
+    """Salesloft rejects a list request; not caused by a record."""
 
 
 class RunCancelledError(SalesloftFatalError):
-    """The run was told to end."""
+    """The run is stopping."""
 
 
 class UnknownColumnError(SalesloftFatalError):
-    """A column goes nowhere and `unknown_fields` is `fail`."""
+    """A column matches no field and `unknown_fields` is `fail`."""
 
 
 class FailedRecordsFileError(SalesloftFatalError):
-    """The failed records file cannot be written: stop before a record is lost."""
+    """The failed records file cannot be written: the run stops before a record is lost."""
 
 
 class StateError(SalesloftFatalError):
-    """Standard output takes no STATE: whoever started the run is gone, or its disk is full."""
+    """STATE cannot be written to standard output: it is closed, or its disk is full."""
 
 
 class FailedRecordsError(SalesloftFatalError):
-    """Records failed: too many to go on, or the run is over and they are not allowed."""
+    """More records failed than allowed, or the run is complete and failed records are not allowed."""
 
 
 class RecordRejectedError(Exception):
-    """Salesloft refuses this one record.
+    """Salesloft rejects one record.
 
     Attributes:
         status: The HTTP status.
-        reason: Salesloft's words, field by field.
-        fields: The fields that it names.
+        reason: Salesloft's error message, field by field; it may contain the record's values.
+        fields: The fields named in the message.
+        request_id: The request id of the response, or an empty string.
     """
 
     STATUSES: Final = frozenset({400, 404, 409, 413, 422})
 
-    def __init__(self, status: int, reason: str, fields: tuple[str, ...] = ()) -> None:
-        super().__init__(reason)
+    def __init__(self, status: int, reason: str, fields: tuple[str, ...] = (), *, request_id: str = "") -> None:
+        super().__init__(f"{reason} (request id {request_id})" if request_id else reason)
         self.status = status
         self.reason = reason
         self.fields = fields
+        self.request_id = request_id
 
 
 class ConfigError(ConfigValidationError):
-    """A setting, the file of settings or an option makes no sense; one line per fault, none with a secret's value."""
+    """An invalid setting, settings file or option; one line per error, none with the value of a secret."""
 
-    def __init__(self, *faults: str) -> None:
-        super().__init__("; ".join(faults), errors=list(faults))
+    def __init__(self, *errors: str) -> None:
+        super().__init__("; ".join(errors), errors=list(errors))

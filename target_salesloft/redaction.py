@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -16,6 +17,14 @@ SHORTEST_ANYWHERE: Final = 4
 def sanitize_line(words: str, longest: int) -> str:
     """Return others' words as a message can hold them: printable, in one line, cut off after so many characters."""
     return " ".join("".join(each if each.isprintable() else " " for each in words).split())[:longest]
+
+
+def redact_secrets(text: str, *secrets: str) -> str:
+    """Return a text with `***` in place of each secret, also of one that is URL-encoded; empty ones are ignored."""
+    forms = {form for each in secrets if each for form in (each, urllib.parse.quote(each), urllib.parse.quote_plus(each))}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
+    return text
 
 
 def redact_values(words: str, body: Any) -> str:

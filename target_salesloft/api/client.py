@@ -1,18 +1,15 @@
-"""One request to Salesloft: authenticated, paid for, retried, and its errors in our words."""
+"""Salesloft API client: authentication, rate limit, retries, errors."""
 
 from __future__ import annotations
 
 import logging
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 
 from target_salesloft.api import responses
-from target_salesloft.api.rate_limit import PAUSE
+from target_salesloft.api.rate_limit import PAUSE_SECONDS
 from target_salesloft.auth.authenticators import build_authenticator
 from target_salesloft.exceptions import (
     ConnectionFailedError,
@@ -24,8 +21,8 @@ from target_salesloft.exceptions import (
     TokenExpiredError,
     UnexpectedResponseError,
 )
-from target_salesloft.http.errors import classify_request_exception
-from target_salesloft.http.retry import Words, retry
+from target_salesloft.http.retry import Retrier
+from target_salesloft.http.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -33,30 +30,27 @@ if TYPE_CHECKING:
     from target_salesloft.api.rate_limit import RateLimiter
     from target_salesloft.auth.authenticators import Authenticator
     from target_salesloft.clock import Clock
+    from target_salesloft.http.response import Response
 
 logger = logging.getLogger(__name__)
-# At DEBUG it logs each address, and a look-up's address holds people's e-mail addresses.
-logging.getLogger("urllib3").setLevel(logging.INFO)
 
-CHUNK_SIZE: Final = 2**16
-MAX_RESPONSE_BYTES: Final = 2**26  # bytes; a hundred rows of Salesloft's are far smaller
-PAGE_SIZE: Final = 100
+PAGE_SIZE: Final = 100  # the maximum
 
 
 class SalesloftClient:
-    """Sends requests; all sinks share one client, and with it one rate_limiter and one pool of connections.
+    """Sends requests to Salesloft; one client is shared by all sinks and threads.
 
     Args:
-        api_url: Where Salesloft is, with the version: `https://api.salesloft.com/v2`.
-        authenticator: Puts the token into each request.
-        rate_limiter: The points that may be spent.
+        api_url: The base URL with the version: `https://api.salesloft.com/v2`.
+        authenticator: Adds the token to each request.
+        rate_limiter: Limits the points spent.
         clock: Tells the time, and waits.
-        timeout: Seconds to wait for a connection, and for each chunk of an answer.
-        max_retry_seconds: How long one request is sent again through faults.
-        connections: How many requests may be under way at once.
+        timeout: Seconds to wait for a connection, and for a response.
+        max_retry_seconds: How long one request is retried.
+        connections: Maximum number of parallel requests.
     """
 
-    def __init__(  # noqa: PLR0913 (everything it needs is handed in)
+    def __init__(  # noqa: PLR0913 (dependencies are passed in)
         self,
         *,
         api_url: str,
@@ -70,67 +64,65 @@ class SalesloftClient:
         self._api_url = api_url.rstrip("/")
         self.authenticator = authenticator
         self.rate_limiter = rate_limiter
-        self._clock = clock
         self._timeout = timeout
         self._max_retry_seconds = max_retry_seconds
-        self._accepted = False
-        self._session = requests.Session()
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
-        # Proxies and certificates from the environment, looked up once instead of at each request.
-        self._transport: dict[str, Any] = {
-            **self._session.merge_environment_settings(self._api_url, {}, None, None, None),
-            "stream": True,
-            "timeout": timeout,
-            # A redirect would carry the record, and perhaps the token, to another place.
-            "allow_redirects": False,
-        }
+        self._verified = False
+        self._transport = Transport(self._api_url, setting="api_url", connections=connections)
+        self._retrier = Retrier(self._api_url, setting="api_url", clock=clock, max_retry_seconds=max_retry_seconds)
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self._transport.close()
 
     def verify_credentials(self) -> None:
-        """Know that Salesloft takes the token, before anything is written: for one point, or none if it has before.
+        """Check that Salesloft accepts the token, for one point; does nothing after a request has succeeded.
 
         Raises:
-            SalesloftFatalError: It does not, or cannot be asked.
+            SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
         """
-        if self._accepted:
+        if self._verified:
             return
         try:
             self.request("GET", "/me")
         except PermissionDeniedError:
-            logger.debug("The token is known, but may not ask for its user.")
-        except RecordRejectedError as refusal:
+            logger.debug("The token is valid, but has no permission for GET /me.")
+        except RecordRejectedError as error:
             raise UnexpectedResponseError(
-                f"Salesloft answers GET /me with {refusal.status}: {refusal.reason}. Check api_url."
-            ) from refusal
-        self._accepted = True
+                f"Unexpected response to GET /me ({error.status}): {error}. Check api_url."
+            ) from error
+        self._verified = True
 
     def paginate(self, path: str, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a list, page after page: a hundred a point.
+        """Yield the rows of a list, page by page; a page of a hundred rows costs a point.
+
+        Source: https://developers.salesloft.com/docs/api/ (`per_page` is at most 100).
+
+        Args:
+            path: The path after the base URL, such as `/people`.
+            params: The query.
 
         Raises:
-            SalesloftFatalError: The run cannot go on; a refused query is nobody's record's fault.
+            SalesloftFatalError: The run cannot continue; also if Salesloft rejects the query.
         """
+        name = f"GET {path}"
         page: int | None = 1
         while page:
             query = {**params, "per_page": PAGE_SIZE, "page": page}
             try:
-                answer = self._request_with_retries(requests.Request("GET", path, params=query), f"GET {path}")
-            except RecordRejectedError as refusal:
-                # Its words may hold the values that were asked for.
-                what = ", ".join(refusal.fields) or "no field named"
-                raise QueryRejectedError(f"Salesloft refuses GET {path} ({refusal.status}: {what}).") from refusal
-            rows, following = responses.parse_page(answer, f"GET {path}")
+                body = self._request_with_retries(requests.Request("GET", path, params=query), name)
+            except RecordRejectedError as error:
+                # The message may contain the values of the query.
+                fields = ", ".join(error.fields) or "no field named"
+                raise QueryRejectedError(f"Salesloft rejected {name} ({error.status}: {fields}).") from error
+            rows, next_page = responses.parse_page(body, name)
             yield from rows
-            if following is not None and following <= page:
-                raise UnexpectedResponseError(f"Salesloft's pages of GET {path} repeat themselves. Check api_url.")
-            page = following
+            if next_page is not None and next_page <= page:
+                raise UnexpectedResponseError(
+                    f"Unexpected response to {name}: paging did not advance from page {page}. Check api_url."
+                )
+            page = next_page
 
-    def request(  # noqa: PLR0913 (one argument a part of a request)
+    def request(  # noqa: PLR0913 (the parts of a request)
         self,
         method: str,
         path: str,
@@ -140,20 +132,20 @@ class SalesloftClient:
         body: bytes | None = None,
         was_applied: Callable[[SalesloftRetriableError], bool] | None = None,
     ) -> Any:
-        """Send a request until it is answered, and return what the answer holds under `data`.
+        """Send a request, with retries, and return the `data` of the response, or None if a write has none.
 
         Args:
             method: The HTTP method.
-            path: The path after the API's URL, such as `/people/17`.
-            endpoint: The path's pattern, such as `/people/{id}`; by default the path itself.
+            path: The path after the base URL, such as `/people/17`.
+            endpoint: The pattern of the path, such as `/people/{id}`; the path itself by default.
             params: The query.
             body: JSON.
-            was_applied: For a request that must not take effect twice: asked after a fault that leaves its fate
-                unknown, before it is sent again. Where it says yes, the request is done and None returned.
+            was_applied: For a request that must not be applied twice: called before a retry if it is unknown whether
+                the request was applied. If it returns true, the request is complete, and None is returned.
 
         Raises:
-            RecordRejectedError: Salesloft refuses what was sent (400, 404, 409, 413, 422).
-            SalesloftFatalError: The run cannot go on.
+            RecordRejectedError: Salesloft rejects what was sent (400, 404, 409, 413, 422).
+            SalesloftFatalError: The run cannot continue.
         """
         headers = {"Content-Type": "application/json"} if body is not None else None
         request = requests.Request(method, path, params=params, data=body, headers=headers)
@@ -167,76 +159,49 @@ class SalesloftClient:
     ) -> dict[str, Any]:
         request.url = self._api_url + str(request.url)
         request.auth = self.authenticator
-        words = Words(
-            name=name,
-            again="Sending it again.",
-            failing=f"{name} still fails after",
-            advice="Nothing is lost: run again when Salesloft answers.",
-            stopped=f"{name} is not sent any more.",
-        )
 
-        def recover(fault: SalesloftRetriableError) -> dict[str, Any] | None:
-            return {} if was_applied is not None and fault.maybe_applied and was_applied(fault) else None
+        def recover(error: SalesloftRetriableError) -> dict[str, Any] | None:
+            return {} if was_applied is not None and error.maybe_applied and was_applied(error) else None
 
-        send = partial(self._send, request, name)
-        return retry(send, words, self._clock, self._max_retry_seconds, recover)
+        body = self._retrier.call(partial(self._send, request, name), name, recover)
+        self._verified = True
+        return body
 
     def _send(self, request: requests.Request, name: str) -> dict[str, Any]:
         response = self._send_throttled(request, name)
-        if response.status_code == requests.codes.unauthorized and self.authenticator.refresh(response.request):
+        if response.status == requests.codes.unauthorized and self.authenticator.refresh(response.request):
             response = self._send_throttled(request, name)
-            if response.status_code == requests.codes.unauthorized and self.authenticator.is_stale(response.request):
-                raise TokenExpiredError("401, the token expired on its way")
-        self._accepted |= response.status_code in responses.SUCCESS
-        return self.validate_response(response, name)
-
-    def _send_throttled(self, request: requests.Request, name: str) -> requests.Response:
-        with self.rate_limiter.acquire(name) as reservation:
-            try:
-                # The token is put in after the wait for points, which may outlast it.
-                prepared = self._session.prepare_request(request)
-                response = self._session.send(prepared, **self._transport)
-                self._read_body(response)
-            except requests.RequestException as fault:
-                told = classify_request_exception(fault, "api_url")
-                if isinstance(told, ConnectionFailedError) and not told.maybe_applied:
-                    reservation.cost = 0  # it never reached Salesloft
-                raise told from fault
-            except urllib3.exceptions.HTTPError as fault:
-                raise ConnectionFailedError("the connection broke off in the answer", sent=True) from fault
-            responses.update_from_headers(reservation, response)
-            return response
-
-    def _read_body(self, response: requests.Response) -> None:
-        """Read an answer to its end: the timeout of `requests` lets one that drips last for ever."""
-        until = time.monotonic() + self._timeout  # the socket's own timeout is of the machine's clock too
-        chunks: list[bytes] = []
-        size = 0
-        while chunk := response.raw.read1(CHUNK_SIZE, decode_content=True):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > MAX_RESPONSE_BYTES or time.monotonic() > until:
-                response.close()
-                raise ConnectionFailedError("the answer does not end in time, or at all", sent=True)
-        response._content = b"".join(chunks)  # noqa: SLF001 (what `content` does, but bounded)
-
-    def validate_response(self, response: requests.Response, name: str) -> dict[str, Any]:
-        """Return the JSON of an answer, which has `data`, or raise what its status means."""
+            if response.status == requests.codes.unauthorized and self.authenticator.is_stale(response.request):
+                raise TokenExpiredError(f"{response.describe()}: the token expired before the request arrived")
         try:
             return responses.parse_response(response, name, self.authenticator.hint)
-        except RateLimitError as limited:
-            limited.retry_after = limited.retry_after or PAUSE
-            self.rate_limiter.pause(limited.retry_after)
+        except RateLimitError as error:
+            error.retry_after = PAUSE_SECONDS if error.retry_after is None else error.retry_after
+            if error.retry_after <= self._max_retry_seconds:  # otherwise the run stops
+                self.rate_limiter.pause(error.retry_after)
             raise
+
+    def _send_throttled(self, request: requests.Request, name: str) -> Response:
+        timeout = self._retrier.limit_timeout(self._timeout)
+        with self.rate_limiter.acquire(name) as reservation:
+            try:
+                # Adds the token only now: the wait for points may be longer than its life.
+                response = self._transport.send(request, connect_timeout=timeout, read_timeout=timeout)
+            except ConnectionFailedError as error:
+                if not error.maybe_applied:
+                    reservation.cost = 0  # the request did not reach Salesloft
+                raise
+            responses.update_from_headers(reservation, response)
+            return response
 
 
 def build_client(config: Mapping[str, Any], clock: Clock, rate_limiter: RateLimiter) -> SalesloftClient:
     """Return a client with the settings.
 
     Args:
-        config: The settings, found to be without fault.
+        config: Valid settings.
         clock: Tells the time, and waits.
-        rate_limiter: The points that may be spent.
+        rate_limiter: Limits the points spent.
     """
     return SalesloftClient(
         api_url=config["api_url"],

@@ -1,4 +1,4 @@
-"""The custom fields that the team has defined, looked up once a run."""
+"""The team's custom fields, fetched once per run."""
 
 from __future__ import annotations
 
@@ -18,47 +18,54 @@ logger = logging.getLogger(__name__)
 
 
 class CustomFields:
-    """Knows the team's custom fields; asks when it is first asked.
+    """Fetches the team's custom fields, and caches them for the run.
 
     Args:
-        client: Sends the requests; None where there is nobody to ask, as in a dry run without credentials.
+        client: Sends the requests; None if there are no credentials, as in a dry run.
     """
 
     def __init__(self, client: SalesloftClient | None) -> None:
         self._client = client
-        self._known: dict[str, Mapping[str, FieldType] | None] = {}
+        self._cache: dict[str, Mapping[str, FieldType] | None] = {}
 
     def get(self, salesloft_object: SalesloftObject) -> Mapping[str, FieldType] | None:
-        """Return exact name → kind of value, or None where they cannot be listed.
+        """Return the exact name and the type of each custom field, or None if they cannot be listed.
+
+        Source: https://developers.salesloft.com/docs/api/ (custom fields)
+
+        Args:
+            salesloft_object: The object whose custom fields are wanted.
 
         Raises:
-            SalesloftFatalError: The run cannot go on.
+            SalesloftFatalError: The run cannot continue.
         """
-        if salesloft_object.name not in self._known:
-            self._known[salesloft_object.name] = self._look_up(salesloft_object)
-        return self._known[salesloft_object.name]
+        if salesloft_object.name not in self._cache:
+            self._cache[salesloft_object.name] = self._fetch(salesloft_object)
+        return self._cache[salesloft_object.name]
 
-    def _look_up(self, salesloft_object: SalesloftObject) -> Mapping[str, FieldType] | None:
+    def _fetch(self, salesloft_object: SalesloftObject) -> Mapping[str, FieldType] | None:
         if self._client is None:
             return None
         field_type = salesloft_object.custom_field_type
         try:
             rows = list(self._client.paginate("/custom_fields", {"field_type": field_type}))
-        except (PermissionDeniedError, QueryRejectedError) as refusal:
-            advice = "Give the token the scope custom_fields:read to match them by name."
+        except (PermissionDeniedError, QueryRejectedError) as error:
+            hint = " Add the scope custom_fields:read." if isinstance(error, PermissionDeniedError) else ""
             logger.warning(
-                "The custom fields of %s cannot be listed (%s). Columns that `mapping` sends to custom fields are sent "
-                "as they are, others are left out.%s",
+                "Custom fields of %s cannot be listed: %s Columns that `mapping` sends to custom fields are sent "
+                "unchecked, other unknown columns are ignored.%s",
                 salesloft_object.name,
-                str(refusal).removesuffix("."),
-                f" {advice}" if isinstance(refusal, PermissionDeniedError) else "",
+                error,
+                hint,
             )
             return None
-        # Filters that Salesloft does not know it ignores.
-        ours = (row for row in rows if row.get("field_type") == field_type)
-        return {row["name"]: custom_field_kind(row) for row in ours if isinstance(row.get("name"), str) and row["name"]}
+        # Salesloft ignores filters that it does not know.
+        matching = (row for row in rows if row.get("field_type") == field_type)
+        return {
+            row["name"]: custom_field_type(row) for row in matching if isinstance(row.get("name"), str) and row["name"]
+        }
 
 
-def custom_field_kind(row: Mapping[str, Any]) -> FieldType:
-    """Return what a custom field holds: text or a date, by Salesloft's documentation; anything else goes as text."""
+def custom_field_type(row: Mapping[str, Any]) -> FieldType:
+    """Return the type of a custom field: a date or text, the documented types; others are treated as text."""
     return FieldType.DATE if row.get("value_type") == "date" else FieldType.TEXT

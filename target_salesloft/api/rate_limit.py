@@ -1,4 +1,4 @@
-"""The team's points per minute."""
+"""Limits the points that are spent per minute."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
     from target_salesloft.clock import Clock
 
-WINDOW: Final = 60.0
-PAUSE: Final = 10.0
-PROBE: Final = 1.0
+WINDOW_SECONDS: Final = 60.0
+PAUSE_SECONDS: Final = 10.0
+PROBE_SECONDS: Final = 1.0
 
 
 class Reservation:
-    """What one request costs: its usual cost until its answer tells.
+    """The cost of one request: the expected cost until the response reports the actual one.
 
     Attributes:
         cost: Points, as far as known.
-        remaining: Points that the team has left in this minute by the answer, or None.
+        remaining: Points that the team has left in this minute according to the response, or None.
     """
 
     def __init__(self, cost: int) -> None:
@@ -33,17 +33,19 @@ class Reservation:
 
 
 class RateLimiter:
-    """Spends at most so many points in any minute, and yields to the team's other integrations.
+    """Limits the points spent in any minute, and leaves points to the team's other integrations.
 
-    Two counts rule. Our own: the points of any 60 seconds never exceed the limit, counted from the moment of the
-    ANSWER, so that however Salesloft cuts its minutes, ours are never shorter. The team's: what the last answer
-    said is left, less what is under way. Where that is nothing and other integrations spend too, one request asks
-    again every ten seconds.
+    There are two limits. Ours: the points of any 60 seconds never exceed the setting. They count from the moment of
+    the RESPONSE, so that our minutes are never shorter than Salesloft's, however it divides them. The team's: the
+    points that the last response reported as remaining, minus those in flight. If none remain because other
+    integrations spend too, one request probes every ten seconds. The team's limit is forgotten a minute after it was
+    last reported; then ours is the only one.
 
-    Source for 600 points a minute for the team and the headers: Salesloft's documentation on rate limits.
+    Source for 600 points per minute and team, and for the headers:
+    https://developers.salesloft.com/docs/platform/api-basics/rate-limits/
 
     Args:
-        points_per_minute: What we may spend.
+        points_per_minute: The points that we may spend.
         clock: Tells the time, and waits.
     """
 
@@ -55,7 +57,8 @@ class RateLimiter:
         self._spent_in_window = 0
         self._in_flight = 0
         self._team_remaining: int | None = None
-        self._ask_again_at = 0.0
+        self._team_remaining_until = 0.0
+        self._probe_at = 0.0
         self._costs: dict[str, int] = {}
         self.points_spent = 0
 
@@ -69,16 +72,16 @@ class RateLimiter:
 
     @contextmanager
     def acquire(self, endpoint: str) -> Iterator[Reservation]:
-        """Wait until a request to the endpoint can be paid for, then count it.
+        """Wait until there are points for a request, and reserve them.
 
         Args:
-            endpoint: Requests that cost the same, such as `POST /people`.
+            endpoint: Identifies requests of the same cost, such as `POST /people`.
 
         Yields:
-            What it costs; whoever sends the request enters there what the answer says.
+            The reservation; the caller sets what the response reports.
 
         Raises:
-            RunCancelledError: The run was told to stop meanwhile.
+            RunCancelledError: The run is stopping.
         """
         expected = min(self._costs.get(endpoint, 1), self._limit)
         self._reserve(expected)
@@ -89,15 +92,20 @@ class RateLimiter:
             self._release(endpoint, expected, reservation)
 
     def pause(self, seconds: float) -> None:
-        """Spend nothing for so long, in any thread: Salesloft said that the minute is used up."""
+        """Spend nothing in any thread for a time: Salesloft reported that no points remain."""
         with self._changed:
-            self._team_remaining = 0
-            self._ask_again_at = max(self._ask_again_at, self._clock.now() + seconds)
+            now = self._clock.now()
+            self._probe_at = max(self._probe_at, now + seconds)
+            self._set_team_remaining(0, now)
+
+    def _set_team_remaining(self, points: int, now: float) -> None:
+        self._team_remaining = points
+        self._team_remaining_until = max(now + WINDOW_SECONDS, self._probe_at + PROBE_SECONDS)
 
     def _reserve(self, cost: int) -> None:
         while True:
             if self._clock.stopped:
-                raise RunCancelledError("no more points are spent.")
+                raise RunCancelledError("Cancelled while waiting for the rate limit.")
             with self._changed:
                 now = self._clock.now()
                 self._expire(now)
@@ -113,22 +121,22 @@ class RateLimiter:
             self._clock.wait_until(ready_at)
 
     def _ready_at(self, cost: int, now: float) -> float | None:
-        """Tell when to look again; None: when a request that is under way has been answered."""
+        """Return when to check again, or None for when a request in flight has completed."""
         if self._spent_in_window + self._in_flight + cost > self._limit:
-            return self._spent[0][0] + WINDOW if self._spent else None
+            return self._spent[0][0] + WINDOW_SECONDS if self._spent else None
         if self._team_remaining is None or self._team_remaining >= cost:
             return now
-        if now < self._ask_again_at:
-            return self._ask_again_at
+        if now < self._probe_at:
+            return self._probe_at
         if self._in_flight:
             return None
         self._allow_probe(cost, now)
         return now
 
     def _allow_probe(self, cost: int, now: float) -> None:
-        """Take the team to have what one request costs: its answer tells what there is."""
+        """Allow one request: its response reports what remains."""
         self._team_remaining = cost
-        self._ask_again_at = now + PROBE
+        self._probe_at = now + PROBE_SECONDS
 
     def _release(self, endpoint: str, expected: int, reservation: Reservation) -> None:
         with self._changed:
@@ -140,11 +148,13 @@ class RateLimiter:
             if reservation.cost:
                 self._costs[endpoint] = reservation.cost
             if reservation.remaining is not None:
-                self._team_remaining = reservation.remaining - self._in_flight
                 if reservation.remaining <= 0:
-                    self._ask_again_at = max(self._ask_again_at, now + PAUSE)
+                    self._probe_at = max(self._probe_at, now + PAUSE_SECONDS)
+                self._set_team_remaining(reservation.remaining - self._in_flight, now)
             self._changed.notify_all()
 
     def _expire(self, now: float) -> None:
-        while self._spent and self._spent[0][0] + WINDOW <= now:
+        while self._spent and self._spent[0][0] + WINDOW_SECONDS <= now:
             self._spent_in_window -= self._spent.popleft()[1]
+        if self._team_remaining is not None and now >= self._team_remaining_until:
+            self._team_remaining = None

@@ -1,4 +1,4 @@
-"""What Salesloft's answers mean, in our words."""
+"""Parses Salesloft's responses, and maps errors to exceptions."""
 
 from __future__ import annotations
 
@@ -14,59 +14,59 @@ from target_salesloft.exceptions import (
     AuthenticationError,
     MalformedResponseError,
     PermissionDeniedError,
-    RateLimitError,
     RecordRejectedError,
     SalesloftFatalError,
-    ServerError,
     UnexpectedResponseError,
 )
-from target_salesloft.http.errors import json_object, retry_after
+from target_salesloft.http.errors import error_class, raise_if_retriable
 from target_salesloft.objects import OBJECTS
-from target_salesloft.redaction import redact_values, sanitize_line
+from target_salesloft.redaction import redact_secrets, redact_values, sanitize_line
 
 if TYPE_CHECKING:
     from target_salesloft.api.rate_limit import Reservation
+    from target_salesloft.http.response import Response
 
-SUCCESS: Final = range(200, 300)
 MAX_REASON_LENGTH: Final = 500
-SCOPE: Final = re.compile(r"\b[a-z_]+:(?:read|write)\b")
-# The beginning of a path → what its scopes are called after.
+SCOPE: Final = re.compile(r"\b[a-z_]+:(?:read|write|delete)\b")
+ABOUT_SCOPES: Final = re.compile(r"\bscope[ds]?\b", re.IGNORECASE)
+# First segment of the path → the resource in its scopes' names.
 RESOURCES: Final = MappingProxyType(
     {"/custom_fields": "custom_fields"}
     | {path: each.name for each in OBJECTS.values() for path in (each.path, each.upsert_path)}
 )
+# Resource → the scope to write `crm_id`.
+# Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/
+CRM_SCOPES: Final = MappingProxyType({"people": "crm_id_person:write", "accounts": "crm_id_account:write"})
 
 
-def parse_response(response: requests.Response, name: str, advice: str) -> dict[str, Any]:
-    """Return the JSON of an answer, which has `data`, or raise what its status means.
+def parse_response(response: Response, name: str, hint: str) -> dict[str, Any]:
+    """Return the JSON object of a response, or raise the error that it means.
+
+    The response to a GET has `data`. That to a write need not: repeating a write that succeeded would do harm.
 
     Args:
-        response: The answer.
+        response: The response.
         name: The request's method and endpoint.
-        advice: What to do about a token that is not accepted.
+        hint: What to do if the token is rejected; a sentence.
 
     Raises:
-        SalesloftRetriableError: The request may be sent again.
-        RecordRejectedError: Salesloft refuses what was sent.
-        SalesloftFatalError: The run cannot go on.
+        SalesloftRetriableError: The request may be retried.
+        RecordRejectedError: Salesloft rejects what was sent.
+        SalesloftFatalError: The run cannot continue.
     """
-    status = response.status_code
-    if status == requests.codes.too_many_requests:
-        words = "Salesloft answers 429, the team's points for this minute are spent"
-        raise RateLimitError(words, retry_after=retry_after(response))
-    if status >= requests.codes.server_error or status == requests.codes.request_timeout:
-        # Its words follow no contract, and may hold what was sent.
-        raise ServerError(f"Salesloft answers {status}", retry_after=retry_after(response))
-    if status in RecordRejectedError.STATUSES:
-        raise RecordRejectedError(status, error_message(response), error_fields(response))
-    if status not in SUCCESS:
-        raise error_for_status(response, name, advice)
-    answer = json_object(response)
-    if answer is None:
-        raise MalformedResponseError(f"Salesloft answers {status}, but not with JSON")
-    if "data" not in answer:
-        raise MalformedResponseError(f"Salesloft answers {status}, but without `data`")
-    return answer
+    raise_if_retriable(response)
+    if error_class(response.status) is not None:
+        raise error_for_status(response, name, hint)
+    is_write = not name.startswith("GET ")
+    if is_write and not response.body.strip():
+        return {}
+    body = response.json_object()
+    if body is None:
+        raise MalformedResponseError(f"{response.describe()}: the body is not a JSON object")
+    # An error with a success status is not documented; such a write is not known to have been applied.
+    if "data" not in body and (not is_write or "error" in body or "errors" in body):
+        raise MalformedResponseError(f"{response.describe()}: the body has no `data`")
+    return body
 
 
 class _Paging(msgspec.Struct):
@@ -82,31 +82,37 @@ class _Page(msgspec.Struct):
     metadata: _Metadata | None = None
 
 
-def parse_page(answer: dict[str, Any], name: str) -> tuple[list[dict[str, Any]], int | None]:
-    """Return the rows of a list's answer, and the number of the next page, or None after the last.
+def parse_page(body: dict[str, Any], name: str) -> tuple[list[dict[str, Any]], int | None]:
+    """Return the rows of a list, and the number of the next page, or None after the last one.
+
+    Source: https://developers.salesloft.com/docs/api/ (`data`, `metadata.paging`). Some lists have no `metadata`;
+    those are complete.
 
     Args:
-        answer: The JSON of the answer.
+        body: The JSON object of the response.
         name: The request's method and endpoint.
 
     Raises:
-        UnexpectedResponseError: It holds something else.
+        UnexpectedResponseError: It is not a list of records.
     """
     try:
-        found = msgspec.convert(answer, _Page)
-    except msgspec.ValidationError as fault:
+        found = msgspec.convert(body, _Page)
+    except msgspec.ValidationError as error:
         raise UnexpectedResponseError(
-            f"Salesloft answers {name} with something that is no list of records. Check api_url."
-        ) from fault
+            f"Unexpected response to {name}: `data` is not a list of records. Check api_url."
+        ) from error
     paging = found.metadata and found.metadata.paging
     return found.data, paging.next_page if paging else None
 
 
-def update_from_headers(reservation: Reservation, response: requests.Response) -> None:
-    """Enter what the answer says about points; headers that make no sense say nothing."""
+def update_from_headers(reservation: Reservation, response: Response) -> None:
+    """Set what the response reports about points; invalid headers are ignored.
+
+    Source: https://developers.salesloft.com/docs/platform/api-basics/rate-limits/
+    """
     cost = response.headers.get("x-ratelimit-endpoint-cost", "")
     remaining = response.headers.get("x-ratelimit-remaining-minute", "")
-    if response.status_code == requests.codes.too_many_requests:
+    if response.status == requests.codes.too_many_requests:
         reservation.cost = 0
     elif cost.isdecimal() and len(cost) <= len("9999"):
         reservation.cost = int(cost)
@@ -114,65 +120,88 @@ def update_from_headers(reservation: Reservation, response: requests.Response) -
         reservation.remaining = int(remaining)
 
 
-def error_message(response: requests.Response) -> str:
-    """Return Salesloft's own words about what is wrong, whatever the body is, in one line."""
-    body = json_object(response)
+def error_message(response: Response) -> str:
+    """Return Salesloft's error message in one line, whatever the body is."""
+    body = response.json_object()
     if body is None:
-        return "(the answer is not Salesloft's JSON: is a proxy in the way, or api_url wrong?)"
+        return "(the body is not Salesloft's JSON; check api_url and the proxy settings)"
     errors = body.get("errors")
     if isinstance(errors, dict):
-        words = "; ".join(
+        message = "; ".join(
             f"{field} {', '.join(map(str, messages)) if isinstance(messages, list) else messages}"
             for field, messages in errors.items()
         )
     else:
-        words = str(errors or body.get("error") or "(no reason given)")
-    token = response.request.headers.get("Authorization", "").rpartition(" ")[2] if response.request else ""
-    return sanitize_line(words.replace(token, "***") if token else words, MAX_REASON_LENGTH)
+        message = str(errors or body.get("error") or "(no reason given)")
+    token = response.request.headers.get("Authorization", "").rpartition(" ")[2]
+    return sanitize_line(redact_secrets(message, token), MAX_REASON_LENGTH)
 
 
-def error_fields(response: requests.Response) -> tuple[str, ...]:
-    """Return the fields that Salesloft finds wrong, where it names them."""
-    errors = (json_object(response) or {}).get("errors")
+def error_fields(response: Response) -> tuple[str, ...]:
+    """Return the names of the fields that Salesloft reports as invalid."""
+    errors = (response.json_object() or {}).get("errors")
     return tuple(errors) if isinstance(errors, dict) else ()
 
 
-def error_for_status(response: requests.Response, name: str, advice: str) -> SalesloftFatalError:
-    """Return what ends the run for a status that is nobody's record's fault.
+def error_for_status(response: Response, name: str, hint: str) -> RecordRejectedError | SalesloftFatalError:
+    """Return the error of a status that is not retried.
 
     Args:
-        response: The answer.
+        response: The response.
         name: The request's method and endpoint.
-        advice: What to do about a token that is not accepted.
+        hint: What to do if the token is rejected; a sentence.
     """
-    status, words = response.status_code, error_message(response)
-    scope = missing_scope(name, words)
-    told = redact_values(words, request_values(response.request))
-    if status == requests.codes.unauthorized:
-        return AuthenticationError(f"Salesloft does not accept the token (401 to {name}: {told}). {advice}")
-    if status == requests.codes.forbidden:
-        lacks = f"The token lacks the scope {scope}, or its user" if scope else "The token lacks a scope, or its user"
-        return PermissionDeniedError(
-            f"Salesloft forbids {name} (403: {told}). {lacks} the permission: give the API key or the OAuth "
-            "application that scope, and for OAuth authorize again, or use a user who may do this."
-        )
-    return UnexpectedResponseError(f"Salesloft answers {name} with {status}: {told}. Check api_url.")
+    kind = error_class(response.status)
+    reason = error_message(response)
+    public_reason = redact_values(reason, request_values(response.request))
+    if kind is RecordRejectedError and not _reports_missing_scope(response, public_reason):
+        return RecordRejectedError(response.status, reason, error_fields(response), request_id=response.request_id)
+    what = f"({response.describe()}, {name}): {public_reason.removesuffix('.')}."
+    if kind is AuthenticationError:
+        return AuthenticationError(f"Authentication failed {what} {hint}")
+    if kind is UnexpectedResponseError:
+        return UnexpectedResponseError(f"Unexpected response {what} Check api_url and the proxy settings.")
+    scope = missing_scope(name, public_reason, response.request)
+    return PermissionDeniedError(
+        f"Permission denied {what} The request requires the scope {scope or '(not named by Salesloft)'} and a user with "
+        "that permission. Add the scope to the API key or the OAuth application; for OAuth, log in again."
+    )
+
+
+def _reports_missing_scope(response: Response, reason: str) -> bool:
+    """Whether a response to a record is about the token: a single `error` that is about scopes.
+
+    Source: seen as 422 by other integrations, not documented. Validation errors of a record have `errors`.
+    """
+    body = response.json_object() or {}
+    return isinstance(body.get("error"), str) and not body.get("errors") and bool(ABOUT_SCOPES.search(reason))
 
 
 def request_values(request: requests.PreparedRequest) -> list[Any]:
-    """Return what a request carried: the values of its query, and its JSON."""
+    """Return what a request sent: the values of its query, and its JSON."""
     query = urllib.parse.parse_qsl(urllib.parse.urlsplit(str(request.url)).query)
     return [[value for _, value in query], msgspec.json.decode(request.body) if request.body else None]
 
 
-def missing_scope(name: str, words: str) -> str | None:
-    """Return the scope that a forbidden request needs: by Salesloft's own words, else by its endpoint.
+def missing_scope(name: str, reason: str, request: requests.PreparedRequest) -> str | None:
+    """Return the scope that a request requires, by the error message if it names one, otherwise by the request.
 
-    Source for the scopes: Salesloft's documentation on authentication.
+    Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/
+
+    Args:
+        name: The request's method and endpoint.
+        reason: Salesloft's error message.
+        request: The request.
     """
-    told = SCOPE.search(words)
-    if told:
-        return told[0]
+    named = SCOPE.search(reason)
+    if named:
+        return named[0]
     method, _, path = name.partition(" ")
     resource = RESOURCES.get(f"/{path.split('/')[1]}")
-    return resource and f"{resource}:{'read' if method == 'GET' else 'write'}"
+    if resource is None:
+        return None
+    scope = f"{resource}:{'read' if method == 'GET' else 'write'}"
+    sent = request_values(request)[1]
+    if isinstance(sent, dict) and "crm_id" in sent and resource in CRM_SCOPES:
+        return f"{scope} or {CRM_SCOPES[resource]}"
+    return scope

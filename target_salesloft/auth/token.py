@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Final
 
+LOGIN_COMMAND: Final = "`target-salesloft-auth login` (with Meltano: `meltano invoke target-salesloft:login`)"
 MAX_MARGIN_SECONDS: Final = 60.0
 MARGIN: Final = 0.1
 
 
 @dataclass(frozen=True)
 class Token:
-    """An access token, and the refresh token that came with it.
+    """An access token, and the refresh token issued with it.
 
     Attributes:
-        access_token: What requests carry.
-        refresh_token: What the next access token is asked for with; None for client credentials.
+        access_token: Sent with requests.
+        refresh_token: Exchanged for the next access token; None for client credentials.
         issued_at: Seconds since 1970.
         expires_at: Seconds since 1970.
     """
@@ -26,7 +28,7 @@ class Token:
     expires_at: float
 
     def fresh(self, now: float) -> bool:
-        """Whether the token lasts for some time yet: a minute, or a tenth of a shorter life.
+        """Return whether the token is valid for at least another minute, or a tenth of a shorter lifetime.
 
         Args:
             now: Seconds since 1970.
@@ -37,17 +39,23 @@ class Token:
 
 @dataclass(frozen=True)
 class StoredToken:
-    """What the store holds.
+    """The contents of a token store.
 
     Attributes:
         refresh_token: The newest refresh token.
-        configured: The digest of the setting `refresh_token` that it descends from; None where there was none.
+        seed_digest: The fingerprint of the setting `refresh_token` that it is derived from; None after a login
+            without that setting.
         token: The newest token; None before the first refresh.
-        pending_refresh_digest: The digest of a refresh token that is being exchanged; it remains only after a refresh
-            that did not complete.
+        pending_refresh_digest: The fingerprint of a refresh token that is being exchanged; still present if that
+            refresh did not complete.
     """
 
     refresh_token: str = field(repr=False)
     seed_digest: str | None
     token: Token | None = None
     pending_refresh_digest: str | None = None
+
+
+def fingerprint(secret: str) -> str:
+    """Return a digest that identifies a secret and does not reveal it: secrets are long and random."""
+    return hashlib.sha256(secret.encode()).hexdigest()

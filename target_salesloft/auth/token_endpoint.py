@@ -1,4 +1,4 @@
-"""The authorization server's token endpoint: grants in, tokens out."""
+"""The OAuth token endpoint."""
 
 from __future__ import annotations
 
@@ -8,148 +8,147 @@ from typing import TYPE_CHECKING, Any, Final
 import requests
 
 from target_salesloft.auth.token import Token
-from target_salesloft.exceptions import (
-    MalformedResponseError,
-    RateLimitError,
-    ServerError,
-    TokenGrantError,
-    UnexpectedResponseError,
-)
-from target_salesloft.http.errors import classify_request_exception, json_object, retry_after
-from target_salesloft.redaction import sanitize_line
+from target_salesloft.clock import GRACE_SECONDS
+from target_salesloft.exceptions import MalformedResponseError, TokenGrantError, UnexpectedResponseError
+from target_salesloft.http.errors import error_class, raise_if_retriable
+from target_salesloft.http.transport import Transport
+from target_salesloft.redaction import redact_secrets, sanitize_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from target_salesloft.clock import Clock
+    from target_salesloft.http.response import Response
 
-LIFETIME: Final = 7200.0
-REFUSING: Final = frozenset({400, 401, 403})
+DEFAULT_LIFETIME_SECONDS: Final = 7200.0
+GRANT_ERRORS: Final = frozenset({400, 401, 403})
 MAX_REASON_LENGTH: Final = 300
+# A request must not be cut off when the run is stopped: a refresh token would be lost.
+MAX_TIMEOUT: Final = GRACE_SECONDS - 5
+MAX_CONNECT_TIMEOUT: Final = 5.0
 
 
 class TokenEndpoint:
-    """Asks for tokens, one request each; whoever calls decides about a second try.
+    """Requests tokens, without retries.
 
-    Source for the grants' parameters and the life of a token: Salesloft's documentation on authentication.
+    Source for the grants, their parameters and the lifetime of a token:
+    https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/ and
+    https://developers.salesloft.com/docs/platform/api-basics/client-creds/
 
     Args:
         url: The setting `auth_url`.
-        client_id: The application's id.
+        client_id: The id of the OAuth application.
         client_secret: Its secret.
         clock: Tells the time.
-        timeout: Seconds to wait for a connection, and for each piece of an answer.
+        timeout: Seconds that a request may take; at most `MAX_TIMEOUT` is used.
     """
 
     def __init__(self, url: str, *, client_id: str, client_secret: str, clock: Clock, timeout: float) -> None:
         self.url = url
-        self.client_id = client_id
-        self.client_secret = client_secret
+        self._client_id = client_id
+        self._client_secret = client_secret
         self._clock = clock
-        self._timeout = timeout
+        self._timeout = min(timeout, MAX_TIMEOUT)
 
     def refresh(self, refresh_token: str) -> Token:
         """Exchange a refresh token, which is spent by that, for a token with a new one.
 
         Raises:
-            TokenGrantError: The server gives none.
-            SalesloftRetriableError: The server did not answer as it should.
-            UnexpectedResponseError: What answers is not an authorization server.
+            TokenGrantError: The server rejects the refresh token or the client.
+            SalesloftRetriableError: There was no valid response.
+            UnexpectedResponseError: The URL is not a token endpoint.
         """
-        token = self._ask({"grant_type": "refresh_token", "refresh_token": refresh_token})
+        token = self._request_token({"grant_type": "refresh_token", "refresh_token": refresh_token})
         if token.refresh_token is None:
-            # A server that does not rotate: the old one stays good.
+            # A server that does not rotate refresh tokens: the old one remains valid.
             return Token(token.access_token, refresh_token, token.issued_at, token.expires_at)
         return token
 
     def exchange(self, code: str, redirect_uri: str, context: str, scope: str) -> Token:
-        """Exchange the code of a user's consent.
+        """Exchange an authorization code.
 
         Args:
             code: From the redirect.
-            redirect_uri: Where the redirect went, as it was asked for.
+            redirect_uri: The URL of the redirect, as it was requested.
             context: From the redirect.
             scope: From the redirect.
 
         Raises:
-            TokenGrantError: The server gives none.
-            SalesloftRetriableError: The server did not answer as it should.
-            UnexpectedResponseError: What answers is not an authorization server.
+            TokenGrantError: The server rejects the code or the client.
+            SalesloftRetriableError: There was no valid response.
+            UnexpectedResponseError: The URL is not a token endpoint.
         """
         form = {"code": code, "redirect_uri": redirect_uri, "context": context, "scope": scope}
-        return self._ask({"grant_type": "authorization_code", **form})
+        return self._request_token({"grant_type": "authorization_code", **form})
 
     def client_credentials(self) -> Token:
-        """Ask for a token of the application's own.
+        """Request a token for the application itself.
 
         Raises:
-            TokenGrantError: The server gives none.
-            SalesloftRetriableError: The server did not answer as it should.
-            UnexpectedResponseError: What answers is not an authorization server.
+            TokenGrantError: The server rejects the client.
+            SalesloftRetriableError: There was no valid response.
+            UnexpectedResponseError: The URL is not a token endpoint.
         """
-        return self._ask({"grant_type": "client_credentials"})
+        return self._request_token({"grant_type": "client_credentials"})
 
-    def _ask(self, grant: Mapping[str, str]) -> Token:
-        form = {**grant, "client_id": self.client_id, "client_secret": self.client_secret}
-        asked_at = self._clock.time()
-        try:
-            # No retries by urllib3, which would send a spent token again; no redirect, which would carry the secrets
-            # to another place; no credentials of ~/.netrc, which `auth` keeps out.
-            response = requests.post(
-                self.url, data=form, timeout=self._timeout, allow_redirects=False, auth=lambda request: request
+    def _request_token(self, grant: Mapping[str, str]) -> Token:
+        form = {**grant, "client_id": self._client_id, "client_secret": self._client_secret}
+        # No credentials of ~/.netrc, which `auth` excludes.
+        request = requests.Request("POST", self.url, data=form, auth=lambda prepared: prepared)
+        requested_at = self._clock.time()
+        with Transport(self.url, setting="auth_url") as transport:
+            response = transport.send(
+                request,
+                connect_timeout=min(self._timeout, MAX_CONNECT_TIMEOUT),
+                read_timeout=self._timeout,
+                total_timeout=self._timeout,
             )
-        except requests.RequestException as fault:
-            # Not chained: what `requests` raises holds the request, and that the secrets.
-            raise classify_request_exception(fault, "auth_url") from None
-        answer = json_object(response) or {}
-        status = response.status_code
-        if status == requests.codes.too_many_requests:
-            raise RateLimitError("429", retry_after=retry_after(response))
-        if status >= requests.codes.server_error or status == requests.codes.request_timeout:
-            raise ServerError(str(status), retry_after=retry_after(response))
-        if status in REFUSING:
-            raise TokenGrantError(self._words(answer, form, status), str(answer.get("error") or ""))
-        if status != requests.codes.ok:
-            raise UnexpectedResponseError(f"The authorization server answers {status}. Check auth_url.")
-        return parse_token_response(answer, asked_at)
-
-    @staticmethod
-    def _words(answer: Mapping[str, Any], form: Mapping[str, str], status: int) -> str:
-        """Return why the server refuses, without the secrets that it may repeat."""
-        told = [str(answer[name]) for name in ("error", "error_description") if answer.get(name)]
-        words = ": ".join(told) or "no reason given"
-        for name in ("client_secret", "refresh_token", "code"):
-            if form.get(name):
-                words = words.replace(form[name], "***")
-        return f"{status} {sanitize_line(words, MAX_REASON_LENGTH)}"
+        raise_if_retriable(response)
+        if response.status in GRANT_ERRORS:
+            raise _grant_error(response, form)
+        if error_class(response.status) is not None:
+            raise UnexpectedResponseError(
+                f"Unexpected response of the authorization server ({response.describe()}). "
+                "Check auth_url and the proxy settings."
+            )
+        return parse_token_response(response.json_object() or {}, requested_at)
 
 
-def parse_token_response(answer: Mapping[str, Any], asked_at: float) -> Token:
-    """Return the token of an answer.
+def _grant_error(response: Response, form: Mapping[str, str]) -> TokenGrantError:
+    """Return the error with the server's reason, without the secrets that it may repeat."""
+    body = response.json_object() or {}
+    reasons = [str(body[name]) for name in ("error", "error_description") if body.get(name)]
+    secrets = (form.get(name, "") for name in ("client_secret", "refresh_token", "code"))
+    reason = sanitize_line(redact_secrets(": ".join(reasons) or "no reason given", *secrets), MAX_REASON_LENGTH)
+    return TokenGrantError(f"{response.describe()}: {reason}", str(body.get("error") or ""))
+
+
+def parse_token_response(body: Mapping[str, Any], requested_at: float) -> Token:
+    """Return the token of a response.
 
     Args:
-        answer: The JSON of the answer.
-        asked_at: Seconds since 1970; a token's life is counted from before it was made.
+        body: The JSON object of the response.
+        requested_at: Seconds since 1970; the lifetime counts from the request, so that it is never overestimated.
 
     Raises:
-        MalformedResponseError: There is no token in it.
+        MalformedResponseError: It has no valid token.
     """
-    access_token: Any = answer.get("access_token")
-    refresh_token: Any = answer.get("refresh_token")
+    access_token: Any = body.get("access_token")
+    refresh_token: Any = body.get("refresh_token")
     if not is_token(access_token) or not (refresh_token is None or is_token(refresh_token)):
-        raise MalformedResponseError("200, but without a token")
-    return Token(access_token, refresh_token, asked_at, asked_at + parse_expires_in(answer))
+        raise MalformedResponseError("the response has no token")
+    return Token(access_token, refresh_token, requested_at, requested_at + parse_expires_in(body))
 
 
-def parse_expires_in(answer: Mapping[str, Any]) -> float:
-    """Return for how many seconds the token of an answer is good; where it says nothing sensible, the usual."""
+def parse_expires_in(body: Mapping[str, Any]) -> float:
+    """Return the lifetime of a token in seconds, the documented one if the response has no valid one."""
     try:
-        told = float(answer.get("expires_in") or LIFETIME)
+        seconds = float(body.get("expires_in") or DEFAULT_LIFETIME_SECONDS)
     except (TypeError, ValueError, OverflowError):
-        return LIFETIME
-    return told if 0 < told < math.inf else LIFETIME
+        return DEFAULT_LIFETIME_SECONDS
+    return seconds if 0 < seconds < math.inf else DEFAULT_LIFETIME_SECONDS
 
 
 def is_token(value: Any) -> bool:
-    """Whether a value can travel in a header: `requests` would repeat one that cannot in its exception."""
+    """Return whether a value can be sent in a header: `requests` would repeat an invalid one in its exception."""
     return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value) and " " not in value

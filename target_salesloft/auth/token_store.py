@@ -1,51 +1,94 @@
-"""The file that keeps a rotated OAuth token from run to run."""
+"""Stores the rotated OAuth token between runs."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
+import stat
 import tempfile
 import urllib.parse
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import filelock
 import msgspec
 import platformdirs
 
-from target_salesloft.auth.token import StoredToken
+from target_salesloft.auth.token import LOGIN_COMMAND, StoredToken, fingerprint
 from target_salesloft.exceptions import RunCancelledError, TokenStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from target_salesloft.clock import Clock
 
 logger = logging.getLogger(__name__)
 
-LOCK_POLL: Final = 0.1
+FORMAT_VERSION: Final = 1
+LOCK_POLL_SECONDS: Final = 0.1
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
+# Keys of files without a version → today's.
+UNVERSIONED_KEYS: Final = {"configured": "seed_digest", "spending": "pending_refresh_digest"}
 
 
-def fingerprint(secret: str) -> str:
-    """Return what tells one secret from another, and tells nothing of either: they are long and random."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+class TokenStore(Protocol):
+    """Stores the newest OAuth token, and lets one process at a time refresh it.
+
+    Attributes:
+        description: Names the store in messages, such as its path.
+    """
+
+    description: str
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Return a context in which no other process refreshes the token.
+
+        Raises:
+            TokenStoreError: The lock cannot be acquired.
+            RunCancelledError: The run is stopping.
+        """
+
+    def read(self) -> StoredToken | None:
+        """Return the stored token, or None if there is none.
+
+        Raises:
+            TokenStoreError: The store cannot be read, or must not be trusted.
+        """
+
+    def write(self, stored: StoredToken) -> None:
+        """Replace the stored token durably.
+
+        Raises:
+            TokenStoreError: The store cannot be written.
+        """
+
+    def check_writable(self) -> None:
+        """Check that a token can be stored, without changing what is stored.
+
+        Raises:
+            TokenStoreError: The store cannot be written.
+        """
 
 
-class TokenStore:
-    """One file, readable by its owner alone, replaced as a whole.
+class FileTokenStore:
+    """A JSON file that only its owner can read or write; it is replaced as a whole.
+
+    Attributes:
+        description: The path.
+        path: The path; a link is followed, so that its target is replaced and not the link.
 
     Args:
-        path: The file; a link is followed, so that what it names is replaced and not the link.
+        path: The path.
         clock: Tells the time, and waits.
         lock_timeout: Seconds to wait for other processes that refresh the same token.
     """
 
     def __init__(self, path: Path, clock: Clock, lock_timeout: float) -> None:
         self.path = Path(os.path.realpath(path.expanduser()))
+        self.description = str(self.path)
         self._clock = clock
         self._lock_timeout = lock_timeout
 
@@ -55,32 +98,18 @@ class TokenStore:
         host = urllib.parse.urlsplit(api_url).netloc.rpartition("@")[2].replace(":", "_")
         return platformdirs.user_state_path("target-salesloft") / f"{host}-{fingerprint(client_id)[:16]}.json"
 
-    def exists(self) -> bool:
-        """Whether anything is kept, in whatever condition.
-
-        Raises:
-            TokenStoreError: This user may not know.
-        """
-        try:
-            self.path.stat()
-        except FileNotFoundError:
-            return False
-        except OSError as fault:
-            raise self._io_error(fault) from fault
-        return True
-
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from the store; the lock is a file beside it, which stays.
+        """Lock the file for other processes; the lock is a file beside it, which remains.
 
         Raises:
-            TokenStoreError: The lock cannot be had.
-            RunCancelledError: The run was told to end meanwhile.
+            TokenStoreError: The lock cannot be acquired.
+            RunCancelledError: The run is stopping.
         """
         lock = filelock.FileLock(f"{self.path}.lock", mode=FILE_MODE, thread_local=False)
         self._make_directory()
         if not self._acquired(lock):
-            logger.info("Waiting for another process, which renews the OAuth token and holds %s.", lock.lock_file)
+            logger.info("Waiting for another process that refreshes the OAuth token (lock: %s).", lock.lock_file)
             self._wait_for(lock)
         try:
             yield
@@ -88,89 +117,123 @@ class TokenStore:
             lock.release()
 
     def _wait_for(self, lock: filelock.BaseFileLock) -> None:
-        # Its own waiting neither ends upon a signal nor passes in a test's time.
-        give_up_at = self._clock.now() + self._lock_timeout
+        # The library's own wait can be neither stopped nor tested with a fake clock.
+        deadline = self._clock.now() + self._lock_timeout
         while not self._acquired(lock):
             if self._clock.stopped:
-                raise RunCancelledError("no token is asked for any more.")
-            if self._clock.now() >= give_up_at:
+                raise RunCancelledError("Cancelled while waiting for the token store.")
+            if self._clock.now() >= deadline:
                 raise TokenStoreError(
-                    f"Another process has held {lock.lock_file} for {self._lock_timeout:.0f} s (max_retry_seconds). "
-                    "End it, or wait for it, and run again."
+                    f"Token store lock {lock.lock_file} has been held by another process for "
+                    f"{self._lock_timeout:.0f} s (max_retry_seconds). Stop that process or wait for it, then rerun."
                 )
-            self._clock.wait_until(self._clock.now() + LOCK_POLL)
+            self._clock.wait_until(self._clock.now() + LOCK_POLL_SECONDS)
 
     def _acquired(self, lock: filelock.BaseFileLock) -> bool:
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
             return False
-        except (OSError, NotImplementedError) as fault:
-            raise self._io_error(fault) from fault
+        except (OSError, NotImplementedError) as error:
+            raise self._io_error(error) from error
         return True
 
     def read(self) -> StoredToken | None:
-        """Return what is kept, or None; a damaged file is reported and set aside, never overwritten.
+        """Return the stored token, or None if there is none; a corrupt file is moved away and reported.
 
         Raises:
-            TokenStoreError: The file cannot be read, or not be set aside.
+            TokenStoreError: The file cannot be read or moved, is not a token file, was written by a newer version, or
+                can be written by other users.
         """
         try:
-            if self.path.is_char_device():  # /dev/null, say, which root could set aside
+            if self.path.is_char_device():  # such as /dev/null, which root could move away
                 raise self._foreign_file_error()
-            content = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                self._check_owner(os.fstat(file.fileno()))
+                content = file.read()
         except FileNotFoundError:
             return None
-        except OSError as fault:
-            raise self._io_error(fault) from fault
+        except OSError as error:
+            raise self._io_error(error) from error
         try:
-            return msgspec.json.decode(content, type=StoredToken)
+            return self._decode(content)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
             if is_foreign_file(content):
                 raise self._foreign_file_error() from None
-            aside = self._quarantine()
+            moved_to = self._quarantine()
         logger.warning(
-            "The token store %s is damaged; it has been set aside as %s. If no other token works, authorize again with "
-            "`target-salesloft-auth login`.",
+            "Token store %s is corrupt; moved to %s. If no other token works, authorize again with %s.",
             self.path,
-            aside,
+            moved_to,
+            LOGIN_COMMAND,
         )
         return None
 
-    def write(self, kept: StoredToken) -> None:
-        """Replace what is kept, and return when the disk has it.
+    def _check_owner(self, status: os.stat_result) -> None:
+        """Refuse a file that others may have written: its refresh token would make us act as someone else."""
+        mode = stat.S_IMODE(status.st_mode)
+        if status.st_uid != os.geteuid():
+            problem = f"belongs to another user (uid {status.st_uid})"
+        elif mode & (stat.S_IWGRP | stat.S_IWOTH):
+            problem = f"can be written by other users (mode {mode:o})"
+        else:
+            return
+        raise TokenStoreError(
+            f"Token store {self.path} {problem} and is not used. If its content can be trusted, "
+            "change its owner and mode (chmod 600); otherwise delete it, and authorize again with "
+            f"{LOGIN_COMMAND}."
+        )
+
+    def _decode(self, content: bytes) -> StoredToken:
+        stored = msgspec.json.decode(content, type=dict[str, Any])
+        version = stored.pop("version", None)
+        if version is None:
+            stored = {UNVERSIONED_KEYS.get(name, name): value for name, value in stored.items()}
+        elif not isinstance(version, int) or version < 1:
+            raise msgspec.ValidationError("invalid version")
+        elif version > FORMAT_VERSION:
+            raise TokenStoreError(
+                f"Token store {self.path} was written by a newer version of target-salesloft "
+                f"(format {version}, expected {FORMAT_VERSION}). Upgrade target-salesloft."
+            )
+        return msgspec.convert(stored, StoredToken)
+
+    def write(self, stored: StoredToken) -> None:
+        """Replace the stored token, and return once it is on disk.
 
         Raises:
             TokenStoreError: The file cannot be written.
         """
         try:
-            temporary = self._temporary(msgspec.json.encode(kept))
+            temporary = self._temporary(
+                msgspec.json.encode({"version": FORMAT_VERSION, **msgspec.to_builtins(stored)})
+            )
             try:
                 temporary.replace(self.path)
             except OSError:
                 temporary.unlink(missing_ok=True)
                 raise
             sync_directory(self.path.parent)
-        except OSError as fault:
-            raise self._io_error(fault) from fault
+        except OSError as error:
+            raise self._io_error(error) from error
 
     def check_writable(self) -> None:
-        """Replace the file by itself, or write one beside it where there is none yet.
+        """Replace the file by itself, or write a temporary one beside it if there is none.
 
         Raises:
-            TokenStoreError: The file could not be written either.
+            TokenStoreError: The file cannot be written.
         """
-        kept = self.read()
-        if kept is not None:
-            self.write(kept)
+        stored = self.read()
+        if stored is not None:
+            self.write(stored)
             return
         try:
             self._temporary(b"").unlink()
-        except OSError as fault:
-            raise self._io_error(fault) from fault
+        except OSError as error:
+            raise self._io_error(error) from error
 
     def _temporary(self, content: bytes) -> Path:
-        # mkstemp makes files for their owner alone.
+        # mkstemp creates files for their owner alone.
         number, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
         try:
             with os.fdopen(number, "wb") as file:
@@ -185,40 +248,42 @@ class TokenStore:
     def _make_directory(self) -> None:
         try:
             self.path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-        except OSError as fault:
-            raise self._io_error(fault) from fault
+        except OSError as error:
+            raise self._io_error(error) from error
 
     def _quarantine(self) -> Path:
         number = 1
-        while (aside := Path(f"{self.path}.damaged-{number}")).exists():
+        while (moved_to := Path(f"{self.path}.damaged-{number}")).exists():
             number += 1
         try:
-            return self.path.rename(aside)
-        except OSError as fault:
-            raise self._io_error(fault) from fault
+            return self.path.rename(moved_to)
+        except OSError as error:
+            raise self._io_error(error) from error
 
     def _foreign_file_error(self) -> TokenStoreError:
-        return TokenStoreError(f"token_path names {self.path}, which is no token store. Set it to a file of its own.")
-
-    def _io_error(self, fault: OSError | NotImplementedError) -> TokenStoreError:
-        why = (isinstance(fault, OSError) and fault.strerror) or type(fault).__name__
         return TokenStoreError(
-            f"The token store {self.path} cannot be used ({why}). Give this user a directory that can be written, or "
-            "set token_path to a file in one; in a container mount the directory, not the file."
+            f"token_path {self.path} is not a token file. Set it to a path that is used for nothing else."
+        )
+
+    def _io_error(self, error: OSError | NotImplementedError) -> TokenStoreError:
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        return TokenStoreError(
+            f"Token store {self.path} cannot be used ({reason}). Make its directory writable for this user, or set "
+            "token_path to a file in a writable directory; in a container, mount the directory and not the file."
         )
 
 
 def is_foreign_file(content: bytes) -> bool:
-    """Whether a file that is no token store never was one, such as a file of settings."""
+    """Return whether a file that cannot be decoded is something else than a token file, such as a settings file."""
     try:
         found = msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
-    return bool(found) and "seed_digest" not in found
+    return bool(found) and not {"seed_digest", *UNVERSIONED_KEYS} & set(found)
 
 
 def sync_directory(directory: Path) -> None:
-    """Have the disk remember which file a name means."""
+    """Write a directory's entries to disk, so that a rename survives a crash."""
     number = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(number)

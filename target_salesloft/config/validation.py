@@ -157,14 +157,15 @@ def _url_error(name: str, url: str) -> list[str]:
     if not host or parts.scheme not in {"http", "https"}:
         example = SETTINGS["properties"][name]["default"]
         return [f"{name} is {shown!r}. Allowed: an address such as {example}."]
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         return [
             f"{name} is {shown!r}: the token would travel in the clear. Allowed: https://, or http:// to this machine."
         ]
     return []
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or IP address is this machine's loopback interface."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,1 +1,1 @@
-"""HTTP errors and retries, shared by `api` and `auth`."""
+"""HTTP requests, errors and retries, shared by `api` and `auth`."""

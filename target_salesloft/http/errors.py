@@ -1,75 +1,128 @@
-"""What keeps an HTTP request from its answer, and how long to wait before the next try; whoever is asked."""
+"""Maps HTTP statuses and request exceptions to error types."""
 
 from __future__ import annotations
 
-import datetime as dt
-import email.utils
+import os
+import re
+import ssl
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
 import requests
+import urllib3.exceptions
 
 from target_salesloft.exceptions import (
+    AuthenticationError,
     ConnectionFailedError,
+    PermissionDeniedError,
+    RateLimitError,
+    RecordRejectedError,
     SalesloftFatalError,
     SalesloftRetriableError,
+    ServerError,
     UnexpectedResponseError,
 )
+from target_salesloft.http.response import SUCCESS
 
-MAX_RETRY_AFTER: Final = 300.0
-CONNECT_ERRORS: Final = MappingProxyType(
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from target_salesloft.http.response import Response
+
+ERRORS: Final = MappingProxyType(
     {
-        "NameResolutionError": "the name of Salesloft's host is not known to this machine's DNS",
-        "ProxyError": "the proxy cannot be reached",
-        "NewConnectionError": "the connection was refused",
-        "ConnectTimeout": "the connection could not be opened in time",
+        **dict.fromkeys(RecordRejectedError.STATUSES, RecordRejectedError),
+        requests.codes.unauthorized: AuthenticationError,
+        requests.codes.forbidden: PermissionDeniedError,
+        requests.codes.request_timeout: ServerError,
+        requests.codes.too_many_requests: RateLimitError,
     }
 )
+# Raised before the request was sent, the more specific class first.
+CONNECT_ERRORS: Final = MappingProxyType(
+    {
+        urllib3.exceptions.ProxyError: "the proxy refused or dropped the connection",
+        urllib3.exceptions.NameResolutionError: "the host name cannot be resolved",
+        urllib3.exceptions.ConnectTimeoutError: "the connection timed out",
+        urllib3.exceptions.NewConnectionError: "the connection failed",
+    }
+)
+TIMEOUTS: Final = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
+TUNNEL_STATUS: Final = re.compile(r"^Tunnel connection failed: (\d{3})")
 
 
-def retry_after(response: requests.Response) -> float | None:
-    """Return the seconds that Salesloft asks us to wait (a number or a date), None where it says nothing sensible."""
-    header = response.headers.get("Retry-After", "").strip()
-    try:
-        if header.isdecimal():
-            seconds = float(header)
-        else:
-            until = email.utils.parsedate_to_datetime(header)
-            seconds = (until - dt.datetime.now(tz=dt.timezone.utc)).total_seconds()
-    except (ValueError, TypeError, OverflowError):
+def error_class(status: int) -> type[Exception] | None:
+    """Return the type of error that a status means, or None for success."""
+    if status in SUCCESS:
         return None
-    return seconds if 0 <= seconds <= MAX_RETRY_AFTER else None
+    if status >= requests.codes.server_error:
+        return ServerError
+    return ERRORS.get(status, UnexpectedResponseError)
 
 
-def json_object(response: requests.Response) -> dict[str, Any] | None:
-    """Return the JSON object that an answer is, or None where it is something else."""
-    try:
-        return msgspec.json.decode(response.content, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+def raise_if_retriable(response: Response) -> None:
+    """Raise the error of a status after which the request is retried (408, 429, 5xx).
+
+    Raises:
+        SalesloftRetriableError: The request may be retried.
+    """
+    kind = error_class(response.status)
+    if kind is not None and issubclass(kind, SalesloftRetriableError):
+        # The body follows no contract, and may repeat what was sent.
+        message = response.describe()
+        if kind is RateLimitError:
+            message = f"rate limit exceeded ({message})"
+        raise kind(message, retry_after=response.retry_after)
 
 
-def classify_request_exception(
-    fault: requests.RequestException, setting: str
-) -> SalesloftRetriableError | SalesloftFatalError:
-    """Return what a request without an answer means.
+def classify_request_exception(error: OSError, setting: str) -> SalesloftRetriableError | SalesloftFatalError:
+    """Return the error for a request that got no response.
 
     Args:
-        fault: What `requests` raised; nothing of it is repeated, for it may hold the request.
-        setting: The setting that says where the request went.
+        error: What `requests` raised. Its text is not repeated, because it may contain the request.
+        setting: The setting that holds the URL.
     """
-    if isinstance(fault, requests.exceptions.SSLError):
+    causes = list(_causes(error))
+    if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes):
         return UnexpectedResponseError(
-            "Salesloft's certificate cannot be verified. Check the proxy, REQUESTS_CA_BUNDLE and the machine's clock."
+            f"The certificate of the host in {setting} cannot be verified. "
+            "Check the proxy settings, REQUESTS_CA_BUNDLE and the system clock."
         )
-    if not isinstance(fault, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
+    if any(tunnel_status(each) == requests.codes.proxy_authentication_required for each in causes):
+        return UnexpectedResponseError("The proxy requires authentication (407). Check the proxy settings.")
+    if not isinstance(error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
         return UnexpectedResponseError(
-            f"The request cannot be sent ({type(fault).__name__}). Check {setting} and the proxy settings."
+            f"The request cannot be sent ({type(error).__name__}). Check {setting} and the proxy settings."
         )
-    known = (words for sign, words in CONNECT_ERRORS.items() if sign in repr(fault))
-    words = next(known, None)
-    if words is None:
-        late = isinstance(fault, requests.Timeout) or "timed out" in repr(fault)
-        return ConnectionFailedError("no answer in time" if late else "the connection broke off", sent=True)
-    return ConnectionFailedError(words, sent=False)
+    for kind, reason in CONNECT_ERRORS.items():
+        if any(isinstance(each, kind) for each in causes):
+            return ConnectionFailedError(reason + _system_reason(causes), sent=False)
+    if any(isinstance(each, ssl.SSLError) for each in causes):
+        return ConnectionFailedError("the TLS connection failed", sent=True)
+    if any(isinstance(each, TIMEOUTS) for each in causes):
+        return ConnectionFailedError("the request timed out", sent=True)
+    return ConnectionFailedError("the connection was closed without a response", sent=True)
+
+
+def tunnel_status(error: BaseException) -> int | None:
+    """Return the status with which a proxy refused a tunnel; `http.client` has it in the text only."""
+    found = TUNNEL_STATUS.match(str(error)) if isinstance(error, OSError) else None
+    return int(found[1]) if found else None
+
+
+def _system_reason(causes: list[BaseException]) -> str:
+    """Return what the system or the proxy reported, such as ` (Connection refused)`."""
+    for each in causes:
+        status = tunnel_status(each)
+        if status is not None:
+            return f" (HTTP {status})"
+        if isinstance(each, OSError) and isinstance(each.errno, int) and each.errno > 0:
+            return f" ({os.strerror(each.errno)})"
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and what it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

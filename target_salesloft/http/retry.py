@@ -1,13 +1,22 @@
-"""Trying again, through faults that may pass."""
+"""Retries requests with exponential backoff."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urlsplit
 
 import backoff
 
-from target_salesloft.exceptions import RetriesExhaustedError, RunCancelledError, SalesloftRetriableError
+from target_salesloft.exceptions import (
+    ConnectionFailedError,
+    MalformedResponseError,
+    RecordRejectedError,
+    RetriesExhaustedError,
+    RunCancelledError,
+    SalesloftFatalError,
+    SalesloftRetriableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,74 +26,105 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS: Final = 60.0
-Answer = TypeVar("Answer")
+FIRST_CONTACT_SECONDS: Final = 45.0
+# Timeout of a single request until the service has responded once: it leaves room for a retry.
+FIRST_CONTACT_TIMEOUT: Final = 20.0
+# Errors after which it is unknown whether there is a Salesloft at the URL.
+UNREACHED: Final = (ConnectionFailedError, MalformedResponseError)
+Result = TypeVar("Result")
 
 
-class Words(NamedTuple):
-    """How to tell of what is tried.
+class Retrier:
+    """Retries the requests to one service.
 
-    Attributes:
-        name: What is tried.
-        again: What is done after a fault; a sentence.
-        failing: What is the case when it has been tried for too long; seconds follow.
-        advice: What to do then; a sentence.
-        stopped: What does not happen any more once the run was told to end; a sentence.
-    """
-
-    name: str
-    again: str
-    failing: str
-    advice: str
-    stopped: str
-
-
-def retry(
-    call: Callable[[], Answer],
-    words: Words,
-    clock: Clock,
-    max_retry_seconds: float,
-    recover: Callable[[SalesloftRetriableError], Answer | None] = lambda _: None,
-) -> Answer:
-    """Call until there is an answer, and return it.
+    Until the service has responded once, connection errors and responses that are not its own are retried for
+    `FIRST_CONTACT_SECONDS` only: the URL or the proxy is probably wrong.
 
     Args:
-        call: Asks once.
-        words: How to tell of it.
+        url: The URL of the service.
+        setting: The setting that holds the URL.
         clock: Tells the time, and waits.
-        max_retry_seconds: How long it is tried.
-        recover: Asked after a fault, before the next call; returns an answer where it knows one.
-
-    Raises:
-        RetriesExhaustedError: It was tried for too long.
-        RunCancelledError: The run was told to end.
+        max_retry_seconds: How long a request is retried, counted from its first failure.
     """
-    failing_since: float | None = None
-    for wait in backoff_seconds():
-        if clock.stopped:
-            raise RunCancelledError(words.stopped)
-        try:
-            return call()
-        except SalesloftRetriableError as fault:
-            again_at = clock.now() + max(wait, fault.retry_after or 0)
-            # Not since the call: it may have waited for points first.
-            failing_since = clock.now() if failing_since is None else failing_since
-            if again_at - failing_since > max_retry_seconds:
-                raise RetriesExhaustedError(
-                    f"{words.failing} {clock.now() - failing_since:.0f} s ({fault}); max_retry_seconds is "
-                    f"{max_retry_seconds:.0f}. {words.advice}"
-                ) from fault
-            logger.info("%s: %s. %s", words.name, fault, words.again)
-            clock.wait_until(again_at)
-            answer = recover(fault)
-            if answer is not None:
-                return answer
-    raise AssertionError("backoff_seconds ended")  # pragma: no cover
+
+    def __init__(self, url: str, *, setting: str, clock: Clock, max_retry_seconds: float) -> None:
+        self._host = urlsplit(url).hostname
+        self._setting = setting
+        self._clock = clock
+        self._max_retry_seconds = max_retry_seconds
+        self.reached = False
+
+    def limit_timeout(self, timeout: float) -> float:
+        """Return a request's timeout in seconds, shortened until the service has responded once."""
+        return timeout if self.reached else min(timeout, FIRST_CONTACT_TIMEOUT)
+
+    def call(
+        self,
+        send: Callable[[], Result],
+        name: str,
+        recover: Callable[[SalesloftRetriableError], Result | None] = lambda _: None,
+    ) -> Result:
+        """Send a request until it succeeds, and return its result.
+
+        Args:
+            send: Sends the request once.
+            name: Names the request in messages, such as `GET /me`.
+            recover: Called before each retry with the last error. A result other than None ends the retries.
+
+        Raises:
+            RetriesExhaustedError: The request failed for longer than allowed, or the server asks for a longer wait.
+            RunCancelledError: The run is stopping.
+        """
+        first_failure: float | None = None
+        for wait in backoff_seconds():
+            if self._clock.stopped:
+                raise RunCancelledError(f"{name} was cancelled.")
+            try:
+                result = send()
+            except SalesloftRetriableError as error:
+                now = self._clock.now()
+                # Not since the first call, which may have waited for points.
+                first_failure = now if first_failure is None else first_failure
+                retry_at = now + max(wait, error.retry_after or 0)
+                exhausted = self._exhausted_error(name, now - first_failure, error)
+                if retry_at - first_failure > exhausted.limit:
+                    raise exhausted from error
+                self._log(name, error, first_failure + exhausted.limit - now)
+                self.reached = self.reached or not isinstance(error, UNREACHED)
+                self._clock.wait_until(retry_at)
+                recovered = recover(error)
+                if recovered is not None:
+                    return recovered
+            except (RecordRejectedError, SalesloftFatalError):
+                self.reached = True
+                raise
+            else:
+                self.reached = True
+                return result
+        raise AssertionError("backoff_seconds is infinite")  # pragma: no cover
+
+    def _exhausted_error(self, name: str, elapsed: float, error: SalesloftRetriableError) -> RetriesExhaustedError:
+        suspicious = not self.reached and isinstance(error, UNREACHED)
+        if suspicious and self._max_retry_seconds > FIRST_CONTACT_SECONDS:
+            limit, limit_name = FIRST_CONTACT_SECONDS, "limit"
+        else:
+            limit, limit_name = self._max_retry_seconds, "max_retry_seconds"
+        hint = f"Check {self._setting} (host {self._host}) and the proxy settings. " if suspicious else ""
+        return RetriesExhaustedError(name, elapsed, error, limit=limit, limit_name=limit_name, hint=hint)
+
+    def _log(self, name: str, error: SalesloftRetriableError, seconds_left: float) -> None:
+        if self.reached:
+            logger.info("%s failed: %s. Retrying.", name, error)
+        else:
+            logger.warning(
+                "%s failed: %s (host %s). Retrying for up to %.0f s.", name, error, self._host, seconds_left
+            )
 
 
 def backoff_seconds() -> Iterator[float]:
-    """Yield seconds to wait before each further try: exponential, with full jitter.
+    """Yield seconds to wait before each further attempt: exponential, with full jitter.
 
-    `backoff`'s decorators sleep where neither a signal nor a test's clock can reach them, so its parts are used.
+    The decorators of `backoff` sleep where neither a signal nor a fake clock can reach them, so its parts are used.
     """
     waits = backoff.expo(max_value=MAX_WAIT_SECONDS)
     next(waits)

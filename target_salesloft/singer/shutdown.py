@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from target_salesloft.clock import GRACE_SECONDS
 from target_salesloft.exceptions import RunCancelledError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from target_salesloft.exceptions import SalesloftFatalError
 
 SIGNAL_EXIT_BASE = 128
-GRACE_SECONDS = 20.0
 
 
 class Shutdown:
