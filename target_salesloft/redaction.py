@@ -21,7 +21,9 @@ def sanitize_line(words: str, longest: int) -> str:
 
 def redact_secrets(text: str, *secrets: str) -> str:
     """Return a text with `***` in place of each secret, also of one that is URL-encoded; empty ones are ignored."""
-    forms = {form for each in secrets if each for form in (each, urllib.parse.quote(each), urllib.parse.quote_plus(each))}
+    forms = {
+        form for each in secrets if each for form in (each, urllib.parse.quote(each), urllib.parse.quote_plus(each))
+    }
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "***")
     return text

@@ -162,9 +162,10 @@ def error_for_status(response: Response, name: str, hint: str) -> RecordRejected
     if kind is UnexpectedResponseError:
         return UnexpectedResponseError(f"Unexpected response {what} Check api_url and the proxy settings.")
     scope = missing_scope(name, public_reason, response.request)
+    required = f"the scope {scope}" if scope else "another scope"
     return PermissionDeniedError(
-        f"Permission denied {what} The request requires the scope {scope or '(not named by Salesloft)'} and a user with "
-        "that permission. Add the scope to the API key or the OAuth application; for OAuth, log in again."
+        f"Permission denied {what} The token requires {required}, and its user the permission. "
+        "Add the scope to the API key or the OAuth application; for OAuth, log in again."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from requests.auth import AuthBase
 
@@ -13,7 +13,7 @@ from target_salesloft.auth.token import LOGIN_COMMAND, StoredToken, fingerprint
 from target_salesloft.auth.token_endpoint import TokenEndpoint
 from target_salesloft.auth.token_refresh import Refresh
 from target_salesloft.auth.token_store import FileTokenStore
-from target_salesloft.config.schema import AuthMethod, auth_method
+from target_salesloft.config.schema import AuthMethod, get_auth_method
 from target_salesloft.exceptions import SalesloftFatalError, TokenGrantError
 from target_salesloft.http.retry import Retrier
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from target_salesloft.clock import Clock
 
 logger = logging.getLogger(__name__)
-
-TOKEN_REQUEST: Final = "OAuth token request"
 
 
 class Authenticator(AuthBase):
@@ -165,7 +163,7 @@ class TokenAuthenticator(Authenticator):
             TokenGrantError: The authorization server rejects it.
             SalesloftFatalError: The run cannot continue.
         """
-        return self._retrier.call(send, TOKEN_REQUEST)
+        return self._retrier.call(send, "OAuth token request")
 
 
 class ClientCredentialsAuthenticator(TokenAuthenticator):
@@ -234,7 +232,9 @@ class RefreshTokenAuthenticator(TokenAuthenticator):
         if stored is not None and (self._configured is None or stored.seed_digest == fingerprint(self._configured)):
             return stored
         if self._configured is None:
-            raise TokenGrantError(f"No stored OAuth token at {self._store.description}. Authorize with {LOGIN_COMMAND}.")
+            raise TokenGrantError(
+                f"No stored OAuth token at {self._store.description}. Authorize with {LOGIN_COMMAND}."
+            )
         # A first refresh that was interrupted shows that the configured token may be spent.
         return StoredToken(
             self._configured,
@@ -250,7 +250,7 @@ def build_authenticator(config: Mapping[str, Any], clock: Clock) -> Authenticato
         config: Valid settings with credentials.
         clock: Tells the time, and waits.
     """
-    method = auth_method(config)
+    method = get_auth_method(config)
     if method is AuthMethod.API_KEY:
         return ApiKeyAuthenticator(config["api_key"])
     endpoint, max_retry_seconds = build_token_endpoint(config, clock), config["max_retry_seconds"]

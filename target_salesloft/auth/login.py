@@ -1,4 +1,4 @@
-"""Authorizing the target once: a user consents in a browser, and the token is kept."""
+"""Authorizes the target once: a user consents in a browser, and the token is stored."""
 
 from __future__ import annotations
 
@@ -13,38 +13,39 @@ from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.auth.authenticators import build_token_endpoint, build_token_store
 from target_salesloft.auth.callback_server import CallbackServer, parse_query, state_matches
-from target_salesloft.auth.token import StoredToken
-from target_salesloft.auth.token_store import fingerprint
+from target_salesloft.auth.token import StoredToken, fingerprint
+from target_salesloft.config.schema import ENVIRONMENT_PREFIX, AuthMethod, get_auth_method
 from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import ConfigError, TokenGrantError
 from target_salesloft.redaction import sanitize_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from target_salesloft.auth.token import Token
     from target_salesloft.clock import Clock
 
 MAX_REASON_LENGTH: Final = 100
 
 
-def login(config: dict[str, Any], clock: Clock, *, port: int, no_browser: bool) -> int:
-    """Let a user authorize the application, and keep the token.
+def login(values: Mapping[str, Any], clock: Clock, *, port: int, no_browser: bool) -> int:
+    """Let a user authorize the application, and store the token.
 
     Args:
-        config: The settings; what is missing of the application is asked for.
+        values: The settings as they are written. The application's missing credentials are asked for.
         clock: Tells the time, and waits.
-        port: Of the redirect URI `http://127.0.0.1:PORT/callback`.
-        no_browser: Have the redirect's address pasted, in place of listening for it.
+        port: The port of the redirect URI `http://127.0.0.1:PORT/callback`.
+        no_browser: Ask for the redirect's URL instead of listening for it.
 
     Returns:
         The exit code.
 
     Raises:
-        ConfigError: The settings make no sense.
-        SalesloftFatalError: No token was given, or it could not be kept.
-        SalesloftRetriableError: The authorization server did not answer as it should.
+        ConfigError: The settings are invalid.
+        SalesloftFatalError: No token was issued, or it could not be stored.
+        SalesloftRetriableError: The authorization server did not respond.
     """
-    ask_for_application(config)
-    config = resolve(config)
+    config = resolve(_with_application(values))
     store = build_token_store(config, clock)
     with store.locked():
         store.check_writable()
@@ -52,30 +53,36 @@ def login(config: dict[str, Any], clock: Clock, *, port: int, no_browser: bool) 
     configured = config.get("refresh_token")
     with store.locked():
         store.write(StoredToken(str(token.refresh_token), configured and fingerprint(configured), token))
-    print(f"Authorized. The token is kept at {store.path}.")
-    print("See what it may do: target-salesloft-auth check.")
+    print(f"Authorized. The token is stored at {store.description}.")
+    method = AuthMethod.REFRESH_TOKEN
+    if get_auth_method(config) is not method:
+        print(f"Set auth_method to {method.value} ({ENVIRONMENT_PREFIX}AUTH_METHOD={method.value}) to use it.")
+    print("Check its permissions: target-salesloft-auth check")
     return 0
 
 
-def ask_for_application(config: dict[str, Any]) -> None:
-    """Ask a person at a terminal for the application's id and secret, where they are not set.
+def _with_application(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with the application's id and secret, asked for at a terminal if they are missing.
 
     Raises:
-        ConfigError: There is still no id.
+        ConfigError: The id is missing.
     """
-    for name, ask in (("client_id", input), ("client_secret", getpass.getpass)):
+    config = dict(values)
+    for name, prompt in (("client_id", input), ("client_secret", getpass.getpass)):
         if not config.get(name) and sys.stdin.isatty() and not config.get("api_key"):
-            config[name] = ask(f"{name} of the OAuth application: ")
+            config[name] = prompt(f"{name} of the OAuth application: ")
     if not config.get("client_id"):
-        raise ConfigError("login needs client_id and client_secret, of an OAuth application in Salesloft. Set them.")
+        raise ConfigError("Missing settings client_id and client_secret: login requires an OAuth application.")
+    return config
 
 
-def authorize(config: dict[str, Any], clock: Clock, *, port: int, no_browser: bool) -> Token:
-    """Send a user to the authorization server, and exchange what comes back for a token.
+def authorize(config: Mapping[str, Any], clock: Clock, *, port: int, no_browser: bool) -> Token:
+    """Send a user to the authorization server, and exchange the resulting code for a token.
 
     Raises:
-        TokenGrantError: There is none.
-        SalesloftRetriableError: The authorization server did not answer as it should.
+        TokenGrantError: The user or the server refused.
+        LoginTimeoutError: The user did not respond in time.
+        SalesloftRetriableError: The authorization server did not respond.
     """
     redirect_uri = f"http://127.0.0.1:{port}/callback"
     state = secrets.token_urlsafe(32)
@@ -86,57 +93,58 @@ def authorize(config: dict[str, Any], clock: Clock, *, port: int, no_browser: bo
         "state": state,
     }
     url = f"{urllib.parse.urljoin(config['auth_url'], 'authorize')}?{urllib.parse.urlencode(query)}"
-    answer = _prompt_for_redirect(url, state) if no_browser else _wait_for_redirect(url, state, port)
-    if "error" in answer:
-        raise TokenGrantError(
-            f"The application was not authorized ({sanitize_line(answer['error'], MAX_REASON_LENGTH)}). "
-            "Run login again."
-        )
+    redirect = _prompt_for_redirect(url, state) if no_browser else _wait_for_redirect(url, state, port)
+    if "error" in redirect:
+        reason = sanitize_line(redirect["error"], MAX_REASON_LENGTH)
+        raise TokenGrantError(f"Authorization denied ({reason}). Run login again.")
     endpoint = build_token_endpoint(config, clock)
     try:
-        token = endpoint.exchange(answer["code"], redirect_uri, answer.get("context", ""), answer.get("scope", ""))
-    except TokenGrantError as refusal:
+        token = endpoint.exchange(
+            redirect["code"], redirect_uri, redirect.get("context", ""), redirect.get("scope", "")
+        )
+    except TokenGrantError as error:
         raise TokenGrantError(
-            f"The authorization server refuses the code ({refusal}). Check client_id and client_secret, and that the "
-            f"application has the redirect URI {redirect_uri}; then run login again."
+            f"Authorization code rejected ({error}). Check client_id and client_secret, and that the application has "
+            f"the redirect URI {redirect_uri}; then run login again."
         ) from None
     if token.refresh_token is None:
-        raise TokenGrantError("The authorization server gave no refresh token. Check the kind of the application.")
+        raise TokenGrantError(
+            "The authorization server issued no refresh token. Check that the application uses the authorization code "
+            "grant."
+        )
     return token
 
 
 def _wait_for_redirect(url: str, state: str, port: int) -> dict[str, str]:
-    """Wait for the browser's redirect, and return what it brings."""
+    """Wait for the browser's redirect, and return its parameters."""
     try:
-        listener = CallbackServer(port, state)
-    except OSError as fault:
+        server = CallbackServer(port, state)
+    except OSError as error:
         raise ConfigError(
-            f"Cannot listen on 127.0.0.1:{port} ({fault.strerror}). Choose another --port, give the application its "
-            "redirect URI, or use --no-browser."
-        ) from fault
-    with listener:
-        print(f"Allow the application in a browser on this machine:\n{url}", flush=True)
+            f"Cannot listen on 127.0.0.1:{port} ({error.strerror}). Choose another --port and register its redirect "
+            "URI with the application, or use --no-browser."
+        ) from error
+    with server:
+        print(f"Authorize the application in a browser on this machine:\n{url}", flush=True)
         if can_open_browser():
-            # A browser that BROWSER names is waited for until it is closed.
+            # A browser named in BROWSER may block until it is closed.
             threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True).start()
-        return listener.wait()
+        return server.wait()
 
 
 def _prompt_for_redirect(url: str, state: str) -> dict[str, str]:
-    """Ask for the address that the redirect went to, and return what it brings."""
-    print(f"Allow the application in a browser anywhere:\n{url}", flush=True)
-    print(
-        "It then goes to an address that begins with http://127.0.0.1, which need not load. Paste it here:", flush=True
-    )
+    """Ask for the URL of the redirect, and return its parameters."""
+    print(f"Authorize the application in a browser on any machine:\n{url}", flush=True)
+    print("The browser is then redirected to http://127.0.0.1…, which need not load. Paste that URL here:", flush=True)
     try:
-        answer = parse_query(urllib.parse.urlsplit(sys.stdin.readline().strip()).query)
+        redirect = parse_query(urllib.parse.urlsplit(sys.stdin.readline().strip()).query)
     except ValueError:
-        answer = {}
-    if not state_matches(answer, state):
-        raise TokenGrantError("That is not the address that this login leads to. Run it again, and paste the whole.")
-    return answer
+        redirect = {}
+    if not state_matches(redirect, state):
+        raise TokenGrantError("The pasted URL is not the redirect of this login. Run login again; paste the whole URL.")
+    return redirect
 
 
 def can_open_browser() -> bool:
-    """Whether a browser can be opened; `webbrowser` would take the terminal for one that shows text."""
+    """Return whether a graphical browser can be opened; `webbrowser` would also open one in the terminal."""
     return any(os.environ.get(name) for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")) or sys.platform == "darwin"

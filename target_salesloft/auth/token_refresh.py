@@ -37,9 +37,7 @@ class Refresh:
         self._store = store
         self._stored = stored
         self._digest = fingerprint(stored.refresh_token)
-        self._maybe_spent_reason = (
-            "an interrupted run" if stored.pending_refresh_digest == self._digest else ""
-        )
+        self._maybe_spent_reason = "an interrupted run" if stored.pending_refresh_digest == self._digest else ""
         self._lost_once = False
         self._configured = configured
 

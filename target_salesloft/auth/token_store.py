@@ -205,9 +205,7 @@ class FileTokenStore:
             TokenStoreError: The file cannot be written.
         """
         try:
-            temporary = self._temporary(
-                msgspec.json.encode({"version": FORMAT_VERSION, **msgspec.to_builtins(stored)})
-            )
+            temporary = self._temporary(msgspec.json.encode({"version": FORMAT_VERSION, **msgspec.to_builtins(stored)}))
             try:
                 temporary.replace(self.path)
             except OSError:

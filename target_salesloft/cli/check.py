@@ -1,16 +1,19 @@
-"""Saying what a token may do, before a run needs it."""
+"""Checks credentials and permissions before a run needs them."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from target_salesloft.api.client import build_client
 from target_salesloft.api.rate_limit import RateLimiter
+from target_salesloft.config.schema import WriteMethod
+from target_salesloft.config.streams import StreamSettings
 from target_salesloft.config.validation import resolve
-from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError
+from target_salesloft.exceptions import ConfigError, PermissionDeniedError, RecordRejectedError
 from target_salesloft.objects import OBJECTS
+from target_salesloft.redaction import sanitize_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,84 +21,138 @@ if TYPE_CHECKING:
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
 
-# An id that no record has: the request needs the permission, and cannot change anything.
+# No record has this id: the request requires the permission, and cannot change anything.
 NONEXISTENT_ID: Final = 0
-# Seconds; whoever asks is watching.
+# Someone is waiting for the command.
 CHECK_RETRY_SECONDS: Final = 60
+MAX_NAME_LENGTH: Final = 200
 
 
-def check(config: dict[str, Any], clock: Clock) -> int:
-    """Say who the token acts as, what it lacks, and how many points are left in this minute.
+class Permission(NamedTuple):
+    """The result of probing one permission.
+
+    Attributes:
+        name: The scope, or what it allows.
+        granted: Whether the token has it.
+        required: Whether the settings require it.
+        otherwise: What happens without it, if it is not required.
+    """
+
+    name: str
+    granted: bool
+    required: bool
+    otherwise: str = ""
+
+    def __str__(self) -> str:
+        if self.granted:
+            return f"{self.name}: yes"
+        if self.required:
+            return f"{self.name}: MISSING"
+        return f"{self.name}: no{f' ({self.otherwise})' if self.otherwise else ''}"
+
+
+def check(values: Mapping[str, Any], clock: Clock) -> int:
+    """Print the user of the token, its permissions, and the points remaining this minute.
 
     Args:
-        config: The settings.
+        values: The settings as they are written.
         clock: Tells the time, and waits.
 
     Returns:
-        The exit code: 1 where something is missing.
+        The exit code: 1 if a permission is missing that the settings require.
 
     Raises:
-        ConfigError: The settings make no sense.
-        SalesloftFatalError: The token is not accepted, or Salesloft does not answer.
+        ConfigError: The settings are invalid.
+        SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
     """
-    config = resolve(config)
+    config = resolve(values)
     config["max_retry_seconds"] = min(config["max_retry_seconds"], CHECK_RETRY_SECONDS)
     rate_limiter = RateLimiter(config["rate_limit_per_minute"], clock)
     missing = False
     with closing(build_client(config, clock, rate_limiter)) as client:
-        print(f"Authenticates by {client.authenticator.description}.")
-        print(f"Acts as {describe_user(client)}.")
-        for scope, needed, granted in permissions(config, client):
-            print(f"{scope}: {'yes' if granted else 'MISSING' if needed else 'no (custom fields are not matched)'}")
-            missing |= needed and not granted
-    print(f"{rate_limiter.remaining:,} points can be spent in this minute.")
+        print(f"Authentication: {client.authenticator.description}")
+        print(f"User: {describe_user(client)}")
+        for permission in permissions(config, client):
+            print(permission)
+            missing |= permission.required and not permission.granted
+    print(f"{rate_limiter.remaining:,} points remaining this minute")
     if missing:
         print(
-            "Give the API key or the OAuth application what is missing; for OAuth, authorize again after that.",
-            file=sys.stderr,
+            "Add the missing scopes to the API key or the OAuth application; for OAuth, log in again.", file=sys.stderr
         )
     return int(missing)
 
 
 def describe_user(client: SalesloftClient) -> str:
-    """Say who the token acts as.
+    """Return the name of the token's user, as printable text.
 
     Raises:
-        SalesloftFatalError: The token is not accepted, or Salesloft does not answer.
+        SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
     """
     try:
-        me = client.request("GET", "/me") or {}
-    except (PermissionDeniedError, RecordRejectedError) as refusal:
-        return f"somebody whom Salesloft does not name ({refusal})"
-    if not isinstance(me, dict):
-        return "somebody whom Salesloft does not name"
-    team = me["team"] if isinstance(me.get("team"), dict) else {}
-    return f"{me.get('name')} <{me.get('email')}>, user {me.get('id')}, team {team.get('id')}"
+        user = client.request("GET", "/me")
+    except (PermissionDeniedError, RecordRejectedError) as error:
+        return f"unknown user ({error})"
+    if not isinstance(user, dict):
+        return "unknown user"
+    team = user["team"] if isinstance(user.get("team"), dict) else {}
+    text = f"{user.get('name')} <{user.get('email')}>, user {user.get('id')}, team {team.get('id')}"
+    return sanitize_line(text, MAX_NAME_LENGTH)
 
 
-def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[tuple[str, bool, bool]]:
-    """Ask for each permission harmlessly, a point each; yield its scope, whether it is needed, and whether it is there.
+def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[Permission]:
+    """Probe each permission with a harmless request, and yield the results; each costs a point.
+
+    Args:
+        config: Valid settings.
+        client: Sends the requests.
 
     Raises:
-        SalesloftFatalError: Salesloft does not answer.
+        SalesloftFatalError: Salesloft cannot be reached.
     """
-    streams = config["streams"].values()
-    objects = {config.get("object"), *(stream.get("object") for stream in streams)} - {None}
+    required = required_objects(config)
     for each in OBJECTS.values():
-        # Without `object`, a stream's name decides, and no stream is known here.
-        needed = not config.get("object") or each.name in objects
-        yield f"{each.name}:read", needed, _has_permission(client, "GET", each.path)
-        yield f"{each.name}:write", needed, _has_permission(client, "PUT", f"{each.path}/{NONEXISTENT_ID}")
-    yield "custom_fields:read", False, _has_permission(client, "GET", "/custom_fields")
+        may_read = _may(client, "GET", each.path)
+        yield Permission(f"{each.name}:read", may_read, each.name in required)
+        may_write = _may(client, "PUT", f"{each.path}/{NONEXISTENT_ID}")
+        yield Permission(f"{each.name}:write", may_write, each.name in required)
+    otherwise = "custom fields will not be matched"
+    yield Permission("custom_fields:read", _may(client, "GET", "/custom_fields"), required=False, otherwise=otherwise)
+    if config["write_method"] != WriteMethod.RECORD:
+        # Assumption: who may list bulk jobs may create them. Creating one to find out would leave it behind.
+        may_list = _may(client, "GET", "/bulk_jobs")
+        is_required = config["write_method"] == WriteMethod.BULK
+        yield Permission("bulk jobs", may_list, is_required, "records will be written one by one")
 
 
-def _has_permission(client: SalesloftClient, method: str, path: str) -> bool:
-    params = {"per_page": 1} if method == "GET" else None
+def required_objects(config: Mapping[str, Any]) -> set[str]:
+    """Return the names of the objects that the settings name: in `object`, `streams`, and upsert keys.
+
+    Args:
+        config: Valid settings.
+    """
+    found = {config["object"]} if config.get("object") else set()
+    for stream in config["streams"]:
+        try:
+            found.add(StreamSettings.for_stream(stream, config).object.name)
+        except ConfigError:
+            continue  # a pattern, whose object only the streams' names decide
+    # Meltano passes the defaults too.
+    return found | {each.name for each in OBJECTS.values() if config[f"{each.name}_upsert_key"] != each.upsert_keys[0]}
+
+
+def _may(client: SalesloftClient, method: str, path: str) -> bool:
+    """Return whether the token has the permission for a request.
+
+    Raises:
+        SalesloftFatalError: Salesloft cannot be reached.
+    """
+    is_read = method == "GET"
     try:
-        client.request(method, path, params=params, body=None if method == "GET" else b"{}")
+        client.request(method, path, params={"per_page": 1} if is_read else None, body=None if is_read else b"{}")
     except PermissionDeniedError:
         return False
     except RecordRejectedError:
-        # It got as far as the record, which does not exist.
-        return True
+        # A write is permitted if it was rejected only because the record does not exist.
+        return not is_read
     return True

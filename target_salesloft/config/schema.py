@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+class AuthMethod(str, enum.Enum):
+    """The values of the setting `auth_method`."""
+
+    API_KEY = "api_key"
+    CLIENT_CREDENTIALS = "client_credentials"
+    REFRESH_TOKEN = "refresh_token"  # noqa: S105 (not a token)
+
+
 class UnknownFields(str, enum.Enum):
     """What becomes of a column that goes nowhere: the values of the setting `unknown_fields`."""
 
@@ -42,6 +50,17 @@ SYNC_MODES: Final = [mode.value for mode in SyncMode]
 UPSERT_KEYS: Final = sorted({key for each in OBJECTS.values() for key in each.upsert_keys})
 
 _OWN_SETTINGS: Final = th.PropertiesList(
+    th.Property(
+        "auth_method",
+        th.StringType,
+        allowed_values=[each.value for each in AuthMethod],
+        title="Authentication method",
+        description=(
+            "Inferred by default: api_key if that is set; refresh_token if that is set; client_credentials if only "
+            "client_id and client_secret are set. Set it to refresh_token to use the token stored by "
+            "target-salesloft-auth login."
+        ),
+    ),
     th.Property("api_key", th.StringType, secret=True, title="API key", description="Salesloft API key."),
     th.Property(
         "client_id",
@@ -62,8 +81,8 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         secret=True,
         title="Refresh token",
         description=(
-            "Where a user has authorized the application: the first refresh token; the ones that follow are kept at "
-            "token_path. Without it the token of a login is used, and without that the client credentials grant."
+            "First refresh token of a user who has authorized the application; those that follow are stored at "
+            "token_path."
         ),
     ),
     th.Property(
@@ -283,6 +302,19 @@ FOREIGN_SETTINGS: Final = frozenset(
 OAUTH: Final = ("client_id", "client_secret", "refresh_token")
 CREDENTIALS: Final = ("api_key", *OAUTH)
 ENVIRONMENT_PREFIX: Final = "TARGET_SALESLOFT_"
+
+
+def get_auth_method(config: Mapping[str, Any]) -> AuthMethod | None:
+    """Return the authentication method of the settings, or None if they have no credentials."""
+    if config.get("auth_method"):
+        return AuthMethod(config["auth_method"])
+    inferred = {
+        "api_key": AuthMethod.API_KEY,
+        "refresh_token": AuthMethod.REFRESH_TOKEN,
+        "client_id": AuthMethod.CLIENT_CREDENTIALS,
+        "client_secret": AuthMethod.CLIENT_CREDENTIALS,
+    }
+    return next((method for name, method in inferred.items() if config.get(name)), None)
 
 
 def has_credentials(config: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 
-from target_salesloft.config.schema import CREDENTIALS, ENVIRONMENT_PREFIX, OAUTH, SETTINGS
+from target_salesloft.config.schema import CREDENTIALS, ENVIRONMENT_PREFIX, SETTINGS, AuthMethod, get_auth_method
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.suggestions import closest_match, did_you_mean
 
@@ -30,6 +30,14 @@ WORDS: Final = MappingProxyType(
         "object": "an object",
         "array": "a list",
         "null": "null",
+    }
+)
+# The credentials that each method requires; refresh_token is optional, because `login` can have stored one.
+CREDENTIALS_OF_METHOD: Final = MappingProxyType(
+    {
+        AuthMethod.API_KEY: ("api_key",),
+        AuthMethod.CLIENT_CREDENTIALS: ("client_id", "client_secret"),
+        AuthMethod.REFRESH_TOKEN: ("client_id", "client_secret"),
     }
 )
 VALIDATOR: Final = DEFAULT_JSONSCHEMA_VALIDATOR(SETTINGS)
@@ -100,32 +108,32 @@ def unknown_settings(config: Mapping[str, Any], schema: Mapping[str, Any]) -> li
 
 
 def _authentication_errors(config: dict[str, Any]) -> list[str]:
-    """Say what keeps the settings from being exactly one way of authenticating."""
+    """Return what is missing or contradictory for one authentication method; credentials are stripped in place."""
     found = []
     for name in [name for name in CREDENTIALS if name in config]:
         config[name] = config[name].strip()
         if not config[name]:
-            found.append(f"{name} holds nothing but spaces.")
+            found.append(f"Invalid value for {name}: it is blank.")
         elif not config[name].isascii() or not config[name].isprintable():
-            found.append(f"{name} holds a character that no {name.rpartition('_')[2]} has.")
-    of_oauth = [name for name in OAUTH if name in config]
-    if "api_key" in config and of_oauth:
+            found.append(f"Invalid value for {name}: it contains a control or non-ASCII character.")
+    method = get_auth_method(config)
+    configured = [name for name in CREDENTIALS if name in config]
+    if config["dry_run"] and not configured:
+        return found
+    if method is None:
         found.append(
-            f"api_key and {' and '.join(of_oauth)} are two ways of authenticating. Keep api_key alone, or client_id "
-            "and client_secret, with refresh_token where a user has authorized the application."
+            f"No credentials. Set api_key ({ENVIRONMENT_PREFIX}API_KEY), or client_id and client_secret for OAuth."
         )
-    elif of_oauth:
-        found += [
-            f"{of_oauth[0]} is set, but {name} is not. OAuth needs client_id and client_secret, and refresh_token "
-            "where a user has authorized the application."
-            for name in ("client_id", "client_secret")
-            if name not in config
-        ]
-    elif "api_key" not in config and not config["dry_run"]:
-        found.append(
-            f"api_key is not set. Put a Salesloft API key into api_key, or into {ENVIRONMENT_PREFIX}API_KEY; or, for "
-            "OAuth, set client_id and client_secret, with refresh_token where a user has authorized the application."
-        )
+        return found
+    required = CREDENTIALS_OF_METHOD[method]
+    optional = ("refresh_token",) if method is AuthMethod.REFRESH_TOKEN else ()
+    shown = f"auth_method {method.value}{'' if config.get('auth_method') else ' (inferred)'}"
+    found += [
+        f"Missing setting {name}: {shown} requires {' and '.join(required)}." for name in required if name not in config
+    ]
+    unused = [name for name in configured if name not in (*required, *optional)]
+    if unused:
+        found.append(f"Conflicting credentials: {shown} does not use {', '.join(unused)}. Remove one or the other.")
     return found
 
 

@@ -97,11 +97,12 @@ def classify_request_exception(error: OSError, setting: str) -> SalesloftRetriab
     for kind, reason in CONNECT_ERRORS.items():
         if any(isinstance(each, kind) for each in causes):
             return ConnectionFailedError(reason + _system_reason(causes), sent=False)
+    reason = "the connection was closed without a response"
     if any(isinstance(each, ssl.SSLError) for each in causes):
-        return ConnectionFailedError("the TLS connection failed", sent=True)
-    if any(isinstance(each, TIMEOUTS) for each in causes):
-        return ConnectionFailedError("the request timed out", sent=True)
-    return ConnectionFailedError("the connection was closed without a response", sent=True)
+        reason = "the TLS connection failed"
+    elif any(isinstance(each, TIMEOUTS) for each in causes):
+        reason = "the request timed out"
+    return ConnectionFailedError(reason, sent=True)
 
 
 def tunnel_status(error: BaseException) -> int | None:

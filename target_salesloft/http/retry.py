@@ -116,9 +116,7 @@ class Retrier:
         if self.reached:
             logger.info("%s failed: %s. Retrying.", name, error)
         else:
-            logger.warning(
-                "%s failed: %s (host %s). Retrying for up to %.0f s.", name, error, self._host, seconds_left
-            )
+            logger.warning("%s failed: %s (host %s). Retrying for up to %.0f s.", name, error, self._host, seconds_left)
 
 
 def backoff_seconds() -> Iterator[float]:

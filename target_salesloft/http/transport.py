@@ -84,7 +84,7 @@ class Transport:
         """
         # Socket timeouts are in real time, so the deadlines are too.
         deadline = math.inf if total_timeout is None else time.monotonic() + total_timeout
-        timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout, total=total_timeout)
+        timeout: Any = urllib3.Timeout(connect=connect_timeout, read=read_timeout, total=total_timeout)
         try:
             prepared = self._session.prepare_request(request)
             response = self._session.send(prepared, timeout=timeout, **self._options)

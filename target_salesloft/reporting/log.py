@@ -74,12 +74,18 @@ def build_report(logger: logging.Logger, stats: RunStats, rate_limiter: RateLimi
 
 def configure_logging() -> None:
     """Make the log readable for a person, where one watches, and keep people's data out of it."""
-    # At DEBUG it logs what each `__filter__` comes to, which may be somebody's e-mail address.
-    logging.getLogger("singer_sdk.mapper").setLevel(logging.INFO)
+    restrict_library_logs()
     if is_interactive(sys.stderr, os.environ):
         from target_salesloft.reporting.terminal import install_rich_handler  # noqa: PLC0415 (`rich` takes a tenth of a second)
 
         install_rich_handler()
+
+
+def restrict_library_logs() -> None:
+    """Turn off the debug logs of libraries that contain personal data."""
+    # The first logs the result of each `__filter__`, the second URLs with email addresses in their queries.
+    for name in ("singer_sdk.mapper", "urllib3"):
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def is_interactive(stderr: TextIO | None, environment: Mapping[str, str]) -> bool:

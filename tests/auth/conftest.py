@@ -1,4 +1,4 @@
-"""A sandbox that gives tokens, authenticators of it, and time in the test's hands."""
+"""A sandbox that issues OAuth tokens, authenticators for it, and a fake clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EPOCH = 1_700_000_000.0
 
 
 class FakeClock(SteadyClock):
-    """Time that also tells the date, and does something before anybody waits."""
+    """A fake clock with a date, and a hook that is called before each wait."""
 
     def __init__(self):
         super().__init__()
@@ -56,7 +56,7 @@ def clock():
 
 @pytest.fixture
 def serve():
-    """Serve sandboxes, in the machine's time where no clock is given."""
+    """Serve sandboxes; they use real time unless a clock is given."""
     servers = []
 
     def start(**options):
@@ -87,19 +87,19 @@ def oauth(sandbox):
 
 @pytest.fixture
 def fault(sandbox):
-    """Have a token request go wrong."""
+    """Inject a fault into token requests."""
     return lambda kind, **values: sandbox.faults.add(Fault(kind, **{"path": "/oauth/token", **values}))
 
 
 @pytest.fixture
 def path(tmp_path):
-    """Where the token is kept."""
+    """The path of the stored token."""
     return tmp_path / "state" / "token.json"
 
 
 @pytest.fixture
 def config(server, path):
-    """The settings of a run that begins with the first refresh token."""
+    """The settings of a run with the first refresh token."""
     return {**settings_of(server), "refresh_token": FIRST, "token_path": str(path)}
 
 
@@ -118,13 +118,13 @@ def settings_of(server):
 
 @pytest.fixture
 def authenticator(config, clock):
-    """Make authenticators; each stands for a process."""
+    """Create authenticators; each stands for a process."""
     return lambda **settings: build_authenticator({**config, **settings}, clock)
 
 
 @pytest.fixture
 def connect(config, clock, authenticator):
-    """Make clients; each stands for a process."""
+    """Create clients; each stands for a process."""
     clients = []
 
     def make(points=600, **settings):
@@ -145,19 +145,19 @@ def connect(config, clock, authenticator):
         client.close()
 
 
-def parse_token_response(authenticator):
-    """The access token that an authenticator puts into a request."""
+def sent_token(authenticator):
+    """The access token that an authenticator adds to a request."""
     request = requests.Request("GET", "http://127.0.0.1/v2/me", auth=authenticator).prepare()
     return request.headers["Authorization"].removeprefix("Bearer ")
 
 
 def accepted(server, token):
-    """Whether the API takes an access token."""
+    """Whether the API accepts an access token."""
     answer = requests.get(f"{server.url}/me", headers={"Authorization": f"Bearer {token}"}, timeout=5)
     return answer.status_code == 200
 
 
-def kept_at(path):
+def stored_at(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
@@ -167,7 +167,7 @@ def command(name, *arguments, config=None, **environment):
     values = {PREFIX + key.upper(): str(value) for key, value in (config or {}).items()}
     return {
         "args": [str(Path(sys.executable).with_name(name)), *arguments],
-        # No browser of the machine's is opened.
+        # Opens no real browser.
         "env": {**outside, **values, "BROWSER": "true", **environment},
         "stdin": subprocess.PIPE,
         "stdout": subprocess.PIPE,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -8,22 +10,24 @@ import pytest
 from requests import PreparedRequest
 
 from target_salesloft.auth.authenticators import ClientCredentialsAuthenticator, RefreshTokenAuthenticator
-from target_salesloft.auth.token_store import fingerprint
+from target_salesloft.auth.token import LOGIN_COMMAND, fingerprint
+from target_salesloft.auth.token_endpoint import MAX_TIMEOUT
+from target_salesloft.auth.token_store import FileTokenStore
+from target_salesloft.clock import GRACE_SECONDS
 from target_salesloft.exceptions import (
     AuthenticationError,
     RetriesExhaustedError,
     RunCancelledError,
     TokenGrantError,
+    TokenRefreshError,
     TokenStoreError,
     UnexpectedResponseError,
 )
 
-from .conftest import CLIENT, FIRST, SECRET, accepted, kept_at, parse_token_response
-
-LOGIN = "`target-salesloft-auth login` (with Meltano: `meltano invoke target-salesloft:login`)"
+from .conftest import CLIENT, FIRST, SECRET, accepted, sent_token, stored_at
 
 
-def refused(token):
+def rejected(token):
     request = PreparedRequest()
     request.headers = {"Authorization": f"Bearer {token}"}
     return request
@@ -32,81 +36,96 @@ def refused(token):
 # A token's life
 
 
-def test_no_token_is_asked_for_before_one_is_needed(authenticator, sandbox, path):
+def test_no_token_is_requested_before_it_is_needed(authenticator, sandbox, path):
     authenticator()
     assert sandbox.requests == []
     assert not path.exists()
 
 
-def test_a_token_is_fetched_once_and_used_until_its_last_minute(authenticator, server, oauth, clock):
+def test_token_is_used_until_its_last_minute(authenticator, server, oauth, clock):
     who = authenticator()
-    first = parse_token_response(who)
+    first = sent_token(who)
     assert accepted(server, first)
     clock.tick(7200 - 61)
-    assert parse_token_response(who) == first
+    assert sent_token(who) == first
     clock.tick(2)
-    assert parse_token_response(who) != first
+    assert sent_token(who) != first
     assert oauth.refreshes == 2
 
 
-def test_the_new_refresh_token_is_kept_and_the_configured_one_is_not_used_again(authenticator, path, clock):
-    parse_token_response(authenticator())
-    kept = kept_at(path)
-    assert kept["refresh_token"] != FIRST
-    assert kept["pending_refresh_digest"] is None
+def test_new_refresh_token_is_stored_and_replaces_the_configured_one(authenticator, path, clock):
+    sent_token(authenticator())
+    stored = stored_at(path)
+    assert stored["refresh_token"] != FIRST
+    assert stored["pending_refresh_digest"] is None
     clock.tick(7200)
-    parse_token_response(authenticator())
-    assert kept_at(path)["refresh_token"] not in {FIRST, kept["refresh_token"]}
+    sent_token(authenticator())
+    assert stored_at(path)["refresh_token"] not in {FIRST, stored["refresh_token"]}
 
 
-def test_a_stored_token_that_is_still_good_is_used_without_a_refresh(authenticator, oauth):
-    assert parse_token_response(authenticator()) == parse_token_response(authenticator())
+def test_valid_stored_token_is_used_without_a_refresh(authenticator, oauth):
+    assert sent_token(authenticator()) == sent_token(authenticator())
     assert oauth.refreshes == 1
 
 
-def test_a_newly_configured_refresh_token_wins_over_the_stored_one(authenticator, oauth, path):
-    parse_token_response(authenticator())
+def test_newly_configured_refresh_token_takes_precedence(authenticator, oauth, path):
+    sent_token(authenticator())
     oauth.revoke()
     again = oauth.authorize()
-    parse_token_response(authenticator(refresh_token=again))
+    sent_token(authenticator(refresh_token=again))
     assert oauth.refreshes == 2
-    parse_token_response(authenticator(refresh_token=again))
+    sent_token(authenticator(refresh_token=again))
     assert oauth.refreshes == 2
-    assert kept_at(path)["seed_digest"] == fingerprint(again)
+    assert stored_at(path)["seed_digest"] == fingerprint(again)
 
 
-def test_a_newly_configured_token_that_is_refused_leaves_the_stored_one_as_it_was(authenticator, path):
-    parse_token_response(authenticator())
-    before = kept_at(path)
+def test_rejected_configured_token_does_not_replace_the_stored_one(authenticator, path):
+    sent_token(authenticator())
+    before = stored_at(path)
     with pytest.raises(TokenGrantError):
-        parse_token_response(authenticator(refresh_token="mistyped"))
-    assert kept_at(path) == before
+        sent_token(authenticator(refresh_token="mistyped"))
+    assert stored_at(path) == before
 
 
-def test_client_credentials_are_used_without_a_refresh_token_and_nothing_is_kept(authenticator, server, path, clock):
+def test_client_credentials_store_nothing(authenticator, server, path, clock):
     who = authenticator(refresh_token=None)
     assert isinstance(who, ClientCredentialsAuthenticator)
-    first = parse_token_response(who)
+    first = sent_token(who)
     assert accepted(server, first)
     clock.tick(7200)
-    second = parse_token_response(who)
+    second = sent_token(who)
     assert second != first
     assert accepted(server, second)
     assert not path.parent.exists()
 
 
-def test_a_token_that_a_login_has_kept_is_used_without_a_configured_one(authenticator):
-    first = parse_token_response(authenticator())
-    who = authenticator(refresh_token=None)
+def test_stored_token_of_a_login_is_used(authenticator):
+    first = sent_token(authenticator())
+    who = authenticator(refresh_token=None, auth_method="refresh_token")
     assert isinstance(who, RefreshTokenAuthenticator)
-    assert parse_token_response(who) == first
+    assert sent_token(who) == first
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_method_does_not_depend_on_whether_a_token_is_stored(authenticator, stored):
+    if stored:
+        sent_token(authenticator())
+    assert isinstance(authenticator(refresh_token=None), ClientCredentialsAuthenticator)
+    assert isinstance(authenticator(refresh_token=None, auth_method="refresh_token"), RefreshTokenAuthenticator)
+
+
+def test_missing_stored_token_names_login(authenticator, sandbox, path):
+    text = message(authenticator(refresh_token=None, auth_method="refresh_token"))
+    assert str(path) in text
+    assert LOGIN_COMMAND in text
+    assert sandbox.requests == []
 
 
 # 401 in the middle of a run
 
 
 @pytest.mark.parametrize("token", [FIRST, None])
-def test_a_request_whose_token_is_revoked_is_sent_again_with_a_new_one(connect, oauth, sandbox, token):
+def test_request_with_a_revoked_token_is_retried_with_a_new_one(connect, oauth, sandbox, token):
     client = connect(refresh_token=token)
     client.request("GET", "/me")
     oauth.revoke_access()
@@ -114,7 +133,7 @@ def test_a_request_whose_token_is_revoked_is_sent_again_with_a_new_one(connect, 
     assert [each.status for each in sandbox.requests if each.path == "/v2/me"] == [200, 401, 200]
 
 
-def test_eight_threads_that_are_refused_at_once_cause_one_refresh(connect, oauth):
+def test_parallel_401s_cause_one_refresh(connect, oauth):
     client = connect()
     client.request("GET", "/me")
     oauth.revoke_access()
@@ -129,25 +148,25 @@ def test_eight_threads_that_are_refused_at_once_cause_one_refresh(connect, oauth
     assert oauth.refreshes == 2
 
 
-def test_a_token_that_another_thread_has_renewed_is_not_renewed_again(authenticator, oauth):
+def test_token_refreshed_by_another_thread_is_not_refreshed_again(authenticator, oauth):
     who = authenticator()
-    old = parse_token_response(who)
-    assert who.refresh(refused(old))
-    assert who.refresh(refused(old))
+    old = sent_token(who)
+    assert who.refresh(rejected(old))
+    assert who.refresh(rejected(old))
     assert oauth.refreshes == 2
 
 
-def test_a_token_that_another_process_has_renewed_is_taken_from_the_store(authenticator, oauth):
+def test_token_refreshed_by_another_process_is_read_from_the_store(authenticator, oauth):
     one, other = authenticator(), authenticator()
-    old = parse_token_response(one)
-    assert parse_token_response(other) == old
-    assert one.refresh(refused(old))
-    assert other.refresh(refused(old))
-    assert parse_token_response(one) == parse_token_response(other)
+    old = sent_token(one)
+    assert sent_token(other) == old
+    assert one.refresh(rejected(old))
+    assert other.refresh(rejected(old))
+    assert sent_token(one) == sent_token(other)
     assert oauth.refreshes == 2
 
 
-def test_the_token_is_put_in_after_the_wait_for_points(connect, oauth, sandbox):
+def test_token_is_added_after_the_wait_for_points(connect, oauth, sandbox):
     # One request a minute, in which a token could live and die a dozen times.
     oauth.token_seconds = 5
     client = connect(points=1)
@@ -157,13 +176,12 @@ def test_the_token_is_put_in_after_the_wait_for_points(connect, oauth, sandbox):
     assert oauth.refreshes == 4
 
 
-def test_a_token_that_is_refused_twice_ends_the_run_with_what_to_do(connect, sandbox, fault):
+def test_token_rejected_twice_stops_the_run(connect, sandbox, fault):
     fault("status", path="/me", status=401, times=2, body={"error": "Invalid Bearer token"})
     with pytest.raises(AuthenticationError) as error:
         connect().request("GET", "/me")
-    assert str(error.value) == (
-        f"Salesloft does not accept the token (401 to GET /me: Invalid Bearer token). Authorize again with {LOGIN}."
-    )
+    assert "GET /me" in str(error.value)
+    assert LOGIN_COMMAND in str(error.value)
     assert sandbox.answers(401) == 2
 
 
@@ -172,65 +190,65 @@ def test_a_token_that_is_refused_twice_ends_the_run_with_what_to_do(connect, san
 
 def message(who):
     with pytest.raises(TokenGrantError) as error:
-        parse_token_response(who)
+        sent_token(who)
     return str(error.value)
 
 
-def test_a_refused_configured_token_is_named_with_what_to_do(authenticator):
-    assert message(authenticator(refresh_token="old")) == (
-        "The authorization server refuses the configured refresh_token (400 invalid_grant: The refresh token is "
-        f"invalid, expired or revoked). Authorize again with {LOGIN}."
-    )
+def test_rejected_configured_token_names_the_setting(authenticator):
+    text = message(authenticator(refresh_token="old"))
+    assert text.startswith("Setting refresh_token ")
+    assert "invalid_grant" in text
+    assert LOGIN_COMMAND in text
 
 
-def test_a_refused_stored_token_is_named_with_its_path(authenticator, oauth, clock, path):
-    parse_token_response(authenticator())
+def test_rejected_stored_token_names_the_store(authenticator, oauth, clock, path):
+    sent_token(authenticator())
     oauth.revoke()
     clock.tick(7200)
-    assert f"refuses the refresh token kept at {path} (400 invalid_grant" in message(authenticator())
+    text = message(authenticator())
+    assert str(path) in text
+    assert "invalid_grant" in text
 
 
-def test_a_wrong_client_secret_is_not_blamed_on_the_token(authenticator, path):
-    assert message(authenticator(client_secret="wrong")) == (
-        "The authorization server does not know the application (401 invalid_client: Client authentication failed). "
-        "Check client_id and client_secret; the refresh token is not spent."
-    )
-    assert kept_at(path)["pending_refresh_digest"] is None
+def test_wrong_client_secret_is_not_reported_as_a_token_error(authenticator, path):
+    text = message(authenticator(client_secret="wrong"))
+    assert "client_secret" in text
+    assert LOGIN_COMMAND not in text
+    assert stored_at(path)["pending_refresh_digest"] is None
 
 
-def test_refused_client_credentials_tell_both_ways_on(authenticator, path):
-    told = message(authenticator(client_secret="wrong", refresh_token=None))
-    assert "Check client_id and client_secret, and that the application is a private one" in told
-    assert f"use {LOGIN}, for no token is kept at {path}." in told
+def test_rejected_client_credentials_name_the_settings(authenticator):
+    text = message(authenticator(client_secret="wrong", refresh_token=None))
+    assert all(name in text for name in ("client_id", "client_secret", "auth_method"))
 
 
-def test_a_refusal_is_remembered_and_not_asked_for_again(authenticator, sandbox):
+def test_rejected_token_is_requested_once(authenticator, sandbox):
     who = authenticator(refresh_token="old")
     assert message(who) == message(who)
     assert len(sandbox.requests) == 1
 
 
-def test_a_server_that_repeats_secrets_is_not_quoted(authenticator, fault):
+def test_secrets_in_the_server_s_message_are_redacted(authenticator, fault):
     body = {"error": "invalid_grant", "error_description": f"{FIRST} of {CLIENT} with {SECRET}\nis bad"}
     fault("status", status=400, body=body)
-    told = message(authenticator())
-    assert "*** of app with *** is bad" in told
-    assert FIRST not in told
-    assert SECRET not in told
-    assert "\n" not in told
+    text = message(authenticator())
+    assert "*** of app with *** is bad" in text
+    assert FIRST not in text
+    assert SECRET not in text
+    assert "\n" not in text
 
 
 @pytest.mark.parametrize("body", ["<html>", "", "[]", '"x"', {"error": None}])
-def test_a_refusal_without_words_is_a_refusal(authenticator, fault, body):
+def test_rejection_without_a_reason(authenticator, fault, body):
     fault("status", status=401, body=body)
-    assert "(401 no reason given)" in message(authenticator())
+    assert "401" in message(authenticator())
 
 
 @pytest.mark.parametrize("status", [302, 404, 405])
-def test_an_address_that_is_no_token_endpoint_is_named(authenticator, fault, status):
+def test_url_that_is_not_a_token_endpoint_names_the_setting(authenticator, fault, status):
     fault("status", status=status)
-    with pytest.raises(UnexpectedResponseError, match=f"answers {status}. Check auth_url."):
-        parse_token_response(authenticator())
+    with pytest.raises(UnexpectedResponseError, match=rf"{status}.*auth_url"):
+        sent_token(authenticator())
 
 
 # Faults of the authorization server
@@ -238,112 +256,104 @@ def test_an_address_that_is_no_token_endpoint_is_named(authenticator, fault, sta
 
 @pytest.mark.parametrize("kind", ["status", "html", "empty"])
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_an_outage_is_waited_out(authenticator, fault, kind, status, oauth):
+def test_outage_is_retried(authenticator, fault, kind, status, oauth):
     fault(kind, status=status, times=5)
-    parse_token_response(authenticator())
+    sent_token(authenticator())
     assert oauth.refreshes == 1
 
 
-def test_a_server_that_says_when_is_asked_then(authenticator, fault, clock):
+def test_retry_after_is_honored(authenticator, fault, clock):
     fault("status", status=503, retry_after="120")
-    parse_token_response(authenticator())
+    sent_token(authenticator())
     assert 1_120 <= clock.now() < 1_121
 
 
-def test_an_outage_that_lasts_ends_the_run(authenticator, fault, clock):
+def test_lasting_outage_stops_the_run(authenticator, fault, clock):
     fault("status", status=503, times=None)
-    with pytest.raises(RetriesExhaustedError, match=r"gives no token for \d+ s \(503\); max_retry_seconds is 900"):
-        parse_token_response(authenticator())
+    with pytest.raises(RetriesExhaustedError, match=r"503.*"):
+        sent_token(authenticator())
     assert clock.now() - 1_000 <= 900
 
 
-def test_a_port_where_nobody_listens_is_asked_again(authenticator):
-    with pytest.raises(RetriesExhaustedError, match="the connection was refused"):
-        parse_token_response(authenticator(auth_url="http://127.0.0.1:9/oauth/token"))
+def test_unreachable_auth_url_is_reported_within_a_minute(authenticator, clock):
+    with pytest.raises(RetriesExhaustedError, match="auth_url"):
+        sent_token(authenticator(auth_url="http://127.0.0.1:9/oauth/token"))
+    assert clock.now() - 1_000 <= 60
 
 
-def test_a_stop_ends_the_wait(authenticator, fault, clock):
+def test_stop_ends_the_wait(authenticator, fault, clock):
     fault("status", status=503, times=None)
     clock.on_wait = clock.stop
     with pytest.raises(RunCancelledError):
-        parse_token_response(authenticator())
+        sent_token(authenticator())
 
 
 @pytest.mark.parametrize("kind", ["reset_before", "reset_after", "broken_json"])
-def test_client_credentials_may_be_asked_for_again_as_often_as_it_takes(authenticator, fault, server, kind):
+def test_client_credentials_requests_are_retried_without_limit(authenticator, fault, server, kind):
     fault(kind, times=4)
-    assert accepted(server, parse_token_response(authenticator(refresh_token=None)))
+    assert accepted(server, sent_token(authenticator(refresh_token=None)))
 
 
-def test_a_refresh_that_never_arrived_is_tried_once_more(authenticator, fault, server, oauth, caplog):
+def test_refresh_that_did_not_arrive_is_retried_once(authenticator, fault, server, oauth, caplog):
     fault("reset_before")
-    assert accepted(server, parse_token_response(authenticator()))
+    assert accepted(server, sent_token(authenticator()))
     assert oauth.refreshes == 1
-    assert caplog.messages[:1] == [
-        "A refresh of the OAuth token was not answered (the connection broke off); it is tried once more."
-    ]
+    assert caplog.records[0].levelname == "WARNING"
 
 
 @pytest.mark.parametrize("kind", ["reset_after", "broken_json", "status_after"])
-def test_a_refresh_whose_answer_was_lost_ends_with_what_happened(authenticator, fault, oauth, kind, sandbox):
+def test_lost_refresh_response_is_part_of_the_error(authenticator, fault, oauth, kind, sandbox):
     fault(kind)
-    told = message(authenticator())
-    assert "it may have been spent when an answer to a refresh was lost" in told
-    assert f"Authorize again with {LOGIN}." in told
+    text = message(authenticator())
+    assert "a refresh whose response was lost" in text
+    assert LOGIN_COMMAND in text
     assert oauth.refreshes == 1
     assert len(sandbox.requests) == 2
 
 
-def test_two_lost_answers_end_the_run_and_the_next_one_tries_again(authenticator, fault, sandbox, server, path):
+def test_two_lost_responses_stop_the_run_and_the_next_run_retries(authenticator, fault, sandbox, server, path):
     fault("reset_before", times=2)
-    with pytest.raises(RetriesExhaustedError) as error:
-        parse_token_response(authenticator())
-    assert str(error.value) == (
-        "The authorization server did not answer two refreshes (the connection broke off), so the refresh token at "
-        f"{path} may be spent. Run again: it is tried once more. If it is refused then, authorize again with {LOGIN}."
-    )
+    with pytest.raises(TokenRefreshError, match=str(path)):
+        sent_token(authenticator())
     assert len(sandbox.requests) == 2
-    assert accepted(server, parse_token_response(authenticator()))
+    assert accepted(server, sent_token(authenticator()))
 
 
-def test_after_a_lost_answer_the_store_is_looked_at_before_the_token_is_sent_again(
-    authenticator, fault, sandbox, clock, path
-):
+def test_store_is_read_again_after_a_lost_response(authenticator, fault, sandbox, clock, path):
     # Another machine, which the lock does not reach, renews the token meanwhile.
     elsewhere = path.with_name("elsewhere.json")
-    token = parse_token_response(authenticator(token_path=str(elsewhere)))
+    token = sent_token(authenticator(token_path=str(elsewhere)))
     fault("reset_before")
     clock.on_wait = lambda: path.write_bytes(elsewhere.read_bytes())
-    assert parse_token_response(authenticator()) == token
+    assert sent_token(authenticator()) == token
     assert [each.status for each in sandbox.requests] == [200, 0]
 
 
-def test_a_refresh_that_an_earlier_run_did_not_end_is_told_of(authenticator, fault, oauth, clock, path):
-    parse_token_response(authenticator())
+def test_interrupted_refresh_of_an_earlier_run_is_part_of_the_error(authenticator, fault, oauth, clock, path):
+    sent_token(authenticator())
     clock.tick(7200)
     fault("reset_after")
     fault("reset_before")
-    with pytest.raises(RetriesExhaustedError):
-        parse_token_response(authenticator())
+    with pytest.raises(TokenRefreshError):
+        sent_token(authenticator())
     assert oauth.refreshes == 2
-    assert (
-        f"refuses the refresh token kept at {path} (400 invalid_grant: The refresh token is invalid, expired or "
-        "revoked); it may have been spent when an earlier run ended amid a refresh."
-    ) in message(authenticator())
+    text = message(authenticator())
+    assert str(path) in text
+    assert "an interrupted run" in text
 
 
 # The store
 
 
-def test_a_store_that_cannot_be_written_stops_the_run_before_the_token_is_spent(authenticator, sandbox, tmp_path):
+def test_unwritable_store_stops_the_run_before_the_token_is_spent(authenticator, sandbox, tmp_path):
     (tmp_path / "file").write_text("")
-    where = tmp_path / "file" / "token.json"
-    with pytest.raises(TokenStoreError, match=f"The token store {where} cannot be used"):
-        parse_token_response(authenticator(token_path=str(where)))
+    path = tmp_path / "file" / "token.json"
+    with pytest.raises(TokenStoreError, match=str(path)):
+        sent_token(authenticator(token_path=str(path)))
     assert sandbox.requests == []
 
 
-def test_a_store_that_is_lost_amid_a_refresh_is_told_with_the_way_on(authenticator, sandbox, path, monkeypatch):
+def test_store_lost_during_a_refresh_is_reported(authenticator, sandbox, path, monkeypatch):
     def replaced_by_a_directory(body):
         path.unlink()
         path.mkdir()
@@ -352,31 +362,73 @@ def test_a_store_that_is_lost_amid_a_refresh_is_told_with_the_way_on(authenticat
     answer = sandbox.oauth.token
     monkeypatch.setattr(sandbox.oauth, "token", replaced_by_a_directory)
     with pytest.raises(TokenStoreError) as error:
-        parse_token_response(authenticator())
-    assert str(error.value).startswith(
-        "The refresh token was spent, and the new one could not be kept. The token store"
-    )
-    assert str(error.value).endswith(f"Then authorize again with {LOGIN}.")
+        sent_token(authenticator())
+    assert "was spent" in str(error.value)
+    assert LOGIN_COMMAND in str(error.value)
 
 
-def test_a_damaged_store_is_set_aside_and_the_configured_token_used(authenticator, server, path, caplog):
+def test_token_refreshed_elsewhere_just_before_a_refresh_is_not_overwritten(
+    authenticator, oauth, path, monkeypatch, clock
+):
+    # Another machine, which the lock does not reach, refreshes after this one has read the store.
+    one, other = authenticator(), authenticator()
+    sent_token(one)
+    clock.tick(7200)
+    newer = []
+    read = FileTokenStore.read
+
+    def read_then_refresh_elsewhere(store):
+        stored = read(store)
+        if not newer:
+            newer.append(None)
+            monkeypatch.setattr(FileTokenStore, "locked", contextlib.nullcontext)
+            newer[0] = sent_token(other)
+        return stored
+
+    monkeypatch.setattr(FileTokenStore, "read", read_then_refresh_elsewhere)
+    assert sent_token(one) == newer[0]
+    assert stored_at(path)["token"]["access_token"] == newer[0]
+    assert oauth.refreshes == 2
+
+
+def test_token_request_never_outlasts_the_shutdown(authenticator, fault):
+    assert MAX_TIMEOUT < GRACE_SECONDS
+    assert authenticator(request_timeout=86_400)._endpoint._timeout == MAX_TIMEOUT  # noqa: SLF001
+    fault("drip", delay=0.05)
+    started = time.monotonic()
+    with pytest.raises(RetriesExhaustedError):
+        sent_token(authenticator(refresh_token=None, request_timeout=1, max_retry_seconds=0))
+    assert time.monotonic() - started < 3
+
+
+def test_loopback_token_endpoint_ignores_the_proxy(authenticator, listener, monkeypatch):
+    url, sent = listener
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, url)
+    sent_token(authenticator())
+    assert sent == []
+
+
+def test_corrupt_store_is_moved_and_the_configured_token_is_used(authenticator, server, path, caplog):
     path.parent.mkdir()
     path.write_text('{"refresh_token": "abc')
-    assert accepted(server, parse_token_response(authenticator()))
+    assert accepted(server, sent_token(authenticator()))
     assert path.with_name("token.json.damaged-1").read_text() == '{"refresh_token": "abc'
-    assert "is damaged; it has been set aside as" in caplog.text
+    assert "token.json.damaged-1" in caplog.text
     assert "abc" not in caplog.text
 
 
-def test_a_damaged_store_without_a_configured_token_ends_the_run_with_the_way_on(authenticator, path):
+def test_corrupt_store_without_a_configured_token_stops_the_run(authenticator, path):
     path.parent.mkdir()
     path.write_text("")
-    assert message(authenticator(refresh_token=None)) == f"No OAuth token is kept at {path}. Authorize with {LOGIN}."
+    text = message(authenticator(refresh_token=None, auth_method="refresh_token"))
+    assert str(path) in text
+    assert LOGIN_COMMAND in text
 
 
-def test_the_new_token_is_on_disk_before_it_is_used(connect, sandbox, path):
+def test_new_token_is_on_disk_before_it_is_used(connect, sandbox, path):
     def look(authorization):
-        seen.append(f"Bearer {kept_at(path)['token']['access_token']}" == authorization)
+        seen.append(f"Bearer {stored_at(path)['token']['access_token']}" == authorization)
         return scopes_of(authorization)
 
     seen, scopes_of = [], sandbox.keys.scopes_of
@@ -393,7 +445,7 @@ def test_the_new_token_is_on_disk_before_it_is_used(connect, sandbox, path):
 
 @pytest.fixture
 def listener():
-    """A server that notes what it is sent, and sends everybody on."""
+    """A server that records the paths of its requests, and redirects them."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -415,25 +467,25 @@ def listener():
         thread.join()
 
 
-def test_a_redirect_of_the_token_endpoint_carries_no_secret_away(authenticator, listener):
+def test_redirect_of_the_token_endpoint_is_not_followed(authenticator, listener):
     url, sent = listener
-    with pytest.raises(UnexpectedResponseError, match="answers 307"):
-        parse_token_response(authenticator(auth_url=f"{url}/oauth/token"))
+    with pytest.raises(UnexpectedResponseError, match="307"):
+        sent_token(authenticator(auth_url=f"{url}/oauth/token"))
     assert sent == ["/oauth/token"]
 
 
-def test_the_environment_s_proxy_is_used(authenticator, listener, monkeypatch):
+def test_proxy_of_the_environment_is_used(authenticator, listener, monkeypatch):
     url, sent = listener
     monkeypatch.setenv("http_proxy", url)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     with pytest.raises(UnexpectedResponseError):
-        parse_token_response(authenticator(auth_url="http://accounts.example/oauth/token"))
+        sent_token(authenticator(auth_url="http://accounts.example/oauth/token"))
     assert sent == ["http://accounts.example/oauth/token"]
 
 
-def test_no_repr_holds_a_secret(authenticator):
+def test_repr_contains_no_secret(authenticator):
     who = authenticator()
-    token = parse_token_response(who)
+    token = sent_token(who)
     shown = f"{who!r} {who._endpoint!r} {who._store!r}"  # noqa: SLF001
     assert not [each for each in (FIRST, SECRET, token) if each in shown]

@@ -2,78 +2,81 @@ from __future__ import annotations
 
 import pytest
 
+from target_salesloft.config.schema import AuthMethod, get_auth_method
+from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.target import TargetSalesloft
 
 SECRETS = ["s3cr3t-key", "s3cr3t-client", "s3cr3t-refresh"]
 KEY = {"api_key": SECRETS[0]}
 CLIENT = {"client_id": "app", "client_secret": SECRETS[1]}
 REFRESH = {"refresh_token": SECRETS[2]}
-OAUTH = "OAuth needs client_id and client_secret, and refresh_token where a user has authorized the application."
-KEEP = (
-    "Keep api_key alone, or client_id and client_secret, with refresh_token where a user has authorized the "
-    "application."
-)
 
 
-def faults(**config):
+def errors(**config):
     with pytest.raises(ConfigError) as error:
-        TargetSalesloft(config=config)
+        resolve(config)
     assert not [each for each in SECRETS if each in str(error.value)]
     return error.value.errors
 
 
-def test_no_way_of_authenticating_names_both():
-    (fault,) = faults()
-    assert fault == (
-        "api_key is not set. Put a Salesloft API key into api_key, or into TARGET_SALESLOFT_API_KEY; or, for OAuth, "
-        "set client_id and client_secret, with refresh_token where a user has authorized the application."
-    )
+def test_missing_credentials_name_the_settings():
+    (error,) = errors()
+    assert all(name in error for name in ("api_key", "TARGET_SALESLOFT_API_KEY", "client_id", "client_secret"))
 
 
 @pytest.mark.parametrize(
-    ("config", "found"),
+    ("config", "method"),
     [
-        (
-            {**KEY, **CLIENT},
-            [f"api_key and client_id and client_secret are two ways of authenticating. {KEEP}"],
-        ),
-        ({**KEY, **REFRESH}, [f"api_key and refresh_token are two ways of authenticating. {KEEP}"]),
-        ({"client_id": "app"}, [f"client_id is set, but client_secret is not. {OAUTH}"]),
-        ({"client_secret": SECRETS[1]}, [f"client_secret is set, but client_id is not. {OAUTH}"]),
-        (
-            REFRESH,
-            [
-                f"refresh_token is set, but client_id is not. {OAUTH}",
-                f"refresh_token is set, but client_secret is not. {OAUTH}",
-            ],
-        ),
-        (
-            {**CLIENT, "refresh_token": f"{SECRETS[2]}\ny"},
-            ["refresh_token holds a character that no token has."],
-        ),
-        ({**CLIENT, "client_secret": " "}, ["client_secret holds nothing but spaces."]),
+        (KEY, "api_key"),
+        ({**KEY, "client_id": "", "refresh_token": None}, "api_key"),
+        (CLIENT, "client_credentials"),
+        ({**CLIENT, **REFRESH}, "refresh_token"),
+        ({**CLIENT, "auth_method": "refresh_token"}, "refresh_token"),
+        ({**CLIENT, **REFRESH, "auth_method": "refresh_token"}, "refresh_token"),
+        ({**CLIENT, "auth_method": "client_credentials"}, "client_credentials"),
+        ({**KEY, "auth_method": "api_key"}, "api_key"),
     ],
 )
-def test_settings_that_do_not_belong_together_are_named(config, found):
-    assert faults(**config) == found
+def test_method_is_inferred_from_the_settings(config, method):
+    assert get_auth_method(resolve(config)) is AuthMethod(method)
+
+
+@pytest.mark.parametrize("config", [{}, {"auth_method": "refresh_token"}])
+def test_dry_run_requires_no_credentials(config):
+    resolve({**config, "dry_run": True})
 
 
 @pytest.mark.parametrize(
-    "config", [KEY, CLIENT, {**CLIENT, **REFRESH}, {**KEY, "client_id": "", "refresh_token": None}]
+    ("config", "names"),
+    [
+        ({**KEY, **CLIENT}, [{"api_key", "client_id", "client_secret"}]),
+        ({**KEY, **REFRESH}, [{"api_key", "refresh_token"}]),
+        ({"client_id": "app"}, [{"client_secret", "client_credentials"}]),
+        ({"client_secret": SECRETS[1]}, [{"client_id", "client_credentials"}]),
+        (REFRESH, [{"client_id", "refresh_token"}, {"client_secret", "refresh_token"}]),
+        ({**CLIENT, "refresh_token": f"{SECRETS[2]}\ny"}, [{"refresh_token"}]),
+        ({**CLIENT, "client_secret": " "}, [{"client_secret"}]),
+        ({"auth_method": "api_key"}, [{"auth_method", "api_key"}]),
+        ({**CLIENT, "auth_method": "api_key"}, [{"Missing", "api_key"}, {"client_id", "client_secret"}]),
+        ({**CLIENT, **REFRESH, "auth_method": "client_credentials"}, [{"auth_method", "refresh_token"}]),
+        ({**KEY, "auth_method": "refresh_token"}, [{"client_id"}, {"client_secret"}, {"api_key"}]),
+        ({**KEY, "auth_method": "login"}, [{"auth_method", "api_key", "client_credentials", "refresh_token"}]),
+    ],
 )
-def test_each_way_of_authenticating_is_enough(config):
-    target = TargetSalesloft(config=dict(config))
-    target.close()
-    assert target.client is not None
+def test_contradictory_settings_are_named(config, names):
+    found = errors(**config)
+    assert len(found) == len(names)
+    assert all(name in error for error, expected in zip(found, names, strict=True) for name in expected)
 
 
-def test_an_authorization_server_is_asked_in_the_clear_on_this_machine_alone():
-    for host in ("accounts.example", "10.0.0.1"):
-        url = f"http://{host}/oauth/token"
-        assert faults(**CLIENT, auth_url=url) == [
-            f"auth_url is '{url}': the token would travel in the clear. Allowed: https://, or http:// to this machine."
-        ]
-    assert faults(**CLIENT, auth_url="accounts") == [
-        "auth_url is 'accounts'. Allowed: an address such as https://accounts.salesloft.com/oauth/token."
-    ]
+@pytest.mark.parametrize("host", ["accounts.example", "10.0.0.1"])
+def test_unencrypted_auth_url_is_rejected_except_on_loopback(host):
+    (error,) = errors(**CLIENT, auth_url=f"http://{host}/oauth/token")
+    assert "auth_url" in error
+    assert "https://" in error
+    resolve({**CLIENT, "auth_url": "http://127.0.0.1:8765/oauth/token"})
+
+
+def test_auth_url_without_a_host_is_rejected():
+    (error,) = errors(**CLIENT, auth_url="accounts")
+    assert "auth_url" in error
