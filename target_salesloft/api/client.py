@@ -131,6 +131,7 @@ class SalesloftClient:
         params: Mapping[str, Any] | None = None,
         body: bytes | None = None,
         was_applied: Callable[[SalesloftRetriableError], bool] | None = None,
+        requires_data: bool = False,
     ) -> Any:
         """Send a request, with retries, and return the `data` of the response, or None if a write has none.
 
@@ -142,6 +143,7 @@ class SalesloftClient:
             body: JSON.
             was_applied: For a request that must not be applied twice: called before a retry if it is unknown whether
                 the request was applied. If it returns true, the request is complete, and None is returned.
+            requires_data: Whether a write without `data` in its response is an error; a GET always is.
 
         Raises:
             RecordRejectedError: Salesloft rejects what was sent (400, 404, 409, 413, 422).
@@ -149,13 +151,17 @@ class SalesloftClient:
         """
         headers = {"Content-Type": "application/json"} if body is not None else None
         request = requests.Request(method, path, params=params, data=body, headers=headers)
-        return self._request_with_retries(request, f"{method} {endpoint or path}", was_applied).get("data")
+        name = f"{method} {endpoint or path}"
+        requires_data = requires_data or method == "GET"
+        return self._request_with_retries(request, name, was_applied, requires_data=requires_data).get("data")
 
     def _request_with_retries(
         self,
         request: requests.Request,
         name: str,
         was_applied: Callable[[SalesloftRetriableError], bool] | None = None,
+        *,
+        requires_data: bool = True,
     ) -> dict[str, Any]:
         request.url = self._api_url + str(request.url)
         request.auth = self.authenticator
@@ -163,18 +169,18 @@ class SalesloftClient:
         def recover(error: SalesloftRetriableError) -> dict[str, Any] | None:
             return {} if was_applied is not None and error.maybe_applied and was_applied(error) else None
 
-        body = self._retrier.call(partial(self._send, request, name), name, recover)
+        body = self._retrier.call(partial(self._send, request, name, requires_data=requires_data), name, recover)
         self._verified = True
         return body
 
-    def _send(self, request: requests.Request, name: str) -> dict[str, Any]:
+    def _send(self, request: requests.Request, name: str, *, requires_data: bool) -> dict[str, Any]:
         response = self._send_throttled(request, name)
         if response.status == requests.codes.unauthorized and self.authenticator.refresh(response.request):
             response = self._send_throttled(request, name)
             if response.status == requests.codes.unauthorized and self.authenticator.is_stale(response.request):
                 raise TokenExpiredError(f"{response.describe()}: the token expired before the request arrived")
         try:
-            return responses.parse_response(response, name, self.authenticator.hint)
+            return responses.parse_response(response, name, self.authenticator.hint, requires_data=requires_data)
         except RateLimitError as error:
             error.retry_after = PAUSE_SECONDS if error.retry_after is None else error.retry_after
             if error.retry_after <= self._max_retry_seconds:  # otherwise the run stops

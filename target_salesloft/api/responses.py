@@ -39,15 +39,16 @@ RESOURCES: Final = MappingProxyType(
 CRM_SCOPES: Final = MappingProxyType({"people": "crm_id_person:write", "accounts": "crm_id_account:write"})
 
 
-def parse_response(response: Response, name: str, hint: str) -> dict[str, Any]:
+def parse_response(response: Response, name: str, hint: str, *, requires_data: bool) -> dict[str, Any]:
     """Return the JSON object of a response, or raise the error that it means.
 
-    The response to a GET has `data`. That to a write need not: repeating a write that succeeded would do harm.
+    A write that needs nothing from the response succeeds without `data`: repeating it would do harm.
 
     Args:
         response: The response.
         name: The request's method and endpoint.
         hint: What to do if the token is rejected; a sentence.
+        requires_data: Whether a response without `data` is an error.
 
     Raises:
         SalesloftRetriableError: The request may be retried.
@@ -57,14 +58,13 @@ def parse_response(response: Response, name: str, hint: str) -> dict[str, Any]:
     raise_if_retriable(response)
     if error_class(response.status) is not None:
         raise error_for_status(response, name, hint)
-    is_write = not name.startswith("GET ")
-    if is_write and not response.body.strip():
+    if not requires_data and not response.body.strip():
         return {}
     body = response.json_object()
     if body is None:
         raise MalformedResponseError(f"{response.describe()}: the body is not a JSON object")
     # An error with a success status is not documented; such a write is not known to have been applied.
-    if "data" not in body and (not is_write or "error" in body or "errors" in body):
+    if "data" not in body and (requires_data or "error" in body or "errors" in body):
         raise MalformedResponseError(f"{response.describe()}: the body has no `data`")
     return body
 

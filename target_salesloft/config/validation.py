@@ -12,7 +12,14 @@ from urllib.parse import urlsplit
 
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 
-from target_salesloft.config.schema import CREDENTIALS, ENVIRONMENT_PREFIX, SETTINGS, AuthMethod, get_auth_method
+from target_salesloft.config.schema import (
+    CREDENTIALS,
+    ENVIRONMENT_PREFIX,
+    FOREIGN_SETTINGS,
+    SETTINGS,
+    AuthMethod,
+    get_auth_method,
+)
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.suggestions import closest_match, did_you_mean
 
@@ -99,7 +106,7 @@ def unknown_settings(config: Mapping[str, Any], schema: Mapping[str, Any]) -> li
     known = schema["properties"]
     of_streams = known["streams"]["additionalProperties"]["properties"]
     found = []
-    for name in [name for name in config if name not in known]:
+    for name in [name for name in config if name not in known and name not in FOREIGN_SETTINGS]:
         if name in of_streams:
             found.append(f"{name} is a setting of single streams: streams.NAME.{name}.")
         elif near := closest_match(name, known):
@@ -113,9 +120,9 @@ def _authentication_errors(config: dict[str, Any]) -> list[str]:
     for name in [name for name in CREDENTIALS if name in config]:
         config[name] = config[name].strip()
         if not config[name]:
-            found.append(f"Invalid value for {name}: it is blank.")
+            found.append(f"{name} holds nothing but spaces.")
         elif not config[name].isascii() or not config[name].isprintable():
-            found.append(f"Invalid value for {name}: it contains a control or non-ASCII character.")
+            found.append(f"{name} holds a character that no {name.rpartition('_')[2]} has.")
     method = get_auth_method(config)
     configured = [name for name in CREDENTIALS if name in config]
     if config["dry_run"] and not configured:

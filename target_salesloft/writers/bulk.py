@@ -134,7 +134,7 @@ class BulkJob:
         self.by_key: dict[str | None, Payload] = {}
         body = msgspec.json.encode({"type": job_type, "name": f"target-salesloft {job_type}"})
         try:
-            self.id = int(client.request("POST", "/bulk_jobs", body=body)["id"])
+            self.id = int(client.request("POST", "/bulk_jobs", body=body, requires_data=True)["id"])
         except RecordRejectedError as refusal:
             raise BulkJobTypeUnsupportedError(f"{refusal.status}: {refusal.reason}") from refusal
         except (KeyError, TypeError, ValueError) as fault:

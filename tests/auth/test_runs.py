@@ -26,7 +26,7 @@ CRASHING = """
 import sys
 from target_salesloft.api import responses
 from target_salesloft.target import TargetSalesloft
-responses.parse_response = lambda response, name, hint: response.crash
+responses.parse_response = lambda response, *_, **options: response.crash
 TargetSalesloft.cli()
 """
 

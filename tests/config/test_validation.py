@@ -11,10 +11,7 @@ from target_salesloft.target import TargetSalesloft
 
 SECRET = "ak" + "5" * 64
 PREFIX = "TARGET_SALESLOFT_"
-NO_CREDENTIALS = (
-    "api_key is not set. Put a Salesloft API key into api_key, or into TARGET_SALESLOFT_API_KEY; or, for OAuth, "
-    "set client_id and client_secret, with refresh_token where a user has authorized the application."
-)
+NO_CREDENTIALS = "No credentials. Set api_key (TARGET_SALESLOFT_API_KEY), or client_id and client_secret for OAuth."
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ def test_an_answer_that_drips_is_given_up_in_time_and_asked_for_again(run, sandb
     result = run([COLUMNS, *people([1])], request_timeout=1)
     assert result.code == 0
     assert len(sandbox.people()) == 1
-    assert result.log_lines_containing("the answer does not end in time") != []
+    assert result.log_lines_containing("the response timed out") != []
 
 
 def test_a_closed_standard_output_ends_the_run_with_a_line_and_keeps_what_is_written(server, sandbox, tmp_path):

@@ -159,7 +159,7 @@ def test_the_first_failed_record_stops_a_run_that_allows_none_and_what_was_under
     ("settings", "last"),
     [
         ({}, "Line 4 of the input: It is not JSON: "),
-        ({"api_key": "ak1"}, "Salesloft does not accept the token (401 to "),
+        ({"api_key": "ak1"}, "Authentication failed "),
         ({"streams": {"people": {"mapping": {"title": "salary"}}}}, "The stream 'people': mapping sends the column "),
         ({"max_failed_records": 0, "batch_size_rows": 1}, "More than 0 records failed (max_failed_records): "),
     ],
@@ -446,7 +446,7 @@ def test_an_unknown_column_is_warned_of_once_whatever_the_batches(run):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"api_key": ""}, "api_key is not set. "),
+        ({"api_key": ""}, "No credentials. Set api_key "),
         ({"sync_mode": "x"}, "sync_mode is 'x'. "),
         ({"api_url": "http://api.salesloft.com"}, "api_url is 'http://api.salesloft.com': the token would travel"),
     ],
@@ -463,7 +463,7 @@ def test_a_wrong_setting_ends_the_run_before_the_first_record_is_read(run, sandb
 def test_a_key_that_is_not_accepted_ends_the_run_with_one_line(run, sandbox):
     result = run([COLUMNS, *people(range(20)), state({"n": 20})], api_key="ak" + "1" * 64)
     assert (result.code, result.states, sandbox.people()) == (1, [], [])
-    assert len(result.log_lines_containing("Salesloft does not accept the token (401 to ")) == 1
+    assert len(result.log_lines_containing("Authentication failed ")) == 1
     assert result.failed_files == []
 
 

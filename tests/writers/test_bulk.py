@@ -252,14 +252,14 @@ def test_a_job_that_cannot_be_finished_is_named_with_what_becomes_of_it(bulk, fa
     with pytest.raises(BulkJobUnfinishedError) as error:
         write(bulk, [upsert("bad@b.co", owner_id=77)])
     told = str(error.value)
-    assert told.startswith(f"Bulk job 1: {words} still fails after ")
+    assert told.startswith(f"Bulk job 1: {words} failed after ")
     assert becomes in told
     assert "b.co" not in told
 
 
 def test_a_job_that_cannot_even_be_created_ends_the_run(bulk, fault):
     fault("status", status=503, times=None, **STEPS["create"])
-    with pytest.raises(RetriesExhaustedError, match=r"^POST /bulk_jobs still fails after "):
+    with pytest.raises(RetriesExhaustedError, match=r"^POST /bulk_jobs failed after "):
         write(bulk, numbered(range(2)))
 
 
