@@ -21,7 +21,7 @@ def measure(directory: Path, count: int, method: str) -> tuple[float, int]:
     with sandbox("--latency", "0.1") as address:
         result = run(target(directory, address, write_method=method), people)
         state = ask(address, "state")
-        if state["people"] != count or state["answers_429"]:
+        if state["people"] != count or state["responses_429"]:
             raise SystemExit(f"The run is not worth measuring: {state}")
         return result.seconds, state["points_spent"]
 

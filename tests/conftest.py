@@ -92,7 +92,7 @@ def clock():
 def server(shared, clock):
     """The shared server as new, with the test's clock and points without end."""
     server, time = shared
-    server.settle()
+    server.wait_until_idle()
     time.clock = clock
     server.sandbox.reset()
     yield server

@@ -1,4 +1,4 @@
-"""The demo's own part: what it hands to the pipeline, and what it shows afterwards. Meltano does not run here."""
+"""The demo without Meltano: the settings of the pipeline, and the report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT = 5
 
 @pytest.fixture
 def directory(tmp_path):
-    for name in demo.NEEDED:
+    for name in demo.REQUIRED_FILES:
         place = tmp_path / name
         place.parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, place)
@@ -27,8 +27,8 @@ def directory(tmp_path):
 
 
 @pytest.fixture
-def fresh():
-    """A sandbox that is not served."""
+def local_sandbox():
+    """A sandbox without a server."""
     sandbox = Sandbox()
     yield sandbox
     sandbox.close()
@@ -47,52 +47,53 @@ def upsert(settings, path, **fields):
 def write_two_and_fail_one(directory, settings):
     upsert(settings, "/person_upserts", email_address="ada@example.com", upsert_key="email_address")
     upsert(settings, "/account_upserts", domain="example.com", name="Example", upsert_key="domain")
-    failed = directory / demo.FAILED_RECORDS / "now.singer"
+    failed = directory / demo.FAILED_RECORDS_DIR / "now.singer"
     failed.parent.mkdir(exist_ok=True)
     failed.write_text("".join(json.dumps({"type": each}) + "\n" for each in ("SCHEMA", "RECORD", "SCHEMA", "RECORD")))
     return 0
 
 
-def test_the_demo_shows_what_the_pipeline_wrote(directory, capsys):
+def test_demo_prints_what_the_pipeline_wrote(directory, capsys):
     assert demo.run(directory, pipeline=write_two_and_fail_one) == 0
-    told = capsys.readouterr().out
-    assert "Salesloft now holds 1 people and 1 accounts." in told
-    assert "That took 2 points of the 600" in told
-    assert "ada@example.com" in told
-    assert "Example" in told
+    output = capsys.readouterr().out
+    assert "1 people and 1 accounts" in output
+    assert "Points used: 2 of the 600" in output
+    assert "ada@example.com" in output
+    assert "Example" in output
 
 
-def test_the_demo_says_where_the_failed_records_of_this_run_are(directory, capsys):
-    earlier = directory / demo.FAILED_RECORDS / "earlier.singer"
+def test_demo_prints_the_failed_records_file_of_this_run(directory, capsys):
+    earlier = directory / demo.FAILED_RECORDS_DIR / "earlier.singer"
     earlier.parent.mkdir()
     earlier.write_text('{"type": "RECORD"}\n')
     demo.run(directory, pipeline=write_two_and_fail_one)
-    told = capsys.readouterr().out
-    assert "2 records failed and were set aside, each with its reason: failed_records/now.singer" in told
-    assert "earlier" not in told
+    output = capsys.readouterr().out
+    assert "2 records failed" in output
+    assert "failed_records/now.singer" in output
+    assert "earlier" not in output
 
 
-def test_the_demo_ends_as_the_pipeline_ended(directory, capsys):
+def test_demo_returns_the_exit_code_of_the_pipeline(directory, capsys):
     assert demo.run(directory, pipeline=lambda *_: 3) == 3
-    told = capsys.readouterr().out
-    assert "Salesloft now holds 0 people and 0 accounts." in told
-    assert "The pipeline failed with exit code 3" in told
+    output = capsys.readouterr().out
+    assert "0 people and 0 accounts" in output
+    assert "exit code 3" in output
 
 
-def test_outside_a_clone_the_demo_says_where_to_run_it(tmp_path, capsys):
+def test_demo_outside_a_clone_fails(tmp_path, capsys):
     assert demo.run(tmp_path, pipeline=write_two_and_fail_one) == 1
-    told = capsys.readouterr().err
-    assert "run this in a clone of the project" in told
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert "clone of the repository" in output
+    assert output.count("\n") == 1
 
 
-def test_without_meltano_the_demo_says_how_to_run_it(directory, capsys, monkeypatch):
+def test_demo_without_meltano_fails(directory, capsys, monkeypatch):
     monkeypatch.setattr(demo.shutil, "which", lambda *_, **__: None)
     assert demo.run(directory) == 1
     assert "uv run salesloft-sandbox demo" in capsys.readouterr().err
 
 
-def test_nothing_that_is_set_for_other_runs_reaches_the_demo():
+def test_settings_of_other_runs_do_not_apply_to_the_demo():
     inherited = {
         "HOME": "/home/ada",
         "MELTANO_PROJECT_ROOT": "/elsewhere",
@@ -101,7 +102,7 @@ def test_nothing_that_is_set_for_other_runs_reaches_the_demo():
         "TARGET_SALESLOFT_API_URL": "https://api.salesloft.com/v2",
         "TARGET_SALESLOFT_DRY_RUN": "true",
     }
-    made = demo.environment(inherited, {"API_URL": "http://127.0.0.1:1/v2", "API_KEY": "the sandbox's"})
+    made = demo.build_environment(inherited, {"API_URL": "http://127.0.0.1:1/v2", "API_KEY": "the sandbox's"})
     assert made == {
         "HOME": "/home/ada",
         "MELTANO_CLI_DISABLE_VERSION_CHECK": "true",
@@ -114,10 +115,10 @@ def test_nothing_that_is_set_for_other_runs_reaches_the_demo():
     }
 
 
-def test_the_report_shows_three_of_many_in_columns(fresh):
+def test_report_shows_the_first_three_rows_in_columns(local_sandbox):
     for number in range(1, 6):
-        fresh.add("person", email_address=f"p{number}@example.com", first_name="Zoë")
-    lines = demo.report(fresh)
+        local_sandbox.add("person", email_address=f"p{number}@example.com", first_name="Zoë")
+    lines = demo.build_report(local_sandbox)
     heading = lines.index("People")
     assert [line.split() for line in lines[heading + 1 : heading + 5]] == [
         ["id", "email_address", "first_name", "last_name", "custom_fields"],
@@ -130,30 +131,30 @@ def test_the_report_shows_three_of_many_in_columns(fresh):
     assert "Accounts" not in lines
 
 
-def test_the_report_cuts_long_values_and_writes_custom_fields_out(fresh):
-    name = "An Account of an Uncommonly Long and Winding Name"
-    fresh.add("account", domain="example.com", name=name, custom_fields={"ARR": "12", "Segment": "SMB"})
-    told = "\n".join(demo.report(fresh))
-    assert f"{name[: demo.WIDEST - 1]}…" in told
-    assert name not in told
-    assert "ARR: 12, Segment: SMB" in told
+def test_report_truncates_long_values_and_shows_custom_fields(local_sandbox):
+    name = "An Account with an Unusually Long and Detailed Name"
+    local_sandbox.add("account", domain="example.com", name=name, custom_fields={"ARR": "12", "Segment": "SMB"})
+    output = "\n".join(demo.build_report(local_sandbox))
+    assert f"{name[: demo.MAX_CELL_WIDTH - 1]}…" in output
+    assert name not in output
+    assert "ARR: 12, Segment: SMB" in output
 
 
-def test_the_lines_of_the_pipeline_are_handed_on_but_for_noise(directory, capsys, monkeypatch):
+def test_pipeline_output_is_printed_without_metrics(directory, capsys, monkeypatch):
     command = directory / "meltano"
     command.write_text(
         '#!/bin/sh\necho METRIC of something\necho "people: $TARGET_SALESLOFT_API_KEY"\necho "$@" >&2\nexit 4\n'
     )
     command.chmod(0o755)
-    monkeypatch.setattr(demo, "_meltano", lambda: str(command))
+    monkeypatch.setattr(demo, "_find_meltano", lambda: str(command))
     assert demo.run_meltano(directory, {"API_KEY": "k"}) == 4
     first, second, third = capsys.readouterr().out.splitlines()
-    assert first.startswith("Meltano installs")
+    assert first.startswith("Meltano first installs")
     assert second == "people: k"
     assert third.endswith("run --full-refresh --no-state-update tap-spreadsheets target-salesloft")
 
 
-def test_the_sample_without_meltano_arrives_whole(run, sandbox):
+def test_sample_without_meltano_is_written_completely(run, sandbox):
     settings = json.loads((ROOT / "samples" / "config.json").read_text(encoding="utf-8"))
     result = run((ROOT / "samples" / "people.singer").read_text(encoding="utf-8"), streams=settings["streams"])
     assert result.code == 0
@@ -163,14 +164,14 @@ def test_the_sample_without_meltano_arrives_whole(run, sandbox):
     assert sandbox.people()[0]["custom_fields"].keys() == {"Lead Score"}
 
 
-def test_the_sample_settings_are_those_of_the_sandbox():
+def test_sample_settings_match_the_sandbox():
     settings = json.loads((ROOT / "samples" / "config.json").read_text(encoding="utf-8"))
     assert settings["api_key"] == DEFAULT_KEY
     assert settings["api_url"] == "http://127.0.0.1:8765/v2"
 
 
 @pytest.mark.parametrize("name", ["accounts.csv", "people.csv", "people.singer"])
-def test_the_samples_name_no_domain_that_somebody_may_own(name):
+def test_samples_use_reserved_domains_only(name):
     text = (ROOT / "samples" / name).read_text(encoding="utf-8").lower()
     hosts = re.findall(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}(?![a-z0-9.@-])", text)
     assert len(hosts) >= 20

@@ -316,7 +316,7 @@ def test_request_without_valid_cost_header_costs_a_point(client, fault, kind):
 def test_waits_grow_up_to_a_minute(client, sandbox, fault):
     fault("status", status=503, times=12)
     upsert(client)
-    moments = [each.at for each in sandbox.requests]
+    moments = [each.time for each in sandbox.requests]
     waits = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert len(waits) == 12
     assert all(0 <= wait <= min(60, 2**number) for number, wait in enumerate(waits))

@@ -172,7 +172,7 @@ def test_token_is_added_after_the_wait_for_points(connect, oauth, sandbox):
     client = connect(points=1)
     for _ in range(4):
         client.request("GET", "/me")
-    assert sandbox.answers(401) == 0
+    assert sandbox.count_responses(401) == 0
     assert oauth.refreshes == 4
 
 
@@ -182,7 +182,7 @@ def test_token_rejected_twice_stops_the_run(connect, sandbox, fault):
         connect().request("GET", "/me")
     assert "GET /me" in str(error.value)
     assert LOGIN_COMMAND in str(error.value)
-    assert sandbox.answers(401) == 2
+    assert sandbox.count_responses(401) == 2
 
 
 # Refusals
@@ -431,8 +431,8 @@ def test_new_token_is_on_disk_before_it_is_used(connect, sandbox, path):
         seen.append(f"Bearer {stored_at(path)['token']['access_token']}" == authorization)
         return scopes_of(authorization)
 
-    seen, scopes_of = [], sandbox.keys.scopes_of
-    sandbox.keys.scopes_of = look
+    seen, scopes_of = [], sandbox.keys.get_scopes
+    sandbox.keys.get_scopes = look
     client = connect()
     for _ in range(3):
         client.request("GET", "/me")

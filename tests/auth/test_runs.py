@@ -101,7 +101,7 @@ def test_parallel_runs_share_one_token(settings, real, path):
         ends = [(each.communicate(timeout=60), each.returncode) for each in (first, second)]
     assert [code for _, code in ends] == [0, 0], ends
     assert real.sandbox.oauth.refreshes == 1
-    assert real.sandbox.answers(401) == 0
+    assert real.sandbox.count_responses(401) == 0
     assert len(real.sandbox.people()) == 2
 
 

@@ -21,7 +21,7 @@ BIN = Path(sys.executable).parent
 def run(server, tmp_path):
     """Run a command to its good end in the test's directory, and return what it says."""
     settings = {"API_URL": server.url, "API_KEY": KEY}
-    environment = {**demo.environment(os.environ, settings), "NO_COLOR": "1"}
+    environment = {**demo.build_environment(os.environ, settings), "NO_COLOR": "1"}
 
     def start(*command, cwd=tmp_path, **variables):
         result = subprocess.run(

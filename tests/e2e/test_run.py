@@ -676,7 +676,7 @@ def test_thirteen_hundred_people_record_by_record_use_the_minutes_fully_and_meet
     result = run(lines, **settings)
     assert result.code == 0
     assert len(server.sandbox.people()) == 1_300
-    assert (server.sandbox.points_spent, server.sandbox.answers(429)) == (PREFLIGHT_POINTS + 1_300, 0)
+    assert (server.sandbox.points_spent, server.sandbox.count_responses(429)) == (PREFLIGHT_POINTS + 1_300, 0)
     # With threads, one may let a minute pass while a request of another is under way, which then counts later.
     assert 1_120 <= clock.now() < (1_140 if parallel == 1 else 1_200)
 
@@ -684,7 +684,7 @@ def test_thirteen_hundred_people_record_by_record_use_the_minutes_fully_and_meet
 @pytest.mark.parametrize("retry_after", [True, False])
 @pytest.mark.parametrize("rolling", [True, False])
 def test_beside_a_client_that_spends_half_of_each_minute_nothing_is_lost(run, serve, clock, rolling, retry_after):
-    server = serve(other_spends=300, rolling=rolling, retry_after=retry_after)
+    server = serve(other_points=300, rolling=rolling, retry_after=retry_after)
     settings, lines = sent(700, api_url=server.url)
     result = run(lines, **settings)
     assert (result.code, len(server.sandbox.people())) == (0, 700)
@@ -707,7 +707,7 @@ def test_accounts_and_people_of_one_run_share_one_budget(run, serve):
     lines += [record("accounts", domain=f"d{n}.test", name="A") for n in range(60)]
     result = run(lines, write_method="record", api_url=server.url, rate_limit_per_minute=50)
     assert (result.code, len(server.sandbox.people()), len(server.sandbox.accounts())) == (0, 60, 60)
-    assert (server.sandbox.points_spent, server.sandbox.answers(429)) == (PREFLIGHT_POINTS + 120, 0)
+    assert (server.sandbox.points_spent, server.sandbox.count_responses(429)) == (PREFLIGHT_POINTS + 120, 0)
     assert result.log_lines_containing("points spent in ")[0].startswith("121 points spent in ")
 
 

@@ -24,7 +24,7 @@ def test_state_tells_counts_and_what_was_spent(api, control):
     api.post("/people", email_address="a@b.co")
     told = control("GET", "state")
     assert (told["people"], told["accounts"], told["users"]) == (1, 0, 5)
-    assert (told["points_spent"], told["requests"], told["answers_429"]) == (1, 1, 0)
+    assert (told["points_spent"], told["requests"], told["responses_429"]) == (1, 1, 0)
 
 
 def test_control_is_free_and_not_logged(sandbox, control):
@@ -39,7 +39,7 @@ def test_requests_are_logged_with_status_and_cost(api, control):
     logged = control("GET", "requests")
     shown = [(one["method"], one["path"], one["status"], one["cost"]) for one in logged]
     assert shown == [("GET", "/v2/me.json", 200, 1), ("GET", "/v2/people/9", 404, 3)]
-    assert logged[0]["at"] <= logged[1]["at"]
+    assert logged[0]["time"] <= logged[1]["time"]
 
 
 def test_people_and_accounts_are_shown_flat(sandbox, control):

@@ -20,7 +20,7 @@ def test_a_reset_ends_the_connection_without_an_answer(sandbox, api, kind, writt
         create(api)
     assert bool(sandbox.people()) is written
     assert fault.hits == 1
-    assert sandbox.answers(0) == 1
+    assert sandbox.count_responses(0) == 1
     assert api.get("/me").status_code == 200
 
 
@@ -139,7 +139,7 @@ def test_a_path_with_json_meets_the_faults_of_the_path_without(sandbox, api):
 def test_a_fault_of_an_unknown_kind_or_name_is_refused():
     with pytest.raises(ValueError, match="explode"):
         Fault("explode")
-    with pytest.raises(ValueError, match="a fault takes"):
+    with pytest.raises(ValueError, match="a fault requires"):
         Fault.from_json({"kind": "status", "colour": "red"})
 
 

@@ -161,4 +161,4 @@ def test_faults_strike_token_requests_and_they_are_logged_for_free(oauth):
 def test_an_application_without_a_secret_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["serve", "--client", "app"])
-    assert "an application looks like ID:SECRET" in capsys.readouterr().err
+    assert "ID:SECRET" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from salesloft_sandbox.rate_limit import RateLimit, page_cost
+from salesloft_sandbox.rate_limit import RateLimiter, page_cost
 
 REMAINING = "x-ratelimit-remaining-minute"
 
@@ -19,40 +19,40 @@ def test_deep_pages_cost_more(page, cost):
 
 
 def test_a_fixed_minute_begins_with_the_first_request(clock):
-    rate_limiter = RateLimit(clock, limit=2)
+    rate_limiter = RateLimiter(clock, limit=2)
     clock.tick(45)
-    assert [rate_limiter.take(1).allowed for _ in range(3)] == [True, True, False]
+    assert [rate_limiter.acquire(1).allowed for _ in range(3)] == [True, True, False]
     clock.tick(59)
-    assert not rate_limiter.take(1).allowed
-    assert rate_limiter.seconds_left() == 1
+    assert not rate_limiter.acquire(1).allowed
+    assert rate_limiter.seconds_until_reset() == 1
     clock.tick(1)
-    assert rate_limiter.take(1).remaining == 1
+    assert rate_limiter.acquire(1).remaining == 1
 
 
 def test_a_rolling_minute_gives_back_what_is_a_minute_old(clock):
-    rate_limiter = RateLimit(clock, limit=2, rolling=True)
-    rate_limiter.take(1)
+    rate_limiter = RateLimiter(clock, limit=2, rolling=True)
+    rate_limiter.acquire(1)
     clock.tick(40)
-    rate_limiter.take(1)
+    rate_limiter.acquire(1)
     clock.tick(20)
-    assert rate_limiter.take(1).allowed
-    assert not rate_limiter.take(1).allowed
-    assert rate_limiter.seconds_left() == 40
+    assert rate_limiter.acquire(1).allowed
+    assert not rate_limiter.acquire(1).allowed
+    assert rate_limiter.seconds_until_reset() == 40
 
 
 def test_another_client_spends_evenly(clock):
-    rate_limiter = RateLimit(clock, limit=600, other_spends=300)
-    assert rate_limiter.take(1).remaining == 599
+    rate_limiter = RateLimiter(clock, limit=600, other_points=300)
+    assert rate_limiter.acquire(1).remaining == 599
     clock.tick(30)
-    assert rate_limiter.free().remaining == 449
+    assert rate_limiter.peek().remaining == 449
     clock.tick(30)
-    assert rate_limiter.free().remaining == 600
+    assert rate_limiter.peek().remaining == 600
 
 
 def test_points_spent_by_others_are_not_counted_as_ours(clock):
-    rate_limiter = RateLimit(clock, limit=10)
+    rate_limiter = RateLimiter(clock, limit=10)
     rate_limiter.spend(9)
-    assert [rate_limiter.take(1).allowed for _ in range(2)] == [True, False]
+    assert [rate_limiter.acquire(1).allowed for _ in range(2)] == [True, False]
     assert rate_limiter.points_spent == 1
 
 
@@ -78,7 +78,7 @@ def test_over_the_budget_is_a_429_that_costs_nothing_and_writes_nothing(serve, c
     assert refused.headers[REMAINING] == "0"
     assert "retry-after" not in refused.headers
     assert sandbox.people() == []
-    assert (sandbox.points_spent, sandbox.answers(429)) == (2, 1)
+    assert (sandbox.points_spent, sandbox.count_responses(429)) == (2, 1)
     clock.tick(60)
     assert api.post("/people", email_address="a@b.co").status_code == 200
 

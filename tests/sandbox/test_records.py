@@ -95,7 +95,7 @@ def test_an_upsert_that_matches_several_is_refused(sandbox, api):
     sandbox.add("person", email_address="b@b.co", **crm)
     refused = api.post("/person_upserts", upsert_key="crm_id", title="CEO", **crm)
     assert refused.status_code == 422
-    assert refused.json() == {"errors": {"crm_id": ["matches several records"]}}
+    assert refused.json() == {"errors": {"crm_id": ["matches multiple records"]}}
 
 
 def test_an_update_may_keep_its_own_unique_value_but_not_take_another_s(api):

@@ -135,7 +135,7 @@ def test_looks_at_a_job_become_rarer(connect, serve, clock):
     server = serve(bulk_rate=10)
     outcomes = write(BulkWriter(connect(api_url=server.url), clock, 3600), numbered(range(1_000)))
     assert len(outcomes) == 1_000
-    moments = [each.at for each in server.sandbox.requests if each.method == "GET"]
+    moments = [each.time for each in server.sandbox.requests if each.method == "GET"]
     waits = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert waits[:3] == [0.5, 0.75, 1.125]
     assert waits == sorted(waits)
@@ -161,7 +161,7 @@ def test_an_upload_that_is_too_large_is_halved_until_it_fits(bulk, sandbox):
     assert {each.result for each in outcomes} == {Result.WRITTEN}
     assert addresses(sandbox) == sorted(f"p{number}@b.co" for number in range(200))
     assert jobs(sandbox) == [("done", 200, 0)]
-    assert sandbox.answers(413) >= 3
+    assert sandbox.count_responses(413) >= 3
 
 
 def test_a_record_that_is_too_large_by_itself_fails_alone(bulk, sandbox):

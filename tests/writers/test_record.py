@@ -309,6 +309,6 @@ def test_the_budget_is_kept_by_all_threads(writers, serve, clock, parallel):
     one = writers(parallel=parallel, api_url=server.url, points_per_minute=20)
     write(one, [upsert(f"p{number}@b.co") for number in range(70)])
     assert len(server.sandbox.people()) == 70
-    assert (server.sandbox.points_spent, server.sandbox.answers(429)) == (70, 0)
+    assert (server.sandbox.points_spent, server.sandbox.count_responses(429)) == (70, 0)
     # In fake time a request may be under way while another thread lets a minute pass, and then counts later.
     assert 1_180.0 <= clock.now() <= (1_180.0 if parallel == 1 else 1_360.0)

@@ -1,49 +1,51 @@
-"""The command `salesloft-sandbox`: serve a stand-in for Salesloft, or show the target with it."""
+"""The command `salesloft-sandbox`: serve the sandbox, or run the demo."""
 
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import json
+import math
 import signal
 import sqlite3
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from salesloft_sandbox.admin import is_loopback
 from salesloft_sandbox.api_keys import DEFAULT_KEY
+from salesloft_sandbox.database import IN_MEMORY
 from salesloft_sandbox.demo import run as run_demo
 from salesloft_sandbox.fault_injection import Fault
 from salesloft_sandbox.fields import CUSTOM_FIELD_TYPES
 from salesloft_sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET
-from salesloft_sandbox.server import Sandbox, SandboxServer
+from salesloft_sandbox.server import LOOPBACK, STATUSES, Sandbox, SandboxServer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
-REFUSING_STATUSES = (400, 404, 422)
+MAX_PORT = 65_535
+REFUSING_STATUSES = STATUSES["refuse_bulk_types"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: The arguments; those of the process if they are left out.
+        argv: The arguments; those of the process if omitted.
 
     Returns:
         The exit code.
     """
-    args = _parser().parse_args(argv)
+    args = _build_parser().parse_args(argv)
     return int(args.run(args) or 0)
 
 
 def serve(args: argparse.Namespace) -> int:
-    """Serve a sandbox until the process is told to stop."""
+    """Serve a sandbox until the process receives SIGINT or SIGTERM."""
     try:
-        sandbox = _sandbox(args)
-    except sqlite3.Error as error:
-        return _told(f"Cannot use {args.db}: {error}.")
+        sandbox = _build_sandbox(args)
+    except (OSError, sqlite3.Error) as error:
+        return _print_error(f"Cannot use the database {args.db}: {getattr(error, 'strerror', None) or error}.")
 
     stop = threading.Event()
     try:
@@ -51,25 +53,25 @@ def serve(args: argparse.Namespace) -> int:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: stop.set())
             key = next(iter(sandbox.api_keys))
-            print(  # noqa: T201 - the line that a user and a script wait for
-                f"Sandbox at {server.url}, API key {key}, control at {server.control_url}",
+            print(  # noqa: T201 - scripts wait for this line
+                f"Sandbox at {server.url}, API key {key}, admin endpoints at {server.admin_url}",
                 flush=True,
             )
             if args.client:
-                print(f"OAuth client {args.client[0][0]}, tokens at {server.auth_url}", flush=True)  # noqa: T201
+                print(f"OAuth client {args.client[0][0]}, token URL {server.auth_url}", flush=True)  # noqa: T201
             stop.wait()
     except OSError as error:
         sandbox.close()
-        return _told(f"Cannot listen on {args.host}:{args.port}: {error.strerror or error}.")
+        return _print_error(f"Cannot listen on {args.host}:{args.port}: {error.strerror or error}.")
     return 0
 
 
-def _sandbox(args: argparse.Namespace) -> Sandbox:
+def _build_sandbox(args: argparse.Namespace) -> Sandbox:
     sandbox = Sandbox(
         db=args.db,
         api_keys=args.api_key or (DEFAULT_KEY,),
         points_per_minute=args.rate_limit,
-        other_spends=args.other_spends,
+        other_points=args.other_points,
         retry_after=args.retry_after,
         rate_headers_on_429=not args.no_rate_headers_on_429,
         request_ids=args.request_ids,
@@ -86,7 +88,7 @@ def _sandbox(args: argparse.Namespace) -> Sandbox:
         refresh_tokens=args.refresh_token,
     )
     for field_type, name, value_type in args.custom_field:
-        # A database that is used again has them already.
+        # An existing database may have the field already.
         if name not in sandbox.state.custom_field_types(field_type):
             sandbox.define_custom_field(name, field_type, value_type)
     for fault in args.fault:
@@ -95,35 +97,47 @@ def _sandbox(args: argparse.Namespace) -> Sandbox:
 
 
 def demo(_args: argparse.Namespace) -> int:
-    """Show the target at work on a sandbox."""
+    """Run the demo."""
     return run_demo()
 
 
-def _told(message: str) -> int:
-    print(message, file=sys.stderr)  # noqa: T201 - a plain line for a person
+def _print_error(message: str) -> int:
+    print(message, file=sys.stderr)  # noqa: T201 - output for a person
     return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="salesloft-sandbox", description="A local stand-in for Salesloft's API v2.")
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="salesloft-sandbox", description="A local fake of the Salesloft API v2.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("serve", help="serve the sandbox until it is interrupted")
     command.set_defaults(run=serve)
     add = command.add_argument
-    add("--host", type=_loopback, default="127.0.0.1", help="a loopback address (%(default)s)")
-    add("--port", type=int, default=8765, help="0 for a free one (%(default)s)")
-    add("--db", default=":memory:", metavar="FILE", help="keep everything in this SQLite file")
-    add("--api-key", action="append", metavar="KEY", help="a key that is known; repeatable")
-    add("--rate-limit", type=int, default=600, metavar="POINTS", help="a minute (%(default)s)")
-    add("--other-spends", type=int, default=0, metavar="POINTS", help="by others, each minute")
+    add("--host", type=_loopback_host, default=LOOPBACK, help="loopback address to listen on (%(default)s)")
+    add("--port", type=_port, default=8765, help="port to listen on; 0 for a free one (%(default)s)")
+    add("--db", default=IN_MEMORY, metavar="FILE", help="store the data in this SQLite file (default: in memory)")
+    add("--api-key", type=_key, action="append", metavar="KEY", help="valid API key; repeatable")
+    add("--rate-limit", type=_integer, default=600, metavar="POINTS", help="points per minute (%(default)s)")
+    add("--other-points", type=_integer, default=0, metavar="POINTS", help="points per minute that others spend")
     add("--retry-after", action="store_true", help="send Retry-After with a 429")
     add("--no-rate-headers-on-429", action="store_true", help="omit the rate limit headers from a 429")
     add("--request-ids", action="store_true", help="send an x-request-id header with each response")
-    add("--missing-scope-status", type=int, choices=(403, 422), default=403, help="(%(default)s)")
-    add("--unknown-id-status", type=int, choices=(404, 422), default=404, help="of an upsert by id (%(default)s)")
-    add("--latency", type=float, default=0.0, metavar="SECONDS", help="seconds before each response")
-    add("--bulk-rate", type=float, metavar="ROWS", help="rows per second of a bulk job (default: all at once)")
-    add("--bulk-wait", type=float, default=0.0, metavar="SECONDS", help="seconds before a bulk job starts to execute")
+    add(
+        "--missing-scope-status",
+        type=int,
+        choices=STATUSES["missing_scope_status"],
+        default=403,
+        help="status if the API key lacks a scope (%(default)s)",
+    )
+    add(
+        "--unknown-id-status",
+        type=int,
+        choices=STATUSES["unknown_id_status"],
+        default=404,
+        help="status of an upsert by an unknown id (%(default)s)",
+    )
+    add("--latency", type=_number, default=0.0, metavar="SECONDS", help="seconds before each response")
+    add("--bulk-rate", type=_number, metavar="ROWS", help="rows per second of a bulk job (default: all at once)")
+    add("--bulk-wait", type=_number, default=0.0, metavar="SECONDS", help="seconds before a bulk job starts")
     add("--bulk-queue", action="store_true", help="execute one bulk job at a time")
     add(
         "--refuse-bulk-type",
@@ -131,15 +145,15 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="TYPE[=STATUS]",
-        help="refuse jobs of this type with 400, 404 or 422 (422); repeatable",
+        help=f"reject bulk jobs of this type with {_either(REFUSING_STATUSES)} (default: 422); repeatable",
     )
     add(
         "--custom-field",
         type=_custom_field,
         action="append",
         default=[],
-        metavar="KIND:NAME[:date]",
-        help=f"define a custom field of kind {' or '.join(CUSTOM_FIELD_TYPES)}; repeatable",
+        metavar="TYPE:NAME[:date]",
+        help=f"custom field of type {_either(CUSTOM_FIELD_TYPES)}; repeatable",
     )
     add(
         "--client",
@@ -147,34 +161,66 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="ID:SECRET",
-        help="an OAuth application; repeatable",
+        help="OAuth application; repeatable",
     )
-    add("--token-seconds", type=float, default=7200, metavar="SECONDS", help="an OAuth token lasts (%(default)s)")
-    add("--refresh-token", action="append", default=[], metavar="TOKEN", help="is good from the start; repeatable")
-    add("--oauth-scope", action="append", metavar="SCOPE", help="what OAuth tokens may do (everything); repeatable")
-    add("--fault", type=_fault, action="append", default=[], metavar="JSON", help="repeatable")
-    command = commands.add_parser("demo", help="show the target at work on a sandbox")
+    add("--token-seconds", type=_number, default=7200, metavar="SECONDS", help="OAuth token lifetime (%(default)s)")
+    add("--refresh-token", action="append", default=[], metavar="TOKEN", help="initial refresh token; repeatable")
+    add("--oauth-scope", action="append", metavar="SCOPE", help="scope of OAuth tokens (default: all); repeatable")
+    add("--fault", type=_fault, action="append", default=[], metavar="JSON", help="fault to inject; repeatable")
+    command = commands.add_parser("demo", help="run the sample pipeline against a sandbox")
     command.set_defaults(run=demo)
     return parser
 
 
-def _loopback(host: str) -> str:
-    if host != "localhost" and ipaddress.ip_address(host) not in LOOPBACK:
-        raise argparse.ArgumentTypeError(f"{host} is not a loopback address")
+def _either(values: Sequence[object]) -> str:
+    *others, last = map(str, values)
+    return f"{', '.join(others)} or {last}"
+
+
+def _loopback_host(host: str) -> str:
+    if ":" in host or not is_loopback(host):
+        raise argparse.ArgumentTypeError(f"{host} is not an IPv4 loopback address")
     return host
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if number < 0 or not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 0 or more")
+    return number
+
+
+def _integer(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not an integer of 0 or more")
+    return number
+
+
+def _port(text: str) -> int:
+    port = _integer(text)
+    if port > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text} is not a port (0 to {MAX_PORT})")
+    return port
+
+
+def _key(text: str) -> str:
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise argparse.ArgumentTypeError("an API key has printable ASCII characters and no spaces")
+    return text
 
 
 def _refused_type(text: str) -> tuple[str, int]:
     job_type, _, status = text.partition("=")
     if status and status not in map(str, REFUSING_STATUSES):
-        raise argparse.ArgumentTypeError(f"the status must be one of {REFUSING_STATUSES}")
+        raise argparse.ArgumentTypeError(f"the status must be {_either(REFUSING_STATUSES)}")
     return job_type, int(status or 422)
 
 
 def _client(text: str) -> tuple[str, str]:
     client_id, _, secret = text.partition(":")
     if not client_id or not secret:
-        raise argparse.ArgumentTypeError("an application looks like ID:SECRET")
+        raise argparse.ArgumentTypeError("expected ID:SECRET")
     return client_id, secret
 
 
@@ -182,7 +228,7 @@ def _custom_field(text: str) -> tuple[str, str, str]:
     field_type, _, name = text.partition(":")
     name, is_date = (name.removesuffix(":date"), True) if name.endswith(":date") else (name, False)
     if field_type not in CUSTOM_FIELD_TYPES or not name:
-        raise argparse.ArgumentTypeError("a custom field looks like person:NAME or person:NAME:date")
+        raise argparse.ArgumentTypeError("expected person:NAME, company:NAME, or the same with :date")
     return field_type, name, "date" if is_date else "text"
 
 

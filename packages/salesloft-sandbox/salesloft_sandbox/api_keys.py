@@ -1,11 +1,11 @@
-"""API keys: which are known, and what each may do."""
+"""API keys and their scopes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from salesloft_sandbox.exceptions import MissingScopeError, RefusedError
+from salesloft_sandbox.exceptions import ApiError, MissingScopeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,16 +15,16 @@ DEFAULT_KEY = "ak" + "0" * 64
 
 @dataclass(frozen=True)
 class Scopes:
-    """What the bearer of a key may do.
+    """The scopes of an API key.
 
     Attributes:
-        granted: The scopes' names; None grants all.
+        granted: The names of the scopes; None for all scopes.
     """
 
     granted: frozenset[str] | None = None
 
     def require(self, scope: str) -> None:
-        """Raise a 403 unless the scope is granted.
+        """Check that a scope is granted; an empty one always is.
 
         Raises:
             MissingScopeError: The scope is missing.
@@ -33,40 +33,40 @@ class Scopes:
             raise MissingScopeError(scope)
 
 
-class Keys:
-    """The keys that the sandbox knows.
+class ApiKeys:
+    """The valid API keys and access tokens.
 
     Args:
-        known: The keys, or key -> scopes (None for every scope).
+        initial: The keys that are valid from the start, or key -> scopes (None for all scopes).
     """
 
-    def __init__(self, known: Iterable[str] | Mapping[str, Iterable[str] | None]) -> None:
-        self._first = known if isinstance(known, dict) else dict.fromkeys(known)
+    def __init__(self, initial: Iterable[str] | Mapping[str, Iterable[str] | None]) -> None:
+        self._initial = initial if isinstance(initial, dict) else dict.fromkeys(initial)
         self._scopes: dict[str, Scopes] = {}
         self.reset()
 
     def reset(self) -> None:
-        """Know the first keys again, and no others."""
+        """Restore the initial keys and remove all others."""
         self._scopes = {}
-        for key, scopes in self._first.items():
+        for key, scopes in self._initial.items():
             self.add(key, scopes)
 
     def add(self, key: str, scopes: Iterable[str] | None = None) -> None:
-        """Know a key (or an access token) from now on, with these scopes or with all."""
+        """Add a key or an access token, with some scopes or with all."""
         self._scopes[key] = Scopes(None if scopes is None else frozenset(scopes))
 
     def revoke(self, key: str) -> None:
-        """Refuse a key from now on."""
+        """Remove a key or an access token."""
         self._scopes.pop(key, None)
 
-    def scopes_of(self, authorization: str) -> Scopes:
-        """The scopes of an Authorization header's value.
+    def get_scopes(self, authorization: str) -> Scopes:
+        """Return the scopes for the value of an Authorization header.
 
         Raises:
-            RefusedError: The header is missing or its key is unknown.
+            ApiError: The header is missing, or its key is unknown.
         """
-        kind, _, key = authorization.partition(" ")
+        scheme, _, key = authorization.partition(" ")
         scopes = self._scopes.get(key.strip())
-        if kind.lower() != "bearer" or scopes is None:
-            raise RefusedError(401, "Invalid Bearer token")
+        if scheme.lower() != "bearer" or scopes is None:
+            raise ApiError(401, "Invalid Bearer token")
         return scopes

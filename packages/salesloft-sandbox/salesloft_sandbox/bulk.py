@@ -1,4 +1,8 @@
-"""Bulk jobs: uploaded rows that are executed later, at a pace."""
+"""Bulk jobs: rows are uploaded first and executed later.
+
+Flow: https://developers.salesloft.com/docs/api/. That jobs wait in a single queue, and the row status `retrying`, are
+assumptions.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import msgspec
 
 from salesloft_sandbox.api_keys import Scopes
 from salesloft_sandbox.database import now
-from salesloft_sandbox.exceptions import RefusedError
+from salesloft_sandbox.exceptions import ApiError
 from salesloft_sandbox.fault_injection import FaultKind
 from salesloft_sandbox.fields import RESOURCES, Resource
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from salesloft_sandbox.fault_injection import Faults
     from salesloft_sandbox.records import Records
 
-LARGEST_UPLOAD = 5_000
+MAX_UPLOAD_RECORDS = 5_000
 ACTION = "upsert"
 
 
@@ -35,7 +39,7 @@ class JobState(Enum):
 
 
 class RowStatus(Enum):
-    """The states of a row of a bulk job."""
+    """The statuses of a row of a bulk job."""
 
     PENDING = "pending"
     SUCCESS = "success"
@@ -110,19 +114,19 @@ class BulkJobs:
         self._queue_free_at = self._clock()
 
     def create(self, job_type: Any, name: Any, scopes: Scopes) -> Row:
-        """Open a job.
+        """Create a job.
 
         Raises:
-            RefusedError: There is no such type, or the key may not write what it writes.
+            ApiError: The type is not supported, or the API key lacks the scope to write its records.
         """
         status = self._refused_types.get(job_type) if isinstance(job_type, str) else None
-        if status is not None and status != 422:  # noqa: PLR2004 - what a 422 is, its body says
-            raise RefusedError(status, f"Bulk jobs of the type {job_type} are not available")
-        if status is not None or job_type not in [f"{one}/{ACTION}" for one in RESOURCES]:
-            raise RefusedError.invalid("type", "is not a supported type")
+        if status is not None and status != 422:  # noqa: PLR2004 - a 422 has a body of its own
+            raise ApiError(status, f"Bulk jobs of the type {job_type} are not available")
+        if status is not None or job_type not in [f"{resource}/{ACTION}" for resource in RESOURCES]:
+            raise ApiError.invalid("type", "is not a supported type")
         if not isinstance(name, (str, type(None))):
-            raise RefusedError.invalid("name", "must be a string")
-        scopes.require(resource_of(job_type).write_scope)
+            raise ApiError.invalid("name", "must be a string")
+        scopes.require(get_resource(job_type).write_scope)
         moment = now()
         job_id = self._state.insert(
             "bulk_jobs",
@@ -139,29 +143,29 @@ class BulkJobs:
         return self.get(job_id)
 
     def get(self, job_id: int) -> Row:
-        """Read a job.
+        """Return a job.
 
         Raises:
-            RefusedError: There is none of this id.
+            ApiError: There is no job with this id.
         """
         job = self._state.get("bulk_jobs", job_id)
         if job is None:
-            raise RefusedError(404, f"There is no bulk job with the id {job_id}")
+            raise ApiError(404, f"There is no bulk job with the id {job_id}")
         return job
 
     def upload(self, job_id: int, rows: Any, scopes: Scopes) -> int:
-        """Add rows to an open job and return how many.
+        """Add rows to an open job and return their number.
 
         Raises:
-            RefusedError: The job is not open, or the rows are too many or not objects.
+            ApiError: The job is not open, or there are too many rows, or they are not objects.
         """
         with self._state.transaction():
             job = self._open(job_id)
-            scopes.require(resource_of(job["type"]).write_scope)
+            scopes.require(get_resource(job["type"]).write_scope)
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-                raise RefusedError.invalid("data", "must be an array of objects")
-            if len(rows) > LARGEST_UPLOAD:
-                raise RefusedError.invalid("data", f"must have at most {LARGEST_UPLOAD} records")
+                raise ApiError.invalid("data", "must be an array of objects")
+            if len(rows) > MAX_UPLOAD_RECORDS:
+                raise ApiError.invalid("data", f"must have at most {MAX_UPLOAD_RECORDS} records")
             encode = msgspec.json.encode
             self._state.execute_many(
                 "INSERT INTO bulk_job_rows (job_id, status, record) VALUES (?, ?, ?)",
@@ -171,21 +175,21 @@ class BulkJobs:
         return len(rows)
 
     def update(self, job_id: int, body: Mapping[str, Any]) -> Row:
-        """Rename an open job, or let it execute.
+        """Rename an open job, or mark it as ready to execute.
 
         Raises:
-            RefusedError: The job is not open, or a value has the wrong type.
+            ApiError: The job is not open, or a value has the wrong type.
         """
         with self._state.transaction():
             self._open(job_id)
             values: dict[str, Any] = {"updated_at": now()}
             if "name" in body:
                 if not isinstance(body["name"], (str, type(None))):
-                    raise RefusedError.invalid("name", "must be a string")
+                    raise ApiError.invalid("name", "must be a string")
                 values["name"] = body["name"]
             if "ready_to_execute" in body:
                 if not isinstance(body["ready_to_execute"], bool):
-                    raise RefusedError.invalid("ready_to_execute", "must be true or false")
+                    raise ApiError.invalid("ready_to_execute", "must be true or false")
                 values["ready_to_execute"] = body["ready_to_execute"]
             if values.get("ready_to_execute"):
                 values |= {"state": JobState.EXECUTING.value, "marked_ready_at": now()}
@@ -194,7 +198,7 @@ class BulkJobs:
         return self.get(job_id)
 
     def advance(self) -> None:
-        """Execute what is due by now."""
+        """Bring the jobs up to the time of the clock."""
         if not self._executions:
             return
         with self._lock:
@@ -234,13 +238,13 @@ class BulkJobs:
     def _open(self, job_id: int) -> Row:
         job = self.get(job_id)
         if job["state"] != JobState.OPEN.value:
-            raise RefusedError.invalid("state", f"is {job['state']}; only an open job can change")
+            raise ApiError.invalid("state", f"is {job['state']}; only an open job can be changed")
         return job
 
     def _execute(self, job: Row, due: int, final_state: str | None) -> None:
         """Execute the rows of a job up to number `due`, and end it if a final state is given."""
         job_id = job["id"]
-        resource = resource_of(job["type"])
+        resource = get_resource(job["type"])
         scopes = Scopes(None if job["scopes"] is None else frozenset(job["scopes"]))
         moment = now()
         with self._state.transaction():
@@ -271,13 +275,13 @@ class BulkJobs:
             return (body.get("status", RowStatus.ERROR.value), _json(body.get("error")), None, None, row_id)
         try:
             upsert_type, resource_id = self._records.upsert(resource, msgspec.json.decode(record), scopes)
-        except RefusedError as refusal:
+        except ApiError as refusal:
             return (RowStatus.ERROR.value, _json(str(refusal)), None, None, row_id)
         return (RowStatus.SUCCESS.value, None, upsert_type, resource_id, row_id)
 
 
-def resource_of(job_type: str) -> Resource:
-    """The resource that a job of this type writes."""
+def get_resource(job_type: str) -> Resource:
+    """Return the resource that jobs of a type write."""
     return RESOURCES[job_type.partition("/")[0]]
 
 

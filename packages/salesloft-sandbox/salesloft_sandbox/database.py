@@ -1,8 +1,9 @@
-"""The sandbox's memory: one SQLite database, in memory or in a file that a user can query."""
+"""The database: SQLite, in memory or in a file that users can query."""
 
 from __future__ import annotations
 
 import datetime as dt
+import os
 import sqlite3
 import threading
 from contextlib import contextmanager
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 Row = dict[str, Any]
+IN_MEMORY = ":memory:"
+FILE_MODE = 0o600
 
 
 class Column(Enum):
-    """How a column is declared; JSON columns hold text."""
+    """The SQL declarations of columns; JSON columns store text."""
 
     TEXT = "TEXT"
-    # E-mail addresses and domains are the same whatever their case.
-    CASELESS = "TEXT COLLATE NOCASE"
+    # Email addresses and domains are compared case-insensitively.
+    CASE_INSENSITIVE = "TEXT COLLATE NOCASE"
     INTEGER = "INTEGER"
     COUNT = "INTEGER NOT NULL DEFAULT 0"
     BOOLEAN = "BOOLEAN"
@@ -48,7 +51,7 @@ ORDERED = {"name": Column.TEXT, "order": Column.INTEGER, **TIMES}
 
 def _columns(resource: Resource) -> dict[str, Column]:
     columns = {field.name: FIELD_COLUMNS[field.type] for field in resource.stored}
-    columns[resource.unique] = Column.CASELESS
+    columns[resource.unique] = Column.CASE_INSENSITIVE
     archived = {"archived_at": Column.TEXT} if "archived" in resource.fields else {}
     return columns | TIMES | archived
 
@@ -66,7 +69,7 @@ TABLES: dict[str, dict[str, Column]] = {
         "name": Column.TEXT,
         "first_name": Column.TEXT,
         "last_name": Column.TEXT,
-        "email": Column.CASELESS,
+        "email": Column.CASE_INSENSITIVE,
         "active": Column.BOOLEAN,
         "time_zone": Column.TEXT,
         **TIMES,
@@ -104,25 +107,31 @@ INDEXES = {
 
 
 def now() -> str:
-    """This moment as the API writes it."""
+    """Return the current time in the format of the API."""
     return dt.datetime.now(dt.timezone.utc).isoformat(timespec="microseconds")
 
 
 class State:
-    """The tables, safe to use from several threads.
+    """The tables of the database; thread-safe.
 
-    Table and column names come from `TABLES` alone, never from a request; values are always bound.
+    Names of tables and columns only come from `TABLES`, never from a request; values are always bound.
 
     Args:
-        path: The database file, kept from run to run; `:memory:` for none.
+        path: The database file, readable and writable by its owner only; `:memory:` for none.
+
+    Raises:
+        OSError: The file cannot be created or its mode cannot be set.
+        sqlite3.Error: The file is not a usable database.
     """
 
-    def __init__(self, path: str = ":memory:") -> None:
+    def __init__(self, path: str = IN_MEMORY) -> None:
         self._lock = threading.RLock()
         self._depth = 0
         self._custom_fields: dict[str, dict[str, str]] = {}
+        if path != IN_MEMORY:
+            _make_private(path)
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        # A stand-in may lose its last moments with the machine; another process may read meanwhile.
+        # Other processes can read while the sandbox writes. Losing the last writes in a power failure is acceptable.
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = OFF")
         self._create()
@@ -133,7 +142,7 @@ class State:
             self._db.close()
 
     def reset(self) -> None:
-        """Forget every record and begin again with the seeds."""
+        """Delete all rows and restore the seed data."""
         with self.transaction():
             for table in TABLES:
                 self._db.execute(f'DELETE FROM "{table}"')  # noqa: S608
@@ -143,7 +152,7 @@ class State:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Hold the database: what is read stays true until what is written is in."""
+        """Run a transaction; no other thread reads or writes meanwhile. Transactions can be nested."""
         with self._lock:
             outermost = self._depth == 0
             self._depth += 1
@@ -162,7 +171,7 @@ class State:
                 self._depth -= 1
 
     def insert(self, table: str, values: Mapping[str, Any]) -> int:
-        """Add a row and return its id."""
+        """Insert a row and return its id."""
         names = ", ".join(f'"{name}"' for name in values)
         marks = ", ".join("?" * len(values))
         sql = f'INSERT INTO "{table}" ({names}) VALUES ({marks})'  # noqa: S608
@@ -170,29 +179,29 @@ class State:
             return int(self._db.execute(sql, _encoded(values)).lastrowid or 0)
 
     def update(self, table: str, row_id: int, values: Mapping[str, Any]) -> None:
-        """Change the named columns of a row."""
+        """Update columns of a row."""
         names = ", ".join(f'"{name}" = ?' for name in values)
         sql = f'UPDATE "{table}" SET {names} WHERE id = ?'  # noqa: S608
         with self._lock:
             self._db.execute(sql, [*_encoded(values), row_id])
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run one statement for many rows."""
+        """Execute a statement for many rows."""
         with self._lock:
             self._db.executemany(sql, rows)
 
     def raw(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Read rows undecoded, for the paths where thousands are read at once."""
+        """Return rows without decoding them, for queries that return thousands."""
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 
     def select(self, table: str, where: str = "TRUE", values: Sequence[Any] = (), tail: str = "") -> list[Row]:
-        """Read rows as plain dicts, JSON and booleans decoded, `id` first.
+        """Return rows as dicts with JSON and booleans decoded, `id` first.
 
         Args:
-            table: The table's name.
+            table: The name of the table.
             where: A condition with a `?` per value.
-            values: What the condition compares with.
+            values: The values of the condition.
             tail: ORDER BY and LIMIT.
         """
         columns = TABLES[table]
@@ -201,30 +210,30 @@ class State:
         return [_decoded(columns, row) for row in self.raw(sql, values)]
 
     def value(self, table: str, row_id: int, column: str) -> Any:
-        """Read one column of a row that is there."""
+        """Return one column of an existing row."""
         sql = f'SELECT "{column}" FROM "{table}" WHERE id = ?'  # noqa: S608
         return _decoded_value(TABLES[table][column], self.raw(sql, (row_id,))[0][0])
 
     def get(self, table: str, row_id: int) -> Row | None:
-        """Read one row, or None where there is none."""
+        """Return a row, or None if it does not exist."""
         return next(iter(self.select(table, "id = ?", (row_id,))), None)
 
     def count(self, table: str) -> int:
-        """How many rows a table has."""
+        """Return the number of rows of a table."""
         return int(self.raw(f'SELECT COUNT(*) FROM "{table}"')[0][0])  # noqa: S608
 
     def ids_where(self, table: str, column: str, value: object) -> list[int]:
-        """The ids of the rows whose column has this value."""
+        """Return the ids of the rows whose column has a value."""
         sql = f'SELECT id FROM "{table}" WHERE "{column}" = ?'  # noqa: S608
         return [row[0] for row in self.raw(sql, (value,))]
 
     def exists(self, table: str, record_id: int) -> bool:
-        """Whether the table has a record of this id."""
+        """Return whether a table has a row with this id."""
         return bool(self.ids_where(table, "id", record_id))
 
     def custom_field_types(self, field_type: str) -> Mapping[str, str]:
-        """Custom field name -> value type, for one kind of field."""
-        # Kept, because every row of a bulk job asks.
+        """Return custom field name -> value type, for one field type."""
+        # Cached, because each row of a bulk job needs them.
         types = self._custom_fields.get(field_type)
         if types is None:
             rows = self.select("custom_fields", "field_type = ?", (field_type,))
@@ -233,7 +242,7 @@ class State:
         return types
 
     def define_custom_field(self, name: str, field_type: str, value_type: str = "text") -> int:
-        """Add a custom field to the team's and return its id."""
+        """Create a custom field and return its id."""
         with self.transaction():
             self._custom_fields.pop(field_type, None)
             return self._add("custom_fields", (name, field_type, value_type))
@@ -242,7 +251,7 @@ class State:
         with self.transaction():
             fresh = not self.raw("SELECT 1 FROM sqlite_master")
             for table, columns in TABLES.items():
-                declared = ", ".join(f'"{name}" {kind.value}' for name, kind in columns.items())
+                declared = ", ".join(f'"{name}" {column.value}' for name, column in columns.items())
                 self._db.execute(
                     f'CREATE TABLE IF NOT EXISTS "{table}" (id INTEGER PRIMARY KEY AUTOINCREMENT, {declared})'
                 )
@@ -261,6 +270,15 @@ class State:
         moment = now()
         values = dict(zip(TABLES[table], row, strict=False))
         return self.insert(table, {**values, "created_at": moment, "updated_at": moment})
+
+
+def _make_private(path: str) -> None:
+    """Create a file, or restrict an existing one, to its owner: it holds personal data."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    try:
+        os.fchmod(descriptor, FILE_MODE)
+    finally:
+        os.close(descriptor)
 
 
 def _encoded(values: Mapping[str, Any]) -> list[Any]:

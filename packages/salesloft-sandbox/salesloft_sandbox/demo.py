@@ -1,4 +1,4 @@
-"""The demo: Meltano runs the sample pipeline into a sandbox, and the sandbox shows what came of it."""
+"""The demo: Meltano runs the sample pipeline against a sandbox."""
 
 from __future__ import annotations
 
@@ -20,68 +20,72 @@ if TYPE_CHECKING:
 
     Pipeline = Callable[[Path, Mapping[str, str]], int]
 
-FAILED_RECORDS: Final = "failed_records"
-NEEDED: Final = ("meltano.yml", "samples/accounts.csv", "samples/people.csv")
-SHOWN: Final = 3
-WIDEST: Final = 44
-PEOPLE: Final = ("id", "email_address", "first_name", "last_name", "custom_fields")
-ACCOUNTS: Final = ("id", "domain", "name", "city", "custom_fields")
-# What the user has set for runs of their own must not reach the demo: it writes invented people.
-FOREIGN: Final = ("MELTANO_", "TARGET_SALESLOFT_", "TAP_SPREADSHEETS_")
-# Lines that say nothing here: measurements, and Meltano's hint that a run without state keeps no state.
-NOISE: Final = ("METRIC", "Skipping parse of env var settings", "No active environment, proceeding with stateless run")
+FAILED_RECORDS_DIR: Final = "failed_records"
+REQUIRED_FILES: Final = ("meltano.yml", "samples/accounts.csv", "samples/people.csv")
+MAX_ROWS: Final = 3
+MAX_CELL_WIDTH: Final = 44
+PEOPLE_COLUMNS: Final = ("id", "email_address", "first_name", "last_name", "custom_fields")
+ACCOUNT_COLUMNS: Final = ("id", "domain", "name", "city", "custom_fields")
+# Settings of the user's own runs must not apply to the demo, which writes sample data.
+IGNORED_VARIABLES: Final = ("MELTANO_", "TARGET_SALESLOFT_", "TAP_SPREADSHEETS_")
+# Lines without information for the demo: metrics, and Meltano's notes about runs without state.
+HIDDEN_LINES: Final = (
+    "METRIC",
+    "Skipping parse of env var settings",
+    "No active environment, proceeding with stateless run",
+)
 
 
 def run(directory: Path | None = None, *, pipeline: Pipeline | None = None) -> int:
-    """Run the sample pipeline into a sandbox of its own, and show what arrived.
+    """Run the sample pipeline against a sandbox and print what was written.
 
     Args:
-        directory: Holds `meltano.yml` and `samples`; the current one if it is left out.
-        pipeline: Runs the pipeline in a directory with settings of the target; Meltano if it is left out.
+        directory: The directory of `meltano.yml` and `samples`; the current one if omitted.
+        pipeline: Runs the pipeline in a directory with settings of the target; Meltano if omitted.
 
     Returns:
-        The exit code: that of the pipeline.
+        The exit code of the pipeline.
     """
     directory = directory or Path.cwd()
-    if not all((directory / name).is_file() for name in NEEDED):
-        return _refused("There is no meltano.yml with samples here: run this in a clone of the project.")
+    if not all((directory / name).is_file() for name in REQUIRED_FILES):
+        return _print_error("No meltano.yml and samples in this directory. Run the demo in a clone of the repository.")
     if pipeline is None:
-        if _meltano() is None:
-            return _refused("Meltano is not installed here: run `uv run salesloft-sandbox demo`.")
+        if _find_meltano() is None:
+            return _print_error("Meltano is not installed. Run the demo with `uv run salesloft-sandbox demo`.")
         pipeline = run_meltano
-    earlier = set(_failed_records_files(directory))
+    existing_files = set(_failed_records_files(directory))
     with SandboxServer() as server:
-        _tell(f"A Salesloft of your own is at {server.url}.")
+        _print(f"The sandbox is running at {server.url}. Meltano runs the sample pipeline:\n")
         code = pipeline(directory, {"API_URL": server.url, "API_KEY": DEFAULT_KEY})
-        _tell("")
-        for line in report(server.sandbox):
-            _tell(line)
-    for file in sorted(set(_failed_records_files(directory)) - earlier):
-        _tell(f"\n{_failed(file)} failed and were set aside, each with its reason: {file.relative_to(directory)}")
+        _print("")
+        for line in build_report(server.sandbox):
+            _print(line)
+    for file in sorted(set(_failed_records_files(directory)) - existing_files):
+        _print(f"\n{_count_records(file)} failed. They are saved with the reasons in {file.relative_to(directory)}")
     if code:
-        _tell(f"\nThe pipeline failed with exit code {code}; its output above says why.")
+        _print(f"\nThe pipeline failed with exit code {code}. See its output above.")
     return code
 
 
 def run_meltano(directory: Path, settings: Mapping[str, str]) -> int:
-    """Run the sample pipeline with Meltano, and hand its output on.
+    """Run the sample pipeline with Meltano and print its output.
 
     Args:
         directory: The Meltano project.
-        settings: The target's settings, in upper case.
+        settings: The settings of the target, in upper case.
 
     Returns:
-        Meltano's exit code.
+        The exit code of Meltano.
     """
     if not (directory / ".meltano" / "loaders" / "target-salesloft").is_dir():
-        _tell("Meltano installs the tap and the target first, which takes a while once.")
-    # No .env file, and no state: each run begins afresh, and leaves the bookmarks of other runs alone.
+        _print("Meltano first installs the tap and the target. This takes a while.")
+    # Without an .env file and without state: each run is independent of earlier runs and does not change their state.
     options = ("--log-format", "plain", "--environment", "dev", "--env-file", os.devnull)
     command = ("run", "--full-refresh", "--no-state-update", "tap-spreadsheets", "target-salesloft")
-    with subprocess.Popen(  # noqa: S603 (our own words)
-        [_meltano() or "meltano", *options, *command],
+    with subprocess.Popen(  # noqa: S603 - a constant command
+        [_find_meltano() or "meltano", *options, *command],
         cwd=directory,
-        env=environment(os.environ, settings),
+        env=build_environment(os.environ, settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -89,78 +93,78 @@ def run_meltano(directory: Path, settings: Mapping[str, str]) -> int:
         errors="replace",
     ) as process:
         for line in process.stdout or ():
-            if not line.startswith(NOISE):
-                _tell(line.rstrip())
+            if not line.startswith(HIDDEN_LINES):
+                _print(line.rstrip())
     return process.returncode
 
 
-def _meltano() -> str | None:
-    """Find the command beside this Python, or on the PATH."""
-    beside = str(Path(sys.executable).parent)
-    return shutil.which("meltano", path=os.pathsep.join((beside, os.environ.get("PATH", os.defpath))))
+def _find_meltano() -> str | None:
+    """Return the path of the command next to this Python or on the PATH."""
+    directory = str(Path(sys.executable).parent)
+    return shutil.which("meltano", path=os.pathsep.join((directory, os.environ.get("PATH", os.defpath))))
 
 
-def environment(inherited: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the pipeline: the process's own, with the demo's settings in place of the user's.
+def build_environment(inherited: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the pipeline: settings of the demo replace those of the user.
 
     Args:
-        inherited: The process's.
-        settings: The target's settings, in upper case.
+        inherited: The environment of this process.
+        settings: The settings of the target, in upper case.
     """
-    kept = {name: value for name, value in inherited.items() if not name.startswith(FOREIGN)}
-    own = {**settings, "ALLOW_FAILED_RECORDS": "true", "FAILED_RECORDS_DIR": FAILED_RECORDS}
+    environment = {name: value for name, value in inherited.items() if not name.startswith(IGNORED_VARIABLES)}
+    settings = {**settings, "ALLOW_FAILED_RECORDS": "true", "FAILED_RECORDS_DIR": FAILED_RECORDS_DIR}
     return {
-        **kept,
-        **{f"TARGET_SALESLOFT_{name}": value for name, value in own.items()},
+        **environment,
+        **{f"TARGET_SALESLOFT_{name}": value for name, value in settings.items()},
         "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false",
         "MELTANO_CLI_DISABLE_VERSION_CHECK": "true",
-        "PYTHONUTF8": "1",  # the samples are UTF-8, whatever the locale is
+        "PYTHONUTF8": "1",  # the samples are UTF-8, regardless of the locale
     }
 
 
-def report(sandbox: Sandbox) -> list[str]:
-    """Say what a sandbox holds, line by line."""
+def build_report(sandbox: Sandbox) -> list[str]:
+    """Return the lines that describe the data of a sandbox."""
     people, accounts = sandbox.people(), sandbox.accounts()
     return [
-        f"Salesloft now holds {len(people):,} people and {len(accounts):,} accounts.",
-        f"That took {sandbox.points_spent:,} points of the {sandbox.points_per_minute:,} that a team has each minute.",
-        *_table("People", PEOPLE, people),
-        *_table("Accounts", ACCOUNTS, accounts),
+        f"The sandbox now contains {len(people):,} people and {len(accounts):,} accounts.",
+        f"Points used: {sandbox.points_spent:,} of the {sandbox.points_per_minute:,} per minute that a team has.",
+        *_format_table("People", PEOPLE_COLUMNS, people),
+        *_format_table("Accounts", ACCOUNT_COLUMNS, accounts),
     ]
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Show the first few rows, under the names of their columns."""
+def _format_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the lines of a table with the first few rows."""
     if not rows:
         return []
-    cells = [list(columns), *([_cell(row[column]) for column in columns] for row in rows[:SHOWN])]
+    cells = [list(columns), *([_format_cell(row[column]) for column in columns] for row in rows[:MAX_ROWS])]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  " + "  ".join(map(str.ljust, each, widths)).rstrip() for each in cells]
-    more = len(rows) - SHOWN
+    lines = ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+    more = len(rows) - MAX_ROWS
     return ["", title, *lines, *([f"  … and {more:,} more"] if more > 0 else [])]
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if isinstance(value, dict):
-        value = ", ".join(f"{name}: {each}" for name, each in value.items())
+        value = ", ".join(f"{name}: {item}" for name, item in value.items())
     text = "" if value is None else str(value)
-    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
+    return text if len(text) <= MAX_CELL_WIDTH else f"{text[: MAX_CELL_WIDTH - 1]}…"
 
 
 def _failed_records_files(directory: Path) -> Iterable[Path]:
-    return (directory / FAILED_RECORDS).glob("*.singer")
+    return (directory / FAILED_RECORDS_DIR).glob("*.singer")
 
 
-def _failed(file: Path) -> str:
+def _count_records(file: Path) -> str:
     with file.open(encoding="utf-8") as lines:
         count = sum(json.loads(line)["type"] == "RECORD" for line in lines)
     return f"{count:,} record{'s' if count != 1 else ''}"
 
 
-def _tell(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - lines for a person
+def _print(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - output for a person
 
 
-def _refused(message: str) -> int:
-    print(message, file=sys.stderr)  # noqa: T201 - a plain line for a person
+def _print_error(message: str) -> int:
+    print(message, file=sys.stderr)  # noqa: T201 - output for a person
     return 1

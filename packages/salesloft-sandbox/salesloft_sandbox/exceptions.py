@@ -1,4 +1,4 @@
-"""What the API answers when it says no."""
+"""Error responses of the API, as exceptions."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Errors = dict[str, list[str]]
-"""Field -> what is wrong with it, as a 422 tells it."""
+"""Field name -> messages, as in the body of a 422."""
 
 
-class RefusedError(Exception):
-    """A request that is refused.
+class ApiError(Exception):
+    """An error response.
 
     Args:
-        status: The HTTP status to answer.
-        message: The sentence under `error`; not used where `errors` is given.
+        status: The HTTP status.
+        message: The message under `error`; unused if `errors` is given.
         errors: The messages per field under `errors`.
     """
 
@@ -27,24 +27,24 @@ class RefusedError(Exception):
         self.errors = errors
 
     @classmethod
-    def invalid(cls, field: str, message: str) -> RefusedError:
-        """A 422 about one field."""
+    def invalid(cls, field: str, message: str) -> ApiError:
+        """Create a 422 about one field."""
         return cls(422, errors={field: [message]})
 
     @property
     def body(self) -> dict[str, object]:
-        """The JSON body of the answer."""
+        """The JSON body of the response."""
         return {"error": self.message} if self.errors is None else {"errors": dict(self.errors)}
 
     def __str__(self) -> str:
-        """The refusal as one line, as a bulk job shows it beside a row."""
+        """Return the error as one line, as in the rows of a bulk job."""
         if self.errors is None:
             return self.message
-        return ", ".join(f"{field} {told}" for field, all_ in self.errors.items() for told in all_)
+        return ", ".join(f"{field} {message}" for field, messages in self.errors.items() for message in messages)
 
 
-class MissingScopeError(RefusedError):
-    """A request that needs a scope which the key does not have."""
+class MissingScopeError(ApiError):
+    """A request that requires a scope which the API key does not have."""
 
     def __init__(self, scope: str) -> None:
         super().__init__(403, f"This request requires the scope {scope}, which your API key does not have")

@@ -65,8 +65,20 @@ _BODY_KEYS = {
     FaultKind.BULK_JOB: frozenset({"state", "rows"}),
     FaultKind.BULK_ROW: frozenset({"status", "error"}),
 }
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "method": ((str,), "text"),
+    "path": ((str,), "text"),
+    "skip": ((int,), "an integer of 0 or more"),
+    "times": ((int, type(None)), "an integer of 0 or more, or null"),
+    "status": ((int,), "an integer"),
+    "retry_after": ((str, type(None)), "text or null"),
+    "delay": ((int, float), "a number of 0 or more"),
+    "contains": ((str, type(None)), "text or null"),
+}
 RESET = 0
-"""The status of a fault that resets the connection."""
+"""The status that stands for a reset connection."""
+MIN_STATUS = 200
+MAX_STATUS = 599
 
 
 @dataclass
@@ -105,11 +117,22 @@ class Fault:
 
     def __post_init__(self) -> None:
         self.kind = FaultKind(self.kind)
-        allowed = self.kind.body_keys
-        if allowed and self.body is not None and (not isinstance(self.body, dict) or not set(self.body) <= allowed):
-            raise ValueError(f"body of {self.kind.value}: expected an object with {' and '.join(sorted(allowed))}")
+        for name, (types, description) in _TYPES.items():
+            value = getattr(self, name)
+            # A bool is an int in Python.
+            if (
+                not isinstance(value, types)
+                or isinstance(value, bool)
+                or (isinstance(value, (int, float)) and value < 0)
+            ):
+                raise ValueError(f"{name} of a fault must be {description}, got {value!r}")
+        if self.status != RESET and not MIN_STATUS <= self.status <= MAX_STATUS:
+            raise ValueError(f"status of a fault must be {RESET} or {MIN_STATUS} to {MAX_STATUS}, got {self.status}")
+        keys = self.kind.body_keys
+        if keys and self.body is not None and (not isinstance(self.body, dict) or not set(self.body) <= keys):
+            raise ValueError(f"body of {self.kind.value} must be an object with {' and '.join(sorted(keys))}")
         if self.kind is FaultKind.PATCH and not isinstance(self.body, dict):
-            raise ValueError("body of patch: expected an object")
+            raise ValueError("body of patch must be an object")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Fault:
@@ -121,7 +144,7 @@ class Fault:
         names = {spec.name for spec in fields(cls) if spec.init}
         unknown = set(values) - names
         if unknown or "kind" not in values:
-            raise ValueError(f"a fault takes kind and {sorted(names - {'kind'})}")
+            raise ValueError(f"a fault requires kind and accepts {', '.join(sorted(names - {'kind'}))}")
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:

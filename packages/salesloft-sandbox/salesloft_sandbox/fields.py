@@ -1,4 +1,8 @@
-"""The fields of people and accounts: names, types, and where each may be sent."""
+"""The fields of people and accounts.
+
+From https://developers.salesloft.com/docs/api/ and typed in independently of the target, so that an error in the
+target's field definitions cannot be masked by sharing them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class FieldType(Enum):
-    """The JSON type that a field takes."""
+    """The JSON type of a field."""
 
     STRING = "a string"
     INTEGER = "an integer"
@@ -22,7 +26,7 @@ class FieldType(Enum):
 
 
 class Action(Enum):
-    """What a request body is for; some fields are taken by one of them only."""
+    """The action that a request body is for; some fields are accepted by one action only."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -34,16 +38,16 @@ EVERY_ACTION = frozenset(Action)
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a request body.
+    """A field of a request body.
 
     Attributes:
-        name: The field's name in the API.
-        type: The JSON type that it takes; null is taken by all.
-        actions: The requests that know the field; others refuse it as unknown.
-        max_length: Longest string taken, in characters.
-        choices: The only strings taken; empty for any.
-        refers_to: The table that must hold the id given; empty for none.
-        pattern: What a string must look like; None for anything.
+        name: The name of the field in the API.
+        type: The JSON type; null is always accepted.
+        actions: The actions that accept the field; for others it is unknown.
+        max_length: Maximum length of a string, in characters.
+        choices: The accepted strings; empty for any.
+        refers_to: The table that must have a record with this id; empty for none.
+        pattern: The pattern that a string must match; None for any.
         stored: Whether the table has a column for it.
     """
 
@@ -59,20 +63,20 @@ class Field:
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of record: all that differs between a person and an account.
+    """A type of record: everything that differs between people and accounts.
 
     Attributes:
-        name: The singular, as in an upsert's answer and in a bulk job's type.
-        table: The plural, as in the URL and in the database.
-        fields: Every field, by name.
-        unique: The field that no two records share, case aside.
-        upsert_keys: The fields that an upsert may match on.
-        required: Ways to satisfy a create: each is a set of fields that suffices.
-        custom_field_type: The kind of custom field that this resource has.
-        crm_prefixes: How a CRM id must begin.
-        filters: A list's query parameter -> the column that it filters.
-        embedded: Rendered name -> (column holding the id, table that the link points at).
-        read_only: What an answer shows beside the stored fields.
+        name: The singular, as in the response of an upsert and in the type of a bulk job.
+        table: The plural, as in URLs and in the database.
+        fields: All fields, by name.
+        unique: The field that is unique, compared case-insensitively.
+        upsert_keys: The fields that an upsert can match on.
+        required: Alternative sets of fields that a create requires.
+        custom_field_type: The field type of its custom fields.
+        crm_prefixes: The prefixes of valid CRM ids.
+        filters: Query parameter of the list -> column to filter.
+        embedded: Name in responses -> (column of the id, table that the link refers to).
+        read_only: Additional fields in responses, which are not stored.
     """
 
     name: str
@@ -89,27 +93,29 @@ class Resource:
     known: Mapping[Action, Mapping[str, Field]] = field(init=False)
 
     def __post_init__(self) -> None:
-        known = {action: {name: one for name, one in self.fields.items() if action in one.actions} for action in Action}
+        known = {
+            action: {name: spec for name, spec in self.fields.items() if action in spec.actions} for action in Action
+        }
         object.__setattr__(self, "known", known)
 
     @property
     def stored(self) -> tuple[Field, ...]:
         """The fields that have a column."""
-        return tuple(one for one in self.fields.values() if one.stored)
+        return tuple(spec for spec in self.fields.values() if spec.stored)
 
     @property
     def read_scope(self) -> str:
-        """The scope that reading needs."""
+        """The scope that reading requires."""
         return f"{self.table}:read"
 
     @property
     def write_scope(self) -> str:
-        """The scope that writing needs."""
+        """The scope that writing requires."""
         return f"{self.table}:write"
 
     @property
     def crm_scope(self) -> str:
-        """The privileged scope that writing a CRM id needs beside `write_scope`."""
+        """The privileged scope that writing a CRM id requires in addition to `write_scope`."""
         return f"crm_id_{self.name}:write"
 
 
@@ -130,7 +136,7 @@ def _upsert_only(keys: tuple[str, ...]) -> tuple[Field, ...]:
 
 
 def _by_name(*groups: tuple[Field, ...]) -> dict[str, Field]:
-    return {one.name: one for group in groups for one in group}
+    return {spec.name: spec for group in groups for spec in group}
 
 
 COMMON = (
@@ -268,5 +274,5 @@ ACCOUNT = Resource(
     },
 )
 
-RESOURCES = {one.name: one for one in (PERSON, ACCOUNT)}
-CUSTOM_FIELD_TYPES = tuple(one.custom_field_type for one in RESOURCES.values())
+RESOURCES = {resource.name: resource for resource in (PERSON, ACCOUNT)}
+CUSTOM_FIELD_TYPES = tuple(resource.custom_field_type for resource in RESOURCES.values())

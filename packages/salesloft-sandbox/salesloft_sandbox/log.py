@@ -1,4 +1,4 @@
-"""The log of requests: the latest ones, and counts of all."""
+"""Log of the requests to the sandbox."""
 
 from __future__ import annotations
 
@@ -6,54 +6,54 @@ import threading
 from collections import Counter, deque
 from dataclasses import dataclass
 
-KEPT_REQUESTS = 100_000
+MAX_LOGGED_REQUESTS = 100_000
 
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """A request that was answered, or dropped.
+    """A request and its response.
 
     Attributes:
         method: The HTTP method.
-        path: The path as it was asked for, without the query.
-        status: The status answered; 0 where the connection was reset.
+        path: The requested path, without the query.
+        status: The status of the response; 0 if the connection was reset.
         cost: The points spent.
-        at: The clock's seconds.
+        time: When the request was answered, in seconds of the sandbox's clock.
     """
 
     method: str
     path: str
     status: int
     cost: int
-    at: float
+    time: float
 
 
 class RequestLog:
-    """The latest requests, and counts of all."""
+    """The latest requests, and the number of responses per status."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._latest: deque[LoggedRequest] = deque(maxlen=KEPT_REQUESTS)
-        self._answers: Counter[int] = Counter()
+        self._latest: deque[LoggedRequest] = deque(maxlen=MAX_LOGGED_REQUESTS)
+        self._counts: Counter[int] = Counter()
 
     def add(self, request: LoggedRequest) -> None:
-        """Note a request."""
+        """Add a request."""
         with self._lock:
             self._latest.append(request)
-            self._answers[request.status] += 1
+            self._counts[request.status] += 1
 
     def latest(self) -> list[LoggedRequest]:
-        """The latest requests, oldest first."""
+        """Return the latest requests, oldest first."""
         with self._lock:
             return list(self._latest)
 
-    def answers(self, status: int | None = None) -> int:
-        """How many requests were answered with this status, or how many there were at all."""
+    def count_responses(self, status: int | None = None) -> int:
+        """Return the number of responses with a status, or of all responses."""
         with self._lock:
-            return sum(self._answers.values()) if status is None else self._answers[status]
+            return sum(self._counts.values()) if status is None else self._counts[status]
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Remove all requests and counts."""
         with self._lock:
             self._latest.clear()
-            self._answers.clear()
+            self._counts.clear()

@@ -1,4 +1,4 @@
-"""What every request passes on its way in and out: faults, keys, the team's budget, the log."""
+"""Everything around the handlers of a request: faults, API keys, the rate limit, and the request log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from salesloft_sandbox.exceptions import MissingScopeError, RefusedError
+from salesloft_sandbox.exceptions import ApiError, MissingScopeError
 from salesloft_sandbox.fault_injection import RESET, Fault, FaultKind
 from salesloft_sandbox.log import LoggedRequest
 from salesloft_sandbox.rate_limit import page_cost
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from salesloft_sandbox.api_keys import Scopes
-    from salesloft_sandbox.rate_limit import Budget
+    from salesloft_sandbox.rate_limit import RateLimitResult
     from salesloft_sandbox.server import Sandbox
 
 PROXY_PAGE = (
@@ -43,15 +43,15 @@ SCOPE_MESSAGE = "Requested scoped field(s) could not be returned, required scope
 
 
 @dataclass(frozen=True)
-class Call:
-    """A request that may be served.
+class ApiRequest:
+    """A request with a valid API key, within the rate limit.
 
     Attributes:
-        query: The query's parameters.
+        query: The parameters of the query.
         ids: The numbers in the path, by name.
-        body: The JSON object sent; empty where there was none.
-        scopes: What the key may do.
-        base_url: The API's address with its version, as the client wrote it.
+        body: The JSON object of the body; empty if there is no body.
+        scopes: The scopes of the API key.
+        base_url: The URL of the API including its version, as the client wrote it.
     """
 
     query: QueryParams
@@ -62,12 +62,12 @@ class Call:
 
 
 class Reset(Response):
-    """No answer: the connection is torn down with a TCP reset."""
+    """No response: the connection is closed with a TCP reset."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Abort the connection and wait until the server has noticed."""
         transport: asyncio.Transport = scope["state"]["transport"]
-        # With nothing to linger for, closing sends RST in place of FIN.
+        # With a linger time of zero, closing sends RST instead of FIN.
         linger = struct.pack("ii", 1, 0)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         transport.abort()
@@ -75,37 +75,37 @@ class Reset(Response):
             pass
 
 
-class Gateway:
-    """Serves handlers over HTTP, with all that the API does around them.
+class Middleware:
+    """Turns handlers into HTTP endpoints.
 
     Args:
-        sandbox: The sandbox that is served.
+        sandbox: The sandbox.
     """
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
         self._numbers = itertools.count(1)
 
-    def endpoint(
-        self, handler: Callable[[Sandbox, Call], Any], scope: str = ""
+    def api_endpoint(
+        self, handler: Callable[[Sandbox, ApiRequest], Any], scope: str = ""
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Make an HTTP endpoint of a handler.
+        """Build an endpoint that requires an API key and costs points.
 
         Args:
-            handler: Takes the sandbox and a call, and returns the JSON body of a 200.
-            scope: The scope that a key needs; empty for none.
+            handler: Takes the sandbox and the request, and returns the JSON body of a 200.
+            scope: The required scope; empty for none.
         """
-        return self.serving(lambda request, body: self._answer(request, body, handler, scope))
+        return self._endpoint(lambda request, body: self._respond(request, body, handler, scope))
 
-    def plain(self, handler: Callable[[Sandbox, Request, bytes], Response]) -> Callable[[Request], Awaitable[Response]]:
-        """Make an HTTP endpoint that asks for no key and costs nothing; faults and the log are as everywhere."""
-        return self.serving(lambda request, body: (handler(self._sandbox, request, body), None))
-
-    def serving(
-        self, answer: Callable[[Request, bytes], tuple[Response, Budget | None]]
+    def public_endpoint(
+        self, handler: Callable[[Sandbox, Request, bytes], Response]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Make an HTTP endpoint of what answers a request and its body."""
+        """Build an endpoint that requires no API key and costs nothing; faults and the log apply."""
+        return self._endpoint(lambda request, body: (handler(self._sandbox, request, body), None))
 
+    def _endpoint(
+        self, respond: Callable[[Request, bytes], tuple[Response, RateLimitResult | None]]
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def serve(request: Request) -> Response:
             sandbox = self._sandbox
             body = await request.body()
@@ -113,28 +113,28 @@ class Gateway:
                 await asyncio.sleep(sandbox.latency)
             path = request.scope["path"]
             fault = sandbox.faults.take(request.method, path, body)
-            budget: Budget | None
+            result: RateLimitResult | None
             if fault and fault.kind.before_effect:
-                response, budget = _instead(fault), None
+                response, result = _early_response(fault), None
                 if fault.kind is FaultKind.LATE_WRITE:
-                    sandbox.late_writes.add(fault.delay, partial(answer, request, body))
+                    sandbox.late_writes.add(fault.delay, partial(respond, request, body))
             elif sandbox.max_body_bytes is not None and len(body) > sandbox.max_body_bytes:
-                response, budget = _html(413), None
+                response, result = _html(413), None
             else:
                 if fault and fault.kind is FaultKind.SLOW:
                     await asyncio.sleep(fault.delay)
                 sandbox.advance()
-                response, budget = answer(request, body)
+                response, result = respond(request, body)
                 if fault:
-                    response = _after(fault, response)
+                    response = _faulty_response(fault, response)
             if sandbox.request_ids:
                 response.headers["x-request-id"] = f"sandbox-{next(self._numbers):06d}"
             sandbox.log.add(
                 LoggedRequest(
                     request.method,
-                    request.scope["state"].get("asked_path", path),
-                    0 if isinstance(response, Reset) else response.status_code,
-                    budget.cost if budget and budget.allowed else 0,
+                    request.scope["state"].get("requested_path", path),
+                    RESET if isinstance(response, Reset) else response.status_code,
+                    result.cost if result and result.allowed else 0,
                     sandbox.clock(),
                 )
             )
@@ -142,48 +142,48 @@ class Gateway:
 
         return serve
 
-    def _answer(
+    def _respond(
         self,
         request: Request,
         body: bytes,
-        handler: Callable[[Sandbox, Call], Any],
+        handler: Callable[[Sandbox, ApiRequest], Any],
         scope: str,
-    ) -> tuple[Response, Budget]:
+    ) -> tuple[Response, RateLimitResult]:
         sandbox = self._sandbox
         try:
-            scopes = sandbox.keys.scopes_of(request.headers.get("authorization", ""))
-        except RefusedError as refusal:
-            # An unknown key belongs to no team, so no team pays.
-            budget = sandbox.rate_limit.free()
-            return _json(refusal.status, refusal.body, budget), budget
-        budget = sandbox.rate_limit.take(page_cost(_page(request)))
-        if not budget.allowed:
-            response = _json(429, {"error": "API rate limit exceeded"}, budget)
+            scopes = sandbox.keys.get_scopes(request.headers.get("authorization", ""))
+        except ApiError as error:
+            # An unknown key belongs to no team, so no team is charged.
+            result = sandbox.rate_limiter.peek()
+            return _json(error.status, error.body, result), result
+        result = sandbox.rate_limiter.acquire(page_cost(_page(request)))
+        if not result.allowed:
+            response = _json(429, {"error": "API rate limit exceeded"}, result)
             if not sandbox.rate_headers_on_429:
                 _remove_rate_headers(response)
             if sandbox.retry_after:
-                seconds = math.ceil(sandbox.rate_limit.seconds_left())
+                seconds = math.ceil(sandbox.rate_limiter.seconds_until_reset())
                 response.headers["retry-after"] = str(seconds)
-            return response, budget
+            return response, result
         try:
             scopes.require(scope)
-            answered = handler(
+            data = handler(
                 sandbox,
-                Call(
+                ApiRequest(
                     request.query_params,
                     _ids(request.path_params),
-                    _parsed(body),
+                    _parse(body),
                     scopes,
                     f"{request.base_url}v2",
                 ),
             )
-        except MissingScopeError as refusal:
+        except MissingScopeError as error:
             if sandbox.missing_scope_status == UNPROCESSABLE:
-                return _json(UNPROCESSABLE, {"error": SCOPE_MESSAGE}, budget), budget
-            return _json(refusal.status, refusal.body, budget), budget
-        except RefusedError as refusal:
-            return _json(refusal.status, refusal.body, budget), budget
-        return _json(200, answered, budget), budget
+                return _json(UNPROCESSABLE, {"error": SCOPE_MESSAGE}, result), result
+            return _json(error.status, error.body, result), result
+        except ApiError as error:
+            return _json(error.status, error.body, result), result
+        return _json(200, data, result), result
 
 
 def _page(request: Request) -> int:
@@ -192,42 +192,35 @@ def _page(request: Request) -> int:
 
 
 def _ids(path_params: Mapping[str, str]) -> dict[str, int]:
-    """The numbers in a path; what is no number names no record."""
+    """Return the numbers in a path; anything else is not the id of a record."""
     if not all(DIGITS.fullmatch(value) for value in path_params.values()):
-        raise RefusedError(404, "Not found")
+        raise ApiError(404, "Not found")
     return {name: int(value) for name, value in path_params.items()}
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def _parse(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     try:
         parsed = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RefusedError(400, "The body is not valid JSON") from error
+        raise ApiError(400, "The body is not valid JSON") from error
     if not isinstance(parsed, dict):
-        raise RefusedError(400, "The body is not a JSON object")
+        raise ApiError(400, "The body is not a JSON object")
     return parsed
 
 
-def _json(status: int, body: object, budget: Budget) -> Response:
-    return Response(
-        msgspec.json.encode(body),
-        status,
-        {
-            "x-ratelimit-endpoint-cost": str(budget.cost),
-            "x-ratelimit-remaining-minute": str(budget.remaining),
-        },
-        "application/json",
-    )
+def _json(status: int, body: object, result: RateLimitResult) -> Response:
+    headers = dict(zip(RATE_HEADERS, (str(result.cost), str(result.remaining)), strict=True))
+    return Response(msgspec.json.encode(body), status, headers, "application/json")
 
 
 def _html(status: int) -> Response:
     return Response(PROXY_PAGE.format(status=status), status, media_type="text/html")
 
 
-def _instead(fault: Fault) -> Response:
-    """The answer of a fault that keeps a request from the API."""
+def _early_response(fault: Fault) -> Response:
+    """Return the response of a fault that is sent before the API handles the request."""
     if fault.kind is FaultKind.RESET_BEFORE or fault.status == RESET:
         return Reset()
     if fault.kind is FaultKind.EMPTY:
@@ -235,40 +228,40 @@ def _instead(fault: Fault) -> Response:
     elif fault.kind is FaultKind.HTML:
         response = _html(fault.status)
     else:
-        response = _with_body(fault)
+        response = _fault_body(fault)
     if fault.retry_after is not None:
         response.headers["retry-after"] = fault.retry_after
     return response
 
 
-def _with_body(fault: Fault) -> Response:
+def _fault_body(fault: Fault) -> Response:
     if isinstance(fault.body, (str, bytes)):
         return Response(fault.body, fault.status, media_type="text/plain")
     body = {"error": f"Sandbox fault {fault.status}"} if fault.body is None else fault.body
     return Response(msgspec.json.encode(body), fault.status, media_type="application/json")
 
 
-def _after(fault: Fault, response: Response) -> Response:
-    """What a fault makes of the API's answer."""
+def _faulty_response(fault: Fault, response: Response) -> Response:
+    """Return the response of the API as a fault changes it."""
     headers = response.headers
     if fault.kind is FaultKind.RESET_AFTER:
         return Reset()
     if fault.kind is FaultKind.STATUS_AFTER:
-        response = _with_body(fault)
+        response = _fault_body(fault)
         if fault.retry_after is not None:
             response.headers["retry-after"] = fault.retry_after
     elif fault.kind is FaultKind.BROKEN_JSON:
-        whole = bytes(response.body)
-        response = Response(whole[: len(whole) // 2], 200, media_type="application/json")
+        body = bytes(response.body)
+        response = Response(body[: len(body) // 2], 200, media_type="application/json")
     elif fault.kind is FaultKind.DRIP:
-        response = StreamingResponse(_drops(bytes(response.body), fault.delay), response.status_code, dict(headers))
+        response = StreamingResponse(_drip(bytes(response.body), fault.delay), response.status_code, dict(headers))
     elif fault.kind is FaultKind.NO_RATE_HEADERS:
         _remove_rate_headers(response)
     elif fault.kind is FaultKind.BAD_RATE_HEADERS:
         headers["x-ratelimit-endpoint-cost"] = "one"
         headers["x-ratelimit-remaining-minute"] = "-1.5e"
     elif fault.kind.on_success and response.status_code < 300:  # noqa: PLR2004 - the statuses of success
-        response = _altered(fault, response)
+        response = _altered_success(fault, response)
     return response
 
 
@@ -277,20 +270,15 @@ def _remove_rate_headers(response: Response) -> None:
         del response.headers[name]
 
 
-def _altered(fault: Fault, response: Response) -> Response:
-    """Return a successful response as a fault alters it."""
+def _altered_success(fault: Fault, response: Response) -> Response:
+    """Return a successful response with the status or body that a fault gives it."""
     status, body = response.status_code, bytes(response.body)
     if fault.kind is FaultKind.REPLACE_STATUS:
         status = fault.status
     elif fault.kind is FaultKind.NO_BODY:
         body = b""
     elif fault.kind is FaultKind.PATCH:
-        parsed = msgspec.json.decode(body)
-        data = parsed["data"]
-        parsed["data"] = (
-            [_merged(row, fault.body) for row in data] if isinstance(data, list) else _merged(data, fault.body)
-        )
-        body = msgspec.json.encode(parsed)
+        body = msgspec.json.encode(_patch_data(msgspec.json.decode(body), fault.body))
     elif fault.kind is FaultKind.TEXT_IDS:
         body = msgspec.json.encode(_with_text_ids(msgspec.json.decode(body)))
     if status == NO_CONTENT:
@@ -299,11 +287,17 @@ def _altered(fault: Fault, response: Response) -> Response:
     return Response(body, status, rate_headers, response.media_type if body else None)
 
 
-def _merged(value: Any, patch: Any) -> Any:
-    """Return a JSON value with the keys of another one added or replaced, at each depth."""
+def _patch_data(response: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """Return a response with a patch merged into its `data`, or into each row if that is a list."""
+    data = response.get("data")
+    return {**response, "data": [_merge(row, patch) for row in data] if isinstance(data, list) else _merge(data, patch)}
+
+
+def _merge(value: Any, patch: Any) -> Any:
+    """Return a JSON value with the keys of a patch added or replaced, at each depth."""
     if not isinstance(value, dict) or not isinstance(patch, dict):
         return patch
-    return value | {name: _merged(value.get(name), change) for name, change in patch.items()}
+    return value | {name: _merge(value.get(name), change) for name, change in patch.items()}
 
 
 def _with_text_ids(value: Any) -> Any:
@@ -318,7 +312,7 @@ def _with_text_ids(value: Any) -> Any:
     }
 
 
-async def _drops(body: bytes, delay: float) -> AsyncIterator[bytes]:
+async def _drip(body: bytes, delay: float) -> AsyncIterator[bytes]:
     for index in range(len(body)):
         yield body[index : index + 1]
         await asyncio.sleep(delay)

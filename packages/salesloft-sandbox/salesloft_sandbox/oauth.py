@@ -1,4 +1,8 @@
-"""OAuth as the accounts server does it: consent, codes, rotating refresh tokens, access tokens that expire."""
+"""OAuth: consent page, authorization codes, rotating refresh tokens, and access tokens that expire.
+
+https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/ and
+https://developers.salesloft.com/docs/platform/api-basics/client-creds/
+"""
 
 from __future__ import annotations
 
@@ -20,16 +24,20 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from salesloft_sandbox.api_keys import Keys
+    from salesloft_sandbox.api_keys import ApiKeys
     from salesloft_sandbox.server import Sandbox
 
 DEFAULT_CLIENT = "sandbox-client"
-DEFAULT_SECRET = "sandbox-secret"  # noqa: S105 (everybody may know it)
+DEFAULT_SECRET = "sandbox-secret"  # noqa: S105 - not a secret
 CODE_SECONDS = 600.0
 CONTEXT = "production"
 KNOWN_SCOPES = (
     "team:read",
-    *(scope for one in RESOURCES.values() for scope in (one.read_scope, one.write_scope, one.crm_scope)),
+    *(
+        scope
+        for resource in RESOURCES.values()
+        for scope in (resource.read_scope, resource.write_scope, resource.crm_scope)
+    ),
 )
 CONSENT_PAGE = """<!doctype html>
 <title>Sandbox: authorize</title>
@@ -41,8 +49,8 @@ CONSENT_PAGE = """<!doctype html>
 """
 
 
-class GrantRefusedError(Exception):
-    """A token request that is refused, in the words of RFC 6749."""
+class TokenGrantError(Exception):
+    """An error response of the token endpoint, as defined by RFC 6749."""
 
     def __init__(self, status: int, error: str, description: str) -> None:
         super().__init__(error)
@@ -60,26 +68,26 @@ class _Grant:
 class _Code:
     grant: _Grant
     redirect_uri: str
-    until: float
+    expires_at: float
 
 
 class OAuth:
-    """The applications that are known, and the tokens that they were given.
+    """The OAuth applications and their tokens.
 
-    Each refresh gives a new refresh token, and revokes the grant's older ones and their access tokens.
+    Each refresh issues a new refresh token and revokes the older ones and their access tokens.
 
     Args:
-        keys: Where access tokens become known to the API.
-        clock: Seconds, only ever growing.
-        clients: Client id -> secret.
-        token_seconds: How long an access token lasts.
-        scopes: What a grant may do; None for everything.
-        refresh_tokens: Refresh tokens of the first client that are good from the start.
+        keys: The API keys, to which access tokens are added.
+        clock: Monotonic seconds.
+        clients: Client id -> client secret.
+        token_seconds: Lifetime of an access token.
+        scopes: The scopes of a grant; None for all.
+        refresh_tokens: Refresh tokens of the first client that are valid from the start.
     """
 
-    def __init__(  # noqa: PLR0913 (one argument an option)
+    def __init__(  # noqa: PLR0913 - one argument per option
         self,
-        keys: Keys,
+        keys: ApiKeys,
         clock: Callable[[], float],
         *,
         clients: Mapping[str, str],
@@ -92,68 +100,68 @@ class OAuth:
         self._clients = dict(clients)
         self.token_seconds = token_seconds
         self._scopes = None if scopes is None else frozenset(scopes)
-        self._first = tuple(refresh_tokens)
+        self._initial = tuple(refresh_tokens)
         self._lock = threading.RLock()
         self.reset()
 
     def reset(self) -> None:
-        """Forget every token and know the first ones again."""
+        """Remove all tokens and restore the initial ones."""
         with self._lock:
             self._codes: dict[str, _Code] = {}
             self._refresh: dict[str, _Grant] = {}
             self._access: dict[str, tuple[_Grant, float]] = {}
             self.refreshes = 0
-            for token in self._first:
+            for token in self._initial:
                 self._refresh[token] = self._grant(next(iter(self._clients)))
 
     def authorize(self, client_id: str | None = None) -> str:
-        """Let a user allow an application at once; return the refresh token."""
+        """Authorize an application without the consent page and return the refresh token."""
         with self._lock:
             token = secrets.token_hex(32)
             self._refresh[token] = self._grant(client_id or next(iter(self._clients)))
             return token
 
     def revoke(self) -> None:
-        """Revoke every token, as a user does who removes the application."""
+        """Revoke all tokens, as when a user removes the application."""
         with self._lock:
             self.revoke_access()
             self._refresh.clear()
 
     def revoke_access(self) -> None:
-        """Refuse the access tokens from now on; refresh tokens stay good."""
+        """Revoke all access tokens; refresh tokens stay valid."""
         with self._lock:
             for token in self._access:
                 self._keys.revoke(token)
             self._access.clear()
 
     def expire(self) -> None:
-        """Revoke the access tokens whose time is over."""
+        """Revoke expired access tokens."""
         with self._lock:
             now = self._clock()
-            for token in [token for token, (_, until) in self._access.items() if until <= now]:
+            for token in [token for token, (_, expires_at) in self._access.items() if expires_at <= now]:
                 self._keys.revoke(token)
                 del self._access[token]
 
     def knows(self, client_id: str) -> bool:
-        """Whether there is such an application."""
+        """Return whether an application is registered."""
         return client_id in self._clients
 
-    def code(self, client_id: str, redirect_uri: str) -> str:
-        """Give a code for a user's consent; good once, for ten minutes."""
+    def create_code(self, client_id: str, redirect_uri: str) -> str:
+        """Create an authorization code, which can be used once within ten minutes."""
         with self._lock:
             code = secrets.token_hex(16)
             self._codes[code] = _Code(self._grant(client_id), redirect_uri, self._clock() + CODE_SECONDS)
             return code
 
-    def scope_of(self, code: str) -> str:
-        """What a code's grant may do, as OAuth writes it."""
-        return scope_text(self._codes[code].grant.scopes)
+    def code_scope(self, code: str) -> str:
+        """Return the scopes of a code, separated by spaces."""
+        return format_scopes(self._codes[code].grant.scopes)
 
     def token(self, form: Mapping[str, str]) -> dict[str, Any]:
-        """Answer a token request.
+        """Return the response to a token request.
 
         Raises:
-            GrantRefusedError: It is refused.
+            TokenGrantError: The request is rejected.
         """
         grants = {
             "authorization_code": self._by_code,
@@ -161,13 +169,13 @@ class OAuth:
             "client_credentials": self._by_credentials,
         }
         with self._lock:
-            by = grants.get(form.get("grant_type", ""))
-            if by is None:
-                raise GrantRefusedError(400, "unsupported_grant_type", "The grant type is not supported")
-            known = self._clients.get(form.get("client_id", ""), "")
-            if not known or not hmac.compare_digest(known.encode(), form.get("client_secret", "").encode()):
-                raise GrantRefusedError(401, "invalid_client", "Client authentication failed")
-            return by(form)
+            grant = grants.get(form.get("grant_type", ""))
+            if grant is None:
+                raise TokenGrantError(400, "unsupported_grant_type", "The grant type is not supported")
+            secret = self._clients.get(form.get("client_id", ""), "")
+            if not secret or not hmac.compare_digest(secret.encode(), form.get("client_secret", "").encode()):
+                raise TokenGrantError(401, "invalid_client", "Client authentication failed")
+            return grant(form)
 
     def _grant(self, client_id: str) -> _Grant:
         return _Grant(client_id, self._scopes)
@@ -176,67 +184,69 @@ class OAuth:
         code = self._codes.pop(form.get("code", ""), None)
         if (
             code is None
-            or code.until <= self._clock()
+            or code.expires_at <= self._clock()
             or code.grant.client_id != form["client_id"]
             or code.redirect_uri != form.get("redirect_uri")
         ):
-            raise GrantRefusedError(400, "invalid_grant", "The code is unknown, used, expired or of another redirect")
-        if form.get("context") != CONTEXT or form.get("scope") != scope_text(code.grant.scopes):
-            raise GrantRefusedError(400, "invalid_request", "context and scope are not those of the redirect")
+            raise TokenGrantError(
+                400, "invalid_grant", "The code is unknown, used, expired, or was issued for another redirect_uri"
+            )
+        if form.get("context") != CONTEXT or form.get("scope") != format_scopes(code.grant.scopes):
+            raise TokenGrantError(400, "invalid_request", "context and scope differ from those of the redirect")
         return self._issue(code.grant, rotate=True)
 
     def _by_refresh_token(self, form: Mapping[str, str]) -> dict[str, Any]:
         grant = self._refresh.get(form.get("refresh_token", ""))
         if grant is None or grant.client_id != form["client_id"]:
-            raise GrantRefusedError(400, "invalid_grant", "The refresh token is invalid, expired or revoked")
+            raise TokenGrantError(400, "invalid_grant", "The refresh token is invalid, expired or revoked")
         self.refreshes += 1
         return self._issue(grant, rotate=True)
 
     def _by_credentials(self, form: Mapping[str, str]) -> dict[str, Any]:
         grant = self._grant(form["client_id"])
-        asked = frozenset(form.get("scope", "").split())
-        if asked and grant.scopes is not None and not asked <= grant.scopes:
-            raise GrantRefusedError(400, "invalid_scope", "The requested scope is not the application's")
-        return self._issue(_Grant(grant.client_id, asked or grant.scopes), rotate=False)
+        requested = frozenset(form.get("scope", "").split())
+        if requested and grant.scopes is not None and not requested <= grant.scopes:
+            raise TokenGrantError(400, "invalid_scope", "The application does not have the requested scope")
+        return self._issue(_Grant(grant.client_id, requested or grant.scopes), rotate=False)
 
     def _issue(self, grant: _Grant, *, rotate: bool) -> dict[str, Any]:
-        answer: dict[str, Any] = {
+        response: dict[str, Any] = {
             "access_token": secrets.token_hex(32),
             "token_type": "bearer",
             "expires_in": self.token_seconds,
-            "scope": scope_text(grant.scopes),
+            "scope": format_scopes(grant.scopes),
             "created_at": int(self._clock()),
         }
         if rotate:
-            for token in [token for token, one in self._refresh.items() if one.client_id == grant.client_id]:
+            for token in [token for token, other in self._refresh.items() if other.client_id == grant.client_id]:
                 del self._refresh[token]
-            for token in [token for token, (one, _) in self._access.items() if one.client_id == grant.client_id]:
+            for token in [token for token, (other, _) in self._access.items() if other.client_id == grant.client_id]:
                 self._keys.revoke(token)
                 del self._access[token]
-            answer["refresh_token"] = secrets.token_hex(32)
-            self._refresh[answer["refresh_token"]] = grant
-        self._access[answer["access_token"]] = (grant, self._clock() + self.token_seconds)
-        self._keys.add(answer["access_token"], grant.scopes)
-        return answer
+            response["refresh_token"] = secrets.token_hex(32)
+            self._refresh[response["refresh_token"]] = grant
+        self._access[response["access_token"]] = (grant, self._clock() + self.token_seconds)
+        self._keys.add(response["access_token"], grant.scopes)
+        return response
 
 
-def scope_text(scopes: frozenset[str] | None) -> str:
-    """Scopes as OAuth writes them, with a space between."""
+def format_scopes(scopes: frozenset[str] | None) -> str:
+    """Return scopes separated by spaces."""
     return " ".join(KNOWN_SCOPES if scopes is None else sorted(scopes))
 
 
-def answer_token(sandbox: Sandbox, _request: Request, body: bytes) -> Response:
-    """Serve `POST /oauth/token`, with a form or JSON."""
+def token_endpoint(sandbox: Sandbox, _request: Request, body: bytes) -> Response:
+    """Serve `POST /oauth/token` for form-encoded and JSON bodies."""
     try:
         form = msgspec.json.decode(body) if body.startswith(b"{") else dict(parse_qsl(body.decode(errors="replace")))
-        answered, status = sandbox.oauth.token(form), 200
-    except GrantRefusedError as refusal:
-        answered, status = refusal.body, refusal.status
-    return Response(msgspec.json.encode(answered), status, media_type="application/json")
+        response, status = sandbox.oauth.token(form), 200
+    except TokenGrantError as error:
+        response, status = error.body, error.status
+    return Response(msgspec.json.encode(response), status, media_type="application/json")
 
 
-def answer_authorize(sandbox: Sandbox, request: Request, body: bytes) -> Response:
-    """Serve `/oauth/authorize`: a page that asks, and the redirect once it is answered."""
+def authorize_endpoint(sandbox: Sandbox, request: Request, body: bytes) -> Response:
+    """Serve `/oauth/authorize`: the consent page, and the redirect after it is submitted."""
     query = request.query_params
     client_id, redirect_uri = query.get("client_id", ""), query.get("redirect_uri", "")
     if not sandbox.oauth.knows(client_id) or not urlsplit(redirect_uri).hostname:
@@ -244,13 +254,13 @@ def answer_authorize(sandbox: Sandbox, request: Request, body: bytes) -> Respons
     if request.method == "GET":
         page = CONSENT_PAGE.format(client=html.escape(client_id), query=html.escape(str(query)))
         return HTMLResponse(page)
-    told = {"state": query["state"]} if "state" in query else {}
+    parameters = {"state": query["state"]} if "state" in query else {}
     if query.get("response_type") != "code":
-        told["error"] = "unsupported_response_type"
+        parameters["error"] = "unsupported_response_type"
     elif dict(parse_qsl(body.decode(errors="replace"))).get("answer") != "allow":
-        told["error"] = "access_denied"
+        parameters["error"] = "access_denied"
     else:
-        code = sandbox.oauth.code(client_id, redirect_uri)
-        scopes = sandbox.oauth.scope_of(code)
-        told |= {"code": code, "context": CONTEXT, "scope": scopes}
-    return RedirectResponse(f"{redirect_uri}?{urlencode(told)}", 302)
+        code = sandbox.oauth.create_code(client_id, redirect_uri)
+        scopes = sandbox.oauth.code_scope(code)
+        parameters |= {"code": code, "context": CONTEXT, "scope": scopes}
+    return RedirectResponse(f"{redirect_uri}?{urlencode(parameters)}", 302)

@@ -1,4 +1,4 @@
-"""Writes of people and accounts: the rules applied to the state, for single calls and bulk rows."""
+"""Creates, updates and upserts of people and accounts, for single requests and rows of bulk jobs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from salesloft_sandbox import validation
 from salesloft_sandbox.database import now
-from salesloft_sandbox.exceptions import RefusedError
+from salesloft_sandbox.exceptions import ApiError
 from salesloft_sandbox.fields import Action, Resource
 
 if TYPE_CHECKING:
@@ -35,35 +35,35 @@ class Records:
         self._unknown_id_status = unknown_id_status
 
     def create(self, resource: Resource, body: Mapping[str, Any], scopes: Scopes) -> int:
-        """Add a record and return its id.
+        """Create a record and return its id.
 
         Raises:
-            RefusedError: The body is refused; nothing was written.
+            ApiError: The body is invalid; nothing was written.
         """
         with self._state.transaction():
             self._check(resource, Action.CREATE, body, scopes)
             return self._insert(resource, body)
 
     def update(self, resource: Resource, record_id: int, body: Mapping[str, Any], scopes: Scopes) -> None:
-        """Change the fields sent, and no others, of one record.
+        """Change the given fields of a record.
 
         Raises:
-            RefusedError: There is no such record, or the body is refused; nothing was written.
+            ApiError: The record does not exist, or the body is invalid; nothing was written.
         """
         with self._state.transaction():
             if not self._state.exists(resource.table, record_id):
-                raise RefusedError(404, f"There is no {resource.name} with the id {record_id}")
+                raise ApiError(404, f"There is no {resource.name} with the id {record_id}")
             self._check(resource, Action.UPDATE, body, scopes)
             self._change(resource, record_id, body)
 
     def upsert(self, resource: Resource, body: Mapping[str, Any], scopes: Scopes) -> tuple[str, int]:
-        """Update the record that `upsert_key` finds, or create one.
+        """Update the record that matches `upsert_key`, or create one.
 
         Returns:
             `create` or `update`, and the record's id.
 
         Raises:
-            RefusedError: The body is refused; nothing was written.
+            ApiError: The body is invalid; nothing was written.
         """
         with self._state.transaction():
             self._check(resource, Action.UPSERT, body, scopes)
@@ -80,7 +80,7 @@ class Records:
         if action is Action.UPSERT:
             errors = {**validation.check_upsert_key(resource, body), **errors}
         if errors:
-            raise RefusedError(422, errors=errors)
+            raise ApiError(422, errors=errors)
 
     def _match(self, resource: Resource, body: Mapping[str, Any]) -> int | None:
         key = body.get("upsert_key")
@@ -88,19 +88,19 @@ class Records:
             return None
         found = self._state.ids_where(resource.table, key, body[key])
         if len(found) > 1:
-            raise RefusedError.invalid(key, "matches several records")
+            raise ApiError.invalid(key, "matches multiple records")
         if key == "id" and not found:
             if self._unknown_id_status == 422:  # noqa: PLR2004 - a 422 has a body of its own
-                raise RefusedError.invalid("id", "does not exist")
-            raise RefusedError(self._unknown_id_status, f"There is no {resource.name} with the id {body[key]}")
+                raise ApiError.invalid("id", "does not exist")
+            raise ApiError(self._unknown_id_status, f"There is no {resource.name} with the id {body[key]}")
         if body.get("id") is not None and found != [body["id"]]:
-            raise RefusedError.invalid("id", f"is not the id of the record that {key} finds")
+            raise ApiError.invalid("id", f"is not the id of the record that matches {key}")
         return found[0] if found else None
 
     def _insert(self, resource: Resource, body: Mapping[str, Any]) -> int:
         errors = validation.check_required(resource, body)
         if errors:
-            raise RefusedError(422, errors=errors)
+            raise ApiError(422, errors=errors)
         self._check_unique(resource, body)
         moment = now()
         values = _columns(resource, body)
@@ -117,12 +117,12 @@ class Records:
         values = _columns(resource, body)
         moment = now()
         if body.get("custom_fields"):
-            # Fields that are not sent keep their values; null empties the one that it is sent for.
+            # Custom fields that are not sent keep their values; null removes one (an assumption).
             present = self._state.value(resource.table, record_id, "custom_fields")
             values["custom_fields"] = _with_values({**present, **body["custom_fields"]})
         if "archived" in body:
-            since = self._state.value(resource.table, record_id, "archived_at") or moment
-            values["archived_at"] = since if body["archived"] else None
+            archived_at = self._state.value(resource.table, record_id, "archived_at") or moment
+            values["archived_at"] = archived_at if body["archived"] else None
         values["updated_at"] = moment
         self._state.update(resource.table, record_id, values)
 
@@ -131,8 +131,8 @@ class Records:
         if value is None:
             return
         holders = self._state.ids_where(resource.table, resource.unique, value)
-        if any(one != own_id for one in holders):
-            raise RefusedError.invalid(resource.unique, "has already been taken")
+        if any(holder != own_id for holder in holders):
+            raise ApiError.invalid(resource.unique, "has already been taken")
 
 
 def _columns(resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:

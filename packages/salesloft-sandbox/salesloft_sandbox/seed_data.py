@@ -1,4 +1,4 @@
-"""What a fresh sandbox holds: a small team with its users, stages, tiers and custom fields."""
+"""The seed data: a small team with its users, stages, tiers and custom fields."""
 
 from __future__ import annotations
 
@@ -47,4 +47,4 @@ SEEDS: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("Customer Since", "company", "date"),
     ),
 }
-"""Table -> rows, each the values of the table's first columns."""
+"""Table -> rows, each with the values of the first columns."""

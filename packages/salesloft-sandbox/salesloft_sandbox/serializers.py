@@ -1,4 +1,4 @@
-"""How records look in answers, as the API publishes them."""
+"""Serialization of records, bulk jobs and lists for responses."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ if TYPE_CHECKING:
 
 
 def record(resource: Resource, row: Row, base_url: str) -> dict[str, Any]:
-    """Render a person or an account.
+    """Serialize a person or an account.
 
     Args:
-        resource: Which of them it is.
-        row: The record as the state holds it.
-        base_url: The API's address with its version, for the links to other records.
+        resource: The resource.
+        row: The row of the database.
+        base_url: The URL of the API including its version, for links to other records.
     """
-    ids = {column for column, _ in resource.embedded.values()}
-    shown = {name: value for name, value in row.items() if name not in ids}
-    del shown["crm_id_type"]
+    id_columns = {column for column, _ in resource.embedded.values()}
+    data = {name: value for name, value in row.items() if name not in id_columns}
+    del data["crm_id_type"]
     for field in resource.stored:
         if field.type is FieldType.BOOLEAN:
-            shown[field.name] = bool(shown[field.name])
+            data[field.name] = bool(data[field.name])
     for name, (column, table) in resource.embedded.items():
-        shown[name] = _link(row[column], table, base_url)
+        data[name] = _link(row[column], table, base_url)
     if resource is PERSON:
-        shown |= _names(row)
-    return {**shown, **resource.read_only}
+        data |= _names(row)
+    return {**data, **resource.read_only}
 
 
 def upsert(resource: Resource, upsert_type: str, row: Row, base_url: str) -> dict[str, Any]:
-    """Render what an upsert did."""
+    """Serialize the result of an upsert."""
     return {"upsert_type": upsert_type, resource.name: record(resource, row, base_url)}
 
 
 def bulk_job(row: Row) -> dict[str, Any]:
-    """Render a bulk job."""
+    """Serialize a bulk job."""
     return {**row, "scopes": row["scopes"] or []}
 
 
 def bulk_row(resource: Resource, row: Row, written: Row | None, base_url: str, *, as_sent: bool) -> dict[str, Any]:
-    """Render a row of a bulk job.
+    """Serialize a row of a bulk job.
 
     Args:
-        resource: What the job writes.
+        resource: The resource that the job writes.
         row: The row of the job.
-        written: The record that it wrote, if it did.
-        base_url: The API's address with its version.
-        as_sent: Show the record as it came; else with its names in another order and without its
-            nulls, so that nobody relies on getting back the very bytes.
+        written: The record that the row wrote, if any.
+        base_url: The URL of the API including its version.
+        as_sent: Return the record as it was sent; otherwise with its keys sorted and without nulls, so that clients
+            do not rely on the exact bytes.
     """
     sent = row["record"]
     if not as_sent:
@@ -66,19 +66,19 @@ def bulk_row(resource: Resource, row: Row, written: Row | None, base_url: str, *
     }
 
 
-def paged(rows: Sequence[Mapping[str, Any]], page: int, per_page: int) -> dict[str, Any]:
-    """Render a list.
+def page(rows: Sequence[Mapping[str, Any]], number: int, per_page: int) -> dict[str, Any]:
+    """Serialize a page of a list.
 
     Args:
-        rows: The page's rows and, where there is a next page, at least one more.
-        page: The page's number, from 1.
-        per_page: How many rows a page has.
+        rows: The rows of the page and, if there is a next page, at least one more.
+        number: The number of the page, from 1.
+        per_page: Rows per page.
     """
     paging = {
         "per_page": per_page,
-        "current_page": page,
-        "next_page": page + 1 if len(rows) > per_page else None,
-        "prev_page": page - 1 if page > 1 else None,
+        "current_page": number,
+        "next_page": number + 1 if len(rows) > per_page else None,
+        "prev_page": number - 1 if number > 1 else None,
     }
     return {"metadata": {"paging": paging}, "data": rows[:per_page]}
 

@@ -1,8 +1,9 @@
-"""The sandbox with all its parts, and the server that runs it in a thread."""
+"""The sandbox, and the HTTP server that runs it in a thread."""
 
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import threading
 import time
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from salesloft_sandbox.api_keys import DEFAULT_KEY, Keys, Scopes
+from salesloft_sandbox.api_keys import DEFAULT_KEY, ApiKeys, Scopes
 from salesloft_sandbox.bulk import BulkJobs
-from salesloft_sandbox.database import TABLES, State
+from salesloft_sandbox.database import IN_MEMORY, TABLES, State
 from salesloft_sandbox.fault_injection import Faults, LateWrites
 from salesloft_sandbox.fields import ACCOUNT, PERSON, RESOURCES
 from salesloft_sandbox.log import LoggedRequest, RequestLog
 from salesloft_sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET, OAuth
-from salesloft_sandbox.rate_limit import RateLimit
+from salesloft_sandbox.rate_limit import RateLimiter
 from salesloft_sandbox.records import Records
 from salesloft_sandbox.routes import build
 
@@ -32,19 +33,35 @@ if TYPE_CHECKING:
     from salesloft_sandbox.database import Row
 
 LOOPBACK = "127.0.0.1"
+START_SECONDS = 30.0
+NOT_NEGATIVE = (
+    "points_per_minute",
+    "other_points",
+    "latency",
+    "bulk_rate",
+    "bulk_wait",
+    "token_seconds",
+    "max_body_bytes",
+)
+STATUSES: Mapping[str, tuple[int, ...]] = {
+    "missing_scope_status": (403, 422),
+    "unknown_id_status": (404, 422),
+    "refuse_bulk_types": (400, 403, 404, 422),
+}
+"""Option -> the statuses that it accepts."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Sandbox:
-    """A team's Salesloft, as far as people, accounts and bulk jobs go.
+    """The Salesloft data of a team: people, accounts, bulk jobs, and what they depend on.
 
     Attributes:
-        db: The SQLite file that it is kept in; `:memory:` for none.
-        api_keys: The keys known, or key -> scopes (None for every scope).
-        points_per_minute: The team's budget.
-        other_spends: Points that another client spends of each minute, evenly.
-        rolling: Count points over the last 60 seconds in place of fixed minutes.
-        retry_after: Send Retry-After with a 429.
+        db: The SQLite file of the data; `:memory:` for none.
+        api_keys: The valid API keys, or key -> scopes (None for all scopes).
+        points_per_minute: The team's rate limit.
+        other_points: Points that other integrations spend each minute, evenly.
+        rolling: Count the points of the last 60 seconds instead of fixed minutes.
+        retry_after: Send `Retry-After` with a 429.
         rate_headers_on_429: Send the rate limit headers with a 429 too.
         request_ids: Send an `x-request-id` header with each response.
         missing_scope_status: The status if a key lacks a scope: 403, or 422 with a singular `error`.
@@ -53,20 +70,24 @@ class Sandbox:
         bulk_rate: Rows per second that a bulk job executes; None for all at once.
         bulk_wait: Seconds before a bulk job starts to execute.
         bulk_queue: Execute one bulk job at a time; the others wait.
-        bulk_records_as_sent: Show bulk rows as they came; else reordered and without nulls.
-        refuse_bulk_types: Bulk job type -> the status that refuses it (400, 404 or 422).
-        clients: OAuth applications, client id -> secret.
-        token_seconds: How long an OAuth access token lasts.
-        oauth_scopes: What OAuth tokens may do; None for everything.
-        refresh_tokens: Refresh tokens of the first application that are good from the start.
-        max_body_bytes: Larger bodies are answered 413, in HTML; None for no limit.
-        clock: Seconds, only ever growing; what rates and minutes are measured with.
+        bulk_records_as_sent: Return the records of bulk rows as they were sent; otherwise with sorted keys and
+            without nulls.
+        refuse_bulk_types: Bulk job type -> the status that rejects it (400, 403, 404 or 422).
+        clients: OAuth applications: client id -> client secret.
+        token_seconds: Lifetime of an OAuth access token.
+        oauth_scopes: The scopes of OAuth tokens; None for all.
+        refresh_tokens: Refresh tokens of the first application that are valid from the start.
+        max_body_bytes: Larger bodies get a 413 with HTML; None for no limit.
+        clock: Monotonic seconds, for rates and minutes.
+
+    Raises:
+        ValueError: The value of an option is invalid.
     """
 
-    db: str = ":memory:"
+    db: str = IN_MEMORY
     api_keys: Iterable[str] | Mapping[str, Iterable[str] | None] = (DEFAULT_KEY,)
     points_per_minute: int = 600
-    other_spends: int = 0
+    other_points: int = 0
     rolling: bool = False
     retry_after: bool = False
     rate_headers_on_429: bool = True
@@ -87,9 +108,9 @@ class Sandbox:
     clock: Callable[[], float] = time.monotonic
 
     state: State = field(init=False, repr=False)
-    keys: Keys = field(init=False, repr=False)
+    keys: ApiKeys = field(init=False, repr=False)
     oauth: OAuth = field(init=False, repr=False)
-    rate_limit: RateLimit = field(init=False, repr=False)
+    rate_limiter: RateLimiter = field(init=False, repr=False)
     records: Records = field(init=False, repr=False)
     bulk_jobs: BulkJobs = field(init=False, repr=False)
     faults: Faults = field(init=False, repr=False, default_factory=Faults)
@@ -97,8 +118,9 @@ class Sandbox:
     log: RequestLog = field(init=False, repr=False, default_factory=RequestLog)
 
     def __post_init__(self) -> None:
+        self._validate()
         self.state = State(self.db)
-        self.keys = Keys(self.api_keys)
+        self.keys = ApiKeys(self.api_keys)
         self.oauth = OAuth(
             self.keys,
             self.clock,
@@ -107,10 +129,10 @@ class Sandbox:
             scopes=self.oauth_scopes,
             refresh_tokens=self.refresh_tokens,
         )
-        self.rate_limit = RateLimit(
+        self.rate_limiter = RateLimiter(
             self.clock,
             limit=self.points_per_minute,
-            other_spends=self.other_spends,
+            other_points=self.other_points,
             rolling=self.rolling,
         )
         self.late_writes = LateWrites(self.clock)
@@ -126,36 +148,50 @@ class Sandbox:
             refused_types=self.refuse_bulk_types,
         )
 
+    def _validate(self) -> None:
+        for name in NOT_NEGATIVE:
+            value = getattr(self, name)
+            if value is not None and not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be 0 or more, got {value}")
+        for name, allowed in STATUSES.items():
+            value = getattr(self, name)
+            for status in value.values() if isinstance(value, dict) else (value,):
+                if status not in allowed:
+                    raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {status}")
+
     def people(self) -> list[Row]:
-        """Every person as a flat dict of the stored fields, in the order of their ids."""
+        """Return all people as flat dicts of the stored fields, by id."""
         return self._rows(PERSON.table)
 
     def accounts(self) -> list[Row]:
-        """Every account as a flat dict of the stored fields, in the order of their ids."""
+        """Return all accounts as flat dicts of the stored fields, by id."""
         return self._rows(ACCOUNT.table)
 
     def add(self, resource: str, /, **fields: Any) -> int:
-        """Put a person or an account there, by the rules of a create.
+        """Create a person or an account.
 
         Args:
             resource: `person` or `account`.
             fields: The fields of the body.
 
         Returns:
-            The record's id.
+            The id of the record.
+
+        Raises:
+            ApiError: The fields are invalid.
         """
         return self.records.create(RESOURCES[resource], fields, Scopes())
 
     def define_custom_field(self, name: str, field_type: str, value_type: str = "text") -> int:
-        """Define a custom field for the team.
+        """Create a custom field.
 
         Args:
-            name: The field's name.
-            field_type: The kind of custom field that a resource has, such as `person`.
+            name: The name of the field.
+            field_type: `person` or `company`.
             value_type: `text` or `date`.
 
         Returns:
-            The field's id.
+            The id of the field.
         """
         return self.state.define_custom_field(name, field_type, value_type)
 
@@ -166,20 +202,20 @@ class Sandbox:
 
     @property
     def points_spent(self) -> int:
-        """Points that requests have cost since the start."""
-        return self.rate_limit.points_spent
+        """The points that requests have cost in total."""
+        return self.rate_limiter.points_spent
 
-    def answers(self, status: int) -> int:
-        """How many requests were answered with this status; 0 counts reset connections."""
-        return self.log.answers(status)
+    def count_responses(self, status: int) -> int:
+        """Return the number of responses with a status; 0 counts reset connections."""
+        return self.log.count_responses(status)
 
     def counts(self) -> dict[str, int]:
-        """How many rows each table has, and what the requests were."""
+        """Return the number of rows of each table, and of points, requests and responses with 429."""
         self.advance()
         return {table: self.state.count(table) for table in TABLES} | {
             "points_spent": self.points_spent,
-            "requests": self.log.answers(),
-            "answers_429": self.answers(429),
+            "requests": self.log.count_responses(),
+            "responses_429": self.count_responses(429),
         }
 
     def advance(self) -> None:
@@ -189,12 +225,12 @@ class Sandbox:
         self.oauth.expire()
 
     def reset(self) -> None:
-        """Begin again: no records, the first keys, a full budget, no faults, an empty log."""
+        """Restore the initial state: no records, the initial keys, no points spent, no faults, an empty log."""
         self.state.reset()
         self.bulk_jobs.reset()
         self.keys.reset()
         self.oauth.reset()
-        self.rate_limit.reset()
+        self.rate_limiter.reset()
         self.faults.clear()
         self.late_writes.clear()
         self.log.reset()
@@ -209,17 +245,17 @@ class Sandbox:
 
 
 class _Protocol(H11Protocol):
-    """HTTP that lets a request reach its connection: a fault may have to tear it down."""
+    """HTTP protocol that gives requests access to their connection, so that faults can reset it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        # Asyncio sends answers without delay only where a socket names its protocol; ours does not.
+        # Asyncio sets TCP_NODELAY only for sockets with an explicit protocol, which this one does not have.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app_state = {**self.app_state, "transport": transport}
         super().connection_made(transport)
 
 
 class _Uvicorn(uvicorn.Server):
-    """A server that tells when it is ready."""
+    """A server that signals when it is ready."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -231,17 +267,18 @@ class _Uvicorn(uvicorn.Server):
 
 
 class SandboxServer:
-    """Serves a sandbox on the loopback interface, from a thread of its own.
+    """Serves a sandbox on the loopback interface, in a separate thread.
 
-    A context manager; on leaving it the server has stopped and the sandbox is closed.
+    A context manager; when it exits, the server is stopped and the sandbox is closed.
 
     Args:
-        sandbox: What is served; a sandbox with all its defaults if it is left out.
-        host: The loopback address listened on.
+        sandbox: The sandbox; one with default options if omitted.
+        host: The loopback address to listen on.
         port: The port; 0 for a free one.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is in use.
+        RuntimeError: The server did not start.
     """
 
     def __init__(self, sandbox: Sandbox | None = None, *, host: str = LOOPBACK, port: int = 0) -> None:
@@ -254,17 +291,17 @@ class SandboxServer:
 
     @property
     def url(self) -> str:
-        """The API's address with its version."""
+        """The URL of the API including its version."""
         return f"{self.origin}/v2"
 
     @property
     def auth_url(self) -> str:
-        """The address of the OAuth token endpoint."""
+        """The URL of the OAuth token endpoint."""
         return f"{self.origin}/oauth/token"
 
     @property
-    def control_url(self) -> str:
-        """The address of the sandbox's own paths."""
+    def admin_url(self) -> str:
+        """The URL of the admin endpoints."""
         return f"{self.origin}/_sandbox"
 
     def __enter__(self) -> Self:
@@ -289,23 +326,30 @@ class SandboxServer:
             daemon=True,
         )
         self._thread.start()
-        self._server.ready.wait()
+        self._wait_until_ready(self._server.ready, self._thread)
         return self
 
-    def settle(self, seconds: float = 1.0) -> None:
-        """Wait until no request is under way, for at most so many seconds: whoever asked may be gone already."""
-        until = time.monotonic() + seconds
-        while self._server and self._server.server_state.tasks and time.monotonic() < until:
+    def _wait_until_ready(self, ready: threading.Event, thread: threading.Thread) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not ready.wait(timeout=0.1):
+            if not thread.is_alive() or time.monotonic() > deadline:
+                self.__exit__()
+                raise RuntimeError("The sandbox server did not start")
+
+    def wait_until_idle(self, seconds: float = 1.0) -> None:
+        """Wait until no request is in flight, for a limited time; its client may have disconnected."""
+        deadline = time.monotonic() + seconds
+        while self._server and self._server.server_state.tasks and time.monotonic() < deadline:
             time.sleep(0.001)
 
     def __exit__(self, *_: object) -> None:
         if self._server and self._thread and self._socket:
-            # What a slow fault still holds back is cancelled, and that is no news.
+            # Requests that a slow fault delays are cancelled; uvicorn would log that as an error.
             log = logging.getLogger("uvicorn.error")
             level = log.level
             log.setLevel(logging.CRITICAL)
             self._server.should_exit = True
-            self._thread.join()
+            self._thread.join(timeout=START_SECONDS)
             log.setLevel(level)
             self._socket.close()
         self.sandbox.close()

@@ -1,4 +1,4 @@
-"""What the API refuses in a body: pure decisions, told as messages per field."""
+"""Validation of request bodies; without I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from salesloft_sandbox.exceptions import Errors
 
 CRM_ID_LENGTH = 18
-LARGEST_INTEGER = 2**63 - 1
+MAX_INTEGER = 2**63 - 1
 ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 JSON_TYPES: dict[FieldType, type] = {
@@ -26,27 +26,27 @@ JSON_TYPES: dict[FieldType, type] = {
 }
 
 
-class Facts(Protocol):
-    """What a rule must know of the records and definitions that are there already."""
+class ReferenceData(Protocol):
+    """The existing data that validation depends on."""
 
     def exists(self, table: str, record_id: int) -> bool:
-        """Whether the table has a record of this id."""
+        """Return whether a table has a record with this id."""
 
     def custom_field_types(self, field_type: str) -> Mapping[str, str]:
-        """Custom field name -> value type (`text` or `date`), for one kind of field."""
+        """Return custom field name -> value type (`text` or `date`), for one field type."""
 
 
-def check_fields(resource: Resource, action: Action, body: Mapping[str, Any], facts: Facts) -> Errors:
-    """Check every field of a body by itself.
+def check_fields(resource: Resource, action: Action, body: Mapping[str, Any], reference_data: ReferenceData) -> Errors:
+    """Validate each field of a body.
 
     Args:
-        resource: What the body describes.
-        action: What the body is for.
+        resource: The resource that the body describes.
+        action: The action that the body is for.
         body: The parsed JSON object.
-        facts: What is there already.
+        reference_data: The existing data.
 
     Returns:
-        Messages per field; empty where the body may pass.
+        Messages per field; empty if the body is valid.
     """
     known = resource.known[action]
     errors: Errors = {}
@@ -55,69 +55,70 @@ def check_fields(resource: Resource, action: Action, body: Mapping[str, Any], fa
         if field is None:
             errors[name] = ["is not a known field"]
         elif value is not None:
-            message = _wrong(field, value, facts)
+            message = _field_error(field, value, reference_data)
             if message:
                 errors[name] = [message]
     if "custom_fields" in body and "custom_fields" not in errors:
-        told = _wrong_custom_fields(body["custom_fields"] or {}, facts.custom_field_types(resource.custom_field_type))
-        if told:
-            errors["custom_fields"] = told
+        types = reference_data.custom_field_types(resource.custom_field_type)
+        messages = _custom_field_errors(body["custom_fields"] or {}, types)
+        if messages:
+            errors["custom_fields"] = messages
     if body.get("crm_id") is not None:
         _check_crm_id(resource, body, errors)
     return errors
 
 
 def check_upsert_key(resource: Resource, body: Mapping[str, Any]) -> Errors:
-    """Check that the field that an upsert matches on is one of the keys and is sent."""
+    """Validate that `upsert_key` is a valid key and that its field is present."""
     key = body.get("upsert_key")
     if key is None:
         return {}
     if key not in resource.upsert_keys:
         return {"upsert_key": [f"must be one of: {', '.join(resource.upsert_keys)}"]}
     if not body.get(key):
-        return {key: ["is required, as upsert_key names it"]}
+        return {key: ["is required because upsert_key refers to it"]}
     return {}
 
 
 def check_required(resource: Resource, body: Mapping[str, Any]) -> Errors:
-    """Check that a body has what a new record needs."""
-    if any(all(body.get(name) for name in ways) for ways in resource.required):
+    """Validate that a body has the fields that a new record requires."""
+    if any(all(body.get(name) for name in names) for names in resource.required):
         return {}
-    first, *others = resource.required
-    or_else = "".join(f", or {' and '.join(ways)}" for ways in others)
-    return {name: [f"is required{or_else}"] for name in first if not body.get(name)}
+    first, *alternatives = resource.required
+    alternative = "".join(f", or {' and '.join(names)}" for names in alternatives)
+    return {name: [f"is required{alternative}"] for name in first if not body.get(name)}
 
 
-def _wrong(field: Field, value: Any, facts: Facts) -> str:
-    """What is wrong with a field's value; empty where nothing is."""
-    given: type = type(value)
-    # The very type, because JSON's true is no integer while Python's is.
-    if given is not JSON_TYPES[field.type]:
+def _field_error(field: Field, value: Any, reference_data: ReferenceData) -> str:
+    """Return what is wrong with the value of a field; empty if it is valid."""
+    actual: type = type(value)
+    # Exact type, because a bool is an int in Python.
+    if actual is not JSON_TYPES[field.type]:
         return f"must be {field.type.value}"
     if field.type is FieldType.STRING:
-        return _wrong_string(field, value)
+        return _string_error(field, value)
     if field.type is FieldType.STRINGS:
-        return _wrong_strings(field, value)
+        return _string_list_error(field, value)
     if field.type is FieldType.INTEGER:
-        return _wrong_integer(field, value, facts)
+        return _integer_error(field, value, reference_data)
     return ""
 
 
-def _wrong_integer(field: Field, value: int, facts: Facts) -> str:
-    if abs(value) > LARGEST_INTEGER:
+def _integer_error(field: Field, value: int, reference_data: ReferenceData) -> str:
+    if abs(value) > MAX_INTEGER:
         return "is out of range"
-    if field.refers_to and not facts.exists(field.refers_to, value):
+    if field.refers_to and not reference_data.exists(field.refers_to, value):
         return "does not exist"
     return ""
 
 
-def _wrong_strings(field: Field, value: list[Any]) -> str:
+def _string_list_error(field: Field, value: list[Any]) -> str:
     if not all(isinstance(item, str) for item in value):
         return f"must be {field.type.value}"
-    return next(filter(None, (_wrong_string(field, item) for item in value)), "")
+    return next(filter(None, (_string_error(field, item) for item in value)), "")
 
 
-def _wrong_string(field: Field, value: str) -> str:
+def _string_error(field: Field, value: str) -> str:
     if len(value) > field.max_length:
         return "is too long"
     if field.choices and value not in field.choices:
@@ -127,18 +128,18 @@ def _wrong_string(field: Field, value: str) -> str:
     return ""
 
 
-def _wrong_custom_fields(values: Mapping[str, Any], types: Mapping[str, str]) -> list[str]:
-    told = []
+def _custom_field_errors(values: Mapping[str, Any], types: Mapping[str, str]) -> list[str]:
+    messages = []
     for name, value in values.items():
         if name not in types:
-            told.append(f"{name} is not a known custom field")
+            messages.append(f"{name} is not a known custom field")
         elif value is None:
             continue
         elif not isinstance(value, str):
-            told.append(f"{name} must be a string")
+            messages.append(f"{name} must be a string")
         elif types[name] == "date" and not _is_date(value):
-            told.append(f"{name} must be a date like 2026-01-31")
-    return told
+            messages.append(f"{name} must be a date like 2026-01-31")
+    return messages
 
 
 def _is_date(value: str) -> bool:
@@ -160,4 +161,4 @@ def _check_crm_id(resource: Resource, body: Mapping[str, Any], errors: Errors) -
     if len(crm_id) != CRM_ID_LENGTH:
         errors["crm_id"] = [f"must have {CRM_ID_LENGTH} characters"]
     elif not crm_id.startswith(resource.crm_prefixes):
-        errors["crm_id"] = [f"must begin with {' or '.join(resource.crm_prefixes)}"]
+        errors["crm_id"] = [f"must start with {' or '.join(resource.crm_prefixes)}"]
