@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import traceback
 import urllib.parse
@@ -21,9 +22,13 @@ def sanitize_line(words: str, longest: int) -> str:
 
 def redact_secrets(text: str, *secrets: str) -> str:
     """Return a text with `***` in place of each secret, also of one that is URL-encoded; empty ones are ignored."""
-    forms = {
-        form for each in secrets if each for form in (each, urllib.parse.quote(each), urllib.parse.quote_plus(each))
-    }
+    encodings = (
+        str,
+        urllib.parse.quote,
+        urllib.parse.quote_plus,
+        functools.partial(urllib.parse.quote, safe=""),
+    )
+    forms = {encode(each) for each in secrets if each for encode in encodings}
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "***")
     return text

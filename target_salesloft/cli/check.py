@@ -11,7 +11,7 @@ from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.config.schema import WriteMethod
 from target_salesloft.config.streams import StreamSettings
 from target_salesloft.config.validation import resolve
-from target_salesloft.exceptions import ConfigError, PermissionDeniedError, RecordRejectedError
+from target_salesloft.exceptions import ConfigError, PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
 from target_salesloft.objects import OBJECTS
 from target_salesloft.redaction import sanitize_line
 
@@ -91,8 +91,12 @@ def describe_user(client: SalesloftClient) -> str:
     """
     try:
         user = client.request("GET", "/me")
-    except (PermissionDeniedError, RecordRejectedError) as error:
+    except PermissionDeniedError as error:
         return f"unknown user ({error})"
+    except RecordRejectedError as error:
+        raise UnexpectedResponseError(
+            f"Unexpected response to GET /me ({error.status}): {error}. Check api_url."
+        ) from error
     if not isinstance(user, dict):
         return "unknown user"
     team = user["team"] if isinstance(user.get("team"), dict) else {}

@@ -43,8 +43,8 @@ CONNECT_ERRORS: Final = MappingProxyType(
     {
         urllib3.exceptions.ProxyError: "the proxy refused or dropped the connection",
         urllib3.exceptions.NameResolutionError: "the host name cannot be resolved",
-        urllib3.exceptions.ConnectTimeoutError: "the connection timed out",
         urllib3.exceptions.NewConnectionError: "the connection failed",
+        urllib3.exceptions.ConnectTimeoutError: "the connection timed out",
     }
 )
 TIMEOUTS: Final = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)

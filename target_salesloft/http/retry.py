@@ -48,7 +48,7 @@ class Retrier:
     """
 
     def __init__(self, url: str, *, setting: str, clock: Clock, max_retry_seconds: float) -> None:
-        self._host = urlsplit(url).hostname
+        self._host = urlsplit(url).netloc.rpartition("@")[2]
         self._setting = setting
         self._clock = clock
         self._max_retry_seconds = max_retry_seconds

@@ -282,6 +282,12 @@ def test_check_reports_a_missing_scope_that_is_a_422(serve, check, clock):
     assert {"people:read: yes", "people:write: MISSING"} <= set(out)
 
 
+def test_check_with_a_wrong_path_fails(check, server):
+    code, _, err = check(api_key=KEY, api_url=f"{server.origin}/wrong")
+    assert code == 1
+    assert "api_url" in err
+
+
 def test_check_prints_no_control_characters(check, server, fault):
     fault("status", path="/me", status=200, body={"data": {"id": 1, "name": "Ada\x1b[31m\nUser: root", "email": "\r"}})
     _, out, _ = check(api_key=KEY, api_url=server.url)

@@ -1,8 +1,14 @@
-"""Parsing of token responses."""
+"""Parsing of token responses, and secrets in them."""
 
 import pytest
 
 from target_salesloft.auth.token_endpoint import DEFAULT_LIFETIME_SECONDS, parse_token_response
+from target_salesloft.redaction import redact_secrets
+
+
+@pytest.mark.parametrize("text", ["a/b+c d", "a/b%2Bc%20d", "a%2Fb%2Bc+d", "a%2Fb%2Bc%20d"])
+def test_secrets_are_redacted_in_each_encoding(text):
+    assert redact_secrets(f"secret={text}&x=1", "a/b+c d", "") == "secret=***&x=1"
 
 
 @pytest.mark.parametrize("seconds", [60, 60.0, "60"])

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 import requests
+import urllib3
 
+from target_salesloft.config.validation import is_loopback
 from target_salesloft.exceptions import (
     ConnectionFailedError,
     MalformedResponseError,
@@ -85,7 +87,7 @@ def unused_port():
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        (lambda: f"http://127.0.0.1:{unused_port()}/v2", "Connection refused"),
+        (lambda: f"http://127.0.0.1:{unused_port()}/v2", r"failed \(Connection refused\)"),
         (lambda: "http://no-such-host.invalid/v2", "host name"),
     ],
 )
@@ -98,6 +100,12 @@ def test_unreachable_api_url_is_reported_within_a_minute(connect, clock, caplog,
     warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
     assert len(warnings) >= 2
     assert all(requests.utils.urlparse(url).hostname in each.getMessage() for each in warnings)
+
+
+def test_connect_timeout_is_reported_as_one():
+    error = requests.exceptions.ConnectTimeout()
+    error.__context__ = urllib3.exceptions.ConnectTimeoutError(None, "timed out")
+    assert "timed out" in str(classify_request_exception(error, "api_url"))
 
 
 def test_error_before_first_contact_is_not_maybe_applied(connect):
@@ -164,6 +172,21 @@ def test_loopback_ignores_the_proxy(connect, server, proxy, host):
     seen = proxy(http_response(502))
     connect(api_url=server.url.replace("127.0.0.1", host)).verify_credentials()
     assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("localhost", True),
+        ("::1", True),
+        ("10.0.0.1", False),
+        ("a.co", False),
+    ],
+)
+def test_loopback_hosts(host, expected):
+    assert is_loopback(host) is expected
 
 
 def test_other_hosts_use_the_proxy(connect, proxy):
