@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS: Final = 60.0
-FIRST_CONTACT_SECONDS: Final = 45.0
-# Timeout of a single request until the service has responded once: it leaves room for a retry.
-FIRST_CONTACT_TIMEOUT: Final = 20.0
+# With a timeout before and after, an unreachable service is reported within a minute.
+FIRST_CONTACT_SECONDS: Final = 30.0
+FIRST_CONTACT_TIMEOUT: Final = 15.0
 # Errors after which it is unknown whether there is a Salesloft at the URL.
 UNREACHED: Final = (ConnectionFailedError, MalformedResponseError)
 Result = TypeVar("Result")
@@ -52,11 +52,11 @@ class Retrier:
         self._setting = setting
         self._clock = clock
         self._max_retry_seconds = max_retry_seconds
-        self.reached = False
+        self._reached = False
 
     def limit_timeout(self, timeout: float) -> float:
         """Return a request's timeout in seconds, shortened until the service has responded once."""
-        return timeout if self.reached else min(timeout, FIRST_CONTACT_TIMEOUT)
+        return timeout if self._reached else min(timeout, FIRST_CONTACT_TIMEOUT)
 
     def call(
         self,
@@ -90,21 +90,21 @@ class Retrier:
                 if retry_at - first_failure > exhausted.limit:
                     raise exhausted from error
                 self._log(name, error, first_failure + exhausted.limit - now)
-                self.reached = self.reached or not isinstance(error, UNREACHED)
+                self._reached = self._reached or not isinstance(error, UNREACHED)
                 self._clock.wait_until(retry_at)
                 recovered = recover(error)
                 if recovered is not None:
                     return recovered
             except (RecordRejectedError, SalesloftFatalError):
-                self.reached = True
+                self._reached = True
                 raise
             else:
-                self.reached = True
+                self._reached = True
                 return result
         raise AssertionError("backoff_seconds is infinite")  # pragma: no cover
 
     def _exhausted_error(self, name: str, elapsed: float, error: SalesloftRetriableError) -> RetriesExhaustedError:
-        suspicious = not self.reached and isinstance(error, UNREACHED)
+        suspicious = not self._reached and isinstance(error, UNREACHED)
         if suspicious and self._max_retry_seconds > FIRST_CONTACT_SECONDS:
             limit, limit_name = FIRST_CONTACT_SECONDS, "limit"
         else:
@@ -113,7 +113,7 @@ class Retrier:
         return RetriesExhaustedError(name, elapsed, error, limit=limit, limit_name=limit_name, hint=hint)
 
     def _log(self, name: str, error: SalesloftRetriableError, seconds_left: float) -> None:
-        if self.reached:
+        if self._reached:
             logger.info("%s failed: %s. Retrying.", name, error)
         else:
             logger.warning("%s failed: %s (host %s). Retrying for up to %.0f s.", name, error, self._host, seconds_left)

@@ -147,6 +147,7 @@ def test_connection_error_after_a_response_is_retried_for_max_retry_seconds(conn
 def test_timeout_is_shortened_until_the_service_has_responded():
     retrier = Retrier("https://api.example/v2", setting="api_url", clock=FakeClock(), max_retry_seconds=900)
     assert retrier.limit_timeout(60) == FIRST_CONTACT_TIMEOUT
+    assert FIRST_CONTACT_TIMEOUT + FIRST_CONTACT_SECONDS + FIRST_CONTACT_TIMEOUT <= 60
     assert retrier.limit_timeout(5) == 5
     retrier.call(lambda: "response", "GET /me")
     assert retrier.limit_timeout(60) == 60
