@@ -1,7 +1,7 @@
-"""What a Person and an Account are to Salesloft: data, no code paths.
+"""What a Person and an Account are in Salesloft's API: data only.
 
-Source of endpoints, keys, fields and types: Salesloft's published API v2 documentation. Create, update and upsert do
-not take quite the same fields. Newer documentation adds `eu_resident`.
+Source of endpoints, keys, fields and types: https://developers.salesloft.com/docs/api/. Create, update and upsert do
+not accept exactly the same fields.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SyncMode(str, enum.Enum):
-    """What happens to a record: the values of the setting `sync_mode`."""
+    """How records are written: the values of the setting `sync_mode`."""
 
     UPSERT = "upsert"
     INSERT = "insert"
@@ -24,15 +24,15 @@ class SyncMode(str, enum.Enum):
 
 
 class FieldType(enum.Enum):
-    """What a field holds; the value says it in a message."""
+    """The type of a field; the value describes it in messages."""
 
     TEXT = "text"
-    EMAIL = "an e-mail address"
+    EMAIL = "an email address"
     DOMAIN = "a domain"
     INTEGER = "an integer"
     BOOLEAN = "true or false"
     DATE = "a date (YYYY-MM-DD)"
-    STRING_LIST = "a list of texts"
+    STRING_LIST = "a list of strings"
     CUSTOM_FIELDS = "an object of custom field names and values"
 
 
@@ -44,48 +44,115 @@ class Field:
     """A field of an object.
 
     Attributes:
-        kind: What it holds.
-        modes: The sync modes whose endpoint takes it.
+        kind: Its type.
+        modes: The sync modes whose endpoint accepts it.
     """
 
     kind: FieldType
     modes: frozenset[SyncMode] = ALL_MODES
 
 
+class ParameterLocation(enum.Enum):
+    """Where a request carries the fields of a record."""
+
+    BODY = "body"
+    QUERY = "query"
+
+
 @dataclass(frozen=True)
-class SalesloftObject:
-    """An object of Salesloft's that we write.
+class Operation:
+    """A request that writes one record.
 
     Attributes:
-        name: The value of the setting `object`; also the API's path, and what its scopes are called after.
-        upsert_path: Where an upsert is sent.
-        upsert_keys: What `upsert_key` may name.
-        bulk_upsert_type: What a bulk job of upserts is called. That of people is documented, that of accounts is not.
-        lookups: Upsert key → the filter that finds records by it; one that ends in `[]` takes many values at once.
-        custom_field_type: The API's word for the kind of custom fields it has.
-        stream_names: Last parts of stream names that mean this object.
+        method: The HTTP method.
+        path: The path; `{id}` stands for Salesloft's id of the record.
+        parameters: Where the fields go.
+        identity: The fields that together identify a record; empty if the upsert key does.
+        idempotent: Whether sending it twice has the same effect as sending it once. If not, a record is looked up
+            before the request is repeated.
+    """
+
+    method: str
+    path: str
+    parameters: ParameterLocation = ParameterLocation.BODY
+    identity: tuple[str, ...] = ()
+    idempotent: bool = True
+
+    @property
+    def name(self) -> str:
+        """How messages name the request, such as `PUT /people/{id}`."""
+        return f"{self.method} {self.path}"
+
+    @property
+    def needs_id(self) -> bool:
+        """Whether the path contains Salesloft's id of the record."""
+        return "{id}" in self.path
+
+    def path_for(self, record_id: int | None) -> str:
+        """Return the path of the request for a record."""
+        return self.path.replace("{id}", str(record_id))
+
+
+@dataclass(frozen=True)
+class SalesloftObject:
+    """An object of Salesloft's API that the target writes.
+
+    Attributes:
+        name: The value of the setting `object`.
+        scope: The resource in the names of its scopes, such as `people` in `people:write`.
+        path: Where its records are listed.
+        operations: Sync mode → the request that writes a record. A sync mode that is missing is not supported.
+        upsert_keys: The values of `upsert_key`, the default first.
+        bulk_types: Sync mode → type of the bulk job that writes many records.
+        lookups: Field → the list filter that finds records by it. Up to a hundred values fit in a filter whose name
+            ends in `[]`, one in any other.
+        custom_field_type: Salesloft's name for the type of its custom fields, or None if it has none.
+        stream_names: Last segments of stream names that mean this object.
         fields: The standard fields.
-        aliases: Names that users know → the fields that they mean.
+        aliases: Other names of fields → the fields.
     """
 
     name: str
-    upsert_path: str
+    scope: str
+    path: str
+    operations: Mapping[SyncMode, Operation]
     upsert_keys: tuple[str, ...]
-    bulk_upsert_type: str
+    bulk_types: Mapping[SyncMode, str]
     lookups: Mapping[str, str]
-    custom_field_type: str
+    custom_field_type: str | None
     stream_names: frozenset[str]
     fields: Mapping[str, Field]
     aliases: Mapping[str, str]
 
     @property
-    def path(self) -> str:
-        """Where they are created, listed and, with the id, updated."""
-        return f"/{self.name}"
+    def resources(self) -> frozenset[str]:
+        """The first segments of its paths, such as `/people` and `/person_upserts`."""
+        paths = (self.path, *(operation.path for operation in self.operations.values()))
+        return frozenset(f"/{path.split('/')[1]}" for path in paths)
+
+    @property
+    def write_check(self) -> tuple[str, str] | None:
+        """Method and path of a write that needs the permission but changes nothing: an update of an unknown id."""
+        update = self.operations.get(SyncMode.UPDATE)
+        return None if update is None else (update.method, update.path_for(NONEXISTENT_ID))
+
+    def identity(self, mode: SyncMode, upsert_key: str, body: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """Return the fields that identify a record among Salesloft's records, or None if its values do not suffice.
+
+        Args:
+            mode: How the record is written.
+            upsert_key: The key of the stream, which is preferred to the other keys.
+            body: The fields of the record.
+        """
+        identity = self.operations[mode].identity
+        candidates = [identity] if identity else [(key,) for key in (upsert_key, *self.upsert_keys)]
+        return next((fields for fields in candidates if all(body.get(field) for field in fields)), None)
 
 
-# The id is sent only where it is the key: a warehouse's own `id` column must never pass for Salesloft's.
+# Sent only if it is the key: an `id` column of a warehouse must not pass for Salesloft's id.
 ID_FIELD: Final = "id"
+# No record has this id (assumption).
+NONEXISTENT_ID: Final = 0
 CRM_ID_TYPE: Final = "salesforce"
 
 
@@ -96,11 +163,24 @@ def _fields(kinds: Mapping[FieldType, str], **special: Field) -> Mapping[str, Fi
     )
 
 
+def _operations(path: str, upsert_path: str) -> Mapping[SyncMode, Operation]:
+    """Return the operations of an object that is created, updated and upserted as People are."""
+    return MappingProxyType(
+        {
+            SyncMode.UPSERT: Operation("POST", upsert_path),
+            SyncMode.INSERT: Operation("POST", path, idempotent=False),
+            SyncMode.UPDATE: Operation("PUT", f"{path}/{{id}}"),
+        }
+    )
+
+
 PEOPLE: Final = SalesloftObject(
     name="people",
-    upsert_path="/person_upserts",
+    scope="people",
+    path="/people",
+    operations=_operations("/people", "/person_upserts"),
     upsert_keys=("email_address", "id", "crm_id"),
-    bulk_upsert_type="person/upsert",
+    bulk_types=MappingProxyType({SyncMode.UPSERT: "person/upsert"}),
     lookups=MappingProxyType({"email_address": "email_addresses[]", "id": "ids[]", "crm_id": "crm_id[]"}),
     custom_field_type="person",
     stream_names=frozenset({"person", "people", "contact", "contacts", "lead", "leads", "prospect", "prospects"}),
@@ -132,9 +212,12 @@ PEOPLE: Final = SalesloftObject(
 
 ACCOUNTS: Final = SalesloftObject(
     name="accounts",
-    upsert_path="/account_upserts",
+    scope="accounts",
+    path="/accounts",
+    operations=_operations("/accounts", "/account_upserts"),
     upsert_keys=("domain", "id", "crm_id"),
-    bulk_upsert_type="account/upsert",
+    # An assumption: the documentation names jobs of people only.
+    bulk_types=MappingProxyType({SyncMode.UPSERT: "account/upsert"}),
     lookups=MappingProxyType({"domain": "domain", "id": "ids[]", "crm_id": "crm_id[]"}),
     custom_field_type="company",
     stream_names=frozenset({"account", "accounts", "company", "companies", "organization", "organizations"}),
@@ -159,15 +242,16 @@ OBJECTS: Final[Mapping[str, SalesloftObject]] = MappingProxyType({each.name: eac
 CASE_INSENSITIVE_FIELDS: Final = frozenset(
     name
     for each in OBJECTS.values()
-    for name, its in each.fields.items()
-    if its.kind in {FieldType.EMAIL, FieldType.DOMAIN}
+    for name, field in each.fields.items()
+    if field.kind in {FieldType.EMAIL, FieldType.DOMAIN}
 )
 
 
 def identity_key(name: str, value: Any) -> str:
-    """Return what tells a record from others: e-mail addresses and domains that differ in case only are one.
+    """Return a text that is equal for values that identify the same record.
 
-    Other keys may differ in case alone: Salesforce's ids of 15 characters do.
+    Email addresses and domains are compared case-insensitively. Other keys are not: 15-character Salesforce ids may
+    differ in case only.
     """
     text = str(value).strip()
     return f"{name}={text.lower() if name in CASE_INSENSITIVE_FIELDS else text}"

@@ -135,7 +135,9 @@ class SalesloftSink(BatchSink):
                 payloads.append(payload)
         self._log_warnings()
         self._save_failed(failures)
-        merged = merge(payloads)
+        # Records of an update are merged when their ids are known: some name a person by id, others by key.
+        needs_ids = self.salesloft_object.operations[self._stream.sync_mode].needs_id
+        merged = payloads if needs_ids else merge(payloads)
         self.tally_duplicate_merged(len(payloads) - len(merged))
         self._stats.results[Result.MERGED] += len(payloads) - len(merged)
         return merged

@@ -24,8 +24,10 @@ from target_salesloft.target import TargetSalesloft
 
 KEY = "ak" + "0" * 64
 POINTS = 1_000_000
-# A run looks whether its token is good before it writes.
+# A run verifies its token before it writes.
 PREFLIGHT_POINTS = 1
+# It lists unfinished bulk jobs, unless it creates none (`write_method: record`).
+LIST_JOBS_POINTS = 1
 
 
 def pytest_configure(config):

@@ -115,8 +115,8 @@ def mapped(salesloft_object, mode, record):
 
 
 @pytest.fixture
-def writer(connect):
-    made = RecordWriter(connect(), 1)
+def writer(connect, clock):
+    made = RecordWriter(connect(), clock, 1)
     yield made
     made.close()
 
@@ -175,7 +175,7 @@ def test_each_field_of_a_known_record_arrives_as_it_was_sent(writer, sandbox, he
 def test_each_field_arrives_by_a_bulk_job_as_it_was_sent(connect, clock, held, salesloft_object, record):
     payload = mapped(salesloft_object, SyncMode.UPSERT, record)
     job = BulkWriter(connect(), clock, 60)
-    outcomes = list(job.write([payload], salesloft_object.bulk_upsert_type, salesloft_object.upsert_keys[0]))
+    outcomes = list(job.write([payload], salesloft_object.bulk_types[SyncMode.UPSERT], salesloft_object.upsert_keys[0]))
     assert [(each.result, each.reason) for each in outcomes] == [(Result.WRITTEN, "")]
     assert held(salesloft_object)[1] == record
 

@@ -132,6 +132,7 @@ class SalesloftClient:
         body: bytes | None = None,
         was_applied: Callable[[SalesloftRetriableError], bool] | None = None,
         requires_data: bool = False,
+        max_retry_seconds: float | None = None,
     ) -> Any:
         """Send a request, with retries, and return the `data` of the response, or None if a write has none.
 
@@ -144,6 +145,7 @@ class SalesloftClient:
             was_applied: For a request that must not be applied twice: called before a retry if it is unknown whether
                 the request was applied. If it returns true, the request is complete, and None is returned.
             requires_data: Whether a write without `data` in its response is an error; a GET always is.
+            max_retry_seconds: How long the request is retried, if less than usual.
 
         Raises:
             RecordRejectedError: Salesloft rejects what was sent (400, 404, 409, 413, 422).
@@ -153,7 +155,9 @@ class SalesloftClient:
         request = requests.Request(method, path, params=params, data=body, headers=headers)
         name = f"{method} {endpoint or path}"
         requires_data = requires_data or method == "GET"
-        return self._request_with_retries(request, name, was_applied, requires_data=requires_data).get("data")
+        return self._request_with_retries(
+            request, name, was_applied, requires_data=requires_data, max_retry_seconds=max_retry_seconds
+        ).get("data")
 
     def _request_with_retries(
         self,
@@ -162,6 +166,7 @@ class SalesloftClient:
         was_applied: Callable[[SalesloftRetriableError], bool] | None = None,
         *,
         requires_data: bool = True,
+        max_retry_seconds: float | None = None,
     ) -> dict[str, Any]:
         request.url = self._api_url + str(request.url)
         request.auth = self.authenticator
@@ -169,7 +174,8 @@ class SalesloftClient:
         def recover(error: SalesloftRetriableError) -> dict[str, Any] | None:
             return {} if was_applied is not None and error.maybe_applied and was_applied(error) else None
 
-        body = self._retrier.call(partial(self._send, request, name, requires_data=requires_data), name, recover)
+        send = partial(self._send, request, name, requires_data=requires_data)
+        body = self._retrier.call(send, name, recover, max_retry_seconds)
         self._verified = True
         return body
 

@@ -1,10 +1,10 @@
-"""Ids of records, found by their keys."""
+"""Looks up the ids of records by their keys."""
 
 from __future__ import annotations
 
 import logging
 import urllib.parse
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.exceptions import UnexpectedResponseError
 from target_salesloft.objects import identity_key
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_KEYS_PER_REQUEST: Final = 100
-MAX_QUERY_CHARS: Final = 7000  # servers refuse addresses of more than about eight thousand
+MAX_QUERY_CHARS: Final = 7000  # servers reject URLs longer than about 8,000 characters
 MAX_CACHED_IDS: Final = 100_000
 
 
 class Lookup:
-    """Finds ids by keys, and remembers them for the run; what is not there may come.
+    """Looks up ids by key and caches those that are found. Missing ids are not cached: a record may be added later.
 
     Args:
         client: Sends the requests.
-        salesloft_object: What is looked for.
-        field: The upsert key that it is looked for by.
-        in_parallel: Calls a function for each of many values in threads, as `Executor.map` does.
+        salesloft_object: The object to look up.
+        field: The upsert key to look it up by.
+        parallel_map: Calls a function with each of many values in threads, as `Executor.map` does.
     """
 
     def __init__(
@@ -37,55 +37,71 @@ class Lookup:
         client: SalesloftClient,
         salesloft_object: SalesloftObject,
         field: str,
-        in_parallel: Callable[..., Iterator[dict[str, tuple[int, ...]]]],
+        parallel_map: Callable[..., Iterator[dict[str, tuple[int, ...]]]],
     ) -> None:
         self._client = client
-        self._path = salesloft_object.path
+        self._object = salesloft_object
         self._field = field
-        self._filter = salesloft_object.lookups[field]
-        self._in_parallel = in_parallel
-        self._found: dict[str, tuple[int, ...]] = {}
+        self._parallel_map = parallel_map
+        self._cache: dict[str, tuple[int, ...]] = {}
 
     def ids(self, values: Iterable[str]) -> Mapping[str, tuple[int, ...]]:
-        """Return `identity_key` a value → the ids of all records that have it: none, one or several.
+        """Return the `identity_key` of each value → the ids of all records that have it: none, one or several.
 
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
-        wanted = {identity_key(self._field, value): value for value in values}
-        if len(self._found) > MAX_CACHED_IDS:
-            self._found.clear()
-        unknown = [value for key, value in wanted.items() if key not in self._found]
-        chunks = list(calls(unknown, self._filter))
-        answers: dict[str, tuple[int, ...]] = {}
-        for found in self._in_parallel(self._ask, chunks):
-            answers |= found
-        self._found |= {key: ids for key, ids in answers.items() if ids}
+        keys = {identity_key(self._field, value): value for value in values}
+        if len(self._cache) > MAX_CACHED_IDS:
+            self._cache.clear()
+        missing = [value for key, value in keys.items() if key not in self._cache]
+        chunks = list(chunk_values(missing, self._object.lookups[self._field]))
+        found: dict[str, tuple[int, ...]] = {}
+        for ids in self._parallel_map(self._fetch_ids, chunks):
+            found |= ids
+        self._cache |= {key: ids for key, ids in found.items() if ids}
         if chunks:
-            logger.info("Looked up %d ids by %s with %d requests.", len(unknown), self._field, len(chunks))
-        return {key: self._found.get(key, ()) for key in wanted}
+            logger.info("Looked up %d ids by %s with %d requests.", len(missing), self._field, len(chunks))
+        return {key: self._cache.get(key, ()) for key in keys}
 
-    def _ask(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
+    def _fetch_ids(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
         found: dict[str, set[int]] = {identity_key(self._field, value): set() for value in chunk}
-        for row in self._client.paginate(self._path, {self._filter: chunk}):
-            # Filters that Salesloft does not know it ignores: only rows that have the key count.
+        params = {self._object.lookups[self._field]: chunk}
+        for row in self._client.paginate(self._object.path, params):
+            # Salesloft ignores unknown filters: only rows that have the key count.
             ids = found.get(identity_key(self._field, row.get(self._field)))
             if ids is None:
                 continue
             if not isinstance(row.get("id"), int):
-                raise UnexpectedResponseError(f"Salesloft's answer to GET {self._path} holds a record without its id.")
+                raise UnexpectedResponseError(f"GET {self._object.path} returned a record without an id.")
             ids.add(row["id"])
         return {key: tuple(sorted(ids)) for key, ids in found.items()}
 
 
-def calls(values: Iterable[str], name: str) -> Iterator[list[str]]:
-    """Yield the values of each call with the filter of that name: a hundred where it takes a list, one otherwise."""
-    most = MAX_KEYS_PER_REQUEST if name.endswith("[]") else 1
+def find_matches(
+    client: SalesloftClient, salesloft_object: SalesloftObject, fields: tuple[str, ...], body: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the records of Salesloft that have the same values in all of some fields as a record that is sent.
+
+    Raises:
+        SalesloftFatalError: The run cannot go on.
+    """
+    params = {salesloft_object.lookups[field]: body[field] for field in fields}
+    return [
+        row
+        for row in client.paginate(salesloft_object.path, params)
+        if all(identity_key(field, row.get(field)) == identity_key(field, body[field]) for field in fields)
+    ]
+
+
+def chunk_values(values: Iterable[str], name: str) -> Iterator[list[str]]:
+    """Yield the values of each request with a filter: up to a hundred if its name ends in `[]`, otherwise one."""
+    max_values = MAX_KEYS_PER_REQUEST if name.endswith("[]") else 1
     chunk: list[str] = []
     characters = 0
     for value in values:
         length = len(urllib.parse.urlencode({name: value}))
-        if chunk and (len(chunk) >= most or characters + length > MAX_QUERY_CHARS):
+        if chunk and (len(chunk) >= max_values or characters + length > MAX_QUERY_CHARS):
             yield chunk
             chunk, characters = [], 0
         chunk.append(value)

@@ -31,8 +31,7 @@ SCOPE: Final = re.compile(r"\b[a-z_]+:(?:read|write|delete)\b")
 ABOUT_SCOPES: Final = re.compile(r"\bscope[ds]?\b", re.IGNORECASE)
 # First segment of the path → the resource in its scopes' names.
 RESOURCES: Final = MappingProxyType(
-    {"/custom_fields": "custom_fields"}
-    | {path: each.name for each in OBJECTS.values() for path in (each.path, each.upsert_path)}
+    {"/custom_fields": "custom_fields"} | {path: each.scope for each in OBJECTS.values() for path in each.resources}
 )
 # Resource → the scope to write `crm_id`.
 # Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/

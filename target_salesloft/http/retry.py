@@ -63,6 +63,7 @@ class Retrier:
         send: Callable[[], Result],
         name: str,
         recover: Callable[[SalesloftRetriableError], Result | None] = lambda _: None,
+        max_retry_seconds: float | None = None,
     ) -> Result:
         """Send a request until it succeeds, and return its result.
 
@@ -70,6 +71,7 @@ class Retrier:
             send: Sends the request once.
             name: Names the request in messages, such as `GET /me`.
             recover: Called before each retry with the last error. A result other than None ends the retries.
+            max_retry_seconds: How long this request is retried, if less than usual.
 
         Raises:
             RetriesExhaustedError: The request failed for longer than allowed, or the server asks for a longer wait.
@@ -86,7 +88,7 @@ class Retrier:
                 # Not since the first call, which may have waited for points.
                 first_failure = now if first_failure is None else first_failure
                 retry_at = now + max(wait, error.retry_after or 0)
-                exhausted = self._exhausted_error(name, now - first_failure, error)
+                exhausted = self._exhausted_error(name, now - first_failure, error, max_retry_seconds)
                 if retry_at - first_failure > exhausted.limit:
                     raise exhausted from error
                 self._log(name, error, first_failure + exhausted.limit - now)
@@ -103,10 +105,14 @@ class Retrier:
                 return result
         raise AssertionError("backoff_seconds is infinite")  # pragma: no cover
 
-    def _exhausted_error(self, name: str, elapsed: float, error: SalesloftRetriableError) -> RetriesExhaustedError:
+    def _exhausted_error(
+        self, name: str, elapsed: float, error: SalesloftRetriableError, max_retry_seconds: float | None
+    ) -> RetriesExhaustedError:
         suspicious = not self._reached and isinstance(error, UNREACHED)
         if suspicious and self._max_retry_seconds > FIRST_CONTACT_SECONDS:
             limit, limit_name = FIRST_CONTACT_SECONDS, "limit"
+        elif max_retry_seconds is not None and max_retry_seconds < self._max_retry_seconds:
+            limit, limit_name = max_retry_seconds, "limit"
         else:
             limit, limit_name = self._max_retry_seconds, "max_retry_seconds"
         hint = f"Check {self._setting} (host {self._host}) and the proxy settings. " if suspicious else ""

@@ -1,1 +1,1 @@
-"""Writers: record by record, bulk jobs, dry run."""
+"""Writers: single requests, bulk jobs, dry runs."""

@@ -1,4 +1,4 @@
-"""How payloads reach Salesloft."""
+"""The interface of all writers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Writer(Protocol):
-    """Takes payloads and yields one outcome for each."""
+    """Writes payloads and yields one result for each."""
 
     def write(
         self,
@@ -23,15 +23,20 @@ class Writer(Protocol):
         upsert_key: str,
         should_stop: Callable[[], bool],
     ) -> Iterator[WriteResult]:
-        """Write payloads that do not share a key, and yield what became of each.
+        """Write the payloads of one batch, and yield each result as soon as it is known.
 
         Args:
-            payloads: What to write.
-            salesloft_object: What they are.
-            mode: What happens to them.
-            upsert_key: The field that tells which they are.
-            should_stop: Checked between requests; when true, payloads not yet sent are left without a result.
+            payloads: What to write, in the order of the input. No two of them share a key, except in update mode,
+                where keys are compared after ids have been looked up.
+            salesloft_object: What the payloads are.
+            mode: How they are written.
+            upsert_key: The field that identifies a record.
+            should_stop: Checked between requests; once it returns true, payloads that have not been sent get no
+                result.
 
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
+
+    def close(self) -> None:
+        """Wait for requests in flight, and release resources."""

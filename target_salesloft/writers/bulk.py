@@ -1,14 +1,14 @@
-"""Bulk jobs: five thousand records for one point.
+"""Writes records with bulk jobs: up to 5,000 records per point.
 
-Source for the requests, states and the limit of records a call: Salesloft's documentation on bulk jobs. What a job
-costs beyond its own requests, how long it may take and how large an upload may be are not documented.
+Source for requests, states and limits: https://developers.salesloft.com/docs/api/ ("Bulk Jobs"). The cost of a job
+beyond its requests, its duration, and the maximum size of an upload are not documented.
 """
 
 from __future__ import annotations
 
 import enum
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 import requests
@@ -17,8 +17,11 @@ from target_salesloft.api.client import PAGE_SIZE
 from target_salesloft.api.responses import MAX_REASON_LENGTH
 from target_salesloft.exceptions import (
     BulkJobUnfinishedError,
+    PermissionDeniedError,
     RecordRejectedError,
+    RetriesExhaustedError,
     SalesloftFatalError,
+    SalesloftRetriableError,
     UnexpectedResponseError,
 )
 from target_salesloft.objects import identity_key
@@ -26,40 +29,66 @@ from target_salesloft.redaction import sanitize_line
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
-    from target_salesloft.exceptions import SalesloftRetriableError
     from target_salesloft.mapping.payload import Payload
 
 logger = logging.getLogger(__name__)
 
+JOB_NAME_PREFIX: Final = "target-salesloft "
 MAX_UPLOAD_RECORDS: Final = 5000
-INITIAL_POLL_SECONDS: Final = 0.5
-MAX_WAIT_SECONDS: Final = 10.0
-BACKOFF_FACTOR: Final = 1.5
-MAX_RESULT_READS: Final = 3
 UPLOAD_ENDPOINT: Final = "/bulk_jobs/{id}/job_data"
 SPLIT_STATUSES: Final = frozenset({400, 413, 422})
+SPLIT_RETRY_SECONDS: Final = 10.0
+MAX_SPLIT_SECONDS: Final = 900.0
+INITIAL_POLL_SECONDS: Final = 0.5
+MAX_POLL_SECONDS: Final = 10.0
+BACKOFF_FACTOR: Final = 1.5
 PROGRESS_INTERVAL: Final = 10.0
+# A job may not be visible everywhere at once, and an upload may arrive after its response was lost.
+CONSISTENCY_SECONDS: Final = 10.0
+MAX_READS: Final = 3
+# Jobs of up to so many records are checked row by row, which costs a point or two.
+MAX_ROWS_READ: Final = 2 * PAGE_SIZE
+MAX_JOB_PAGES: Final = 2
+MAX_NAME: Final = 50
+
+
+UploadError: TypeAlias = RecordRejectedError | RetriesExhaustedError
+T = TypeVar("T")
 
 
 class JobState(str, enum.Enum):
-    """The states of a bulk job that matter to us, in the API's words."""
+    """The documented states of a bulk job."""
 
     OPEN = "open"
+    EXECUTING = "executing"
     DONE = "done"
 
 
-class JobRow(str, enum.Enum):
-    """The status of a row that matters to us, in the API's words."""
+# Not documented: a job in one of these states makes no progress.
+FAILED_STATES: Final = frozenset({"failed", "error", "errored", "cancelled", "canceled", "aborted", "expired"})
 
+
+class RowStatus(str, enum.Enum):
+    """The documented statuses of a row."""
+
+    SUCCESS = "success"
     ERROR = "error"
+    PENDING = "pending"
+    RETRYING = "retrying"
+
+
+NOT_WRITTEN: Final = (RowStatus.ERROR.value, RowStatus.PENDING.value, RowStatus.RETRYING.value)
+NOT_FINAL: Final = frozenset({RowStatus.PENDING.value, RowStatus.RETRYING.value})
+# An assumption: rows of a job that was cancelled while it was executing.
+CANCELLED: Final = "cancelled"
 
 
 class JobStatus(msgspec.Struct):
-    """What Salesloft says about a job; a count that it leaves out is None."""
+    """The state and counts of a job; a count that the response does not contain is None."""
 
     state: str
     total: int | None = None
@@ -67,8 +96,16 @@ class JobStatus(msgspec.Struct):
     errors: int | None = None
 
 
+class ListedJob(msgspec.Struct):
+    """A job in the list of jobs."""
+
+    id: int
+    state: str | None = None
+    name: str | None = None
+
+
 class ResultRow(msgspec.Struct):
-    """One of a job's results."""
+    """A row of a job's results."""
 
     id: int
     status: Any = None
@@ -77,11 +114,19 @@ class ResultRow(msgspec.Struct):
 
 
 class BulkJobTypeUnsupportedError(Exception):
-    """Salesloft refuses to make a job of this type; nothing has been sent yet."""
+    """Salesloft rejects jobs of this type; nothing has been sent."""
+
+
+class BulkJobsForbiddenError(Exception):
+    """The token must not create bulk jobs; nothing has been sent."""
+
+
+class CountMismatchError(Exception):
+    """The counts and rows of a job do not account for each record, at least not yet."""
 
 
 class BulkWriter:
-    """Writes payloads as bulk jobs of upserts; a batch is one job.
+    """Writes payloads with bulk jobs, one job per batch.
 
     Args:
         client: Sends the requests.
@@ -94,231 +139,482 @@ class BulkWriter:
         self._clock = clock
         self._job_timeout = job_timeout
 
-    def write(self, payloads: Sequence[Payload], job_type: str, upsert_key: str) -> Iterator[WriteResult]:
-        """Write payloads that do not share a key, for a job promises no order; yield what became of each.
+    def write(
+        self,
+        payloads: Sequence[Payload],
+        job_type: str,
+        upsert_key: str,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[WriteResult]:
+        """Write payloads that do not share a key (a job guarantees no order), and yield the result of each.
+
+        Args:
+            payloads: What to write.
+            job_type: The type of the job, such as `person/upsert`.
+            upsert_key: The field that identifies a record.
+            should_stop: Checked after uploads that fail. Once it returns true, the job is not started.
 
         Raises:
             BulkJobTypeUnsupportedError: There is no such job; nothing has been sent.
-            BulkJobUnfinishedError: What became of the job's records is not known in full.
+            BulkJobsForbiddenError: The token must not create jobs; nothing has been sent.
+            BulkJobUnfinishedError: The results of the job's records are not known in full.
         """
-        job = BulkJob(self._client, self._clock, job_type, upsert_key)
+        job = BulkJob.create(self._client, self._clock, job_type, upsert_key)
         try:
-            yield from job.upload(payloads)
-            if job.by_key:
+            yield from job.upload(payloads, should_stop)
+            if job.by_key and not should_stop():
                 job.start()
                 yield from job.iter_results(job.wait_for_completion(self._job_timeout))
-        except RecordRejectedError as refusal:
-            # Its words may hold what was uploaded.
+        except RecordRejectedError as error:
+            # Its message may contain what was uploaded.
             raise BulkJobUnfinishedError(
-                f"Bulk job {job.id}: Salesloft refuses a request of it ({refusal.status}). {job.recovery_hint}"
-            ) from refusal
-        except SalesloftFatalError as fault:
-            raise BulkJobUnfinishedError(f"Bulk job {job.id}: {fault} {job.recovery_hint}") from fault
+                f"Bulk job {job.id}: Salesloft rejected a request ({error.status}). {job.recovery_hint}"
+            ) from error
+        except SalesloftFatalError as error:
+            raise BulkJobUnfinishedError(f"Bulk job {job.id}: {error} {job.recovery_hint}") from error
+
+    def wait_for_earlier_jobs(self) -> None:
+        """Wait for unfinished jobs of earlier runs, which could overwrite newer values, for at most `job_timeout`.
+
+        Jobs that were never started do not count: they are never executed.
+
+        Raises:
+            BulkJobUnfinishedError: One of them is not done in time.
+            SalesloftFatalError: The run cannot go on.
+        """
+        try:
+            jobs = self._list_unfinished()
+        except (PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
+            logger.warning(
+                "Cannot check for unfinished bulk jobs of earlier runs, which may overwrite newer values (%s).", error
+            )
+            return
+        timeout_at = self._clock.now() + self._job_timeout
+        for listed in jobs:
+            logger.info("Waiting for bulk job %d of an earlier run.", listed.id)
+            job = BulkJob(self._client, self._clock, listed.id)
+            try:
+                job.wait_for_completion(timeout_at - self._clock.now())
+            except (RecordRejectedError, SalesloftFatalError) as error:
+                raise BulkJobUnfinishedError(
+                    f"Bulk job {listed.id} of an earlier run: {error} Nothing was written in this run, because the "
+                    "job could overwrite newer values; run again when it is done."
+                ) from error
+
+    def _list_unfinished(self) -> list[ListedJob]:
+        """Return the jobs that were created by this target and are executing or waiting to be."""
+        found: list[ListedJob] = []
+        last = 0
+        for _ in range(MAX_JOB_PAGES):
+            params = {"state[]": JobState.EXECUTING.value, "per_page": PAGE_SIZE, "id[gt]": last}
+            rows = convert(self._client.request("GET", "/bulk_jobs", params=params), list[ListedJob], "/bulk_jobs")
+            # Salesloft ignores unknown filters: check both.
+            rows = [row for row in rows if row.id > last]
+            found += [row for row in rows if is_unfinished(row)]
+            if len(rows) < PAGE_SIZE:
+                return found
+            last = rows[-1].id
+        raise UnexpectedResponseError(f"GET /bulk_jobs returned more than {MAX_JOB_PAGES * PAGE_SIZE} jobs.")
 
 
 class BulkJob:
-    """One bulk job, from its creation to the outcome of each of its records.
+    """A bulk job.
 
     Attributes:
-        id: Salesloft's.
-        by_key: Key → the payload that was uploaded.
+        id: Salesloft's id.
+        by_key: Key → uploaded payload.
+
+    Args:
+        client: Sends the requests.
+        clock: Tells the time, and waits.
+        job_id: Salesloft's id.
+        job_type: Its type, such as `person/upsert`.
+        upsert_key: The field that identifies a record.
     """
 
-    def __init__(self, client: SalesloftClient, clock: Clock, job_type: str, upsert_key: str) -> None:
+    def __init__(
+        self, client: SalesloftClient, clock: Clock, job_id: int, job_type: str = "", upsert_key: str = ""
+    ) -> None:
+        self.id = job_id
+        self.by_key: dict[str | None, Payload] = {}
         self._client = client
         self._clock = clock
         self._job_type = job_type
         self._upsert_key = upsert_key
-        self._most_records = MAX_UPLOAD_RECORDS
-        self._ready = False
-        self.by_key: dict[str | None, Payload] = {}
-        body = msgspec.json.encode({"type": job_type, "name": f"target-salesloft {job_type}"})
+        self._path = f"/bulk_jobs/{job_id}"
+        self._max_upload = MAX_UPLOAD_RECORDS
+        self._split_until: float | None = None
+        self._uploaded_while_splitting = False
+        self._started: bool | None = False
+        self._polls = 0
+
+    @classmethod
+    def create(cls, client: SalesloftClient, clock: Clock, job_type: str, upsert_key: str) -> BulkJob:
+        """Create a job.
+
+        Raises:
+            BulkJobTypeUnsupportedError: Salesloft has no such job.
+            BulkJobsForbiddenError: The token must not create jobs.
+            SalesloftFatalError: The run cannot go on.
+        """
+        body = msgspec.json.encode({"type": job_type, "name": f"{JOB_NAME_PREFIX}{job_type}"})
         try:
-            self.id = int(client.request("POST", "/bulk_jobs", body=body, requires_data=True)["id"])
-        except RecordRejectedError as refusal:
-            raise BulkJobTypeUnsupportedError(f"{refusal.status}: {refusal.reason}") from refusal
-        except (KeyError, TypeError, ValueError) as fault:
+            data = client.request("POST", "/bulk_jobs", body=body, requires_data=True)
+        except RecordRejectedError as error:
+            raise BulkJobTypeUnsupportedError(f"{error.status}: {error.reason}") from error
+        except PermissionDeniedError as error:
+            raise BulkJobsForbiddenError(str(error)) from error
+        try:
+            job = msgspec.convert(data, ListedJob, strict=False)
+        except msgspec.ValidationError as error:
             raise UnexpectedResponseError(
-                "Salesloft's answer to POST /bulk_jobs has no id. Set write_method to record."
-            ) from fault
-        self._path = f"/bulk_jobs/{self.id}"
+                "The response to POST /bulk_jobs contains no id. Set write_method to record."
+            ) from error
+        return cls(client, clock, job.id, job_type, upsert_key)
 
     @property
     def recovery_hint(self) -> str:
-        """What the reader should know who finds the job in Salesloft."""
-        if self._ready:
-            return "Salesloft finishes the job by itself; run again: its records are sent again, which does no harm."
-        return "The job is left open and none of its records are written; run again."
-
-    def upload(self, payloads: Sequence[Payload]) -> Iterator[WriteResult]:
-        """Upload payloads, and yield those that cannot be."""
-        start = 0
-        while start < len(payloads):
-            chunk = payloads[start : start + self._most_records]
-            start += len(chunk)
-            yield from self._upload_or_halve(chunk)
-
-    def _upload_or_halve(self, chunk: Sequence[Payload]) -> Iterator[WriteResult]:
-        """Upload a chunk; where it is refused for its size or for one of its records, halves tell."""
-        try:
-            self._upload_chunk(chunk)
-        except RecordRejectedError as refusal:
-            if refusal.status not in SPLIT_STATUSES:
-                raise
-            if len(chunk) == 1:
-                yield WriteResult(
-                    chunk[0], Result.FAILED, refusal.reason, refusal.status, f"POST {UPLOAD_ENDPOINT}", refusal.fields
-                )
-                return
-            half = (len(chunk) + 1) // 2
-            if refusal.status == requests.codes.request_entity_too_large:
-                self._most_records = min(self._most_records, half)
-            yield from self._upload_or_halve(chunk[:half])
-            yield from self._upload_or_halve(chunk[half:])
-        else:
-            self.by_key |= {payload.key: payload for payload in chunk}
-
-    def _upload_chunk(self, chunk: Sequence[Payload]) -> None:
-        before, after = len(self.by_key), len(self.by_key) + len(chunk)
-
-        def received(_: SalesloftRetriableError) -> bool:
-            total = self.get_status().total
-            if total not in {before, after}:
-                raise BulkJobUnfinishedError(f"it should hold {before:,} or {after:,} records, and holds {total}.")
-            return bool(total == after)
-
-        self._client.request(
-            "POST",
-            f"{self._path}/job_data",
-            endpoint=UPLOAD_ENDPOINT,
-            body=msgspec.json.encode({"data": [payload.body for payload in chunk]}),
-            was_applied=received,
+        """What happens to the job, and what to do."""
+        if self._started is False:
+            return "The job was not started, so none of its records were written. Run again."
+        return (
+            "The job may still complete in Salesloft. Run again: the next run waits for the job before it writes "
+            "(unless write_method is record)."
         )
 
-    def start(self) -> None:
-        """Tell Salesloft that all is there."""
+    # Upload
 
-        def begun(_: SalesloftRetriableError) -> bool:
-            return bool(self.get_status().state != JobState.OPEN)
+    def upload(self, payloads: Sequence[Payload], should_stop: Callable[[], bool]) -> Iterator[WriteResult]:
+        """Upload payloads, and yield the results of those that cannot be uploaded."""
+        start = 0
+        while start < len(payloads) and not should_stop():
+            chunk = payloads[start : start + self._max_upload]
+            start += len(chunk)
+            error = self._try_upload(chunk)
+            if error is not None:
+                yield from self._split(chunk, error, should_stop)
 
-        self._ready = True  # from here on it may be, unless it is refused
-        try:
-            self._client.request(
-                "PUT",
-                self._path,
-                endpoint="/bulk_jobs/{id}",
-                body=msgspec.json.encode({"ready_to_execute": True}),
-                was_applied=begun,
-            )
-        except RecordRejectedError:
-            self._ready = False
-            raise
+    def _split(
+        self, chunk: Sequence[Payload], error: UploadError, should_stop: Callable[[], bool]
+    ) -> Iterator[WriteResult]:
+        """Upload a chunk that failed in halves, to find the records that cause the error.
 
-    def wait_for_completion(self, timeout: float) -> JobStatus:
-        """Wait until the job is done, and return it.
+        If both halves fail alike, a single record shows whether the rest of the chunk is worth splitting.
 
         Raises:
-            BulkJobUnfinishedError: It takes longer than the timeout, in seconds.
+            RetriesExhaustedError: No record is the cause: no upload succeeds.
         """
-        started = told = self._clock.now()
-        wait = INITIAL_POLL_SECONDS
-        while (job := self.get_status()).state != JobState.DONE:
+        if should_stop():
+            return
+        if len(chunk) == 1:
+            yield self._upload_failure(chunk[0], error)
+            return
+        middle = (len(chunk) + 1) // 2
+        if is_too_large(error):
+            self._max_upload = min(self._max_upload, middle)
+        halves = [chunk[:middle], chunk[middle:]]
+        errors = [self._try_upload(half) for half in halves]
+        if len(chunk) > 2 and all(is_same_error(error, each) for each in errors):  # noqa: PLR2004
+            first_error = self._try_upload(chunk[:1])
+            if is_same_error(error, first_error) and not self._uploaded_while_splitting:
+                yield from (self._upload_failure(payload, error) for payload in chunk)
+                return
+            if first_error is not None:
+                yield self._upload_failure(chunk[0], first_error)
+            halves[0] = halves[0][1:]
+        for half, half_error in zip(halves, errors, strict=True):
+            if half and half_error is not None:
+                yield from self._split(half, half_error, should_stop)
+
+    def _upload_failure(self, payload: Payload, error: UploadError) -> WriteResult:
+        """Return the result of a record that cannot be uploaded.
+
+        Raises:
+            RetriesExhaustedError: The error is not caused by the record: no other upload has succeeded.
+        """
+        request = f"POST {UPLOAD_ENDPOINT}"
+        if isinstance(error, RecordRejectedError):
+            return WriteResult(payload, Result.FAILED, error.reason, error.status, request, error.fields)
+        if not self._uploaded_while_splitting:
+            raise error
+        reason = f"{error.last_error} for {error.elapsed:.0f} s, but other records were accepted"
+        return WriteResult(payload, Result.FAILED, reason, request=request)
+
+    def _try_upload(self, chunk: Sequence[Payload]) -> UploadError | None:
+        """Upload a chunk, and return the error if records of the chunk may cause it.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+            RecordRejectedError: Salesloft rejects the upload for another reason, such as the state of the job.
+        """
+        try:
+            self._upload_chunk(chunk)
+        except RecordRejectedError as error:
+            if error.status not in SPLIT_STATUSES:
+                raise
+            return error
+        except RetriesExhaustedError as error:
+            if not error.last_error.maybe_applied:
+                raise
+            now = self._clock.now()
+            self._split_until = now + MAX_SPLIT_SECONDS if self._split_until is None else self._split_until
+            if now > self._split_until:
+                raise
+            if not self._was_received(chunk):
+                return error
+        self.by_key |= {payload.key: payload for payload in chunk}
+        self._uploaded_while_splitting = self._split_until is not None
+        return None
+
+    def _upload_chunk(self, chunk: Sequence[Payload]) -> None:
+        def was_received(_: SalesloftRetriableError) -> bool:
+            return self._was_received(chunk)
+
+        # No upload has failed persistently yet: retry as long as usual.
+        limit = None if self._split_until is None else SPLIT_RETRY_SECONDS
+        self._request(
+            "POST",
+            "/job_data",
+            body=msgspec.json.encode({"data": [payload.body for payload in chunk]}),
+            was_applied=was_received,
+            max_retry_seconds=limit,
+        )
+
+    def _was_received(self, chunk: Sequence[Payload]) -> bool:
+        """Return whether a chunk whose upload failed has been received nevertheless."""
+        before, after = len(self.by_key), len(self.by_key) + len(chunk)
+        total = self.get_status().total
+        if total == before:
+            # The upload may be late.
+            self._clock.wait_until(self._clock.now() + CONSISTENCY_SECONDS)
+            total = self.get_status().total
+        if total not in {before, after}:
+            raise BulkJobUnfinishedError(f"expected {before:,} or {after:,} uploaded records, job reports {total}.")
+        return total == after
+
+    # Execution
+
+    def start(self) -> None:
+        """Mark the job as ready to be executed."""
+
+        def was_started(_: SalesloftRetriableError) -> bool:
+            return self.get_status().state != JobState.OPEN
+
+        self._started = None
+        body = msgspec.json.encode({"ready_to_execute": True})
+        try:
+            self._request("PUT", body=body, was_applied=was_started)
+        except RecordRejectedError:
+            # Only an open job can be changed: an earlier request may have started it.
+            if self.get_status().state == JobState.OPEN:
+                self._started = False
+                raise
+        self._started = True
+
+    def wait_for_completion(self, timeout: float) -> JobStatus:
+        """Poll the job until it is done, and return its status.
+
+        Args:
+            timeout: In seconds.
+
+        Raises:
+            BulkJobUnfinishedError: The job is not done in time, or will never be.
+        """
+        started = logged = self._clock.now()
+        poll_seconds = INITIAL_POLL_SECONDS
+        while True:
+            status = self.get_status()
+            self._polls += 1
+            progress = f"{status.processed} of {status.total} records processed"
+            if status.state == JobState.DONE:
+                return status
+            if status.state in FAILED_STATES:
+                raise BulkJobUnfinishedError(f"its state is '{status.state}' ({progress}).")
             now = self._clock.now()
             if now - started >= timeout:
                 raise BulkJobUnfinishedError(
-                    f"not done after {timeout:,.0f} s (bulk_job_timeout), {job.processed} of {job.total} "
-                    f"records processed. See how it goes on in Salesloft, or allow it more time."
+                    f"not done after {timeout:,.0f} s (bulk_job_timeout): state '{status.state}', {progress}. "
+                    "Follow its progress in Salesloft, or increase bulk_job_timeout."
                 )
-            if now - told >= PROGRESS_INTERVAL:
-                told = now
-                processed = job.processed or 0
-                logger.info(
-                    "Bulk job %d: %s of %s records processed, %s errors, %.0f a second.",
-                    self.id,
-                    processed,
-                    job.total,
-                    job.errors,
-                    processed / (now - started),
-                )
-            self._clock.wait_until(min(now + wait, started + timeout))
-            wait = min(wait * BACKOFF_FACTOR, MAX_WAIT_SECONDS)
-        return job
+            if now - logged >= PROGRESS_INTERVAL:
+                logged = now
+                rate = (status.processed or 0) / (now - started)
+                logger.info("Bulk job %d: %s, %s errors, %.0f/s.", self.id, progress, status.errors, rate)
+                if status.state not in {JobState.OPEN, JobState.EXECUTING}:
+                    logger.warning(
+                        "Bulk job %d: unknown state '%s'. Waiting.", self.id, sanitize_line(status.state, MAX_NAME)
+                    )
+            self._clock.wait_until(min(now + poll_seconds, started + timeout))
+            poll_seconds = min(poll_seconds * BACKOFF_FACTOR, MAX_POLL_SECONDS)
 
-    def iter_results(self, job: JobStatus) -> Iterator[WriteResult]:
-        """Yield what became of each uploaded payload.
+    def get_status(self) -> JobStatus:
+        """Fetch the state and counts of the job."""
+        return convert(self._request("GET"), JobStatus, "/bulk_jobs/{id}")
 
-        Created and updated are told apart only by the rows of success, one point a hundred: they stay unread.
+    # Results
+
+    def iter_results(self, status: JobStatus) -> Iterator[WriteResult]:
+        """Yield the result of each uploaded payload.
+
+        A record counts as written only if the rows of the job say so, not its error count, which may lag behind.
+        Created and updated are not told apart: reading all rows of success costs a point per hundred.
 
         Args:
-            job: The job when it is done.
+            status: The status of the job when it is done.
 
         Raises:
-            BulkJobUnfinishedError: The job's own counts do not agree with what was sent, or with the rows found.
+            BulkJobUnfinishedError: The counts and rows of the job do not account for each record.
         """
-        if job.total != len(self.by_key) or job.processed != job.total:
-            raise BulkJobUnfinishedError(
-                f"{len(self.by_key):,} records were sent, but the job counts {job.total} "
-                f"and has processed {job.processed}."
-            )
-        failed = self._failed(job.errors)
+        not_written = self._get_failed_rows(status)
         for key, payload in self.by_key.items():
-            if key in failed:
-                yield WriteResult(payload, Result.FAILED, failed[key], request=f"bulk job {self._job_type}")
-            else:
+            row = not_written.get(key)
+            if row is None:
                 yield WriteResult(payload, Result.WRITTEN)
+            else:
+                reason, fields = describe_row(row)
+                request = f"bulk job {self._job_type}"
+                yield WriteResult(payload, Result.FAILED, reason, request=request, fields=fields)
 
-    def _failed(self, expected: int | None) -> dict[str | None, str]:
-        """Return key → reason for the rows that failed; where fewer than expected are found, look again."""
-        if expected == 0:
-            return {}
-        found: dict[str | None, str] = {}
-        for _ in range(MAX_RESULT_READS):
-            for page in self.iter_failed_rows():
-                found |= {
-                    self._row_key(row): sanitize_line(str(row.error or "(no reason given)"), MAX_REASON_LENGTH)
-                    for row in page
-                }
-                if len(page) < PAGE_SIZE and len(found) == expected:
-                    break
-            if len(found) == expected:
-                return found
-            self._clock.wait_until(self._clock.now() + MAX_WAIT_SECONDS)
-        raise BulkJobUnfinishedError(f"it counts {expected} errors, but {len(found)} rows tell which.")
+    def _get_failed_rows(self, status: JobStatus) -> dict[str | None, ResultRow]:
+        """Return key → row of each record that was not written, as soon as counts and rows account for each record."""
+        for attempt in range(1, MAX_READS + 1):
+            try:
+                return self._reconcile(status, accept_not_final=attempt == MAX_READS)
+            except CountMismatchError as error:
+                if attempt == MAX_READS:
+                    raise BulkJobUnfinishedError(f"{error}.") from error
+            self._clock.wait_until(self._clock.now() + CONSISTENCY_SECONDS)
+            status = self.get_status()
+        raise AssertionError  # pragma: no cover
 
-    def iter_failed_rows(self) -> Iterator[list[ResultRow]]:
-        """Yield pages of rows that failed."""
-        last = 0
-        while rows := self._results(after=last):
-            # Filters that Salesloft does not know it ignores: trust neither this one nor the cursor.
-            yield [row for row in rows if row.status == JobRow.ERROR]
-            if rows[-1].id <= last:
-                raise BulkJobUnfinishedError("its results repeat themselves.")
+    def _reconcile(self, status: JobStatus, *, accept_not_final: bool) -> dict[str | None, ResultRow]:
+        """Read the rows of the job that were not written.
+
+        All rows are read if there are few, or if the counts are missing; otherwise, the rows of each other status.
+
+        Raises:
+            CountMismatchError: The counts and the rows do not agree.
+        """
+        sent = len(self.by_key)
+        if status.total not in {None, sent}:
+            raise CountMismatchError(f"expected {sent:,} records, job reports {status.total}")
+        if status.processed not in {None, sent}:
+            raise CountMismatchError(f"{sent:,} records were uploaded, job reports {status.processed} as processed")
+        read_all = sent <= MAX_ROWS_READ or status.total is None or status.processed is None
+        rows = list(self.iter_failed_rows(sent if read_all else status.errors or 0, filtered=not read_all))
+        written = sum(row.status == RowStatus.SUCCESS for row in rows)
+        # Rows of success show that the filter was ignored.
+        if (read_all or written) and len(rows) != sent:
+            raise CountMismatchError(f"expected {sent:,} result rows, job returned {len(rows):,}")
+        failed = {self._row_key(row): row for row in rows if row.status != RowStatus.SUCCESS}
+        errors = sum(row.status == RowStatus.ERROR for row in failed.values())
+        if errors < (status.errors or 0):
+            raise CountMismatchError(f"job reports {status.errors} errors but returned {errors} error rows")
+        if len(failed) != len(rows) - written:
+            raise CountMismatchError("several result rows are of the same record")
+        if not accept_not_final and any(row.status in NOT_FINAL for row in failed.values()):
+            raise CountMismatchError("some rows are not processed yet")
+        return failed
+
+    def iter_failed_rows(self, expected: int, *, filtered: bool = True) -> Iterator[ResultRow]:
+        """Yield the rows that were not written; other rows too if the filter is not used, or ignored by Salesloft.
+
+        Args:
+            expected: How many rows there are at least. A page that is not full is the last one only after so many.
+            filtered: Whether to ask only for rows that were not written.
+        """
+        statuses: Collection[str] = NOT_WRITTEN if filtered else ()
+        if filtered and self._polls > 1:
+            # Rows can be cancelled only while the job executes.
+            statuses = (*NOT_WRITTEN, CANCELLED)
+        last = count = 0
+        while True:
+            try:
+                rows = self._get_results(last, statuses)
+            except RecordRejectedError:
+                # Unknown values of filters are rejected: no row has this status.
+                if CANCELLED not in statuses:
+                    raise
+                statuses = NOT_WRITTEN
+                continue
+            if rows and rows[-1].id <= last:
+                raise BulkJobUnfinishedError("result paging did not advance.")
+            yield from rows
+            count += len(rows)
+            if not rows or (len(rows) < PAGE_SIZE and count >= expected):
+                return
             last = rows[-1].id
 
-    def _results(self, after: int) -> list[ResultRow]:
-        answer = self._client.request(
-            "GET",
-            f"{self._path}/results",
-            endpoint="/bulk_jobs/{id}/results",
-            params={"status[]": JobRow.ERROR.value, "per_page": PAGE_SIZE, "id[gt]": after},
-        )
-        try:
-            return msgspec.convert(answer, list[ResultRow])
-        except msgspec.ValidationError as fault:
-            raise BulkJobUnfinishedError("Salesloft's answer about its results is no list of rows.") from fault
+    def _get_results(self, after: int, statuses: Collection[str]) -> list[ResultRow]:
+        params = {"per_page": PAGE_SIZE, "id[gt]": after, **({"status[]": list(statuses)} if statuses else {})}
+        return convert(self._request("GET", "/results", params=params), list[ResultRow], "/bulk_jobs/{id}/results")
 
     def _row_key(self, row: ResultRow) -> str | None:
-        """Return the key of the payload that a row came from: the row holds what was sent, in another order."""
+        """Return the key of the payload of a row: rows contain what was sent, in another order."""
         sent = row.record.get(self._upsert_key) if isinstance(row.record, dict) else None
         key = None if sent is None else identity_key(self._upsert_key, sent)
         if key not in self.by_key:
-            raise BulkJobUnfinishedError(f"row {row.id} failed, but does not tell which record it was.")
+            raise BulkJobUnfinishedError(f"result row {row.id} does not identify its record.")
         return key
 
-    def get_status(self) -> JobStatus:
-        """Fetch the job's state and counts."""
-        answer = self._client.request("GET", self._path, endpoint="/bulk_jobs/{id}")
-        try:
-            return msgspec.convert(answer, JobStatus)
-        except msgspec.ValidationError as fault:
-            raise BulkJobUnfinishedError("Salesloft's answer about it does not tell its state.") from fault
+    def _request(self, method: str, path: str = "", **options: Any) -> Any:
+        """Send a request for the job; a new job may not be found at once."""
+        for attempt in range(1, MAX_READS + 1):
+            try:
+                return self._client.request(method, self._path + path, endpoint=f"/bulk_jobs/{{id}}{path}", **options)
+            except RecordRejectedError as error:
+                if error.status != requests.codes.not_found or attempt == MAX_READS:
+                    raise
+            self._clock.wait_until(self._clock.now() + CONSISTENCY_SECONDS)
+        raise AssertionError  # pragma: no cover
+
+
+def convert(data: Any, kind: type[T], endpoint: str) -> T:
+    """Return the data of a response in the type that is documented.
+
+    Raises:
+        UnexpectedResponseError: It is something else.
+    """
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise UnexpectedResponseError(f"unexpected response to {endpoint}.") from error
+
+
+def is_unfinished(job: ListedJob) -> bool:
+    """Return whether this target has created and started a job that is not done."""
+    return job.state == JobState.EXECUTING and (job.name or "").startswith(JOB_NAME_PREFIX)
+
+
+def is_too_large(error: UploadError) -> bool:
+    """Return whether an upload was rejected for its size."""
+    return isinstance(error, RecordRejectedError) and error.status == requests.codes.request_entity_too_large
+
+
+def is_same_error(error: UploadError, other: UploadError | None) -> bool:
+    """Return whether two uploads failed alike, but not for their size."""
+    if is_too_large(error) or type(error) is not type(other):
+        return False
+    if isinstance(error, RecordRejectedError) and isinstance(other, RecordRejectedError):
+        return (error.status, error.reason) == (other.status, other.reason)
+    return True
+
+
+def describe_row(row: ResultRow) -> tuple[str, tuple[str, ...]]:
+    """Return the reason why a row was not written, and the fields that it names.
+
+    That `error` may be a text, a list or an object is an assumption.
+    """
+    error = row.error
+    fields: tuple[str, ...] = ()
+    if isinstance(error, dict):
+        fields = tuple(map(str, error))
+        error = "; ".join(f"{field} {_join(messages)}" for field, messages in error.items())
+    reason = _join(error) if error else ""
+    if row.status != RowStatus.ERROR:
+        reason = f"not written, row status '{row.status}'{': ' if reason else ''}{reason}"
+    return sanitize_line(reason or "(no reason given)", MAX_REASON_LENGTH), fields
+
+
+def _join(messages: Any) -> str:
+    return ", ".join(map(str, messages)) if isinstance(messages, list) else str(messages)

@@ -1,4 +1,4 @@
-"""What would be written, and what it would cost."""
+"""Reports what would be written, and what it would cost."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from target_salesloft.api.lookup import calls
+from target_salesloft.api.client import PAGE_SIZE
+from target_salesloft.api.lookup import chunk_values
 from target_salesloft.clock import duration
 from target_salesloft.mapping.coercion import describe
-from target_salesloft.objects import SyncMode
-from target_salesloft.writers.bulk import MAX_UPLOAD_RECORDS
+from target_salesloft.mapping.payload import merge
+from target_salesloft.writers.bulk import MAX_ROWS_READ, MAX_UPLOAD_RECORDS
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from target_salesloft.mapping.payload import Payload
-    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.objects import SalesloftObject, SyncMode
     from target_salesloft.writers.dispatch import BulkChoice
 
 logger = logging.getLogger(__name__)
 
-SAMPLES: Final = 3
-# Creating it, marking it ready, and one look whether it is done.
+MAX_SAMPLES: Final = 3
+# Create the job, start it, and fetch its status.
 JOB_OVERHEAD_POINTS: Final = 3
 
 
 class DryRunWriter:
-    """Writes nothing; counts what a stream would send and cost.
+    """Writes nothing; counts the requests and points of one stream.
 
     Args:
-        choice: Tells when a bulk job is worth it.
+        choice: Decides when a bulk job is used.
     """
 
     def __init__(self, choice: BulkChoice) -> None:
         self._choice = choice
         self._records: Counter[str] = Counter()
         self._points = 0
-        self._shown = 0
+        self._samples = 0
 
     def write(
         self,
@@ -51,38 +52,42 @@ class DryRunWriter:
         upsert_key: str,
         should_stop: Callable[[], bool] = lambda: False,  # noqa: ARG002 (nothing is sent)
     ) -> Iterator[WriteResult]:
-        """Count payloads, show the first few with their values masked, and yield that they would be written."""
-        if self._choice.should_use_bulk(len(payloads), mode):
-            request = f"bulk job {salesloft_object.bulk_upsert_type}"
-            self._points += JOB_OVERHEAD_POINTS + math.ceil(len(payloads) / MAX_UPLOAD_RECORDS)
+        """Count payloads, log the first few with their values masked, and yield their results."""
+        operation = salesloft_object.operations[mode]
+        merged = merge(payloads)
+        bulk_type = salesloft_object.bulk_types.get(mode)
+        if bulk_type is not None and self._choice.should_use_bulk(len(merged)):
+            request = f"bulk job {bulk_type}"
+            pages = math.ceil(len(merged) / PAGE_SIZE) if len(merged) <= MAX_ROWS_READ else 1
+            self._points += JOB_OVERHEAD_POINTS + math.ceil(len(merged) / MAX_UPLOAD_RECORDS) + pages
         else:
-            request = {
-                SyncMode.UPSERT: f"POST {salesloft_object.upsert_path}",
-                SyncMode.INSERT: f"POST {salesloft_object.path}",
-                SyncMode.UPDATE: f"PUT {salesloft_object.path}/{{id}}",
-            }[mode]
-            self._points += len(payloads)
-        if mode is SyncMode.UPDATE:
-            keys = [payload.body[upsert_key] for payload in payloads if payload.record_id is None]
-            self._points += sum(1 for _ in calls(keys, salesloft_object.lookups[upsert_key]))
-        self._records[request] += len(payloads)
-        for payload in payloads[: SAMPLES - self._shown]:
-            self._shown += 1
-            logger.info("Dry run, would be sent by %s: %s", request, msgspec.json.encode(masked(payload.body)).decode())
+            request = operation.name
+            self._points += len(merged)
+        if operation.needs_id:
+            keys = [payload.body[upsert_key] for payload in merged if payload.record_id is None]
+            self._points += sum(1 for _ in chunk_values(keys, salesloft_object.lookups[upsert_key]))
+        self._records[request] += len(merged)
+        for payload in merged[: MAX_SAMPLES - self._samples]:
+            self._samples += 1
+            logger.info("Dry run, would send %s: %s", request, msgspec.json.encode(mask(payload.body)).decode())
+        written = {id(payload) for payload in merged}
         for payload in payloads:
-            yield WriteResult(payload, Result.DRY_RUN, request=request)
+            yield WriteResult(payload, Result.DRY_RUN if id(payload) in written else Result.MERGED, request=request)
+
+    def close(self) -> None:
+        """Do nothing."""
 
     def forecast(self, points_per_minute: int) -> str:
-        """Say what would be sent, and the points and the time that it would take."""
+        """Return a line with what would be sent, and the points and time that it would take."""
         sent = ", ".join(f"{count:,} by {request}" for request, count in self._records.items()) or "nothing"
         minutes = max(0, self._points - 1) // points_per_minute
         time = f"at least {duration(minutes * 60)}" if minutes else "less than a minute"
-        return f"dry run, would send {sent}: about {self._points:,} points, {time} at {points_per_minute:,} a minute"
+        return f"dry run, would send {sent}: about {self._points:,} points, {time} at {points_per_minute:,} per minute"
 
 
-def masked(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a body with the kinds of its values in place of the values."""
+def mask(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body with the types of its values in place of the values."""
     return {
-        name: masked(value) if isinstance(value, dict) else value if name == "upsert_key" else f"<{describe(value)}>"
+        name: mask(value) if isinstance(value, dict) else value if name == "upsert_key" else f"<{describe(value)}>"
         for name, value in body.items()
     }

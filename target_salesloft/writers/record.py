@@ -1,54 +1,115 @@
-"""Record by record: one request, one point, one outcome for each payload."""
+"""Writes records with single requests: one point and one result for each payload."""
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import re
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-import requests
 
-from target_salesloft.api.lookup import Lookup
-from target_salesloft.exceptions import RecordRejectedError
+from target_salesloft.api.lookup import Lookup, find_matches
+from target_salesloft.exceptions import (
+    PermissionDeniedError,
+    RecordRejectedError,
+    RetriesExhaustedError,
+    SalesloftFatalError,
+    SalesloftRetriableError,
+)
 from target_salesloft.mapping.payload import merge
-from target_salesloft.objects import ID_FIELD, SyncMode, identity_key
+from target_salesloft.objects import ID_FIELD, Operation, ParameterLocation, SyncMode, identity_key
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from target_salesloft.api.client import SalesloftClient
-    from target_salesloft.exceptions import SalesloftRetriableError
+    from target_salesloft.clock import Clock
     from target_salesloft.mapping.payload import Payload
     from target_salesloft.objects import SalesloftObject
 
 logger = logging.getLogger(__name__)
 
-# Salesloft's words, as far as they are known; where they change, such a record has just failed.
-ALREADY_THERE: Final = re.compile(r"already|taken|exists|duplicate", re.IGNORECASE)
+# An assumption about Salesloft's messages; if they differ, such a record is reported as failed.
+ALREADY_EXISTS: Final = re.compile(
+    r"\btaken\b|\balready (?:exists|in use|been used)\b|(?<!longer )\bexists\b|\bduplicate\b|\bmust be unique\b",
+    re.IGNORECASE,
+)
+# A write may be applied some time after its response was lost, or a gateway has given up (504).
+LATE_WRITE_SECONDS: Final = 10.0
+CHECK_RETRY_SECONDS: Final = 30.0
+# Consecutive writes that fail alike, each sent after the one before had failed, until the run stops. Errors that last
+# take `max_retry_seconds` each.
+MAX_CONSECUTIVE: Final = MappingProxyType({RetriesExhaustedError: 1, PermissionDeniedError: 10})
+DEFAULT_RESULTS: Final = MappingProxyType(
+    {SyncMode.UPSERT: Result.WRITTEN, SyncMode.INSERT: Result.CREATED, SyncMode.UPDATE: Result.UPDATED}
+)
+UPSERT_RESULTS: Final = MappingProxyType({"create": Result.CREATED, "update": Result.UPDATED})
+UNKNOWN_OUTCOME_ADVICE: Final = "Search for the record in Salesloft, and send it again only if it is missing."
+
+
+class OutcomeUnknownError(Exception):
+    """A record may have been created, and it cannot be looked up."""
+
+
+class AlreadyExistsError(Exception):
+    """After an insert with an unknown outcome, another record with the same key was found."""
+
+
+class Failure(NamedTuple):
+    """A write that fails persistently.
+
+    Attributes:
+        payload: What was written.
+        error: The error of the last request.
+    """
+
+    payload: Payload
+    error: BaseException
+
+    def result(self, operation: Operation) -> WriteResult:
+        """Return the result if the record is the cause."""
+        reason, advice = str(self.error), ""
+        if isinstance(self.error, RetriesExhaustedError):
+            reason = f"{self.error.last_error} for {self.error.elapsed:.0f} s, but other records were accepted"
+            advice = "" if operation.idempotent else UNKNOWN_OUTCOME_ADVICE
+        return WriteResult(self.payload, Result.FAILED, reason, request=operation.name, advice=advice)
+
+    def log(self, operation: Operation) -> None:
+        """Log which record could not be written when the run stops."""
+        if self.payload.sources:
+            logger.warning("%s failed for line %d of the input.", operation.name, self.payload.sources[-1].line)
 
 
 class RecordWriter:
-    """Writes payloads with parallel requests; all sinks share one writer, and with it its threads.
+    """Writes payloads with parallel requests; one writer, and its threads, are shared by all sinks.
 
-    No two payloads of one call may share a key: their order is not kept.
+    A request that fails persistently does not stop the run if its record is the cause: the record fails once Salesloft
+    responds to writes of other records. If it does not, the run stops.
 
     Args:
         client: Sends the requests.
-        parallel: How many at once.
+        clock: Tells the time, and waits.
+        parallel: Maximum number of parallel requests.
     """
 
-    def __init__(self, client: SalesloftClient, parallel: int) -> None:
+    def __init__(self, client: SalesloftClient, clock: Clock, parallel: int) -> None:
         self._client = client
+        self._clock = clock
         self._parallel = parallel
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="writer")
         self._lookups: dict[tuple[str, str], Lookup] = {}
+        self._writable: set[Operation] = set()  # operations to which Salesloft has responded
+        self._failed_in_a_row: Counter[Operation] = Counter()
 
     def close(self) -> None:
-        """Wait for what is under handler, and end the threads."""
+        """Wait for requests in flight, and stop the threads."""
         self._threads.shutdown(cancel_futures=True)
 
     def write(
@@ -59,134 +120,267 @@ class RecordWriter:
         upsert_key: str,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[WriteResult]:
-        """Write payloads, and yield what became of each as soon as it is known.
+        """Write payloads, and yield each result as soon as it is known.
 
         Raises:
-            SalesloftFatalError: The run cannot go on. What was under handler has been yielded before.
+            SalesloftFatalError: The run cannot go on. The results of requests in flight have been yielded before.
         """
-        if mode is SyncMode.UPDATE:
-            payloads, without_id = self._find_ids(list(payloads), salesloft_object, upsert_key)
-            yield from without_id
-        handlers = {SyncMode.UPSERT: self._upsert, SyncMode.INSERT: self._insert, SyncMode.UPDATE: self._update}
-        handler = handlers[mode]
-
-        def submit(payload: Payload) -> Future[WriteResult]:
-            return self._threads.submit(handler, payload, salesloft_object, upsert_key)
-
+        operation = salesloft_object.operations[mode]
+        if operation.needs_id:
+            payloads, unresolved = self._resolve_ids(list(payloads), salesloft_object, upsert_key)
+            yield from unresolved
+        send = partial(self._send, salesloft_object=salesloft_object, mode=mode, upsert_key=upsert_key)
         waiting = iter(payloads)
-        in_flight = {submit(each) for each in islice(waiting, self._parallel)}
-        fault: BaseException | None = None
+        in_flight: dict[Future[WriteResult], tuple[Payload, int]] = {}
+        suspects: list[Failure] = []
+        fatal: Failure | None = None
+
+        def submit(count: int) -> None:
+            for payload in islice(waiting, count):
+                in_flight[self._threads.submit(send, payload)] = payload, self._failed_in_a_row[operation]
+
+        submit(self._parallel)
         while in_flight:
-            done, in_flight = wait(in_flight, return_when=FIRST_COMPLETED)
+            done, _ = wait(in_flight, return_when=FIRST_COMPLETED)
             for future in done:
-                fault = fault or future.exception()
-                if future.exception() is None:
+                payload, failed_before = in_flight.pop(future)
+                error = future.exception()
+                if error is None:
+                    self._writable.add(operation)
+                    self._failed_in_a_row[operation] = 0
+                    yield from (each.result(operation) for each in suspects)
+                    suspects.clear()
                     yield future.result()
-            if fault is None and not should_stop():
-                in_flight |= {submit(each) for each in islice(waiting, len(done))}
-        if fault is not None:
-            raise fault
+                elif fatal is None and self._may_be_caused_by_record(error, failed_before, operation, salesloft_object):
+                    suspects.append(Failure(payload, error))
+                    self._failed_in_a_row[operation] = failed_before + 1
+                else:
+                    fatal = fatal or Failure(payload, error)
+            if fatal is None and not should_stop():
+                submit(len(done))
+        fatal = fatal or self._unexplained(suspects, operation)
+        if fatal is not None:
+            fatal.log(operation)
+            raise fatal.error
+        yield from (each.result(operation) for each in suspects)
 
-    def _upsert(self, payload: Payload, salesloft_object: SalesloftObject, _: str) -> WriteResult:
-        path = salesloft_object.upsert_path
+    def _may_be_caused_by_record(
+        self, error: BaseException, failed_before: int, operation: Operation, salesloft_object: SalesloftObject
+    ) -> bool:
+        """Return whether an error may be caused by the record because Salesloft accepts other requests.
+
+        Args:
+            error: The error of a write.
+            failed_before: How many writes in a row had failed when the request was submitted.
+            operation: The write.
+            salesloft_object: What was written.
+        """
+        if isinstance(error, RetriesExhaustedError):
+            # Not if Salesloft limits requests or cannot be reached.
+            if not error.last_error.maybe_applied:
+                return False
+        elif not isinstance(error, PermissionDeniedError):
+            return False
+        if failed_before >= MAX_CONSECUTIVE[type(error)]:
+            return False
+        return self._failed_in_a_row[operation] > 0 or self._accepts_writes(salesloft_object)
+
+    def _accepts_writes(self, salesloft_object: SalesloftObject) -> bool:
+        """Return whether Salesloft responds to a write that changes nothing."""
+        if salesloft_object.write_check is None:
+            return True
+        method, path = salesloft_object.write_check
         try:
-            answer = self._client.request("POST", path, body=encode(payload))
-        except RecordRejectedError as refusal:
-            return refused(payload, refusal, f"POST {path}")
-        kind = answer.get("upsert_type") if isinstance(answer, dict) else None
-        return WriteResult(payload, {"create": Result.CREATED, "update": Result.UPDATED}.get(str(kind), Result.WRITTEN))
+            self._client.request(method, path, body=b"{}", max_retry_seconds=CHECK_RETRY_SECONDS)
+        except RecordRejectedError:
+            return True
+        except SalesloftFatalError:
+            return False
+        return True
 
-    def _update(self, payload: Payload, salesloft_object: SalesloftObject, _: str) -> WriteResult:
-        path, endpoint = f"{salesloft_object.path}/{payload.record_id}", f"{salesloft_object.path}/{{id}}"
+    def _unexplained(self, suspects: list[Failure], operation: Operation) -> Failure | None:
+        """Return the first of the last failures of a batch unless its record is the cause.
+
+        No later write has shown that Salesloft accepts others. So an earlier one must have, or it is the only one that
+        fails for so long.
+        """
+        if operation in self._writable or not suspects:
+            return None
+        only_one = len(suspects) == 1 and isinstance(suspects[0].error, RetriesExhaustedError)
+        return None if only_one else suspects[0]
+
+    def _send(
+        self, payload: Payload, salesloft_object: SalesloftObject, mode: SyncMode, upsert_key: str
+    ) -> WriteResult:
+        operation = salesloft_object.operations[mode]
         try:
-            self._client.request("PUT", path, endpoint=endpoint, body=encode(payload))
-        except RecordRejectedError as refusal:
-            return refused(payload, refusal, f"PUT {endpoint}")
-        return WriteResult(payload, Result.UPDATED)
+            if operation.idempotent:
+                return self._write(payload, operation, mode)
+            return self._create(payload, salesloft_object, mode, upsert_key)
+        except RecordRejectedError as error:
+            exists = mode is SyncMode.INSERT and ALREADY_EXISTS.search(error.reason)
+            return rejected(payload, error, operation.name, Result.ALREADY_EXISTS if exists else Result.FAILED)
 
-    def _insert(self, payload: Payload, salesloft_object: SalesloftObject, upsert_key: str) -> WriteResult:
-        """Create a record. There is no idempotency key: after a fault it is looked up before it is sent again."""
-        name = f"POST {salesloft_object.path}"
+    def _write(self, payload: Payload, operation: Operation, mode: SyncMode) -> WriteResult:
+        """Write a record with an operation that may be repeated."""
+        try:
+            response = self._request(payload, operation)
+        except RecordRejectedError as error:
+            if mode is not SyncMode.UPSERT or not ALREADY_EXISTS.search(error.reason):
+                raise
+            # Something else has created the record since Salesloft searched for it: now it can be updated.
+            response = self._request(payload, operation)
+        return WriteResult(payload, UPSERT_RESULTS.get(upsert_type(response) or "", DEFAULT_RESULTS[mode]))
 
-        def created(fault: SalesloftRetriableError) -> bool:
-            key = next((each for each in (upsert_key, *salesloft_object.upsert_keys) if payload.body.get(each)), None)
-            if key is None:
+    def _create(
+        self, payload: Payload, salesloft_object: SalesloftObject, mode: SyncMode, upsert_key: str
+    ) -> WriteResult:
+        """Create a record with an operation that must not be repeated.
+
+        The API has no idempotency keys: if the outcome of a request is unknown, the record is looked up first.
+        """
+        operation = salesloft_object.operations[mode]
+        identity = salesloft_object.identity(mode, upsert_key, payload.body)
+        started = self._clock.time()
+        outcome_unknown = False
+
+        def find() -> list[dict[str, Any]]:
+            return find_matches(self._client, salesloft_object, identity or (), payload.body)
+
+        def was_created(error: SalesloftRetriableError) -> bool:
+            nonlocal outcome_unknown
+            outcome_unknown = True
+            if identity is None:
                 raise OutcomeUnknownError(
-                    f"unknown whether it was created: {fault}, and without {upsert_key} it cannot be looked up; "
-                    "look for it in Salesloft before sending it again"
-                ) from fault
-            logger.info("%s: %s. Looking the record up before sending it again.", name, fault)
-            rows = self._client.paginate(salesloft_object.path, {salesloft_object.lookups[key]: payload.body[key]})
-            found = [row for row in rows if identity_key(key, row.get(key)) == identity_key(key, payload.body[key])]
-            if found and not any(matches_payload(row, payload) for row in found):
-                raise RecordRejectedError(requests.codes.conflict, f"{key} is already there, with other values")
-            return bool(found)
+                    f"unknown whether the record was created ({error}); it has no {upsert_key} to look it up by"
+                ) from error
+            logger.info("%s: outcome unknown (%s). Looking up the record before retrying.", operation.name, error)
+            rows = find()
+            if not rows:
+                self._clock.wait_until(self._clock.now() + LATE_WRITE_SECONDS)
+                rows = find()
+            if rows and not any(is_ours(row, payload.body, started) for row in rows):
+                raise AlreadyExistsError(f"{', '.join(identity)} already exists, with other values")
+            return bool(rows)
 
         try:
-            self._client.request("POST", salesloft_object.path, body=encode(payload), was_applied=created)
-        except RecordRejectedError as refusal:
-            result = Result.ALREADY_EXISTS if ALREADY_THERE.search(refusal.reason) else Result.FAILED
-            return refused(payload, refusal, name, result)
-        except OutcomeUnknownError as unknown:
-            return WriteResult(payload, Result.FAILED, str(unknown), request=name, advice=OutcomeUnknownError.ADVICE)
-        return WriteResult(payload, Result.CREATED)
+            self._request(payload, operation, was_created)
+        except RecordRejectedError as error:
+            # It did not exist when it was looked up: a request before this one has created it late.
+            if not (outcome_unknown and ALREADY_EXISTS.search(error.reason) and find()):
+                raise
+        except AlreadyExistsError as error:
+            return WriteResult(
+                payload, Result.ALREADY_EXISTS, str(error), request=operation.name, fields=identity or ()
+            )
+        except OutcomeUnknownError as error:
+            return WriteResult(
+                payload, Result.FAILED, str(error), request=operation.name, advice=UNKNOWN_OUTCOME_ADVICE
+            )
+        return WriteResult(payload, DEFAULT_RESULTS[mode])
 
-    def _find_ids(
+    def _request(
+        self,
+        payload: Payload,
+        operation: Operation,
+        was_applied: Callable[[SalesloftRetriableError], bool] | None = None,
+    ) -> Any:
+        in_body = operation.parameters is ParameterLocation.BODY
+        return self._client.request(
+            operation.method,
+            operation.path_for(payload.record_id),
+            endpoint=operation.path,
+            params=None if in_body else payload.body,
+            body=msgspec.json.encode(payload.body) if in_body else None,
+            was_applied=was_applied,
+        )
+
+    def _resolve_ids(
         self, payloads: list[Payload], salesloft_object: SalesloftObject, upsert_key: str
     ) -> tuple[list[Payload], list[WriteResult]]:
-        """Find the ids of payloads that have none; those of which there is not exactly one have failed.
+        """Set the ids of payloads, and merge those of one record; later values win.
 
-        Those that turn out to be of one record are made one.
+        Returns:
+            The payloads to write, and the results of all others: merged, not found or ambiguous.
         """
-        wanted = [payload.body[upsert_key] for payload in payloads if payload.record_id is None]
-        if not wanted:
-            return payloads, []
-        lookup = self._lookups.setdefault(
-            (salesloft_object.name, upsert_key),
-            Lookup(self._client, salesloft_object, upsert_key, self._threads.map),
-        )
-        ids = lookup.ids(wanted)
-        found, failed = [], []
+        missing = [payload.body[upsert_key] for payload in payloads if payload.record_id is None]
+        ids = self._get_lookup(salesloft_object, upsert_key).ids(missing) if missing else {}
+        found, results = [], []
         for payload in payloads:
-            matches = () if payload.key is None else ids.get(payload.key, ())
-            if payload.record_id is None and len(matches) == 1:
+            if payload.record_id is None:
+                matches = ids.get(identity_key(upsert_key, payload.body[upsert_key]), ())
+                if len(matches) != 1:
+                    results.append(unresolved(payload, salesloft_object, upsert_key, len(matches)))
+                    continue
                 payload.record_id = matches[0]
-            if payload.record_id is not None:
-                payload.key = identity_key(ID_FIELD, payload.record_id)
-                found.append(payload)
-                continue
-            reason = (
-                f"ambiguous: {len(matches)} {salesloft_object.name} have this {upsert_key}"
-                if matches
-                else f"not found: none of Salesloft's {salesloft_object.name} has this {upsert_key}"
-            )
-            request = f"GET {salesloft_object.path}"
-            failed.append(WriteResult(payload, Result.FAILED, reason, request=request, fields=(upsert_key,)))
-        # A row that names a record by its id, and one by its key, may mean the same one.
+            payload.key = identity_key(ID_FIELD, payload.record_id)
+            found.append(payload)
         merged = merge(found)
-        kept = {id(payload) for payload in merged}
-        return merged, [*failed, *(WriteResult(each, Result.MERGED) for each in found if id(each) not in kept)]
+        remaining = {id(payload) for payload in merged}
+        results += [WriteResult(each, Result.MERGED) for each in found if id(each) not in remaining]
+        return merged, results
+
+    def _get_lookup(self, salesloft_object: SalesloftObject, field: str) -> Lookup:
+        key = salesloft_object.name, field
+        if key not in self._lookups:
+            self._lookups[key] = Lookup(self._client, salesloft_object, field, self._threads.map)
+        return self._lookups[key]
 
 
-class OutcomeUnknownError(Exception):
-    """An insert may have taken effect, and nothing tells."""
+class UpsertResponse(msgspec.Struct):
+    """The `data` of the response to an upsert; one page of the documentation shows it without `upsert_type`."""
 
-    ADVICE: Final = "Look for it in Salesloft, and send it again only if it is not there."
-
-
-def refused(
-    payload: Payload, refusal: RecordRejectedError, request: str, result: Result = Result.FAILED
-) -> WriteResult:
-    """Return what became of a payload that Salesloft refuses."""
-    return WriteResult(payload, result, refusal.reason, refusal.status, request, refusal.fields)
+    upsert_type: str | None = None
 
 
-def matches_payload(row: dict[str, Any], payload: Payload) -> bool:
-    """Whether a record of Salesloft's has the payload's values, as far as it shows them."""
-    simple = {name: value for name, value in payload.body.items() if isinstance(value, (str, int)) and name in row}
-    return all(str(row[name]).casefold() == str(value).casefold() for name, value in simple.items())
+def upsert_type(data: Any) -> str | None:
+    """Return `create` or `update`, or None if the response does not contain it."""
+    try:
+        return msgspec.convert(data, UpsertResponse).upsert_type
+    except msgspec.ValidationError:
+        return None
 
 
-def encode(payload: Payload) -> bytes:
-    """Return the JSON of a payload's fields."""
-    return msgspec.json.encode(payload.body)
+def rejected(payload: Payload, error: RecordRejectedError, request: str, result: Result = Result.FAILED) -> WriteResult:
+    """Return the result of a payload that Salesloft rejects."""
+    return WriteResult(payload, result, error.reason, error.status, request, error.fields)
+
+
+def unresolved(payload: Payload, salesloft_object: SalesloftObject, field: str, matches: int) -> WriteResult:
+    """Return the result of an update whose record is not there, or not the only one with its key."""
+    reason = (
+        f"ambiguous: {matches} {salesloft_object.name} have this {field}"
+        if matches
+        else f"not found: no {salesloft_object.name} with this {field}"
+    )
+    return WriteResult(payload, Result.FAILED, reason, request=f"GET {salesloft_object.path}", fields=(field,))
+
+
+def is_ours(row: Mapping[str, Any], body: Mapping[str, Any], since: float) -> bool:
+    """Return whether one of our requests has created a record that has the key of what was sent.
+
+    Salesloft may store values in another format, such as that of phone numbers. So the time of creation counts too.
+
+    Args:
+        row: The record as Salesloft returns it.
+        body: The fields that were sent.
+        since: When the first request was sent, in seconds since 1970.
+    """
+    sent = {name: value for name, value in body.items() if isinstance(value, (str, int)) and name in row}
+    return created_after(row, since) or all(
+        normalize_value(row[name]) == normalize_value(value) for name, value in sent.items()
+    )
+
+
+def normalize_value(value: Any) -> str:
+    """Return the letters and digits of a value, in lower case."""
+    return "".join(filter(str.isalnum, str(value))).casefold()
+
+
+def created_after(row: Mapping[str, Any], moment: float) -> bool:
+    """Return whether a record was created after a moment, in seconds since 1970, according to Salesloft's clock."""
+    try:
+        created = dt.datetime.fromisoformat(str(row.get("created_at")).replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return created.tzinfo is not None and created.timestamp() >= moment

@@ -1,4 +1,4 @@
-"""What became of each record: outcomes, their tally, and the file of failed records."""
+"""The result of each write."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
 
 class Result(str, enum.Enum):
-    """How a record ended; exactly one for each record read."""
+    """The result of a record; each record that is read has exactly one. The value is what the end report shows."""
 
     CREATED = "created"
     UPDATED = "updated"
-    WRITTEN = "written"  # created or updated: telling which would cost points
+    WRITTEN = "written"  # created or updated: finding out which would cost points
     MERGED = "merged"
     SKIPPED = "skipped"
-    DRY_RUN = "would be written"  # a dry run
-    ALREADY_EXISTS = "already there"  # an insert of a record that Salesloft has
+    DRY_RUN = "would be written"
+    ALREADY_EXISTS = "already exists"  # an insert of a record that Salesloft has
     FAILED = "failed"
 
 
@@ -27,16 +27,16 @@ FAILED = (Result.ALREADY_EXISTS, Result.FAILED)
 
 
 class WriteResult(NamedTuple):
-    """What became of one payload.
+    """The result of one payload.
 
     Attributes:
         payload: What was sent, or would have been.
-        result: Any but merged and skipped.
+        result: Any result except skipped.
         reason: Why it failed.
-        status: The HTTP status that refused it, or None where it was not sent by itself.
-        request: The kind of request that refused it, such as `POST /people`, or None where it was not sent.
-        fields: The fields that are wrong, as far as known.
-        advice: What to do about it, where neither the result nor the status says it.
+        status: The HTTP status of the response that rejected it, or None if it was not sent in a request of its own.
+        request: The request that rejected it, such as `POST /people`, or None if it was not sent.
+        fields: The invalid fields, as far as known.
+        advice: What to do, if neither the result nor the status determines it.
     """
 
     payload: Payload

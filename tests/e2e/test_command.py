@@ -92,7 +92,7 @@ def test_the_environment_is_read_where_it_is_asked_for(command, server, sandbox,
     result = command("--config", "ENV", text=text, environment=environment, configured=False)
     assert result.returncode == 0, result.stderr
     assert [each["email_address"] for each in sandbox.people()] == ["a@b.co"]
-    assert [each.path for each in sandbox.requests] == ["/v2/me", "/v2/people"]
+    assert [each.path for each in sandbox.requests] == ["/v2/me", "/v2/bulk_jobs", "/v2/people"]
 
 
 def test_the_environment_is_not_read_where_it_is_not_asked_for(command, sandbox):

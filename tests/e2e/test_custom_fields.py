@@ -135,7 +135,7 @@ def test_a_mapping_that_cannot_be_right_ends_the_run_before_the_first_write(run,
         (
             {**ROW, "Email": "nonsense"},
             {},
-            "email_address: expected an e-mail address, got text that is not one (column 'Email')",
+            "email_address: expected an email address, got text that is not one (column 'Email')",
         ),
         (ROW, {"Email": ...}, "email_address is missing, and upsert finds records by it"),
         (ROW, {"Region": "owner_id"}, "owner_id: expected an integer, got other text (column 'Region')"),

@@ -116,7 +116,7 @@ def test_a_person_at_a_terminal_sees_a_bar_while_it_runs_and_a_table_at_the_end(
     assert "of 5 records" not in after
     assert "━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━" not in after
     assert "METRIC" not in shown.text
-    assert "6 points spent" in after
+    assert "7 points spent" in after
     assert json.loads((tmp_path / "state").read_text(encoding="utf-8")) == {"at": 5}
 
 

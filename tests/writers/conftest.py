@@ -29,12 +29,12 @@ def update(record_id, **fields):
 
 
 @pytest.fixture
-def writers(connect):
+def writers(connect, clock):
     """Make record writers; they end with the test."""
     made = []
 
     def make(parallel=8, **options):
-        made.append(RecordWriter(connect(**options), parallel))
+        made.append(RecordWriter(connect(**options), clock, parallel))
         return made[-1]
 
     yield make

@@ -1,29 +1,29 @@
-"""Updates of records whose ids nobody has."""
+"""Updates of records without ids."""
 
 import pytest
 
-from tests.conftest import PREFLIGHT_POINTS, people, record, schema
+from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, people, record, schema
 
 
-def test_people_are_found_by_e_mail_a_hundred_a_point_and_then_updated(run, sandbox):
+def test_people_are_looked_up_by_email_a_hundred_per_point_and_updated(run, sandbox):
     for number in range(250):
         sandbox.add("person", email_address=f"p{number}@example.com")
     result = run([schema("people", "email_address", "title"), *people(range(250), title="New")], sync_mode="update")
     assert result.code == 0
     assert {person["title"] for person in sandbox.people()} == {"New"}
-    assert sandbox.points_spent == PREFLIGHT_POINTS + 250 + 3
+    assert sandbox.points_spent == PREFLIGHT_POINTS + LIST_JOBS_POINTS + 250 + 3
     assert result.log_lines_containing("Looked up 250 ids by email_address with 3 requests.")
 
 
-def test_a_person_who_is_not_there_fails_as_not_found_and_is_not_created(run, sandbox):
+def test_a_missing_person_fails_as_not_found_and_is_not_created(run, sandbox):
     sandbox.add("person", email_address="p0@example.com")
     result = run([schema("people", "email_address", "title"), *people(range(2), title="New")], sync_mode="update")
     assert result.code == 1
-    assert result.reasons == ["not found: none of Salesloft's people has this email_address"]
+    assert [reason.startswith("not found: ") for reason in result.reasons] == [True]
     assert [person["email_address"] for person in sandbox.people()] == ["p0@example.com"]
 
 
-def test_a_record_that_is_listed_twice_is_one(run, sandbox, fault):
+def test_a_record_that_is_listed_twice_counts_once(run, sandbox, fault):
     person = {"id": sandbox.add("person", email_address="p0@example.com"), "email_address": "p0@example.com"}
     fault("status", status=200, method="GET", path="/people", body={"data": [person, person]})
     result = run([schema("people", "email_address", "title"), *people([0], title="New")], sync_mode="update")
@@ -31,7 +31,7 @@ def test_a_record_that_is_listed_twice_is_one(run, sandbox, fault):
 
 
 @pytest.mark.parametrize("number", [None, "abc", {}])
-def test_a_record_that_is_listed_without_its_id_ends_the_run_with_a_line(run, fault, number):
+def test_a_listed_record_without_an_id_stops_the_run(run, fault, number):
     fault(
         "status",
         status=200,
@@ -41,10 +41,10 @@ def test_a_record_that_is_listed_without_its_id_ends_the_run_with_a_line(run, fa
     )
     result = run([schema("people", "email_address", "title"), *people([0], title="New")], sync_mode="update")
     assert result.code == 1
-    assert result.log_lines_containing("Salesloft's answer to GET /people holds a record without its id.")
+    assert result.log_lines_containing("GET /people returned a record without an id")
 
 
-def test_a_key_that_several_have_fails_as_ambiguous_and_none_is_touched(run, sandbox):
+def test_a_key_of_several_records_fails_as_ambiguous_and_changes_none(run, sandbox):
     crm_id = "003000000000000AAA"
     for number in range(2):
         sandbox.add("person", email_address=f"p{number}@example.com", crm_id=crm_id, crm_id_type="salesforce")
@@ -58,37 +58,37 @@ def test_a_key_that_several_have_fails_as_ambiguous_and_none_is_touched(run, san
     assert {person["title"] for person in sandbox.people()} == {None}
 
 
-def test_accounts_are_found_by_domain_and_asked_for_once_a_run(run, sandbox):
+def test_accounts_are_looked_up_by_domain_once_per_run(run, sandbox):
     sandbox.add("account", name="A", domain="a.example")
     rows = [record("accounts", domain="https://www.A.example", city=city) for city in ("Rome", "Oslo")]
     result = run([schema("accounts", "domain", "city"), *rows], sync_mode="update", batch_size_rows=1)
     assert result.code == 0
     assert sandbox.accounts()[0]["city"] == "Oslo"
-    assert sandbox.points_spent == PREFLIGHT_POINTS + 1 + 2
+    assert sandbox.points_spent == PREFLIGHT_POINTS + LIST_JOBS_POINTS + 1 + 2
 
 
-def test_a_record_with_its_id_needs_no_look_up(run, sandbox):
+def test_a_record_with_its_id_needs_no_lookup(run, sandbox):
     number = sandbox.add("person", email_address="p0@example.com")
     messages = [schema("people", "id", "title"), record("people", id=number, title="New")]
     assert run(messages, sync_mode="update").code == 0
     assert sandbox.people()[0]["title"] == "New"
-    assert sandbox.points_spent == PREFLIGHT_POINTS + 1
+    assert sandbox.points_spent == PREFLIGHT_POINTS + LIST_JOBS_POINTS + 1
 
 
-def test_an_insert_of_a_record_that_is_there_is_told_apart_from_other_failures(run, sandbox):
+def test_an_insert_of_an_existing_record_is_counted_apart_from_other_failures(run, sandbox):
     sandbox.add("person", email_address="p0@example.com")
     rows = [*people([0, 1]), record("people", email_address="p2@example.com", job_seniority="chief")]
     result = run([schema("people", "email_address", "job_seniority"), *rows], sync_mode="insert")
     assert result.code == 1
     (line,) = result.log_lines_containing("people: 3 read")
-    assert line.startswith("people: 3 read, 1 written (1 created), 1 already there, 1 failed → ")
+    assert line.startswith("people: 3 read, 1 written (1 created), 1 already exists, 1 failed → ")
     assert (
         result.log_lines_containing("2 records failed (")[0].count("Mend the cause, and send them again with --input ")
         == 1
     )
 
 
-def test_a_failed_record_tells_its_field_status_and_request(run, sandbox):
+def test_a_failed_record_is_saved_with_field_status_and_request(run, sandbox):
     sandbox.add("person", email_address="p0@example.com")
     result = run([schema("people", "email_address"), *people([0])], sync_mode="insert")
     error = result.failed[1]["error"]
@@ -96,15 +96,15 @@ def test_a_failed_record_tells_its_field_status_and_request(run, sandbox):
     assert error["status"] == 422
     assert error["request"] == "POST /people"
     assert error["line"] == 2
-    # Not to send it again: that would be in vain.
-    assert error["advice"] == ("The record already exists; use upsert to change it.")
+    # Sending it again would fail again.
+    assert "upsert" in error["advice"]
     (told,) = result.log_lines_containing("1 record failed (")
     assert "Use upsert to change what is there; they are in " in told
     assert "--input" not in told
 
 
 @pytest.mark.parametrize("id_first", [True, False])
-def test_a_row_by_id_and_one_by_key_that_mean_the_same_person_are_one_and_the_later_wins(run, sandbox, fault, id_first):
+def test_rows_of_one_person_by_id_and_by_key_are_merged_and_the_later_wins(run, sandbox, fault, id_first):
     number = sandbox.add("person", email_address="p0@example.com")
     names = [{"id": number}, {"email_address": "p0@example.com"}]
     first, second = names if id_first else reversed(names)
@@ -115,11 +115,27 @@ def test_a_row_by_id_and_one_by_key_that_mean_the_same_person_are_one_and_the_la
     assert result.log_lines_containing("people: 2 read, 1 written (1 updated), 1 merged")
 
 
-def test_who_was_not_there_is_looked_for_again(run, sandbox):
+def test_the_latest_of_three_rows_by_id_and_by_key_wins(run, sandbox):
+    number = sandbox.add("person", email_address="p0@example.com")
+    rows = [
+        record("people", id=number, title="First", city="Rome"),
+        record("people", email_address="p0@example.com", title="Second"),
+        record("people", id=number, title="Third"),
+    ]
+    settings = {"people": {"mapping": {"id": "id"}}}
+    result = run(
+        [schema("people", "id", "email_address", "title", "city"), *rows], sync_mode="update", streams=settings
+    )
+    assert result.code == 0
+    assert (sandbox.people()[0]["title"], sandbox.people()[0]["city"]) == ("Third", "Rome")
+    assert result.log_lines_containing("people: 3 read, 1 written (1 updated), 2 merged")
+
+
+def test_missing_ids_are_not_cached(run, sandbox):
     update = schema("updates", "email_address", "title")
     streams = {"updates": {"object": "people", "sync_mode": "update"}}
     added = [schema("people", "email_address"), *people([0])]
     before, after = (people([0], stream="updates", title=title) for title in ("Early", "Late"))
     result = run([update, *before, *added, *after], streams=streams, batch_size_rows=1, allow_failed_records=True)
     assert (result.code, sandbox.people()[0]["title"]) == (0, "Late")
-    assert result.reasons == ["not found: none of Salesloft's people has this email_address"]
+    assert [reason.startswith("not found: ") for reason in result.reasons] == [True]
