@@ -12,7 +12,7 @@ from singer_sdk.sinks import BatchSink
 from target_salesloft.config.schema import NullValues, UnknownFields
 from target_salesloft.config.streams import StreamSettings
 from target_salesloft.exceptions import ConfigError, FailedRecordsError, UnknownColumnError
-from target_salesloft.mapping.mapper import RecordMapper, Rejection
+from target_salesloft.mapping.mapper import RecordMapper, Rejection, needs_custom_fields
 from target_salesloft.mapping.payload import Payload, merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SalesloftObject
 from target_salesloft.singer.validation import RecordValidator
@@ -54,7 +54,9 @@ class SalesloftSink(BatchSink):
                 null_values=NullValues(self.config["null_values"]),
                 normalize=self.config["normalize"],
                 columns=self.schema["properties"],
-                custom_fields=self._custom_fields,
+                columns_complete=bool(self.schema["properties"])
+                and self.schema.get("additionalProperties") in {None, False},
+                custom_fields=self._custom_fields(self.schema["properties"]),
             )
         except (ConfigError, UnknownColumnError) as error:
             raise self._with_stream(error) from error
@@ -110,7 +112,10 @@ class SalesloftSink(BatchSink):
                 self._write(merged)
                 self._refuse_too_many()
 
-    def _custom_fields(self) -> Mapping[str, FieldType] | None:
+    def _custom_fields(self, columns: Iterable[str]) -> Mapping[str, FieldType] | None:
+        """Return the team's custom fields if the mapper needs them for these columns: listing them costs points."""
+        if not needs_custom_fields(self.salesloft_object, self._stream.mapping, columns):
+            return None
         self._target.verify_credentials()
         # A refresh of the OAuth token that is unwound before the new one is kept locks the user out.
         with self._target.shutdown.defer_signals():
@@ -121,6 +126,8 @@ class SalesloftSink(BatchSink):
         failures: list[WriteResult] = []
         payloads: list[Payload] = []
         records = context.pop("records", [])
+        if columns := self._mapper.new_columns(record for record, _, _ in records):
+            self._mapper.add_columns(columns, self._custom_fields(columns))
         for record, source, refusal in records:
             if is_deleted(source.record):
                 self._stats.results[Result.SKIPPED] += 1

@@ -195,7 +195,7 @@ def test_a_record_is_found_by_each_of_its_keys(writer, sandbox, held, salesloft_
         unknown_fields=UnknownFields.FAIL,
         null_values=NullValues.IGNORE,
         normalize=True,
-        columns=[],
+        columns=[key, "owner_id"],
     )
     payload = one.map({key: {**record, "id": known}[key], "owner_id": 5})
     outcomes = list(writer.write([payload], salesloft_object, SyncMode.UPSERT, key))

@@ -1,4 +1,4 @@
-"""One value of a record → what Salesloft takes, field kind by field kind; pure."""
+"""Converts a record's value to the type of a Salesloft field. Pure: each function takes a value and returns one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import decimal
 import json
 import math
 import re
+import urllib.parse
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,25 +18,43 @@ from target_salesloft.objects import FieldType
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# Obvious nonsense only: what an address really is, Salesloft decides.
-ADDRESS: Final = re.compile(r"[^@\s<>,;]+@[^@\s<>,;.]+(\.[^@\s<>,;.]+)+")
-HOST: Final = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}")
-LENGTH_OF_DAY: Final = len("2026-01-31")
+# These reject obvious nonsense only; Salesloft decides what a valid address is.
+EMAIL: Final = re.compile(r"[^@\s<>,;]+@[^@\s<>,;.]+(\.[^@\s<>,;.]+)+")
+DISPLAY_NAME_AND_EMAIL: Final = re.compile(r"[^<>]*<(?P<email>[^<>]*)>[^<>@]*")
+# The top-level domain has a letter: an IPv4 address is not a domain.
+HOST: Final = re.compile(
+    r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+(?=[0-9-]*[a-z])[a-z0-9-]{2,63}", re.ASCII
+)
+URL_PREFIX: Final = re.compile(r"(https?:)?//", re.IGNORECASE)
+NOT_IN_A_URL: Final = re.compile(r"[\s\\]")
+DATE_LENGTH: Final = len("2026-01-31")
 MAX_INTEGER: Final = 2**63 - 1
 MAX_NUMBER_DIGITS: Final = 40
 MAX_TEXT_NUMBER: Final[int] = 10**MAX_NUMBER_DIGITS
+TYPE_NAMES: Final[Mapping[FieldType, str]] = MappingProxyType(
+    {
+        FieldType.TEXT: "text",
+        FieldType.EMAIL: "an email address",
+        FieldType.DOMAIN: "a domain",
+        FieldType.INTEGER: "an integer",
+        FieldType.BOOLEAN: "a boolean",
+        FieldType.DATE: "a date (YYYY-MM-DD)",
+        FieldType.STRING_LIST: "a list of strings",
+        FieldType.CUSTOM_FIELDS: "an object of custom fields",
+    }
+)
 KINDS_OF_VALUE: Final[Mapping[type, str]] = MappingProxyType(
     {
-        bool: "true or false",
-        dict: "an object",
+        bool: "a boolean",
         decimal.Decimal: "a number",
+        dict: "an object",
         float: "a number",
         int: "an integer",
         list: "a list",
         str: "text",
     }
 )
-TRUTH: Final[Mapping[str, bool]] = MappingProxyType(
+BOOLEANS: Final[Mapping[str, bool]] = MappingProxyType(
     {
         **dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True),
         **dict.fromkeys(("false", "f", "no", "n", "off", "0"), False),
@@ -44,49 +63,53 @@ TRUTH: Final[Mapping[str, bool]] = MappingProxyType(
 
 
 class CoercionError(Exception):
-    """A value that a field cannot hold.
+    """A field cannot hold a value.
 
     Attributes:
-        actual: What it is instead, without its content.
+        actual: What the value is, without its content; None if the value is text whose content is invalid.
     """
 
-    def __init__(self, actual: str) -> None:
+    def __init__(self, actual: str | None = None) -> None:
         super().__init__(actual)
         self.actual = actual
 
 
+def is_blank(value: Any) -> bool:
+    """Return whether a value is text that holds nothing but whitespace."""
+    return isinstance(value, str) and not value.strip()
+
+
 def describe(value: Any) -> str:
-    """Say what kind of value this is, without its content."""
+    """Return the name of a value's type, without its content."""
     if isinstance(value, (float, decimal.Decimal)) and not decimal.Decimal(value).is_finite():
         return "NaN or infinity"
     return KINDS_OF_VALUE.get(type(value), type(value).__name__)
 
 
 def to_text(value: Any) -> str:
-    """Return text for text, numbers, truth values and dates: 1500 → "1500", 7.0 → "7", true → "true"."""
+    """Convert text, numbers, booleans, dates and times: 1500 → "1500", 7.0 → "7", true → "true"."""
     if isinstance(value, str):
-        if not value.isascii():
-            _refuse_lone_surrogates(value)
+        _ensure_storable(value)
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
         if abs(value) > MAX_TEXT_NUMBER:
-            raise CoercionError("a number of very many digits")
+            raise CoercionError(f"a number with more than {MAX_NUMBER_DIGITS} digits")
         return str(value)
     if isinstance(value, (float, decimal.Decimal)):
         return _number_to_text(value)
-    if isinstance(value, (dt.date, dt.time)):
+    if isinstance(value, (dt.date, dt.time)):  # stream maps compute them; a datetime is a date too
         return value.isoformat()
     raise CoercionError(describe(value))
 
 
 def to_integer(value: Any) -> int:
-    """Return an integer of 64 bits for 123, 123.0 and "123"; nothing is rounded."""
+    """Convert 123, 123.0 and "123" to a 64-bit integer. Nothing is rounded."""
     if isinstance(value, bool):
         raise CoercionError(describe(value))
     if isinstance(value, str):
-        number = _whole_number(value.strip())
+        number = _parse_integer(value.strip())
     elif isinstance(value, int):
         number = value
     elif isinstance(value, (float, decimal.Decimal)) and math.isfinite(value) and -MAX_INTEGER <= value <= MAX_INTEGER:
@@ -101,23 +124,23 @@ def to_integer(value: Any) -> int:
 
 
 def to_boolean(value: Any) -> bool:
-    """Return the truth of true, 1, "true", "yes", "on" and their opposites, in any case."""
+    """Convert true, 1, "true", "yes", "on" and their opposites, ignoring case."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        truth = TRUTH.get(value.strip().lower())
-        if truth is None:
-            raise CoercionError("other text")
-        return truth
+        parsed = BOOLEANS.get(value.strip().lower())
+        if parsed is None:
+            raise CoercionError
+        return parsed
     if isinstance(value, (int, float, decimal.Decimal)) and value in (0, 1):
         return bool(value)
     raise CoercionError(describe(value))
 
 
 def to_string_list(value: Any) -> list[str]:
-    """Return a list for a list, a JSON list in text, and `a, b`; empty ones and repetitions are left out."""
+    """Convert a list, a JSON list in text, and `a, b`. Blank and repeated elements are dropped."""
     if isinstance(value, str):
-        parsed = _json_in(value, list)
+        parsed = _parse_json(value, list)
         value = value.split(",") if parsed is None else parsed
     if not isinstance(value, (list, tuple)):
         raise CoercionError(describe(value))
@@ -125,62 +148,72 @@ def to_string_list(value: Any) -> list[str]:
     return list(dict.fromkeys(text for text in texts if text))
 
 
-def to_custom_fields(value: Any) -> dict[str, Any]:
-    """Return custom field names and values for an object, or JSON text of one."""
-    if isinstance(value, str):
-        value = _json_in(value, dict)
-        if value is None:
-            raise CoercionError("other text")
-    if not isinstance(value, dict):
-        raise CoercionError(describe(value))
-    return {to_text(name): None if each is None else to_text(each) for name, each in value.items()}
-
-
 def to_date(value: Any) -> str:
-    """Return the day of a date or a date with a time, as `YYYY-MM-DD`; the time zone is left as it is."""
+    """Convert a date, or a date with a time, to `YYYY-MM-DD`. The time zone is not converted."""
     if isinstance(value, dt.date):
-        return value.isoformat()[:LENGTH_OF_DAY]
+        return value.isoformat()[:DATE_LENGTH]
     if not isinstance(value, str):
         raise CoercionError(describe(value))
     text = value.strip()
-    day, rest = text[:LENGTH_OF_DAY], text[LENGTH_OF_DAY:]
+    day, rest = text[:DATE_LENGTH], text[DATE_LENGTH:]
     try:
         if rest[:1] in {"", "T", "t", " "}:
             return dt.datetime.strptime(day, "%Y-%m-%d").date().isoformat()  # noqa: DTZ007 (a day has no time zone)
     except ValueError:
         pass
-    raise CoercionError("other text")
+    raise CoercionError
+
+
+def parse_custom_fields(value: Any) -> dict[str, Any]:
+    """Return name → value, not converted yet, of an object of custom fields or of the JSON text of one."""
+    if isinstance(value, str):
+        value = _parse_json(value, dict)
+        if value is None:
+            raise CoercionError
+    if not isinstance(value, dict):
+        raise CoercionError(describe(value))
+    return {to_text(name): each for name, each in value.items()}
 
 
 def normalize_email(text: str) -> str:
-    """Return the address alone, in lower case: `Jane <Jane@Example.com>` → `jane@example.com`."""
-    address = (
-        text.strip().rpartition("<")[2].partition(">")[0].strip().lower().removeprefix("mailto:").partition("?")[0]
-    )
-    if address and not ADDRESS.fullmatch(address):
-        raise CoercionError("text that is not one")
+    """Return the bare address in lower case: `Jane <Jane@Example.com>` → `jane@example.com`."""
+    stripped = text.strip()
+    if not stripped:
+        return ""
+    named = DISPLAY_NAME_AND_EMAIL.fullmatch(stripped)
+    address = (named["email"] if named else stripped).strip().lower()
+    if address.startswith("mailto:"):
+        address = address.removeprefix("mailto:").partition("?")[0]
+    if not EMAIL.fullmatch(address):
+        raise CoercionError
     return address
 
 
 def normalize_domain(text: str) -> str:
-    """Return the domain of a URL, a host or an e-mail address: `https://www.Example.com:443/about` → `example.com`.
+    """Return the domain of a URL, a host or an email address: `https://www.Example.com:443/about` → `example.com`.
 
-    Subdomains are kept, but for `www`. Other alphabets become ASCII, as they travel on the network.
+    Subdomains are kept, except `www`. Internationalized domains are converted to ASCII. Text whose host is ambiguous is
+    rejected: readers of URLs disagree about backslashes, whitespace and user names.
     """
-    whole = text.strip().lower()
-    host = whole.partition("//")[2] if "//" in whole else whole
-    for end in "/?#":
-        host = host.partition(end)[0]
-    host = host.rpartition("@")[2].partition(":")[0].strip(".").removeprefix("www.")
-    if not whole:
-        return whole
+    url = text.strip()
+    if not url:
+        return ""
+    address = url[len("mailto:") :] if url.lower().startswith("mailto:") else url
+    if EMAIL.fullmatch(address) and not re.search(r"[/\\?#:]", address):
+        url = address.rpartition("@")[2]
+    if NOT_IN_A_URL.search(url) or not url.isprintable():
+        raise CoercionError
     try:
-        ascii_host = host if host.isascii() else idna.encode(host, uts46=True).decode()
-    except idna.IDNAError:
-        ascii_host = ""
-    if not HOST.fullmatch(ascii_host):
-        raise CoercionError("text that is not one")
-    return ascii_host
+        parts = urllib.parse.urlsplit(url if URL_PREFIX.match(url) else f"//{url}")
+        _ = parts.port  # raises ValueError if it is not one
+        host = _to_ascii(parts.hostname or "")
+    except ValueError:  # idna.IDNAError is one
+        raise CoercionError from None
+    while host.startswith("www.") and "." in host.removeprefix("www."):
+        host = host.removeprefix("www.")
+    if "@" in parts.netloc or not HOST.fullmatch(host):
+        raise CoercionError
+    return host
 
 
 COERCIONS: Final[Mapping[FieldType, Callable[[Any], Any]]] = MappingProxyType(
@@ -192,7 +225,6 @@ COERCIONS: Final[Mapping[FieldType, Callable[[Any], Any]]] = MappingProxyType(
         FieldType.BOOLEAN: to_boolean,
         FieldType.DATE: to_date,
         FieldType.STRING_LIST: to_string_list,
-        FieldType.CUSTOM_FIELDS: to_custom_fields,
     }
 )
 NORMALIZATIONS: Final[Mapping[FieldType, Callable[[str], str]]] = MappingProxyType(
@@ -200,33 +232,50 @@ NORMALIZATIONS: Final[Mapping[FieldType, Callable[[str], str]]] = MappingProxyTy
 )
 
 
-def _refuse_lone_surrogates(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise CoercionError("text that is not Unicode (half of a surrogate pair)") from None
+def _ensure_storable(text: str) -> None:
+    """Reject text that JSON or a database cannot hold, and that fails whole requests: each 500 is retried for long."""
+    if "\0" in text:
+        raise CoercionError("text with a NUL character")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise CoercionError("text that is not valid Unicode (unpaired surrogate)") from None
 
 
 def _number_to_text(value: float | decimal.Decimal) -> str:
-    if not (math.isfinite(value) and -MAX_TEXT_NUMBER <= value <= MAX_TEXT_NUMBER):
-        raise CoercionError("NaN, infinity or a number of very many digits")
+    if not decimal.Decimal(value).is_finite():
+        raise CoercionError(describe(value))
+    if not -MAX_TEXT_NUMBER <= value <= MAX_TEXT_NUMBER:
+        raise CoercionError(f"a number with more than {MAX_NUMBER_DIGITS} digits")
     whole = int(value)
     return str(whole) if value == whole else str(value)
 
 
-def _whole_number(text: str) -> int:
+def _parse_integer(text: str) -> int:
     whole, _, decimals = text.partition(".")
     digits = whole[1:] if whole[:1] in "+-" else whole
     if not (digits.isdecimal() and digits.isascii() and not decimals.strip("0")):
-        raise CoercionError("other text")
+        raise CoercionError
     if len(digits) > MAX_NUMBER_DIGITS:
         raise CoercionError("a number beyond 64 bits")
     return int(whole)
 
 
-def _json_in(text: str, kind: type) -> Any:
+def _parse_json(text: str, kind: type) -> Any:
+    """Return the value of JSON text if it is of a type, None otherwise."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, kind) else None
+
+
+def _to_ascii(host: str) -> str:
+    """Return a host as DNS knows it, without the dot of the root.
+
+    Raises:
+        ValueError: It is not a valid internationalized domain.
+    """
+    ascii_host = host if host.isascii() else idna.encode(host, uts46=True).decode()
+    return ascii_host.removesuffix(".")

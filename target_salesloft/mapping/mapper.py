@@ -1,81 +1,128 @@
-"""A record → a Payload, or a Rejection with its reason; pure.
+"""Maps a record to a payload, or to a rejection with its reason. Pure: it has no access to the network or the clock.
 
-Where a column goes is decided once per column, not once per record.
+The route of a column is resolved once per column, not once per record.
 """
 
 from __future__ import annotations
 
 import enum
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from target_salesloft.config.schema import NullValues, UnknownFields
 from target_salesloft.exceptions import ConfigError, UnknownColumnError
-from target_salesloft.mapping.coercion import COERCIONS, NORMALIZATIONS, CoercionError, to_custom_fields
+from target_salesloft.mapping.coercion import (
+    COERCIONS,
+    NORMALIZATIONS,
+    TYPE_NAMES,
+    CoercionError,
+    is_blank,
+    parse_custom_fields,
+)
 from target_salesloft.mapping.payload import CUSTOM_FIELDS, Payload
 from target_salesloft.objects import CRM_ID_TYPE, ID_FIELD, Field, FieldType, SalesloftObject, SyncMode, identity_key
+from target_salesloft.redaction import sanitize_line
 from target_salesloft.suggestions import did_you_mean, normalize_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 CUSTOM_PREFIX: Final = "custom_fields."
+# `custom_fields.Region`, and `custom_fields__Region` as the SDK flattens it, whatever the separator.
+CUSTOM_COLUMN: Final = re.compile(r"custom_fields[^A-Za-z0-9]+(?P<name>.+)", re.DOTALL)
 SDK_METADATA: Final = "_sdc_"
+MAX_NAME_LENGTH: Final = 100
+NULL_ADVICE: Final = "null (__NULL__ in meltano.yml)"
 
 
 class Rejection(NamedTuple):
-    """Why a record cannot be sent; holds no value of the record.
+    """Why a record cannot be sent. Holds no value of the record.
 
     Attributes:
-        reason: In words.
-        fields: The Salesloft fields that are wrong.
+        reason: One line for people.
+        fields: The names of the invalid Salesloft fields.
     """
 
     reason: str
     fields: tuple[str, ...] = ()
 
 
+class Target(NamedTuple):
+    """A field of the payload.
+
+    Attributes:
+        name: The field's name.
+        custom: Whether it is one of the team's custom fields.
+    """
+
+    name: str
+    custom: bool = False
+
+
 class Route(NamedTuple):
-    """Where a column goes."""
+    """How a column's values get into the payload.
+
+    Attributes:
+        column: The column's name.
+        target: The field that receives the values.
+        kind: The field's type.
+        coerce: Converts a value that is not None; returns None for values that count as null.
+    """
 
     column: str
-    name: str
+    target: Target
     kind: FieldType
-    custom: bool
     coerce: Callable[[Any], Any]
 
 
 class Priority(enum.IntEnum):
-    """Who comes first when two columns go to one field."""
+    """Precedence when two columns map to one field."""
 
     MAPPED = 0
     FIELD = 1
     ALIAS = 2
 
 
+def needs_custom_fields(
+    salesloft_object: SalesloftObject, mapping: Mapping[str, str | None], columns: Iterable[str]
+) -> bool:
+    """Return whether the team's custom fields must be known to map these columns: listing them costs points.
+
+    Args:
+        salesloft_object: The object that the records become.
+        mapping: Column → field, custom field, or None to leave the column out.
+        columns: Names of columns.
+    """
+    targets = (_target_name(column, mapping) for column in columns)
+    fields = (salesloft_object.fields.get(_field_name(salesloft_object, each)) for each in targets if each is not None)
+    return any(field is None or field.kind is FieldType.CUSTOM_FIELDS for field in fields)
+
+
 class RecordMapper:
     """Maps the records of one stream.
 
     Attributes:
-        warnings: What the user should know about columns, each once; whoever logs them empties the list.
+        warnings: Messages about columns, each once. The caller logs them and empties the list.
 
     Args:
-        salesloft_object: What the records become.
-        mode: What happens to them.
-        upsert_key: The field that tells which they are.
-        mapping: Column → field, custom field, or None to leave it out.
-        unknown_fields: What becomes of other columns.
-        null_values: What becomes of nulls.
-        normalize: Whether texts are trimmed, and e-mail addresses and domains reduced; empty text then is null.
-        columns: The columns that the stream's schema names.
-        custom_fields: Tells the team's custom fields and their kinds, or None where nobody knows; asked only when a
-            column is no standard field.
+        salesloft_object: The object that the records become.
+        mode: The stream's sync mode.
+        upsert_key: The field that identifies records.
+        mapping: Column → field, custom field, or None to leave the column out.
+        unknown_fields: What happens to columns that match no field.
+        null_values: Whether nulls are sent.
+        normalize: Whether text is trimmed and email addresses and domains are reduced; blank text then counts as null.
+        columns: The columns that the stream's schema declares.
+        columns_complete: Whether records cannot have other columns, so that a missing key column is an error.
+        custom_fields: The team's custom fields: exact name → type. None if they are unknown, or not needed according
+            to `needs_custom_fields`.
 
     Raises:
-        ConfigError: The mapping contradicts itself or the mode.
-        UnknownColumnError: A column goes nowhere and must not.
+        ConfigError: The mapping contradicts itself or the sync mode, or no column maps to the key.
+        UnknownColumnError: A column matches no field, and `unknown_fields` is `fail`.
     """
 
-    def __init__(  # noqa: PLR0913 (one argument a setting)
+    def __init__(  # noqa: PLR0913 (one argument per setting)
         self,
         salesloft_object: SalesloftObject,
         mode: SyncMode,
@@ -86,173 +133,287 @@ class RecordMapper:
         null_values: NullValues,
         normalize: bool,
         columns: Iterable[str],
-        custom_fields: Callable[[], Mapping[str, FieldType] | None] = lambda: None,
+        columns_complete: bool = False,
+        custom_fields: Mapping[str, FieldType] | None = None,
     ) -> None:
         self._object = salesloft_object
         self._mode = mode
         self._key = upsert_key
         self._mapping = mapping
-        self._custom_fields = custom_fields
         self._unknown_fields = unknown_fields
         self._clear = null_values is NullValues.CLEAR
         self._normalize = normalize
+        self._custom_fields: Mapping[str, FieldType] | None = None
         self._routes: dict[str, Route | None] = {}
-        self._taken: dict[tuple[bool, str], str] = {}
+        self._custom_routes: dict[str, Route | None] = {}
+        self._claims: dict[Target, str] = {}
         self.warnings: list[str] = []
         columns = list(columns)
-        for column in sorted(columns, key=self._priority):
-            self._routes[column] = self._resolve(column)
+        if columns_complete:
+            self._require_key(columns)
+        self.add_columns(columns, custom_fields)
         for column in sorted(mapping.keys() - columns) if columns else ():
             self.warnings.append(
-                f"mapping names the column '{column}', which the stream does not have{did_you_mean(column, columns)}"
+                f"mapping names the column {_quote(column)}, which the stream does not have"
+                f"{did_you_mean(column, columns)}"
             )
 
-    def map(self, record: Mapping[str, Any]) -> Payload | Rejection:
-        """Return what to send for a record.
+    def new_columns(self, records: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Return the columns of these records that the mapper does not know yet."""
+        return sorted(set().union(*records) - self._routes.keys())
+
+    def add_columns(self, columns: Iterable[str], custom_fields: Mapping[str, FieldType] | None) -> None:
+        """Resolve where columns go.
+
+        Args:
+            columns: Names of columns that are not known yet.
+            custom_fields: As for the constructor; None keeps what is known already.
 
         Raises:
-            ConfigError: The mapping sends a column that the schema does not name where it cannot go.
-            UnknownColumnError: Such a column goes nowhere and must not.
+            ConfigError: The mapping sends one of them to a field that cannot take it.
+            UnknownColumnError: One of them matches no field, and `unknown_fields` is `fail`.
+        """
+        if custom_fields is not None:
+            self._custom_fields = custom_fields
+        ordered = sorted(columns, key=self._priority)
+        mapped = [column for column in ordered if column in self._mapping]
+        for column in mapped:
+            self._routes[column] = self._resolve(column)
+        # A column named in `mapping` takes precedence even if the schema does not declare it.
+        for column, target in self._mapping.items():
+            if target is not None:
+                self._claims.setdefault(self._target(target), column)
+        for column in ordered[len(mapped) :]:
+            self._routes[column] = self._resolve(column)
+
+    def map(self, record: Mapping[str, Any]) -> Payload | Rejection:
+        """Return the payload for a record whose columns are known.
+
+        Raises:
+            UnknownColumnError: An object of custom fields names an unknown one, and `unknown_fields` is `fail`.
         """
         body: dict[str, Any] = {}
         custom: dict[str, Any] = {}
-        for column, value in record.items():
-            try:
+        route: Route | None = None
+        try:
+            for column, value in record.items():
                 route = self._routes[column]
-            except KeyError:
-                route = self._routes[column] = self._resolve(column)
-            if route is None:
-                continue
-            try:
-                sent = None if value is None else route.coerce(value)
-            except CoercionError as unfit:
-                return Rejection(_unfit(route, unfit), (route.name,))
-            if route.kind is FieldType.CUSTOM_FIELDS:
-                custom.update(sent or {})
-            elif sent is not None or self._clear:
-                (custom if route.custom else body)[route.name] = sent
+                if route is None:
+                    continue
+                coerced = None if value is None else route.coerce(value)
+                if route.kind is not FieldType.CUSTOM_FIELDS:
+                    if self._is_sent(coerced):
+                        (custom if route.target.custom else body)[route.target.name] = coerced
+                    continue
+                for name, each in (coerced or {}).items():
+                    route = self._custom_route(name)
+                    if route is not None and self._is_sent(coerced := None if each is None else route.coerce(each)):
+                        custom[route.target.name] = coerced
+        except CoercionError as error:
+            assert route is not None  # noqa: S101 (only a route's coercion raises this error)
+            return Rejection(_describe(route, error), (route.target.name,))
         if custom:
             body[CUSTOM_FIELDS] = custom
         return self._build_payload(body)
 
+    def _is_sent(self, value: Any) -> bool:
+        """Return whether a value is sent: an empty list counts as null, because it would erase what Salesloft has."""
+        return self._clear or not (value is None or value == [])
+
     def _build_payload(self, body: dict[str, Any]) -> Payload | Rejection:
-        """Add what the endpoint wants beside the fields."""
+        """Add what the endpoint needs beside the fields."""
         record_id = body.pop(ID_FIELD, None) if self._mode is SyncMode.UPDATE else None
         name = self._key if record_id is None else ID_FIELD
         value = body.get(name) if record_id is None else record_id
         if value is None and self._mode is not SyncMode.INSERT:
-            return Rejection(f"{name} is missing, and {self._mode.value} finds records by it", (name,))
+            return Rejection(f"missing {self._mode.value} key: {name}", (name,))
         if body.get("crm_id") is not None:
             body.setdefault("crm_id_type", CRM_ID_TYPE)
         if self._mode is SyncMode.UPSERT:
             body["upsert_key"] = name
         return Payload(body, None if value is None else identity_key(name, value), record_id)
 
+    def _require_key(self, columns: Collection[str]) -> None:
+        """Raise an error if no record can have a key, before the first record is read."""
+        if self._mode is SyncMode.INSERT:
+            return
+        targets = {_field_name(self._object, each) for each in self._targets(columns)}
+        by_id = self._mode is SyncMode.UPDATE and ID_FIELD in self._mapped_fields(columns)
+        if self._key in targets or by_id:
+            return
+        advice = f"Map the column that holds it in the stream's mapping (COLUMN: {self._key})"
+        if self._mode is SyncMode.UPDATE and self._key != ID_FIELD:
+            advice += (
+                f". If a column holds Salesloft's own id, map it to id (COLUMN: {ID_FIELD}) or set upsert_key to id"
+            )
+        elif self._key != ID_FIELD:
+            advice += ", or set another upsert_key"
+        raise ConfigError(f"no column maps to {self._key}, the {self._mode.value} key. {advice}.")
+
+    def _targets(self, columns: Iterable[str]) -> list[str]:
+        return [target for column in columns if (target := _target_name(column, self._mapping)) is not None]
+
+    def _mapped_fields(self, columns: Iterable[str]) -> set[str]:
+        return {_field_name(self._object, each) for each in self._targets(self._mapping.keys() & columns)}
+
     def _priority(self, column: str) -> Priority:
         if column in self._mapping:
             return Priority.MAPPED
         return Priority.FIELD if column in self._object.fields else Priority.ALIAS
 
+    def _target(self, name: str) -> Target:
+        """Return the field that a name in `mapping` means."""
+        field = _field_name(self._object, name)
+        return Target(field) if field in self._object.fields else Target(name.removeprefix(CUSTOM_PREFIX), custom=True)
+
     def _resolve(self, column: str) -> Route | None:
-        """Decide where a column goes; None: nowhere."""
-        if column in self._mapping:
-            target = self._mapping[column]
-            if target is None:
-                return None
-        elif column.startswith(SDK_METADATA):
+        """Return the route of a column, or None if it is left out."""
+        name = _target_name(column, self._mapping)
+        if name is None:
             return None
-        else:
-            target = column
-        name = self._object.aliases.get(target, target)
-        standard = self._object.fields.get(name)
-        if standard is not None:
-            return self._route_standard(column, name, standard)
-        custom = target.removeprefix(CUSTOM_PREFIX)
-        known = self._custom_fields()
+        target = self._target(name)
+        if not target.custom:
+            return self._route_standard(column, target, self._object.fields[target.name])
         if column in self._mapping:
-            return self._mapped_custom(column, custom, known)
-        same = (
-            [custom]
-            if custom in (known or ())
-            else [each for each in known or () if normalize_name(each) == normalize_name(custom)]
-        )
-        if known and len(same) == 1:
-            return self._claim_target(column, same[0], known[same[0]], custom=True)
-        self._skip_unknown(column, known)
+            return self._route_mapped_custom(column, target)
+        prefixed = CUSTOM_COLUMN.fullmatch(column)
+        match = self._match_custom_field(column) or (prefixed and self._match_custom_field(prefixed["name"]))
+        if match:
+            return self._claim(column, Target(match, custom=True), self._custom_type(match))
+        if prefixed and self._custom_fields is None:
+            return self._claim(column, Target(prefixed["name"], custom=True), FieldType.TEXT)
+        self._skip_unknown(column, prefixed["name"] if prefixed else None)
         return None
 
-    def _mapped_custom(self, column: str, custom: str, known: Mapping[str, FieldType] | None) -> Route | None:
-        if known is not None and custom not in known:
-            near = did_you_mean(custom, [*self._standard_names(), *known])
-            raise ConfigError(
-                f"mapping sends the column '{column}' to '{custom}', which is no field of Salesloft's "
-                f"{self._object.name} and no custom field of the team{near}. Names are case-sensitive."
-            )
-        return self._claim_target(column, custom, known[custom] if known else FieldType.TEXT, custom=True)
+    def _custom_route(self, name: str) -> Route | None:
+        """Return the route of a name in an object of custom fields, or None if it is left out."""
+        if name not in self._custom_routes:
+            self._custom_routes[name] = self._resolve_custom(name)
+        return self._custom_routes[name]
 
-    def _skip_unknown(self, column: str, known: Mapping[str, FieldType] | None) -> None:
-        """Warn of a column that goes nowhere, or refuse it."""
-        problem = f"the column '{column}' is no field of Salesloft's {self._object.name}"
-        if known is not None:
-            problem += " and no custom field of the team"
-        problem += did_you_mean(column, [*self._standard_names(), *(known or ())])
+    def _resolve_custom(self, name: str) -> Route | None:
+        column = f"{CUSTOM_PREFIX}{name}"
+        match = name if self._custom_fields is None else self._match_custom_field(name)
+        if match is not None:
+            return self._claim(column, Target(match, custom=True), self._custom_type(match))
+        self._skip_unknown(column, name)
+        return None
+
+    def _custom_type(self, name: str) -> FieldType:
+        return (self._custom_fields or {}).get(name, FieldType.TEXT)
+
+    def _match_custom_field(self, name: str) -> str | None:
+        """Return the team's custom field of this name: the exact name, or the only one that differs in spelling."""
+        known = self._custom_fields or {}
+        if name in known:
+            return name
+        similar = [each for each in known if normalize_name(each) == normalize_name(name)]
+        return similar[0] if len(similar) == 1 else None
+
+    def _route_mapped_custom(self, column: str, target: Target) -> Route | None:
+        known = self._custom_fields
+        if known is not None and target.name not in known:
+            raise ConfigError(
+                f"mapping sends the column {_quote(column)} to {_quote(target.name)}, which is neither a "
+                f"{self._object.name} field nor a custom field of the team"
+                f"{did_you_mean(target.name, [*self._standard_names(), *known])}. Names are case-sensitive."
+            )
+        return self._claim(column, target, self._custom_type(target.name))
+
+    def _skip_unknown(self, column: str, custom_name: str | None) -> None:
+        """Warn about a column that matches no field.
+
+        Args:
+            column: The column's name.
+            custom_name: The custom field that the column names explicitly, or None.
+
+        Raises:
+            UnknownColumnError: `unknown_fields` is `fail`.
+        """
+        known = self._custom_fields
+        problem = f"no matching {self._object.name} field" + ("" if known is None else " or custom field")
+        names = [] if custom_name else self._standard_names()
+        problem += did_you_mean(custom_name or column, [*names, *(known or ())])
         if self._unknown_fields is UnknownFields.FAIL:
             raise UnknownColumnError(
-                f"{problem}. Name it in the stream's mapping, map it to null (in meltano.yml: __NULL__) "
+                f"column {_quote(column)}: {problem}. Add the column to the stream's mapping, map it to {NULL_ADVICE} "
                 "to leave it out, or set unknown_fields to ignore."
             )
-        self.warnings.append(f"{problem}; it is left out")
+        self.warnings.append(f"ignoring column {_quote(column)}: {problem}")
 
     def _standard_names(self) -> list[str]:
         return [*self._object.fields, *self._object.aliases]
 
-    def _route_standard(self, column: str, name: str, standard: Field) -> Route | None:
-        if name == ID_FIELD and self._key != ID_FIELD and self._mode is not SyncMode.UPDATE:
-            problem = "Salesloft's own id, which is only sent where it is the key"
-        elif self._mode not in standard.modes:
-            problem = f"not taken in {self._mode.value} mode, only in {' or '.join(sorted(standard.modes))}"
+    def _route_standard(self, column: str, target: Target, field: Field) -> Route | None:
+        mapped = column in self._mapping
+        if target.name == ID_FIELD != self._key and not (mapped and self._mode is SyncMode.UPDATE):
+            problem = "Salesloft's own id, which is sent only if upsert_key is id"
+            if self._mode is SyncMode.UPDATE:
+                problem += " or mapping sends a column to id"
+        elif self._mode not in field.modes:
+            modes = " or ".join(sorted(each.value for each in field.modes))
+            problem = f"not supported in {self._mode.value} mode, only in {modes}"
         else:
-            if name == ID_FIELD and self._key != ID_FIELD and column not in self._mapping:
-                self.warnings.append(
-                    f"the column '{column}' is taken for Salesloft's own id, by which records are updated: if it is, "
-                    "set upsert_key to id; if it is the warehouse's, map it to null (in meltano.yml: __NULL__)"
-                )
-            return self._claim_target(column, name, standard.kind, custom=False)
-        if column in self._mapping:
-            raise ConfigError(f"mapping sends the column '{column}' to '{name}', which is {problem}")
-        self.warnings.append(f"the column '{column}' is left out: {name} is {problem}")
+            return self._claim(column, target, field.kind)
+        if mapped:
+            raise ConfigError(f"mapping sends the column {_quote(column)} to {target.name}, which is {problem}")
+        self.warnings.append(f"ignoring column {_quote(column)}: {target.name} is {problem}")
         return None
 
-    def _claim_target(self, column: str, name: str, kind: FieldType, *, custom: bool) -> Route | None:
-        first = self._taken.setdefault((custom, name), column)
-        if first != column:
-            if column in self._mapping and first in self._mapping:
+    def _claim(self, column: str, target: Target, kind: FieldType) -> Route | None:
+        """Return the route of a column, unless its target belongs to another column."""
+        holder = self._claims.setdefault(target, column)
+        if holder != column and column in self._mapping:
+            if holder in self._routes:
                 raise ConfigError(
-                    f"mapping sends both '{first}' and '{column}' to '{name}': keep one, set the other to null "
-                    "(in meltano.yml: __NULL__)."
+                    f"mapping sends both {_quote(holder)} and {_quote(column)} to {_quote(target.name)}: keep one and "
+                    f"map the other to {NULL_ADVICE}."
                 )
-            self.warnings.append(f"the column '{column}' is left out: '{first}' goes to {name} already")
+            # Mapped too, but not seen in this stream so far: an entry for several streams names columns of each.
+            self._claims[target] = column
+        elif holder != column:
+            self.warnings.append(f"ignoring column {_quote(column)}: {_quote(holder)} already maps to {target.name}")
             return None
-        return Route(column, name, kind, custom, self._coercion(kind))
+        return Route(column, target, kind, self._coercion(target, kind))
 
-    def _coercion(self, kind: FieldType) -> Callable[[Any], Any]:
+    def _coercion(self, target: Target, kind: FieldType) -> Callable[[Any], Any]:
+        if kind is FieldType.CUSTOM_FIELDS:
+            return lambda value: None if is_blank(value) else parse_custom_fields(value)
         coerce = COERCIONS[kind]
-        if kind is FieldType.CUSTOM_FIELDS and not self._clear:
-            coerce = without_nulls
-        if not self._normalize:
+        if self._normalize:
+            normalize = NORMALIZATIONS.get(kind)
+            if normalize is not None:
+                return lambda value: normalize(coerce(value)) or None
+        elif target.custom or target.name not in self._object.upsert_keys:
             return coerce
-        normalize = NORMALIZATIONS.get(kind)
-        if normalize is None:
-            return lambda value: None if isinstance(value, str) and not value.strip() else coerce(value)
-        return lambda value: normalize(coerce(value)) or None
+        # A blank key is no key, even without normalization: it would merge records that have nothing in common.
+        return lambda value: None if is_blank(value) else coerce(value)
 
 
-def without_nulls(value: Any) -> dict[str, Any]:
-    """Return custom fields for an object, without those that are null."""
-    return {name: each for name, each in to_custom_fields(value).items() if each is not None}
+def _target_name(column: str, mapping: Mapping[str, str | None]) -> str | None:
+    """Return the name that a column maps to, or None if it is left out."""
+    if column in mapping:
+        return mapping[column]
+    return None if column.startswith(SDK_METADATA) else column
 
 
-def _unfit(route: Route, unfit: CoercionError) -> str:
-    what = f"custom field '{route.name}'" if route.custom else route.name
-    origin = "" if route.column == route.name else f" (column '{route.column}')"
-    return f"{what}: expected {route.kind.value}, got {unfit.actual}{origin}"
+def _field_name(salesloft_object: SalesloftObject, name: str) -> str:
+    return salesloft_object.aliases.get(name, name)
+
+
+def _quote(name: str) -> str:
+    """Return a column's name for a message: names come from the tap and may hold control characters."""
+    return f"'{sanitize_line(name, MAX_NAME_LENGTH)}'"
+
+
+def _describe(route: Route, error: CoercionError) -> str:
+    """Return the reason for a rejection: `owner_id: expected an integer, got a list (column 'owner')`."""
+    name, custom = route.target
+    field = f"custom field {_quote(name)}" if custom else name
+    expected = TYPE_NAMES[route.kind]
+    if error.actual is None:
+        problem = f"not a valid {expected.removeprefix('an ').removeprefix('a ')}"
+    else:
+        problem = f"expected {expected}, got {error.actual}"
+    origin = "" if route.column in {name, f"{CUSTOM_PREFIX}{name}"} else f" (column {_quote(route.column)})"
+    return f"{field}: {problem}{origin}"

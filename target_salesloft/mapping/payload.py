@@ -1,9 +1,9 @@
-"""What is sent for a record, and what makes two of them one."""
+"""Payloads: the fields that are sent for records, and how records with the same key are merged."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -11,29 +11,32 @@ if TYPE_CHECKING:
 CUSTOM_FIELDS: Final = "custom_fields"
 
 
-class SourceRecord(NamedTuple):
+@dataclass(eq=False, slots=True)
+class SourceRecord:
     """A record as the tap wrote it.
 
     Attributes:
-        schema: The SCHEMA message that it came under.
-        record: Its columns and values.
-        line: The line of the input, from 1.
+        schema: The SCHEMA message in effect for the record.
+        record: Column → value.
+        line: The line of the input, starting at 1.
+        saved: Whether the record is in the failed records file.
     """
 
     schema: Mapping[str, Any]
     record: Mapping[str, Any]
     line: int
+    saved: bool = False
 
 
 @dataclass
 class Payload:
-    """What is sent for one record, or for several that share a key.
+    """What is sent for one record, or for several records with the same key.
 
     Attributes:
-        body: The fields, as the endpoint takes them.
-        key: What tells it from others of its batch, or None where an insert has no key.
-        record_id: Salesloft's id, where the request's path needs it.
-        sources: The records that it came from, as the tap wrote them.
+        body: Field → value, as the endpoint expects them.
+        key: Identifies the payload within its batch; None for an insert without a key.
+        record_id: Salesloft's id, if the request's path needs it.
+        sources: The records that the payload was built from.
     """
 
     body: dict[str, Any]
@@ -43,9 +46,10 @@ class Payload:
 
 
 def merge(payloads: Iterable[Payload]) -> list[Payload]:
-    """Make one payload of those that share a key: later values over earlier ones.
+    """Merge payloads with the same key; later values win.
 
-    A job, or a batch that is written in parallel, promises no order: two payloads of one key could not both go.
+    Requests run in parallel and bulk jobs do not guarantee an order, so two payloads with the same key must not be sent
+    in one batch.
     """
     merged: list[Payload] = []
     by_key: dict[str, Payload] = {}

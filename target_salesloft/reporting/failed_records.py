@@ -42,7 +42,6 @@ class FailedRecordsFile:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._schemas: dict[str, Mapping[str, Any]] = {}
-        self._saved: dict[int, SourceRecord] = {}
         self.path: Path | None = None
 
     def append(self, outcomes: Iterable[WriteResult]) -> None:
@@ -54,8 +53,8 @@ class FailedRecordsFile:
         lines: list[dict[str, Any]] = []
         for outcome in outcomes:
             for source in outcome.payload.sources:
-                if id(source) not in self._saved:
-                    self._saved[id(source)] = source  # which keeps its id its own
+                if not source.saved:
+                    source.saved = True
                     lines += self._lines(source, outcome)
         if not lines:
             return

@@ -55,10 +55,13 @@ class StreamStats:
         reason = redact_values(reason, outcome.payload.body)
         if reason not in self.reasons and len(self.reasons) >= MAX_DISTINCT_REASONS:
             reason = OTHER_REASONS
-        self.results[outcome.result] += 1
-        self.reasons[reason] += 1
-        if len(self.lines[reason]) < MAX_LINES_LISTED:
-            self.lines[reason].append(outcome.payload.sources[-1].line)
+        sources = outcome.payload.sources
+        self.results[outcome.result] += len(sources)
+        # A merged payload fails with all of its records, which were counted as merged.
+        self.results[Result.MERGED] -= len(sources) - 1
+        self.reasons[reason] += len(sources)
+        listed = self.lines[reason]
+        listed += [source.line for source in sources[: MAX_LINES_LISTED - len(listed)]]
 
     def failure_lines(self) -> list[str]:
         """Say why records failed, most frequent first: `37 × email_address is already taken (lines 4, 9, 12, …)`."""

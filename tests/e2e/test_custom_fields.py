@@ -46,7 +46,7 @@ def test_a_column_that_fits_two_custom_fields_is_left_out_with_a_warning(run, sa
     result = run([schema("people", *row), record("people", **row)])
     assert result.code == 0
     assert sandbox.people()[0]["custom_fields"] == {}
-    assert len(result.log_lines_containing("the column 'LEAD SCORE' is no field of Salesloft's people")) == 1
+    assert len(result.log_lines_containing("column 'LEAD SCORE'")) == 1
 
 
 def test_a_date_goes_to_a_custom_field_of_that_kind_as_a_day(run, sandbox):
@@ -59,7 +59,9 @@ def test_text_that_is_no_date_is_rejected_for_a_custom_field_of_dates(run):
     row = {"email_address": "a@x.example", "Renewal Date": "soon"}
     result = run([schema("people", *row), record("people", **row)])
     assert result.code == 1
-    assert result.reasons == ["custom field 'Renewal Date': expected a date (YYYY-MM-DD), got other text"]
+    (reason,) = result.reasons
+    assert "'Renewal Date'" in reason
+    assert "soon" not in reason
 
 
 @pytest.mark.parametrize("name", [5, None, "", {}])
@@ -95,65 +97,67 @@ def test_without_permission_to_list_them_mapped_ones_are_sent_and_one_warning_na
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "named"),
     [
-        (
-            {"Lead Score": "Lead Scor"},
-            (
-                "The stream 'leads_csv': mapping sends the column 'Lead Score' to 'Lead Scor', which is no field of "
-                "Salesloft's people and no custom field of the team (did you mean 'Lead Score'?). "
-                "Names are case-sensitive."
-            ),
-        ),
-        (
-            {"Region": "region"},
-            (
-                "The stream 'leads_csv': mapping sends the column 'Region' to 'region', which is no field of "
-                "Salesloft's people and no custom field of the team (did you mean 'Region'?). "
-                "Names are case-sensitive."
-            ),
-        ),
-        (
-            {"Company": "first_name"},
-            (
-                "The stream 'leads_csv': mapping sends both 'First Name' and 'Company' to 'first_name': "
-                "keep one, set the other to null (in meltano.yml: __NULL__)."
-            ),
-        ),
+        ({"Lead Score": "Lead Scor"}, ["'Lead Score'", "'Lead Scor'"]),
+        ({"Region": "region"}, ["'Region'", "'region'"]),
+        ({"Company": "first_name"}, ["'First Name'", "'Company'", "'first_name'"]),
+        ({"Email": ...}, ["email_address", "mapping"]),
     ],
 )
-def test_a_mapping_that_cannot_be_right_ends_the_run_before_the_first_write(run, sandbox, change, message):
+def test_invalid_mapping_stops_the_run_before_the_first_write(run, sandbox, change, named):
     result = run(leads(), **settings(**change))
     assert result.code == 1
-    assert message in result.messages
+    (message,) = result.log_lines_containing("'leads_csv': ")
+    assert [each for each in named if each not in message] == []
     assert sandbox.people() == []
 
 
 @pytest.mark.parametrize(
-    ("row", "change", "reason"),
+    ("row", "change", "named"),
     [
-        (
-            {**ROW, "Email": "nonsense"},
-            {},
-            "email_address: expected an email address, got text that is not one (column 'Email')",
-        ),
-        (ROW, {"Email": ...}, "email_address is missing, and upsert finds records by it"),
-        (ROW, {"Region": "owner_id"}, "owner_id: expected an integer, got other text (column 'Region')"),
-        ({**ROW, "Region": {"a": 1}}, {}, "custom field 'Region': expected text, got an object (column 'Region')"),
+        ({**ROW, "Email": "nonsense"}, {}, ["email_address: ", "'Email'"]),
+        ({**ROW, "Email": " "}, {}, ["email_address", "missing"]),
+        (ROW, {"Region": "owner_id"}, ["owner_id: ", "'Region'"]),
+        ({**ROW, "Region": {"a": 1}}, {}, ["'Region': "]),
     ],
 )
-def test_a_record_that_cannot_be_sent_says_which_column_and_why(run, row, change, reason):
+def test_rejected_record_names_field_and_column(run, row, change, named):
     result = run(leads(row), **settings(**change))
     assert result.code == 1
-    assert result.reasons == [reason.replace(" (column 'Region')", "") if reason.startswith("custom field") else reason]
+    (reason,) = result.reasons
+    assert [each for each in named if each not in reason] == []
+
+
+@pytest.mark.parametrize("flattening", [False, True])
+@pytest.mark.parametrize("declared", [False, True])
+def test_object_of_custom_fields_follows_the_rules_of_single_ones(run, sandbox, flattening, declared):
+    held = {"Region": "EMEA", "Lead Score": "1"}
+    sandbox.add("person", email_address="p1@example.com", custom_fields=held)
+    values = {"Region": "", "lead_score": 42, "Renewal Date": "2026-10-01T12:30:00Z", "Regoin": "x"}
+    properties = {"type": "object", "properties": dict.fromkeys(values, {})} if declared else {"type": "object"}
+    options = {"flattening_enabled": True, "flattening_max_depth": 1} if flattening else {}
+    columns = schema("people", "email_address", custom_fields=properties)
+    result = run([columns, *people([1], custom_fields=values)], **options)
+    assert result.code == 0
+    assert sandbox.people()[0]["custom_fields"] == {**held, "Lead Score": "42", "Renewal Date": "2026-10-01"}
+    assert len(result.log_lines_containing("Regoin")) == 1
+
+
+@pytest.mark.parametrize("flattening", [False, True])
+def test_unknown_name_in_an_object_stops_the_run_with_unknown_fields_fail(run, sandbox, flattening):
+    options = {"flattening_enabled": True, "flattening_max_depth": 1} if flattening else {}
+    columns = schema("people", "email_address", custom_fields={"type": "object"})
+    result = run([columns, *people([1], custom_fields={"Regoin": "x"})], unknown_fields="fail", **options)
+    assert (result.code, sandbox.people()) == (1, [])
+    assert len(result.log_lines_containing("Regoin")) == 1
 
 
 def test_a_column_that_only_the_mapping_has_is_warned_of_with_the_nearest_name(run):
     result = run(leads(), **settings(Emial="email_address"))
     assert result.code == 0
-    assert result.log_lines_containing("mapping names the column 'Emial'") == [
-        "leads_csv: mapping names the column 'Emial', which the stream does not have (did you mean 'Email'?)."
-    ]
+    (warning,) = result.log_lines_containing("'Emial'")
+    assert "'Email'" in warning
 
 
 def test_a_replayed_file_of_failed_records_lands_once_the_cause_is_mended(run, sandbox):
@@ -169,14 +173,15 @@ def test_a_column_that_is_mapped_to_nothing_is_left_out_without_a_warning(run, s
     result = run([schema("people", *row), record("people", **row)], streams={"people": {"mapping": {"title": nothing}}})
     assert result.code == 0
     assert sandbox.people()[0]["title"] is None
-    assert not result.log_lines_containing("is left out")
+    assert not result.log_lines_containing("'title'")
 
 
 @pytest.mark.parametrize(("status", "advised"), [(403, True), (404, False)])
 def test_a_scope_is_advised_where_it_may_be_what_lacks(run, fault, status, advised):
     fault("status", path="/custom_fields", status=status, times=None)
-    (told,) = run([schema("people", "email_address", "score"), *people([1])]).log_lines_containing("cannot be listed")
-    assert ("Add the scope custom_fields:read" in told) is advised
+    (told,) = run([schema("people", "email_address", "score"), *people([1])]).log_lines_containing("cannot be listed (")
+    assert ("Give the token the scope custom_fields:read" in told) is advised
+    assert ".)." not in told
 
 
 def test_a_wrong_address_is_told_before_anything_is_said_of_custom_fields(run, server):
@@ -190,4 +195,4 @@ def test_a_dry_run_does_not_take_a_proxys_answer_for_a_missing_scope(run, fault)
     fault("status", status=418, path="/custom_fields", body="<html>")
     result = run([schema("people", "email_address", "lead_score"), *people([1])], dry_run=True)
     assert result.code == 1
-    assert result.messages[-1].startswith("Unexpected response (HTTP 418, GET /custom_fields)")
+    assert result.messages[-1].startswith("Salesloft answers GET /custom_fields with 418: ")

@@ -55,7 +55,7 @@ def test_all_modes_by_stream(run, sandbox):
             record("some", email_address="some@b.co"),
         ],
         object="people",
-        streams={"new": {"sync_mode": "insert"}, "old": {"sync_mode": "update"}},
+        streams={"new": {"sync_mode": "insert"}, "old": {"sync_mode": "update", "upsert_key": "id"}},
     )
     assert result.code == 0
     assert {each["email_address"]: each["title"] for each in sandbox.people()} == {
@@ -179,11 +179,92 @@ def test_just_as_many_failed_records_as_allowed_are_allowed(run, allowed, code):
     assert run([COLUMNS, *rows], max_failed_records=allowed, allow_failed_records=True).code == code
 
 
-def test_a_merged_record_that_fails_sets_all_its_records_aside(run):
-    result = run([COLUMNS, *people([1, 1, 1], owner_id=77)])
+def test_merged_payload_that_fails_counts_and_saves_all_its_records(run):
+    result = run([COLUMNS, *people([1, 1, 1], owner_id=77), *people([2, 2])])
     assert (result.code, len(result.failed_records)) == (1, 3)
     (file,) = result.failed_files
-    assert result.log_lines_containing("people: ")[0] == f"people: 3 read, 0 written, 2 merged, 1 failed → {file}"
+    expected = f"people: 5 read, 1 written (1 created), 1 merged, 3 failed → {file}"
+    assert result.log_lines_containing("people: ")[0] == expected
+
+
+@pytest.mark.parametrize("mode", ["upsert", "insert", "update"])
+@pytest.mark.parametrize(("allowed", "code"), [(2, 1), (3, 0)])
+def test_max_failed_records_counts_the_records_of_a_merged_payload(run, sandbox, mode, allowed, code):
+    if mode == "update":
+        sandbox.add("person", email_address="p1@example.com")
+    settings = {"sync_mode": mode, "max_failed_records": allowed, "allow_failed_records": True}
+    assert run([COLUMNS, *people([1, 1, 1], owner_id=77)], **settings).code == code
+
+
+def test_records_merged_by_id_and_by_key_are_counted_once(run, sandbox):
+    number = sandbox.add("person", email_address="p1@example.com")
+    rows = [*people([1, 1], owner_id=77), *(record("people", sl_id=number, owner_id=77) for _ in range(2))]
+    streams = {"people": {"sync_mode": "update", "mapping": {"sl_id": "id"}}}
+    result = run([schema("people", "sl_id", "email_address", "owner_id"), *rows], streams=streams)
+    assert len(result.failed_records) == 4
+    assert result.log_lines_containing("people: ")[0].startswith("people: 4 read, 0 written, 4 failed → ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, ["email_address", "mapping"]),
+        ({"people_upsert_key": "crm_id"}, ["crm_id", "mapping"]),
+        ({"sync_mode": "update"}, ["COLUMN: email_address", "COLUMN: id", "upsert_key"]),
+    ],
+)
+def test_stream_without_a_key_column_stops_the_run_before_the_first_record(run, sandbox, settings, named):
+    rows = [record("people", id=number, title="CEO") for number in range(100)]
+    result = run([schema("people", "id", "title"), *rows], **settings)
+    assert (result.code, result.failed_files, sandbox.people()) == (1, [], [])
+    (message,) = result.log_lines_containing("no column maps to")
+    assert "'people'" in message
+    assert [each for each in named if each not in message] == []
+
+
+@pytest.mark.parametrize("properties", [{}, {"title": {}}])
+def test_key_in_an_undeclared_column_is_accepted_if_the_schema_allows_more_columns(run, sandbox, properties):
+    message = schema("people", **properties)
+    message["schema"]["additionalProperties"] = True
+    assert run([message, *people([1])]).code == 0
+    assert addresses(sandbox) == ["p1@example.com"]
+
+
+def test_mapped_column_wins_even_if_the_schema_does_not_declare_it(run, sandbox):
+    rows = [record("people", email="home@b.co"), record("people", email="home@b.co", work_mail="work@b.co")]
+    streams = {"people": {"mapping": {"work_mail": "email_address"}}}
+    result = run([schema("people", "email"), *rows[1:]], streams=streams)
+    assert (result.code, addresses(sandbox)) == (0, ["work@b.co"])
+    sandbox.reset()
+    result = run([schema("people", "email"), *rows], streams=streams, batch_size_rows=1)
+    assert (result.code, addresses(sandbox)) == (1, ["work@b.co"])
+
+
+@pytest.mark.parametrize("mode", ["upsert", "update"])
+def test_warehouse_id_does_not_select_a_record_of_salesloft(run, sandbox, mode):
+    ids = [sandbox.add("person", email_address=f"p{number}@example.com", title="before") for number in range(2)]
+    row = record("people", id=ids[0], email_address="p1@example.com", title="after")
+    result = run([schema("people", "id", "email_address", "title"), row], sync_mode=mode)
+    assert result.code == 0
+    assert {each["id"]: each["title"] for each in sandbox.people()} == {ids[0]: "before", ids[1]: "after"}
+    assert len(result.log_lines_containing("column 'id'")) == 1
+
+
+@pytest.mark.parametrize("empty", [[], "[]", " , ", ["", None]])
+@pytest.mark.parametrize(("null_values", "tags"), [("ignore", ["vip"]), ("clear", [])])
+def test_empty_list_erases_tags_only_with_null_values_clear(run, sandbox, empty, null_values, tags):
+    sandbox.add("person", email_address="p1@example.com", tags=["vip"])
+    result = run([schema("people", "email_address", "tags"), *people([1], tags=empty)], null_values=null_values)
+    assert (result.code, sandbox.people()[0]["tags"]) == (0, tags)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_inserts_with_blank_keys_are_not_merged(run, sandbox, normalize):
+    rows = [record("people", email_address="", phone="1", last_name=name) for name in ("Ada", "Bo")]
+    columns = schema("people", "email_address", "phone", "last_name")
+    result = run([columns, *rows], sync_mode="insert", normalize=normalize)
+    assert result.code == 0
+    assert sorted(each["last_name"] for each in sandbox.people()) == ["Ada", "Bo"]
 
 
 def test_a_failed_records_file_that_cannot_be_written_ends_the_run(run, tmp_path):
@@ -325,10 +406,9 @@ def test_a_stream_that_does_not_say_what_it_holds_ends_the_run(run, sandbox):
 def test_an_unknown_column_ends_the_run_where_it_must(run, sandbox, columns):
     result = run([schema("people", *columns), *people([1], zzzz=1)], unknown_fields="fail")
     assert result.code == 1
-    assert (
-        len(result.log_lines_containing("The stream 'people': the column 'zzzz' is no field of Salesloft's people"))
-        == 1
-    )
+    (message,) = result.log_lines_containing("column 'zzzz'")
+    assert "'people'" in message
+    assert "unknown_fields" in message
     assert sandbox.people() == []
 
 
@@ -399,14 +479,9 @@ def test_a_column_that_comes_late_and_is_mapped_to_nothing_known_names_its_strea
     streams = {"people": {"mapping": {"zzzz": "No Such Field"}}}
     result = run([schema("people", "email_address"), *people([1], zzzz=1)], streams=streams)
     assert result.code == 1
-    assert (
-        len(
-            result.log_lines_containing(
-                "The stream 'people': mapping sends the column 'zzzz' to 'No Such Field', which is no"
-            )
-        )
-        == 1
-    )
+    (message,) = result.log_lines_containing("'No Such Field'")
+    assert "'people'" in message
+    assert "'zzzz'" in message
     assert sandbox.people() == []
 
 
@@ -438,9 +513,7 @@ def test_an_unknown_column_is_warned_of_once_whatever_the_batches(run):
     assert result.code == 0
     assert len(result.log_lines_containing("'titel'")) == 1
     assert len(result.log_lines_containing("'other'")) == 1
-    assert result.log_lines_containing("'titel'")[0].startswith(
-        "people: the column 'titel' is no field of Salesloft's people"
-    )
+    assert "'title'" in result.log_lines_containing("'titel'")[0]
 
 
 @pytest.mark.parametrize(

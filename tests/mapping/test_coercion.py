@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from target_salesloft.mapping.coercion import (
     COERCIONS,
     NORMALIZATIONS,
+    TYPE_NAMES,
     CoercionError,
     describe,
     normalize_domain,
     normalize_email,
+    parse_custom_fields,
 )
 from target_salesloft.objects import FieldType
 
@@ -32,10 +34,11 @@ json_values = st.recursive(
 )
 
 
-def unfit(kind, value):
-    with pytest.raises(CoercionError) as refusal:
+def actual(kind, value):
+    """Return what a value is that cannot be converted; None for text with invalid content."""
+    with pytest.raises(CoercionError) as error:
         COERCIONS[kind](value)
-    return refusal.value.actual
+    return error.value.actual
 
 
 @pytest.mark.parametrize(
@@ -59,11 +62,11 @@ def unfit(kind, value):
         (dt.datetime(2026, 1, 31, 12, 30, tzinfo=UTC), "2026-01-31T12:30:00+00:00"),
         (dt.time(12, 30), "12:30:00"),
         ("Zoë 👩‍💻", "Zoë 👩‍💻"),
-        ("a\u0000b\u200f", "a\u0000b\u200f"),
+        ("a\u0001b\u200f", "a\u0001b\u200f"),
     ],
 )
 @pytest.mark.parametrize("kind", [FieldType.TEXT, FieldType.EMAIL, FieldType.DOMAIN])
-def test_text_is_what_a_person_would_write(kind, value, text):
+def test_convert_to_text(kind, value, text):
     assert COERCIONS[kind](value) == text
 
 
@@ -72,18 +75,19 @@ def test_text_is_what_a_person_would_write(kind, value, text):
     [
         ([1], "a list"),
         ({"a": 1}, "an object"),
-        (10**41, "a number of very many digits"),
-        (NAN, "NaN, infinity or a number of very many digits"),
-        (-INFINITY, "NaN, infinity or a number of very many digits"),
-        (1e300, "NaN, infinity or a number of very many digits"),
-        (Decimal("1E999999"), "NaN, infinity or a number of very many digits"),
-        (Decimal("NaN"), "NaN, infinity or a number of very many digits"),
-        (f"half {LONE}", "text that is not Unicode (half of a surrogate pair)"),
+        (10**41, "a number with more than 40 digits"),
+        (1e300, "a number with more than 40 digits"),
+        (Decimal("1E999999"), "a number with more than 40 digits"),
+        (NAN, "NaN or infinity"),
+        (-INFINITY, "NaN or infinity"),
+        (Decimal("NaN"), "NaN or infinity"),
+        (f"half {LONE}", "text that is not valid Unicode (unpaired surrogate)"),
+        ("a\0b", "text with a NUL character"),
         (b"bytes", "bytes"),
     ],
 )
-def test_what_is_no_text_is_refused_by_its_kind(value, got):
-    assert unfit(FieldType.TEXT, value) == got
+def test_reject_as_text(value, got):
+    assert actual(FieldType.TEXT, value) == got
 
 
 @pytest.mark.parametrize(
@@ -105,7 +109,7 @@ def test_what_is_no_text_is_refused_by_its_kind(value, got):
         (str(1 - 2**63), 1 - 2**63),
     ],
 )
-def test_whole_numbers_are_integers_however_they_are_written(value, integer):
+def test_convert_to_integer(value, integer):
     result = COERCIONS[FieldType.INTEGER](value)
     assert (result, type(result)) == (integer, int)
 
@@ -113,17 +117,17 @@ def test_whole_numbers_are_integers_however_they_are_written(value, integer):
 @pytest.mark.parametrize(
     ("value", "got"),
     [
-        (True, "true or false"),
+        (True, "a boolean"),
         (1.5, "a number with decimal places"),
         (Decimal("0.1"), "a number with decimal places"),
-        ("1.5", "other text"),
-        ("1e3", "other text"),
-        ("0x10", "other text"),
-        ("1_000", "other text"),
-        ("--7", "other text"),
-        ("٣", "other text"),
-        ("", "other text"),
-        ("abc", "other text"),
+        ("1.5", None),
+        ("1e3", None),
+        ("0x10", None),
+        ("1_000", None),
+        ("--7", None),
+        ("٣", None),
+        ("", None),
+        ("abc", None),
         (2**63, "a number beyond 64 bits"),
         (2**70, "a number beyond 64 bits"),
         (str(2**70), "a number beyond 64 bits"),
@@ -136,17 +140,17 @@ def test_whole_numbers_are_integers_however_they_are_written(value, integer):
         (dt.date(2026, 1, 31), "date"),
     ],
 )
-def test_nothing_is_rounded_or_guessed_to_an_integer(value, got):
-    assert unfit(FieldType.INTEGER, value) == got
+def test_reject_as_integer(value, got):
+    assert actual(FieldType.INTEGER, value) == got
 
 
 @pytest.mark.parametrize("value", [True, 1, 1.0, Decimal(1), "true", " TRUE ", "t", "1", "Yes", "y", "on"])
-def test_what_means_yes_is_true(value):
+def test_convert_to_true(value):
     assert COERCIONS[FieldType.BOOLEAN](value) is True
 
 
 @pytest.mark.parametrize("value", [False, 0, 0.0, Decimal(0), "false", "False", "f", "0", "no", "N", "off"])
-def test_what_means_no_is_false(value):
+def test_convert_to_false(value):
     assert COERCIONS[FieldType.BOOLEAN](value) is False
 
 
@@ -157,14 +161,14 @@ def test_what_means_no_is_false(value):
         (2**70, "an integer"),
         (0.5, "a number"),
         (NAN, "NaN or infinity"),
-        ("maybe", "other text"),
-        ("", "other text"),
+        ("maybe", None),
+        ("", None),
         ([], "a list"),
         ({}, "an object"),
     ],
 )
-def test_what_means_neither_is_no_truth_value(value, got):
-    assert unfit(FieldType.BOOLEAN, value) == got
+def test_reject_as_boolean(value, got):
+    assert actual(FieldType.BOOLEAN, value) == got
 
 
 @pytest.mark.parametrize(
@@ -184,7 +188,7 @@ def test_what_means_neither_is_no_truth_value(value, got):
         (("a", "b"), ["a", "b"]),
     ],
 )
-def test_a_list_of_texts_comes_as_a_list_as_json_or_with_commas(value, texts):
+def test_convert_to_string_list(value, texts):
     assert COERCIONS[FieldType.STRING_LIST](value) == texts
 
 
@@ -194,39 +198,41 @@ def test_a_list_of_texts_comes_as_a_list_as_json_or_with_commas(value, texts):
         (5, "an integer"),
         ({"a": 1}, "an object"),
         ([["a"]], "a list"),
-        ([NAN], "NaN, infinity or a number of very many digits"),
-        ([LONE], "text that is not Unicode (half of a surrogate pair)"),
+        ([NAN], "NaN or infinity"),
+        ([LONE], "text that is not valid Unicode (unpaired surrogate)"),
+        (["a\0b"], "text with a NUL character"),
     ],
 )
-def test_what_holds_no_texts_is_no_list_of_texts(value, got):
-    assert unfit(FieldType.STRING_LIST, value) == got
+def test_reject_as_string_list(value, got):
+    assert actual(FieldType.STRING_LIST, value) == got
 
 
 @pytest.mark.parametrize(
     ("value", "fields"),
     [
-        ({"Lead Score": 7, "Region": None}, {"Lead Score": "7", "Region": None}),
-        ('{"Lead Score": 7.0}', {"Lead Score": "7"}),
+        ({"Lead Score": 7, "Region": None}, {"Lead Score": 7, "Region": None}),
+        ('{"Lead Score": 7.0}', {"Lead Score": 7.0}),
         ({}, {}),
     ],
 )
-def test_custom_fields_come_as_an_object_or_as_json(value, fields):
-    assert COERCIONS[FieldType.CUSTOM_FIELDS](value) == fields
+def test_parse_custom_fields(value, fields):
+    assert parse_custom_fields(value) == fields
 
 
 @pytest.mark.parametrize(
     ("value", "got"),
     [
         ([], "a list"),
-        ("[1]", "other text"),
-        ("not json", "other text"),
-        ({"a": {"b": 1}}, "an object"),
-        ({"a": NAN}, "NaN, infinity or a number of very many digits"),
-        ({LONE: 1}, "text that is not Unicode (half of a surrogate pair)"),
+        ("[1]", None),
+        ("not json", None),
+        ({LONE: 1}, "text that is not valid Unicode (unpaired surrogate)"),
+        ({"a\0": 1}, "text with a NUL character"),
     ],
 )
-def test_what_names_no_custom_fields_is_refused(value, got):
-    assert unfit(FieldType.CUSTOM_FIELDS, value) == got
+def test_reject_as_custom_fields(value, got):
+    with pytest.raises(CoercionError) as error:
+        parse_custom_fields(value)
+    assert error.value.actual == got
 
 
 @pytest.mark.parametrize(
@@ -240,24 +246,25 @@ def test_what_names_no_custom_fields_is_refused(value, got):
         (dt.datetime(2026, 1, 31, 23, 59, tzinfo=UTC), "2026-01-31"),
     ],
 )
-def test_a_date_is_its_day(value, day):
+def test_convert_to_date(value, day):
     assert COERCIONS[FieldType.DATE](value) == day
 
 
 @pytest.mark.parametrize(
     ("value", "got"),
     [
-        ("31.01.2026", "other text"),
-        ("2026-02-30", "other text"),
-        ("2026-01-311", "other text"),
-        ("26-1-3", "other text"),
-        ("", "other text"),
+        ("31.01.2026", None),
+        ("2026-02-30", None),
+        ("2026-01-311", None),
+        ("26-1-3", None),
+        ("", None),
         (20260131, "an integer"),
+        (dt.time(12, 30), "time"),
         ([], "a list"),
     ],
 )
-def test_what_is_no_day_is_refused(value, got):
-    assert unfit(FieldType.DATE, value) == got
+def test_reject_as_date(value, got):
+    assert actual(FieldType.DATE, value) == got
 
 
 @pytest.mark.parametrize(
@@ -270,19 +277,30 @@ def test_what_is_no_day_is_refused(value, got):
         ("Ada Lovelace <Ada@Example.com>", "ada@example.com"),
         ("<ada@example.com>", "ada@example.com"),
         ("ada+news@sub.example.co.uk", "ada+news@sub.example.co.uk"),
+        ("ada@example.com <Ada@Example.com>", "ada@example.com"),
+        ("Ada <ada@example.com> (work)", "ada@example.com"),
         ("", ""),
         ("   ", ""),
     ],
 )
-def test_an_email_address_is_reduced_to_what_tells_it_from_others(text, address):
+def test_normalize_email(text, address):
     assert normalize_email(text) == address
 
 
-@pytest.mark.parametrize("text", ["nobody", "a@b", "a@@b.co", "two@b.co, three@b.co", "a b@c.de", "@b.co", "a@.co"])
-def test_obvious_nonsense_is_no_email_address(text):
-    with pytest.raises(CoercionError) as refusal:
+@pytest.mark.parametrize(
+    "text", ["nobody", "a@b", "a@@b.co", "two@b.co, three@b.co", "a b@c.de", "@b.co", "a@.co", "<>", ">a@b.co<"]
+)
+def test_reject_invalid_email(text):
+    with pytest.raises(CoercionError):
         normalize_email(text)
-    assert refusal.value.actual == "text that is not one"
+
+
+@pytest.mark.parametrize(
+    "text", ["Ada <a@b.co>, Bo <c@d.co>", "<a@b.co> <c@d.co>", "Ada <a@b.co> c@d.co", "a@b.co?c@d.co"]
+)
+def test_reject_ambiguous_email(text):
+    with pytest.raises(CoercionError):
+        normalize_email(text)
 
 
 @pytest.mark.parametrize(
@@ -297,8 +315,19 @@ def test_obvious_nonsense_is_no_email_address(text):
         ("//www.example.com/a", "example.com"),
         ("example.com/about", "example.com"),
         ("example.com:8080", "example.com"),
-        ("https://user:secret@example.com/", "example.com"),
         ("user@example.com", "example.com"),
+        ("mailto:User@Example.com", "example.com"),
+        ("acme.io/go?to=https://google.com", "acme.io"),
+        ("acme.io?next=https://google.com", "acme.io"),
+        ("acme.io#https://google.com", "acme.io"),
+        ("acme.io//google.com", "acme.io"),
+        ("https://acme.io/https://google.com", "acme.io"),
+        ("https://acme.io?next=//google.com", "acme.io"),
+        ("acme.io/@google.com", "acme.io"),
+        ("HTTPS://ACME.IO", "acme.io"),
+        ("www.www.example.com", "example.com"),
+        ("www.com", "www.com"),
+        ("acme\u3002io", "acme.io"),
         ("shop.example.co.uk", "shop.example.co.uk"),
         ("www.shop.example.com", "shop.example.com"),
         ("www2.example.com", "www2.example.com"),
@@ -307,21 +336,104 @@ def test_obvious_nonsense_is_no_email_address(text):
         ("", ""),
     ],
 )
-def test_a_url_a_host_and_an_address_are_reduced_to_the_domain(text, domain):
+def test_normalize_domain(text, domain):
     assert normalize_domain(text) == domain
 
 
-@pytest.mark.parametrize("text", ["example", "not a domain", "a..b", "https:///about", "-", "ex ample.com"])
-def test_what_is_no_domain_is_refused(text):
-    with pytest.raises(CoercionError) as refusal:
+@pytest.mark.parametrize(
+    "text", ["example", "not a domain", "a..b", "https:///about", "-", "192.168.0.10", "https://[::1]/", "[", "//"]
+)
+def test_reject_invalid_domain(text):
+    with pytest.raises(CoercionError):
         normalize_domain(text)
-    assert refusal.value.actual == "text that is not one"
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    "text",
     [
-        (True, "true or false"),
+        "good.com\\@evil.com",
+        "https://good.com\\@evil.com/",
+        "good.com\\evil.com",
+        "https://good.com@evil.com/",
+        "https://user:secret@example.com/",
+        "//good.com@evil.com",
+        "good.com:80@evil.com",
+        "good.com:@evil.com",
+        "ex ample.com",
+        "good.com evil.com",
+        "good.com\tevil.com",
+        "good.com\nevil.com",
+        "https://good.com\x0b@evil.com",
+        "good\x00.com",
+        "good\u200b.com",
+        "good.com\u202e",
+        "good.com\uff0f.evil.com",
+        "good%2ecom",
+        "good.com,evil.com",
+        "good.com;evil.com",
+        "good.com:evil.com",
+        "good.com:80:90",
+        "http:good.com",
+        "https://https://good.com",
+        "javascript://good.com/",
+        "android-app://com.acme.app",
+        ".good.com",
+    ],
+)
+def test_reject_ambiguous_domain(text):
+    with pytest.raises(CoercionError):
+        normalize_domain(text)
+
+
+DOMAINS = st.from_regex(r"[a-z]{1,8}(\.[a-z]{1,8})?\.(com|io|de)", fullmatch=True).filter(
+    lambda domain: not domain.startswith("www.")
+)
+
+
+@given(
+    DOMAINS,
+    DOMAINS,
+    st.sampled_from(["", "//", "http://", "HTTPS://", "https://www."]),
+    st.sampled_from(["", ":443", "."]),
+    st.sampled_from(["", "/", "?", "#"]),
+    st.text(st.sampled_from("/?#@:&=.-_%az09")),
+)
+def test_only_the_host_of_a_url_counts(domain, other, prefix, suffix, delimiter, rest):
+    rest = f"{rest}{other}" if delimiter else ""
+    assert normalize_domain(f"{prefix}{domain}{suffix}{delimiter}{rest}") == domain
+
+
+@given(
+    DOMAINS,
+    DOMAINS,
+    st.sampled_from(["", "//", "https://"]),
+    st.text(st.sampled_from("\\\t\n\x00\x1f @:az"), min_size=1),
+)
+def test_text_between_two_hosts_never_selects_the_second(first, second, prefix, between):
+    """Except for an email address, whose domain follows the @."""
+    text = f"{prefix}{first}{between}{second}"
+    try:
+        domain = normalize_domain(text)
+    except CoercionError:
+        return
+    assert domain == f"{first}{between}{second}".rpartition("@")[2]
+    assert prefix == "" or "@" not in text
+
+
+@given(st.text() | st.from_regex(r"(https?:)?/{0,3}[a-z@:.\\ /?#]{1,30}", fullmatch=True))
+def test_domain_is_a_part_of_ascii_text(text):
+    try:
+        domain = normalize_domain(text)
+    except CoercionError:
+        return
+    assert domain.isascii()
+    assert not text.isascii() or domain in text.lower()
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (True, "a boolean"),
         (1, "an integer"),
         (1.5, "a number"),
         (Decimal(1), "a number"),
@@ -332,8 +444,8 @@ def test_what_is_no_domain_is_refused(text):
         (None, "NoneType"),
     ],
 )
-def test_a_value_is_described_by_its_kind(value, told):
-    assert describe(value) == told
+def test_describe_names_the_type(value, name):
+    assert describe(value) == name
 
 
 SHAPES = {
@@ -344,21 +456,21 @@ SHAPES = {
     FieldType.BOOLEAN: bool,
     FieldType.DATE: str,
     FieldType.STRING_LIST: list,
-    FieldType.CUSTOM_FIELDS: dict,
 }
 
 
-def test_each_kind_has_a_coercion():
-    assert set(SHAPES) == set(FieldType) == set(COERCIONS)
+def test_each_type_has_a_conversion_and_a_name():
+    assert set(SHAPES) == set(COERCIONS) == set(FieldType) - {FieldType.CUSTOM_FIELDS}
+    assert set(TYPE_NAMES) == set(FieldType)
 
 
 @pytest.mark.parametrize("kind", list(SHAPES))
 @given(value=json_values)
-def test_any_value_is_coerced_to_the_fields_json_type_or_unfit(kind, value):
+def test_any_value_is_converted_or_rejected(kind, value):
     try:
         result = COERCIONS[kind](value)
-    except CoercionError as refusal:
-        assert len(refusal.actual) <= len("text that is not Unicode (half of a surrogate pair)")  # noqa: PT017
+    except CoercionError as error:
+        assert len(error.actual or "") <= len("text that is not valid Unicode (unpaired surrogate)")  # noqa: PT017
     else:
         assert type(result) is SHAPES[kind]
         assert json.loads(json.dumps(result, ensure_ascii=False).encode()) == result
@@ -366,7 +478,7 @@ def test_any_value_is_coerced_to_the_fields_json_type_or_unfit(kind, value):
 
 @pytest.mark.parametrize("kind", list(SHAPES))
 @given(value=json_values)
-def test_coercing_twice_changes_nothing(kind, value):
+def test_converting_twice_changes_nothing(kind, value):
     try:
         once = COERCIONS[kind](value)
     except CoercionError:
@@ -385,15 +497,14 @@ def test_normalizing_twice_changes_nothing(kind, text):
 
 
 @given(st.integers(-(2**63) + 1, 2**63 - 1))
-def test_an_integer_survives_as_number_text_and_decimal(number):
+def test_integer_is_the_same_from_number_text_and_decimal(number):
     coerce = COERCIONS[FieldType.INTEGER]
     assert [coerce(number), coerce(str(number)), coerce(Decimal(number))] == [number] * 3
 
 
 @given(any_text, st.sampled_from(list(SHAPES)))
-def test_a_refusal_never_holds_the_value(text, kind):
-    secret = f"s3cr3t{text}"
+def test_error_never_holds_the_value(text, kind):
     try:
-        COERCIONS[kind](secret)
-    except CoercionError as refusal:
-        assert "s3cr3t" not in refusal.actual  # noqa: PT017
+        COERCIONS[kind](f"s3cr3t{text}")
+    except CoercionError as error:
+        assert "s3cr3t" not in str(error)  # noqa: PT017

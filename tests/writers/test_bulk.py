@@ -131,7 +131,7 @@ def test_failed_rows_are_matched_by_any_key(connect, clock, sandbox, key, value)
         unknown_fields=UnknownFields.FAIL,
         null_values=NullValues.IGNORE,
         normalize=True,
-        columns=[],
+        columns=[key, "owner_id"],
     )
     payload = one.map({key: value or known, "owner_id": 77})
     outcomes = write(BulkWriter(connect(), clock, 60), [payload], key)
@@ -582,7 +582,7 @@ def test_no_two_rows_of_a_job_share_a_key(connect, sandbox, records, normalize):
         unknown_fields=UnknownFields.FAIL,
         null_values=NullValues.IGNORE,
         normalize=normalize,
-        columns=[],
+        columns=["email_address", "title"],
     )
     payloads = merge(one.map({"email_address": address, "title": title}) for address, title in records)
     write(BulkWriter(connect(), FakeClock(), 60), payloads)

@@ -70,7 +70,7 @@ def test_accounts_are_looked_up_by_domain_once_per_run(run, sandbox):
 def test_a_record_with_its_id_needs_no_lookup(run, sandbox):
     number = sandbox.add("person", email_address="p0@example.com")
     messages = [schema("people", "id", "title"), record("people", id=number, title="New")]
-    assert run(messages, sync_mode="update").code == 0
+    assert run(messages, sync_mode="update", people_upsert_key="id").code == 0
     assert sandbox.people()[0]["title"] == "New"
     assert sandbox.points_spent == PREFLIGHT_POINTS + LIST_JOBS_POINTS + 1
 
@@ -110,7 +110,8 @@ def test_rows_of_one_person_by_id_and_by_key_are_merged_and_the_later_wins(run, 
     first, second = names if id_first else reversed(names)
     fault("reset_before", method="PUT", contains="Old")  # whichever is sent first, "Old" would arrive last
     rows = [record("people", **first, title="Old"), record("people", **second, title="New")]
-    result = run([schema("people", "id", "email_address", "title"), *rows], sync_mode="update")
+    streams = {"people": {"sync_mode": "update", "mapping": {"id": "id"}}}
+    result = run([schema("people", "id", "email_address", "title"), *rows], streams=streams)
     assert (result.code, sandbox.people()[0]["title"]) == (0, "New")
     assert result.log_lines_containing("people: 2 read, 1 written (1 updated), 1 merged")
 
