@@ -135,7 +135,9 @@ def test_object_of_custom_fields_follows_the_rules_of_single_ones(run, sandbox, 
     held = {"Region": "EMEA", "Lead Score": "1"}
     sandbox.add("person", email_address="p1@example.com", custom_fields=held)
     values = {"Region": "", "lead_score": 42, "Renewal Date": "2026-10-01T12:30:00Z", "Regoin": "x"}
-    properties = {"type": "object", "properties": dict.fromkeys(values, {})} if declared else {"type": "object"}
+    properties = {"type": "object"}
+    if declared:
+        properties["properties"] = {name: {"type": ["string", "integer", "null"]} for name in values}
     options = {"flattening_enabled": True, "flattening_max_depth": 1} if flattening else {}
     columns = schema("people", "email_address", custom_fields=properties)
     result = run([columns, *people([1], custom_fields=values)], **options)
@@ -179,9 +181,8 @@ def test_a_column_that_is_mapped_to_nothing_is_left_out_without_a_warning(run, s
 @pytest.mark.parametrize(("status", "advised"), [(403, True), (404, False)])
 def test_a_scope_is_advised_where_it_may_be_what_lacks(run, fault, status, advised):
     fault("status", path="/custom_fields", status=status, times=None)
-    (told,) = run([schema("people", "email_address", "score"), *people([1])]).log_lines_containing("cannot be listed (")
-    assert ("Give the token the scope custom_fields:read" in told) is advised
-    assert ".)." not in told
+    (told,) = run([schema("people", "email_address", "score"), *people([1])]).log_lines_containing("cannot be listed")
+    assert ("Add the scope custom_fields:read" in told) is advised
 
 
 def test_a_wrong_address_is_told_before_anything_is_said_of_custom_fields(run, server):
@@ -195,4 +196,4 @@ def test_a_dry_run_does_not_take_a_proxys_answer_for_a_missing_scope(run, fault)
     fault("status", status=418, path="/custom_fields", body="<html>")
     result = run([schema("people", "email_address", "lead_score"), *people([1])], dry_run=True)
     assert result.code == 1
-    assert result.messages[-1].startswith("Salesloft answers GET /custom_fields with 418: ")
+    assert result.messages[-1].startswith("Unexpected response (HTTP 418, GET /custom_fields)")

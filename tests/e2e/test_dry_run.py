@@ -82,4 +82,5 @@ def test_a_dry_run_shows_the_first_three_payloads_with_their_values_masked(run):
 def test_a_dry_run_rejects_what_the_real_run_would(run):
     result = run([schema("people", "email_address"), record("people", email_address="nonsense")], dry_run=True)
     assert result.code == 1
-    assert result.reasons == ["email_address: expected an email address, got text that is not one"]
+    (reason,) = result.reasons
+    assert reason.startswith("email_address: ")
