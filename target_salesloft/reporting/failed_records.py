@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import os
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 ADVICE: Final[Mapping[Result | int | None, str]] = MappingProxyType(
     {
-        None: "Mend the value where it comes from, or the stream's mapping, and send this file again.",
+        None: "Fix the source value or the mapping, then replay this file.",
         404: "Salesloft does not have this record, or hides it from the token's user: mend the id, or upsert it.",
         409: "Something else changed the record at the same time: send this file again.",
         413: "The record is too large: shorten its longest fields.",
@@ -84,16 +85,21 @@ class FailedRecordsFile:
 
     def _write(self, data: bytes) -> None:
         if self.path is None:
-            if not self._directory.is_dir():
-                self._directory.mkdir(parents=True)
-                # People's data: not into the Git repository of a project.
-                (self._directory / ".gitignore").write_text("*\n", encoding="utf-8")
+            existed = self._directory.is_dir()
+            self._directory.mkdir(parents=True, exist_ok=True)  # another run may create it at the same time
+            _keep_out_of_git(self._directory, "*.singer\n" if existed else "*\n")
             started = dt.datetime.now(tz=dt.timezone.utc)
             self.path = create_private_file(self._directory, f"{started:%Y-%m-%dT%H%M%SZ}-{os.getpid()}")
         with self.path.open("ab") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _keep_out_of_git(directory: Path, pattern: str) -> None:
+    """Write a `.gitignore`, unless there is one: failed records hold personal data."""
+    with contextlib.suppress(FileExistsError), (directory / ".gitignore").open("x", encoding="utf-8") as file:
+        file.write(pattern)
 
 
 def create_private_file(directory: Path, name: str) -> Path:

@@ -499,7 +499,14 @@ def test_failed_records_stay_out_of_git(run, tmp_path):
     assert (result.directory / ".gitignore").read_text(encoding="utf-8") == "*\n"
     (tmp_path / "mine").mkdir()
     run([COLUMNS, *people([1], owner_id="x")], failed_records_dir=str(tmp_path / "mine"))
-    assert not (tmp_path / "mine" / ".gitignore").exists()
+    assert (tmp_path / "mine" / ".gitignore").read_text(encoding="utf-8") == "*.singer\n"
+
+
+def test_gitignore_of_an_existing_failed_records_dir_is_not_changed(run, tmp_path):
+    (tmp_path / ".gitignore").write_text("mine\n", encoding="utf-8")
+    result = run([COLUMNS, *people([1], owner_id="x")], failed_records_dir=str(tmp_path))
+    assert len(result.failed_files) == 1
+    assert (tmp_path / ".gitignore").read_text(encoding="utf-8") == "mine\n"
 
 
 def test_a_state_of_nothing_leaves_the_one_before_it_to_be_handed_on(run):

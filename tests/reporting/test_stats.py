@@ -207,6 +207,14 @@ def test_what_is_added_is_on_the_disk_at_once(directory):
         assert len(lines(file)) == 1 + count
 
 
+def test_directory_may_be_created_by_another_run_at_the_same_time(directory, monkeypatch):
+    directory.mkdir(parents=True)
+    monkeypatch.setattr(Path, "is_dir", lambda _: False)  # the other run creates it after this check
+    file = FailedRecordsFile(directory)
+    file.append([failure()])
+    assert file.path.exists()
+
+
 def test_two_runs_that_fail_in_the_same_second_have_a_file_each(directory):
     files = [FailedRecordsFile(directory) for _ in range(20)]
     for number, file in enumerate(files):
