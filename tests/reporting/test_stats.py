@@ -208,8 +208,11 @@ def test_what_is_added_is_on_the_disk_at_once(directory):
 
 
 def test_directory_may_be_created_by_another_run_at_the_same_time(directory, monkeypatch):
+    is_dir = Path.is_dir
+    checks = iter([False])  # the other run creates it after the first check
+
+    monkeypatch.setattr(Path, "is_dir", lambda path: next(checks, None) is not False and is_dir(path))
     directory.mkdir(parents=True)
-    monkeypatch.setattr(Path, "is_dir", lambda _: False)  # the other run creates it after this check
     file = FailedRecordsFile(directory)
     file.append([failure()])
     assert file.path.exists()
