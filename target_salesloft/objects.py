@@ -156,14 +156,20 @@ NONEXISTENT_ID: Final = 0
 CRM_ID_TYPE: Final = "salesforce"
 
 
-def _fields(kinds: Mapping[FieldType, str], **special: Field) -> Mapping[str, Field]:
+def build_fields(kinds: Mapping[FieldType, str], **special: Field) -> Mapping[str, Field]:
+    """Return the fields of an object, and its `id`.
+
+    Args:
+        kinds: Type → names of fields that all endpoints accept, separated by spaces.
+        special: Other fields.
+    """
     standard = {name: Field(kind) for kind, names in kinds.items() for name in names.split()}
     return MappingProxyType(
         {ID_FIELD: Field(FieldType.INTEGER, frozenset({SyncMode.UPSERT, SyncMode.UPDATE})), **standard, **special}
     )
 
 
-def _operations(path: str, upsert_path: str) -> Mapping[SyncMode, Operation]:
+def build_operations(path: str, upsert_path: str) -> Mapping[SyncMode, Operation]:
     """Return the operations of an object that is created, updated and upserted as People are."""
     return MappingProxyType(
         {
@@ -178,13 +184,13 @@ PEOPLE: Final = SalesloftObject(
     name="people",
     scope="people",
     path="/people",
-    operations=_operations("/people", "/person_upserts"),
+    operations=build_operations("/people", "/person_upserts"),
     upsert_keys=("email_address", "id", "crm_id"),
     bulk_types=MappingProxyType({SyncMode.UPSERT: "person/upsert"}),
     lookups=MappingProxyType({"email_address": "email_addresses[]", "id": "ids[]", "crm_id": "crm_id[]"}),
     custom_field_type="person",
     stream_names=frozenset({"person", "people", "contact", "contacts", "lead", "leads", "prospect", "prospects"}),
-    fields=_fields(
+    fields=build_fields(
         {
             FieldType.EMAIL: "email_address personal_email_address secondary_email_address",
             FieldType.TEXT: (
@@ -214,14 +220,14 @@ ACCOUNTS: Final = SalesloftObject(
     name="accounts",
     scope="accounts",
     path="/accounts",
-    operations=_operations("/accounts", "/account_upserts"),
+    operations=build_operations("/accounts", "/account_upserts"),
     upsert_keys=("domain", "id", "crm_id"),
     # An assumption: the documentation names jobs of people only.
     bulk_types=MappingProxyType({SyncMode.UPSERT: "account/upsert"}),
     lookups=MappingProxyType({"domain": "domain", "id": "ids[]", "crm_id": "crm_id[]"}),
     custom_field_type="company",
     stream_names=frozenset({"account", "accounts", "company", "companies", "organization", "organizations"}),
-    fields=_fields(
+    fields=build_fields(
         {
             FieldType.DOMAIN: "domain",
             FieldType.TEXT: (

@@ -32,6 +32,7 @@ LIST_JOBS_POINTS = 1
 
 def pytest_configure(config):
     # The SDK warns of each Python whose last year has come, at each start of a target.
+    config.addinivalue_line("markers", "matrix: full combinations of cases of which a sample always runs")
     config.addinivalue_line("markers", "slow: takes more than three seconds, and is begun first")
     config.addinivalue_line("filterwarnings", "ignore::singer_sdk.helpers._compat.SingerSDKPythonEOLWarning")
 

@@ -1,4 +1,4 @@
-"""Each field of each object once through each endpoint: typed in here, and not read from the code."""
+"""Sends each field of each object through each endpoint. The fields are typed here, not read from the code."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def writer(connect, clock):
 
 @pytest.fixture
 def held(sandbox):
-    """What the sandbox holds, of the fields that can be sent."""
+    """Return the newest record in the sandbox: its id, and the fields that can be sent."""
     sandbox.add("account", name="First", domain="first.test")
 
     def rows(salesloft_object):
@@ -141,7 +141,7 @@ def test_every_object_is_tested_here():
 
 
 @EACH
-def test_the_fields_and_their_types_are_those_that_are_documented(salesloft_object, record):
+def test_fields_and_types_are_as_documented(salesloft_object, record):
     special = set(OF_ONE_MODE.get(salesloft_object.name, ()))
     assert set(salesloft_object.fields) == {*record, "id", *special}
     for name, value in record.items():
@@ -150,7 +150,7 @@ def test_the_fields_and_their_types_are_those_that_are_documented(salesloft_obje
 
 @EACH
 @pytest.mark.parametrize("mode", [SyncMode.UPSERT, SyncMode.INSERT])
-def test_each_field_of_a_new_record_arrives_as_it_was_sent(writer, held, salesloft_object, record, mode):
+def test_each_field_of_a_new_record_is_written(writer, held, salesloft_object, record, mode):
     payload = mapped(salesloft_object, mode, record)
     outcomes = list(writer.write([payload], salesloft_object, mode, salesloft_object.upsert_keys[0]))
     assert [(each.result, each.reason) for each in outcomes] == [(Result.CREATED, "")]
@@ -159,7 +159,7 @@ def test_each_field_of_a_new_record_arrives_as_it_was_sent(writer, held, saleslo
 
 @EACH
 @pytest.mark.parametrize("mode", [SyncMode.UPSERT, SyncMode.UPDATE])
-def test_each_field_of_a_known_record_arrives_as_it_was_sent(writer, sandbox, held, salesloft_object, record, mode):
+def test_each_field_of_an_existing_record_is_written(writer, sandbox, held, salesloft_object, record, mode):
     named = {"name": "Before"} if "name" in record else {}
     key = salesloft_object.upsert_keys[0]
     first = {key: record[key], "crm_id_type": "salesforce", **named}
@@ -172,7 +172,7 @@ def test_each_field_of_a_known_record_arrives_as_it_was_sent(writer, sandbox, he
 
 
 @EACH
-def test_each_field_arrives_by_a_bulk_job_as_it_was_sent(connect, clock, held, salesloft_object, record):
+def test_each_field_is_written_by_a_bulk_job(connect, clock, held, salesloft_object, record):
     payload = mapped(salesloft_object, SyncMode.UPSERT, record)
     job = BulkWriter(connect(), clock, 60)
     outcomes = list(job.write([payload], salesloft_object.bulk_types[SyncMode.UPSERT], salesloft_object.upsert_keys[0]))
@@ -204,7 +204,7 @@ def test_a_record_is_found_by_each_of_its_keys(writer, sandbox, held, salesloft_
     assert (record_id, row["owner_id"]) == (known, 5)
 
 
-def test_a_new_person_is_tagged_with_the_day_where_it_is_asked_for(writer, held):
+def test_a_new_person_is_tagged_with_the_date_on_request(writer, held):
     payload = mapped(PEOPLE, SyncMode.INSERT, {"email_address": "ada@example.com", "autotag_date": "yes"})
     assert [each.result for each in writer.write([payload], PEOPLE, SyncMode.INSERT, "email_address")] == [
         Result.CREATED

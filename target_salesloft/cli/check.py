@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
 
-# No record has this id: the request requires the permission, and cannot change anything.
-NONEXISTENT_ID: Final = 0
 # Someone is waiting for the command.
 CHECK_RETRY_SECONDS: Final = 60
 MAX_NAME_LENGTH: Final = 200
@@ -117,9 +115,10 @@ def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[
     required = required_objects(config)
     for each in OBJECTS.values():
         may_read = _may(client, "GET", each.path)
-        yield Permission(f"{each.name}:read", may_read, each.name in required)
-        may_write = _may(client, "PUT", f"{each.path}/{NONEXISTENT_ID}")
-        yield Permission(f"{each.name}:write", may_write, each.name in required)
+        yield Permission(f"{each.scope}:read", may_read, each.name in required)
+        if each.write_check is not None:
+            may_write = _may(client, *each.write_check)
+            yield Permission(f"{each.scope}:write", may_write, each.name in required)
     otherwise = "custom fields will not be matched"
     yield Permission("custom_fields:read", _may(client, "GET", "/custom_fields"), required=False, otherwise=otherwise)
     if config["write_method"] != WriteMethod.RECORD:

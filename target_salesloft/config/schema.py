@@ -136,6 +136,7 @@ _OWN_SETTINGS: Final = th.PropertiesList(
             description=f"The field by which upsert finds {each.name}.",
         )
         for each in OBJECTS.values()
+        if each.upsert_keys
     ),
     th.Property(
         "streams",
