@@ -337,7 +337,7 @@ class BulkJob:
             return WriteResult(payload, Result.FAILED, error.reason, error.status, request, error.fields)
         if not self._uploaded_while_splitting:
             raise error
-        reason = f"{error.last_error} for {error.elapsed:.0f} s, but other records were accepted"
+        reason = f"{error.last_error} for {error.elapsed:.0f} s; Salesloft accepted other requests"
         return WriteResult(payload, Result.FAILED, reason, request=request)
 
     def _try_upload(self, chunk: Sequence[Payload]) -> UploadError | None:
@@ -457,7 +457,7 @@ class BulkJob:
         """Yield the result of each uploaded payload.
 
         A record counts as written only if the rows of the job say so, not its error count, which may lag behind.
-        Created and updated are not told apart: reading all rows of success costs a point per hundred.
+        Created and updated are not distinguished: reading all rows of success costs a point per hundred.
 
         Args:
             status: The status of the job when it is done.

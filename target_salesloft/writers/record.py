@@ -77,7 +77,7 @@ class Failure(NamedTuple):
         """Return the result if the record is the cause."""
         reason, advice = str(self.error), ""
         if isinstance(self.error, RetriesExhaustedError):
-            reason = f"{self.error.last_error} for {self.error.elapsed:.0f} s, but other records were accepted"
+            reason = f"{self.error.last_error} for {self.error.elapsed:.0f} s; Salesloft accepted other requests"
             advice = "" if operation.idempotent else UNKNOWN_OUTCOME_ADVICE
         return WriteResult(self.payload, Result.FAILED, reason, request=operation.name, advice=advice)
 
