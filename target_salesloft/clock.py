@@ -6,38 +6,35 @@ import threading
 import time
 from typing import Final
 
-# Seconds that a run may take to stop after a signal.
 GRACE_SECONDS: Final = 20.0
+"""How long a run may take to end after a signal. No request for a token may take longer (see `auth.token_endpoint`)."""
 
 
 class Clock:
-    """Real time.
-
-    Stopping the clock ends every wait at once, in every thread.
-    """
+    """Real time."""
 
     def __init__(self) -> None:
         self._stopped = threading.Event()
 
     def now(self) -> float:
-        """Return the time in seconds; only differences are meaningful."""
+        """Return monotonic time in seconds. Only differences are meaningful."""
         return time.monotonic()
 
     def time(self) -> float:
-        """Return the seconds since 1970, for what other processes read."""
+        """Return seconds since the epoch, for times that other processes read."""
         return time.time()
 
     def wait_until(self, moment: float) -> None:
-        """Wait until `now()` has reached the moment, or the clock is stopped."""
+        """Wait until `now()` reaches a moment, or the clock is stopped."""
         self._stopped.wait(max(0.0, moment - self.now()))
 
     @property
     def stopped(self) -> bool:
-        """Whether the clock has been stopped."""
+        """Whether the run is stopping."""
         return self._stopped.is_set()
 
     def stop(self) -> None:
-        """End all current and future waits."""
+        """Wake all waiters, and let no thread wait again."""
         self._stopped.set()
 
 

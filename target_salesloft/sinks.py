@@ -1,12 +1,12 @@
-"""Sinks: map the records of a batch, merge them, write them, and account for each."""
+"""Sinks: a batch of records on its way to Salesloft, in explicit steps."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
-from singer_sdk.exceptions import InvalidRecord
-from singer_sdk.mapper import RemoveRecordTransform
+from singer_sdk.exceptions import MissingKeyPropertiesError
 from singer_sdk.sinks import BatchSink
 
 from target_salesloft.config.schema import NullValues, UnknownFields
@@ -14,210 +14,326 @@ from target_salesloft.config.streams import StreamSettings
 from target_salesloft.exceptions import ConfigError, FailedRecordsError, UnknownColumnError
 from target_salesloft.mapping.mapper import RecordMapper, Rejection, needs_custom_fields
 from target_salesloft.mapping.payload import Payload, merge
-from target_salesloft.objects import ACCOUNTS, PEOPLE, SalesloftObject
+from target_salesloft.objects import ACCOUNTS, PEOPLE, FieldType, SalesloftObject
 from target_salesloft.singer.validation import RecordValidator
 from target_salesloft.writers.results import FAILED, Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from singer_sdk.mapper import StreamMap
+    from singer_sdk.target_base import Target
 
-    from target_salesloft.objects import FieldType
-    from target_salesloft.target import TargetSalesloft
+    from target_salesloft.context import RunContext
+    from target_salesloft.mapping.payload import SourceRecord
 
-FAILURE_FLUSH_SIZE = 100
+    Step = Callable[[list[Payload]], tuple[list[Payload], list[WriteResult]]]
+
+FAILURE_FLUSH_SIZE: Final = 100
+SDK_METADATA: Final = "_sdc_"
+
+
+class HasContext(Protocol):
+    """What a sink needs of its target."""
+
+    context: RunContext
+
+
+@dataclass(frozen=True)
+class SourceMapping:
+    """Maps the records of one of the tap's streams; the first step of a record.
+
+    Attributes:
+        stream: The stream's name in the tap.
+        key_properties: Columns that each record must have.
+        validator: Checks records against the stream's schema, or None.
+        mapper: Makes payloads.
+    """
+
+    stream: str
+    key_properties: Sequence[str]
+    validator: RecordValidator | None
+    mapper: RecordMapper
+
+    def map(self, record: dict[str, Any], source: SourceRecord) -> Payload | WriteResult:
+        """Return the payload of a record, or its result if it is not to be written.
+
+        Args:
+            record: The record as stream maps have left it.
+            source: The record as the tap wrote it.
+
+        Raises:
+            MissingKeyPropertiesError: The record has not all key properties.
+            ConfigError: The mapping sends a column that the schema does not declare where it cannot go.
+            UnknownColumnError: A column matches no field, and `unknown_fields` is `fail`.
+        """
+        for key in self.key_properties:
+            if key not in record:
+                keys = ", ".join(self.key_properties)
+                raise MissingKeyPropertiesError(
+                    f"a record of the stream '{self.stream}' is missing a key property (expected: {keys})."
+                )
+        if is_deleted(source.record):
+            return WriteResult(Payload({}, sources=[source]), Result.SKIPPED)
+        reason = None if self.validator is None else self.validator.rejection(record)
+        payload = self.mapper.map(record) if reason is None else Rejection(reason)
+        if isinstance(payload, Rejection):
+            return rejected(source, payload.reason, payload.fields)
+        payload.sources.append(source)
+        return payload
+
+
+@dataclass
+class Batch:
+    """The records of a sink since it was last drained.
+
+    Attributes:
+        payloads: What to write.
+        results: The results of records that are not to be written.
+        keys: The keys of the payloads.
+        size: The length of the records in the input, in bytes.
+    """
+
+    payloads: list[Payload] = field(default_factory=list)
+    results: list[WriteResult] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+    size: int = 0
+
+    def add(self, mapped: Payload | WriteResult, size: int) -> None:
+        """Add a mapped record."""
+        self.size += size
+        if isinstance(mapped, WriteResult):
+            self.results.append(mapped)
+            return
+        self.payloads.append(mapped)
+        if mapped.key is not None:
+            self.keys.add(mapped.key)
 
 
 class SalesloftSink(BatchSink):
-    """What both sinks do; they differ in their object alone."""
+    """Writes the records of a stream, which may come from several streams of the tap.
+
+    A batch goes through these steps: each record is mapped when it arrives; `process_batch` merges payloads of the
+    same key, passes them through `steps`, writes them, and settles their results.
+
+    Attributes:
+        salesloft_object: What the records become.
+        steps: What happens between merging and writing, in order: each step takes payloads, and returns those to go on
+            with and the results of all others. There are none yet; looking up references and skipping unchanged
+            records belong here.
+    """
 
     salesloft_object: ClassVar[SalesloftObject]
+    steps: tuple[Step, ...] = ()
 
     def __init__(
-        self, target: TargetSalesloft, stream_name: str, schema: dict[str, Any], key_properties: Sequence[str] | None
+        self, target: Target, stream_name: str, schema: dict[str, Any], key_properties: Sequence[str] | None
     ) -> None:
         super().__init__(target, stream_name, schema, key_properties)
-        self._target = target
-        self._stream = StreamSettings.for_stream(stream_name, self.config)
-        self._stats = target.stats[stream_name]
-        self._number = target.state_buffer.register_sink()
-        self._refusal: str | None = None
+        self._context = cast("HasContext", target).context
+        self._settings = StreamSettings.for_stream(stream_name, self.config)
+        self._stats = self._context.stats[stream_name]
+        self._number = self._context.state_buffer.register_sink()
+        self._mappings: dict[str, SourceMapping] = {}
+        self._warned: set[str] = set()
+        self._batch = Batch()
+        self._unsaved: list[WriteResult] = []
         self._holds_back_state = False
+        self._context.verify_credentials()
+
+    def get_validator(self) -> None:
+        """Return that the SDK is to validate nothing: each of the tap's streams has its own validator."""
+
+    def use_schema(self, source_stream: str, schema: Mapping[str, Any], key_properties: Sequence[str] | None) -> None:
+        """Map records of one of the tap's streams by a schema from now on.
+
+        Args:
+            source_stream: The stream's name in the tap.
+            schema: Its schema, after stream maps.
+            key_properties: Its key properties, after stream maps.
+
+        Raises:
+            InvalidJSONSchema: The schema is not valid.
+            ConfigError: The stream's mapping does not fit it.
+            UnknownColumnError: A column matches no field, and `unknown_fields` is `fail`.
+        """
         try:
-            self._mapper = RecordMapper(
+            mapper = RecordMapper(
                 self.salesloft_object,
-                self._stream.sync_mode,
-                self._stream.upsert_key,
-                mapping=self._stream.mapping,
+                self._settings.sync_mode,
+                self._settings.upsert_key,
+                mapping=self._settings.mapping,
                 unknown_fields=UnknownFields(self.config["unknown_fields"]),
                 null_values=NullValues(self.config["null_values"]),
                 normalize=self.config["normalize"],
-                columns=self.schema["properties"],
-                columns_complete=bool(self.schema["properties"])
-                and self.schema.get("additionalProperties") in {None, False},
-                custom_fields=self._custom_fields(self.schema["properties"]),
+                columns=schema["properties"],
+                columns_complete=bool(schema["properties"]) and schema.get("additionalProperties") in {None, False},
+                custom_fields=self._custom_fields(schema["properties"]),
             )
         except (ConfigError, UnknownColumnError) as error:
             raise self._with_stream(error) from error
+        validator = RecordValidator(_without_metadata(schema)) if self.validate_schema else None
+        self._mappings[source_stream] = SourceMapping(source_stream, key_properties or (), validator, mapper)
         self._log_warnings()
 
-    def get_validator(self) -> RecordValidator | None:
-        """Validate with a fast validator whose messages hold no values."""
-        return RecordValidator(self.schema) if self.validate_schema else None
+    def _custom_fields(self, columns: Iterable[str]) -> Mapping[str, FieldType] | None:
+        """Return the team's custom fields if the mapper needs them for these columns: listing them costs points."""
+        if not needs_custom_fields(self.salesloft_object, self._settings.mapping, columns):
+            return None
+        return self._context.custom_fields.get(self.salesloft_object)
 
-    def _validate_and_parse(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Note what is wrong with a record; leave dates as the tap wrote them.
+    # One record
 
-        The SDK's own way logs the record with a traceback, and ends the run at a date that Python cannot hold.
-        """
-        self._refusal = None
-        if self._validator is not None:
-            try:
-                self._validator.validate(record)
-            except InvalidRecord as error:
-                self._refusal = error.error_message
-        return record
+    def map(self, source_stream: str, record: dict[str, Any], source: SourceRecord) -> Payload | WriteResult:
+        """Return the payload of a record, or its result if it is not to be written.
 
-    def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
-        """Collect a record, with where it came from.
+        Args:
+            source_stream: The stream's name in the tap.
+            record: The record as stream maps have left it.
+            source: The record as the tap wrote it.
 
         Raises:
-            RunCancelledError: The run was told to end.
-            SalesloftFatalError: Salesloft does not take the token; said before a batch has been waited for.
+            MissingKeyPropertiesError: The record has not all key properties.
+            SalesloftFatalError: A column matches no field, and `unknown_fields` is `fail`.
+            ConfigError: The stream's mapping does not fit the record.
         """
-        self._target.shutdown.raise_if_stopping()
-        if not self._stats.read:
-            self._target.verify_credentials()
-        self._target.state_buffer.add_record(self._number)
+        mapping = self._mappings[source_stream]
+        try:
+            if columns := mapping.mapper.new_columns((record,)):
+                mapping.mapper.add_columns(columns, self._custom_fields(columns))
+            return mapping.map(record, source)
+        except (ConfigError, UnknownColumnError) as error:
+            raise self._with_stream(error) from error
+
+    def add(self, mapped: Payload | WriteResult, size: int) -> None:
+        """Add a mapped record to the batch.
+
+        Args:
+            mapped: What `map` returned.
+            size: The length of the record in the input, in bytes.
+        """
+        self._context.state_buffer.add_record(self._number)
         self._stats.read += 1
-        context.setdefault("records", []).append((record, self._target.source, self._refusal))
+        self._batch.add(mapped, size)
+        self.tally_record_read()
+        self.record_counter_metric.increment()
 
-    def _after_process_record(self, context: dict[str, Any]) -> None:
-        """Do nothing: the SDK's own way puts the whole batch into the log, when that is set to DEBUG."""
+    @property
+    def pending_bytes(self) -> int:
+        """The length of the batch in the input."""
+        return self._batch.size
 
-    def process_batch(self, context: dict[str, Any]) -> None:
-        """Write the batch, and account for each of its records.
+    def is_pending(self, key: str | None) -> bool:
+        """Whether the batch holds a payload with a key."""
+        return key in self._batch.keys
+
+    # A batch
+
+    def process_batch(self, context: dict[str, Any]) -> None:  # noqa: ARG002 (the batch is on the sink)
+        """Take the batch through the remaining steps, and account for each of its records.
 
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
-        with self._target.shutdown.defer_signals():
-            try:
-                merged = self._map(context)
-            except (ConfigError, UnknownColumnError) as error:
-                raise self._with_stream(error) from error
-            self._refuse_too_many()
-            if merged:
-                self._write(merged)
-                self._refuse_too_many()
-
-    def _custom_fields(self, columns: Iterable[str]) -> Mapping[str, FieldType] | None:
-        """Return the team's custom fields if the mapper needs them for these columns: listing them costs points."""
-        if not needs_custom_fields(self.salesloft_object, self._stream.mapping, columns):
-            return None
-        self._target.verify_credentials()
-        # A refresh of the OAuth token that is unwound before the new one is kept locks the user out.
-        with self._target.shutdown.defer_signals():
-            return self._target.custom_fields.get(self.salesloft_object)
-
-    def _map(self, context: dict[str, Any]) -> list[Payload]:
-        """Return what is to be written; account for all other records of the batch."""
-        failures: list[WriteResult] = []
-        payloads: list[Payload] = []
-        records = context.pop("records", [])
-        if columns := self._mapper.new_columns(record for record, _, _ in records):
-            self._mapper.add_columns(columns, self._custom_fields(columns))
-        for record, source, refusal in records:
-            if is_deleted(source.record):
-                self._stats.results[Result.SKIPPED] += 1
-                continue
-            payload = Rejection(refusal) if refusal else self._mapper.map(record)
-            if isinstance(payload, Rejection):
-                rejected = Payload({}, sources=[source])
-                failures.append(WriteResult(rejected, Result.FAILED, payload.reason, fields=payload.fields))
-                self._stats.record_failure(failures[-1])
-            else:
-                payload.sources.append(source)
-                payloads.append(payload)
+        batch, self._batch = self._batch, Batch()
         self._log_warnings()
-        self._save_failed(failures)
+        self.settle(batch.results)
+        payloads = self._merge(batch.payloads)
+        for step in self.steps:
+            payloads, results = step(payloads)
+            self.settle(results)
+        self._stop_if_too_many()
+        if payloads:
+            with self._context.report.batch(self.stream_name, len(payloads)):
+                self.settle(self.write(payloads))
+            self._stop_if_too_many()
+
+    def _merge(self, payloads: list[Payload]) -> list[Payload]:
         # Records of an update are merged when their ids are known: some name a person by id, others by key.
-        needs_ids = self.salesloft_object.operations[self._stream.sync_mode].needs_id
+        needs_ids = self.salesloft_object.operations[self._settings.sync_mode].needs_id
         merged = payloads if needs_ids else merge(payloads)
         self.tally_duplicate_merged(len(payloads) - len(merged))
         self._stats.results[Result.MERGED] += len(payloads) - len(merged)
         return merged
 
-    def _write(self, payloads: list[Payload]) -> None:
-        failures: list[WriteResult] = []
-        with self._target.report.batch(self.stream_name, len(payloads)):
-            try:
-                for outcome in self._target.get_writer(self.stream_name).write(
-                    payloads, self.salesloft_object, self._stream.sync_mode, self._stream.upsert_key, self._too_many
-                ):
-                    if outcome.result not in FAILED:
-                        self._stats.results[outcome.result] += 1
-                        continue
-                    self._stats.record_failure(outcome)
-                    failures.append(outcome)
-                    if len(failures) >= FAILURE_FLUSH_SIZE:
-                        full, failures = failures, []
-                        self._save_failed(full)
-            finally:
-                self._save_failed(failures)
+    def write(self, payloads: Sequence[Payload]) -> Iterable[WriteResult]:
+        """Write payloads, and yield their results as they become known.
 
-    def _save_failed(self, failures: Sequence[WriteResult]) -> None:
-        """Keep failed records, and state before them where they are not allowed."""
-        if failures:
-            self._holds_back_state |= not self.config["allow_failed_records"]
-            self._target.failed_records.append(failures)
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        return self._context.get_writer(self.stream_name).write(
+            payloads,
+            self.salesloft_object,
+            self._settings.sync_mode,
+            self._settings.upsert_key,
+            self._has_too_many_failures,
+        )
 
-    def _too_many(self) -> bool:
-        return bool(self._target.stats.failed > self.config["max_failed_records"])
+    def settle(self, results: Iterable[WriteResult]) -> None:
+        """Count results, and save failed records.
 
-    def _refuse_too_many(self) -> None:
-        if self._too_many():
-            raise FailedRecordsError(
-                f"More than {self.config['max_failed_records']:,} records failed (max_failed_records): the run stops. "
-                f"They are in {self._target.failed_records.path}, each with its reason."
-            )
+        Raises:
+            FailedRecordsFileError: The failed records file cannot be written.
+        """
+        try:
+            for each in results:
+                if each.result not in FAILED:
+                    self._stats.results[each.result] += 1
+                    continue
+                self._stats.record_failure(each)
+                self._holds_back_state |= not self.config["allow_failed_records"]
+                self._unsaved.append(each)
+                if len(self._unsaved) >= FAILURE_FLUSH_SIZE:
+                    self.save_failed()
+        finally:
+            self.save_failed()
+
+    def save_failed(self) -> None:
+        """Save failed records that are not saved yet."""
+        unsaved, self._unsaved = self._unsaved, []
+        self._context.save_failed(unsaved)
 
     def mark_drained(self) -> None:
-        """Let state pass what is written, or set aside where that is allowed."""
+        """Let STATE pass the records of the batch, unless some failed and that is not allowed."""
         super().mark_drained()
-        if not self._holds_back_state and not self.config["dry_run"]:
-            self._target.state_buffer.mark_drained(self._number)
-            self._target.emit_state()
-        self._target.shutdown.raise_if_stopping()
+        if not self._holds_back_state:
+            self._context.state_buffer.mark_drained(self._number)
+            self._context.state_buffer.emit()
+        self._context.shutdown.raise_if_stopping()
+
+    def _has_too_many_failures(self) -> bool:
+        return bool(self._context.stats.failed > self.config["max_failed_records"])
+
+    def _stop_if_too_many(self) -> None:
+        if self._has_too_many_failures():
+            raise FailedRecordsError(
+                f"Stopping: more than {self.config['max_failed_records']:,} records failed (max_failed_records). "
+                f"See {self._context.failed_records.path}."
+            )
 
     def _with_stream(self, error: ConfigError | UnknownColumnError) -> ConfigError | UnknownColumnError:
-        name = f"The stream '{self.stream_name}'"
+        name = f"Stream '{self.stream_name}'"
         if isinstance(error, ConfigError):
-            return ConfigError(*(f"{name}: {fault}" for fault in error.errors))
+            return ConfigError(*(f"{name}: {each}" for each in error.errors))
         return UnknownColumnError(f"{name}: {error}")
 
     def _log_warnings(self) -> None:
-        for warning in self._mapper.warnings:
-            self.logger.warning("%s: %s.", self.stream_name, warning)
-        self._mapper.warnings.clear()
-
-
-class RemovedSink(BatchSink):
-    """Stands for a stream that `stream_maps` removes: the SDK wants a sink for it, and hands it no record."""
-
-    def process_batch(self, context: dict[str, Any]) -> None:
-        """Do nothing."""
+        for mapping in self._mappings.values():
+            for warning in mapping.mapper.warnings:
+                if warning not in self._warned:
+                    self._warned.add(warning)
+                    self.logger.warning("%s: %s.", self.stream_name, warning)
+            mapping.mapper.warnings.clear()
 
 
 class PeopleSink(SalesloftSink):
-    """Writes People."""
+    """Writes people."""
 
     salesloft_object = PEOPLE
 
 
 class AccountsSink(SalesloftSink):
-    """Writes Accounts."""
+    """Writes accounts."""
 
     salesloft_object = ACCOUNTS
 
@@ -227,18 +343,18 @@ SINKS: Final[Mapping[str, type[SalesloftSink]]] = MappingProxyType(
 )
 
 
-def is_removed(stream: str, made: Iterable[Iterable[StreamMap]]) -> bool:
-    """Whether `stream_maps` remove all that would come under a stream's name.
-
-    Args:
-        stream: Its name, after `stream_maps`.
-        made: What is made of each stream of the tap.
-    """
-    maps = [each for maps in made for each in maps if each.stream_alias == stream]
-    return bool(maps) and all(isinstance(each, RemoveRecordTransform) for each in maps)
+def rejected(source: SourceRecord, reason: str, fields: tuple[str, ...] = ()) -> WriteResult:
+    """Return the result of a record that cannot be sent."""
+    return WriteResult(Payload({}, sources=[source]), Result.FAILED, reason, fields=fields)
 
 
 def is_deleted(record: Mapping[str, Any]) -> bool:
-    """Whether a record was deleted in the source; files and spreadsheets have an empty text where nothing is."""
+    """Whether a record was deleted in the source. In files and spreadsheets, an empty text stands for null."""
     when = record.get("_sdc_deleted_at")
     return bool(when.strip() if isinstance(when, str) else when)
+
+
+def _without_metadata(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema that accepts any value in the SDK's metadata columns: they are not written."""
+    properties = {name: {} if name.startswith(SDK_METADATA) else each for name, each in schema["properties"].items()}
+    return {**schema, "properties": properties}

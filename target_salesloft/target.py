@@ -1,48 +1,46 @@
-"""TargetSalesloft: opens what its sinks share, decides when state may pass, and how a run ends."""
+"""TargetSalesloft: routes Singer messages to sinks, and decides how a run ends."""
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import click
-import singer_sdk.mapper
-from singer_sdk.exceptions import ConfigValidationError, MappingError, MissingKeyPropertiesError
+from singer_sdk.exceptions import ConfigValidationError, MappingError, RecordsWithoutSchemaException
 from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabilities
+from singer_sdk.mapper import CustomStreamMap, RemoveRecordTransform
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.target_base import Target
 
-from target_salesloft.api.client import build_client
-from target_salesloft.api.custom_fields import CustomFields
-from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.clock import Clock
 from target_salesloft.config.loader import ConfigSources, load
-from target_salesloft.config.schema import SETTINGS, has_credentials
+from target_salesloft.config.schema import SETTINGS
 from target_salesloft.config.streams import StreamSettings, unmatched
+from target_salesloft.context import RunContext
 from target_salesloft.exceptions import FailedRecordsError, SalesloftFatalError
-from target_salesloft.mapping.payload import SourceRecord
-from target_salesloft.redaction import came_through, format_internal_error
-from target_salesloft.reporting.failed_records import FailedRecordsFile
-from target_salesloft.reporting.log import build_report, configure_logging
-from target_salesloft.reporting.stats import RunStats
-from target_salesloft.singer.batch import read_batch_lines
-from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, require_keys, require_schema
-from target_salesloft.singer.shutdown import Shutdown
-from target_salesloft.singer.state import StateBuffer
-from target_salesloft.sinks import SINKS, RemovedSink, is_removed
-from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
-from target_salesloft.writers.dry_run import DryRunWriter
+from target_salesloft.mapping.payload import Payload, SourceRecord
+from target_salesloft.redaction import format_internal_error
+from target_salesloft.reporting.log import configure_logging
+from target_salesloft.singer.batch import read_batch
+from target_salesloft.singer.encoding import to_json_types
+from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, discard_input, require_keys, require_schema
+from target_salesloft.singer.shutdown import signals_blocked
+from target_salesloft.sinks import SINKS, SalesloftSink, rejected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import FrameType
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
-    from singer_sdk.sinks import BatchSink
+    from singer_sdk.mapper import StreamMap
 
-    from target_salesloft.writers.base import Writer
+    from target_salesloft.writers.results import WriteResult
+
+MELTANO_TEST_STREAM: Final = "meltano_test_stream"
+"""What `meltano config test` sends: see LoaderTestService in meltano/core/plugin_test_service.py."""
+MAX_RECORD_AGE_SECONDS: Final = 300.0
+MAX_PENDING_BYTES: Final = 64 * 2**20
+DISCARD_SECONDS: Final = 5.0
+"""How long input is read and discarded after a fatal error, so that the tap does not fail first."""
 
 
 class TargetSalesloft(Target):
@@ -84,42 +82,25 @@ class TargetSalesloft(Target):
         """
         if validate_config:
             config = load(ConfigSources((config or {},), parse_env_config), os.environ, self.logger.warning)
-        super().__init__(config=dict(config or {}), validate_config=False, **kwargs)
-        # One sink after another: a drain that fails in one thread would leave the outcomes of the others untold.
+        clock = clock or Clock()
+        handlers = {
+            "SCHEMA": self._handle_schema,
+            "RECORD": self._handle_record,
+            "BATCH": self._handle_batch,
+            "STATE": self._handle_state,
+            "ACTIVATE_VERSION": lambda _: None,  # records of older versions are not deleted from Salesloft
+        }
+        reader = LineReader(handlers)
+        super().__init__(config=dict(config or {}), validate_config=False, message_reader=reader, **kwargs)
+        # Sequentially: a failure must not hide other sinks' results.
         self.max_parallelism = 1
-        self.clock = clock or Clock()
-        self._started = self.clock.now()
-        self.state_buffer = StateBuffer()
-        self.shutdown = Shutdown(self.clock)
-        self._closed = False
+        self.context = RunContext.from_config(self.config, self.logger, clock, on_expired=self._abandon)
+        reader.shutdown = self.context.shutdown
         self._schemas: dict[str, dict[str, Any]] = {}
-        self.source: SourceRecord | None = None
-        self.stats = RunStats()
-        self.failed_records = FailedRecordsFile(Path(self.config["failed_records_dir"]).expanduser())
-        self.rate_limiter = RateLimiter(self.config["rate_limit_per_minute"], self.clock)
-        self.report = build_report(self.logger, self.stats, self.rate_limiter)
-        self.client = build_client(self.config, self.clock, self.rate_limiter) if has_credentials(self.config) else None
-        self.custom_fields = CustomFields(self.client)
-        self._writer: WriterDispatcher | None = None
-        if self.client is not None and not self.config["dry_run"]:
-            self._writer = WriterDispatcher.from_config(self.config, self.client, self.clock)
-        self._dry_runs: defaultdict[str, DryRunWriter] = defaultdict(
-            lambda: DryRunWriter(BulkChoice.from_config(self.config))
-        )
-
-    def verify_credentials(self) -> None:
-        """Know that Salesloft takes the token, before anything is written; a dry run writes nothing.
-
-        Raises:
-            SalesloftFatalError: It does not.
-        """
-        if self._writer is not None and self.client is not None:
-            with self.shutdown.defer_signals():
-                self.client.verify_credentials()
-
-    def get_writer(self, stream: str) -> Writer:
-        """Return what a stream's payloads are handed to: one writer for all, but for each its own in a dry run."""
-        return self._writer or self._dry_runs[stream]
+        self._sinks: dict[str, SalesloftSink] = {}
+        self._full_drain_at = clock.now() + MAX_RECORD_AGE_SECONDS
+        self._pending_bytes = 0
+        self._closed = False
 
     # Settings
 
@@ -127,129 +108,176 @@ class TargetSalesloft(Target):
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
         """Do nothing: `config_jsonschema` already holds the SDK's settings that have an effect here."""
 
-    def get_sink_class(self, stream_name: str) -> type[BatchSink]:
-        """Return the sink of the object that the stream's records become; a stream that is removed becomes none."""
-        if is_removed(stream_name, self.mapper.stream_maps.values()):
-            return RemovedSink
+    def get_sink_class(self, stream_name: str) -> type[SalesloftSink]:
+        """Return the sink of the object that a stream's records become.
+
+        Raises:
+            ConfigError: The settings do not say which object that is.
+        """
         return SINKS[StreamSettings.for_stream(stream_name, self.config).object.name]
 
     # Messages
 
-    def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
-        """Remember the message for the failed records file, and let the SDK do the rest."""
-        require_schema(message_dict)
-        stream = message_dict["stream"]
-        if self._schemas.get(stream) != message_dict:
-            self._schemas[stream] = message_dict
-        try:
-            super()._process_schema_message(message_dict)
-        except (ValueError, TypeError, RecursionError) as fault:
-            raise InvalidInputLine(f"Its schema cannot be used: {fault}.") from fault
-        self._drain_replaced_sinks()
+    def _handle_schema(self, message: dict[str, Any]) -> None:
+        """Set up how a stream's records are mapped.
 
-    def _drain_replaced_sinks(self) -> None:
-        """Write what came under the old schema before what comes under the new one.
-
-        The SDK keeps a replaced sink for minutes: later values could be written first, and a tap that changes its
-        schema all the time would fill the memory.
+        Raises:
+            InvalidInputLine: The message is not a SCHEMA, or stream maps or flattening fail on it.
+            SalesloftFatalError: Salesloft does not accept the credentials, or the stream's mapping does not fit.
         """
-        for sink in self._sinks_to_clear:
-            self.drain_one(sink)
-            sink.clean_up()
-        self._sinks_to_clear.clear()
-
-    def _process_record_message(self, message_dict: dict[str, Any]) -> None:
-        """Remember the record as the tap wrote it, for the failed records file, and let the SDK do the rest."""
-        require_keys(message_dict, stream=str, record=dict)
-        stream = message_dict["stream"]
-        if stream not in self._schemas:
-            self._assert_sink_exists(stream)
-        self.source = SourceRecord(self._schemas[stream], message_dict["record"], self.message_reader.line)
+        require_schema(message)
+        stream = message["stream"]
+        if stream == MELTANO_TEST_STREAM:
+            self.context.verify_credentials()
+            self.logger.info("Connection test: nothing is written for the stream %s.", stream)
+            return
+        if self._schemas.get(stream) == message:
+            return
+        self._schemas[stream] = message
         try:
-            super()._process_record_message(message_dict)
-        except MissingKeyPropertiesError as error:
-            aliases = [each.stream_alias for each in self.mapper.stream_maps[stream]]
-            keys = dict.fromkeys(key for each in aliases for key in self._sinks_active[each].key_properties)
-            raise MissingKeyPropertiesError(
-                f"A record of the stream '{stream}' lacks one of its key properties ({', '.join(keys)})."
+            self.mapper.register_raw_stream_schema(stream, message["schema"], message.get("key_properties"))
+        except MappingError:
+            raise
+        except Exception as error:
+            raise InvalidInputLine(
+                f"the schema of the stream '{stream}' cannot be used with stream_maps or flattening "
+                f"({type(error).__name__})."
             ) from error
-        except Exception as fault:
-            if isinstance(fault, MappingError) or not came_through(fault, singer_sdk.mapper):
-                raise
-            raise MappingError(
-                f"A record of the stream '{stream}' fails in stream_maps or flattening ({type(fault).__name__}). "
-                "Mend the expression for such values, or filter them out."
-            ) from None  # its own words may hold a value
+        for stream_map in self.mapper.stream_maps[stream]:
+            if not isinstance(stream_map, RemoveRecordTransform):
+                self._use_schema(stream, stream_map)
 
-    def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
-        """Read the records of a BATCH message one by one, as if they had come as RECORDs.
+    def _use_schema(self, stream: str, stream_map: StreamMap) -> None:
+        name, keys = stream_map.stream_alias, stream_map.transformed_key_properties
+        schema = stream_map.transformed_schema
+        if name not in self._sinks:
+            # The SDK changes the schema that it is given.
+            sink = self.get_sink(name, schema={**schema, "properties": dict(schema["properties"])}, key_properties=keys)
+            self._sinks[name] = cast("SalesloftSink", sink)
+        self._sinks[name].use_schema(stream, schema, keys)
 
-        The SDK's own way neither maps nor validates them, and holds a whole file in memory.
+    def _handle_record(self, message: dict[str, Any]) -> None:
+        require_keys(message, stream=str, record=dict)
+        reader = self.message_reader
+        self._process(message["stream"], message["record"], reader.line, None, reader.size)
+
+    def _handle_batch(self, message: dict[str, Any]) -> None:
+        """Process the records of a BATCH message one by one, as if they had come in RECORD messages.
+
+        The SDK neither maps nor validates them, and holds whole files in memory.
         """
-        require_keys(message_dict, stream=str, encoding=dict, manifest=list)
-        storage = (self.config.get("batch_config") or {}).get("storage")
-        for line in read_batch_lines(message_dict, storage):
-            record = self.message_reader.decode(line)
-            self._process_record_message({"type": "RECORD", "stream": message_dict["stream"], "record": record})
+        require_keys(message, stream=str, encoding=dict, manifest=list)
+        for each in read_batch(message, (self.config.get("batch_config") or {}).get("storage")):
+            try:
+                self._process(message["stream"], each.record, each.line, each.file, each.size)
+            except INPUT_ERRORS as error:
+                raise InvalidInputLine(f"{each.file}:{each.line}: {error}") from None
 
-    def _process_activate_version_message(self, message_dict: dict[str, Any]) -> None:
-        """Do nothing: records of older versions are not deleted from Salesloft."""
+    def _process(self, stream: str, record: dict[str, Any], line: int, file: str | None, size: int) -> None:
+        """Map a record for each sink that it goes to, and drain sinks that are full.
 
-    # State
+        Args:
+            stream: The stream's name in the tap.
+            record: The record as the tap wrote it.
+            line: Its line in the input or in the file.
+            file: The batch file, or None.
+            size: The length of its line in bytes.
+        """
+        self.context.shutdown.raise_if_stopping()
+        if stream == MELTANO_TEST_STREAM:
+            return
+        if stream not in self._schemas:
+            raise RecordsWithoutSchemaException(f"a record of the stream '{stream}' came before its schema.")
+        source = SourceRecord(self._schemas[stream], record, line, file)
+        for stream_map in self.mapper.stream_maps[stream]:
+            sink = self._sinks.get(stream_map.stream_alias)
+            if sink is None:
+                continue
+            try:
+                transformed = stream_map.transform(record)
+                if transformed is None:
+                    continue
+                if isinstance(stream_map, CustomStreamMap):
+                    transformed = to_json_types(transformed)
+            except Exception as error:  # noqa: BLE001 (an expression may raise anything)
+                self._add(sink, rejected(source, self._describe_map_error(stream_map, error)), size)
+            else:
+                self._add(sink, sink.map(stream, transformed, source), size)
+        if self.context.clock.now() >= self._full_drain_at:
+            self.drain_all()
+            self._full_drain_at = self.context.clock.now() + MAX_RECORD_AGE_SECONDS
 
-    def _process_state_message(self, message_dict: dict[str, Any]) -> None:
-        """Hand STATE to the gate; the SDK, which would hand on its own copy at each drain, never sees it."""
-        require_keys(message_dict, value=object)
-        if message_dict["value"] is not None:
-            self.state_buffer.add_state(message_dict["value"])
-            self.emit_state()
+    def _describe_map_error(self, stream_map: StreamMap, error: Exception) -> str:
+        """Name the column and the type of error, but no values."""
+        expression = getattr(getattr(stream_map, "expr_evaluator", None), "expr", None)
+        definitions = [each for each in self.config.get("stream_maps", {}).values() if isinstance(each, dict)]
+        columns = {name for each in definitions for name, value in each.items() if expression and value == expression}
+        column = f"column '{columns.pop()}': " if len(columns) == 1 else ""
+        cause = error.__cause__ if isinstance(error, MappingError) and error.__cause__ else error
+        return f"{column}stream_maps or flattening failed ({type(cause).__name__})"
 
-    def emit_state(self) -> None:
-        """Write the newest STATE that may leave, if there is one that has not left."""
-        with self.shutdown.defer_signals():
-            self.state_buffer.emit()
+    def _add(self, sink: SalesloftSink, mapped: Payload | WriteResult, size: int) -> None:
+        """Add a mapped record to its sink, in the order in which values of one key are to be written."""
+        if isinstance(mapped, Payload):
+            for other in self._sinks.values():
+                # Whichever sink is drained last would win.
+                if (
+                    other is not sink
+                    and other.salesloft_object is sink.salesloft_object
+                    and other.is_pending(mapped.key)
+                ):
+                    self.drain_one(other)
+        sink.add(mapped, size)
+        if sink.is_full:
+            self.drain_one(sink)
+        self._pending_bytes += size
+        if self._pending_bytes >= MAX_PENDING_BYTES:
+            self.drain_one(max(self._sinks.values(), key=lambda each: each.pending_bytes))
+            self._pending_bytes = sum(each.pending_bytes for each in self._sinks.values())
+
+    def _handle_state(self, message: dict[str, Any]) -> None:
+        """Hold STATE back until it may pass; the SDK would emit it with the next drain of any sink."""
+        require_keys(message, value=object)
+        if message["value"] is not None:
+            self.context.state_buffer.add_state(message["value"])
+            self.context.state_buffer.emit()
 
     # The end
 
     def process_endofpipe(self) -> None:
-        """Write what is left, and say how the run went.
+        """Write what is left, and report how the run went.
 
         Raises:
             FailedRecordsError: Records failed, and `allow_failed_records` is not set.
         """
-        for entry in unmatched(self.config["streams"], self.stats):
-            self.logger.warning("streams.%s: this run has no such stream, only %s.", entry, ", ".join(self.stats))
+        stats = self.context.stats
+        for entry in unmatched(self.config["streams"], stats):
+            self.logger.warning("streams.%s: this run has no such stream, only %s.", entry, ", ".join(stats))
         try:
             super().process_endofpipe()
         finally:
             self.close()
-        if not self.stats.failed:
+        if not stats.failed:
             return
-        what = self.stats.failure_summary(self.failed_records.path, self.config)
+        summary = stats.failure_summary(self.context.failed_records.path, self.config)
         if not self.config["allow_failed_records"]:
-            raise FailedRecordsError(what)
-        self.logger.warning("%s", what)
+            raise FailedRecordsError(summary)
+        self.logger.warning("%s", summary)
 
     def close(self) -> None:
-        """End what is under way, and say once what was done, stream by stream."""
-        if self._closed:
-            return
-        self._closed = True
-        with self.shutdown.defer_signals():
-            if self._writer is not None:
-                self._writer.close()
-            if self.client is not None:
-                self.client.close()
-            planned = self.stats if self.config["dry_run"] else ()
-            forecasts = {each: self._dry_runs[each].forecast(self.config["rate_limit_per_minute"]) for each in planned}
-            self.report.finish(self.failed_records.path, forecasts, self.clock.now() - self._started)
+        """Wait for requests in flight, and report once what was done."""
+        if not self._closed:
+            self._closed = True
+            self.context.close()
+            self.context.finish()
 
-    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 (signal's signature)
-        """End the run in order.
-
-        The SDK's own way drains again from within a drain, and may emit state for records that were not written.
-        """
-        self.shutdown.request_stop(signum)
+    def _abandon(self) -> None:
+        """Save and report what is known, while requests that have outlived the grace period are in flight."""
+        for sink in self._sinks.values():
+            sink.save_failed()
+        if not self._closed:
+            self._closed = True
+            self.context.finish()
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
@@ -279,7 +307,11 @@ class TargetSalesloft(Target):
         config: ConfigSources | None = None,
         file_input: IO[str] | None = None,
     ) -> None:
-        """Run, and end with exit code 0, 1 or 128 + a signal's number, and one line where something was wrong."""
+        """Run, and exit with code 0, 1 or 128 plus the number of a signal; an error is one log line.
+
+        Raises:
+            SystemExit: Always.
+        """
         if about:
             cls.print_about(about_format)
             return
@@ -287,36 +319,43 @@ class TargetSalesloft(Target):
         cls.print_version(print_fn=cls.logger.info)
         try:
             code = cls._run(config, file_input)
-        except Exception as fault:  # noqa: BLE001 (a traceback may hold people's data)
-            code = cls._fail(format_internal_error(fault))
+        except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
+            code = cls._fail(format_internal_error(error))
         raise SystemExit(code)
 
     @classmethod
     def _run(cls, config: ConfigSources | None, file_input: IO[str] | None) -> int:
         try:
             settings = load(config or ConfigSources(), os.environ, cls.logger.warning)
-            target = cls(config=settings, validate_config=False)
+            # The SDK installs signal handlers of its own while it constructs a target.
+            with signals_blocked():
+                target = cls(config=settings, validate_config=False)
+                target.context.shutdown.install()
         except ConfigValidationError as error:
             return cls._fail(*error.errors)
-        except SalesloftFatalError as error:
+        except (MappingError, SalesloftFatalError) as error:
             return cls._fail(str(error))
-        wrong: list[str] = []
+        errors: list[str] = []
         try:
             try:
-                target.report.start()
+                target.context.report.start()
                 target.listen(file_input)
             except INPUT_ERRORS as error:
-                wrong.append(f"Line {target.message_reader.line} of the input: {' '.join(str(error).split())}")
+                line = target.message_reader.line
+                errors.append(f"Invalid input at line {line}: {' '.join(str(error).split())}")
                 target.process_endofpipe()  # what was read before is still written
         except ConfigValidationError as error:
-            wrong += error.errors
+            errors += error.errors
         except SalesloftFatalError as error:
-            wrong.append(target.shutdown.describe(error))
+            errors.append(target.context.shutdown.describe(error))
         finally:
-            # What is wrong comes last, where people look first.
+            if errors:
+                discard_input(file_input, DISCARD_SECONDS)
+            # The error comes last: that is where people look first.
             target.close()
-            cls._fail(*wrong)
-        return target.shutdown.exit_code if wrong else 0
+            cls._fail(*errors)
+            target.context.shutdown.close()
+        return target.context.shutdown.exit_code if errors else 0
 
     @classmethod
     def _fail(cls, *lines: str) -> int:

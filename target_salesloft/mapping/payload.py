@@ -18,13 +18,15 @@ class SourceRecord:
     Attributes:
         schema: The SCHEMA message in effect for the record.
         record: Column → value.
-        line: The line of the input, starting at 1.
+        line: The line of the input or of the batch file, starting at 1.
+        file: The batch file that the record came from, safe to log; None for the input itself.
         saved: Whether the record is in the failed records file.
     """
 
     schema: Mapping[str, Any]
     record: Mapping[str, Any]
     line: int
+    file: str | None = None
     saved: bool = False
 
 

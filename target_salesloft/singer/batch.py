@@ -1,54 +1,111 @@
-"""Files of records that BATCH messages name."""
+"""Reads the files of records that BATCH messages name."""
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, cast
+from urllib.parse import urlsplit
 
-from singer_sdk.helpers._batch import BatchFileFormat, StorageTarget
 from singer_sdk.singerlib.exceptions import InvalidInputLine
+from upath import UPath
+
+from target_salesloft.redaction import sanitize_line
+from target_salesloft.singer.encoding import decode_object
+from target_salesloft.singer.reader import INPUT_ERRORS, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-COMPRESSIONS = ("gzip", "none", None)
+COMPRESSIONS: Final = ("gzip", "none", None)
+MAX_NAME: Final = 300
+FILE_ERRORS: Final = (OSError, EOFError, zlib.error, ImportError, ValueError, TypeError, IndexError, KeyError)
 
 
-def read_batch_lines(message: Mapping[str, Any], storage: dict[str, Any] | None) -> Iterator[bytes]:
-    """Yield the lines of a BATCH message's files, one at a time: a file may be larger than memory.
+class BatchRecord(NamedTuple):
+    """A record of a batch file.
+
+    Attributes:
+        file: The name of the file, safe to log.
+        line: Its line in the file, from 1.
+        size: The length of the line in bytes.
+        record: Columns and values.
+    """
+
+    file: str
+    line: int
+    size: int
+    record: dict[str, Any]
+
+
+def read_batch(message: Mapping[str, Any], storage: Mapping[str, Any] | None) -> Iterator[BatchRecord]:
+    """Yield the records of a BATCH message's files, one at a time: a file may be larger than memory.
 
     Args:
         message: The BATCH message.
-        storage: The setting `batch_config.storage`, where the files are if not where the message says.
+        storage: The setting `batch_config.storage`: where the files are, if not where the message says.
 
     Raises:
-        InvalidInputLine: A file cannot be read to its end.
+        InvalidInputLine: A file cannot be read, or holds something other than records. The message names file and line.
     """
     encoding = message["encoding"]
-    compression = encoding.get("compression")
-    if encoding.get("format") != BatchFileFormat.JSONL or compression not in COMPRESSIONS:
+    if encoding.get("format") != "jsonl" or encoding.get("compression") not in COMPRESSIONS:
         raise InvalidInputLine(
-            f"A BATCH of the encoding {encoding} cannot be read. "
-            "Set the tap's batch_config.encoding to format jsonl, compression gzip or none."
+            "unsupported BATCH encoding. Set the tap's batch_config.encoding to format jsonl and compression gzip or "
+            "none."
         )
-    for path in message["manifest"]:
+    for url in message["manifest"]:
+        if not isinstance(url, str):
+            raise InvalidInputLine("'manifest' is not a list of text.")
+        name = file_name(url)
+        line = 0
         try:
-            head, tail = StorageTarget.split_url(path)
-            place = StorageTarget.from_dict(storage) if storage else StorageTarget.from_url(head)
-            with place.open(tail, mode="rb") as file:
-                yield from decompressed(file) if compression == "gzip" else file
-        except (OSError, EOFError, zlib.error, ImportError, ValueError, TypeError, IndexError) as fault:
-            raise InvalidInputLine(f"Its batch file {path} cannot be read to the end: {fault}.") from fault
+            with open_file(url, storage) as file:
+                for text in read_lines(decompressed(file) if encoding.get("compression") == "gzip" else file):
+                    line += 1
+                    if text and not text.isspace():
+                        yield BatchRecord(name, line, len(text), decode_object(text))
+        except INPUT_ERRORS as error:
+            raise InvalidInputLine(f"{name}:{line or 1}: {error}") from None
+        except FILE_ERRORS as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+            if isinstance(error, ImportError):
+                reason = str(error)  # names the package to install
+            raise InvalidInputLine(f"{name}:{line + 1}: cannot read batch file ({reason}).") from error
 
 
-def decompressed(file: IO[bytes]) -> gzip.GzipFile:
-    """Return what is in a gzip file.
+def file_name(url: str) -> str:
+    """Return an address as it may be logged: without query, fragment and credentials."""
+    try:
+        parts = urlsplit(url)
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    except ValueError:
+        shown = "(invalid address)"
+    return sanitize_line(shown, MAX_NAME)
+
+
+def open_file(url: str, storage: Mapping[str, Any] | None) -> IO[bytes]:
+    """Open a batch file for reading. Unlike the SDK's `StorageTarget`, this creates no directory.
 
     Raises:
-        EOFError: The file is empty, which `gzip` takes for an end.
+        OSError: There is no such file.
+        InvalidInputLine: The address is one that no other process can have written to.
+    """
+    path = UPath(url)
+    if storage:
+        path = UPath(storage["root"], **(storage.get("params") or {})) / path.name
+    if path.protocol == "memory":
+        raise InvalidInputLine("memory:// files are private to the tap's process. Use file:// or a bucket.")
+    return path.open("rb")
+
+
+def decompressed(file: IO[bytes]) -> IO[bytes]:
+    """Return what a gzip file holds.
+
+    Raises:
+        EOFError: The file is empty, which `gzip` accepts.
     """
     if not file.read(1):
-        raise EOFError("it is empty, and not gzip")
+        raise EOFError("empty")
     file.seek(0)
-    return gzip.GzipFile(fileobj=file)
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=file))

@@ -1,15 +1,86 @@
-"""Singer messages to JSON and back."""
+"""JSON of Singer messages: decoding lines, encoding messages."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import datetime as dt
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import simplejson
+from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# Decimals keep numbers as the tap wrote them.
+DECODER: Final = msgspec.json.Decoder(float_hook=Decimal)
+
+
+def decode_object(line: str | bytes) -> dict[str, Any]:
+    """Return the JSON object of a line.
+
+    Raises:
+        InvalidInputLine: The line is not a JSON object. The message holds nothing of the line.
+    """
+    try:
+        value = DECODER.decode(line)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, ArithmeticError):
+        value = decode_non_strict(line)
+    if not isinstance(value, dict):
+        raise InvalidInputLine("not a JSON object (taps must write Singer messages).")
+    return value
+
+
+def decode_non_strict(line: str | bytes) -> Any:
+    """Return the value of a line that is almost JSON: with NaN, Infinity or a lone surrogate.
+
+    Such a value is rejected later, so that it fails its record and not the run.
+
+    Raises:
+        InvalidInputLine: The line is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(line, parse_float=parse_decimal, parse_int=parse_int)
+    except RecursionError:
+        raise InvalidInputLine("nested too deeply.") from None
+    except ValueError:
+        raise InvalidInputLine("not valid JSON (truncated line, or non-Singer output on stdout).") from None
+
+
+def parse_int(text: str) -> int | Decimal | float:
+    """Return an integer, or a decimal if it has more digits than Python parses."""
+    try:
+        return int(text)
+    except ValueError:
+        return parse_decimal(text)
+
+
+def parse_decimal(text: str) -> Decimal | float:
+    """Return a number as written, or infinity if it is out of range."""
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        return float(text)
+
+
+def to_json_types(value: Any) -> Any:
+    """Return a value as JSON would hold it: dates and times as ISO 8601 text, tuples and sets as lists.
+
+    Stream map expressions may produce any Python object.
+    """
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {str(name): to_json_types(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json_types(each) for each in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((to_json_types(each) for each in value), key=str)
+    return value
+
 
 def dumps_line(message: Mapping[str, Any]) -> bytes:
-    """Return a Singer message as a line of JSON, whatever a tap put into it: Decimal, NaN and lone surrogates too."""
+    """Return a Singer message as a line of JSON, including Decimal, NaN and lone surrogates."""
     return simplejson.dumps(message, default=str, use_decimal=True, allow_nan=True).encode() + b"\n"

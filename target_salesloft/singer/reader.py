@@ -1,13 +1,16 @@
-"""Lines of the input → Singer messages."""
+"""Reads Singer messages line by line and routes each to its handler."""
 
 from __future__ import annotations
 
-import json
+import io
+import os
+import select
+import stat
 import sys
-from decimal import Decimal
-from typing import IO, Any, Final
+import time
+from collections import Counter
+from typing import IO, TYPE_CHECKING, Any, Final
 
-import msgspec
 from singer_sdk.exceptions import (
     InvalidJSONSchema,
     MappingError,
@@ -18,6 +21,18 @@ from singer_sdk.singerlib.encoding.base import GenericSingerReader
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_salesloft.mapping.coercion import KINDS_OF_VALUE
+from target_salesloft.redaction import sanitize_line
+from target_salesloft.singer.encoding import decode_object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import AnyStr
+
+    from typing_extensions import Buffer
+
+    from target_salesloft.singer.shutdown import Shutdown
+
+    Handler = Callable[[dict[str, Any]], None]
 
 INPUT_ERRORS: Final = (
     InvalidInputLine,
@@ -27,117 +42,198 @@ INPUT_ERRORS: Final = (
     RecordsWithoutSchemaException,
 )
 
-decoder = msgspec.json.Decoder(float_hook=Decimal)
+MAX_LINE_BYTES: Final = 64 * 2**20
+BUFFER_BYTES: Final = 2**18
+BYTE_ORDER_MARK: Final = "\ufeff"
 
 
 class LineReader(GenericSingerReader[str]):
-    """Reads messages and knows the line it is at.
+    """Reads messages, and routes each to the handler of its type.
 
-    The SDK's readers put a line that they cannot read into the log, and with it people's data.
+    The SDK's readers log a line that they cannot read, with the personal data in it.
 
     Attributes:
-        line: The parse_decimal of the line that was read last, from 1.
+        line: The number of the last line read, from 1.
+        size: Its length in bytes.
+        shutdown: Ends a read when a signal arrives; None if nothing does.
+
+    Args:
+        handlers: Message type → what handles it in place of the SDK's callback.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, handlers: Mapping[str, Handler] | None = None) -> None:
         super().__init__()
+        self._handlers = handlers or {}
+        self.shutdown: Shutdown | None = None
         self.line = 0
+        self.size = 0
 
     @property
     def default_input(self) -> IO[str]:
-        """Standard input, which is UTF-8 whatever the locale is.
+        """Standard input as bytes: Singer messages are UTF-8 whatever the locale is.
 
         Raises:
-            InvalidInputLine: It is closed.
+            InvalidInputLine: Standard input is closed.
         """
         if sys.stdin is None:
-            raise InvalidInputLine("There is none, standard input is closed. Pipe a tap into it, or use --input FILE.")
-        return sys.stdin.buffer  # type: ignore[return-value]  # the decoder takes bytes as well as text
+            raise InvalidInputLine("standard input is closed. Pipe a tap into it, or use --input FILE.")
+        return wait_for_input(sys.stdin.buffer)  # type: ignore[return-value]  # the decoder takes bytes and text
+
+    def process_lines(self, file_input: IO[str] | None, callbacks: Mapping[str, Handler]) -> Counter[str]:
+        """Read all messages and call the handler of each.
+
+        Args:
+            file_input: Lines of Singer messages; standard input if None.
+            callbacks: Message type → the SDK's handler, for types that have none of ours.
+
+        Returns:
+            The number of messages of each type.
+
+        Raises:
+            InvalidInputLine: A line is not a Singer message.
+            RunCancelledError: A signal has arrived.
+        """
+        handlers = {**callbacks, **self._handlers}
+        counts: Counter[str] = Counter()
+        for line in self._lines(file_input or self.default_input):
+            message = self.deserialize_json(line)
+            kind = message["type"]
+            handler = handlers.get(kind)
+            if handler is None:
+                raise InvalidInputLine(f"unknown message type {sanitize_line(repr(kind), 40)}.")
+            handler(message)
+            counts[kind] += 1
+        return counts
+
+    def _lines(self, file: IO[str]) -> Iterator[str]:
+        read = read_lines(file)
+        while True:
+            line = next(read, None) if self.shutdown is None else self.shutdown.interruptible(next, read, None)
+            if line is None:
+                return
+            self.line += 1
+            self.size = len(line)
+            if line and not line.isspace():
+                yield line
 
     def deserialize_json(self, line: str) -> dict[str, Any]:
         """Return the message of a line.
 
         Raises:
-            InvalidInputLine: It is not a JSON object.
+            InvalidInputLine: It is not a JSON object with a type.
         """
-        self.line += 1
-        message = self.decode(line)
-        if not isinstance(message.get("type", ""), str):
-            raise InvalidInputLine("Its 'type' is not text: not a whole Singer message.")
+        message = decode_object(line)
+        require_keys(message, type=str)
         return message
 
-    def decode(self, line: str | bytes) -> dict[str, Any]:
-        """Return the object of a line of a batch file, or of the input.
 
-        Raises:
-            InvalidInputLine: It is not a JSON object.
-        """
-        try:
-            message = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeError, RecursionError, ArithmeticError):
-            message = self._decode_non_strict(line)
-        if not isinstance(message, dict):
-            raise InvalidInputLine("It is JSON, but not an object: the tap must write Singer messages.")
-        return message
+class WaitingInput(io.RawIOBase):
+    """Reads a file descriptor, and waits where a non-blocking one has no data yet.
 
-    def _decode_non_strict(self, line: str | bytes) -> Any:
-        """Decode what is not quite JSON, so that it is one record's fault: NaN, infinity, half a surrogate pair."""
-        try:
-            return json.loads(line, parse_float=parse_decimal, parse_int=parse_int)
-        except RecursionError:
-            raise InvalidInputLine("It is nested too deeply to be read.") from None
-        except ValueError:
-            raise InvalidInputLine(
-                "It is not JSON: the tap broke off in mid-line, or printed something to stdout."
-            ) from None
+    A parent process may have set standard input to non-blocking.
 
-    def assert_line_requires(self, line_dict: dict[str, Any], requires: set[str]) -> None:  # type: ignore[override]
-        """Raise our own error for what a message lacks."""
-        require_keys(line_dict, **dict.fromkeys(requires, object))
+    Args:
+        descriptor: What to read.
+    """
 
-    def _process_unknown_message(self, message_dict: dict[str, Any]) -> None:
-        raise InvalidInputLine(f"It has the unknown message type {message_dict['type']!r:.40}.")
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def readable(self) -> bool:
+        """Return that it is readable."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        return self._descriptor
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Read what there is, at least a byte, into a buffer; return the number of bytes, 0 at the end."""
+        while True:
+            try:
+                return os.readv(self._descriptor, [buffer])
+            except BlockingIOError:
+                select.select([self._descriptor], [], [])
 
 
-def require_keys(message: dict[str, Any], **kinds: type) -> None:
-    """Raise an error that names what a message lacks, or holds in the place of something else.
+def wait_for_input(file: IO[bytes]) -> IO[bytes]:
+    """Return a reader of a file's descriptor that waits for data; a file without a descriptor as it is."""
+    try:
+        descriptor = file.fileno()
+    except OSError:
+        return file
+    return io.BufferedReader(WaitingInput(descriptor), BUFFER_BYTES)
+
+
+def read_lines(file: IO[AnyStr]) -> Iterator[AnyStr]:
+    """Yield the lines of a file, without a byte order mark at its start.
 
     Raises:
-        InvalidInputLine: There is such a thing.
+        InvalidInputLine: A line is longer than `MAX_LINE_BYTES`.
+    """
+    first = True
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise InvalidInputLine(f"longer than {MAX_LINE_BYTES // 2**20} MB.")
+        if first:
+            mark: Any = BYTE_ORDER_MARK.encode() if isinstance(line, bytes) else BYTE_ORDER_MARK
+            line = line.removeprefix(mark)
+            first = False
+        yield line
+
+
+def discard_input(file: IO[Any] | None, seconds: float) -> None:
+    """Read a pipe to its end and discard what it holds, for at most so many seconds.
+
+    A tap that writes into a closed pipe fails, and Meltano would report the tap in place of the target.
+
+    Args:
+        file: The input of the run; standard input if None. Anything but a pipe or a socket is left as it is.
+        seconds: When to give up.
+    """
+    file = file or sys.stdin
+    try:
+        descriptor = file.fileno()
+        mode = os.fstat(descriptor).st_mode
+    except (AttributeError, OSError, ValueError):
+        return
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        ready, _, _ = select.select([descriptor], [], [], left)
+        try:
+            if ready and not os.read(descriptor, BUFFER_BYTES):
+                return
+        except BlockingIOError:
+            continue
+
+
+def require_keys(message: Mapping[str, Any], **kinds: type) -> None:
+    """Check that a message has some keys, each with a value of its type.
+
+    Raises:
+        InvalidInputLine: A key is missing, or its value has another type.
     """
     missing = kinds.keys() - message.keys()
     if missing:
-        raise InvalidInputLine(f"It lacks {', '.join(sorted(missing))}: not a whole Singer message.")
+        names = ", ".join(f"'{each}'" for each in sorted(missing))
+        raise InvalidInputLine(f"missing key{'s' if len(missing) > 1 else ''} {names}.")
     for name, kind in kinds.items():
         if not isinstance(message[name], kind):
-            raise InvalidInputLine(f"Its '{name}' is not {KINDS_OF_VALUE[kind]}: not a whole Singer message.")
+            raise InvalidInputLine(f"'{name}' is not {KINDS_OF_VALUE[kind]}.")
 
 
-def require_schema(message: dict[str, Any]) -> None:
-    """Raise an error for a SCHEMA message that is none.
+def require_schema(message: Mapping[str, Any]) -> None:
+    """Check that a SCHEMA message has all that a sink needs.
 
     Raises:
-        InvalidInputLine: It lacks something, or holds something else in its place.
+        InvalidInputLine: Something is missing, or has another type.
     """
     require_keys(message, stream=str, schema=dict)
     require_keys(message["schema"], properties=dict)
     keys = message.get("key_properties") or []
     require_keys({"key_properties": keys}, key_properties=list)
     if not all(isinstance(each, str) for each in keys):
-        raise InvalidInputLine("Its 'key_properties' are not all text: not a whole Singer message.")
-
-
-def parse_int(text: str) -> int | Decimal | float:
-    """Return a whole parse_decimal; one of more digits than Python reads is its record's fault."""
-    try:
-        return int(text)
-    except ValueError:
-        return parse_decimal(text)
-
-
-def parse_decimal(text: str) -> Decimal | float:
-    """Return a number as written; one that is too large becomes infinite, which fails its record."""
-    try:
-        return Decimal(text)
-    except ArithmeticError:
-        return float(text)
+        raise InvalidInputLine("'key_properties' is not a list of text.")

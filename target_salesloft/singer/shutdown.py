@@ -1,79 +1,141 @@
-"""How a run ends before its input does: in order at the first signal, at once at the second."""
+"""Ends a run in order when a signal arrives."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from target_salesloft.clock import GRACE_SECONDS
 from target_salesloft.exceptions import RunCancelledError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from target_salesloft.clock import Clock
     from target_salesloft.exceptions import SalesloftFatalError
 
-SIGNAL_EXIT_BASE = 128
+SIGNAL_EXIT_BASE: Final = 128
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+FORCE_AFTER_SECONDS: Final = 2.0
+"""Ctrl-C under Meltano delivers several signals within milliseconds; a SIGINT later than this is a second Ctrl-C."""
+ABORT_SECONDS: Final = 5.0
+"""How long `on_expired` may take."""
+
+T = TypeVar("T")
 
 
 class Shutdown:
-    """Knows whether the run was told to end, and what must not be unwound in the middle.
+    """Turns signals into an orderly end of the run.
+
+    The signal handler only sets a flag and stops the clock. It raises an exception only while the run waits for input
+    (`interruptible`), so that stream maps, requests and writes to disk are never cut off.
 
     Args:
-        clock: Its waits end with the run.
+        clock: Stopped by the first signal, which ends all waits.
+        on_expired: Called in another thread if the run has not ended `GRACE_SECONDS` after the first signal; the
+            process exits afterwards.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, on_expired: Callable[[], object] = lambda: None) -> None:
         self._clock = clock
-        self._uninterrupted = 0
+        self._on_expired = on_expired
+        self._interruptible = False
         self._signal: signal.Signals | None = None
+        self._signaled_at = 0.0
 
     @property
     def exit_code(self) -> int:
-        """128 and the signal's number; 1 where there was none."""
+        """128 plus the number of the signal; 1 without a signal."""
         return 1 if self._signal is None else SIGNAL_EXIT_BASE + self._signal
 
     def describe(self, error: SalesloftFatalError) -> str:
-        """Say why the run ends."""
+        """Return why the run ends: the error, and the signal if there was one."""
         if self._signal is None:
             return str(error)
-        return f"Stopped by {self._signal.name}: {error} State has not passed what was not written."
-
-    @contextmanager
-    def defer_signals(self) -> Iterator[None]:
-        """Let no signal unwind this block: it ends by itself soon after a stop is asked for."""
-        self._uninterrupted += 1
-        try:
-            yield
-        finally:
-            self._uninterrupted -= 1
+        return f"Stopped by {self._signal.name}: {error} State was not advanced past unwritten records."
 
     def raise_if_stopping(self) -> None:
-        """End the run here where a stop has been asked for.
+        """Raise an exception if a signal has arrived.
 
         Raises:
-            RunCancelledError: It has.
+            RunCancelledError: A signal has arrived.
         """
-        if self._clock.stopped:
-            raise RunCancelledError("no more records are taken.")
+        if self._signal is not None or self._clock.stopped:
+            raise RunCancelledError("Cancelled.")
+
+    def interruptible(self, function: Callable[..., T], *args: object) -> T:
+        """Call a function that may block, such as a read of standard input, and let a signal end it.
+
+        Raises:
+            RunCancelledError: A signal has arrived, before or during the call.
+        """
+        self._interruptible = True
+        try:
+            self.raise_if_stopping()
+            return function(*args)
+        finally:
+            self._interruptible = False
+
+    def install(self) -> None:
+        """Handle SIGINT and SIGTERM from now on."""
+        _set_handlers(self._handle)
+
+    def close(self) -> None:
+        """Ignore SIGINT and SIGTERM from now on: the run has ended, and only reports how."""
+        _set_handlers(signal.SIG_IGN)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        if self._signal is None:
+            self.request_stop(number)
+        elif number == signal.SIGINT and time.monotonic() - self._signaled_at >= FORCE_AFTER_SECONDS:
+            os._exit(SIGNAL_EXIT_BASE + number)
 
     def request_stop(self, number: int) -> None:
-        """Take no more records, and let requests that are under way end; a second signal ends the run at once.
+        """Start to end the run; only the first call has an effect.
 
         Raises:
-            RunCancelledError: Nothing is under way.
+            RunCancelledError: The run waits for input.
         """
         if self._signal is not None:
-            os._exit(SIGNAL_EXIT_BASE + number)
+            return
         self._signal = signal.Signals(number)
-        # Before the stop: the signal may have come while this thread held what the stop needs.
-        watchdog = threading.Timer(GRACE_SECONDS, os._exit, (SIGNAL_EXIT_BASE + number,))
-        watchdog.daemon = True
-        watchdog.start()
-        self._clock.stop()
-        if not self._uninterrupted:
+        self._signaled_at = time.monotonic()
+        # In another thread: the signal may have interrupted this one while it held the lock that `stop` needs.
+        threading.Thread(target=self._watch, name="shutdown", daemon=True).start()
+        if self._interruptible:
             self.raise_if_stopping()
+
+    def _watch(self) -> None:
+        """Stop the clock, and exit if the run has not ended after the grace period."""
+        self._clock.stop()
+        time.sleep(GRACE_SECONDS)
+        last_resort = threading.Timer(ABORT_SECONDS, os._exit, (self.exit_code,))
+        last_resort.daemon = True
+        last_resort.start()
+        try:
+            self._on_expired()
+        finally:
+            os._exit(self.exit_code)
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Hold signals back within the block; they are delivered at its end.
+
+    The SDK installs handlers of its own while a target is constructed.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _set_handlers(handler: Callable[[int, object], None] | signal.Handlers) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for each in SIGNALS:
+            signal.signal(each, handler)

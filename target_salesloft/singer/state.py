@@ -1,4 +1,4 @@
-"""Which STATE may leave: none runs ahead of Salesloft."""
+"""Holds STATE messages back until every earlier record is accounted for."""
 
 from __future__ import annotations
 
@@ -13,65 +13,70 @@ from target_salesloft.singer.encoding import dumps_line
 
 
 class StateBuffer:
-    """Holds each STATE back until every record before it is written or safely set aside.
+    """Holds each STATE back until every record before it is written, skipped, or saved as failed where that is allowed.
 
-    A sink that failed is never said to be settled, so that no later state passes its first unsettled record.
+    A sink with a failure that is not allowed is never marked as drained, so that no later STATE passes its records.
+
+    Args:
+        dry_run: Whether to emit no STATE at all: nothing is written in a dry run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, dry_run: bool = False) -> None:
+        self._dry_run = dry_run
         self._numbers = itertools.count()
         self._records = 0
-        self._first_unsettled: dict[int, int] = {}
-        self._held: deque[tuple[int, Any]] = deque()
+        self._first_pending: dict[int, int] = {}
+        self._states: deque[tuple[int, Any]] = deque()
 
     def register_sink(self) -> int:
-        """Return a number for a sink, its own for the whole run."""
+        """Return a number for a sink, unique within the run."""
         return next(self._numbers)
 
     def add_record(self, sink: int) -> None:
-        """A record came for a sink."""
+        """Note a record for a sink."""
         self._records += 1
-        self._first_unsettled.setdefault(sink, self._records)
+        self._first_pending.setdefault(sink, self._records)
 
     def add_state(self, value: Any) -> None:
-        """A STATE came.
+        """Note a STATE.
 
-        Of those that can only leave together the newest is kept, so that a tap of many states costs no memory.
+        Of those that can only be emitted together, the newest is stored, so that a tap that writes many STATE messages
+        costs no memory.
         """
-        if self._held and self._held[-1][0] >= max(self._first_unsettled.values(), default=0):
-            self._held.pop()
-        self._held.append((self._records, value))
+        if self._states and self._states[-1][0] >= max(self._first_pending.values(), default=0):
+            self._states.pop()
+        self._states.append((self._records, value))
 
     def mark_drained(self, sink: int) -> None:
-        """All records that came for the sink are written, or set aside where that is allowed."""
-        self._first_unsettled.pop(sink, None)
+        """Note that all records of a sink are written, skipped, or saved as failed where that is allowed."""
+        self._first_pending.pop(sink, None)
 
     def pop_ready(self) -> Any | None:
-        """Return the newest STATE that may leave and has not left, or None."""
+        """Return the newest STATE that can be emitted and has not been, or None."""
         newest = None
-        first = min(self._first_unsettled.values(), default=self._records + 1)
-        while self._held and self._held[0][0] < first:
-            newest = self._held.popleft()[1]
-        return newest
+        first = min(self._first_pending.values(), default=self._records + 1)
+        while self._states and self._states[0][0] < first:
+            newest = self._states.popleft()[1]
+        return None if self._dry_run else newest
 
     def emit(self) -> None:
-        """Write the newest STATE that may leave to standard output, if there is one that has not left.
+        """Write the newest STATE that can be emitted to standard output, if there is a new one.
 
         Raises:
-            StateError: Standard output takes none.
+            StateError: Standard output is closed.
         """
         state = self.pop_ready()
         if state is None:
             return
         if sys.stdout is None:
-            raise StateError("State cannot be handed on, standard output is closed. What is written stays written.")
+            raise StateError("Cannot write state: stdout is closed. Records written so far remain written.")
         try:
             sys.stdout.write(dumps_line(state).decode())
             sys.stdout.flush()
-        except OSError as fault:
-            # Python would try again at its end, and complain.
+        except OSError as error:
+            # Python would flush again at exit, and print a traceback.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise StateError(
-                f"State cannot be handed on, standard output is gone ({fault.strerror}): what is written stays "
-                "written, and the next run sends it again, which does no harm."
-            ) from fault
+                f"Cannot write state: stdout is closed ({error.strerror}). Records written so far remain written; the "
+                "next run sends them again, which does no harm."
+            ) from error

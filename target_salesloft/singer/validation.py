@@ -1,44 +1,58 @@
-"""Does a record fit the schema that its tap announced?"""
+"""Validates records against the stream's schema."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jsonschema_rs
-from singer_sdk.exceptions import InvalidJSONSchema, InvalidRecord
-from singer_sdk.sinks.core import BaseJSONSchemaValidator
+from singer_sdk.exceptions import InvalidJSONSchema
+
+# Messages go to the log, so values are masked. References are not fetched: the schema comes from outside.
+OPTIONS: dict[str, Any] = {"mask": "the value", "offline": True}
 
 
-class RecordValidator(BaseJSONSchemaValidator):
-    """Validates with `jsonschema-rs`: the SDK's own validator takes most of a run's time.
+class RecordValidator:
+    """Validates with `jsonschema-rs`; the SDK's own validator takes most of a run's time.
 
     Args:
         schema: The stream's JSON schema.
 
     Raises:
-        InvalidJSONSchema: The schema itself is wrong.
+        InvalidJSONSchema: The schema is not valid.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        super().__init__(schema)
         try:
-            # Masked, because messages go into logs; offline, because a tap's schema must not make us fetch anything.
-            self._validator = jsonschema_rs.validator_for(schema, mask="the value", offline=True)
+            self._validator = _compile(schema)
         except (jsonschema_rs.ValidationError, ValueError) as error:
-            raise InvalidJSONSchema(f"The tap's schema is not valid JSON Schema: {error!s:.300}") from error
+            raise InvalidJSONSchema(f"invalid JSON schema: {error!s:.300}") from error
 
-    def validate(self, record: dict[str, Any]) -> None:
-        """Raise an error that names the column, and does not hold its value.
-
-        Raises:
-            InvalidRecord: The record does not fit.
-        """
+    def rejection(self, record: dict[str, Any]) -> str | None:
+        """Return why a record does not match the schema, without its values, or None if it does."""
         try:
             self._validator.validate(record)
         except jsonschema_rs.ValidationError as error:
             path = ".".join(str(part) for part in error.instance_path)
-            where = f"column '{path}': " if path else ""
-            raise InvalidRecord(f"{where}{error.message}, against the tap's own schema", record) from None
+            column = f"column '{path}': " if path else ""
+            return f"{column}{error.message} (schema validation)"
         except ValueError as error:
-            # Half of a surrogate pair, or objects within objects without end.
-            raise InvalidRecord(f"it cannot be checked against the tap's own schema ({error})", record) from None
+            # A lone surrogate, or objects nested without end.
+            return f"cannot be validated against the schema ({error})"
+        return None
+
+
+def _compile(schema: dict[str, Any]) -> Any:
+    """Compile a schema as the draft that `$schema` names, else as the current draft, else as draft 4.
+
+    Many taps write draft 4 (`"exclusiveMaximum": true`) and do not say so.
+    """
+    try:
+        return jsonschema_rs.validator_for(schema, **OPTIONS)
+    except (jsonschema_rs.ValidationError, ValueError):
+        if "$schema" in schema:
+            raise
+        try:
+            return jsonschema_rs.Draft4Validator(schema, **OPTIONS)
+        except (jsonschema_rs.ValidationError, ValueError):
+            pass
+        raise

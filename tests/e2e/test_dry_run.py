@@ -7,7 +7,7 @@ from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, people, record, s
 PEOPLE = [schema("people", "email_address", "first_name", "tags"), *people(range(120), first_name="Ann", tags="a, b")]
 
 
-def test_a_dry_run_writes_nothing_and_lets_no_state_pass(run, sandbox):
+def test_dry_run_writes_nothing_and_emits_no_state(run, sandbox):
     result = run([*PEOPLE, state({"bookmark": 1})], dry_run=True)
     assert result.code == 0
     assert sandbox.people() == []
@@ -16,7 +16,7 @@ def test_a_dry_run_writes_nothing_and_lets_no_state_pass(run, sandbox):
     assert "people: 120 read, 120 would be written" in result.messages
 
 
-def test_a_dry_run_works_without_credentials(run, sandbox):
+def test_dry_run_works_without_credentials(run, sandbox):
     result = run(
         [schema("people", "email_address", "Lead Score"), *people([1], **{"Lead Score": 1})], dry_run=True, api_key=""
     )
@@ -24,7 +24,7 @@ def test_a_dry_run_works_without_credentials(run, sandbox):
     assert sandbox.requests == []
 
 
-def test_a_dry_run_predicts_the_points_of_the_real_run(run, sandbox):
+def test_dry_run_predicts_points(run, sandbox):
     for settings in ({}, {"write_method": "record"}, {"batch_size_rows": 50}):
         sandbox.reset()
         forecast = run(PEOPLE, dry_run=True, **settings).log_lines_containing("about")[0]
@@ -33,7 +33,7 @@ def test_a_dry_run_predicts_the_points_of_the_real_run(run, sandbox):
         assert f"about {sandbox.points_spent - preflight} points" in forecast
 
 
-def test_a_dry_run_predicts_the_points_of_updates_by_key(run, sandbox):
+def test_dry_run_predicts_points_of_updates_by_key(run, sandbox):
     for number in range(120):
         sandbox.add("person", email_address=f"p{number}@example.com")
     forecast = run(PEOPLE, dry_run=True, sync_mode="update").log_lines_containing("about")[0]
@@ -44,21 +44,21 @@ def test_a_dry_run_predicts_the_points_of_updates_by_key(run, sandbox):
     assert sandbox.points_spent == PREFLIGHT_POINTS + LIST_JOBS_POINTS + 122
 
 
-def test_a_dry_run_says_how_long_the_points_take(run):
+def test_dry_run_predicts_time(run):
     result = run(PEOPLE, dry_run=True, write_method="record", rate_limit_per_minute=50)
     (line,) = result.log_lines_containing("about")
     assert "120 by POST /person_upserts: about 120 points, at least 2 min 0 s at 50 per minute" in line
 
 
-def test_a_dry_run_does_not_tell_to_send_again_what_it_did_not_send(run):
+def test_dry_run_does_not_suggest_a_replay(run):
     result = run([PEOPLE[0], record("people", email_address="no address")], dry_run=True)
-    (told,) = result.log_lines_containing("1 record failed (")
-    assert "Mend the cause before a real run; they are in " in told
-    assert "--input" not in told
-    assert "State" not in told
+    (line,) = result.log_lines_containing("1 record failed (")
+    assert "Mend the cause before a real run; they are in " in line
+    assert "--input" not in line
+    assert "State" not in line
 
 
-def test_a_dry_run_of_nothing_costs_nothing(run):
+def test_dry_run_without_records_costs_nothing(run):
     result = run([PEOPLE[0]], dry_run=True)
     nothing = ["people: dry run, would send nothing: about 0 points, less than a minute at 600 per minute"]
     assert result.log_lines_containing("would send") == nothing
@@ -66,7 +66,7 @@ def test_a_dry_run_of_nothing_costs_nothing(run):
     assert result.log_lines_containing("would send") == nothing
 
 
-def test_a_dry_run_shows_the_first_three_payloads_with_their_values_masked(run):
+def test_dry_run_logs_first_three_payloads_masked(run):
     shown = run(PEOPLE, dry_run=True).log_lines_containing("Dry run, would send")
     assert len(shown) == 3
     request, _, body = shown[0].partition(": {")
@@ -79,7 +79,7 @@ def test_a_dry_run_shows_the_first_three_payloads_with_their_values_masked(run):
     }
 
 
-def test_a_dry_run_rejects_what_the_real_run_would(run):
+def test_dry_run_rejects_invalid_records(run):
     result = run([schema("people", "email_address"), record("people", email_address="nonsense")], dry_run=True)
     assert result.code == 1
     (reason,) = result.reasons

@@ -59,7 +59,7 @@ def messages(way, sandbox):
 
 
 @pytest.mark.parametrize(("way", "step", "values", "times"), CASES)
-def test_each_record_is_written_once_or_set_aside_once_or_state_has_not_passed_it(
+def test_each_record_is_written_or_saved_once_or_state_is_held_back(
     run, sandbox, fault, messages, way, step, values, times
 ):
     method, path = step
@@ -79,7 +79,7 @@ def test_each_record_is_written_once_or_set_aside_once_or_state_has_not_passed_i
         wanted = (email, "Later" if email == "p0@example.com" else "First")
         written = wanted in people
         assert written or email in set_aside or not result.states, f"{email} is lost"
-        assert not (written and email in set_aside), f"{email} is told to have failed, and was written"
+        assert not (written and email in set_aside), f"{email} is reported as failed, and was written"
     assert result.states in ([], [{"position": PEOPLE + 2}])
     assert result.code == (0 if result.states else 1)
     assert "refused@example.com" not in {email for email, _ in people}
@@ -88,7 +88,7 @@ def test_each_record_is_written_once_or_set_aside_once_or_state_has_not_passed_i
 
 @pytest.mark.parametrize("way", STEPS)
 @pytest.mark.parametrize("name", [name for name, values in FAULTS.items() if values.get("status") not in REFUSALS])
-def test_a_fault_that_passes_costs_no_record(run, sandbox, fault, messages, way, name):
+def test_transient_faults_lose_no_record(run, sandbox, fault, messages, way, name):
     for method, path in STEPS[way]:
         fault(**FAULTS[name], method=method, path=path, times=2)
     result = run(

@@ -93,7 +93,7 @@ class Runs:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_and_run_again_ends_as_if_nothing_had_happened(tmp_path, seed):
+def test_killed_runs_lose_and_duplicate_nothing(tmp_path, seed):
     chance = random.Random(seed)  # noqa: S311 (moments, not secrets)
     mode, method = WAYS[seed % len(WAYS)]
     with SandboxServer(Sandbox(points_per_minute=1_000_000, latency=0.002, bulk_rate=2000.0)) as server:

@@ -50,7 +50,7 @@ def tap(project, messages):
 
 
 @pytest.mark.slow
-def test_an_empty_project_gets_the_target_by_its_definition_and_runs_it(run, server, tmp_path):
+def test_new_project_adds_and_runs_the_target(run, server, tmp_path):
     run("uv", "build", "--wheel", "--out-dir", tmp_path, ROOT)
     (wheel,) = tmp_path.glob("*.whl")
     # Whatever is released under the package's name, or nothing yet: this wheel stands for it.

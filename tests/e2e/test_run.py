@@ -18,7 +18,7 @@ def addresses(sandbox):
     return sorted(each["email_address"] for each in sandbox.people())
 
 
-def test_people_and_accounts_land_with_their_last_values(run, sandbox):
+def test_people_and_accounts_are_written_with_their_last_values(run, sandbox):
     result = run(
         [
             schema("public-dim_contacts", "email", "first_name", "tags"),
@@ -38,12 +38,12 @@ def test_people_and_accounts_land_with_their_last_values(run, sandbox):
     assert result.log_lines_containing("points spent in ") == ["4 points spent in 0 s."]
 
 
-def test_an_empty_input_is_a_good_run(run, sandbox):
+def test_empty_input_succeeds(run, sandbox):
     result = run([])
     assert (result.code, result.states, sandbox.requests) == (0, [], [])
 
 
-def test_all_modes_by_stream(run, sandbox):
+def test_sync_mode_per_stream(run, sandbox):
     known = sandbox.add("person", email_address="old@b.co", title="before")
     result = run(
         [
@@ -76,16 +76,16 @@ def hundred(wrong=42):
 
 @pytest.mark.parametrize("method", ["record", "bulk"])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_one_wrong_address_among_a_hundred_fails_alone_and_is_sent_again_once_mended(run, sandbox, method, normalize):
+def test_one_invalid_record_of_a_hundred_fails_and_can_be_replayed(run, sandbox, method, normalize):
     result = run(hundred(), write_method=method, normalize=normalize)
     assert (result.code, result.states) == (1, [])
     assert len(sandbox.people()) == 99
     assert result.failed_records == [{"email_address": "wrong", "title": "CEO"}]
     (file,) = result.failed_files
     assert [each["error"]["line"] for each in result.failed[1:]] == [44]
-    (told,) = result.log_lines_containing("record failed (people: 1 × ")
-    assert "(line 44 of the input)" in told
-    assert told.endswith(
+    (line,) = result.log_lines_containing("record failed (people: 1 × ")
+    assert "(line 44 of the input)" in line
+    assert line.endswith(
         f"Mend the cause, and send them again with --input {file}. "
         "State has not passed them; set allow_failed_records to let it."
     )
@@ -97,7 +97,7 @@ def test_one_wrong_address_among_a_hundred_fails_alone_and_is_sent_again_once_me
     assert addresses(sandbox) == sorted(f"p{number}@example.com" for number in range(100))
 
 
-def test_the_failed_records_file_of_a_replay_is_like_the_first(run):
+def test_replaying_failures_saves_the_same_file(run):
     first = run(hundred())
     text = first.failed_files[0].read_text(encoding="utf-8")
     before = first.failed
@@ -107,7 +107,7 @@ def test_the_failed_records_file_of_a_replay_is_like_the_first(run):
     assert [each.get("record") for each in second.failed] == [each.get("record") for each in before]
 
 
-def test_failed_records_that_are_allowed_let_state_pass_with_a_warning(run, sandbox):
+def test_allowed_failures_do_not_hold_back_state(run, sandbox):
     result = run(hundred(), allow_failed_records=True)
     assert (result.code, result.states, len(result.failed_records)) == (0, [{"n": 100}], 1)
     assert len(sandbox.people()) == 99
@@ -115,22 +115,17 @@ def test_failed_records_that_are_allowed_let_state_pass_with_a_warning(run, sand
     assert not result.log_lines_containing("State has not passed")
 
 
-def test_more_failed_records_than_allowed_stop_the_run_at_once(run, sandbox):
+def test_max_failed_records_stops_the_run(run, sandbox):
     rows = [record("people", email_address=f"p{n}@b.co", owner_id="x" if n % 2 else None) for n in range(100)]
     settings = {"batch_size_rows": 20, "max_failed_records": 15, "allow_failed_records": True}
     result = run([COLUMNS, *rows, state({"n": 100})], **settings)
     assert (result.code, result.states, len(result.failed_records)) == (1, [], 20)
     assert len(sandbox.people()) == 10
-    assert (
-        len(
-            result.log_lines_containing("More than 15 records failed (max_failed_records): the run stops. They are in ")
-        )
-        == 1
-    )
+    assert len(result.log_lines_containing("more than 15 records failed (max_failed_records)")) == 1
 
 
 @pytest.mark.parametrize("method", ["record", "bulk"])
-def test_records_that_salesloft_refuses_are_set_aside_once_each_when_they_are_too_many(run, method):
+def test_records_rejected_by_salesloft_are_saved_once_each(run, method):
     rows = [record("people", email_address=f"p{n}@b.co", owner_id=77) for n in range(250)]
     result = run([COLUMNS, *rows], write_method=method, max_failed_records=150, max_parallel_requests=4)
     failed = [each["email_address"] for each in result.failed_records]
@@ -139,10 +134,10 @@ def test_records_that_salesloft_refuses_are_set_aside_once_each_when_they_are_to
     assert result.log_lines_containing("people: ")[0].startswith(
         f"people: 250 read, 0 written, {len(failed)} failed → "
     )
-    assert len(result.log_lines_containing("More than 150 records failed (max_failed_records): the run stops. ")) == 1
+    assert len(result.log_lines_containing("more than 150 records failed (max_failed_records)")) == 1
 
 
-def test_the_first_failed_record_stops_a_run_that_allows_none_and_what_was_under_way_is_counted(run, sandbox, fault):
+def test_first_failure_stops_a_run_that_allows_none_and_requests_in_flight_are_counted(run, sandbox, fault):
     early, late = ([record("people", email_address=f"{when}{n}@b.co") for n in range(40)] for when in ("early", "late"))
     refused = record("people", email_address="p@b.co", owner_id=77)
     fault("slow", contains="late", times=None, delay=0.5)  # so that none of them ends before the refusal is known
@@ -158,14 +153,14 @@ def test_the_first_failed_record_stops_a_run_that_allows_none_and_what_was_under
 @pytest.mark.parametrize(
     ("settings", "last"),
     [
-        ({}, "Line 4 of the input: It is not JSON: "),
+        ({}, "Invalid input at line 4: "),
         ({"api_key": "ak1"}, "Authentication failed "),
-        ({"streams": {"people": {"mapping": {"title": "salary"}}}}, "The stream 'people': mapping sends the column "),
-        ({"max_failed_records": 0, "batch_size_rows": 1}, "More than 0 records failed (max_failed_records): "),
+        ({"streams": {"people": {"mapping": {"title": "salary"}}}}, "Stream 'people': "),
+        ({"max_failed_records": 0, "batch_size_rows": 1}, "Stopping: more than 0 records failed (max_failed_records)"),
     ],
     ids=["a line", "the token", "a setting", "records"],
 )
-def test_what_is_wrong_is_the_last_line_of_a_run_that_fails(run, settings, last):
+def test_error_is_the_last_log_line(run, settings, last):
     result = run(
         [COLUMNS, *people([1]), *people([2], owner_id=77), '{"type": "REC'], allow_failed_records=True, **settings
     )
@@ -174,7 +169,7 @@ def test_what_is_wrong_is_the_last_line_of_a_run_that_fails(run, settings, last)
 
 
 @pytest.mark.parametrize(("allowed", "code"), [(9, 1), (10, 0)])
-def test_just_as_many_failed_records_as_allowed_are_allowed(run, allowed, code):
+def test_max_failed_records_is_inclusive(run, allowed, code):
     rows = [record("people", email_address=f"p{n}@b.co", owner_id="x") for n in range(10)]
     assert run([COLUMNS, *rows], max_failed_records=allowed, allow_failed_records=True).code == code
 
@@ -267,14 +262,14 @@ def test_inserts_with_blank_keys_are_not_merged(run, sandbox, normalize):
     assert sorted(each["last_name"] for each in sandbox.people()) == ["Ada", "Bo"]
 
 
-def test_a_failed_records_file_that_cannot_be_written_ends_the_run(run, tmp_path):
+def test_unwritable_failed_records_file_stops_the_run(run, tmp_path):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     result = run(hundred(), failed_records_dir=str(tmp_path / "file"))
     assert (result.code, result.states) == (1, [])
     assert len(result.log_lines_containing("The failed records file cannot be written (")) == 1
 
 
-def test_a_record_that_violates_its_schema_fails_alone(run, sandbox):
+def test_record_violating_schema_fails(run, sandbox):
     rows = [
         schema("people", "email_address", title={"type": ["string", "null"]}),
         *people([1], title="CEO"),
@@ -282,13 +277,12 @@ def test_a_record_that_violates_its_schema_fails_alone(run, sandbox):
     ]
     result = run(rows)
     assert (result.code, addresses(sandbox)) == (1, ["p1@example.com"])
-    assert result.reasons == [
-        'column \'title\': the value is not of types "null", "string", against the tap\'s own schema'
-    ]
+    (reason,) = result.reasons
+    assert "'title'" in reason
     assert "s3cr3t" not in result.log
 
 
-def test_validation_can_be_left_out(run, sandbox):
+def test_validation_can_be_disabled(run, sandbox):
     rows = [schema("people", "email_address", title={"type": "integer"}), *people([1], title="CEO")]
     assert run(rows, validate_records=False).code == 0
     assert [each["title"] for each in sandbox.people()] == ["CEO"]
@@ -304,7 +298,7 @@ def test_validation_can_be_left_out(run, sandbox):
         '{"owner_id": 123456789012345678901}',
     ],
 )
-def test_a_value_that_no_field_holds_fails_its_record_alone_and_is_kept_for_a_replay(run, sandbox, text):
+def test_unrepresentable_value_fails_only_its_record(run, sandbox, text):
     bad = text.replace("{", '{"email_address": "bad@b.co", ')
     lines = [COLUMNS, *people([1]), f'{{"type": "RECORD", "stream": "people", "record": {bad}}}', *people([2])]
     result = run(lines)
@@ -318,7 +312,7 @@ def test_a_value_that_no_field_holds_fails_its_record_alone_and_is_kept_for_a_re
 # Deleted
 
 
-def test_a_deleted_record_is_skipped_and_counted(run, sandbox):
+def test_deleted_record_is_skipped(run, sandbox):
     sandbox.add("person", email_address="p1@example.com", title="before")
     gone = people([1], title="after", _sdc_deleted_at="2026-01-31T00:00:00Z")
     there = people([2], _sdc_deleted_at=None)
@@ -332,12 +326,12 @@ def test_a_deleted_record_is_skipped_and_counted(run, sandbox):
 
 
 @pytest.mark.parametrize("when", ["", " ", False, 0])
-def test_a_row_whose_time_of_deletion_is_empty_is_there(run, sandbox, when):
+def test_empty_deletion_time_is_not_a_deletion(run, sandbox, when):
     result = run([COLUMNS, *people([1], _sdc_deleted_at=when)])
     assert (result.code, addresses(sandbox)) == (0, ["p1@example.com"])
 
 
-def test_an_activate_version_message_deletes_nothing(run, sandbox):
+def test_activate_version_deletes_nothing(run, sandbox):
     result = run([COLUMNS, *people([1]), {"type": "ACTIVATE_VERSION", "stream": "people", "version": 2}])
     assert (result.code, len(sandbox.people())) == (0, 1)
 
@@ -346,46 +340,46 @@ def test_an_activate_version_message_deletes_nothing(run, sandbox):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "expected"),
     [
         (
             '{"type": "RECORD", "stream": "people", "record": {"email_address": "s3cr3t',
-            "It is not JSON: the tap broke off",
+            "not valid JSON",
         ),
-        ("s3cr3t starting", "It is not JSON: the tap broke off"),
-        ('["s3cr3t"]', "It is JSON, but not an object"),
-        ('{"type": "PING", "s3cr3t": 1}', "It has the unknown message type 'PING'."),
-        ('{"stream": "people", "s3cr3t": 1}', "It lacks type"),
-        ('{"type": "RECORD", "stream": "people", "s3cr3t": 1}', "It lacks record"),
-        ('{"type": "RECORD", "record": {"email_address": "s3cr3t"}}', "It lacks stream"),
-        ('{"type": "STATE", "s3cr3t": 1}', "It lacks value"),
-        (json.dumps({**schema("people", "s3cr3t"), "key_properties": 5}), "Its 'key_properties' is not a list"),
-        (json.dumps({**schema("people", "s3cr3t"), "key_properties": "s3cr3t"}), "Its 'key_properties' is not a list"),
-        ('{"type": "SCHEMA", "stream": "leads", "s3cr3t": 1}', "It lacks schema"),
-        ('{"type": "SCHEMA", "stream": "leads", "schema": {"s3cr3t": 1}}', "It lacks properties"),
-        (record("leads", email_address="s3cr3t"), "A record for stream 'leads' was encountered before"),
+        ("s3cr3t starting", "not valid JSON"),
+        ('["s3cr3t"]', "not a JSON object"),
+        ('{"type": "PING", "s3cr3t": 1}', "unknown message type 'PING'"),
+        ('{"stream": "people", "s3cr3t": 1}', "missing key 'type'"),
+        ('{"type": "RECORD", "stream": "people", "s3cr3t": 1}', "missing key 'record'"),
+        ('{"type": "RECORD", "record": {"email_address": "s3cr3t"}}', "missing key 'stream'"),
+        ('{"type": "STATE", "s3cr3t": 1}', "missing key 'value'"),
+        (json.dumps({**schema("people", "s3cr3t"), "key_properties": 5}), "'key_properties' is not a list"),
+        (json.dumps({**schema("people", "s3cr3t"), "key_properties": "s3cr3t"}), "'key_properties' is not a list"),
+        ('{"type": "SCHEMA", "stream": "leads", "s3cr3t": 1}', "missing key 'schema'"),
+        ('{"type": "SCHEMA", "stream": "leads", "schema": {"s3cr3t": 1}}', "missing key 'properties'"),
+        (record("leads", email_address="s3cr3t"), "a record of the stream 'leads'"),
         (
             {"type": "SCHEMA", "stream": "leads", "schema": {"properties": {"a": {"type": "x"}}}},
-            "The tap's schema is not",
+            "invalid JSON schema",
         ),
     ],
 )
-def test_a_line_that_cannot_be_read_is_named_and_what_came_before_it_is_written(run, sandbox, line, told):
+def test_invalid_line_is_named_and_earlier_records_are_written(run, sandbox, line, expected):
     result = run([COLUMNS, *people([1, 2]), state({"n": 2}), line, *people([3]), state({"n": 3})])
     assert (result.code, result.states) == (1, [{"n": 2}])
     assert addresses(sandbox) == ["p1@example.com", "p2@example.com"]
-    assert len(result.log_lines_containing(f"Line 5 of the input: {told}")) == 1
+    assert len(result.log_lines_containing(f"Invalid input at line 5: {expected}")) == 1
     assert "s3cr3t" not in result.log
 
 
-def test_a_record_without_its_key_property_is_named_by_its_line_without_its_values(run):
+def test_missing_key_property_is_reported_without_values(run):
     result = run([schema("people", "email_address", "k", keys=["k"]), *people([1], k=1), *people([2])])
     assert result.code == 1
-    (told,) = result.log_lines_containing("Line 3 of the input: ")
-    assert "example.com" not in told
+    (line,) = result.log_lines_containing("Invalid input at line 3: ")
+    assert "example.com" not in line
 
 
-def test_a_last_line_without_its_end_is_read(run, sandbox):
+def test_last_line_without_newline_is_read(run, sandbox):
     lines = [COLUMNS, *people([1])]
     text = "\n".join(json.dumps(each) for each in lines)
     assert run(text).code == 0
@@ -395,7 +389,7 @@ def test_a_last_line_without_its_end_is_read(run, sandbox):
 # Settings of streams
 
 
-def test_a_stream_that_does_not_say_what_it_holds_ends_the_run(run, sandbox):
+def test_stream_without_object_stops_the_run(run, sandbox):
     result = run([schema("orders", "a"), record("orders", a=1)])
     assert result.code == 1
     assert len(result.log_lines_containing("The stream 'orders' does not say whether it holds ")) == 1
@@ -403,7 +397,7 @@ def test_a_stream_that_does_not_say_what_it_holds_ends_the_run(run, sandbox):
 
 
 @pytest.mark.parametrize("columns", [["email_address", "zzzz"], ["email_address"]])
-def test_an_unknown_column_ends_the_run_where_it_must(run, sandbox, columns):
+def test_unknown_fields_fail_stops_the_run(run, sandbox, columns):
     result = run([schema("people", *columns), *people([1], zzzz=1)], unknown_fields="fail")
     assert result.code == 1
     (message,) = result.log_lines_containing("column 'zzzz'")
@@ -422,15 +416,17 @@ def test_an_unknown_column_ends_the_run_where_it_must(run, sandbox, columns):
         {"__filter__": "int(title) > 1"},
     ],
 )
-def test_a_stream_map_that_fails_on_a_record_ends_the_run_without_its_values(run, sandbox, maps):
+def test_stream_map_error_fails_its_record(run, sandbox, maps):
     rows = [*people([1], title="7"), *people([2], title="s3cr3t")]
-    result = run([COLUMNS, *rows, state({"n": 2})], stream_maps={"people": maps})
-    assert (result.code, result.states, addresses(sandbox)) == (1, [], ["p1@example.com"])
-    assert len(result.log_lines_containing("fails in stream_maps or flattening (")) == 1
+    result = run([COLUMNS, *rows, *people([3], title="7"), state({"n": 3})], stream_maps={"people": maps})
+    assert (result.code, result.states, addresses(sandbox)) == (1, [], ["p1@example.com", "p3@example.com"])
+    assert result.failed_records == [rows[1]["record"]]
+    (reason,) = result.reasons
+    assert f"'{next(iter(maps))}'" in reason
     assert "s3cr3t" not in result.log
 
 
-def test_a_record_that_fails_in_two_streams_made_of_it_is_set_aside_once(run, tmp_path):
+def test_record_failing_in_two_streams_is_saved_once(run, tmp_path):
     settings = {"stream_maps": {"people": {}, "contacts": {"__source__": "people"}}}
     result = run([COLUMNS, *people([1], owner_id="x")], **settings)
     assert len(result.failed_records) == 1
@@ -440,18 +436,17 @@ def test_a_record_that_fails_in_two_streams_made_of_it_is_set_aside_once(run, tm
 
 
 @pytest.mark.parametrize(
-    ("properties", "told"),
-    [
-        ({"x": {"type": "object", "properties": {"y": {}}}, "x__y": {}}, "Duplicate column name"),
-        ({"x": True}, "bool"),
-    ],
+    "properties",
+    [{"x": {"type": "object", "properties": {"y": {}}}, "x__y": {}}, {"x": True}],
+    ids=["duplicate column", "boolean schema"],
 )
-def test_a_schema_that_cannot_be_flattened_is_told(run, properties, told):
+def test_schema_that_cannot_be_flattened_is_an_input_error(run, properties):
     message = {"type": "SCHEMA", "stream": "people", "schema": {"properties": properties}, "key_properties": []}
     result = run([message], flattening_enabled=True, flattening_max_depth=2)
     assert result.code == 1
-    (line,) = result.log_lines_containing("Line 1 of the input: Its schema cannot be used: ")
-    assert told in line
+    (line,) = result.log_lines_containing("Invalid input at line 1: ")
+    assert "'people'" in line
+    assert "flattening" in line
 
 
 def nested(depth):
@@ -461,21 +456,19 @@ def nested(depth):
     return value
 
 
-def test_a_schema_that_is_nested_too_deeply_is_told(run):
+def test_deeply_nested_schema_is_an_input_error(run):
     message = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {"a": {"properties": nested(450)}}}}
     result = run([message])
     assert result.code == 1
-    assert (
-        len(result.log_lines_containing("ecursion")) == len(result.log_lines_containing("Line 1 of the input: ")) == 1
-    )
+    assert len(result.log_lines_containing("Invalid input at line 1: ")) == 1
 
 
-def test_a_deep_state_is_handed_on(run):
+def test_deeply_nested_state_is_emitted(run):
     result = run([COLUMNS, *people([1]), state(nested(900))])
     assert (result.code, result.states) == (0, [nested(900)])
 
 
-def test_a_column_that_comes_late_and_is_mapped_to_nothing_known_names_its_stream(run, sandbox):
+def test_undeclared_column_with_invalid_mapping_names_the_stream(run, sandbox):
     streams = {"people": {"mapping": {"zzzz": "No Such Field"}}}
     result = run([schema("people", "email_address"), *people([1], zzzz=1)], streams=streams)
     assert result.code == 1
@@ -485,7 +478,7 @@ def test_a_column_that_comes_late_and_is_mapped_to_nothing_known_names_its_strea
     assert sandbox.people() == []
 
 
-def test_settings_of_a_stream_that_does_not_come_are_told_of(run):
+def test_settings_for_a_missing_stream_are_a_warning(run):
     streams = {"people": {}, "p*": {}, "contact": {"sync_mode": "update"}}
     result = run([COLUMNS, *people([1])], streams=streams)
     assert result.code == 0
@@ -494,7 +487,7 @@ def test_settings_of_a_stream_that_does_not_come_are_told_of(run):
     ]
 
 
-def test_failed_records_stay_out_of_git(run, tmp_path):
+def test_failed_records_directory_is_git_ignored(run, tmp_path):
     result = run([COLUMNS, *people([1], owner_id="x")])
     assert (result.directory / ".gitignore").read_text(encoding="utf-8") == "*\n"
     (tmp_path / "mine").mkdir()
@@ -509,12 +502,12 @@ def test_gitignore_of_an_existing_failed_records_dir_is_not_changed(run, tmp_pat
     assert (tmp_path / ".gitignore").read_text(encoding="utf-8") == "mine\n"
 
 
-def test_a_state_of_nothing_leaves_the_one_before_it_to_be_handed_on(run):
+def test_null_state_is_ignored(run):
     result = run([COLUMNS, *people(range(3)), state({"n": 3}), state(None)])
     assert (result.code, result.states) == (0, [{"n": 3}])
 
 
-def test_an_unknown_column_is_warned_of_once_whatever_the_batches(run):
+def test_unknown_column_is_warned_about_once(run):
     rows = [schema("people", "email_address", "titel"), *people(range(10), titel="CEO", other=1)]
     result = run(rows, batch_size_rows=3)
     assert result.code == 0
@@ -524,23 +517,23 @@ def test_an_unknown_column_is_warned_of_once_whatever_the_batches(run):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "expected"),
     [
         ({"api_key": ""}, "No credentials. Set api_key "),
         ({"sync_mode": "x"}, "sync_mode is 'x'. "),
         ({"api_url": "http://api.salesloft.com"}, "api_url is 'http://api.salesloft.com': the token would travel"),
     ],
 )
-def test_a_wrong_setting_ends_the_run_before_the_first_record_is_read(run, sandbox, settings, told):
+def test_invalid_setting_stops_the_run_before_reading(run, sandbox, settings, expected):
     result = run([COLUMNS, *people([1])], **settings)
     assert (result.code, sandbox.requests) == (1, [])
-    assert len(result.log_lines_containing(told)) == 1
+    assert len(result.log_lines_containing(expected)) == 1
 
 
 # Everyone's fault
 
 
-def test_a_key_that_is_not_accepted_ends_the_run_with_one_line(run, sandbox):
+def test_rejected_api_key_stops_the_run(run, sandbox):
     result = run([COLUMNS, *people(range(20)), state({"n": 20})], api_key="ak" + "1" * 64)
     assert (result.code, result.states, sandbox.people()) == (1, [], [])
     assert len(result.log_lines_containing("Authentication failed ")) == 1
@@ -548,7 +541,7 @@ def test_a_key_that_is_not_accepted_ends_the_run_with_one_line(run, sandbox):
 
 
 @pytest.mark.parametrize("method", ["record", "bulk"])
-def test_an_outage_that_lasts_ends_the_run_and_the_next_run_lands_all(run, sandbox, fault, method):
+def test_lasting_outage_stops_the_run_and_the_next_run_writes_everything(run, sandbox, fault, method):
     fault("status", status=503, skip=3, times=None)
     lines = [COLUMNS, *people(range(30)), state({"n": 30})]
     first = run(lines, write_method=method, batch_size_rows=10, max_retry_seconds=100)
@@ -560,7 +553,7 @@ def test_an_outage_that_lasts_ends_the_run_and_the_next_run_lands_all(run, sandb
 
 
 @pytest.mark.parametrize("method", ["record", "bulk"])
-def test_an_outages_words_that_hold_a_persons_address_reach_no_log(run, fault, method):
+def test_values_in_error_responses_are_not_logged(run, fault, method):
     fault("status", status=500, times=3, body={"error": "duplicate key (email)=(p1@example.com)"})
     result = run([COLUMNS, *people([1])], write_method=method)
     assert result.code == 0
@@ -593,7 +586,7 @@ def test_stream_maps_rename_filter_and_compute(run, sandbox):
     assert [(each["email_address"], each["first_name"]) for each in sandbox.people()] == [("ada@example.com", "Ada")]
 
 
-def test_a_record_that_fails_behind_a_stream_map_is_kept_as_the_tap_wrote_it_and_can_be_replayed(run, sandbox):
+def test_failed_record_is_saved_as_the_tap_wrote_it(run, sandbox):
     settings = {"stream_maps": {"contacts": {"email_address": "mail", "mail": None}}}
     lines = [
         schema("contacts", mail={"type": "string"}),
@@ -609,7 +602,7 @@ def test_a_record_that_fails_behind_a_stream_map_is_kept_as_the_tap_wrote_it_and
     assert addresses(sandbox) == ["a@b.co", "c@d.co"]
 
 
-def test_one_stream_may_become_two(run, sandbox):
+def test_stream_maps_can_duplicate_a_stream(run, sandbox):
     result = run(
         [
             schema("contacts", email_address={"type": "string"}, firm={"type": "string"}, site={"type": "string"}),
@@ -648,7 +641,7 @@ def test_flattened_columns_can_be_mapped(run, sandbox):
 # State
 
 
-def test_state_leaves_when_what_is_before_it_is_written_and_no_later(run):
+def test_state_is_emitted_as_soon_as_earlier_records_are_written(run):
     lines = [
         state({"n": 0}),
         COLUMNS,
@@ -662,7 +655,7 @@ def test_state_leaves_when_what_is_before_it_is_written_and_no_later(run):
     assert run(lines, batch_size_rows=5).states == [{"n": 0}, {"n": 5}, {"n": 8}, {"n": 12}]
 
 
-def test_a_failure_holds_back_all_later_states_and_no_earlier_one(run, sandbox):
+def test_failure_holds_back_only_later_states(run, sandbox):
     lines = [
         COLUMNS,
         *people(range(5)),
@@ -677,7 +670,7 @@ def test_a_failure_holds_back_all_later_states_and_no_earlier_one(run, sandbox):
     assert len(sandbox.people()) == 14
 
 
-def test_a_failure_in_one_stream_holds_back_state_though_the_other_goes_well(run, sandbox):
+def test_failure_in_one_stream_holds_back_state_of_all(run, sandbox):
     accounts = [record("accounts", domain=f"d{n}.test", name="A") for n in range(6)]
     lines = [COLUMNS, schema("accounts", "domain", "name"), state({"n": 0}), *people([1], owner_id="x")]
     for n in range(6):
@@ -687,22 +680,22 @@ def test_a_failure_in_one_stream_holds_back_state_though_the_other_goes_well(run
     assert len(sandbox.accounts()) == 6
 
 
-def test_a_stream_that_waits_holds_back_the_state_of_one_that_is_written(run):
+def test_pending_stream_holds_back_state_of_written_stream(run):
     lines = [COLUMNS, schema("accounts", "domain", "name"), *people([1])]
     for n in range(4):
         lines += [record("accounts", domain=f"d{n}.test", name="A"), state({"n": n})]
     assert run(lines, batch_size_rows=2).states == [{"n": 3}]
 
 
-def test_a_schema_that_changes_in_mid_stream_loses_nothing(run, sandbox):
+def test_schema_change_loses_nothing(run, sandbox):
     lines = [COLUMNS, *people([1], title="CEO"), state({"n": 1})]
     lines += [schema("people", "email_address", "city"), *people([2], city="Rome"), state({"n": 2})]
     result = run(lines)
-    assert (result.code, result.states) == (0, [{"n": 1}, {"n": 2}])
+    assert (result.code, result.states) == (0, [{"n": 2}])
     assert [(each["title"], each["city"]) for each in sandbox.people()] == [("CEO", None), (None, "Rome")]
 
 
-def test_later_values_win_across_a_change_of_schema(run, sandbox):
+def test_later_values_win_across_schema_changes(run, sandbox):
     lines = [
         COLUMNS,
         *people([1], title="first"),
@@ -713,16 +706,16 @@ def test_later_values_win_across_a_change_of_schema(run, sandbox):
     assert [each["title"] for each in sandbox.people()] == ["last"]
 
 
-def test_a_failure_before_a_change_of_schema_holds_back_the_states_after_it(run):
+def test_failure_before_schema_change_holds_back_later_states(run):
     lines = [COLUMNS, *people([1], owner_id="x")]
     for number in range(30):
         lines += [schema("people", "email_address", f"c{number}"), *people([number + 2]), state({"n": number})]
     assert run(lines).states == []
 
 
-def test_a_failure_is_not_forgotten_when_its_sink_is(run, monkeypatch):
+def test_failure_holds_back_state_after_full_drains(run, monkeypatch):
     """The SDK drains all sinks every few minutes, and drops those of older schemas."""
-    monkeypatch.setattr("target_salesloft.target.TargetSalesloft._MAX_RECORD_AGE_IN_MINUTES", -1.0)
+    monkeypatch.setattr("target_salesloft.target.MAX_RECORD_AGE_SECONDS", -1.0)
     lines = [COLUMNS, *people([1], owner_id="x")]
     for number in range(60):
         lines += [schema("people", "email_address", f"c{number}"), *people([number + 2]), state({"n": number})]
@@ -735,7 +728,7 @@ def test_a_failure_is_not_forgotten_when_its_sink_is(run, monkeypatch):
     assert (result.code, result.states) == (1, [])
 
 
-def test_an_unchanged_schema_that_comes_again_starts_no_new_batch(run, sandbox):
+def test_repeated_schema_starts_no_new_batch(run, sandbox):
     lines = list(itertools.chain.from_iterable([COLUMNS, *people([n])] for n in range(60)))
     assert run(lines).code == 0
     assert len(sandbox.people()) == 60
@@ -750,7 +743,7 @@ def sent(count, method="record", **settings):
 
 
 @pytest.mark.parametrize("parallel", [1, 8])
-def test_thirteen_hundred_people_record_by_record_use_the_minutes_fully_and_meet_no_429(run, serve, clock, parallel):
+def test_single_requests_use_the_rate_limit_fully_without_429(run, serve, clock, parallel):
     server = serve()
     settings, lines = sent(1_300, api_url=server.url, max_parallel_requests=parallel)
     result = run(lines, **settings)
@@ -763,7 +756,7 @@ def test_thirteen_hundred_people_record_by_record_use_the_minutes_fully_and_meet
 
 @pytest.mark.parametrize("retry_after", [True, False])
 @pytest.mark.parametrize("rolling", [True, False])
-def test_beside_a_client_that_spends_half_of_each_minute_nothing_is_lost(run, serve, clock, rolling, retry_after):
+def test_other_client_spending_half_the_rate_limit_loses_nothing(run, serve, clock, rolling, retry_after):
     server = serve(other_points=300, rolling=rolling, retry_after=retry_after)
     settings, lines = sent(700, api_url=server.url)
     result = run(lines, **settings)
@@ -781,7 +774,7 @@ def test_ten_thousand_people_in_bulk_cost_at_most_thirty_points(run, serve):
     assert "people: 10,000 read, 10,000 written" in result.messages
 
 
-def test_accounts_and_people_of_one_run_share_one_budget(run, serve):
+def test_accounts_and_people_share_the_rate_limit(run, serve):
     server = serve(points_per_minute=50)
     lines = [COLUMNS, schema("accounts", "domain", "name"), *people(range(60))]
     lines += [record("accounts", domain=f"d{n}.test", name="A") for n in range(60)]
@@ -792,7 +785,7 @@ def test_accounts_and_people_of_one_run_share_one_budget(run, serve):
 
 
 @pytest.mark.parametrize("mode", ["upsert", "insert"])
-def test_bulk_and_record_by_record_end_in_the_same_whole_state(run, serve, mode, tmp_path):
+def test_bulk_jobs_and_single_requests_have_equal_results(run, serve, mode, tmp_path):
     states = []
     rows = [
         record(
@@ -827,7 +820,7 @@ def test_bulk_and_record_by_record_end_in_the_same_whole_state(run, serve, mode,
 # What is logged
 
 
-def test_the_log_holds_neither_the_key_nor_anything_of_people_at_any_level(run, config, caplog, fault):
+def test_log_holds_no_secrets_or_personal_data_at_any_level(run, config, caplog, fault):
     caplog.set_level("DEBUG")
     fault("status", status=503, times=2)
     lines = [
@@ -848,16 +841,15 @@ def test_the_log_holds_neither_the_key_nor_anything_of_people_at_any_level(run, 
 
 
 @pytest.mark.parametrize("maps", [{"deals": None}, {"deals": "__NULL__"}, {"people": {}, "__else__": None}])
-def test_a_stream_that_stream_maps_remove_needs_no_object(run, sandbox, maps):
+def test_stream_removed_by_stream_maps_needs_no_object(run, sandbox, maps):
     lines = [schema("deals", "name"), record("deals", name="Big"), COLUMNS, *people([1]), state({"n": 1})]
     result = run(lines, stream_maps=maps)
     assert (result.code, result.states, addresses(sandbox)) == (0, [{"n": 1}], ["p1@example.com"])
 
 
-def test_a_missing_key_property_is_the_one_that_the_stream_map_names(run):
+def test_missing_key_property_of_stream_map_is_named(run):
     lines = [schema("people", "id", "email_address", keys=["id"]), record("people", id=2)]
     result = run(lines, stream_maps={"people": {"__key_properties__": ["email_address"]}})
     assert result.code == 1
-    assert result.log_lines_containing(
-        "Line 2 of the input: A record of the stream 'people' lacks one of its key properties (email_address)."
-    )
+    (line,) = result.log_lines_containing("Invalid input at line 2: ")
+    assert "email_address" in line

@@ -14,7 +14,7 @@ from tests.e2e.conftest import until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_records_are_written_counts_them_and_lets_no_state_pass(start, number):
+def test_signal_during_writes_counts_them_and_emits_no_state(start, number):
     with SandboxServer(Sandbox(latency=0.02)) as server:
         process = start(server, write_method="record", max_parallel_requests=2)
         lines = [schema("people", "email_address"), *people(range(400)), state({"bookmark": 400})]
@@ -33,7 +33,7 @@ def test_a_signal_while_records_are_written_counts_them_and_lets_no_state_pass(s
     assert "Traceback" not in err.decode()
 
 
-def test_a_signal_while_the_tap_is_silent_ends_the_run_and_keeps_the_state_that_may_pass(start):
+def test_signal_while_waiting_for_input_stops_the_run(start):
     with SandboxServer(Sandbox()) as server:
         process = start(server, batch_size_rows=5)
         lines = [schema("people", "email_address"), *people(range(5)), state({"bookmark": 5}), *people(range(5, 7))]
@@ -49,7 +49,7 @@ def test_a_signal_while_the_tap_is_silent_ends_the_run_and_keeps_the_state_that_
     assert out == b""
 
 
-def test_a_signal_while_a_bulk_job_runs_names_the_job_and_says_that_salesloft_finishes_it(start):
+def test_signal_during_a_bulk_job_names_the_job(start):
     with SandboxServer(Sandbox(bulk_rate=1)) as server:
         process = start(server, write_method="bulk")
         process.stdin.write(singer([schema("people", "email_address"), *people(range(60))]).encode())
@@ -63,14 +63,14 @@ def test_a_signal_while_a_bulk_job_runs_names_the_job_and_says_that_salesloft_fi
     assert "may still complete" in err.decode()
 
 
-def test_a_signal_while_a_finished_run_tells_its_end_changes_nothing(run, monkeypatch):
-    told = Report.finish
+def test_signal_during_the_final_report_changes_nothing(run, monkeypatch):
+    finish = Report.finish
 
-    def end(self, *arguments):
+    def interrupted(self, *arguments):
         os.kill(os.getpid(), signal.SIGTERM)
-        told(self, *arguments)
+        finish(self, *arguments)
 
-    monkeypatch.setattr(Report, "finish", end)
+    monkeypatch.setattr(Report, "finish", interrupted)
     # What would end this process, and with it all tests, twenty seconds later.
     monkeypatch.setattr(threading.Timer, "start", lambda _: None)
     result = run([schema("people", "email_address"), *people(range(3)), state({"bookmark": 3})])

@@ -78,18 +78,18 @@ class BufferMachine(RuleBasedStateMachine):
 TestAnySequenceOfMessages = BufferMachine.TestCase
 
 
-def test_each_sink_has_a_number_of_its_own_however_many_there_are():
+def test_sink_numbers_are_unique():
     buffer = StateBuffer()
     assert len({buffer.register_sink() for _ in range(1_000)}) == 1_000
 
 
-def test_a_state_before_all_records_leaves_at_once():
+def test_state_before_all_records_is_emitted_at_once():
     buffer = StateBuffer()
     buffer.add_state({"n": 1})
     assert (buffer.pop_ready(), buffer.pop_ready()) == ({"n": 1}, None)
 
 
-def test_a_state_waits_for_the_records_before_it_and_not_for_those_after_it():
+def test_state_waits_only_for_earlier_records():
     buffer = StateBuffer()
     buffer.add_record(1)
     buffer.add_state({"n": 1})
@@ -99,7 +99,7 @@ def test_a_state_waits_for_the_records_before_it_and_not_for_those_after_it():
     assert buffer.pop_ready() == {"n": 1}
 
 
-def test_a_failed_sink_holds_back_what_comes_after_its_first_record_and_nothing_before():
+def test_failed_sink_holds_back_only_later_states():
     buffer = StateBuffer()
     buffer.add_record(2)
     buffer.add_state({"n": 1})
@@ -109,18 +109,18 @@ def test_a_failed_sink_holds_back_what_comes_after_its_first_record_and_nothing_
     assert [buffer.pop_ready(), buffer.pop_ready()] == [{"n": 1}, None]
 
 
-def test_of_many_states_that_leave_together_only_the_newest_is_kept():
+def test_only_the_newest_state_of_many_is_stored():
     buffer = StateBuffer()
     buffer.add_record(1)
     for number in range(100_000):
         buffer.add_state({"n": number})
-    assert len(buffer._held) == 1  # noqa: SLF001 (what it keeps is what the test is about)
+    assert len(buffer._states) == 1  # noqa: SLF001 (what it keeps is what the test is about)
     buffer.mark_drained(1)
     assert buffer.pop_ready() == {"n": 99_999}
 
 
 @given(st.permutations([1, 2, 3, 4]), st.permutations([1, 2, 3, 4]))
-def test_in_whatever_order_sinks_drain_the_last_state_leaves_once(order, drained):
+def test_last_state_is_emitted_once_in_any_drain_order(order, drained):
     buffer = StateBuffer()
     for sink in order:
         buffer.add_record(sink)

@@ -1,0 +1,137 @@
+"""What the parts of one run share."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from target_salesloft.api.client import build_client
+from target_salesloft.api.custom_fields import CustomFields
+from target_salesloft.api.rate_limit import RateLimiter
+from target_salesloft.config.schema import has_credentials
+from target_salesloft.reporting.failed_records import FailedRecordsFile
+from target_salesloft.reporting.log import Report, build_report
+from target_salesloft.reporting.stats import RunStats
+from target_salesloft.singer.shutdown import Shutdown
+from target_salesloft.singer.state import StateBuffer
+from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
+from target_salesloft.writers.dry_run import DryRunWriter
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Mapping, Sequence
+
+    from target_salesloft.api.client import SalesloftClient
+    from target_salesloft.clock import Clock
+    from target_salesloft.writers.base import Writer
+    from target_salesloft.writers.results import WriteResult
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a run shares. Sinks receive it; they do not reach back into the target.
+
+    Attributes:
+        config: The settings, complete and valid.
+        clock: Time.
+        shutdown: Whether a signal has arrived.
+        client: Salesloft's API, or None in a dry run without credentials.
+        rate_limiter: The points that the run may spend.
+        custom_fields: The team's custom fields.
+        stats: Counts per stream.
+        failed_records: The failed records file.
+        state_buffer: STATE messages that are held back.
+        report: What is logged or shown.
+        writer: Writes payloads; None in a dry run.
+    """
+
+    config: Mapping[str, Any]
+    clock: Clock
+    shutdown: Shutdown
+    client: SalesloftClient | None
+    rate_limiter: RateLimiter
+    custom_fields: CustomFields
+    stats: RunStats
+    failed_records: FailedRecordsFile
+    state_buffer: StateBuffer
+    report: Report
+    writer: WriterDispatcher | None
+    started: float
+    _dry_runs: defaultdict[str, DryRunWriter]
+    _saving: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], logger: logging.Logger, clock: Clock, on_expired: Callable[[], object]
+    ) -> RunContext:
+        """Build what the settings call for; nothing is sent yet.
+
+        Args:
+            config: The settings, complete and valid.
+            logger: The target's.
+            clock: Time.
+            on_expired: See `Shutdown`.
+
+        Raises:
+            ConfigError: A setting cannot be used.
+            SalesloftFatalError: The token store cannot be used.
+        """
+        rate_limiter = RateLimiter(config["rate_limit_per_minute"], clock)
+        client = build_client(config, clock, rate_limiter) if has_credentials(config) else None
+        writes = client is not None and not config["dry_run"]
+        stats = RunStats()
+        return cls(
+            config=config,
+            clock=clock,
+            shutdown=Shutdown(clock, on_expired),
+            client=client,
+            rate_limiter=rate_limiter,
+            custom_fields=CustomFields(client),
+            stats=stats,
+            failed_records=FailedRecordsFile(Path(config["failed_records_dir"]).expanduser()),
+            state_buffer=StateBuffer(dry_run=config["dry_run"]),
+            report=build_report(logger, stats, rate_limiter),
+            writer=WriterDispatcher.from_config(config, client, clock) if client is not None and writes else None,
+            started=clock.now(),
+            _dry_runs=defaultdict(lambda: DryRunWriter(BulkChoice.from_config(config))),
+        )
+
+    def verify_credentials(self) -> None:
+        """Check once that Salesloft accepts the credentials, before input is waited for; a dry run needs none.
+
+        Raises:
+            SalesloftFatalError: Salesloft does not accept them, or cannot be reached.
+        """
+        if self.writer is not None and self.client is not None:
+            self.client.verify_credentials()
+
+    def get_writer(self, stream: str) -> Writer:
+        """Return the writer of a stream: one for all streams, except in a dry run, which reports per stream."""
+        return self.writer or self._dry_runs[stream]
+
+    def save_failed(self, results: Sequence[WriteResult]) -> None:
+        """Append failed records to their file.
+
+        Raises:
+            FailedRecordsFileError: The file cannot be written.
+        """
+        # The shutdown's thread saves what is left when the grace period is over.
+        with self._saving:
+            if results:
+                self.failed_records.append(results)
+
+    def finish(self) -> None:
+        """Log what the run did."""
+        planned = self.stats if self.config["dry_run"] else ()
+        forecasts = {each: self._dry_runs[each].forecast(self.config["rate_limit_per_minute"]) for each in planned}
+        self.report.finish(self.failed_records.path, forecasts, self.clock.now() - self.started)
+
+    def close(self) -> None:
+        """Wait for requests in flight, and close connections."""
+        if self.writer is not None:
+            self.writer.close()
+        if self.client is not None:
+            self.client.close()
