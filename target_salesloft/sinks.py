@@ -156,6 +156,7 @@ class SalesloftSink(BatchSink):
             ConfigError: The stream's mapping does not fit it.
             UnknownColumnError: A column matches no field, and `unknown_fields` is `fail`.
         """
+        validator = RecordValidator(_without_metadata(schema)) if self.validate_schema else None
         try:
             mapper = RecordMapper(
                 self.salesloft_object,
@@ -171,7 +172,6 @@ class SalesloftSink(BatchSink):
             )
         except (ConfigError, UnknownColumnError) as error:
             raise self._with_stream(error) from error
-        validator = RecordValidator(_without_metadata(schema)) if self.validate_schema else None
         self._mappings[source_stream] = SourceMapping(source_stream, key_properties or (), validator, mapper)
         self._log_warnings()
 
