@@ -1,5 +1,21 @@
-"""`python -m target_salesloft`."""
+"""The command `target-salesloft`."""
 
+import os
+import sys
+
+from target_salesloft.config.loader import check_log_level
+from target_salesloft.exceptions import ConfigError
 from target_salesloft.target import TargetSalesloft
 
-TargetSalesloft.cli()
+
+def main() -> None:
+    """Run the command."""
+    try:
+        check_log_level(os.environ)
+    except ConfigError as error:
+        sys.exit(str(error))
+    TargetSalesloft.cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.config.schema import ENVIRONMENT_PREFIX, SETTINGS
+from target_salesloft.config.schema import ENVIRONMENT_PREFIX, SETTINGS, leaves
 from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.suggestions import TYPO, closest_match, normalize_name
@@ -22,6 +24,8 @@ BOOLEANS: Final = MappingProxyType(
 )
 # Meltano separates the levels of a setting by dots and escapes a dot in a name with a backslash.
 SEPARATOR: Final = re.compile(r"(?<!\\)\.")
+# The SDK reads the first of these that is set.
+LOG_LEVEL_VARIABLES: Final = (f"{ENVIRONMENT_PREFIX}LOGLEVEL", "LOGLEVEL")
 
 
 @dataclass(frozen=True)
@@ -62,21 +66,37 @@ def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str
         ConfigError: A file cannot be read, or a setting is unknown or invalid.
     """
     values = read(sources, environ)
-    variables = read_environment(environ, SETTINGS["properties"])
+    found = _variables(environ, SETTINGS["properties"])
     try:
         config = resolve(values)
     except ConfigError as error:
-        unread = () if sources.environment else map(_unread_message, variables)
+        unread = () if sources.environment else map(_unread_message, found)
         raise ConfigError(*error.errors, *unread) from error
     if errors := _dry_run_errors(environ, config):
         raise ConfigError(*errors)
     if sources.environment:
         warnings = _unknown_variables(environ)
     else:
-        warnings = [_unread_message(name) for name, value in variables.items() if config.get(name) != value]
+        warnings = [_unread_message(name) for name, value in found.items() if not _holds(config, name, value)]
     for message in warnings:
         warn(message)
     return config
+
+
+def check_log_level(environ: Mapping[str, str]) -> None:
+    """Raise an error for an unknown log level, with which the SDK ends in a traceback.
+
+    Args:
+        environ: Environment variables of the process.
+
+    Raises:
+        ConfigError: The variable that decides holds no log level.
+    """
+    name = next((name for name in LOG_LEVEL_VARIABLES if environ.get(name)), None)
+    if name and not isinstance(logging.getLevelName(environ[name].upper()), int):
+        raise ConfigError(
+            f"Invalid value for {name}: {environ[name]!r} (expected one of: DEBUG, INFO, WARNING, ERROR, CRITICAL)."
+        )
 
 
 def read(
@@ -100,28 +120,10 @@ def read(
         settings = read_file(file) if isinstance(file, str) else file
         values |= {name: value for name, value in settings.items() if value is not None and value != ""}
     if sources.environment:
-        values |= read_environment(environ, names)
+        values = copy.deepcopy(values)
+        for name, value in _variables(environ, names).items():
+            _set(values, name.split("."), value)
     return values
-
-
-def read_environment(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, Any]:
-    """Return the settings that environment variables set; an empty variable sets nothing.
-
-    A value that cannot be parsed is returned as text, so that validation reports it. The SDK's own parser accepts
-    any word as false and reads a `.env` file that it finds in a parent directory.
-
-    Args:
-        environ: Environment variables of the process.
-        names: Settings to read.
-    """
-    found: dict[str, Any] = {}
-    for name in names:
-        text = environ.get(variable(name))
-        if text:
-            found[name] = _parse(text, SETTINGS["properties"][name].get("type") or ())
-    if isinstance(found.get("streams"), dict):
-        found["streams"] = _unflatten(found["streams"])
-    return found
 
 
 def read_file(path: str) -> dict[str, Any]:
@@ -146,6 +148,40 @@ def read_file(path: str) -> dict[str, Any]:
 def variable(name: str) -> str:
     """Return the environment variable of a setting."""
     return ENVIRONMENT_PREFIX + name.upper().replace(".", "_")
+
+
+def _variables(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, Any]:
+    """Return setting → value of each variable that is not empty; a setting inside an object has a variable too.
+
+    A value that cannot be parsed is returned as text, so that validation reports it. The SDK's own parser reads any
+    unknown word as false, and a `.env` file that it finds in a parent directory.
+    """
+    properties = {name: SETTINGS["properties"][name] for name in names}
+    found = {
+        name: _parse(environ[variable(name)], schema.get("type") or ())
+        for name, schema in (properties | dict(leaves(properties))).items()
+        if environ.get(variable(name))
+    }
+    if isinstance(found.get("streams"), dict):
+        found["streams"] = _unflatten(found["streams"])
+    return found
+
+
+def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *outer, last = path
+    inner: Any = values
+    for name in outer:
+        inner = inner.setdefault(name, {})
+        if not isinstance(inner, dict):
+            return  # validation reports it
+    inner[last] = value
+
+
+def _holds(config: Mapping[str, Any], name: str, value: Any) -> bool:
+    held: Any = config
+    for each in name.split("."):
+        held = held.get(each) if isinstance(held, dict) else None
+    return bool(held == value) or str(held) == str(value)
 
 
 def _parse(text: str, types: str | Sequence[str]) -> Any:

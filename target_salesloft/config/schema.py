@@ -1,4 +1,4 @@
-"""The settings: names, kinds, defaults and meanings."""
+"""Declares the settings: names, types, defaults, and descriptions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from singer_sdk.helpers import capabilities as sdk
 from target_salesloft.objects import OBJECTS, SyncMode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 class AuthMethod(str, enum.Enum):
@@ -24,21 +24,21 @@ class AuthMethod(str, enum.Enum):
 
 
 class UnknownFields(str, enum.Enum):
-    """What becomes of a column that goes nowhere: the values of the setting `unknown_fields`."""
+    """Values of `unknown_fields`: what happens to a column that matches no Salesloft field."""
 
     IGNORE = "ignore"
     FAIL = "fail"
 
 
 class NullValues(str, enum.Enum):
-    """What becomes of a null: the values of the setting `null_values`."""
+    """Values of `null_values`: what happens to a null value."""
 
     IGNORE = "ignore"
     CLEAR = "clear"
 
 
 class WriteMethod(str, enum.Enum):
-    """The values of the setting `write_method`."""
+    """Values of `write_method`."""
 
     AUTO = "auto"
     BULK = "bulk"
@@ -56,18 +56,18 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         allowed_values=[each.value for each in AuthMethod],
         title="Authentication method",
         description=(
-            "Inferred by default: api_key if that is set; refresh_token if that is set; client_credentials if only "
-            "client_id and client_secret are set. Set it to refresh_token to use the token stored by "
-            "target-salesloft-auth login."
+            "If unset, inferred from the credentials that are set. Set it to `refresh_token` to use the token that "
+            "`target-salesloft-auth login` stored."
         ),
     ),
-    th.Property("api_key", th.StringType, secret=True, title="API key", description="Salesloft API key."),
     th.Property(
-        "client_id",
+        "api_key",
         th.StringType,
-        title="Client ID",
-        description="Id of an OAuth application, in place of api_key; with client_secret.",
+        secret=True,
+        title="API key",
+        description="Salesloft API key. The alternative is OAuth, with `client_id` and `client_secret`.",
     ),
+    th.Property("client_id", th.StringType, title="Client ID", description="ID of the OAuth application."),
     th.Property(
         "client_secret",
         th.StringType,
@@ -81,8 +81,7 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         secret=True,
         title="Refresh token",
         description=(
-            "First refresh token of a user who has authorized the application; those that follow are stored at "
-            "token_path."
+            "First refresh token of a user who authorized the OAuth application. Later ones are stored at `token_path`."
         ),
     ),
     th.Property(
@@ -90,32 +89,32 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         th.StringType,
         title="Token path",
         description=(
-            "File that keeps the newest OAuth token from run to run. By default one per application in the user's "
-            "state directory."
+            "File that stores the OAuth token between runs. By default, one per application in the user's state "
+            "directory."
         ),
     ),
     th.Property(
         "auth_url",
         th.StringType,
         default="https://accounts.salesloft.com/oauth/token",
-        title="Authorization URL",
-        description="Where OAuth tokens come from.",
+        title="Token URL",
+        description="OAuth token URL.",
     ),
     th.Property(
         "api_url",
         th.StringType,
         default="https://api.salesloft.com/v2",
         title="API URL",
-        description="Where Salesloft's API is.",
+        description="API base URL.",
     ),
     th.Property(
         "object",
-        th.StringType(nullable=True),
+        th.StringType,
         allowed_values=OBJECT_NAMES,
         title="Object",
         description=(
-            f"What the records of every stream become that `streams` does not name: {' or '.join(OBJECTS)}. "
-            "Without it, the last part of the stream's name decides."
+            "Salesloft object for streams that `streams` does not configure. If unset, the last part of the stream's "
+            "name decides."
         ),
     ),
     th.Property(
@@ -124,7 +123,7 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         allowed_values=SYNC_MODES,
         default=SyncMode.UPSERT.value,
         title="Sync mode",
-        description="upsert: create or update; insert: only create; update: only update, by id or by the upsert key.",
+        description="`upsert`: create or update. `insert`: only create. `update`: only update.",
     ),
     *(
         th.Property(
@@ -132,8 +131,8 @@ _OWN_SETTINGS: Final = th.PropertiesList(
             th.StringType,
             allowed_values=list(each.upsert_keys),
             default=each.upsert_keys[0],
-            title=f"{each.name.capitalize()} upsert key",
-            description=f"The field by which upsert finds {each.name}.",
+            title=f"Upsert key of {each.name}",
+            description=f"Field that identifies existing {each.name}.",
         )
         for each in OBJECTS.values()
         if each.upsert_keys
@@ -152,8 +151,8 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         default={},
         title="Streams",
         description=(
-            "Stream name or glob → its object, sync_mode, upsert_key and mapping, each optional. mapping: source "
-            "column → Salesloft field, or a custom field's exact name, or null or __NULL__ to leave the column out."
+            "Settings per stream name or glob: `object`, `sync_mode`, `upsert_key`, and `mapping`. `mapping` sends a "
+            "column to a Salesloft field or custom field; null or `__NULL__` leaves the column out."
         ),
     ),
     th.Property(
@@ -162,7 +161,7 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         allowed_values=[each.value for each in UnknownFields],
         default=UnknownFields.IGNORE.value,
         title="Unknown fields",
-        description="A column that goes nowhere: ignore (one warning per column) or fail.",
+        description="Columns that match no Salesloft field: `ignore` (warn once per column) or `fail`.",
     ),
     th.Property(
         "null_values",
@@ -170,7 +169,7 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         allowed_values=[each.value for each in NullValues],
         default=NullValues.IGNORE.value,
         title="Null values",
-        description="ignore: null is not sent, so nothing is erased in Salesloft; clear: null is sent.",
+        description="`ignore`: null is not sent, so nothing is erased in Salesloft. `clear`: null is sent.",
     ),
     th.Property(
         "normalize",
@@ -178,8 +177,8 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         default=True,
         title="Normalize",
         description=(
-            "Trim texts (an empty one counts as null), lower-case e-mail addresses and domains, "
-            "reduce a URL or www. host to its domain."
+            "Trim text (empty text counts as null), lowercase email addresses and domains, and reduce a URL to its "
+            "domain."
         ),
     ),
     th.Property(
@@ -187,7 +186,9 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         th.BooleanType,
         default=False,
         title="Dry run",
-        description="Everything but the writes: says what would be sent and what it would cost. Needs no credentials.",
+        description=(
+            "Do everything except write, and report what would be sent and its cost in points. Needs no credentials."
+        ),
     ),
     th.Property(
         "write_method",
@@ -196,65 +197,65 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         default=WriteMethod.AUTO.value,
         title="Write method",
         description=(
-            "record: one request a record; bulk: bulk jobs wherever the object and the sync mode have one; "
-            "auto: bulk jobs for batches of at least bulk_min_records."
+            "`record`: one request per record. `bulk`: bulk jobs where supported. `auto`: bulk jobs for batches of at "
+            "least `bulk_min_records`."
         ),
     ),
     th.Property(
         "bulk_min_records",
         th.IntegerType(minimum=1),
         default=50,
-        title="Fewest bulk records",
-        description="Smaller batches are written record by record.",
+        title="Minimum bulk records",
+        description="Minimum number of records in a bulk job with `write_method: auto`.",
     ),
     th.Property(
         "bulk_job_timeout",
         th.IntegerType(minimum=1),
         default=3600,
         title="Bulk job timeout",
-        description="Seconds that a bulk job may take before the run stops.",
+        description="Maximum seconds that a bulk job may take before the run stops.",
     ),
     th.Property(
         "rate_limit_per_minute",
         th.IntegerType(minimum=1),
         default=600,
-        title="Points per minute",
-        description="Points that this target may spend of the team's minute; lower it to leave room for others.",
+        title="Rate limit per minute",
+        description="Maximum cost points per minute. Lower it to leave quota for other integrations.",
     ),
     th.Property(
         "max_parallel_requests",
         th.IntegerType(minimum=1, maximum=64),
         default=8,
-        title="Parallel requests",
-        description="How many requests are under way at once.",
+        title="Maximum parallel requests",
+        description="Maximum concurrent requests.",
     ),
     th.Property(
         "request_timeout",
         th.IntegerType(minimum=1, maximum=86_400),
         default=60,
         title="Request timeout",
-        description="Seconds to wait for an answer.",
+        description="Request timeout in seconds.",
     ),
     th.Property(
         "max_retry_seconds",
         th.IntegerType(minimum=0),
         default=900,
-        title="Retry seconds",
-        description="How long one request is sent again through 429, 5xx and connection faults before the run stops.",
+        title="Maximum retry seconds",
+        description="Maximum retry time per request in seconds (429, 5xx, connection errors).",
     ),
     th.Property(
         "batch_size_rows",
         th.IntegerType(minimum=1),
         default=10000,
         title="Batch size rows",
-        description="Maximum number of rows in each batch.",
+        description="Maximum records per batch. State advances after each batch.",
     ),
     th.Property(
         "failed_records_dir",
         th.StringType,
         default="failed_records",
         title="Failed records directory",
-        description="Where the Singer file with the run's failed records goes; made only when something failed.",
+        description="Directory for the Singer files with failed records. Created when a record fails.",
     ),
     th.Property(
         "allow_failed_records",
@@ -262,34 +263,81 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         default=False,
         title="Allow failed records",
         description=(
-            "false: good records are written, then the run ends with exit code 1 and state does not pass the "
-            "first failure; true: exit code 0, state passes, the file and a warning remain."
+            "`false`: if records failed, the run exits with code 1 and state does not advance past them. `true`: it "
+            "exits with code 0 and state advances."
         ),
     ),
     th.Property(
         "max_failed_records",
         th.IntegerType(minimum=0),
         default=1000,
-        title="Most failed records",
-        description="More failed records than this stop the run at once.",
+        title="Maximum failed records",
+        description="Stop the run when more records than this have failed.",
     ),
 ).to_dict()
 
-# Settings of the SDK that the target honors. Copied, because the SDK shares them between plugins.
-_SDK_SETTINGS: Final = copy.deepcopy(
-    sdk.BATCH_CONFIG["properties"]
-    | sdk.TARGET_VALIDATE_RECORDS_CONFIG["properties"]
-    | sdk.STREAM_MAPS_CONFIG["properties"]
-    | sdk.FLATTENING_CONFIG["properties"]
-)
+# Descriptions of the SDK's settings, in terms of this target.
+_SDK_DESCRIPTIONS: Final = {
+    "batch_config.encoding.format": "No effect: each BATCH message states its format.",
+    "batch_config.encoding.compression": "No effect: each BATCH message states its compression.",
+    "batch_config.storage.root": "Directory of the files of BATCH messages, if it is not the one that the tap states.",
+    "batch_config.storage.prefix": "No effect: each BATCH message names its files.",
+    "validate_records": "Validate records against the stream's schema.",
+    "stream_maps": (
+        "Compute, filter, or remove columns before they are mapped: see the SDK's "
+        "[stream maps](https://sdk.meltano.com/en/latest/stream_maps.html)."
+    ),
+    "stream_map_config": "Values for stream map expressions.",
+    "faker_config.seed": "Seed of `fake` in stream maps. Requires the package `faker`.",
+    "faker_config.locale": "Locale, or list of locales, of `fake` in stream maps.",
+    "flattening_enabled": "Flatten nested objects: `address.city` becomes `address__city`.",
+    "flattening_max_depth": "Maximum nesting depth to flatten.",
+    "flattening_max_key_length": "Maximum length of flattened names.",
+    "flattening_separator": "Separator in flattened names, by default `__`.",
+}
+
+
+def leaves(properties: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name, with dots between levels, and the schema of each setting that contains no other settings."""
+    for name, schema in properties.items():
+        # Names such as __else__ are the syntax of stream maps, not settings.
+        inner = {key: value for key, value in schema.get("properties", {}).items() if not key.startswith("__")}
+        if inner:
+            yield from leaves(inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name, schema
+
+
+def _sdk_settings() -> dict[str, Any]:
+    """Return the SDK's settings that have an effect here; copied, because the SDK shares them between plugins."""
+    properties: dict[str, Any] = copy.deepcopy(
+        sdk.BATCH_CONFIG["properties"]
+        | sdk.TARGET_VALIDATE_RECORDS_CONFIG["properties"]
+        | sdk.STREAM_MAPS_CONFIG["properties"]
+        | sdk.FLATTENING_CONFIG["properties"]
+    )
+    for name, schema in leaves(properties):
+        schema["description"] = _SDK_DESCRIPTIONS[name]
+    # The target cannot read the other format that the SDK offers.
+    properties["batch_config"]["properties"]["encoding"]["properties"]["format"]["enum"] = ["jsonl"]
+    # Often holds salts and keys of hash functions.
+    properties["stream_map_config"]["secret"] = True
+    # The SDK's schema of __else__ is invalid: validating a wrong value with it raises AttributeError.
+    stream_maps = properties["stream_maps"]
+    for schema in (stream_maps, *stream_maps["additionalProperties"]["anyOf"]):
+        if "properties" in schema:
+            schema["properties"]["__else__"] = {"enum": ["__NULL__", None]}
+    return properties
+
 
 # The JSON schema of all settings. Never modified.
 SETTINGS: Final[dict[str, Any]] = {
     **_OWN_SETTINGS,
-    "properties": _OWN_SETTINGS["properties"] | _SDK_SETTINGS,
+    "properties": _OWN_SETTINGS["properties"] | _sdk_settings(),
 }
-
-# Settings that the SDK or Meltano give other targets; here they have no effect, and are accepted in files.
+# Names of the settings that `streams` holds for a stream.
+STREAM_SETTINGS: Final = tuple(SETTINGS["properties"]["streams"]["additionalProperties"]["properties"])
+# Settings of the SDK for other targets. They have no effect here, and are accepted in files.
 FOREIGN_SETTINGS: Final = frozenset(
     {
         *sdk.ACTIVATE_VERSION_CONFIG["properties"],
@@ -319,5 +367,5 @@ def get_auth_method(config: Mapping[str, Any]) -> AuthMethod | None:
 
 
 def has_credentials(config: Mapping[str, Any]) -> bool:
-    """Whether the settings, found to be without fault, hold credentials; a dry run may do without."""
+    """Return whether validated settings contain credentials; a dry run needs none."""
     return any(config.get(name) for name in CREDENTIALS)

@@ -1,4 +1,4 @@
-"""What the settings come to for one stream."""
+"""Resolves the settings of one stream."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from target_salesloft.objects import OBJECTS, SalesloftObject, SyncMode
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-# The SDK's own word in stream maps; Meltano hands on no null from inside an object.
+# As in the SDK's stream maps. Meltano drops null inside an object.
 NULL_STRING: Final = "__NULL__"
 
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """What the settings come to for one stream.
+    """The settings of one stream.
 
     Attributes:
-        object: What its records become.
-        sync_mode: What happens to them.
-        upsert_key: The field that tells which they are.
-        mapping: Column → field, custom field, or None to leave it out.
+        object: Salesloft object that its records are written to.
+        sync_mode: Whether records are created, updated, or both.
+        upsert_key: Field that identifies existing records.
+        mapping: Column → field or custom field, or None to leave the column out.
     """
 
     object: SalesloftObject
@@ -34,25 +34,25 @@ class StreamSettings:
 
     @classmethod
     def for_stream(cls, stream: str, config: Mapping[str, Any]) -> StreamSettings:
-        """Work out a stream's settings: its exact name first, then the longest glob, then the defaults.
+        """Return a stream's settings: from its exact name, else the longest matching glob, else the defaults.
 
         Raises:
-            ConfigError: Nothing says what the stream's records are, or the upsert key is not one of the object's.
+            ConfigError: The object is unknown, or the object has no such upsert key.
         """
         own = _own_settings(stream, config["streams"])
         name = own.get("object") or config.get("object") or _object_by_name(stream)
         if name is None:
             names = " or ".join(OBJECTS)
             raise ConfigError(
-                f"The stream '{stream}' does not say whether it holds {names}. "
+                f"Unknown object for the stream '{stream}'. "
                 f"Set streams.{stream}.object to {names}, or object for all streams."
             )
         salesloft_object = OBJECTS[name]
         upsert_key = own.get("upsert_key") or config[f"{name}_upsert_key"]
         if upsert_key not in salesloft_object.upsert_keys:
             raise ConfigError(
-                f"streams.{stream}.upsert_key is '{upsert_key}', which {name} do not have. "
-                f"Allowed: {', '.join(salesloft_object.upsert_keys)}."
+                f"Invalid value for streams.{stream}.upsert_key: '{upsert_key}' "
+                f"(expected one of: {', '.join(salesloft_object.upsert_keys)})."
             )
         return cls(
             salesloft_object,
@@ -63,18 +63,23 @@ class StreamSettings:
 
 
 def unmatched(streams: Iterable[str], names: Collection[str]) -> list[str]:
-    """Return the entries of `streams` that are for none of the streams with these names; there must be some."""
-    return [glob for glob in streams if names and not any(fnmatch.fnmatchcase(each, glob) for each in names)]
+    """Return the entries of `streams` that match none of the streams with these names; none if there is no stream."""
+    return [entry for entry in streams if names and not any(_matches(each, entry) for each in names)]
 
 
 def _own_settings(stream: str, streams: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     if stream in streams:
         return streams[stream]
-    matching = [glob for glob in streams if fnmatch.fnmatchcase(stream, glob)]
+    matching = [entry for entry in streams if _matches(stream, entry)]
     return streams[max(matching, key=len)] if matching else {}
 
 
+def _matches(stream: str, entry: str) -> bool:
+    # A name with brackets, read as a glob, does not match itself.
+    return stream == entry or fnmatch.fnmatchcase(stream, entry)
+
+
 def _object_by_name(stream: str) -> str | None:
-    """`public-dim_contacts` is people: database taps name streams `schema-table`, models carry a prefix."""
+    """Return the object of a stream such as `public-dim_contacts`: database taps name streams `schema-table`."""
     last = stream.lower().replace("-", "_").replace(".", "_").rpartition("_")[2]
     return next((each.name for each in OBJECTS.values() if last in each.stream_names), None)

@@ -1,15 +1,17 @@
-"""What is wrong with the settings, in our own words: the SDK's hold the values of secrets."""
+"""Validates settings and fills in their defaults. No message contains a secret."""
 
 from __future__ import annotations
 
 import copy
 import ipaddress
+import json
 import re
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+import jsonschema.validators
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 
 from target_salesloft.config.schema import (
@@ -17,21 +19,23 @@ from target_salesloft.config.schema import (
     ENVIRONMENT_PREFIX,
     FOREIGN_SETTINGS,
     SETTINGS,
+    STREAM_SETTINGS,
     AuthMethod,
     get_auth_method,
 )
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.suggestions import closest_match, did_you_mean
+from target_salesloft.redaction import iter_scalars, redact_secrets, sanitize_line
+from target_salesloft.suggestions import closest_match
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from jsonschema import ValidationError
 
-WORDS: Final = MappingProxyType(
+TYPE_NAMES: Final = MappingProxyType(
     {
-        "string": "text",
-        "integer": "a whole number",
+        "string": "a string",
+        "integer": "an integer",
         "number": "a number",
         "boolean": "true or false",
         "object": "an object",
@@ -47,8 +51,18 @@ CREDENTIALS_OF_METHOD: Final = MappingProxyType(
         AuthMethod.REFRESH_TOKEN: ("client_id", "client_secret"),
     }
 )
-VALIDATOR: Final = DEFAULT_JSONSCHEMA_VALIDATOR(SETTINGS)
-PASSWORD: Final = re.compile(r"//[^/]*@")
+# JSON Schema accepts 8.0 as an integer, and Python code does not.
+VALIDATOR: Final = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    DEFAULT_JSONSCHEMA_VALIDATOR,
+    type_checker=DEFAULT_JSONSCHEMA_VALIDATOR.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)(SETTINGS)
+# Everything up to the last @: a password may contain a slash.
+USER_INFO: Final = re.compile(r"^([a-z][a-z0-9+.-]*://)?.*@", re.IGNORECASE | re.DOTALL)
+MAX_NAME_LENGTH: Final = 200
+MAX_VALUE_LENGTH: Final = 100
+MIN_SECRET_LENGTH: Final = 4
 
 
 def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,53 +79,98 @@ def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
     config = {name: schema["default"] for name, schema in SETTINGS["properties"].items() if "default" in schema}
     config |= {name: value for name, value in values.items() if value is not None and value != ""}
     config = copy.deepcopy(config)
-    found = [
-        *unknown_settings(config, SETTINGS),
-        *(format_schema_error(each, SETTINGS) for each in VALIDATOR.iter_errors(config)),
-    ]
-    found = found or [*_authentication_errors(config), *_url_errors(config), *_path_errors(config)]
-    if found:
-        raise ConfigError(*found)
+    errors = [*_unknown_settings(config), *_schema_errors(config)]
+    errors = errors or [*_authentication_errors(config), *_url_errors(config), *_path_errors(config)]
+    if errors:
+        secrets = _secrets(config)
+        raise ConfigError(*(redact_secrets(error, *secrets) for error in errors))
     return config
 
 
-def format_schema_error(error: ValidationError, schema: dict[str, Any]) -> str:
-    """Return one line for a schema error, without the values of secrets."""
-    instance: Any = error.instance
-    path = [str(part) for part in error.absolute_path]
-    name = ".".join(path) or "the settings"
+def _unknown_settings(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield an error for each unknown setting: it would have no effect."""
+    known = SETTINGS["properties"]
+    for name in config:
+        if name in known or name in FOREIGN_SETTINGS or name.startswith("_"):  # as Meltano's own begin
+            continue
+        if name in STREAM_SETTINGS:
+            yield f"{name} can only be set per stream: streams.NAME.{name}."
+        else:
+            yield _unknown_setting(name, closest_match(name, known))
+
+
+def _unknown_setting(name: str, match: str | None) -> str:
+    return f"Unknown setting '{_name([name])}'." + (f" Did you mean '{match}'?" if match else "")
+
+
+def _schema_errors(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield an error for each value that the schema does not allow."""
+    for error in VALIDATOR.iter_errors(config):
+        deepest: Any = _deepest(error)
+        path = list(deepest.absolute_path)
+        if deepest.validator == "additionalProperties":
+            for name in deepest.instance:
+                if name not in deepest.schema["properties"]:
+                    match = closest_match(name, deepest.schema["properties"])
+                    yield _unknown_setting(_name([*path, name]), match and _name([*path, match]))
+            continue
+        value = _format_value(deepest.instance)
+        if SETTINGS["properties"][path[0]].get("secret"):
+            value = ""
+        yield _invalid_value(_name(path), value, _expected(deepest))
+
+
+def _deepest(error: ValidationError) -> ValidationError:
+    """Return the error furthest inside a value of which every alternative failed."""
+    while error.context:
+        deeper = max(error.context, key=lambda each: len(each.absolute_path))
+        if len(deeper.absolute_path) == len(error.absolute_path):
+            return error
+        error = deeper
+    return error
+
+
+def _expected(error: ValidationError) -> str:
+    """Return what the schema allows, in words."""
     allowed: Any = error.validator_value
+    if error.validator in {"anyOf", "oneOf"}:
+        return " or ".join(_expected(each) for each in error.context or ())
     if error.validator == "type":
+        # Null means that a setting is not set; only in a mapping does it have a meaning of its own.
         kinds = [allowed] if isinstance(allowed, str) else allowed
-        # Null is a setting that is left out; in a mapping it means something.
-        allowed = " or ".join(WORDS[each] for each in kinds if each != "null" or "mapping" in path)
-    if path and schema["properties"].get(path[0], {}).get("secret"):
-        return f"{name} is not what it should be. Allowed: {allowed}."
+        optional = "null" if "mapping" not in error.absolute_path and len(kinds) > 1 else ""
+        return " or ".join(TYPE_NAMES[each] for each in kinds if each != optional)
     if error.validator == "enum":
-        return f"{name} is {error.instance!r}. Allowed: {', '.join(str(each) for each in allowed)}."
-    if error.validator == "type":
-        return f"{name} is {error.instance!r}. Allowed: {allowed}."
+        return f"one of: {', '.join('null' if each is None else str(each) for each in allowed)}"
     if error.validator in {"minimum", "maximum"}:
-        bound = "more" if error.validator == "minimum" else "less"
-        return f"{name} is {error.instance!r}. Allowed: {allowed:,} or {bound}."
-    if error.validator == "additionalProperties":
-        known = schema["properties"]["streams"]["additionalProperties"]["properties"]
-        unknown = next(each for each in instance if each not in known)
-        return f"{name}.{unknown} is no setting{did_you_mean(unknown, known)}. Allowed: {', '.join(known)}."
-    return f"{name}: {error.message}."
+        return f"{allowed:,} or {'more' if error.validator == 'minimum' else 'less'}"
+    return "__NULL__" if error.validator == "const" else str(error.validator)
 
 
-def unknown_settings(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
-    """Refuse what is almost a setting: it would do nothing, and nobody would know. Others may be another program's."""
-    known = schema["properties"]
-    of_streams = known["streams"]["additionalProperties"]["properties"]
-    found = []
-    for name in [name for name in config if name not in known and name not in FOREIGN_SETTINGS]:
-        if name in of_streams:
-            found.append(f"{name} is a setting of single streams: streams.NAME.{name}.")
-        elif near := closest_match(name, known):
-            found.append(f"{name} is no setting (did you mean '{near}'?).")
-    return found
+def _format_value(value: Any) -> str:
+    """Return a value as a message may show it: nothing of an object or list, nor of text that may be a part of one."""
+    if isinstance(value, str):
+        return "" if value.lstrip()[:1] in {"{", "["} else repr(value[:MAX_VALUE_LENGTH])
+    return "" if isinstance(value, (dict, list)) else json.dumps(value)
+
+
+def _invalid_value(name: str, value: str, expected: str) -> str:
+    return f"Invalid value for {name}{value and ': '}{value} (expected {expected})."
+
+
+def _name(path: list[Any]) -> str:
+    return sanitize_line(".".join(map(str, path)), MAX_NAME_LENGTH)
+
+
+def _secrets(config: Mapping[str, Any]) -> list[str]:
+    """Return the values of all secret settings; a short one may be part of any word."""
+    return [
+        value
+        for name, schema in SETTINGS["properties"].items()
+        if schema.get("secret")
+        for value in iter_scalars(config.get(name))
+        if len(value) >= MIN_SECRET_LENGTH
+    ]
 
 
 def _authentication_errors(config: dict[str, Any]) -> list[str]:
@@ -120,9 +179,9 @@ def _authentication_errors(config: dict[str, Any]) -> list[str]:
     for name in [name for name in CREDENTIALS if name in config]:
         config[name] = config[name].strip()
         if not config[name]:
-            found.append(f"{name} holds nothing but spaces.")
+            found.append(_invalid_value(name, "", "a value that is not blank"))
         elif not config[name].isascii() or not config[name].isprintable():
-            found.append(f"{name} holds a character that no {name.rpartition('_')[2]} has.")
+            found.append(_invalid_value(name, "", "printable ASCII characters"))
     method = get_auth_method(config)
     configured = [name for name in CREDENTIALS if name in config]
     if config["dry_run"] and not configured:
@@ -144,39 +203,33 @@ def _authentication_errors(config: dict[str, Any]) -> list[str]:
     return found
 
 
-def _path_errors(config: Mapping[str, Any]) -> list[str]:
-    found = []
+def _path_errors(config: Mapping[str, Any]) -> Iterator[str]:
     for name in ("failed_records_dir", "token_path"):
         path = config.get(name, "")
         if not path.isprintable():
-            found.append(f"{name} holds a character that no path has.")
+            yield _invalid_value(name, "", "a path without control characters")
         try:
             Path(path).expanduser()
         except RuntimeError:
-            found.append(f"{name} is {path!r}, and this machine knows no such user.")
-    return found
+            yield f"Invalid value for {name}: {_format_value(path)} (unknown user)."
 
 
-def _url_errors(config: Mapping[str, Any]) -> list[str]:
-    return [fault for name in ("api_url", "auth_url") for fault in _url_error(name, config[name])]
-
-
-def _url_error(name: str, url: str) -> list[str]:
-    shown = PASSWORD.sub("//***@", url)
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-        _ = parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in {"http", "https"}:
-        example = SETTINGS["properties"][name]["default"]
-        return [f"{name} is {shown!r}. Allowed: an address such as {example}."]
-    if parts.scheme == "http" and not is_loopback(host):
-        return [
-            f"{name} is {shown!r}: the token would travel in the clear. Allowed: https://, or http:// to this machine."
-        ]
-    return []
+def _url_errors(config: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("api_url", "auth_url"):
+        url = config[name]
+        shown = _format_value(USER_INFO.sub(r"\1***@", url).partition("?")[0])
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname
+            _ = parts.port
+        except ValueError:
+            host = None
+        if not host or parts.scheme not in {"http", "https"}:
+            yield _invalid_value(name, shown, f"a URL such as {SETTINGS['properties'][name]['default']}")
+        elif parts.scheme == "http" and not is_loopback(host):
+            yield _invalid_value(
+                name, shown, "https://, because credentials would be sent unencrypted; http:// only to localhost"
+            )
 
 
 def is_loopback(host: str) -> bool:

@@ -7,9 +7,10 @@ import threading
 
 import pytest
 
-from target_salesloft.config.loader import ConfigSources, load, read
+from target_salesloft.config.loader import ConfigSources, check_log_level, load, read
 from target_salesloft.config.schema import SETTINGS
 from target_salesloft.exceptions import ConfigError
+from target_salesloft.target import TargetSalesloft
 
 SECRET = "ak" + "5" * 64
 PREFIX = "TARGET_SALESLOFT_"
@@ -167,3 +168,87 @@ def test_other_variables_with_the_prefix_are_ignored():
 def test_only_the_named_settings_are_read_from_the_environment():
     environ = {f"{PREFIX}API_KEY": SECRET, f"{PREFIX}SYNC_MODE": "x"}
     assert read(ConfigSources(environment=True), environ, ["api_key"]) == {"api_key": SECRET}
+
+
+# Values of variables
+
+
+def test_variables_are_read_in_the_types_of_their_settings():
+    values = Loaded(
+        environment=True,
+        batch_size_rows="500",
+        normalize="false",
+        streams='{"a": {"object": "people"}}',
+        sync_mode="insert",
+        token_path="true",
+    ).values
+    assert (values["batch_size_rows"], values["normalize"], values["sync_mode"]) == (500, False, "insert")
+    assert (values["streams"], values["token_path"]) == ({"a": {"object": "people"}}, "true")
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({"batch_size_rows": "many"}, "batch_size_rows"),
+        ({"max_parallel_requests": "8.0"}, "max_parallel_requests"),
+        ({"batch_size_rows": "NaN"}, "batch_size_rows"),
+        ({"streams": "{"}, "streams"),
+        ({"batch_config": "{", "batch_config_storage_root": "x"}, "batch_config"),
+        ({"stream_maps": '{"__else__": "x"}'}, "stream_maps.__else__"),
+    ],
+)
+def test_a_variable_that_cannot_be_parsed_is_reported_as_its_setting(variables, name):
+    (error,) = errors(environment=True, **variables)
+    assert f"Invalid value for {name}" in error
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("true", True), (" TRUE\r", True), ("1", True), ("yes", True), ("on", True), ("False", False), ("0", False)],
+)
+def test_booleans_may_be_written_in_several_ways(word, value):
+    assert Loaded(environment=True, dry_run=word).values["dry_run"] is value
+
+
+@pytest.mark.parametrize("word", ["y", "t", "2", "maybe", "tru", "nope", "null"])
+def test_an_unknown_boolean_is_an_error_and_not_false(word):
+    (error,) = errors(environment=True, dry_run=word)
+    assert f"dry_run: '{word}'" in error
+
+
+def test_a_setting_inside_an_object_has_a_variable_that_leaves_the_rest_of_the_object():
+    file = {"batch_config": {"encoding": {"format": "jsonl"}}}
+    variables = {"batch_config_storage_root": "/data", "faker_config_locale": '["en_US"]', "faker_config_seed": "x"}
+    loaded = Loaded(file, environment=True, **variables)
+    assert loaded.values["batch_config"] == {"encoding": {"format": "jsonl"}, "storage": {"root": "/data"}}
+    assert loaded.values["faker_config"] == {"seed": "x", "locale": ["en_US"]}
+    assert loaded.warnings == []
+    (warning,) = Loaded(loaded.values, batch_config_storage_root="/other", faker_config_seed="x").warnings
+    assert f"{PREFIX}BATCH_CONFIG_STORAGE_ROOT" in warning
+
+
+def test_an_env_file_is_not_read(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text(f"{PREFIX}DRY_RUN=false\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dotenv.find_dotenv", lambda *_, **__: str(tmp_path / ".env"))
+    monkeypatch.setenv(f"{PREFIX}DRY_RUN", "true")
+    target = TargetSalesloft(config={"api_key": SECRET}, parse_env_config=True)
+    target.close()
+    assert target.config["dry_run"] is True
+    assert os.environ[f"{PREFIX}DRY_RUN"] == "true"
+
+
+# The log level
+
+
+@pytest.mark.parametrize("environ", [{}, {"LOGLEVEL": "debug"}, {"LOGLEVEL": "x", f"{PREFIX}LOGLEVEL": "INFO"}])
+def test_a_known_log_level_is_accepted(environ):
+    check_log_level(environ)
+
+
+@pytest.mark.parametrize("name", ["LOGLEVEL", f"{PREFIX}LOGLEVEL"])
+def test_an_unknown_log_level_is_an_error(name):
+    with pytest.raises(ConfigError) as error:
+        check_log_level({name: "loud", "OTHER": "x"})
+    assert name in str(error.value)
+    assert "'loud'" in str(error.value)
