@@ -392,7 +392,7 @@ def test_last_line_without_newline_is_read(run, sandbox):
 def test_stream_without_object_stops_the_run(run, sandbox):
     result = run([schema("orders", "a"), record("orders", a=1)])
     assert result.code == 1
-    assert len(result.log_lines_containing("The stream 'orders' does not say whether it holds ")) == 1
+    assert len(result.log_lines_containing("streams.orders.object")) == 1
     assert sandbox.requests == []
 
 
@@ -519,9 +519,9 @@ def test_unknown_column_is_warned_about_once(run):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"api_key": ""}, "No credentials. Set api_key "),
-        ({"sync_mode": "x"}, "sync_mode is 'x'. "),
-        ({"api_url": "http://api.salesloft.com"}, "api_url is 'http://api.salesloft.com': the token would travel"),
+        ({"api_key": ""}, "api_key"),
+        ({"sync_mode": "x"}, "sync_mode: 'x'"),
+        ({"api_url": "http://api.salesloft.com"}, "api_url: 'http://api.salesloft.com'"),
     ],
 )
 def test_invalid_setting_stops_the_run_before_reading(run, sandbox, settings, expected):
