@@ -161,10 +161,10 @@ def error_for_status(response: Response, name: str, hint: str) -> RecordRejected
     if kind is UnexpectedResponseError:
         return UnexpectedResponseError(f"Unexpected response {what} Check api_url and the proxy settings.")
     scope = missing_scope(name, public_reason, response.request)
-    required = f"the scope {scope}" if scope else "another scope"
+    required = f"the scope {scope}" if scope else "a scope for this request"
     return PermissionDeniedError(
-        f"Permission denied {what} The token requires {required}, and its user the permission. "
-        "Add the scope to the API key or the OAuth application; for OAuth, log in again."
+        f"Permission denied {what} The token lacks {required}, or its user lacks the permission. Add the scope to the "
+        "API key or the OAuth application (for OAuth, log in again), or use a user who has the permission."
     )
 
 

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from target_salesloft.clock import duration
+from target_salesloft.redaction import sanitize_line
 from target_salesloft.reporting.progress import Progress
 
 if TYPE_CHECKING:
@@ -79,6 +80,17 @@ def configure_logging() -> None:
         from target_salesloft.reporting.terminal import install_rich_handler  # noqa: PLC0415 (`rich` takes a tenth of a second)
 
         install_rich_handler()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(remove_control_characters)
+
+
+def remove_control_characters(record: logging.LogRecord) -> bool:
+    """Put a log record on one line without control characters: names of streams and columns come from the tap."""
+    record.name = sanitize_line(record.name, len(record.name))
+    message = record.getMessage()
+    if not message.isprintable():
+        record.msg, record.args = sanitize_line(message, len(message)), None
+    return True
 
 
 def restrict_library_logs() -> None:

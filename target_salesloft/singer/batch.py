@@ -66,12 +66,13 @@ def read_batch(message: Mapping[str, Any], storage: Mapping[str, Any] | None) ->
                     if text and not text.isspace():
                         yield BatchRecord(name, line, len(text), decode_object(text))
         except INPUT_ERRORS as error:
-            raise InvalidInputLine(f"{name}:{line or 1}: {error}") from None
+            raise InvalidInputLine(f"{name}:{line}: {error}" if line else f"{name}: {error}") from None
         except FILE_ERRORS as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
             if isinstance(error, ImportError):
                 reason = str(error)  # names the package to install
-            raise InvalidInputLine(f"{name}:{line + 1}: cannot read batch file ({reason}).") from error
+            place = f"{name}:{line}" if line else name
+            raise InvalidInputLine(f"{place}: cannot read batch file ({reason}).") from error
 
 
 def file_name(url: str) -> str:

@@ -19,6 +19,7 @@ from target_salesloft.exceptions import (
     PermissionDeniedError,
     RecordRejectedError,
     RetriesExhaustedError,
+    RunCancelledError,
     SalesloftFatalError,
     SalesloftRetriableError,
 )
@@ -82,8 +83,8 @@ class Failure(NamedTuple):
         return WriteResult(self.payload, Result.FAILED, reason, request=operation.name, advice=advice)
 
     def log(self, operation: Operation) -> None:
-        """Log which record could not be written when the run stops."""
-        if self.payload.sources:
+        """Log which record stops the run."""
+        if self.payload.sources and not isinstance(self.error, RunCancelledError):
             logger.warning("%s failed for line %d of the input.", operation.name, self.payload.sources[-1].line)
 
 

@@ -220,7 +220,7 @@ SCOPED_FIELDS = "Requested scoped field(s) could not be returned, required scope
         ("GET", "/accounts", None, "accounts:read"),
         ("POST", "/account_upserts", b'{"crm_id": "1"}', "crm_id_account:write"),
         ("GET", "/custom_fields", None, "custom_fields:read"),
-        ("POST", "/bulk_jobs", b"{}", "another scope"),
+        ("POST", "/bulk_jobs", b"{}", "a scope for this request"),
     ],
 )
 @pytest.mark.parametrize(("status", "message"), [(403, "No"), (422, SCOPED_FIELDS)])

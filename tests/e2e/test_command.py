@@ -250,3 +250,12 @@ def test_internal_error_is_reported_without_values(run, monkeypatch):
     assert "s3cr3t" not in result.log
     (line,) = result.log_lines_containing("A fault of target-salesloft itself: LookupError in fail, line ")
     assert "State" in line
+
+
+@pytest.mark.parametrize("stream", ["\x1b[31mcustomers", "\x1b[31m-people"])
+def test_control_characters_in_names_never_reach_the_log(command, stream):
+    column = "tit\x07le\nforged line"
+    result = command(text=singer([schema(stream, "email_address", column), record(stream, email_address="a@b.co")]))
+    assert "customers" in result.stderr or "people" in result.stderr
+    assert not {"\x1b", "\x07"} & set(result.stderr)
+    assert not any(line.startswith("forged") for line in result.stderr.splitlines())
