@@ -50,9 +50,9 @@ class ConfigSources:
 def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str], None]) -> dict[str, Any]:
     """Return the validated settings: files first, then environment variables, then defaults.
 
-    Variables that are set but not read are reported: as errors if the settings are invalid without them, or if they
-    ask for a dry run, and as warnings otherwise. Meltano passes every setting in a file and as a variable; equal
-    values are not reported.
+    Variables that are set but not read are reported, with errors if the settings are invalid or a dry run was asked
+    for, and as warnings otherwise. Meltano passes every setting in a file and as a variable; equal values are not
+    reported.
 
     Args:
         sources: Files to read, and whether to read the environment.
@@ -70,15 +70,11 @@ def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str
     try:
         config = resolve(values)
     except ConfigError as error:
-        unread = () if sources.environment else map(_unread_message, found)
+        unread = [] if sources.environment else _unread_variables(found, values)
         raise ConfigError(*error.errors, *unread) from error
     if errors := _dry_run_errors(environ, config):
         raise ConfigError(*errors)
-    if sources.environment:
-        warnings = _unknown_variables(environ)
-    else:
-        warnings = [_unread_message(name) for name, value in found.items() if not _holds(config, name, value)]
-    for message in warnings:
+    for message in _unknown_variables(environ) if sources.environment else _unread_variables(found, config):
         warn(message)
     return config
 
@@ -177,13 +173,6 @@ def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     inner[last] = value
 
 
-def _holds(config: Mapping[str, Any], name: str, value: Any) -> bool:
-    held: Any = config
-    for each in name.split("."):
-        held = held.get(each) if isinstance(held, dict) else None
-    return bool(held == value) or str(held) == str(value)
-
-
 def _parse(text: str, types: str | Sequence[str]) -> Any:
     """Return the value of a text, or the text itself if it is none of these types."""
     if "string" in types:
@@ -200,10 +189,10 @@ def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def _unflatten(streams: dict[str, Any]) -> dict[str, Any]:
-    """Return `streams` as in `meltano.yml`: Meltano passes `people.mapping.job: title` to its commands."""
+def _unflatten(setting: dict[str, Any]) -> dict[str, Any]:
+    """Return an object as in `meltano.yml`: Meltano passes `people.mapping.job: title` in variables."""
     nested: dict[str, Any] = {}
-    for path, value in streams.items():
+    for path, value in setting.items():
         *outer, last = (
             [path] if isinstance(value, dict) else [name.replace("\\.", ".") for name in SEPARATOR.split(path)]
         )
@@ -211,7 +200,7 @@ def _unflatten(streams: dict[str, Any]) -> dict[str, Any]:
         for name in outer:
             inner = inner.setdefault(name, {})
             if not isinstance(inner, dict):
-                return streams
+                return setting
         inner[last] = value
     return nested
 
@@ -237,8 +226,22 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
     return messages
 
 
-def _unread_message(name: str) -> str:
-    return f"{variable(name)} is set but not read. Add --config ENV to read environment variables."
+def _unread_variables(variables: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return a message for each variable whose value is not the one in the settings."""
+    return [
+        f"{variable(name)} is set but not read. Add --config ENV to read environment variables."
+        for name, value in variables.items()
+        if not _is_set(config, name, value)
+    ]
+
+
+def _is_set(config: Mapping[str, Any], name: str, value: Any) -> bool:
+    current: Any = config
+    for each in name.split("."):
+        current = current.get(each) if isinstance(current, dict) else None
+    if isinstance(value, dict) and _unflatten(value) == current:
+        return True
+    return bool(current == value) or str(current) == str(value)
 
 
 def _dry_run_errors(environ: Mapping[str, str], config: Mapping[str, Any]) -> list[str]:

@@ -119,9 +119,21 @@ def test_an_unread_variable_is_a_warning_that_names_it():
 
 def test_unread_variables_with_the_values_of_the_file_are_not_reported():
     """Meltano passes every setting in a file and as a variable."""
-    file = {"streams": {"people": {"mapping": {"a": "title"}}}, "batch_size_rows": 5, "dry_run": True}
-    variables = {"streams": '{"people.mapping.a": "title"}', "batch_size_rows": "5", "dry_run": "True"}
-    assert Loaded(file, **variables, api_key=SECRET, normalize="true", api_url="").warnings == []
+    file = {
+        "streams": {"people": {"mapping": {"a": "title"}}},
+        "stream_maps": {"public": {"x": "__NULL__"}, "people": {"__filter__": "a"}},
+        "batch_size_rows": 5,
+        "dry_run": True,
+    }
+    variables = {
+        "streams": '{"people.mapping.a": "title"}',
+        "stream_maps": '{"public.x": "__NULL__", "people.__filter__": "a"}',
+        "batch_size_rows": "5",
+        "dry_run": "True",
+        "api_key": SECRET,
+    }
+    assert Loaded(file, **variables, normalize="true", api_url="").warnings == []
+    assert len(errors({**file, "sync_mode": "x"}, **variables, sync_mode="x")) == 1
 
 
 def test_unread_variables_are_errors_if_the_settings_are_invalid_without_them():
