@@ -31,19 +31,17 @@ LIST_JOBS_POINTS = 1
 
 
 def pytest_configure(config):
-    # The SDK warns of each Python whose last year has come, at each start of a target.
-    config.addinivalue_line("markers", "matrix: full combinations of cases of which a sample always runs")
-    config.addinivalue_line("markers", "slow: takes more than three seconds, and is begun first")
+    # The SDK warns about Python versions in their last year whenever a target starts.
     config.addinivalue_line("filterwarnings", "ignore::singer_sdk.helpers._compat.SingerSDKPythonEOLWarning")
 
 
 def pytest_xdist_auto_num_workers():
-    """Twice as many as there are cores: much of the time a test waits for a process or a server."""
+    """Use twice as many workers as cores, because tests often wait for a process or a server."""
     return 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest, so that nobody waits for it alone at the end."""
+    """Start with the slowest tests, so that no worker runs one of them alone at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

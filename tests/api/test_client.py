@@ -439,7 +439,8 @@ def test_wait_for_points_does_not_count_as_retrying(connect, clock, fault):
 
 @pytest.mark.parametrize("address", ["https://*.example.com/v2", "https://exa mple.com/v2"])
 def test_invalid_host_stops_the_run(connect, address):
-    with pytest.raises(UnexpectedResponseError, match="api_url"):
+    # urllib3 before 2.8 looks up a host name that contains a space.
+    with pytest.raises((UnexpectedResponseError, RetriesExhaustedError), match="api_url"):
         upsert(connect(api_url=address))
 
 

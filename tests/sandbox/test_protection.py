@@ -1,0 +1,82 @@
+"""Protection of the local data: admin endpoints, database file, options, and start of the server."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+import requests
+
+from salesloft_sandbox import Fault, Sandbox, SandboxServer, server
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost:8765"}, 200),
+        ({"Origin": "http://127.0.0.1:3000"}, 200),
+        ({"Host": "rebound.example"}, 403),
+        ({"Host": "127.0.0.1.example"}, 403),
+        ({"Origin": "https://page.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://[broken"}, 403),
+    ],
+)
+def test_admin_endpoints_accept_loopback_hosts_and_origins_only(sandbox, api, headers, status):
+    sandbox.add("person", email_address="a@b.co")
+    url = api.url.removesuffix("/v2") + "/_sandbox"
+    assert requests.get(f"{url}/people", headers=headers, timeout=5).status_code == status
+    assert requests.post(f"{url}/reset", headers=headers, timeout=5).status_code == status
+    assert bool(sandbox.people()) is (status == 403)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_database_file_is_private(tmp_path, exists):
+    path = tmp_path / "team.sqlite"
+    if exists:
+        path.touch(mode=0o644)
+    sandbox = Sandbox(db=str(path))
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    sandbox.close()
+    assert modes == {0o600}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"points_per_minute": -1},
+        {"other_points": -1},
+        {"latency": float("nan")},
+        {"bulk_rate": -1},
+        {"bulk_wait": float("inf")},
+        {"token_seconds": -1},
+        {"max_body_bytes": -1},
+        {"missing_scope_status": 500},
+        {"unknown_id_status": 200},
+        {"refuse_bulk_types": {"person/upsert": 500}},
+    ],
+)
+def test_invalid_option_names_the_option(option):
+    (name,) = option
+    with pytest.raises(ValueError, match=name):
+        Sandbox(**option)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"status": "503"}, {"status": 99}, {"times": -1}, {"skip": True}, {"delay": "1"}, {"path": None}, {"contains": 5}],
+)
+def test_invalid_value_of_a_fault_is_rejected(values):
+    (name,) = values
+    with pytest.raises(ValueError, match=name):
+        Fault("status", **values)
+
+
+def test_server_that_does_not_start_is_an_error(monkeypatch):
+    async def exit_early(uvicorn, **_):
+        uvicorn.should_exit = True
+
+    monkeypatch.setattr(server._Uvicorn, "startup", exit_early)  # noqa: SLF001
+    with pytest.raises(RuntimeError, match="did not start"), SandboxServer():
+        pass
