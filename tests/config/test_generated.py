@@ -18,6 +18,7 @@ from target_salesloft.config.validation import resolve
 
 ROOT = Path(__file__).parents[2]
 DEFINITION = ROOT / "plugins" / "loaders" / "target-salesloft.yml"
+SHORT_DEFINITION = ROOT / "plugins" / "target-salesloft.yml"
 # Fields that Meltano Hub allows in the definition of a loader, and that Meltano does not allow in meltano.yml.
 HUB_FIELDS = {
     "definition",
@@ -63,8 +64,10 @@ def test_generated_files_are_current():
     assert not missing
 
 
-def test_secrets_are_marked(definition):
-    sensitive = {each["name"] for each in definition["settings"] if each.get("sensitive")}
+@pytest.mark.parametrize("path", [DEFINITION, SHORT_DEFINITION])
+def test_secrets_are_marked(path):
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
+    sensitive = {each["name"] for each in settings if each.get("sensitive")}
     assert sensitive == {"api_key", "client_secret", "refresh_token", "stream_map_config"}
 
 
@@ -81,9 +84,14 @@ def test_sample_files_exist(project):
     assert all((ROOT / each["path"]).is_file() for each in tap["config"]["files"])
 
 
-def test_plugin_definition_is_valid(definition, meltano_schema):
+@pytest.mark.parametrize("path", [DEFINITION, SHORT_DEFINITION])
+def test_plugin_definition_is_valid(path, meltano_schema):
+    definition = yaml.safe_load(path.read_text(encoding="utf-8"))
     known = {name: value for name, value in definition.items() if name not in HUB_FIELDS}
     jsonschema.validate({"plugins": {"loaders": [known]}}, meltano_schema)
+
+
+def test_variant_is_the_owner_of_the_repository(definition):
     assert definition["repo"].split("/")[-2:] == [definition["variant"], definition["name"]]
 
 

@@ -12,7 +12,7 @@ from salesloft_sandbox import demo
 from tests.conftest import KEY, record, schema, singer, state
 
 ROOT = Path(__file__).parent.parent.parent
-DEFINITION = ROOT / "plugins" / "loaders" / "target-salesloft.yml"
+DEFINITION = ROOT / "plugins" / "target-salesloft.yml"
 # Meltano and uv stand beside this Python.
 BIN = Path(sys.executable).parent
 
@@ -66,7 +66,6 @@ def test_new_project_adds_and_runs_the_target(run, server, tmp_path):
         variable = f"TARGET_SALESLOFT_{setting['name'].upper().replace('.', '_')}"
         assert f"{setting['name']} " in listed
         assert f"[env: {variable}]" in listed
-        assert f"{setting['label']}: {setting['description']}" in listed
     assert KEY not in listed
 
     checked, _ = run("meltano", "invoke", "target-salesloft:check", cwd=project)
