@@ -154,6 +154,7 @@ ID_FIELD: Final = "id"
 # No record has this id (assumption).
 NONEXISTENT_ID: Final = 0
 CRM_ID_TYPE: Final = "salesforce"
+CUSTOM_FIELDS: Final = "custom_fields"
 
 
 def build_fields(kinds: Mapping[FieldType, str], **special: Field) -> Mapping[str, Field]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.parse
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +19,7 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.http.errors import error_class, raise_if_retriable
 from target_salesloft.objects import OBJECTS
-from target_salesloft.redaction import redact_secrets, redact_values, sanitize_line
+from target_salesloft.redaction import redact_reason, redact_secrets, request_names, sanitize_line
 
 if TYPE_CHECKING:
     from target_salesloft.api.rate_limit import Reservation
@@ -32,6 +31,15 @@ ABOUT_SCOPES: Final = re.compile(r"\bscope[ds]?\b", re.IGNORECASE)
 # First segment of the path → the resource in its scopes' names.
 RESOURCES: Final = MappingProxyType(
     {"/custom_fields": "custom_fields"} | {path: each.scope for each in OBJECTS.values() for path in each.resources}
+)
+# Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/
+SCOPES: Final = frozenset(
+    f"{resource}:{access}"
+    for resource in (
+        *RESOURCES.values(),
+        *("bulk_jobs", "cadences", "crm_id_account", "crm_id_person", "data_control", "external_id", "team", "users"),
+    )
+    for access in ("read", "write", "delete")
 )
 # Resource → the scope to write `crm_id`.
 # Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/
@@ -152,7 +160,7 @@ def error_for_status(response: Response, name: str, hint: str) -> RecordRejected
     """
     kind = error_class(response.status)
     reason = error_message(response)
-    public_reason = redact_values(reason, request_values(response.request))
+    public_reason = redact_reason(reason, SCOPES.union(request_names(request_json(response.request))))
     if kind is RecordRejectedError and not _reports_missing_scope(response, public_reason):
         return RecordRejectedError(response.status, reason, error_fields(response), request_id=response.request_id)
     what = f"({response.describe()}, {name}): {public_reason.removesuffix('.')}."
@@ -177,10 +185,9 @@ def _reports_missing_scope(response: Response, reason: str) -> bool:
     return isinstance(body.get("error"), str) and not body.get("errors") and bool(ABOUT_SCOPES.search(reason))
 
 
-def request_values(request: requests.PreparedRequest) -> list[Any]:
-    """Return what a request sent: the values of its query, and its JSON."""
-    query = urllib.parse.parse_qsl(urllib.parse.urlsplit(str(request.url)).query)
-    return [[value for _, value in query], msgspec.json.decode(request.body) if request.body else None]
+def request_json(request: requests.PreparedRequest) -> Any:
+    """Return the JSON that a request sent, or None."""
+    return msgspec.json.decode(request.body) if request.body else None
 
 
 def missing_scope(name: str, reason: str, request: requests.PreparedRequest) -> str | None:
@@ -201,7 +208,7 @@ def missing_scope(name: str, reason: str, request: requests.PreparedRequest) -> 
     if resource is None:
         return None
     scope = f"{resource}:{'read' if method == 'GET' else 'write'}"
-    sent = request_values(request)[1]
+    sent = request_json(request)
     if isinstance(sent, dict) and "crm_id" in sent and resource in CRM_SCOPES:
         return f"{scope} or {CRM_SCOPES[resource]}"
     return scope

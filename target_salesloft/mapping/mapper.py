@@ -19,8 +19,17 @@ from target_salesloft.mapping.coercion import (
     is_blank,
     parse_custom_fields,
 )
-from target_salesloft.mapping.payload import CUSTOM_FIELDS, Payload
-from target_salesloft.objects import CRM_ID_TYPE, ID_FIELD, Field, FieldType, SalesloftObject, SyncMode, identity_key
+from target_salesloft.mapping.payload import Payload
+from target_salesloft.objects import (
+    CRM_ID_TYPE,
+    CUSTOM_FIELDS,
+    ID_FIELD,
+    Field,
+    FieldType,
+    SalesloftObject,
+    SyncMode,
+    identity_key,
+)
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.suggestions import did_you_mean, normalize_name
 

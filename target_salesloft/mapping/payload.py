@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
+
+from target_salesloft.objects import CUSTOM_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-CUSTOM_FIELDS: Final = "custom_fields"
 
 
 @dataclass(eq=False, slots=True)

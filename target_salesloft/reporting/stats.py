@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from target_salesloft.redaction import redact_values
+from target_salesloft.redaction import redact_reason, request_names
 from target_salesloft.writers.results import FAILED, WRITTEN, Result, WriteResult
 
 if TYPE_CHECKING:
@@ -50,9 +50,12 @@ class StreamStats:
         return sum(self.results[each] for each in Result)
 
     def record_failure(self, outcome: WriteResult) -> None:
-        """Count a failed payload; its values stay out of the reason, which is logged."""
-        reason = outcome.reason if outcome.status is None else f"{outcome.reason} ({outcome.status})"
-        reason = redact_values(reason, outcome.payload.body)
+        """Count the records of a failed payload by its reason, without the values that Salesloft's text may contain."""
+        reason = outcome.reason
+        if outcome.from_api:
+            reason = redact_reason(reason, request_names(outcome.payload.body))
+        if outcome.status is not None:
+            reason = f"{reason} ({outcome.status})"
         if reason not in self.reasons and len(self.reasons) >= MAX_DISTINCT_REASONS:
             reason = OTHER_REASONS
         sources = outcome.payload.sources

@@ -26,6 +26,7 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.objects import identity_key
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.writers.record import rejected
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
@@ -334,7 +335,7 @@ class BulkJob:
         """
         request = f"POST {UPLOAD_ENDPOINT}"
         if isinstance(error, RecordRejectedError):
-            return WriteResult(payload, Result.FAILED, error.reason, error.status, request, error.fields)
+            return rejected(payload, error, request)
         if not self._uploaded_while_splitting:
             raise error
         reason = f"{error.last_error} for {error.elapsed:.0f} s; Salesloft accepted other requests"
@@ -473,7 +474,7 @@ class BulkJob:
             else:
                 reason, fields = describe_row(row)
                 request = f"bulk job {self._job_type}"
-                yield WriteResult(payload, Result.FAILED, reason, request=request, fields=fields)
+                yield WriteResult(payload, Result.FAILED, reason, request=request, fields=fields, from_api=True)
 
     def _get_failed_rows(self, status: JobStatus) -> dict[str | None, ResultRow]:
         """Return key → row of each record that was not written, as soon as counts and rows account for each record."""

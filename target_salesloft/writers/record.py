@@ -344,7 +344,7 @@ def upsert_type(data: Any) -> str | None:
 
 def rejected(payload: Payload, error: RecordRejectedError, request: str, result: Result = Result.FAILED) -> WriteResult:
     """Return the result of a payload that Salesloft rejects."""
-    return WriteResult(payload, result, error.reason, error.status, request, error.fields)
+    return WriteResult(payload, result, error.reason, error.status, request, error.fields, from_api=True)
 
 
 def unresolved(payload: Payload, salesloft_object: SalesloftObject, field: str, matches: int) -> WriteResult:

@@ -37,6 +37,8 @@ class WriteResult(NamedTuple):
         request: The request that rejected it, such as `POST /people`, or None if it was not sent.
         fields: The invalid fields, as far as known.
         advice: What to do, if neither the result nor the status determines it.
+        from_api: Whether the reason is Salesloft's error text, which may contain values of the record. The target's own
+            reasons contain none.
     """
 
     payload: Payload
@@ -46,3 +48,4 @@ class WriteResult(NamedTuple):
     request: str | None = None
     fields: tuple[str, ...] = ()
     advice: str = ""
+    from_api: bool = False

@@ -479,7 +479,7 @@ def test_applied_request_is_not_sent_again(client, sandbox, fault):
 
 @pytest.mark.parametrize("status", [401, 403, 405])
 def test_fatal_error_repeats_nothing_that_was_sent(client, fault, status):
-    fault("status", status=status, body={"error": "Ada Lovelace <S3CR3T@example.com> is not yours"}, times=None)
+    fault("status", status=status, body={"error": "Ada Lovelace <S3CR3T@example.com> is not allowed"}, times=None)
     body = b'{"email_address": "s3cr3t@example.com", "first_name": "Ada", "last_name": "Lovelace"}'
     for send in (
         lambda: client.request("POST", "/person_upserts", body=body),
@@ -488,7 +488,7 @@ def test_fatal_error_repeats_nothing_that_was_sent(client, fault, status):
         with pytest.raises(SalesloftFatalError) as error:
             send()
         assert "s3cr3t" not in str(error.value).lower()
-        assert "is not yours" in str(error.value)
+        assert "is not allowed" in str(error.value)
 
 
 def test_stopped_run_sends_nothing(client, clock, sandbox):

@@ -248,7 +248,7 @@ def test_internal_error_is_reported_without_values(run, monkeypatch):
     result = run([COLUMNS, *people([1]), state({"n": 1})])
     assert (result.code, result.states) == (1, [])
     assert "s3cr3t" not in result.log
-    (line,) = result.log_lines_containing("A fault of target-salesloft itself: LookupError in fail, line ")
+    (line,) = result.log_lines_containing("Internal error: LookupError in fail, line ")
     assert "State" in line
 
 

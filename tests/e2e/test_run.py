@@ -853,3 +853,18 @@ def test_missing_key_property_of_stream_map_is_named(run):
     assert result.code == 1
     (line,) = result.log_lines_containing("Invalid input at line 2: ")
     assert "email_address" in line
+
+
+@pytest.mark.parametrize("write_method", ["record", "bulk"])
+def test_reasons_that_differ_in_values_are_logged_as_one(run, fault, write_method):
+    names = [f"Ada{n} O'Lovelace" for n in range(30)]
+    rows = [
+        record("people", email_address=f"p{n}@b.co", first_name=name, id=70_000 + n) for n, name in enumerate(names)
+    ]
+    messages = [schema("people", "email_address", "first_name", "id"), *rows]
+    settings = {"streams": {"people": {"upsert_key": "id"}}, "write_method": write_method}
+    result = run(messages, **settings)
+    assert any(line.startswith("people: 30 × There is no person") for line in result.messages)
+    assert "Ada" not in result.log
+    assert "70001" not in result.log
+    assert any("70001" in reason for reason in result.reasons)

@@ -1,0 +1,168 @@
+"""Tests for the redaction of secrets and values."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from target_salesloft.redaction import (
+    ERROR_WORDS,
+    FIELD_NAMES,
+    REDACTED,
+    redact_reason,
+    redact_secrets,
+    request_names,
+    sanitize_line,
+)
+
+NAMES = {"Region", "Lead Score"}
+BODY = {"email_address": "x@example.com", "custom_fields": {"Region": "EMEA", "Lead Score": "7"}}
+
+
+# Reasons
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("email_address has already been taken", "email_address has already been taken"),
+        ("Email address has already been taken", "Email address has already been taken"),
+        ("first_name is required; title is too long", "first_name is required; title is too long"),
+        ("There is no person with the id 4711", "There is no person with the id …"),
+        ("custom_fields Region is not a known custom field", "custom_fields Region is not a known custom field"),
+        ("Lead Score must be a string", "Lead Score must be a string"),
+        ("'custom_fields.Region' is invalid", "custom_fields.Region is invalid"),
+        ("title is too long (maximum is 255 characters)", "title is too long (maximum is … characters)"),
+        ("p1@example.com has been taken", "… has been taken"),
+        ("owner_id 77 does not exist", "owner_id … does not exist"),
+        ("Al is short, alas", "… is short, …"),
+        ("Ada Lovelace <ada@example.com> exists", "… exists"),
+        ("phone (555)  123-4567 is invalid", "phone … is invalid"),
+        ("person_company_name Ops &amp; Growth is taken", "person_company_name … is taken"),
+        ("[{'title': ['Chief\u00a0Officer', 12]}] is invalid", "title: … is invalid"),
+        ("must@must.not is taken", "… is taken"),
+        ("", ""),
+        *(
+            (text, text)
+            for text in (
+                "(no reason given)",
+                "(the body is not Salesloft's JSON; check api_url and the proxy settings)",
+            )
+        ),
+    ],
+)
+def test_reason_consists_of_names_and_error_words(text, expected):
+    assert redact_reason(text, NAMES) == expected
+
+
+def test_custom_field_names_are_redacted_unless_they_were_sent():
+    assert redact_reason("Region is invalid") == "… is invalid"
+    assert redact_reason("Region is invalid", request_names(BODY)) == "Region is invalid"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"title": "s3cr3t"},
+        {"custom_fields": {"Region": "s3cr3t"}},
+        {"tags": ["a", "s3cr3t"]},
+        {"data": [{"title": "s3cr3t"}, 7]},
+        ["s3cr3t"],
+        "s3cr3t",
+        None,
+    ],
+)
+def test_request_names_contain_no_values(body):
+    assert "s3cr3t" not in set(request_names(body))
+
+
+def test_request_names_include_custom_fields_and_uploaded_rows():
+    assert set(request_names({"data": [BODY, {"title": "x"}]})) >= {"email_address", "title", *NAMES}
+
+
+def format_phone(value):
+    digits = [each for each in value if each.isdigit()]
+    return f"({''.join(digits[:3])})  {''.join(digits[3:6])}-{''.join(digits[6:])}"
+
+
+REFORMATS = {
+    "same": str,
+    "upper case": str.upper,
+    "double spaces": lambda value: value.replace(" ", "  "),
+    "no-break spaces": lambda value: value.replace(" ", "\u00a0"),
+    "HTML": html.escape,
+    "URL": quote,
+    "form": quote_plus,
+    "JSON": json.dumps,
+    "list": lambda value: str([value, 1]),
+    "object": lambda value: str({"value": {value: [value]}}),
+    "quoted": lambda value: f"'{value}'",
+    "in an address": lambda value: f"{value} <{value}@example.com>",
+    "with punctuation": lambda value: f"{value}.",
+    "phone": format_phone,
+    "truncated": lambda value: value[: max(3, len(value) // 2)],
+}
+TEMPLATES = [
+    "{}",
+    "{} is invalid",
+    "email_address {} has already been taken",
+    "title: {}; phone {}",
+    "There is no {} here",
+]
+
+
+def words_of(text):
+    return {each.casefold() for each in re.findall(r"\w+", text)}
+
+
+KNOWN_WORDS = frozenset().union(*map(words_of, (*ERROR_WORDS, *FIELD_NAMES, *NAMES)))
+
+
+@given(
+    value=st.one_of(
+        st.text(min_size=3, max_size=600),
+        st.from_regex(r"[A-Z][a-z]{2,9} [A-Z][a-z]{2,9}", fullmatch=True),
+        st.from_regex(r"[a-z]{3,9}\.[a-z]{3,9}@[a-z]{3,9}\.com", fullmatch=True),
+        st.from_regex(r"\+?[0-9]{3}[- .][0-9]{3}[- .][0-9]{4}", fullmatch=True),
+    ),
+    reformat=st.sampled_from(sorted(REFORMATS)),
+    template=st.sampled_from(TEMPLATES),
+)
+@example("555-123-4567", "phone", "{} is invalid")
+@example("Ops & Growth", "HTML", "title: {}; phone {}")
+@example("Ada Lovelace", "no-break spaces", "{} is invalid")
+def test_no_word_of_a_value_is_in_the_reason(value, reformat, template):
+    shown = REFORMATS[reformat](value)
+    secret = {each for each in words_of(shown) | words_of(value) if len(each) >= 3} - KNOWN_WORDS
+    assume(secret)
+    text = sanitize_line(template.replace("{}", shown), 500)
+    assert not secret & words_of(redact_reason(text, NAMES))
+
+
+@given(st.text())
+def test_reason_of_any_text_has_only_known_words(text):
+    reason = redact_reason(text, NAMES)
+    assert words_of(reason) <= KNOWN_WORDS
+    assert f"{REDACTED} {REDACTED}" not in reason
+    assert reason.isprintable()
+
+
+# Secrets
+
+
+def test_secrets_are_redacted_also_url_encoded():
+    text = redact_secrets("a/b c and a%2Fb%20c and a%2Fb+c", "a/b c", "")
+    assert text == "*** and *** and ***"
+
+
+# Lines
+
+
+def test_lines_are_printable_and_limited():
+    assert sanitize_line("a\r\n\x1b[31m  b\u2028c", 8) == "a [31m b"
