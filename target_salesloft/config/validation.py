@@ -60,6 +60,7 @@ VALIDATOR: Final = jsonschema.validators.extend(  # type: ignore[no-untyped-call
 )(SETTINGS)
 # Everything up to the last @: a password may contain a slash.
 USER_INFO: Final = re.compile(r"^([a-z][a-z0-9+.-]*://)?.*@", re.IGNORECASE | re.DOTALL)
+QUERY: Final = re.compile(r"[?#].*", re.DOTALL)
 MAX_NAME_LENGTH: Final = 200
 MAX_VALUE_LENGTH: Final = 100
 MIN_SECRET_LENGTH: Final = 4
@@ -91,7 +92,7 @@ def _unknown_settings(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield an error for each unknown setting: it would have no effect."""
     known = SETTINGS["properties"]
     for name in config:
-        if name in known or name in FOREIGN_SETTINGS or name.startswith("_"):  # as Meltano's own begin
+        if name in known or name in FOREIGN_SETTINGS or name.startswith("_"):  # Meltano's extras
             continue
         if name in STREAM_SETTINGS:
             yield f"{name} can only be set per stream: streams.NAME.{name}."
@@ -114,7 +115,7 @@ def _schema_errors(config: Mapping[str, Any]) -> Iterator[str]:
                     match = closest_match(name, deepest.schema["properties"])
                     yield _unknown_setting(_name([*path, name]), match and _name([*path, match]))
             continue
-        value = _format_value(deepest.instance)
+        value = _format_value(deepest.instance, config)
         if SETTINGS["properties"][path[0]].get("secret"):
             value = ""
         yield _invalid_value(_name(path), value, _expected(deepest))
@@ -131,7 +132,7 @@ def _deepest(error: ValidationError) -> ValidationError:
 
 
 def _expected(error: ValidationError) -> str:
-    """Return what the schema allows, in words."""
+    """Return a description of what the schema allows."""
     allowed: Any = error.validator_value
     if error.validator in {"anyOf", "oneOf"}:
         return " or ".join(_expected(each) for each in error.context or ())
@@ -147,10 +148,12 @@ def _expected(error: ValidationError) -> str:
     return "__NULL__" if error.validator == "const" else str(error.validator)
 
 
-def _format_value(value: Any) -> str:
-    """Return a value as a message may show it: nothing of an object or list, nor of text that may be a part of one."""
+def _format_value(value: Any, config: Mapping[str, Any]) -> str:
+    """Return a value without secrets; empty for an object or list, and for text that may be a part of one."""
     if isinstance(value, str):
-        return "" if value.lstrip()[:1] in {"{", "["} else repr(value[:MAX_VALUE_LENGTH])
+        # Before the text is cut off and quoted, so that no part of a secret remains.
+        text = redact_secrets(value, *_secrets(config))[:MAX_VALUE_LENGTH]
+        return "" if value.lstrip()[:1] in {"{", "["} else repr(text)
     return "" if isinstance(value, (dict, list)) else json.dumps(value)
 
 
@@ -211,13 +214,13 @@ def _path_errors(config: Mapping[str, Any]) -> Iterator[str]:
         try:
             Path(path).expanduser()
         except RuntimeError:
-            yield f"Invalid value for {name}: {_format_value(path)} (unknown user)."
+            yield f"Invalid value for {name}: {_format_value(path, config)} (unknown user)."
 
 
 def _url_errors(config: Mapping[str, Any]) -> Iterator[str]:
     for name in ("api_url", "auth_url"):
         url = config[name]
-        shown = _format_value(USER_INFO.sub(r"\1***@", url).partition("?")[0])
+        shown = _format_value(QUERY.sub("", USER_INFO.sub(r"\1***@", url)), config)
         try:
             parts = urlsplit(url)
             host = parts.hostname

@@ -87,6 +87,7 @@ def test_values_that_may_hold_secrets_or_cannot_be_printed_are_not_shown(config,
         "https://user:s3cr3t@s3cr3t@example.com:port/v2",
         "user:s3cr3t@example.com",
         "http://example.com/v2?token=s3cr3t",
+        "http://example.com/v2#token=s3cr3t",
         "ftp://u:s3cr3t\n@example.com",
     ],
 )
@@ -103,6 +104,18 @@ def test_credentials_in_a_url_are_not_shown(name, url):
 def test_a_secret_in_another_setting_is_not_shown(name, secret):
     (error,) = errors(**{name: f"{secret}x"})
     assert name in error
+
+
+@pytest.mark.parametrize("padding", range(0, 100, 7))
+def test_no_part_of_a_secret_is_shown_in_a_long_value(padding):
+    (error,) = errors(sync_mode="x" * padding + SECRET)
+    assert "5555" not in error
+
+
+def test_a_secret_that_is_quoted_in_a_message_is_not_shown():
+    with pytest.raises(ConfigError) as error:
+        resolve({"api_key": "s3cr3t\\key'\"s3cr3t", "sync_mode": "s3cr3t\\key'\"s3cr3t"})
+    assert "s3cr3t" not in str(error.value)
 
 
 def test_values_of_stream_map_config_are_not_shown_elsewhere():
