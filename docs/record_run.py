@@ -1,6 +1,6 @@
-"""Record a run at a terminal, and draw it: `uv run python docs/record_run.py` writes `docs/run.svg`.
+"""Record a run in a terminal as an animated SVG: `uv run python docs/record_run.py` writes `docs/run.svg`.
 
-The run is a real one, of the command that the picture shows, into a sandbox.
+The recording shows a real run against a sandbox.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 COMMAND = "cat warehouse.singer | target-salesloft --config config.json > state.json"
 PEOPLE, ACCOUNTS = 12_000, 3_000
-WRONG_ADDRESSES, WRONG_OWNERS = (4_321, 9_321), (7_777,)
+INVALID_EMAIL_ROWS, INVALID_OWNER_ROWS = (4_321, 9_321), (7_777,)
 WIDTH, HEIGHT = 100, 24
-SECONDS_A_FRAME, SECONDS_OF_THE_LAST = 0.7, 8.0
+FRAME_SECONDS, LAST_FRAME_SECONDS = 0.7, 8.0
 FRAME = """\
 <svg class="{unique_id}" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -58,17 +58,17 @@ FRAME = """\
 
 
 def main(path: Path) -> None:
-    """Record the run, and write the picture."""
+    """Record the run, and write the image."""
     with SandboxServer(Sandbox(bulk_rate=20_000)) as server, tempfile.TemporaryDirectory() as directory:
         write_warehouse(Path(directory) / "warehouse.singer")
         config = {"api_url": server.url, "api_key": DEFAULT_KEY, "batch_size_rows": 4_000}
         (Path(directory) / "config.json").write_text(json.dumps(config), encoding="utf-8")
         screens = list(frames(directory))
-    path.write_text(picture(screens), encoding="utf-8")
+    path.write_text(render_animation(screens), encoding="utf-8")
 
 
 def write_warehouse(path: Path) -> None:
-    """Write invented people and accounts as a Singer file; some of them are wrong."""
+    """Write a Singer file of made-up people and accounts, some of them invalid."""
     text = {"type": ["string", "null"]}
     people = dict.fromkeys(("email", "first_name", "title", "company_name", "owner_id"), text)
     accounts = dict.fromkeys(("domain", "name", "industry"), text)
@@ -78,11 +78,11 @@ def write_warehouse(path: Path) -> None:
             print(json.dumps({"type": "SCHEMA", "stream": stream, "schema": schema, "key_properties": []}), file=file)
         for number in range(PEOPLE):
             person = {
-                "email": f"p{number}@people.example" if number not in WRONG_ADDRESSES else "ask Ada",
+                "email": f"p{number}@people.example" if number not in INVALID_EMAIL_ROWS else "ask Ada",
                 "first_name": "Ada",
                 "title": "Engineer",
                 "company_name": f"Company {number % ACCOUNTS}",
-                "owner_id": "999" if number in WRONG_OWNERS else "1",
+                "owner_id": "999" if number in INVALID_OWNER_ROWS else "1",
             }
             print(json.dumps({"type": "RECORD", "stream": "marts-people", "record": person}), file=file)
             if number < ACCOUNTS:
@@ -92,71 +92,71 @@ def write_warehouse(path: Path) -> None:
 
 
 def frames(directory: str) -> Iterator[list[Text]]:
-    """Run the command in a directory, and yield what its terminal shows: each change of a bar, and the end."""
-    ours, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
-    process = subprocess.Popen(["bash", "-c", COMMAND], cwd=directory, env=environment(os.environ), stderr=its)
-    os.close(its)
+    """Run the command in a directory, and yield the screen after each change of a progress bar and at the end."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
+    process = subprocess.Popen(["bash", "-c", COMMAND], cwd=directory, env=environment(os.environ), stderr=slave)
+    os.close(slave)
     screen = pyte.Screen(WIDTH, HEIGHT)
     stream = pyte.Stream(screen)
     stream.feed(f"$ {COMMAND}\r\n")
     shown: set[tuple[str, ...]] = set()
     while True:
         try:
-            piece = os.read(ours, 2**16)
-        except OSError:  # Linux's way to say that nobody writes any more
+            chunk = os.read(master, 2**16)
+        except OSError:  # on Linux, the other end is closed
             break
-        stream.feed(piece.decode())
+        stream.feed(chunk.decode())
         bars = tuple(re.findall(r"[\d,]+ of [\d,]+ records", " ".join(screen.display)))
         if len(bars) == 2 and bars not in shown:  # noqa: PLR2004 (streams)
             shown.add(bars)
-            yield read_batch_lines(screen)
+            yield read_screen(screen)
     process.wait()
-    yield read_batch_lines(screen)
+    yield read_screen(screen)
 
 
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a person at a terminal, who has this Python's commands."""
+    """Return the environment of an interactive terminal, with the commands of this Python on the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', os.defpath)}"
     return {"PATH": path, "TERM": "xterm-256color", "HOME": inherited.get("HOME", "/")}
 
 
-def read_batch_lines(screen: pyte.Screen) -> list[Text]:
-    """Return what a screen shows, with its colours."""
+def read_screen(screen: pyte.Screen) -> list[Text]:
+    """Return the lines of a screen with their colors."""
     lines = []
     for row in range(HEIGHT):
         cells = [screen.buffer[row][column] for column in range(WIDTH)]
         line = Text()
-        for style, same in itertools.groupby(cells, style_of):
+        for style, same in itertools.groupby(cells, parse_style):
             line.append("".join(cell.data for cell in same), style)
         line.rstrip()
         lines.append(line)
     return lines
 
 
-def style_of(cell: pyte.screens.Char) -> Style:
-    """Return a cell's style in `rich`'s words."""
-    colour = {"default": None, "brown": "yellow"}.get(cell.fg, cell.fg)
-    if colour and re.fullmatch("[0-9a-f]{6}", colour):
-        colour = f"#{colour}"
-    return Style(color=colour, bold=cell.bold)
+def parse_style(cell: pyte.screens.Char) -> Style:
+    """Return the `rich` style of a cell."""
+    color = {"default": None, "brown": "yellow"}.get(cell.fg, cell.fg)
+    if color and re.fullmatch("[0-9a-f]{6}", color):
+        color = f"#{color}"
+    return Style(color=color, bold=cell.bold)
 
 
-def picture(screens: list[list[Text]]) -> str:
-    """Draw screens one after the other; who cannot or does not want to see them move sees the last."""
-    drawn = [draw(screen, f"frame-{number}") for number, screen in enumerate(screens)]
+def render_animation(screens: list[list[Text]]) -> str:
+    """Return an SVG that shows screens in turn, or only the last one if animations are not supported or not wanted."""
+    drawn = [render_screen(screen, f"frame-{number}") for number, screen in enumerate(screens)]
     size = re.search(r'viewBox="[^"]+"', drawn[0])
-    whole = SECONDS_A_FRAME * (len(drawn) - 1) + SECONDS_OF_THE_LAST
+    total = FRAME_SECONDS * (len(drawn) - 1) + LAST_FRAME_SECONDS
     rules = []
     for number in range(len(drawn)):
-        begin = number * SECONDS_A_FRAME / whole * 100
-        end = (number + 1) * SECONDS_A_FRAME / whole * 100
+        start = number * FRAME_SECONDS / total * 100
+        end = (number + 1) * FRAME_SECONDS / total * 100
         last = number == len(drawn) - 1
         hidden = "" if last else f" {end:.2f}% {{ opacity: 0 }}"
         first = int(number == 0)
         rules += [
-            f"@keyframes show-{number} {{ 0% {{ opacity: {first} }} {begin:.2f}% {{ opacity: 1 }}{hidden} }}",
-            f".frame-{number} {{ opacity: {int(last)}; animation: show-{number} {whole:.1f}s step-end infinite }}",
+            f"@keyframes show-{number} {{ 0% {{ opacity: {first} }} {start:.2f}% {{ opacity: 1 }}{hidden} }}",
+            f".frame-{number} {{ opacity: {int(last)}; animation: show-{number} {total:.1f}s step-end infinite }}",
         ]
     rules.append("@media (prefers-reduced-motion: reduce) { svg svg { animation: none !important } }")
     style = "\n".join(rules)
@@ -166,8 +166,8 @@ def picture(screens: list[list[Text]]) -> str:
     )
 
 
-def draw(screen: list[Text], name: str) -> str:
-    """Return one screen as SVG."""
+def render_screen(screen: list[Text], name: str) -> str:
+    """Return a screen as SVG."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), color_system="truecolor", force_terminal=True)
     for line in screen:
         console.print(line, no_wrap=True, overflow="crop")

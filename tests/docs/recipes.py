@@ -41,7 +41,7 @@ class Recipe:
 
 
 def parse_recipes(blocks):
-    """Return the recipes that a document's blocks make up; each ends with the block `arrives`."""
+    """Return the recipes in a document's blocks. Each recipe ends with the block `arrives`."""
     recipes = []
     recipe = Recipe()
     for block in blocks:
