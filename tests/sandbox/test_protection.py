@@ -74,8 +74,8 @@ def test_invalid_value_of_a_fault_is_rejected(values):
 
 
 def test_server_that_does_not_start_is_an_error(monkeypatch):
-    async def exit_early(uvicorn, **_):
-        uvicorn.should_exit = True
+    async def exit_early(uvicorn_server, **_options):
+        uvicorn_server.should_exit = True
 
     monkeypatch.setattr(server._Uvicorn, "startup", exit_early)  # noqa: SLF001
     with pytest.raises(RuntimeError, match="did not start"), SandboxServer():
