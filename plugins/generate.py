@@ -139,8 +139,9 @@ PAGES: Final = {
     "allow_failed_records": "[Usage](docs/usage.md#failed-records)",
 }
 
-# Capabilities of the SDK that Meltano's own schema does not allow.
-UNKNOWN_TO_MELTANO: Final = {"validate-records"}
+# Allowed by the schema on Meltano's main branch, and not by that of Meltano 4.4: in the definition for the Hub only,
+# because a project's meltano.yml must be valid for every Meltano.
+NEW_CAPABILITIES: Final = {"validate-records"}
 # Settings of the SDK that have several types; Meltano Hub gives them these kinds.
 KINDS: Final = {"faker_config.seed": "string", "faker_config.locale": "array"}
 WIDTH: Final = 120
@@ -151,14 +152,15 @@ def generate() -> dict[Path, str]:
     definition = ROOT / "plugins" / "loaders" / "target-salesloft.yml"
     project, readme = ROOT / "meltano.yml", ROOT / "README.md"
     about = _about()
-    capabilities = [each for each in about["capabilities"] if each not in UNKNOWN_TO_MELTANO]
+    known = [each for each in about["capabilities"] if each not in NEW_CAPABILITIES]
     settings = [_meltano_setting(name, schema) for name, schema in leaves(SETTINGS["properties"])]
-    short = SHARED + _dump({"capabilities": capabilities, "settings": [_shorten(each) for each in settings]})
-    shared = SHARED + _dump({"capabilities": capabilities, "settings": settings})
+    short = SHARED + _dump({"capabilities": known, "settings": [_shorten(each) for each in settings]})
+    shared = SHARED + _dump({"capabilities": known, "settings": settings})
+    full = SHARED + _dump({"capabilities": about["capabilities"], "settings": settings})
     versions = _dump({"supported_python_versions": about["supported_python_versions"]})
     return {
         ROOT / "plugins" / "target-salesloft.yml": SHORT_DEFINITION_HEAD + short,
-        definition: DEFINITION_HEAD + versions + shared,
+        definition: DEFINITION_HEAD + versions + full,
         project: _replace_section(project.read_text(encoding="utf-8"), "# {}", textwrap.indent(shared, " " * 4)),
         readme: _replace_section(readme.read_text(encoding="utf-8"), "<!-- {} -->", _table()),
         ROOT / ".env.example": _env_example(),

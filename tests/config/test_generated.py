@@ -15,6 +15,7 @@ import yaml
 from target_salesloft.config.loader import variable
 from target_salesloft.config.schema import SETTINGS, leaves
 from target_salesloft.config.validation import resolve
+from target_salesloft.target import TargetSalesloft
 
 ROOT = Path(__file__).parents[2]
 DEFINITION = ROOT / "plugins" / "loaders" / "target-salesloft.yml"
@@ -88,7 +89,14 @@ def test_sample_files_exist(project):
 def test_plugin_definition_is_valid(path, meltano_schema):
     definition = yaml.safe_load(path.read_text(encoding="utf-8"))
     known = {name: value for name, value in definition.items() if name not in HUB_FIELDS}
+    # Meltano's main branch allows this capability, its releases up to 4.4 do not.
+    known["capabilities"] = [each for each in definition["capabilities"] if each != "validate-records"]
     jsonschema.validate({"plugins": {"loaders": [known]}}, meltano_schema)
+
+
+def test_hub_definition_states_the_meltano_version_and_all_capabilities(definition):
+    assert definition["requires_meltano"] == ">=4.0"
+    assert set(definition["capabilities"]) == {each.value for each in TargetSalesloft.capabilities}
 
 
 def test_variant_is_the_owner_of_the_repository(definition):
