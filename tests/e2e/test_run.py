@@ -856,7 +856,7 @@ def test_missing_key_property_of_stream_map_is_named(run):
 
 
 @pytest.mark.parametrize("write_method", ["record", "bulk"])
-def test_reasons_that_differ_in_values_are_logged_as_one(run, fault, write_method):
+def test_reasons_that_differ_in_values_are_logged_as_one(run, write_method):
     names = [f"Ada{n} O'Lovelace" for n in range(30)]
     rows = [
         record("people", email_address=f"p{n}@b.co", first_name=name, id=70_000 + n) for n, name in enumerate(names)
