@@ -1,4 +1,4 @@
-"""Time in a test's hands, a served sandbox, and whole runs of the target against it."""
+"""A fake clock, a served sandbox, and whole runs of the target against it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items):
 
 
 class FakeClock(Clock):
-    """Time that passes at once: whoever waits takes it with them."""
+    """A clock on which waiting takes no real time and advances the clock."""
 
     def __init__(self):
         super().__init__()
@@ -67,7 +67,7 @@ class FakeClock(Clock):
 
 
 class SwitchableClock:
-    """The time of the test that runs, for what outlives it."""
+    """The clock of the current test, for fixtures with a longer lifetime."""
 
     def __init__(self):
         self.clock = FakeClock()
@@ -78,7 +78,7 @@ class SwitchableClock:
 
 @pytest.fixture(scope="session")
 def shared():
-    """A server that all tests share which need no options that are fixed at its start."""
+    """A server shared by all tests that do not need their own options."""
     time = SwitchableClock()
     with SandboxServer(Sandbox(clock=time.now, points_per_minute=POINTS)) as server:
         yield server, time
@@ -91,7 +91,7 @@ def clock():
 
 @pytest.fixture
 def server(shared, clock):
-    """The shared server as new, with the test's clock and points without end."""
+    """The shared server after a reset, with the test's clock and a high rate limit."""
     server, time = shared
     server.wait_until_idle()
     time.clock = clock
@@ -108,7 +108,7 @@ def sandbox(server):
 
 @pytest.fixture
 def serve(clock):
-    """Serve sandboxes with options of their own."""
+    """Return a function that serves a sandbox with its own options."""
     servers = []
 
     def start(**options):
@@ -124,13 +124,13 @@ def serve(clock):
 
 @pytest.fixture
 def fault(sandbox):
-    """Ask for a fault of the shared sandbox."""
+    """Return a function that injects a fault into the shared sandbox."""
     return lambda kind, **values: sandbox.faults.add(Fault(kind, **values))
 
 
 @pytest.fixture
 def connect(server, clock):
-    """Make clients; each by default of the shared sandbox."""
+    """Return a function that creates a client, by default for the shared sandbox."""
     clients = []
 
     def make(**options):
@@ -154,7 +154,7 @@ def connect(server, clock):
 
 
 def schema(stream, *columns, keys=(), **properties):
-    """A SCHEMA message: columns of any kind by name, others with their schema."""
+    """Return a SCHEMA message: positional columns have any type, keyword columns a JSON schema."""
     return {
         "type": "SCHEMA",
         "stream": stream,
@@ -172,24 +172,24 @@ def state(value):
 
 
 def people(numbers, stream="people", **values):
-    """RECORD messages of people whose e-mail addresses are numbered."""
+    """Return RECORD messages of people with numbered email addresses."""
     return [record(stream, email_address=f"p{number}@example.com", **values) for number in numbers]
 
 
 def singer(messages):
-    """Messages as the lines of a Singer file; a text is a line as it is."""
+    """Return messages as the lines of a Singer file; strings are used as lines unchanged."""
     return "".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in messages)
 
 
 @dataclass
 class Run:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        code: The exit code.
-        states: The STATE lines, parsed.
-        messages: What was logged, a line each.
-        directory: Where failed records are.
+        code: Exit code.
+        states: Parsed STATE messages.
+        messages: Logged messages.
+        directory: Directory of failed records files.
     """
 
     code: int
@@ -203,7 +203,7 @@ class Run:
 
     @property
     def failed(self):
-        """The messages of the failed records file."""
+        """Messages in the failed records file."""
         files = self.failed_files
         assert len(files) <= 1
         return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
@@ -221,24 +221,24 @@ class Run:
         return "\n".join(self.messages)
 
     def log_lines_containing(self, text):
-        """The logged messages that hold a text."""
+        """Return the logged messages that contain a text."""
         return [each for each in self.messages if text in each]
 
 
 @pytest.fixture
 def config(server, tmp_path):
-    """The settings of a run against the shared sandbox."""
+    """Settings of a run against the shared sandbox."""
     return {"api_url": server.url, "api_key": KEY, "failed_records_dir": str(tmp_path / "failed")}
 
 
 @pytest.fixture
 def run(config, clock, caplog):
-    """Run the whole target in this process, in fake time."""
+    """Return a function that runs the target in this process with a fake clock."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     caplog.set_level("INFO")
 
     class FakeTimeTarget(TargetSalesloft):
-        """The target, in fake time."""
+        """The target with a fake clock."""
 
         def __init__(self, **options):
             super().__init__(clock=clock, **options)
@@ -263,6 +263,6 @@ def run(config, clock, caplog):
 
 
 def without(rows, *names):
-    """Rows without what differs from run to run."""
+    """Return rows without the fields that differ between runs."""
     left_out = {"id", "created_at", "updated_at", *names}
     return [{name: value for name, value in row.items() if name not in left_out} for row in rows]

@@ -78,9 +78,9 @@ def package(tmp_path_factory):
 
 
 def test_wheel_contains_exactly_the_package(package):
-    beside = {name for name in package.files if not name.startswith("target_salesloft/")}
-    assert package.files - beside == files_of("target_salesloft")
-    assert {name.partition("/")[0] for name in beside} == {f"{package.sdist.name.removesuffix('.tar.gz')}.dist-info"}
+    metadata = {name for name in package.files if not name.startswith("target_salesloft/")}
+    assert package.files - metadata == files_of("target_salesloft")
+    assert {name.partition("/")[0] for name in metadata} == {f"{package.sdist.name.removesuffix('.tar.gz')}.dist-info"}
 
 
 def test_wheel_is_typed(package):

@@ -118,13 +118,13 @@ def settings_of(server):
 
 @pytest.fixture
 def authenticator(config, clock):
-    """Create authenticators; each stands for a process."""
+    """Return a function that creates authenticators, each like that of a separate process."""
     return lambda **settings: build_authenticator({**config, **settings}, clock)
 
 
 @pytest.fixture
 def connect(config, clock, authenticator):
-    """Create clients; each stands for a process."""
+    """Return a function that creates clients, each like that of a separate process."""
     clients = []
 
     def make(points=600, **settings):

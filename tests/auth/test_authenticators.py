@@ -251,7 +251,7 @@ def test_url_that_is_not_a_token_endpoint_names_the_setting(authenticator, fault
         sent_token(authenticator())
 
 
-# Faults of the authorization server
+# Errors of the authorization server
 
 
 @pytest.mark.parametrize("kind", ["status", "html", "empty"])
@@ -320,7 +320,7 @@ def test_two_lost_responses_stop_the_run_and_the_next_run_retries(authenticator,
 
 
 def test_store_is_read_again_after_a_lost_response(authenticator, fault, sandbox, clock, path):
-    # Another machine, which the lock does not reach, renews the token meanwhile.
+    # At the same time, another machine, to which the lock does not apply, refreshes the token.
     elsewhere = path.with_name("elsewhere.json")
     token = sent_token(authenticator(token_path=str(elsewhere)))
     fault("reset_before")

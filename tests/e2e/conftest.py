@@ -1,4 +1,4 @@
-"""The real command, started and left to run."""
+"""The command as a subprocess."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from tests.conftest import KEY
 
 @pytest.fixture
 def start(tmp_path):
-    """Start the real command against a sandbox of its own."""
+    """Return a function that starts the command with its own sandbox."""
     processes = []
 
     def command(server, **settings):
@@ -37,7 +37,7 @@ def start(tmp_path):
 
 
 def until(condition, seconds=20):
-    """Look until something has happened in another process; nothing tells when."""
+    """Poll until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"

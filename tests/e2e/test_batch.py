@@ -1,4 +1,4 @@
-"""BATCH messages: files of records beside the stream."""
+"""BATCH messages, whose records are in files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment, and run again from the last state it printed, ends as if nothing had happened.
+"""A run that is killed at any moment and restarted from its last state gives the same result as an undisturbed run.
 
 A handful of seeds run with the suite; `CRASH_SEEDS=200 uv run pytest tests/e2e/test_kill.py` runs many.
 """
@@ -23,7 +23,7 @@ LONGEST_RUN = 60
 
 
 def rows(chance, mode):
-    """People, each of the last tenth a later value of an earlier one where the mode allows that."""
+    """People; if the mode allows it, the last tenth repeats earlier keys with later values."""
     fresh = [{"email_address": f"p{number}@example.com", "title": "First"} for number in range(RECORDS * 9 // 10)]
     if mode == "insert":
         return fresh
@@ -35,7 +35,7 @@ def rows(chance, mode):
 
 
 def lines_from(position, people):
-    """What a tap writes that starts again at a bookmark: a STATE after each ten records."""
+    """Output of a tap that resumes at a bookmark: a STATE after every ten records."""
     messages = [schema("people", "email_address", "title", keys=["email_address"])]
     for number in range(position, len(people)):
         messages.append(record("people", **people[number]))
@@ -45,7 +45,7 @@ def lines_from(position, people):
 
 
 class Runs:
-    """Runs of the real command, each from the state that the ones before it have printed."""
+    """Runs of the command, each starting from the state emitted by the previous ones."""
 
     def __init__(self, directory, server, chance, mode, method):
         self.sandbox = server.sandbox
@@ -68,7 +68,7 @@ class Runs:
         self.config.write_text(json.dumps(settings), encoding="utf-8")
 
     def once(self, number=None):
-        """Run to the end, or to a signal at a moment of chance; return the exit code."""
+        """Run to the end or until a signal at a random moment; return the exit code."""
         command = [sys.executable, "-m", "target_salesloft", "--config", str(self.config)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process.stdin.write(lines_from(self.position, self.people))
@@ -84,7 +84,7 @@ class Runs:
         return process.returncode
 
     def wait_for(self, process, requests):
-        """Wait until the sandbox has seen so many requests, and a moment more."""
+        """Wait until the sandbox has received a number of requests, and a moment more."""
         end = time.monotonic() + LONGEST_RUN
         while len(self.sandbox.requests) < requests and process.poll() is None and time.monotonic() < end:
             time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""Meltano itself, in a project that knows nothing of the target but its plugin definition."""
+"""Meltano in a new project that has only the plugin definition of the target."""
 
 import os
 import subprocess
@@ -13,13 +13,13 @@ from tests.conftest import KEY, record, schema, singer, state
 
 ROOT = Path(__file__).parent.parent.parent
 DEFINITION = ROOT / "plugins" / "target-salesloft.yml"
-# Meltano and uv stand beside this Python.
+# Meltano and uv are in the same directory as this Python.
 BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
 def run(server, tmp_path):
-    """Run a command to its good end in the test's directory, and return what it says."""
+    """Run a command in the test's directory, require success, and return its output."""
     settings = {"API_URL": server.url, "API_KEY": KEY}
     environment = {**demo.build_environment(os.environ, settings), "NO_COLOR": "1"}
 
@@ -41,7 +41,7 @@ def run(server, tmp_path):
 
 
 def tap(project, messages):
-    """Make a tap that sends the same messages each time, and return its entry in meltano.yml."""
+    """Create a tap that always emits the same messages, and return its entry in meltano.yml."""
     command = project / "tap-crm"
     command.write_text("#!/bin/sh\ncat crm.singer\n", encoding="utf-8")
     command.chmod(0o755)
@@ -53,7 +53,7 @@ def tap(project, messages):
 def test_new_project_adds_and_runs_the_target(run, server, tmp_path):
     run("uv", "build", "--wheel", "--out-dir", tmp_path, ROOT)
     (wheel,) = tmp_path.glob("*.whl")
-    # Whatever is released under the package's name, or nothing yet: this wheel stands for it.
+    # Use this wheel instead of a released version.
     override = tmp_path / "override.txt"
     override.write_text(f"target-salesloft @ {wheel.as_uri()}\n", encoding="utf-8")
     run("meltano", "init", "project", "--no-usage-stats")

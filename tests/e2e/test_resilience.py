@@ -1,4 +1,4 @@
-"""What a run meets at night, beside faults of single requests."""
+"""Unusual conditions other than failed requests."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_closed_stdout_is_an_error_and_written_records_remain(server, sandbox, t
     assert len(sandbox.people()) == 1
 
 
-def test_a_second_signal_ends_the_run_at_once(start):
+def test_second_sigint_ends_the_run_immediately(start):
     with SandboxServer(Sandbox(latency=3.0)) as server:
         process = start(server, write_method="record")
         process.stdin.write(singer([COLUMNS, *people(range(60)), state({"n": 60})]).encode())

@@ -42,7 +42,7 @@ def body(record, **options):
 
 
 def fields(record, **options):
-    """What is sent beside the key."""
+    """Return the fields that are sent in addition to the key."""
     sent = body({"email_address": EMAIL, **record}, **options)
     assert sent.pop("email_address") == EMAIL
     assert sent.pop("upsert_key") == "email_address"

@@ -1,4 +1,4 @@
-"""What is said while a long batch is written."""
+"""Progress lines while a long batch is written."""
 
 import logging
 import threading
@@ -10,32 +10,32 @@ from target_salesloft.reporting.stats import StreamStats
 from target_salesloft.writers.results import Result
 
 
-def test_a_line_says_what_is_done_how_fast_and_what_points_are_left(clock):
+def test_progress_line_has_count_rate_and_remaining_points(clock):
     tally = StreamStats(results=Counter({Result.WRITTEN: 300}))
     progress = Progress(logging.getLogger("people"), tally, 10_000, RateLimiter(600, clock))
     tally.results[Result.WRITTEN] += 2_500
     assert progress.line(10.0) == "2,500 of 10,000 records, 250 a second, 600 points left in this minute"
 
 
-def test_lines_come_for_as_long_as_the_batch_is_written_and_no_longer(clock):
-    said = threading.Semaphore(0)
+def test_progress_is_logged_only_while_the_batch_is_written(clock):
+    logged = threading.Semaphore(0)
 
     class CallbackServer(logging.Handler):
         def emit(self, _):
-            said.release()
+            logged.release()
 
     logger = logging.getLogger("progress-of-a-test")
     logger.setLevel(logging.INFO)
     logger.addHandler(CallbackServer())
     with Progress(logger, StreamStats(), 10, RateLimiter(600, clock), interval=0.001):
-        assert said.acquire(timeout=20)
-        assert said.acquire(timeout=20)
-    while said.acquire(blocking=False):
+        assert logged.acquire(timeout=20)
+        assert logged.acquire(timeout=20)
+    while logged.acquire(blocking=False):
         pass
     assert "progress" not in {each.name for each in threading.enumerate()}
 
 
-def test_a_batch_that_is_written_at_once_says_nothing(clock, caplog):
+def test_fast_batch_logs_no_progress(clock, caplog):
     caplog.set_level("INFO")
     with Progress(logging.getLogger("people"), StreamStats(), 10, RateLimiter(600, clock)):
         pass

@@ -55,11 +55,11 @@ def tally(read=0, failures=(), **results):
         (tally(3, merged=1, skipped=1, created=1), "people: 3 read, 1 written (1 created), 1 merged, 1 skipped"),
     ],
 )
-def test_the_line_of_a_stream_says_what_became_of_its_records(made, line):
+def test_summary_line_counts_records_by_result(made, line):
     assert made.summary_line("people", FILE) == line
 
 
-def test_without_a_file_no_place_is_named():
+def test_summary_line_without_a_file_names_no_path():
     assert tally(1, [failure()]).summary_line("people", None) == "people: 1 read, 0 written, 1 failed"
 
 
@@ -81,13 +81,13 @@ def test_reasons_are_grouped_most_frequent_first_with_the_first_three_lines():
     ]
 
 
-def test_exactly_three_lines_are_named_without_more():
+def test_three_lines_are_listed_without_ellipsis():
     assert tally(failures=[failure("odd", n) for n in (1, 2, 3)]).failure_lines() == [
         "3 × odd (lines 1, 2, 3 of the input)"
     ]
 
 
-def test_a_reason_is_one_whatever_value_it_repeats():
+def test_reasons_that_differ_only_in_values_are_grouped():
     made = tally(failures=[failure(f"p{n}@b.co is taken", n, email_address=f"p{n}@b.co") for n in range(5)])
     assert made.failure_lines() == ["5 × … is taken (lines 0, 1, 2, … of the input)"]
 
@@ -110,12 +110,12 @@ def test_reasons_of_the_target_are_logged_in_full():
     assert tally(failures=[failure(reason)]).failure_lines() == [f"1 × {reason} (line 1 of the input)"]
 
 
-def test_the_name_of_the_key_is_no_value_of_a_record():
+def test_key_name_is_not_redacted():
     made = tally(failures=[failure("email_address is invalid", upsert_key="email_address")])
     assert made.failure_lines() == ["1 × email_address is invalid (line 1 of the input)"]
 
 
-def test_very_many_reasons_are_told_as_others():
+def test_many_distinct_reasons_are_grouped_as_other():
     made = tally(failures=[failure(f"reason {n}", n) for n in range(1_000)])
     told = made.failure_lines()
     assert len(told) == 21
@@ -135,13 +135,13 @@ def lines(file):
     return [json.loads(line) for line in file.path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_no_file_is_made_while_nothing_fails(directory):
+def test_no_file_is_created_without_failures(directory):
     file = FailedRecordsFile(directory)
     file.append([])
     assert (file.path, directory.exists()) == (None, False)
 
 
-def test_a_failed_record_is_kept_as_the_tap_wrote_it_with_its_schema_and_the_error(directory):
+def test_failed_record_is_saved_unchanged_with_schema_and_error(directory):
     file = FailedRecordsFile(directory)
     file.append([failure("bad", 7, status=422, record={"a": "x", "b": None})])
     first, second = lines(file)
@@ -151,7 +151,7 @@ def test_a_failed_record_is_kept_as_the_tap_wrote_it_with_its_schema_and_the_err
     assert (error["reason"], error["status"], error["line"]) == ("bad", 422, 7)
 
 
-def test_the_file_is_readable_by_its_owner_alone(directory):
+def test_file_is_readable_by_its_owner_only(directory):
     before = os.umask(0)
     try:
         file = FailedRecordsFile(directory)
@@ -163,7 +163,7 @@ def test_the_file_is_readable_by_its_owner_alone(directory):
     assert file.path.suffix == ".singer"
 
 
-def test_a_schema_is_written_once_and_again_when_it_changes(directory):
+def test_schema_is_written_once_per_change(directory):
     changed = {**SCHEMA, "key_properties": []}
     accounts = {**SCHEMA, "stream": "accounts"}
     file = FailedRecordsFile(directory)
@@ -183,14 +183,14 @@ def test_a_schema_is_written_once_and_again_when_it_changes(directory):
     ]
 
 
-def test_a_merged_payload_sets_all_its_records_aside(directory):
+def test_merged_payload_saves_all_its_records(directory):
     file = FailedRecordsFile(directory)
     sources = [SourceRecord(SCHEMA, {"a": n}, n) for n in range(3)]
     file.append([WriteResult(Payload({}, sources=sources), Result.FAILED, "bad")])
     assert [each["record"]["a"] for each in lines(file)[1:]] == [0, 1, 2]
 
 
-def test_what_is_added_is_on_the_disk_at_once(directory):
+def test_appended_records_are_flushed_to_disk(directory):
     file = FailedRecordsFile(directory)
     for count in range(1, 4):
         file.append([failure()])
@@ -208,7 +208,7 @@ def test_directory_may_be_created_by_another_run_at_the_same_time(directory, mon
     assert file.path.exists()
 
 
-def test_two_runs_that_fail_in_the_same_second_have_a_file_each(directory):
+def test_two_runs_in_the_same_second_have_separate_files(directory):
     files = [FailedRecordsFile(directory) for _ in range(20)]
     for number, file in enumerate(files):
         file.append([failure(record={"a": number})])
@@ -228,11 +228,11 @@ def test_two_runs_that_fail_in_the_same_second_have_a_file_each(directory):
         ([Decimal(1), {"b": None}], '[1, {"b": null}]'),
     ],
 )
-def test_any_value_that_a_tap_writes_is_one_line_of_json(value, text):
+def test_any_value_is_written_as_one_json_line(value, text):
     assert dumps_line({"a": value}) == f'{{"a": {text}}}\n'.encode()
 
 
-def test_a_directory_that_cannot_be_made_ends_the_run_with_what_to_do(tmp_path):
+def test_uncreatable_directory_stops_the_run(tmp_path):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     file = FailedRecordsFile(tmp_path / "file" / "failed")
     with pytest.raises(FailedRecordsFileError) as error:
@@ -243,7 +243,7 @@ def test_a_directory_that_cannot_be_made_ends_the_run_with_what_to_do(tmp_path):
     )
 
 
-def test_a_full_disk_ends_the_run_before_a_record_is_lost(directory):
+def test_full_disk_stops_the_run_before_a_record_is_lost(directory):
     file = FailedRecordsFile(directory)
     file.append([failure()])
     file.path = Path("/dev/full")

@@ -1,4 +1,4 @@
-"""What the real command shows: bars and a table to a person at a terminal, plain lines to everything else."""
+"""Output of the command: bars and a table in an interactive terminal, plain log lines otherwise."""
 
 import fcntl
 import json
@@ -27,29 +27,29 @@ from tests.e2e.conftest import until
 
 COLUMNS, ROWS = 120, 50
 SECONDS = 30
-COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|9[0-7]|38;[\d;]+)m")
+COLOR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|9[0-7]|38;[\d;]+)m")
 FIVE = singer([schema("people", "email_address"), *people(range(5)), state({"at": 5})])
 
 
 class Terminal:
-    """A terminal with the command in it.
+    """A pseudo-terminal that runs the command.
 
     Attributes:
-        text: All that it was sent.
-        screen: What a person sees.
+        text: All output so far.
+        screen: The visible screen.
     """
 
     def __init__(self, arguments, environment, *, stdout=None):
-        self._ours, its = pty.openpty()
-        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "target_salesloft", *arguments],
             stdin=subprocess.PIPE,
-            stdout=its if stdout is None else stdout,
-            stderr=its,
+            stdout=slave if stdout is None else stdout,
+            stderr=slave,
             env=environment,
         )
-        os.close(its)
+        os.close(slave)
         self.text = ""
         self.screen = pyte.Screen(COLUMNS, ROWS)
         self._stream = pyte.Stream(self.screen)
@@ -59,22 +59,22 @@ class Terminal:
         self.process.stdin.flush()
 
     def read(self):
-        """Show what comes next, and return whether there was anything."""
-        assert select.select([self._ours], [], [], SECONDS)[0], self.text
+        """Read the next output, and return whether there was any."""
+        assert select.select([self._master], [], [], SECONDS)[0], self.text
         try:
-            piece = os.read(self._ours, 2**16).decode()
-        except OSError:  # Linux's way to say that nobody writes any more
+            chunk = os.read(self._master, 2**16).decode()
+        except OSError:  # on Linux, the other end is closed
             return False
-        self.text += piece
-        self._stream.feed(piece)
-        return bool(piece)
+        self.text += chunk
+        self._stream.feed(chunk)
+        return bool(chunk)
 
-    def wait_for(self, words):
-        while words not in self.text:
+    def wait_for(self, text):
+        while text not in self.text:
             assert self.read(), self.text
 
     def end(self):
-        """Hand over all input, see what is still shown, and return the exit code."""
+        """Close the input, read the remaining output, and return the exit code."""
         self.process.stdin.close()
         while self.read():
             pass
@@ -87,7 +87,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(server, tmp_path):
-    """Start the command at a terminal."""
+    """Return a function that starts the command in a terminal."""
     started = []
     config = tmp_path / "config.json"
 
@@ -105,7 +105,7 @@ def terminal(server, tmp_path):
         each.process.wait()
 
 
-def test_a_person_at_a_terminal_sees_a_bar_while_it_runs_and_a_table_at_the_end(terminal, tmp_path):
+def test_terminal_shows_a_bar_during_the_run_and_a_table_at_the_end(terminal, tmp_path):
     with (tmp_path / "state").open("wb") as file:
         shown = terminal(stdout=file)
         shown.feed(FIVE)
@@ -120,7 +120,7 @@ def test_a_person_at_a_terminal_sees_a_bar_while_it_runs_and_a_table_at_the_end(
     assert json.loads((tmp_path / "state").read_text(encoding="utf-8")) == {"at": 5}
 
 
-def test_state_that_goes_to_the_same_terminal_stands_there_once_and_whole(terminal):
+def test_state_written_to_the_same_terminal_is_complete_and_not_repeated(terminal):
     shown = terminal()
     shown.feed(FIVE)
     shown.wait_for("0 of 5 records")
@@ -128,7 +128,7 @@ def test_state_that_goes_to_the_same_terminal_stands_there_once_and_whole(termin
     assert shown.lines.count('{"at": 5}') == 1
 
 
-def test_failed_records_are_told_by_the_table_their_reason_and_the_last_line(terminal, tmp_path):
+def test_failed_records_are_in_the_table_the_reasons_and_the_last_line(terminal, tmp_path):
     shown = terminal()
     shown.feed(singer([schema("people", "email_address", "title"), *people([1]), *people([2], title={})]))
     assert shown.end() == 1
@@ -139,14 +139,14 @@ def test_failed_records_are_told_by_the_table_their_reason_and_the_last_line(ter
     assert str(next((tmp_path / "failed").glob("*.singer"))) in after.replace(" ", "")
 
 
-def test_no_color_is_honoured(terminal):
-    plain, coloured = terminal(NO_COLOR="1"), terminal()
-    for shown in (plain, coloured):
+def test_no_color_is_honored(terminal):
+    plain, colored = terminal(NO_COLOR="1"), terminal()
+    for shown in (plain, colored):
         shown.feed(FIVE)
         shown.wait_for("0 of 5 records")
         assert shown.end() == 0
-    assert COLOUR.search(coloured.text)
-    assert not COLOUR.search(plain.text)
+    assert COLOR.search(colored.text)
+    assert not COLOR.search(plain.text)
 
 
 @pytest.mark.parametrize(
@@ -163,12 +163,12 @@ def test_lines_are_plain_and_measured_at(terminal, environment):
     assert "| INFO     | singer_sdk.metrics             | METRIC: " in shown.text
 
 
-def test_lines_are_plain_where_there_is_no_terminal():
+def test_lines_are_plain_without_a_terminal():
     assert not is_interactive(StringIO(), {"TERM": "xterm"})
     assert not is_interactive(None, {"TERM": "xterm"})
 
 
-def test_who_configures_logging_gets_the_lines_that_were_configured(terminal, tmp_path):
+def test_custom_logging_configuration_is_respected(terminal, tmp_path):
     config = tmp_path / "logging.yml"
     config.write_text(
         "version: 1\n"
@@ -185,7 +185,7 @@ def test_who_configures_logging_gets_the_lines_that_were_configured(terminal, tm
     assert "\x1b" not in shown.text
 
 
-def test_a_second_signal_leaves_the_terminal_its_cursor(terminal, serve):
+def test_second_signal_restores_the_cursor(terminal, serve):
     server = serve(latency=1.0)
     shown = terminal(settings={"api_url": server.url, "write_method": "record"})
     shown.feed(singer([schema("people", "email_address"), *people(range(40))]))
@@ -204,7 +204,7 @@ def shown_as(renderable):
     return console.file.getvalue()
 
 
-def test_a_streams_name_is_shown_as_it_is():
+def test_stream_name_is_shown_without_markup():
     stats = {"people[/]": StreamStats(read=1), "people [red]": StreamStats(read=1)}
     for made in (table(stats), bars(stats, 600)):
         shown = shown_as(made)
@@ -212,25 +212,27 @@ def test_a_streams_name_is_shown_as_it_is():
         assert "people [red]" in shown
 
 
-def test_the_table_has_a_column_for_each_result_that_any_record_had():
+def test_table_has_a_column_per_result():
     mixed = StreamStats(read=1_204, results=Counter({Result.WRITTEN: 1_200, Result.MERGED: 1, Result.FAILED: 3}))
     good = StreamStats(read=7, results=Counter({Result.WRITTEN: 7}))
-    told = [
+    shown_lines = [
         re.split(r"\s*[┃│]\s*", line)[1:-1] for line in shown_as(table({"people": mixed, "accounts": good})).split("\n")
     ]
-    assert [each for each in told if each] == [
+    assert [each for each in shown_lines if each] == [
         ["stream", "read", "written", "merged", "failed"],
         ["people", "1,204", "1,200", "1", "3"],
         ["accounts", "7", "7", "0", "0"],
     ]
 
 
-def test_a_bar_fills_as_records_are_accounted_for():
-    def filled(settled):
-        line = shown_as(bars({"people": StreamStats(read=100, results=Counter({Result.WRITTEN: settled}))}, 600))
+def test_bar_fills_as_records_complete():
+    def filled(completed):
+        line = shown_as(bars({"people": StreamStats(read=100, results=Counter({Result.WRITTEN: completed}))}, 600))
         return line.count("━")
 
-    told = shown_as(bars({"people": StreamStats(read=100, results=Counter({Result.FAILED: 3, Result.MERGED: 7}))}, 588))
-    assert "10 of 100 records  3 failed" in told
-    assert "588 points left in this minute" in told
+    shown = shown_as(
+        bars({"people": StreamStats(read=100, results=Counter({Result.FAILED: 3, Result.MERGED: 7}))}, 588)
+    )
+    assert "10 of 100 records  3 failed" in shown
+    assert "588 points left in this minute" in shown
     assert 0 < filled(50) < filled(100)

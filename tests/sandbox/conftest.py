@@ -1,4 +1,4 @@
-"""A sandbox with a clock in the test's hands, served over real HTTP."""
+"""A sandbox with a fake clock, served over HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KEY = "ak" + "0" * 64
 
 
 class Clock:
-    """Seconds that pass only when a test lets them."""
+    """A clock that only tests advance."""
 
     def __init__(self):
         self.seconds = 1_000.0
@@ -24,7 +24,7 @@ class Clock:
 
 
 class Api:
-    """Calls a served sandbox with a key, by paths below `/v2`."""
+    """Client that sends requests to paths below `/v2` with an API key."""
 
     def __init__(self, server, key=KEY):
         self.url = server.url
@@ -51,7 +51,7 @@ def clock():
 
 @pytest.fixture
 def serve(clock):
-    """Serve a sandbox with the given options; gives the sandbox and a client."""
+    """Return a function that serves a sandbox with options, and returns the sandbox and a client."""
     opened = []
 
     def start(**options):
@@ -77,13 +77,13 @@ def shared():
 
 @pytest.fixture
 def sandbox(shared):
-    """A sandbox as new, with all its defaults but the rate_limiter."""
+    """A new sandbox with default options except for the rate limit."""
     shared[0].reset()
     return shared[0]
 
 
 @pytest.fixture
 def api(sandbox, shared):
-    """A client of `sandbox`."""
+    """A client for `sandbox`."""
     assert shared[0] is sandbox
     return shared[1]

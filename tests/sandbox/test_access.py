@@ -27,7 +27,7 @@ def test_a_missing_or_unknown_key_is_a_401(api):
     assert isinstance(answer.json()["error"], str)
 
 
-def test_a_key_does_what_its_scopes_allow(scoped):
+def test_key_is_limited_to_its_scopes(scoped):
     _, api = scoped
     assert call(api, READER, "GET", "/people").status_code == 200
     refused = call(api, READER, "POST", "/people", email_address="a@b.co")
@@ -37,7 +37,7 @@ def test_a_key_does_what_its_scopes_allow(scoped):
     assert call(api, WRITER, "GET", "/accounts").status_code == 403
 
 
-def test_a_crm_id_needs_a_scope_of_its_own(scoped):
+def test_crm_id_requires_its_own_scope(scoped):
     sandbox, api = scoped
     body = {
         "email_address": "a@b.co",
@@ -51,7 +51,7 @@ def test_a_crm_id_needs_a_scope_of_its_own(scoped):
     assert call(api, KEY, "POST", "/people", **body).status_code == 200
 
 
-def test_a_bulk_row_has_the_scopes_of_its_job_s_maker(scoped):
+def test_bulk_row_has_the_scopes_of_the_key_that_created_the_job(scoped):
     _, api = scoped
     assert call(api, READER, "POST", "/bulk_jobs", type="person/upsert").status_code == 403
     job = call(api, WRITER, "POST", "/bulk_jobs", type="person/upsert").json()["data"]
@@ -64,12 +64,12 @@ def test_a_bulk_row_has_the_scopes_of_its_job_s_maker(scoped):
     assert "crm_id_person:write" in results[0]["error"]
 
 
-def test_a_revoked_key_is_refused_from_then_on(sandbox, api):
+def test_revoked_key_is_rejected(sandbox, api):
     assert api.get("/me").status_code == 200
     sandbox.keys.revoke(KEY)
     assert api.get("/me").status_code == 401
 
 
-def test_a_key_may_be_added_while_it_runs(sandbox, api):
+def test_key_can_be_added_at_runtime(sandbox, api):
     sandbox.keys.add("token", ["people:read"])
     assert call(api, "token", "GET", "/people").status_code == 200

@@ -23,7 +23,7 @@ def results(api, path, **query):
     return api.get(f"{path}/results", per_page=100, **query).json()["data"]
 
 
-def test_a_job_goes_from_open_through_executing_to_done(api):
+def test_job_states_are_open_executing_done(api):
     path = open_job(api)
     job = api.get(path).json()["data"]
     assert (job["state"], job["ready_to_execute"], job["total"]) == ("open", False, 0)
@@ -35,7 +35,7 @@ def test_a_job_goes_from_open_through_executing_to_done(api):
     assert job["finished_at"]
 
 
-def test_rows_follow_the_rules_of_the_single_call(sandbox, api):
+def test_rows_are_validated_like_single_requests(sandbox, api):
     sandbox.add("person", email_address="p1@b.co")
     path = run(
         api,
@@ -83,7 +83,7 @@ def test_results_are_read_by_status_and_cursor(api):
     assert len(both) == 6
 
 
-def test_results_have_no_pages(api):
+def test_results_are_not_paged_by_number(api):
     path = run(api, [row(number) for number in range(3)])
     answer = api.get(f"{path}/results", per_page=2).json()
     assert len(answer["data"]) == 2
@@ -91,7 +91,7 @@ def test_results_have_no_pages(api):
     assert api.get(f"{path}/results", per_page=101).status_code == 422
 
 
-def test_a_paced_job_gets_on_with_the_clock(serve, clock):
+def test_job_with_bulk_rate_progresses_with_the_clock(serve, clock):
     sandbox, api = serve(bulk_rate=10)
     path = run(api, [row(number) for number in range(25)])
     assert api.get(path).json()["data"]["processed"] == 0
@@ -108,20 +108,20 @@ def test_a_paced_job_gets_on_with_the_clock(serve, clock):
     assert len(results(api, path)) == 25
 
 
-def test_a_row_s_record_comes_back_in_another_shape(api):
+def test_result_row_has_another_shape_than_the_record_sent(api):
     path = run(api, [row(1, title=None, city="Oslo")])
     record = results(api, path)[0]["record"]
     assert list(record) == ["city", "email_address", "upsert_key"]
 
 
-def test_a_row_s_record_comes_back_as_sent_if_asked_to(serve):
+def test_result_row_has_the_record_as_sent_on_request(serve):
     _, api = serve(bulk_records_as_sent=True)
     sent = row(1, title=None, city="Oslo")
     record = results(api, run(api, [sent]))[0]["record"]
     assert (record, list(record)) == (sent, list(sent))
 
 
-def test_only_an_open_job_changes(api):
+def test_only_open_jobs_can_be_changed(api):
     path = run(api, [row(1)])
     for answer in (
         api.post(f"{path}/job_data", data=[row(2)]),
@@ -132,7 +132,7 @@ def test_only_an_open_job_changes(api):
         assert answer.json()["errors"].keys() == {"state"}
 
 
-def test_an_upload_has_at_most_5000_records_but_there_may_be_many(api):
+def test_upload_is_limited_to_5000_records_and_can_be_repeated(api):
     path = open_job(api)
     rows = [row(number) for number in range(5_001)]
     assert api.post(f"{path}/job_data", data=rows).status_code == 422
@@ -142,21 +142,21 @@ def test_an_upload_has_at_most_5000_records_but_there_may_be_many(api):
 
 
 @pytest.mark.parametrize("data", [None, {}, "x", [1], [[]]])
-def test_an_upload_is_an_array_of_objects(api, data):
+def test_upload_must_be_an_array_of_objects(api, data):
     answer = api.post(f"{open_job(api)}/job_data", data=data)
     assert answer.status_code == 422
     assert answer.json()["errors"].keys() == {"data"}
 
 
 @pytest.mark.parametrize("job_type", [None, "person", "person/delete", 5, ["person/upsert"]])
-def test_an_unknown_type_is_refused(api, job_type):
+def test_unknown_job_type_is_rejected(api, job_type):
     answer = api.post("/bulk_jobs", type=job_type)
     assert answer.status_code == 422
     assert answer.json()["errors"].keys() == {"type"}
 
 
 @pytest.mark.parametrize(("status", "key"), [(400, "error"), (404, "error"), (422, "errors")])
-def test_a_type_may_be_refused_on_request(serve, status, key):
+def test_job_type_is_rejected_on_request(serve, status, key):
     _, api = serve(refuse_bulk_types={"account/upsert": status})
     refused = api.post("/bulk_jobs", type="account/upsert")
     assert refused.status_code == status
@@ -164,7 +164,7 @@ def test_a_type_may_be_refused_on_request(serve, status, key):
     assert api.post("/bulk_jobs", type="person/upsert").status_code == 200
 
 
-def test_an_empty_job_is_done_at_once(api):
+def test_empty_job_is_done_immediately(api):
     assert api.get(run(api, [])).json()["data"]["state"] == "done"
 
 
@@ -177,7 +177,7 @@ def test_jobs_are_listed_by_state(api):
     assert api.get("/bulk_jobs/9").status_code == 404
 
 
-def test_an_executing_job_goes_on_after_a_restart(tmp_path, serve):
+def test_executing_job_continues_after_a_restart(tmp_path, serve):
     path = str(tmp_path / "team.db")
     _, api = serve(db=path, bulk_rate=0)
     run(api, [row(1)])

@@ -20,14 +20,14 @@ def control(api):
     return call
 
 
-def test_state_tells_counts_and_what_was_spent(api, control):
+def test_state_shows_counts_and_points(api, control):
     api.post("/people", email_address="a@b.co")
-    told = control("GET", "state")
-    assert (told["people"], told["accounts"], told["users"]) == (1, 0, 5)
-    assert (told["points_spent"], told["requests"], told["responses_429"]) == (1, 1, 0)
+    counts = control("GET", "state")
+    assert (counts["people"], counts["accounts"], counts["users"]) == (1, 0, 5)
+    assert (counts["points_spent"], counts["requests"], counts["responses_429"]) == (1, 1, 0)
 
 
-def test_control_is_free_and_not_logged(sandbox, control):
+def test_admin_requests_are_free_and_not_logged(sandbox, control):
     control("GET", "state")
     assert sandbox.requests == []
     assert sandbox.points_spent == 0
@@ -59,17 +59,17 @@ def test_faults_are_set_shown_and_cleared(sandbox, api, control):
     assert sandbox.faults.all() == []
 
 
-def test_a_wrong_fault_is_told(control):
+def test_invalid_fault_is_rejected(control):
     assert "explode" in control("POST", "faults", {"kind": "explode"})["error"]
     assert "points" in control("POST", "spend", {})["error"]
 
 
-def test_points_may_be_spent_by_another_client(control, api):
+def test_points_can_be_spent_by_another_client(control, api):
     control("POST", "spend", {"points": 1_000_000})
     assert api.get("/me").status_code == 429
 
 
-def test_a_key_may_be_revoked_and_added(control, api):
+def test_key_can_be_revoked_and_added(control, api):
     control("POST", "keys", {"revoke": KEY})
     assert api.get("/me").status_code == 401
     control("POST", "keys", {"add": KEY, "scopes": ["people:read"]})
@@ -77,13 +77,13 @@ def test_a_key_may_be_revoked_and_added(control, api):
     assert api.get("/accounts").status_code == 403
 
 
-def test_a_reset_begins_again(sandbox, api, control):
+def test_reset_restores_the_initial_state(sandbox, api, control):
     api.post("/people", email_address="a@b.co")
     sandbox.define_custom_field("Pet", "person")
     sandbox.keys.revoke(KEY)
     sandbox.faults.add(Fault("status", times=None))
     control("POST", "reset")
-    told = control("GET", "state")
-    assert (told["people"], told["requests"], told["points_spent"]) == (0, 0, 0)
+    counts = control("GET", "state")
+    assert (counts["people"], counts["requests"], counts["points_spent"]) == (0, 0, 0)
     assert api.post("/people", email_address="a@b.co").json()["data"]["id"] == 1
     assert api.get("/custom_fields", field_type="person").text.count("Pet") == 0

@@ -14,7 +14,7 @@ def create(api, email="a@b.co"):
 
 
 @pytest.mark.parametrize(("kind", "written"), [("reset_before", False), ("reset_after", True)])
-def test_a_reset_ends_the_connection_without_an_answer(sandbox, api, kind, written):
+def test_reset_closes_the_connection_without_a_response(sandbox, api, kind, written):
     fault = sandbox.faults.add(Fault(kind))
     with pytest.raises(requests.ConnectionError, match="reset by peer"):
         create(api)
@@ -28,14 +28,14 @@ def test_a_reset_ends_the_connection_without_an_answer(sandbox, api, kind, writt
     ("kind", "written"),
     [("status", False), ("status_after", True), ("html", False), ("empty", False)],
 )
-def test_a_status_is_answered_before_or_after_the_write(sandbox, api, kind, written):
+def test_status_is_returned_before_or_after_the_write(sandbox, api, kind, written):
     sandbox.faults.add(Fault(kind, status=502))
     assert create(api).status_code == 502
     assert bool(sandbox.people()) is written
     assert sandbox.points_spent == int(written)
 
 
-def test_a_status_has_a_json_error_unless_told_otherwise(sandbox, api):
+def test_status_has_a_json_error_by_default(sandbox, api):
     sandbox.faults.add(Fault("status", status=500))
     sandbox.faults.add(Fault("status", status=500, body={"message": "sorry"}))
     sandbox.faults.add(Fault("status", status=500, body="sorry"))
@@ -45,26 +45,26 @@ def test_a_status_has_a_json_error_unless_told_otherwise(sandbox, api):
 
 
 @pytest.mark.parametrize("value", ["7", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"])
-def test_retry_after_is_sent_as_it_is(sandbox, api, value):
+def test_retry_after_is_sent_unchanged(sandbox, api, value):
     sandbox.faults.add(Fault("status", status=429, retry_after=value))
     answer = api.get("/me")
     assert (answer.status_code, answer.headers["retry-after"]) == (429, value)
 
 
-def test_a_proxy_s_page_is_no_json(sandbox, api):
+def test_html_fault_is_not_json(sandbox, api):
     sandbox.faults.add(Fault("html", status=502))
     answer = api.get("/me")
     assert answer.headers["content-type"].startswith("text/html")
     assert "<html>" in answer.text
 
 
-def test_an_empty_answer_has_no_body(sandbox, api):
+def test_empty_fault_has_no_body(sandbox, api):
     sandbox.faults.add(Fault("empty"))
     answer = api.get("/me")
     assert (answer.status_code, answer.content) == (503, b"")
 
 
-def test_broken_json_comes_with_a_200_after_the_write(sandbox, api):
+def test_broken_json_has_status_200_and_follows_the_write(sandbox, api):
     sandbox.faults.add(Fault("broken_json"))
     answer = create(api)
     assert answer.status_code == 200
@@ -73,7 +73,7 @@ def test_broken_json_comes_with_a_200_after_the_write(sandbox, api):
     assert len(sandbox.people()) == 1
 
 
-def test_a_slow_answer_outlasts_a_client_s_patience(sandbox, api):
+def test_slow_fault_exceeds_the_client_timeout(sandbox, api):
     sandbox.faults.add(Fault("slow", delay=0.3))
     with pytest.raises(requests.ReadTimeout):
         api.session.get(f"{api.url}/me", timeout=0.05)
@@ -81,7 +81,7 @@ def test_a_slow_answer_outlasts_a_client_s_patience(sandbox, api):
     assert api.get("/me").status_code == 200
 
 
-def test_a_dripping_answer_arrives_whole(sandbox, api):
+def test_dripped_response_is_complete(sandbox, api):
     whole = api.get("/team").json()
     sandbox.faults.add(Fault("drip", delay=0.0001))
     answer = api.get("/team")
@@ -89,7 +89,7 @@ def test_a_dripping_answer_arrives_whole(sandbox, api):
     assert "x-ratelimit-remaining-minute" in answer.headers
 
 
-def test_rate_headers_may_be_missing_or_nonsense(sandbox, api):
+def test_rate_limit_headers_are_missing_or_invalid_on_request(sandbox, api):
     sandbox.faults.add(Fault("no_rate_headers"))
     assert "x-ratelimit-remaining-minute" not in api.get("/me").headers
     sandbox.faults.add(Fault("bad_rate_headers"))
@@ -97,7 +97,7 @@ def test_rate_headers_may_be_missing_or_nonsense(sandbox, api):
         float(api.get("/me").headers["x-ratelimit-remaining-minute"])
 
 
-def test_a_fault_skips_strikes_and_is_spent():
+def test_fault_applies_after_skip_and_for_times():
     faults = Faults()
     fault = faults.add(Fault("status", skip=2, times=2))
     struck = [faults.take("GET", "/v2/me", b"") is fault for _ in range(6)]
@@ -105,7 +105,7 @@ def test_a_fault_skips_strikes_and_is_spent():
     assert fault.hits == 2
 
 
-def test_a_fault_without_times_strikes_always():
+def test_fault_without_times_always_applies():
     faults = Faults()
     faults.add(Fault("status", times=None))
     assert all(faults.take("GET", "/v2/me", b"") for _ in range(5))
@@ -120,30 +120,30 @@ def test_a_fault_without_times_strikes_always():
         ("/v2/people*", False),
     ],
 )
-def test_a_path_is_a_glob(pattern, matched):
+def test_path_is_a_glob(pattern, matched):
     assert Fault("status", path=pattern).matches("POST", "/v2/person_upserts", b"") is matched
 
 
-def test_a_fault_is_for_one_method_and_one_text_in_the_body(sandbox, api):
+def test_fault_matches_method_and_body_text(sandbox, api):
     sandbox.faults.add(Fault("status", method="POST", contains="bad@b.co", times=None))
     assert api.get("/people").status_code == 200
     assert create(api, "good@b.co").status_code == 200
     assert create(api, "bad@b.co").status_code == 503
 
 
-def test_a_path_with_json_meets_the_faults_of_the_path_without(sandbox, api):
+def test_path_with_json_suffix_matches_faults_without_it(sandbox, api):
     sandbox.faults.add(Fault("status", path="/v2/me"))
     assert api.get("/me.json").status_code == 503
 
 
-def test_a_fault_of_an_unknown_kind_or_name_is_refused():
+def test_fault_with_unknown_kind_or_key_is_rejected():
     with pytest.raises(ValueError, match="explode"):
         Fault("explode")
     with pytest.raises(ValueError, match="a fault requires"):
         Fault.from_json({"kind": "status", "colour": "red"})
 
 
-def test_a_large_body_is_a_413_in_html(serve):
+def test_large_body_is_rejected_with_413_in_html(serve):
     sandbox, api = serve(max_body_bytes=100)
     assert create(api).status_code == 200
     refused = api.post("/people", email_address="b@b.co", title="x" * 100)

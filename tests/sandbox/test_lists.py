@@ -12,7 +12,7 @@ def ids(answer):
     return [one["id"] for one in answer.json()["data"]]
 
 
-def test_pages_tell_of_their_neighbours(api, people):
+def test_pages_name_the_previous_and_next_page(api, people):
     first = api.get("/people", per_page=2).json()["metadata"]["paging"]
     assert first == {"per_page": 2, "current_page": 1, "next_page": 2, "prev_page": None}
     last = api.get("/people", per_page=2, page=3).json()["metadata"]["paging"]
@@ -22,19 +22,19 @@ def test_pages_tell_of_their_neighbours(api, people):
 
 
 @pytest.mark.parametrize("per_page", ["0", "101", "-1", "many"])
-def test_a_page_has_1_to_100_rows(api, per_page):
+def test_page_size_is_1_to_100(api, per_page):
     answer = api.get("/people", per_page=per_page)
     assert answer.status_code == 422
     assert answer.json()["errors"].keys() == {"per_page"}
 
 
-def test_people_are_found_by_many_emails_whatever_the_case(api, people):
+def test_people_are_filtered_by_emails_case_insensitively(api, people):
     found = api.get("/people", **{"email_addresses[]": ["P1@B.CO", "p3@b.co", "no@b.co"]})
     assert sorted(ids(found)) == [people[1], people[3]]
 
 
 @pytest.mark.usefixtures("people")
-def test_people_are_found_by_ids_and_crm_ids(sandbox, api):
+def test_people_are_filtered_by_ids_and_crm_ids(sandbox, api):
     crm_id = "00Q000000000000AAA"
     sandbox.add("person", phone="1", last_name="B", crm_id=crm_id, crm_id_type="salesforce")
     assert ids(api.get("/people", **{"crm_id[]": [crm_id]})) == [6]
@@ -42,13 +42,13 @@ def test_people_are_found_by_ids_and_crm_ids(sandbox, api):
     assert api.get("/people", **{"ids[]": ["x"]}).status_code == 422
 
 
-def test_accounts_are_found_by_one_domain(sandbox, api):
+def test_accounts_are_filtered_by_domain(sandbox, api):
     sandbox.add("account", name="A", domain="a.com")
     sandbox.add("account", name="B", domain="b.com")
     assert ids(api.get("/accounts", domain="B.com")) == [2]
 
 
-def test_a_filter_of_an_unknown_name_is_ignored(api, people):
+def test_unknown_filter_is_ignored(api, people):
     assert len(ids(api.get("/people", email="p1@b.co"))) == len(people)
 
 
@@ -65,7 +65,7 @@ def test_custom_fields_are_listed_by_type(sandbox, api):
     assert api.get("/custom_fields", field_type="pet").status_code == 422
 
 
-def test_a_created_custom_field_is_known_at_once(api):
+def test_created_custom_field_is_listed_immediately(api):
     body = {"email_address": "a@b.co", "custom_fields": {"Pet": "cat"}}
     assert api.post("/people", **body).status_code == 422
     assert api.post("/custom_fields", name="Pet", field_type="person").status_code == 200

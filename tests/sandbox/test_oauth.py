@@ -13,7 +13,7 @@ REDIRECT = "http://127.0.0.1:8910/callback"
 
 
 class Accounts:
-    """Calls the accounts server of a sandbox."""
+    """Client of the authorization server of a sandbox."""
 
     def __init__(self, api):
         self.url = api.url.removesuffix("/v2")
@@ -27,18 +27,18 @@ class Accounts:
         return self.token(grant_type="refresh_token", refresh_token=token)
 
     def authorize(self, answer=None, **query):
-        asked = {"client_id": DEFAULT_CLIENT, "redirect_uri": REDIRECT, "response_type": "code", **query}
+        params = {"client_id": DEFAULT_CLIENT, "redirect_uri": REDIRECT, "response_type": "code", **query}
         method, body = ("GET", None) if answer is None else ("POST", {"answer": answer})
         return requests.request(
-            method, f"{self.url}/oauth/authorize", params=asked, data=body, timeout=5, allow_redirects=False
+            method, f"{self.url}/oauth/authorize", params=params, data=body, timeout=5, allow_redirects=False
         )
 
-    def told(self, answer, **query):
-        there = urlsplit(self.authorize(answer, **query).headers["Location"])
-        return {name: values[0] for name, values in parse_qs(there.query).items()}
+    def redirect_parameters(self, answer, **query):
+        location = urlsplit(self.authorize(answer, **query).headers["Location"])
+        return {name: values[0] for name, values in parse_qs(location.query).items()}
 
-    def exchange(self, told, **changed):
-        form = {name: told[name] for name in ("code", "context", "scope")}
+    def exchange(self, parameters, **changed):
+        form = {name: parameters[name] for name in ("code", "context", "scope")}
         return self.token(**{"grant_type": "authorization_code", "redirect_uri": REDIRECT, **form, **changed})
 
     def me(self, token):
@@ -55,49 +55,49 @@ def oauth(serve):
     return start
 
 
-def test_a_code_buys_a_token_once(oauth):
+def test_authorization_code_can_be_used_once(oauth):
     _, accounts = oauth()
-    told = accounts.told("allow", state="mine")
-    assert told["state"] == "mine"
-    answer = accounts.exchange(told)
+    parameters = accounts.redirect_parameters("allow", state="mine")
+    assert parameters["state"] == "mine"
+    answer = accounts.exchange(parameters)
     assert answer.status_code == 200
     assert accounts.me(answer.json()["access_token"]) == 200
-    again = accounts.exchange(told)
+    again = accounts.exchange(parameters)
     assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
 
 
 @pytest.mark.parametrize("changed", [{"context": ""}, {"scope": ""}, {"redirect_uri": "http://127.0.0.1:1/"}])
-def test_a_code_needs_what_came_with_it(oauth, changed):
+def test_authorization_code_requires_its_context_and_scope(oauth, changed):
     _, accounts = oauth()
-    assert accounts.exchange(accounts.told("allow"), **changed).status_code == 400
+    assert accounts.exchange(accounts.redirect_parameters("allow"), **changed).status_code == 400
 
 
-def test_a_code_lasts_ten_minutes(oauth, clock):
+def test_authorization_code_expires_after_ten_minutes(oauth, clock):
     _, accounts = oauth()
-    told = accounts.told("allow")
+    parameters = accounts.redirect_parameters("allow")
     clock.tick(600)
-    assert accounts.exchange(told).status_code == 400
+    assert accounts.exchange(parameters).status_code == 400
 
 
-def test_the_page_asks_and_escapes_what_it_shows(oauth):
+def test_authorization_page_escapes_values(oauth):
     _, accounts = oauth(clients={"<b>&": "x"})
     page = accounts.authorize(client_id="<b>&")
     assert 'id="allow"' in page.text
     assert "<b>" not in page.text
 
 
-def test_who_denies_gives_no_code(oauth):
+def test_denied_authorization_has_no_code(oauth):
     _, accounts = oauth()
-    assert accounts.told("deny", state="s") == {"error": "access_denied", "state": "s"}
+    assert accounts.redirect_parameters("deny", state="s") == {"error": "access_denied", "state": "s"}
 
 
 @pytest.mark.parametrize("query", [{"client_id": "nobody"}, {"redirect_uri": ""}])
-def test_an_unknown_application_is_sent_nowhere(oauth, query):
+def test_unknown_application_is_not_redirected(oauth, query):
     _, accounts = oauth()
     assert accounts.authorize("allow", **query).status_code == 400
 
 
-def test_a_refresh_revokes_the_refresh_token_and_the_access_token_before_it(oauth):
+def test_refresh_revokes_the_previous_refresh_and_access_tokens(oauth):
     _, accounts = oauth(refresh_tokens=["first"])
     one = accounts.refresh("first").json()
     two = accounts.refresh(one["refresh_token"]).json()
@@ -107,7 +107,7 @@ def test_a_refresh_revokes_the_refresh_token_and_the_access_token_before_it(oaut
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
 
 
-def test_a_token_expires_after_its_seconds(oauth, clock):
+def test_token_expires(oauth, clock):
     _, accounts = oauth(token_seconds=5)
     token = accounts.token(grant_type="client_credentials").json()
     assert (token["expires_in"], "refresh_token" in token) == (5, False)
@@ -117,7 +117,7 @@ def test_a_token_expires_after_its_seconds(oauth, clock):
     assert accounts.me(token["access_token"]) == 401
 
 
-def test_a_wrong_secret_is_a_401(oauth):
+def test_wrong_client_secret_is_a_401(oauth):
     _, accounts = oauth()
     for wrong in ({"client_secret": "no"}, {"client_id": "no"}, {"client_secret": ""}):
         answer = accounts.token(grant_type="client_credentials", **wrong)
@@ -129,7 +129,7 @@ def test_an_unknown_grant_is_a_400(oauth):
     assert accounts.token(grant_type="password").json()["error"] == "unsupported_grant_type"
 
 
-def test_scopes_hold_for_tokens_and_can_be_narrowed(oauth):
+def test_scopes_apply_to_tokens_and_can_be_narrowed(oauth):
     _, accounts = oauth(oauth_scopes=["people:read", "team:read"])
     token = accounts.token(grant_type="client_credentials", scope="team:read").json()
     assert token["scope"] == "team:read"
@@ -142,7 +142,7 @@ def test_scopes_hold_for_tokens_and_can_be_narrowed(oauth):
     assert wider.json()["error"] == "invalid_scope"
 
 
-def test_a_reset_knows_the_first_tokens_again(oauth):
+def test_reset_restores_initial_tokens(oauth):
     sandbox, accounts = oauth(refresh_tokens=["first"])
     token = accounts.refresh("first").json()
     sandbox.reset()
@@ -150,7 +150,7 @@ def test_a_reset_knows_the_first_tokens_again(oauth):
     assert accounts.refresh("first").status_code == 200
 
 
-def test_faults_strike_token_requests_and_they_are_logged_for_free(oauth):
+def test_faults_apply_to_token_requests_which_are_logged_and_free(oauth):
     sandbox, accounts = oauth(refresh_tokens=["first"])
     sandbox.faults.add(Fault("status", path="/oauth/token", status=503))
     assert [accounts.refresh("first").status_code for _ in range(2)] == [503, 200]
@@ -158,7 +158,7 @@ def test_faults_strike_token_requests_and_they_are_logged_for_free(oauth):
     assert sandbox.points_spent == 0
 
 
-def test_an_application_without_a_secret_is_refused(capsys):
+def test_application_without_secret_is_rejected(capsys):
     with pytest.raises(SystemExit):
         main(["serve", "--client", "app"])
     assert "ID:SECRET" in capsys.readouterr().err

@@ -18,7 +18,7 @@ def test_deep_pages_cost_more(page, cost):
     assert page_cost(page) == cost
 
 
-def test_a_fixed_minute_begins_with_the_first_request(clock):
+def test_fixed_window_starts_with_the_first_request(clock):
     rate_limiter = RateLimiter(clock, limit=2)
     clock.tick(45)
     assert [rate_limiter.acquire(1).allowed for _ in range(3)] == [True, True, False]
@@ -29,7 +29,7 @@ def test_a_fixed_minute_begins_with_the_first_request(clock):
     assert rate_limiter.acquire(1).remaining == 1
 
 
-def test_a_rolling_minute_gives_back_what_is_a_minute_old(clock):
+def test_rolling_window_releases_points_after_a_minute(clock):
     rate_limiter = RateLimiter(clock, limit=2, rolling=True)
     rate_limiter.acquire(1)
     clock.tick(40)
@@ -40,7 +40,7 @@ def test_a_rolling_minute_gives_back_what_is_a_minute_old(clock):
     assert rate_limiter.seconds_until_reset() == 40
 
 
-def test_another_client_spends_evenly(clock):
+def test_other_client_spends_points_evenly(clock):
     rate_limiter = RateLimiter(clock, limit=600, other_points=300)
     assert rate_limiter.acquire(1).remaining == 599
     clock.tick(30)
@@ -49,14 +49,14 @@ def test_another_client_spends_evenly(clock):
     assert rate_limiter.peek().remaining == 600
 
 
-def test_points_spent_by_others_are_not_counted_as_ours(clock):
+def test_points_of_other_clients_are_counted_separately(clock):
     rate_limiter = RateLimiter(clock, limit=10)
     rate_limiter.spend(9)
     assert [rate_limiter.acquire(1).allowed for _ in range(2)] == [True, False]
     assert rate_limiter.points_spent == 1
 
 
-def test_every_answer_tells_its_cost_and_what_is_left(serve):
+def test_every_response_has_its_cost_and_remaining_points(serve):
     _, api = serve(points_per_minute=10)
     first = api.get("/me")
     assert first.headers["x-ratelimit-endpoint-cost"] == "1"
@@ -68,7 +68,7 @@ def test_every_answer_tells_its_cost_and_what_is_left(serve):
     assert deep.headers[REMAINING] == "4"
 
 
-def test_over_the_budget_is_a_429_that_costs_nothing_and_writes_nothing(serve, clock):
+def test_request_over_the_rate_limit_is_a_429_and_costs_nothing(serve, clock):
     sandbox, api = serve(points_per_minute=2)
     api.get("/me")
     api.get("/me")
@@ -83,21 +83,21 @@ def test_over_the_budget_is_a_429_that_costs_nothing_and_writes_nothing(serve, c
     assert api.post("/people", email_address="a@b.co").status_code == 200
 
 
-def test_a_429_says_when_to_come_back_only_if_asked_to(serve, clock):
+def test_429_has_retry_after_on_request_only(serve, clock):
     _, api = serve(points_per_minute=1, retry_after=True)
     api.get("/me")
     clock.tick(10.5)
     assert api.get("/me").headers["retry-after"] == "50"
 
 
-def test_an_unknown_key_costs_the_team_nothing(serve):
+def test_unknown_key_costs_no_points(serve):
     sandbox, api = serve()
     api.session.headers["Authorization"] = "Bearer nobody"
     assert api.get("/me").status_code == 401
     assert sandbox.points_spent == 0
 
 
-def test_the_latencies_of_parallel_requests_overlap(serve):
+def test_latencies_of_parallel_requests_overlap(serve):
     _, api = serve(latency=0.3)
     began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
@@ -106,7 +106,7 @@ def test_the_latencies_of_parallel_requests_overlap(serve):
     assert time.monotonic() - began < 8 * 0.3 * 0.75  # one after another they take 2.4 s, on a busy machine too
 
 
-def test_parallel_upserts_of_one_key_make_one_record(sandbox, api):
+def test_parallel_upserts_of_one_key_create_one_record(sandbox, api):
     def upsert(number):
         return api.post(
             "/person_upserts",

@@ -5,7 +5,7 @@ import re
 CRM_ID = "003000000000000AAA"
 
 
-def test_a_created_person_looks_as_published(api):
+def test_created_person_has_the_documented_shape(api):
     account = api.post("/accounts", name="Acme", domain="acme.com").json()["data"]
     made = api.post(
         "/people",
@@ -33,14 +33,14 @@ def test_paths_with_and_without_json_are_the_same(api):
     assert api.get("/people/1.json").json() == api.get("/people/1").json()
 
 
-def test_an_update_changes_what_is_sent_and_nothing_else(sandbox, api):
+def test_update_changes_only_the_fields_sent(sandbox, api):
     api.post("/people", email_address="a@b.co", title="CEO", phone="1")
     assert api.put("/people/1", title=None, city="Oslo").status_code == 200
     person = sandbox.people()[0]
     assert (person["title"], person["city"], person["phone"]) == (None, "Oslo", "1")
 
 
-def test_custom_fields_are_merged_and_null_empties_one(sandbox, api):
+def test_custom_fields_are_merged_and_cleared_by_null(sandbox, api):
     api.post("/people", email_address="a@b.co", custom_fields={"Region": "EU", "Lead Score": "1"})
     api.put("/people/1", custom_fields={"Region": None, "Renewal Date": "2026-01-31"})
     expected = {"Lead Score": "1", "Renewal Date": "2026-01-31"}
@@ -50,7 +50,7 @@ def test_custom_fields_are_merged_and_null_empties_one(sandbox, api):
     assert (person["custom_fields"], person["tags"]) == ({}, [])
 
 
-def test_an_upsert_creates_then_updates_whatever_the_case(sandbox, api):
+def test_upsert_matches_keys_case_insensitively(sandbox, api):
     first = api.post("/person_upserts", upsert_key="email_address", email_address="Ada@b.co")
     assert first.json()["data"]["upsert_type"] == "create"
     again = api.post("/person_upserts", upsert_key="email_address", email_address="ADA@B.CO", title="CEO")
@@ -59,14 +59,14 @@ def test_an_upsert_creates_then_updates_whatever_the_case(sandbox, api):
     assert [one["title"] for one in sandbox.people()] == ["CEO"]
 
 
-def test_an_upsert_without_a_key_never_updates(api):
+def test_upsert_without_key_creates(api):
     api.post("/person_upserts", email_address="a@b.co")
     again = api.post("/person_upserts", email_address="A@b.co")
     assert again.status_code == 422
     assert again.json() == {"errors": {"email_address": ["has already been taken"]}}
 
 
-def test_an_upsert_of_an_account_needs_a_name_to_create_and_none_to_update(api):
+def test_account_upsert_requires_a_name_only_to_create(api):
     refused = api.post("/account_upserts", upsert_key="domain", domain="acme.com")
     assert refused.json() == {"errors": {"name": ["is required"]}}
     api.post("/account_upserts", upsert_key="domain", domain="acme.com", name="Acme")
@@ -75,7 +75,7 @@ def test_an_upsert_of_an_account_needs_a_name_to_create_and_none_to_update(api):
     assert updated.json()["data"]["account"]["name"] == "Acme"
 
 
-def test_an_upsert_by_id_updates_or_finds_nothing(api):
+def test_upsert_by_id_updates_or_is_a_404(api):
     api.post("/people", email_address="a@b.co")
     assert api.post("/person_upserts", upsert_key="id", id=1, title="CEO").status_code == 200
     missing = api.post("/person_upserts", upsert_key="id", id=99, title="CEO")
@@ -83,13 +83,13 @@ def test_an_upsert_by_id_updates_or_finds_nothing(api):
     assert "error" in missing.json()
 
 
-def test_an_upsert_whose_key_finds_another_id_is_refused(api):
+def test_upsert_with_id_of_another_record_is_rejected(api):
     api.post("/people", email_address="a@b.co")
     refused = api.post("/person_upserts", upsert_key="email_address", email_address="a@b.co", id=99)
     assert refused.json()["errors"].keys() == {"id"}
 
 
-def test_an_upsert_that_matches_several_is_refused(sandbox, api):
+def test_ambiguous_upsert_is_rejected(sandbox, api):
     crm = {"crm_id": CRM_ID, "crm_id_type": "salesforce"}
     sandbox.add("person", email_address="a@b.co", **crm)
     sandbox.add("person", email_address="b@b.co", **crm)
@@ -98,7 +98,7 @@ def test_an_upsert_that_matches_several_is_refused(sandbox, api):
     assert refused.json() == {"errors": {"crm_id": ["matches multiple records"]}}
 
 
-def test_an_update_may_keep_its_own_unique_value_but_not_take_another_s(api):
+def test_update_cannot_use_a_unique_value_of_another_record(api):
     api.post("/accounts", name="A", domain="a.com")
     api.post("/accounts", name="B", domain="b.com")
     assert api.put("/accounts/1", domain="A.com").status_code == 200
@@ -106,20 +106,20 @@ def test_an_update_may_keep_its_own_unique_value_but_not_take_another_s(api):
     assert taken.json() == {"errors": {"domain": ["has already been taken"]}}
 
 
-def test_what_is_not_there_is_not_found(api):
+def test_missing_record_is_a_404(api):
     for answer in (api.get("/people/9"), api.put("/people/9", title="x"), api.get("/nothing")):
         assert answer.status_code == 404
         assert isinstance(answer.json()["error"], str)
 
 
-def test_a_body_that_is_no_json_object_is_a_400(api):
+def test_body_that_is_not_a_json_object_is_a_400(api):
     for body in (b"{", b"[1]", b"\xff", b'{"a": NaN}'):
         answer = api.send("/people", body)
         assert answer.status_code == 400
         assert "error" in answer.json()
 
 
-def test_archiving_keeps_the_moment_of_the_first_time(sandbox, api):
+def test_archiving_again_does_not_change_archived_at(sandbox, api):
     api.post("/accounts", name="A", domain="a.com")
     first = api.put("/accounts/1", archived=True).json()["data"]["archived_at"]
     assert first
@@ -128,14 +128,14 @@ def test_archiving_keeps_the_moment_of_the_first_time(sandbox, api):
     assert sandbox.accounts()[0]["archived_at"] is None
 
 
-def test_autotag_date_tags_a_new_person_with_the_day(sandbox, api):
+def test_autotag_date_tags_a_new_person_with_the_date(sandbox, api):
     api.post("/people", email_address="a@b.co", tags=["vip"], autotag_date=True)
     tag, day = sandbox.people()[0]["tags"]
     assert tag == "vip"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", day)
 
 
-def test_the_tables_have_one_column_per_field_that_a_user_can_query(tmp_path, serve):
+def test_tables_have_one_column_per_field(tmp_path, serve):
     import sqlite3  # noqa: PLC0415
 
     path = tmp_path / "team.db"
@@ -148,7 +148,7 @@ def test_the_tables_have_one_column_per_field_that_a_user_can_query(tmp_path, se
     assert row == ("a@b.co", '{"Region":"EU"}')
 
 
-def test_a_database_file_is_taken_up_again(tmp_path, serve):
+def test_database_file_can_be_reopened(tmp_path, serve):
     path = str(tmp_path / "team.db")
     serve(db=path)[0].add("person", email_address="a@b.co")
     again, _ = serve(db=path)

@@ -30,7 +30,7 @@ def update(record_id, **fields):
 
 @pytest.fixture
 def writers(connect, clock):
-    """Make record writers; they end with the test."""
+    """Return a function that creates record writers, which are closed after the test."""
     made = []
 
     def make(parallel=8, **options):
