@@ -111,9 +111,9 @@ def sandbox(*options: str) -> Iterator[str]:
 
 
 def ask(sandbox: str, path: str) -> Any:
-    """Return what the sandbox's control endpoint answers."""
-    with urllib.request.urlopen(f"{sandbox}/_sandbox/{path}") as answer:  # noqa: S310 (the sandbox's own address)
-        return json.load(answer)
+    """Return the response of an admin endpoint of the sandbox."""
+    with urllib.request.urlopen(f"{sandbox}/_sandbox/{path}") as response:  # noqa: S310 (the sandbox's own address)
+        return json.load(response)
 
 
 def reset(sandbox: str) -> None:

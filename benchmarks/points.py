@@ -1,6 +1,6 @@
 """Points and time for 10,000 people: record by record against bulk jobs.
 
-The sandbox answers after 100 ms and allows 600 points a minute, as Salesloft does. Record by record 1,000 people are
+The sandbox responds after 100 ms and allows 600 points a minute, as Salesloft does. Record by record 1,000 people are
 written and the rest extrapolated: the points in proportion, the time by the minutes that the points take.
 """
 

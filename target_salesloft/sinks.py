@@ -349,7 +349,7 @@ def rejected(source: SourceRecord, reason: str, fields: tuple[str, ...] = ()) ->
 
 
 def is_deleted(record: Mapping[str, Any]) -> bool:
-    """Whether a record was deleted in the source. In files and spreadsheets, an empty text stands for null."""
+    """Whether a record was deleted in the source. In files and spreadsheets, empty text means null."""
     when = record.get("_sdc_deleted_at")
     return bool(when.strip() if isinstance(when, str) else when)
 

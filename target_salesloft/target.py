@@ -74,7 +74,7 @@ class TargetSalesloft(Target):
             config: The settings: as the user wrote them or, without `validate_config`, as `load` returned them.
             parse_env_config: Whether to read environment variables too.
             validate_config: Whether to validate the settings and fill in defaults.
-            clock: Tells the time.
+            clock: The clock of the run.
             **kwargs: Passed to the SDK.
 
         Raises:

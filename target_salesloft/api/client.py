@@ -44,7 +44,7 @@ class SalesloftClient:
         api_url: The base URL with the version: `https://api.salesloft.com/v2`.
         authenticator: Adds the token to each request.
         rate_limiter: Limits the points spent.
-        clock: Tells the time, and waits.
+        clock: The clock of the run.
         timeout: Seconds to wait for a connection, and for a response.
         max_retry_seconds: How long one request is retried.
         connections: Maximum number of parallel requests.
@@ -212,7 +212,7 @@ def build_client(config: Mapping[str, Any], clock: Clock, rate_limiter: RateLimi
 
     Args:
         config: Valid settings.
-        clock: Tells the time, and waits.
+        clock: The clock of the run.
         rate_limiter: Limits the points spent.
     """
     return SalesloftClient(

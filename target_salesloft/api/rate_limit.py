@@ -46,7 +46,7 @@ class RateLimiter:
 
     Args:
         points_per_minute: The points that we may spend.
-        clock: Tells the time, and waits.
+        clock: The clock of the run.
     """
 
     def __init__(self, points_per_minute: int, clock: Clock) -> None:

@@ -100,7 +100,7 @@ class TokenAuthenticator(Authenticator):
 
     Args:
         endpoint: Issues the tokens.
-        clock: Tells the time, and waits.
+        clock: The clock of the run.
         max_retry_seconds: How long a token request is retried.
     """
 
@@ -197,7 +197,7 @@ class RefreshTokenAuthenticator(TokenAuthenticator):
 
     Args:
         endpoint: Issues the tokens.
-        clock: Tells the time, and waits.
+        clock: The clock of the run.
         max_retry_seconds: How long a token request is retried.
         store: Stores the newest token.
         configured: The setting `refresh_token`, or None to use the token that `login` stored.
@@ -248,7 +248,7 @@ def build_authenticator(config: Mapping[str, Any], clock: Clock) -> Authenticato
 
     Args:
         config: Valid settings with credentials.
-        clock: Tells the time, and waits.
+        clock: The clock of the run.
     """
     method = get_auth_method(config)
     if method is AuthMethod.API_KEY:

@@ -80,7 +80,7 @@ def authorize(config: Mapping[str, Any], clock: Clock, *, port: int, no_browser:
     """Send a user to the authorization server, and exchange the resulting code for a token.
 
     Raises:
-        TokenGrantError: The user or the server refused.
+        TokenGrantError: The user denied access, or the server rejected the request.
         LoginTimeoutError: The user did not respond in time.
         SalesloftRetriableError: The authorization server did not respond.
     """

@@ -39,7 +39,7 @@ class TokenEndpoint:
         url: The setting `auth_url`.
         client_id: The id of the OAuth application.
         client_secret: Its secret.
-        clock: Tells the time.
+        clock: The clock of the run.
         timeout: Seconds that a request may take; at most `MAX_TIMEOUT` is used.
     """
 

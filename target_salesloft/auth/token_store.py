@@ -82,7 +82,7 @@ class FileTokenStore:
 
     Args:
         path: The path.
-        clock: Tells the time, and waits.
+        clock: The clock of the run.
         lock_timeout: Seconds to wait for other processes that refresh the same token.
     """
 
@@ -170,7 +170,7 @@ class FileTokenStore:
         return None
 
     def _check_owner(self, status: os.stat_result) -> None:
-        """Refuse a file that others may have written: its refresh token would make us act as someone else."""
+        """Reject a file that others may have written: its refresh token would make us act as someone else."""
         mode = stat.S_IMODE(status.st_mode)
         if status.st_uid != os.geteuid():
             problem = f"belongs to another user (uid {status.st_uid})"

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
 
     Args:
         argv: The arguments; those of the process by default.
-        clock: Tells the time, and waits.
+        clock: The clock of the run.
 
     Returns:
         The exit code: 0, 1 after an error, 130 after Ctrl-C.

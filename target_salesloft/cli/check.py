@@ -54,7 +54,7 @@ def check(values: Mapping[str, Any], clock: Clock) -> int:
 
     Args:
         values: The settings as they are written.
-        clock: Tells the time, and waits.
+        clock: The clock of the run.
 
     Returns:
         The exit code: 1 if a permission is missing that the settings require.

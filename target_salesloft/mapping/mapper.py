@@ -176,7 +176,7 @@ class RecordMapper:
 
         Args:
             columns: Names of columns that are not known yet.
-            custom_fields: As for the constructor; None keeps what is known already.
+            custom_fields: As for the constructor; None leaves what is known unchanged.
 
         Raises:
             ConfigError: The mapping sends one of them to a field that cannot take it.

@@ -48,7 +48,7 @@ INITIAL_POLL_SECONDS: Final = 0.5
 MAX_POLL_SECONDS: Final = 10.0
 BACKOFF_FACTOR: Final = 1.5
 PROGRESS_INTERVAL: Final = 10.0
-# A job may not be visible everywhere at once, and an upload may arrive after its response was lost.
+# A job may not be visible everywhere immediately, and an upload may arrive after its response was lost.
 CONSISTENCY_SECONDS: Final = 10.0
 MAX_READS: Final = 3
 # Jobs of up to so many records are checked row by row, which costs a point or two.
@@ -131,7 +131,7 @@ class BulkWriter:
 
     Args:
         client: Sends the requests.
-        clock: Tells the time, and waits.
+        clock: The clock of the run.
         job_timeout: Seconds that a job may take.
     """
 
@@ -227,7 +227,7 @@ class BulkJob:
 
     Args:
         client: Sends the requests.
-        clock: Tells the time, and waits.
+        clock: The clock of the run.
         job_id: Salesloft's id.
         job_type: Its type, such as `person/upsert`.
         upsert_key: The field that identifies a record.
@@ -559,7 +559,7 @@ class BulkJob:
         return key
 
     def _request(self, method: str, path: str = "", **options: Any) -> Any:
-        """Send a request for the job; a new job may not be found at once."""
+        """Send a request for the job; a new job may not be found immediately."""
         for attempt in range(1, MAX_READS + 1):
             try:
                 return self._client.request(method, self._path + path, endpoint=f"/bulk_jobs/{{id}}{path}", **options)

@@ -96,7 +96,7 @@ class RecordWriter:
 
     Args:
         client: Sends the requests.
-        clock: Tells the time, and waits.
+        clock: The clock of the run.
         parallel: Maximum number of parallel requests.
     """
 

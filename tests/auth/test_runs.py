@@ -1,4 +1,4 @@
-"""Whole runs: one after the other, at once, killed, long, and searched for secrets."""
+"""Whole runs with OAuth: successive, concurrent, killed and long ones, and that they log no secret."""
 
 from __future__ import annotations
 

@@ -119,9 +119,9 @@ def test_failed_records_file_can_be_replayed(command, sandbox, tmp_path):
     assert first.returncode == 1
     (file,) = (tmp_path / "failed").glob("*.singer")
     assert f"--input {file}" in first.stderr
-    mended = tmp_path / "mended.singer"
-    mended.write_text(file.read_text(encoding="utf-8").replace("s3cr3t-owner", "1"), encoding="utf-8")
-    assert command("--input", str(mended)).returncode == 0
+    fixed = tmp_path / "fixed.singer"
+    fixed.write_text(file.read_text(encoding="utf-8").replace("s3cr3t-owner", "1"), encoding="utf-8")
+    assert command("--input", str(fixed)).returncode == 0
     assert [each["owner_id"] for each in sandbox.people()] == [None] * 5 + [1]
 
 

@@ -164,8 +164,8 @@ def test_mapped_column_missing_in_stream_is_a_warning_with_suggestion(run):
 
 def test_failed_records_can_be_replayed_after_a_fix(run, sandbox):
     failed = run(leads({**ROW, "Email": "nonsense"}), **settings())
-    mended = singer(failed.failed).replace("nonsense", "ann@x.example")
-    assert run(mended, **settings(), failed_records_dir=f"{failed.directory}2").code == 0
+    fixed = singer(failed.failed).replace("nonsense", "ann@x.example")
+    assert run(fixed, **settings(), failed_records_dir=f"{failed.directory}2").code == 0
     assert [person["custom_fields"] for person in sandbox.people()] == [{"Lead Score": "42", "Region": "EMEA"}]
 
 

@@ -1,4 +1,4 @@
-"""What a dry run says, and that it writes nothing."""
+"""Dry runs: the forecast, and that nothing is written."""
 
 import json
 

@@ -26,7 +26,7 @@ FAULTS = {
     "429 with Retry-After": {"kind": "status", "status": 429, "retry_after": "301"},
     "reset before it took effect": {"kind": "reset_before"},
     "reset after it took effect": {"kind": "reset_after"},
-    "half an answer": {"kind": "broken_json"},
+    "truncated response": {"kind": "broken_json"},
     "a proxy's page": {"kind": "html", "status": 200},
     "a gateway's page": {"kind": "html", "status": 502},
     "success without a body": {"kind": "no_body"},
@@ -65,9 +65,9 @@ CASES = [
 
 @pytest.fixture
 def messages(way, sandbox):
-    """Records with one that Salesloft refuses, one that comes twice with a later value, and a STATE at the end."""
+    """Records of which one is rejected and one comes again with a later value, and a final STATE."""
     rows = [{"email_address": f"p{number}@example.com", "title": "First"} for number in range(PEOPLE)]
-    rows.append({"email_address": "refused@example.com", "title": "First", "job_seniority": "chief"})
+    rows.append({"email_address": "rejected@example.com", "title": "First", "job_seniority": "chief"})
     rows.append({"email_address": "P0@example.com", "title": "Later"})
     if way == "update":
         for row in rows[:-1]:
@@ -100,7 +100,7 @@ def test_each_record_is_written_or_saved_once_or_state_is_held_back(
         assert not (written and email in set_aside), f"{email} is reported as failed, and was written"
     assert result.states in ([], [{"position": PEOPLE + 2}])
     assert result.code == (0 if result.states else 1)
-    assert "refused@example.com" not in {email for email, _ in people}
+    assert "rejected@example.com" not in {email for email, _ in people}
     assert not any("Traceback" in each for each in result.messages)
 
 
@@ -117,5 +117,5 @@ def test_transient_faults_lose_no_record(run, sandbox, fault, messages, way, nam
     )
     assert result.code == 0
     assert result.states == [{"position": PEOPLE + 2}]
-    assert {each["email_address"] for each in result.failed_records} == {"refused@example.com"}
+    assert {each["email_address"] for each in result.failed_records} == {"rejected@example.com"}
     assert {each["title"] for each in sandbox.people()} - {None} == {"First", "Later"}

@@ -62,7 +62,7 @@ class Runs:
             "batch_size_rows": 25,
             "max_parallel_requests": 3,
             "rate_limit_per_minute": 100_000,
-            # A record that a killed run has inserted is refused when it comes again.
+            # A record that a killed run has inserted is rejected when it is sent again.
             "allow_failed_records": mode == "insert",
         }
         self.config.write_text(json.dumps(settings), encoding="utf-8")

@@ -90,9 +90,9 @@ def test_one_invalid_record_of_a_hundred_fails_and_can_be_replayed(run, sandbox,
         "State has not passed them; set allow_failed_records to let it."
     )
     assert "wrong" not in result.log.replace(str(file), "")
-    mended = file.read_text(encoding="utf-8").replace("wrong", "p42@example.com")
+    fixed = file.read_text(encoding="utf-8").replace("wrong", "p42@example.com")
     file.unlink()
-    again = run(mended, write_method=method)
+    again = run(fixed, write_method=method)
     assert (again.code, again.failed_files) == (0, [])
     assert addresses(sandbox) == sorted(f"p{number}@example.com" for number in range(100))
 
@@ -139,10 +139,12 @@ def test_records_rejected_by_salesloft_are_saved_once_each(run, method):
 
 def test_first_failure_stops_a_run_that_allows_none_and_requests_in_flight_are_counted(run, sandbox, fault):
     early, late = ([record("people", email_address=f"{when}{n}@b.co") for n in range(40)] for when in ("early", "late"))
-    refused = record("people", email_address="p@b.co", owner_id=77)
-    fault("slow", contains="late", times=None, delay=0.5)  # so that none of them ends before the refusal is known
+    rejected = record("people", email_address="p@b.co", owner_id=77)
+    fault(
+        "slow", contains="late", times=None, delay=0.5
+    )  # so that none of them completes before the rejection is known
     result = run(
-        [COLUMNS, *early, refused, *late], write_method="record", max_failed_records=0, max_parallel_requests=4
+        [COLUMNS, *early, rejected, *late], write_method="record", max_failed_records=0, max_parallel_requests=4
     )
     written = len(sandbox.people())
     assert (result.code, len(result.failed_records)) == (1, 1)
@@ -530,7 +532,7 @@ def test_invalid_setting_stops_the_run_before_reading(run, sandbox, settings, ex
     assert len(result.log_lines_containing(expected)) == 1
 
 
-# Everyone's fault
+# Run-level errors
 
 
 def test_rejected_api_key_stops_the_run(run, sandbox):
@@ -596,9 +598,9 @@ def test_failed_record_is_saved_as_the_tap_wrote_it(run, sandbox):
     result = run(lines, **settings)
     assert (result.code, result.failed_records) == (1, [{"mail": "wrong"}])
     file = result.failed_files[0]
-    mended = file.read_text(encoding="utf-8").replace("wrong", "c@d.co")
+    fixed = file.read_text(encoding="utf-8").replace("wrong", "c@d.co")
     file.unlink()
-    assert run(mended, **settings).code == 0
+    assert run(fixed, **settings).code == 0
     assert addresses(sandbox) == ["a@b.co", "c@d.co"]
 
 
@@ -750,7 +752,7 @@ def test_single_requests_use_the_rate_limit_fully_without_429(run, serve, clock,
     assert result.code == 0
     assert len(server.sandbox.people()) == 1_300
     assert (server.sandbox.points_spent, server.sandbox.count_responses(429)) == (PREFLIGHT_POINTS + 1_300, 0)
-    # With threads, one may let a minute pass while a request of another is under way, which then counts later.
+    # With threads, one may let a minute pass while a request of another is in flight, which then counts later.
     assert 1_120 <= clock.now() < (1_140 if parallel == 1 else 1_200)
 
 

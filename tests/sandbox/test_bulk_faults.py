@@ -60,7 +60,7 @@ def test_job_ends_in_a_requested_state(sandbox, api, state):
 
 
 @pytest.mark.parametrize("status", ["cancelled", "retrying", "skipped", "pending"])
-def test_row_has_a_requested_status_and_is_not_counted_as_an_error(sandbox, api, status):
+def test_row_has_the_configured_status_and_is_not_counted_as_an_error(sandbox, api, status):
     sandbox.faults.add(Fault("bulk_row", contains="p2@", body={"status": status}))
     path = start_job(api, [person(1), person(2), person(3)])
     job = read_job(api, path)

@@ -50,7 +50,7 @@ def test_late_writes_are_committed_in_order_and_dropped_by_a_reset(serve, clock)
 
 
 @pytest.mark.parametrize("status", [403, 500])
-def test_a_record_always_fails_alone_and_in_uploads(sandbox, api, status):
+def test_record_that_always_fails_fails_in_uploads_too(sandbox, api, status):
     sandbox.faults.add(Fault("status", contains="bad@b.co", times=None, status=status))
     job = api.post("/bulk_jobs", type="person/upsert").json()["data"]["id"]
     uploads = [["bad@b.co"], ["good@b.co"], ["good@b.co", "bad@b.co"]]
@@ -81,7 +81,7 @@ def test_success_has_no_body_on_request(sandbox, api):
     assert len(sandbox.people()) == 1
 
 
-def test_missing_scope_is_a_422_with_a_singular_error_on_request(serve):
+def test_missing_scope_can_be_a_422_with_a_singular_error(serve):
     _, api = serve(api_keys={KEY: ["people:read"]}, missing_scope_status=422)
     response = upsert(api, "a@b.co")
     assert response.status_code == 422
@@ -90,7 +90,7 @@ def test_missing_scope_is_a_422_with_a_singular_error_on_request(serve):
 
 
 @pytest.mark.parametrize("status", [404, 422])
-def test_upsert_by_unknown_id_is_refused_with_the_requested_status(serve, status):
+def test_upsert_by_unknown_id_is_rejected_with_the_configured_status(serve, status):
     sandbox, api = serve(unknown_id_status=status)
     response = api.post("/person_upserts", upsert_key="id", id=99, email_address="a@b.co")
     assert response.status_code == status
@@ -107,6 +107,6 @@ def test_request_ids_are_unique_and_off_by_default(serve, api):
 def test_429_omits_rate_headers_on_request(serve):
     _, api = serve(points_per_minute=1, rate_headers_on_429=False)
     assert "x-ratelimit-remaining-minute" in api.get("/me").headers
-    refused = api.get("/me")
-    assert refused.status_code == 429
-    assert not [name for name in refused.headers if name.lower().startswith("x-ratelimit")]
+    response = api.get("/me")
+    assert response.status_code == 429
+    assert not [name for name in response.headers if name.lower().startswith("x-ratelimit")]

@@ -417,5 +417,5 @@ def test_all_threads_share_the_rate_limit(writers, serve, clock, parallel):
     write(one, [upsert(f"p{number}@b.co") for number in range(70)])
     assert len(server.sandbox.people()) == 70
     assert (server.sandbox.points_spent, server.sandbox.count_responses(429)) == (70, 0)
-    # In fake time a request may be under way while another thread lets a minute pass, and then counts later.
+    # In fake time a request may be in flight while another thread lets a minute pass, and then counts later.
     assert 1_180.0 <= clock.now() <= (1_180.0 if parallel == 1 else 1_360.0)
