@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from salesloft_sandbox import Fault, Sandbox, SandboxServer
@@ -28,6 +29,10 @@ POINTS = 1_000_000
 PREFLIGHT_POINTS = 1
 # It lists unfinished bulk jobs, unless it creates none (`write_method: record`).
 LIST_JOBS_POINTS = 1
+
+# A busy machine must not fail a property test.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.load_profile("default")
 
 
 def pytest_configure(config):
