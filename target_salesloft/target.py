@@ -99,7 +99,7 @@ class TargetSalesloft(Target):
         self._schemas: dict[str, dict[str, Any]] = {}
         self._sinks: dict[str, SalesloftSink] = {}
         self._full_drain_at = clock.now() + MAX_RECORD_AGE_SECONDS
-        self._pending_bytes = 0
+        self._added_bytes = 0
         self._closed = False
 
     # Settings
@@ -230,10 +230,16 @@ class TargetSalesloft(Target):
         sink.add(mapped, size)
         if sink.is_full:
             self.drain_one(sink)
-        self._pending_bytes += size
-        if self._pending_bytes >= MAX_PENDING_BYTES:
-            self.drain_one(max(self._sinks.values(), key=lambda each: each.pending_bytes))
-            self._pending_bytes = sum(each.pending_bytes for each in self._sinks.values())
+        self._added_bytes += size
+        if self._added_bytes >= MAX_PENDING_BYTES:
+            self._limit_pending_bytes()
+
+    def _limit_pending_bytes(self) -> None:
+        """Drain the largest batches until those of all streams together are small enough."""
+        sinks = sorted(self._sinks.values(), key=lambda each: each.pending_bytes)
+        while sum(each.pending_bytes for each in sinks) >= MAX_PENDING_BYTES:
+            self.drain_one(sinks.pop())
+        self._added_bytes = sum(each.pending_bytes for each in sinks)
 
     def _handle_state(self, message: dict[str, Any]) -> None:
         """Hold STATE back until it may pass; the SDK would emit it with the next drain of any sink."""
@@ -318,13 +324,19 @@ class TargetSalesloft(Target):
         configure_logging()
         cls.print_version(print_fn=cls.logger.info)
         try:
-            code = cls._run(config, file_input)
+            code, errors = cls._run(config, file_input)
         except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
-            code = cls._fail(format_internal_error(error))
+            code, errors = 1, [format_internal_error(error)]
+        if code == 1:
+            discard_input(file_input, DISCARD_SECONDS)
+        # The error comes last: that is where people look first.
+        for each in errors:
+            cls.logger.error("%s", each)
         raise SystemExit(code)
 
     @classmethod
-    def _run(cls, config: ConfigSources | None, file_input: IO[str] | None) -> int:
+    def _run(cls, config: ConfigSources | None, file_input: IO[str] | None) -> tuple[int, list[str]]:
+        """Run, and return the exit code and the errors."""
         try:
             settings = load(config or ConfigSources(), os.environ, cls.logger.warning)
             # The SDK installs signal handlers of its own while it constructs a target.
@@ -332,9 +344,9 @@ class TargetSalesloft(Target):
                 target = cls(config=settings, validate_config=False)
                 target.context.shutdown.install()
         except ConfigValidationError as error:
-            return cls._fail(*error.errors)
+            return 1, error.errors
         except (MappingError, SalesloftFatalError) as error:
-            return cls._fail(str(error))
+            return 1, [str(error)]
         errors: list[str] = []
         try:
             try:
@@ -349,16 +361,6 @@ class TargetSalesloft(Target):
         except SalesloftFatalError as error:
             errors.append(target.context.shutdown.describe(error))
         finally:
-            if errors:
-                discard_input(file_input, DISCARD_SECONDS)
-            # The error comes last: that is where people look first.
             target.close()
-            cls._fail(*errors)
             target.context.shutdown.close()
-        return target.context.shutdown.exit_code if errors else 0
-
-    @classmethod
-    def _fail(cls, *lines: str) -> int:
-        for line in lines:
-            cls.logger.error("%s", line)
-        return 1
+        return (target.context.shutdown.exit_code if errors else 0), errors

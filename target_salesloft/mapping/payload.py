@@ -29,6 +29,11 @@ class SourceRecord:
     file: str | None = None
     saved: bool = False
 
+    @property
+    def position(self) -> int | str:
+        """The line of the input, or `FILE:LINE` of a batch file."""
+        return self.line if self.file is None else f"{self.file}:{self.line}"
+
 
 @dataclass
 class Payload:

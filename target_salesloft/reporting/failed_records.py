@@ -77,6 +77,8 @@ class FailedRecordsFile:
             "advice": outcome.advice or ADVICE.get(outcome.result) or ADVICE.get(outcome.status, ADVICE[None]),
             "line": source.line,
         }
+        if source.file is not None:
+            error["file"] = source.file
         record = {"type": "RECORD", "stream": stream, "record": source.record, "error": error}
         if self._schemas.get(stream) is source.schema:
             return [record]

@@ -32,7 +32,7 @@ class StreamStats:
     read: int = 0
     results: Counter[Result] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
-    lines: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    lines: defaultdict[str, list[int | str]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def written(self) -> int:
@@ -64,7 +64,7 @@ class StreamStats:
         self.results[Result.MERGED] -= len(sources) - 1
         self.reasons[reason] += len(sources)
         listed = self.lines[reason]
-        listed += [source.line for source in sources[: MAX_LINES_LISTED - len(listed)]]
+        listed += [source.position for source in sources[: MAX_LINES_LISTED - len(listed)]]
 
     def failure_lines(self) -> list[str]:
         """Say why records failed, most frequent first: `37 × email_address is already taken (lines 4, 9, 12, …)`."""

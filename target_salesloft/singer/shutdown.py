@@ -46,6 +46,7 @@ class Shutdown:
         self._interruptible = False
         self._signal: signal.Signals | None = None
         self._signaled_at = 0.0
+        self._closed = threading.Event()
 
     @property
     def exit_code(self) -> int:
@@ -85,7 +86,8 @@ class Shutdown:
         _set_handlers(self._handle)
 
     def close(self) -> None:
-        """Ignore SIGINT and SIGTERM from now on: the run has ended, and only reports how."""
+        """Ignore SIGINT and SIGTERM from now on: the run has ended."""
+        self._closed.set()
         _set_handlers(signal.SIG_IGN)
 
     def _handle(self, number: int, _frame: object) -> None:
@@ -112,7 +114,8 @@ class Shutdown:
     def _watch(self) -> None:
         """Stop the clock, and exit if the run has not ended after the grace period."""
         self._clock.stop()
-        time.sleep(GRACE_SECONDS)
+        if self._closed.wait(GRACE_SECONDS):
+            return
         last_resort = threading.Timer(ABORT_SECONDS, os._exit, (self.exit_code,))
         last_resort.daemon = True
         last_resort.start()

@@ -85,7 +85,7 @@ class Failure(NamedTuple):
     def log(self, operation: Operation) -> None:
         """Log which record stops the run."""
         if self.payload.sources and not isinstance(self.error, RunCancelledError):
-            logger.warning("%s failed for line %d of the input.", operation.name, self.payload.sources[-1].line)
+            logger.warning("%s failed for line %s of the input.", operation.name, self.payload.sources[-1].position)
 
 
 class RecordWriter:

@@ -158,3 +158,51 @@ def test_configured_batch_storage_is_read(run, sandbox, write, tmp_path):
     settings = {"batch_config": {"encoding": JSONL, "storage": {"root": f"file://{tmp_path}"}}}
     assert run([COLUMNS, batch(path)], **settings).code == 0
     assert addresses(sandbox) == ["p1@example.com"]
+
+
+def test_missing_batch_directory_is_not_created(run, tmp_path):
+    result = run([COLUMNS, batch(tmp_path / "missing" / "deeper" / "a.jsonl")])
+    assert result.code == 1
+    assert not (tmp_path / "missing").exists()
+    settings = {"batch_config": {"encoding": JSONL, "storage": {"root": f"file://{tmp_path}/other"}}}
+    assert run([COLUMNS, batch(tmp_path / "a.jsonl")], **settings).code == 1
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s3://user:s3cr3t@bucket/a.jsonl?token=s3cr3t#s3cr3t",
+        "https://s3cr3t@127.0.0.1:1/a.jsonl?X-Amz-Signature=s3cr3t",
+        "odd://user:s3cr3t@place/a.jsonl?s3cr3t",
+        "file:///missing/a.jsonl?s3cr3t",
+    ],
+)
+def test_batch_addresses_are_logged_without_query_and_credentials(run, path):
+    result = run([COLUMNS, batch(path)])
+    assert result.code == 1
+    assert len(result.log_lines_containing("a.jsonl")) == 1
+    assert "s3cr3t" not in result.log
+
+
+def test_memory_address_is_an_input_error(run):
+    result = run([COLUMNS, batch("memory://a.jsonl")])
+    assert result.code == 1
+    (line,) = result.log_lines_containing("Invalid input at line 2: ")
+    assert "memory://" in line
+
+
+def test_too_long_line_of_a_batch_file_is_named(run, write, sandbox, monkeypatch):
+    monkeypatch.setattr("target_salesloft.singer.reader.MAX_LINE_BYTES", 1_000)
+    path = write("a.jsonl", [*rows([1]), *rows([2], title="s3cr3t" * 1_000)])
+    result = run([COLUMNS, batch(path)])
+    assert (result.code, addresses(sandbox)) == (1, ["p1@example.com"])
+    assert len(result.log_lines_containing("Invalid input at line 2: ")) == 1
+    assert "s3cr3t" not in result.log
+
+
+def test_failed_batch_record_is_reported_by_file_and_line(run, write):
+    path = write("a.jsonl", [*rows([1]), *rows([2], owner_id="x")])
+    result = run([COLUMNS, batch(path)])
+    assert result.failed[1]["error"]["file"] == f"file://{path}"
+    assert result.log_lines_containing(f"{path}:2")

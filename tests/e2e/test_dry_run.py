@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, people, record, schema, state
 
 PEOPLE = [schema("people", "email_address", "first_name", "tags"), *people(range(120), first_name="Ann", tags="a, b")]
@@ -14,6 +16,22 @@ def test_dry_run_writes_nothing_and_emits_no_state(run, sandbox):
     assert sandbox.points_spent == 0
     assert result.states == []
     assert "people: 120 read, 120 would be written" in result.messages
+
+
+@pytest.mark.parametrize(
+    ("lines", "settings"),
+    [
+        ([state({"n": 0}), *PEOPLE], {}),
+        ([*PEOPLE, state({"n": 1})], {"stream_maps": {"people": {"__filter__": "False"}}}),
+        ([*PEOPLE, state({"n": 1})], {"stream_maps": {"people": None}}),
+        ([PEOPLE[0], state({"n": 1}), *PEOPLE[1:], "not JSON"], {}),
+        ([PEOPLE[0], record("people", email_address="no address"), state({"n": 1})], {"allow_failed_records": True}),
+        ([state({"n": 1})], {}),
+    ],
+    ids=["before records", "filtered", "removed", "failing end", "failed record", "no records"],
+)
+def test_dry_run_emits_no_state(run, lines, settings):
+    assert run(lines, dry_run=True, **settings).states == []
 
 
 def test_dry_run_works_without_credentials(run, sandbox):

@@ -2,15 +2,12 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 
 import pytest
 
-from salesloft_sandbox import Sandbox, SandboxServer
 from tests.conftest import KEY, people, record, schema, singer, state
-from tests.e2e.conftest import until
 
 COLUMNS = schema("people", "email_address", "title")
 
@@ -41,19 +38,6 @@ def test_closed_stdout_is_an_error_and_written_records_remain(server, sandbox, t
     assert "stdout is closed" in ended.stderr.decode()
     assert "Traceback" not in ended.stderr.decode()
     assert len(sandbox.people()) == 1
-
-
-def test_second_sigint_ends_the_run_immediately(start):
-    with SandboxServer(Sandbox(latency=3.0)) as server:
-        process = start(server, write_method="record")
-        process.stdin.write(singer([COLUMNS, *people(range(60)), state({"n": 60})]).encode())
-        process.stdin.close()
-        process.stdin = None
-        until(lambda: server.sandbox.requests != [])
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=2)
-    assert process.returncode in {128 + signal.SIGTERM, 128 + signal.SIGINT}
 
 
 @pytest.mark.parametrize(

@@ -870,3 +870,153 @@ def test_reasons_that_differ_in_values_are_logged_as_one(run, write_method):
     assert "Ada" not in result.log
     assert "70001" not in result.log
     assert any("70001" in reason for reason in result.reasons)
+
+
+# Several streams for one object
+
+
+def test_streams_with_one_alias_have_their_own_schema_and_keys(run, sandbox):
+    lines = [
+        schema("leads", "email_address", keys=["email_address"], title={"type": "integer"}),
+        schema("users", "email_address", keys=["login"], login={"type": "string"}, title={"type": "string"}),
+        record("leads", email_address="a@b.co", title=7),
+        record("users", email_address="c@d.co", title="CEO", login="c"),
+        record("leads", email_address="e@f.co", title="not an integer"),
+        state({"n": 3}),
+    ]
+    maps = {"leads": {"__alias__": "people"}, "users": {"__alias__": "people", "login": None}}
+    maps["users"]["__key_properties__"] = ["email_address"]
+    result = run(lines, stream_maps=maps)
+    assert result.code == 1
+    assert sorted((each["email_address"], each["title"]) for each in sandbox.people()) == [
+        ("a@b.co", "7"),
+        ("c@d.co", "CEO"),
+    ]
+    assert [each["email_address"] for each in result.failed_records] == ["e@f.co"]
+    assert result.log_lines_containing("people: 3 read, 2 written")
+
+
+@pytest.mark.parametrize("order", [("leads", "users"), ("users", "leads")])
+def test_later_message_wins_across_streams(run, sandbox, order):
+    first, second = order
+    lines = [
+        schema("leads", "email_address", "title"),
+        schema("users", "email_address", "title"),
+        record(first, email_address="a@b.co", title="first"),
+        record(second, email_address="A@B.co", title="second"),
+        record(first, email_address="c@d.co", title="other"),
+        record(first, email_address="a@b.co", title="last"),
+    ]
+    assert run(lines, object="people", write_method="record").code == 0
+    assert {each["email_address"]: each["title"] for each in sandbox.people()} == {"a@b.co": "last", "c@d.co": "other"}
+
+
+def test_interleaved_streams_with_different_keys_are_written_in_one_batch_each(run, sandbox):
+    lines = [schema("leads", "email_address"), schema("users", "email_address")]
+    for number in range(60):
+        lines += people([number], "leads") + people([number + 100], "users")
+    assert run(lines, object="people").code == 0
+    assert sum(each.path == "/v2/bulk_jobs" and each.method == "POST" for each in sandbox.requests) == 2
+
+
+# Memory
+
+
+def test_batches_are_bounded_by_bytes_over_all_streams(run, sandbox, monkeypatch):
+    monkeypatch.setattr("target_salesloft.target.MAX_PENDING_BYTES", 20_000)
+    lines = [schema("leads", "email_address", "title"), schema("users", "email_address", "title")]
+    for number in range(100):
+        lines += people([number], "leads", title="x" * 100) + people([number + 100], "users", title="x" * 100)
+    result = run([*lines, state({"n": 200})], object="people", write_method="bulk")
+    assert (result.code, result.states, len(sandbox.people())) == (0, [{"n": 200}], 200)
+    jobs = sum(each.path == "/v2/bulk_jobs" and each.method == "POST" for each in sandbox.requests)
+    assert 3 <= jobs <= 6
+
+
+def test_batches_drained_by_rows_do_not_count_as_pending_bytes(run, sandbox, monkeypatch):
+    monkeypatch.setattr("target_salesloft.target.MAX_PENDING_BYTES", 20_000)
+    lines = [COLUMNS, *people(range(350), title="x" * 100)]
+    assert run(lines, write_method="bulk", batch_size_rows=50).code == 0
+    assert sum(each.path == "/v2/bulk_jobs" and each.method == "POST" for each in sandbox.requests) == 7
+
+
+# Results of stream maps
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("datetime.datetime(2026, 1, 31, 12, 30)", "2026-01-31T12:30:00"),
+        ("datetime.date(2026, 1, 31)", "2026-01-31"),
+        ("datetime.datetime.strptime(title, '%d.%m.%Y')", "2026-01-31T00:00:00"),
+    ],
+)
+def test_dates_from_stream_maps_are_written(run, sandbox, expression, value):
+    columns = schema("people", "email_address", title={"type": "string"})
+    result = run([columns, *people([1], title="31.01.2026")], stream_maps={"people": {"title": expression}})
+    assert (result.code, result.reasons) == (0, [])
+    assert [each["title"] for each in sandbox.people()] == [value]
+
+
+def test_draft_4_schema_is_accepted(run, sandbox):
+    column = {"type": ["integer", "null"], "maximum": 10, "exclusiveMaximum": True}
+    result = run(
+        [schema("people", "email_address", owner_id=column), *people([1], owner_id=1), *people([2], owner_id=10)]
+    )
+    assert (result.code, addresses(sandbox)) == (1, ["p1@example.com"])
+
+
+@pytest.mark.parametrize("name", ["people[1]", "[people]", "a[b-c]"])
+def test_stream_names_with_brackets_can_be_configured(run, sandbox, name):
+    streams = {name: {"object": "people", "mapping": {"mail": "email_address"}}}
+    result = run([schema(name, "mail"), record(name, mail="a@b.co")], streams=streams)
+    assert (result.code, addresses(sandbox)) == (0, ["a@b.co"])
+    assert result.log_lines_containing("no such stream") == []
+
+
+# Errors of our own
+
+
+def test_internal_error_while_a_sink_is_built_is_not_an_input_error(run, monkeypatch):
+    def fail(*_):
+        raise TypeError("unsupported operand: 's3cr3t@example.com'")
+
+    monkeypatch.setattr("target_salesloft.api.custom_fields.CustomFields.get", fail)
+    result = run([schema("people", "email_address", "zzzz"), *people([1], zzzz=1)])
+    assert result.code == 1
+    assert result.log_lines_containing("Invalid input") == []
+    assert len(result.log_lines_containing("TypeError")) == 1
+    assert "s3cr3t" not in result.log
+
+
+def test_invalid_else_of_stream_maps_is_an_error_in_one_line(run, sandbox):
+    result = run([COLUMNS, *people([1])], stream_maps={"__else__": "x"})
+    assert (result.code, sandbox.requests) == (1, [])
+    assert "__else__" in result.messages[-1]
+
+
+# Connection test of Meltano
+
+
+def meltano_test():
+    columns = {"id": {"type": "integer"}, "name": {"type": "string"}}
+    columns["created_at"] = {"type": "string", "format": "date-time"}
+    row = {"id": 1, "name": "Meltano Test Record", "created_at": "2025-09-29T00:00:00Z"}
+    return [
+        schema("meltano_test_stream", keys=["id"], **columns),
+        record("meltano_test_stream", **row),
+        state({"bookmarks": {"meltano_test_stream": {"last_record": 1}}}),
+    ]
+
+
+def test_meltano_test_stream_is_a_connection_test(run, sandbox):
+    result = run(meltano_test())
+    assert (result.code, result.failed_files) == (0, [])
+    assert [(each.method, each.path) for each in sandbox.requests] == [("GET", "/v2/me")]
+    assert [each for each in result.messages if "error" in each.lower() or "exception" in each.lower()] == []
+
+
+def test_meltano_test_stream_fails_with_invalid_credentials(run):
+    result = run(meltano_test(), api_key="ak" + "1" * 64)
+    assert result.code == 1
+    assert "401" in result.messages[-1]

@@ -1,15 +1,18 @@
 """How a signal ends the real command."""
 
 import json
-import os
 import signal
-import threading
+import subprocess
+import sys
+import time
 
 import pytest
+from singer_sdk.mapper import CustomStreamMap
 
-from salesloft_sandbox import Sandbox, SandboxServer
+from salesloft_sandbox import Fault, Sandbox, SandboxServer
+from target_salesloft.context import RunContext
 from target_salesloft.reporting.log import Report
-from tests.conftest import people, schema, singer, state
+from tests.conftest import KEY, people, record, schema, singer, state
 from tests.e2e.conftest import until
 
 
@@ -67,12 +70,121 @@ def test_signal_during_the_final_report_changes_nothing(run, monkeypatch):
     finish = Report.finish
 
     def interrupted(self, *arguments):
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         finish(self, *arguments)
 
     monkeypatch.setattr(Report, "finish", interrupted)
-    # What would end this process, and with it all tests, twenty seconds later.
-    monkeypatch.setattr(threading.Timer, "start", lambda _: None)
     result = run([schema("people", "email_address"), *people(range(3)), state({"bookmark": 3})])
     assert (result.code, result.states) == (0, [{"bookmark": 3}])
     assert result.log_lines_containing("people: 3 read, 3 written (3 created)")
+
+
+def test_duplicate_signals_are_ignored(start):
+    with SandboxServer(Sandbox(latency=0.5)) as server:
+        process = start(server, write_method="record", max_parallel_requests=8)
+        refused = record("people", email_address="refused@example.com", owner_id=77)
+        lines = [schema("people", "email_address", "owner_id"), refused, *people(range(60)), state({"n": 61})]
+        process.stdin.write(singer(lines).encode())
+        process.stdin.close()
+        process.stdin = None
+        until(lambda: sum(each.method == "POST" for each in server.sandbox.requests) >= 8)
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            process.send_signal(number)
+            time.sleep(0.02)
+        out, err = process.communicate(timeout=20)
+        written = len(server.sandbox.people())
+    assert (process.returncode, out) == (128 + signal.SIGINT, b"")
+    assert written >= 7
+    assert f"people: 61 read, {written} written ({written} created), 1 failed" in err.decode()
+
+
+@pytest.mark.slow
+def test_second_ctrl_c_exits_at_once(start):
+    with SandboxServer(Sandbox()) as server:
+        server.sandbox.faults.add(Fault("slow", method="POST", times=None, delay=30))
+        process = start(server, request_timeout=60)
+        process.stdin.write(singer([schema("people", "email_address"), *people([1])]).encode())
+        process.stdin.close()
+        process.stdin = None
+        until(lambda: server.sandbox.requests != [])
+        time.sleep(0.3)  # until the POST is in flight
+        process.send_signal(signal.SIGINT)
+        time.sleep(2.1)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=2)
+    assert process.returncode == 128 + signal.SIGINT
+
+
+def test_requests_outliving_the_grace_period_do_not_lose_failed_records(tmp_path):
+    """The grace period is over while a request is in flight."""
+    with SandboxServer(Sandbox()) as server:
+        server.sandbox.faults.add(Fault("slow", contains="slow@", times=None, delay=30))
+        config = {"api_url": server.url, "api_key": KEY, "write_method": "record", "failed_records_dir": "failed"}
+        (tmp_path / "config.json").write_text(json.dumps({**config, "request_timeout": 60}), encoding="utf-8")
+        program = (
+            "import target_salesloft.singer.shutdown as s; s.GRACE_SECONDS = 0.5; "
+            "from target_salesloft.target import TargetSalesloft; TargetSalesloft.cli()"
+        )
+        lines = [
+            schema("people", "email_address", "owner_id"),
+            record("people", email_address="refused@example.com", owner_id=77),
+            record("people", email_address="slow@example.com"),
+        ]
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, "--config", "config.json"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+        )
+        process.stdin.write(singer(lines).encode())
+        process.stdin.close()
+        process.stdin = None
+        until(lambda: any(each.method == "POST" for each in server.sandbox.requests))
+        time.sleep(0.3)  # until the target has read the rejection
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "people: 2 read, 0 written, 1 failed" in err.decode()
+    (file,) = (tmp_path / "failed").glob("*.singer")
+    assert "refused@example.com" in file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_in_a_stream_map_is_not_a_mapping_error(run, sandbox, monkeypatch, number):
+    transform = CustomStreamMap.transform
+
+    def interrupted(self, values):
+        signal.raise_signal(number)
+        return transform(self, values)
+
+    monkeypatch.setattr(CustomStreamMap, "transform", interrupted)
+    lines = [schema("people", "email_address", "title"), *people(range(3), title="x"), state({"n": 3})]
+    result = run(lines, stream_maps={"people": {"title": "title.upper()"}})
+    assert (result.code, result.states, result.failed_files) == (128 + number, [], [])
+    assert sandbox.people() == []
+    assert result.log_lines_containing("stream_maps") == []
+    assert number.name in result.messages[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_the_target_is_constructed_stops_the_run(run, sandbox, monkeypatch, number):
+    from_config = RunContext.from_config
+
+    def interrupted(*arguments, **options):
+        signal.raise_signal(number)  # to this thread: the server's do not block signals
+        return from_config(*arguments, **options)
+
+    monkeypatch.setattr(RunContext, "from_config", interrupted)
+    result = run([schema("people", "email_address"), *people(range(3)), state({"n": 3})])
+    assert (result.code, result.states, sandbox.people()) == (128 + number, [], [])
+    assert number.name in result.messages[-1]
+
+
+def test_signals_are_ignored_after_the_run(run):
+    run([])
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
