@@ -1,8 +1,7 @@
-"""Is the target the bottleneck? 100,000 people through the whole of it, against the SDK merely reading them.
+"""Overhead of the target for 100,000 people, compared with an SDK target that does nothing.
 
-The whole target reads, validates, maps, merges and writes in bulk jobs to a sandbox without latency. The other one is
-a target of the SDK's that does nothing, with the SDK's default reader and validator. Both run three times in turn, and
-the medians count.
+The target reads, validates, maps, merges and writes in bulk jobs to a sandbox without latency. The SDK target uses the
+SDK's default reader and validator. Both run three times alternately, and the medians are compared.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ RUNS = 3
 
 
 def main() -> None:
-    """Measure both in turn, and print a table."""
+    """Measure both targets alternately, and print a table."""
     noop = [sys.executable, str(Path(__file__).with_name("noop_target.py"))]
     with tempfile.TemporaryDirectory() as name, sandbox("--rate-limit", "100000") as address:
         directory = Path(name)

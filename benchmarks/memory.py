@@ -1,4 +1,4 @@
-"""Does memory stay bounded? The peak of a run of 100,000 people, and of one of 1,000,000."""
+"""Peak memory of a run with 100,000 people, compared with a run with 1,000,000."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COUNTS = (100_000, 1_000_000)
 
 
 def main() -> None:
-    """Measure both, and print a table."""
+    """Measure both runs, and print a table."""
     peaks = []
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)

@@ -1,4 +1,4 @@
-"""A target of the SDK's that does nothing, with all of the SDK's defaults."""
+"""An SDK target that does nothing, with the SDK's defaults."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from singer_sdk.sinks import BatchSink
 
 
 class NoopSink(BatchSink):
-    """Takes batches and forgets them."""
+    """Discards batches."""
 
     def process_batch(self, context: dict[str, Any]) -> None:
-        """Forget the batch."""
+        """Discard the batch."""
 
 
 class NoopTarget(Target):

@@ -1,4 +1,4 @@
-"""Invented people as a Singer file, and one run of a command over it, measured."""
+"""Creates a Singer file of made-up people, and measures a run of a command with it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SCHEMA = {
 
 
 def write_people(path: Path, count: int) -> Path:
-    """Write a SCHEMA, so many RECORDs, and a STATE after each thousand."""
+    """Write a SCHEMA, a number of RECORDs, and a STATE after each thousand."""
     with path.open("w", encoding="utf-8") as file:
         print(json.dumps(SCHEMA), file=file)
         for number in range(count):
@@ -65,11 +65,11 @@ def write_people(path: Path, count: int) -> Path:
 
 @dataclass
 class Run:
-    """One run of a command.
+    """Measurements of a run.
 
     Attributes:
-        seconds: By the clock on the wall.
-        cpu_seconds: Of the command's own process, user and system.
+        seconds: Wall clock time.
+        cpu_seconds: User and system time of the process.
         peak_megabytes: The most memory that it held.
     """
 
@@ -79,7 +79,7 @@ class Run:
 
 
 def run(command: list[str], people: Path) -> Run:
-    """Run a command with the file as its input; it must succeed."""
+    """Run a command with the file as its input, and require success."""
     started = time.perf_counter()
     with people.open("rb") as file:
         process = subprocess.Popen(command, stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -100,7 +100,7 @@ def target(directory: Path, sandbox: str, **settings: Any) -> list[str]:
 
 @contextlib.contextmanager
 def sandbox(*options: str) -> Iterator[str]:
-    """Run a sandbox in a process of its own, and yield its address."""
+    """Run a sandbox in a subprocess, and yield its address."""
     command = [sys.executable, "-m", "salesloft_sandbox", "serve", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -112,13 +112,13 @@ def sandbox(*options: str) -> Iterator[str]:
 
 def ask(sandbox: str, path: str) -> Any:
     """Return the response of an admin endpoint of the sandbox."""
-    with urllib.request.urlopen(f"{sandbox}/_sandbox/{path}") as response:  # noqa: S310 (the sandbox's own address)
+    with urllib.request.urlopen(f"{sandbox}/_sandbox/{path}") as response:  # noqa: S310 (the address of the sandbox)
         return json.load(response)
 
 
 def reset(sandbox: str) -> None:
     """Empty the sandbox."""
-    with urllib.request.urlopen(f"{sandbox}/_sandbox/reset", data=b"{}"):  # noqa: S310 (the sandbox's own address)
+    with urllib.request.urlopen(f"{sandbox}/_sandbox/reset", data=b"{}"):  # noqa: S310 (the address of the sandbox)
         pass
 
 

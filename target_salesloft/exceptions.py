@@ -112,7 +112,7 @@ class TokenRefreshError(AuthenticationError):
 
 
 class TokenStoreError(SalesloftFatalError):
-    """The token store cannot be read, locked or written; the message says whether a token was spent."""
+    """The token store cannot be read, locked or written; the message states whether a token was spent."""
 
 
 class LoginTimeoutError(SalesloftFatalError):

@@ -65,7 +65,7 @@ class Operation:
 
     Attributes:
         method: The HTTP method.
-        path: The path; `{id}` stands for Salesloft's id of the record.
+        path: The path; `{id}` is replaced by Salesloft's id of the record.
         parameters: Where the fields go.
         identity: The fields that together identify a record; empty if the upsert key does.
         idempotent: Whether sending it twice has the same effect as sending it once. If not, a record is looked up

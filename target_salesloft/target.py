@@ -287,7 +287,7 @@ class TargetSalesloft(Target):
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
-        """Read `--input FILE` as standard input is read: bytes, which are UTF-8 whatever the locale is."""
+        """Read `--input FILE` as bytes like standard input, because Singer messages are UTF-8 in any locale."""
         command = super().get_singer_command()
         for option in command.params:
             if option.name == "file_input":
@@ -329,7 +329,7 @@ class TargetSalesloft(Target):
             code, errors = 1, [format_internal_error(error)]
         if code == 1:
             discard_input(file_input, DISCARD_SECONDS)
-        # The error comes last: that is where people look first.
+        # Log the error last, where users look first.
         for each in errors:
             cls.logger.error("%s", each)
         raise SystemExit(code)
@@ -339,7 +339,7 @@ class TargetSalesloft(Target):
         """Run, and return the exit code and the errors."""
         try:
             settings = load(config or ConfigSources(), os.environ, cls.logger.warning)
-            # The SDK installs signal handlers of its own while it constructs a target.
+            # The SDK installs its own signal handlers while it constructs a target.
             with signals_blocked():
                 target = cls(config=settings, validate_config=False)
                 target.context.shutdown.install()

@@ -128,7 +128,7 @@ def update_from_headers(reservation: Reservation, response: Response) -> None:
 
 
 def error_message(response: Response) -> str:
-    """Return Salesloft's error message in one line, whatever the body is."""
+    """Return Salesloft's error message in one line, for any kind of body."""
     body = response.json_object()
     if body is None:
         return "(the body is not Salesloft's JSON; check api_url and the proxy settings)"

@@ -33,7 +33,7 @@ def login(values: Mapping[str, Any], clock: Clock, *, port: int, no_browser: boo
 
     Args:
         values: The settings as they are written. The application's missing credentials are asked for.
-        clock: Tells the time, and waits.
+        clock: The clock to use.
         port: The port of the redirect URI `http://127.0.0.1:PORT/callback`.
         no_browser: Ask for the redirect's URL instead of listening for it.
 

@@ -100,7 +100,7 @@ class FileTokenStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the file for other processes; the lock is a file beside it, which remains.
+        """Lock the file for other processes. The lock is a file next to it, which is not deleted.
 
         Raises:
             TokenStoreError: The lock cannot be acquired.
@@ -170,7 +170,7 @@ class FileTokenStore:
         return None
 
     def _check_owner(self, status: os.stat_result) -> None:
-        """Reject a file that others may have written: its refresh token would make us act as someone else."""
+        """Reject a file that other users may have written: its token may belong to another Salesloft user."""
         mode = stat.S_IMODE(status.st_mode)
         if status.st_uid != os.geteuid():
             problem = f"belongs to another user (uid {status.st_uid})"
@@ -216,7 +216,7 @@ class FileTokenStore:
             raise self._io_error(error) from error
 
     def check_writable(self) -> None:
-        """Replace the file by itself, or write a temporary one beside it if there is none.
+        """Replace the file with itself, or write a temporary file next to it if it does not exist.
 
         Raises:
             TokenStoreError: The file cannot be written.

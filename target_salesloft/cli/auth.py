@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     level = logging.getLevelName(os.environ.get("LOGLEVEL", "").upper())
     logging.basicConfig(
         format="%(levelname)s %(message)s",
-        level=level if isinstance(level, int) else logging.WARNING,  # a string if there is no such level
+        level=level if isinstance(level, int) else logging.WARNING,  # a string if the level is unknown
         stream=sys.stderr,
     )
     restrict_library_logs()

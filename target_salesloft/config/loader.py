@@ -206,7 +206,7 @@ def _unflatten(setting: dict[str, Any]) -> dict[str, Any]:
 
 
 def _our_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return lower-case name → value of each variable with our prefix that is not empty."""
+    """Return lowercase name → value of each variable with our prefix that is not empty."""
     return {
         name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
         for name, value in environ.items()

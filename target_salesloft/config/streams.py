@@ -37,7 +37,7 @@ class StreamSettings:
         """Return a stream's settings: from its exact name, else the longest matching glob, else the defaults.
 
         Raises:
-            ConfigError: The object is unknown, or the object has no such upsert key.
+            ConfigError: The object is unknown, or does not have the upsert key.
         """
         own = _own_settings(stream, config["streams"])
         name = own.get("object") or config.get("object") or _object_by_name(stream)

@@ -70,7 +70,7 @@ class Transport:
         read_timeout: float,
         total_timeout: float | None = None,
     ) -> Response:
-        """Send a request, and return the response, whatever its status.
+        """Send a request, and return the response with any status.
 
         Args:
             request: The request.

@@ -192,7 +192,7 @@ def normalize_email(text: str) -> str:
 def normalize_domain(text: str) -> str:
     """Return the domain of a URL, a host or an email address: `https://www.Example.com:443/about` → `example.com`.
 
-    Subdomains are kept, except `www`. Internationalized domains are converted to ASCII. Text whose host is ambiguous is
+    Subdomains are preserved, except `www`. Internationalized domains are converted to ASCII. Ambiguous hosts are
     rejected: readers of URLs disagree about backslashes, whitespace and user names.
     """
     url = text.strip()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
 CUSTOM_PREFIX: Final = "custom_fields."
-# `custom_fields.Region`, and `custom_fields__Region` as the SDK flattens it, whatever the separator.
+# `custom_fields.Region`, and `custom_fields__Region` as the SDK flattens it, with any separator.
 CUSTOM_COLUMN: Final = re.compile(r"custom_fields[^A-Za-z0-9]+(?P<name>.+)", re.DOTALL)
 SDK_METADATA: Final = "_sdc_"
 MAX_NAME_LENGTH: Final = 100
@@ -230,7 +230,7 @@ class RecordMapper:
         return self._clear or not (value is None or value == [])
 
     def _build_payload(self, body: dict[str, Any]) -> Payload | Rejection:
-        """Add what the endpoint needs beside the fields."""
+        """Add what the endpoint requires in addition to the fields."""
         record_id = body.pop(ID_FIELD, None) if self._mode is SyncMode.UPDATE else None
         name = self._key if record_id is None else ID_FIELD
         value = body.get(name) if record_id is None else record_id

@@ -43,7 +43,7 @@ def read_batch(message: Mapping[str, Any], storage: Mapping[str, Any] | None) ->
 
     Args:
         message: The BATCH message.
-        storage: The setting `batch_config.storage`: where the files are, if not where the message says.
+        storage: The setting `batch_config.storage`, which overrides the location of the files.
 
     Raises:
         InvalidInputLine: A file cannot be read, or holds something other than records. The message names file and line.
@@ -89,7 +89,7 @@ def open_file(url: str, storage: Mapping[str, Any] | None) -> IO[bytes]:
     """Open a batch file for reading. Unlike the SDK's `StorageTarget`, this creates no directory.
 
     Raises:
-        OSError: There is no such file.
+        OSError: The file does not exist.
         InvalidInputLine: The address is one that no other process can have written to.
     """
     path = UPath(url)

@@ -70,7 +70,7 @@ class LineReader(GenericSingerReader[str]):
 
     @property
     def default_input(self) -> IO[str]:
-        """Standard input as bytes: Singer messages are UTF-8 whatever the locale is.
+        """Standard input as bytes: Singer messages are UTF-8 in any locale.
 
         Raises:
             InvalidInputLine: Standard input is closed.

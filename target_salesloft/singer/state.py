@@ -78,5 +78,5 @@ class StateBuffer:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise StateError(
                 f"Cannot write state: stdout is closed ({error.strerror}). Records written so far remain written; the "
-                "next run sends them again, which does no harm."
+                "next run sends them again."
             ) from error

@@ -156,7 +156,7 @@ class BulkWriter:
             should_stop: Checked after uploads that fail. Once it returns true, the job is not started.
 
         Raises:
-            BulkJobTypeUnsupportedError: There is no such job; nothing has been sent.
+            BulkJobTypeUnsupportedError: Salesloft does not support the job type; nothing has been sent.
             BulkJobsForbiddenError: The token must not create jobs; nothing has been sent.
             BulkJobUnfinishedError: The results of the job's records are not known in full.
         """
@@ -254,7 +254,7 @@ class BulkJob:
         """Create a job.
 
         Raises:
-            BulkJobTypeUnsupportedError: Salesloft has no such job.
+            BulkJobTypeUnsupportedError: Salesloft does not support the job type.
             BulkJobsForbiddenError: The token must not create jobs.
             SalesloftFatalError: The run cannot go on.
         """

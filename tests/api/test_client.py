@@ -156,10 +156,10 @@ def test_get_without_data_is_an_error(connect, fault, options):
 
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 422])
 def test_rejected_record_is_not_retried(client, sandbox, fault, status):
-    fault("status", status=status, body={"error": "No such thing"})
+    fault("status", status=status, body={"error": "Not found"})
     with pytest.raises(RecordRejectedError) as error:
         upsert(client)
-    assert (error.value.status, error.value.reason) == (status, "No such thing")
+    assert (error.value.status, error.value.reason) == (status, "Not found")
     assert len(sandbox.requests) == 1
 
 

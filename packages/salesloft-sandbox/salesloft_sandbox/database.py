@@ -152,7 +152,7 @@ class State:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Run a transaction; no other thread reads or writes meanwhile. Transactions can be nested."""
+        """Run a transaction; no other thread reads or writes at the same time. Transactions can be nested."""
         with self._lock:
             outermost = self._depth == 0
             self._depth += 1

@@ -76,7 +76,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "contains": ((str, type(None)), "text or null"),
 }
 RESET = 0
-"""The status that stands for a reset connection."""
+"""The status that represents a reset connection."""
 MIN_STATUS = 200
 MAX_STATUS = 599
 
