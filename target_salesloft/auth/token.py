@@ -18,8 +18,8 @@ class Token:
     Attributes:
         access_token: Sent with requests.
         refresh_token: Exchanged for the next access token; None for client credentials.
-        issued_at: Seconds since 1970.
-        expires_at: Seconds since 1970.
+        issued_at: Seconds since the epoch.
+        expires_at: Seconds since the epoch.
     """
 
     access_token: str = field(repr=False)
@@ -31,7 +31,7 @@ class Token:
         """Return whether the token is valid for at least another minute, or a tenth of a shorter lifetime.
 
         Args:
-            now: Seconds since 1970.
+            now: Seconds since the epoch.
         """
         margin = min(MAX_MARGIN_SECONDS, (self.expires_at - self.issued_at) * MARGIN)
         return now < self.expires_at - margin

@@ -128,7 +128,7 @@ def parse_token_response(body: Mapping[str, Any], requested_at: float) -> Token:
 
     Args:
         body: The JSON object of the response.
-        requested_at: Seconds since 1970; the lifetime counts from the request, so that it is never overestimated.
+        requested_at: Seconds since the epoch; the lifetime counts from the request, so that it is never overestimated.
 
     Raises:
         MalformedResponseError: It has no valid token.

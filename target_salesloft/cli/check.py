@@ -114,16 +114,18 @@ def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[
     """
     required = required_objects(config)
     for each in OBJECTS.values():
-        may_read = _may(client, "GET", each.path)
+        may_read = _has_permission(client, "GET", each.path)
         yield Permission(f"{each.scope}:read", may_read, each.name in required)
         if each.write_check is not None:
-            may_write = _may(client, *each.write_check)
+            may_write = _has_permission(client, *each.write_check)
             yield Permission(f"{each.scope}:write", may_write, each.name in required)
     otherwise = "custom fields will not be matched"
-    yield Permission("custom_fields:read", _may(client, "GET", "/custom_fields"), required=False, otherwise=otherwise)
+    yield Permission(
+        "custom_fields:read", _has_permission(client, "GET", "/custom_fields"), required=False, otherwise=otherwise
+    )
     if config["write_method"] != WriteMethod.RECORD:
         # Assumption: who may list bulk jobs may create them. Creating one to find out would leave it behind.
-        may_list = _may(client, "GET", "/bulk_jobs")
+        may_list = _has_permission(client, "GET", "/bulk_jobs")
         is_required = config["write_method"] == WriteMethod.BULK
         yield Permission("bulk jobs", may_list, is_required, "records will be written one by one")
 
@@ -144,7 +146,7 @@ def required_objects(config: Mapping[str, Any]) -> set[str]:
     return found | {each.name for each in OBJECTS.values() if config[f"{each.name}_upsert_key"] != each.upsert_keys[0]}
 
 
-def _may(client: SalesloftClient, method: str, path: str) -> bool:
+def _has_permission(client: SalesloftClient, method: str, path: str) -> bool:
     """Return whether the token has the permission for a request.
 
     Raises:

@@ -250,7 +250,7 @@ def _dry_run_errors(environ: Mapping[str, str], config: Mapping[str, Any]) -> li
         return []
     return [
         f"{variable(name)} is set but not read, and this run would write. "
-        f"Set {variable('dry_run')} and add --config ENV, or unset the variable."
+        f"Use {variable('dry_run')} with --config ENV, or unset the variable."
         for name, value in _our_variables(environ).items()
         if normalize_name(name) == normalize_name("dry_run") and _parse(value, "boolean") is not False
     ]

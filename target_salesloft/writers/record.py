@@ -260,7 +260,7 @@ class RecordWriter:
             if not rows:
                 self._clock.wait_until(self._clock.now() + LATE_WRITE_SECONDS)
                 rows = find()
-            if rows and not any(is_ours(row, payload.body, started) for row in rows):
+            if rows and not any(was_created_by_us(row, payload.body, started) for row in rows):
                 raise AlreadyExistsError(f"{', '.join(identity)} already exists, with other values")
             return bool(rows)
 
@@ -357,7 +357,7 @@ def unresolved(payload: Payload, salesloft_object: SalesloftObject, field: str, 
     return WriteResult(payload, Result.FAILED, reason, request=f"GET {salesloft_object.path}", fields=(field,))
 
 
-def is_ours(row: Mapping[str, Any], body: Mapping[str, Any], since: float) -> bool:
+def was_created_by_us(row: Mapping[str, Any], body: Mapping[str, Any], since: float) -> bool:
     """Return whether one of our requests has created a record that has the key of what was sent.
 
     Salesloft may store values in another format, such as that of phone numbers. So the time of creation counts too.
@@ -365,7 +365,7 @@ def is_ours(row: Mapping[str, Any], body: Mapping[str, Any], since: float) -> bo
     Args:
         row: The record as Salesloft returns it.
         body: The fields that were sent.
-        since: When the first request was sent, in seconds since 1970.
+        since: When the first request was sent, in seconds since the epoch.
     """
     sent = {name: value for name, value in body.items() if isinstance(value, (str, int)) and name in row}
     return created_after(row, since) or all(
@@ -379,7 +379,7 @@ def normalize_value(value: Any) -> str:
 
 
 def created_after(row: Mapping[str, Any], moment: float) -> bool:
-    """Return whether a record was created after a moment, in seconds since 1970, according to Salesloft's clock."""
+    """Return whether Salesloft created a record after a moment, in seconds since the epoch."""
     try:
         created = dt.datetime.fromisoformat(str(row.get("created_at")).replace("Z", "+00:00"))
     except ValueError:

@@ -128,7 +128,7 @@ def test_any_line_is_an_object_or_an_input_error(line):
         assert type(read) is dict
 
 
-def lines_of(data):
+def batch_lines(data):
     reader = LineReader()
     seen = []
     handler = {"RECORD": lambda message: seen.append((reader.line, message.get("n")))}
@@ -137,12 +137,12 @@ def lines_of(data):
 
 
 def test_blank_lines_are_ignored_and_counted():
-    assert lines_of(b'{"type": "RECORD", "n": 1}\r\n\n\r\n \n{"type": "RECORD", "n": 2}\n') == [(1, 1), (5, 2)]
+    assert batch_lines(b'{"type": "RECORD", "n": 1}\r\n\n\r\n \n{"type": "RECORD", "n": 2}\n') == [(1, 1), (5, 2)]
 
 
 def test_byte_order_mark_at_the_start_is_ignored():
-    assert lines_of(b'\xef\xbb\xbf{"type": "RECORD", "n": 1}\n') == [(1, 1)]
-    assert lines_of(b"\xef\xbb\xbf") == []
+    assert batch_lines(b'\xef\xbb\xbf{"type": "RECORD", "n": 1}\n') == [(1, 1)]
+    assert batch_lines(b"\xef\xbb\xbf") == []
 
 
 def test_too_long_line_is_an_error_and_not_read_whole(monkeypatch):
