@@ -259,3 +259,23 @@ def test_control_characters_in_names_never_reach_the_log(command, stream):
     assert "customers" in result.stderr or "people" in result.stderr
     assert not {"\x1b", "\x07"} & set(result.stderr)
     assert not any(line.startswith("forged") for line in result.stderr.splitlines())
+
+
+@pytest.mark.parametrize("wrong", [{"api_key": "ak" + "1" * 64}, {}, {"sync_mode": "upsrt"}], ids=str)
+def test_input_is_read_after_a_fatal_error_so_that_the_tap_does_not_fail(config, tmp_path, wrong):
+    (tmp_path / "config.json").write_text(json.dumps({**config, **wrong}), encoding="utf-8")
+    stream = "people" if wrong else "orders"
+    lines = [schema(stream, "email_address"), *people(range(10_000), stream, title="x" * 100)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "target_salesloft", "--config", "config.json"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    process.stdin.write(singer(lines).encode())  # more than a pipe holds: BrokenPipeError if nobody reads it
+    process.stdin.close()
+    process.stdin = None
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in err.decode()
