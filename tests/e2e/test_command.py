@@ -273,7 +273,9 @@ def test_input_is_read_after_a_fatal_error_so_that_the_tap_does_not_fail(config,
         stderr=subprocess.PIPE,
         cwd=tmp_path,
     )
-    process.stdin.write(singer(lines).encode())  # more than a pipe holds: BrokenPipeError if nobody reads it
+    process.stdin.write(
+        singer(lines).encode()
+    )  # more than a pipe holds: raises BrokenPipeError if the run stops reading
     process.stdin.close()
     process.stdin = None
     _, err = process.communicate(timeout=60)

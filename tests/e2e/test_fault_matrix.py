@@ -40,79 +40,79 @@ FAULTS = {
 REFUSALS = {401, 403, 404, 409, 413, 422}
 TIMES = (1, 4, None)
 ALL_CASES = [
-    (way, step, name, times)
-    for way, steps in STEPS.items()
+    (mode, step, name, times)
+    for mode, steps in STEPS.items()
     for step, name, times in itertools.product(steps, FAULTS, TIMES)
 ]
 # A sample in which each step meets each fault once; the other cases are marked `matrix`.
 SAMPLE = {
-    (way, step, name, TIMES[(row + column) % len(TIMES)])
-    for row, (way, step) in enumerate((way, step) for way, steps in STEPS.items() for step in steps)
+    (mode, step, name, TIMES[(row + column) % len(TIMES)])
+    for row, (mode, step) in enumerate((mode, step) for mode, steps in STEPS.items() for step in steps)
     for column, name in enumerate(FAULTS)
 }
 CASES = [
     pytest.param(
-        way,
+        mode,
         step,
         FAULTS[name],
         times,
-        id=f"{way} {' '.join(step)}, {name}, {times or 'always'}",
-        marks=() if (way, step, name, times) in SAMPLE else pytest.mark.matrix,
+        id=f"{mode} {' '.join(step)}, {name}, {times or 'always'}",
+        marks=() if (mode, step, name, times) in SAMPLE else pytest.mark.matrix,
     )
-    for way, step, name, times in ALL_CASES
+    for mode, step, name, times in ALL_CASES
 ]
 
 
 @pytest.fixture
-def messages(way, sandbox):
+def messages(mode, sandbox):
     """Records of which one is rejected and one comes again with a later value, and a final STATE."""
     rows = [{"email_address": f"p{number}@example.com", "title": "First"} for number in range(PEOPLE)]
     rows.append({"email_address": "rejected@example.com", "title": "First", "job_seniority": "chief"})
     rows.append({"email_address": "P0@example.com", "title": "Later"})
-    if way == "update":
+    if mode == "update":
         for row in rows[:-1]:
             sandbox.add("person", email_address=row["email_address"])
     columns = schema("people", "email_address", "title", "job_seniority")
     return [columns, *(record("people", **row) for row in rows), state({"position": len(rows)})]
 
 
-@pytest.mark.parametrize(("way", "step", "values", "times"), CASES)
+@pytest.mark.parametrize(("mode", "step", "values", "times"), CASES)
 def test_each_record_is_written_or_saved_once_or_state_is_held_back(
-    run, sandbox, fault, messages, way, step, values, times
+    run, sandbox, fault, messages, mode, step, values, times
 ):
     method, path = step
     fault(**values, method=method, path=path, times=times)
     result = run(
         messages,
-        sync_mode="upsert" if way == "bulk" else way,
-        write_method="bulk" if way == "bulk" else "record",
+        sync_mode="upsert" if mode == "bulk" else mode,
+        write_method="bulk" if mode == "bulk" else "record",
         max_parallel_requests=1,
         allow_failed_records=True,
         max_retry_seconds=300,
     )
     people = [(each["email_address"], each["title"]) for each in sandbox.people() if each["title"]]
-    set_aside = {each["email_address"].lower() for each in result.failed_records}
+    saved = {each["email_address"].lower() for each in result.failed_records}
     assert len(people) == len(set(people)), "doubled"
     for email in {message["record"]["email_address"].lower() for message in messages[1:-1]}:
         wanted = (email, "Later" if email == "p0@example.com" else "First")
         written = wanted in people
-        assert written or email in set_aside or not result.states, f"{email} is lost"
-        assert not (written and email in set_aside), f"{email} is reported as failed, and was written"
+        assert written or email in saved or not result.states, f"{email} is lost"
+        assert not (written and email in saved), f"{email} is reported as failed, and was written"
     assert result.states in ([], [{"position": PEOPLE + 2}])
     assert result.code == (0 if result.states else 1)
     assert "rejected@example.com" not in {email for email, _ in people}
     assert not any("Traceback" in each for each in result.messages)
 
 
-@pytest.mark.parametrize("way", STEPS)
+@pytest.mark.parametrize("mode", STEPS)
 @pytest.mark.parametrize("name", [name for name, values in FAULTS.items() if values.get("status") not in REFUSALS])
-def test_transient_faults_lose_no_record(run, sandbox, fault, messages, way, name):
-    for method, path in STEPS[way]:
+def test_transient_faults_lose_no_record(run, sandbox, fault, messages, mode, name):
+    for method, path in STEPS[mode]:
         fault(**FAULTS[name], method=method, path=path, times=2)
     result = run(
         messages,
-        sync_mode="upsert" if way == "bulk" else way,
-        write_method="bulk" if way == "bulk" else "record",
+        sync_mode="upsert" if mode == "bulk" else mode,
+        write_method="bulk" if mode == "bulk" else "record",
         allow_failed_records=True,
     )
     assert result.code == 0

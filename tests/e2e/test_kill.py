@@ -18,7 +18,7 @@ from tests.conftest import KEY, record, schema, singer, state, without
 
 SEEDS = int(os.environ.get("CRASH_SEEDS", "4"))
 RECORDS = 240
-WAYS = [("upsert", "record"), ("insert", "record"), ("update", "record"), ("upsert", "bulk")]
+MODES = [("upsert", "record"), ("insert", "record"), ("update", "record"), ("upsert", "bulk")]
 LONGEST_RUN = 60
 
 
@@ -95,7 +95,7 @@ class Runs:
 @pytest.mark.slow
 def test_killed_runs_lose_and_duplicate_nothing(tmp_path, seed):
     chance = random.Random(seed)  # noqa: S311 (moments, not secrets)
-    mode, method = WAYS[seed % len(WAYS)]
+    mode, method = MODES[seed % len(MODES)]
     with SandboxServer(Sandbox(points_per_minute=1_000_000, latency=0.002, bulk_rate=2000.0)) as server:
         runs = Runs(tmp_path, server, chance, mode, method)
         if mode == "update":

@@ -193,11 +193,11 @@ def test_rest_of_a_pipe_is_discarded_until_its_end():
 
 def test_rest_of_a_pipe_is_discarded_for_a_limited_time():
     out, into = os.pipe()
-    began = time.monotonic()
+    started = time.monotonic()
     with open(out, "rb") as file:  # noqa: PTH123 (a descriptor)
         discard_input(file, seconds=0.05)
     os.close(into)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - started < 5
 
 
 def test_input_that_is_not_a_pipe_is_not_discarded(tmp_path):
