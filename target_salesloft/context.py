@@ -79,6 +79,9 @@ class RunContext:
             ConfigError: A setting cannot be used.
             SalesloftFatalError: The token store cannot be used.
         """
+        failed_records_dir = Path(config["failed_records_dir"]).expanduser()
+        failed_records = FailedRecordsFile(failed_records_dir, dry_run=config["dry_run"])
+        failed_records.check_directory()
         rate_limiter = RateLimiter(config["rate_limit_per_minute"], clock)
         client = build_client(config, clock, rate_limiter) if has_credentials(config) else None
         writes = client is not None and not config["dry_run"]
@@ -91,9 +94,9 @@ class RunContext:
             rate_limiter=rate_limiter,
             custom_fields=CustomFields(client),
             stats=stats,
-            failed_records=FailedRecordsFile(Path(config["failed_records_dir"]).expanduser()),
+            failed_records=failed_records,
             state_buffer=StateBuffer(dry_run=config["dry_run"]),
-            report=build_report(logger, stats, rate_limiter),
+            report=build_report(logger, stats, rate_limiter, clock),
             writer=WriterDispatcher.from_config(config, client, clock) if client is not None and writes else None,
             started=clock.now(),
             _dry_runs=defaultdict(lambda: DryRunWriter(BulkChoice.from_config(config))),

@@ -1,1 +1,1 @@
-"""What a run reports: counts, failed records, logs, terminal output."""
+"""Reports: counts, failed records, log and terminal output."""

@@ -1,4 +1,4 @@
-"""The file of failed records."""
+"""The failed records file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import contextlib
 import datetime as dt
 import itertools
 import os
+import tempfile
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.exceptions import FailedRecordsFileError
+from target_salesloft.exceptions import ConfigError, FailedRecordsFileError
 from target_salesloft.singer.encoding import dumps_line
 from target_salesloft.writers.results import Result, WriteResult
 
@@ -22,59 +23,82 @@ if TYPE_CHECKING:
 ADVICE: Final[Mapping[Result | int | None, str]] = MappingProxyType(
     {
         None: "Fix the source value or the mapping, then replay this file.",
-        404: "Salesloft does not have this record, or hides it from the token's user: mend the id, or upsert it.",
-        409: "Something else changed the record at the same time: send this file again.",
-        413: "The record is too large: shorten its longest fields.",
-        Result.ALREADY_EXISTS: "The record already exists; use upsert to change it.",
+        404: "The record does not exist, or the token's user cannot see it. Fix the id, or use sync_mode upsert.",
+        409: "The record was changed at the same time by something else. Replay this file.",
+        413: "The record is too large. Shorten its longest fields, then replay this file.",
+        Result.ALREADY_EXISTS: "The record already exists. Use sync_mode upsert to update it.",
     }
 )
 
 
 class FailedRecordsFile:
-    """A Singer file of the records that failed, made when the first one does.
+    """A Singer file of failed records, created when the first record fails.
 
-    Each line is the SCHEMA or RECORD as the tap wrote it, a RECORD with an `error` beside its `record`, so that
-    `target-salesloft --input FILE` sends them again. It holds people's data: mode 0600.
+    Each line is a SCHEMA or RECORD message as the tap wrote it; a RECORD has an `error` next to its `record`. So
+    `target-salesloft --input FILE` sends the records again. The file holds personal data: its mode is 0600.
+
+    Attributes:
+        path: The file, or None if no record has failed.
 
     Args:
-        directory: Where it is made.
+        directory: Where the file is created.
+        dry_run: Whether the run is a dry run; the file's name says so.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, dry_run: bool = False) -> None:
         self._directory = directory
+        self._suffix = "-dry-run" if dry_run else ""
         self._schemas: dict[str, Mapping[str, Any]] = {}
         self.path: Path | None = None
 
-    def append(self, outcomes: Iterable[WriteResult]) -> None:
-        """Append records and see them onto the disk; one that fails in two streams that are made of it, once.
+    def check_directory(self) -> None:
+        """Check that the directory can be created and written; leaves nothing behind.
 
         Raises:
-            FailedRecordsFileError: They cannot be written.
+            ConfigError: It cannot.
+        """
+        existing = self._directory.absolute()
+        try:
+            while not existing.exists():
+                existing = existing.parent
+            tempfile.TemporaryFile(dir=existing).close()
+        except OSError as error:
+            raise ConfigError(
+                f"Invalid value for failed_records_dir: cannot write to {existing} ({error.strerror}). "
+                "Set it to a directory that can be created and written."
+            ) from error
+
+    def append(self, results: Iterable[WriteResult]) -> None:
+        """Append failed records and flush them to disk; a record that fails in two streams is saved once.
+
+        Raises:
+            FailedRecordsFileError: The file cannot be written.
         """
         lines: list[dict[str, Any]] = []
-        for outcome in outcomes:
-            for source in outcome.payload.sources:
+        for result in results:
+            for source in result.payload.sources:
                 if not source.saved:
                     source.saved = True
-                    lines += self._lines(source, outcome)
+                    lines += self._lines(source, result)
         if not lines:
             return
         try:
-            self._write(b"".join(dumps_line(each) for each in lines))
-        except OSError as fault:
+            self._write(b"".join(dumps_line(line) for line in lines))
+        except OSError as error:
             raise FailedRecordsFileError(
-                f"The failed records file cannot be written ({self.path or self._directory}: {fault.strerror}). "
-                "Make room or set failed_records_dir to a directory that can be written, and run again."
-            ) from fault
+                f"Cannot write the failed records file ({self.path or self._directory}: {error.strerror}). "
+                "Free disk space, or set failed_records_dir to a directory that can be written, and run again."
+            ) from error
 
-    def _lines(self, source: SourceRecord, outcome: WriteResult) -> list[dict[str, Any]]:
+    def _lines(self, source: SourceRecord, result: WriteResult) -> list[dict[str, Any]]:
+        """Return the messages of a failed record: its schema, unless it is the last one written, and the record."""
         stream = source.schema["stream"]
-        error = {
-            "reason": outcome.reason,
-            "fields": outcome.fields,
-            "status": outcome.status,
-            "request": outcome.request,
-            "advice": outcome.advice or ADVICE.get(outcome.result) or ADVICE.get(outcome.status, ADVICE[None]),
+        error: dict[str, Any] = {
+            "reason": result.reason,
+            "fields": result.fields,
+            "status": result.status,
+            "request": result.request,
+            "advice": result.advice or ADVICE.get(result.result) or ADVICE.get(result.status, ADVICE[None]),
             "line": source.line,
         }
         if source.file is not None:
@@ -89,32 +113,33 @@ class FailedRecordsFile:
         if self.path is None:
             existed = self._directory.is_dir()
             self._directory.mkdir(parents=True, exist_ok=True)  # another run may create it at the same time
-            _keep_out_of_git(self._directory, "*.singer\n" if existed else "*\n")
+            _ignore_in_git(self._directory, "*.singer\n" if existed else "*\n")
             started = dt.datetime.now(tz=dt.timezone.utc)
-            self.path = create_private_file(self._directory, f"{started:%Y-%m-%dT%H%M%SZ}-{os.getpid()}")
+            name = f"{started:%Y-%m-%dT%H%M%SZ}-{os.getpid()}"
+            self.path = create_private_file(self._directory, name, f"{self._suffix}.singer")
         with self.path.open("ab") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
 
 
-def _keep_out_of_git(directory: Path, pattern: str) -> None:
-    """Write a `.gitignore`, unless there is one: failed records hold personal data."""
+def _ignore_in_git(directory: Path, pattern: str) -> None:
+    """Create a `.gitignore`, unless there is one: failed records hold personal data."""
     with contextlib.suppress(FileExistsError), (directory / ".gitignore").open("x", encoding="utf-8") as file:
         file.write(pattern)
 
 
-def create_private_file(directory: Path, name: str) -> Path:
-    """Make a Singer file for its owner alone, and return its path; where there is such a file, a number is added.
+def create_private_file(directory: Path, name: str, suffix: str) -> Path:
+    """Create a file that only its owner can read, and return its path; a number is added to a name that exists.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The file cannot be created.
     """
     for number in itertools.count(1):
-        path = directory / f"{name}{f'-{number}' if number > 1 else ''}.singer"
+        path = directory / f"{name}{f'-{number}' if number > 1 else ''}{suffix}"
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600))
-        except FileExistsError:  # another container's run: there, all have the same process number
+        except FileExistsError:  # by another container, whose process has the same id
             continue
         return path
-    raise AssertionError("count ended")  # pragma: no cover
+    raise AssertionError  # pragma: no cover

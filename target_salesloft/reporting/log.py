@@ -1,4 +1,4 @@
-"""What a run tells the people who watch it: plain lines for logs; `terminal.py` is for eyes."""
+"""Reports a run in the log; `terminal.py` shows it at a terminal."""
 
 from __future__ import annotations
 
@@ -18,63 +18,66 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from target_salesloft.api.rate_limit import RateLimiter
+    from target_salesloft.clock import Clock
     from target_salesloft.reporting.stats import RunStats
 
 
 class Report:
-    """Tells in the log how far a run is, and once how it went.
+    """Logs the progress and the results of a run.
 
     Args:
         logger: The target's.
-        stats: What became of the records, stream by stream.
+        stats: Counts per stream.
         rate_limiter: Knows the points.
+        clock: Tells the time.
     """
 
-    def __init__(self, logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter) -> None:
+    def __init__(self, logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> None:
         self._logger = logger
-        self._tallies = stats
+        self._stats = stats
         self._rate_limiter = rate_limiter
+        self._clock = clock
 
     def start(self) -> None:
-        """Be ready to tell."""
+        """Start showing progress, if it is shown all the time."""
 
     def batch(self, stream: str, records: int) -> AbstractContextManager[object]:
-        """Tell how far a batch is, for as long as the `with` block runs."""
-        return Progress(self._logger.getChild(stream), self._tallies[stream], records, self._rate_limiter)
+        """Log the progress of a batch while the `with` block runs."""
+        return Progress(self._logger.getChild(stream), self._stats[stream], records, self._rate_limiter, self._clock)
 
     def finish(self, failed_records: Path | None, forecasts: Mapping[str, str], seconds: float) -> None:
-        """Tell what became of all records.
+        """Report the results of all records.
 
         Args:
-            failed_records: Where the failed ones are.
+            failed_records: The failed records file, or None.
             forecasts: Stream → what would be sent, in a dry run.
             seconds: How long the run took.
         """
         self._log_summary(failed_records)
-        for stream, tally in self._tallies.items():
+        for stream, stats in self._stats.items():
             if stream in forecasts:
                 self._logger.info("%s: %s", stream, forecasts[stream])
-            for reason in tally.failure_lines():
-                self._logger.warning("%s: %s", stream, reason)
+            for line in stats.failure_lines():
+                self._logger.warning("%s: %s", stream, line)
         points = self._rate_limiter.points_spent
         self._logger.info("%s point%s spent in %s.", f"{points:,}", "" if points == 1 else "s", duration(seconds))
 
     def _log_summary(self, failed_records: Path | None) -> None:
-        for stream, tally in self._tallies.items():
-            self._logger.info("%s", tally.summary_line(stream, failed_records))
+        for stream, stats in self._stats.items():
+            self._logger.info("%s", stats.summary_line(stream, failed_records))
 
 
-def build_report(logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter) -> Report:
-    """Return the report for whoever watches."""
+def build_report(logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> Report:
+    """Return the report for the log, or for a terminal if standard error is one."""
     if not is_interactive(sys.stderr, os.environ):
-        return Report(logger, stats, rate_limiter)
+        return Report(logger, stats, rate_limiter, clock)
     from target_salesloft.reporting.terminal import TerminalReport  # noqa: PLC0415 (`rich` takes a tenth of a second)
 
-    return TerminalReport(logger, stats, rate_limiter)
+    return TerminalReport(logger, stats, rate_limiter, clock)
 
 
 def configure_logging() -> None:
-    """Make the log readable for a person, where one watches, and keep people's data out of it."""
+    """Keep personal data out of the log, and format it for a terminal if standard error is one."""
     restrict_library_logs()
     if is_interactive(sys.stderr, os.environ):
         from target_salesloft.reporting.terminal import install_rich_handler  # noqa: PLC0415 (`rich` takes a tenth of a second)
@@ -95,19 +98,19 @@ def remove_control_characters(record: logging.LogRecord) -> bool:
 
 def restrict_library_logs() -> None:
     """Turn off the debug logs of libraries that contain personal data."""
-    # The first logs the result of each `__filter__`, the second URLs with email addresses in their queries.
+    # The first logs the result of each `__filter__`, the second logs URLs with email addresses in queries.
     for name in ("singer_sdk.mapper", "urllib3"):
         logging.getLogger(name).setLevel(logging.INFO)
 
 
 def is_interactive(stderr: TextIO | None, environment: Mapping[str, str]) -> bool:
-    """Whether a person looks at a terminal that can redraw lines, and neither Meltano nor CI collects them.
+    """Return whether standard error is a terminal that can redraw lines, and the log is not collected.
 
-    Who brings a logging configuration of their own gets its lines as they are.
+    Meltano and CI collect it. A logging configuration of the user's own is not changed either.
 
     Args:
-        stderr: Where the log goes; None where it is closed.
-        environment: The process's.
+        stderr: Where the log goes; None if it is closed.
+        environment: The environment variables.
     """
     collected = ("MELTANO_PROJECT_ROOT", "CI", "SINGER_SDK_LOG_CONFIG")
     return (

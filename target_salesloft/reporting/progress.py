@@ -1,10 +1,9 @@
-"""A line every ten seconds while a long batch is written."""
+"""Logs progress every ten seconds while a batch is written."""
 
 from __future__ import annotations
 
 import threading
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import logging
@@ -13,42 +12,46 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from target_salesloft.api.rate_limit import RateLimiter
+    from target_salesloft.clock import Clock
     from target_salesloft.reporting.stats import StreamStats
 
-INTERVAL = 10.0
+INTERVAL: Final = 10.0
 
 
 class Progress:
-    """Logs done, total, records per second and points left, for as long as its `with` block runs.
+    """Logs completed and total records, the rate, and the remaining points while its `with` block runs.
 
     Args:
-        logger: Where to.
-        tally: Knows the records of the stream whose fate is known.
+        logger: Where to log.
+        stats: The counts of the stream.
         total: Records in the batch.
-        rate_limiter: Knows the points that are left.
+        rate_limiter: Knows the remaining points.
+        clock: Tells the time.
         interval: Seconds between lines.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (dependencies are passed in)
         self,
         logger: logging.Logger,
-        tally: StreamStats,
+        stats: StreamStats,
         total: int,
         rate_limiter: RateLimiter,
+        clock: Clock,
         *,
         interval: float = INTERVAL,
     ) -> None:
         self._logger = logger
-        self._stats = tally
-        self._before = tally.completed
+        self._stats = stats
+        self._completed_before = stats.completed
         self._total = total
         self._rate_limiter = rate_limiter
+        self._clock = clock
+        self._started = clock.now()
         self._interval = interval
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
-        self._started = time.monotonic()
         self._thread.start()
         return self
 
@@ -58,14 +61,15 @@ class Progress:
         self._ended.set()
         self._thread.join()
 
-    def line(self, seconds: float) -> str:
-        """Say how far the batch is after so many seconds."""
-        done = self._stats.completed - self._before
+    def line(self) -> str:
+        """Return the progress: `2,500/10,000 records (250/s), 600 points remaining`."""
+        completed = self._stats.completed - self._completed_before
+        seconds = max(self._clock.now() - self._started, 1.0)
         return (
-            f"{done:,} of {self._total:,} records, {done / seconds:,.0f} a second, "
-            f"{self._rate_limiter.remaining:,} points left in this minute"
+            f"{completed:,}/{self._total:,} records ({completed / seconds:,.0f}/s), "
+            f"{self._rate_limiter.remaining:,} points remaining"
         )
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval):
-            self._logger.info("%s", self.line(time.monotonic() - self._started))
+            self._logger.info("%s", self.line())

@@ -71,7 +71,8 @@ def test_dry_run_predicts_time(run):
 def test_dry_run_does_not_suggest_a_replay(run):
     result = run([PEOPLE[0], record("people", email_address="no address")], dry_run=True)
     (line,) = result.log_lines_containing("1 record failed (")
-    assert "Mend the cause before a real run; they are in " in line
+    assert str(result.failed_files[0]) in line
+    assert result.failed_files[0].name.endswith("-dry-run.singer")
     assert "--input" not in line
     assert "State" not in line
 

@@ -109,11 +109,11 @@ def test_terminal_shows_a_bar_during_the_run_and_a_table_at_the_end(terminal, tm
     with (tmp_path / "state").open("wb") as file:
         shown = terminal(stdout=file)
         shown.feed(FIVE)
-        shown.wait_for("0 of 5 records")
+        shown.wait_for("0/5 records")
         assert shown.end() == 0
     after = "\n".join(shown.lines)
     assert "people │    5 │       5 │" in after
-    assert "of 5 records" not in after
+    assert "/5 records" not in after
     assert "━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━" not in after
     assert "METRIC" not in shown.text
     assert "7 points spent" in after
@@ -123,7 +123,7 @@ def test_terminal_shows_a_bar_during_the_run_and_a_table_at_the_end(terminal, tm
 def test_state_written_to_the_same_terminal_is_complete_and_not_repeated(terminal):
     shown = terminal()
     shown.feed(FIVE)
-    shown.wait_for("0 of 5 records")
+    shown.wait_for("0/5 records")
     assert shown.end() == 0
     assert shown.lines.count('{"at": 5}') == 1
 
@@ -143,7 +143,7 @@ def test_no_color_is_honored(terminal):
     plain, colored = terminal(NO_COLOR="1"), terminal()
     for shown in (plain, colored):
         shown.feed(FIVE)
-        shown.wait_for("0 of 5 records")
+        shown.wait_for("0/5 records")
         assert shown.end() == 0
     assert COLOR.search(colored.text)
     assert not COLOR.search(plain.text)
@@ -154,7 +154,7 @@ def test_no_color_is_honored(terminal):
     [{"TERM": "dumb"}, {"TERM": ""}, {"MELTANO_PROJECT_ROOT": "/project"}, {"CI": "true"}],
     ids=["a dumb terminal", "an unnamed terminal", "Meltano", "CI"],
 )
-def test_lines_are_plain_and_measured_at(terminal, environment):
+def test_lines_are_plain_and_include_metrics(terminal, environment):
     shown = terminal(**environment)
     shown.feed(FIVE)
     assert shown.end() == 0
@@ -233,6 +233,6 @@ def test_bar_fills_as_records_complete():
     shown = shown_as(
         bars({"people": StreamStats(read=100, results=Counter({Result.FAILED: 3, Result.MERGED: 7}))}, 588)
     )
-    assert "10 of 100 records  3 failed" in shown
-    assert "588 points left in this minute" in shown
+    assert "10/100 records  3 failed" in shown
+    assert "588 points remaining" in shown
     assert 0 < filled(50) < filled(100)
