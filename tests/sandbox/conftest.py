@@ -1,4 +1,4 @@
-"""A sandbox with a fake clock, served over HTTP."""
+"""A sandbox with a manual clock, served over HTTP."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class Api:
 
 
 @pytest.fixture
-def clock():
+def manual_clock():
     return Clock()
 
 
 @pytest.fixture
-def serve(clock):
+def start_sandbox(manual_clock):
     """Return a function that serves a sandbox with options, and returns the sandbox and a client."""
     opened = []
 
     def start(**options):
-        server = SandboxServer(Sandbox(clock=clock, **options))
+        server = SandboxServer(Sandbox(clock=manual_clock, **options))
         server.__enter__()
         api = Api(server)
         opened.append((server, api))
@@ -68,7 +68,7 @@ def serve(clock):
 
 
 @pytest.fixture(scope="module")
-def shared():
+def shared_api():
     with SandboxServer(Sandbox(points_per_minute=1_000_000)) as server:
         api = Api(server)
         yield server.sandbox, api
@@ -76,14 +76,14 @@ def shared():
 
 
 @pytest.fixture
-def sandbox(shared):
+def sandbox(shared_api):
     """A new sandbox with default options except for the rate limit."""
-    shared[0].reset()
-    return shared[0]
+    shared_api[0].reset()
+    return shared_api[0]
 
 
 @pytest.fixture
-def api(sandbox, shared):
+def api(sandbox, shared_api):
     """A client for `sandbox`."""
-    assert shared[0] is sandbox
-    return shared[1]
+    assert shared_api[0] is sandbox
+    return shared_api[1]

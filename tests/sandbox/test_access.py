@@ -15,24 +15,24 @@ def call(api, key, method, path, **fields):
 
 
 @pytest.fixture
-def scoped(serve):
+def scoped(start_sandbox):
     keys = {READER: ["people:read"], WRITER: ["people:write", "accounts:write"]}
-    return serve(api_keys={KEY: None, **keys})
+    return start_sandbox(api_keys={KEY: None, **keys})
 
 
 def test_a_missing_or_unknown_key_is_a_401(api):
     assert requests.get(f"{api.url}/me", timeout=5).status_code == 401
-    answer = call(api, "ak" + "9" * 64, "GET", "/me")
-    assert answer.status_code == 401
-    assert isinstance(answer.json()["error"], str)
+    response = call(api, "ak" + "9" * 64, "GET", "/me")
+    assert response.status_code == 401
+    assert isinstance(response.json()["error"], str)
 
 
 def test_key_is_limited_to_its_scopes(scoped):
     _, api = scoped
     assert call(api, READER, "GET", "/people").status_code == 200
-    refused = call(api, READER, "POST", "/people", email_address="a@b.co")
-    assert refused.status_code == 403
-    assert "people:write" in refused.json()["error"]
+    rejected = call(api, READER, "POST", "/people", email_address="a@b.co")
+    assert rejected.status_code == 403
+    assert "people:write" in rejected.json()["error"]
     assert call(api, WRITER, "POST", "/people", email_address="a@b.co").status_code == 200
     assert call(api, WRITER, "GET", "/accounts").status_code == 403
 
@@ -44,9 +44,9 @@ def test_crm_id_requires_its_own_scope(scoped):
         "crm_id": "003000000000000AAA",
         "crm_id_type": "salesforce",
     }
-    refused = call(api, WRITER, "POST", "/people", **body)
-    assert refused.status_code == 403
-    assert "crm_id_person:write" in refused.json()["error"]
+    rejected = call(api, WRITER, "POST", "/people", **body)
+    assert rejected.status_code == 403
+    assert "crm_id_person:write" in rejected.json()["error"]
     assert sandbox.people() == []
     assert call(api, KEY, "POST", "/people", **body).status_code == 200
 

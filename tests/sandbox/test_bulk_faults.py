@@ -113,18 +113,18 @@ def test_a_poll_is_not_found_once(sandbox, api):
     assert [api.get(path).status_code for _ in range(2)] == [404, 200]
 
 
-def test_jobs_wait_before_they_start(serve, clock):
-    _, api = serve(bulk_wait=10)
+def test_jobs_wait_before_they_start(start_sandbox, manual_clock):
+    _, api = start_sandbox(bulk_wait=10)
     first = start_job(api, [person(1)])
     second = start_job(api, [person(2)])
-    clock.tick(9)
+    manual_clock.tick(9)
     assert read_job(api, first)["state"] == "executing"
-    clock.tick(1)
+    manual_clock.tick(1)
     assert [read_job(api, path)["state"] for path in (first, second)] == ["done", "done"]
 
 
-def test_queue_executes_one_job_at_a_time(serve, clock):
-    _, api = serve(bulk_wait=10, bulk_queue=True, bulk_rate=1)
+def test_queue_executes_one_job_at_a_time(start_sandbox, manual_clock):
+    _, api = start_sandbox(bulk_wait=10, bulk_queue=True, bulk_rate=1)
     paths = [start_job(api, [person(1), person(2)]) for _ in range(3)]
 
     def processed():
@@ -132,26 +132,26 @@ def test_queue_executes_one_job_at_a_time(serve, clock):
 
     seen = []
     for _ in range(6):  # each job takes 10 s of waiting and 2 s of execution
-        clock.tick(6)
+        manual_clock.tick(6)
         seen.append(processed())
     assert seen == [[0, 0, 0], [2, 0, 0], [2, 0, 0], [2, 2, 0], [2, 2, 0], [2, 2, 2]]
 
 
-def test_queue_catches_up_when_it_is_not_polled(serve, clock):
-    _, api = serve(bulk_wait=10, bulk_queue=True, bulk_rate=1)
+def test_queue_catches_up_when_it_is_not_polled(start_sandbox, manual_clock):
+    _, api = start_sandbox(bulk_wait=10, bulk_queue=True, bulk_rate=1)
     paths = [start_job(api, [person(1), person(2)]) for _ in range(3)]
-    clock.tick(35)
+    manual_clock.tick(35)
     assert [read_job(api, path)["state"] for path in paths] == ["done", "done", "executing"]
-    clock.tick(1)
+    manual_clock.tick(1)
     assert read_job(api, paths[2])["state"] == "done"
 
 
-def test_one_job_waits_longer_on_request(serve, clock):
-    sandbox, api = serve()
+def test_one_job_waits_longer_on_request(start_sandbox, manual_clock):
+    sandbox, api = start_sandbox()
     sandbox.faults.add(Fault("bulk_job", path="/bulk_jobs/1", delay=60))
     slow, fast = start_job(api, [person(1)]), start_job(api, [person(2)])
     assert [read_job(api, path)["state"] for path in (slow, fast)] == ["executing", "done"]
-    clock.tick(60)
+    manual_clock.tick(60)
     assert read_job(api, slow)["state"] == "done"
 
 

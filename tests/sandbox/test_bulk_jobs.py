@@ -51,7 +51,7 @@ def test_rows_are_validated_like_single_requests(sandbox, api):
     job = api.get(path).json()["data"]
     assert (job["processed"], job["errors"]) == (6, 4)
     shown = results(api, path)
-    assert [one["error"] for one in shown] == [
+    assert [row["error"] for row in shown] == [
         None,
         None,
         "nickname is not a known field",
@@ -59,7 +59,7 @@ def test_rows_are_validated_like_single_requests(sandbox, api):
         "email_address has already been taken",
         "There is no person with the id 99",
     ]
-    assert [one["status"] for one in shown[:3]] == ["success", "success", "error"]
+    assert [row["status"] for row in shown[:3]] == ["success", "success", "error"]
     assert shown[0]["resource"]["upsert_type"] == "update"
     assert shown[0]["resource"]["person"]["title"] == "CEO"
     assert shown[1]["resource"]["upsert_type"] == "create"
@@ -69,13 +69,13 @@ def test_rows_are_validated_like_single_requests(sandbox, api):
 def test_a_job_of_accounts_writes_accounts(sandbox, api):
     path = run(api, [{"name": "A", "domain": "a.com", "upsert_key": "domain"}], "account/upsert")
     assert results(api, path)[0]["resource"]["account"]["domain"] == "a.com"
-    assert [one["name"] for one in sandbox.accounts()] == ["A"]
+    assert [row["name"] for row in sandbox.accounts()] == ["A"]
 
 
 def test_results_are_read_by_status_and_cursor(api):
     path = run(api, [row(number, **({"x": 1} if number % 2 else {})) for number in range(6)])
     wrong = results(api, path, **{"status[]": ["error"]})
-    assert [one["record"]["email_address"] for one in wrong] == ["p1@b.co", "p3@b.co", "p5@b.co"]
+    assert [row["record"]["email_address"] for row in wrong] == ["p1@b.co", "p3@b.co", "p5@b.co"]
     later = results(api, path, **{"status[]": ["error"], "id[gt]": wrong[0]["id"]})
     assert later == wrong[1:]
     assert results(api, path, **{"id[gt]": wrong[-1]["id"]}) == []
@@ -85,24 +85,24 @@ def test_results_are_read_by_status_and_cursor(api):
 
 def test_results_are_not_paged_by_number(api):
     path = run(api, [row(number) for number in range(3)])
-    answer = api.get(f"{path}/results", per_page=2).json()
-    assert len(answer["data"]) == 2
-    assert answer["metadata"]["paging"]["next_page"] is None
+    response = api.get(f"{path}/results", per_page=2).json()
+    assert len(response["data"]) == 2
+    assert response["metadata"]["paging"]["next_page"] is None
     assert api.get(f"{path}/results", per_page=101).status_code == 422
 
 
-def test_job_with_bulk_rate_progresses_with_the_clock(serve, clock):
-    sandbox, api = serve(bulk_rate=10)
+def test_job_with_bulk_rate_progresses_with_the_clock(start_sandbox, manual_clock):
+    sandbox, api = start_sandbox(bulk_rate=10)
     path = run(api, [row(number) for number in range(25)])
     assert api.get(path).json()["data"]["processed"] == 0
-    clock.tick(1)
+    manual_clock.tick(1)
     job = api.get(path).json()["data"]
     assert (job["state"], job["processed"]) == ("executing", 10)
     assert len(sandbox.people()) == 10
     assert results(api, path) == []
     waiting = api.get(f"{path}/job_data", **{"status[]": ["pending"], "per_page": 100})
     assert len(waiting.json()["data"]) == 15
-    clock.tick(1.5)
+    manual_clock.tick(1.5)
     assert len(sandbox.people()) == 25
     assert api.get(path).json()["data"]["state"] == "done"
     assert len(results(api, path)) == 25
@@ -114,8 +114,8 @@ def test_result_row_has_another_shape_than_the_record_sent(api):
     assert list(record) == ["city", "email_address", "upsert_key"]
 
 
-def test_result_row_has_the_record_as_sent_on_request(serve):
-    _, api = serve(bulk_records_as_sent=True)
+def test_result_row_has_the_record_as_sent_on_request(start_sandbox):
+    _, api = start_sandbox(bulk_records_as_sent=True)
     sent = row(1, title=None, city="Oslo")
     record = results(api, run(api, [sent]))[0]["record"]
     assert (record, list(record)) == (sent, list(sent))
@@ -123,13 +123,13 @@ def test_result_row_has_the_record_as_sent_on_request(serve):
 
 def test_only_open_jobs_can_be_changed(api):
     path = run(api, [row(1)])
-    for answer in (
+    for response in (
         api.post(f"{path}/job_data", data=[row(2)]),
         api.put(path, name="other"),
         api.put(path, ready_to_execute=True),
     ):
-        assert answer.status_code == 422
-        assert answer.json()["errors"].keys() == {"state"}
+        assert response.status_code == 422
+        assert response.json()["errors"].keys() == {"state"}
 
 
 def test_upload_is_limited_to_5000_records_and_can_be_repeated(api):
@@ -143,24 +143,24 @@ def test_upload_is_limited_to_5000_records_and_can_be_repeated(api):
 
 @pytest.mark.parametrize("data", [None, {}, "x", [1], [[]]])
 def test_upload_must_be_an_array_of_objects(api, data):
-    answer = api.post(f"{open_job(api)}/job_data", data=data)
-    assert answer.status_code == 422
-    assert answer.json()["errors"].keys() == {"data"}
+    response = api.post(f"{open_job(api)}/job_data", data=data)
+    assert response.status_code == 422
+    assert response.json()["errors"].keys() == {"data"}
 
 
 @pytest.mark.parametrize("job_type", [None, "person", "person/delete", 5, ["person/upsert"]])
 def test_unknown_job_type_is_rejected(api, job_type):
-    answer = api.post("/bulk_jobs", type=job_type)
-    assert answer.status_code == 422
-    assert answer.json()["errors"].keys() == {"type"}
+    response = api.post("/bulk_jobs", type=job_type)
+    assert response.status_code == 422
+    assert response.json()["errors"].keys() == {"type"}
 
 
 @pytest.mark.parametrize(("status", "key"), [(400, "error"), (404, "error"), (422, "errors")])
-def test_job_type_is_rejected_on_request(serve, status, key):
-    _, api = serve(refuse_bulk_types={"account/upsert": status})
-    refused = api.post("/bulk_jobs", type="account/upsert")
-    assert refused.status_code == status
-    assert key in refused.json()
+def test_job_type_is_rejected_on_request(start_sandbox, status, key):
+    _, api = start_sandbox(refuse_bulk_types={"account/upsert": status})
+    rejected = api.post("/bulk_jobs", type="account/upsert")
+    assert rejected.status_code == status
+    assert key in rejected.json()
     assert api.post("/bulk_jobs", type="person/upsert").status_code == 200
 
 
@@ -177,9 +177,9 @@ def test_jobs_are_listed_by_state(api):
     assert api.get("/bulk_jobs/9").status_code == 404
 
 
-def test_executing_job_continues_after_a_restart(tmp_path, serve):
+def test_executing_job_continues_after_a_restart(tmp_path, start_sandbox):
     path = str(tmp_path / "team.db")
-    _, api = serve(db=path, bulk_rate=0)
+    _, api = start_sandbox(db=path, bulk_rate=0)
     run(api, [row(1)])
-    again, _ = serve(db=path)
+    again, _ = start_sandbox(db=path)
     assert len(again.people()) == 1

@@ -13,9 +13,9 @@ def control(api):
     url = api.url.removesuffix("/v2") + "/_sandbox"
 
     def call(method, path, body=None):
-        answer = requests.request(method, f"{url}/{path}", json=body, timeout=5)
-        assert answer.status_code in {200, 400}
-        return answer.json()
+        response = requests.request(method, f"{url}/{path}", json=body, timeout=5)
+        assert response.status_code in {200, 400}
+        return response.json()
 
     return call
 
@@ -37,7 +37,7 @@ def test_requests_are_logged_with_status_and_cost(api, control):
     api.get("/me.json")
     api.get("/people/9", page=101)
     logged = control("GET", "requests")
-    shown = [(one["method"], one["path"], one["status"], one["cost"]) for one in logged]
+    shown = [(row["method"], row["path"], row["status"], row["cost"]) for row in logged]
     assert shown == [("GET", "/v2/me.json", 200, 1), ("GET", "/v2/people/9", 404, 3)]
     assert logged[0]["time"] <= logged[1]["time"]
 

@@ -47,29 +47,29 @@ def test_status_has_a_json_error_by_default(sandbox, api):
 @pytest.mark.parametrize("value", ["7", "soon", "Wed, 21 Oct 2026 07:28:00 GMT"])
 def test_retry_after_is_sent_unchanged(sandbox, api, value):
     sandbox.faults.add(Fault("status", status=429, retry_after=value))
-    answer = api.get("/me")
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, value)
+    response = api.get("/me")
+    assert (response.status_code, response.headers["retry-after"]) == (429, value)
 
 
 def test_html_fault_is_not_json(sandbox, api):
     sandbox.faults.add(Fault("html", status=502))
-    answer = api.get("/me")
-    assert answer.headers["content-type"].startswith("text/html")
-    assert "<html>" in answer.text
+    response = api.get("/me")
+    assert response.headers["content-type"].startswith("text/html")
+    assert "<html>" in response.text
 
 
 def test_empty_fault_has_no_body(sandbox, api):
     sandbox.faults.add(Fault("empty"))
-    answer = api.get("/me")
-    assert (answer.status_code, answer.content) == (503, b"")
+    response = api.get("/me")
+    assert (response.status_code, response.content) == (503, b"")
 
 
 def test_broken_json_has_status_200_and_follows_the_write(sandbox, api):
     sandbox.faults.add(Fault("broken_json"))
-    answer = create(api)
-    assert answer.status_code == 200
+    response = create(api)
+    assert response.status_code == 200
     with pytest.raises(json.JSONDecodeError):
-        json.loads(answer.text)
+        json.loads(response.text)
     assert len(sandbox.people()) == 1
 
 
@@ -84,9 +84,9 @@ def test_slow_fault_exceeds_the_client_timeout(sandbox, api):
 def test_dripped_response_is_complete(sandbox, api):
     whole = api.get("/team").json()
     sandbox.faults.add(Fault("drip", delay=0.0001))
-    answer = api.get("/team")
-    assert answer.json() == whole
-    assert "x-ratelimit-remaining-minute" in answer.headers
+    response = api.get("/team")
+    assert response.json() == whole
+    assert "x-ratelimit-remaining-minute" in response.headers
 
 
 def test_rate_limit_headers_are_missing_or_invalid_on_request(sandbox, api):
@@ -143,10 +143,10 @@ def test_fault_with_unknown_kind_or_key_is_rejected():
         Fault.from_json({"kind": "status", "colour": "red"})
 
 
-def test_large_body_is_rejected_with_413_in_html(serve):
-    sandbox, api = serve(max_body_bytes=100)
+def test_large_body_is_rejected_with_413_in_html(start_sandbox):
+    sandbox, api = start_sandbox(max_body_bytes=100)
     assert create(api).status_code == 200
-    refused = api.post("/people", email_address="b@b.co", title="x" * 100)
-    assert refused.status_code == 413
-    assert refused.headers["content-type"].startswith("text/html")
+    rejected = api.post("/people", email_address="b@b.co", title="x" * 100)
+    assert rejected.status_code == 413
+    assert rejected.headers["content-type"].startswith("text/html")
     assert len(sandbox.people()) == 1

@@ -8,8 +8,8 @@ def people(sandbox):
     return [sandbox.add("person", email_address=f"p{number}@b.co") for number in range(5)]
 
 
-def ids(answer):
-    return [one["id"] for one in answer.json()["data"]]
+def ids(response):
+    return [row["id"] for row in response.json()["data"]]
 
 
 def test_pages_name_the_previous_and_next_page(api, people):
@@ -17,15 +17,15 @@ def test_pages_name_the_previous_and_next_page(api, people):
     assert first == {"per_page": 2, "current_page": 1, "next_page": 2, "prev_page": None}
     last = api.get("/people", per_page=2, page=3).json()["metadata"]["paging"]
     assert last == {"per_page": 2, "current_page": 3, "next_page": None, "prev_page": 2}
-    seen = [one for page in (1, 2, 3) for one in ids(api.get("/people", per_page=2, page=page))]
+    seen = [record_id for page in (1, 2, 3) for record_id in ids(api.get("/people", per_page=2, page=page))]
     assert sorted(seen) == people
 
 
 @pytest.mark.parametrize("per_page", ["0", "101", "-1", "many"])
 def test_page_size_is_1_to_100(api, per_page):
-    answer = api.get("/people", per_page=per_page)
-    assert answer.status_code == 422
-    assert answer.json()["errors"].keys() == {"per_page"}
+    response = api.get("/people", per_page=per_page)
+    assert response.status_code == 422
+    assert response.json()["errors"].keys() == {"per_page"}
 
 
 def test_people_are_filtered_by_emails_case_insensitively(api, people):
@@ -55,7 +55,7 @@ def test_unknown_filter_is_ignored(api, people):
 def test_custom_fields_are_listed_by_type(sandbox, api):
     sandbox.define_custom_field("Since", "person", "date")
     found = api.get("/custom_fields", field_type="person").json()["data"]
-    types = {one["name"]: one["value_type"] for one in found}
+    types = {row["name"]: row["value_type"] for row in found}
     assert types == {
         "Lead Score": "text",
         "Region": "text",

@@ -26,15 +26,15 @@ class Accounts:
     def refresh(self, token):
         return self.token(grant_type="refresh_token", refresh_token=token)
 
-    def authorize(self, answer=None, **query):
+    def authorize(self, choice=None, **query):
         params = {"client_id": DEFAULT_CLIENT, "redirect_uri": REDIRECT, "response_type": "code", **query}
-        method, body = ("GET", None) if answer is None else ("POST", {"answer": answer})
+        method, body = ("GET", None) if choice is None else ("POST", {"answer": choice})
         return requests.request(
             method, f"{self.url}/oauth/authorize", params=params, data=body, timeout=5, allow_redirects=False
         )
 
-    def redirect_parameters(self, answer, **query):
-        location = urlsplit(self.authorize(answer, **query).headers["Location"])
+    def redirect_parameters(self, choice, **query):
+        location = urlsplit(self.authorize(choice, **query).headers["Location"])
         return {name: values[0] for name, values in parse_qs(location.query).items()}
 
     def exchange(self, parameters, **changed):
@@ -47,9 +47,9 @@ class Accounts:
 
 
 @pytest.fixture
-def oauth(serve):
+def oauth(start_sandbox):
     def start(**options):
-        sandbox, api = serve(**options)
+        sandbox, api = start_sandbox(**options)
         return sandbox, Accounts(api)
 
     return start
@@ -59,9 +59,9 @@ def test_authorization_code_can_be_used_once(oauth):
     _, accounts = oauth()
     parameters = accounts.redirect_parameters("allow", state="mine")
     assert parameters["state"] == "mine"
-    answer = accounts.exchange(parameters)
-    assert answer.status_code == 200
-    assert accounts.me(answer.json()["access_token"]) == 200
+    response = accounts.exchange(parameters)
+    assert response.status_code == 200
+    assert accounts.me(response.json()["access_token"]) == 200
     again = accounts.exchange(parameters)
     assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
 
@@ -72,10 +72,10 @@ def test_authorization_code_requires_its_context_and_scope(oauth, changed):
     assert accounts.exchange(accounts.redirect_parameters("allow"), **changed).status_code == 400
 
 
-def test_authorization_code_expires_after_ten_minutes(oauth, clock):
+def test_authorization_code_expires_after_ten_minutes(oauth, manual_clock):
     _, accounts = oauth()
     parameters = accounts.redirect_parameters("allow")
-    clock.tick(600)
+    manual_clock.tick(600)
     assert accounts.exchange(parameters).status_code == 400
 
 
@@ -99,29 +99,29 @@ def test_unknown_application_is_not_redirected(oauth, query):
 
 def test_refresh_revokes_the_previous_refresh_and_access_tokens(oauth):
     _, accounts = oauth(refresh_tokens=["first"])
-    one = accounts.refresh("first").json()
-    two = accounts.refresh(one["refresh_token"]).json()
-    assert [accounts.me(each["access_token"]) for each in (one, two)] == [401, 200]
-    for old in ("first", one["refresh_token"]):
-        answer = accounts.refresh(old)
-        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+    first = accounts.refresh("first").json()
+    second = accounts.refresh(first["refresh_token"]).json()
+    assert [accounts.me(token["access_token"]) for token in (first, second)] == [401, 200]
+    for old in ("first", first["refresh_token"]):
+        response = accounts.refresh(old)
+        assert (response.status_code, response.json()["error"]) == (400, "invalid_grant")
 
 
-def test_token_expires(oauth, clock):
+def test_token_expires(oauth, manual_clock):
     _, accounts = oauth(token_seconds=5)
     token = accounts.token(grant_type="client_credentials").json()
     assert (token["expires_in"], "refresh_token" in token) == (5, False)
-    clock.tick(4.9)
+    manual_clock.tick(4.9)
     assert accounts.me(token["access_token"]) == 200
-    clock.tick(0.1)
+    manual_clock.tick(0.1)
     assert accounts.me(token["access_token"]) == 401
 
 
 def test_wrong_client_secret_is_a_401(oauth):
     _, accounts = oauth()
     for wrong in ({"client_secret": "no"}, {"client_id": "no"}, {"client_secret": ""}):
-        answer = accounts.token(grant_type="client_credentials", **wrong)
-        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+        response = accounts.token(grant_type="client_credentials", **wrong)
+        assert (response.status_code, response.json()["error"]) == (401, "invalid_client")
 
 
 def test_an_unknown_grant_is_a_400(oauth):

@@ -18,46 +18,46 @@ def test_deep_pages_cost_more(page, cost):
     assert page_cost(page) == cost
 
 
-def test_fixed_window_starts_with_the_first_request(clock):
-    rate_limiter = RateLimiter(clock, limit=2)
-    clock.tick(45)
+def test_fixed_window_starts_with_the_first_request(manual_clock):
+    rate_limiter = RateLimiter(manual_clock, limit=2)
+    manual_clock.tick(45)
     assert [rate_limiter.acquire(1).allowed for _ in range(3)] == [True, True, False]
-    clock.tick(59)
+    manual_clock.tick(59)
     assert not rate_limiter.acquire(1).allowed
     assert rate_limiter.seconds_until_reset() == 1
-    clock.tick(1)
+    manual_clock.tick(1)
     assert rate_limiter.acquire(1).remaining == 1
 
 
-def test_rolling_window_releases_points_after_a_minute(clock):
-    rate_limiter = RateLimiter(clock, limit=2, rolling=True)
+def test_rolling_window_releases_points_after_a_minute(manual_clock):
+    rate_limiter = RateLimiter(manual_clock, limit=2, rolling=True)
     rate_limiter.acquire(1)
-    clock.tick(40)
+    manual_clock.tick(40)
     rate_limiter.acquire(1)
-    clock.tick(20)
+    manual_clock.tick(20)
     assert rate_limiter.acquire(1).allowed
     assert not rate_limiter.acquire(1).allowed
     assert rate_limiter.seconds_until_reset() == 40
 
 
-def test_other_client_spends_points_evenly(clock):
-    rate_limiter = RateLimiter(clock, limit=600, other_points=300)
+def test_other_client_spends_points_evenly(manual_clock):
+    rate_limiter = RateLimiter(manual_clock, limit=600, other_points=300)
     assert rate_limiter.acquire(1).remaining == 599
-    clock.tick(30)
+    manual_clock.tick(30)
     assert rate_limiter.peek().remaining == 449
-    clock.tick(30)
+    manual_clock.tick(30)
     assert rate_limiter.peek().remaining == 600
 
 
-def test_points_of_other_clients_are_counted_separately(clock):
-    rate_limiter = RateLimiter(clock, limit=10)
+def test_points_of_other_clients_are_counted_separately(manual_clock):
+    rate_limiter = RateLimiter(manual_clock, limit=10)
     rate_limiter.spend(9)
     assert [rate_limiter.acquire(1).allowed for _ in range(2)] == [True, False]
     assert rate_limiter.points_spent == 1
 
 
-def test_every_response_has_its_cost_and_remaining_points(serve):
-    _, api = serve(points_per_minute=10)
+def test_every_response_has_its_cost_and_remaining_points(start_sandbox):
+    _, api = start_sandbox(points_per_minute=10)
     first = api.get("/me")
     assert first.headers["x-ratelimit-endpoint-cost"] == "1"
     assert first.headers[REMAINING] == "9"
@@ -68,42 +68,42 @@ def test_every_response_has_its_cost_and_remaining_points(serve):
     assert deep.headers[REMAINING] == "4"
 
 
-def test_request_over_the_rate_limit_is_a_429_and_costs_nothing(serve, clock):
-    sandbox, api = serve(points_per_minute=2)
+def test_request_over_the_rate_limit_is_a_429_and_costs_nothing(start_sandbox, manual_clock):
+    sandbox, api = start_sandbox(points_per_minute=2)
     api.get("/me")
     api.get("/me")
-    refused = api.post("/people", email_address="a@b.co")
-    assert refused.status_code == 429
-    assert isinstance(refused.json()["error"], str)
-    assert refused.headers[REMAINING] == "0"
-    assert "retry-after" not in refused.headers
+    rejected = api.post("/people", email_address="a@b.co")
+    assert rejected.status_code == 429
+    assert isinstance(rejected.json()["error"], str)
+    assert rejected.headers[REMAINING] == "0"
+    assert "retry-after" not in rejected.headers
     assert sandbox.people() == []
     assert (sandbox.points_spent, sandbox.count_responses(429)) == (2, 1)
-    clock.tick(60)
+    manual_clock.tick(60)
     assert api.post("/people", email_address="a@b.co").status_code == 200
 
 
-def test_429_has_retry_after_on_request_only(serve, clock):
-    _, api = serve(points_per_minute=1, retry_after=True)
+def test_429_has_retry_after_on_request_only(start_sandbox, manual_clock):
+    _, api = start_sandbox(points_per_minute=1, retry_after=True)
     api.get("/me")
-    clock.tick(10.5)
+    manual_clock.tick(10.5)
     assert api.get("/me").headers["retry-after"] == "50"
 
 
-def test_unknown_key_costs_no_points(serve):
-    sandbox, api = serve()
+def test_unknown_key_costs_no_points(start_sandbox):
+    sandbox, api = start_sandbox()
     api.session.headers["Authorization"] = "Bearer nobody"
     assert api.get("/me").status_code == 401
     assert sandbox.points_spent == 0
 
 
-def test_latencies_of_parallel_requests_overlap(serve):
-    _, api = serve(latency=0.3)
-    began = time.monotonic()
+def test_latencies_of_parallel_requests_overlap(start_sandbox):
+    _, api = start_sandbox(latency=0.3)
+    started_at = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: api.get("/me").status_code, range(8)))
-    assert answers == [200] * 8
-    assert time.monotonic() - began < 8 * 0.3 * 0.75  # one after another they take 2.4 s, on a busy machine too
+        statuses = list(pool.map(lambda _: api.get("/me").status_code, range(8)))
+    assert statuses == [200] * 8
+    assert time.monotonic() - started_at < 8 * 0.3 * 0.75  # one after another they take 2.4 s, on a busy machine too
 
 
 def test_parallel_upserts_of_one_key_create_one_record(sandbox, api):
@@ -116,6 +116,6 @@ def test_parallel_upserts_of_one_key_create_one_record(sandbox, api):
         )
 
     with ThreadPoolExecutor(8) as pool:
-        made = [answer.json()["data"]["upsert_type"] for answer in pool.map(upsert, range(40))]
+        made = [response.json()["data"]["upsert_type"] for response in pool.map(upsert, range(40))]
     assert made.count("create") == 1
     assert len(sandbox.people()) == 1

@@ -56,7 +56,7 @@ def test_upsert_matches_keys_case_insensitively(sandbox, api):
     again = api.post("/person_upserts", upsert_key="email_address", email_address="ADA@B.CO", title="CEO")
     assert again.json()["data"]["upsert_type"] == "update"
     assert again.json()["data"]["person"]["id"] == first.json()["data"]["person"]["id"]
-    assert [one["title"] for one in sandbox.people()] == ["CEO"]
+    assert [row["title"] for row in sandbox.people()] == ["CEO"]
 
 
 def test_upsert_without_key_creates(api):
@@ -67,8 +67,8 @@ def test_upsert_without_key_creates(api):
 
 
 def test_account_upsert_requires_a_name_only_to_create(api):
-    refused = api.post("/account_upserts", upsert_key="domain", domain="acme.com")
-    assert refused.json() == {"errors": {"name": ["is required"]}}
+    rejected = api.post("/account_upserts", upsert_key="domain", domain="acme.com")
+    assert rejected.json() == {"errors": {"name": ["is required"]}}
     api.post("/account_upserts", upsert_key="domain", domain="acme.com", name="Acme")
     updated = api.post("/account_upserts", upsert_key="domain", domain="Acme.com", city="Oslo")
     assert updated.json()["data"]["upsert_type"] == "update"
@@ -85,17 +85,17 @@ def test_upsert_by_id_updates_or_is_a_404(api):
 
 def test_upsert_with_id_of_another_record_is_rejected(api):
     api.post("/people", email_address="a@b.co")
-    refused = api.post("/person_upserts", upsert_key="email_address", email_address="a@b.co", id=99)
-    assert refused.json()["errors"].keys() == {"id"}
+    rejected = api.post("/person_upserts", upsert_key="email_address", email_address="a@b.co", id=99)
+    assert rejected.json()["errors"].keys() == {"id"}
 
 
 def test_ambiguous_upsert_is_rejected(sandbox, api):
     crm = {"crm_id": CRM_ID, "crm_id_type": "salesforce"}
     sandbox.add("person", email_address="a@b.co", **crm)
     sandbox.add("person", email_address="b@b.co", **crm)
-    refused = api.post("/person_upserts", upsert_key="crm_id", title="CEO", **crm)
-    assert refused.status_code == 422
-    assert refused.json() == {"errors": {"crm_id": ["matches multiple records"]}}
+    rejected = api.post("/person_upserts", upsert_key="crm_id", title="CEO", **crm)
+    assert rejected.status_code == 422
+    assert rejected.json() == {"errors": {"crm_id": ["matches multiple records"]}}
 
 
 def test_update_cannot_use_a_unique_value_of_another_record(api):
@@ -107,16 +107,16 @@ def test_update_cannot_use_a_unique_value_of_another_record(api):
 
 
 def test_missing_record_is_a_404(api):
-    for answer in (api.get("/people/9"), api.put("/people/9", title="x"), api.get("/nothing")):
-        assert answer.status_code == 404
-        assert isinstance(answer.json()["error"], str)
+    for response in (api.get("/people/9"), api.put("/people/9", title="x"), api.get("/nothing")):
+        assert response.status_code == 404
+        assert isinstance(response.json()["error"], str)
 
 
 def test_body_that_is_not_a_json_object_is_a_400(api):
     for body in (b"{", b"[1]", b"\xff", b'{"a": NaN}'):
-        answer = api.send("/people", body)
-        assert answer.status_code == 400
-        assert "error" in answer.json()
+        response = api.send("/people", body)
+        assert response.status_code == 400
+        assert "error" in response.json()
 
 
 def test_archiving_again_does_not_change_archived_at(sandbox, api):
@@ -135,11 +135,11 @@ def test_autotag_date_tags_a_new_person_with_the_date(sandbox, api):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", day)
 
 
-def test_tables_have_one_column_per_field(tmp_path, serve):
+def test_tables_have_one_column_per_field(tmp_path, start_sandbox):
     import sqlite3  # noqa: PLC0415
 
     path = tmp_path / "team.db"
-    _, api = serve(db=str(path))
+    _, api = start_sandbox(db=str(path))
     api.post("/people", email_address="a@b.co", custom_fields={"Region": "EU"})
     # Another connection, while the sandbox runs.
     other = sqlite3.connect(path)
@@ -148,9 +148,9 @@ def test_tables_have_one_column_per_field(tmp_path, serve):
     assert row == ("a@b.co", '{"Region":"EU"}')
 
 
-def test_database_file_can_be_reopened(tmp_path, serve):
+def test_database_file_can_be_reopened(tmp_path, start_sandbox):
     path = str(tmp_path / "team.db")
-    serve(db=path)[0].add("person", email_address="a@b.co")
-    again, _ = serve(db=path)
-    assert [one["email_address"] for one in again.people()] == ["a@b.co"]
+    start_sandbox(db=path)[0].add("person", email_address="a@b.co")
+    again, _ = start_sandbox(db=path)
+    assert [row["email_address"] for row in again.people()] == ["a@b.co"]
     assert again.counts()["users"] == 5

@@ -14,38 +14,38 @@ def upsert(api, email, **fields):
     return api.post("/person_upserts", upsert_key="email_address", email_address=email, **fields)
 
 
-def test_late_write_is_committed_after_its_delay(serve, clock):
-    sandbox, api = serve()
+def test_late_write_is_committed_after_its_delay(start_sandbox, manual_clock):
+    sandbox, api = start_sandbox()
     sandbox.faults.add(Fault("late_write", status=504, delay=2))
     assert api.post("/people", email_address="a@b.co").status_code == 504
-    clock.tick(1.9)
+    manual_clock.tick(1.9)
     assert api.get("/people").json()["data"] == []
     assert sandbox.people() == []
-    clock.tick(0.1)
+    manual_clock.tick(0.1)
     assert [row["email_address"] for row in api.get("/people").json()["data"]] == ["a@b.co"]
     assert api.post("/people", email_address="a@b.co").status_code == 422
 
 
-def test_late_write_can_reset_the_connection(serve, clock):
-    sandbox, api = serve()
+def test_late_write_can_reset_the_connection(start_sandbox, manual_clock):
+    sandbox, api = start_sandbox()
     sandbox.faults.add(Fault("late_write", status=0, delay=2))
     with pytest.raises(requests.ConnectionError):
         api.post("/people", email_address="a@b.co")
-    clock.tick(2)
+    manual_clock.tick(2)
     assert len(sandbox.people()) == 1
 
 
-def test_late_writes_are_committed_in_order_and_dropped_by_a_reset(serve, clock):
-    sandbox, api = serve()
+def test_late_writes_are_committed_in_order_and_dropped_by_a_reset(start_sandbox, manual_clock):
+    sandbox, api = start_sandbox()
     for title, delay in (("late", 3), ("early", 1)):
         sandbox.faults.add(Fault("late_write", status=504, delay=delay))
         upsert(api, "a@b.co", title=title)
-    clock.tick(10)
+    manual_clock.tick(10)
     assert [row["title"] for row in sandbox.people()] == ["late"]
     sandbox.faults.add(Fault("late_write", status=504, delay=1))
     upsert(api, "b@b.co")
     sandbox.reset()
-    clock.tick(10)
+    manual_clock.tick(10)
     assert sandbox.people() == []
 
 
@@ -81,8 +81,8 @@ def test_success_has_no_body_on_request(sandbox, api):
     assert len(sandbox.people()) == 1
 
 
-def test_missing_scope_can_be_a_422_with_a_singular_error(serve):
-    _, api = serve(api_keys={KEY: ["people:read"]}, missing_scope_status=422)
+def test_missing_scope_can_be_a_422_with_a_singular_error(start_sandbox):
+    _, api = start_sandbox(api_keys={KEY: ["people:read"]}, missing_scope_status=422)
     response = upsert(api, "a@b.co")
     assert response.status_code == 422
     assert response.json().keys() == {"error"}
@@ -90,22 +90,22 @@ def test_missing_scope_can_be_a_422_with_a_singular_error(serve):
 
 
 @pytest.mark.parametrize("status", [404, 422])
-def test_upsert_by_unknown_id_is_rejected_with_the_configured_status(serve, status):
-    sandbox, api = serve(unknown_id_status=status)
+def test_upsert_by_unknown_id_is_rejected_with_the_configured_status(start_sandbox, status):
+    sandbox, api = start_sandbox(unknown_id_status=status)
     response = api.post("/person_upserts", upsert_key="id", id=99, email_address="a@b.co")
     assert response.status_code == status
     assert sandbox.people() == []
 
 
-def test_request_ids_are_unique_and_off_by_default(serve, api):
+def test_request_ids_are_unique_and_off_by_default(start_sandbox, api):
     assert "x-request-id" not in api.get("/me").headers
-    _, with_ids = serve(request_ids=True)
+    _, with_ids = start_sandbox(request_ids=True)
     ids = [with_ids.get(path).headers["x-request-id"] for path in ("/me", "/me", "/nothing")]
     assert len(set(ids)) == 3
 
 
-def test_429_omits_rate_headers_on_request(serve):
-    _, api = serve(points_per_minute=1, rate_headers_on_429=False)
+def test_429_omits_rate_headers_on_request(start_sandbox):
+    _, api = start_sandbox(points_per_minute=1, rate_headers_on_429=False)
     assert "x-ratelimit-remaining-minute" in api.get("/me").headers
     response = api.get("/me")
     assert response.status_code == 429

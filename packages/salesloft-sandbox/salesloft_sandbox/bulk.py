@@ -275,8 +275,8 @@ class BulkJobs:
             return (body.get("status", RowStatus.ERROR.value), _json(body.get("error")), None, None, row_id)
         try:
             upsert_type, resource_id = self._records.upsert(resource, msgspec.json.decode(record), scopes)
-        except ApiError as refusal:
-            return (RowStatus.ERROR.value, _json(str(refusal)), None, None, row_id)
+        except ApiError as error:
+            return (RowStatus.ERROR.value, _json(str(error)), None, None, row_id)
         return (RowStatus.SUCCESS.value, None, upsert_type, resource_id, row_id)
 
 
