@@ -107,7 +107,7 @@ def frames(directory: str) -> Iterator[list[Text]]:
         except OSError:  # on Linux, the other end is closed
             break
         stream.feed(chunk.decode())
-        bars = tuple(re.findall(r"[\d,]+(?:/| of )[\d,]+ records", " ".join(screen.display)))
+        bars = tuple(re.findall(r"[\d,]+/[\d,]+ records", " ".join(screen.display)))
         if len(bars) == 2 and bars not in shown:  # noqa: PLR2004 (streams)
             shown.add(bars)
             yield read_screen(screen)
