@@ -79,18 +79,18 @@ def redact_reason(text: str, names: Iterable[str] = ()) -> str:
     """Return an error text of Salesloft's as it may be logged: field names and common error words; `…` for the rest.
 
     Salesloft repeats values, and reformats some of them: it escapes, shortens or splits them. So a text is not searched
-    for values; instead, only what cannot be one is kept. Numbers are not: texts that differ in a number become equal.
+    for values; instead, only what cannot be one remains. Numbers are not: texts that differ in a number become equal.
 
     Args:
         text: The error text.
-        names: What may be kept besides the words of `ERROR_WORDS` and the names of standard fields, such as the names
+        names: What may remain besides the words of `ERROR_WORDS` and the names of standard fields, such as the names
             of custom fields.
     """
     known = FIELD_NAMES.union(names)
     longest = max(len(name.split()) for name in known)
     chunks = text.replace("(s)", "s").split()
     words = [chunk.strip(PUNCTUATION) for chunk in chunks]
-    kept: list[str] = []
+    result: list[str] = []
     position = 0
     while position < len(chunks):
         sizes = range(min(longest, len(words) - position), 0, -1)
@@ -101,11 +101,11 @@ def redact_reason(text: str, names: Iterable[str] = ()) -> str:
             opening = "(" if chunks[position].startswith("(") else ""
             last = chunks[position + count - 1]
             closing = "".join(each for each in last[len(last.rstrip(PUNCTUATION)) :] if each in KEPT_PUNCTUATION)
-            kept.append(f"{opening}{' '.join(words[position : position + count])}{closing}")
-        elif kept[-1:] != [REDACTED]:
-            kept.append(REDACTED)
+            result.append(f"{opening}{' '.join(words[position : position + count])}{closing}")
+        elif result[-1:] != [REDACTED]:
+            result.append(REDACTED)
         position += count or 1
-    return " ".join(kept)
+    return " ".join(result)
 
 
 def _is_path(word: str, names: frozenset[str]) -> bool:

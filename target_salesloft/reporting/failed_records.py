@@ -42,7 +42,7 @@ class FailedRecordsFile:
 
     Args:
         directory: Where the file is created.
-        dry_run: Whether the run is a dry run; the file's name says so.
+        dry_run: Whether the run is a dry run, which is part of the file's name.
     """
 
     def __init__(self, directory: Path, *, dry_run: bool = False) -> None:

@@ -29,7 +29,7 @@ class Report:
         logger: The target's.
         stats: Counts per stream.
         rate_limiter: Knows the points.
-        clock: Tells the time.
+        clock: The clock of the run.
     """
 
     def __init__(self, logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> None:

@@ -26,7 +26,7 @@ class Progress:
         stats: The counts of the stream.
         total: Records in the batch.
         rate_limiter: Knows the remaining points.
-        clock: Tells the time.
+        clock: The clock of the run.
         interval: Seconds between lines.
     """
 

@@ -207,7 +207,7 @@ def test_rejected_api_key_is_reported_in_one_line_without_the_key(command, sandb
 def test_version_and_about(command):
     version = command("--version", configured=False)
     assert version.returncode == 0
-    assert re.match(r"target-salesloft v\S+, Meltano SDK v0\.54\.", version.stdout)
+    assert re.match(r"target-salesloft v\S+, Meltano SDK v\d", version.stdout)
     about = json.loads(command("--about", "--format", "json", configured=False).stdout)
     assert about["name"] == "target-salesloft"
     assert set(about["capabilities"]) == {

@@ -112,9 +112,9 @@ def test_key_name_is_not_redacted():
 
 def test_many_distinct_reasons_are_grouped_as_other():
     made = stats(failures=[failure(f"reason {n}", n) for n in range(1_000)])
-    told = made.failure_lines()
-    assert len(told) == 21
-    assert told[0] == "980 × other reasons (lines 20, 21, 22, … of the input)"
+    lines = made.failure_lines()
+    assert len(lines) == 21
+    assert lines[0] == "980 × other reasons (lines 20, 21, 22, … of the input)"
     assert made.results[Result.FAILED] == 1_000
 
 

@@ -95,9 +95,9 @@ def test_a_failed_record_is_saved_with_field_status_and_request(run, sandbox):
     assert error["line"] == 2
     # Sending it again would fail again.
     assert "upsert" in error["advice"]
-    (told,) = result.log_lines_containing("1 record failed (")
-    assert "Use sync_mode upsert to update existing records. See " in told
-    assert "--input" not in told
+    (line,) = result.log_lines_containing("1 record failed (")
+    assert "Use sync_mode upsert to update existing records. See " in line
+    assert "--input" not in line
 
 
 @pytest.mark.parametrize("id_first", [True, False])
