@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import threading
-from contextlib import redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,20 +111,18 @@ def sandbox(server):
     return server.sandbox
 
 
+@contextmanager
+def serve_sandboxes(**defaults):
+    """Yield a function that serves a sandbox with options; the servers stop at the end of the block."""
+    with ExitStack() as servers:
+        yield lambda **options: servers.enter_context(SandboxServer(Sandbox(**{**defaults, **options})))
+
+
 @pytest.fixture
 def serve(clock):
     """Return a function that serves a sandbox with its own options."""
-    servers = []
-
-    def start(**options):
-        server = SandboxServer(Sandbox(**{"clock": clock.now, **options}))
-        server.__enter__()
-        servers.append(server)
-        return server
-
-    yield start
-    for server in servers:
-        server.__exit__()
+    with serve_sandboxes(clock=clock.now) as start:
+        yield start
 
 
 @pytest.fixture

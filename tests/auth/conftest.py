@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from salesloft_sandbox import Fault, Sandbox, SandboxServer
+from salesloft_sandbox import Fault
 from target_salesloft.api.client import SalesloftClient
 from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.auth.authenticators import build_authenticator
 from tests.conftest import FakeClock as SteadyClock
+from tests.conftest import serve_sandboxes
 
 CLIENT = "app"
 SECRET = "s3cr3t-of-the-application"
@@ -57,17 +58,8 @@ def clock():
 @pytest.fixture
 def serve():
     """Serve sandboxes; they use real time unless a clock is given."""
-    servers = []
-
-    def start(**options):
-        server = SandboxServer(Sandbox(**{"clients": {CLIENT: SECRET}, "refresh_tokens": (FIRST,), **options}))
-        server.__enter__()
-        servers.append(server)
-        return server
-
-    yield start
-    for server in servers:
-        server.__exit__()
+    with serve_sandboxes(clients={CLIENT: SECRET}, refresh_tokens=(FIRST,)) as start:
+        yield start
 
 
 @pytest.fixture
