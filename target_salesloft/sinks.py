@@ -91,12 +91,16 @@ class Batch:
         results: The results of records that are not to be written.
         keys: The keys of the payloads.
         size: The length of the records in the input, in bytes.
+        number: What the state buffer calls the batch once it is drained.
+        holds_back_state: Whether records failed, and that is not allowed.
     """
 
     payloads: list[Payload] = field(default_factory=list)
     results: list[WriteResult] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     size: int = 0
+    number: int = 0
+    holds_back_state: bool = False
 
     def add(self, mapped: Payload | WriteResult, size: int) -> None:
         """Add a mapped record."""
@@ -137,7 +141,6 @@ class SalesloftSink(BatchSink):
         self._warned: set[str] = set()
         self._batch = Batch()
         self._unsaved: list[WriteResult] = []
-        self._holds_back_state = False
         self._context.verify_credentials()
 
     def get_validator(self) -> None:
@@ -235,17 +238,19 @@ class SalesloftSink(BatchSink):
             SalesloftFatalError: The run cannot go on.
         """
         batch, self._batch = self._batch, Batch()
+        batch.number = self._context.state_buffer.close_batch(self._number)
         self._log_warnings()
-        self.settle(batch.results)
+        self.settle(batch, batch.results)
         payloads = self._merge(batch.payloads)
         for step in self.steps:
             payloads, results = step(payloads)
-            self.settle(results)
+            self.settle(batch, results)
         self._stop_if_too_many()
         if payloads:
             with self._context.report.batch(self.stream_name, len(payloads)):
-                self.settle(self.write(payloads))
+                self.settle(batch, self.write(payloads))
             self._stop_if_too_many()
+        self._complete(batch)
 
     def _merge(self, payloads: list[Payload]) -> list[Payload]:
         # Records of an update are merged when their ids are known: some name a person by id, others by key.
@@ -269,8 +274,8 @@ class SalesloftSink(BatchSink):
             self._has_too_many_failures,
         )
 
-    def settle(self, results: Iterable[WriteResult]) -> None:
-        """Count results, and save failed records.
+    def settle(self, batch: Batch, results: Iterable[WriteResult]) -> None:
+        """Count results of a batch, and save failed records.
 
         Raises:
             FailedRecordsFileError: The failed records file cannot be written.
@@ -281,7 +286,7 @@ class SalesloftSink(BatchSink):
                     self._stats.results[each.result] += 1
                     continue
                 self._stats.record_failure(each)
-                self._holds_back_state |= not self.config["allow_failed_records"]
+                batch.holds_back_state |= not self.config["allow_failed_records"]
                 self._unsaved.append(each)
                 if len(self._unsaved) >= FAILURE_FLUSH_SIZE:
                     self.save_failed()
@@ -293,11 +298,14 @@ class SalesloftSink(BatchSink):
         unsaved, self._unsaved = self._unsaved, []
         self._context.save_failed(unsaved)
 
-    def mark_drained(self) -> None:
-        """Let STATE pass the records of the batch, unless some failed and that is not allowed."""
-        super().mark_drained()
-        if not self._holds_back_state:
-            self._context.state_buffer.mark_drained(self._number)
+    def _complete(self, batch: Batch) -> None:
+        """Let STATE pass the records of a batch that all have results, unless some failed and that is not allowed.
+
+        Raises:
+            StateError: Standard output is closed.
+        """
+        if not batch.holds_back_state:
+            self._context.state_buffer.mark_settled(batch.number)
             self._context.state_buffer.emit()
         self._context.shutdown.raise_if_stopping()
 

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 import pytest
 
 from target_salesloft.mapping.payload import Payload, SourceRecord
-from target_salesloft.sinks import PeopleSink, rejected
+from target_salesloft.sinks import Batch, PeopleSink, rejected
 from target_salesloft.target import TargetSalesloft
 from target_salesloft.writers.results import Result, WriteResult
 from tests.conftest import schema
@@ -56,7 +56,7 @@ def test_write_returns_a_result_per_payload(sink, sandbox):
 
 def test_settle_counts_and_saves(sink, tmp_path):
     failed = rejected(SourceRecord(COLUMNS, {"email_address": "a@b.co"}, 1), "no reason")
-    sink.settle([WriteResult(Payload({}), Result.UPDATED), failed])
+    sink.settle(Batch(), [WriteResult(Payload({}), Result.UPDATED), failed])
     (file,) = (tmp_path / "failed").glob("*.singer")
     assert "no reason" in file.read_text(encoding="utf-8")
 

@@ -83,7 +83,7 @@ class StreamStats:
             parts.append(f"{self.written:,} written{detail}")
         parts += [
             f"{self.results[each]:,} {each.value}"
-            for each in (Result.DRY_RUN, Result.MERGED, Result.SKIPPED, *FAILED)
+            for each in (Result.DRY_RUN, Result.UNCHANGED, Result.MERGED, Result.SKIPPED, *FAILED)
             if self.results[each]
         ]
         file = f" → {failed_records}" if self.failed and failed_records else ""

@@ -6,16 +6,21 @@ import itertools
 import os
 import sys
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from target_salesloft.exceptions import StateError
 from target_salesloft.singer.encoding import dumps_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class StateBuffer:
     """Holds each STATE back until every record before it is written, skipped, or saved as failed where that is allowed.
 
-    A sink with a failure that is not allowed is never marked as drained, so that no later STATE passes its records.
+    Records are collected in batches, one at a time per sink. A batch is closed when its sink is drained, and settled
+    when each of its records has its result; batches may be settled in any order. A batch with a failure that is not
+    allowed is never settled, so that no later STATE passes its records.
 
     Args:
         dry_run: Whether to emit no STATE at all: nothing is written in a dry run.
@@ -25,7 +30,8 @@ class StateBuffer:
         self._dry_run = dry_run
         self._numbers = itertools.count()
         self._records = 0
-        self._first_pending: dict[int, int] = {}
+        self._open: dict[int, int] = {}  # sink → first record of its batch
+        self._unsettled: dict[int, int] = {}  # closed batch → its first record
         self._states: deque[tuple[int, Any]] = deque()
 
     def register_sink(self) -> int:
@@ -35,7 +41,7 @@ class StateBuffer:
     def add_record(self, sink: int) -> None:
         """Note a record for a sink."""
         self._records += 1
-        self._first_pending.setdefault(sink, self._records)
+        self._open.setdefault(sink, self._records)
 
     def add_state(self, value: Any) -> None:
         """Note a STATE.
@@ -43,18 +49,29 @@ class StateBuffer:
         Of those that can only be emitted together, the newest is stored, so that a tap that writes many STATE messages
         costs no memory.
         """
-        if self._states and self._states[-1][0] >= max(self._first_pending.values(), default=0):
+        if self._states and self._states[-1][0] >= max(self._first_records(), default=0):
             self._states.pop()
         self._states.append((self._records, value))
 
-    def mark_drained(self, sink: int) -> None:
-        """Note that all records of a sink are written, skipped, or saved as failed where that is allowed."""
-        self._first_pending.pop(sink, None)
+    def close_batch(self, sink: int) -> int:
+        """Return a number for the batch of a sink; its next record starts another batch."""
+        batch = next(self._numbers)
+        first = self._open.pop(sink, None)
+        if first is not None:
+            self._unsettled[batch] = first
+        return batch
+
+    def mark_settled(self, batch: int) -> None:
+        """Note that all records of a batch are written, skipped, or saved as failed where that is allowed."""
+        self._unsettled.pop(batch, None)
+
+    def _first_records(self) -> Iterator[int]:
+        return itertools.chain(self._open.values(), self._unsettled.values())
 
     def pop_ready(self) -> Any | None:
         """Return the newest STATE that can be emitted and has not been, or None."""
         newest = None
-        first = min(self._first_pending.values(), default=self._records + 1)
+        first = min(self._first_records(), default=self._records + 1)
         while self._states and self._states[0][0] < first:
             newest = self._states.popleft()[1]
         return None if self._dry_run else newest

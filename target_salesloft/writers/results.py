@@ -15,6 +15,7 @@ class Result(str, enum.Enum):
     CREATED = "created"
     UPDATED = "updated"
     WRITTEN = "written"  # created or updated: finding out which would cost points
+    UNCHANGED = "unchanged"
     MERGED = "merged"
     SKIPPED = "skipped"
     DRY_RUN = "would be written"
@@ -39,6 +40,7 @@ class WriteResult(NamedTuple):
         advice: What to do, if neither the result nor the status determines it.
         from_api: Whether the reason is Salesloft's error text, which may contain values of the record. The target's own
             reasons contain none.
+        record_id: Salesloft's id of the record, if the response tells it.
     """
 
     payload: Payload
@@ -49,3 +51,4 @@ class WriteResult(NamedTuple):
     fields: tuple[str, ...] = ()
     advice: str = ""
     from_api: bool = False
+    record_id: int | None = None

@@ -38,7 +38,7 @@ class BufferMachine(RuleBasedStateMachine):
     def a_sink_drains(self, sink):
         if sink not in self.failed:
             self.unsettled = [each for each in self.unsettled if each[1] != sink]
-            self.buffer.mark_drained(sink)
+            self.buffer.mark_settled(self.buffer.close_batch(sink))
         self.release()
 
     @precondition(lambda self: not self.failed)
@@ -69,7 +69,7 @@ class BufferMachine(RuleBasedStateMachine):
         if self.failed or not self.states:
             return
         for sink in (1, 2, 3):
-            self.buffer.mark_drained(sink)
+            self.buffer.mark_settled(self.buffer.close_batch(sink))
         self.unsettled = []
         self.release()
         assert self.left[-1] == self.states[-1][1]
@@ -95,7 +95,7 @@ def test_state_waits_only_for_earlier_records():
     buffer.add_state({"n": 1})
     buffer.add_record(2)
     assert buffer.pop_ready() is None
-    buffer.mark_drained(1)
+    buffer.mark_settled(buffer.close_batch(1))
     assert buffer.pop_ready() == {"n": 1}
 
 
@@ -105,7 +105,7 @@ def test_failed_sink_holds_back_only_later_states():
     buffer.add_state({"n": 1})
     buffer.add_record(1)
     buffer.add_state({"n": 2})
-    buffer.mark_drained(2)
+    buffer.mark_settled(buffer.close_batch(2))
     assert [buffer.pop_ready(), buffer.pop_ready()] == [{"n": 1}, None]
 
 
@@ -115,7 +115,7 @@ def test_only_the_newest_state_of_many_is_stored():
     for number in range(100_000):
         buffer.add_state({"n": number})
     assert len(buffer._states) == 1  # noqa: SLF001 (what it keeps is what the test is about)
-    buffer.mark_drained(1)
+    buffer.mark_settled(buffer.close_batch(1))
     assert buffer.pop_ready() == {"n": 99_999}
 
 
@@ -127,6 +127,6 @@ def test_last_state_is_emitted_once_in_any_drain_order(order, drained):
         buffer.add_state({"after": sink})
     left = []
     for sink in drained:
-        buffer.mark_drained(sink)
+        buffer.mark_settled(buffer.close_batch(sink))
         left.append(buffer.pop_ready())
     assert left.count({"after": order[-1]}) == 1
