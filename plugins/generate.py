@@ -113,11 +113,11 @@ settings_group_validation:
 - [client_id, client_secret, refresh_token]
 commands:
   login:
-    executable: target-salesloft-auth
+    executable: target-salesloft-admin
     args: login
     description: Authorize with OAuth, and store the token.
   check:
-    executable: target-salesloft-auth
+    executable: target-salesloft-admin
     args: check
     description: Print the user of the token, its permissions, and the points remaining.
 """

@@ -57,7 +57,7 @@ def login(values: Mapping[str, Any], clock: Clock, *, port: int, no_browser: boo
     method = AuthMethod.REFRESH_TOKEN
     if get_auth_method(config) is not method:
         print(f"Set auth_method to {method.value} ({ENVIRONMENT_PREFIX}AUTH_METHOD={method.value}) to use it.")
-    print("Check its permissions: target-salesloft-auth check")
+    print("Check its permissions: target-salesloft-admin check")
     return 0
 
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Final
 
-LOGIN_COMMAND: Final = "`target-salesloft-auth login` (with Meltano: `meltano invoke target-salesloft:login`)"
+LOGIN_COMMAND: Final = "`target-salesloft-admin login` (with Meltano: `meltano invoke target-salesloft:login`)"
 MAX_MARGIN_SECONDS: Final = 60.0
 MARGIN: Final = 0.1
 

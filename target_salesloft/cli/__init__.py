@@ -1,1 +1,1 @@
-"""The command `target-salesloft-auth`."""
+"""The command `target-salesloft-admin`."""

@@ -57,7 +57,7 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         title="Authentication method",
         description=(
             "If unset, inferred from the credentials that are set. Set it to `refresh_token` to use the token that "
-            "`target-salesloft-auth login` stored."
+            "`target-salesloft-admin login` stored."
         ),
     ),
     th.Property(

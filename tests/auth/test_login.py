@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from target_salesloft.auth.callback_server import CallbackServer
-from target_salesloft.cli.auth import main
+from target_salesloft.cli.admin import main
 from target_salesloft.exceptions import LoginTimeoutError
 
 from .conftest import CLIENT, FIRST, SECRET, command, sent_token, settings_of, stored_at
@@ -44,7 +44,7 @@ class Login:
     """A login that waits for its user."""
 
     def __init__(self, settings, *arguments):
-        self.run = subprocess.Popen(**command("target-salesloft-auth", "login", *arguments, config=settings))
+        self.run = subprocess.Popen(**command("target-salesloft-admin", "login", *arguments, config=settings))
         assert self.run.stdout.readline().startswith("Authorize the application in a browser")
         self.url = self.run.stdout.readline().strip()
         assert REDIRECT.fullmatch(self.url)
@@ -193,7 +193,7 @@ def test_end_of_input_at_a_prompt_stops_login(monkeypatch, settings_file, capsys
 
     monkeypatch.setattr("sys.stdin", Terminal())
     assert main(["login", "--config", settings_file()]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    assert capsys.readouterr().err.strip().count("\n") == 0
 
 
 @pytest.mark.parametrize("content", ["{", "[]", None])
@@ -335,7 +335,20 @@ def test_login_times_out():
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "x"])
 def test_invalid_port_is_rejected(port, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["login", f"--port={port}"])
-    assert end.value.code == 2
-    assert f"invalid port: '{port}'" in capsys.readouterr().err
+    assert main(["login", f"--port={port}"]) == 2
+    error = capsys.readouterr().err
+    assert "--port" in error
+    assert port in error
+
+
+def test_interrupt_ends_the_command_with_code_130(monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("target_salesloft.cli.admin.run_login", interrupt)
+    assert main(["login"]) == 130
+
+
+def test_help_names_the_commands(capsys):
+    assert main(["--help"]) == 0
+    assert {"login", "check"} <= set(capsys.readouterr().out.split())

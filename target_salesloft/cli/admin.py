@@ -1,0 +1,140 @@
+"""The command `target-salesloft-admin`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from target_salesloft.auth.login import login as run_login
+from target_salesloft.cli.check import check as run_check
+from target_salesloft.clock import Clock
+from target_salesloft.config.loader import ConfigSources, read
+from target_salesloft.config.schema import CREDENTIALS
+from target_salesloft.exceptions import ConfigError, SalesloftFatalError, SalesloftRetriableError
+from target_salesloft.objects import OBJECTS
+from target_salesloft.reporting.log import restrict_library_logs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DEFAULT_PORT: Final = 8910
+# The settings that the commands use; invalid values of others do not matter here.
+ADMIN_SETTINGS: Final = (
+    "auth_method",
+    *CREDENTIALS,
+    "token_path",
+    "auth_url",
+    "api_url",
+    "request_timeout",
+    "max_retry_seconds",
+    "rate_limit_per_minute",
+    "object",
+    "streams",
+    "write_method",
+    *(f"{each}_upsert_key" for each in OBJECTS),
+)
+
+
+def read_settings(options: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that the commands use: files first, then environment variables.
+
+    Args:
+        options: The values of `--config`. The environment is always read.
+        environ: Environment variables of the process.
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
+    sources = replace(ConfigSources.from_options(options), environment=True)
+    return {name: value for name, value in read(sources, environ, ADMIN_SETTINGS).items() if name in ADMIN_SETTINGS}
+
+
+config_option = click.option(
+    "--config",
+    "settings",
+    multiple=True,
+    metavar="FILE",
+    callback=lambda _context, _option, value: read_settings(value, os.environ),
+    help="JSON file; repeatable.",
+)
+
+
+@click.group()
+@click.version_option(package_name="target-salesloft")
+def cli() -> None:
+    """Authorize target-salesloft, and check its permissions.
+
+    Settings come from --config files and from TARGET_SALESLOFT_* environment variables, which take precedence.
+    """
+
+
+@cli.command()
+@config_option
+@click.option("--no-browser", is_flag=True, help="Paste the redirect's URL instead.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 2**16 - 1),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="Port of the redirect URI http://127.0.0.1:PORT/callback.",
+)
+@click.pass_obj
+def login(clock: Clock, settings: Mapping[str, Any], *, no_browser: bool, port: int) -> int:
+    """Authorize with OAuth, and store the token."""
+    return run_login(settings, clock, port=port, no_browser=no_browser)
+
+
+@cli.command()
+@config_option
+@click.pass_obj
+def check(clock: Clock, settings: Mapping[str, Any]) -> int:
+    """Check credentials and permissions.
+
+    Prints the user of the token, its permissions, and the points remaining this minute.
+    """
+    return run_check(settings, clock)
+
+
+def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: The arguments; those of the process by default.
+        clock: The clock of the run.
+
+    Returns:
+        The exit code: 0, 1 after an error, 2 after a usage error, 130 after Ctrl-C.
+    """
+    level = logging.getLevelName(os.environ.get("LOGLEVEL", "").upper())
+    logging.basicConfig(
+        format="%(levelname)s %(message)s",
+        level=level if isinstance(level, int) else logging.WARNING,  # a string if the level is unknown
+        stream=sys.stderr,
+    )
+    restrict_library_logs()
+    logging.getLogger("target_salesloft.http.retry").setLevel(logging.INFO)  # someone is waiting
+    try:
+        return int(cli.main(argv, "target-salesloft-admin", standalone_mode=False, obj=clock or Clock()))
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort as abort:
+        if isinstance(abort.__cause__, EOFError):
+            print("No input. Run the command again.", file=sys.stderr)
+            return 1
+        return 130
+    except ConfigError as error:
+        for message in error.errors:
+            print(message, file=sys.stderr)
+    except (SalesloftFatalError, SalesloftRetriableError) as error:
+        print(error, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
