@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 from singer_sdk.exceptions import MissingKeyPropertiesError
 from singer_sdk.sinks import BatchSink
 
-from target_salesloft.config.schema import NullValues, UnknownFields
+from target_salesloft.config.schema import MissingKey
 from target_salesloft.config.streams import StreamSettings
 from target_salesloft.exceptions import ConfigError, FailedRecordsError, UnknownColumnError
 from target_salesloft.mapping.mapper import RecordMapper, Rejection, needs_custom_fields
@@ -47,12 +47,14 @@ class SourceMapping:
         key_properties: Columns that each record must have.
         validator: Checks records against the stream's schema, or None.
         mapper: Makes payloads.
+        missing_key: What happens to records without a value for the upsert key.
     """
 
     stream: str
     key_properties: Sequence[str]
     validator: RecordValidator | None
     mapper: RecordMapper
+    missing_key: MissingKey
 
     def map(self, record: dict[str, Any], source: SourceRecord) -> Payload | WriteResult:
         """Return the payload of a record, or its result if it is not to be written.
@@ -73,10 +75,12 @@ class SourceMapping:
                     f"a record of the stream '{self.stream}' is missing a key property (expected: {keys})."
                 )
         if is_deleted(source.record):
-            return WriteResult(Payload({}, sources=[source]), Result.SKIPPED)
+            return skipped(source, "deleted in the source")
         reason = None if self.validator is None else self.validator.rejection(record)
         payload = self.mapper.map(record) if reason is None else Rejection(reason)
         if isinstance(payload, Rejection):
+            if payload.missing_key and self.missing_key is MissingKey.SKIP:
+                return skipped(source, payload.reason)
             return rejected(source, payload.reason, payload.fields)
         payload.sources.append(source)
         return payload
@@ -166,8 +170,8 @@ class SalesloftSink(BatchSink):
                 self._settings.sync_mode,
                 self._settings.upsert_key,
                 mapping=self._settings.mapping,
-                unknown_fields=UnknownFields(self.config["unknown_fields"]),
-                null_values=NullValues(self.config["null_values"]),
+                unknown_fields=self._settings.unknown_fields,
+                null_values=self._settings.null_values,
                 normalize=self.config["normalize"],
                 columns=schema["properties"],
                 columns_complete=bool(schema["properties"]) and schema.get("additionalProperties") in {None, False},
@@ -175,7 +179,9 @@ class SalesloftSink(BatchSink):
             )
         except (ConfigError, UnknownColumnError) as error:
             raise self._with_stream(error) from error
-        self._mappings[source_stream] = SourceMapping(source_stream, key_properties or (), validator, mapper)
+        self._mappings[source_stream] = SourceMapping(
+            source_stream, key_properties or (), validator, mapper, self._settings.missing_key
+        )
         self._log_warnings()
 
     def _custom_fields(self, columns: Iterable[str]) -> Mapping[str, FieldType] | None:
@@ -283,7 +289,7 @@ class SalesloftSink(BatchSink):
         try:
             for each in results:
                 if each.result not in FAILED:
-                    self._stats.results[each.result] += 1
+                    self._stats.record(each)
                     continue
                 self._stats.record_failure(each)
                 batch.holds_back_state |= not self.config["allow_failed_records"]
@@ -354,6 +360,11 @@ SINKS: Final[Mapping[str, type[SalesloftSink]]] = MappingProxyType(
 def rejected(source: SourceRecord, reason: str, fields: tuple[str, ...] = ()) -> WriteResult:
     """Return the result of a record that cannot be sent."""
     return WriteResult(Payload({}, sources=[source]), Result.FAILED, reason, fields=fields)
+
+
+def skipped(source: SourceRecord, reason: str) -> WriteResult:
+    """Return the result of a record that is not to be sent."""
+    return WriteResult(Payload({}, sources=[source]), Result.SKIPPED, reason)
 
 
 def is_deleted(record: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import enum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from singer_sdk import typing as th
@@ -12,7 +13,7 @@ from singer_sdk.helpers import capabilities as sdk
 from target_salesloft.objects import OBJECTS, SyncMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class AuthMethod(str, enum.Enum):
@@ -37,6 +38,13 @@ class NullValues(str, enum.Enum):
     CLEAR = "clear"
 
 
+class MissingKey(str, enum.Enum):
+    """Values of `missing_key`: what happens to a record without a value for the key."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+
+
 class WriteMethod(str, enum.Enum):
     """Values of `write_method`."""
 
@@ -48,6 +56,18 @@ class WriteMethod(str, enum.Enum):
 OBJECT_NAMES: Final = list(OBJECTS)
 SYNC_MODES: Final = [mode.value for mode in SyncMode]
 UPSERT_KEYS: Final = sorted({key for each in OBJECTS.values() for key in each.upsert_keys})
+
+# Settings that `streams` can set for one stream → what their values become in `StreamSettings`. Those that are settings
+# of all streams too are declared there only.
+PER_STREAM: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
+    {
+        "object": OBJECTS.__getitem__,
+        "sync_mode": SyncMode,
+        "unknown_fields": UnknownFields,
+        "null_values": NullValues,
+        "missing_key": MissingKey,
+    }
+)
 
 _OWN_SETTINGS: Final = th.PropertiesList(
     th.Property(
@@ -141,18 +161,27 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         "streams",
         th.ObjectType(
             additional_properties=th.ObjectType(
-                th.Property("object", th.StringType, allowed_values=OBJECT_NAMES),
-                th.Property("sync_mode", th.StringType, allowed_values=SYNC_MODES),
-                th.Property("upsert_key", th.StringType, allowed_values=UPSERT_KEYS),
-                th.Property("mapping", th.ObjectType(additional_properties=th.StringType(nullable=True))),
+                th.Property(
+                    "upsert_key",
+                    th.StringType,
+                    allowed_values=UPSERT_KEYS,
+                    description="Field that identifies existing records, in place of the object's.",
+                ),
+                th.Property(
+                    "mapping",
+                    th.ObjectType(additional_properties=th.StringType(nullable=True)),
+                    description=(
+                        "Sends a column to a Salesloft field or custom field; null or `__NULL__` leaves the column out."
+                    ),
+                ),
                 additional_properties=False,
             )
         ),
         default={},
         title="Streams",
         description=(
-            "Settings per stream name or glob: `object`, `sync_mode`, `upsert_key`, and `mapping`. `mapping` sends a "
-            "column to a Salesloft field or custom field; null or `__NULL__` leaves the column out."
+            "Settings per stream name or glob. `mapping` sends a column to a Salesloft field or custom field; null or "
+            "`__NULL__` leaves the column out."
         ),
     ),
     th.Property(
@@ -170,6 +199,14 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         default=NullValues.IGNORE.value,
         title="Null values",
         description="`ignore`: null is not sent, so nothing is erased in Salesloft. `clear`: null is sent.",
+    ),
+    th.Property(
+        "missing_key",
+        th.StringType,
+        allowed_values=[each.value for each in MissingKey],
+        default=MissingKey.FAIL.value,
+        title="Missing key",
+        description="Records without a value for the upsert key: `fail`, or `skip` and count them.",
     ),
     th.Property(
         "normalize",
@@ -330,13 +367,21 @@ def _sdk_settings() -> dict[str, Any]:
     return properties
 
 
+def _settings() -> dict[str, Any]:
+    """Return the schema of all settings: those of `PER_STREAM` have the same schema in `streams`."""
+    properties: dict[str, Any] = copy.deepcopy(_OWN_SETTINGS["properties"])
+    streams = properties["streams"]["additionalProperties"]
+    for name in PER_STREAM:
+        if name in properties:
+            # Without the default: the SDK would set it in each entry, and it would override the setting of all streams.
+            streams["properties"][name] = {key: each for key, each in properties[name].items() if key != "default"}
+    return {**_OWN_SETTINGS, "properties": properties | _sdk_settings()}
+
+
 # The JSON schema of all settings. Never modified.
-SETTINGS: Final[dict[str, Any]] = {
-    **_OWN_SETTINGS,
-    "properties": _OWN_SETTINGS["properties"] | _sdk_settings(),
-}
-# Names of the settings that `streams` holds for a stream.
-STREAM_SETTINGS: Final = tuple(SETTINGS["properties"]["streams"]["additionalProperties"]["properties"])
+SETTINGS: Final = _settings()
+# The settings of one stream.
+STREAM_SETTINGS: Final[dict[str, Any]] = SETTINGS["properties"]["streams"]["additionalProperties"]["properties"]
 # Settings of the SDK for other targets. They have no effect here, and are accepted in files.
 FOREIGN_SETTINGS: Final = frozenset(
     {

@@ -6,11 +6,15 @@ import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from target_salesloft.config.schema import PER_STREAM, STREAM_SETTINGS
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.objects import OBJECTS, SalesloftObject, SyncMode
+from target_salesloft.objects import OBJECTS, SalesloftObject
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+
+    from target_salesloft.config.schema import MissingKey, NullValues, UnknownFields
+    from target_salesloft.objects import SyncMode
 
 # As in the SDK's stream maps. Meltano drops null inside an object.
 NULL_STRING: Final = "__NULL__"
@@ -22,44 +26,63 @@ class StreamSettings:
 
     Attributes:
         object: Salesloft object that its records are written to.
-        sync_mode: Whether records are created, updated, or both.
         upsert_key: Field that identifies existing records.
         mapping: Column → field or custom field, or None to leave the column out.
+        sync_mode: Whether records are created, updated, or both.
+        unknown_fields: What happens to columns that match no field.
+        null_values: Whether nulls are sent.
+        missing_key: What happens to records without a value for the key.
     """
 
     object: SalesloftObject
-    sync_mode: SyncMode
     upsert_key: str
     mapping: Mapping[str, str | None]
+    sync_mode: SyncMode
+    unknown_fields: UnknownFields
+    null_values: NullValues
+    missing_key: MissingKey
 
     @classmethod
     def for_stream(cls, stream: str, config: Mapping[str, Any]) -> StreamSettings:
-        """Return a stream's settings: from its exact name, else the longest matching glob, else the defaults.
+        """Return a stream's settings: from its exact name, else the longest matching glob, else those of all streams.
+
+        A setting of `PER_STREAM` becomes the attribute of the same name.
+
+        Args:
+            stream: The stream's name, after stream maps.
+            config: All settings, validated.
 
         Raises:
             ConfigError: The object is unknown, or does not have the upsert key.
         """
         own = _own_settings(stream, config["streams"])
-        name = own.get("object") or config.get("object") or _object_by_name(stream)
-        if name is None:
+        values = {name: _value(name, own, config) for name in PER_STREAM}
+        salesloft_object = values.pop("object") or _object_by_name(stream)
+        if salesloft_object is None:
             names = " or ".join(OBJECTS)
             raise ConfigError(
                 f"Unknown object for the stream '{stream}'. "
                 f"Set streams.{stream}.object to {names}, or object for all streams."
             )
-        salesloft_object = OBJECTS[name]
-        upsert_key = own.get("upsert_key") or config[f"{name}_upsert_key"]
+        upsert_key = own.get("upsert_key") or config[f"{salesloft_object.name}_upsert_key"]
         if upsert_key not in salesloft_object.upsert_keys:
             raise ConfigError(
                 f"Invalid value for streams.{stream}.upsert_key: '{upsert_key}' "
                 f"(expected one of: {', '.join(salesloft_object.upsert_keys)})."
             )
+        mapping = own.get("mapping") or {}
         return cls(
-            salesloft_object,
-            SyncMode(own.get("sync_mode") or config["sync_mode"]),
-            upsert_key,
-            {column: None if to == NULL_STRING else to for column, to in (own.get("mapping") or {}).items()},
+            object=salesloft_object,
+            upsert_key=upsert_key,
+            mapping={column: None if to == NULL_STRING else to for column, to in mapping.items()},
+            **values,
         )
+
+
+def _value(name: str, own: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+    """Return a stream's own value of a setting, else the one for all streams, else the default, else None."""
+    found = (own.get(name), config.get(name), STREAM_SETTINGS[name].get("default"))
+    return next((PER_STREAM[name](value) for value in found if value is not None), None)
 
 
 def unmatched(streams: Iterable[str], names: Collection[str]) -> list[str]:
@@ -79,7 +102,7 @@ def _matches(stream: str, entry: str) -> bool:
     return stream == entry or fnmatch.fnmatchcase(stream, entry)
 
 
-def _object_by_name(stream: str) -> str | None:
+def _object_by_name(stream: str) -> SalesloftObject | None:
     """Return the object of a stream such as `public-dim_contacts`: database taps name streams `schema-table`."""
     last = stream.lower().replace("-", "_").replace(".", "_").rpartition("_")[2]
-    return next((each.name for each in OBJECTS.values() if last in each.stream_names), None)
+    return next((each for each in OBJECTS.values() if last in each.stream_names), None)

@@ -50,10 +50,12 @@ class Rejection(NamedTuple):
     Attributes:
         reason: One line for people.
         fields: The names of the invalid Salesloft fields.
+        missing_key: Whether the record has no value for the key, and is valid otherwise.
     """
 
     reason: str
     fields: tuple[str, ...] = ()
+    missing_key: bool = False
 
 
 class Target(NamedTuple):
@@ -235,7 +237,7 @@ class RecordMapper:
         name = self._key if record_id is None else ID_FIELD
         value = body.get(name) if record_id is None else record_id
         if value is None and self._mode is not SyncMode.INSERT:
-            return Rejection(f"missing {self._mode.value} key: {name}", (name,))
+            return Rejection(f"missing {self._mode.value} key: {name}", (name,), missing_key=True)
         if body.get("crm_id") is not None:
             body.setdefault("crm_id_type", CRM_ID_TYPE)
         if self._mode is SyncMode.UPSERT:

@@ -57,6 +57,8 @@ class Report:
         for stream, stats in self._stats.items():
             if stream in forecasts:
                 self._logger.info("%s: %s", stream, forecasts[stream])
+            for reason, count in stats.skipped.items():
+                self._logger.info("%s: %s skipped: %s", stream, f"{count:,}", reason)
             for line in stats.failure_lines():
                 self._logger.warning("%s: %s", stream, line)
         points = self._rate_limiter.points_spent

@@ -27,12 +27,14 @@ class StreamStats:
         results: Result → records.
         reasons: Reason, without values → records that failed for it.
         lines: Reason → where the first of these records are in the input.
+        skipped: Reason → records that were skipped for it.
     """
 
     read: int = 0
     results: Counter[Result] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     lines: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    skipped: Counter[str] = field(default_factory=Counter)
 
     @property
     def written(self) -> int:
@@ -48,6 +50,12 @@ class StreamStats:
     def completed(self) -> int:
         """Records that have a result."""
         return sum(self.results[each] for each in Result)
+
+    def record(self, result: WriteResult) -> None:
+        """Count a payload that did not fail."""
+        self.results[result.result] += 1
+        if result.result is Result.SKIPPED:
+            self.skipped[result.reason] += 1
 
     def record_failure(self, result: WriteResult) -> None:
         """Count the records of a failed payload by its reason, without the values that Salesloft's text may contain."""

@@ -32,8 +32,8 @@ class WriteResult(NamedTuple):
 
     Attributes:
         payload: What was sent, or would have been.
-        result: Any result except skipped.
-        reason: Why it failed.
+        result: The result of its records.
+        reason: Why it failed or was skipped.
         status: The HTTP status of the response that rejected it, or None if it was not sent in a request of its own.
         request: The request that rejected it, such as `POST /people`, or None if it was not sent.
         fields: The invalid fields, as far as known.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from target_salesloft.config.schema import PER_STREAM, SETTINGS
 from target_salesloft.config.streams import StreamSettings, unmatched
 from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import ConfigError
@@ -64,6 +65,16 @@ def test_stream_settings_take_precedence_over_defaults():
     settings = stream("people", sync_mode="update", people_upsert_key="id", streams={"people": own})
     assert (settings.object, settings.sync_mode, settings.upsert_key) == (PEOPLE, SyncMode.INSERT, "crm_id")
     assert settings.mapping == {"a": "title", "b": None, "c": None}
+
+
+@pytest.mark.parametrize("name", sorted(PER_STREAM.keys() - {"object", "sync_mode"}))
+def test_a_stream_setting_falls_back_to_the_one_for_all_streams(name):
+    own, other = SETTINGS["properties"][name]["enum"][:2]
+    streams = {"people": {name: own}, "leads": {}}
+    got = {
+        each: getattr(stream(each, streams=streams, **{name: other}), name) for each in ("people", "leads", "person")
+    }
+    assert got == {"people": own, "leads": other, "person": other}
 
 
 def test_a_stream_without_settings_has_the_defaults():

@@ -311,6 +311,32 @@ def test_unrepresentable_value_fails_only_its_record(run, sandbox, text):
     assert run(replay).reasons == reasons
 
 
+# Missing keys
+
+
+@pytest.mark.parametrize("mode", ["upsert", "update"])
+def test_missing_key_fails_or_skips_the_record_as_the_stream_says(run, sandbox, mode):
+    sandbox.add("person", email_address="p1@example.com")
+    rows = []
+    for stream in ("people", "leads"):
+        columns = schema(stream, email_address={"type": ["string", "null"]}, title={"type": "string"})
+        rows += [columns, *people([1], stream, title="x"), *(record(stream, email_address=each) for each in (None, ""))]
+    result = run(rows, sync_mode=mode, missing_key="skip", streams={"leads": {"missing_key": "fail"}, "people": {}})
+    assert result.code == 1
+    assert [line["stream"] for line in result.failed if line["type"] == "RECORD"] == ["leads", "leads"]
+    assert all("missing" in reason for reason in result.reasons)
+    (skipped,) = result.log_lines_containing("2 skipped: ")
+    assert "people" in skipped
+    assert "email_address" in skipped
+
+
+def test_missing_key_column_is_an_error_even_if_records_without_a_key_are_skipped(run):
+    result = run([schema("people", "name"), record("people", name="Ada")], missing_key="skip")
+    assert result.code == 1
+    assert "email_address" in result.messages[-1]
+    assert not result.failed_files
+
+
 # Deleted
 
 
@@ -321,6 +347,7 @@ def test_deleted_record_is_skipped(run, sandbox):
     result = run([COLUMNS, *gone, *there, state({"n": 1})])
     assert (result.code, result.states) == (0, [{"n": 1}])
     assert "people: 2 read, 1 written (1 created), 1 skipped" in result.messages
+    assert len(result.log_lines_containing("1 skipped: deleted")) == 1
     assert {each["email_address"]: each["title"] for each in sandbox.people()} == {
         "p1@example.com": "before",
         "p2@example.com": None,

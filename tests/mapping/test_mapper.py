@@ -88,7 +88,7 @@ def test_update_moves_the_id_from_the_body_to_the_path():
 )
 def test_record_without_upsert_key_is_rejected(salesloft_object, key):
     rejection = reject({"title": "CEO", "name": "Engines"}, salesloft_object=salesloft_object, key=key)
-    assert rejection == (f"missing upsert key: {key}", (key,))
+    assert rejection == (f"missing upsert key: {key}", (key,), True)
 
 
 @pytest.mark.parametrize("normalize", [True, False])
