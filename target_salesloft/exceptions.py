@@ -115,6 +115,14 @@ class TokenStoreError(SalesloftFatalError):
     """The token store cannot be read, locked or written; the message states whether a token was spent."""
 
 
+class LedgerError(SalesloftFatalError):
+    """The ledger cannot be used."""
+
+
+class LedgerVersionError(LedgerError):
+    """A newer version of the target has written the ledger."""
+
+
 class LoginTimeoutError(SalesloftFatalError):
     """The user did not authorize the application in time."""
 

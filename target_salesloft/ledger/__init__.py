@@ -1,0 +1,1 @@
+"""The ledger: what earlier runs did."""

@@ -1,0 +1,75 @@
+"""What the ledger knows about one record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from target_salesloft.ledger.fingerprint import FIELD_BYTES, FINGERPRINT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MAX_PENDING: Final = 8
+"""Payloads of unknown outcome that are told apart for one record."""
+FIELD_ID_BYTES: Final = 2
+SIZE_BYTES: Final = 2
+
+
+class Entry(NamedTuple):
+    """What the ledger knows about a record of a stream.
+
+    Attributes:
+        fingerprint: Of the payload last confirmed, or None.
+        record_id: Salesloft's id, if known.
+        written_at: When the payload was confirmed, in seconds since the epoch.
+        encoded_fields: The ids of the fields last confirmed, each with the hash of its value.
+        encoded_pending: What `join_pending` has joined.
+        names: Field id → name.
+    """
+
+    fingerprint: bytes | None
+    record_id: int | None
+    written_at: int | None
+    encoded_fields: bytes | None
+    encoded_pending: bytes | None
+    names: Mapping[int, str]
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether something was sent since whose outcome is unknown: Salesloft may hold it."""
+        return self.encoded_pending is not None
+
+    @property
+    def fields(self) -> dict[str, bytes]:
+        """Field → hash of the value last confirmed."""
+        return self._decode(self.encoded_fields or b"")
+
+    @property
+    def pending_fields(self) -> list[dict[str, bytes]]:
+        """Field → hash of the value, for each payload whose outcome is unknown."""
+        return [self._decode(each[FINGERPRINT_BYTES:]) for each in split_pending(self.encoded_pending)]
+
+    def is_unchanged(self, fingerprint: bytes) -> bool:
+        """Whether a payload equals the one last confirmed, and nothing was sent since."""
+        return not self.is_pending and self.fingerprint == fingerprint
+
+    def _decode(self, encoded: bytes) -> dict[str, bytes]:
+        size = FIELD_ID_BYTES + FIELD_BYTES
+        parts = (encoded[start : start + size] for start in range(0, len(encoded), size))
+        return {self.names[int.from_bytes(each[:FIELD_ID_BYTES], "big")]: each[FIELD_ID_BYTES:] for each in parts}
+
+
+def join_pending(payloads: Sequence[bytes]) -> bytes | None:
+    """Return several encoded payloads as one value, or None if there are none."""
+    return b"".join(len(each).to_bytes(SIZE_BYTES, "big") + each for each in payloads[-MAX_PENDING:]) or None
+
+
+def split_pending(value: bytes | None) -> list[bytes]:
+    """Return the payloads that `join_pending` has joined."""
+    payloads = []
+    rest = value or b""
+    while rest:
+        end = SIZE_BYTES + int.from_bytes(rest[:SIZE_BYTES], "big")
+        payloads.append(rest[SIZE_BYTES:end])
+        rest = rest[end:]
+    return payloads

@@ -1,0 +1,123 @@
+"""The tables of the ledger. They hold no personal data: keys and values are stored as hashes only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+SCHEMA_VERSION: Final = 1
+
+metadata: Final = sa.MetaData()
+
+properties: Final = sa.Table(
+    "properties",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    comment="`schema_version`, and `salt`, with which all hashes of this ledger are keyed",
+)
+
+scopes: Final = sa.Table(
+    "scopes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(255), nullable=False, unique=True),
+    comment="API host and Salesloft team",
+)
+
+streams: Final = sa.Table(
+    "streams",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("scope_id", sa.ForeignKey("scopes.id"), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("object", sa.String(64), nullable=False),
+    sa.UniqueConstraint("scope_id", "name", "object"),
+    comment="Streams as the target sees them, after stream maps",
+)
+
+fields: Final = sa.Table(
+    "fields",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    comment="Names of Salesloft fields, so that `records` can name them in a byte or two",
+)
+
+runs: Final = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("scope_id", sa.ForeignKey("scopes.id"), nullable=False),
+    sa.Column("run_id", sa.String(255), nullable=False, comment="Meltano's, if there is one; a run may be repeated"),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("started_at", sa.BigInteger, nullable=False, comment="Seconds since the epoch"),
+    sa.Column("ended_at", sa.BigInteger, comment="Null while the run lasts, or if it was killed"),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("seconds", sa.Float),
+    sa.Column("points", sa.Integer),
+    sa.Column("streams", sa.JSON, comment="Stream → result → records"),
+    sa.Column("reasons", sa.JSON, comment="Stream → reason of failures, without values → records"),
+)
+
+records: Final = sa.Table(
+    "records",
+    metadata,
+    sa.Column("stream_id", sa.ForeignKey("streams.id"), primary_key=True),
+    sa.Column("key", sa.LargeBinary(12), primary_key=True, comment="Hash of the key"),
+    sa.Column("fingerprint", sa.LargeBinary(8), comment="Hash of the payload last confirmed"),
+    sa.Column("fields", sa.LargeBinary, comment="Field ids and hashes of the values of that payload"),
+    sa.Column("pending", sa.LargeBinary, comment="Payloads sent since, of which Salesloft may hold any"),
+    sa.Column("job_id", sa.BigInteger, comment="The bulk job that writes the last of these"),
+    sa.Column("record_id", sa.BigInteger, comment="Salesloft's id"),
+    sa.Column("result", sa.SmallInteger, comment="The last result: 1 confirmed, 2 rejected"),
+    sa.Column("run_id", sa.Integer, comment="`runs.id` of the run that sent it last"),
+    sa.Column("written_at", sa.BigInteger, comment="When it was confirmed, in seconds since the epoch"),
+    sa.Index("records_job_id", "job_id", sqlite_where=sa.text("job_id IS NOT NULL")),
+    sa.Index("records_pending", "stream_id", sqlite_where=sa.text("pending IS NOT NULL")),
+    sqlite_with_rowid=False,
+)
+
+jobs: Final = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
+    sa.Column("job_id", sa.BigInteger, primary_key=True, autoincrement=False, comment="Salesloft's id"),
+    sa.Column("stream_id", sa.ForeignKey("streams.id"), nullable=False),
+    sa.Column("run_id", sa.Integer, nullable=False),
+    sa.Column("job_type", sa.String(64), nullable=False),
+    sa.Column("upsert_key", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, comment="`uploaded` or `ready`"),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    comment="Bulk jobs that are not settled",
+)
+
+failed: Final = sa.Table(
+    "failed",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("stream_id", sa.ForeignKey("streams.id"), nullable=False),
+    sa.Column("key", sa.LargeBinary(12), comment="Hash of the key; null if the record has none"),
+    sa.Column("file", sa.Text, nullable=False, comment="The failed records file"),
+    sa.Column("line", sa.Integer, nullable=False, comment="The line of the record in that file"),
+    sa.Column("reason", sa.Text, nullable=False, comment="Without values"),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("first_failed_at", sa.BigInteger, nullable=False),
+    sa.Column("last_failed_at", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("file", "line", "stream_id"),
+    sa.Index("failed_key", "stream_id", "key"),
+    comment="Failed records that are not resolved",
+)
+
+lookups: Final = sa.Table(
+    "lookups",
+    metadata,
+    sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
+    sa.Column("reference", sa.String(64), primary_key=True, comment="Such as `account.domain`"),
+    sa.Column("key", sa.LargeBinary(12), primary_key=True, comment="Hash of the value"),
+    sa.Column("record_id", sa.BigInteger, nullable=False, comment="Salesloft's id"),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+    comment="Ids of records that others refer to",
+)

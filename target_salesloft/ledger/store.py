@@ -1,0 +1,367 @@
+"""Reads and writes the ledger's database."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+
+from target_salesloft.exceptions import LedgerError, LedgerVersionError
+from target_salesloft.ledger import models
+from target_salesloft.ledger.entry import FIELD_ID_BYTES, Entry, join_pending, split_pending
+from target_salesloft.ledger.fingerprint import FINGERPRINT_BYTES, Fingerprinter
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from target_salesloft.clock import Clock
+    from target_salesloft.mapping.payload import Payload
+
+BUSY_SECONDS: Final = 60
+"""How long a run waits for another one that writes to the same file."""
+CHUNK: Final = 500
+CONFIRMED: Final = 1
+REJECTED: Final = 2
+
+
+class Database:
+    """The database of a ledger.
+
+    Args:
+        uri: SQLAlchemy's URL.
+        clock: Time.
+
+    Raises:
+        LedgerError: The database cannot be opened.
+        LedgerVersionError: A newer version of the target has written it.
+    """
+
+    def __init__(self, uri: str, clock: Clock) -> None:
+        self.clock = clock
+        try:
+            url = sa.make_url(uri)
+            self.engine = sa.create_engine(url, hide_parameters=True)
+        except (sa.exc.ArgumentError, ImportError) as error:
+            raise LedgerError(f"Invalid value for ledger_uri: {type(error).__name__}.") from error
+        self.description = url.render_as_string(hide_password=True)
+        if self.engine.dialect.name == "sqlite":
+            _configure_sqlite(self.engine, url.database)
+        with self.transaction() as connection:
+            models.metadata.create_all(connection)
+            stored = dict(connection.execute(sa.select(models.properties)).tuples().all())
+            if not stored:
+                stored = {"schema_version": str(models.SCHEMA_VERSION), "salt": secrets.token_hex(16)}
+                rows = [{"name": name, "value": value} for name, value in stored.items()]
+                connection.execute(models.properties.insert(), rows)
+        if int(stored["schema_version"]) > models.SCHEMA_VERSION:
+            raise LedgerVersionError(
+                f"The ledger {self.description} was written by a newer version of target-salesloft (schema "
+                f"{stored['schema_version']}, this version reads {models.SCHEMA_VERSION}). Update target-salesloft."
+            )
+        self.fingerprinter = Fingerprinter(bytes.fromhex(stored["salt"]))
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Return a connection in a transaction, which is committed at the end.
+
+        Raises:
+            LedgerError: The database fails.
+        """
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            cause = type(getattr(error, "orig", None) or error).__name__
+            raise LedgerError(f"Cannot use the ledger {self.description} ({cause}).") from error
+
+    def insert(self, table: sa.Table) -> Any:
+        """Return an INSERT that knows ON CONFLICT."""
+        return (postgresql if self.engine.dialect.name == "postgresql" else sqlite).insert(table)
+
+    def id_of(self, table: sa.Table, **values: Any) -> int:
+        """Return the id of the row with these values, which is added if it is missing."""
+        condition = sa.and_(*(table.c[name] == value for name, value in values.items()))
+        with self.transaction() as connection:
+            connection.execute(self.insert(table).values(**values).on_conflict_do_nothing())
+            return int(connection.execute(sa.select(table.c.id).where(condition)).scalar_one())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+
+class SqlLedger:
+    """The ledger of one team in a database.
+
+    Attributes:
+        database: Where it is stored.
+        scope_id: The team.
+        run_number: `runs.id` of this run; 0 before it has started.
+
+    Args:
+        database: Where it is stored.
+        scope: Names the API host and the team.
+    """
+
+    def __init__(self, database: Database, scope: str) -> None:
+        self.database = database
+        self.scope_id = database.id_of(models.scopes, name=scope)
+        self.run_number = 0
+        self._names: dict[int, str] = {}
+        self._field_ids: dict[str, bytes] = {}
+        self._load_fields()
+
+    def stream(self, name: str, object_name: str) -> SqlStreamLedger:
+        """Return what the ledger knows of a stream."""
+        number = self.database.id_of(models.streams, scope_id=self.scope_id, name=name, object=object_name)
+        return SqlStreamLedger(self, number)
+
+    def start_run(self, run_id: str, version: str) -> None:
+        """Note that a run has started."""
+        values = {
+            "scope_id": self.scope_id,
+            "run_id": run_id,
+            "version": version,
+            "started_at": int(self.database.clock.time()),
+        }
+        with self.database.transaction() as connection:
+            number = connection.execute(models.runs.insert().values(**values).returning(models.runs.c.id)).scalar_one()
+        self.run_number = int(number)
+
+    def finish_run(self, **values: Any) -> None:
+        """Note how the run ended: columns of `runs`."""
+        values["ended_at"] = int(self.database.clock.time())
+        with self.database.transaction() as connection:
+            connection.execute(models.runs.update().where(models.runs.c.id == self.run_number).values(**values))
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    # Ids of records that others refer to
+
+    def get_lookups(self, reference: str, values: Iterable[str]) -> dict[str, int]:
+        """Return value → Salesloft's id, for those that are known.
+
+        Args:
+            reference: Such as `account.domain`.
+            values: Normalized values.
+        """
+        hashes = {self.database.fingerprinter.key(value): value for value in values}
+        table = models.lookups
+        where = (table.c.scope_id == self.scope_id) & (table.c.reference == reference)
+        rows = self.select_in([table.c.key, table.c.record_id], table.c.key, hashes, where)
+        return {hashes[key]: record_id for key, record_id in rows}
+
+    def set_lookups(self, reference: str, ids: Mapping[str, int]) -> None:
+        """Remember value → Salesloft's id."""
+        table, seen_at = models.lookups, int(self.database.clock.time())
+        rows = [
+            {
+                "scope_id": self.scope_id,
+                "reference": reference,
+                "key": self.database.fingerprinter.key(value),
+                "record_id": record_id,
+                "seen_at": seen_at,
+            }
+            for value, record_id in ids.items()
+        ]
+        if not rows:
+            return
+        insert = self.database.insert(table)
+        changed = {name: insert.excluded[name] for name in ("record_id", "seen_at")}
+        with self.database.transaction() as connection:
+            connection.execute(
+                insert.on_conflict_do_update(index_elements=table.primary_key.columns, set_=changed), rows
+            )
+
+    def forget_lookups(self, reference: str, values: Iterable[str]) -> None:
+        """Forget ids that are gone."""
+        table = models.lookups
+        keys = [self.database.fingerprinter.key(value) for value in values]
+        where = (table.c.scope_id == self.scope_id) & (table.c.reference == reference)
+        with self.database.transaction() as connection:
+            for chunk in chunked(keys):
+                connection.execute(table.delete().where(where, table.c.key.in_(chunk)))
+
+    # Used by SqlStreamLedger
+
+    def select_in(
+        self,
+        columns: Sequence[sa.ColumnElement[Any]],
+        key: sa.Column[Any],
+        keys: Collection[bytes],
+        where: sa.ColumnElement[bool],
+    ) -> list[sa.Row[Any]]:
+        """Return the rows with some keys."""
+        rows: list[sa.Row[Any]] = []
+        statement = sa.select(*columns).where(where, key.in_(sa.bindparam("keys", expanding=True)))
+        with self.database.transaction() as connection:
+            for chunk in chunked(keys):
+                rows += connection.execute(statement, {"keys": chunk}).all()
+        return rows
+
+    def encode_fields(self, body: Mapping[str, Any]) -> bytes:
+        """Return the ids of a payload's fields, each with the hash of its value."""
+        hashes = self.database.fingerprinter.fields(body)
+        if missing := [name for name in hashes if name not in self._field_ids]:
+            for name in missing:
+                self.database.id_of(models.fields, name=name)
+            self._load_fields()
+        return b"".join(self._field_ids[name] + value for name, value in hashes.items())
+
+    @property
+    def field_names(self) -> Mapping[int, str]:
+        """Id → name of a field."""
+        return self._names
+
+    def _load_fields(self) -> None:
+        with self.database.transaction() as connection:
+            self._names.update(connection.execute(sa.select(models.fields)).tuples().all())
+        self._field_ids = {name: number.to_bytes(FIELD_ID_BYTES, "big") for number, name in self._names.items()}
+
+
+class SqlStreamLedger:
+    """What the ledger knows of the records of one stream. Another stream that writes the same records has its own.
+
+    Args:
+        ledger: The ledger.
+        stream_id: `streams.id`.
+    """
+
+    def __init__(self, ledger: SqlLedger, stream_id: int) -> None:
+        self._ledger = ledger
+        self._database = ledger.database
+        self.stream_id = stream_id
+        self._sent: dict[bytes, tuple[bytes, ...]] = {}
+
+    def fingerprint(self, payload: Payload) -> bytes:
+        """Return the hash of what a payload writes, to compare it with an entry."""
+        return self._database.fingerprinter.fingerprint(payload.body)
+
+    def get(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """Return key → entry of the records that are known."""
+        hashes = {self._database.fingerprinter.key(key): key for key in keys}
+        table = models.records
+        columns = [table.c[name] for name in ("key", "fingerprint", "record_id", "written_at", "fields", "pending")]
+        rows = self._ledger.select_in(columns, table.c.key, hashes, table.c.stream_id == self.stream_id)
+        names = self._ledger.field_names
+        return {hashes[row.key]: Entry(row[1], row[2], row[3], row[4], row[5], names) for row in rows}
+
+    def mark_pending(self, payloads: Iterable[Payload]) -> None:
+        """Note durably what is about to be sent; payloads without a key are not remembered."""
+        hasher = self._database.fingerprinter
+        new = {
+            hasher.key(each.key): hasher.fingerprint(each.body) + self._ledger.encode_fields(each.body)
+            for each in payloads
+            if each.key is not None
+        }
+        table = models.records
+        where = (table.c.stream_id == self.stream_id) & table.c.pending.is_not(None)
+        earlier = {
+            key: split_pending(pending)
+            for key, pending in self._ledger.select_in([table.c.key, table.c.pending], table.c.key, new, where)
+        }
+        rows = []
+        for key in sorted(new):
+            payloads_sent = (*earlier.get(key, ()), new[key])
+            self._sent[key] = payloads_sent
+            rows.append(
+                {
+                    "stream_id": self.stream_id,
+                    "key": key,
+                    "pending": join_pending(payloads_sent),
+                    "run_id": self._ledger.run_number,
+                }
+            )
+        if not rows:
+            return
+        insert = self._database.insert(table)
+        changed = {name: insert.excluded[name] for name in ("pending", "run_id")} | {"job_id": None}
+        with self._database.transaction() as connection:
+            connection.execute(
+                insert.on_conflict_do_update(index_elements=table.primary_key.columns, set_=changed), rows
+            )
+
+    def confirm(self, results: Iterable[tuple[str, int | None]]) -> None:
+        """Note that Salesloft holds what was sent.
+
+        Args:
+            results: Key and Salesloft's id, if known, of each record.
+        """
+        table, now = models.records, int(self._database.clock.time())
+        by_id: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        for key, record_id in results:
+            hashed = self._database.fingerprinter.key(key)
+            sent = self._sent.pop(hashed)[-1]
+            by_id[record_id is not None].append(
+                {
+                    "the_stream": self.stream_id,
+                    "the_key": hashed,
+                    "new_fingerprint": sent[:FINGERPRINT_BYTES],
+                    "new_fields": sent[FINGERPRINT_BYTES:],
+                    "new_id": record_id,
+                }
+            )
+        with self._database.transaction() as connection:
+            for has_id, rows in by_id.items():
+                values: dict[str, Any] = {
+                    "fingerprint": sa.bindparam("new_fingerprint"),
+                    "fields": sa.bindparam("new_fields"),
+                    "pending": None,
+                    "job_id": None,
+                    "result": CONFIRMED,
+                    "written_at": now,
+                }
+                if has_id:
+                    values["record_id"] = sa.bindparam("new_id")
+                if rows:
+                    connection.execute(_update_one(table).values(**values), rows)
+
+    def reject(self, keys: Iterable[str]) -> None:
+        """Note that Salesloft has not taken what was sent last. Earlier payloads of unknown outcome stay pending."""
+        table = models.records
+        rows = []
+        for key in keys:
+            hashed = self._database.fingerprinter.key(key)
+            earlier = self._sent.pop(hashed)[:-1]
+            rows.append({"the_stream": self.stream_id, "the_key": hashed, "new_pending": join_pending(earlier)})
+        if rows:
+            values = {"pending": sa.bindparam("new_pending", type_=sa.LargeBinary), "job_id": None, "result": REJECTED}
+            with self._database.transaction() as connection:
+                connection.execute(_update_one(table).values(**values), rows)
+
+
+def _update_one(table: sa.Table) -> sa.Update:
+    return table.update().where(table.c.stream_id == sa.bindparam("the_stream"), table.c.key == sa.bindparam("the_key"))
+
+
+def chunked(values: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield values in lists that fit in a statement."""
+    ordered = sorted(values)
+    for start in range(0, len(ordered), CHUNK):
+        yield ordered[start : start + CHUNK]
+
+
+def _configure_sqlite(engine: sa.Engine, path: str | None) -> None:
+    """Let several processes share the file, and only its owner read it."""
+    if path:
+        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, mode=0o600))
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # SQLAlchemy begins transactions, see below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_SECONDS * 1000}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # Otherwise a transaction that reads first may fail when it writes.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import sqlite3
+import stat
+
+import pytest
+
+from target_salesloft.exceptions import LedgerError, LedgerVersionError
+from target_salesloft.ledger.base import NullLedger
+from target_salesloft.ledger.store import Database, SqlLedger
+from target_salesloft.mapping.payload import Payload
+from tests.conftest import FakeClock
+
+KEY = "email_address=ann@example.com"
+
+
+def payload(key=KEY, **body):
+    return Payload({"email_address": key.partition("=")[2], "upsert_key": "email_address", **body}, key)
+
+
+@pytest.fixture
+def uri(tmp_path):
+    return f"sqlite:///{tmp_path}/state/ledger.db"
+
+
+@pytest.fixture
+def ledger(uri):
+    opened = SqlLedger(Database(uri, FakeClock()), "127.0.0.1/team/1")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def people(ledger):
+    return ledger.stream("people", "people")
+
+
+def is_unchanged(stream, each):
+    entry = stream.get([each.key]).get(each.key)
+    return entry is not None and entry.is_unchanged(stream.fingerprint(each))
+
+
+def test_confirmed_payload_is_unchanged(people):
+    people.mark_pending([payload(title="CEO")])
+    people.confirm([(KEY, 17)])
+    assert is_unchanged(people, payload(title="CEO"))
+    assert not is_unchanged(people, payload(title="CTO"))
+    assert people.get([KEY])[KEY].record_id == 17
+
+
+def test_pending_payload_is_not_unchanged_even_if_it_changes_back(people):
+    people.mark_pending([payload(title="CEO")])
+    people.confirm([(KEY, None)])
+    people.mark_pending([payload(title="CTO")])
+    assert not is_unchanged(people, payload(title="CEO"))
+    assert not is_unchanged(people, payload(title="CTO"))
+
+
+def test_rejected_payload_leaves_the_confirmed_one(people):
+    people.mark_pending([payload(title="CEO")])
+    people.confirm([(KEY, None)])
+    people.mark_pending([payload(title="CTO")])
+    people.reject([KEY])
+    assert is_unchanged(people, payload(title="CEO"))
+
+
+def test_payload_of_unknown_outcome_stays_pending_when_a_later_one_is_rejected(ledger, people):
+    people.mark_pending([payload(title="CEO")])
+    people.confirm([(KEY, None)])
+    people.mark_pending([payload(title="CTO")])  # killed here
+    next_run = ledger.stream("people", "people")
+    next_run.mark_pending([payload(title="CFO")])
+    next_run.reject([KEY])
+    entry = next_run.get([KEY])[KEY]
+    assert not is_unchanged(next_run, payload(title="CEO"))
+    hasher = ledger.database.fingerprinter
+    assert [each["title"] for each in entry.pending_fields] == [hasher.value("CTO")]
+    next_run.mark_pending([payload(title="CEO")])
+    next_run.confirm([(KEY, None)])
+    assert is_unchanged(next_run, payload(title="CEO"))
+
+
+def test_another_stream_does_not_count(ledger, people):
+    people.mark_pending([payload()])
+    people.confirm([(KEY, None)])
+    assert ledger.stream("leads", "people").get([KEY]) == {}
+
+
+def test_another_team_does_not_count(ledger, people):
+    people.mark_pending([payload()])
+    people.confirm([(KEY, None)])
+    other = SqlLedger(ledger.database, "127.0.0.1/team/2")
+    assert other.stream("people", "people").get([KEY]) == {}
+
+
+def test_id_is_kept_when_a_later_response_does_not_tell_it(people):
+    people.mark_pending([payload()])
+    people.confirm([(KEY, 17)])
+    people.mark_pending([payload(title="CEO")])
+    people.confirm([(KEY, None)])
+    assert people.get([KEY])[KEY].record_id == 17
+
+
+def test_fields_are_hashed_one_by_one_with_custom_fields(ledger, people):
+    people.mark_pending([payload(title="CEO", custom_fields={"Shoe size": "44"})])
+    people.confirm([(KEY, None)])
+    hasher = ledger.database.fingerprinter
+    assert people.get([KEY])[KEY].fields == {
+        "email_address": hasher.value("ann@example.com"),
+        "title": hasher.value("CEO"),
+        "custom_fields.Shoe size": hasher.value("44"),
+    }
+
+
+def test_payload_without_a_key_is_not_remembered(people):
+    people.mark_pending([Payload({"last_name": "Lee"})])
+    assert people.get([]) == {}
+
+
+def test_many_records(people):
+    payloads = [payload(f"email_address=p{number}@b.co", title="CEO") for number in range(2_500)]
+    people.mark_pending(payloads)
+    people.confirm([(each.key, None) for each in payloads])
+    assert len(people.get([each.key for each in payloads])) == 2_500
+
+
+def test_another_process_sees_what_was_confirmed(uri, people):
+    people.mark_pending([payload()])
+    people.confirm([(KEY, None)])
+    other = SqlLedger(Database(uri, FakeClock()), "127.0.0.1/team/1")
+    assert is_unchanged(other.stream("people", "people"), payload())
+    other.close()
+
+
+def test_lookups(ledger):
+    ledger.set_lookups("account.domain", {"acme.com": 1, "b.co": 2})
+    ledger.set_lookups("account.domain", {"b.co": 3})
+    assert ledger.get_lookups("account.domain", ["acme.com", "b.co", "c.co"]) == {"acme.com": 1, "b.co": 3}
+    assert ledger.get_lookups("account.name", ["acme.com"]) == {}
+    ledger.forget_lookups("account.domain", ["acme.com"])
+    assert ledger.get_lookups("account.domain", ["acme.com"]) == {}
+
+
+def test_file_is_private_and_holds_no_values(tmp_path, people):
+    people.mark_pending([payload(title="Chief Executive")])
+    people.confirm([(KEY, None)])
+    files = list((tmp_path / "state").iterdir())
+    content = b"".join(each.read_bytes() for each in files)
+    assert b"ann" not in content
+    assert b"Chief" not in content
+    assert all(stat.S_IMODE(each.stat().st_mode) == 0o600 for each in files)
+
+
+def test_two_ledgers_hash_differently(tmp_path):
+    databases = [Database(f"sqlite:///{tmp_path}/{name}.db", FakeClock()) for name in "ab"]
+    assert len({each.fingerprinter.key(KEY) for each in databases}) == 2
+    for each in databases:
+        each.close()
+
+
+@pytest.mark.usefixtures("ledger")
+def test_newer_version_is_an_error(tmp_path, uri):
+    with sqlite3.connect(tmp_path / "state" / "ledger.db") as connection:
+        connection.execute("UPDATE properties SET value = '99' WHERE name = 'schema_version'")
+    with pytest.raises(LedgerVersionError, match="99"):
+        Database(uri, FakeClock())
+
+
+def test_file_that_is_no_database_is_an_error(tmp_path):
+    (tmp_path / "ledger.db").write_bytes(b"no database" * 1_000)
+    with pytest.raises(LedgerError):
+        Database(f"sqlite:///{tmp_path}/ledger.db", FakeClock())
+
+
+def test_run_is_recorded(ledger):
+    ledger.start_run("run-1", "1.0")
+    ledger.finish_run(exit_code=0, points=3, seconds=1.5, streams={"people": {"written": 2}})
+    with ledger.database.transaction() as connection:
+        (row,) = connection.exec_driver_sql("SELECT run_id, exit_code, points, ended_at FROM runs").all()
+    assert row[:3] == ("run-1", 0, 3)
+    assert row[3] is not None
+
+
+def test_null_ledger_knows_nothing():
+    ledger = NullLedger()
+    ledger.start_run("run-1", "1.0")
+    stream = ledger.stream("people", "people")
+    stream.mark_pending([payload()])
+    stream.confirm([(KEY, 1)])
+    assert stream.get([KEY]) == {}
+    ledger.set_lookups("account.domain", {"acme.com": 1})
+    assert ledger.get_lookups("account.domain", ["acme.com"]) == {}
