@@ -115,6 +115,29 @@ class RunContext:
         """Return the writer of a stream: one for all streams, except in a dry run, which reports per stream."""
         return self.writer or self._dry_runs[stream]
 
+    def poll(self) -> None:
+        """Settle bulk jobs that are done, if it is time to ask.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        if self.writer is not None:
+            self.writer.poll()
+
+    def wait(self) -> None:
+        """Wait until each batch is settled.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        if self.writer is not None:
+            self.writer.wait()
+
+    @property
+    def unfinished(self) -> str:
+        """What happens to bulk jobs that are not settled, in sentences; empty if there are none."""
+        return "" if self.writer is None else self.writer.unfinished
+
     def save_failed(self, results: Sequence[WriteResult]) -> None:
         """Append failed records to their file.
 

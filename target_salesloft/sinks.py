@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
@@ -16,6 +17,7 @@ from target_salesloft.mapping.mapper import RecordMapper, Rejection, needs_custo
 from target_salesloft.mapping.payload import Payload, merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, FieldType, SalesloftObject
 from target_salesloft.singer.validation import RecordValidator
+from target_salesloft.writers.base import WriteBatch
 from target_salesloft.writers.results import FAILED, Result, WriteResult
 
 if TYPE_CHECKING:
@@ -121,7 +123,7 @@ class SalesloftSink(BatchSink):
     """Writes the records of a stream, which may come from several streams of the tap.
 
     A batch goes through these steps: each record is mapped when it arrives; `process_batch` merges payloads of the
-    same key, passes them through `steps`, writes them, and settles their results.
+    same key, passes them through `steps`, and submits them to the writer, which settles their results, perhaps later.
 
     Attributes:
         salesloft_object: What the records become.
@@ -254,9 +256,10 @@ class SalesloftSink(BatchSink):
         self._stop_if_too_many()
         if payloads:
             with self._context.report.batch(self.stream_name, len(payloads)):
-                self.settle(batch, self.write(payloads))
-            self._stop_if_too_many()
-        self._complete(batch)
+                self.write(batch, payloads)
+        else:
+            self._complete(batch)
+        self._context.shutdown.raise_if_stopping()
 
     def _merge(self, payloads: list[Payload]) -> list[Payload]:
         # Records of an update are merged when their ids are known: some name a person by id, others by key.
@@ -266,18 +269,23 @@ class SalesloftSink(BatchSink):
         self._stats.results[Result.MERGED] += len(payloads) - len(merged)
         return merged
 
-    def write(self, payloads: Sequence[Payload]) -> Iterable[WriteResult]:
-        """Write payloads, and yield their results as they become known.
+    def write(self, batch: Batch, payloads: Sequence[Payload]) -> None:
+        """Write payloads of a batch; those of a bulk job are settled later.
 
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
-        return self._context.get_writer(self.stream_name).write(
-            payloads,
-            self.salesloft_object,
-            self._settings.sync_mode,
-            self._settings.upsert_key,
-            self._has_too_many_failures,
+        self._context.get_writer(self.stream_name).submit(
+            WriteBatch(
+                self.stream_name,
+                payloads,
+                self.salesloft_object,
+                self._settings.sync_mode,
+                self._settings.upsert_key,
+                settle=partial(self.settle, batch),
+                complete=partial(self._complete, batch),
+                should_stop=self._has_too_many_failures,
+            )
         )
 
     def settle(self, batch: Batch, results: Iterable[WriteResult]) -> None:
@@ -308,12 +316,13 @@ class SalesloftSink(BatchSink):
         """Let STATE pass the records of a batch that all have results, unless some failed and that is not allowed.
 
         Raises:
+            FailedRecordsError: Too many records failed.
             StateError: Standard output is closed.
         """
+        self._stop_if_too_many()
         if not batch.holds_back_state:
             self._context.state_buffer.mark_settled(batch.number)
             self._context.state_buffer.emit()
-        self._context.shutdown.raise_if_stopping()
 
     def _has_too_many_failures(self) -> bool:
         return bool(self._context.stats.failed > self.config["max_failed_records"])

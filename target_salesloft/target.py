@@ -184,6 +184,7 @@ class TargetSalesloft(Target):
             size: The length of its line in bytes.
         """
         self.context.shutdown.raise_if_stopping()
+        self.context.poll()
         if stream == MELTANO_TEST_STREAM:
             return
         if stream not in self._schemas:
@@ -261,6 +262,7 @@ class TargetSalesloft(Target):
             self.logger.warning("streams.%s: this run has no such stream, only %s.", entry, ", ".join(stats))
         try:
             super().process_endofpipe()
+            self.context.wait()
         finally:
             self.close()
         if not stats.failed:
@@ -359,7 +361,7 @@ class TargetSalesloft(Target):
         except ConfigValidationError as error:
             errors += error.errors
         except SalesloftFatalError as error:
-            errors.append(target.context.shutdown.describe(error))
+            errors.append(f"{target.context.shutdown.describe(error)} {target.context.unfinished}".rstrip())
         finally:
             target.close()
             target.context.shutdown.close()

@@ -8,9 +8,9 @@ from target_salesloft.config.schema import NullValues, UnknownFields
 from target_salesloft.mapping.mapper import RecordMapper
 from target_salesloft.mapping.payload import Payload
 from target_salesloft.objects import ACCOUNTS, OBJECTS, PEOPLE, FieldType, SyncMode
-from target_salesloft.writers.bulk import BulkWriter
 from target_salesloft.writers.record import RecordWriter
 from target_salesloft.writers.results import Result
+from tests.writers.conftest import BulkWriter
 
 PERSON = {
     "account_id": 1,
@@ -175,7 +175,7 @@ def test_each_field_of_an_existing_record_is_written(writer, sandbox, held, sale
 def test_each_field_is_written_by_a_bulk_job(connect, clock, held, salesloft_object, record):
     payload = mapped(salesloft_object, SyncMode.UPSERT, record)
     job = BulkWriter(connect(), clock, 60)
-    outcomes = list(job.write([payload], salesloft_object.bulk_types[SyncMode.UPSERT], salesloft_object.upsert_keys[0]))
+    outcomes = job.write([payload], salesloft_object.bulk_types[SyncMode.UPSERT], salesloft_object.upsert_keys[0])
     assert [(each.result, each.reason) for each in outcomes] == [(Result.WRITTEN, "")]
     assert held(salesloft_object)[1] == record
 

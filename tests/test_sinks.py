@@ -48,8 +48,10 @@ def test_map_returns_the_result_of_a_record_that_is_not_written(sink, record, re
     assert mapped(sink, **record).result is result
 
 
-def test_write_returns_a_result_per_payload(sink, sandbox):
-    results = list(sink.write([mapped(sink, email_address="a@b.co")]))
+def test_write_settles_each_payload(sink, sandbox):
+    results = []
+    sink.settle = lambda _, known: results.extend(known)
+    sink.write(Batch(), [mapped(sink, email_address="a@b.co")])
     assert [each.result for each in results] == [Result.CREATED]
     assert len(sandbox.people()) == 1
 

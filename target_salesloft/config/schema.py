@@ -253,6 +253,13 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         description="Maximum seconds that a bulk job may take before the run stops.",
     ),
     th.Property(
+        "bulk_jobs_in_flight",
+        th.IntegerType(minimum=1),
+        default=4,
+        title="Bulk jobs in flight",
+        description="Maximum number of bulk jobs that wait in Salesloft's queue at once.",
+    ),
+    th.Property(
         "rate_limit_per_minute",
         th.IntegerType(minimum=1),
         default=600,

@@ -1,38 +1,62 @@
-"""The interface of all writers."""
+"""The interface of all writers, and the batches that they write."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from target_salesloft.mapping.payload import Payload
     from target_salesloft.objects import SalesloftObject, SyncMode
     from target_salesloft.writers.results import WriteResult
 
 
-class Writer(Protocol):
-    """Writes payloads and yields one result for each."""
+@dataclass(eq=False)
+class WriteBatch:
+    """The payloads of one batch of a sink, on their way to Salesloft.
 
-    def write(
-        self,
-        payloads: Sequence[Payload],
-        salesloft_object: SalesloftObject,
-        mode: SyncMode,
-        upsert_key: str,
-        should_stop: Callable[[], bool],
-    ) -> Iterator[WriteResult]:
-        """Write the payloads of one batch, and yield each result as soon as it is known.
+    Attributes:
+        stream: The stream's name.
+        payloads: What to write, in the order of the input. No two of them share a key, except in update mode, where
+            keys are compared after ids have been looked up.
+        salesloft_object: What the payloads are.
+        mode: How they are written.
+        upsert_key: The field that identifies a record.
+        settle: Called with results as they become known; each payload has one in the end.
+        complete: Called when no more results follow.
+        should_stop: Checked between requests; once it returns true, payloads that have not been sent get no result.
+    """
+
+    stream: str
+    payloads: Sequence[Payload]
+    salesloft_object: SalesloftObject
+    mode: SyncMode
+    upsert_key: str
+    settle: Callable[[Iterable[WriteResult]], object]
+    complete: Callable[[], object] = lambda: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+class Writer(Protocol):
+    """Writes batches, or starts to."""
+
+    def submit(self, batch: WriteBatch) -> None:
+        """Write a batch, or start to; what is not settled then is settled later, always in the thread that submits.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+
+    def wait_for(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> None:
+        """Wait until no batch that is not settled may hold records with some keys.
+
+        Call it before something is looked up in Salesloft by these keys.
 
         Args:
-            payloads: What to write, in the order of the input. No two of them share a key, except in update mode,
-                where keys are compared after ids have been looked up.
-            salesloft_object: What the payloads are.
-            mode: How they are written.
-            upsert_key: The field that identifies a record.
-            should_stop: Checked between requests; once it returns true, payloads that have not been sent get no
-                result.
+            salesloft_object: What the keys identify.
+            keys: What `identity_key` returns; None is ignored.
 
         Raises:
             SalesloftFatalError: The run cannot go on.

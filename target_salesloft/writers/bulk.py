@@ -1,4 +1,4 @@
-"""Writes records with bulk jobs: up to 5,000 records per point.
+"""A bulk job writes many records: up to 5,000 are uploaded per point.
 
 Source for requests, states and limits: https://developers.salesloft.com/docs/api/ ("Bulk Jobs"). The cost of a job
 beyond its requests, its duration, and the maximum size of an upload are not documented.
@@ -20,7 +20,6 @@ from target_salesloft.exceptions import (
     PermissionDeniedError,
     RecordRejectedError,
     RetriesExhaustedError,
-    SalesloftFatalError,
     SalesloftRetriableError,
     UnexpectedResponseError,
 )
@@ -44,17 +43,12 @@ UPLOAD_ENDPOINT: Final = "/bulk_jobs/{id}/job_data"
 SPLIT_STATUSES: Final = frozenset({400, 413, 422})
 SPLIT_RETRY_SECONDS: Final = 10.0
 MAX_SPLIT_SECONDS: Final = 900.0
-INITIAL_POLL_SECONDS: Final = 0.5
-MAX_POLL_SECONDS: Final = 10.0
-BACKOFF_FACTOR: Final = 1.5
-PROGRESS_INTERVAL: Final = 10.0
 # A job may not be visible everywhere immediately, and an upload may arrive after its response was lost.
 CONSISTENCY_SECONDS: Final = 10.0
 MAX_READS: Final = 3
 # Jobs of up to so many records are checked row by row, which costs a point or two.
 MAX_ROWS_READ: Final = 2 * PAGE_SIZE
 MAX_JOB_PAGES: Final = 2
-MAX_NAME: Final = 50
 
 
 UploadError: TypeAlias = RecordRejectedError | RetriesExhaustedError
@@ -96,6 +90,11 @@ class JobStatus(msgspec.Struct):
     processed: int | None = None
     errors: int | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether the job will never be done."""
+        return self.state in FAILED_STATES
+
 
 class ListedJob(msgspec.Struct):
     """A job in the list of jobs."""
@@ -126,122 +125,42 @@ class CountMismatchError(Exception):
     """The counts and rows of a job do not account for each record, at least not yet."""
 
 
-class BulkWriter:
-    """Writes payloads with bulk jobs, one job per batch.
-
-    Args:
-        client: Sends the requests.
-        clock: The clock of the run.
-        job_timeout: Seconds that a job may take.
-    """
-
-    def __init__(self, client: SalesloftClient, clock: Clock, job_timeout: float) -> None:
-        self._client = client
-        self._clock = clock
-        self._job_timeout = job_timeout
-
-    def write(
-        self,
-        payloads: Sequence[Payload],
-        job_type: str,
-        upsert_key: str,
-        should_stop: Callable[[], bool] = lambda: False,
-    ) -> Iterator[WriteResult]:
-        """Write payloads that do not share a key (a job guarantees no order), and yield the result of each.
-
-        Args:
-            payloads: What to write.
-            job_type: The type of the job, such as `person/upsert`.
-            upsert_key: The field that identifies a record.
-            should_stop: Checked after uploads that fail. Once it returns true, the job is not started.
-
-        Raises:
-            BulkJobTypeUnsupportedError: Salesloft does not support the job type; nothing has been sent.
-            BulkJobsForbiddenError: The token must not create jobs; nothing has been sent.
-            BulkJobUnfinishedError: The results of the job's records are not known in full.
-        """
-        job = BulkJob.create(self._client, self._clock, job_type, upsert_key)
-        try:
-            yield from job.upload(payloads, should_stop)
-            if job.by_key and not should_stop():
-                job.start()
-                yield from job.iter_results(job.wait_for_completion(self._job_timeout))
-        except RecordRejectedError as error:
-            # Its message may contain what was uploaded.
-            raise BulkJobUnfinishedError(
-                f"Bulk job {job.id}: Salesloft rejected a request ({error.status}). {job.recovery_hint}"
-            ) from error
-        except SalesloftFatalError as error:
-            raise BulkJobUnfinishedError(f"Bulk job {job.id}: {error} {job.recovery_hint}") from error
-
-    def wait_for_earlier_jobs(self) -> None:
-        """Wait for unfinished jobs of earlier runs, which could overwrite newer values, for at most `job_timeout`.
-
-        Jobs that were never started do not count: they are never executed.
-
-        Raises:
-            BulkJobUnfinishedError: One of them is not done in time.
-            SalesloftFatalError: The run cannot go on.
-        """
-        try:
-            jobs = self._list_unfinished()
-        except (PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
-            logger.warning(
-                "Cannot check for unfinished bulk jobs of earlier runs, which may overwrite newer values (%s).", error
-            )
-            return
-        timeout_at = self._clock.now() + self._job_timeout
-        for listed in jobs:
-            logger.info("Waiting for bulk job %d of an earlier run.", listed.id)
-            job = BulkJob(self._client, self._clock, listed.id)
-            try:
-                job.wait_for_completion(timeout_at - self._clock.now())
-            except (RecordRejectedError, SalesloftFatalError) as error:
-                raise BulkJobUnfinishedError(
-                    f"Bulk job {listed.id} of an earlier run: {error} Nothing was written in this run, because the "
-                    "job could overwrite newer values; run again when it is done."
-                ) from error
-
-    def _list_unfinished(self) -> list[ListedJob]:
-        """Return the jobs that were created by this target and are executing or waiting to be."""
-        found: list[ListedJob] = []
-        last = 0
-        for _ in range(MAX_JOB_PAGES):
-            params = {"state[]": JobState.EXECUTING.value, "per_page": PAGE_SIZE, "id[gt]": last}
-            rows = convert(self._client.request("GET", "/bulk_jobs", params=params), list[ListedJob], "/bulk_jobs")
-            # Salesloft ignores unknown filters: check both.
-            rows = [row for row in rows if row.id > last]
-            found += [row for row in rows if is_unfinished(row)]
-            if len(rows) < PAGE_SIZE:
-                return found
-            last = rows[-1].id
-        raise UnexpectedResponseError(f"GET /bulk_jobs returned more than {MAX_JOB_PAGES * PAGE_SIZE} jobs.")
-
-
 class BulkJob:
     """A bulk job.
 
+    A job of an earlier run can be opened again by its id: `get_status` and `get_failed_rows` need no payloads.
+
     Attributes:
         id: Salesloft's id.
+        type: Its type, such as `person/upsert`.
+        upsert_key: The field that identifies a record.
         by_key: Key → uploaded payload.
 
     Args:
         client: Sends the requests.
         clock: The clock of the run.
         job_id: Salesloft's id.
-        job_type: Its type, such as `person/upsert`.
+        job_type: Its type.
         upsert_key: The field that identifies a record.
+        keys: The keys of all records of the job; those of `by_key` by default.
     """
 
-    def __init__(
-        self, client: SalesloftClient, clock: Clock, job_id: int, job_type: str = "", upsert_key: str = ""
+    def __init__(  # noqa: PLR0913, PLR0917 (what identifies a job and its records)
+        self,
+        client: SalesloftClient,
+        clock: Clock,
+        job_id: int,
+        job_type: str = "",
+        upsert_key: str = "",
+        keys: Collection[str | None] | None = None,
     ) -> None:
         self.id = job_id
+        self.type = job_type
+        self.upsert_key = upsert_key
         self.by_key: dict[str | None, Payload] = {}
+        self._keys: Collection[str | None] = self.by_key if keys is None else keys
         self._client = client
         self._clock = clock
-        self._job_type = job_type
-        self._upsert_key = upsert_key
         self._path = f"/bulk_jobs/{job_id}"
         self._max_upload = MAX_UPLOAD_RECORDS
         self._split_until: float | None = None
@@ -273,15 +192,19 @@ class BulkJob:
             ) from error
         return cls(client, clock, job.id, job_type, upsert_key)
 
-    @property
-    def recovery_hint(self) -> str:
-        """What happens to the job, and what to do."""
-        if self._started is False:
-            return "The job was not started, so none of its records were written. Run again."
-        return (
-            "The job may still complete in Salesloft. Run again: the next run waits for the job before it writes "
+    def unfinished(self, error: Exception) -> BulkJobUnfinishedError:
+        """Return an error that names the job, what happened, what happens to the job, and what to do."""
+        # The message of a rejection may contain what was uploaded.
+        cause = (
+            f"Salesloft rejected a request ({error.status})." if isinstance(error, RecordRejectedError) else str(error)
+        )
+        hint = (
+            "The job was not started, so none of its records were written. Run again."
+            if self._started is False
+            else "The job may still complete in Salesloft. Run again: the next run waits for the job before it writes "
             "(unless write_method is record)."
         )
+        return BulkJobUnfinishedError(f"Bulk job {self.id}: {cause} {hint}")
 
     # Upload
 
@@ -412,44 +335,9 @@ class BulkJob:
                 raise
         self._started = True
 
-    def wait_for_completion(self, timeout: float) -> JobStatus:
-        """Poll the job until it is done, and return its status.
-
-        Args:
-            timeout: In seconds.
-
-        Raises:
-            BulkJobUnfinishedError: The job is not done in time, or will never be.
-        """
-        started = logged = self._clock.now()
-        poll_seconds = INITIAL_POLL_SECONDS
-        while True:
-            status = self.get_status()
-            self._polls += 1
-            progress = f"{status.processed} of {status.total} records processed"
-            if status.state == JobState.DONE:
-                return status
-            if status.state in FAILED_STATES:
-                raise BulkJobUnfinishedError(f"its state is '{status.state}' ({progress}).")
-            now = self._clock.now()
-            if now - started >= timeout:
-                raise BulkJobUnfinishedError(
-                    f"not done after {timeout:,.0f} s (bulk_job_timeout): state '{status.state}', {progress}. "
-                    "Follow its progress in Salesloft, or increase bulk_job_timeout."
-                )
-            if now - logged >= PROGRESS_INTERVAL:
-                logged = now
-                rate = (status.processed or 0) / (now - started)
-                logger.info("Bulk job %d: %s, %s errors, %.0f/s.", self.id, progress, status.errors, rate)
-                if status.state not in {JobState.OPEN, JobState.EXECUTING}:
-                    logger.warning(
-                        "Bulk job %d: unknown state '%s'. Waiting.", self.id, sanitize_line(status.state, MAX_NAME)
-                    )
-            self._clock.wait_until(min(now + poll_seconds, started + timeout))
-            poll_seconds = min(poll_seconds * BACKOFF_FACTOR, MAX_POLL_SECONDS)
-
     def get_status(self) -> JobStatus:
         """Fetch the state and counts of the job."""
+        self._polls += 1
         return convert(self._request("GET"), JobStatus, "/bulk_jobs/{id}")
 
     # Results
@@ -466,18 +354,25 @@ class BulkJob:
         Raises:
             BulkJobUnfinishedError: The counts and rows of the job do not account for each record.
         """
-        not_written = self._get_failed_rows(status)
+        not_written = self.get_failed_rows(status)
         for key, payload in self.by_key.items():
             row = not_written.get(key)
             if row is None:
                 yield WriteResult(payload, Result.WRITTEN)
             else:
                 reason, fields = describe_row(row)
-                request = f"bulk job {self._job_type}"
+                request = f"bulk job {self.type}"
                 yield WriteResult(payload, Result.FAILED, reason, request=request, fields=fields, from_api=True)
 
-    def _get_failed_rows(self, status: JobStatus) -> dict[str | None, ResultRow]:
-        """Return key → row of each record that was not written, as soon as counts and rows account for each record."""
+    def get_failed_rows(self, status: JobStatus) -> dict[str | None, ResultRow]:
+        """Return key → row of each record that was not written, as soon as counts and rows account for each record.
+
+        Args:
+            status: The status of the job when it is done.
+
+        Raises:
+            BulkJobUnfinishedError: The counts and rows of the job do not account for each record.
+        """
         for attempt in range(1, MAX_READS + 1):
             try:
                 return self._reconcile(status, accept_not_final=attempt == MAX_READS)
@@ -496,7 +391,7 @@ class BulkJob:
         Raises:
             CountMismatchError: The counts and the rows do not agree.
         """
-        sent = len(self.by_key)
+        sent = len(self._keys)
         if status.total not in {None, sent}:
             raise CountMismatchError(f"expected {sent:,} records, job reports {status.total}")
         if status.processed not in {None, sent}:
@@ -552,9 +447,9 @@ class BulkJob:
 
     def _row_key(self, row: ResultRow) -> str | None:
         """Return the key of the payload of a row: rows contain what was sent, in another order."""
-        sent = row.record.get(self._upsert_key) if isinstance(row.record, dict) else None
-        key = None if sent is None else identity_key(self._upsert_key, sent)
-        if key not in self.by_key:
+        sent = row.record.get(self.upsert_key) if isinstance(row.record, dict) else None
+        key = None if sent is None else identity_key(self.upsert_key, sent)
+        if key not in self._keys:
             raise BulkJobUnfinishedError(f"result row {row.id} does not identify its record.")
         return key
 
@@ -580,6 +475,27 @@ def convert(data: Any, kind: type[T], endpoint: str) -> T:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         raise UnexpectedResponseError(f"unexpected response to {endpoint}.") from error
+
+
+def list_unfinished(client: SalesloftClient) -> list[ListedJob]:
+    """Return the jobs that were created by this target and are executing or waiting to be.
+
+    Raises:
+        SalesloftFatalError: The list is not available.
+        RecordRejectedError: Salesloft rejects the request.
+    """
+    found: list[ListedJob] = []
+    last = 0
+    for _ in range(MAX_JOB_PAGES):
+        params = {"state[]": JobState.EXECUTING.value, "per_page": PAGE_SIZE, "id[gt]": last}
+        rows = convert(client.request("GET", "/bulk_jobs", params=params), list[ListedJob], "/bulk_jobs")
+        # Salesloft ignores unknown filters: check both.
+        rows = [row for row in rows if row.id > last]
+        found += [row for row in rows if is_unfinished(row)]
+        if len(rows) < PAGE_SIZE:
+            return found
+        last = rows[-1].id
+    raise UnexpectedResponseError(f"GET /bulk_jobs returned more than {MAX_JOB_PAGES * PAGE_SIZE} jobs.")
 
 
 def is_unfinished(job: ListedJob) -> bool:

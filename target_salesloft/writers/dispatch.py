@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from target_salesloft.config.schema import WriteMethod
 from target_salesloft.exceptions import PermissionDeniedError
-from target_salesloft.writers.bulk import BulkJobsForbiddenError, BulkJobTypeUnsupportedError, BulkWriter
+from target_salesloft.writers.bulk import BulkJobsForbiddenError, BulkJobTypeUnsupportedError
+from target_salesloft.writers.in_flight import JobObserver, JobsInFlight
 from target_salesloft.writers.record import RecordWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
-    from target_salesloft.mapping.payload import Payload
-    from target_salesloft.objects import SalesloftObject, SyncMode
-    from target_salesloft.writers.results import WriteResult
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.writers.base import WriteBatch
 
 logger = logging.getLogger(__name__)
 
@@ -52,70 +52,115 @@ class WriterDispatcher:
 
     Args:
         record: Writes with single requests.
-        bulk: Writes with bulk jobs.
+        jobs: Writes with bulk jobs.
         choice: Decides when a job is used.
     """
 
-    def __init__(self, record: RecordWriter, bulk: BulkWriter, choice: BulkChoice) -> None:
+    def __init__(self, record: RecordWriter, jobs: JobsInFlight, choice: BulkChoice) -> None:
         self._record = record
-        self._bulk = bulk
+        self._jobs = jobs
         self._choice = choice
         self._unsupported: set[str] = set()
         self._forbidden = False
         self._waited = choice.method is WriteMethod.RECORD
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], client: SalesloftClient, clock: Clock) -> WriterDispatcher:
-        """Return a writer for the settings."""
-        return cls(
-            RecordWriter(client, clock, config["max_parallel_requests"]),
-            BulkWriter(client, clock, config["bulk_job_timeout"]),
-            BulkChoice.from_config(config),
-        )
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        client: SalesloftClient,
+        clock: Clock,
+        observer: JobObserver = lambda *_: None,
+    ) -> WriterDispatcher:
+        """Return a writer for the settings.
 
-    def write(
-        self,
-        payloads: Sequence[Payload],
-        salesloft_object: SalesloftObject,
-        mode: SyncMode,
-        upsert_key: str,
-        should_stop: Callable[[], bool] = lambda: False,
-    ) -> Iterator[WriteResult]:
-        """Write payloads, and yield the result of each; a job that has been started is completed.
+        Args:
+            config: The settings.
+            client: Sends the requests.
+            clock: The clock of the run.
+            observer: Told about each bulk job.
+        """
+        jobs = JobsInFlight(
+            client, clock, config["bulk_job_timeout"], limit=config["bulk_jobs_in_flight"], observer=observer
+        )
+        return cls(RecordWriter(client, clock, config["max_parallel_requests"]), jobs, BulkChoice.from_config(config))
+
+    def submit(self, batch: WriteBatch) -> None:
+        """Start a bulk job for a batch, or write it with single requests.
 
         Before the first write of a run with bulk jobs, unfinished jobs of earlier runs are waited for: they would
-        overwrite newer values.
+        overwrite newer values. Single requests wait for jobs that may hold one of their keys.
 
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
         if not self._waited:
-            self._bulk.wait_for_earlier_jobs()
+            self._jobs.wait_for_earlier_runs()
             self._waited = True
-        job_type = salesloft_object.bulk_types.get(mode)
-        if job_type is not None and self._can_use_bulk(job_type, len(payloads)):
-            try:
-                yield from self._bulk.write(payloads, job_type, upsert_key, should_stop)
-            except BulkJobTypeUnsupportedError as error:
-                self._unsupported.add(job_type)
-                logger.warning(
-                    "Salesloft rejects bulk jobs of the type %s (%s). Writing %s with single requests in this run.",
-                    job_type,
-                    error,
-                    salesloft_object.name,
-                )
-            except BulkJobsForbiddenError as error:
-                if self._choice.method is WriteMethod.BULK:
-                    raise PermissionDeniedError(f"{error} Or set write_method to record.") from error
-                self._forbidden = True
-                logger.warning("No permission to create bulk jobs. Using single requests in this run. %s", error)
-            else:
-                return
-        yield from self._record.write(payloads, salesloft_object, mode, upsert_key, should_stop)
+        if self._start_job(batch):
+            return
+        self.wait_for(batch.salesloft_object, {payload.key for payload in batch.payloads})
+        batch.settle(
+            self._record.write(batch.payloads, batch.salesloft_object, batch.mode, batch.upsert_key, batch.should_stop)
+        )
+        batch.complete()
+
+    def poll(self) -> None:
+        """Settle jobs that are done, if it is time to ask.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        self._jobs.poll()
+
+    def wait(self) -> None:
+        """Wait until no job is in flight.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        self._jobs.wait()
+
+    def wait_for(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> None:
+        """Wait until no job in flight may hold a record with one of some keys.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        self._jobs.wait_for(salesloft_object, keys)
+
+    @property
+    def unfinished(self) -> str:
+        """What happens to the jobs in flight, in sentences; empty if there are none."""
+        return self._jobs.unfinished
 
     def close(self) -> None:
         """Wait for requests in flight."""
         self._record.close()
+
+    def _start_job(self, batch: WriteBatch) -> bool:
+        """Start a job for a batch, and return whether there is one for it."""
+        job_type = batch.salesloft_object.bulk_types.get(batch.mode)
+        if job_type is None or not self._can_use_bulk(job_type, len(batch.payloads)):
+            return False
+        try:
+            self._jobs.submit(batch, job_type, batch.upsert_key)
+        except BulkJobTypeUnsupportedError as error:
+            self._unsupported.add(job_type)
+            logger.warning(
+                "Salesloft rejects bulk jobs of the type %s (%s). Writing %s with single requests in this run.",
+                job_type,
+                error,
+                batch.salesloft_object.name,
+            )
+        except BulkJobsForbiddenError as error:
+            if self._choice.method is WriteMethod.BULK:
+                raise PermissionDeniedError(f"{error} Or set write_method to record.") from error
+            self._forbidden = True
+            logger.warning("No permission to create bulk jobs. Using single requests in this run. %s", error)
+        else:
+            return True
+        return False
 
     def _can_use_bulk(self, job_type: str, records: int) -> bool:
         return not self._forbidden and job_type not in self._unsupported and self._choice.should_use_bulk(records)

@@ -18,10 +18,10 @@ from target_salesloft.writers.bulk import MAX_ROWS_READ, MAX_UPLOAD_RECORDS
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Collection
 
-    from target_salesloft.mapping.payload import Payload
-    from target_salesloft.objects import SalesloftObject, SyncMode
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.writers.base import WriteBatch
     from target_salesloft.writers.dispatch import BulkChoice
 
 logger = logging.getLogger(__name__)
@@ -44,18 +44,11 @@ class DryRunWriter:
         self._points = 0
         self._samples = 0
 
-    def write(
-        self,
-        payloads: Sequence[Payload],
-        salesloft_object: SalesloftObject,
-        mode: SyncMode,
-        upsert_key: str,
-        should_stop: Callable[[], bool] = lambda: False,  # noqa: ARG002 (nothing is sent)
-    ) -> Iterator[WriteResult]:
-        """Count payloads, log the first few with their values masked, and yield their results."""
-        operation = salesloft_object.operations[mode]
-        merged = merge(payloads)
-        bulk_type = salesloft_object.bulk_types.get(mode)
+    def submit(self, batch: WriteBatch) -> None:
+        """Count payloads, log the first few with their values masked, and settle them."""
+        operation = batch.salesloft_object.operations[batch.mode]
+        merged = merge(batch.payloads)
+        bulk_type = batch.salesloft_object.bulk_types.get(batch.mode)
         if bulk_type is not None and self._choice.should_use_bulk(len(merged)):
             request = f"bulk job {bulk_type}"
             pages = math.ceil(len(merged) / PAGE_SIZE) if len(merged) <= MAX_ROWS_READ else 1
@@ -64,15 +57,21 @@ class DryRunWriter:
             request = operation.name
             self._points += len(merged)
         if operation.needs_id:
-            keys = [payload.body[upsert_key] for payload in merged if payload.record_id is None]
-            self._points += sum(1 for _ in chunk_values(keys, salesloft_object.lookups[upsert_key]))
+            keys = [payload.body[batch.upsert_key] for payload in merged if payload.record_id is None]
+            self._points += sum(1 for _ in chunk_values(keys, batch.salesloft_object.lookups[batch.upsert_key]))
         self._records[request] += len(merged)
         for payload in merged[: MAX_SAMPLES - self._samples]:
             self._samples += 1
             logger.info("Dry run, would send %s: %s", request, msgspec.json.encode(mask(payload.body)).decode())
         written = {id(payload) for payload in merged}
-        for payload in payloads:
-            yield WriteResult(payload, Result.DRY_RUN if id(payload) in written else Result.MERGED, request=request)
+        batch.settle(
+            WriteResult(payload, Result.DRY_RUN if id(payload) in written else Result.MERGED, request=request)
+            for payload in batch.payloads
+        )
+        batch.complete()
+
+    def wait_for(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> None:
+        """Do nothing: each batch is settled within `submit`."""
 
     def close(self) -> None:
         """Do nothing."""

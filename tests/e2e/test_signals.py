@@ -62,7 +62,7 @@ def test_signal_during_a_bulk_job_names_the_job(start):
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGTERM
-    assert "Bulk job 1: " in err.decode()
+    assert "Bulk job 1 (60 records) " in err.decode()
     assert "may still complete" in err.decode()
 
 

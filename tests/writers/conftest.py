@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from target_salesloft.mapping.payload import Payload, SourceRecord
-from target_salesloft.objects import identity_key
-from target_salesloft.writers.bulk import BulkWriter
+from target_salesloft.objects import PEOPLE, SyncMode, identity_key
+from target_salesloft.writers.base import WriteBatch
+from target_salesloft.writers.in_flight import JobsInFlight
 from target_salesloft.writers.record import RecordWriter
 
 SCHEMA = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {}}, "key_properties": []}
@@ -26,6 +27,24 @@ def insert(email, **fields):
 def update(record_id, **fields):
     """What an update sends."""
     return Payload(fields, identity_key("id", record_id), record_id)
+
+
+def batch_of(payloads, results, *, salesloft_object=PEOPLE, mode=SyncMode.UPSERT, key="email_address", **options):
+    """A batch whose results are appended to a list."""
+    return WriteBatch("people", payloads, salesloft_object, mode, key, results.extend, **options)
+
+
+class BulkWriter:
+    """Writes one batch at a time with a job."""
+
+    def __init__(self, client, clock, job_timeout):
+        self.jobs = JobsInFlight(client, clock, job_timeout, limit=1)
+
+    def write(self, payloads, job_type="person/upsert", key="email_address", results=None, **options):
+        results = [] if results is None else results
+        self.jobs.submit(batch_of(payloads, results, key=key, **options), job_type, key)
+        self.jobs.wait()
+        return results
 
 
 @pytest.fixture

@@ -19,12 +19,13 @@ from target_salesloft.exceptions import (
 from target_salesloft.mapping.mapper import RecordMapper
 from target_salesloft.mapping.payload import merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
-from target_salesloft.writers.bulk import BulkJob, BulkJobTypeUnsupportedError, BulkWriter
+from target_salesloft.writers.bulk import BulkJob, BulkJobTypeUnsupportedError
 from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
+from target_salesloft.writers.in_flight import JobsInFlight
 from target_salesloft.writers.record import RecordWriter
 from target_salesloft.writers.results import Result
 from tests.conftest import FakeClock
-from tests.writers.conftest import upsert
+from tests.writers.conftest import BulkWriter, batch_of, upsert
 
 TYPE = "person/upsert"
 UPLOAD = ("POST", "/bulk_jobs/1/job_data")
@@ -33,7 +34,7 @@ RESULTS = ("GET", "/bulk_jobs/1/results")
 
 
 def write(writer, payloads, key="email_address"):
-    return list(writer.write(payloads, TYPE, key))
+    return writer.write(payloads, TYPE, key)
 
 
 def numbered(numbers, **fields):
@@ -538,9 +539,14 @@ def test_splitting_stops_when_too_many_records_failed(bulk, sandbox, fault, path
         body = {"error": f"record {number} is odd"}
         fault("status", status=422, body=body, contains=f"p{number}@b.co", times=None, **STEPS["upload"])
     failed = []
-    results = bulk.write(numbered(range(512)), TYPE, "email_address", lambda: len(failed) > 10)
-    while (result := next(results, None)) is not None:
-        failed.append(result)
+
+    def settle(results):
+        for each in results:
+            failed.append(each)  # noqa: PERF402 (results are counted as they come)
+
+    batch = batch_of(numbered(range(512)), failed, should_stop=lambda: len(failed) > 10)
+    batch.settle = settle
+    bulk.jobs.submit(batch, TYPE, "email_address")
     assert {each.result for each in failed} == {Result.FAILED}
     assert len(failed) == 11
     assert paths().count(UPLOAD) < 60
@@ -609,9 +615,8 @@ def auto(connect, clock):
 
     def make(method=WriteMethod.AUTO, fewest=50, timeout=60, **options):
         client = connect(**options)
-        writer = WriterDispatcher(
-            RecordWriter(client, clock, 8), BulkWriter(client, clock, timeout), BulkChoice(method, fewest)
-        )
+        jobs = JobsInFlight(client, clock, timeout, limit=4)
+        writer = WriterDispatcher(RecordWriter(client, clock, 8), jobs, BulkChoice(method, fewest))
         made.append(writer)
         return writer
 
@@ -621,7 +626,10 @@ def auto(connect, clock):
 
 
 def by(auto_writer, payloads, mode=SyncMode.UPSERT, salesloft_object=PEOPLE, key="email_address"):
-    return list(auto_writer.write(payloads, salesloft_object, mode, key))
+    results = []
+    auto_writer.submit(batch_of(payloads, results, salesloft_object=salesloft_object, mode=mode, key=key))
+    auto_writer.wait()
+    return results
 
 
 @pytest.mark.parametrize(

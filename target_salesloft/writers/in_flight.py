@@ -1,0 +1,367 @@
+"""Bulk jobs in flight: several jobs wait in Salesloft's queue while the next batches are read and uploaded.
+
+Salesloft executes one job per team at a time, so that a job's time is mostly waiting. All of this happens in the main
+thread: jobs are polled between records, and while the run waits for them.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from target_salesloft.exceptions import (
+    BulkJobUnfinishedError,
+    PermissionDeniedError,
+    RecordRejectedError,
+    RunCancelledError,
+    SalesloftFatalError,
+    UnexpectedResponseError,
+)
+from target_salesloft.redaction import sanitize_line
+from target_salesloft.writers.bulk import BulkJob, JobState, list_unfinished
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from target_salesloft.api.client import SalesloftClient
+    from target_salesloft.clock import Clock
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.writers.base import WriteBatch
+    from target_salesloft.writers.bulk import JobStatus
+    from target_salesloft.writers.results import WriteResult
+
+logger = logging.getLogger(__name__)
+
+INITIAL_POLL_SECONDS: Final = 0.5
+MAX_POLL_SECONDS: Final = 10.0
+BACKOFF_FACTOR: Final = 1.5
+PROGRESS_INTERVAL: Final = 10.0
+MAX_STATE_LENGTH: Final = 50
+
+
+class JobEvent(enum.Enum):
+    """What an observer of jobs is told."""
+
+    CREATED = "created"  # before anything is uploaded
+    STARTING = "starting"  # before the job is marked ready: it may be executed from now on
+    SETTLED = "settled"  # each of its records has its result
+
+
+JobObserver: TypeAlias = "Callable[[BulkJob, JobEvent, WriteBatch], object]"
+
+
+@dataclass(eq=False)
+class JobInFlight:
+    """A job that is not settled.
+
+    Attributes:
+        job: The job.
+        batch: What it writes.
+        started_at: When it was marked ready, in seconds of the clock; None before that.
+    """
+
+    job: BulkJob
+    batch: WriteBatch
+    started_at: float | None = None
+
+    def may_hold(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> bool:
+        """Return whether the job may write a record that has one of some keys.
+
+        Keys of different fields may identify the same record.
+        """
+        if self.batch.salesloft_object is not salesloft_object:
+            return False
+        own = self.job.by_key
+        return not own.keys().isdisjoint(keys) or fields_of(own) != fields_of(keys)
+
+
+class Watch:
+    """Reports the progress of a job that is waited for, and when that takes too long.
+
+    Args:
+        job: The job.
+        now: The time in seconds of the clock.
+        timeout: Seconds that may pass until the job is done.
+    """
+
+    def __init__(self, job: BulkJob, now: float, timeout: float) -> None:
+        self._job = job
+        self._started = self._logged = now
+        self._timeout = timeout
+        self.timeout_at = now + timeout
+
+    def extend(self, now: float) -> None:
+        """Start the timeout again: an earlier job is done, and the next one is executed only now."""
+        self.timeout_at = now + self._timeout
+
+    def check(self, status: JobStatus, now: float) -> bool:
+        """Return whether a job is done.
+
+        Raises:
+            BulkJobUnfinishedError: The job is not done in time, or will never be.
+        """
+        if status.state == JobState.DONE:
+            return True
+        progress = f"{status.processed} of {status.total} records processed"
+        state = sanitize_line(status.state, MAX_STATE_LENGTH)
+        if status.failed:
+            raise BulkJobUnfinishedError(f"its state is '{state}' ({progress}).")
+        if now >= self.timeout_at:
+            raise BulkJobUnfinishedError(
+                f"not done after {now - self._started:,.0f} s (bulk_job_timeout: {self._timeout:,.0f} s): "
+                f"state '{state}', {progress}. Follow its progress in Salesloft, or increase bulk_job_timeout."
+            )
+        if now - self._logged >= PROGRESS_INTERVAL:
+            self._logged = now
+            rate = (status.processed or 0) / (now - self._started)
+            logger.info("Bulk job %d: %s, %s errors, %.0f/s.", self._job.id, progress, status.errors, rate)
+            if status.state not in {JobState.OPEN, JobState.EXECUTING}:
+                logger.warning("Bulk job %d: unknown state '%s'. Waiting.", self._job.id, state)
+        return False
+
+
+class PollSchedule:
+    """When jobs are polled next.
+
+    Args:
+        clock: The clock of the run.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.restart()
+
+    def restart(self) -> None:
+        """Poll soon: a job has been started or settled."""
+        self.next_poll = self._clock.now()
+        self._interval = INITIAL_POLL_SECONDS
+
+    def back_off(self) -> None:
+        """Poll later: no job was done."""
+        self.next_poll = self._clock.now() + self._interval
+        self._interval = min(self._interval * BACKOFF_FACTOR, MAX_POLL_SECONDS)
+
+
+class JobsInFlight:
+    """Writes batches with bulk jobs, of which several wait side by side.
+
+    Args:
+        client: Sends the requests.
+        clock: The clock of the run.
+        job_timeout: Seconds that a job may take after it was started or, if that is later, after the last job was done.
+        limit: How many jobs may be in flight.
+        observer: Told about each job.
+    """
+
+    def __init__(
+        self,
+        client: SalesloftClient,
+        clock: Clock,
+        job_timeout: float,
+        *,
+        limit: int,
+        observer: JobObserver = lambda *_: None,
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._job_timeout = job_timeout
+        self._limit = limit
+        self._observer = observer
+        self._jobs: dict[JobInFlight, Watch | None] = {}
+        self._schedule = PollSchedule(clock)
+
+    def submit(self, batch: WriteBatch, job_type: str, upsert_key: str) -> None:
+        """Upload a batch, and mark its job ready if no earlier job may hold one of its keys.
+
+        If `limit` jobs are in flight, one of them is waited for first.
+
+        Args:
+            batch: Payloads that do not share a key: a job guarantees no order.
+            job_type: The type of the job, such as `person/upsert`.
+            upsert_key: The field that identifies a record in the job.
+
+        Raises:
+            BulkJobTypeUnsupportedError: Salesloft does not support the job type; nothing has been sent.
+            BulkJobsForbiddenError: The token must not create jobs; nothing has been sent.
+            BulkJobUnfinishedError: The results of a job's records are not known in full.
+            SalesloftFatalError: The run cannot go on.
+        """
+        while len(self._jobs) >= self._limit:
+            self._wait_for_next_poll()
+        job = BulkJob.create(self._client, self._clock, job_type, upsert_key)
+        self._observer(job, JobEvent.CREATED, batch)
+        batch.settle(_upload(job, batch))
+        if job.by_key and not batch.should_stop():
+            self._jobs[JobInFlight(job, batch)] = None
+            self._start_jobs()
+        else:
+            batch.complete()
+
+    def poll(self) -> None:
+        """Settle jobs that are done, if it is time to ask.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        if self._jobs and self._clock.now() >= self._schedule.next_poll:
+            self._poll()
+
+    def wait(self) -> None:
+        """Wait until no job is in flight.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        while self._jobs:
+            self._wait_for_next_poll()
+
+    def wait_for(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> None:
+        """Wait until no job in flight may hold a record with one of some keys.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        while any(each.may_hold(salesloft_object, keys) for each in self._jobs):
+            self._wait_for_next_poll()
+
+    @property
+    def unfinished(self) -> str:
+        """What happens to the jobs in flight, in sentences; empty if there are none."""
+        started = [each for each in self._jobs if each.started_at is not None]
+        open_jobs = [each for each in self._jobs if each.started_at is None]
+        sentences = []
+        if started:
+            sentences.append(
+                f"{describe_jobs(started)} may still complete in Salesloft: the next run waits for "
+                f"{'them' if len(started) > 1 else 'it'} before it writes (unless write_method is record), and sends "
+                "the records again."
+            )
+        if open_jobs:
+            sentences.append(
+                f"{describe_jobs(open_jobs)} {'were' if len(open_jobs) > 1 else 'was'} not started, so none of these "
+                "records were written."
+            )
+        return " ".join(sentences)
+
+    def _start_jobs(self) -> None:
+        """Mark jobs ready that no earlier job holds back."""
+        earlier: list[JobInFlight] = []
+        for each in self._jobs:
+            held_back = any(other.may_hold(each.batch.salesloft_object, each.job.by_key) for other in earlier)
+            earlier.append(each)
+            if held_back or each.started_at is not None:
+                continue
+            self._observer(each.job, JobEvent.STARTING, each.batch)
+            try:
+                each.job.start()
+            except (RecordRejectedError, SalesloftFatalError) as error:
+                self._jobs.pop(each)
+                raise each.job.unfinished(error) from error
+            each.started_at = self._clock.now()
+            self._jobs[each] = Watch(each.job, each.started_at, self._job_timeout)
+            self._schedule.restart()
+
+    def _wait_for_next_poll(self) -> None:
+        timeout_at = min((watch.timeout_at for watch in self._jobs.values() if watch), default=0.0)
+        self._clock.wait_until(min(self._schedule.next_poll, timeout_at))
+        self._poll()
+
+    def _poll(self) -> None:
+        """Settle the jobs that are done, then start jobs that they have held back.
+
+        A fault of one job does not keep others that are done from being settled.
+        """
+        faults: list[BulkJobUnfinishedError] = []
+        settled = False
+        for each, watch in list(self._jobs.items()):
+            if watch is None:
+                continue
+            try:
+                results = self._get_results(each.job, watch)
+            except (RecordRejectedError, BulkJobUnfinishedError) as error:
+                self._jobs.pop(each)
+                faults.append(each.job.unfinished(error))
+            except RunCancelledError:
+                raise
+            except SalesloftFatalError as error:
+                self._jobs.pop(each)
+                raise each.job.unfinished(error) from error
+            else:
+                if results is not None:
+                    settled = True
+                    self._settle(each, results)
+        if faults:
+            raise BulkJobUnfinishedError(" ".join(map(str, faults)))
+        self._schedule.back_off()
+        if settled:
+            self._schedule.restart()
+            self._start_jobs()
+
+    def _get_results(self, job: BulkJob, watch: Watch) -> list[WriteResult] | None:
+        """Return the results of a job if it is done."""
+        status = job.get_status()
+        return list(job.iter_results(status)) if watch.check(status, self._clock.now()) else None
+
+    def _settle(self, settled: JobInFlight, results: list[WriteResult]) -> None:
+        self._jobs.pop(settled)
+        for watch in self._jobs.values():
+            if watch is not None:
+                watch.extend(self._clock.now())
+        settled.batch.settle(results)
+        self._observer(settled.job, JobEvent.SETTLED, settled.batch)
+        settled.batch.complete()
+
+    def wait_for_earlier_runs(self) -> None:
+        """Wait for unfinished jobs of earlier runs, which could overwrite newer values, for at most `job_timeout`.
+
+        Jobs that were never started do not count: they are never executed.
+
+        Raises:
+            BulkJobUnfinishedError: One of them is not done in time.
+            SalesloftFatalError: The run cannot go on.
+        """
+        try:
+            jobs = list_unfinished(self._client)
+        except (PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
+            logger.warning(
+                "Cannot check for unfinished bulk jobs of earlier runs, which may overwrite newer values (%s).", error
+            )
+            return
+        started = self._clock.now()
+        for listed in jobs:
+            logger.info("Waiting for bulk job %d of an earlier run.", listed.id)
+            job = BulkJob(self._client, self._clock, listed.id)
+            watch = Watch(job, started, self._job_timeout)
+            schedule = PollSchedule(self._clock)
+            try:
+                while not watch.check(job.get_status(), self._clock.now()):
+                    schedule.back_off()
+                    self._clock.wait_until(min(schedule.next_poll, watch.timeout_at))
+            except (RecordRejectedError, SalesloftFatalError) as error:
+                raise BulkJobUnfinishedError(
+                    f"Bulk job {listed.id} of an earlier run: {error} Nothing was written in this run, because the "
+                    "job could overwrite newer values; run again when it is done."
+                ) from error
+
+
+def _upload(job: BulkJob, batch: WriteBatch) -> Iterator[WriteResult]:
+    """Upload a batch, and yield the results of payloads that cannot be uploaded; errors name the job."""
+    try:
+        yield from job.upload(batch.payloads, batch.should_stop)
+    except (RecordRejectedError, SalesloftFatalError) as error:
+        raise job.unfinished(error) from error
+
+
+def fields_of(keys: Collection[str | None]) -> set[str]:
+    """Return the fields of keys that `identity_key` has returned."""
+    return {key.partition("=")[0] for key in keys if key is not None}
+
+
+def describe_jobs(jobs: Collection[JobInFlight]) -> str:
+    """Return the numbers of jobs and of their records: `Bulk jobs 3, 4 and 5 (25,000 records)`."""
+    *others, last = [str(each.job.id) for each in jobs]
+    numbers = f"jobs {', '.join(others)} and {last}" if others else f"job {last}"
+    records = sum(len(each.job.by_key) for each in jobs)
+    return f"Bulk {numbers} ({records:,} record{'' if records == 1 else 's'})"
