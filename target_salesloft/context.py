@@ -12,6 +12,9 @@ from target_salesloft.api.client import build_client
 from target_salesloft.api.custom_fields import CustomFields
 from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.config.schema import has_credentials
+from target_salesloft.ledger.base import Ledger, NullLedger
+from target_salesloft.ledger.opening import get_scope, open_database
+from target_salesloft.ledger.store import Database, SqlLedger
 from target_salesloft.reporting.failed_records import FailedRecordsFile
 from target_salesloft.reporting.log import Report, build_report
 from target_salesloft.reporting.stats import RunStats
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from target_salesloft.writers.results import WriteResult
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class RunContext:
     """What a run shares. Sinks receive it; they do not reach back into the target.
 
@@ -46,6 +49,7 @@ class RunContext:
         state_buffer: STATE messages that are held back.
         report: What is logged or shown.
         writer: Writes payloads; None in a dry run.
+        ledger: What earlier runs did; known once the credentials are verified.
     """
 
     config: Mapping[str, Any]
@@ -60,8 +64,11 @@ class RunContext:
     report: Report
     writer: WriterDispatcher | None
     started: float
+    _database: Database | None
     _dry_runs: defaultdict[str, DryRunWriter]
     _saving: threading.Lock = field(default_factory=threading.Lock)
+    ledger: Ledger = field(default_factory=NullLedger)
+    _is_connected: bool = False
 
     @classmethod
     def from_config(
@@ -77,7 +84,7 @@ class RunContext:
 
         Raises:
             ConfigError: A setting cannot be used.
-            SalesloftFatalError: The token store cannot be used.
+            SalesloftFatalError: The token store or the ledger cannot be used.
         """
         failed_records_dir = Path(config["failed_records_dir"]).expanduser()
         failed_records = FailedRecordsFile(failed_records_dir, dry_run=config["dry_run"])
@@ -99,17 +106,22 @@ class RunContext:
             report=build_report(logger, stats, rate_limiter, clock),
             writer=WriterDispatcher.from_config(config, client, clock) if client is not None and writes else None,
             started=clock.now(),
+            _database=open_database(config, clock) if writes else None,
             _dry_runs=defaultdict(lambda: DryRunWriter(BulkChoice.from_config(config))),
         )
 
-    def verify_credentials(self) -> None:
-        """Check once that Salesloft accepts the credentials, before input is waited for; a dry run needs none.
+    def connect(self) -> None:
+        """Check once that Salesloft accepts the credentials, and open the team's ledger; a dry run does neither.
 
         Raises:
-            SalesloftFatalError: Salesloft does not accept them, or cannot be reached.
+            SalesloftFatalError: Salesloft does not accept them, or cannot be reached, or the ledger cannot be used.
         """
-        if self.writer is not None and self.client is not None:
-            self.client.verify_credentials()
+        if self._is_connected or self.writer is None or self.client is None:
+            return
+        identity = self.client.verify_credentials()
+        if self._database is not None:
+            self.ledger = SqlLedger(self._database, get_scope(self.config, identity))
+        self._is_connected = True
 
     def get_writer(self, stream: str) -> Writer:
         """Return the writer of a stream: one for all streams, except in a dry run, which reports per stream."""
@@ -161,3 +173,4 @@ class RunContext:
             self.writer.close()
         if self.client is not None:
             self.client.close()
+        self.ledger.close()

@@ -147,7 +147,8 @@ class SalesloftSink(BatchSink):
         self._warned: set[str] = set()
         self._batch = Batch()
         self._unsaved: list[WriteResult] = []
-        self._context.verify_credentials()
+        self._context.connect()
+        self._ledger = self._context.ledger.stream(stream_name, self.salesloft_object.name)
 
     def get_validator(self) -> None:
         """Return that the SDK is to validate nothing: each of the tap's streams has its own validator."""

@@ -128,7 +128,7 @@ class TargetSalesloft(Target):
         require_schema(message)
         stream = message["stream"]
         if stream == MELTANO_TEST_STREAM:
-            self.context.verify_credentials()
+            self.context.connect()
             self.logger.info("Connection test: nothing is written for the stream %s.", stream)
             return
         if self._schemas.get(stream) == message:

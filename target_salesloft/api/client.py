@@ -66,7 +66,7 @@ class SalesloftClient:
         self.rate_limiter = rate_limiter
         self._timeout = timeout
         self._max_retry_seconds = max_retry_seconds
-        self._verified = False
+        self._identity: Mapping[str, Any] | None = None
         self._transport = Transport(self._api_url, setting="api_url", connections=connections)
         self._retrier = Retrier(self._api_url, setting="api_url", clock=clock, max_retry_seconds=max_retry_seconds)
 
@@ -74,23 +74,31 @@ class SalesloftClient:
         """Close the connections."""
         self._transport.close()
 
-    def verify_credentials(self) -> None:
-        """Check that Salesloft accepts the token, for one point; does nothing after a request has succeeded.
+    def verify_credentials(self) -> Mapping[str, Any]:
+        """Check that Salesloft accepts the token, and return the token's user and team; fetched once, for one point.
+
+        Returns:
+            The user, with its `team`; empty if the token has no permission to fetch it.
 
         Raises:
             SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
         """
-        if self._verified:
-            return
+        if self._identity is None:
+            self._identity = self._fetch_identity()
+        return self._identity
+
+    def _fetch_identity(self) -> Mapping[str, Any]:
         try:
-            self.request("GET", "/me")
+            identity = self.request("GET", "/me")
         except PermissionDeniedError:
             logger.debug("The token is valid, but has no permission for GET /me.")
         except RecordRejectedError as error:
             raise UnexpectedResponseError(
                 f"Unexpected response to GET /me ({error.status}): {error}. Check api_url."
             ) from error
-        self._verified = True
+        else:
+            return identity if isinstance(identity, dict) else {}
+        return {}
 
     def paginate(self, path: str, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the rows of a list, page by page; a page of a hundred rows costs a point.
@@ -175,9 +183,7 @@ class SalesloftClient:
             return {} if was_applied is not None and error.maybe_applied and was_applied(error) else None
 
         send = partial(self._send, request, name, requires_data=requires_data)
-        body = self._retrier.call(send, name, recover, max_retry_seconds)
-        self._verified = True
-        return body
+        return self._retrier.call(send, name, recover, max_retry_seconds)
 
     def _send(self, request: requests.Request, name: str, *, requires_data: bool) -> dict[str, Any]:
         response = self._send_throttled(request, name)

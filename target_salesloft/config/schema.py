@@ -295,6 +295,16 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         description="Maximum records per batch. State advances after each batch.",
     ),
     th.Property(
+        "ledger_uri",
+        th.StringType,
+        secret=True,
+        title="Ledger URI",
+        description=(
+            "SQLAlchemy URL of the database that remembers what was written. By default, an SQLite file in the user's "
+            "state directory. `none` turns it off."
+        ),
+    ),
+    th.Property(
         "failed_records_dir",
         th.StringType,
         default="failed_records",

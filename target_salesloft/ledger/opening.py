@@ -1,0 +1,97 @@
+"""Opens the ledger of a run."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import urllib.parse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import platformdirs
+import sqlalchemy as sa
+
+from target_salesloft.auth.token import fingerprint
+from target_salesloft.config.schema import CREDENTIALS
+from target_salesloft.exceptions import LedgerError, LedgerVersionError
+from target_salesloft.ledger.store import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from target_salesloft.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+NO_LEDGER: Final = "none"
+
+
+def open_database(config: Mapping[str, Any], clock: Clock) -> Database | None:
+    """Return the database of the ledger; None without a ledger, because of the settings or after a warning.
+
+    Args:
+        config: Valid settings.
+        clock: Time.
+
+    Raises:
+        LedgerError: The database that `ledger_uri` names cannot be opened, or is of a newer version.
+    """
+    uri = config.get("ledger_uri")
+    if uri == NO_LEDGER:
+        return None
+    try:
+        return _open(uri or get_default_uri(), clock)
+    except LedgerVersionError:
+        raise
+    except LedgerError as error:
+        if uri:
+            raise LedgerError(f"{error} Check ledger_uri, or set it to {NO_LEDGER}.") from error
+        logger.warning("%s Running without it: nothing is remembered of this run. Set ledger_uri.", error)
+        return None
+
+
+def get_default_uri() -> str:
+    """Return the URL of the SQLite file in the user's state directory."""
+    return f"sqlite:///{platformdirs.user_state_path('target-salesloft') / 'ledger.db'}"
+
+
+def get_scope(config: Mapping[str, Any], identity: Mapping[str, Any] | None) -> str:
+    """Return what names the API host and the team, or the credentials if the team is unknown.
+
+    Args:
+        config: Valid settings.
+        identity: The response to `GET /me`, or None.
+    """
+    host = urllib.parse.urlsplit(config["api_url"]).netloc
+    team = (identity or {}).get("team")
+    if isinstance(team, dict) and team.get("id") is not None:
+        return f"{host}/team/{team['id']}"
+    credentials = next((config[name] for name in ("client_id", *CREDENTIALS) if config.get(name)), "")
+    return f"{host}/credentials/{fingerprint(credentials)[:16]}"
+
+
+def _open(uri: str, clock: Clock) -> Database:
+    try:
+        return Database(uri, clock)
+    except LedgerError as error:
+        path = _damaged_file(uri, error)
+        if path is None:
+            raise
+    aside = path.with_name(f"{path.name}.damaged-{int(clock.time())}")
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise LedgerError(f"The ledger {path} is damaged, and cannot be moved ({error.strerror}).") from error
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    logger.warning("The ledger %s was damaged and has been moved to %s. Starting a new one.", path, aside)
+    return Database(uri, clock)
+
+
+def _damaged_file(uri: str, error: LedgerError) -> Path | None:
+    """Return the path of an SQLite file that is no intact database, or None if that is not what is wrong."""
+    cause = getattr(error.__cause__, "orig", None)
+    # Its subclasses stand for other causes, such as a locked or unreadable file.
+    if type(cause) is not sqlite3.DatabaseError:
+        return None
+    return Path(str(sa.make_url(uri).database))
