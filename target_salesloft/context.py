@@ -173,4 +173,5 @@ class RunContext:
             self.writer.close()
         if self.client is not None:
             self.client.close()
-        self.ledger.close()
+        if self._database is not None:
+            self._database.close()

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 from singer_sdk.exceptions import MissingKeyPropertiesError
 from singer_sdk.sinks import BatchSink
 
-from target_salesloft.config.schema import MissingKey
+from target_salesloft.config.schema import MissingKey, SkipUnchanged
 from target_salesloft.config.streams import StreamSettings
 from target_salesloft.exceptions import ConfigError, FailedRecordsError, UnknownColumnError
 from target_salesloft.mapping.mapper import RecordMapper, Rejection, needs_custom_fields
 from target_salesloft.mapping.payload import Payload, merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, FieldType, SalesloftObject
 from target_salesloft.singer.validation import RecordValidator
+from target_salesloft.steps.unchanged import UnchangedStep
 from target_salesloft.writers.base import WriteBatch
-from target_salesloft.writers.results import FAILED, Result, WriteResult
+from target_salesloft.writers.results import FAILED, WRITTEN, Result, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -99,6 +100,7 @@ class Batch:
         size: The length of the records in the input, in bytes.
         number: What the state buffer calls the batch once it is drained.
         holds_back_state: Whether records failed, and that is not allowed.
+        outcomes: Results that the ledger does not know yet.
     """
 
     payloads: list[Payload] = field(default_factory=list)
@@ -107,6 +109,7 @@ class Batch:
     size: int = 0
     number: int = 0
     holds_back_state: bool = False
+    outcomes: list[WriteResult] = field(default_factory=list)
 
     def add(self, mapped: Payload | WriteResult, size: int) -> None:
         """Add a mapped record."""
@@ -128,12 +131,11 @@ class SalesloftSink(BatchSink):
     Attributes:
         salesloft_object: What the records become.
         steps: What happens between merging and writing, in order: each step takes payloads, and returns those to go on
-            with and the results of all others. There are none yet; looking up references and skipping unchanged
-            records belong here.
+            with and the results of all others.
     """
 
     salesloft_object: ClassVar[SalesloftObject]
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Step, ...]
 
     def __init__(
         self, target: Target, stream_name: str, schema: dict[str, Any], key_properties: Sequence[str] | None
@@ -149,6 +151,16 @@ class SalesloftSink(BatchSink):
         self._unsaved: list[WriteResult] = []
         self._context.connect()
         self._ledger = self._context.ledger.stream(stream_name, self.salesloft_object.name)
+        self.steps = (
+            UnchangedStep(
+                self._ledger,
+                self._settings.sync_mode,
+                skip=self._settings.skip_unchanged is SkipUnchanged.LEDGER,
+                resend_after_days=self.config.get("resend_after_days"),
+                clock=self._context.clock,
+                stats=self._stats,
+            ),
+        )
 
     def get_validator(self) -> None:
         """Return that the SDK is to validate nothing: each of the tap's streams has its own validator."""
@@ -256,6 +268,7 @@ class SalesloftSink(BatchSink):
             self.settle(batch, results)
         self._stop_if_too_many()
         if payloads:
+            self._ledger.mark_pending(payloads)
             with self._context.report.batch(self.stream_name, len(payloads)):
                 self.write(batch, payloads)
         else:
@@ -290,13 +303,16 @@ class SalesloftSink(BatchSink):
         )
 
     def settle(self, batch: Batch, results: Iterable[WriteResult]) -> None:
-        """Count results of a batch, and save failed records.
+        """Count results of a batch, note them in the ledger, and save failed records.
 
         Raises:
             FailedRecordsFileError: The failed records file cannot be written.
+            LedgerError: The ledger cannot be written.
         """
         try:
             for each in results:
+                if each.payload.key is not None:
+                    batch.outcomes.append(each)
                 if each.result not in FAILED:
                     self._stats.record(each)
                     continue
@@ -307,6 +323,13 @@ class SalesloftSink(BatchSink):
                     self.save_failed()
         finally:
             self.save_failed()
+            self._note_outcomes(batch)
+
+    def _note_outcomes(self, batch: Batch) -> None:
+        """Note in the ledger what Salesloft has written or rejected; all else stays pending there."""
+        outcomes, batch.outcomes = batch.outcomes, []
+        self._ledger.confirm((str(each.payload.key), each.record_id) for each in outcomes if each.result in WRITTEN)
+        self._ledger.reject(str(each.payload.key) for each in outcomes if each.was_rejected)
 
     def save_failed(self) -> None:
         """Save failed records that are not saved yet."""

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import tempfile
 import threading
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ hypothesis.settings.load_profile("default")
 
 
 def pytest_configure(config):
+    # Runs must not use the ledger and the tokens of whoever runs the tests.
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
     # The SDK warns about Python versions in their last year whenever a target starts.
     config.addinivalue_line("filterwarnings", "ignore::singer_sdk.helpers._compat.SingerSDKPythonEOLWarning")
 

@@ -45,6 +45,13 @@ class MissingKey(str, enum.Enum):
     SKIP = "skip"
 
 
+class SkipUnchanged(str, enum.Enum):
+    """Values of `skip_unchanged`: how records that would change nothing are recognized."""
+
+    OFF = "off"
+    LEDGER = "ledger"
+
+
 class WriteMethod(str, enum.Enum):
     """Values of `write_method`."""
 
@@ -66,6 +73,7 @@ PER_STREAM: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "unknown_fields": UnknownFields,
         "null_values": NullValues,
         "missing_key": MissingKey,
+        "skip_unchanged": SkipUnchanged,
     }
 )
 
@@ -303,6 +311,20 @@ _OWN_SETTINGS: Final = th.PropertiesList(
             "SQLAlchemy URL of the database that remembers what was written. By default, an SQLite file in the user's "
             "state directory. `none` turns it off."
         ),
+    ),
+    th.Property(
+        "skip_unchanged",
+        th.StringType,
+        allowed_values=[each.value for each in SkipUnchanged],
+        default=SkipUnchanged.OFF.value,
+        title="Skip unchanged",
+        description="`ledger`: skip a record that equals the one last written from the same stream. `off`: send all.",
+    ),
+    th.Property(
+        "resend_after_days",
+        th.IntegerType(minimum=1),
+        title="Resend after days",
+        description=("With `skip_unchanged: ledger`, send a record again after so many days although it is unchanged."),
     ),
     th.Property(
         "failed_records_dir",

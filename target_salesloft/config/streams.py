@@ -13,7 +13,7 @@ from target_salesloft.objects import OBJECTS, SalesloftObject
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from target_salesloft.config.schema import MissingKey, NullValues, UnknownFields
+    from target_salesloft.config.schema import MissingKey, NullValues, SkipUnchanged, UnknownFields
     from target_salesloft.objects import SyncMode
 
 # As in the SDK's stream maps. Meltano drops null inside an object.
@@ -32,6 +32,7 @@ class StreamSettings:
         unknown_fields: What happens to columns that match no field.
         null_values: Whether nulls are sent.
         missing_key: What happens to records without a value for the key.
+        skip_unchanged: How records that would change nothing are recognized, to skip them.
     """
 
     object: SalesloftObject
@@ -41,6 +42,7 @@ class StreamSettings:
     unknown_fields: UnknownFields
     null_values: NullValues
     missing_key: MissingKey
+    skip_unchanged: SkipUnchanged
 
     @classmethod
     def for_stream(cls, stream: str, config: Mapping[str, Any]) -> StreamSettings:

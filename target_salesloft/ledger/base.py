@@ -71,9 +71,6 @@ class Ledger(Protocol):
     def forget_lookups(self, reference: str, values: Iterable[str]) -> None:
         """Forget ids that are gone."""
 
-    def close(self) -> None:
-        """Close the database."""
-
 
 class NullStreamLedger:
     """Knows nothing."""
@@ -117,7 +114,4 @@ class NullLedger:
         """Do nothing."""
 
     def forget_lookups(self, reference: str, values: Iterable[str]) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
         """Do nothing."""

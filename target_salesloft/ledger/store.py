@@ -51,7 +51,10 @@ class Database:
             raise LedgerError(f"Invalid value for ledger_uri: {type(error).__name__}.") from error
         self.description = url.render_as_string(hide_password=True)
         if self.engine.dialect.name == "sqlite":
-            _configure_sqlite(self.engine, url.database)
+            try:
+                _configure_sqlite(self.engine, url.database)
+            except OSError as error:
+                raise LedgerError(f"Cannot use the ledger {self.description} ({error.strerror}).") from error
         with self.transaction() as connection:
             models.metadata.create_all(connection)
             stored = dict(connection.execute(sa.select(models.properties)).tuples().all())
@@ -139,10 +142,6 @@ class SqlLedger:
         values["ended_at"] = int(self.database.clock.time())
         with self.database.transaction() as connection:
             connection.execute(models.runs.update().where(models.runs.c.id == self.run_number).values(**values))
-
-    def close(self) -> None:
-        """Close the database."""
-        self.database.close()
 
     # Ids of records that others refer to
 
@@ -299,7 +298,9 @@ class SqlStreamLedger:
         by_id: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         for key, record_id in results:
             hashed = self._database.fingerprinter.key(key)
-            sent = self._sent.pop(hashed)[-1]
+            sent = self._sent.pop(hashed, (b"",))[-1]
+            if not sent:
+                continue
             by_id[record_id is not None].append(
                 {
                     "the_stream": self.stream_id,
@@ -330,6 +331,8 @@ class SqlStreamLedger:
         rows = []
         for key in keys:
             hashed = self._database.fingerprinter.key(key)
+            if hashed not in self._sent:
+                continue
             earlier = self._sent.pop(hashed)[:-1]
             rows.append({"the_stream": self.stream_id, "the_key": hashed, "new_pending": join_pending(earlier)})
         if rows:

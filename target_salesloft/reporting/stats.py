@@ -28,6 +28,7 @@ class StreamStats:
         reasons: Reason, without values → records that failed for it.
         lines: Reason → where the first of these records are in the input.
         skipped: Reason → records that were skipped for it.
+        identical: Records that were sent although they equal those last written.
     """
 
     read: int = 0
@@ -35,6 +36,7 @@ class StreamStats:
     reasons: Counter[str] = field(default_factory=Counter)
     lines: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     skipped: Counter[str] = field(default_factory=Counter)
+    identical: int = 0
 
     @property
     def written(self) -> int:

@@ -362,7 +362,16 @@ class BulkJob:
             else:
                 reason, fields = describe_row(row)
                 request = f"bulk job {self.type}"
-                yield WriteResult(payload, Result.FAILED, reason, request=request, fields=fields, from_api=True)
+                was_rejected = row.status == RowStatus.ERROR
+                yield WriteResult(
+                    payload,
+                    Result.FAILED,
+                    reason,
+                    request=request,
+                    fields=fields,
+                    from_api=True,
+                    was_rejected=was_rejected,
+                )
 
     def get_failed_rows(self, status: JobStatus) -> dict[str | None, ResultRow]:
         """Return key → row of each record that was not written, as soon as counts and rows account for each record.

@@ -231,7 +231,8 @@ class RecordWriter:
                 raise
             # Something else has created the record since Salesloft searched for it: now it can be updated.
             response = self._request(payload, operation)
-        return WriteResult(payload, UPSERT_RESULTS.get(upsert_type(response) or "", DEFAULT_RESULTS[mode]))
+        result = UPSERT_RESULTS.get(upsert_type(response) or "", DEFAULT_RESULTS[mode])
+        return WriteResult(payload, result, record_id=payload.record_id or find_id(response))
 
     def _create(
         self, payload: Payload, salesloft_object: SalesloftObject, mode: SyncMode, upsert_key: str
@@ -265,8 +266,9 @@ class RecordWriter:
             return bool(rows)
 
         try:
-            self._request(payload, operation, was_created)
+            response = self._request(payload, operation, was_created)
         except RecordRejectedError as error:
+            response = None
             # It did not exist when it was looked up: a request before this one has created it late.
             if not (outcome_unknown and ALREADY_EXISTS.search(error.reason) and find()):
                 raise
@@ -278,7 +280,7 @@ class RecordWriter:
             return WriteResult(
                 payload, Result.FAILED, str(error), request=operation.name, advice=UNKNOWN_OUTCOME_ADVICE
             )
-        return WriteResult(payload, DEFAULT_RESULTS[mode])
+        return WriteResult(payload, DEFAULT_RESULTS[mode], record_id=find_id(response))
 
     def _request(
         self,
@@ -342,9 +344,18 @@ def upsert_type(data: Any) -> str | None:
         return None
 
 
+def find_id(data: Any) -> int | None:
+    """Return Salesloft's id from the response to a write; that to an upsert has it one level deeper."""
+    candidates = [data, *data.values()] if isinstance(data, dict) else []
+    ids = [str(each.get(ID_FIELD)) for each in candidates if isinstance(each, dict)]
+    return next((int(each) for each in ids if each.isdecimal()), None)
+
+
 def rejected(payload: Payload, error: RecordRejectedError, request: str, result: Result = Result.FAILED) -> WriteResult:
     """Return the result of a payload that Salesloft rejects."""
-    return WriteResult(payload, result, error.reason, error.status, request, error.fields, from_api=True)
+    return WriteResult(
+        payload, result, error.reason, error.status, request, error.fields, from_api=True, was_rejected=True
+    )
 
 
 def unresolved(payload: Payload, salesloft_object: SalesloftObject, field: str, matches: int) -> WriteResult:

@@ -41,6 +41,7 @@ class WriteResult(NamedTuple):
         from_api: Whether the reason is Salesloft's error text, which may contain values of the record. The target's own
             reasons contain none.
         record_id: Salesloft's id of the record, if the response tells it.
+        was_rejected: Whether it is certain that nothing was written. Other failures leave that unknown.
     """
 
     payload: Payload
@@ -52,3 +53,4 @@ class WriteResult(NamedTuple):
     advice: str = ""
     from_api: bool = False
     record_id: int | None = None
+    was_rejected: bool = False

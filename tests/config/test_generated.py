@@ -70,7 +70,7 @@ def test_generated_files_are_current():
 def test_secrets_are_marked(path):
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))["settings"]
     sensitive = {each["name"] for each in settings if each.get("sensitive")}
-    assert sensitive == {"api_key", "client_secret", "refresh_token", "stream_map_config"}
+    assert sensitive == {"api_key", "client_secret", "ledger_uri", "refresh_token", "stream_map_config"}
 
 
 def test_meltano_project_is_valid(project, meltano_schema):

@@ -27,7 +27,7 @@ def uri(tmp_path):
 def ledger(uri):
     opened = SqlLedger(Database(uri, FakeClock()), "127.0.0.1/team/1")
     yield opened
-    opened.close()
+    opened.database.close()
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_another_process_sees_what_was_confirmed(uri, people):
     people.confirm([(KEY, None)])
     other = SqlLedger(Database(uri, FakeClock()), "127.0.0.1/team/1")
     assert is_unchanged(other.stream("people", "people"), payload())
-    other.close()
+    other.database.close()
 
 
 def test_lookups(ledger):

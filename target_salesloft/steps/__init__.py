@@ -1,0 +1,1 @@
+"""What happens to the payloads of a batch between merging and writing."""

@@ -1,0 +1,121 @@
+"""Several nights with one ledger: what is unchanged is not sent again."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from salesloft_sandbox import Fault
+from tests.conftest import record, schema
+
+COLUMNS = schema("people", "email_address", "title")
+
+
+@pytest.fixture
+def night(run, tmp_path):
+    """Return a function that runs with the same ledger each time."""
+
+    def start(titles, stream="people", **settings):
+        people = [record(stream, email_address=f"p{number}@b.co", title=title) for number, title in titles.items()]
+        options = {"skip_unchanged": "ledger", "ledger_uri": f"sqlite:///{tmp_path}/ledger.db", **settings}
+        return run([schema(stream, "email_address", "title"), *people, {"type": "STATE", "value": {"n": 1}}], **options)
+
+    return start
+
+
+def titles(sandbox):
+    return {each["email_address"]: each["title"] for each in sandbox.people()}
+
+
+@pytest.mark.parametrize("write_method", ["record", "bulk"])
+def test_unchanged_records_are_not_sent(night, sandbox, write_method):
+    night(dict.fromkeys(range(3), "CEO"), write_method=write_method)
+    before = sandbox.points_spent
+    result = night({0: "CEO", 1: "CTO", 2: "CEO"}, write_method=write_method)
+    assert result.code == 0
+    assert result.states == [{"n": 1}]
+    assert titles(sandbox) == {"p0@b.co": "CEO", "p1@b.co": "CTO", "p2@b.co": "CEO"}
+    assert result.log_lines_containing("3 read, 1 written")
+    assert result.log_lines_containing("2 unchanged")
+    assert sandbox.points_spent - before <= 7
+
+
+def test_all_records_are_sent_without_the_setting(night):
+    night({0: "CEO"})
+    result = night({0: "CEO"}, skip_unchanged="off")
+    assert result.log_lines_containing("1 read, 1 written")
+
+
+def test_setting_of_the_stream_wins(night):
+    night({0: "CEO"})
+    result = night({0: "CEO"}, streams={"people": {"skip_unchanged": "off"}})
+    assert result.log_lines_containing("1 read, 1 written")
+
+
+def test_value_that_changes_back_is_sent(night, sandbox):
+    for title in ("CEO", "CTO", "CEO"):
+        night({0: title})
+        assert titles(sandbox) == {"p0@b.co": title}
+
+
+def test_failed_record_is_sent_again(night, sandbox, server):
+    server.sandbox.faults.add(Fault("status", method="POST", status=422, body={"errors": {"title": ["is bad"]}}))
+    assert night({0: "CEO"}, write_method="record").code == 1
+    assert night({0: "CEO"}, write_method="record").code == 0
+    assert titles(sandbox) == {"p0@b.co": "CEO"}
+
+
+def test_another_stream_does_not_count(night, sandbox):
+    night({0: "CEO"})
+    night({0: "CTO"}, stream="leads")
+    result = night({0: "CTO"}, stream="leads")
+    assert result.log_lines_containing("1 unchanged")
+    assert titles(sandbox) == {"p0@b.co": "CTO"}
+
+
+def test_insert_that_was_confirmed_is_unchanged(night):
+    night({0: "CEO"}, sync_mode="insert")
+    result = night({0: "CTO"}, sync_mode="insert")
+    assert result.code == 0
+    assert result.log_lines_containing("1 unchanged")
+
+
+def test_record_is_sent_again_after_some_days(night, clock, monkeypatch):
+    night({0: "CEO"})
+    later = time.time() + 3 * 86_400
+    monkeypatch.setattr(clock, "time", lambda: later)
+    assert night({0: "CEO"}, resend_after_days=4).log_lines_containing("1 unchanged")
+    assert night({0: "CEO"}, resend_after_days=3).log_lines_containing("1 written")
+
+
+def test_run_without_a_ledger_sends_everything(night):
+    for _ in range(2):
+        assert night({0: "CEO"}, ledger_uri="none").log_lines_containing("1 written")
+
+
+def test_dry_run_leaves_the_ledger_alone(night, tmp_path):
+    night({0: "CEO"}, dry_run=True)
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_unusable_ledger_that_was_set_is_an_error_before_anything_is_read(night, sandbox):
+    result = night({0: "CEO"}, ledger_uri="sqlite:////proc/no/ledger.db")
+    assert result.code == 1
+    assert sandbox.people() == []
+    assert result.log_lines_containing("ledger_uri")
+
+
+def test_damaged_ledger_is_moved_aside(night, tmp_path):
+    (tmp_path / "ledger.db").write_bytes(b"damaged" * 1_000)
+    assert night({0: "CEO"}).code == 0
+    assert len(list(tmp_path.glob("ledger.db.damaged-*"))) == 1
+    assert night({0: "CEO"}).log_lines_containing("1 unchanged")
+
+
+def test_unusable_default_location_is_a_warning(night, monkeypatch, sandbox):
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/no")
+    result = night({0: "CEO"}, ledger_uri="")
+    assert result.code == 0
+    assert len(result.log_lines_containing("ledger")) == 1
+    assert len(sandbox.people()) == 1
