@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from target_salesloft.api.client import build_client
 from target_salesloft.api.custom_fields import CustomFields
+from target_salesloft.api.lookup import Lookups
 from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.config.schema import has_credentials
 from target_salesloft.ledger.base import Ledger, NullLedger
@@ -50,6 +51,7 @@ class RunContext:
         report: What is logged or shown.
         writer: Writes payloads; None in a dry run.
         ledger: What earlier runs did; known once the credentials are verified.
+        lookups: Finds ids; None in a dry run.
     """
 
     config: Mapping[str, Any]
@@ -63,6 +65,7 @@ class RunContext:
     state_buffer: StateBuffer
     report: Report
     writer: WriterDispatcher | None
+    lookups: Lookups | None
     started: float
     _database: Database | None
     _dry_runs: defaultdict[str, DryRunWriter]
@@ -91,7 +94,7 @@ class RunContext:
         failed_records.check_directory()
         rate_limiter = RateLimiter(config["rate_limit_per_minute"], clock)
         client = build_client(config, clock, rate_limiter) if has_credentials(config) else None
-        writes = client is not None and not config["dry_run"]
+        writing = None if config["dry_run"] else client
         stats = RunStats()
         return cls(
             config=config,
@@ -104,9 +107,10 @@ class RunContext:
             failed_records=failed_records,
             state_buffer=StateBuffer(dry_run=config["dry_run"]),
             report=build_report(logger, stats, rate_limiter, clock),
-            writer=WriterDispatcher.from_config(config, client, clock) if client is not None and writes else None,
+            writer=None if writing is None else WriterDispatcher.from_config(config, writing, clock),
+            lookups=None if writing is None else Lookups(writing, config["max_parallel_requests"]),
             started=clock.now(),
-            _database=open_database(config, clock) if writes else None,
+            _database=None if writing is None else open_database(config, clock),
             _dry_runs=defaultdict(lambda: DryRunWriter(BulkChoice.from_config(config))),
         )
 
@@ -171,6 +175,8 @@ class RunContext:
         """Wait for requests in flight, and close connections."""
         if self.writer is not None:
             self.writer.close()
+        if self.lookups is not None:
+            self.lookups.close()
         if self.client is not None:
             self.client.close()
         if self._database is not None:

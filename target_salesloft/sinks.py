@@ -17,19 +17,19 @@ from target_salesloft.mapping.mapper import RecordMapper, Rejection, needs_custo
 from target_salesloft.mapping.payload import Payload, merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, FieldType, SalesloftObject
 from target_salesloft.singer.validation import RecordValidator
+from target_salesloft.steps.ids import IdStep
 from target_salesloft.steps.unchanged import UnchangedStep
 from target_salesloft.writers.base import WriteBatch
 from target_salesloft.writers.results import FAILED, WRITTEN, Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from singer_sdk.target_base import Target
 
     from target_salesloft.context import RunContext
     from target_salesloft.mapping.payload import SourceRecord
-
-    Step = Callable[[list[Payload]], tuple[list[Payload], list[WriteResult]]]
+    from target_salesloft.steps.base import Step
 
 FAILURE_FLUSH_SIZE: Final = 100
 SDK_METADATA: Final = "_sdc_"
@@ -151,15 +151,20 @@ class SalesloftSink(BatchSink):
         self._unsaved: list[WriteResult] = []
         self._context.connect()
         self._ledger = self._context.ledger.stream(stream_name, self.salesloft_object.name)
-        self.steps = (
-            UnchangedStep(
-                self._ledger,
-                self._settings.sync_mode,
-                skip=self._settings.skip_unchanged is SkipUnchanged.LEDGER,
-                resend_after_days=self.config.get("resend_after_days"),
-                clock=self._context.clock,
-                stats=self._stats,
-            ),
+        self.steps = tuple(self._build_steps())
+
+    def _build_steps(self) -> Iterator[Step]:
+        context, settings = self._context, self._settings
+        needs_id = self.salesloft_object.operations[settings.sync_mode].needs_id
+        if needs_id and context.lookups is not None and context.writer is not None:
+            yield IdStep(self.salesloft_object, settings.upsert_key, context.lookups, context.writer)
+        yield UnchangedStep(
+            self._ledger,
+            settings.sync_mode,
+            skip=settings.skip_unchanged is SkipUnchanged.LEDGER,
+            resend_after_days=self.config.get("resend_after_days"),
+            clock=context.clock,
+            stats=self._stats,
         )
 
     def get_validator(self) -> None:

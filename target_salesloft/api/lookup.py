@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.exceptions import UnexpectedResponseError
@@ -76,6 +77,31 @@ class Lookup:
                 raise UnexpectedResponseError(f"GET {self._object.path} returned a record without an id.")
             ids.add(row["id"])
         return {key: tuple(sorted(ids)) for key, ids in found.items()}
+
+
+class Lookups:
+    """The lookups of a run: one per object and field, shared by all streams.
+
+    Args:
+        client: Sends the requests.
+        parallel: Maximum number of parallel requests.
+    """
+
+    def __init__(self, client: SalesloftClient, parallel: int) -> None:
+        self._client = client
+        self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="lookup")
+        self._lookups: dict[tuple[str, str], Lookup] = {}
+
+    def get(self, salesloft_object: SalesloftObject, field: str) -> Lookup:
+        """Return the lookup of an object by a field."""
+        key = salesloft_object.name, field
+        if key not in self._lookups:
+            self._lookups[key] = Lookup(self._client, salesloft_object, field, self._threads.map)
+        return self._lookups[key]
+
+    def close(self) -> None:
+        """Wait for requests in flight, and stop the threads."""
+        self._threads.shutdown(cancel_futures=True)
 
 
 def find_matches(

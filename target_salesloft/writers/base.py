@@ -19,8 +19,8 @@ class WriteBatch:
 
     Attributes:
         stream: The stream's name.
-        payloads: What to write, in the order of the input. No two of them share a key, except in update mode, where
-            keys are compared after ids have been looked up.
+        payloads: What to write, in the order of the input. No two of them share a key, except in a dry run of updates,
+            in which no ids are looked up.
         salesloft_object: What the payloads are.
         mode: How they are written.
         upsert_key: The field that identifies a record.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from target_salesloft.api.lookup import Lookup, find_matches
+from target_salesloft.api.lookup import find_matches
 from target_salesloft.exceptions import (
     PermissionDeniedError,
     RecordRejectedError,
@@ -23,8 +23,7 @@ from target_salesloft.exceptions import (
     SalesloftFatalError,
     SalesloftRetriableError,
 )
-from target_salesloft.mapping.payload import merge
-from target_salesloft.objects import ID_FIELD, Operation, ParameterLocation, SyncMode, identity_key
+from target_salesloft.objects import ID_FIELD, Operation, ParameterLocation, SyncMode
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
@@ -105,7 +104,6 @@ class RecordWriter:
         self._clock = clock
         self._parallel = parallel
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="writer")
-        self._lookups: dict[tuple[str, str], Lookup] = {}
         self._writable: set[Operation] = set()  # operations to which Salesloft has responded
         self._failed_in_a_row: Counter[Operation] = Counter()
 
@@ -127,9 +125,6 @@ class RecordWriter:
             SalesloftFatalError: The run cannot go on. The results of requests in flight have been yielded before.
         """
         operation = salesloft_object.operations[mode]
-        if operation.needs_id:
-            payloads, unresolved = self._resolve_ids(list(payloads), salesloft_object, upsert_key)
-            yield from unresolved
         send = partial(self._send, salesloft_object=salesloft_object, mode=mode, upsert_key=upsert_key)
         waiting = iter(payloads)
         in_flight: dict[Future[WriteResult], tuple[Payload, int]] = {}
@@ -298,37 +293,6 @@ class RecordWriter:
             was_applied=was_applied,
         )
 
-    def _resolve_ids(
-        self, payloads: list[Payload], salesloft_object: SalesloftObject, upsert_key: str
-    ) -> tuple[list[Payload], list[WriteResult]]:
-        """Set the ids of payloads, and merge those of one record; later values win.
-
-        Returns:
-            The payloads to write, and the results of all others: merged, not found or ambiguous.
-        """
-        missing = [payload.body[upsert_key] for payload in payloads if payload.record_id is None]
-        ids = self._get_lookup(salesloft_object, upsert_key).ids(missing) if missing else {}
-        found, results = [], []
-        for payload in payloads:
-            if payload.record_id is None:
-                matches = ids.get(identity_key(upsert_key, payload.body[upsert_key]), ())
-                if len(matches) != 1:
-                    results.append(unresolved(payload, salesloft_object, upsert_key, len(matches)))
-                    continue
-                payload.record_id = matches[0]
-            payload.key = identity_key(ID_FIELD, payload.record_id)
-            found.append(payload)
-        merged = merge(found)
-        remaining = {id(payload) for payload in merged}
-        results += [WriteResult(each, Result.MERGED) for each in found if id(each) not in remaining]
-        return merged, results
-
-    def _get_lookup(self, salesloft_object: SalesloftObject, field: str) -> Lookup:
-        key = salesloft_object.name, field
-        if key not in self._lookups:
-            self._lookups[key] = Lookup(self._client, salesloft_object, field, self._threads.map)
-        return self._lookups[key]
-
 
 class UpsertResponse(msgspec.Struct):
     """The `data` of the response to an upsert; one page of the documentation shows it without `upsert_type`."""
@@ -356,16 +320,6 @@ def rejected(payload: Payload, error: RecordRejectedError, request: str, result:
     return WriteResult(
         payload, result, error.reason, error.status, request, error.fields, from_api=True, was_rejected=True
     )
-
-
-def unresolved(payload: Payload, salesloft_object: SalesloftObject, field: str, matches: int) -> WriteResult:
-    """Return the result of an update whose record is not there, or not the only one with its key."""
-    reason = (
-        f"ambiguous: {matches} {salesloft_object.name} have this {field}"
-        if matches
-        else f"not found: no {salesloft_object.name} with this {field}"
-    )
-    return WriteResult(payload, Result.FAILED, reason, request=f"GET {salesloft_object.path}", fields=(field,))
 
 
 def was_created_by_us(row: Mapping[str, Any], body: Mapping[str, Any], since: float) -> bool:

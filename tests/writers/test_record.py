@@ -6,7 +6,7 @@ import pytest
 
 from target_salesloft.exceptions import PermissionDeniedError, RetriesExhaustedError
 from target_salesloft.mapping.payload import Payload
-from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode, identity_key
+from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
 from target_salesloft.writers.record import RecordWriter
 from target_salesloft.writers.results import Result
 from tests.writers.conftest import insert, update, upsert
@@ -364,50 +364,6 @@ def test_an_update_of_an_unknown_id_fails(writer, sandbox):
     (outcome,) = write(writer, [update(99, title="CEO")], SyncMode.UPDATE)
     assert summary([outcome]) == [(Result.FAILED, "There is no person with the id 99", 404)]
     assert (outcome.request, sandbox.people()) == ("PUT /people/{id}", [])
-
-
-def by_key(email, **fields):
-    return Payload({"email_address": email, **fields}, f"email_address={email.casefold()}")
-
-
-def test_an_update_by_key_looks_up_a_hundred_ids_per_request(writer, sandbox, paths):
-    for number in range(150):
-        sandbox.add("person", email_address=f"p{number}@b.co")
-    outcomes = write(writer, [by_key(f"P{number}@B.co", title=str(number)) for number in range(150)], SyncMode.UPDATE)
-    assert {each.result for each in outcomes} == {Result.UPDATED}
-    assert [each["title"] for each in sandbox.people()] == [str(number) for number in range(150)]
-    assert paths().count(("GET", "/people")) == 2
-    assert len(paths()) == 152
-
-
-def test_an_update_by_an_unknown_key_fails(writer, sandbox, paths):
-    (outcome,) = write(writer, [by_key("a@b.co", title="CEO")], SyncMode.UPDATE)
-    assert (outcome.result, outcome.fields) == (Result.FAILED, ("email_address",))
-    assert outcome.reason.startswith("not found: ")
-    assert (sandbox.people(), paths()) == ([], [("GET", "/people")])
-
-
-def test_an_update_by_a_key_of_several_records_fails_as_ambiguous(writer, sandbox):
-    crm = {"crm_id": "003A000001abcdeIAA", "crm_id_type": "salesforce"}
-    for number in range(2):
-        sandbox.add("person", email_address=f"p{number}@b.co", **crm)
-    payload = Payload({**crm, "title": "CEO"}, identity_key("crm_id", crm["crm_id"]))
-    (outcome,) = write(writer, [payload], SyncMode.UPDATE, key="crm_id")
-    assert outcome.reason == "ambiguous: 2 people have this crm_id"
-    assert [each["title"] for each in sandbox.people()] == [None, None]
-
-
-def test_accounts_are_looked_up_one_domain_per_request_and_cached(writer, sandbox, paths):
-    for number in range(3):
-        sandbox.add("account", name="A", domain=f"d{number}.co")
-    payloads = [
-        [Payload({"domain": f"d{number}.co", "name": name}, f"domain=d{number}.co") for number in range(3)]
-        for name in ("B", "C")
-    ]
-    for batch in payloads:
-        write(writer, batch, SyncMode.UPDATE, ACCOUNTS, "domain")
-    assert [each["name"] for each in sandbox.accounts()] == ["C"] * 3
-    assert paths().count(("GET", "/accounts")) == 3
 
 
 @pytest.mark.parametrize("parallel", [1, 8])

@@ -1,8 +1,57 @@
-"""Updates of records without ids."""
+"""Updates of records without ids: the step, and whole runs with single requests."""
 
 import pytest
 
+from target_salesloft.api.lookup import Lookups
+from target_salesloft.config.schema import WriteMethod
+from target_salesloft.mapping.payload import Payload
+from target_salesloft.objects import ACCOUNTS, PEOPLE
+from target_salesloft.steps.ids import IdStep
+from target_salesloft.writers.dispatch import BulkChoice
+from target_salesloft.writers.dry_run import DryRunWriter
+from target_salesloft.writers.results import Result
 from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, people, record, schema
+
+
+@pytest.fixture
+def step(connect):
+    """Return a function that creates a step."""
+    lookups = Lookups(connect(), 8)
+    writer = DryRunWriter(BulkChoice(WriteMethod.RECORD, 50))
+    yield lambda salesloft_object, key: IdStep(salesloft_object, key, lookups, writer)
+    lookups.close()
+
+
+def person(email, **fields):
+    return Payload({"email_address": email, **fields}, f"email_address={email.casefold()}")
+
+
+def lists(sandbox, path):
+    return [each for each in sandbox.requests if each.path == f"/v2{path}"]
+
+
+def test_ids_are_looked_up_a_hundred_per_request(step, sandbox):
+    known = [sandbox.add("person", email_address=f"p{number}@b.co") for number in range(150)]
+    payloads, results = step(PEOPLE, "email_address")([person(f"P{number}@B.co") for number in range(150)])
+    assert [each.record_id for each in payloads] == known
+    assert [each.key for each in payloads] == [f"id={number}" for number in known]
+    assert results == []
+    assert len(lists(sandbox, "/people")) == 2
+
+
+def test_a_missing_record_fails(step):
+    payloads, (result,) = step(PEOPLE, "email_address")([person("a@b.co")])
+    assert payloads == []
+    assert (result.result, result.fields, result.reason[:11]) == (Result.FAILED, ("email_address",), "not found: ")
+
+
+def test_accounts_are_looked_up_one_domain_per_request_and_cached(step, sandbox):
+    known = [sandbox.add("account", name="A", domain=f"d{number}.co") for number in range(3)]
+    accounts = step(ACCOUNTS, "domain")
+    for _ in range(2):
+        payloads, _ = accounts([Payload({"domain": f"d{number}.co"}, f"domain=d{number}.co") for number in range(3)])
+        assert [each.record_id for each in payloads] == known
+    assert len(lists(sandbox, "/accounts")) == 3
 
 
 def test_people_are_looked_up_by_email_a_hundred_per_point_and_updated(run, sandbox):
@@ -137,3 +186,13 @@ def test_missing_ids_are_not_cached(run, sandbox):
     result = run([update, *before, *added, *after], streams=streams, batch_size_rows=1, allow_failed_records=True)
     assert (result.code, sandbox.people()[0]["title"]) == (0, "Late")
     assert [reason.startswith("not found: ") for reason in result.reasons] == [True]
+
+
+def test_a_record_that_a_job_in_flight_creates_is_found(run, serve):
+    server = serve(bulk_wait=60)
+    update = schema("updates", "email_address", "title")
+    streams = {"updates": {"object": "people", "sync_mode": "update"}}
+    lines = [schema("people", "email_address"), *people(range(60)), update, *people([7], "updates", title="New")]
+    result = run(lines, streams=streams, batch_size_rows=60, api_url=server.url)
+    assert result.code == 0
+    assert [each["title"] for each in server.sandbox.people() if each["title"]] == ["New"]

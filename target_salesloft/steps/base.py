@@ -1,0 +1,20 @@
+"""The interface of all steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from target_salesloft.mapping.payload import Payload
+    from target_salesloft.writers.results import WriteResult
+
+
+class Step(Protocol):
+    """Takes the payloads of a batch, and returns those to go on with and the results of all others."""
+
+    def __call__(self, payloads: list[Payload]) -> tuple[list[Payload], list[WriteResult]]:
+        """Process the payloads of a batch.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
