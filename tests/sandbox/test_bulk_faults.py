@@ -124,23 +124,32 @@ def test_jobs_wait_before_they_start(start_sandbox, manual_clock):
 
 
 def test_queue_executes_one_job_at_a_time(start_sandbox, manual_clock):
-    _, api = start_sandbox(bulk_wait=10, bulk_queue=True, bulk_rate=1)
+    _, api = start_sandbox(bulk_queue=True, bulk_rate=1)
     paths = [start_job(api, [person(1), person(2)]) for _ in range(3)]
 
     def processed():
         return [read_job(api, path)["processed"] for path in paths]
 
     seen = []
-    for _ in range(6):  # each job takes 10 s of waiting and 2 s of execution
-        manual_clock.tick(6)
+    for _ in range(6):
+        manual_clock.tick(1)
         seen.append(processed())
-    assert seen == [[0, 0, 0], [2, 0, 0], [2, 0, 0], [2, 2, 0], [2, 2, 0], [2, 2, 2]]
+    assert seen == [[1, 0, 0], [2, 0, 0], [2, 1, 0], [2, 2, 0], [2, 2, 1], [2, 2, 2]]
+
+
+def test_jobs_of_a_queue_wait_side_by_side(start_sandbox, manual_clock):
+    _, api = start_sandbox(bulk_wait=10, bulk_queue=True, bulk_rate=1)
+    paths = [start_job(api, [person(1), person(2)]) for _ in range(3)]
+    manual_clock.tick(10)
+    assert [read_job(api, path)["processed"] for path in paths] == [0, 0, 0]
+    manual_clock.tick(5)
+    assert [read_job(api, path)["processed"] for path in paths] == [2, 2, 1]
 
 
 def test_queue_catches_up_when_it_is_not_polled(start_sandbox, manual_clock):
     _, api = start_sandbox(bulk_wait=10, bulk_queue=True, bulk_rate=1)
     paths = [start_job(api, [person(1), person(2)]) for _ in range(3)]
-    manual_clock.tick(35)
+    manual_clock.tick(15)
     assert [read_job(api, path)["state"] for path in paths] == ["done", "done", "executing"]
     manual_clock.tick(1)
     assert read_job(api, paths[2])["state"] == "done"

@@ -137,7 +137,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     add("--latency", type=_number, default=0.0, metavar="SECONDS", help="seconds before each response")
     add("--bulk-rate", type=_number, metavar="ROWS", help="rows per second of a bulk job (default: all at once)")
-    add("--bulk-wait", type=_number, default=0.0, metavar="SECONDS", help="seconds before a bulk job starts")
+    add("--bulk-wait", type=_number, default=0.0, metavar="SECONDS", help="seconds that each bulk job waits")
     add("--bulk-queue", action="store_true", help="execute one bulk job at a time")
     add(
         "--refuse-bulk-type",

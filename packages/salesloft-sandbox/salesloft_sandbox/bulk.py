@@ -1,7 +1,7 @@
 """Bulk jobs: rows are uploaded first and executed later.
 
-Flow: https://developers.salesloft.com/docs/api/. That jobs wait in a single queue, and the row status `retrying`, are
-assumptions.
+Flow: https://developers.salesloft.com/docs/api/. That a team's jobs wait side by side and are executed one at a time,
+and the row status `retrying`, are assumptions.
 """
 
 from __future__ import annotations
@@ -52,14 +52,12 @@ class _Execution:
     """How a bulk job executes.
 
     Attributes:
-        ready_at: When it was marked as ready, in seconds of the clock.
-        wait: Seconds before it starts.
+        starts_at: When it starts at the earliest, in seconds of the clock.
         row_limit: Number of rows after which it stops; None for no limit.
         final_state: Its state after that.
     """
 
-    ready_at: float
-    wait: float
+    starts_at: float
     row_limit: int | None = None
     final_state: str = JobState.DONE.value
 
@@ -76,7 +74,7 @@ class BulkJobs:
         faults: Faults of jobs and rows.
         clock: Monotonic seconds.
         rate: Rows per second that a job executes; None for all at once.
-        wait: Seconds before a job starts, after it is marked as ready and, in a single queue, after the job before it.
+        wait: Seconds that a job waits after it is marked as ready; jobs wait side by side.
         single_queue: Execute one job at a time, in the order in which they are marked as ready.
         refused_types: Job type -> the status that rejects the creation of such a job.
     """
@@ -109,7 +107,7 @@ class BulkJobs:
     def reset(self) -> None:
         """Forget the progress of jobs; those that are executing according to the database start now."""
         rows = self._state.select("bulk_jobs", "state = ?", (JobState.EXECUTING.value,))
-        execution = _Execution(self._clock(), self._wait)
+        execution = _Execution(self._clock() + self._wait)
         self._executions = {row["id"]: execution for row in rows}
         self._queue_free_at = self._clock()
 
@@ -204,10 +202,10 @@ class BulkJobs:
         with self._lock:
             moment = self._clock()
             for job_id, execution in list(self._executions.items()):
-                ready_at = execution.ready_at
+                starts_at = execution.starts_at
                 if self._single_queue:
-                    ready_at = max(ready_at, self._queue_free_at)
-                self._advance(job_id, execution, moment - ready_at - execution.wait)
+                    starts_at = max(starts_at, self._queue_free_at)
+                self._advance(job_id, execution, moment - starts_at)
                 if job_id not in self._executions:
                     continue
                 if self._single_queue:
@@ -216,11 +214,10 @@ class BulkJobs:
     def _plan(self, job_id: int) -> _Execution:
         fault = self._faults.take_bulk(FaultKind.BULK_JOB, job_id, msgspec.json.encode(self.get(job_id)))
         if fault is None:
-            return _Execution(self._clock(), self._wait)
+            return _Execution(self._clock() + self._wait)
         body = fault.body or {}
-        return _Execution(
-            self._clock(), self._wait + fault.delay, body.get("rows"), body.get("state", JobState.DONE.value)
-        )
+        starts_at = self._clock() + self._wait + fault.delay
+        return _Execution(starts_at, body.get("rows"), body.get("state", JobState.DONE.value))
 
     def _advance(self, job_id: int, execution: _Execution, seconds: float) -> None:
         """Bring a job to where it is after some seconds of execution; negative if it has not started."""

@@ -68,8 +68,8 @@ class Sandbox:
         unknown_id_status: The status of an upsert by an unknown id: 404 or 422.
         latency: Seconds before each response of the API.
         bulk_rate: Rows per second that a bulk job executes; None for all at once.
-        bulk_wait: Seconds before a bulk job starts to execute.
-        bulk_queue: Execute one bulk job at a time; the others wait.
+        bulk_wait: Seconds that a bulk job waits before it may execute; jobs wait side by side.
+        bulk_queue: Execute one bulk job at a time.
         bulk_records_as_sent: Return the records of bulk rows as they were sent; otherwise with sorted keys and
             without nulls.
         refuse_bulk_types: Bulk job type -> the status that rejects it (400, 403, 404 or 422).
