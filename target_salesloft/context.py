@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import threading
+import uuid
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +17,7 @@ from target_salesloft.api.custom_fields import CustomFields
 from target_salesloft.api.lookup import Lookups
 from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.config.schema import has_credentials
+from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.base import Ledger, NullLedger
 from target_salesloft.ledger.opening import get_scope, open_database
 from target_salesloft.ledger.store import Database, SqlLedger
@@ -50,6 +55,7 @@ class RunContext:
         state_buffer: STATE messages that are held back.
         report: What is logged or shown.
         writer: Writes payloads; None in a dry run.
+        run_id: Meltano's id of the run, if there is one.
         ledger: What earlier runs did; known once the credentials are verified.
         lookups: Finds ids; None in a dry run.
     """
@@ -69,6 +75,7 @@ class RunContext:
     started: float
     _database: Database | None
     _dry_runs: defaultdict[str, DryRunWriter]
+    run_id: str = field(default_factory=lambda: os.environ.get("MELTANO_RUN_ID") or str(uuid.uuid4()))
     _saving: threading.Lock = field(default_factory=threading.Lock)
     ledger: Ledger = field(default_factory=NullLedger)
     _is_connected: bool = False
@@ -125,6 +132,7 @@ class RunContext:
         identity = self.client.verify_credentials()
         if self._database is not None:
             self.ledger = SqlLedger(self._database, get_scope(self.config, identity))
+            self.ledger.start_run(self.run_id, importlib.metadata.version("target-salesloft"))
         self._is_connected = True
 
     def get_writer(self, stream: str) -> Writer:
@@ -179,5 +187,18 @@ class RunContext:
             self.lookups.close()
         if self.client is not None:
             self.client.close()
-        if self._database is not None:
-            self._database.close()
+
+    def record_end(self, exit_code: int) -> None:
+        """Note in the ledger how the run ended, and close it."""
+        if self._database is None:
+            return
+        if self._is_connected:
+            with suppress(LedgerError):  # the run's own error matters more
+                self.ledger.finish_run(
+                    exit_code=exit_code,
+                    points=self.rate_limiter.points_spent,
+                    seconds=self.clock.now() - self.started,
+                    streams={name: stats.counts() for name, stats in self.stats.items()},
+                    reasons={name: dict(stats.reasons) for name, stats in self.stats.items()},
+                )
+        self._database.close()

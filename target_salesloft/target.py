@@ -286,6 +286,7 @@ class TargetSalesloft(Target):
         if not self._closed:
             self._closed = True
             self.context.finish()
+        self.context.record_end(self.context.shutdown.exit_code)
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
@@ -365,4 +366,6 @@ class TargetSalesloft(Target):
         finally:
             target.close()
             target.context.shutdown.close()
-        return (target.context.shutdown.exit_code if errors else 0), errors
+        code = target.context.shutdown.exit_code if errors else 0
+        target.context.record_end(code)
+        return code, errors

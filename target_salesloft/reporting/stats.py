@@ -53,6 +53,10 @@ class StreamStats:
         """Records that have a result."""
         return sum(self.results[each] for each in Result)
 
+    def counts(self) -> dict[str, int]:
+        """Return result → records, and how many were read."""
+        return {"read": self.read} | {each.value: count for each, count in self.results.items() if count}
+
     def record(self, result: WriteResult) -> None:
         """Count a payload that did not fail."""
         self.results[result.result] += 1
