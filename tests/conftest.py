@@ -8,6 +8,7 @@ import os
 import signal
 import tempfile
 import threading
+import uuid
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from target_salesloft.auth.authenticators import ApiKeyAuthenticator
 from target_salesloft.clock import Clock
 from target_salesloft.config.loader import ConfigSources
 from target_salesloft.target import TargetSalesloft
+from tests.postgres import Database, find_binaries, serve_postgres
 
 KEY = "ak" + "0" * 64
 POINTS = 1_000_000
@@ -157,6 +159,24 @@ def connect(server, clock):
     yield make
     for client in clients:
         client.close()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The directory of the socket of a PostgreSQL server."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed")
+    with serve_postgres(binaries) as directory:
+        yield directory
+
+
+@pytest.fixture
+def database(postgres):
+    """A new database on a PostgreSQL server."""
+    database = Database(postgres, f"test_{uuid.uuid4().hex}")
+    database.create()
+    return database
 
 
 def schema(stream, *columns, keys=(), **properties):

@@ -12,9 +12,10 @@ from requests.auth import AuthBase
 from target_salesloft.auth.token import LOGIN_COMMAND, StoredToken, fingerprint
 from target_salesloft.auth.token_endpoint import TokenEndpoint
 from target_salesloft.auth.token_refresh import Refresh
-from target_salesloft.auth.token_store import FileTokenStore
+from target_salesloft.auth.token_store import FileTokenStore, application_name
 from target_salesloft.config.schema import AuthMethod, get_auth_method
-from target_salesloft.exceptions import SalesloftFatalError, TokenGrantError
+from target_salesloft.database import POSTGRES_EXTRA, is_postgres
+from target_salesloft.exceptions import ConfigError, SalesloftFatalError, TokenGrantError
 from target_salesloft.http.retry import Retrier
 
 if TYPE_CHECKING:
@@ -260,11 +261,21 @@ def build_authenticator(config: Mapping[str, Any], clock: Clock) -> Authenticato
     return ClientCredentialsAuthenticator(endpoint, clock, max_retry_seconds)
 
 
-def build_token_store(config: Mapping[str, Any], clock: Clock) -> FileTokenStore:
-    """Return the token store of the settings."""
-    path = config.get("token_path")
-    default = FileTokenStore.default_path(config["client_id"], config["api_url"])
-    return FileTokenStore(Path(path) if path else default, clock, config["max_retry_seconds"])
+def build_token_store(config: Mapping[str, Any], clock: Clock) -> TokenStore:
+    """Return the token store of the settings: the file `token_path`, or the database of `ledger_uri`, or a file.
+
+    Raises:
+        ConfigError: The database's URL cannot be used.
+    """
+    path, uri, timeout = config.get("token_path"), config.get("ledger_uri"), config["max_retry_seconds"]
+    application = application_name(config["client_id"], config["api_url"])
+    if uri and not path and is_postgres(uri):
+        try:
+            from target_salesloft.auth.postgres_token_store import PostgresTokenStore  # noqa: PLC0415 (optional)
+        except ImportError as error:
+            raise ConfigError(POSTGRES_EXTRA) from error
+        return PostgresTokenStore(uri, application, config["client_secret"], clock, timeout)
+    return FileTokenStore(Path(path) if path else FileTokenStore.default_path(application), clock, timeout)
 
 
 def build_token_endpoint(config: Mapping[str, Any], clock: Clock) -> TokenEndpoint:

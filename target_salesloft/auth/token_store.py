@@ -19,7 +19,7 @@ from target_salesloft.auth.token import LOGIN_COMMAND, StoredToken, fingerprint
 from target_salesloft.exceptions import RunCancelledError, TokenStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from target_salesloft.clock import Clock
@@ -93,10 +93,9 @@ class FileTokenStore:
         self._lock_timeout = lock_timeout
 
     @staticmethod
-    def default_path(client_id: str, api_url: str) -> Path:
-        """Return the file of an application and an API host, in the user's state directory."""
-        host = urllib.parse.urlsplit(api_url).netloc.rpartition("@")[2].replace(":", "_")
-        return platformdirs.user_state_path("target-salesloft") / f"{host}-{fingerprint(client_id)[:16]}.json"
+    def default_path(application: str) -> Path:
+        """Return the file of an application in the user's state directory."""
+        return platformdirs.user_state_path("target-salesloft") / f"{application}.json"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -108,26 +107,11 @@ class FileTokenStore:
         """
         lock = filelock.FileLock(f"{self.path}.lock", mode=FILE_MODE, thread_local=False)
         self._make_directory()
-        if not self._acquired(lock):
-            logger.info("Waiting for another process that refreshes the OAuth token (lock: %s).", lock.lock_file)
-            self._wait_for(lock)
+        wait_for_lock(lambda: self._acquired(lock), lock.lock_file, self._clock, self._lock_timeout)
         try:
             yield
         finally:
             lock.release()
-
-    def _wait_for(self, lock: filelock.BaseFileLock) -> None:
-        # The library's own wait can be neither stopped nor tested with a fake clock.
-        deadline = self._clock.now() + self._lock_timeout
-        while not self._acquired(lock):
-            if self._clock.stopped:
-                raise RunCancelledError("Cancelled while waiting for the token store.")
-            if self._clock.now() >= deadline:
-                raise TokenStoreError(
-                    f"Token store lock {lock.lock_file} has been held by another process for "
-                    f"{self._lock_timeout:.0f} s (max_retry_seconds). Stop that process or wait for it, then rerun."
-                )
-            self._clock.wait_until(self._clock.now() + LOCK_POLL_SECONDS)
 
     def _acquired(self, lock: filelock.BaseFileLock) -> bool:
         try:
@@ -156,7 +140,7 @@ class FileTokenStore:
         except OSError as error:
             raise self._io_error(error) from error
         try:
-            return self._decode(content)
+            return decode_token(content, self.description)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
             if is_foreign_file(content):
                 raise self._foreign_file_error() from None
@@ -184,20 +168,6 @@ class FileTokenStore:
             f"{LOGIN_COMMAND}."
         )
 
-    def _decode(self, content: bytes) -> StoredToken:
-        stored = msgspec.json.decode(content, type=dict[str, Any])
-        version = stored.pop("version", None)
-        if version is None:
-            stored = {UNVERSIONED_KEYS.get(name, name): value for name, value in stored.items()}
-        elif not isinstance(version, int) or version < 1:
-            raise msgspec.ValidationError("invalid version")
-        elif version > FORMAT_VERSION:
-            raise TokenStoreError(
-                f"Token store {self.path} was written by a newer version of target-salesloft "
-                f"(format {version}, expected {FORMAT_VERSION}). Upgrade target-salesloft."
-            )
-        return msgspec.convert(stored, StoredToken)
-
     def write(self, stored: StoredToken) -> None:
         """Replace the stored token, and return once it is on disk.
 
@@ -205,7 +175,7 @@ class FileTokenStore:
             TokenStoreError: The file cannot be written.
         """
         try:
-            temporary = self._temporary(msgspec.json.encode({"version": FORMAT_VERSION, **msgspec.to_builtins(stored)}))
+            temporary = self._temporary(encode_token(stored))
             try:
                 temporary.replace(self.path)
             except OSError:
@@ -269,6 +239,71 @@ class FileTokenStore:
             f"Token store {self.path} cannot be used ({reason}). Make its directory writable for this user, or set "
             "token_path to a file in a writable directory; in a container, mount the directory and not the file."
         )
+
+
+def application_name(client_id: str, api_url: str) -> str:
+    """Return what names an OAuth application and an API host in a token store."""
+    host = urllib.parse.urlsplit(api_url).netloc.rpartition("@")[2].replace(":", "_")
+    return f"{host}-{fingerprint(client_id)[:16]}"
+
+
+def encode_token(stored: StoredToken) -> bytes:
+    """Return the contents of a token store as JSON, with a format version."""
+    return msgspec.json.encode({"version": FORMAT_VERSION, **msgspec.to_builtins(stored)})
+
+
+def decode_token(content: bytes, description: str) -> StoredToken:
+    """Return what `encode_token` or an earlier version has encoded.
+
+    Args:
+        content: The JSON.
+        description: Names the token store.
+
+    Raises:
+        msgspec.DecodeError: The content is corrupt.
+        TokenStoreError: It was written by a newer version.
+    """
+    stored = msgspec.json.decode(content, type=dict[str, Any])
+    version = stored.pop("version", None)
+    if version is None:
+        stored = {UNVERSIONED_KEYS.get(name, name): value for name, value in stored.items()}
+    elif not isinstance(version, int) or version < 1:
+        raise msgspec.ValidationError("invalid version")
+    elif version > FORMAT_VERSION:
+        raise TokenStoreError(
+            f"Token store {description} was written by a newer version of target-salesloft "
+            f"(format {version}, expected {FORMAT_VERSION}). Upgrade target-salesloft."
+        )
+    return msgspec.convert(stored, StoredToken)
+
+
+def wait_for_lock(acquire: Callable[[], bool], name: str, clock: Clock, timeout: float) -> None:
+    """Try to acquire a lock until it succeeds. Locks' own waits can be neither stopped nor tested with a fake clock.
+
+    Args:
+        acquire: Tries it once.
+        name: Names the lock.
+        clock: The clock of the run.
+        timeout: Seconds to wait for other processes.
+
+    Raises:
+        TokenStoreError: The lock is held for longer.
+        RunCancelledError: The run is stopping.
+    """
+    deadline = clock.now() + timeout
+    is_waiting = False
+    while not acquire():
+        if not is_waiting:
+            logger.info("Waiting for another process that refreshes the OAuth token (lock: %s).", name)
+            is_waiting = True
+        if clock.stopped:
+            raise RunCancelledError("Cancelled while waiting for the token store.")
+        if clock.now() >= deadline:
+            raise TokenStoreError(
+                f"Token store lock {name} has been held by another process for {timeout:.0f} s (max_retry_seconds). "
+                "Stop that process or wait for it, then rerun."
+            )
+        clock.wait_until(clock.now() + LOCK_POLL_SECONDS)
 
 
 def is_foreign_file(content: bytes) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from target_salesloft.auth.token import StoredToken, Token, fingerprint
-from target_salesloft.auth.token_store import FORMAT_VERSION, FileTokenStore, is_foreign_file
+from target_salesloft.auth.token_store import FORMAT_VERSION, FileTokenStore, application_name, is_foreign_file
 from target_salesloft.exceptions import RunCancelledError, TokenStoreError
 
 STORED = StoredToken("refresh-1", fingerprint("first"), Token("access-1", "refresh-1", 10.0, 20.0))
@@ -236,7 +236,8 @@ def test_lock_excludes_other_stores(path, clock):
 def test_default_path_depends_on_application_and_host(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     urls = ["https://api.salesloft.com/v2", "http://127.0.0.1:8765/v2"]
-    paths = {FileTokenStore.default_path(client, url) for client in ("a/../b", "c") for url in urls}
+    names = [application_name(client, url) for client in ("a/../b", "c") for url in urls]
+    paths = {FileTokenStore.default_path(name) for name in names}
     assert len(paths) == 4
     assert {each.parent.name for each in paths} == {"target-salesloft"}
 

@@ -1,0 +1,54 @@
+"""Connects to the database of `ledger_uri`."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from target_salesloft.exceptions import ConfigError
+from target_salesloft.redaction import sanitize_line
+
+# SQLAlchemy's default driver for PostgreSQL depends on its version.
+DRIVERS: Final = MappingProxyType(
+    {
+        "sqlite": "sqlite",
+        **dict.fromkeys(("postgres", "postgresql", "postgresql+psycopg"), "postgresql+psycopg"),
+    }
+)
+POSTGRES_EXTRA: Final = "ledger_uri: PostgreSQL requires the extra postgres. Install target-salesloft[postgres]."
+EXAMPLES: Final = ("sqlite:////path/to/ledger.db", "postgresql+psycopg://user:password@host/database")
+MAX_REASON_LENGTH: Final = 200
+
+
+def build_engine(uri: str, **options: Any) -> sa.Engine:
+    """Return an engine for the value of `ledger_uri`; nothing is connected yet.
+
+    Args:
+        uri: An SQLAlchemy URL.
+        **options: Passed to SQLAlchemy.
+
+    Raises:
+        ConfigError: The URL is invalid, or its driver is not installed.
+    """
+    try:
+        url = sa.make_url(uri)
+        url = url.set(drivername=DRIVERS[url.drivername])
+        return sa.create_engine(url, hide_parameters=True, **options)
+    except (sa.exc.ArgumentError, KeyError, ValueError) as error:
+        raise ConfigError(f"Invalid value for ledger_uri (expected none, {' or '.join(EXAMPLES)}).") from error
+    except ImportError as error:
+        raise ConfigError(POSTGRES_EXTRA) from error
+
+
+def is_postgres(uri: str) -> bool:
+    """Return whether a URL names a PostgreSQL database."""
+    return uri.startswith("postgres")
+
+
+def describe_error(error: sa.exc.SQLAlchemyError) -> str:
+    """Return what the database reports, as one line without SQL and values."""
+    cause = getattr(error, "orig", None) or error
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return sanitize_line(lines[0], MAX_REASON_LENGTH)
