@@ -17,6 +17,8 @@ DRIVERS: Final = MappingProxyType(
         **dict.fromkeys(("postgres", "postgresql", "postgresql+psycopg"), "postgresql+psycopg"),
     }
 )
+CREATE_LOCK: Final = 7_256_395_638
+"""An arbitrary number, of PostgreSQL's advisory locks."""
 POSTGRES_EXTRA: Final = "ledger_uri: PostgreSQL requires the extra postgres. Install target-salesloft[postgres]."
 EXAMPLES: Final = ("sqlite:////path/to/ledger.db", "postgresql+psycopg://user:password@host/database")
 MAX_REASON_LENGTH: Final = 200
@@ -40,6 +42,19 @@ def build_engine(uri: str, **options: Any) -> sa.Engine:
         raise ConfigError(f"Invalid value for ledger_uri (expected none, {' or '.join(EXAMPLES)}).") from error
     except ImportError as error:
         raise ConfigError(POSTGRES_EXTRA) from error
+
+
+def create_tables(connection: sa.Connection, metadata: sa.MetaData) -> None:
+    """Create the tables that are missing.
+
+    Args:
+        connection: In a transaction that is committed next.
+        metadata: The tables.
+    """
+    if connection.dialect.name == "postgresql":
+        # Of two processes that create a table at the same time, one would fail.
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))
+    metadata.create_all(connection)
 
 
 def is_postgres(uri: str) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from target_salesloft.auth.token import LOGIN_COMMAND, StoredToken
 from target_salesloft.auth.token_store import decode_token, encode_token, wait_for_lock
-from target_salesloft.database import build_engine, describe_error
+from target_salesloft.database import build_engine, create_tables, describe_error
 from target_salesloft.exceptions import TokenStoreError
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from target_salesloft.clock import Clock
 
 KEY_BYTES: Final = 32
-CREATE_LOCK: Final = 7_256_395_638
-"""Of PostgreSQL's advisory locks, the one under which the tables are created; an arbitrary number."""
 
 metadata: Final = sa.MetaData()
 
@@ -156,9 +154,7 @@ class PostgresTokenStore:
         if self._has_tables:
             return
         with self._engine.begin() as connection:
-            # Of two processes that create a table at the same time, one would fail.
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))
-            metadata.create_all(connection)
+            create_tables(connection, metadata)
             connection.execute(insert(token_locks).values(application=self._application).on_conflict_do_nothing())
         self._has_tables = True
 

@@ -74,8 +74,18 @@ records: Final = sa.Table(
     sa.Column("result", sa.SmallInteger, comment="The last result: 1 confirmed, 2 rejected"),
     sa.Column("run_id", sa.Integer, comment="`runs.id` of the run that sent it last"),
     sa.Column("written_at", sa.BigInteger, comment="When it was confirmed, in seconds since the epoch"),
-    sa.Index("records_job_id", "job_id", sqlite_where=sa.text("job_id IS NOT NULL")),
-    sa.Index("records_pending", "stream_id", sqlite_where=sa.text("pending IS NOT NULL")),
+    sa.Index(
+        "records_job_id",
+        "job_id",
+        sqlite_where=sa.text("job_id IS NOT NULL"),
+        postgresql_where=sa.text("job_id IS NOT NULL"),
+    ),
+    sa.Index(
+        "records_pending",
+        "stream_id",
+        sqlite_where=sa.text("pending IS NOT NULL"),
+        postgresql_where=sa.text("pending IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
+from target_salesloft.database import build_engine, create_tables, describe_error
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
 from target_salesloft.ledger import models
 from target_salesloft.ledger.entry import FIELD_ID_BYTES, Entry, join_pending, split_pending
@@ -38,25 +39,23 @@ class Database:
         clock: Time.
 
     Raises:
+        ConfigError: The URL cannot be used.
         LedgerError: The database cannot be opened.
         LedgerVersionError: A newer version of the target has written it.
     """
 
     def __init__(self, uri: str, clock: Clock) -> None:
         self.clock = clock
-        try:
-            url = sa.make_url(uri)
-            self.engine = sa.create_engine(url, hide_parameters=True)
-        except (sa.exc.ArgumentError, ImportError) as error:
-            raise LedgerError(f"Invalid value for ledger_uri: {type(error).__name__}.") from error
-        self.description = url.render_as_string(hide_password=True)
+        # A connection may have been closed while a bulk job was waited for.
+        self.engine = build_engine(uri, pool_pre_ping=True)
+        self.description = self.engine.url.render_as_string(hide_password=True)
         if self.engine.dialect.name == "sqlite":
             try:
-                _configure_sqlite(self.engine, url.database)
+                _configure_sqlite(self.engine, self.engine.url.database)
             except OSError as error:
                 raise LedgerError(f"Cannot use the ledger {self.description} ({error.strerror}).") from error
         with self.transaction() as connection:
-            models.metadata.create_all(connection)
+            create_tables(connection, models.metadata)
             stored = dict(connection.execute(sa.select(models.properties)).tuples().all())
             if not stored:
                 stored = {"schema_version": str(models.SCHEMA_VERSION), "salt": secrets.token_hex(16)}
@@ -80,8 +79,7 @@ class Database:
             with self.engine.begin() as connection:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
-            cause = type(getattr(error, "orig", None) or error).__name__
-            raise LedgerError(f"Cannot use the ledger {self.description} ({cause}).") from error
+            raise LedgerError(f"Cannot use the ledger {self.description} ({describe_error(error)}).") from error
 
     def insert(self, table: sa.Table) -> Any:
         """Return an INSERT that knows ON CONFLICT."""

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import sqlite3
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from target_salesloft.exceptions import LedgerError, LedgerVersionError
+from target_salesloft.exceptions import ConfigError, LedgerError, LedgerVersionError
 from target_salesloft.ledger.base import NullLedger
 from target_salesloft.ledger.store import Database, SqlLedger
 from target_salesloft.mapping.payload import Payload
@@ -18,8 +18,10 @@ def payload(key=KEY, **body):
     return Payload({"email_address": key.partition("=")[2], "upsert_key": "email_address", **body}, key)
 
 
-@pytest.fixture
-def uri(tmp_path):
+@pytest.fixture(params=["sqlite", "postgresql"])
+def uri(request, tmp_path):
+    if request.param == "postgresql":
+        return request.getfixturevalue("database").url
     return f"sqlite:///{tmp_path}/state/ledger.db"
 
 
@@ -141,6 +143,7 @@ def test_lookups(ledger):
     assert ledger.get_lookups("account.domain", ["acme.com"]) == {}
 
 
+@pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
 def test_file_is_private_and_holds_no_values(tmp_path, people):
     people.mark_pending([payload(title="Chief Executive")])
     people.confirm([(KEY, None)])
@@ -158,12 +161,63 @@ def test_two_ledgers_hash_differently(tmp_path):
         each.close()
 
 
-@pytest.mark.usefixtures("ledger")
-def test_newer_version_is_an_error(tmp_path, uri):
-    with sqlite3.connect(tmp_path / "state" / "ledger.db") as connection:
-        connection.execute("UPDATE properties SET value = '99' WHERE name = 'schema_version'")
+def test_newer_version_is_an_error(ledger, uri):
+    with ledger.database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE properties SET value = '99' WHERE name = 'schema_version'")
     with pytest.raises(LedgerVersionError, match="99"):
         Database(uri, FakeClock())
+
+
+def test_processes_create_the_tables_at_the_same_time(uri):
+    with ThreadPoolExecutor(8) as threads:
+        databases = list(threads.map(lambda _: Database(uri, FakeClock()), range(8)))
+    assert len({each.fingerprinter.key(KEY) for each in databases}) == 1
+    for each in databases:
+        each.close()
+
+
+def test_processes_write_the_same_records_at_the_same_time(uri):
+    payloads = [payload(f"email_address=p{number}@b.co") for number in range(200)]
+
+    def write(number):
+        ledger = SqlLedger(Database(uri, FakeClock()), "127.0.0.1/team/1")
+        stream = ledger.stream("people", "people")
+        mine = payloads[:: -1 if number % 2 else 1]
+        for _ in range(5):
+            stream.mark_pending(mine)
+            stream.confirm([(each.key, None) for each in mine])
+        ledger.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, range(4)))
+    ledger = SqlLedger(Database(uri, FakeClock()), "127.0.0.1/team/1")
+    assert len(ledger.stream("people", "people").get([each.key for each in payloads])) == 200
+    ledger.close()
+
+
+def test_database_that_goes_away_is_one_line_without_its_password(database):
+    opened = Database(database.url, FakeClock())
+    database.shut()
+    with pytest.raises(LedgerError) as error, opened.transaction():
+        pass
+    assert "\n" not in str(error.value)
+    assert "s3cr3t" not in str(error.value)
+    opened.close()
+
+
+def test_lost_connections_are_replaced(database):
+    opened = Database(database.url, FakeClock())
+    database.disconnect()
+    with opened.transaction() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    opened.close()
+
+
+@pytest.mark.parametrize("uri", ["nonsense", "mysql://u:s3cr3t@host/db", "postgresql://u:s3cr3t@host:port/db", ""])
+def test_invalid_url_is_an_error_without_its_password(uri):
+    with pytest.raises(ConfigError, match="ledger_uri") as error:
+        Database(uri, FakeClock())
+    assert "s3cr3t" not in str(error.value)
 
 
 def test_file_that_is_no_database_is_an_error(tmp_path):
