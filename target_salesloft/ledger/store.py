@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,6 +63,7 @@ class Database:
                 rows = [{"name": name, "value": value} for name, value in stored.items()]
                 connection.execute(models.properties.insert(), rows)
         if int(stored["schema_version"]) > models.SCHEMA_VERSION:
+            self.close()
             raise LedgerVersionError(
                 f"The ledger {self.description} was written by a newer version of target-salesloft (schema "
                 f"{stored['schema_version']}, this version reads {models.SCHEMA_VERSION}). Update target-salesloft."
@@ -293,35 +295,31 @@ class SqlStreamLedger:
             results: Key and Salesloft's id, if known, of each record.
         """
         table, now = models.records, int(self._database.clock.time())
-        by_id: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        rows = []
         for key, record_id in results:
             hashed = self._database.fingerprinter.key(key)
-            sent = self._sent.pop(hashed, (b"",))[-1]
-            if not sent:
-                continue
-            by_id[record_id is not None].append(
-                {
-                    "the_stream": self.stream_id,
-                    "the_key": hashed,
-                    "new_fingerprint": sent[:FINGERPRINT_BYTES],
-                    "new_fields": sent[FINGERPRINT_BYTES:],
-                    "new_id": record_id,
-                }
-            )
-        with self._database.transaction() as connection:
-            for has_id, rows in by_id.items():
-                values: dict[str, Any] = {
-                    "fingerprint": sa.bindparam("new_fingerprint"),
-                    "fields": sa.bindparam("new_fields"),
-                    "pending": None,
-                    "job_id": None,
-                    "result": CONFIRMED,
-                    "written_at": now,
-                }
-                if has_id:
-                    values["record_id"] = sa.bindparam("new_id")
-                if rows:
-                    connection.execute(_update_one(table).values(**values), rows)
+            sent = self._sent.pop(hashed, ())
+            if sent:
+                rows.append(
+                    {
+                        "the_key": hashed,
+                        "sent": join_pending(sent),
+                        "new_fingerprint": sent[-1][:FINGERPRINT_BYTES],
+                        "new_fields": sent[-1][FINGERPRINT_BYTES:],
+                        "new_id": record_id,
+                    }
+                )
+        is_ours = table.c.pending == sa.bindparam("sent", type_=sa.LargeBinary)
+        self._update(
+            rows,
+            fingerprint=sa.case((is_ours, sa.bindparam("new_fingerprint", type_=sa.LargeBinary))),
+            fields=sa.case((is_ours, sa.bindparam("new_fields", type_=sa.LargeBinary))),
+            pending=sa.case((is_ours, None), else_=table.c.pending),
+            job_id=None,
+            record_id=sa.func.coalesce(sa.bindparam("new_id", type_=sa.BigInteger), table.c.record_id),
+            result=CONFIRMED,
+            written_at=now,
+        )
 
     def reject(self, keys: Iterable[str]) -> None:
         """Note that Salesloft has not taken what was sent last. Earlier payloads of unknown outcome stay pending."""
@@ -329,18 +327,22 @@ class SqlStreamLedger:
         rows = []
         for key in keys:
             hashed = self._database.fingerprinter.key(key)
-            if hashed not in self._sent:
-                continue
-            earlier = self._sent.pop(hashed)[:-1]
-            rows.append({"the_stream": self.stream_id, "the_key": hashed, "new_pending": join_pending(earlier)})
-        if rows:
-            values = {"pending": sa.bindparam("new_pending", type_=sa.LargeBinary), "job_id": None, "result": REJECTED}
-            with self._database.transaction() as connection:
-                connection.execute(_update_one(table).values(**values), rows)
+            sent = self._sent.pop(hashed, ())
+            if sent:
+                rows.append({"the_key": hashed, "sent": join_pending(sent), "earlier": join_pending(sent[:-1])})
+        is_ours = table.c.pending == sa.bindparam("sent", type_=sa.LargeBinary)
+        earlier = sa.bindparam("earlier", type_=sa.LargeBinary)
+        self._update(rows, pending=sa.case((is_ours, earlier), else_=table.c.pending), job_id=None, result=REJECTED)
 
-
-def _update_one(table: sa.Table) -> sa.Update:
-    return table.update().where(table.c.stream_id == sa.bindparam("the_stream"), table.c.key == sa.bindparam("the_key"))
+    def _update(self, rows: list[dict[str, Any]], **values: Any) -> None:
+        """Update rows of this stream by key. Where another run has sent something meanwhile, `pending` is not ours."""
+        if not rows:
+            return
+        table = models.records
+        update = table.update().where(table.c.stream_id == self.stream_id, table.c.key == sa.bindparam("the_key"))
+        with self._database.transaction() as connection:
+            # In the order of the keys, so that two runs do not wait for each other.
+            connection.execute(update.values(**values), sorted(rows, key=itemgetter("the_key")))
 
 
 def chunked(values: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -82,6 +82,31 @@ def test_payload_of_unknown_outcome_stays_pending_when_a_later_one_is_rejected(l
     assert is_unchanged(next_run, payload(title="CEO"))
 
 
+@pytest.mark.parametrize("outcome", ["confirm", "reject"])
+def test_outcome_of_one_run_does_not_hide_what_another_has_sent(ledger, people, outcome):
+    people.mark_pending([payload(title="CEO")])
+    other_run = ledger.stream("people", "people")
+    other_run.mark_pending([payload(title="CTO")])
+    if outcome == "confirm":
+        people.confirm([(KEY, None)])
+    else:
+        people.reject([KEY])
+    entry = people.get([KEY])[KEY]
+    assert entry.is_pending
+    other_run.confirm([(KEY, None)])
+    assert is_unchanged(people, payload(title="CTO"))
+
+
+def test_payload_confirmed_after_that_of_another_run_is_not_unchanged(ledger, people):
+    people.mark_pending([payload(title="CEO")])
+    other_run = ledger.stream("people", "people")
+    other_run.mark_pending([payload(title="CTO")])
+    other_run.confirm([(KEY, None)])
+    people.confirm([(KEY, None)])
+    assert not is_unchanged(people, payload(title="CEO"))
+    assert not is_unchanged(people, payload(title="CTO"))
+
+
 def test_another_stream_does_not_count(ledger, people):
     people.mark_pending([payload()])
     people.confirm([(KEY, None)])
