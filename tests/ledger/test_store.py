@@ -211,13 +211,13 @@ def test_processes_write_the_same_records_at_the_same_time(uri):
         for _ in range(5):
             stream.mark_pending(mine)
             stream.confirm([(each.key, None) for each in mine])
-        ledger.close()
+        ledger.database.close()
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(write, range(4)))
     ledger = SqlLedger(Database(uri, FakeClock()), "127.0.0.1/team/1")
     assert len(ledger.stream("people", "people").get([each.key for each in payloads])) == 200
-    ledger.close()
+    ledger.database.close()
 
 
 def test_database_that_goes_away_is_one_line_without_its_password(database):
