@@ -46,11 +46,18 @@ class Database:
 
     def shut(self):
         """Go away: end all connections, and allow no new ones."""
-        shut = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(self.name))
-        self.execute(shut, database="postgres")
+        self._allow_connections(allowed=False)
         self.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", self.name, database="postgres"
         )
+
+    def reopen(self):
+        """Come back."""
+        self._allow_connections(allowed=True)
+
+    def _allow_connections(self, *, allowed):
+        statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(self.name), allowed)
+        self.execute(statement, database="postgres")
 
 
 def find_binaries():

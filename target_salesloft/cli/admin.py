@@ -28,6 +28,7 @@ ADMIN_SETTINGS: Final = (
     "auth_method",
     *CREDENTIALS,
     "token_path",
+    "ledger_uri",
     "auth_url",
     "api_url",
     "request_timeout",

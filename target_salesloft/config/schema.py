@@ -117,8 +117,8 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         th.StringType,
         title="Token path",
         description=(
-            "File that stores the OAuth token between runs. By default, one per application in the user's state "
-            "directory."
+            "File that stores the OAuth token between runs. By default, the PostgreSQL database of `ledger_uri`, or "
+            "one file per application in the user's state directory."
         ),
     ),
     th.Property(

@@ -47,6 +47,7 @@ class Database:
 
     def __init__(self, uri: str, clock: Clock) -> None:
         self.clock = clock
+        self._hint = ""
         # A connection may have been closed while a bulk job was waited for.
         self.engine = build_engine(uri, pool_pre_ping=True)
         self.description = self.engine.url.render_as_string(hide_password=True)
@@ -69,6 +70,7 @@ class Database:
                 f"{stored['schema_version']}, this version reads {models.SCHEMA_VERSION}). Update target-salesloft."
             )
         self.fingerprinter = Fingerprinter(bytes.fromhex(stored["salt"]))
+        self._hint = " No data was lost; run again later."
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -81,7 +83,7 @@ class Database:
             with self.engine.begin() as connection:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
-            raise LedgerError(f"Cannot use the ledger {self.description} ({describe_error(error)}).") from error
+            raise LedgerError(f"Cannot use the ledger {self.description} ({describe_error(error)}).{self._hint}") from error
 
     def insert(self, table: sa.Table) -> Any:
         """Return an INSERT that knows ON CONFLICT."""

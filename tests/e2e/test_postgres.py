@@ -1,0 +1,115 @@
+"""Runs on several machines that share PostgreSQL, and no disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from tests.auth.conftest import CLIENT, FIRST, SECRET, command, settings_of, singer
+from tests.conftest import serve_sandboxes
+from tests.e2e.conftest import until
+
+MACHINES = 3
+PEOPLE = 40
+
+
+@pytest.fixture
+def server():
+    """A sandbox in real time, as other processes require."""
+    with serve_sandboxes(clients={CLIENT: SECRET}, refresh_tokens=(FIRST,)) as serve:
+        yield serve()
+
+
+@pytest.fixture
+def sandbox(server):
+    return server.sandbox
+
+
+@pytest.fixture
+def start(server, database, tmp_path):
+    """Return a function that starts the target on one of several machines."""
+    processes = []
+
+    def start(machine, **settings):
+        home = tmp_path / f"machine-{machine}"
+        home.mkdir(exist_ok=True)
+        values = {
+            **settings_of(server),
+            "refresh_token": FIRST,
+            "ledger_uri": database.url,
+            "skip_unchanged": "ledger",
+            "failed_records_dir": home / "failed",
+            **settings,
+        }
+        environment = {"HOME": str(home), "XDG_STATE_HOME": str(home / "state")}
+        arguments = command("target-salesloft", "--config", "ENV", config=values, **environment)
+        processes.append(subprocess.Popen(**arguments))
+        return processes[-1]
+
+    yield start
+    for each in processes:
+        each.kill()
+        each.communicate()
+
+
+def finish(process, text=None):
+    """Return the exit code, the STATE messages and the log of a process that ends."""
+    out, err = process.communicate(text, timeout=60)
+    return process.returncode, [json.loads(line) for line in out.splitlines()], err
+
+
+def shard(number):
+    """The input of a machine: each has its own people."""
+    return singer([f"m{number}-p{each}@example.com" for each in range(PEOPLE)])
+
+
+@pytest.mark.slow
+def test_machines_share_the_token_and_what_was_written(start, sandbox, tmp_path):
+    for night in range(3):
+        processes = [start(each) for each in range(MACHINES)]
+        for number, each in enumerate(processes):
+            # Each night, another machine has the same people.
+            each.stdin.write(shard((number + night) % MACHINES))
+            each.stdin.close()
+            each.stdin = None
+        ends = [finish(each) for each in processes]
+        assert [code for code, *_ in ends] == [0] * MACHINES, ends
+        assert sandbox.oauth.refreshes == night + 1
+        sandbox.oauth.revoke_access()
+        writes = [each for each in sandbox.requests if each.path.startswith("/v2/person_upserts")]
+        assert len(writes) == MACHINES * PEOPLE
+    assert {each.status for each in sandbox.requests if each.path == "/oauth/token"} == {200}
+    assert len(sandbox.people()) == MACHINES * PEOPLE
+    assert not list(tmp_path.rglob("*.json"))
+    assert not list(tmp_path.rglob("*.db"))
+
+
+def test_database_that_goes_away_stops_the_run_and_loses_nothing(start, sandbox, database):
+    process = start(0, batch_size_rows=1)
+    messages = shard(0).splitlines(keepends=True)
+    process.stdin.writelines(messages[:2])
+    process.stdin.flush()
+    until(sandbox.people)
+    database.shut()
+    code, states, log = finish(process, "".join(messages[2:]))
+    assert (code, states) == (1, [])
+    assert "Traceback" not in log
+    errors = [line for line in log.splitlines() if "ERROR" in line]
+    assert len(errors) == 1
+    assert "ledger" in errors[0]
+    assert "s3cr3t" not in log
+    assert "m0-p" not in log
+    database.reopen()
+    assert finish(start(0), shard(0))[:2] == (0, [{"count": PEOPLE}])
+    assert len(sandbox.people()) == PEOPLE
+
+
+def test_database_that_is_down_is_reported_before_input_is_read(start, sandbox, database):
+    database.shut()
+    code, states, log = finish(start(0), shard(0))
+    assert (code, states) == (1, [])
+    assert "ledger_uri" in log
+    assert "Traceback" not in log
+    assert sandbox.people() == []
