@@ -83,7 +83,9 @@ class Database:
             with self.engine.begin() as connection:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
-            raise LedgerError(f"Cannot use the ledger {self.description} ({describe_error(error)}).{self._hint}") from error
+            raise LedgerError(
+                f"Cannot use the ledger {self.description} ({describe_error(error)}).{self._hint}"
+            ) from error
 
     def insert(self, table: sa.Table) -> Any:
         """Return an INSERT that knows ON CONFLICT."""
