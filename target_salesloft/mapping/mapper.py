@@ -86,6 +86,20 @@ class Route(NamedTuple):
     coerce: Callable[[Any], Any]
 
 
+class ColumnMapping(NamedTuple):
+    """Where a column goes, for people.
+
+    Attributes:
+        column: The column's name, safe to log.
+        field: The Salesloft field or custom field that receives its values; None if the column is left out.
+        reason: Why it is left out.
+    """
+
+    column: str
+    field: str | None
+    reason: str = ""
+
+
 class Priority(enum.IntEnum):
     """Precedence when two columns map to one field."""
 
@@ -113,7 +127,8 @@ class RecordMapper:
     """Maps the records of one stream.
 
     Attributes:
-        warnings: Messages about columns, each once. The caller logs them and empties the list.
+        warnings: Messages about the mapping, each once. The caller logs them and empties the list.
+        left_out: Column that is not sent, although the mapping does not say so → why.
 
     Args:
         salesloft_object: The object that the records become.
@@ -159,6 +174,7 @@ class RecordMapper:
         self._custom_routes: dict[str, Route | None] = {}
         self._claims: dict[Target, str] = {}
         self.warnings: list[str] = []
+        self.left_out: dict[str, str] = {}
         columns = list(columns)
         if columns_complete:
             self._require_key(columns)
@@ -196,6 +212,17 @@ class RecordMapper:
                 self._claims.setdefault(self._target(target), column)
         for column in ordered[len(mapped) :]:
             self._routes[column] = self._resolve(column)
+
+    def describe_columns(self) -> list[ColumnMapping]:
+        """Return where the columns go that are known so far, those that are sent first."""
+        described = [
+            ColumnMapping(_clean(column), None, self.left_out.get(column, "mapping"))
+            if route is None
+            else ColumnMapping(_clean(column), f"{CUSTOM_PREFIX if route.target.custom else ''}{route.target.name}")
+            for column, route in (*self._routes.items(), *self._custom_routes.items())
+            if not column.startswith(SDK_METADATA) or route is not None
+        ]
+        return sorted(described, key=lambda each: each.field is None)
 
     def map(self, record: Mapping[str, Any]) -> Payload | Rejection:
         """Return the payload for a record whose columns are known.
@@ -298,12 +325,12 @@ class RecordMapper:
 
     def _custom_route(self, name: str) -> Route | None:
         """Return the route of a name in an object of custom fields, or None if it is left out."""
-        if name not in self._custom_routes:
-            self._custom_routes[name] = self._resolve_custom(name)
-        return self._custom_routes[name]
-
-    def _resolve_custom(self, name: str) -> Route | None:
         column = f"{CUSTOM_PREFIX}{name}"
+        if column not in self._custom_routes:
+            self._custom_routes[column] = self._resolve_custom(column, name)
+        return self._custom_routes[column]
+
+    def _resolve_custom(self, column: str, name: str) -> Route | None:
         match = name if self._custom_fields is None else self._match_custom_field(name)
         if match is not None:
             return self._claim(column, Target(match, custom=True), self._custom_type(match))
@@ -332,7 +359,7 @@ class RecordMapper:
         return self._claim(column, target, self._custom_type(target.name))
 
     def _skip_unknown(self, column: str, custom_name: str | None) -> None:
-        """Warn about a column that matches no field.
+        """Leave out a column that matches no field.
 
         Args:
             column: The column's name.
@@ -350,7 +377,7 @@ class RecordMapper:
                 f"column {_quote(column)}: {problem}. Add the column to the stream's mapping, map it to {NULL_ADVICE} "
                 "to leave it out, or set unknown_fields to ignore."
             )
-        self.warnings.append(f"ignoring column {_quote(column)}: {problem}")
+        self.left_out[column] = problem
 
     def _standard_names(self) -> list[str]:
         return [*self._object.fields, *self._object.aliases]
@@ -368,7 +395,7 @@ class RecordMapper:
             return self._claim(column, target, field.kind)
         if mapped:
             raise ConfigError(f"mapping sends the column {_quote(column)} to {target.name}, which is {problem}")
-        self.warnings.append(f"ignoring column {_quote(column)}: {target.name} is {problem}")
+        self.left_out[column] = f"{target.name} is {problem}"
         return None
 
     def _claim(self, column: str, target: Target, kind: FieldType) -> Route | None:
@@ -383,7 +410,7 @@ class RecordMapper:
             # Mapped too, but not seen in this stream so far: an entry for several streams names columns of each.
             self._claims[target] = column
         elif holder != column:
-            self.warnings.append(f"ignoring column {_quote(column)}: {_quote(holder)} already maps to {target.name}")
+            self.left_out[column] = f"{_quote(holder)} already maps to {target.name}"
             return None
         return Route(column, target, kind, self._coercion(target, kind))
 
@@ -414,7 +441,11 @@ def _field_name(salesloft_object: SalesloftObject, name: str) -> str:
 
 def _quote(name: str) -> str:
     """Return a column's name for a message: names come from the tap and may hold control characters."""
-    return f"'{sanitize_line(name, MAX_NAME_LENGTH)}'"
+    return f"'{_clean(name)}'"
+
+
+def _clean(name: str) -> str:
+    return sanitize_line(name, MAX_NAME_LENGTH)
 
 
 def _describe(route: Route, error: CoercionError) -> str:

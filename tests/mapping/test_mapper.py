@@ -123,40 +123,38 @@ def test_id_is_sent_in_the_body_if_it_is_the_key():
 
 @pytest.mark.parametrize("mode", list(SyncMode))
 @pytest.mark.parametrize("declared", [True, False])
-def test_warehouse_id_is_ignored_with_a_warning(mode, declared):
+def test_warehouse_id_is_left_out(mode, declared):
     mapper = make_mapper(mode=mode, columns=["id", "email_address"] if declared else ["email_address"])
     payload = map_record(mapper, {"id": 17, "email_address": EMAIL})
     assert "id" not in payload.body
     assert payload.record_id is None
     assert payload.key == f"email_address={EMAIL}"
-    (warning,) = mapper.warnings
-    assert "column 'id'" in warning
+    assert "id" in mapper.left_out
 
 
 @pytest.mark.parametrize(("key", "mapping"), [("id", {}), ("email_address", {"id": "id"})])
 def test_id_is_used_for_updates_if_settings_say_so(key, mapping):
     mapper = make_mapper(mode=SyncMode.UPDATE, key=key, columns=["id", "title"], mapping=mapping)
     assert mapper.map({"id": 17, "title": "CEO"}).record_id == 17
-    assert mapper.warnings == []
+    assert (mapper.warnings, mapper.left_out) == ([], {})
 
 
 def test_column_mapped_to_id_replaces_the_warehouse_id():
     mapper = make_mapper(mode=SyncMode.UPDATE, columns=["id", "salesloft_id"], mapping={"salesloft_id": "id"})
     assert mapper.map({"id": 4711, "salesloft_id": 17}).record_id == 17
-    assert len(mapper.warnings) == 1
+    assert list(mapper.left_out) == ["id"]
 
 
-def test_id_mapped_to_null_is_ignored_without_a_warning():
+def test_id_mapped_to_null_is_left_out_on_purpose():
     mapper = make_mapper(mode=SyncMode.UPDATE, columns=["id", "email_address"], mapping={"id": None})
     assert mapper.map({"id": 17, "email_address": EMAIL}).record_id is None
-    assert mapper.warnings == []
+    assert (mapper.warnings, mapper.left_out) == ([], {})
 
 
 def test_insert_does_not_send_an_id():
     mapper = make_mapper(mode=SyncMode.INSERT, key="id", columns=["id", "email_address"])
     assert mapper.map({"id": 7, "email_address": EMAIL}).body == {"email_address": EMAIL}
-    (warning,) = mapper.warnings
-    assert "column 'id'" in warning
+    assert "id" in mapper.left_out
 
 
 @pytest.mark.parametrize(
@@ -212,13 +210,12 @@ def test_crm_id_is_sent_with_its_type():
 def test_field_is_sent_only_in_modes_that_support_it(salesloft_object, column, supported, mode):
     mapper = make_mapper(salesloft_object, mode)
     sent = map_record(mapper, {"email_address": EMAIL, "domain": "example.com", column: "true"}).body
-    warnings = [each for each in mapper.warnings if f"column '{column}'" in each]
     if mode is supported:
-        assert (sent[column], warnings) == (True, [])
+        assert sent[column] is True
+        assert column not in mapper.left_out
     else:
         assert column not in sent
-        assert len(warnings) == 1
-        assert supported.value in warnings[0]
+        assert supported.value in mapper.left_out[column]
 
 
 @pytest.mark.parametrize("target", ["autotag_date", "id"])
@@ -259,39 +256,36 @@ def test_mapping_may_name_an_alias():
     assert fields({"firm": "Engines"}, mapping={"firm": "company_name"}) == {"person_company_name": "Engines"}
 
 
-def test_column_mapped_to_null_is_ignored_without_a_warning():
+def test_column_mapped_to_null_is_left_out_on_purpose():
     mapper = make_mapper(columns=["title"], mapping={"title": None})
     sent = map_record(mapper, {"email_address": EMAIL, "title": "CEO"}).body
     assert sent == {"email_address": EMAIL, "upsert_key": "email_address"}
-    assert mapper.warnings == []
+    assert (mapper.warnings, mapper.left_out) == ([], {})
 
 
-def test_sdk_metadata_is_ignored_without_a_warning():
+def test_sdk_metadata_is_left_out_on_purpose():
     mapper = make_mapper(columns=["_sdc_extracted_at", "_sdc_batched_at"], unknown_fields=UnknownFields.FAIL)
     sent = map_record(mapper, {"email_address": EMAIL, "_sdc_extracted_at": "x", "_sdc_sequence": 1}).body
     assert sent == {"email_address": EMAIL, "upsert_key": "email_address"}
-    assert mapper.warnings == []
+    assert (mapper.warnings, mapper.left_out) == ([], {})
 
 
 @pytest.mark.parametrize(
     ("column", "suggestion"), [("emailaddres", "email_address"), ("Title", "title"), ("first name", "first_name")]
 )
-def test_unknown_column_is_warned_about_once_with_a_suggestion(column, suggestion):
+def test_misspelled_column_is_left_out_with_a_suggestion(column, suggestion):
     mapper = make_mapper(columns=["email_address", column])
-    for _ in range(3):
-        map_record(mapper, {"email_address": EMAIL, column: 1})
-    (warning,) = mapper.warnings
-    assert f"column '{column}'" in warning
-    assert f"'{suggestion}'" in warning
+    map_record(mapper, {"email_address": EMAIL, column: 1})
+    assert list(mapper.left_out) == [column]
+    assert f"'{suggestion}'" in mapper.left_out[column]
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_unknown_column_without_a_similar_name_is_warned_about_without_a_suggestion(declared):
+def test_unknown_column_is_left_out_without_a_suggestion(declared):
     mapper = make_mapper(columns=["email_address", "zzzzzz"] if declared else ["email_address"])
     map_record(mapper, {"email_address": EMAIL, "zzzzzz": 1})
-    (warning,) = mapper.warnings
-    assert "column 'zzzzzz'" in warning
-    assert "did you mean" not in warning
+    assert list(mapper.left_out) == ["zzzzzz"]
+    assert "did you mean" not in mapper.left_out["zzzzzz"]
 
 
 @pytest.mark.parametrize("columns", [["email_address", "zzzzzz"], []])
@@ -308,7 +302,12 @@ def test_unknown_column_is_an_error_with_unknown_fields_fail(columns):
 def test_messages_hold_no_control_characters_of_column_names(column, target):
     """Column names come from the tap, and reach logs and terminals."""
     mapping = {} if target is None else {column: target}
-    messages = [*make_mapper(columns=["title", "email", column], mapping=mapping).warnings]
+    messages = [
+        part
+        for each in make_mapper(columns=["title", "email", column], mapping=mapping).describe_columns()
+        for part in each
+        if part is not None
+    ]
     messages += make_mapper(columns=["title"], mapping={column: "title"}).warnings
     messages.append(reject({"email_address": EMAIL, column: {"a": 1}}, mapping={column: "title"}).reason)
     for options in (
@@ -324,14 +323,28 @@ def test_messages_hold_no_control_characters_of_column_names(column, target):
     assert all(each.isprintable() for each in messages)
 
 
+def test_columns_are_described_with_their_field_or_the_reason_why_they_are_left_out():
+    mapper = make_mapper(
+        columns=["email", "notes", "job", "tier", "id", "salary", "_sdc_sequence"],
+        mapping={"job": "title", "salary": None, "tier": "Tier"},
+    )
+    described = {column: (field, reason) for column, field, reason in mapper.describe_columns()}
+    sent = {column: field for column, (field, _) in described.items() if field is not None}
+    assert sent == {"email": "email_address", "job": "title", "tier": "custom_fields.Tier"}
+    assert list(described)[:3] == ["job", "tier", "email"]
+    assert {column: bool(reason) for column, (_, reason) in described.items()} == {
+        **dict.fromkeys(("email", "job", "tier"), False),
+        **dict.fromkeys(("notes", "id", "salary"), True),
+    }
+
+
 # Two columns for one field
 
 
 def test_field_name_takes_precedence_over_an_alias():
     mapper = make_mapper(columns=["email", "email_address"])
     assert mapper.map({"email": "b@example.com", "email_address": EMAIL}).body["email_address"] == EMAIL
-    (warning,) = mapper.warnings
-    assert "column 'email'" in warning
+    assert "'email_address'" in mapper.left_out["email"]
 
 
 @pytest.mark.parametrize("columns", [["title", "job"], ["title"], ["job"], []])
@@ -339,7 +352,7 @@ def test_field_name_takes_precedence_over_an_alias():
 def test_mapped_column_takes_precedence_even_if_it_is_not_declared(columns, record):
     mapper = make_mapper(columns=columns, mapping={"job": "title"})
     assert map_record(mapper, {"email_address": EMAIL, **record}).body["title"] == "b"
-    assert [each for each in mapper.warnings if "column 'title'" in each] != []
+    assert "'job'" in mapper.left_out["title"]
 
 
 def test_mapped_column_takes_precedence_for_the_key():
@@ -434,7 +447,7 @@ def test_columns_that_match_two_custom_fields_are_ignored():
     mapper = make_mapper(custom_fields={"Lead Score": FieldType.TEXT, "lead-score": FieldType.TEXT})
     record = {"email_address": EMAIL, "lead_score": 7, "custom_fields": {"LEAD SCORE": 8}}
     assert "custom_fields" not in map_record(mapper, record).body
-    assert len(mapper.warnings) == 2
+    assert list(mapper.left_out) == ["lead_score", "custom_fields.LEAD SCORE"]
 
 
 @pytest.mark.parametrize(
@@ -465,14 +478,12 @@ def test_object_of_custom_fields_clears_blank_and_null_values_with_null_values_c
     assert sent == {"custom_fields": {"Region": None, "Lead Score": None}}
 
 
-def test_unknown_name_in_an_object_is_warned_about_once():
+def test_unknown_name_in_an_object_is_left_out_with_a_suggestion():
     mapper = make_mapper(custom_fields=TEAM)
     record = {"email_address": EMAIL, "custom_fields": {"Regoin": "EU", "Lead Score": 7}}
-    for _ in range(3):
-        assert map_record(mapper, record).body["custom_fields"] == {"Lead Score": "7"}
-    (warning,) = mapper.warnings
-    assert "Regoin" in warning
-    assert "'Region'" in warning
+    assert map_record(mapper, record).body["custom_fields"] == {"Lead Score": "7"}
+    assert list(mapper.left_out) == ["custom_fields.Regoin"]
+    assert "'Region'" in mapper.left_out["custom_fields.Regoin"]
 
 
 def test_unknown_name_in_an_object_is_an_error_with_unknown_fields_fail():
