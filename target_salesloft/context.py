@@ -112,7 +112,7 @@ class RunContext:
             custom_fields=CustomFields(client),
             stats=stats,
             failed_records=failed_records,
-            state_buffer=StateBuffer(dry_run=config["dry_run"]),
+            state_buffer=StateBuffer(emits=not config["dry_run"] and config.get("max_records") is None),
             report=build_report(logger, stats, rate_limiter, clock),
             writer=None if writing is None else WriterDispatcher.from_config(config, writing, clock),
             lookups=None if writing is None else Lookups(writing, config["max_parallel_requests"]),
@@ -175,6 +175,8 @@ class RunContext:
 
     def finish(self) -> None:
         """Log what the run did."""
+        for stats in self.stats.values():
+            stats.close()
         planned = self.stats if self.config["dry_run"] else ()
         forecasts = {each: self._dry_runs[each].forecast(self.config["rate_limit_per_minute"]) for each in planned}
         self.report.finish(self.failed_records.path, forecasts, self.clock.now() - self.started)

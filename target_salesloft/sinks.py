@@ -13,17 +13,26 @@ from singer_sdk.sinks import BatchSink
 from target_salesloft.config.schema import MissingKey, SkipUnchanged
 from target_salesloft.config.streams import StreamSettings
 from target_salesloft.exceptions import ConfigError, FailedRecordsError, UnknownColumnError
-from target_salesloft.mapping.mapper import RecordMapper, Rejection, needs_custom_fields
+from target_salesloft.mapping.coercion import BOOLEANS
+from target_salesloft.mapping.mapper import (
+    BY_MAPPING,
+    NULL_ADVICE,
+    ColumnMapping,
+    RecordMapper,
+    Rejection,
+    needs_custom_fields,
+)
 from target_salesloft.mapping.payload import Payload, merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, FieldType, SalesloftObject
 from target_salesloft.singer.validation import RecordValidator
 from target_salesloft.steps.ids import IdStep
 from target_salesloft.steps.unchanged import UnchangedStep
+from target_salesloft.suggestions import normalize_name
 from target_salesloft.writers.base import WriteBatch
 from target_salesloft.writers.results import FAILED, WRITTEN, Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from singer_sdk.target_base import Target
 
@@ -32,6 +41,11 @@ if TYPE_CHECKING:
     from target_salesloft.steps.base import Step
 
 FAILURE_FLUSH_SIZE: Final = 100
+# More merged records than this share of a stream, from this number on, look like a wrong key.
+MASS_MERGE_SHARE: Final = 0.05
+MASS_MERGE_RECORDS: Final = 100
+# Names of columns that often mark deleted records, normalized.
+DELETED_COLUMNS: Final = frozenset({"deletedat", "isdeleted"})
 SDK_METADATA: Final = "_sdc_"
 
 
@@ -51,6 +65,7 @@ class SourceMapping:
         validator: Checks records against the stream's schema, or None.
         mapper: Makes payloads.
         missing_key: What happens to records without a value for the upsert key.
+        deleted_column: Column with a value in records that are deleted in the source.
     """
 
     stream: str
@@ -58,6 +73,7 @@ class SourceMapping:
     validator: RecordValidator | None
     mapper: RecordMapper
     missing_key: MissingKey
+    deleted_column: str
 
     def map(self, record: dict[str, Any], source: SourceRecord) -> Payload | WriteResult:
         """Return the payload of a record, or its result if it is not to be written.
@@ -77,7 +93,7 @@ class SourceMapping:
                 raise MissingKeyPropertiesError(
                     f"a record of the stream '{self.stream}' is missing a key property (expected: {keys})."
                 )
-        if is_deleted(source.record):
+        if is_deleted(source.record, self.deleted_column):
             return skipped(source, "deleted in the source")
         reason = None if self.validator is None else self.validator.rejection(record)
         payload = self.mapper.map(record) if reason is None else Rejection(reason)
@@ -147,6 +163,8 @@ class SalesloftSink(BatchSink):
         self._number = self._context.state_buffer.register_sink()
         self._mappings: dict[str, SourceMapping] = {}
         self._warned: set[str] = set()
+        self._described: set[ColumnMapping] = set()
+        self._has_warned_of_merge = False
         self._batch = Batch()
         self._unsaved: list[WriteResult] = []
         self._context.connect()
@@ -170,13 +188,20 @@ class SalesloftSink(BatchSink):
     def get_validator(self) -> None:
         """Return that the SDK is to validate nothing: each of the tap's streams has its own validator."""
 
-    def use_schema(self, source_stream: str, schema: Mapping[str, Any], key_properties: Sequence[str] | None) -> None:
+    def use_schema(
+        self,
+        source_stream: str,
+        schema: Mapping[str, Any],
+        key_properties: Sequence[str] | None,
+        source_columns: Collection[str],
+    ) -> None:
         """Map records of one of the tap's streams by a schema from now on.
 
         Args:
             source_stream: The stream's name in the tap.
             schema: Its schema, after stream maps.
             key_properties: Its key properties, after stream maps.
+            source_columns: Its columns before stream maps.
 
         Raises:
             InvalidJSONSchema: The schema is not valid.
@@ -189,7 +214,7 @@ class SalesloftSink(BatchSink):
                 self.salesloft_object,
                 self._settings.sync_mode,
                 self._settings.upsert_key,
-                mapping=self._settings.mapping,
+                mapping=self._mapping(schema["properties"]),
                 unknown_fields=self._settings.unknown_fields,
                 null_values=self._settings.null_values,
                 normalize=self.config["normalize"],
@@ -199,10 +224,24 @@ class SalesloftSink(BatchSink):
             )
         except (ConfigError, UnknownColumnError) as error:
             raise self._with_stream(error) from error
+        deleted = self._settings.deleted_column
+        if source_columns and deleted not in source_columns and not deleted.startswith(SDK_METADATA):
+            self._warn_once(f"deleted_column names the column '{deleted}', which the stream does not have")
         self._mappings[source_stream] = SourceMapping(
-            source_stream, key_properties or (), validator, mapper, self._settings.missing_key
+            source_stream,
+            key_properties or (),
+            validator,
+            mapper,
+            self._settings.missing_key,
+            self._settings.deleted_column,
         )
-        self._log_warnings()
+        self._log_columns()
+
+    def _mapping(self, columns: Collection[str]) -> Mapping[str, str | None]:
+        """Return the stream's mapping, which leaves out the column that marks deleted records."""
+        deleted = self._settings.deleted_column
+        has_column = deleted in columns or not columns
+        return {**({deleted: None} if has_column else {}), **self._settings.mapping}
 
     def _custom_fields(self, columns: Iterable[str]) -> Mapping[str, FieldType] | None:
         """Return the team's custom fields if the mapper needs them for these columns: listing them costs points."""
@@ -255,6 +294,15 @@ class SalesloftSink(BatchSink):
         """Whether the batch holds a payload with a key."""
         return key in self._batch.keys
 
+    def count(self, result: Result) -> None:
+        """Count a record that is not added to the batch.
+
+        Args:
+            result: Its result.
+        """
+        self._stats.read += 1
+        self._stats.results[result] += 1
+
     # A batch
 
     def process_batch(self, context: dict[str, Any]) -> None:  # noqa: ARG002 (the batch is on the sink)
@@ -265,12 +313,13 @@ class SalesloftSink(BatchSink):
         """
         batch, self._batch = self._batch, Batch()
         batch.number = self._context.state_buffer.close_batch(self._number)
-        self._log_warnings()
+        self._log_columns()
         self.settle(batch, batch.results)
         payloads = self._merge(batch.payloads)
         for step in self.steps:
             payloads, results = step(payloads)
             self.settle(batch, results)
+        self._warn_of_mass_merge()
         self._stop_if_too_many()
         if payloads:
             self._ledger.mark_pending(payloads)
@@ -369,13 +418,46 @@ class SalesloftSink(BatchSink):
             return ConfigError(*(f"{name}: {each}" for each in error.errors))
         return UnknownColumnError(f"{name}: {error}")
 
-    def _log_warnings(self) -> None:
+    def _log_columns(self) -> None:
+        """Log warnings about the mapping, and where columns go that have not been logged; each once."""
         for mapping in self._mappings.values():
             for warning in mapping.mapper.warnings:
-                if warning not in self._warned:
-                    self._warned.add(warning)
-                    self.logger.warning("%s: %s.", self.stream_name, warning)
-            mapping.mapper.warnings.clear()
+                self._warn_once(warning)
+            columns = [each for each in mapping.mapper.describe_columns() if each not in self._described]
+            self._described.update(columns)
+            left_out = [each for each in columns if each.field is None and each.reason != BY_MAPPING]
+            for each in left_out:
+                if normalize_name(each.column) in DELETED_COLUMNS:
+                    self._warn_once(
+                        f"column '{each.column}' is not used. If it marks deleted records, set "
+                        f"streams.{self.stream_name}.deleted_column to skip them; if not, map it to {NULL_ADVICE}"
+                    )
+            if columns and self.config["dry_run"]:
+                self._context.report.mapping(self.stream_name, columns)
+            elif left_out:
+                self._context.report.left_out(self.stream_name, left_out)
+
+    def _warn_once(self, warning: str) -> None:
+        if warning not in self._warned:
+            self._warned.add(warning)
+            self.logger.warning("%s: %s.", self.stream_name, warning)
+
+    def _warn_of_mass_merge(self) -> None:
+        merged, read = self._stats.results[Result.MERGED], self._stats.read
+        if self._has_warned_of_merge or merged < MASS_MERGE_RECORDS or merged <= MASS_MERGE_SHARE * read:
+            return
+        self._has_warned_of_merge = True
+        key = self._settings.upsert_key
+        columns = {each.column for each in self._described if each.field == key}
+        self.logger.warning(
+            "%s: %s of %s records were merged into others with the same %s (column %s). Check that this column "
+            "identifies them.",
+            self.stream_name,
+            f"{merged:,}",
+            f"{read:,}",
+            key,
+            " or ".join(sorted(map(repr, columns))),
+        )
 
 
 class PeopleSink(SalesloftSink):
@@ -405,10 +487,13 @@ def skipped(source: SourceRecord, reason: str) -> WriteResult:
     return WriteResult(Payload({}, sources=[source]), Result.SKIPPED, reason)
 
 
-def is_deleted(record: Mapping[str, Any]) -> bool:
-    """Whether a record was deleted in the source. In files and spreadsheets, empty text means null."""
-    when = record.get("_sdc_deleted_at")
-    return bool(when.strip() if isinstance(when, str) else when)
+def is_deleted(record: Mapping[str, Any], column: str) -> bool:
+    """Whether a record was deleted in the source: at some time, or because the value is true or a word for it."""
+    value = record.get(column)
+    if not isinstance(value, str):
+        return bool(value)
+    text = value.strip().lower()  # in files and spreadsheets, empty text means null
+    return BOOLEANS.get(text, bool(text))
 
 
 def _without_metadata(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections import Counter
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import click
@@ -15,7 +17,7 @@ from singer_sdk.target_base import Target
 from target_salesloft.clock import Clock
 from target_salesloft.config.loader import ConfigSources, load
 from target_salesloft.config.schema import SETTINGS
-from target_salesloft.config.streams import StreamSettings, unmatched
+from target_salesloft.config.streams import StreamSettings, misspelled
 from target_salesloft.context import RunContext
 from target_salesloft.exceptions import FailedRecordsError, SalesloftFatalError
 from target_salesloft.mapping.payload import Payload, SourceRecord
@@ -26,6 +28,7 @@ from target_salesloft.singer.encoding import to_json_types
 from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, discard_input, require_keys, require_schema
 from target_salesloft.singer.shutdown import signals_blocked
 from target_salesloft.sinks import SINKS, SalesloftSink, rejected
+from target_salesloft.writers.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,6 +101,7 @@ class TargetSalesloft(Target):
         reader.shutdown = self.context.shutdown
         self._schemas: dict[str, dict[str, Any]] = {}
         self._sinks: dict[str, SalesloftSink] = {}
+        self._records: Counter[str] = Counter()
         self._full_drain_at = clock.now() + MAX_RECORD_AGE_SECONDS
         self._added_bytes = 0
         self._closed = False
@@ -154,7 +158,7 @@ class TargetSalesloft(Target):
             # The SDK changes the schema that it is given.
             sink = self.get_sink(name, schema={**schema, "properties": dict(schema["properties"])}, key_properties=keys)
             self._sinks[name] = cast("SalesloftSink", sink)
-        self._sinks[name].use_schema(stream, schema, keys)
+        self._sinks[name].use_schema(stream, schema, keys, self._schemas[stream]["schema"]["properties"])
 
     def _handle_record(self, message: dict[str, Any]) -> None:
         require_keys(message, stream=str, record=dict)
@@ -190,23 +194,33 @@ class TargetSalesloft(Target):
         if stream not in self._schemas:
             raise RecordsWithoutSchemaException(f"a record of the stream '{stream}' came before its schema.")
         source = SourceRecord(self._schemas[stream], record, line, file)
+        self._records[stream] += 1
+        limit = self.config.get("max_records") or math.inf
         for stream_map in self.mapper.stream_maps[stream]:
             sink = self._sinks.get(stream_map.stream_alias)
             if sink is None:
                 continue
-            try:
-                transformed = stream_map.transform(record)
-                if transformed is None:
-                    continue
-                if isinstance(stream_map, CustomStreamMap):
-                    transformed = to_json_types(transformed)
-            except Exception as error:  # noqa: BLE001 (an expression may raise anything)
-                self._add(sink, rejected(source, self._describe_map_error(stream_map, error)), size)
+            if self._records[stream] > limit:
+                sink.count(Result.NOT_SENT)
             else:
-                self._add(sink, sink.map(stream, transformed, source), size)
-        if self.context.clock.now() >= self._full_drain_at:
+                self._map(stream_map, sink, source, size)
+        if self._records[stream] == limit or self.context.clock.now() >= self._full_drain_at:
             self.drain_all()
             self._full_drain_at = self.context.clock.now() + MAX_RECORD_AGE_SECONDS
+
+    def _map(self, stream_map: StreamMap, sink: SalesloftSink, source: SourceRecord, size: int) -> None:
+        """Map a record for one sink, and add it there unless the stream map filters it."""
+        try:
+            transformed = stream_map.transform(cast("dict[str, Any]", source.record))
+            if isinstance(stream_map, CustomStreamMap) and transformed is not None:
+                transformed = to_json_types(transformed)
+        except Exception as error:  # noqa: BLE001 (an expression may raise anything)
+            self._add(sink, rejected(source, self._describe_map_error(stream_map, error)), size)
+            return
+        if transformed is None:
+            sink.count(Result.FILTERED)
+        else:
+            self._add(sink, sink.map(source.schema["stream"], transformed, source), size)
 
     def _describe_map_error(self, stream_map: StreamMap, error: Exception) -> str:
         """Name the column and the type of error, but no values."""
@@ -258,13 +272,20 @@ class TargetSalesloft(Target):
             FailedRecordsError: Records failed, and `allow_failed_records` is not set.
         """
         stats = self.context.stats
-        for entry in unmatched(self.config["streams"], stats):
-            self.logger.warning("streams.%s: this run has no such stream, only %s.", entry, ", ".join(stats))
+        for entry, stream in misspelled(self.config["streams"], stats).items():
+            self.logger.warning("streams.%s: this run has no such stream. Did you mean '%s'?", entry, stream)
         try:
             super().process_endofpipe()
             self.context.wait()
         finally:
             self.close()
+        if limit := self.config.get("max_records"):
+            not_sent = sum(each.results[Result.NOT_SENT] for each in stats.values())
+            self.logger.info(
+                "max_records is %s: %s later records were read and not sent, and state was not moved.",
+                f"{limit:,}",
+                f"{not_sent:,}",
+            )
         if not stats.failed:
             return
         summary = stats.failure_summary(self.context.failed_records.path, self.config)

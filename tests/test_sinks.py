@@ -21,7 +21,7 @@ def sink(config, clock, monkeypatch):
     monkeypatch.setattr("signal.signal", lambda *_: None)  # the SDK installs handlers
     target = TargetSalesloft(config=config, clock=clock)
     sink = target.get_sink("people", schema=COLUMNS["schema"], key_properties=[])
-    sink.use_schema("people", COLUMNS["schema"], [])
+    sink.use_schema("people", COLUMNS["schema"], [], COLUMNS["schema"]["properties"])
     yield sink
     target.close()
 

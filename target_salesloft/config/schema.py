@@ -74,6 +74,7 @@ PER_STREAM: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "null_values": NullValues,
         "missing_key": MissingKey,
         "skip_unchanged": SkipUnchanged,
+        "deleted_column": str,
     }
 )
 
@@ -182,6 +183,12 @@ _OWN_SETTINGS: Final = th.PropertiesList(
                         "Sends a column to a Salesloft field or custom field; null or `__NULL__` leaves the column out."
                     ),
                 ),
+                th.Property(
+                    "deleted_column",
+                    th.StringType,
+                    default="_sdc_deleted_at",
+                    description="Column with a value in rows that are deleted in the source: a time, or true.",
+                ),
                 additional_properties=False,
             )
         ),
@@ -198,7 +205,7 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         allowed_values=[each.value for each in UnknownFields],
         default=UnknownFields.IGNORE.value,
         title="Unknown fields",
-        description="Columns that match no Salesloft field: `ignore` (warn once per column) or `fail`.",
+        description="Columns that match no Salesloft field: `ignore` (one log line per stream) or `fail`.",
     ),
     th.Property(
         "null_values",
@@ -233,6 +240,15 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         title="Dry run",
         description=(
             "Do everything except write, and report what would be sent and its cost in points. Needs no credentials."
+        ),
+    ),
+    th.Property(
+        "max_records",
+        th.IntegerType(minimum=1),
+        title="Maximum records",
+        description=(
+            "Send only the first records of each stream, for example to try a new mapping on 10 records. State is not "
+            "moved, so the next run without it sends all records."
         ),
     ),
     th.Property(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from target_salesloft.config.schema import PER_STREAM, STREAM_SETTINGS
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.objects import OBJECTS, SalesloftObject
+from target_salesloft.suggestions import TYPO, closest_match
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -33,6 +34,7 @@ class StreamSettings:
         null_values: Whether nulls are sent.
         missing_key: What happens to records without a value for the key.
         skip_unchanged: How records that would change nothing are recognized, to skip them.
+        deleted_column: Column with a value in records that are deleted in the source.
     """
 
     object: SalesloftObject
@@ -43,6 +45,7 @@ class StreamSettings:
     null_values: NullValues
     missing_key: MissingKey
     skip_unchanged: SkipUnchanged
+    deleted_column: str
 
     @classmethod
     def for_stream(cls, stream: str, config: Mapping[str, Any]) -> StreamSettings:
@@ -87,9 +90,20 @@ def _value(name: str, own: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
     return next((PER_STREAM[name](value) for value in found if value is not None), None)
 
 
-def unmatched(streams: Iterable[str], names: Collection[str]) -> list[str]:
-    """Return the entries of `streams` that match none of the streams with these names; none if there is no stream."""
-    return [entry for entry in streams if names and not any(_matches(each, entry) for each in names)]
+def misspelled(entries: Collection[str], names: Iterable[str]) -> dict[str, str]:
+    """Return each entry of `streams` that resembles the name of a stream without settings → that name.
+
+    Other entries that match no stream are for other taps.
+
+    Args:
+        entries: Names and globs in `streams`.
+        names: The streams of the run.
+    """
+    names = list(names)
+    without_settings = [name for name in names if not any(_matches(name, entry) for entry in entries)]
+    unused = (entry for entry in entries if not any(_matches(name, entry) for name in names))
+    found = {entry: closest_match(entry, without_settings, TYPO) for entry in unused}
+    return {entry: name for entry, name in found.items() if name is not None}
 
 
 def _own_settings(stream: str, streams: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -41,6 +41,7 @@ CUSTOM_PREFIX: Final = "custom_fields."
 CUSTOM_COLUMN: Final = re.compile(r"custom_fields[^A-Za-z0-9]+(?P<name>.+)", re.DOTALL)
 SDK_METADATA: Final = "_sdc_"
 MAX_NAME_LENGTH: Final = 100
+BY_MAPPING: Final = "left out by the mapping"
 NULL_ADVICE: Final = "null (__NULL__ in meltano.yml)"
 
 
@@ -216,7 +217,7 @@ class RecordMapper:
     def describe_columns(self) -> list[ColumnMapping]:
         """Return where the columns go that are known so far, those that are sent first."""
         described = [
-            ColumnMapping(_clean(column), None, self.left_out.get(column, "mapping"))
+            ColumnMapping(_clean(column), None, self.left_out.get(column, BY_MAPPING))
             if route is None
             else ColumnMapping(_clean(column), f"{CUSTOM_PREFIX if route.target.custom else ''}{route.target.name}")
             for column, route in (*self._routes.items(), *self._custom_routes.items())

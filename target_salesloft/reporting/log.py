@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
 
 from target_salesloft.clock import duration
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.reporting.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import TextIO
 
     from target_salesloft.api.rate_limit import RateLimiter
     from target_salesloft.clock import Clock
+    from target_salesloft.mapping.mapper import ColumnMapping
     from target_salesloft.reporting.stats import RunStats
+
+
+MAX_COLUMNS_LISTED: Final = 20
 
 
 class Report:
@@ -44,6 +49,32 @@ class Report:
     def batch(self, stream: str, records: int) -> AbstractContextManager[object]:
         """Log the progress of a batch while the `with` block runs."""
         return Progress(self._logger.getChild(stream), self._stats[stream], records, self._rate_limiter, self._clock)
+
+    def mapping(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
+        """Show where columns of a stream go, for a person to check.
+
+        Args:
+            stream: The stream's name.
+            columns: Its columns.
+        """
+        width = max(len(each.column) for each in columns)
+        for each in columns:
+            self._logger.info("%s: %s → %s", stream, each.column.ljust(width), each.field or f"not sent: {each.reason}")
+
+    def left_out(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
+        """Log the columns of a stream that are not sent, in one line.
+
+        Args:
+            stream: The stream's name.
+            columns: Columns without a field.
+        """
+        by_reason: defaultdict[str, list[str]] = defaultdict(list)
+        for each in columns[:MAX_COLUMNS_LISTED]:
+            by_reason[each.reason].append(each.column)
+        listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+        more = f"; and {len(columns) - MAX_COLUMNS_LISTED:,} more" if len(columns) > MAX_COLUMNS_LISTED else ""
+        count = f"{len(columns):,} column{' is' if len(columns) == 1 else 's are'}"
+        self._logger.info("%s: %s not sent: %s%s.", stream, count, listed, more)
 
     def finish(self, failed_records: Path | None, forecasts: Mapping[str, str], seconds: float) -> None:
         """Report the results of all records.

@@ -57,6 +57,10 @@ class StreamStats:
         """Return result → records, and how many were read."""
         return {"read": self.read} | {each.value: count for each, count in self.results.items() if count}
 
+    def close(self) -> None:
+        """Give the records without a result, because the run ended early, the result that they are not confirmed."""
+        self.results[Result.NOT_CONFIRMED] += self.read - self.completed
+
     def record(self, result: WriteResult) -> None:
         """Count a payload that did not fail."""
         self.results[result.result] += 1
@@ -96,9 +100,7 @@ class StreamStats:
         if not self.results[Result.DRY_RUN]:
             parts.append(f"{self.written:,} written{detail}")
         parts += [
-            f"{self.results[each]:,} {each.value}"
-            for each in (Result.DRY_RUN, Result.UNCHANGED, Result.MERGED, Result.SKIPPED, *FAILED)
-            if self.results[each]
+            f"{self.results[each]:,} {each.value}" for each in Result if each not in WRITTEN and self.results[each]
         ]
         file = f" → {failed_records}" if self.failed and failed_records else ""
         return f"{stream}: {', '.join(parts)}{file}"

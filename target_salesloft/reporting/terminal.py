@@ -19,12 +19,13 @@ from target_salesloft.reporting.log import Report
 from target_salesloft.writers.results import FAILED, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from target_salesloft.api.rate_limit import RateLimiter
     from target_salesloft.clock import Clock
+    from target_salesloft.mapping.mapper import ColumnMapping
     from target_salesloft.reporting.stats import RunStats
 
 CONSOLE: Final = Console(stderr=True)  # `rich` honors NO_COLOR
@@ -64,6 +65,15 @@ class TerminalReport(Report):
     def batch(self, stream: str, records: int) -> AbstractContextManager[object]:  # noqa: ARG002 (the bars show both)
         """Do nothing: the bars are shown all the time."""
         return contextlib.nullcontext()
+
+    def mapping(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
+        """Print a table of where columns of a stream go."""
+        grid = Table(title=Text(f"{stream}: mapping"), title_justify="left")
+        grid.add_column("column")
+        grid.add_column("Salesloft field")
+        for each in columns:
+            grid.add_row(Text(each.column), Text(each.field or f"not sent: {each.reason}", "" if each.field else "dim"))
+        CONSOLE.print(grid)
 
     def finish(self, failed_records: Path | None, forecasts: Mapping[str, str], seconds: float) -> None:
         """Replace the bars with a table, then log the rest."""

@@ -23,11 +23,11 @@ class StateBuffer:
     allowed is never settled, so that no later STATE passes its records.
 
     Args:
-        dry_run: Whether to emit no STATE at all: nothing is written in a dry run.
+        emits: Whether STATE is emitted at all: not in a run that does not write every record.
     """
 
-    def __init__(self, *, dry_run: bool = False) -> None:
-        self._dry_run = dry_run
+    def __init__(self, *, emits: bool = True) -> None:
+        self._emits = emits
         self._numbers = itertools.count()
         self._records = 0
         self._open: dict[int, int] = {}  # sink → first record of its batch
@@ -74,7 +74,7 @@ class StateBuffer:
         first = min(self._first_records(), default=self._records + 1)
         while self._states and self._states[0][0] < first:
             newest = self._states.popleft()[1]
-        return None if self._dry_run else newest
+        return newest if self._emits else None
 
     def emit(self) -> None:
         """Write the newest STATE that can be emitted to standard output, if there is a new one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from target_salesloft.config.schema import WriteMethod
 from target_salesloft.exceptions import PermissionDeniedError
@@ -54,10 +55,13 @@ class WriterDispatcher:
         record: Writes with single requests.
         jobs: Writes with bulk jobs.
         choice: Decides when a job is used.
+        host: Where the records are written, for the log.
     """
 
-    def __init__(self, record: RecordWriter, jobs: JobsInFlight, choice: BulkChoice) -> None:
+    def __init__(self, record: RecordWriter, jobs: JobsInFlight, choice: BulkChoice, host: str = "Salesloft") -> None:
         self._record = record
+        self._host = host
+        self._announced: set[tuple[str, str]] = set()
         self._jobs = jobs
         self._choice = choice
         self._unsupported: set[str] = set()
@@ -83,7 +87,8 @@ class WriterDispatcher:
         jobs = JobsInFlight(
             client, clock, config["bulk_job_timeout"], limit=config["bulk_jobs_in_flight"], observer=observer
         )
-        return cls(RecordWriter(client, clock, config["max_parallel_requests"]), jobs, BulkChoice.from_config(config))
+        record = RecordWriter(client, clock, config["max_parallel_requests"])
+        return cls(record, jobs, BulkChoice.from_config(config), urlsplit(config["api_url"]).hostname or "")
 
     def submit(self, batch: WriteBatch) -> None:
         """Start a bulk job for a batch, or write it with single requests.
@@ -99,6 +104,7 @@ class WriterDispatcher:
             self._waited = True
         if self._start_job(batch):
             return
+        self._announce(batch, "single requests")
         self.wait_for(batch.salesloft_object, {payload.key for payload in batch.payloads})
         batch.settle(
             self._record.write(batch.payloads, batch.salesloft_object, batch.mode, batch.upsert_key, batch.should_stop)
@@ -159,8 +165,16 @@ class WriterDispatcher:
             self._forbidden = True
             logger.warning("No permission to create bulk jobs. Using single requests in this run. %s", error)
         else:
+            self._announce(batch, "bulk jobs")
             return True
         return False
+
+    def _announce(self, batch: WriteBatch, method: str) -> None:
+        """Log once per stream and method where and how its records are written."""
+        if (batch.stream, method) not in self._announced:
+            self._announced.add((batch.stream, method))
+            what = f"{batch.salesloft_object.name} ({batch.mode.value})"
+            logger.info("%s: writing %s to %s with %s.", batch.stream, what, self._host, method)
 
     def _can_use_bulk(self, job_type: str, records: int) -> bool:
         return not self._forbidden and job_type not in self._unsupported and self._choice.should_use_bulk(records)

@@ -18,6 +18,9 @@ class Result(str, enum.Enum):
     UNCHANGED = "unchanged"
     MERGED = "merged"
     SKIPPED = "skipped"
+    FILTERED = "filtered"  # by a stream map
+    NOT_SENT = "not sent"  # after max_records
+    NOT_CONFIRMED = "not confirmed"  # the run ended before it had another result
     DRY_RUN = "would be written"
     ALREADY_EXISTS = "already exists"  # an insert of a record that Salesloft has
     FAILED = "failed"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from target_salesloft.config.schema import PER_STREAM, SETTINGS
-from target_salesloft.config.streams import StreamSettings, unmatched
+from target_salesloft.config.streams import StreamSettings, misspelled
 from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
@@ -67,7 +67,7 @@ def test_stream_settings_take_precedence_over_defaults():
     assert settings.mapping == {"a": "title", "b": None, "c": None}
 
 
-@pytest.mark.parametrize("name", sorted(PER_STREAM.keys() - {"object", "sync_mode"}))
+@pytest.mark.parametrize("name", sorted(PER_STREAM.keys() & SETTINGS["properties"].keys() - {"object", "sync_mode"}))
 def test_a_stream_setting_falls_back_to_the_one_for_all_streams(name):
     own, other = SETTINGS["properties"][name]["enum"][:2]
     streams = {"people": {name: own}, "leads": {}}
@@ -104,12 +104,22 @@ def test_globs_are_case_sensitive():
 def test_a_name_with_brackets_matches_itself():
     streams = {"people[eu]": {"object": "people", "sync_mode": "insert"}}
     assert stream("people[eu]", streams=streams).sync_mode is SyncMode.INSERT
-    assert unmatched(streams, ["people[eu]"]) == []
+    assert misspelled(streams, ["people[eu]"]) == {}
 
 
-def test_entries_that_match_no_stream_are_found():
-    assert unmatched(["people", "p*", "x*", "people[eu]"], ["people"]) == ["x*", "people[eu]"]
-    assert unmatched(["people"], []) == []
+@pytest.mark.parametrize(
+    ("entries", "names", "expected"),
+    [
+        (["public.contacts"], ["public-contacts"], {"public.contacts": "public-contacts"}),
+        (["peolpe", "other-*"], ["people", "accounts"], {"peolpe": "people"}),
+        (["contacts_eu", "contacts_us"], ["contacts_us"], {}),
+        (["contacts_eu", "contacts_*"], ["contacts_us"], {}),
+        (["invoices", "p*"], ["people"], {}),
+        (["people"], [], {}),
+    ],
+)
+def test_only_entries_that_resemble_a_stream_without_settings_are_misspelled(entries, names, expected):
+    assert misspelled(entries, names) == expected
 
 
 def test_an_upsert_key_of_another_object_is_an_error():

@@ -103,3 +103,26 @@ def test_dry_run_rejects_invalid_records(run):
     assert result.code == 1
     (reason,) = result.reasons
     assert reason.startswith("email_address: ")
+
+
+def test_dry_run_shows_where_each_column_goes(run):
+    columns = schema("people", "email", "job", "notes", "salary")
+    rows = [columns, record("people", email="a@b.co", region="EU"), schema("leads", "email")]
+    streams = {"people": {"mapping": {"job": "title", "salary": None, "region": "Region"}}}
+    shown = run(rows, dry_run=True, streams=streams, batch_size_rows=1).log_lines_containing(" → ")
+    pairs = [tuple(each.strip() for each in line.split(" → ")) for line in shown]
+    found = [(left.split()[0], left.split()[-1], to.split(":")[0]) for left, to in pairs]
+    assert found[:4] == [
+        ("people:", "job", "title"),
+        ("people:", "email", "email_address"),
+        ("people:", "salary", "not sent"),
+        ("people:", "notes", "not sent"),
+    ]
+    assert sorted(found[4:]) == [
+        ("leads:", "email", "email_address"),
+        ("people:", "region", "custom_fields.Region"),
+    ]
+
+
+def test_a_real_run_does_not_show_the_mapping(run):
+    assert run(PEOPLE).log_lines_containing(" → ") == []

@@ -129,9 +129,9 @@ def test_records_rejected_by_salesloft_are_saved_once_each(run, method):
     failed = [each["email_address"] for each in result.failed_records]
     assert len(failed) == len(set(failed))
     assert len(failed) == 250 if method == "bulk" else 151 <= len(failed) <= 155
-    assert result.log_lines_containing("people: ")[0].startswith(
-        f"people: 250 read, 0 written, {len(failed)} failed → "
-    )
+    (summary,) = result.log_lines_containing("people: 250 read, 0 written, ")
+    assert f" {len(failed)} failed" in summary
+    assert (f" {250 - len(failed)} not confirmed" in summary) == (len(failed) < 250)
     assert len(result.log_lines_containing("more than 150 records failed (max_failed_records)")) == 1
 
 
@@ -147,7 +147,8 @@ def test_first_failure_stops_a_run_that_allows_none_and_requests_in_flight_are_c
     written = len(sandbox.people())
     assert (result.code, len(result.failed_records)) == (1, 1)
     assert 40 <= written <= 43
-    assert result.log_lines_containing(f"people: 81 read, {written} written ({written} created), 1 failed → ")
+    assert result.log_lines_containing(f"people: 81 read, {written} written ({written} created), ")
+    assert result.log_lines_containing(f", {81 - 1 - written} not confirmed, 1 failed → ")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_merged_payload_that_fails_counts_and_saves_all_its_records(run):
     assert (result.code, len(result.failed_records)) == (1, 3)
     (file,) = result.failed_files
     expected = f"people: 5 read, 1 written (1 created), 1 merged, 3 failed → {file}"
-    assert result.log_lines_containing("people: ")[0] == expected
+    assert expected in result.messages
 
 
 @pytest.mark.parametrize("mode", ["upsert", "insert", "update"])
@@ -197,7 +198,7 @@ def test_records_merged_by_id_and_by_key_are_counted_once(run, sandbox):
     streams = {"people": {"sync_mode": "update", "mapping": {"sl_id": "id"}}}
     result = run([schema("people", "sl_id", "email_address", "owner_id"), *rows], streams=streams)
     assert len(result.failed_records) == 4
-    assert result.log_lines_containing("people: ")[0].startswith("people: 4 read, 0 written, 4 failed → ")
+    assert result.log_lines_containing("people: 4 read, 0 written, 4 failed → ")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ def test_warehouse_id_does_not_select_a_record_of_salesloft(run, sandbox, mode):
     result = run([schema("people", "id", "email_address", "title"), row], sync_mode=mode)
     assert result.code == 0
     assert {each["id"]: each["title"] for each in sandbox.people()} == {ids[0]: "before", ids[1]: "after"}
-    assert len(result.log_lines_containing("column 'id'")) == 1
+    assert len(result.log_lines_containing("not sent: id (")) == 1
 
 
 @pytest.mark.parametrize("empty", [[], "[]", " , ", ["", None]])
@@ -358,6 +359,41 @@ def test_deleted_record_is_skipped(run, sandbox):
 def test_empty_deletion_time_is_not_a_deletion(run, sandbox, when):
     result = run([COLUMNS, *people([1], _sdc_deleted_at=when)])
     assert (result.code, addresses(sandbox)) == (0, ["p1@example.com"])
+
+
+@pytest.mark.parametrize(
+    ("value", "deleted"),
+    [("2026-01-31", True), (True, True), (1, True), ("t", True), ("false", False), ("0", False), (0, False)],
+)
+def test_deleted_column_of_a_stream_marks_deleted_records(run, sandbox, value, deleted):
+    streams = {"people": {"deleted_column": "is_deleted", "unknown_fields": "fail"}}
+    rows = [*people([1], is_deleted=value), *people([2], is_deleted=None)]
+    for columns in (schema("people", "email_address", "is_deleted"), schema("people")):
+        sandbox.reset()
+        result = run([columns, *rows], streams=streams)
+        assert result.code == 0
+        assert addresses(sandbox) == ["p2@example.com"] if deleted else ["p1@example.com", "p2@example.com"]
+        assert result.log_lines_containing("is_deleted") == []
+
+
+@pytest.mark.parametrize("column", ["deleted_at", "IsDeleted"])
+def test_unused_column_that_may_mark_deleted_records_is_a_warning(run, caplog, column):
+    rows = [schema("people", "email_address", column), *people(range(3), **{column: None})]
+    run(rows, batch_size_rows=1)
+    (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert column in warning
+    assert "deleted_column" in warning
+    for own in ({"deleted_column": column}, {"mapping": {column: None}}, {"mapping": {column: "title"}}):
+        assert run(rows, streams={"people": own}).log_lines_containing("deleted_column") == []
+
+
+def test_deleted_column_that_the_stream_does_not_have_is_a_warning(run):
+    streams = {"people": {"deleted_column": "removed_at"}}
+    (warning,) = run([COLUMNS, *people([1])], streams=streams).log_lines_containing("removed_at")
+    assert "deleted_column" in warning
+    maps = {"people": {"removed_at": "__NULL__"}}
+    rows = [schema("people", "email_address", "removed_at"), *people([1])]
+    assert run(rows, streams=streams, stream_maps=maps).log_lines_containing("removed_at") == []
 
 
 def test_activate_version_deletes_nothing(run, sandbox):
@@ -507,13 +543,13 @@ def test_undeclared_column_with_invalid_mapping_names_the_stream(run, sandbox):
     assert sandbox.people() == []
 
 
-def test_settings_for_a_missing_stream_are_a_warning(run):
-    streams = {"people": {}, "p*": {}, "contact": {"sync_mode": "update"}}
+def test_misspelled_stream_in_settings_is_a_warning(run):
+    streams = {"peolpe": {"sync_mode": "update"}, "contacts": {}, "other-*": {}}
     result = run([COLUMNS, *people([1])], streams=streams)
     assert result.code == 0
-    assert result.log_lines_containing("no such stream") == [
-        "streams.contact: this run has no such stream, only people."
-    ]
+    (warning,) = result.log_lines_containing("no such stream")
+    assert "peolpe" in warning
+    assert "'people'" in warning
 
 
 def test_failed_records_directory_is_git_ignored(run, tmp_path):
@@ -536,13 +572,51 @@ def test_null_state_is_ignored(run):
     assert (result.code, result.states) == (0, [{"n": 3}])
 
 
-def test_unknown_column_is_warned_about_once(run):
-    rows = [schema("people", "email_address", "titel"), *people(range(10), titel="CEO", other=1)]
-    result = run(rows, batch_size_rows=3)
+def test_columns_that_are_not_sent_are_logged_in_one_line(run, caplog):
+    columns = schema("people", "email_address", "email", "titel", "id", "salary", "x", "y")
+    streams = {"people": {"mapping": {"salary": "__NULL__"}}}
+    result = run([columns, *people(range(10), titel="CEO", other=1), columns], batch_size_rows=3, streams=streams)
     assert result.code == 0
-    assert len(result.log_lines_containing("'titel'")) == 1
-    assert len(result.log_lines_containing("'other'")) == 1
-    assert "'title'" in result.log_lines_containing("'titel'")[0]
+    declared, undeclared = result.log_lines_containing("not sent: ")
+    assert all(name in declared for name in ("5 columns", "titel", "'title'", "email", "id", "x, y"))
+    assert "salary" not in declared
+    assert "other" in undeclared
+    assert [each.levelname for each in caplog.records if each.levelname == "WARNING"] == []
+
+
+def test_many_columns_that_are_not_sent_are_not_all_listed(run):
+    names = [f"c{number}" for number in range(500)]
+    (line,) = run([schema("people", "email_address", *names), *people([1])]).log_lines_containing("not sent: ")
+    assert "500" in line
+    assert len(line) < 500
+
+
+@pytest.mark.parametrize(("method", "words"), [("record", "single requests"), ("bulk", "bulk jobs")])
+def test_log_says_once_to_which_host_and_how_each_stream_is_written(run, method, words):
+    rows = [COLUMNS, *people(range(6)), schema("leads", "email_address"), *people([7], "leads")]
+    result = run(rows, write_method=method, batch_size_rows=2, streams={"leads": {"sync_mode": "insert"}})
+    lines = result.log_lines_containing("127.0.0.1 with")
+    assert len(lines) == 2
+    assert all(part in lines[0] for part in ("people", "upsert", words))
+    assert all(part in lines[1] for part in ("leads", "insert", "single requests"))
+
+
+def test_many_merged_records_are_a_warning_that_names_the_key_and_its_column(run):
+    streams = {"people": {"mapping": {"owner_email": "email_address"}}}
+    rows = [record("people", owner_email=f"o{max(0, number - 100)}@example.com") for number in range(300)]
+    result = run([schema("people", "owner_email"), *rows], streams=streams, batch_size_rows=250)
+    (warning,) = result.log_lines_containing("same email_address")
+    assert "'owner_email'" in warning
+    assert "100 of " in warning
+
+
+@pytest.mark.parametrize("duplicates", [99, 100])
+def test_few_merged_records_are_no_warning(run, duplicates):
+    """99 are few in any stream, and 100 of 2,000 are not more than 5 percent."""
+    rows = [*people(range(1900)), *people([0] * duplicates)] if duplicates == 100 else people([0] * (duplicates + 1))
+    result = run([COLUMNS, *rows])
+    assert result.log_lines_containing(f"{duplicates} merged")
+    assert result.log_lines_containing("were merged") == []
 
 
 @pytest.mark.parametrize(
