@@ -72,11 +72,22 @@ TABLES: dict[str, dict[str, Column]] = {
         "email": Column.CASE_INSENSITIVE,
         "active": Column.BOOLEAN,
         "time_zone": Column.TEXT,
+        "email_client_email_address": Column.CASE_INSENSITIVE,
+        "sending_email_address": Column.CASE_INSENSITIVE,
         **TIMES,
     },
     "person_stages": ORDERED,
     "account_stages": ORDERED,
     "account_tiers": ORDERED,
+    "cadences": {
+        "name": Column.TEXT,
+        "owner_id": Column.INTEGER,
+        "team_cadence": Column.BOOLEAN,
+        "shared": Column.BOOLEAN,
+        "people_addable": Column.BOOLEAN,
+        "archived_at": Column.TEXT,
+        **TIMES,
+    },
     "bulk_jobs": {
         "name": Column.TEXT,
         "type": Column.TEXT,
@@ -245,7 +256,12 @@ class State:
         """Create a custom field and return its id."""
         with self.transaction():
             self._custom_fields.pop(field_type, None)
-            return self._add("custom_fields", (name, field_type, value_type))
+            return self.add("custom_fields", {"name": name, "field_type": field_type, "value_type": value_type})
+
+    def add(self, table: str, values: Mapping[str, Any]) -> int:
+        """Insert a row that was created just now, and return its id."""
+        moment = now()
+        return self.insert(table, {"created_at": moment, "updated_at": moment, **values})
 
     def _create(self) -> None:
         with self.transaction():
@@ -264,12 +280,7 @@ class State:
     def _seed(self) -> None:
         for table, rows in SEEDS.items():
             for row in rows:
-                self._add(table, row)
-
-    def _add(self, table: str, row: Sequence[Any]) -> int:
-        moment = now()
-        values = dict(zip(TABLES[table], row, strict=False))
-        return self.insert(table, {**values, "created_at": moment, "updated_at": moment})
+                self.add(table, dict(zip(TABLES[table], row, strict=False)))
 
 
 def _make_private(path: str) -> None:

@@ -74,7 +74,6 @@ class Resource:
         required: Alternative sets of fields that a create requires.
         custom_field_type: The field type of its custom fields.
         crm_prefixes: The prefixes of valid CRM ids.
-        filters: Query parameter of the list -> column to filter.
         embedded: Name in responses -> (column of the id, table that the link refers to).
         read_only: Additional fields in responses, which are not stored.
     """
@@ -87,7 +86,6 @@ class Resource:
     required: tuple[tuple[str, ...], ...]
     custom_field_type: str
     crm_prefixes: tuple[str, ...]
-    filters: Mapping[str, str]
     embedded: Mapping[str, tuple[str, str]]
     read_only: Mapping[str, object]
     known: Mapping[Action, Mapping[str, Field]] = field(init=False)
@@ -196,7 +194,6 @@ PERSON = Resource(
     required=(("email_address",), ("phone", "last_name")),
     custom_field_type="person",
     crm_prefixes=("00Q", "003"),
-    filters={"ids[]": "id", "email_addresses[]": "email_address", "crm_id[]": "crm_id"},
     embedded={
         "account": ("account_id", "accounts"),
         "import": ("import_id", "imports"),
@@ -254,7 +251,6 @@ ACCOUNT = Resource(
     required=(("name", "domain"),),
     custom_field_type="company",
     crm_prefixes=("001",),
-    filters={"ids[]": "id", "domain": "domain", "crm_id[]": "crm_id"},
     embedded={
         "account_tier": ("account_tier_id", "account_tiers"),
         "company_stage": ("company_stage_id", "account_stages"),

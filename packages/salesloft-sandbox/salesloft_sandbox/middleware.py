@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import re
 import socket
 import struct
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from salesloft_sandbox.exceptions import ApiError, MissingScopeError
 from salesloft_sandbox.fault_injection import RESET, Fault, FaultKind
+from salesloft_sandbox.lists import DIGITS
 from salesloft_sandbox.log import LoggedRequest
 from salesloft_sandbox.rate_limit import page_cost
 
@@ -35,7 +35,6 @@ PROXY_PAGE = (
     "<html>\r\n<head><title>{status}</title></head>\r\n"
     "<body><center><h1>{status}</h1></center><hr><center>proxy</center></body>\r\n</html>\r\n"
 )
-DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 NO_CONTENT = 204
 UNPROCESSABLE = 422
 RATE_HEADERS = ("x-ratelimit-endpoint-cost", "x-ratelimit-remaining-minute")

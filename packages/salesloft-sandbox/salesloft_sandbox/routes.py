@@ -11,7 +11,8 @@ from salesloft_sandbox import admin, serializers
 from salesloft_sandbox.bulk import JobState, RowStatus, get_resource
 from salesloft_sandbox.exceptions import ApiError
 from salesloft_sandbox.fields import CUSTOM_FIELD_TYPES, RESOURCES, Resource
-from salesloft_sandbox.middleware import DIGITS, ApiRequest, Middleware
+from salesloft_sandbox.lists import LISTS, number
+from salesloft_sandbox.middleware import ApiRequest, Middleware
 from salesloft_sandbox.oauth import authorize_endpoint, token_endpoint
 from salesloft_sandbox.seed_data import TEAM
 
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 MAX_PAGE = 100
 NEWEST_FIRST = "ORDER BY updated_at DESC, id DESC"
-LISTS = {
+REFERENCE_LISTS = {
     "users": "team:read",
     "person_stages": "",
     "account_stages": "",
     "account_tiers": "",
+    "cadences": "cadences:read",
 }
+"""Table of what records refer to -> the scope that reading it requires."""
 
 
 def build(sandbox: Sandbox) -> ASGIApp:
@@ -76,7 +79,7 @@ def _table() -> list[tuple[str, str, Handler, str]]:
         ("POST", "/bulk_jobs/{id}/job_data", _upload, ""),
         ("GET", "/bulk_jobs/{id}/results", _list_results, ""),
     ]
-    table += [("GET", f"/{name}", partial(_list_table, name), scope) for name, scope in LISTS.items()]
+    table += [("GET", f"/{name}", partial(_list_table, name), scope) for name, scope in REFERENCE_LISTS.items()]
     for resource in RESOURCES.values():
         read, write = resource.read_scope, resource.write_scope
         table += [
@@ -97,20 +100,8 @@ def _not_found(_sandbox: Sandbox, _request: ApiRequest) -> Any:
 
 
 def _list_records(resource: Resource, sandbox: Sandbox, request: ApiRequest) -> Any:
-    conditions = ["TRUE"]
-    values: list[Any] = []
-    for name, column in resource.filters.items():
-        wanted = request.query.getlist(name)
-        if wanted:
-            conditions.append(f'"{column}" IN ({", ".join("?" * len(wanted))})')
-            values += [_number(name, value) for value in wanted] if column == "id" else wanted
-    return _page(
-        sandbox,
-        request,
-        resource.table,
-        (" AND ".join(conditions), values),
-        partial(serializers.record, resource, base_url=request.base_url),
-    )
+    serialize = partial(serializers.record, resource, base_url=request.base_url)
+    return _filtered(sandbox, request, resource.table, serialize)
 
 
 def _get_record(resource: Resource, sandbox: Sandbox, request: ApiRequest) -> Any:
@@ -152,9 +143,10 @@ def _get_team(_sandbox: Sandbox, _request: ApiRequest) -> Any:
 
 
 def _list_table(table: str, sandbox: Sandbox, request: ApiRequest) -> Any:
-    ids = [_number("ids[]", value) for value in request.query.getlist("ids[]")]
-    where = f"id IN ({', '.join('?' * len(ids))})" if ids else "TRUE"
-    return _page(sandbox, request, table, (where, ids), dict, "ORDER BY id")
+    if table == "users" and not sandbox.all_users_visible:
+        me = sandbox.state.get(table, 1)
+        return {"data": [serializers.reference(me)] if me else []}
+    return _filtered(sandbox, request, table, partial(serializers.reference, base_url=request.base_url))
 
 
 def _list_custom_fields(sandbox: Sandbox, request: ApiRequest) -> Any:
@@ -242,6 +234,15 @@ def _list_rows(sandbox: Sandbox, request: ApiRequest, job: Row) -> Any:
 # Lists
 
 
+def _filtered(sandbox: Sandbox, request: ApiRequest, table: str, serialize: Callable[[Row], Any]) -> Any:
+    """Return a list that takes the filters and sort orders of its table."""
+    options = LISTS[table]
+    where, order = options.where(request.query), options.order(request.query)
+    if not options.always_paged and "page" not in request.query:
+        return {"data": [serialize(row) for row in sandbox.state.select(table, *where, order)]}
+    return _page(sandbox, request, table, where, serialize, order)
+
+
 def _page(  # noqa: PLR0913, PLR0917 - table, filter, order and serializer of a list
     sandbox: Sandbox,
     request: ApiRequest,
@@ -251,7 +252,7 @@ def _page(  # noqa: PLR0913, PLR0917 - table, filter, order and serializer of a 
     order: str = NEWEST_FIRST,
 ) -> Any:
     per_page = _per_page(request)
-    page = _number("page", request.query.get("page", "1"))
+    page = number("page", request.query.get("page", "1"))
     if page < 1:
         raise ApiError.invalid("page", "must be 1 or more")
     # One extra row shows whether there is a next page.
@@ -269,7 +270,7 @@ def _cursor(request: ApiRequest, column: str, wanted: list[str], known: set[str]
     """Return the condition of a list after `id[gt]` whose column has one of the values, or any if none is given."""
     if not known.issuperset(wanted):
         raise ApiError.invalid(column, f"must be one of: {', '.join(sorted(known))}")
-    where, values = "id > ?", [_number("id", request.query.get("id[gt]", "0"))]
+    where, values = "id > ?", [number("id", request.query.get("id[gt]", "0"))]
     if wanted:
         where += f" AND {column} IN ({', '.join('?' * len(wanted))})"
     return where, [*values, *wanted]
@@ -280,13 +281,7 @@ def _limit(request: ApiRequest) -> str:
 
 
 def _per_page(request: ApiRequest) -> int:
-    per_page = _number("per_page", request.query.get("per_page", "25"))
+    per_page = number("per_page", request.query.get("per_page", "25"))
     if not 1 <= per_page <= MAX_PAGE:
         raise ApiError.invalid("per_page", f"must be between 1 and {MAX_PAGE}")
     return per_page
-
-
-def _number(name: str, value: str) -> int:
-    if not DIGITS.fullmatch(value):
-        raise ApiError.invalid(name.removesuffix("[]"), "must be an integer")
-    return int(value)

@@ -1,4 +1,4 @@
-"""The seed data: a small team with its users, stages, tiers and custom fields."""
+"""The seed data: a small team with its users, stages, tiers, cadences and custom fields."""
 
 from __future__ import annotations
 
@@ -32,12 +32,23 @@ SEEDS: dict[str, tuple[tuple[Any, ...], ...]] = {
             f"{first}.{last}@sandbox.test".lower(),
             True,
             "UTC",
+            f"{first}@mail.sandbox.test".lower(),
+            f"{first}@sandbox.test".lower(),
         )
         for number, (first, last) in enumerate(_NAMES, start=1)
     ),
     "person_stages": (("New", 1), ("Working", 2), ("Nurture", 3), ("Unqualified", 4)),
     "account_stages": (("Prospect", 1), ("Open Opportunity", 2), ("Customer", 3)),
     "account_tiers": (("Tier 1", 1), ("Tier 2", 2), ("Tier 3", 3)),
+    # Name, owner, team cadence, shared, people addable, archived at.
+    "cadences": (
+        ("Inbound follow-up", 1, True, True, True),
+        ("Outbound prospecting", 2, True, True, True),
+        ("Ada's cadence", 1, False, False, True),
+        ("Bruno's cadence", 2, False, False, True),
+        ("Draft", 1, True, True, False),
+        ("Outbound 2024", 1, True, True, False, "2025-01-02T03:04:05.000000+00:00"),
+    ),
     "custom_fields": (
         ("Lead Score", "person", "text"),
         ("Region", "person", "text"),

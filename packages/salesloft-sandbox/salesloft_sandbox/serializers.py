@@ -33,6 +33,19 @@ def record(resource: Resource, row: Row, base_url: str) -> dict[str, Any]:
     return {**data, **resource.read_only}
 
 
+def reference(row: Row, base_url: str = "") -> dict[str, Any]:
+    """Serialize a user, a stage, a tier or a cadence.
+
+    Args:
+        row: The row of the database.
+        base_url: The URL of the API including its version, for the link to the owner.
+    """
+    if "owner_id" not in row:
+        return dict(row)
+    data = {name: value for name, value in row.items() if name != "owner_id"}
+    return {**data, "owner": _link(row["owner_id"], "users", base_url)}
+
+
 def upsert(resource: Resource, upsert_type: str, row: Row, base_url: str) -> dict[str, Any]:
     """Serialize the result of an upsert."""
     return {"upsert_type": upsert_type, resource.name: record(resource, row, base_url)}

@@ -73,6 +73,7 @@ class Sandbox:
         bulk_records_as_sent: Return the records of bulk rows as they were sent; otherwise with sorted keys and
             without nulls.
         refuse_bulk_types: Bulk job type -> the status that rejects it (400, 403, 404 or 422).
+        all_users_visible: Whether the token's user sees all users of the team, as admins do, or only themselves.
         clients: OAuth applications: client id -> client secret.
         token_seconds: Lifetime of an OAuth access token.
         oauth_scopes: The scopes of OAuth tokens; None for all.
@@ -100,6 +101,7 @@ class Sandbox:
     bulk_queue: bool = False
     bulk_records_as_sent: bool = False
     refuse_bulk_types: Mapping[str, int] = field(default_factory=dict)
+    all_users_visible: bool = True
     clients: Mapping[str, str] = field(default_factory=lambda: {DEFAULT_CLIENT: DEFAULT_SECRET}, repr=False)
     token_seconds: float = 7200
     oauth_scopes: Iterable[str] | None = None
@@ -194,6 +196,18 @@ class Sandbox:
             The id of the field.
         """
         return self.state.define_custom_field(name, field_type, value_type)
+
+    def define(self, table: str, /, **columns: Any) -> int:
+        """Create a user, a stage, a tier or a cadence.
+
+        Args:
+            table: `users`, `person_stages`, `account_stages`, `account_tiers` or `cadences`.
+            columns: The values of its columns.
+
+        Returns:
+            The id of the row.
+        """
+        return self.state.add(table, columns)
 
     @property
     def requests(self) -> list[LoggedRequest]:
