@@ -121,6 +121,10 @@ commands:
     executable: target-salesloft-admin
     args: check
     description: Print the user of the token, its permissions, and the points remaining.
+  fields:
+    executable: target-salesloft-admin
+    args: fields
+    description: List the fields that columns can be mapped to, with the team's custom fields.
 """
 
 ENV_EXAMPLE_HEAD: Final = """\

@@ -12,6 +12,7 @@ import click
 
 from target_salesloft.auth.login import login as run_login
 from target_salesloft.cli.check import check as run_check
+from target_salesloft.cli.fields import fields as run_fields
 from target_salesloft.clock import Clock
 from target_salesloft.config.loader import ConfigSources, read
 from target_salesloft.config.schema import CREDENTIALS
@@ -68,7 +69,7 @@ config_option = click.option(
 @click.group()
 @click.version_option(package_name="target-salesloft")
 def cli() -> None:
-    """Authorize target-salesloft, and check its permissions.
+    """Authorize target-salesloft, check its permissions, and list Salesloft's fields.
 
     Settings come from --config files and from TARGET_SALESLOFT_* environment variables, which take precedence.
     """
@@ -99,6 +100,18 @@ def check(clock: Clock, settings: Mapping[str, Any]) -> int:
     Prints the user of the token, its permissions, and the points remaining this minute.
     """
     return run_check(settings, clock)
+
+
+@cli.command()
+@config_option
+@click.argument("name", metavar="[OBJECT]", type=click.Choice(list(OBJECTS)), required=False)
+@click.pass_obj
+def fields(clock: Clock, settings: Mapping[str, Any], name: str | None) -> int:
+    """List the fields that columns can be mapped to.
+
+    With credentials, the team's custom fields too.
+    """
+    return run_fields(settings, [OBJECTS[each] for each in ([name] if name else OBJECTS)], clock)
 
 
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:

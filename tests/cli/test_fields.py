@@ -1,0 +1,58 @@
+"""The command that lists what columns can be mapped to."""
+
+import json
+
+import pytest
+
+from target_salesloft.cli.admin import main
+from target_salesloft.objects import OBJECTS
+from tests.conftest import KEY
+
+
+@pytest.fixture
+def fields(server, tmp_path, capsys, clock):
+    """Return a function that runs the command, and returns its exit code, its output and its errors."""
+
+    def run(*arguments, **settings):
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps({"api_url": server.url, **settings}), encoding="utf-8")
+        code = main(["fields", *arguments, "--config", str(file)], clock)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_each_field_of_each_object_is_listed_with_its_kind(fields):
+    code, out, _ = fields()
+    assert code == 0
+    for each in OBJECTS.values():
+        listed = out.split(f"{each.name}:\n")[1]
+        for name, field in each.fields.items():
+            assert any(line.split()[:1] == [name] and field.kind.value in line for line in listed.splitlines()), name
+    assert "only insert" in out.split("autotag_date")[1].splitlines()[0]
+
+
+def test_one_object_can_be_chosen(fields):
+    _, out, _ = fields("accounts")
+    assert out.startswith("accounts:\n")
+    assert "people:" not in out
+    assert fields("acounts")[0] == 2
+
+
+def test_custom_fields_are_listed_with_credentials_only(fields, sandbox):
+    sandbox.define_custom_field("Nick\x1bname", "person")
+    code, out, errors = fields(api_key=KEY)
+    assert (code, errors) == (0, "")
+    assert "custom_fields.Renewal Date" in out.split("accounts:")[0]
+    assert "\x1b" not in out
+    spent = sandbox.points_spent
+    code, out, errors = fields(api_key="")
+    assert (code, sandbox.points_spent) == (0, spent)
+    assert "custom_fields." not in out
+    assert "credentials" in errors
+
+
+def test_rejected_credentials_are_an_error(fields):
+    code, _, errors = fields(api_key="wrong")
+    assert code == 1
+    assert "401" in errors
