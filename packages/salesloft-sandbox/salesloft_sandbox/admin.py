@@ -35,6 +35,8 @@ def build_routes(sandbox: Sandbox) -> list[Route]:
         ("GET", "requests", lambda target, _: [dataclasses.asdict(request) for request in target.requests]),
         ("GET", "people", lambda target, _: target.people()),
         ("GET", "accounts", lambda target, _: target.accounts()),
+        ("GET", "cadence_memberships", lambda target, _: target.cadence_memberships()),
+        ("POST", "cadence_memberships/end", lambda target, body: target.memberships.end(body["id"], body["state"])),
         ("GET", "faults", lambda target, _: [fault.to_json() for fault in target.faults.all()]),
         ("POST", "faults", lambda target, body: target.faults.add(Fault.from_json(body)).to_json()),
         ("DELETE", "faults", lambda target, _: target.faults.clear()),

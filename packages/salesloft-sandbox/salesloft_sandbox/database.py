@@ -88,6 +88,19 @@ TABLES: dict[str, dict[str, Column]] = {
         "archived_at": Column.TEXT,
         **TIMES,
     },
+    "steps": {"cadence_id": Column.INTEGER, "name": Column.TEXT, "day": Column.INTEGER, **TIMES},
+    "cadence_memberships": {
+        "person_id": Column.INTEGER,
+        "cadence_id": Column.INTEGER,
+        "user_id": Column.INTEGER,
+        "step_id": Column.INTEGER,
+        "current_state": Column.TEXT,
+        "currently_on_cadence": Column.BOOLEAN,
+        "person_deleted": Column.BOOLEAN,
+        "times_added": Column.COUNT,
+        "added_at": Column.TEXT,
+        **TIMES,
+    },
     "bulk_jobs": {
         "name": Column.TEXT,
         "type": Column.TEXT,
@@ -113,6 +126,7 @@ TABLES: dict[str, dict[str, Column]] = {
 }
 INDEXES = {
     **{resource.table: (resource.unique, "crm_id") for resource in RESOURCES.values()},
+    "cadence_memberships": ("person_id", "cadence_id"),
     "bulk_job_rows": ("job_id",),
 }
 
@@ -195,6 +209,16 @@ class State:
         sql = f'UPDATE "{table}" SET {names} WHERE id = ?'  # noqa: S608
         with self._lock:
             self._db.execute(sql, [*_encoded(values), row_id])
+
+    def delete(self, table: str, row_id: int) -> None:
+        """Delete a row."""
+        with self._lock:
+            self._db.execute(f'DELETE FROM "{table}" WHERE id = ?', (row_id,))  # noqa: S608
+
+    def existed(self, table: str, row_id: int) -> bool:
+        """Return whether a table has, or had, a row with this id."""
+        last = self.raw("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
+        return bool(last) and 1 <= row_id <= last[0][0]
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Execute a statement for many rows."""

@@ -112,6 +112,11 @@ class Resource:
         return f"{self.table}:write"
 
     @property
+    def delete_scope(self) -> str:
+        """The scope that deleting requires."""
+        return f"{self.table}:delete"
+
+    @property
     def crm_scope(self) -> str:
         """The privileged scope that writing a CRM id requires in addition to `write_scope`."""
         return f"crm_id_{self.name}:write"

@@ -151,6 +151,16 @@ LISTS: Mapping[str, ListOptions] = {
         ("updated_at",),
         ("updated_at", "created_at", "name"),
     ),
+    "cadence_memberships": ListOptions(
+        {
+            **IDS,
+            "person_id": Filter("person_id", Match.NUMBER),
+            "cadence_id": Filter("cadence_id", Match.NUMBER),
+            "currently_on_cadence": Filter("currently_on_cadence", Match.BOOLEAN),
+        },
+        ("updated_at",),
+        ("updated_at", "added_at"),
+    ),
 }
 """Table -> the query parameters of its list."""
 

@@ -86,15 +86,16 @@ class Middleware:
         self._numbers = itertools.count(1)
 
     def api_endpoint(
-        self, handler: Callable[[Sandbox, ApiRequest], Any], scope: str = ""
+        self, handler: Callable[[Sandbox, ApiRequest], Any], scope: str = "", status: int = 200
     ) -> Callable[[Request], Awaitable[Response]]:
         """Build an endpoint that requires an API key and costs points.
 
         Args:
-            handler: Takes the sandbox and the request, and returns the JSON body of a 200.
+            handler: Takes the sandbox and the request, and returns the JSON body of the response; None for no body.
             scope: The required scope; empty for none.
+            status: The status of success.
         """
-        return self._endpoint(lambda request, body: self._respond(request, body, handler, scope))
+        return self._endpoint(lambda request, body: self._respond(request, body, handler, scope, status))
 
     def public_endpoint(
         self, handler: Callable[[Sandbox, Request, bytes], Response]
@@ -147,6 +148,7 @@ class Middleware:
         body: bytes,
         handler: Callable[[Sandbox, ApiRequest], Any],
         scope: str,
+        status: int,
     ) -> tuple[Response, RateLimitResult]:
         sandbox = self._sandbox
         try:
@@ -182,7 +184,7 @@ class Middleware:
             return _json(error.status, error.body, result), result
         except ApiError as error:
             return _json(error.status, error.body, result), result
-        return _json(200, data, result), result
+        return _json(status, data, result), result
 
 
 def _page(request: Request) -> int:
@@ -211,6 +213,8 @@ def _parse(body: bytes) -> dict[str, Any]:
 
 def _json(status: int, body: object, result: RateLimitResult) -> Response:
     headers = dict(zip(RATE_HEADERS, (str(result.cost), str(result.remaining)), strict=True))
+    if status == NO_CONTENT:
+        return Response(status_code=status, headers=headers)
     return Response(msgspec.json.encode(body), status, headers, "application/json")
 
 

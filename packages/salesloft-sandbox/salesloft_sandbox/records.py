@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from salesloft_sandbox import validation
 from salesloft_sandbox.database import now
 from salesloft_sandbox.exceptions import ApiError
-from salesloft_sandbox.fields import Action, Resource
+from salesloft_sandbox.fields import PERSON, Action, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from salesloft_sandbox.api_keys import Scopes
     from salesloft_sandbox.database import State
+    from salesloft_sandbox.memberships import Memberships
 
 EMPTY_INSTEAD_OF_NULL: dict[str, Any] = {
     "tags": [],
@@ -27,11 +28,13 @@ class Records:
 
     Args:
         state: The database.
+        memberships: The memberships of people in cadences.
         unknown_id_status: The status of an upsert by an unknown id: 404 or 422.
     """
 
-    def __init__(self, state: State, *, unknown_id_status: int = 404) -> None:
+    def __init__(self, state: State, memberships: Memberships, *, unknown_id_status: int = 404) -> None:
         self._state = state
+        self._memberships = memberships
         self._unknown_id_status = unknown_id_status
 
     def create(self, resource: Resource, body: Mapping[str, Any], scopes: Scopes) -> int:
@@ -72,6 +75,23 @@ class Records:
                 return "create", self._insert(resource, body)
             self._change(resource, found, body)
             return "update", found
+
+    def delete(self, resource: Resource, record_id: int) -> None:
+        """Delete a record. People of a deleted account stay, without an account.
+
+        Raises:
+            ApiError: There has never been such a record.
+        """
+        with self._state.transaction():
+            # A delete can be sent twice.
+            if not self._state.existed(resource.table, record_id):
+                raise ApiError(404, f"There is no {resource.name} with the id {record_id}")
+            self._state.delete(resource.table, record_id)
+            if resource is PERSON:
+                self._memberships.end_all(record_id, is_deleted=True)
+            else:
+                for person_id in self._state.ids_where(PERSON.table, "account_id", record_id):
+                    self._state.update(PERSON.table, person_id, {"account_id": None})
 
     def _check(self, resource: Resource, action: Action, body: Mapping[str, Any], scopes: Scopes) -> None:
         if "crm_id" in body:
@@ -125,6 +145,8 @@ class Records:
             values["archived_at"] = archived_at if body["archived"] else None
         values["updated_at"] = moment
         self._state.update(resource.table, record_id, values)
+        if resource is PERSON and body.get("do_not_contact"):
+            self._memberships.end_all(record_id)
 
     def _check_unique(self, resource: Resource, body: Mapping[str, Any], own_id: int | None = None) -> None:
         value = body.get(resource.unique)

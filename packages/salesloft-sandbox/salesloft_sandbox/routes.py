@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.routing import Route, Router
 
@@ -12,9 +12,10 @@ from salesloft_sandbox.bulk import JobState, RowStatus, get_resource
 from salesloft_sandbox.exceptions import ApiError
 from salesloft_sandbox.fields import CUSTOM_FIELD_TYPES, RESOURCES, Resource
 from salesloft_sandbox.lists import LISTS, number
+from salesloft_sandbox.memberships import TABLE as MEMBERSHIPS
 from salesloft_sandbox.middleware import ApiRequest, Middleware
 from salesloft_sandbox.oauth import authorize_endpoint, token_endpoint
-from salesloft_sandbox.seed_data import TEAM
+from salesloft_sandbox.seed_data import OWN_ID, TEAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from salesloft_sandbox.database import Row
     from salesloft_sandbox.server import Sandbox
 
-    Handler = Callable[[Sandbox, ApiRequest], Any]
-
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 MAX_PAGE = 100
+CREATED = 201
+NO_CONTENT = 204
 NEWEST_FIRST = "ORDER BY updated_at DESC, id DESC"
 REFERENCE_LISTS = {
     "users": "team:read",
@@ -43,8 +44,8 @@ def build(sandbox: Sandbox) -> ASGIApp:
     """Build the ASGI application of a sandbox."""
     middleware = Middleware(sandbox)
     routes = [
-        Route(f"/v2{path}", middleware.api_endpoint(handler, scope), methods=[method])
-        for method, path, handler, scope in _table()
+        Route(f"/v2{each.path}", middleware.api_endpoint(each.handler, each.scope, each.status), methods=[each.method])
+        for each in _endpoints()
     ]
     routes += [
         Route("/oauth/authorize", middleware.public_endpoint(authorize_endpoint), methods=["GET", "POST"]),
@@ -64,32 +65,59 @@ def build(sandbox: Sandbox) -> ASGIApp:
     return without_suffix
 
 
-def _table() -> list[tuple[str, str, Handler, str]]:
-    """Return method, path, handler and required scope of each route."""
-    table: list[tuple[str, str, Handler, str]] = [
-        ("GET", "/me", _get_me, ""),
-        ("GET", "/team", _get_team, ""),
-        ("GET", "/custom_fields", _list_custom_fields, ""),
-        ("POST", "/custom_fields", _create_custom_field, ""),
-        ("GET", "/bulk_jobs", _list_bulk_jobs, ""),
-        ("POST", "/bulk_jobs", _create_bulk_job, ""),
-        ("GET", "/bulk_jobs/{id}", _get_bulk_job, ""),
-        ("PUT", "/bulk_jobs/{id}", _update_bulk_job, ""),
-        ("GET", "/bulk_jobs/{id}/job_data", _list_job_data, ""),
-        ("POST", "/bulk_jobs/{id}/job_data", _upload, ""),
-        ("GET", "/bulk_jobs/{id}/results", _list_results, ""),
+class Endpoint(NamedTuple):
+    """An endpoint of the API.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path after the version.
+        handler: Returns the body of the response.
+        scope: The required scope; empty for none.
+        status: The status of success.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Sandbox, ApiRequest], Any]
+    scope: str = ""
+    status: int = 200
+
+
+def _endpoints() -> list[Endpoint]:
+    """Return the endpoints of the API."""
+    endpoints = [
+        Endpoint("GET", "/me", _get_me),
+        Endpoint("GET", "/team", _get_team),
+        Endpoint("GET", "/custom_fields", _list_custom_fields),
+        Endpoint("POST", "/custom_fields", _create_custom_field),
+        Endpoint("GET", "/bulk_jobs", _list_bulk_jobs),
+        Endpoint("POST", "/bulk_jobs", _create_bulk_job),
+        Endpoint("GET", "/bulk_jobs/{id}", _get_bulk_job),
+        Endpoint("PUT", "/bulk_jobs/{id}", _update_bulk_job),
+        Endpoint("GET", "/bulk_jobs/{id}/job_data", _list_job_data),
+        Endpoint("POST", "/bulk_jobs/{id}/job_data", _upload),
+        Endpoint("GET", "/bulk_jobs/{id}/results", _list_results),
+        Endpoint("GET", "/cadence_memberships", _list_memberships, "cadences:read"),
+        Endpoint("GET", "/cadence_memberships/{id}", _get_membership, "cadences:read"),
+        Endpoint("POST", "/cadence_memberships", _create_membership, "cadences:write", CREATED),
+        Endpoint("DELETE", "/cadence_memberships/{id}", _delete_membership, "cadences:delete", NO_CONTENT),
     ]
-    table += [("GET", f"/{name}", partial(_list_table, name), scope) for name, scope in REFERENCE_LISTS.items()]
+    endpoints += [
+        Endpoint("GET", f"/{name}", partial(_list_table, name), scope) for name, scope in REFERENCE_LISTS.items()
+    ]
     for resource in RESOURCES.values():
         read, write = resource.read_scope, resource.write_scope
-        table += [
-            ("GET", f"/{resource.table}", partial(_list_records, resource), read),
-            ("POST", f"/{resource.table}", partial(_create, resource), write),
-            ("GET", f"/{resource.table}/{{id}}", partial(_get_record, resource), read),
-            ("PUT", f"/{resource.table}/{{id}}", partial(_update, resource), write),
-            ("POST", f"/{resource.name}_upserts", partial(_upsert, resource), write),
+        endpoints += [
+            Endpoint("GET", f"/{resource.table}", partial(_list_records, resource), read),
+            Endpoint("POST", f"/{resource.table}", partial(_create, resource), write),
+            Endpoint("GET", f"/{resource.table}/{{id}}", partial(_get_record, resource), read),
+            Endpoint("PUT", f"/{resource.table}/{{id}}", partial(_update, resource), write),
+            Endpoint(
+                "DELETE", f"/{resource.table}/{{id}}", partial(_delete, resource), resource.delete_scope, NO_CONTENT
+            ),
+            Endpoint("POST", f"/{resource.name}_upserts", partial(_upsert, resource), write),
         ]
-    return table
+    return endpoints
 
 
 def _not_found(_sandbox: Sandbox, _request: ApiRequest) -> Any:
@@ -118,6 +146,10 @@ def _update(resource: Resource, sandbox: Sandbox, request: ApiRequest) -> Any:
     return {"data": _serialized(resource, sandbox, request, request.ids["id"])}
 
 
+def _delete(resource: Resource, sandbox: Sandbox, request: ApiRequest) -> None:
+    sandbox.records.delete(resource, request.ids["id"])
+
+
 def _upsert(resource: Resource, sandbox: Sandbox, request: ApiRequest) -> Any:
     upsert_type, record_id = sandbox.records.upsert(resource, request.body, request.scopes)
     record = _serialized(resource, sandbox, request, record_id)
@@ -131,11 +163,45 @@ def _serialized(resource: Resource, sandbox: Sandbox, request: ApiRequest, recor
     return serializers.record(resource, row, request.base_url)
 
 
+# Memberships of people in cadences
+
+
+def _list_memberships(sandbox: Sandbox, request: ApiRequest) -> Any:
+    return _filtered(sandbox, request, MEMBERSHIPS, partial(serializers.membership, base_url=request.base_url))
+
+
+def _get_membership(sandbox: Sandbox, request: ApiRequest) -> Any:
+    return {"data": _serialized_membership(sandbox, request, request.ids["id"])}
+
+
+def _create_membership(sandbox: Sandbox, request: ApiRequest) -> Any:
+    sources = {"query": request.query, "body": request.body}
+    fields = {
+        name: value for source in sandbox.membership_parameters for name, value in sources[source].items() if value
+    }
+    membership_id = sandbox.memberships.add(fields, OWN_ID)
+    return {"data": _serialized_membership(sandbox, request, membership_id)}
+
+
+def _delete_membership(sandbox: Sandbox, request: ApiRequest) -> None:
+    membership_id = request.ids["id"]
+    if not sandbox.state.exists(MEMBERSHIPS, membership_id):
+        raise ApiError(404, f"There is no cadence membership with the id {membership_id}")
+    sandbox.memberships.end(membership_id, "removed")
+
+
+def _serialized_membership(sandbox: Sandbox, request: ApiRequest, membership_id: int) -> Any:
+    row = sandbox.state.get(MEMBERSHIPS, membership_id)
+    if row is None:
+        raise ApiError(404, f"There is no cadence membership with the id {membership_id}")
+    return serializers.membership(row, request.base_url)
+
+
 # The team
 
 
 def _get_me(sandbox: Sandbox, _request: ApiRequest) -> Any:
-    return {"data": {**(sandbox.state.get("users", 1) or {}), "team": {"id": TEAM["id"]}}}
+    return {"data": {**(sandbox.state.get("users", OWN_ID) or {}), "team": {"id": TEAM["id"]}}}
 
 
 def _get_team(_sandbox: Sandbox, _request: ApiRequest) -> Any:
@@ -144,7 +210,7 @@ def _get_team(_sandbox: Sandbox, _request: ApiRequest) -> Any:
 
 def _list_table(table: str, sandbox: Sandbox, request: ApiRequest) -> Any:
     if table == "users" and not sandbox.all_users_visible:
-        me = sandbox.state.get(table, 1)
+        me = sandbox.state.get(table, OWN_ID)
         return {"data": [serializers.reference(me)] if me else []}
     return _filtered(sandbox, request, table, partial(serializers.reference, base_url=request.base_url))
 

@@ -14,6 +14,9 @@ TEAM = {
     "team_visibility_default": "all",
 }
 
+OWN_ID = 1
+"""The id of the user that API keys act for."""
+
 _NAMES = (
     ("Ada", "Okafor"),
     ("Bruno", "Lindqvist"),
@@ -48,6 +51,14 @@ SEEDS: dict[str, tuple[tuple[Any, ...], ...]] = {
         ("Bruno's cadence", 2, False, False, True),
         ("Draft", 1, True, True, False),
         ("Outbound 2024", 1, True, True, False, "2025-01-02T03:04:05.000000+00:00"),
+    ),
+    "steps": (
+        (1, "Email", 1),
+        (1, "Call", 3),
+        (2, "Email", 1),
+        (2, "Second email", 4),
+        (3, "Email", 1),
+        (4, "Email", 1),
     ),
     "custom_fields": (
         ("Lead Score", "person", "text"),

@@ -46,6 +46,19 @@ def reference(row: Row, base_url: str = "") -> dict[str, Any]:
     return {**data, "owner": _link(row["owner_id"], "users", base_url)}
 
 
+def membership(row: Row, base_url: str) -> dict[str, Any]:
+    """Serialize a membership of a person in a cadence."""
+    hidden = {"person_id", "cadence_id", "user_id", "step_id", "times_added"}
+    return {
+        **{name: value for name, value in row.items() if name not in hidden},
+        "cadence": _link(row["cadence_id"], "cadences", base_url),
+        "person": _link(row["person_id"], "people", base_url),
+        "user": _link(row["user_id"], "users", base_url),
+        "latest_action": None,
+        "counts": dict.fromkeys(("bounces", "calls", "clicks", "replies", "sent_emails", "views"), 0),
+    }
+
+
 def upsert(resource: Resource, upsert_type: str, row: Row, base_url: str) -> dict[str, Any]:
     """Serialize the result of an upsert."""
     return {"upsert_type": upsert_type, resource.name: record(resource, row, base_url)}

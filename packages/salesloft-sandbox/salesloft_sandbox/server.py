@@ -19,6 +19,8 @@ from salesloft_sandbox.database import IN_MEMORY, TABLES, State
 from salesloft_sandbox.fault_injection import Faults, LateWrites
 from salesloft_sandbox.fields import ACCOUNT, PERSON, RESOURCES
 from salesloft_sandbox.log import LoggedRequest, RequestLog
+from salesloft_sandbox.memberships import TABLE as MEMBERSHIPS
+from salesloft_sandbox.memberships import Memberships
 from salesloft_sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET, OAuth
 from salesloft_sandbox.rate_limit import RateLimiter
 from salesloft_sandbox.records import Records
@@ -26,7 +28,7 @@ from salesloft_sandbox.routes import build
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from typing_extensions import Self
 
@@ -73,6 +75,7 @@ class Sandbox:
         bulk_records_as_sent: Return the records of bulk rows as they were sent; otherwise with sorted keys and
             without nulls.
         refuse_bulk_types: Bulk job type -> the status that rejects it (400, 403, 404 or 422).
+        membership_parameters: Where `POST /cadence_memberships` takes its parameters from: `query`, `body` or both.
         all_users_visible: Whether the token's user sees all users of the team, as admins do, or only themselves.
         clients: OAuth applications: client id -> client secret.
         token_seconds: Lifetime of an OAuth access token.
@@ -101,6 +104,7 @@ class Sandbox:
     bulk_queue: bool = False
     bulk_records_as_sent: bool = False
     refuse_bulk_types: Mapping[str, int] = field(default_factory=dict)
+    membership_parameters: Collection[str] = ("query", "body")
     all_users_visible: bool = True
     clients: Mapping[str, str] = field(default_factory=lambda: {DEFAULT_CLIENT: DEFAULT_SECRET}, repr=False)
     token_seconds: float = 7200
@@ -113,6 +117,7 @@ class Sandbox:
     keys: ApiKeys = field(init=False, repr=False)
     oauth: OAuth = field(init=False, repr=False)
     rate_limiter: RateLimiter = field(init=False, repr=False)
+    memberships: Memberships = field(init=False, repr=False)
     records: Records = field(init=False, repr=False)
     bulk_jobs: BulkJobs = field(init=False, repr=False)
     faults: Faults = field(init=False, repr=False, default_factory=Faults)
@@ -138,7 +143,8 @@ class Sandbox:
             rolling=self.rolling,
         )
         self.late_writes = LateWrites(self.clock)
-        self.records = Records(self.state, unknown_id_status=self.unknown_id_status)
+        self.memberships = Memberships(self.state)
+        self.records = Records(self.state, self.memberships, unknown_id_status=self.unknown_id_status)
         self.bulk_jobs = BulkJobs(
             self.state,
             self.records,
@@ -168,6 +174,10 @@ class Sandbox:
     def accounts(self) -> list[Row]:
         """Return all accounts as flat dicts of the stored fields, by id."""
         return self._rows(ACCOUNT.table)
+
+    def cadence_memberships(self) -> list[Row]:
+        """Return all memberships of people in cadences, with how often each person was added (`times_added`), by id."""
+        return self._rows(MEMBERSHIPS)
 
     def add(self, resource: str, /, **fields: Any) -> int:
         """Create a person or an account.

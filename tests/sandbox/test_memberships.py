@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import pytest
+
+from salesloft_sandbox import Sandbox
+
+INBOUND, OUTBOUND, BRUNOS, DRAFT, ARCHIVED = 1, 2, 4, 5, 6
+PATH = "/cadence_memberships"
+
+
+@pytest.fixture
+def person(sandbox):
+    return sandbox.add("person", email_address="a@b.co")
+
+
+def enroll(api, **query):
+    return api.session.post(api.url + PATH, params=query, timeout=5)
+
+
+def errors(response):
+    assert response.status_code == 422
+    return response.json()["errors"].keys()
+
+
+@pytest.mark.parametrize("location", ["query", "body"])
+def test_a_person_is_added_with_parameters_in_the_query_or_the_body(sandbox, api, person, location):
+    send = enroll if location == "query" else lambda api, **fields: api.post(PATH, **fields)
+    response = send(api, person_id=person, cadence_id=INBOUND)
+    assert response.status_code == 201
+    membership = response.json()["data"]
+    assert membership["person"]["id"] == person
+    assert membership["cadence"]["id"] == INBOUND
+    assert membership["user"]["id"] == 1
+    assert (membership["currently_on_cadence"], membership["current_state"]) == (True, "active")
+    assert "times_added" not in membership
+    assert [row["times_added"] for row in sandbox.cadence_memberships()] == [1]
+
+
+@pytest.mark.parametrize(("accepted", "refused"), [("query", "body"), ("body", "query")])
+def test_parameters_may_be_taken_from_one_place_only(start_sandbox, accepted, refused):
+    sandbox, api = start_sandbox(membership_parameters=[accepted])
+    values = {"person_id": sandbox.add("person", email_address="a@b.co"), "cadence_id": INBOUND}
+    responses = {"query": enroll(api, **values), "body": api.post(PATH, **values)}
+    assert responses[accepted].status_code == 201
+    assert errors(responses[refused]) == {"person_id", "cadence_id"}
+
+
+def test_a_membership_is_used_again_when_the_person_is_added_again(sandbox, api, person):
+    first = enroll(api, person_id=person, cadence_id=INBOUND).json()["data"]["id"]
+    assert api.session.delete(f"{api.url}{PATH}/{first}", timeout=5).status_code == 204
+    assert api.get(f"{PATH}/{first}").json()["data"]["currently_on_cadence"] is False
+    assert enroll(api, person_id=person, cadence_id=INBOUND).json()["data"]["id"] == first
+    assert enroll(api, person_id=person, cadence_id=OUTBOUND).json()["data"]["id"] != first
+    assert [row["times_added"] for row in sandbox.cadence_memberships()] == [2, 1]
+
+
+def test_people_with_contact_restrictions_cannot_be_added(sandbox, api):
+    for number, fields in enumerate(({"do_not_contact": True}, {"contact_restrictions": ["email"]})):
+        person = sandbox.add("person", email_address=f"p{number}@b.co", **fields)
+        response = enroll(api, person_id=person, cadence_id=INBOUND)
+        assert response.json() == {"errors": {"person_id": ["has contact restrictions"]}}
+    assert sandbox.cadence_memberships() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"person_id": 99}, "person_id"),
+        ({"person_id": "x"}, "person_id"),
+        ({"cadence_id": 99}, "cadence_id"),
+        ({"cadence_id": DRAFT}, "cadence_id"),
+        ({"cadence_id": ARCHIVED}, "cadence_id"),
+        ({"cadence_id": BRUNOS}, "user_id"),
+        ({"user_id": 99}, "user_id"),
+        ({"step_id": 4}, "step_id"),
+    ],
+)
+def test_invalid_memberships_are_rejected(api, person, values, field):
+    assert errors(enroll(api, **{"person_id": person, "cadence_id": INBOUND, **values})) == {field}
+
+
+def test_a_personal_cadence_takes_people_of_its_owner_and_steps_belong_to_a_cadence(api, person):
+    assert enroll(api, person_id=person, cadence_id=BRUNOS, user_id=2).status_code == 201
+    assert enroll(api, person_id=person, cadence_id=INBOUND, step_id=2).status_code == 201
+
+
+def test_memberships_are_listed_by_person_cadence_and_state(sandbox, api, person):
+    other = sandbox.add("person", email_address="c@d.co")
+    for each, cadence in ((person, INBOUND), (person, OUTBOUND), (other, INBOUND)):
+        enroll(api, person_id=each, cadence_id=cadence)
+    sandbox.memberships.end(1)
+
+    def ids(**query):
+        return sorted(row["id"] for row in api.get(PATH, **query).json()["data"])
+
+    assert ids(person_id=person) == [1, 2]
+    assert ids(cadence_id=INBOUND) == [1, 3]
+    assert ids(cadence_id=INBOUND, currently_on_cadence="true") == [3]
+    assert ids(cadence_id=INBOUND, currently_on_cadence="false") == [1]
+    assert ids(**{"ids[]": [2, 3]}) == [2, 3]
+    newest = max(row["updated_at"] for row in sandbox.cadence_memberships())
+    assert ids(**{"updated_at[gte]": newest}) == [1]
+    with pytest.raises(ValueError, match="completed"):
+        sandbox.memberships.end(1, "bored")
+
+
+def test_do_not_contact_takes_a_person_out_of_every_cadence(sandbox, api, person):
+    enroll(api, person_id=person, cadence_id=INBOUND)
+    api.put(f"/people/{person}", do_not_contact=True)
+    assert [row["current_state"] for row in sandbox.cadence_memberships()] == ["removed"]
+
+
+def delete(api, path):
+    return api.session.delete(api.url + path, timeout=5).status_code
+
+
+def test_deletes_can_be_sent_twice_but_only_for_what_there_has_been(sandbox, api, person):
+    enroll(api, person_id=person, cadence_id=INBOUND)
+    assert [delete(api, f"/people/{person}") for _ in range(2)] == [204, 204]
+    assert delete(api, "/people/2") == 404
+    assert delete(api, f"{PATH}/2") == 404
+    assert sandbox.people() == []
+    row = sandbox.cadence_memberships()[0]
+    assert (row["person_deleted"], row["currently_on_cadence"]) == (True, False)
+
+
+def test_people_of_a_deleted_account_stay_without_an_account(sandbox, api):
+    account = sandbox.add("account", name="A", domain="a.com")
+    sandbox.add("person", email_address="a@b.co", account_id=account)
+    assert delete(api, f"/accounts/{account}") == 204
+    assert sandbox.accounts() == []
+    assert [row["account_id"] for row in sandbox.people()] == [None]
+
+
+@pytest.mark.parametrize("path", ["/people/1", "/accounts/1", f"{PATH}/1"])
+def test_deletes_require_scopes_of_their_own(start_sandbox, path):
+    scopes = ["people:write", "accounts:write", "cadences:write"]
+    sandbox, api = start_sandbox(api_keys={"ak" + "0" * 64: scopes})
+    person = sandbox.add("person", email_address="a@b.co")
+    sandbox.add("account", name="A", domain="a.com")
+    enroll(api, person_id=person, cadence_id=INBOUND)
+    assert delete(api, path) == 403
+
+
+def test_memberships_survive_a_restart(tmp_path):
+    for _ in range(2):
+        sandbox = Sandbox(db=str(tmp_path / "team.sqlite"))
+        if not sandbox.people():
+            person = sandbox.add("person", email_address="a@b.co")
+            sandbox.memberships.add({"person_id": person, "cadence_id": INBOUND}, 1)
+        assert len(sandbox.cadence_memberships()) == 1
+        sandbox.close()
