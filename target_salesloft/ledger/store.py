@@ -360,7 +360,9 @@ def _configure_sqlite(engine: sa.Engine, path: str | None) -> None:
     """Let several processes share the file, and only its owner read it."""
     if path:
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, mode=0o600))
+        # Only a new file: closing another descriptor of it would release this process's locks (POSIX).
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600))
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: object) -> None:
