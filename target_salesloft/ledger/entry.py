@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from target_salesloft.ledger.fingerprint import FIELD_BYTES, FINGERPRINT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 MAX_PENDING: Final = 8
 """Payloads of unknown outcome that are told apart for one record."""
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
         record_id: Salesloft's id, if known.
         written_at: When the payload was confirmed, in seconds since the epoch.
         encoded_fields: The ids of the fields last confirmed, each with the hash of its value.
-        encoded_pending: What `join_pending` has joined.
+        encoded_pending: What `append_pending` has joined.
         names: Field id → name.
     """
 
@@ -59,13 +59,14 @@ class Entry(NamedTuple):
         return {self.names[int.from_bytes(each[:FIELD_ID_BYTES], "big")]: each[FIELD_ID_BYTES:] for each in parts}
 
 
-def join_pending(payloads: Sequence[bytes]) -> bytes | None:
-    """Return several encoded payloads as one value, or None if there are none."""
-    return b"".join(len(each).to_bytes(SIZE_BYTES, "big") + each for each in payloads[-MAX_PENDING:]) or None
+def append_pending(earlier: bytes, payload: bytes) -> bytes:
+    """Return encoded payloads of unknown outcome with one more; only the latest of many are kept."""
+    kept = split_pending(earlier)[1 - MAX_PENDING :]
+    return b"".join(len(each).to_bytes(SIZE_BYTES, "big") + each for each in (*kept, payload))
 
 
 def split_pending(value: bytes | None) -> list[bytes]:
-    """Return the payloads that `join_pending` has joined."""
+    """Return the payloads that `append_pending` has joined."""
     payloads = []
     rest = value or b""
     while rest:

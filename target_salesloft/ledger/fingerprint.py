@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,9 @@ KEY_BYTES: Final = 12
 FINGERPRINT_BYTES: Final = 8
 FIELD_BYTES: Final = 4
 NOT_COMPARED: Final = "upsert_key"  # says how a payload is written, not what
+MAX_CACHED_VALUES: Final = 2**14
+
+encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Fingerprinter:
@@ -26,27 +30,34 @@ class Fingerprinter:
     """
 
     def __init__(self, salt: bytes) -> None:
-        self._salt = salt
+        self._key = hashlib.blake2b(digest_size=KEY_BYTES, key=salt)
+        self._fingerprint = hashlib.blake2b(digest_size=FINGERPRINT_BYTES, key=salt)
+        value = hashlib.blake2b(digest_size=FIELD_BYTES, key=salt)
+        # Many records have the same titles, cities and stages.
+        self._hash_value = functools.lru_cache(MAX_CACHED_VALUES)(functools.partial(_digest, value))
 
     def key(self, key: str) -> bytes:
         """Return the hash of a key, such as `email_address=a@b.co`."""
-        return self._hash(key.encode(), KEY_BYTES)
+        return _digest(self._key, key.encode())
 
     def fingerprint(self, body: Mapping[str, Any]) -> bytes:
         """Return the hash of a payload; the order of its fields does not count."""
         compared = {name: value for name, value in body.items() if name != NOT_COMPARED}
-        return self._hash(msgspec.json.encode(compared, order="deterministic"), FINGERPRINT_BYTES)
+        return _digest(self._fingerprint, encode(compared))
 
     def fields(self, body: Mapping[str, Any]) -> dict[str, bytes]:
         """Return field → hash of its value. Custom fields are named `custom_fields.NAME`."""
-        return {name: self.value(value) for name, value in flatten(body).items()}
+        return {name: self._hash_value(encode(value)) for name, value in flatten(body).items()}
 
     def value(self, value: Any) -> bytes:
         """Return the hash of one value."""
-        return self._hash(msgspec.json.encode(value, order="deterministic"), FIELD_BYTES)
+        return self._hash_value(encode(value))
 
-    def _hash(self, data: bytes, size: int) -> bytes:
-        return hashlib.blake2b(data, digest_size=size, key=self._salt).digest()
+
+def _digest(keyed: hashlib.blake2b, data: bytes) -> bytes:
+    state = keyed.copy()
+    state.update(data)
+    return state.digest()
 
 
 def flatten(body: Mapping[str, Any]) -> dict[str, Any]:

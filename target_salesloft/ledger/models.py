@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 SCHEMA_VERSION: Final = 1
+
+
+class Bytes(sa.LargeBinary):
+    """Bytes as they are: SQLAlchemy wraps them for old drivers, which takes longer than to store them."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> Any:  # noqa: ARG002
+        """Return that nothing is to be done."""
+        return None
+
 
 metadata: Final = sa.MetaData()
 
@@ -65,10 +74,10 @@ records: Final = sa.Table(
     "records",
     metadata,
     sa.Column("stream_id", sa.ForeignKey("streams.id"), primary_key=True),
-    sa.Column("key", sa.LargeBinary(12), primary_key=True, comment="Hash of the key"),
-    sa.Column("fingerprint", sa.LargeBinary(8), comment="Hash of the payload last confirmed"),
-    sa.Column("fields", sa.LargeBinary, comment="Field ids and hashes of the values of that payload"),
-    sa.Column("pending", sa.LargeBinary, comment="Payloads sent since, of which Salesloft may hold any"),
+    sa.Column("key", Bytes(12), primary_key=True, comment="Hash of the key"),
+    sa.Column("fingerprint", Bytes(8), comment="Hash of the payload last confirmed"),
+    sa.Column("fields", Bytes, comment="Field ids and hashes of the values of that payload"),
+    sa.Column("pending", Bytes, comment="Payloads sent since, of which Salesloft may hold any"),
     sa.Column("job_id", sa.BigInteger, comment="The bulk job that writes the last of these"),
     sa.Column("record_id", sa.BigInteger, comment="Salesloft's id"),
     sa.Column("result", sa.SmallInteger, comment="The last result: 1 confirmed, 2 rejected"),
@@ -108,7 +117,7 @@ failed: Final = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("stream_id", sa.ForeignKey("streams.id"), nullable=False),
-    sa.Column("key", sa.LargeBinary(12), comment="Hash of the key; null if the record has none"),
+    sa.Column("key", Bytes(12), comment="Hash of the key; null if the record has none"),
     sa.Column("file", sa.Text, nullable=False, comment="The failed records file"),
     sa.Column("line", sa.Integer, nullable=False, comment="The line of the record in that file"),
     sa.Column("reason", sa.Text, nullable=False, comment="Without values"),
@@ -125,7 +134,7 @@ lookups: Final = sa.Table(
     metadata,
     sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
     sa.Column("reference", sa.String(64), primary_key=True, comment="Such as `account.domain`"),
-    sa.Column("key", sa.LargeBinary(12), primary_key=True, comment="Hash of the value"),
+    sa.Column("key", Bytes(12), primary_key=True, comment="Hash of the value"),
     sa.Column("record_id", sa.BigInteger, nullable=False, comment="Salesloft's id"),
     sa.Column("seen_at", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,

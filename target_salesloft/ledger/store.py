@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from target_salesloft.database import build_engine, create_tables, describe_error
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
 from target_salesloft.ledger import models
-from target_salesloft.ledger.entry import FIELD_ID_BYTES, Entry, join_pending, split_pending
+from target_salesloft.ledger.entry import FIELD_ID_BYTES, SIZE_BYTES, Entry, append_pending
 from target_salesloft.ledger.fingerprint import FINGERPRINT_BYTES, Fingerprinter
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 BUSY_SECONDS: Final = 60
 """How long a run waits for another one that writes to the same file."""
-CHUNK: Final = 500
+CHUNK: Final = 5_000
+"""Values in a statement; SQLite and PostgreSQL allow six times as many."""
 CONFIRMED: Final = 1
 REJECTED: Final = 2
 
@@ -159,7 +160,8 @@ class SqlLedger:
         hashes = {self.database.fingerprinter.key(value): value for value in values}
         table = models.lookups
         where = (table.c.scope_id == self.scope_id) & (table.c.reference == reference)
-        rows = self.select_in([table.c.key, table.c.record_id], table.c.key, hashes, where)
+        with self.database.transaction() as connection:
+            rows = select_in(connection, [table.c.key, table.c.record_id], table.c.key, hashes, where)
         return {hashes[key]: record_id for key, record_id in rows}
 
     def set_lookups(self, reference: str, ids: Mapping[str, int]) -> None:
@@ -190,25 +192,9 @@ class SqlLedger:
         keys = [self.database.fingerprinter.key(value) for value in values]
         where = (table.c.scope_id == self.scope_id) & (table.c.reference == reference)
         with self.database.transaction() as connection:
-            for chunk in chunked(keys):
-                connection.execute(table.delete().where(where, table.c.key.in_(chunk)))
+            execute_in(connection, table.delete().where(where), table.c.key, keys)
 
     # Used by SqlStreamLedger
-
-    def select_in(
-        self,
-        columns: Sequence[sa.ColumnElement[Any]],
-        key: sa.Column[Any],
-        keys: Collection[bytes],
-        where: sa.ColumnElement[bool],
-    ) -> list[sa.Row[Any]]:
-        """Return the rows with some keys."""
-        rows: list[sa.Row[Any]] = []
-        statement = sa.select(*columns).where(where, key.in_(sa.bindparam("keys", expanding=True)))
-        with self.database.transaction() as connection:
-            for chunk in chunked(keys):
-                rows += connection.execute(statement, {"keys": chunk}).all()
-        return rows
 
     def encode_fields(self, body: Mapping[str, Any]) -> bytes:
         """Return the ids of a payload's fields, each with the hash of its value."""
@@ -242,7 +228,7 @@ class SqlStreamLedger:
         self._ledger = ledger
         self._database = ledger.database
         self.stream_id = stream_id
-        self._sent: dict[bytes, tuple[bytes, ...]] = {}
+        self._earlier: dict[bytes, bytes] = {}
 
     def fingerprint(self, payload: Payload) -> bytes:
         """Return the hash of what a payload writes, to compare it with an entry."""
@@ -253,9 +239,10 @@ class SqlStreamLedger:
         hashes = {self._database.fingerprinter.key(key): key for key in keys}
         table = models.records
         columns = [table.c[name] for name in ("key", "fingerprint", "record_id", "written_at", "fields", "pending")]
-        rows = self._ledger.select_in(columns, table.c.key, hashes, table.c.stream_id == self.stream_id)
+        with self._database.transaction() as connection:
+            rows = select_in(connection, columns, table.c.key, hashes, table.c.stream_id == self.stream_id)
         names = self._ledger.field_names
-        return {hashes[row.key]: Entry(row[1], row[2], row[3], row[4], row[5], names) for row in rows}
+        return {hashes[row[0]]: Entry(row[1], row[2], row[3], row[4], row[5], names) for row in rows}
 
     def mark_pending(self, payloads: Iterable[Payload]) -> None:
         """Note durably what is about to be sent; payloads without a key are not remembered."""
@@ -265,88 +252,121 @@ class SqlStreamLedger:
             for each in payloads
             if each.key is not None
         }
-        table = models.records
-        where = (table.c.stream_id == self.stream_id) & table.c.pending.is_not(None)
-        earlier = {
-            key: split_pending(pending)
-            for key, pending in self._ledger.select_in([table.c.key, table.c.pending], table.c.key, new, where)
-        }
-        rows = []
-        for key in sorted(new):
-            payloads_sent = (*earlier.get(key, ()), new[key])
-            self._sent[key] = payloads_sent
-            rows.append(
-                {
-                    "stream_id": self.stream_id,
-                    "key": key,
-                    "pending": join_pending(payloads_sent),
-                    "run_id": self._ledger.run_number,
-                }
-            )
-        if not rows:
+        if not new:
             return
+        table = models.records
         insert = self._database.insert(table)
         changed = {name: insert.excluded[name] for name in ("pending", "run_id")} | {"job_id": None}
+        statement = insert.on_conflict_do_update(index_elements=table.primary_key.columns, set_=changed)
+        is_pending = (table.c.stream_id == self.stream_id) & table.c.pending.is_not(None)
         with self._database.transaction() as connection:
-            connection.execute(
-                insert.on_conflict_do_update(index_elements=table.primary_key.columns, set_=changed), rows
-            )
+            columns = [table.c.key, table.c.pending]
+            earlier = {row[0]: row[1] for row in select_in(connection, columns, table.c.key, new, is_pending)}
+            pending = {key: append_pending(earlier.get(key, b""), new[key]) for key in sorted(new)}
+            constants = {"stream_id": self.stream_id, "run_id": self._ledger.run_number}
+            connection.execute(statement, [{**constants, "key": key, "pending": each} for key, each in pending.items()])
+        others = {key: each for key, each in self._earlier.items() if key not in new}
+        self._earlier = others | {key: pending[key][: -SIZE_BYTES - len(new[key])] for key in earlier}
 
     def confirm(self, results: Iterable[tuple[str, int | None]]) -> None:
-        """Note that Salesloft holds what was sent.
+        """Note that Salesloft holds what was sent last.
+
+        If another run has sent something for a record since, Salesloft may hold either: then both is unknown.
 
         Args:
             results: Key and Salesloft's id, if known, of each record.
         """
-        table, now = models.records, int(self._database.clock.time())
-        rows = []
+        table = models.records
+        simple: list[bytes] = []
+        rows: list[dict[str, Any]] = []
         for key, record_id in results:
             hashed = self._database.fingerprinter.key(key)
-            sent = self._sent.pop(hashed, ())
-            if sent:
-                rows.append(
-                    {
-                        "the_key": hashed,
-                        "sent": join_pending(sent),
-                        "new_fingerprint": sent[-1][:FINGERPRINT_BYTES],
-                        "new_fields": sent[-1][FINGERPRINT_BYTES:],
-                        "new_id": record_id,
-                    }
-                )
-        is_ours = table.c.pending == sa.bindparam("sent", type_=sa.LargeBinary)
-        self._update(
-            rows,
-            fingerprint=sa.case((is_ours, sa.bindparam("new_fingerprint", type_=sa.LargeBinary))),
-            fields=sa.case((is_ours, sa.bindparam("new_fields", type_=sa.LargeBinary))),
-            pending=sa.case((is_ours, None), else_=table.c.pending),
-            job_id=None,
-            record_id=sa.func.coalesce(sa.bindparam("new_id", type_=sa.BigInteger), table.c.record_id),
-            result=CONFIRMED,
-            written_at=now,
+            earlier = self._earlier.pop(hashed, b"")
+            if record_id is None and not earlier:
+                simple.append(hashed)
+            else:
+                rows.append({"the_key": hashed, "start": len(earlier), "the_id": record_id})
+        if not simple and not rows:
+            return
+        values = {"pending": None, "job_id": None, "result": CONFIRMED, "written_at": int(self._database.clock.time())}
+        confirm = self._update_sent().values(**values, **_last_pending(sa.literal(0)))
+        confirm_one = self._update_sent().values(
+            **values,
+            **_last_pending(sa.bindparam("start", type_=sa.Integer)),
+            record_id=sa.func.coalesce(sa.bindparam("the_id", type_=sa.BigInteger), table.c.record_id),
         )
+        contested = (
+            table.update()
+            .where(table.c.stream_id == self.stream_id, table.c.run_id != self._ledger.run_number)
+            .values(fingerprint=None, run_id=None)
+        )
+        keys = [*simple, *(row["the_key"] for row in rows)]
+        # In the order of the keys, so that two runs do not wait for each other.
+        lock = sa.select(table.c.key).where(table.c.stream_id == self.stream_id).order_by(table.c.key).with_for_update()
+        with self._database.transaction() as connection:
+            execute_in(connection, lock, table.c.key, keys)
+            execute_in(connection, contested, table.c.key, keys)
+            execute_in(connection, confirm, table.c.key, simple)
+            if rows:
+                connection.execute(
+                    confirm_one.where(table.c.key == sa.bindparam("the_key")), sorted(rows, key=itemgetter("the_key"))
+                )
 
     def reject(self, keys: Iterable[str]) -> None:
         """Note that Salesloft has not taken what was sent last. Earlier payloads of unknown outcome stay pending."""
-        table = models.records
         rows = []
         for key in keys:
             hashed = self._database.fingerprinter.key(key)
-            sent = self._sent.pop(hashed, ())
-            if sent:
-                rows.append({"the_key": hashed, "sent": join_pending(sent), "earlier": join_pending(sent[:-1])})
-        is_ours = table.c.pending == sa.bindparam("sent", type_=sa.LargeBinary)
-        earlier = sa.bindparam("earlier", type_=sa.LargeBinary)
-        self._update(rows, pending=sa.case((is_ours, earlier), else_=table.c.pending), job_id=None, result=REJECTED)
+            rows.append({"the_key": hashed, "earlier": self._earlier.pop(hashed, b"") or None})
+        if rows:
+            table, earlier = models.records, sa.bindparam("earlier", type_=models.Bytes)
+            reject = self._update_sent().values(pending=earlier, job_id=None, result=REJECTED)
+            with self._database.transaction() as connection:
+                connection.execute(
+                    reject.where(table.c.key == sa.bindparam("the_key")), sorted(rows, key=itemgetter("the_key"))
+                )
 
-    def _update(self, rows: list[dict[str, Any]], **values: Any) -> None:
-        """Update rows of this stream by key. Where another run has sent something meanwhile, `pending` is not ours."""
-        if not rows:
-            return
+    def _update_sent(self) -> sa.Update:
+        """Return an update of records that this run, and no other, has sent last."""
         table = models.records
-        update = table.update().where(table.c.stream_id == self.stream_id, table.c.key == sa.bindparam("the_key"))
-        with self._database.transaction() as connection:
-            # In the order of the keys, so that two runs do not wait for each other.
-            connection.execute(update.values(**values), sorted(rows, key=itemgetter("the_key")))
+        return table.update().where(
+            table.c.stream_id == self.stream_id,
+            table.c.run_id == self._ledger.run_number,
+            table.c.pending.is_not(None),
+        )
+
+
+def _last_pending(start: sa.ColumnElement[int]) -> dict[str, sa.ColumnElement[bytes]]:
+    """Return fingerprint and fields of the payload that starts at a position of `pending`."""
+    pending, first = models.records.c.pending, start + SIZE_BYTES + 1
+    return {
+        "fingerprint": sa.func.substr(pending, first, FINGERPRINT_BYTES, type_=models.Bytes),
+        "fields": sa.func.substr(pending, first + FINGERPRINT_BYTES, type_=models.Bytes),
+    }
+
+
+def select_in(
+    connection: sa.Connection,
+    columns: Sequence[sa.ColumnElement[Any]],
+    key: sa.Column[Any],
+    keys: Collection[bytes],
+    where: sa.ColumnElement[bool],
+) -> list[sa.Row[Any]]:
+    """Return the rows with some keys."""
+    statement = sa.select(*columns).where(where, key.in_(sa.bindparam("keys", expanding=True)))
+    return [row for chunk in chunked(keys) for row in connection.execute(statement, {"keys": chunk}).all()]
+
+
+def execute_in(
+    connection: sa.Connection,
+    statement: sa.Select[Any] | sa.Update | sa.Delete,
+    key: sa.Column[Any],
+    keys: Collection[bytes],
+) -> None:
+    """Lock or change the rows with some keys."""
+    statement = statement.where(key.in_(sa.bindparam("keys", expanding=True)))
+    for chunk in chunked(keys):
+        connection.execute(statement, {"keys": chunk}).close()
 
 
 def chunked(values: Iterable[bytes]) -> Iterator[list[bytes]]:

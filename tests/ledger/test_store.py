@@ -28,6 +28,7 @@ def uri(request, tmp_path):
 @pytest.fixture
 def ledger(uri):
     opened = SqlLedger(Database(uri, FakeClock()), "127.0.0.1/team/1")
+    opened.start_run("run-1", "1.0")
     yield opened
     opened.database.close()
 
@@ -35,6 +36,14 @@ def ledger(uri):
 @pytest.fixture
 def people(ledger):
     return ledger.stream("people", "people")
+
+
+@pytest.fixture
+def other_run(ledger):
+    """The same stream in another run."""
+    other = SqlLedger(ledger.database, "127.0.0.1/team/1")
+    other.start_run("run-2", "1.0")
+    return other.stream("people", "people")
 
 
 def is_unchanged(stream, each):
@@ -66,45 +75,41 @@ def test_rejected_payload_leaves_the_confirmed_one(people):
     assert is_unchanged(people, payload(title="CEO"))
 
 
-def test_payload_of_unknown_outcome_stays_pending_when_a_later_one_is_rejected(ledger, people):
+def test_payload_of_unknown_outcome_stays_pending_when_a_later_one_is_rejected(ledger, people, other_run):
     people.mark_pending([payload(title="CEO")])
     people.confirm([(KEY, None)])
     people.mark_pending([payload(title="CTO")])  # killed here
-    next_run = ledger.stream("people", "people")
-    next_run.mark_pending([payload(title="CFO")])
-    next_run.reject([KEY])
-    entry = next_run.get([KEY])[KEY]
-    assert not is_unchanged(next_run, payload(title="CEO"))
+    other_run.mark_pending([payload(title="CFO")])
+    other_run.reject([KEY])
+    entry = other_run.get([KEY])[KEY]
+    assert not is_unchanged(other_run, payload(title="CEO"))
     hasher = ledger.database.fingerprinter
     assert [each["title"] for each in entry.pending_fields] == [hasher.value("CTO")]
-    next_run.mark_pending([payload(title="CEO")])
-    next_run.confirm([(KEY, None)])
-    assert is_unchanged(next_run, payload(title="CEO"))
+    other_run.mark_pending([payload(title="CEO")])
+    other_run.confirm([(KEY, None)])
+    assert is_unchanged(other_run, payload(title="CEO"))
 
 
-@pytest.mark.parametrize("outcome", ["confirm", "reject"])
-def test_outcome_of_one_run_does_not_hide_what_another_has_sent(ledger, people, outcome):
+def test_record_that_another_run_has_sent_meanwhile_is_unknown_whichever_confirms_first(people, other_run):
+    for order in ([people, other_run], [other_run, people]):
+        people.mark_pending([payload(title="CEO")])
+        other_run.mark_pending([payload(title="CTO")])
+        for each in order:
+            each.confirm([(KEY, None)])
+        assert not is_unchanged(people, payload(title="CEO"))
+        assert not is_unchanged(people, payload(title="CTO"))
     people.mark_pending([payload(title="CEO")])
-    other_run = ledger.stream("people", "people")
+    people.confirm([(KEY, None)])
+    assert is_unchanged(other_run, payload(title="CEO"))
+
+
+def test_rejection_in_one_run_does_not_hide_what_another_has_sent(people, other_run):
+    people.mark_pending([payload(title="CEO")])
     other_run.mark_pending([payload(title="CTO")])
-    if outcome == "confirm":
-        people.confirm([(KEY, None)])
-    else:
-        people.reject([KEY])
-    entry = people.get([KEY])[KEY]
-    assert entry.is_pending
+    people.reject([KEY])
+    assert people.get([KEY])[KEY].is_pending
     other_run.confirm([(KEY, None)])
     assert is_unchanged(people, payload(title="CTO"))
-
-
-def test_payload_confirmed_after_that_of_another_run_is_not_unchanged(ledger, people):
-    people.mark_pending([payload(title="CEO")])
-    other_run = ledger.stream("people", "people")
-    other_run.mark_pending([payload(title="CTO")])
-    other_run.confirm([(KEY, None)])
-    people.confirm([(KEY, None)])
-    assert not is_unchanged(people, payload(title="CEO"))
-    assert not is_unchanged(people, payload(title="CTO"))
 
 
 def test_another_stream_does_not_count(ledger, people):
@@ -206,6 +211,7 @@ def test_processes_write_the_same_records_at_the_same_time(uri):
 
     def write(number):
         ledger = SqlLedger(Database(uri, FakeClock()), "127.0.0.1/team/1")
+        ledger.start_run(f"run-{number}", "1.0")
         stream = ledger.stream("people", "people")
         mine = payloads[:: -1 if number % 2 else 1]
         for _ in range(5):
@@ -252,7 +258,6 @@ def test_file_that_is_no_database_is_an_error(tmp_path):
 
 
 def test_run_is_recorded(ledger):
-    ledger.start_run("run-1", "1.0")
     ledger.finish_run(exit_code=0, points=3, seconds=1.5, streams={"people": {"written": 2}})
     with ledger.database.transaction() as connection:
         (row,) = connection.exec_driver_sql("SELECT run_id, exit_code, points, ended_at FROM runs").all()
