@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import threading
 import uuid
@@ -30,13 +31,15 @@ from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
 from target_salesloft.writers.dry_run import DryRunWriter
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable, Mapping, Sequence
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
     from target_salesloft.writers.base import Writer
     from target_salesloft.writers.results import WriteResult
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -174,12 +177,26 @@ class RunContext:
                 self.failed_records.append(results)
 
     def finish(self) -> None:
-        """Log what the run did."""
+        """Delete old failed records files, and log what the run did."""
+        self._delete_old_files()
         for stats in self.stats.values():
             stats.close()
         planned = self.stats if self.config["dry_run"] else ()
         forecasts = {each: self._dry_runs[each].forecast(self.config["rate_limit_per_minute"]) for each in planned}
         self.report.finish(self.failed_records.path, forecasts, self.clock.now() - self.started)
+
+    def _delete_old_files(self) -> None:
+        days = self.config.get("failed_records_days")
+        if days is None or self.config["dry_run"]:
+            return
+        try:
+            deleted = self.failed_records.delete_old(days, self.clock.time())
+        except OSError as error:
+            logger.warning("Old failed records files cannot be deleted (failed_records_days): %s", error)
+            return
+        if deleted:
+            count = f"{len(deleted):,} failed records file{'' if len(deleted) == 1 else 's'}"
+            logger.info("Deleted %s older than %d days (failed_records_days).", count, days)
 
     def close(self) -> None:
         """Wait for requests in flight, and close connections."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections import Counter
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, cast
 
@@ -22,6 +23,7 @@ from target_salesloft.context import RunContext
 from target_salesloft.exceptions import FailedRecordsError, SalesloftFatalError
 from target_salesloft.mapping.payload import Payload, SourceRecord
 from target_salesloft.redaction import format_internal_error
+from target_salesloft.reporting.failed_records import replay_command
 from target_salesloft.reporting.log import configure_logging
 from target_salesloft.singer.batch import read_batch
 from target_salesloft.singer.encoding import to_json_types
@@ -288,7 +290,9 @@ class TargetSalesloft(Target):
             )
         if not stats.failed:
             return
-        summary = stats.failure_summary(self.context.failed_records.path, self.config)
+        file = self.context.failed_records.path
+        replay = "" if file is None else replay_command(file, sys.argv[1:], os.environ)
+        summary = stats.failure_summary(file, self.config, replay)
         if not self.config["allow_failed_records"]:
             raise FailedRecordsError(summary)
         self.logger.warning("%s", summary)

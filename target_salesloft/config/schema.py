@@ -350,6 +350,14 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         description="Directory for the Singer files with failed records. Created when a record fails.",
     ),
     th.Property(
+        "failed_records_days",
+        th.IntegerType(minimum=1),
+        title="Failed records days",
+        description=(
+            "Delete failed records files of runs that started longer ago than this. By default, they are kept."
+        ),
+    ),
+    th.Property(
         "allow_failed_records",
         th.BooleanType,
         default=False,

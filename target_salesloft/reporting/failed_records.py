@@ -6,6 +6,8 @@ import contextlib
 import datetime as dt
 import itertools
 import os
+import re
+import shlex
 import tempfile
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -15,11 +17,14 @@ from target_salesloft.singer.encoding import dumps_line
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from target_salesloft.mapping.payload import SourceRecord
 
+TIME_FORMAT: Final = "%Y-%m-%dT%H%M%SZ"
+# Of no other files: old ones are deleted.
+FILE_NAME: Final = re.compile(r"(?P<started>\d{4}-\d\d-\d\dT\d{6}Z)-\d+(-\d+)?(-dry-run)?\.singer", re.ASCII)
 ADVICE: Final[Mapping[Result | int | None, str]] = MappingProxyType(
     {
         None: "Fix the source value or the mapping, then replay this file.",
@@ -68,6 +73,26 @@ class FailedRecordsFile:
                 "Set it to a directory that can be created and written."
             ) from error
 
+    def delete_old(self, days: int, now: float) -> list[Path]:
+        """Delete the files of earlier runs that are older than some days, and return their paths.
+
+        Args:
+            days: Files of runs that started longer ago are deleted.
+            now: Seconds since the epoch.
+
+        Raises:
+            OSError: A file cannot be deleted.
+        """
+        earliest = dt.datetime.fromtimestamp(now, tz=dt.timezone.utc) - dt.timedelta(days=days)
+        old = [
+            path
+            for path in self._directory.glob("*.singer")
+            if (match := FILE_NAME.fullmatch(path.name)) and _parse_time(match["started"]) < earliest
+        ]
+        for path in old:
+            path.unlink()
+        return old
+
     def append(self, results: Iterable[WriteResult]) -> None:
         """Append failed records and flush them to disk; a record that fails in two streams is saved once.
 
@@ -103,7 +128,9 @@ class FailedRecordsFile:
         }
         if source.file is not None:
             error["file"] = source.file
-        record = {"type": "RECORD", "stream": stream, "record": source.record, "error": error}
+        keys = [key for key in source.schema.get("key_properties") or () if key in source.record]
+        ordered = {**{key: source.record[key] for key in keys}, **source.record}  # so that a person finds the row
+        record = {"type": "RECORD", "stream": stream, "record": ordered, "error": error}
         if self._schemas.get(stream) is source.schema:
             return [record]
         self._schemas[stream] = source.schema
@@ -115,12 +142,36 @@ class FailedRecordsFile:
             self._directory.mkdir(parents=True, exist_ok=True)  # another run may create it at the same time
             _ignore_in_git(self._directory, "*.singer\n" if existed else "*\n")
             started = dt.datetime.now(tz=dt.timezone.utc)
-            name = f"{started:%Y-%m-%dT%H%M%SZ}-{os.getpid()}"
+            name = f"{started:{TIME_FORMAT}}-{os.getpid()}"
             self.path = create_private_file(self._directory, name, f"{self._suffix}.singer")
         with self.path.open("ab") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+
+
+def replay_command(file: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    """Return the command that sends a failed records file with the settings of this run.
+
+    Args:
+        file: The file.
+        arguments: The arguments of this command.
+        environ: Environment variables of this process.
+    """
+    if environ.get("MELTANO_PROJECT_ROOT"):
+        environment = environ.get("MELTANO_ENVIRONMENT")
+        command = ["meltano", *([f"--environment={environment}"] if environment else []), "invoke"]
+        return shlex.join([*command, environ.get("MELTANO_LOADER_NAME") or "target-salesloft", "--input", str(file)])
+    options = [
+        each
+        for previous, each in zip(["", *arguments], arguments, strict=False)
+        if "--config" in {each, previous} or each.startswith("--config=")
+    ]
+    return shlex.join(["target-salesloft", *options, "--input", str(file)])
+
+
+def _parse_time(text: str) -> dt.datetime:
+    return dt.datetime.strptime(text, TIME_FORMAT).replace(tzinfo=dt.timezone.utc)
 
 
 def _ignore_in_git(directory: Path, pattern: str) -> None:

@@ -117,8 +117,14 @@ class RunStats(defaultdict[str, StreamStats]):
         """Records that failed in this run."""
         return sum(stats.failed for stats in self.values())
 
-    def failure_summary(self, file: Path | None, config: Mapping[str, Any]) -> str:
-        """Return how many records failed, the most frequent reason, and what to do."""
+    def failure_summary(self, file: Path | None, config: Mapping[str, Any], replay: str) -> str:
+        """Return how many records failed, the most frequent reason, and what to do.
+
+        Args:
+            file: The failed records file.
+            config: The settings.
+            replay: The command that sends the file again.
+        """
         failed = self.failed
         stream, stats = max(self.items(), key=lambda each: max(each[1].reasons.values(), default=0))
         most_frequent = f"{stream}: {stats.failure_lines()[0]}"
@@ -126,10 +132,8 @@ class RunStats(defaultdict[str, StreamStats]):
         summary = f"{failed:,} record{'s' if failed > 1 else ''} failed ({reason})."
         if config["dry_run"]:
             return f"{summary} Fix the cause before a real run. See {file}."
+        if not config["allow_failed_records"]:
+            summary = f"{summary} State was not advanced past them (allow_failed_records)."
         if all(stats.failed == stats.results[Result.ALREADY_EXISTS] for stats in self.values()):
-            summary = f"{summary} Use sync_mode upsert to update existing records. See {file}."
-        else:
-            summary = f"{summary} Fix the cause, then replay with --input {file}."
-        if config["allow_failed_records"]:
-            return summary
-        return f"{summary} State was not advanced past failed records (allow_failed_records)."
+            return f"{summary} Use sync_mode upsert to update existing records. See {file}."
+        return f"{summary} Fix the cause, then replay: {replay}"

@@ -85,7 +85,7 @@ def test_one_invalid_record_of_a_hundred_fails_and_can_be_replayed(run, sandbox,
     assert [each["error"]["line"] for each in result.failed[1:]] == [44]
     (line,) = result.log_lines_containing("record failed (people: 1 × ")
     assert "(line 44 of the input)" in line
-    assert f"--input {file}." in line
+    assert line.endswith(f"--input {file}")
     assert "allow_failed_records" in line
     assert "wrong" not in result.log.replace(str(file), "")
     fixed = file.read_text(encoding="utf-8").replace("wrong", "p42@example.com")
@@ -565,6 +565,17 @@ def test_gitignore_of_an_existing_failed_records_dir_is_not_changed(run, tmp_pat
     result = run([COLUMNS, *people([1], owner_id="x")], failed_records_dir=str(tmp_path))
     assert len(result.failed_files) == 1
     assert (tmp_path / ".gitignore").read_text(encoding="utf-8") == "mine\n"
+
+
+@pytest.mark.parametrize(("settings", "kept"), [({}, 1), ({"dry_run": True}, 2), ({"failed_records_days": None}, 2)])
+def test_old_failed_records_files_are_deleted_if_a_run_says_so(run, tmp_path, settings, kept):
+    directory = tmp_path / "failed"
+    directory.mkdir()
+    for year in (2001, 2999):
+        (directory / f"{year}-01-01T000000Z-1.singer").touch()
+    result = run([COLUMNS, *people([1])], **{"failed_records_days": 30, **settings})
+    assert (result.code, len(result.failed_files)) == (0, kept)
+    assert len(result.log_lines_containing("failed_records_days")) == 2 - kept
 
 
 def test_null_state_is_ignored(run):

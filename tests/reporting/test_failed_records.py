@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import stat
@@ -12,7 +13,7 @@ import pytest
 
 from target_salesloft.exceptions import ConfigError, FailedRecordsFileError
 from target_salesloft.mapping.payload import Payload, SourceRecord
-from target_salesloft.reporting.failed_records import ADVICE, FailedRecordsFile
+from target_salesloft.reporting.failed_records import ADVICE, FailedRecordsFile, replay_command
 from target_salesloft.singer.encoding import dumps_line
 from target_salesloft.writers.results import Result, WriteResult
 
@@ -47,6 +48,49 @@ def test_failed_record_is_saved_unchanged_with_schema_and_error(directory):
     error = second.pop("error")
     assert second == {"type": "RECORD", "stream": "people", "record": {"a": "x", "b": None}}
     assert (error["reason"], error["status"], error["line"]) == ("bad", 422, 7)
+
+
+def test_key_properties_come_first(directory):
+    file = FailedRecordsFile(directory)
+    schema = {**SCHEMA, "key_properties": ["id", "missing", "region"]}
+    file.append([failure(record={"a": 1, "region": "EU", "b": None, "id": 7}, schema=schema)])
+    assert list(lines(file)[1]["record"].items()) == [("id", 7), ("region", "EU"), ("a", 1), ("b", None)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "command"),
+    [
+        (["--config", "a.json", "--config", "ENV"], {}, "target-salesloft --config a.json --config ENV --input"),
+        (["--config=my config.json", "--input", "in"], {}, "target-salesloft '--config=my config.json' --input"),
+        ([], {}, "target-salesloft --input"),
+        (["--config", "/x"], {"MELTANO_PROJECT_ROOT": "/p"}, "meltano invoke target-salesloft --input"),
+        (
+            ["--config", "/x"],
+            {"MELTANO_PROJECT_ROOT": "/p", "MELTANO_ENVIRONMENT": "prod", "MELTANO_LOADER_NAME": "salesloft-eu"},
+            "meltano --environment=prod invoke salesloft-eu --input",
+        ),
+    ],
+)
+def test_replay_command_is_complete(arguments, environ, command):
+    assert replay_command(Path("failed records/f.singer"), arguments, environ) == f"{command} 'failed records/f.singer'"
+
+
+def test_only_old_files_of_runs_are_deleted(tmp_path):
+    old = ["2026-01-01T000000Z-1.singer", "2026-01-30T120000Z-1-2.singer", "2025-12-31T235959Z-77-dry-run.singer"]
+    kept = [
+        "2026-01-31T120001Z-1.singer",
+        "2026-03-02T000000Z-1.singer",
+        "2026-01-01T000000Z-1.singer.bak",
+        "fixed-2026-01-01T000000Z-1.singer",
+        "2026-01-01.singer",
+        ".gitignore",
+    ]
+    for name in (*old, *kept):
+        (tmp_path / name).touch()
+    now = dt.datetime(2026, 3, 2, 12, 0, 0, tzinfo=dt.timezone.utc).timestamp()
+    assert {each.name for each in FailedRecordsFile(tmp_path).delete_old(30, now)} == set(old)
+    assert {each.name for each in tmp_path.iterdir()} == set(kept)
+    assert FailedRecordsFile(tmp_path / "missing").delete_old(30, now) == []
 
 
 def test_file_is_readable_by_its_owner_only(directory):
