@@ -137,6 +137,16 @@ class Batch:
         if mapped.key is not None:
             self.keys.add(mapped.key)
 
+    def keep(self, payloads: list[Payload]) -> None:
+        """Keep only some payloads: all other records have their results."""
+        self.size = self.size * len(payloads) // max(len(self), 1)
+        self.payloads, self.results = payloads, []
+        self.keys = {each.key for each in payloads if each.key is not None}
+
+    def __len__(self) -> int:
+        """Return the number of records that it holds."""
+        return len(self.payloads) + len(self.results)
+
 
 class SalesloftSink(BatchSink):
     """Writes the records of a stream, which may come from several streams of the tap.
@@ -290,6 +300,11 @@ class SalesloftSink(BatchSink):
         """The length of the batch in the input."""
         return self._batch.size
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the batch holds as many records as it may."""
+        return len(self._batch) >= self.max_size
+
     def is_pending(self, key: str | None) -> bool:
         """Whether the batch holds a payload with a key."""
         return key in self._batch.keys
@@ -313,14 +328,7 @@ class SalesloftSink(BatchSink):
         """
         batch, self._batch = self._batch, Batch()
         batch.number = self._context.state_buffer.close_batch(self._number)
-        self._log_columns()
-        self.settle(batch, batch.results)
-        payloads = self._merge(batch.payloads)
-        for step in self.steps:
-            payloads, results = step(payloads)
-            self.settle(batch, results)
-        self._warn_of_mass_merge()
-        self._stop_if_too_many()
+        payloads = self._take_through(self.steps, batch)
         if payloads:
             self._ledger.mark_pending(payloads)
             with self._context.report.batch(self.stream_name, len(payloads)):
@@ -328,6 +336,35 @@ class SalesloftSink(BatchSink):
         else:
             self._complete(batch)
         self._context.shutdown.raise_if_stopping()
+
+    def _take_through(self, steps: Iterable[Step], batch: Batch) -> list[Payload]:
+        """Take a batch through steps, and return the payloads that are left."""
+        self._log_columns()
+        self.settle(batch, batch.results)
+        payloads = self._merge(batch.payloads)
+        for step in steps:
+            payloads, results = step(payloads)
+            self.settle(batch, results)
+        self._warn_of_mass_merge()
+        self._stop_if_too_many()
+        return payloads
+
+    def make_room(self) -> bool:
+        """Drop unchanged payloads from a full batch, and return whether so few are left that more are to be read.
+
+        Bulk jobs cost points, so that few changes among many records are to be written in few jobs.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        if (
+            self._settings.skip_unchanged is not SkipUnchanged.LEDGER
+            or self._settings.sync_mode not in self.salesloft_object.bulk_types
+        ):
+            return False
+        step = next(number for number, each in enumerate(self.steps, 1) if isinstance(each, UnchangedStep))
+        self._batch.keep(self._take_through(self.steps[:step], self._batch))
+        return 0 < len(self._batch) <= self.max_size // 2
 
     def _merge(self, payloads: list[Payload]) -> list[Payload]:
         # Records of an update are merged when their ids are known: some name a person by id, others by key.

@@ -245,7 +245,7 @@ class TargetSalesloft(Target):
                 ):
                     self.drain_one(other)
         sink.add(mapped, size)
-        if sink.is_full:
+        if sink.is_full and not sink.make_room():
             self.drain_one(sink)
         self._added_bytes += size
         if self._added_bytes >= MAX_PENDING_BYTES:

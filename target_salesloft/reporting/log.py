@@ -92,6 +92,14 @@ class Report:
                 self._logger.info("%s: %s skipped: %s", stream, f"{count:,}", reason)
             for line in stats.failure_lines():
                 self._logger.warning("%s: %s", stream, line)
+        if identical := sum(stats.identical for stats in self._stats.values()):
+            sent = sum(stats.written + stats.failed for stats in self._stats.values())
+            self._logger.info(
+                "%s of %s records were identical to those last written; skip_unchanged: ledger would send only %s.",
+                f"{identical:,}",
+                f"{sent:,}",
+                f"{sent - identical:,}",
+            )
         points = self._rate_limiter.points_spent
         self._logger.info("%s point%s spent in %s.", f"{points:,}", "" if points == 1 else "s", duration(seconds))
 

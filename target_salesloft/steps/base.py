@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 
 class Step(Protocol):
-    """Takes the payloads of a batch, and returns those to go on with and the results of all others."""
+    """Takes the payloads of a batch, and returns those to go on with and the results of all others.
+
+    A step up to `UnchangedStep` may get a payload again that it has returned, perhaps merged with later ones: a batch
+    in which few payloads have changed is filled up.
+    """
 
     def __call__(self, payloads: list[Payload]) -> tuple[list[Payload], list[WriteResult]]:
         """Process the payloads of a batch.

@@ -43,8 +43,9 @@ def test_unchanged_records_are_not_sent(night, sandbox, write_method):
 
 def test_all_records_are_sent_without_the_setting(night):
     night({0: "CEO"})
-    result = night({0: "CEO"}, skip_unchanged="off")
-    assert result.log_lines_containing("1 read, 1 written")
+    result = night({0: "CEO", 1: "CTO"}, skip_unchanged="off")
+    assert result.log_lines_containing("2 read, 2 written")
+    assert result.log_lines_containing("1 of 2 records were identical to those last written; skip_unchanged")
 
 
 def test_setting_of_the_stream_wins(night):
@@ -119,3 +120,25 @@ def test_unusable_default_location_is_a_warning(night, monkeypatch, sandbox):
     assert result.code == 0
     assert len(result.log_lines_containing("ledger")) == 1
     assert len(sandbox.people()) == 1
+
+
+def test_few_changes_among_many_records_are_written_in_one_job(night, sandbox):
+    before = dict.fromkeys(range(40), "CEO")
+    night(before, write_method="bulk", batch_size_rows=10)
+    jobs = len(sandbox.state.select("bulk_jobs"))
+    result = night({**before, 3: "CTO", 17: "CTO", 38: "CTO"}, write_method="bulk", batch_size_rows=10)
+    assert len(sandbox.state.select("bulk_jobs")) == jobs + 1
+    assert result.states == [{"n": 1}]
+    assert result.log_lines_containing("40 read, 3 written, 37 unchanged")
+    assert [number for number, title in enumerate(titles(sandbox).values()) if title == "CTO"] == [3, 17, 38]
+
+
+def test_value_that_changes_back_while_a_batch_is_filled_up_is_right_in_the_end(run, sandbox, tmp_path):
+    def night(*titles):
+        people = [record("people", email_address=f"p{number}@b.co", title=title) for number, title in titles]
+        settings = {"skip_unchanged": "ledger", "ledger_uri": f"sqlite:///{tmp_path}/ledger.db"}
+        return run([COLUMNS, *people], write_method="bulk", batch_size_rows=4, **settings)
+
+    night(*((number, "CEO") for number in range(4)))
+    night((0, "CTO"), (1, "CEO"), (2, "CEO"), (3, "CEO"), (0, "CEO"), (1, "CFO"))
+    assert titles(sandbox) == {"p0@b.co": "CEO", "p1@b.co": "CFO", "p2@b.co": "CEO", "p3@b.co": "CEO"}
