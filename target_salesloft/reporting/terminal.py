@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import sys
 from typing import TYPE_CHECKING, Final
@@ -51,13 +52,17 @@ class TerminalReport(Report):
             console=CONSOLE,
             refresh_per_second=8,
             transient=True,
+            redirect_stdout=False,
             redirect_stderr=False,
-            # STATE must not break the bars if it goes to the same terminal.
-            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )
+        # STATE that goes to the same terminal is held back until the bars are gone.
+        self._held = io.StringIO() if sys.stdout is not None and sys.stdout.isatty() else None
+        self._redirection = contextlib.ExitStack()
 
     def start(self) -> None:
         """Show the bars."""
+        if self._held is not None:
+            self._redirection.enter_context(contextlib.redirect_stdout(self._held))
         self._live.start()
         # A second Ctrl-C ends the process at once; a hidden cursor would stay hidden.
         CONSOLE.show_cursor()
@@ -76,8 +81,12 @@ class TerminalReport(Report):
         CONSOLE.print(grid)
 
     def finish(self, failed_records: Path | None, forecasts: Mapping[str, str], seconds: float) -> None:
-        """Replace the bars with a table, then log the rest."""
+        """Replace the bars with STATE and a table, then log the rest."""
         self._live.stop()
+        self._redirection.close()
+        if self._held is not None:
+            sys.stdout.write(self._held.getvalue())
+            sys.stdout.flush()
         super().finish(failed_records, forecasts, seconds)
 
     def _log_summary(self, failed_records: Path | None) -> None:

@@ -120,12 +120,15 @@ def test_terminal_shows_a_bar_during_the_run_and_a_table_at_the_end(terminal, tm
     assert json.loads((tmp_path / "state").read_text(encoding="utf-8")) == {"at": 5}
 
 
-def test_state_written_to_the_same_terminal_is_complete_and_not_repeated(terminal):
-    shown = terminal()
-    shown.feed(FIVE)
-    shown.wait_for("0/5 records")
+def test_state_written_to_the_same_terminal_comes_after_the_bars_complete_and_once(terminal):
+    value = {"at": "x" * 2 * COLUMNS}
+    shown = terminal(settings={"batch_size_rows": 1})
+    shown.feed(singer([schema("people", "email_address"), *people([1]), state(value), *people([2])]))
+    shown.wait_for("2/2 records")
+    assert value["at"] not in shown.text
     assert shown.end() == 0
-    assert shown.lines.count('{"at": 5}') == 1
+    assert shown.text.count(json.dumps(value)) == 1
+    assert "people │    2 │       2 │" in "\n".join(shown.lines)
 
 
 def test_failed_records_are_in_the_table_the_reasons_and_the_last_line(terminal, tmp_path):
