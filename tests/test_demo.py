@@ -176,3 +176,24 @@ def test_samples_use_reserved_domains_only(name):
     hosts = re.findall(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}(?![a-z0-9.@-])", text)
     assert len(hosts) >= 20
     assert {host.rpartition(".")[2] for host in hosts} == {"example"}
+
+
+@pytest.mark.parametrize("no_color", [True, False])
+def test_terminal_gets_color_and_whole_words(directory, capsys, monkeypatch, no_color):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1" if no_color else "")
+    demo.run(directory, pipeline=write_two_and_fail_one)
+    output = capsys.readouterr().out
+    assert ("\x1b[33m" in output) is not no_color
+    lines = re.sub(r"\x1b\[\d+m", "", output).splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "2 records failed. They are saved with the reasons in failed_records/now.singer" in " ".join(
+        " ".join(lines).split()
+    )
+
+
+def test_output_that_is_not_a_terminal_has_no_color(directory, capsys):
+    demo.run(directory, pipeline=write_two_and_fail_one)
+    assert "\x1b" not in capsys.readouterr().out

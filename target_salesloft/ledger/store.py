@@ -59,7 +59,7 @@ class Database:
                 raise LedgerError(f"Cannot use the ledger {self.description} ({error.strerror}).") from error
         with self.transaction() as connection:
             create_tables(connection, models.metadata)
-            stored = dict(connection.execute(sa.select(models.properties)).tuples().all())
+            stored: dict[str, str] = {row.name: row.value for row in connection.execute(sa.select(models.properties))}
             if not stored:
                 stored = {"schema_version": str(models.SCHEMA_VERSION), "salt": secrets.token_hex(16)}
                 rows = [{"name": name, "value": value} for name, value in stored.items()]
@@ -212,7 +212,7 @@ class SqlLedger:
 
     def _load_fields(self) -> None:
         with self.database.transaction() as connection:
-            self._names.update(connection.execute(sa.select(models.fields)).tuples().all())
+            self._names.update((number, name) for number, name in connection.execute(sa.select(models.fields)))
         self._field_ids = {name: number.to_bytes(FIELD_ID_BYTES, "big") for number, name in self._names.items()}
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +39,22 @@ HIDDEN_LINES: Final = (
 )
 
 
+# Lines of the target about failed records, and its counts of a stream.
+FAILURE: Final = re.compile(r" × |\d records? failed")
+COUNTS: Final = re.compile(r"\S+: [\d,]+ read, ")
+
+
+class Style(enum.Enum):
+    """How a line is shown at a terminal; the value is an ANSI code."""
+
+    PLAIN = ""
+    BOLD = "1"
+    DIM = "2"
+    RED = "31"
+    GREEN = "32"
+    YELLOW = "33"
+
+
 def run(directory: Path | None = None, *, pipeline: Pipeline | None = None) -> int:
     """Run the sample pipeline against a sandbox and print what was written.
 
@@ -55,15 +74,19 @@ def run(directory: Path | None = None, *, pipeline: Pipeline | None = None) -> i
         pipeline = run_meltano
     existing_files = set(_failed_records_files(directory))
     with SandboxServer() as server:
-        _print(f"The sandbox is running at {server.url}. Meltano runs the sample pipeline:\n")
+        _print(f"The sandbox is running at {server.url}. Meltano runs the sample pipeline:", Style.BOLD)
+        _print("")
         code = pipeline(directory, {"API_URL": server.url, "API_KEY": DEFAULT_KEY})
         _print("")
         for line in build_report(server.sandbox):
-            _print(line)
+            _print(line, Style.BOLD if line and not line.startswith(" ") else Style.PLAIN)
     for file in sorted(set(_failed_records_files(directory)) - existing_files):
-        _print(f"\n{_count_records(file)} failed. They are saved with the reasons in {file.relative_to(directory)}")
+        _print("")
+        text = f"{_count_records(file)} failed. They are saved with the reasons in {file.relative_to(directory)}"
+        _print(text, Style.YELLOW)
     if code:
-        _print(f"\nThe pipeline failed with exit code {code}. See its output above.")
+        _print("")
+        _print(f"The pipeline failed with exit code {code}. See its output above.", Style.RED)
     return code
 
 
@@ -94,7 +117,7 @@ def run_meltano(directory: Path, settings: Mapping[str, str]) -> int:
     ) as process:
         for line in process.stdout or ():
             if not line.startswith(HIDDEN_LINES):
-                _print(line.rstrip())
+                _print(line.rstrip(), _style_of(line))
     return process.returncode
 
 
@@ -161,8 +184,28 @@ def _count_records(file: Path) -> str:
     return f"{count:,} record{'s' if count != 1 else ''}"
 
 
-def _print(line: str) -> None:
+def _style_of(line: str) -> Style:
+    """Return how a line of the pipeline is shown: the target's counts and failures stand out."""
+    if FAILURE.search(line):
+        return Style.YELLOW
+    return Style.GREEN if COUNTS.match(line) else Style.DIM
+
+
+def _print(line: str, style: Style = Style.PLAIN) -> None:
+    """Print a line; at a terminal, in a style and wrapped between words, or cut off if it is a row of a table."""
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        line = _fit(line, shutil.get_terminal_size().columns)
+        if line and style.value and not os.environ.get("NO_COLOR"):
+            line = f"\x1b[{style.value}m{line}\x1b[0m"
     print(line, flush=True)  # noqa: T201 - output for a person
+
+
+def _fit(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    if line.startswith(" "):
+        return f"{line[: width - 1]}…"
+    return textwrap.fill(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _print_error(message: str) -> int:
