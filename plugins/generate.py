@@ -261,7 +261,11 @@ def _shorten(setting: Mapping[str, Any]) -> dict[str, Any]:
 def _kind(name: str, schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return "options"
-    return KINDS.get(name) or next(each for each in schema["type"] if each != "null")
+    if name in KINDS:
+        return KINDS[name]
+    kind: str = next(each for each in schema["type"] if each != "null")
+    # Meltano 4 fails to write a decimal to the configuration file if it comes from an environment variable.
+    return "string" if kind == "number" else kind
 
 
 def _table(settings: Mapping[str, Mapping[str, Any]], pages: str = "") -> str:

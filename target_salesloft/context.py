@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import os
 import threading
-import uuid
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from target_salesloft.api.client import build_client
 from target_salesloft.api.custom_fields import CustomFields
 from target_salesloft.api.lookup import Lookups
+from target_salesloft.api.metrics import RequestMetrics
 from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.config.schema import has_credentials
 from target_salesloft.exceptions import LedgerError
@@ -24,7 +21,9 @@ from target_salesloft.ledger.opening import get_scope, open_database
 from target_salesloft.ledger.store import Database, SqlLedger
 from target_salesloft.reporting.failed_records import FailedRecordsFile
 from target_salesloft.reporting.log import Report, build_report
+from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
+from target_salesloft.reporting.summary import SummaryFile, summarize
 from target_salesloft.singer.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
@@ -58,7 +57,8 @@ class RunContext:
         state_buffer: STATE messages that are held back.
         report: What is logged or shown.
         writer: Writes payloads; None in a dry run.
-        run_id: Meltano's id of the run, if there is one.
+        run: What identifies the run.
+        summary_file: Where the summary goes.
         ledger: What earlier runs did; known once the credentials are verified.
         lookups: Finds ids; None in a dry run.
     """
@@ -75,10 +75,11 @@ class RunContext:
     report: Report
     writer: WriterDispatcher | None
     lookups: Lookups | None
-    started: float
+    run: RunInfo
+    summary_file: SummaryFile
     _database: Database | None
     _dry_runs: defaultdict[str, DryRunWriter]
-    run_id: str = field(default_factory=lambda: os.environ.get("MELTANO_RUN_ID") or str(uuid.uuid4()))
+    _completed_with_failures: list[int] = field(default_factory=list)
     _saving: threading.Lock = field(default_factory=threading.Lock)
     ledger: Ledger = field(default_factory=NullLedger)
     _is_connected: bool = False
@@ -99,9 +100,8 @@ class RunContext:
             ConfigError: A setting cannot be used.
             SalesloftFatalError: The token store or the ledger cannot be used.
         """
-        failed_records_dir = Path(config["failed_records_dir"]).expanduser()
-        failed_records = FailedRecordsFile(failed_records_dir, dry_run=config["dry_run"])
-        failed_records.check_directory()
+        run = RunInfo.start(clock)
+        failed_records = FailedRecordsFile(config["failed_records_dir"], dry_run=config["dry_run"])
         rate_limiter = RateLimiter(config["rate_limit_per_minute"], clock)
         client = build_client(config, clock, rate_limiter) if has_credentials(config) else None
         writing = None if config["dry_run"] else client
@@ -119,7 +119,8 @@ class RunContext:
             report=build_report(logger, stats, rate_limiter, clock),
             writer=None if writing is None else WriterDispatcher.from_config(config, writing, clock),
             lookups=None if writing is None else Lookups(writing, config["max_parallel_requests"]),
-            started=clock.now(),
+            run=run,
+            summary_file=SummaryFile(config, run),
             _database=None if writing is None else open_database(config, clock),
             _dry_runs=defaultdict(lambda: DryRunWriter(BulkChoice.from_config(config))),
         )
@@ -135,7 +136,7 @@ class RunContext:
         identity = self.client.verify_credentials()
         if self._database is not None:
             self.ledger = SqlLedger(self._database, get_scope(self.config, identity))
-            self.ledger.start_run(self.run_id, importlib.metadata.version("target-salesloft"))
+            self.ledger.start_run(self.run.run_id, self.run.version)
         self._is_connected = True
 
     def get_writer(self, stream: str) -> Writer:
@@ -165,6 +166,32 @@ class RunContext:
         """What happens to bulk jobs that are not settled, in sentences; empty if there are none."""
         return "" if self.writer is None else self.writer.unfinished
 
+    def complete_batch(self, number: int, *, has_failures: bool) -> None:
+        """Let STATE pass a batch whose records all have results, unless records failed and that is not allowed.
+
+        With `max_failed_percent`, only the end of the run shows whether it is.
+
+        Raises:
+            StateError: Standard output is closed.
+        """
+        if has_failures and not self.config["allow_failed_records"]:
+            return
+        if has_failures and self.config.get("max_failed_percent") is not None:
+            self._completed_with_failures.append(number)
+            return
+        self.state_buffer.mark_settled(number)
+        self.state_buffer.emit()
+
+    def allow_failures(self) -> None:
+        """Let STATE pass the batches with failed records: at the end of the run, these are not too many.
+
+        Raises:
+            StateError: Standard output is closed.
+        """
+        for number in self._completed_with_failures:
+            self.state_buffer.mark_settled(number)
+        self.state_buffer.emit()
+
     def save_failed(self, results: Sequence[WriteResult]) -> None:
         """Append failed records to their file.
 
@@ -183,7 +210,7 @@ class RunContext:
             stats.close()
         planned = self.stats if self.config["dry_run"] else ()
         forecasts = {each: self._dry_runs[each].forecast(self.config["rate_limit_per_minute"]) for each in planned}
-        self.report.finish(self.failed_records.path, forecasts, self.clock.now() - self.started)
+        self.report.finish(self.failed_records.path, forecasts, self.clock.now() - self.run.started)
 
     def _delete_old_files(self) -> None:
         days = self.config.get("failed_records_days")
@@ -207,17 +234,37 @@ class RunContext:
         if self.client is not None:
             self.client.close()
 
-    def record_end(self, exit_code: int) -> None:
-        """Note in the ledger how the run ended, and close it."""
-        if self._database is None:
-            return
-        if self._is_connected:
-            with suppress(LedgerError):  # the run's own error matters more
-                self.ledger.finish_run(
-                    exit_code=exit_code,
-                    points=self.rate_limiter.points_spent,
-                    seconds=self.clock.now() - self.started,
-                    streams={name: stats.counts() for name, stats in self.stats.items()},
-                    reasons={name: dict(stats.reasons) for name, stats in self.stats.items()},
-                )
-        self._database.close()
+    def record_end(self, exit_code: int, errors: Sequence[str]) -> str | None:
+        """Note in the ledger and in the summary how the run ended, and close the ledger.
+
+        Args:
+            exit_code: The exit code.
+            errors: Why the run failed.
+
+        Returns:
+            An error if the summary cannot be written.
+        """
+        if self._database is not None:
+            if self._is_connected:
+                with suppress(LedgerError):  # the run's own error matters more
+                    self.ledger.finish_run(
+                        exit_code=exit_code,
+                        points=self.rate_limiter.points_spent,
+                        seconds=self.clock.now() - self.run.started,
+                        streams={name: stats.counts() for name, stats in self.stats.items()},
+                        reasons={name: dict(stats.reasons) for name, stats in self.stats.items()},
+                    )
+            self._database.close()
+        return self.summary_file.save(
+            summarize(
+                config=self.config,
+                run=self.run,
+                clock=self.clock,
+                exit_code=exit_code,
+                error=" ".join(errors) or None,
+                stats=self.stats,
+                requests=RequestMetrics() if self.client is None else self.client.metrics,
+                rate_limiter=self.rate_limiter,
+                failed_records=self.failed_records.path,
+            )
+        )

@@ -115,7 +115,7 @@ class Batch:
         keys: The keys of the payloads.
         size: The length of the records in the input, in bytes.
         number: What the state buffer calls the batch once it is drained.
-        holds_back_state: Whether records failed, and that is not allowed.
+        has_failures: Whether records failed.
         outcomes: Results that the ledger does not know yet.
     """
 
@@ -124,7 +124,7 @@ class Batch:
     keys: set[str] = field(default_factory=set)
     size: int = 0
     number: int = 0
-    holds_back_state: bool = False
+    has_failures: bool = False
     outcomes: list[WriteResult] = field(default_factory=list)
 
     def add(self, mapped: Payload | WriteResult, size: int) -> None:
@@ -408,7 +408,7 @@ class SalesloftSink(BatchSink):
                     self._stats.record(each)
                     continue
                 self._stats.record_failure(each)
-                batch.holds_back_state |= not self.config["allow_failed_records"]
+                batch.has_failures = True
                 self._unsaved.append(each)
                 if len(self._unsaved) >= FAILURE_FLUSH_SIZE:
                     self.save_failed()
@@ -435,9 +435,7 @@ class SalesloftSink(BatchSink):
             StateError: Standard output is closed.
         """
         self._stop_if_too_many()
-        if not batch.holds_back_state:
-            self._context.state_buffer.mark_settled(batch.number)
-            self._context.state_buffer.emit()
+        self._context.complete_batch(batch.number, has_failures=batch.has_failures)
 
     def _has_too_many_failures(self) -> bool:
         return bool(self._context.stats.failed > self.config["max_failed_records"])

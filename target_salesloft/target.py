@@ -20,11 +20,12 @@ from target_salesloft.config.loader import ConfigSources, load
 from target_salesloft.config.schema import SETTINGS
 from target_salesloft.config.streams import StreamSettings, misspelled
 from target_salesloft.context import RunContext
-from target_salesloft.exceptions import FailedRecordsError, SalesloftFatalError
+from target_salesloft.exceptions import FailedRecordsError, RunCancelledError, SalesloftFatalError
 from target_salesloft.mapping.payload import Payload, SourceRecord
 from target_salesloft.redaction import format_internal_error
 from target_salesloft.reporting.failed_records import replay_command
 from target_salesloft.reporting.log import configure_logging
+from target_salesloft.reporting.summary import save_failed_start
 from target_salesloft.singer.batch import read_batch
 from target_salesloft.singer.encoding import to_json_types
 from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, discard_input, require_keys, require_schema
@@ -271,14 +272,22 @@ class TargetSalesloft(Target):
         """Write what is left, and report how the run went.
 
         Raises:
-            FailedRecordsError: Records failed, and `allow_failed_records` is not set.
+            FailedRecordsError: Records failed, and `allow_failed_records` is not set, or more than
+                `max_failed_percent` of a stream.
         """
         stats = self.context.stats
+        exceeding: list[str] = []
         for entry, stream in misspelled(self.config["streams"], stats).items():
             self.logger.warning("streams.%s: this run has no such stream. Did you mean '%s'?", entry, stream)
         try:
             super().process_endofpipe()
             self.context.wait()
+            exceeding = [
+                f"{stream}: {counts.failed:,} of {counts.read:,} ({counts.failed / counts.read:.1%})"
+                for stream, counts in stats.exceeding(self.config.get("max_failed_percent")).items()
+            ]
+            if not exceeding:
+                self.context.allow_failures()
         finally:
             self.close()
         if limit := self.config.get("max_records"):
@@ -295,6 +304,11 @@ class TargetSalesloft(Target):
         summary = stats.failure_summary(file, self.config, replay)
         if not self.config["allow_failed_records"]:
             raise FailedRecordsError(summary)
+        if exceeding:
+            raise FailedRecordsError(
+                f"{summary} More than {self.config['max_failed_percent']:g}% of a stream failed (max_failed_percent): "
+                f"{', '.join(exceeding)}. State was not advanced past failed records."
+            )
         self.logger.warning("%s", summary)
 
     def close(self) -> None:
@@ -311,7 +325,8 @@ class TargetSalesloft(Target):
         if not self._closed:
             self._closed = True
             self.context.finish()
-        self.context.record_end(self.context.shutdown.exit_code)
+        shutdown = self.context.shutdown
+        self.context.record_end(shutdown.exit_code, [shutdown.describe(RunCancelledError("the grace period is over."))])
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
@@ -367,30 +382,42 @@ class TargetSalesloft(Target):
         """Run, and return the exit code and the errors."""
         try:
             settings = load(config or ConfigSources(), os.environ, cls.logger.warning)
+        except ConfigValidationError as error:
+            return 1, error.errors
+        try:
             # The SDK installs its own signal handlers while it constructs a target.
             with signals_blocked():
                 target = cls(config=settings, validate_config=False)
                 target.context.shutdown.install()
         except ConfigValidationError as error:
-            return 1, error.errors
+            errors = error.errors
         except (MappingError, SalesloftFatalError) as error:
-            return 1, [str(error)]
+            errors = [str(error)]
+        else:
+            return target._run_to_end(file_input)
+        save_failed_start(settings, errors)
+        return 1, errors
+
+    def _run_to_end(self, file_input: IO[str] | None) -> tuple[int, list[str]]:
         errors: list[str] = []
         try:
             try:
-                target.context.report.start()
-                target.listen(file_input)
+                self.context.report.start()
+                self.listen(file_input)
             except INPUT_ERRORS as error:
-                line = target.message_reader.line
+                line = self.message_reader.line
                 errors.append(f"Invalid input at line {line}: {' '.join(str(error).split())}")
-                target.process_endofpipe()  # what was read before is still written
+                self.process_endofpipe()  # what was read before is still written
         except ConfigValidationError as error:
             errors += error.errors
         except SalesloftFatalError as error:
-            errors.append(f"{target.context.shutdown.describe(error)} {target.context.unfinished}".rstrip())
+            errors.append(f"{self.context.shutdown.describe(error)} {self.context.unfinished}".rstrip())
+        except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
+            errors.append(format_internal_error(error))
         finally:
-            target.close()
-            target.context.shutdown.close()
-        code = target.context.shutdown.exit_code if errors else 0
-        target.context.record_end(code)
-        return code, errors
+            self.close()
+            self.context.shutdown.close()
+        failure = self.context.record_end(self.context.shutdown.exit_code if errors else 0, errors)
+        if failure is not None:
+            errors.append(failure)
+        return (self.context.shutdown.exit_code if errors else 0), errors

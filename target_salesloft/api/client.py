@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
 
 from target_salesloft.api import responses
+from target_salesloft.api.metrics import RequestKind, RequestMetrics
 from target_salesloft.api.rate_limit import PAUSE_SECONDS
 from target_salesloft.auth.authenticators import build_authenticator
 from target_salesloft.exceptions import (
@@ -40,6 +41,9 @@ PAGE_SIZE: Final = 100  # the maximum
 class SalesloftClient:
     """Sends requests to Salesloft; one client is shared by all sinks and threads.
 
+    Attributes:
+        metrics: Counts the requests.
+
     Args:
         api_url: The base URL with the version: `https://api.salesloft.com/v2`.
         authenticator: Adds the token to each request.
@@ -64,6 +68,8 @@ class SalesloftClient:
         self._api_url = api_url.rstrip("/")
         self.authenticator = authenticator
         self.rate_limiter = rate_limiter
+        self.metrics = RequestMetrics()
+        self._clock = clock
         self._timeout = timeout
         self._max_retry_seconds = max_retry_seconds
         self._identity: Mapping[str, Any] | None = None
@@ -182,7 +188,13 @@ class SalesloftClient:
         def recover(error: SalesloftRetriableError) -> dict[str, Any] | None:
             return {} if was_applied is not None and error.maybe_applied and was_applied(error) else None
 
-        send = partial(self._send, request, name, requires_data=requires_data)
+        attempts = itertools.count()
+
+        def send() -> dict[str, Any]:
+            if next(attempts):
+                self.metrics.add_retry(name)
+            return self._send(request, name, requires_data=requires_data)
+
         return self._retrier.call(send, name, recover, max_retry_seconds)
 
     def _send(self, request: requests.Request, name: str, *, requires_data: bool) -> dict[str, Any]:
@@ -202,6 +214,7 @@ class SalesloftClient:
     def _send_throttled(self, request: requests.Request, name: str) -> Response:
         timeout = self._retrier.limit_timeout(self._timeout)
         with self.rate_limiter.acquire(name) as reservation:
+            started, status = self._clock.now(), None
             try:
                 # Adds the token only now: the wait for points may be longer than its life.
                 response = self._transport.send(request, connect_timeout=timeout, read_timeout=timeout)
@@ -209,6 +222,10 @@ class SalesloftClient:
                 if not error.maybe_applied:
                     reservation.cost = 0  # the request did not reach Salesloft
                 raise
+            else:
+                status = response.status
+            finally:
+                self.metrics.add(RequestKind(name, status), self._clock.now() - started)
             responses.update_from_headers(reservation, response)
             return response
 

@@ -60,6 +60,9 @@ class RateLimiter:
         self._team_remaining_until = 0.0
         self._probe_at = 0.0
         self._costs: dict[str, int] = {}
+        self._waiting = 0
+        self._waiting_since = 0.0
+        self._waited = 0.0
         self.points_spent = 0
 
     @property
@@ -69,6 +72,12 @@ class RateLimiter:
             self._expire(self._clock.now())
             ours = self._limit - self._spent_in_window - self._in_flight
             return max(0, ours if self._team_remaining is None else min(ours, self._team_remaining))
+
+    @property
+    def waited_seconds(self) -> float:
+        """Seconds in which at least one request waited for points."""
+        with self._changed:
+            return self._waited + (self._clock.now() - self._waiting_since if self._waiting else 0.0)
 
     @contextmanager
     def acquire(self, endpoint: str) -> Iterator[Reservation]:
@@ -103,22 +112,37 @@ class RateLimiter:
         self._team_remaining_until = max(now + WINDOW_SECONDS, self._probe_at + PROBE_SECONDS)
 
     def _reserve(self, cost: int) -> None:
-        while True:
-            if self._clock.stopped:
-                raise RunCancelledError("Cancelled while waiting for the rate limit.")
-            with self._changed:
-                now = self._clock.now()
-                self._expire(now)
-                ready_at = self._ready_at(cost, now)
-                if ready_at is not None and ready_at <= now:
-                    self._in_flight += cost
-                    if self._team_remaining is not None:
-                        self._team_remaining -= cost
-                    return
-                if ready_at is None:
-                    self._changed.wait()
-                    continue
-            self._clock.wait_until(ready_at)
+        waits = False
+        try:
+            while True:
+                if self._clock.stopped:
+                    raise RunCancelledError("Cancelled while waiting for the rate limit.")
+                with self._changed:
+                    now = self._clock.now()
+                    self._expire(now)
+                    ready_at = self._ready_at(cost, now)
+                    if ready_at is not None and ready_at <= now:
+                        self._in_flight += cost
+                        if self._team_remaining is not None:
+                            self._team_remaining -= cost
+                        return
+                    if not waits:
+                        waits = True
+                        self._waiting_since = self._waiting_since if self._waiting else now
+                        self._waiting += 1
+                    if ready_at is None:
+                        self._changed.wait()
+                        continue
+                self._clock.wait_until(ready_at)
+        finally:
+            if waits:
+                self._end_wait()
+
+    def _end_wait(self) -> None:
+        with self._changed:
+            self._waiting -= 1
+            if not self._waiting:
+                self._waited += self._clock.now() - self._waiting_since
 
     def _ready_at(self, cost: int, now: float) -> float | None:
         """Return when to check again, or None for when a request in flight has completed."""

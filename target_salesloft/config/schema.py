@@ -374,6 +374,25 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         title="Maximum failed records",
         description="Stop the run when more records than this have failed.",
     ),
+    th.Property(
+        "max_failed_percent",
+        th.NumberType(minimum=0, maximum=100),
+        title="Maximum failed percent",
+        description=(
+            "With `allow_failed_records`: exit with code 1 after everything is written if more of a stream of 100 "
+            "records or more failed. State does not advance past failed records until the end of the run shows that "
+            "fewer did."
+        ),
+    ),
+    th.Property(
+        "summary_path",
+        th.StringType,
+        title="Summary path",
+        description=(
+            "File for the results of the run as JSON, also if the run fails. `{run_id}` and `{started_at}` are "
+            "replaced."
+        ),
+    ),
 ).to_dict()
 
 # Descriptions of the SDK's settings, in terms of this target.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ipaddress
 import json
+import math
 import re
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,7 @@ from target_salesloft.config.schema import (
 )
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.redaction import iter_scalars, redact_secrets, sanitize_line
+from target_salesloft.storage import split
 from target_salesloft.suggestions import closest_match
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ VALIDATOR: Final = jsonschema.validators.extend(  # type: ignore[no-untyped-call
 # Everything up to the last @: a password may contain a slash.
 USER_INFO: Final = re.compile(r"^([a-z][a-z0-9+.-]*://)?.*@", re.IGNORECASE | re.DOTALL)
 QUERY: Final = re.compile(r"[?#].*", re.DOTALL)
+NUMBERS: Final = tuple(name for name, each in SETTINGS["properties"].items() if "number" in each.get("type", ()))
 MAX_NAME_LENGTH: Final = 200
 MAX_VALUE_LENGTH: Final = 100
 MIN_SECRET_LENGTH: Final = 4
@@ -80,12 +83,24 @@ def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
     config = {name: schema["default"] for name, schema in SETTINGS["properties"].items() if "default" in schema}
     config |= {name: value for name, value in values.items() if value is not None and value != ""}
     config = copy.deepcopy(config)
+    config |= {name: _parse_number(config[name]) for name in NUMBERS if name in config}
     errors = [*_unknown_settings(config), *_schema_errors(config)]
     errors = errors or [*_authentication_errors(config), *_url_errors(config), *_path_errors(config)]
     if errors:
         secrets = _secrets(config)
         raise ConfigError(*(redact_secrets(error, *secrets) for error in errors))
     return config
+
+
+def _parse_number(value: Any) -> Any:
+    """Return the number that a text contains, or the value itself: Meltano passes text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return number if math.isfinite(number) else value
 
 
 def _unknown_settings(config: Mapping[str, Any]) -> Iterator[str]:
@@ -207,7 +222,13 @@ def _authentication_errors(config: dict[str, Any]) -> list[str]:
 
 
 def _path_errors(config: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("failed_records_dir", "token_path"):
+    for name in ("summary_path", "results_path"):
+        path = config.get(name)
+        if path is not None and not _names_a_file(path):
+            yield _invalid_value(
+                name, _format_value(path, config), "a file; standard output is for state, and not a device"
+            )
+    for name in ("failed_records_dir", "token_path", "summary_path", "results_path"):
         path = config.get(name, "")
         if not path.isprintable():
             yield _invalid_value(name, "", "a path without control characters")
@@ -215,6 +236,14 @@ def _path_errors(config: Mapping[str, Any]) -> Iterator[str]:
             Path(path).expanduser()
         except RuntimeError:
             yield f"Invalid value for {name}: {_format_value(path, config)} (unknown user)."
+
+
+def _names_a_file(path: str) -> bool:
+    try:
+        split(path)
+    except ValueError:
+        return False
+    return path != "-" and not path.startswith(("/dev/", "/proc/"))
 
 
 def _url_errors(config: Mapping[str, Any]) -> Iterator[str]:

@@ -15,7 +15,6 @@ from target_salesloft.reporting.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
     from typing import TextIO
 
     from target_salesloft.api.rate_limit import RateLimiter
@@ -76,7 +75,7 @@ class Report:
         count = f"{len(columns):,} column{' is' if len(columns) == 1 else 's are'}"
         self._logger.info("%s: %s not sent: %s%s.", stream, count, listed, more)
 
-    def finish(self, failed_records: Path | None, forecasts: Mapping[str, str], seconds: float) -> None:
+    def finish(self, failed_records: str | None, forecasts: Mapping[str, str], seconds: float) -> None:
         """Report the results of all records.
 
         Args:
@@ -103,7 +102,7 @@ class Report:
         points = self._rate_limiter.points_spent
         self._logger.info("%s point%s spent in %s.", f"{points:,}", "" if points == 1 else "s", duration(seconds))
 
-    def _log_summary(self, failed_records: Path | None) -> None:
+    def _log_summary(self, failed_records: str | None) -> None:
         for stream, stats in self._stats.items():
             self._logger.info("%s", stats.summary_line(stream, failed_records))
 

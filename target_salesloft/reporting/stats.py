@@ -11,11 +11,12 @@ from target_salesloft.writers.results import FAILED, WRITTEN, Result, WriteResul
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 MAX_DISTINCT_REASONS: Final = 20
 OTHER_REASONS: Final = "other reasons"
 MAX_LINES_LISTED: Final = 3
+MIN_RATED_RECORDS: Final = 100
+"""`max_failed_percent` does not apply to smaller streams."""
 
 
 @dataclass
@@ -29,6 +30,9 @@ class StreamStats:
         lines: Reason → where the first of these records are in the input.
         skipped: Reason → records that were skipped for it.
         identical: Records that were sent although they equal those last written.
+        missing_references: Reference → records that were written without it, because it was not found.
+        kept: Field → records in which Salesloft's value was left as it is.
+        compare: What a comparison with Salesloft has found.
     """
 
     read: int = 0
@@ -37,6 +41,9 @@ class StreamStats:
     lines: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     skipped: Counter[str] = field(default_factory=Counter)
     identical: int = 0
+    missing_references: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    compare: dict[str, Any] = field(default_factory=dict)
 
     @property
     def written(self) -> int:
@@ -92,7 +99,7 @@ class StreamStats:
             lines.append(f"{count:,} × {reason} (line{'s' if count > 1 else ''} {locations} of the input)")
         return lines
 
-    def summary_line(self, stream: str, failed_records: Path | None) -> str:
+    def summary_line(self, stream: str, failed_records: str | None) -> str:
         """Return the counts: `people: 1,204 read, 1,180 written (312 created, 868 updated), …`."""
         parts = [f"{self.read:,} read"]
         details = [f"{self.results[each]:,} {each.value}" for each in WRITTEN[:2] if self.results[each]]
@@ -117,7 +124,17 @@ class RunStats(defaultdict[str, StreamStats]):
         """Records that failed in this run."""
         return sum(stats.failed for stats in self.values())
 
-    def failure_summary(self, file: Path | None, config: Mapping[str, Any], replay: str) -> str:
+    def exceeding(self, max_percent: float | None) -> dict[str, StreamStats]:
+        """Return the streams, of at least `MIN_RATED_RECORDS`, of which more records failed than allowed."""
+        return {
+            stream: stats
+            for stream, stats in self.items()
+            if max_percent is not None
+            and stats.read >= MIN_RATED_RECORDS
+            and stats.failed * 100 > stats.read * max_percent
+        }
+
+    def failure_summary(self, file: str | None, config: Mapping[str, Any], replay: str) -> str:
         """Return how many records failed, the most frequent reason, and what to do.
 
         Args:

@@ -22,7 +22,6 @@ from target_salesloft.writers.results import FAILED, Result
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from target_salesloft.api.rate_limit import RateLimiter
     from target_salesloft.clock import Clock
@@ -80,7 +79,7 @@ class TerminalReport(Report):
             grid.add_row(Text(each.column), Text(each.field or f"not sent: {each.reason}", "" if each.field else "dim"))
         CONSOLE.print(grid)
 
-    def finish(self, failed_records: Path | None, forecasts: Mapping[str, str], seconds: float) -> None:
+    def finish(self, failed_records: str | None, forecasts: Mapping[str, str], seconds: float) -> None:
         """Replace the bars with STATE and a table, then log the rest."""
         self._live.stop()
         self._redirection.close()
@@ -89,7 +88,7 @@ class TerminalReport(Report):
             sys.stdout.flush()
         super().finish(failed_records, forecasts, seconds)
 
-    def _log_summary(self, failed_records: Path | None) -> None:
+    def _log_summary(self, failed_records: str | None) -> None:
         if self._stats:
             CONSOLE.print(table(self._stats))
         if failed_records is not None:

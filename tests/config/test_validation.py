@@ -265,3 +265,14 @@ def test_constructing_the_target_validates_and_fills_in_defaults():
     assert TargetSalesloft.config_jsonschema is SETTINGS
     with pytest.raises(ConfigError):
         TargetSalesloft(config={**KEY, "sync_mode": "x"})
+
+
+@pytest.mark.parametrize("value", [0.7, "0.7", " 0.7 "])
+def test_number_may_be_text_because_meltano_passes_text(value):
+    assert resolve({"api_key": "k", "max_failed_percent": value})["max_failed_percent"] == 0.7
+
+
+@pytest.mark.parametrize("value", ["many", "101", -1, "nan", True, "inf"])
+def test_invalid_percentage_is_rejected(value):
+    with pytest.raises(ConfigError, match="max_failed_percent"):
+        resolve({"api_key": "k", "max_failed_percent": value})

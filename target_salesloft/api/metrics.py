@@ -1,0 +1,51 @@
+"""Counts the requests of a run."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from typing import NamedTuple
+
+
+class RequestKind(NamedTuple):
+    """What requests are counted by.
+
+    Attributes:
+        endpoint: Method and pattern of the path, such as `PUT /people/{id}`.
+        status: The HTTP status, or None if there was no response.
+    """
+
+    endpoint: str
+    status: int | None
+
+
+class RequestMetrics:
+    """Counts and times requests; safe for several threads.
+
+    Attributes:
+        counts: Requests by kind.
+        seconds: How long they took together, without waits.
+        retries: Endpoint → requests that were sent again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.counts: Counter[RequestKind] = Counter()
+        self.seconds: defaultdict[RequestKind, float] = defaultdict(float)
+        self.retries: Counter[str] = Counter()
+
+    def add(self, kind: RequestKind, seconds: float) -> None:
+        """Count a request that has ended."""
+        with self._lock:
+            self.counts[kind] += 1
+            self.seconds[kind] += seconds
+
+    def add_retry(self, endpoint: str) -> None:
+        """Count a request that is sent again."""
+        with self._lock:
+            self.retries[endpoint] += 1
+
+    def snapshot(self) -> dict[RequestKind, tuple[int, float]]:
+        """Return kind → number of requests and their seconds."""
+        with self._lock:
+            return {kind: (count, self.seconds[kind]) for kind, count in self.counts.items()}

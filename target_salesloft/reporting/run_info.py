@@ -1,0 +1,52 @@
+"""What identifies a run in reports."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.metadata
+import os
+import re
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from target_salesloft.clock import Clock
+
+RUN_ID_VARIABLE: Final = "MELTANO_RUN_ID"
+UNSAFE_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]")
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A run.
+
+    Attributes:
+        run_id: Meltano's id if there is one, otherwise a random one.
+        version: The version of the target.
+        started: When it started, in seconds of the clock.
+        started_at: When it started, in seconds since the epoch.
+    """
+
+    run_id: str
+    version: str
+    started: float
+    started_at: float
+
+    @classmethod
+    def start(cls, clock: Clock) -> RunInfo:
+        """Return a run that starts now."""
+        run_id = os.environ.get(RUN_ID_VARIABLE) or str(uuid.uuid4())
+        return cls(run_id, importlib.metadata.version("target-salesloft"), clock.now(), clock.time())
+
+    def fill_in(self, path: str) -> str:
+        """Return a path with the run in place of `{run_id}` and `{started_at}`."""
+        started_at = dt.datetime.fromtimestamp(self.started_at, tz=dt.timezone.utc)
+        path = path.replace("{run_id}", UNSAFE_IN_NAMES.sub("_", self.run_id))
+        return path.replace("{started_at}", f"{started_at:%Y-%m-%dT%H%M%SZ}")
+
+
+def format_time(seconds: float) -> str:
+    """Return seconds since the epoch as ISO 8601 text in UTC: `2026-11-25T03:00:12Z`."""
+    moment = dt.datetime.fromtimestamp(seconds, tz=dt.timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}Z"

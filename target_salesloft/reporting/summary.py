@@ -1,0 +1,139 @@
+"""The end report as JSON, for alerts and dashboards. `summary.schema.json` describes it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from target_salesloft.api.metrics import RequestMetrics
+from target_salesloft.api.rate_limit import RateLimiter
+from target_salesloft.clock import Clock
+from target_salesloft.config.streams import StreamSettings
+from target_salesloft.exceptions import ConfigError
+from target_salesloft.reporting.run_info import RunInfo, format_time
+from target_salesloft.reporting.stats import RunStats
+from target_salesloft.storage import open_writable, split
+from target_salesloft.writers.results import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from target_salesloft.reporting.stats import StreamStats
+
+
+class SummaryFile:
+    """Where the summary goes: the setting `summary_path`.
+
+    Args:
+        config: The settings.
+        run: The run.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+
+    def __init__(self, config: Mapping[str, Any], run: RunInfo) -> None:
+        self._path = config.get("summary_path")
+        if self._path is not None:
+            directory, self._name = split(run.fill_in(self._path))
+            self._storage = open_writable("summary_path", directory)
+
+    def save(self, summary: Mapping[str, Any]) -> str | None:
+        """Write the summary as a whole, if there is a path for it, and return an error if that is impossible."""
+        if self._path is None:
+            return None
+        try:
+            self._storage.replace(self._name, json.dumps(summary, indent=2).encode() + b"\n")
+        except OSError as error:
+            return f"Cannot write the summary ({self._path}: {error.strerror}). Set summary_path to another place."
+        return None
+
+
+def save_failed_start(config: Mapping[str, Any], errors: Sequence[str]) -> None:
+    """Write the summary of a run that has failed before it could do anything, if that is possible.
+
+    Args:
+        config: The settings.
+        errors: Why it failed.
+    """
+    clock = Clock()
+    run = RunInfo.start(clock)
+    with suppress(ConfigError):
+        SummaryFile(config, run).save(
+            summarize(
+                config=config,
+                run=run,
+                clock=clock,
+                exit_code=1,
+                error=" ".join(errors),
+                stats=RunStats(),
+                requests=RequestMetrics(),
+                rate_limiter=RateLimiter(config["rate_limit_per_minute"], clock),
+                failed_records=None,
+            )
+        )
+
+
+def summarize(  # noqa: PLR0913 (what is reported)
+    *,
+    config: Mapping[str, Any],
+    run: RunInfo,
+    clock: Clock,
+    exit_code: int,
+    error: str | None,
+    stats: RunStats,
+    requests: RequestMetrics,
+    rate_limiter: RateLimiter,
+    failed_records: str | None,
+) -> dict[str, Any]:
+    """Return the summary of a run; it contains no values of records.
+
+    Args:
+        config: The settings.
+        run: The run.
+        clock: The clock of the run.
+        exit_code: The exit code.
+        error: Why the run failed, or None.
+        stats: Counts per stream.
+        requests: Counts of requests.
+        rate_limiter: Knows the points.
+        failed_records: The failed records file, or None.
+    """
+    seconds = clock.now() - run.started
+    return {
+        "run_id": run.run_id,
+        "version": run.version,
+        "started_at": format_time(run.started_at),
+        "ended_at": format_time(clock.time()),
+        "seconds": round(seconds, 3),
+        "exit_code": exit_code,
+        "error": error,
+        "dry_run": config["dry_run"],
+        "points": rate_limiter.points_spent,
+        "requests": sum(requests.counts.values()),
+        "retries": sum(requests.retries.values()),
+        "rate_limited_seconds": round(rate_limiter.waited_seconds, 3),
+        "failed_records": failed_records,
+        "streams": {name: _stream(name, each, config) for name, each in stats.items()},
+    }
+
+
+def _stream(name: str, stats: StreamStats, config: Mapping[str, Any]) -> dict[str, Any]:
+    settings = StreamSettings.for_stream(name, config)
+    return {
+        "object": settings.object.name,
+        "sync_mode": settings.sync_mode.value,
+        "read": stats.read,
+        **{each.name.lower(): stats.results[each] for each in Result},
+        "written": stats.written,
+        "failed": stats.failed,
+        "reasons": [
+            {"reason": reason, "count": count, "lines": stats.lines[reason]}
+            for reason, count in stats.reasons.most_common()
+        ],
+        "skipped_reasons": [{"reason": reason, "count": count} for reason, count in stats.skipped.most_common()],
+        "missing_references": dict(stats.missing_references),
+        "kept": dict(stats.kept),
+        "compare": stats.compare,
+    }

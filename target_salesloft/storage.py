@@ -1,0 +1,333 @@
+"""Output files: on the local disk, or in an object store that fsspec knows by its URL."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import re
+import tempfile
+import uuid
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
+
+from target_salesloft.exceptions import ConfigError
+from target_salesloft.redaction import sanitize_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from upath import UPath
+
+REMOTE: Final = re.compile(r"[a-z][a-z0-9+.-]*:/{1,2}[^/]", re.IGNORECASE)
+EXTRAS: Final = MappingProxyType(
+    {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+)
+QUERY: Final = re.compile(r"\?\S*")
+MAX_OBJECT_BYTES: Final = 8 * 2**20
+"""An object that is larger is continued in a new one: an object store cannot append, so all of it is sent again."""
+MAX_REASON_LENGTH: Final = 200
+
+
+class OutputFile(Protocol):
+    """A file that grows.
+
+    Attributes:
+        location: Where it is, as messages show it.
+    """
+
+    location: str
+
+    @property
+    def is_full(self) -> bool:
+        """Whether to continue in a new file."""
+
+    def append(self, data: bytes) -> None:
+        """Append whole lines; they are stored when the method returns.
+
+        Raises:
+            OSError: They cannot be stored.
+        """
+
+
+class Storage(Protocol):
+    """A directory on the disk, or a prefix in an object store."""
+
+    def check(self) -> None:
+        """Check that files can be created; leaves nothing behind.
+
+        Raises:
+            OSError: They cannot.
+        """
+
+    def create(self, stem: str, suffix: str) -> OutputFile:
+        """Create a file that no other run has; the name may get a number.
+
+        Raises:
+            OSError: The file cannot be created.
+        """
+
+    def overwrite(self, name: str) -> OutputFile:
+        """Create a file in place of an existing one.
+
+        Raises:
+            OSError: The file cannot be created.
+        """
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a file so that others see either all of it or what was there before.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+
+    def list_names(self) -> list[str]:
+        """Return the names of the files.
+
+        Raises:
+            OSError: They cannot be listed.
+        """
+
+    def delete(self, name: str) -> None:
+        """Delete a file.
+
+        Raises:
+            OSError: The file cannot be deleted.
+        """
+
+
+def is_remote(location: str) -> bool:
+    """Return whether a location is the URL of something other than a local file."""
+    return REMOTE.match(location) is not None and urlsplit(location).scheme not in {"file", "local"}
+
+
+def open_storage(location: str) -> Storage:
+    """Return a directory, or a prefix of an object store.
+
+    Args:
+        location: A local path, or a URL that fsspec knows, such as `s3://bucket/prefix`.
+
+    Raises:
+        OSError: The URL cannot be used, or its package is missing.
+    """
+    return ObjectStore(location) if is_remote(location) else LocalDirectory(local_path(location))
+
+
+def open_writable(setting: str, location: str) -> Storage:
+    """Return a storage in which files can be created.
+
+    Args:
+        setting: The setting that holds the location.
+        location: See `open_storage`.
+
+    Raises:
+        ConfigError: No files can be created.
+    """
+    try:
+        storage = open_storage(location)
+        storage.check()
+    except OSError as error:
+        extra = EXTRAS.get(urlsplit(location).scheme)
+        if isinstance(error.__cause__, ImportError) and extra:
+            raise ConfigError(
+                f"Invalid value for {setting}: {location!r} needs the extra {extra}. Install target-salesloft[{extra}]."
+            ) from error
+        raise ConfigError(
+            f"Invalid value for {setting}: {error.strerror}. Set it to a place where files can be created."
+        ) from error
+    return storage
+
+
+def local_path(location: str) -> Path:
+    """Return the path of a local location, which may be a `file://` URL."""
+    parts = urlsplit(location)
+    return Path(parts.path if parts.scheme in {"file", "local"} else location).expanduser()
+
+
+def split(location: str) -> tuple[str, str]:
+    """Return the directory and the name of a file.
+
+    Raises:
+        ValueError: It names no file.
+    """
+    directory, _, name = location.rpartition("/")
+    if name in {"", ".", ".."} or directory.endswith(":/"):
+        raise ValueError("names no file")
+    return (directory or ("/" if location.startswith("/") else ".")), name
+
+
+# Local files
+
+
+class LocalFile:
+    """A file on the disk; what is appended is synced to it.
+
+    Attributes:
+        location: Its path.
+        is_full: Always false.
+    """
+
+    is_full = False
+
+    def __init__(self, path: Path) -> None:
+        self.location = str(path)
+        self._path = path
+
+    def append(self, data: bytes) -> None:
+        """Append whole lines with one write, so that an interrupted process leaves whole lines."""
+        with self._path.open("ab", buffering=0) as file:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) or 0 :]
+            os.fsync(file.fileno())
+
+
+class LocalDirectory:
+    """A directory on the disk, created when the first file is. Only the owner can read the files."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def check(self) -> None:
+        """Check that the directory can be created and written; leaves nothing behind."""
+        existing = self._path.absolute()
+        try:
+            while not existing.exists():
+                existing = existing.parent
+            tempfile.TemporaryFile(dir=existing).close()
+        except OSError as error:
+            raise OSError(error.errno, f"cannot write to {existing} ({error.strerror})") from error
+
+    def create(self, stem: str, suffix: str) -> LocalFile:
+        """Create a file that only its owner can read; a number is added to a name that exists."""
+        ignore_in_git(self._path)
+        for number in itertools.count(1):
+            path = self._path / f"{stem}{f'-{number}' if number > 1 else ''}{suffix}"
+            try:
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600))
+            except FileExistsError:  # by another container, whose process has the same id
+                continue
+            return LocalFile(path)
+        raise AssertionError  # pragma: no cover
+
+    def overwrite(self, name: str) -> LocalFile:
+        """Create an empty file in place of an existing one."""
+        self.replace(name, b"")
+        return LocalFile(self._path / name)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a temporary file next to the file, and rename it."""
+        self._path.mkdir(parents=True, exist_ok=True)
+        path = (self._path / name).resolve()
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "not a regular file")
+        number, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(number, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def list_names(self) -> list[str]:
+        """Return the names of the files; none if the directory does not exist."""
+        return [each.name for each in self._path.iterdir()] if self._path.is_dir() else []
+
+    def delete(self, name: str) -> None:
+        """Delete a file."""
+        (self._path / name).unlink()
+
+
+def ignore_in_git(directory: Path) -> None:
+    """Create a directory with a `.gitignore`, unless it has one: its files hold personal data."""
+    existed = directory.is_dir()
+    directory.mkdir(parents=True, exist_ok=True)  # another run may create it at the same time
+    with contextlib.suppress(FileExistsError), (directory / ".gitignore").open("x", encoding="utf-8") as file:
+        file.write("*.singer\n" if existed else "*\n")
+
+
+# Object stores
+
+
+class ObjectFile:
+    """An object in a store, which is sent again as a whole when something is appended.
+
+    Attributes:
+        location: Its URL.
+    """
+
+    def __init__(self, path: UPath) -> None:
+        self.location = str(path)
+        self._path = path
+        self._data = b""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether sending all of it again has become expensive."""
+        return len(self._data) >= MAX_OBJECT_BYTES
+
+    def append(self, data: bytes) -> None:
+        """Append whole lines, and send the object."""
+        with storage_errors():
+            self._path.fs.pipe_file(self._path.path, self._data + data)
+        self._data += data
+
+
+class ObjectStore:
+    """A prefix in an object store. Credentials come from where the store's fsspec package looks for them."""
+
+    def __init__(self, location: str) -> None:
+        # Takes a moment, which local files need not spend.
+        from upath import UPath  # noqa: PLC0415
+
+        with storage_errors():
+            self._path = UPath(location)
+            _ = self._path.fs
+
+    def check(self) -> None:
+        """Write an object and delete it, if that is permitted."""
+        path = self._path / f".target-salesloft-{uuid.uuid4().hex}"
+        with storage_errors():
+            path.fs.pipe_file(path.path, b"")
+        with contextlib.suppress(Exception):  # writing is all that is needed
+            path.fs.rm_file(path.path)
+
+    def create(self, stem: str, suffix: str) -> ObjectFile:
+        """Return a new object; it exists once something is appended."""
+        # Processes in containers share ids, and an object that another run creates is replaced.
+        return ObjectFile(self._path / f"{stem}-{uuid.uuid4().hex[:8]}{suffix}")
+
+    def overwrite(self, name: str) -> ObjectFile:
+        """Return an object that replaces an existing one once something is appended."""
+        return ObjectFile(self._path / name)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write an object, which stores do as a whole."""
+        self.overwrite(name).append(data)
+
+    def list_names(self) -> list[str]:
+        """Return the names of the objects."""
+        with storage_errors():
+            return [each.name for each in self._path.iterdir()]
+
+    def delete(self, name: str) -> None:
+        """Delete an object."""
+        path = self._path / name
+        with storage_errors():
+            path.fs.rm_file(path.path)
+
+
+@contextlib.contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turn whatever an object store raises into an OSError whose text may be shown."""
+    try:
+        yield
+    except Exception as error:
+        text = QUERY.sub("", str(error))  # a signature may be in a query
+        raise OSError(errno.EIO, sanitize_line(f"{type(error).__name__}: {text}", MAX_REASON_LENGTH)) from error
