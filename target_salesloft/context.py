@@ -26,6 +26,7 @@ from target_salesloft.reporting.stats import RunStats
 from target_salesloft.reporting.summary import SummaryFile, summarize
 from target_salesloft.singer.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
+from target_salesloft.steps.references import ReferenceResolver
 from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
 from target_salesloft.writers.dry_run import DryRunWriter
 
@@ -61,6 +62,7 @@ class RunContext:
         summary_file: Where the summary goes.
         ledger: What earlier runs did; known once the credentials are verified.
         lookups: Finds ids; None in a dry run.
+        references: Finds the records that others refer to; None in a dry run.
     """
 
     config: Mapping[str, Any]
@@ -82,6 +84,7 @@ class RunContext:
     _completed_with_failures: list[int] = field(default_factory=list)
     _saving: threading.Lock = field(default_factory=threading.Lock)
     ledger: Ledger = field(default_factory=NullLedger)
+    references: ReferenceResolver | None = None
     _is_connected: bool = False
 
     @classmethod
@@ -131,12 +134,13 @@ class RunContext:
         Raises:
             SalesloftFatalError: Salesloft does not accept them, or cannot be reached, or the ledger cannot be used.
         """
-        if self._is_connected or self.writer is None or self.client is None:
+        if self._is_connected or self.writer is None or self.client is None or self.lookups is None:
             return
         identity = self.client.verify_credentials()
         if self._database is not None:
             self.ledger = SqlLedger(self._database, get_scope(self.config, identity))
             self.ledger.start_run(self.run.run_id, self.run.version)
+        self.references = ReferenceResolver(self.client, self.lookups, self.ledger, self.writer)
         self._is_connected = True
 
     def get_writer(self, stream: str) -> Writer:

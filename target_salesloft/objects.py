@@ -7,7 +7,7 @@ not accept exactly the same fields.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,6 +94,35 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A way to name another record, such as the account of a person by its domain, where Salesloft wants its id.
+
+    Attributes:
+        name: What `mapping` calls it, such as `account.domain`.
+        field: The field that receives the id, such as `account_id`.
+        path: Where the records are listed that can be named.
+        attributes: Fields of a listed record that may hold the value.
+        kind: The type of the value, which is normalized like a field of this type.
+        scope: The scope that listing needs, or empty.
+        object_name: The object whose records are named, if the target writes it: these are looked up by its filter.
+            All others are listed once: there are few, or no filter is exact.
+    """
+
+    name: str
+    field: str
+    path: str
+    attributes: tuple[str, ...]
+    kind: FieldType
+    scope: str = ""
+    object_name: str | None = None
+
+
+def index_references(*references: Reference) -> Mapping[str, Reference]:
+    """Return name → reference."""
+    return MappingProxyType({each.name: each for each in references})
+
+
+@dataclass(frozen=True)
 class SalesloftObject:
     """An object of Salesloft's API that the target writes.
 
@@ -110,6 +139,7 @@ class SalesloftObject:
         stream_names: Last segments of stream names that mean this object.
         fields: The standard fields.
         aliases: Other names of fields → the fields.
+        references: Name → way to name another record.
     """
 
     name: str
@@ -123,6 +153,7 @@ class SalesloftObject:
     stream_names: frozenset[str]
     fields: Mapping[str, Field]
     aliases: Mapping[str, str]
+    references: Mapping[str, Reference] = field(default_factory=dict)
 
     @property
     def resources(self) -> frozenset[str]:
@@ -181,6 +212,22 @@ def build_operations(path: str, upsert_path: str) -> Mapping[SyncMode, Operation
     )
 
 
+# Salesloft lists users by no exact filter; an address may be any of three.
+OWNER: Final = Reference(
+    "owner.email_address",
+    "owner_id",
+    "/users",
+    ("email", "email_client_email_address", "sending_email_address"),
+    FieldType.EMAIL,
+    scope="team:read",
+)
+
+
+def account_by(attribute: str, kind: FieldType) -> Reference:
+    """Return the reference to an account by one of its fields."""
+    return Reference(f"account.{attribute}", "account_id", "/accounts", (attribute,), kind, "accounts:read", "accounts")
+
+
 PEOPLE: Final = SalesloftObject(
     name="people",
     scope="people",
@@ -215,6 +262,13 @@ PEOPLE: Final = SalesloftObject(
             "company_industry": "person_company_industry",
         }
     ),
+    references=index_references(
+        account_by("domain", FieldType.DOMAIN),
+        account_by("crm_id", FieldType.TEXT),
+        account_by("name", FieldType.TEXT),
+        OWNER,
+        Reference("person_stage.name", "person_stage_id", "/person_stages", ("name",), FieldType.TEXT),
+    ),
 )
 
 ACCOUNTS: Final = SalesloftObject(
@@ -225,7 +279,7 @@ ACCOUNTS: Final = SalesloftObject(
     upsert_keys=("domain", "id", "crm_id"),
     # An assumption: the documentation names jobs of people only.
     bulk_types=MappingProxyType({SyncMode.UPSERT: "account/upsert"}),
-    lookups=MappingProxyType({"domain": "domain", "id": "ids[]", "crm_id": "crm_id[]"}),
+    lookups=MappingProxyType({"domain": "domain", "id": "ids[]", "crm_id": "crm_id[]", "name": "name[]"}),
     custom_field_type="company",
     stream_names=frozenset({"account", "accounts", "company", "companies", "organization", "organizations"}),
     fields=build_fields(
@@ -243,6 +297,11 @@ ACCOUNTS: Final = SalesloftObject(
         archived=Field(FieldType.BOOLEAN, frozenset({SyncMode.UPDATE})),
     ),
     aliases=MappingProxyType({"company_name": "name"}),
+    references=index_references(
+        OWNER,
+        Reference("account_stage.name", "company_stage_id", "/account_stages", ("name",), FieldType.TEXT),
+        Reference("account_tier.name", "account_tier_id", "/account_tiers", ("name",), FieldType.TEXT),
+    ),
 )
 
 OBJECTS: Final[Mapping[str, SalesloftObject]] = MappingProxyType({each.name: each for each in (PEOPLE, ACCOUNTS)})

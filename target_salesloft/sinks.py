@@ -26,6 +26,7 @@ from target_salesloft.mapping.payload import Payload, merge
 from target_salesloft.objects import ACCOUNTS, PEOPLE, FieldType, SalesloftObject
 from target_salesloft.singer.validation import RecordValidator
 from target_salesloft.steps.ids import IdStep
+from target_salesloft.steps.references import ReferenceStep
 from target_salesloft.steps.unchanged import UnchangedStep
 from target_salesloft.suggestions import normalize_name
 from target_salesloft.writers.base import WriteBatch
@@ -183,6 +184,8 @@ class SalesloftSink(BatchSink):
 
     def _build_steps(self) -> Iterator[Step]:
         context, settings = self._context, self._settings
+        if self.salesloft_object.references and context.references is not None:
+            yield ReferenceStep(context.references, settings.missing_references, self._stats)
         needs_id = self.salesloft_object.operations[settings.sync_mode].needs_id
         if needs_id and context.lookups is not None and context.writer is not None:
             yield IdStep(self.salesloft_object, settings.upsert_key, context.lookups, context.writer)

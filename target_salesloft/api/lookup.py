@@ -65,6 +65,10 @@ class Lookup:
             logger.info("Looked up %d ids by %s with %d requests.", len(missing), self._field, len(chunks))
         return {key: self._cache.get(key, ()) for key in keys}
 
+    def forget(self, value: str) -> None:
+        """Look a value up again when it is needed next."""
+        self._cache.pop(identity_key(self._field, value), None)
+
     def _fetch_ids(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
         found: dict[str, set[int]] = {identity_key(self._field, value): set() for value in chunk}
         params = {self._object.lookups[self._field]: chunk}
@@ -73,9 +77,7 @@ class Lookup:
             ids = found.get(identity_key(self._field, row.get(self._field)))
             if ids is None:
                 continue
-            if not isinstance(row.get("id"), int):
-                raise UnexpectedResponseError(f"GET {self._object.path} returned a record without an id.")
-            ids.add(row["id"])
+            ids.add(require_id(row, self._object.path))
         return {key: tuple(sorted(ids)) for key, ids in found.items()}
 
 
@@ -102,6 +104,18 @@ class Lookups:
     def close(self) -> None:
         """Wait for requests in flight, and stop the threads."""
         self._threads.shutdown(cancel_futures=True)
+
+
+def require_id(row: Mapping[str, Any], path: str) -> int:
+    """Return the id of a listed record, which may be text.
+
+    Raises:
+        UnexpectedResponseError: It has none.
+    """
+    number = str(row.get("id"))
+    if not number.isdecimal():
+        raise UnexpectedResponseError(f"GET {path} returned a record without an id.")
+    return int(number)
 
 
 def find_matches(

@@ -45,6 +45,13 @@ class MissingKey(str, enum.Enum):
     SKIP = "skip"
 
 
+class MissingReferences(str, enum.Enum):
+    """Values of `missing_references`: what happens to a record that refers to one that is not found."""
+
+    OMIT = "omit"
+    FAIL = "fail"
+
+
 class SkipUnchanged(str, enum.Enum):
     """Values of `skip_unchanged`: how records that would change nothing are recognized."""
 
@@ -74,6 +81,7 @@ PER_STREAM: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "null_values": NullValues,
         "missing_key": MissingKey,
         "skip_unchanged": SkipUnchanged,
+        "missing_references": MissingReferences,
         "deleted_column": str,
     }
 )
@@ -222,6 +230,17 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         default=MissingKey.FAIL.value,
         title="Missing key",
         description="Records without a value for the upsert key: `fail`, or `skip` and count them.",
+    ),
+    th.Property(
+        "missing_references",
+        th.StringType,
+        allowed_values=[each.value for each in MissingReferences],
+        default=MissingReferences.OMIT.value,
+        title="Missing references",
+        description=(
+            "References in `mapping`, such as `account.domain`, that name no record or several: `omit` the reference "
+            "and write the rest, or `fail` the record."
+        ),
     ),
     th.Property(
         "normalize",

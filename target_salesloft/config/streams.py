@@ -14,7 +14,13 @@ from target_salesloft.suggestions import TYPO, closest_match
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from target_salesloft.config.schema import MissingKey, NullValues, SkipUnchanged, UnknownFields
+    from target_salesloft.config.schema import (
+        MissingKey,
+        MissingReferences,
+        NullValues,
+        SkipUnchanged,
+        UnknownFields,
+    )
     from target_salesloft.objects import SyncMode
 
 # As in the SDK's stream maps. Meltano drops null inside an object.
@@ -34,6 +40,7 @@ class StreamSettings:
         null_values: Whether nulls are sent.
         missing_key: What happens to records without a value for the key.
         skip_unchanged: How records that would change nothing are recognized, to skip them.
+        missing_references: What happens to records that refer to one that is not found.
         deleted_column: Column with a value in records that are deleted in the source.
     """
 
@@ -45,6 +52,7 @@ class StreamSettings:
     null_values: NullValues
     missing_key: MissingKey
     skip_unchanged: SkipUnchanged
+    missing_references: MissingReferences
     deleted_column: str
 
     @classmethod

@@ -19,13 +19,13 @@ from target_salesloft.mapping.coercion import (
     is_blank,
     parse_custom_fields,
 )
-from target_salesloft.mapping.payload import Payload
+from target_salesloft.mapping.payload import Named, Payload
 from target_salesloft.objects import (
     CRM_ID_TYPE,
     CUSTOM_FIELDS,
     ID_FIELD,
-    Field,
     FieldType,
+    Reference,
     SalesloftObject,
     SyncMode,
     identity_key,
@@ -77,14 +77,16 @@ class Route(NamedTuple):
     Attributes:
         column: The column's name.
         target: The field that receives the values.
-        kind: The field's type.
+        kind: The type of its values.
         coerce: Converts a value that is not None; returns None for values that count as null.
+        reference: How the values name another record, whose id is to be sent instead.
     """
 
     column: str
     target: Target
     kind: FieldType
     coerce: Callable[[Any], Any]
+    reference: Reference | None = None
 
 
 class ColumnMapping(NamedTuple):
@@ -119,7 +121,9 @@ def needs_custom_fields(
         mapping: Column → field, custom field, or None to leave the column out.
         columns: Names of columns.
     """
-    targets = (_target_name(column, mapping) for column in columns)
+    targets = (
+        _target_name(column, mapping) for column in columns if mapping.get(column) not in salesloft_object.references
+    )
     fields = (salesloft_object.fields.get(_field_name(salesloft_object, each)) for each in targets if each is not None)
     return any(field is None or field.kind is FieldType.CUSTOM_FIELDS for field in fields)
 
@@ -174,6 +178,7 @@ class RecordMapper:
         self._routes: dict[str, Route | None] = {}
         self._custom_routes: dict[str, Route | None] = {}
         self._claims: dict[Target, str] = {}
+        self._reference_fields: set[str] = set()
         self.warnings: list[str] = []
         self.left_out: dict[str, str] = {}
         columns = list(columns)
@@ -219,7 +224,7 @@ class RecordMapper:
         described = [
             ColumnMapping(_clean(column), None, self.left_out.get(column, BY_MAPPING))
             if route is None
-            else ColumnMapping(_clean(column), f"{CUSTOM_PREFIX if route.target.custom else ''}{route.target.name}")
+            else ColumnMapping(_clean(column), _describe_target(route))
             for column, route in (*self._routes.items(), *self._custom_routes.items())
             if not column.startswith(SDK_METADATA) or route is not None
         ]
@@ -261,6 +266,7 @@ class RecordMapper:
 
     def _build_payload(self, body: dict[str, Any]) -> Payload | Rejection:
         """Add what the endpoint requires in addition to the fields."""
+        references = {name: body.pop(name) for name in self._reference_fields if isinstance(body.get(name), Named)}
         record_id = body.pop(ID_FIELD, None) if self._mode is SyncMode.UPDATE else None
         name = self._key if record_id is None else ID_FIELD
         value = body.get(name) if record_id is None else record_id
@@ -270,7 +276,8 @@ class RecordMapper:
             body.setdefault("crm_id_type", CRM_ID_TYPE)
         if self._mode is SyncMode.UPSERT:
             body["upsert_key"] = name
-        return Payload(body, None if value is None else identity_key(name, value), record_id)
+        key = None if value is None else identity_key(name, value)
+        return Payload(body, key, record_id, references=references)
 
     def _require_key(self, columns: Collection[str]) -> None:
         """Raise an error if no record can have a key, before the first record is read."""
@@ -300,8 +307,10 @@ class RecordMapper:
             return Priority.MAPPED
         return Priority.FIELD if column in self._object.fields else Priority.ALIAS
 
-    def _target(self, name: str) -> Target:
+    def _target(self, name: str, *, is_mapped: bool = True) -> Target:
         """Return the field that a name in `mapping` means."""
+        if is_mapped and name in self._object.references:
+            return Target(self._object.references[name].field)
         field = _field_name(self._object, name)
         return Target(field) if field in self._object.fields else Target(name.removeprefix(CUSTOM_PREFIX), custom=True)
 
@@ -310,10 +319,11 @@ class RecordMapper:
         name = _target_name(column, self._mapping)
         if name is None:
             return None
-        target = self._target(name)
+        is_mapped = column in self._mapping
+        target = self._target(name, is_mapped=is_mapped)
         if not target.custom:
-            return self._route_standard(column, target, self._object.fields[target.name])
-        if column in self._mapping:
+            return self._route_standard(column, target, self._object.references.get(name) if is_mapped else None)
+        if is_mapped:
             return self._route_mapped_custom(column, target)
         prefixed = CUSTOM_COLUMN.fullmatch(column)
         match = self._match_custom_field(column) or (prefixed and self._match_custom_field(prefixed["name"]))
@@ -351,6 +361,8 @@ class RecordMapper:
 
     def _route_mapped_custom(self, column: str, target: Target) -> Route | None:
         known = self._custom_fields
+        if target.name not in (known or ()):
+            self._check_reference(column, target.name)
         if known is not None and target.name not in known:
             raise ConfigError(
                 f"mapping sends the column {_quote(column)} to {_quote(target.name)}, which is neither a "
@@ -358,6 +370,20 @@ class RecordMapper:
                 f"{did_you_mean(target.name, [*self._standard_names(), *known])}. Names are case-sensitive."
             )
         return self._claim(column, target, self._custom_type(target.name))
+
+    def _check_reference(self, column: str, name: str) -> None:
+        """Check that a name that is no known field is no misspelled reference either.
+
+        Raises:
+            ConfigError: It resembles a reference.
+        """
+        references = self._object.references
+        prefixes = {each.partition(".")[0] for each in references}
+        if "." in name and (name.partition(".")[0] in prefixes or did_you_mean(name, references)):
+            raise ConfigError(
+                f"mapping sends the column {_quote(column)} to {_quote(name)}, which is no reference of "
+                f"{self._object.name} (expected one of: {', '.join(references)})."
+            )
 
     def _skip_unknown(self, column: str, custom_name: str | None) -> None:
         """Leave out a column that matches no field.
@@ -383,7 +409,8 @@ class RecordMapper:
     def _standard_names(self) -> list[str]:
         return [*self._object.fields, *self._object.aliases]
 
-    def _route_standard(self, column: str, target: Target, field: Field) -> Route | None:
+    def _route_standard(self, column: str, target: Target, reference: Reference | None) -> Route | None:
+        field = self._object.fields[target.name]
         mapped = column in self._mapping
         if target.name == ID_FIELD != self._key and not (mapped and self._mode is SyncMode.UPDATE):
             problem = "Salesloft's own id, which is sent only if upsert_key is id"
@@ -393,13 +420,13 @@ class RecordMapper:
             modes = " or ".join(sorted(each.value for each in field.modes))
             problem = f"not supported in {self._mode.value} mode, only in {modes}"
         else:
-            return self._claim(column, target, field.kind)
+            return self._claim(column, target, field.kind if reference is None else reference.kind, reference)
         if mapped:
             raise ConfigError(f"mapping sends the column {_quote(column)} to {target.name}, which is {problem}")
         self.left_out[column] = f"{target.name} is {problem}"
         return None
 
-    def _claim(self, column: str, target: Target, kind: FieldType) -> Route | None:
+    def _claim(self, column: str, target: Target, kind: FieldType, reference: Reference | None = None) -> Route | None:
         """Return the route of a column, unless its target belongs to another column."""
         holder = self._claims.setdefault(target, column)
         if holder != column and column in self._mapping:
@@ -413,7 +440,19 @@ class RecordMapper:
         elif holder != column:
             self.left_out[column] = f"{_quote(holder)} already maps to {target.name}"
             return None
-        return Route(column, target, kind, self._coercion(target, kind))
+        if reference is None:
+            return Route(column, target, kind, self._coercion(target, kind))
+        self._reference_fields.add(target.name)
+        return Route(column, target, kind, self._name_by(reference), reference)
+
+    def _name_by(self, reference: Reference) -> Callable[[Any], Any]:
+        coerce, normalize = COERCIONS[reference.kind], NORMALIZATIONS[reference.kind]
+
+        def name(value: Any) -> Named | None:
+            text = None if is_blank(value) else normalize(coerce(value))
+            return Named(reference, text) if text else None
+
+        return name
 
     def _coercion(self, target: Target, kind: FieldType) -> Callable[[Any], Any]:
         if kind is FieldType.CUSTOM_FIELDS:
@@ -434,6 +473,12 @@ def _target_name(column: str, mapping: Mapping[str, str | None]) -> str | None:
     if column in mapping:
         return mapping[column]
     return None if column.startswith(SDK_METADATA) else column
+
+
+def _describe_target(route: Route) -> str:
+    if route.reference is not None:
+        return f"{route.target.name} (by {route.reference.name})"
+    return f"{CUSTOM_PREFIX if route.target.custom else ''}{route.target.name}"
 
 
 def _field_name(salesloft_object: SalesloftObject, name: str) -> str:

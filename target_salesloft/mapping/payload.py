@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from target_salesloft.objects import CUSTOM_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from target_salesloft.objects import Reference
 
 
 @dataclass(eq=False, slots=True)
@@ -35,6 +37,18 @@ class SourceRecord:
         return self.line if self.file is None else f"{self.file}:{self.line}"
 
 
+class Named(NamedTuple):
+    """Another record, named by a value.
+
+    Attributes:
+        reference: How it is named.
+        value: The value, normalized.
+    """
+
+    reference: Reference
+    value: str
+
+
 @dataclass
 class Payload:
     """What is sent for one record, or for several records with the same key.
@@ -44,12 +58,14 @@ class Payload:
         key: Identifies the payload within its batch; None for an insert without a key.
         record_id: Salesloft's id, if the request's path needs it.
         sources: The records that the payload was built from.
+        references: Field → the record that its id is to be looked up of.
     """
 
     body: dict[str, Any]
     key: str | None = None
     record_id: int | None = None
     sources: list[SourceRecord] = field(default_factory=list)
+    references: dict[str, Named] = field(default_factory=dict)
 
 
 def merge(payloads: Iterable[Payload]) -> list[Payload]:
@@ -68,6 +84,11 @@ def merge(payloads: Iterable[Payload]) -> list[Payload]:
                 by_key[payload.key] = payload
             continue
         custom = {**first.body.get(CUSTOM_FIELDS, {}), **payload.body.get(CUSTOM_FIELDS, {})}
+        for name in payload.references:
+            first.body.pop(name, None)
+        for name in payload.body:
+            first.references.pop(name, None)
+        first.references.update(payload.references)
         first.body.update(payload.body)
         if custom:
             first.body[CUSTOM_FIELDS] = custom

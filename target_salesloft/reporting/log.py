@@ -89,6 +89,8 @@ class Report:
                 self._logger.info("%s: %s", stream, forecasts[stream])
             for reason, count in stats.skipped.items():
                 self._logger.info("%s: %s skipped: %s", stream, f"{count:,}", reason)
+            for line in stats.missing_reference_lines():
+                self._logger.warning("%s: written without a reference: %s", stream, line)
             for line in stats.failure_lines():
                 self._logger.warning("%s: %s", stream, line)
         if identical := sum(stats.identical for stats in self._stats.values()):

@@ -10,7 +10,9 @@ from target_salesloft.redaction import redact_reason, request_names
 from target_salesloft.writers.results import FAILED, WRITTEN, Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from target_salesloft.mapping.payload import SourceRecord
 
 MAX_DISTINCT_REASONS: Final = 20
 OTHER_REASONS: Final = "other reasons"
@@ -28,9 +30,10 @@ class StreamStats:
         results: Result → records.
         reasons: Reason, without values → records that failed for it.
         lines: Reason → where the first of these records are in the input.
+        missing_references: What was not found → records that were written without it.
+        missing_lines: What was not found → where the first of these records are in the input.
         skipped: Reason → records that were skipped for it.
         identical: Records that were sent although they equal those last written.
-        missing_references: Reference → records that were written without it, because it was not found.
         kept: Field → records in which Salesloft's value was left as it is.
         compare: What a comparison with Salesloft has found.
     """
@@ -39,9 +42,10 @@ class StreamStats:
     results: Counter[Result] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     lines: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    missing_references: Counter[str] = field(default_factory=Counter)
+    missing_lines: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     skipped: Counter[str] = field(default_factory=Counter)
     identical: int = 0
-    missing_references: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
     compare: dict[str, Any] = field(default_factory=dict)
 
@@ -88,16 +92,20 @@ class StreamStats:
         # A merged payload fails with all of its records, which were counted as merged.
         self.results[Result.MERGED] -= len(sources) - 1
         self.reasons[reason] += len(sources)
-        listed = self.lines[reason]
-        listed += [str(source.position) for source in sources[: MAX_LINES_LISTED - len(listed)]]
+        _list_lines(self.lines[reason], sources)
+
+    def record_missing_reference(self, problem: str, sources: Sequence[SourceRecord]) -> None:
+        """Count the records of a payload that is written without a reference."""
+        self.missing_references[problem] += len(sources)
+        _list_lines(self.missing_lines[problem], sources)
 
     def failure_lines(self) -> list[str]:
         """Return reasons, most frequent first: `37 × email_address is already taken (lines 4, 9, 12, …)`."""
-        lines = []
-        for reason, count in self.reasons.most_common():
-            locations = ", ".join(self.lines[reason]) + (", …" if count > MAX_LINES_LISTED else "")
-            lines.append(f"{count:,} × {reason} (line{'s' if count > 1 else ''} {locations} of the input)")
-        return lines
+        return _describe(self.reasons, self.lines)
+
+    def missing_reference_lines(self) -> list[str]:
+        """Return what was not found, most frequent first: `37 × account.domain: not found (lines 4, 9, 12, …)`."""
+        return _describe(self.missing_references, self.missing_lines)
 
     def summary_line(self, stream: str, failed_records: str | None) -> str:
         """Return the counts: `people: 1,204 read, 1,180 written (312 created, 868 updated), …`."""
@@ -111,6 +119,18 @@ class StreamStats:
         ]
         file = f" → {failed_records}" if self.failed and failed_records else ""
         return f"{stream}: {', '.join(parts)}{file}"
+
+
+def _list_lines(listed: list[str], sources: Sequence[SourceRecord]) -> None:
+    listed += [str(source.position) for source in sources[: MAX_LINES_LISTED - len(listed)]]
+
+
+def _describe(counts: Counter[str], lines: Mapping[str, Sequence[str]]) -> list[str]:
+    described = []
+    for reason, count in counts.most_common():
+        locations = ", ".join(lines[reason]) + (", …" if count > MAX_LINES_LISTED else "")
+        described.append(f"{count:,} × {reason} (line{'s' if count > 1 else ''} {locations} of the input)")
+    return described
 
 
 class RunStats(defaultdict[str, StreamStats]):

@@ -696,3 +696,70 @@ def test_mapping_does_not_change_the_record(mapper, records):
     for each in records:
         map_record(mapper, each)
     assert repr(records) == before
+
+
+# References
+
+
+@pytest.mark.parametrize(
+    ("salesloft_object", "reference", "value", "field", "normalized"),
+    [
+        (PEOPLE, "account.domain", "https://www.Acme.com/about", "account_id", "acme.com"),
+        (PEOPLE, "account.crm_id", " 0015x00000AbCdE ", "account_id", "0015x00000AbCdE"),
+        (PEOPLE, "account.name", " Acme ", "account_id", "Acme"),
+        (PEOPLE, "owner.email_address", "Rep@Example.com", "owner_id", "rep@example.com"),
+        (PEOPLE, "person_stage.name", "Working", "person_stage_id", "Working"),
+        (ACCOUNTS, "account_stage.name", "Customer", "company_stage_id", "Customer"),
+        (ACCOUNTS, "account_tier.name", "Gold", "account_tier_id", "Gold"),
+    ],
+)
+def test_reference_names_a_record_by_a_normalized_value(salesloft_object, reference, value, field, normalized):
+    key = salesloft_object.upsert_keys[0]
+    record = {key: "acme.com" if key == "domain" else EMAIL, "col": value}
+    payload = map_record(make_mapper(salesloft_object, mapping={"col": reference}), record)
+    assert {name: (each.reference.name, each.value) for name, each in payload.references.items()} == {
+        field: (reference, normalized)
+    }
+    assert field not in payload.body
+
+
+@pytest.mark.parametrize("value", [None, "", " "])
+def test_blank_reference_is_null(value):
+    record = {"email_address": EMAIL, "col": value}
+    assert map_record(make_mapper(mapping={"col": "account.domain"}), record).references == {}
+    clearing = make_mapper(mapping={"col": "account.domain"}, null_values=NullValues.CLEAR)
+    assert map_record(clearing, record).body["account_id"] is None
+
+
+def test_invalid_value_of_a_reference_rejects_the_record():
+    rejection = reject({"email_address": EMAIL, "col": "no address"}, mapping={"col": "owner.email_address"})
+    assert rejection.fields == ("owner_id",)
+    assert "no address" not in rejection.reason
+
+
+def test_reference_and_id_of_the_same_field_contradict_each_other():
+    columns = ("email_address", "domain", "account")
+    with pytest.raises(ConfigError, match="account_id"):
+        make_mapper(mapping={"domain": "account.domain", "account": "account_id"}, columns=columns)
+
+
+@pytest.mark.parametrize("name", ["account.domian", "account.website", "owner.name", "acount.domain"])
+@pytest.mark.parametrize("custom_fields", [None, TEAM])
+def test_misspelled_reference_is_an_error_that_lists_what_there_is(name, custom_fields):
+    with pytest.raises(ConfigError, match=r"account\.domain.*owner\.email_address"):
+        make_mapper(mapping={"col": name}, columns=("email_address", "col"), custom_fields=custom_fields)
+
+
+def test_custom_field_with_a_dot_is_no_reference():
+    team = {"account.rank": FieldType.TEXT}
+    mapper = make_mapper(mapping={"col": "account.rank"}, columns=("email_address", "col"), custom_fields=team)
+    assert map_record(mapper, {"email_address": EMAIL, "col": "1"}).body["custom_fields"] == {"account.rank": "1"}
+
+
+def test_references_need_no_custom_fields():
+    assert not needs_custom_fields(PEOPLE, {"col": "account.domain"}, ["email_address", "col"])
+
+
+def test_column_that_is_named_like_a_reference_is_none():
+    payload = map_record(make_mapper(), {"email_address": EMAIL, "account.domain": "acme.com"})
+    assert payload.references == {}

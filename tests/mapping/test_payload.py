@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from target_salesloft.config.schema import NullValues
-from target_salesloft.mapping.payload import Payload, merge
+from target_salesloft.mapping.payload import Named, Payload, merge
+from target_salesloft.objects import PEOPLE
 from tests.mapping.test_mapper import EMAIL, make_mapper, map_record
 
 
@@ -101,3 +104,13 @@ def test_merging_equals_applying_the_records_one_after_another(records, policy, 
     }
     assert actual == expected
     assert len(merged) == len(expected)
+
+
+def test_later_reference_replaces_an_earlier_id_and_the_other_way_round():
+    reference = PEOPLE.references["account.domain"]
+    by_name = Payload({}, "k", references={"account_id": Named(reference, "acme.com")})
+    by_id = Payload({"account_id": 7}, "k")
+    (merged,) = merge([deepcopy(by_id), deepcopy(by_name)])
+    assert (merged.body, set(merged.references)) == ({}, {"account_id"})
+    (merged,) = merge([deepcopy(by_name), deepcopy(by_id)])
+    assert (merged.body, merged.references) == ({"account_id": 7}, {})

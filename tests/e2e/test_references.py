@@ -1,0 +1,141 @@
+"""Runs whose records refer to other records of Salesloft."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import record, schema
+
+MAPPING = {
+    "company": "account.domain",
+    "rep": "owner.email_address",
+    "stage": "person_stage.name",
+}
+COLUMNS = ("email_address", "company", "rep", "stage")
+
+
+@pytest.fixture
+def load(run, tmp_path):
+    def start(*people, stream="people", **settings):
+        mapping = settings.pop("mapping", MAPPING)
+        columns = sorted({name for each in people for name in each})
+        return run(
+            [schema(stream, *columns), *(record(stream, **each) for each in people)],
+            **{
+                "streams": {stream: {"mapping": mapping}},
+                "ledger_uri": f"sqlite:///{tmp_path}/ledger.db",
+                **settings,
+            },
+        )
+
+    return start
+
+
+@pytest.fixture
+def accounts(run, sandbox):
+    """Two accounts, by domain."""
+    names = ("acme.com", "b.co")
+    run([schema("accounts", "domain", "name"), *(record("accounts", domain=each, name=each.upper()) for each in names)])
+    return {each["domain"]: each["id"] for each in sandbox.state.select("accounts")}
+
+
+def users(sandbox):
+    return {each["email"]: each["id"] for each in sandbox.state.select("users")}
+
+
+def stages(sandbox):
+    return {each["name"]: each["id"] for each in sandbox.state.select("person_stages")}
+
+
+@pytest.mark.parametrize("write_method", ["record", "bulk"])
+def test_person_is_linked_to_account_owner_and_stage(load, sandbox, accounts, write_method):
+    owner, owner_id = next(iter(users(sandbox).items()))
+    stage, stage_id = next(iter(stages(sandbox).items()))
+    ann = {"email_address": "ann@b.co", "company": "https://www.ACME.com/", "rep": owner.upper(), "stage": stage}
+    result = load(ann, write_method=write_method)
+    assert result.code == 0
+    (person,) = sandbox.people()
+    assert (person["account_id"], person["owner_id"], person["person_stage_id"]) == (
+        accounts["acme.com"],
+        owner_id,
+        stage_id,
+    )
+
+
+def test_name_matches_without_regard_to_case_and_outer_spaces(load, sandbox):
+    stage, stage_id = next(iter(stages(sandbox).items()))
+    load({"email_address": "ann@b.co", "stage": f" {stage.swapcase()} "})
+    assert sandbox.people()[0]["person_stage_id"] == stage_id
+
+
+@pytest.mark.usefixtures("accounts")
+def test_missing_reference_is_omitted_counted_and_warned_of_once(load, sandbox):
+    people = [{"email_address": f"p{number}@b.co", "company": f"gone{number}.com"} for number in range(5)]
+    result = load(*people, {"email_address": "ann@b.co", "company": "acme.com"})
+    assert result.code == 0
+    assert len(sandbox.people()) == 6
+    assert sum(each["account_id"] is not None for each in sandbox.people()) == 1
+    (warning,) = result.log_lines_containing("account.domain")
+    assert "5 ×" in warning
+    assert "2, 3, 4" in warning
+    assert "gone" not in warning
+
+
+def test_missing_reference_fails_the_record_on_request(load, sandbox):
+    result = load(
+        {"email_address": "ann@b.co", "company": "gone.com"}, {"email_address": "b@b.co"}, missing_references="fail"
+    )
+    assert result.code == 1
+    assert [each["email_address"] for each in sandbox.people()] == ["b@b.co"]
+    assert result.log_lines_containing("account.domain: not found")
+
+
+def test_setting_of_the_stream_decides_about_missing_references(load, sandbox):
+    streams = {"people": {"mapping": MAPPING, "missing_references": "fail"}}
+    assert load({"email_address": "ann@b.co", "company": "gone.com"}, streams=streams).code == 1
+    assert sandbox.people() == []
+
+
+def test_ambiguous_name_is_not_guessed(load, sandbox):
+    for _ in range(2):
+        sandbox.state.insert("accounts", {"name": "Twin", "domain": None})
+    result = load({"email_address": "ann@b.co", "company": "Twin"}, mapping={"company": "account.name"})
+    assert sandbox.people()[0]["account_id"] is None
+    assert result.log_lines_containing("ambiguous")
+
+
+def lookups(sandbox):
+    return sum(each.method == "GET" and each.path in {"/v2/accounts", "/v2/users"} for each in sandbox.requests)
+
+
+@pytest.mark.usefixtures("accounts")
+def test_second_run_looks_nothing_up(load, sandbox):
+    owner = next(iter(users(sandbox)))
+    ann = {"email_address": "ann@b.co", "company": "acme.com", "rep": owner}
+    load(ann)
+    first = lookups(sandbox)
+    assert first >= 2
+    load(ann)
+    assert lookups(sandbox) == first
+
+
+def test_misspelled_reference_is_a_settings_error(load, sandbox):
+    result = load({"email_address": "ann@b.co", "company": "acme.com"}, mapping={"company": "account.domian"})
+    assert result.code == 1
+    assert sandbox.people() == []
+    assert result.log_lines_containing("account.domain")
+
+
+def test_account_is_linked_to_owner_stage_and_tier(load, sandbox):
+    owner, owner_id = next(iter(users(sandbox).items()))
+    tier = sandbox.state.select("account_tiers")[0]
+    stage = sandbox.state.select("account_stages")[0]
+    mapping = {"rep": "owner.email_address", "tier": "account_tier.name", "stage": "account_stage.name"}
+    acme = {"domain": "acme.com", "name": "Acme", "rep": owner, "tier": tier["name"], "stage": stage["name"]}
+    load(acme, stream="accounts", mapping=mapping)
+    (account,) = sandbox.state.select("accounts")
+    assert (account["owner_id"], account["account_tier_id"], account["company_stage_id"]) == (
+        owner_id,
+        tier["id"],
+        stage["id"],
+    )
