@@ -18,6 +18,8 @@ from tests.conftest import KEY, record, schema, singer, state, without
 
 SEEDS = int(os.environ.get("CRASH_SEEDS", "4"))
 RECORDS = 240
+NIGHTS = 4
+NIGHT_MODES = [("upsert", "record"), ("update", "record"), ("upsert", "bulk")]
 MODES = [("upsert", "record"), ("insert", "record"), ("update", "record"), ("upsert", "bulk")]
 LONGEST_RUN = 60
 
@@ -47,13 +49,13 @@ def lines_from(position, people):
 class Runs:
     """Runs of the command, each starting from the state emitted by the previous ones."""
 
-    def __init__(self, directory, server, chance, mode, method):
+    def __init__(self, directory, server, chance, people, mode, method, **settings):
         self.sandbox = server.sandbox
         self.chance = chance
-        self.people = rows(chance, mode)
+        self.people = people
         self.position = 0
         self.config = directory / "config.json"
-        settings = {
+        values = {
             "api_url": server.url,
             "api_key": KEY,
             "failed_records_dir": str(directory / "failed"),
@@ -64,8 +66,9 @@ class Runs:
             "rate_limit_per_minute": 100_000,
             # A record that a killed run has inserted is rejected when it is sent again.
             "allow_failed_records": mode == "insert",
+            **settings,
         }
-        self.config.write_text(json.dumps(settings), encoding="utf-8")
+        self.config.write_text(json.dumps(values), encoding="utf-8")
 
     def once(self, number=None):
         """Run to the end or until a signal at a random moment; return the exit code."""
@@ -83,6 +86,11 @@ class Runs:
         self.position = max([self.position, *(each["position"] for each in states)])
         return process.returncode
 
+    def kill(self):
+        """Run until a signal at a random moment."""
+        number = self.chance.choice([signal.SIGKILL, signal.SIGTERM])
+        assert self.once(number) in {0, -number, 128 + number}, self.log.decode()
+
     def wait_for(self, process, requests):
         """Wait until the sandbox has received a number of requests, and a moment more."""
         end = time.monotonic() + LONGEST_RUN
@@ -91,19 +99,19 @@ class Runs:
         time.sleep(self.chance.random() * 0.02)
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
-@pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("seed", range(SEEDS))]
+
+
 def test_killed_runs_lose_and_duplicate_nothing(tmp_path, seed):
     chance = random.Random(seed)  # noqa: S311 (moments, not secrets)
     mode, method = MODES[seed % len(MODES)]
     with SandboxServer(Sandbox(points_per_minute=1_000_000, latency=0.002, bulk_rate=2000.0)) as server:
-        runs = Runs(tmp_path, server, chance, mode, method)
+        runs = Runs(tmp_path, server, chance, rows(chance, mode), mode, method)
         if mode == "update":
             for each in {each["email_address"].lower() for each in runs.people}:
                 server.sandbox.add("person", email_address=each)
         for _ in range(chance.randint(1, 3)):
-            number = chance.choice([signal.SIGKILL, signal.SIGTERM])
-            assert runs.once(number) in {0, -number, 128 + number}, runs.log.decode()
+            runs.kill()
             written = {each["email_address"] for each in server.sandbox.people() if each["title"]}
             passed = {each["email_address"].lower() for each in runs.people[: runs.position]}
             assert passed <= written, "state has passed a record that Salesloft does not have"
@@ -113,3 +121,30 @@ def test_killed_runs_lose_and_duplicate_nothing(tmp_path, seed):
         people = without(server.sandbox.people())
         assert len(people) == len(wanted)
         assert {each["email_address"]: each["title"] for each in people} == wanted
+
+
+def test_killed_nights_with_skip_unchanged_lose_nothing_that_changes_or_changes_back(tmp_path, seed):
+    chance = random.Random(seed)  # noqa: S311 (moments, not secrets)
+    mode, method = NIGHT_MODES[seed % len(NIGHT_MODES)]
+    people = [{"email_address": f"p{number}@example.com", "title": "First"} for number in range(RECORDS // 2)]
+    with SandboxServer(Sandbox(points_per_minute=1_000_000, latency=0.002, bulk_rate=2000.0)) as server:
+        runs = Runs(
+            *(tmp_path, server, chance, people, mode, method),
+            skip_unchanged="ledger",
+            ledger_uri=f"sqlite:///{tmp_path}/ledger.db",
+        )
+        for each in people if mode == "update" else ():
+            server.sandbox.add("person", email_address=each["email_address"])
+        for night in range(NIGHTS):
+            runs.position = 0
+            for each in chance.sample(people, len(people) // 3 if night else 0):
+                each["title"] = "Second" if each["title"] == "First" else "First"
+            for _ in range(chance.randint(0, 2)):
+                runs.kill()
+            if night == NIGHTS - 1 or chance.random() < 0.5:  # otherwise, values change before it is run again
+                assert runs.once() == 0, runs.log.decode()
+                titles = {each["email_address"]: each["title"] for each in server.sandbox.people()}
+                assert titles == {each["email_address"]: each["title"] for each in people}
+        runs.position = 0
+        assert runs.once() == 0
+        assert f"{len(people)} unchanged" in runs.log.decode()

@@ -67,12 +67,26 @@ def test_failed_record_is_sent_again(night, sandbox, server):
     assert titles(sandbox) == {"p0@b.co": "CEO"}
 
 
-def test_another_stream_does_not_count(night, sandbox):
+def test_another_stream_does_not_count(night):
     night({0: "CEO"})
-    night({0: "CTO"}, stream="leads")
-    result = night({0: "CTO"}, stream="leads")
-    assert result.log_lines_containing("1 unchanged")
-    assert titles(sandbox) == {"p0@b.co": "CTO"}
+    assert night({0: "CEO"}, stream="leads").log_lines_containing("1 written")
+    assert night({0: "CTO"}, stream="leads").log_lines_containing("1 written")
+    assert night({0: "CEO"}).log_lines_containing("1 unchanged")
+    assert night({0: "CTO"}, stream="leads").log_lines_containing("1 unchanged")
+
+
+@pytest.mark.parametrize("write_method", ["record", "bulk"])
+@pytest.mark.parametrize("title", ["CEO", "CTO"])
+def test_record_is_sent_again_after_an_unknown_outcome_even_if_it_has_changed_back(
+    night, sandbox, fault, write_method, title
+):
+    night({0: "CEO"}, write_method=write_method)
+    fault("status", method="GET", path="/bulk_jobs/*", times=None)
+    fault("status_after", method="POST", path="/person_upserts", times=None)
+    assert night({0: "CTO"}, write_method=write_method, max_retry_seconds=10).code == 1
+    sandbox.faults.clear()
+    assert night({0: title}, write_method=write_method).log_lines_containing("1 written")
+    assert titles(sandbox) == {"p0@b.co": title}
 
 
 def test_insert_that_was_confirmed_is_unchanged(night):
