@@ -30,7 +30,7 @@ from target_salesloft.steps.references import ReferenceStep
 from target_salesloft.steps.unchanged import UnchangedStep
 from target_salesloft.suggestions import normalize_name
 from target_salesloft.writers.base import WriteBatch
-from target_salesloft.writers.results import FAILED, WRITTEN, Result, WriteResult
+from target_salesloft.writers.results import FAILED, HELD, WRITTEN, Result, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -118,6 +118,7 @@ class Batch:
         number: What the state buffer calls the batch once it is drained.
         has_failures: Whether records failed.
         outcomes: Results that the ledger does not know yet.
+        failures: Failed payloads that the ledger does not know yet, each with its reason.
     """
 
     payloads: list[Payload] = field(default_factory=list)
@@ -127,6 +128,7 @@ class Batch:
     number: int = 0
     has_failures: bool = False
     outcomes: list[WriteResult] = field(default_factory=list)
+    failures: list[tuple[Payload, str]] = field(default_factory=list)
 
     def add(self, mapped: Payload | WriteResult, size: int) -> None:
         """Add a mapped record."""
@@ -405,12 +407,11 @@ class SalesloftSink(BatchSink):
         """
         try:
             for each in results:
-                if each.payload.key is not None:
-                    batch.outcomes.append(each)
+                batch.outcomes.append(each)
                 if each.result not in FAILED:
                     self._stats.record(each)
                     continue
-                self._stats.record_failure(each)
+                batch.failures.append((each.payload, self._stats.record_failure(each)))
                 batch.has_failures = True
                 self._unsaved.append(each)
                 if len(self._unsaved) >= FAILURE_FLUSH_SIZE:
@@ -422,8 +423,12 @@ class SalesloftSink(BatchSink):
     def _note_outcomes(self, batch: Batch) -> None:
         """Note in the ledger what Salesloft has written or rejected; all else stays pending there."""
         outcomes, batch.outcomes = batch.outcomes, []
-        self._ledger.confirm((str(each.payload.key), each.record_id) for each in outcomes if each.result in WRITTEN)
-        self._ledger.reject(str(each.payload.key) for each in outcomes if each.was_rejected)
+        failures, batch.failures = batch.failures, []
+        keyed = [each for each in outcomes if each.payload.key is not None]
+        self._ledger.confirm((str(each.payload.key), each.record_id) for each in keyed if each.result in WRITTEN)
+        self._ledger.reject(str(each.payload.key) for each in keyed if each.was_rejected)
+        self._ledger.failed.resolve(each.payload for each in outcomes if each.result in HELD)
+        self._ledger.failed.note(failures)
 
     def save_failed(self) -> None:
         """Save failed records that are not saved yet."""

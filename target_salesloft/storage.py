@@ -147,6 +147,11 @@ def local_path(location: str) -> Path:
     return Path(parts.path if parts.scheme in {"file", "local"} else location).expanduser()
 
 
+def absolute(location: str) -> str:
+    """Return a location that does not depend on the current directory."""
+    return location if is_remote(location) else str(local_path(location).absolute())
+
+
 def split(location: str) -> tuple[str, str]:
     """Return the directory and the name of a file.
 

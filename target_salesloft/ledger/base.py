@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from target_salesloft.ledger.failed import NullFailedRecords
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from target_salesloft.ledger.entry import Entry
+    from target_salesloft.ledger.failed import FailedRecords
     from target_salesloft.mapping.payload import Payload
 
 
 class StreamLedger(Protocol):
-    """What the ledger knows of the records of one stream. Another stream that writes the same records has its own."""
+    """What the ledger knows of the records of one stream. Another stream that writes the same records has its own.
+
+    Attributes:
+        failed: Failed records that are not resolved.
+    """
+
+    failed: FailedRecords
 
     def fingerprint(self, payload: Payload) -> bytes:
         """Return the hash of what a payload writes, to compare it with an entry."""
@@ -73,7 +82,14 @@ class Ledger(Protocol):
 
 
 class NullStreamLedger:
-    """Knows nothing."""
+    """Knows nothing.
+
+    Attributes:
+        failed: Knows no failed records.
+    """
+
+    def __init__(self) -> None:
+        self.failed: FailedRecords = NullFailedRecords()
 
     def fingerprint(self, payload: Payload) -> bytes:  # noqa: ARG002
         """Return nothing to compare."""

@@ -118,6 +118,7 @@ failed: Final = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("stream_id", sa.ForeignKey("streams.id"), nullable=False),
     sa.Column("key", Bytes(12), comment="Hash of the key; null if the record has none"),
+    sa.Column("source", Bytes(12), comment="Hash of the source row's key properties; null if it has none"),
     sa.Column("file", sa.Text, nullable=False, comment="The failed records file"),
     sa.Column("line", sa.Integer, nullable=False, comment="The line of the record in that file"),
     sa.Column("reason", sa.Text, nullable=False, comment="Without values"),

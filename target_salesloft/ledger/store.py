@@ -17,12 +17,14 @@ from target_salesloft.database import build_engine, create_tables, describe_erro
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
 from target_salesloft.ledger import models
 from target_salesloft.ledger.entry import FIELD_ID_BYTES, SIZE_BYTES, Entry, append_pending
+from target_salesloft.ledger.failed import SqlFailedRecords
 from target_salesloft.ledger.fingerprint import FINGERPRINT_BYTES, Fingerprinter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from target_salesloft.clock import Clock
+    from target_salesloft.ledger.failed import FailedRecords
     from target_salesloft.mapping.payload import Payload
 
 BUSY_SECONDS: Final = 60
@@ -219,6 +221,10 @@ class SqlLedger:
 class SqlStreamLedger:
     """What the ledger knows of the records of one stream. Another stream that writes the same records has its own.
 
+    Attributes:
+        stream_id: `streams.id`.
+        failed: Failed records that are not resolved.
+
     Args:
         ledger: The ledger.
         stream_id: `streams.id`.
@@ -229,6 +235,7 @@ class SqlStreamLedger:
         self._database = ledger.database
         self.stream_id = stream_id
         self._earlier: dict[bytes, bytes] = {}
+        self.failed: FailedRecords = SqlFailedRecords(ledger.database, stream_id)
 
     def fingerprint(self, payload: Payload) -> bytes:
         """Return the hash of what a payload writes, to compare it with an entry."""

@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from target_salesloft.objects import Reference
 
 
+class SavedAt(NamedTuple):
+    """Where a failed record is saved.
+
+    Attributes:
+        file: The failed records file.
+        line: The line in that file, starting at 1.
+    """
+
+    file: str
+    line: int
+
+
 @dataclass(eq=False, slots=True)
 class SourceRecord:
     """A record as the tap wrote it.
@@ -22,14 +34,14 @@ class SourceRecord:
         record: Column → value.
         line: The line of the input or of the batch file, starting at 1.
         file: The batch file that the record came from, safe to log; None for the input itself.
-        saved: Whether the record is in the failed records file.
+        saved_at: Where the record is saved, if it failed.
     """
 
     schema: Mapping[str, Any]
     record: Mapping[str, Any]
     line: int
     file: str | None = None
-    saved: bool = False
+    saved_at: SavedAt | None = None
 
     @property
     def position(self) -> int | str:

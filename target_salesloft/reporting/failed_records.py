@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.exceptions import FailedRecordsFileError
+from target_salesloft.mapping.payload import SavedAt
 from target_salesloft.singer.encoding import dumps_line
-from target_salesloft.storage import open_writable
+from target_salesloft.storage import absolute, open_writable
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class FailedRecordsFile:
         self._suffix = "-dry-run.singer" if dry_run else ".singer"
         self._schemas: dict[str, Mapping[str, Any]] = {}
         self._file: OutputFile | None = None
+        self._lines_written = 0
         self._storage = open_writable("failed_records_dir", location)
 
     @property
@@ -89,28 +91,32 @@ class FailedRecordsFile:
         Raises:
             FailedRecordsFileError: The file cannot be written.
         """
-        failed: list[tuple[SourceRecord, WriteResult]] = []
-        for result in results:
-            for source in result.payload.sources:
-                if not source.saved:
-                    source.saved = True
-                    failed.append((source, result))
+        failed = [(source, each) for each in results for source in each.payload.sources if source.saved_at is None]
         if not failed:
             return
         try:
             file = self._open()
-            file.append(b"".join(dumps_line(line) for each in failed for line in self._lines(*each)))
+            lines: list[dict[str, Any]] = []
+            saved: list[SavedAt] = []
+            for each in failed:
+                lines += self._lines(*each)
+                saved.append(SavedAt(absolute(file.location), self._lines_written + len(lines)))
+            file.append(b"".join(map(dumps_line, lines)))
         except OSError as error:
             raise FailedRecordsFileError(
                 f"Cannot write the failed records file ({self.path or self._location}: {error.strerror}). "
                 "Free disk space, or set failed_records_dir to a directory that can be written, and run again."
             ) from error
+        self._lines_written += len(lines)
+        for (source, _), saved_at in zip(failed, saved, strict=True):
+            source.saved_at = saved_at
 
     def _open(self) -> OutputFile:
         if self._file is None or self._file.is_full:
             started = dt.datetime.now(tz=dt.timezone.utc)
             self._file = self._storage.create(f"{started:{TIME_FORMAT}}-{os.getpid()}", self._suffix)
             self._schemas.clear()
+            self._lines_written = 0
         return self._file
 
     def _lines(self, source: SourceRecord, result: WriteResult) -> list[dict[str, Any]]:

@@ -78,13 +78,18 @@ class StreamStats:
         if result.result is Result.SKIPPED:
             self.skipped[result.reason] += 1
 
-    def record_failure(self, result: WriteResult) -> None:
-        """Count the records of a failed payload by its reason, without the values that Salesloft's text may contain."""
-        reason = result.reason
+    def record_failure(self, result: WriteResult) -> str:
+        """Count the records of a failed payload by its reason.
+
+        Returns:
+            The reason, without the values that Salesloft's text may contain.
+        """
+        full_reason = result.reason
         if result.from_api:
-            reason = redact_reason(reason, request_names(result.payload.body))
+            full_reason = redact_reason(full_reason, request_names(result.payload.body))
         if result.status is not None:
-            reason = f"{reason} ({result.status})"
+            full_reason = f"{full_reason} ({result.status})"
+        reason = full_reason
         if reason not in self.reasons and len(self.reasons) >= MAX_DISTINCT_REASONS:
             reason = OTHER_REASONS
         sources = result.payload.sources
@@ -93,6 +98,7 @@ class StreamStats:
         self.results[Result.MERGED] -= len(sources) - 1
         self.reasons[reason] += len(sources)
         _list_lines(self.lines[reason], sources)
+        return full_reason
 
     def record_missing_reference(self, problem: str, sources: Sequence[SourceRecord]) -> None:
         """Count the records of a payload that is written without a reference."""

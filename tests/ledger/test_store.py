@@ -18,13 +18,6 @@ def payload(key=KEY, **body):
     return Payload({"email_address": key.partition("=")[2], "upsert_key": "email_address", **body}, key)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def uri(request, tmp_path):
-    if request.param == "postgresql":
-        return request.getfixturevalue("database").url
-    return f"sqlite:///{tmp_path}/state/ledger.db"
-
-
 @pytest.fixture
 def ledger(uri):
     opened = SqlLedger(Database(uri, FakeClock()), "127.0.0.1/team/1")
