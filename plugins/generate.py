@@ -125,6 +125,22 @@ commands:
     executable: target-salesloft-admin
     args: fields
     description: List the fields that columns can be mapped to, with the team's custom fields.
+  history:
+    executable: target-salesloft-admin
+    args: history
+    description: List the last runs, with their counts, points and exit codes.
+  failed:
+    executable: target-salesloft-admin
+    args: failed
+    description: List failed records that are not resolved, by stream and reason.
+  forget:
+    executable: target-salesloft-admin
+    args: forget
+    description: Forget what was written of a stream (--stream NAME), so that the next run sends all of it.
+  prune:
+    executable: target-salesloft-admin
+    args: prune
+    description: Delete old runs from the ledger (--days N).
 """
 
 ENV_EXAMPLE_HEAD: Final = """\

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from target_salesloft.auth.login import login as run_login
+from target_salesloft.cli import ledger
 from target_salesloft.cli.check import check as run_check
 from target_salesloft.cli.fields import fields as run_fields
 from target_salesloft.clock import Clock
@@ -66,10 +67,13 @@ config_option = click.option(
 )
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 @click.group()
 @click.version_option(package_name="target-salesloft")
 def cli() -> None:
-    """Authorize target-salesloft, check its permissions, and list Salesloft's fields.
+    """Authorize target-salesloft, check its permissions, list Salesloft's fields, and see what runs did.
 
     Settings come from --config files and from TARGET_SALESLOFT_* environment variables, which take precedence.
     """
@@ -112,6 +116,55 @@ def fields(clock: Clock, settings: Mapping[str, Any], name: str | None) -> int:
     With credentials, the team's custom fields too.
     """
     return run_fields(settings, [OBJECTS[each] for each in ([name] if name else OBJECTS)], clock)
+
+
+@cli.command()
+@config_option
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many runs at most.")
+@json_option
+@click.pass_obj
+def history(clock: Clock, settings: Mapping[str, Any], *, limit: int, as_json: bool) -> int:
+    """List the last runs.
+
+    With their duration, exit code, points and counts, newest first.
+    """
+    return ledger.print_history(settings, clock, limit=limit, as_json=as_json)
+
+
+@cli.command()
+@config_option
+@json_option
+@click.pass_obj
+def failed(clock: Clock, settings: Mapping[str, Any], *, as_json: bool) -> int:
+    """List unresolved failed records.
+
+    By stream and reason, with the files that hold them.
+    """
+    return ledger.print_failed(settings, clock, as_json=as_json)
+
+
+@cli.command()
+@config_option
+@click.option("--stream", required=True, metavar="NAME", help="The stream's name.")
+@click.pass_obj
+def forget(clock: Clock, settings: Mapping[str, Any], *, stream: str) -> int:
+    """Forget what was written of a stream.
+
+    The next run sends all of its records.
+    """
+    return ledger.forget(settings, clock, stream=stream)
+
+
+@cli.command()
+@config_option
+@click.option("--days", type=click.IntRange(1), required=True, help="How many days to keep.")
+@click.pass_obj
+def prune(clock: Clock, settings: Mapping[str, Any], *, days: int) -> int:
+    """Delete old runs from the ledger.
+
+    Looked-up ids too, and failed records whose file is gone. What was written is not forgotten.
+    """
+    return ledger.prune_ledger(settings, clock, days=days)
 
 
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:

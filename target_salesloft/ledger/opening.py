@@ -55,6 +55,11 @@ def get_default_uri() -> str:
     return f"sqlite:///{platformdirs.user_state_path('target-salesloft') / 'ledger.db'}"
 
 
+def get_host(config: Mapping[str, Any]) -> str:
+    """Return the API host of valid settings."""
+    return urllib.parse.urlsplit(str(config["api_url"])).netloc
+
+
 def get_scope(config: Mapping[str, Any], identity: Mapping[str, Any] | None) -> str:
     """Return what names the API host and the team, or the credentials if the team is unknown.
 
@@ -62,7 +67,7 @@ def get_scope(config: Mapping[str, Any], identity: Mapping[str, Any] | None) -> 
         config: Valid settings.
         identity: The response to `GET /me`, or None.
     """
-    host = urllib.parse.urlsplit(config["api_url"]).netloc
+    host = get_host(config)
     team = (identity or {}).get("team")
     if isinstance(team, dict) and team.get("id") is not None:
         return f"{host}/team/{team['id']}"

@@ -1,0 +1,187 @@
+"""Prints what the ledger knows about runs and failed records, and makes it forget."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from target_salesloft.clock import duration
+from target_salesloft.config.validation import resolve
+from target_salesloft.exceptions import LedgerError
+from target_salesloft.ledger.history import forget_stream, get_failed, get_runs, prune
+from target_salesloft.ledger.opening import get_host, open_database
+from target_salesloft.redaction import sanitize_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+
+    from target_salesloft.clock import Clock
+    from target_salesloft.ledger.history import Run
+    from target_salesloft.ledger.store import Database
+
+SECONDS_PER_DAY: Final = 86_400
+MAX_NAME_LENGTH: Final = 200
+
+
+def print_history(values: Mapping[str, Any], clock: Clock, *, limit: int, as_json: bool) -> int:
+    """Print the last runs, newest first.
+
+    Args:
+        values: The settings as they are written.
+        clock: The clock of the command.
+        limit: How many runs at most.
+        as_json: Whether to print a JSON array.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: The settings are invalid.
+        LedgerError: The ledger cannot be read.
+    """
+    config = _resolve(values)
+    with _open(config, clock) as database:
+        runs = get_runs(database, get_host(config), limit)
+    if as_json:
+        _print_json([each._asdict() for each in runs])
+        return 0
+    teams = {each.team for each in runs}
+    for each in runs:
+        print("  ".join([*_describe_run(each), *([each.team] if len(teams) > 1 else [])]))
+        for stream, counts in (each.streams or {}).items():
+            shown = ", ".join(f"{count:,} {result}" for result, count in counts.items())
+            print(f"  {_clean(stream)}: {shown}")
+            for reason, count in (each.reasons or {}).get(stream, {}).items():
+                print(f"    {count:,} × {_clean(reason)}")
+    if not runs:
+        print("No runs yet.")
+    return 0
+
+
+def _describe_run(run: Run) -> list[str]:
+    if run.exit_code is None:
+        return [_format_time(run.started_at), "not finished: it is running, or was killed"]
+    points = run.points or 0
+    return [
+        _format_time(run.started_at),
+        f"exit code {run.exit_code}",
+        duration(run.seconds or 0),
+        f"{points:,} point{'' if points == 1 else 's'}",
+    ]
+
+
+def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> int:
+    """Print the failed records that are not resolved, by stream and reason.
+
+    Args:
+        values: The settings as they are written.
+        clock: The clock of the command.
+        as_json: Whether to print a JSON array.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: The settings are invalid.
+        LedgerError: The ledger cannot be read.
+    """
+    config = _resolve(values)
+    with _open(config, clock) as database:
+        groups = get_failed(database, get_host(config))
+    if as_json:
+        _print_json([each._asdict() for each in groups])
+        return 0
+    teams = {each.team for each in groups}
+    for each in groups:
+        team = f" ({each.team})" if len(teams) > 1 else ""
+        print(f"{_clean(each.stream)}{team}: {each.records:,} × {_clean(each.reason)}")
+        print(
+            f"  first {_format_time(each.first_failed_at)}, last {_format_time(each.last_failed_at)}, "
+            f"{each.attempts:,} attempt{'' if each.attempts == 1 else 's'}"
+        )
+        for file, count in each.files.items():
+            print(f"  {count:,} in {_clean(file)}")
+    if not groups:
+        print("No failed records.")
+    return 0
+
+
+def forget(values: Mapping[str, Any], clock: Clock, *, stream: str) -> int:
+    """Forget what was written of a stream, so that the next run sends all of it.
+
+    Args:
+        values: The settings as they are written.
+        clock: The clock of the command.
+        stream: The stream's name.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: The settings are invalid.
+        LedgerError: The ledger cannot be written, or knows no such stream.
+    """
+    config = _resolve(values)
+    with _open(config, clock) as database:
+        count = forget_stream(database, get_host(config), stream)
+    if not count:
+        raise LedgerError(f"The ledger knows no records of a stream '{_clean(stream)}'.")
+    print(f"Forgot {count:,} records. The next run sends all records of the stream.")
+    return 0
+
+
+def prune_ledger(values: Mapping[str, Any], clock: Clock, *, days: int) -> int:
+    """Delete what is older than some days and not needed.
+
+    Args:
+        values: The settings as they are written.
+        clock: The clock of the command.
+        days: How many days to keep.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: The settings are invalid.
+        LedgerError: The ledger cannot be written.
+    """
+    config = _resolve(values)
+    with _open(config, clock) as database:
+        before = int(clock.time()) - days * SECONDS_PER_DAY
+        counts = prune(database, get_host(config), before, lambda file: not Path(file).exists())
+    for name, count in counts.items():
+        print(f"{count:,} {name} deleted.")
+    return 0
+
+
+def _resolve(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return valid settings. Like a dry run, these commands need no credentials."""
+    return resolve({**values, "dry_run": True})
+
+
+def _open(config: Mapping[str, Any], clock: Clock) -> AbstractContextManager[Database]:
+    database = open_database(config, clock)
+    if database is None:
+        raise LedgerError("There is no ledger. Set ledger_uri.")
+    return closing(database)
+
+
+def _print_json(rows: list[dict[str, Any]]) -> None:
+    times = ("started_at", "ended_at", "first_failed_at", "last_failed_at")
+    shown = [
+        {name: _format_time(value) if name in times and value is not None else value for name, value in row.items()}
+        for row in rows
+    ]
+    print(json.dumps(shown, indent=2))
+
+
+def _format_time(seconds: int) -> str:
+    return f"{dt.datetime.fromtimestamp(seconds, tz=dt.timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _clean(name: str) -> str:
+    return sanitize_line(name, MAX_NAME_LENGTH)

@@ -1,0 +1,173 @@
+"""What the ledger tells about runs and failed records, and how it forgets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import sqlalchemy as sa
+
+from target_salesloft.ledger.models import failed, lookups, records, runs, scopes, streams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from target_salesloft.ledger.store import Database
+
+
+class Run(NamedTuple):
+    """A run.
+
+    Attributes:
+        team: API host and team, as the ledger names them.
+        run_id: Meltano's id of the run, if there was one.
+        version: The target's version.
+        started_at: Seconds since the epoch.
+        ended_at: Seconds since the epoch; None while the run lasts, or if it was killed.
+        exit_code: None while the run lasts, or if it was killed.
+        seconds: How long it took.
+        points: What it spent.
+        streams: Stream → result → records.
+        reasons: Stream → reason of failures → records.
+    """
+
+    team: str
+    run_id: str
+    version: str
+    started_at: int
+    ended_at: int | None
+    exit_code: int | None
+    seconds: float | None
+    points: int | None
+    streams: Mapping[str, Mapping[str, int]] | None
+    reasons: Mapping[str, Mapping[str, int]] | None
+
+
+class FailedGroup(NamedTuple):
+    """Failed records of one stream that are not resolved, and failed for the same reason.
+
+    Attributes:
+        team: API host and team, as the ledger names them.
+        stream: The stream's name.
+        reason: Why they failed last.
+        records: How many there are.
+        attempts: How often they were tried, at most.
+        first_failed_at: Seconds since the epoch.
+        last_failed_at: Seconds since the epoch.
+        files: File → how many of them it holds.
+    """
+
+    team: str
+    stream: str
+    reason: str
+    records: int
+    attempts: int
+    first_failed_at: int
+    last_failed_at: int
+    files: dict[str, int]
+
+
+def get_runs(database: Database, host: str, limit: int) -> list[Run]:
+    """Return the last runs, newest first.
+
+    Args:
+        database: The ledger's.
+        host: The API host.
+        limit: How many at most.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    columns = [scopes.c.name, *(runs.c[name] for name in Run._fields[1:])]
+    query = sa.select(*columns).join(scopes).where(_is_of(host)).order_by(runs.c.id.desc()).limit(limit)
+    with database.transaction() as connection:
+        return [Run(*row) for row in connection.execute(query)]
+
+
+def get_failed(database: Database, host: str) -> list[FailedGroup]:
+    """Return the failed records that are not resolved, most records first.
+
+    Args:
+        database: The ledger's.
+        host: The API host.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    group = [scopes.c.name, streams.c.name, failed.c.reason]
+    number, attempts = sa.func.count(), sa.func.max(failed.c.attempts)
+    first, last = sa.func.min(failed.c.first_failed_at), sa.func.max(failed.c.last_failed_at)
+    query = sa.select(*group, failed.c.file, number, attempts, first, last).select_from(_joined(failed))
+    groups: dict[tuple[str, ...], FailedGroup] = {}
+    with database.transaction() as connection:
+        rows = connection.execute(query.where(_is_of(host)).group_by(*group, failed.c.file).order_by(failed.c.file))
+        for team, stream, reason, file, count, tried, since, until in rows:
+            new = FailedGroup(team, stream, reason, count, tried, since, until, {file: count})
+            key = (team, stream, reason)
+            groups[key] = _combine(groups[key], new) if key in groups else new
+    return sorted(groups.values(), key=lambda each: -each.records)
+
+
+def _combine(one: FailedGroup, other: FailedGroup) -> FailedGroup:
+    return one._replace(
+        records=one.records + other.records,
+        attempts=max(one.attempts, other.attempts),
+        first_failed_at=min(one.first_failed_at, other.first_failed_at),
+        last_failed_at=max(one.last_failed_at, other.last_failed_at),
+        files=one.files | other.files,
+    )
+
+
+def forget_stream(database: Database, host: str, stream: str) -> int:
+    """Forget what was written of a stream, so that the next run sends all of it.
+
+    Args:
+        database: The ledger's.
+        host: The API host.
+        stream: The stream's name.
+
+    Returns:
+        How many records were forgotten.
+
+    Raises:
+        LedgerError: The ledger cannot be written.
+    """
+    ids = sa.select(streams.c.id).join(scopes).where(_is_of(host), streams.c.name == stream)
+    with database.transaction() as connection:
+        return connection.execute(records.delete().where(records.c.stream_id.in_(ids))).rowcount
+
+
+def prune(database: Database, host: str, before: int, is_missing: Callable[[str], bool]) -> dict[str, int]:
+    """Delete runs and looked-up ids from before a time, and failed records from before it whose file is gone.
+
+    Args:
+        database: The ledger's.
+        host: The API host.
+        before: Seconds since the epoch.
+        is_missing: Whether a failed records file does not exist.
+
+    Returns:
+        What was deleted → how many.
+
+    Raises:
+        LedgerError: The ledger cannot be written.
+    """
+    teams = sa.select(scopes.c.id).where(_is_of(host))
+    stream_ids = sa.select(streams.c.id).where(streams.c.scope_id.in_(teams))
+    old_failed = failed.c.stream_id.in_(stream_ids) & (failed.c.last_failed_at < before)
+    with database.transaction() as connection:
+        files = connection.execute(sa.select(failed.c.file).where(old_failed).distinct()).scalars().all()
+        missing = [each for each in files if is_missing(each)]
+        deletes = {
+            "runs": runs.delete().where(runs.c.scope_id.in_(teams), runs.c.started_at < before),
+            "looked-up ids": lookups.delete().where(lookups.c.scope_id.in_(teams), lookups.c.seen_at < before),
+            "failed records whose file is gone": failed.delete().where(old_failed, failed.c.file.in_(missing)),
+        }
+        return {name: connection.execute(each).rowcount for name, each in deletes.items()}
+
+
+def _is_of(host: str) -> sa.ColumnElement[bool]:
+    return scopes.c.name.startswith(f"{host}/", autoescape=True)
+
+
+def _joined(table: sa.Table) -> sa.Join:
+    return table.join(streams).join(scopes)
