@@ -94,7 +94,7 @@ def terminal(server, tmp_path):
     def start(stdout=None, settings=None, **environment):
         values = {"api_url": server.url, "api_key": KEY, "failed_records_dir": str(tmp_path / "failed")}
         config.write_text(json.dumps({**values, **(settings or {})}), encoding="utf-8")
-        inherited = {"PATH": os.environ["PATH"], "TERM": "xterm-256color"}
+        inherited = {name: os.environ[name] for name in ("PATH", "XDG_STATE_HOME")} | {"TERM": "xterm-256color"}
         made = Terminal(["--config", str(config)], {**inherited, **environment}, stdout=stdout)
         started.append(made)
         return made
