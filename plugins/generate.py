@@ -69,7 +69,8 @@ keywords: [api, meltano_sdk, reverse_etl]
 log_parser: singer-sdk
 prereq: |
   A Salesloft API key or OAuth application with the scopes `people:read`, `people:write`, `accounts:read`,
-  `accounts:write`, and, if available, `custom_fields:read`.
+  `accounts:write`, and, if available, `custom_fields:read`. Cadence memberships also require `cadences:read` and
+  `cadences:write`.
 settings_preamble: |
   Set `api_key`; or `client_id` and `client_secret`; or those two and `refresh_token`. A dry run needs no credentials.
 next_steps: |

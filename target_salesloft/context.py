@@ -31,7 +31,7 @@ from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
 from target_salesloft.writers.dry_run import DryRunWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
@@ -63,6 +63,7 @@ class RunContext:
         ledger: What earlier runs did; known once the credentials are verified.
         lookups: Finds ids; None in a dry run.
         references: Finds the records that others refer to; None in a dry run.
+        write_first: Writes what is pending of some objects, by name, before others refer to it.
     """
 
     config: Mapping[str, Any]
@@ -85,6 +86,7 @@ class RunContext:
     _saving: threading.Lock = field(default_factory=threading.Lock)
     ledger: Ledger = field(default_factory=NullLedger)
     references: ReferenceResolver | None = None
+    write_first: Callable[[Collection[str]], None] = lambda _: None
     _is_connected: bool = False
 
     @classmethod

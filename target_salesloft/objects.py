@@ -1,4 +1,4 @@
-"""What a Person and an Account are in Salesloft's API: data only.
+"""What people, accounts and cadence memberships are in Salesloft's API: data only.
 
 Source of endpoints, keys, fields and types: https://developers.salesloft.com/docs/api/. Create, update and upsert do
 not accept exactly the same fields.
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class SyncMode(str, enum.Enum):
@@ -67,16 +67,21 @@ class Operation:
         method: The HTTP method.
         path: The path; `{id}` is replaced by Salesloft's id of the record.
         parameters: Where the fields go.
+        fallback: Where they go if Salesloft does not find them there; None if they have one place.
         identity: The fields that together identify a record; empty if the upsert key does.
         idempotent: Whether sending it twice has the same effect as sending it once. If not, a record is looked up
             before the request is repeated.
+        active_field: For records that are used again instead of being created twice: the field of a response that is
+            true while one is in effect. Empty for others.
     """
 
     method: str
     path: str
     parameters: ParameterLocation = ParameterLocation.BODY
+    fallback: ParameterLocation | None = None
     identity: tuple[str, ...] = ()
     idempotent: bool = True
+    active_field: str = ""
 
     @property
     def name(self) -> str:
@@ -115,6 +120,7 @@ class Reference:
     kind: FieldType
     scope: str = ""
     object_name: str | None = None
+    query: tuple[tuple[str, str], ...] = ()
 
 
 def index_references(*references: Reference) -> Mapping[str, Reference]:
@@ -131,7 +137,7 @@ class SalesloftObject:
         scope: The resource in the names of its scopes, such as `people` in `people:write`.
         path: Where its records are listed.
         operations: Sync mode → the request that writes a record. A sync mode that is missing is not supported.
-        upsert_keys: The values of `upsert_key`, the default first.
+        upsert_keys: The values of `upsert_key`, the default first; empty if `Operation.identity` identifies a record.
         bulk_types: Sync mode → type of the bulk job that writes many records.
         lookups: Field → the list filter that finds records by it. Up to a hundred values fit in a filter whose name
             ends in `[]`, one in any other.
@@ -140,6 +146,9 @@ class SalesloftObject:
         fields: The standard fields.
         aliases: Other names of fields → the fields.
         references: Name → way to name another record.
+        nested: Field with an id → the object in responses that has the id instead.
+        written_after: The objects whose records are written before its own, which refer to them.
+        sends_email: Whether writing a record sends real email to a person.
     """
 
     name: str
@@ -154,6 +163,9 @@ class SalesloftObject:
     fields: Mapping[str, Field]
     aliases: Mapping[str, str]
     references: Mapping[str, Reference] = field(default_factory=dict)
+    nested: Mapping[str, str] = field(default_factory=dict)
+    written_after: frozenset[str] = frozenset()
+    sends_email: bool = False
 
     @property
     def resources(self) -> frozenset[str]:
@@ -163,9 +175,19 @@ class SalesloftObject:
 
     @property
     def write_check(self) -> tuple[str, str] | None:
-        """Method and path of a write that needs the permission but changes nothing: an update of an unknown id."""
+        """Method and path of a write that needs the permission but changes nothing: an update of an unknown id.
+
+        Without updates, it is a write without the fields that identify a record.
+        """
         update = self.operations.get(SyncMode.UPDATE)
-        return None if update is None else (update.method, update.path_for(NONEXISTENT_ID))
+        if update is not None:
+            return update.method, update.path_for(NONEXISTENT_ID)
+        return next(((each.method, each.path) for each in self.operations.values() if each.identity), None)
+
+    def value_in(self, row: Mapping[str, Any], name: str) -> Any:
+        """Return the value of a field in a response."""
+        nested = row.get(self.nested.get(name, ""))
+        return nested.get(ID_FIELD) if isinstance(nested, dict) else row.get(name)
 
     def identity(self, mode: SyncMode, upsert_key: str, body: Mapping[str, Any]) -> tuple[str, ...] | None:
         """Return the fields that identify a record among Salesloft's records, or None if its values do not suffice.
@@ -212,15 +234,15 @@ def build_operations(path: str, upsert_path: str) -> Mapping[SyncMode, Operation
     )
 
 
-# Salesloft lists users by no exact filter; an address may be any of three.
-OWNER: Final = Reference(
-    "owner.email_address",
-    "owner_id",
-    "/users",
-    ("email", "email_client_email_address", "sending_email_address"),
-    FieldType.EMAIL,
-    scope="team:read",
-)
+def user_by_email(name: str, field: str) -> Reference:
+    """Return the reference to a user: Salesloft has no exact filter, and an address may be any of three."""
+    attributes = ("email", "email_client_email_address", "sending_email_address")
+    return Reference(f"{name}.email_address", field, "/users", attributes, FieldType.EMAIL, scope="team:read")
+
+
+def person_by(attribute: str, kind: FieldType) -> Reference:
+    """Return the reference to a person by one of their fields."""
+    return Reference(f"person.{attribute}", "person_id", "/people", (attribute,), kind, "people:read", "people")
 
 
 def account_by(attribute: str, kind: FieldType) -> Reference:
@@ -266,8 +288,16 @@ PEOPLE: Final = SalesloftObject(
         account_by("domain", FieldType.DOMAIN),
         account_by("crm_id", FieldType.TEXT),
         account_by("name", FieldType.TEXT),
-        OWNER,
+        user_by_email("owner", "owner_id"),
         Reference("person_stage.name", "person_stage_id", "/person_stages", ("name",), FieldType.TEXT),
+    ),
+    nested=MappingProxyType(
+        {
+            "account_id": "account",
+            "owner_id": "owner",
+            "person_stage_id": "person_stage",
+            "import_id": "import",
+        }
     ),
 )
 
@@ -298,13 +328,62 @@ ACCOUNTS: Final = SalesloftObject(
     ),
     aliases=MappingProxyType({"company_name": "name"}),
     references=index_references(
-        OWNER,
+        user_by_email("owner", "owner_id"),
         Reference("account_stage.name", "company_stage_id", "/account_stages", ("name",), FieldType.TEXT),
         Reference("account_tier.name", "account_tier_id", "/account_tiers", ("name",), FieldType.TEXT),
     ),
+    nested=MappingProxyType(
+        {"owner_id": "owner", "account_tier_id": "account_tier", "company_stage_id": "company_stage"}
+    ),
 )
 
-OBJECTS: Final[Mapping[str, SalesloftObject]] = MappingProxyType({each.name: each for each in (PEOPLE, ACCOUNTS)})
+# Source: https://developers.salesloft.com/docs/api/cadence-memberships-create/. Other integrations send the parameters
+# in the body. A person has one membership in a cadence for ever: adding them again starts them over.
+ENROLL: Final = Operation(
+    "POST",
+    "/cadence_memberships",
+    ParameterLocation.QUERY,
+    fallback=ParameterLocation.BODY,
+    identity=("person_id", "cadence_id"),
+    idempotent=False,
+    active_field="currently_on_cadence",
+)
+CADENCE_MEMBERSHIPS: Final = SalesloftObject(
+    name="cadence_memberships",
+    scope="cadences",
+    path="/cadence_memberships",
+    operations=MappingProxyType({SyncMode.UPSERT: ENROLL, SyncMode.INSERT: ENROLL}),
+    upsert_keys=(),
+    bulk_types=MappingProxyType({}),
+    lookups=MappingProxyType({"person_id": "person_id", "cadence_id": "cadence_id"}),
+    custom_field_type=None,
+    stream_names=frozenset({"cadence_membership", "cadence_memberships", "enrollment", "enrollments"}),
+    fields=MappingProxyType(
+        {name: Field(FieldType.INTEGER) for name in ("person_id", "cadence_id", "user_id", "step_id")}
+    ),
+    aliases=MappingProxyType({}),
+    references=index_references(
+        person_by("email_address", FieldType.EMAIL),
+        person_by("crm_id", FieldType.TEXT),
+        Reference(
+            "cadence.name",
+            "cadence_id",
+            "/cadences",
+            ("name",),
+            FieldType.TEXT,
+            scope="cadences:read",
+            query=(("archived", "false"), ("people_addable", "true")),
+        ),
+        user_by_email("user", "user_id"),
+    ),
+    nested=MappingProxyType({"person_id": "person", "cadence_id": "cadence", "user_id": "user"}),
+    written_after=frozenset({"people", "accounts"}),
+    sends_email=True,
+)
+
+OBJECTS: Final[Mapping[str, SalesloftObject]] = MappingProxyType(
+    {each.name: each for each in (PEOPLE, ACCOUNTS, CADENCE_MEMBERSHIPS)}
+)
 CASE_INSENSITIVE_FIELDS: Final = frozenset(
     name
     for each in OBJECTS.values()
@@ -321,3 +400,8 @@ def identity_key(name: str, value: Any) -> str:
     """
     text = str(value).strip()
     return f"{name}={text.lower() if name in CASE_INSENSITIVE_FIELDS else text}"
+
+
+def joint_key(names: Iterable[str], body: Mapping[str, Any]) -> str:
+    """Return a text that is equal for records with the same values in several fields."""
+    return "&".join(identity_key(name, body[name]) for name in names)

@@ -23,9 +23,11 @@ from target_salesloft.mapping.mapper import (
     needs_custom_fields,
 )
 from target_salesloft.mapping.payload import Payload, merge
-from target_salesloft.objects import ACCOUNTS, PEOPLE, FieldType, SalesloftObject
+from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE, FieldType, SalesloftObject
 from target_salesloft.singer.validation import RecordValidator
+from target_salesloft.steps.identity import IdentityStep
 from target_salesloft.steps.ids import IdStep
+from target_salesloft.steps.memberships import MembershipStep
 from target_salesloft.steps.references import ReferenceStep
 from target_salesloft.steps.unchanged import UnchangedStep
 from target_salesloft.suggestions import normalize_name
@@ -188,17 +190,22 @@ class SalesloftSink(BatchSink):
         context, settings = self._context, self._settings
         if self.salesloft_object.references and context.references is not None:
             yield ReferenceStep(context.references, settings.missing_references, self._stats)
-        needs_id = self.salesloft_object.operations[settings.sync_mode].needs_id
-        if needs_id and context.lookups is not None and context.writer is not None:
+        operation = self.salesloft_object.operations[settings.sync_mode]
+        if operation.identity and context.references is not None:
+            yield IdentityStep(operation.identity)
+        if operation.needs_id and context.lookups is not None and context.writer is not None:
             yield IdStep(self.salesloft_object, settings.upsert_key, context.lookups, context.writer)
         yield UnchangedStep(
             self._ledger,
             settings.sync_mode,
-            skip=settings.skip_unchanged is SkipUnchanged.LEDGER,
+            # The ledger does not know whether a record is still in effect.
+            skip=settings.skip_unchanged is SkipUnchanged.LEDGER and not settings.re_enroll,
             resend_after_days=self.config.get("resend_after_days"),
             clock=context.clock,
             stats=self._stats,
         )
+        if operation.active_field and context.lookups is not None:
+            yield MembershipStep(context.lookups.memberships, re_enroll=settings.re_enroll)
 
     def get_validator(self) -> None:
         """Return that the SDK is to validate nothing: each of the tap's streams has its own validator."""
@@ -331,6 +338,8 @@ class SalesloftSink(BatchSink):
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
+        if self.salesloft_object.written_after:
+            self._context.write_first(self.salesloft_object.written_after)
         batch, self._batch = self._batch, Batch()
         batch.number = self._context.state_buffer.close_batch(self._number)
         payloads = self._take_through(self.steps, batch)
@@ -515,8 +524,14 @@ class AccountsSink(SalesloftSink):
     salesloft_object = ACCOUNTS
 
 
+class CadenceMembershipsSink(SalesloftSink):
+    """Adds people to cadences."""
+
+    salesloft_object = CADENCE_MEMBERSHIPS
+
+
 SINKS: Final[Mapping[str, type[SalesloftSink]]] = MappingProxyType(
-    {each.salesloft_object.name: each for each in (PeopleSink, AccountsSink)}
+    {each.salesloft_object.name: each for each in (PeopleSink, AccountsSink, CadenceMembershipsSink)}
 )
 
 

@@ -34,7 +34,7 @@ from target_salesloft.sinks import SINKS, SalesloftSink, rejected
 from target_salesloft.writers.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.mapper import StreamMap
@@ -101,6 +101,7 @@ class TargetSalesloft(Target):
         # Sequentially: a failure must not hide other sinks' results.
         self.max_parallelism = 1
         self.context = RunContext.from_config(self.config, self.logger, clock, on_expired=self._abandon)
+        self.context.write_first = self._write_first
         reader.shutdown = self.context.shutdown
         self._schemas: dict[str, dict[str, Any]] = {}
         self._sinks: dict[str, SalesloftSink] = {}
@@ -251,6 +252,14 @@ class TargetSalesloft(Target):
         self._added_bytes += size
         if self._added_bytes >= MAX_PENDING_BYTES:
             self._limit_pending_bytes()
+
+    def _write_first(self, objects: Collection[str]) -> None:
+        """Write what is pending of some objects, and wait until it is settled."""
+        others = [sink for sink in self._sinks.values() if sink.salesloft_object.name in objects]
+        for each in others:
+            self.drain_one(each)
+        if others:
+            self.context.wait()
 
     def _limit_pending_bytes(self) -> None:
         """Drain the largest batches until those of all streams together are small enough."""

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
+from target_salesloft import objects
 from target_salesloft.config.schema import NullValues, UnknownFields
 from target_salesloft.exceptions import ServerError
 from target_salesloft.mapping.mapper import RecordMapper
 from target_salesloft.mapping.payload import Payload
 from target_salesloft.objects import (
-    Field,
+    CADENCE_MEMBERSHIPS,
     FieldType,
-    Operation,
-    ParameterLocation,
     SalesloftObject,
     SyncMode,
     build_fields,
@@ -50,31 +49,6 @@ OPPORTUNITIES = SalesloftObject(
     aliases=MappingProxyType({"stage": "stage_name"}),
 )
 # End of the example.
-
-# Created by query parameters, identified by a pair, neither upserted nor updated.
-MEMBERSHIPS = SalesloftObject(
-    name="cadence_memberships",
-    scope="cadences",
-    path="/cadence_memberships",
-    operations=MappingProxyType(
-        {
-            SyncMode.INSERT: Operation(
-                "POST",
-                "/cadence_memberships",
-                parameters=ParameterLocation.QUERY,
-                identity=("person_id", "cadence_id"),
-                idempotent=False,
-            )
-        }
-    ),
-    upsert_keys=(),
-    bulk_types=MappingProxyType({}),
-    lookups=MappingProxyType({"person_id": "person_id", "cadence_id": "cadence_id"}),
-    custom_field_type=None,
-    stream_names=frozenset({"memberships"}),
-    fields=MappingProxyType({"person_id": Field(FieldType.INTEGER), "cadence_id": Field(FieldType.INTEGER)}),
-    aliases=MappingProxyType({}),
-)
 
 
 class RecordingClient:
@@ -116,6 +90,12 @@ def test_the_page_shows_the_example_of_this_test():
     assert example in page
 
 
+def test_the_page_shows_cadence_memberships_as_they_are():
+    source = inspect.getsource(objects)
+    example = source[source.index("ENROLL: Final") : source.index("OBJECTS: Final")].strip()
+    assert example in PAGE.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("mode", "request_line"),
     [
@@ -151,20 +131,20 @@ def test_an_object_of_the_shape_of_people_is_data(write, mode, request_line):
 def test_an_object_may_be_created_by_query_parameters(write):
     client = RecordingClient()
     body = {"person_id": 1, "cadence_id": 2}
-    result = write(client, MEMBERSHIPS, Payload(body), SyncMode.INSERT)
+    result = write(client, CADENCE_MEMBERSHIPS, Payload(body), SyncMode.INSERT)
     assert result.result is Result.CREATED
     assert client.requests == [("POST", "/cadence_memberships", body, None)]
 
 
 def test_an_object_may_be_identified_by_several_fields(write):
-    others = [{"person_id": 1, "cadence_id": 3}, {"person_id": 4, "cadence_id": 2}]
-    client = RecordingClient([*others, {"person_id": 1, "cadence_id": 2}])
-    result = write(client, MEMBERSHIPS, Payload({"person_id": 1, "cadence_id": 2}), SyncMode.INSERT)
+    pairs = [(1, 3), (4, 2), (1, 2)]
+    client = RecordingClient([{"person": {"id": person}, "cadence": {"id": cadence}} for person, cadence in pairs])
+    result = write(client, CADENCE_MEMBERSHIPS, Payload({"person_id": 1, "cadence_id": 2}), SyncMode.INSERT)
     assert result.result is Result.CREATED
     assert client.lookups == [("/cadence_memberships", {"person_id": 1, "cadence_id": 2})]
     assert len(client.requests) == 1
 
 
-def test_an_object_without_updates_has_no_write_check():
-    assert MEMBERSHIPS.write_check is None
+def test_the_write_check_changes_nothing():
+    assert CADENCE_MEMBERSHIPS.write_check == ("POST", "/cadence_memberships")
     assert OPPORTUNITIES.write_check == ("PUT", "/opportunities/0")

@@ -136,8 +136,9 @@ def held(sandbox):
 
 
 def test_every_object_is_tested_here():
-    assert RECORDS.keys() == IN_THE_SANDBOX.keys() == OBJECTS.keys()
-    assert {name: each.upsert_keys for name, each in OBJECTS.items()} == KEYS
+    # Cadence memberships are tested in e2e/test_cadences.py.
+    assert RECORDS.keys() == IN_THE_SANDBOX.keys() == OBJECTS.keys() - {"cadence_memberships"}
+    assert {name: each.upsert_keys for name, each in OBJECTS.items() if each.upsert_keys} == KEYS
 
 
 @EACH

@@ -118,6 +118,19 @@ class SalesloftClient:
         Raises:
             SalesloftFatalError: The run cannot continue; also if Salesloft rejects the query.
         """
+        for rows, _ in self.pages(path, params):
+            yield from rows
+
+    def pages(self, path: str, params: Mapping[str, Any]) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
+        """Yield the rows of each page of a list, and the number of pages if the response tells it.
+
+        Args:
+            path: The path after the base URL, such as `/people`.
+            params: The query. With `include_paging_counts`, responses tell the number of pages.
+
+        Raises:
+            SalesloftFatalError: The run cannot continue; also if Salesloft rejects the query.
+        """
         name = f"GET {path}"
         page: int | None = 1
         while page:
@@ -128,8 +141,8 @@ class SalesloftClient:
                 # The message may contain the values of the query.
                 fields = ", ".join(error.fields) or "no field named"
                 raise QueryRejectedError(f"Salesloft rejected {name} ({error.status}: {fields}).") from error
-            rows, next_page = responses.parse_page(body, name)
-            yield from rows
+            rows, next_page, pages = responses.parse_page(body, name)
+            yield rows, pages
             if next_page is not None and next_page <= page:
                 raise UnexpectedResponseError(
                     f"Unexpected response to {name}: paging did not advance from page {page}. Check api_url."

@@ -39,6 +39,8 @@ class CustomFields:
         Raises:
             SalesloftFatalError: The run cannot continue.
         """
+        if salesloft_object.custom_field_type is None:
+            return {}
         if salesloft_object.name not in self._cache:
             self._cache[salesloft_object.name] = self._fetch(salesloft_object)
         return self._cache[salesloft_object.name]

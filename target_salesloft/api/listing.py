@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from target_salesloft.api.lookup import require_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from target_salesloft.api.client import SalesloftClient
 
@@ -22,12 +22,20 @@ class Listing:
         client: Sends the requests, a point per hundred records.
         path: Where the records are listed.
         attributes: Fields that may hold the value.
+        query: The filters of the list.
     """
 
-    def __init__(self, client: SalesloftClient, path: str, attributes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        client: SalesloftClient,
+        path: str,
+        attributes: tuple[str, ...],
+        query: Iterable[tuple[str, str]] = (),
+    ) -> None:
         self._client = client
         self._path = path
         self._attributes = attributes
+        self._query = dict(query)
         self._exact: Mapping[str, set[int]] | None = None
         self._folded: Mapping[str, set[int]] = {}
 
@@ -49,7 +57,7 @@ class Listing:
     def _fetch(self) -> None:
         exact: defaultdict[str, set[int]] = defaultdict(set)
         folded: defaultdict[str, set[int]] = defaultdict(set)
-        for row in self._client.paginate(self._path, {}):
+        for row in self._client.paginate(self._path, self._query):
             for text in {str(row[each]) for each in self._attributes if row.get(each)}:
                 exact[text].add(require_id(row, self._path))
                 folded[_fold(text)].add(require_id(row, self._path))

@@ -7,6 +7,7 @@ import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from target_salesloft.api.memberships import MembershipLookup
 from target_salesloft.exceptions import UnexpectedResponseError
 from target_salesloft.objects import identity_key
 
@@ -84,6 +85,9 @@ class Lookup:
 class Lookups:
     """The lookups of a run: one per object and field, shared by all streams.
 
+    Attributes:
+        memberships: Finds memberships of people in cadences.
+
     Args:
         client: Sends the requests.
         parallel: Maximum number of parallel requests.
@@ -93,6 +97,7 @@ class Lookups:
         self._client = client
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="lookup")
         self._lookups: dict[tuple[str, str], Lookup] = {}
+        self.memberships = MembershipLookup(client, self._threads.map)
 
     def get(self, salesloft_object: SalesloftObject, field: str) -> Lookup:
         """Return the lookup of an object by a field."""
@@ -130,7 +135,10 @@ def find_matches(
     return [
         row
         for row in client.paginate(salesloft_object.path, params)
-        if all(identity_key(field, row.get(field)) == identity_key(field, body[field]) for field in fields)
+        if all(
+            identity_key(field, salesloft_object.value_in(row, field)) == identity_key(field, body[field])
+            for field in fields
+        )
     ]
 
 

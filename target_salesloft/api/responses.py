@@ -78,6 +78,7 @@ def parse_response(response: Response, name: str, hint: str, *, requires_data: b
 
 class _Paging(msgspec.Struct):
     next_page: int | None = None
+    total_pages: int | None = None
 
 
 class _Metadata(msgspec.Struct):
@@ -89,8 +90,8 @@ class _Page(msgspec.Struct):
     metadata: _Metadata | None = None
 
 
-def parse_page(body: dict[str, Any], name: str) -> tuple[list[dict[str, Any]], int | None]:
-    """Return the rows of a list, and the number of the next page, or None after the last one.
+def parse_page(body: dict[str, Any], name: str) -> tuple[list[dict[str, Any]], int | None, int | None]:
+    """Return the rows of a list, the number of the next page, or None after the last one, and how many there are.
 
     Source: https://developers.salesloft.com/docs/api/ (`data`, `metadata.paging`). Some lists have no `metadata`;
     those are complete.
@@ -108,8 +109,8 @@ def parse_page(body: dict[str, Any], name: str) -> tuple[list[dict[str, Any]], i
         raise UnexpectedResponseError(
             f"Unexpected response to {name}: `data` is not a list of records. Check api_url."
         ) from error
-    paging = found.metadata and found.metadata.paging
-    return found.data, paging.next_page if paging else None
+    paging = (found.metadata and found.metadata.paging) or _Paging()
+    return found.data, paging.next_page, paging.total_pages
 
 
 def update_from_headers(reservation: Reservation, response: Response) -> None:

@@ -39,7 +39,7 @@ ADMIN_SETTINGS: Final = (
     "object",
     "streams",
     "write_method",
-    *(f"{each}_upsert_key" for each in OBJECTS),
+    *(f"{name}_upsert_key" for name, each in OBJECTS.items() if each.upsert_keys),
 )
 
 

@@ -114,6 +114,8 @@ def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[
     """
     required = required_objects(config)
     for each in OBJECTS.values():
+        if each.sends_email and each.name not in required:
+            continue
         may_read = _has_permission(client, "GET", each.path)
         yield Permission(f"{each.scope}:read", may_read, each.name in required)
         if each.write_check is not None:
@@ -143,7 +145,8 @@ def required_objects(config: Mapping[str, Any]) -> set[str]:
         except ConfigError:
             continue  # a pattern, whose object only the streams' names decide
     # Meltano passes the defaults too.
-    return found | {each.name for each in OBJECTS.values() if config[f"{each.name}_upsert_key"] != each.upsert_keys[0]}
+    keyed = (each for each in OBJECTS.values() if each.upsert_keys)
+    return found | {each.name for each in keyed if config[f"{each.name}_upsert_key"] != each.upsert_keys[0]}
 
 
 def _has_permission(client: SalesloftClient, method: str, path: str) -> bool:

@@ -62,6 +62,7 @@ def _print(salesloft_object: SalesloftObject, custom_fields: Mapping[str, FieldT
 
 def _describe(salesloft_object: SalesloftObject) -> Iterator[tuple[str, str]]:
     """Yield the name and the description of each field."""
+    identity = {name for each in salesloft_object.operations.values() for name in each.identity}
     for name, field in salesloft_object.fields.items():
         aliases = [alias for alias, of in salesloft_object.aliases.items() if of == name]
         notes = [
@@ -69,6 +70,7 @@ def _describe(salesloft_object: SalesloftObject) -> Iterator[tuple[str, str]]:
             f"upsert key{', by default' if name == salesloft_object.upsert_keys[0] else ''}"
             if name in salesloft_object.upsert_keys
             else "",
+            "identifies the record" if name in identity else "",
             "" if field.modes == ALL_MODES else f"only {' or '.join(sorted(mode.value for mode in field.modes))}",
             f"a column named {' or '.join(aliases)} is sent here" if aliases else "",
         ]

@@ -83,6 +83,7 @@ PER_STREAM: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "skip_unchanged": SkipUnchanged,
         "missing_references": MissingReferences,
         "deleted_column": str,
+        "re_enroll": bool,
     }
 )
 
@@ -196,6 +197,15 @@ _OWN_SETTINGS: Final = th.PropertiesList(
                     th.StringType,
                     default="_sdc_deleted_at",
                     description="Column with a value in rows that are deleted in the source: a time, or true.",
+                ),
+                th.Property(
+                    "re_enroll",
+                    th.BooleanType,
+                    default=False,
+                    description=(
+                        "Cadence memberships: `true` adds people again whose time on the cadence has ended, each time "
+                        "their record comes."
+                    ),
                 ),
                 additional_properties=False,
             )

@@ -33,7 +33,7 @@ class StreamSettings:
 
     Attributes:
         object: Salesloft object that its records are written to.
-        upsert_key: Field that identifies existing records.
+        upsert_key: Field that identifies existing records; empty for an object that has none.
         mapping: Column → field or custom field, or None to leave the column out.
         sync_mode: Whether records are created, updated, or both.
         unknown_fields: What happens to columns that match no field.
@@ -42,6 +42,7 @@ class StreamSettings:
         skip_unchanged: How records that would change nothing are recognized, to skip them.
         missing_references: What happens to records that refer to one that is not found.
         deleted_column: Column with a value in records that are deleted in the source.
+        re_enroll: Whether records that are no longer in effect are used again.
     """
 
     object: SalesloftObject
@@ -54,6 +55,7 @@ class StreamSettings:
     skip_unchanged: SkipUnchanged
     missing_references: MissingReferences
     deleted_column: str
+    re_enroll: bool
 
     @classmethod
     def for_stream(cls, stream: str, config: Mapping[str, Any]) -> StreamSettings:
@@ -66,7 +68,7 @@ class StreamSettings:
             config: All settings, validated.
 
         Raises:
-            ConfigError: The object is unknown, or does not have the upsert key.
+            ConfigError: The object is unknown, or does not have the upsert key or the sync mode.
         """
         own = _own_settings(stream, config["streams"])
         values = {name: _value(name, own, config) for name in PER_STREAM}
@@ -77,11 +79,20 @@ class StreamSettings:
                 f"Unknown object for the stream '{stream}'. "
                 f"Set streams.{stream}.object to {names}, or object for all streams."
             )
-        upsert_key = own.get("upsert_key") or config[f"{salesloft_object.name}_upsert_key"]
-        if upsert_key not in salesloft_object.upsert_keys:
+        mode = values["sync_mode"]
+        if mode not in salesloft_object.operations:
+            name = f"streams.{stream}.sync_mode" if own.get("sync_mode") else f"sync_mode of the stream '{stream}'"
+            modes = ", ".join(each.value for each in salesloft_object.operations)
             raise ConfigError(
-                f"Invalid value for streams.{stream}.upsert_key: '{upsert_key}' "
-                f"(expected one of: {', '.join(salesloft_object.upsert_keys)})."
+                f"Invalid value for {name}: '{mode.value}' (expected one of: {modes}). "
+                f"Salesloft's {salesloft_object.name} have no {mode.value}."
+            )
+        upsert_key = own.get("upsert_key") or config.get(f"{salesloft_object.name}_upsert_key", "")
+        if upsert_key and upsert_key not in salesloft_object.upsert_keys:
+            identity = " and ".join(salesloft_object.operations[mode].identity)
+            expected = ", ".join(salesloft_object.upsert_keys) or f"none, because {identity} identify a record"
+            raise ConfigError(
+                f"Invalid value for streams.{stream}.upsert_key: '{upsert_key}' (expected one of: {expected})."
             )
         mapping = own.get("mapping") or {}
         return cls(
@@ -128,5 +139,6 @@ def _matches(stream: str, entry: str) -> bool:
 
 def _object_by_name(stream: str) -> SalesloftObject | None:
     """Return the object of a stream such as `public-dim_contacts`: database taps name streams `schema-table`."""
-    last = stream.lower().replace("-", "_").replace(".", "_").rpartition("_")[2]
-    return next((each for each in OBJECTS.values() if last in each.stream_names), None)
+    words = stream.lower().replace("-", "_").replace(".", "_").split("_")
+    endings = ["_".join(words[start:]) for start in range(len(words))]
+    return next((each for ending in endings for each in OBJECTS.values() if ending in each.stream_names), None)

@@ -29,6 +29,7 @@ from target_salesloft.objects import (
     SalesloftObject,
     SyncMode,
     identity_key,
+    joint_key,
 )
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.suggestions import did_you_mean, normalize_name
@@ -170,6 +171,7 @@ class RecordMapper:
         self._object = salesloft_object
         self._mode = mode
         self._key = upsert_key
+        self._identity = salesloft_object.operations[mode].identity
         self._mapping = mapping
         self._unknown_fields = unknown_fields
         self._clear = null_values is NullValues.CLEAR
@@ -267,6 +269,12 @@ class RecordMapper:
     def _build_payload(self, body: dict[str, Any]) -> Payload | Rejection:
         """Add what the endpoint requires in addition to the fields."""
         references = {name: body.pop(name) for name in self._reference_fields if isinstance(body.get(name), Named)}
+        if self._identity:
+            missing = tuple(name for name in self._identity if body.get(name) is None and name not in references)
+            if missing:
+                return Rejection(f"missing {' and '.join(missing)}", missing, missing_key=True)
+            key = None if references.keys() & set(self._identity) else joint_key(self._identity, body)
+            return Payload(body, key, references=references)
         record_id = body.pop(ID_FIELD, None) if self._mode is SyncMode.UPDATE else None
         name = self._key if record_id is None else ID_FIELD
         value = body.get(name) if record_id is None else record_id
@@ -281,9 +289,15 @@ class RecordMapper:
 
     def _require_key(self, columns: Collection[str]) -> None:
         """Raise an error if no record can have a key, before the first record is read."""
-        if self._mode is SyncMode.INSERT:
+        targets = {self._target(each).name for each in self._targets(columns)}
+        missing = [name for name in self._identity if name not in targets]
+        if missing:
+            raise ConfigError(
+                f"no column maps to {' and '.join(missing)}. Map the columns that hold them in the stream's mapping "
+                f"(COLUMN: {missing[0]})."
+            )
+        if self._mode is SyncMode.INSERT or self._identity:
             return
-        targets = {_field_name(self._object, each) for each in self._targets(columns)}
         by_id = self._mode is SyncMode.UPDATE and ID_FIELD in self._mapped_fields(columns)
         if self._key in targets or by_id:
             return

@@ -80,7 +80,7 @@ class ReferenceResolver:
 
     def _get_listing(self, reference: Reference) -> Listing:
         if reference not in self._listings:
-            self._listings[reference] = Listing(self._client, reference.path, reference.attributes)
+            self._listings[reference] = Listing(self._client, reference.path, reference.attributes, reference.query)
         return self._listings[reference]
 
 

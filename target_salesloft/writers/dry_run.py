@@ -59,6 +59,10 @@ class DryRunWriter:
         if operation.needs_id:
             keys = [payload.body[batch.upsert_key] for payload in merged if payload.record_id is None]
             self._points += sum(1 for _ in chunk_values(keys, batch.salesloft_object.lookups[batch.upsert_key]))
+        if operation.active_field:
+            # Existing records are listed by the last of the fields that identify one, if not in a cheaper way.
+            last = operation.identity[-1]
+            self._points += len({payload.body.get(last, payload.references.get(last)) for payload in merged})
         self._records[request] += len(merged)
         for payload in merged[: MAX_SAMPLES - self._samples]:
             self._samples += 1

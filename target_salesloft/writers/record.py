@@ -41,6 +41,9 @@ ALREADY_EXISTS: Final = re.compile(
     r"\btaken\b|\balready (?:exists|in use|been used)\b|(?<!longer )\bexists\b|\bduplicate\b|\bmust be unique\b",
     re.IGNORECASE,
 )
+# Assumptions about the messages that parameters are missing, and that a record is in effect already.
+NOT_FOUND: Final = re.compile(r"\b(?:required|missing|blank|empty)\b", re.IGNORECASE)
+ALREADY: Final = re.compile(r"\balready\b", re.IGNORECASE)
 # A write may be applied some time after its response was lost, or a gateway has given up (504).
 LATE_WRITE_SECONDS: Final = 10.0
 CHECK_RETRY_SECONDS: Final = 30.0
@@ -106,6 +109,7 @@ class RecordWriter:
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="writer")
         self._writable: set[Operation] = set()  # operations to which Salesloft has responded
         self._failed_in_a_row: Counter[Operation] = Counter()
+        self._locations: dict[Operation, ParameterLocation] = {}  # where Salesloft has found the parameters
 
     def close(self) -> None:
         """Wait for requests in flight, and stop the threads."""
@@ -214,6 +218,11 @@ class RecordWriter:
                 return self._write(payload, operation, mode)
             return self._create(payload, salesloft_object, mode, upsert_key)
         except RecordRejectedError as error:
+            if operation.active_field:
+                is_active = ALREADY.search(error.reason) and self._find(
+                    payload, salesloft_object, operation, operation.identity
+                )
+                return WriteResult(payload, Result.UNCHANGED) if is_active else rejected(payload, error, operation.name)
             exists = mode is SyncMode.INSERT and ALREADY_EXISTS.search(error.reason)
             return rejected(payload, error, operation.name, Result.ALREADY_EXISTS if exists else Result.FAILED)
 
@@ -241,8 +250,7 @@ class RecordWriter:
         started = self._clock.time()
         outcome_unknown = False
 
-        def find() -> list[dict[str, Any]]:
-            return find_matches(self._client, salesloft_object, identity or (), payload.body)
+        find = partial(self._find, payload, salesloft_object, operation, identity or ())
 
         def was_created(error: SalesloftRetriableError) -> bool:
             nonlocal outcome_unknown
@@ -256,7 +264,11 @@ class RecordWriter:
             if not rows:
                 self._clock.wait_until(self._clock.now() + LATE_WRITE_SECONDS)
                 rows = find()
-            if rows and not any(was_created_by_us(row, payload.body, started) for row in rows):
+            if (
+                rows
+                and not operation.active_field
+                and not any(was_created_by_us(row, payload.body, started) for row in rows)
+            ):
                 raise AlreadyExistsError(f"{', '.join(identity)} already exists, with other values")
             return bool(rows)
 
@@ -275,7 +287,17 @@ class RecordWriter:
             return WriteResult(
                 payload, Result.FAILED, str(error), request=operation.name, advice=UNKNOWN_OUTCOME_ADVICE
             )
-        return WriteResult(payload, DEFAULT_RESULTS[mode], record_id=find_id(response))
+        result = Result.CREATED if payload.record_id is None else Result.UPDATED
+        return WriteResult(payload, result, record_id=payload.record_id or find_id(response))
+
+    def _find(
+        self, payload: Payload, salesloft_object: SalesloftObject, operation: Operation, identity: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
+        """Return the records of Salesloft that a request for a payload may have written."""
+        rows = find_matches(self._client, salesloft_object, identity, payload.body)
+        # One with an id existed before: it counts once it is in effect again.
+        is_used_again = operation.active_field and payload.record_id is not None
+        return [row for row in rows if row.get(operation.active_field)] if is_used_again else rows
 
     def _request(
         self,
@@ -283,15 +305,32 @@ class RecordWriter:
         operation: Operation,
         was_applied: Callable[[SalesloftRetriableError], bool] | None = None,
     ) -> Any:
-        in_body = operation.parameters is ParameterLocation.BODY
-        return self._client.request(
-            operation.method,
-            operation.path_for(payload.record_id),
-            endpoint=operation.path,
-            params=None if in_body else payload.body,
-            body=msgspec.json.encode(payload.body) if in_body else None,
-            was_applied=was_applied,
-        )
+        def send(location: ParameterLocation) -> Any:
+            in_body = location is ParameterLocation.BODY
+            return self._client.request(
+                operation.method,
+                operation.path_for(payload.record_id),
+                endpoint=operation.path,
+                params=None if in_body else payload.body,
+                body=msgspec.json.encode(payload.body) if in_body else None,
+                was_applied=was_applied,
+            )
+
+        location = self._locations.get(operation, operation.parameters)
+        try:
+            response = send(location)
+        except RecordRejectedError as error:
+            known = operation in self._locations
+            if known or operation.fallback is None or not NOT_FOUND.search(error.reason):
+                raise
+            location = operation.fallback
+            response = send(location)
+            logger.warning(
+                "Salesloft does not take the parameters of %s from the %s (%s). Sending them in the %s in this run.",
+                *(operation.name, operation.parameters.value, ", ".join(error.fields), location.value),
+            )
+        self._locations[operation] = location
+        return response
 
 
 class UpsertResponse(msgspec.Struct):

@@ -6,7 +6,7 @@ from target_salesloft.config.schema import PER_STREAM, SETTINGS
 from target_salesloft.config.streams import StreamSettings, misspelled
 from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
+from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE, SyncMode
 
 
 def stream(name, **config):
@@ -38,6 +38,10 @@ def errors(name, **config):
         ("organization", ACCOUNTS),
         ("Organizations", ACCOUNTS),
         ("people_accounts", ACCOUNTS),
+        ("cadence_memberships", CADENCE_MEMBERSHIPS),
+        ("public-crm_cadence_membership", CADENCE_MEMBERSHIPS),
+        ("people_enrollments", CADENCE_MEMBERSHIPS),
+        ("crm.enrollment", CADENCE_MEMBERSHIPS),
     ],
 )
 def test_the_last_part_of_the_name_decides_the_object(name, salesloft_object):

@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from target_salesloft.objects import ID_FIELD, OBJECTS
+from target_salesloft.objects import CADENCE_MEMBERSHIPS, ID_FIELD, OBJECTS
 from tests.docs.blocks import DOCUMENTS, ROOT
 
 each_object = pytest.mark.parametrize("salesloft_object", OBJECTS.values(), ids=OBJECTS)
@@ -24,7 +24,8 @@ def read_code(name):
 
 @each_object
 def test_fields_and_aliases_are_documented(salesloft_object):
-    assert (salesloft_object.fields.keys() | salesloft_object.aliases.keys()) - {ID_FIELD} <= read_code("mapping.md")
+    documented = read_code("cadences.md" if salesloft_object is CADENCE_MEMBERSHIPS else "mapping.md")
+    assert (salesloft_object.fields.keys() | salesloft_object.aliases.keys()) - {ID_FIELD} <= documented
 
 
 @each_object
@@ -36,6 +37,6 @@ def test_stream_names_are_documented(salesloft_object):
 @each_object
 def test_scopes_are_documented(salesloft_object):
     definition = yaml.safe_load((ROOT / "plugins" / "loaders" / "target-salesloft.yml").read_text(encoding="utf-8"))
-    scopes = {f"{salesloft_object.name}:{action}" for action in ("read", "write")}
+    scopes = {f"{salesloft_object.scope}:{action}" for action in ("read", "write")}
     assert scopes <= read_code("authentication.md")
     assert scopes <= get_code(definition["prereq"])

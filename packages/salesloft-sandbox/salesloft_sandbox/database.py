@@ -253,9 +253,9 @@ class State:
         """Return a row, or None if it does not exist."""
         return next(iter(self.select(table, "id = ?", (row_id,))), None)
 
-    def count(self, table: str) -> int:
-        """Return the number of rows of a table."""
-        return int(self.raw(f'SELECT COUNT(*) FROM "{table}"')[0][0])  # noqa: S608
+    def count(self, table: str, where: str = "TRUE", values: Sequence[Any] = ()) -> int:
+        """Return the number of rows of a table that meet a condition."""
+        return int(self.raw(f'SELECT COUNT(*) FROM "{table}" WHERE {where}', values)[0][0])  # noqa: S608
 
     def ids_where(self, table: str, column: str, value: object) -> list[int]:
         """Return the ids of the rows whose column has a value."""

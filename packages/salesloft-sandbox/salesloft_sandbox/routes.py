@@ -324,7 +324,9 @@ def _page(  # noqa: PLR0913, PLR0917 - table, filter, order and serializer of a 
     # One extra row shows whether there is a next page.
     tail = f"{order} LIMIT {per_page + 1} OFFSET {(page - 1) * per_page}"
     rows = sandbox.state.select(table, *where, tail)
-    return serializers.page([serialize(row) for row in rows], page, per_page)
+    counted = request.query.get("include_paging_counts") == "true"
+    total = sandbox.state.count(table, *where) if counted else None
+    return serializers.page([serialize(row) for row in rows], page, per_page, total)
 
 
 def _by_cursor(request: ApiRequest, rows: list[dict[str, Any]]) -> Any:

@@ -92,13 +92,14 @@ def bulk_row(resource: Resource, row: Row, written: Row | None, base_url: str, *
     }
 
 
-def page(rows: Sequence[Mapping[str, Any]], number: int, per_page: int) -> dict[str, Any]:
+def page(rows: Sequence[Mapping[str, Any]], number: int, per_page: int, total: int | None = None) -> dict[str, Any]:
     """Serialize a page of a list.
 
     Args:
         rows: The rows of the page and, if there is a next page, at least one more.
         number: The number of the page, from 1.
         per_page: Rows per page.
+        total: The number of rows of all pages, if the page is to tell it.
     """
     paging = {
         "per_page": per_page,
@@ -106,6 +107,8 @@ def page(rows: Sequence[Mapping[str, Any]], number: int, per_page: int) -> dict[
         "next_page": number + 1 if len(rows) > per_page else None,
         "prev_page": number - 1 if number > 1 else None,
     }
+    if total is not None:
+        paging |= {"total_count": total, "total_pages": -(-total // per_page)}
     return {"metadata": {"paging": paging}, "data": rows[:per_page]}
 
 

@@ -1,0 +1,160 @@
+"""Finds memberships of people in cadences, for as few points as possible."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from target_salesloft.exceptions import UnexpectedResponseError
+from target_salesloft.objects import CADENCE_MEMBERSHIPS, ENROLL, ID_FIELD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from target_salesloft.api.client import SalesloftClient
+
+logger = logging.getLogger(__name__)
+
+# First page → points that each page from there on costs.
+# Source: https://developers.salesloft.com/docs/platform/api-basics/rate-limits/
+PAGE_COSTS: Final = ((501, 30), (251, 10), (151, 8), (101, 3), (1, 1))
+# In this order, people who are added meanwhile come last, and none is left out.
+LIST_ORDER: Final = {"sort_by": "added_at", "sort_direction": "ASC"}
+
+
+class Membership(NamedTuple):
+    """What Salesloft holds about a person in a cadence.
+
+    Attributes:
+        id: Salesloft's id of the membership.
+        is_active: Whether the person is on the cadence now; otherwise they have been.
+    """
+
+    id: int
+    is_active: bool
+
+
+@dataclass
+class _Cadence:
+    """The memberships of a cadence that is listed.
+
+    Attributes:
+        members: Person → membership.
+        newest: When the last of them was updated, as Salesloft writes it.
+    """
+
+    members: dict[int, Membership] = field(default_factory=dict)
+    newest: str = ""
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a membership."""
+        person_id, _, membership = parse_membership(row)
+        if person_id is not None:
+            self.members[person_id] = membership
+        self.newest = max(self.newest, str(row.get("updated_at") or ""))
+
+
+class MembershipLookup:
+    """Finds memberships by person and cadence.
+
+    A cadence is listed (a hundred memberships cost a point), or each person is asked for (a point), whichever costs
+    less. Of a cadence that was listed, only what has changed since is listed again.
+
+    Args:
+        client: Sends the requests.
+        parallel_map: Calls a function with each of many values in threads, as `Executor.map` does.
+    """
+
+    def __init__(self, client: SalesloftClient, parallel_map: Callable[..., Iterator[Any]]) -> None:
+        self._client = client
+        self._parallel_map = parallel_map
+        self._listed: dict[int, _Cadence] = {}
+
+    def find(self, pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Membership]:
+        """Return the membership of each pair of person and cadence that has one.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        by_cadence: defaultdict[int, set[int]] = defaultdict(set)
+        for person_id, cadence_id in pairs:
+            by_cadence[cadence_id].add(person_id)
+        found: dict[tuple[int, int], Membership] = {}
+        for cadence_id, person_ids in by_cadence.items():
+            members = self._find_in_cadence(cadence_id, person_ids)
+            found |= {(each, cadence_id): members[each] for each in person_ids & members.keys()}
+        return found
+
+    def _find_in_cadence(self, cadence_id: int, person_ids: set[int]) -> dict[int, Membership]:
+        cadence = self._listed.get(cadence_id)
+        if cadence is None:
+            cadence = self._list(cadence_id, len(person_ids))
+        elif cadence.newest:
+            self._refresh(cadence_id, cadence)
+        if cadence is not None:
+            self._listed[cadence_id] = cadence
+            return cadence.members
+        logger.info("Looked up %d people of cadence %d one by one.", len(person_ids), cadence_id)
+        found = self._parallel_map(partial(self._find_one, cadence_id), person_ids)
+        return dict(chain.from_iterable(found))
+
+    def _list(self, cadence_id: int, people: int) -> _Cadence | None:
+        """Return a cadence's memberships, or None if asking for so many people costs less."""
+        if people == 1:
+            return None
+        cadence = _Cadence()
+        query = {"cadence_id": cadence_id, "include_paging_counts": "true", **LIST_ORDER}
+        for number, (rows, pages) in enumerate(self._client.pages(CADENCE_MEMBERSHIPS.path, query), start=1):
+            for row in rows:
+                if parse_membership(row)[1] == cadence_id:
+                    cadence.add(row)
+            # Without the number of pages, as many points are spent on the list as asking for the people would cost.
+            remaining = page_points(number + 1, pages) if pages else 0
+            spent = 0 if pages else page_points(1, number)
+            if max(remaining, spent) > people:
+                return None
+        logger.info("Listed %d memberships of cadence %d.", len(cadence.members), cadence_id)
+        return cadence
+
+    def _refresh(self, cadence_id: int, cadence: _Cadence) -> None:
+        query = {"cadence_id": cadence_id, "updated_at[gte]": cadence.newest, **LIST_ORDER}
+        for row in self._client.paginate(CADENCE_MEMBERSHIPS.path, query):
+            if parse_membership(row)[1] == cadence_id:
+                cadence.add(row)
+
+    def _find_one(self, cadence_id: int, person_id: int) -> list[tuple[int, Membership]]:
+        found = []
+        for row in self._client.paginate(CADENCE_MEMBERSHIPS.path, {"person_id": person_id, "cadence_id": cadence_id}):
+            person, cadence, membership = parse_membership(row)
+            # Salesloft ignores unknown filters.
+            if (person, cadence) == (person_id, cadence_id):
+                found.append((person_id, membership))
+        return found
+
+
+def parse_membership(row: dict[str, Any]) -> tuple[int | None, int, Membership]:
+    """Return the person, the cadence and the membership of a row; the person is None if they are deleted.
+
+    Raises:
+        UnexpectedResponseError: The row does not name them: a person must not be taken for one who is not on a cadence.
+    """
+    person_id, cadence_id = (CADENCE_MEMBERSHIPS.value_in(row, name) for name in ENROLL.identity)
+    membership_id, is_active = row.get(ID_FIELD), row.get(ENROLL.active_field)
+    is_deleted = row.get("person_deleted") is True and person_id is None
+    if not (
+        isinstance(membership_id, int) and isinstance(cadence_id, int) and (isinstance(person_id, int) or is_deleted)
+    ):
+        raise UnexpectedResponseError(
+            f"Unexpected response to GET {CADENCE_MEMBERSHIPS.path}: a membership without the ids of its person and "
+            "cadence. Nobody is added to a cadence, because those who are on it are not known. Check api_url."
+        )
+    return person_id, cadence_id, Membership(membership_id, is_active is not False)
+
+
+def page_points(first: int, last: int) -> int:
+    """Return what some pages of a list cost."""
+    return sum(next(cost for start, cost in PAGE_COSTS if page >= start) for page in range(first, last + 1))
