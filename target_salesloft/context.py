@@ -15,12 +15,13 @@ from target_salesloft.api.lookup import Lookups
 from target_salesloft.api.metrics import RequestMetrics
 from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.config.schema import has_credentials
-from target_salesloft.exceptions import LedgerError
+from target_salesloft.exceptions import LedgerError, ResultsFileError
 from target_salesloft.ledger.base import Ledger, NullLedger
 from target_salesloft.ledger.opening import get_scope, open_database
 from target_salesloft.ledger.store import Database, SqlLedger
 from target_salesloft.reporting.failed_records import FailedRecordsFile
 from target_salesloft.reporting.log import Report, build_report
+from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.reporting.summary import SummaryFile, summarize
@@ -60,6 +61,7 @@ class RunContext:
         writer: Writes payloads; None in a dry run.
         run: What identifies the run.
         summary_file: Where the summary goes.
+        results: Where the result of each record goes.
         ledger: What earlier runs did; known once the credentials are verified.
         lookups: Finds ids; None in a dry run.
         references: Finds the records that others refer to; None in a dry run.
@@ -80,6 +82,7 @@ class RunContext:
     lookups: Lookups | None
     run: RunInfo
     summary_file: SummaryFile
+    results: ResultsFile
     _database: Database | None
     _dry_runs: defaultdict[str, DryRunWriter]
     _completed_with_failures: list[int] = field(default_factory=list)
@@ -126,6 +129,7 @@ class RunContext:
             lookups=None if writing is None else Lookups(writing, config["max_parallel_requests"]),
             run=run,
             summary_file=SummaryFile(config, run),
+            results=ResultsFile(config, run, clock),
             _database=None if writing is None else open_database(config, clock),
             _dry_runs=defaultdict(lambda: DryRunWriter(BulkChoice.from_config(config))),
         )
@@ -178,8 +182,10 @@ class RunContext:
         With `max_failed_percent`, only the end of the run shows whether it is.
 
         Raises:
+            ResultsFileError: The results file cannot be written.
             StateError: Standard output is closed.
         """
+        self.results.flush()
         if has_failures and not self.config["allow_failed_records"]:
             return
         if has_failures and self.config.get("max_failed_percent") is not None:
@@ -212,6 +218,8 @@ class RunContext:
     def finish(self) -> None:
         """Delete old failed records files, and log what the run did."""
         self._delete_old_files()
+        with suppress(ResultsFileError):  # a failure has been reported when STATE was to pass
+            self.results.flush()
         for stats in self.stats.values():
             stats.close()
         planned = self.stats if self.config["dry_run"] else ()

@@ -189,6 +189,10 @@ class FailedRecordsFileError(SalesloftFatalError):
     """The failed records file cannot be written: the run stops before a record is lost."""
 
 
+class ResultsFileError(SalesloftFatalError):
+    """The results file cannot be written: the run stops before results are lost."""
+
+
 class StateError(SalesloftFatalError):
     """STATE cannot be written to standard output: it is closed, or its disk is full."""
 

@@ -97,12 +97,12 @@ class SourceMapping:
                     f"a record of the stream '{self.stream}' is missing a key property (expected: {keys})."
                 )
         if is_deleted(source.record, self.deleted_column):
-            return skipped(source, "deleted in the source")
+            return unsent(source, Result.SKIPPED, "deleted in the source")
         reason = None if self.validator is None else self.validator.rejection(record)
         payload = self.mapper.map(record) if reason is None else Rejection(reason)
         if isinstance(payload, Rejection):
             if payload.missing_key and self.missing_key is MissingKey.SKIP:
-                return skipped(source, payload.reason)
+                return unsent(source, Result.SKIPPED, payload.reason)
             return rejected(source, payload.reason, payload.fields)
         payload.sources.append(source)
         return payload
@@ -321,14 +321,19 @@ class SalesloftSink(BatchSink):
         """Whether the batch holds a payload with a key."""
         return key in self._batch.keys
 
-    def count(self, result: Result) -> None:
+    def count(self, result: WriteResult) -> None:
         """Count a record that is not added to the batch.
 
         Args:
             result: Its result.
         """
         self._stats.read += 1
-        self._stats.results[result] += 1
+        self._stats.results[result.result] += 1
+        self._report(result)
+
+    def _report(self, result: WriteResult) -> None:
+        """Write a result to the results file."""
+        self._context.results.add(self.stream_name, self.salesloft_object, self._settings.upsert_key, result)
 
     # A batch
 
@@ -412,10 +417,12 @@ class SalesloftSink(BatchSink):
 
         Raises:
             FailedRecordsFileError: The failed records file cannot be written.
+            ResultsFileError: The results file cannot be written.
             LedgerError: The ledger cannot be written.
         """
         try:
             for each in results:
+                self._report(each)
                 batch.outcomes.append(each)
                 if each.result not in FAILED:
                     self._stats.record(each)
@@ -540,9 +547,9 @@ def rejected(source: SourceRecord, reason: str, fields: tuple[str, ...] = ()) ->
     return WriteResult(Payload({}, sources=[source]), Result.FAILED, reason, fields=fields)
 
 
-def skipped(source: SourceRecord, reason: str) -> WriteResult:
+def unsent(source: SourceRecord, result: Result, reason: str) -> WriteResult:
     """Return the result of a record that is not to be sent."""
-    return WriteResult(Payload({}, sources=[source]), Result.SKIPPED, reason)
+    return WriteResult(Payload({}, sources=[source]), result, reason)
 
 
 def is_deleted(record: Mapping[str, Any], column: str) -> bool:

@@ -30,7 +30,7 @@ from target_salesloft.singer.batch import read_batch
 from target_salesloft.singer.encoding import to_json_types
 from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, discard_input, require_keys, require_schema
 from target_salesloft.singer.shutdown import signals_blocked
-from target_salesloft.sinks import SINKS, SalesloftSink, rejected
+from target_salesloft.sinks import SINKS, SalesloftSink, rejected, unsent
 from target_salesloft.writers.results import Result
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class TargetSalesloft(Target):
             if sink is None:
                 continue
             if self._records[stream] > limit:
-                sink.count(Result.NOT_SENT)
+                sink.count(unsent(source, Result.NOT_SENT, "max_records"))
             else:
                 self._map(stream_map, sink, source, size)
         if self._records[stream] == limit or self.context.clock.now() >= self._full_drain_at:
@@ -222,7 +222,7 @@ class TargetSalesloft(Target):
             self._add(sink, rejected(source, self._describe_map_error(stream_map, error)), size)
             return
         if transformed is None:
-            sink.count(Result.FILTERED)
+            sink.count(unsent(source, Result.FILTERED, "stream_maps"))
         else:
             self._add(sink, sink.map(source.schema["stream"], transformed, source), size)
 

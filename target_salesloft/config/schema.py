@@ -414,6 +414,15 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         ),
     ),
     th.Property(
+        "results_path",
+        th.StringType,
+        title="Results path",
+        description=(
+            "File for a Singer stream `salesloft_results` with the result of each record, for a loader to put into a "
+            "warehouse. It contains personal data. `{run_id}` and `{started_at}` are replaced."
+        ),
+    ),
+    th.Property(
         "summary_path",
         th.StringType,
         title="Summary path",

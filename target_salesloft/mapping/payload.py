@@ -35,6 +35,7 @@ class SourceRecord:
         line: The line of the input or of the batch file, starting at 1.
         file: The batch file that the record came from, safe to log; None for the input itself.
         saved_at: Where the record is saved, if it failed.
+        attempt: How often the record has been tried, counting failed runs.
     """
 
     schema: Mapping[str, Any]
@@ -42,6 +43,7 @@ class SourceRecord:
     line: int
     file: str | None = None
     saved_at: SavedAt | None = None
+    attempt: int = 1
 
     @property
     def position(self) -> int | str:

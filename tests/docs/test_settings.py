@@ -14,7 +14,7 @@ from jsonschema import Draft7Validator
 from tests.docs.blocks import DOCUMENTS, get_blocks, parse_json_values
 
 BLOCKS = [block for document in DOCUMENTS for block in get_blocks(document) if not block.is_part_of_recipe]
-LANGUAGES = {"bash", "console", "diff", "ini", "json", "python", "text", "yaml"}
+LANGUAGES = {"bash", "console", "diff", "ini", "json", "python", "sql", "text", "yaml"}
 
 
 def select(condition):

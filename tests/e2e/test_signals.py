@@ -189,3 +189,27 @@ def test_signals_are_ignored_after_the_run(run):
     run([])
     signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_stopped_run_leaves_whole_results_and_a_signal_a_summary(start, serve, tmp_path, number):
+    results, summary = tmp_path / "results.singer", tmp_path / "summary.json"
+    server = serve(latency=0.01)
+    settings = {"write_method": "record", "max_parallel_requests": 1, "batch_size_rows": 50}
+    process = start(server, results_path=str(results), summary_path=str(summary), **settings)
+    process.stdin.write(singer([schema("people", "email_address"), *people(range(1_000))]).encode())
+    process.stdin.close()
+    process.stdin = None
+    until(lambda: results.exists() and results.stat().st_size > 10_000)
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    text = results.read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    ids = {row["record"]["salesloft_id"] for row in map(json.loads, text.splitlines()) if row["type"] == "RECORD"}
+    assert ids <= {each["id"] for each in server.sandbox.people()}
+    if number == signal.SIGKILL:
+        assert not summary.exists()
+    else:
+        assert len(ids) == len(server.sandbox.people())
+        assert json.loads(summary.read_text(encoding="utf-8"))["exit_code"] == 128 + number

@@ -1,0 +1,198 @@
+"""The results file: a Singer stream with the outcome of each record, for a loader to put into a warehouse."""
+
+from __future__ import annotations
+
+import threading
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from target_salesloft.exceptions import ResultsFileError
+from target_salesloft.objects import ID_FIELD
+from target_salesloft.reporting.run_info import format_time
+from target_salesloft.singer.encoding import dumps_line
+from target_salesloft.storage import open_writable, split
+from target_salesloft.writers.results import FAILED, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from target_salesloft.clock import Clock
+    from target_salesloft.mapping.payload import SourceRecord
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.reporting.run_info import RunInfo
+    from target_salesloft.storage import OutputFile, Storage
+    from target_salesloft.writers.results import WriteResult
+
+STREAM: Final = "salesloft_results"
+FLUSH_SECONDS: Final = 1.0
+FLUSH_LINES: Final = 10_000
+ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
+TEXT: Final = MappingProxyType({"type": ["string", "null"]})
+INTEGER: Final = MappingProxyType({"type": ["integer", "null"]})
+KEY_PROPERTIES: Final = ("run_id", "stream", "file", "line")
+PROPERTIES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "run_id": {"type": "string"},
+        "stream": {"type": "string"},
+        "object": TEXT,
+        "file": {"type": "string"},
+        "line": {"type": "integer"},
+        "source_key": {"type": ["object", "null"], "additionalProperties": True},
+        "key_field": TEXT,
+        "key": TEXT,
+        "salesloft_id": INTEGER,
+        "result": {"type": "string"},
+        "reason": TEXT,
+        "fields": {"type": ["array", "null"], "items": {"type": "string"}},
+        "status": INTEGER,
+        "request": TEXT,
+        "attempt": INTEGER,
+        "finished_at": {"type": "string", "format": "date-time"},
+    }
+)
+SCHEMA_MESSAGE: Final = MappingProxyType(
+    {
+        "type": "SCHEMA",
+        "stream": STREAM,
+        "schema": {"type": "object", "properties": {name: dict(each) for name, each in PROPERTIES.items()}},
+        "key_properties": list(KEY_PROPERTIES),
+    }
+)
+
+
+class ResultsFile:
+    """Writes one RECORD per record of the input as soon as its outcome is known, if `results_path` is set.
+
+    The file holds personal data: its mode is 0600. It is complete before STATE passes its records.
+
+    Args:
+        config: The settings.
+        run: The run.
+        clock: The clock of the run.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+
+    def __init__(self, config: Mapping[str, Any], run: RunInfo, clock: Clock) -> None:
+        self._run_id = run.run_id
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._lines: list[bytes] = []
+        self._flush_at = 0.0
+        self._parts = 0
+        self._file: OutputFile | None = None
+        path = config.get("results_path")
+        self._storage: Storage | None = None
+        if path is not None:
+            directory, self._name = split(run.fill_in(path))
+            self._storage = open_writable("results_path", directory)
+            self.flush()  # a loader expects a file, also after a run without records
+
+    def add(self, stream: str, salesloft_object: SalesloftObject, key_field: str | None, result: WriteResult) -> None:
+        """Add the records of a payload that has a result.
+
+        Args:
+            stream: The stream's name, after stream maps.
+            salesloft_object: What the records become.
+            key_field: The field that identifies a record.
+            result: The result.
+
+        Raises:
+            ResultsFileError: The file cannot be written.
+        """
+        if self._storage is None:
+            return
+        common = {
+            "run_id": self._run_id,
+            "stream": stream,
+            "object": salesloft_object.name,
+            "key_field": key_field,
+            "key": _key(key_field, result),
+            "salesloft_id": result.payload.record_id if result.record_id is None else result.record_id,
+            "finished_at": format_time(self._clock.time()),
+        }
+        for source, outcome in _outcomes(result):
+            self._lines.append(_encode({"type": "RECORD", "stream": STREAM, "record": common | _of(source) | outcome}))
+        if len(self._lines) >= FLUSH_LINES or self._clock.now() >= self._flush_at:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been added.
+
+        Raises:
+            ResultsFileError: The file cannot be written.
+        """
+        if self._storage is None:
+            return
+        # The shutdown's thread writes what is left when the grace period is over.
+        with self._lock:
+            lines, self._lines = self._lines, []
+            self._flush_at = self._clock.now() + FLUSH_SECONDS
+            try:
+                if self._file is None or self._file.is_full:
+                    self._parts += 1
+                    self._file = self._storage.overwrite(self._part_name())
+                    lines.insert(0, dumps_line(dict(SCHEMA_MESSAGE)))
+                if lines:
+                    self._file.append(b"".join(lines))
+            except OSError as error:
+                raise ResultsFileError(
+                    f"Cannot write the results file ({self._file.location if self._file else self._name}: "
+                    f"{error.strerror}). Free disk space, or set results_path to another place, and run again."
+                ) from error
+
+    def _part_name(self) -> str:
+        stem, dot, suffix = self._name.rpartition(".")
+        return (
+            self._name
+            if self._parts == 1
+            else f"{stem or suffix}-{self._parts}{dot if stem else ''}{suffix if stem else ''}"
+        )
+
+
+def _outcomes(result: WriteResult) -> Iterator[tuple[SourceRecord, dict[str, Any]]]:
+    """Yield each record of a payload with its outcome: all but the last were merged, unless the payload failed."""
+    if result.result is Result.MERGED:
+        return  # its records belong to the payload that it was merged into
+    outcome = {
+        "result": result.result.name.lower(),
+        "reason": result.reason or None,
+        "fields": list(result.fields) or None,
+        "status": result.status,
+        "request": result.request,
+    }
+    *earlier, last = result.payload.sources
+    merged = {"result": Result.MERGED.name.lower(), "reason": f"merged into line {last.position}"}
+    for source in earlier:
+        yield source, outcome if result.result in FAILED else {**dict.fromkeys(outcome), **merged}
+    yield last, outcome
+
+
+def _of(source: SourceRecord) -> dict[str, Any]:
+    keys = source.schema.get("key_properties") or ()
+    return {
+        "file": source.file or "",
+        "line": source.line,
+        "source_key": {key: source.record.get(key) for key in keys} or None,
+        "attempt": source.attempt,
+    }
+
+
+def _key(field: str | None, result: WriteResult) -> str | None:
+    payload = result.payload
+    value = payload.body.get(field) if field is not None else None
+    if value is None and field == ID_FIELD:
+        value = payload.record_id
+    if value is None and payload.key is not None and payload.key.startswith(f"{field}="):
+        value = payload.key.partition("=")[2]
+    return None if value is None else str(value)
+
+
+def _encode(message: dict[str, Any]) -> bytes:
+    try:
+        return ENCODER.encode(message) + b"\n"
+    except (TypeError, ValueError, OverflowError):  # values that are almost JSON
+        return dumps_line(message)

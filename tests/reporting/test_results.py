@@ -1,0 +1,207 @@
+"""Tests for the results file."""
+
+from __future__ import annotations
+
+import errno
+import json
+import stat
+from decimal import Decimal
+
+import jsonschema
+import pytest
+
+from target_salesloft.mapping.payload import Payload, SourceRecord
+from target_salesloft.objects import PEOPLE
+from target_salesloft.reporting.results import ResultsFile
+from target_salesloft.reporting.run_info import RunInfo
+from target_salesloft.storage import LocalFile
+from target_salesloft.writers.results import Result, WriteResult
+from tests.conftest import people, record, schema, state
+
+COLUMNS = schema("people", "email_address", "owner_id")
+TAKEN = {"errors": {"email_address": ["is odd"]}}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "out" / "results.singer"
+
+
+def read(path):
+    """Return the records of a results file, which must be valid."""
+    definition, *records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert definition["type"] == "SCHEMA"
+    validator = jsonschema.Draft202012Validator(definition["schema"], format_checker=jsonschema.FormatChecker())
+    rows = [each["record"] for each in records]
+    for each, row in zip(records, rows, strict=True):
+        assert (each["type"], each["stream"]) == ("RECORD", definition["stream"])
+        assert set(row) == set(definition["schema"]["properties"])
+        validator.validate(row)
+    keys = [tuple(row[name] for name in definition["key_properties"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    return rows
+
+
+def by_line(path, name="result"):
+    return {row["line"]: row[name] for row in read(path)}
+
+
+def person(email, **values):
+    return record("people", email_address=email, **values)
+
+
+def test_each_record_has_one_result(run, sandbox, path, monkeypatch):
+    monkeypatch.setenv("MELTANO_RUN_ID", "run-7")
+    messages = [
+        schema("people", "email_address", "owner_id", "customer", keys=["customer"]),
+        person("a@example.com", customer=1),
+        person("b@example.com", customer=2),
+        person("A@example.com", customer=3),
+        person("c@example.com", owner_id="x", customer=4),
+        person("d@example.com", _sdc_deleted_at="2026-01-01T00:00:00Z", customer=5),
+        state({"a": 1}),
+    ]
+    result = run(messages, results_path=str(path), write_method="record", allow_failed_records=True)
+    assert result.code == 0
+    assert by_line(path) == {2: "merged", 3: "created", 4: "created", 5: "failed", 6: "skipped"}
+    ids = {each["email_address"]: each["id"] for each in sandbox.people()}
+    rows = {row["line"]: row for row in read(path)}
+    assert rows[3]["salesloft_id"] == ids["b@example.com"]
+    assert (rows[4]["key_field"], rows[4]["key"], rows[4]["salesloft_id"]) == (
+        "email_address",
+        "a@example.com",
+        ids["a@example.com"],
+    )
+    assert rows[2]["source_key"] == {"customer": 1}
+    assert rows[5]["fields"] == ["owner_id"]
+    assert "owner_id" in rows[5]["reason"]
+    assert {(row["run_id"], row["stream"], row["object"], row["attempt"]) for row in rows.values()} == {
+        ("run-7", "people", "people", 1)
+    }
+
+
+def test_rejection_names_status_and_request(run, path, fault):
+    fault("status", path="/person_upserts", status=422, body=TAKEN, times=1)
+    run([COLUMNS, person("a@example.com")], results_path=str(path), write_method="record")
+    (row,) = read(path)
+    assert (row["result"], row["status"], row["request"]) == ("failed", 422, "POST /person_upserts")
+
+
+def test_records_of_a_failed_payload_all_fail(run, path, fault):
+    fault("status", path="/person_upserts", status=422, body=TAKEN, times=1)
+    run([COLUMNS, person("a@example.com"), person("a@example.com")], results_path=str(path), write_method="record")
+    assert by_line(path) == {2: "failed", 3: "failed"}
+
+
+def test_records_that_are_not_sent_have_a_result(run, path):
+    filtered = {"people": {"__filter__": "email_address != 'a@example.com'"}}
+    messages = [COLUMNS, *(person(f"{name}@example.com") for name in "abcd")]
+    run(messages, results_path=str(path), stream_maps=filtered, max_records=3)
+    assert by_line(path) == {2: "filtered", 3: "created", 4: "created", 5: "not_sent"}
+
+
+def test_updates_of_one_record_are_merged(run, sandbox, path):
+    run([COLUMNS, person("a@example.com")])
+    messages = [COLUMNS, person("a@example.com"), person("a@example.com"), person("b@example.com")]
+    run(messages, results_path=str(path), sync_mode="update")
+    assert by_line(path) == {2: "merged", 3: "updated", 4: "failed"}
+    assert by_line(path, "key")[3] == "a@example.com"
+    assert by_line(path, "salesloft_id")[3] == sandbox.people()[0]["id"]
+
+
+def test_records_of_a_bulk_job_and_unchanged_ones_have_results(run, path):
+    messages = [COLUMNS, *people(range(60))]
+    settings = {"results_path": str(path), "write_method": "bulk", "skip_unchanged": "ledger"}
+    run(messages, **settings)
+    assert set(by_line(path).values()) == {"written"}
+    run(messages, **settings)
+    assert set(by_line(path).values()) == {"unchanged"}
+    assert len(read(path)) == 60
+
+
+def test_batch_files_are_named(run, path, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"email_address": "a@example.com"}\n', encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text('{"email_address": "b@example.com"}\n', encoding="utf-8")
+    manifest = [(tmp_path / name).as_uri() for name in ("a.jsonl", "b.jsonl")]
+    batch = {"type": "BATCH", "stream": "people", "encoding": {"format": "jsonl"}, "manifest": manifest}
+    run([schema("people", "email_address"), batch], results_path=str(path))
+    assert [(row["file"], row["line"], row["result"]) for row in read(path)] == [
+        (manifest[0], 1, "created"),
+        (manifest[1], 1, "created"),
+    ]
+
+
+def test_file_is_private_and_replaced(run, path):
+    path.parent.mkdir()
+    path.write_text("old", encoding="utf-8")
+    run([COLUMNS], results_path=str(path))
+    assert read(path) == []
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_placeholders_name_the_run(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("MELTANO_RUN_ID", "run-7")
+    run([COLUMNS, *people([1])], results_path=str(tmp_path / "{started_at}-{run_id}.singer"))
+    (file,) = tmp_path.glob("*-run-7.singer")
+    assert len(read(file)) == 1
+
+
+@pytest.mark.parametrize("value", ["-", "/dev/stdout", "directory/"])
+def test_invalid_path_is_an_error(run, value):
+    result = run([COLUMNS, *people([1])], results_path=value)
+    assert result.code == 1
+    assert "results_path" in result.messages[-1]
+
+
+def test_path_that_cannot_be_written_is_an_error_before_the_first_record(run, sandbox, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    result = run([COLUMNS, *people([1])], results_path=str(tmp_path / "file" / "results.singer"))
+    assert result.code == 1
+    assert "results_path" in result.messages[-1]
+    assert not sandbox.requests
+
+
+def test_state_waits_for_results_to_be_stored(run, path, monkeypatch):
+    append = LocalFile.append
+
+    def fail_after_schema(self, data):
+        if b"RECORD" in data:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, data)
+
+    monkeypatch.setattr(LocalFile, "append", fail_after_schema)
+    result = run([COLUMNS, *people([1]), state({"a": 1})], results_path=str(path))
+    assert (result.code, result.states) == (1, [])
+
+
+@pytest.fixture
+def results(path, clock):
+    return ResultsFile({"results_path": str(path)}, RunInfo.start(clock), clock)
+
+
+def outcome(line=1, value="a@example.com", key=1):
+    source = SourceRecord({"key_properties": ["k"]}, {"k": key}, line)
+    return WriteResult(Payload({"email_address": value}, sources=[source]), Result.CREATED)
+
+
+def test_results_are_written_within_a_second(results, path, clock):
+    results.add("people", PEOPLE, "email_address", outcome(1))
+    assert read(path) == []
+    clock.tick(1)
+    results.add("people", PEOPLE, "email_address", outcome(2))
+    assert list(by_line(path)) == [1, 2]
+
+
+@pytest.mark.parametrize("key", [Decimal("0.10"), float("nan"), "\ud800", 2**70, [1], None])
+def test_any_key_of_the_source_is_written(results, path, key):
+    results.add("people", PEOPLE, "email_address", outcome(key=key))
+    results.flush()
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_without_a_path_nothing_is_written(clock, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = ResultsFile({}, RunInfo.start(clock), clock)
+    results.add("people", PEOPLE, "email_address", outcome())
+    results.flush()
+    assert list(tmp_path.iterdir()) == []
