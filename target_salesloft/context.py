@@ -30,13 +30,15 @@ from target_salesloft.singer.state import StateBuffer
 from target_salesloft.steps.references import ReferenceResolver
 from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
 from target_salesloft.writers.dry_run import DryRunWriter
+from target_salesloft.writers.in_flight import JobEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
-    from target_salesloft.writers.base import Writer
+    from target_salesloft.writers.base import WriteBatch, Writer
+    from target_salesloft.writers.bulk import BulkJob
     from target_salesloft.writers.results import WriteResult
 
 
@@ -91,6 +93,7 @@ class RunContext:
     references: ReferenceResolver | None = None
     write_first: Callable[[Collection[str]], None] = lambda _: None
     _is_connected: bool = False
+    _has_settled_earlier_jobs: bool = False
 
     @classmethod
     def from_config(
@@ -114,7 +117,11 @@ class RunContext:
         client = build_client(config, clock, rate_limiter) if has_credentials(config) else None
         writing = None if config["dry_run"] else client
         stats = RunStats()
-        return cls(
+
+        def observe(job: BulkJob, event: JobEvent, batch: WriteBatch) -> None:
+            context.note_job(job, event, batch)
+
+        context = cls(
             config=config,
             clock=clock,
             shutdown=Shutdown(clock, on_expired),
@@ -125,7 +132,7 @@ class RunContext:
             failed_records=failed_records,
             state_buffer=StateBuffer(emits=not config["dry_run"] and config.get("max_records") is None),
             report=build_report(logger, stats, rate_limiter, clock),
-            writer=None if writing is None else WriterDispatcher.from_config(config, writing, clock),
+            writer=None if writing is None else WriterDispatcher.from_config(config, writing, clock, observe),
             lookups=None if writing is None else Lookups(writing, config["max_parallel_requests"]),
             run=run,
             summary_file=SummaryFile(config, run),
@@ -133,6 +140,7 @@ class RunContext:
             _database=None if writing is None else open_database(config, clock),
             _dry_runs=defaultdict(lambda: DryRunWriter(BulkChoice.from_config(config))),
         )
+        return context
 
     def connect(self) -> None:
         """Check once that Salesloft accepts the credentials, and open the team's ledger; a dry run does neither.
@@ -148,6 +156,28 @@ class RunContext:
             self.ledger.start_run(self.run.run_id, self.run.version)
         self.references = ReferenceResolver(self.client, self.lookups, self.ledger, self.writer)
         self._is_connected = True
+
+    def settle_earlier_jobs(self) -> None:
+        """Note once in the ledger what bulk jobs of earlier runs have written; those that are not done are waited for.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        if self.writer is not None and not self._has_settled_earlier_jobs:
+            self._has_settled_earlier_jobs = True
+            self.writer.settle_earlier_jobs(self.ledger)
+
+    def note_job(self, job: BulkJob, event: JobEvent, batch: WriteBatch) -> None:
+        """Note in the ledger that a bulk job is about to be executed, or is settled.
+
+        Raises:
+            LedgerError: The ledger cannot be written.
+        """
+        if event is JobEvent.STARTING:
+            stream = self.ledger.stream(batch.stream, batch.salesloft_object.name)
+            stream.start_job(job.id, job.type, job.upsert_key, job.by_key)
+        elif event is JobEvent.SETTLED:
+            self.ledger.forget_job(job.id)
 
     def get_writer(self, stream: str) -> Writer:
         """Return the writer of a stream: one for all streams, except in a dry run, which reports per stream."""

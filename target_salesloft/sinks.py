@@ -361,6 +361,8 @@ class SalesloftSink(BatchSink):
         self._log_columns()
         self.settle(batch, batch.results)
         payloads = self._merge(batch.payloads)
+        if payloads:
+            self._context.settle_earlier_jobs()
         for step in steps:
             payloads, results = step(payloads)
             self.settle(batch, results)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from target_salesloft.ledger.failed import NullFailedRecords
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-    from target_salesloft.ledger.entry import Entry
+    from target_salesloft.ledger.entry import Entry, UnsettledJob
     from target_salesloft.ledger.failed import FailedRecords
     from target_salesloft.mapping.payload import Payload
 
@@ -53,6 +53,19 @@ class StreamLedger(Protocol):
             LedgerError: The ledger cannot be written.
         """
 
+    def start_job(self, job_id: int, job_type: str, upsert_key: str, keys: Collection[str | None]) -> None:
+        """Note durably that a bulk job is about to be marked ready, so that a later run can settle it.
+
+        Args:
+            job_id: Salesloft's id.
+            job_type: Its type, such as `person/upsert`.
+            upsert_key: The field that identifies a record.
+            keys: The keys of its payloads, which are pending.
+
+        Raises:
+            LedgerError: The ledger cannot be written.
+        """
+
 
 class Ledger(Protocol):
     """What earlier runs did for one team of Salesloft."""
@@ -65,6 +78,20 @@ class Ledger(Protocol):
 
     def finish_run(self, **values: Any) -> None:
         """Note how the run ended: columns of the table `runs`."""
+
+    def get_unsettled_jobs(self) -> list[UnsettledJob]:
+        """Return the bulk jobs of earlier runs whose results are not known."""
+
+    def settle_job(self, job_id: int, failed: Mapping[str | None, bool]) -> None:
+        """Note the results of a job of an earlier run, and forget the job.
+
+        Args:
+            job_id: Salesloft's id.
+            failed: Key of each record that was not written → whether it is certain that nothing was.
+        """
+
+    def forget_job(self, job_id: int) -> None:
+        """Forget a job: its results are known, or never will be. Records that are still pending stay so."""
 
     def get_lookups(self, reference: str, values: Iterable[str]) -> dict[str, int]:
         """Return value → Salesloft's id, for those that are known.
@@ -108,6 +135,9 @@ class NullStreamLedger:
     def reject(self, keys: Iterable[str]) -> None:
         """Do nothing."""
 
+    def start_job(self, job_id: int, job_type: str, upsert_key: str, keys: Collection[str | None]) -> None:
+        """Do nothing."""
+
 
 class NullLedger:
     """A run without memory: `ledger_uri: none`."""
@@ -120,6 +150,16 @@ class NullLedger:
         """Do nothing."""
 
     def finish_run(self, **values: Any) -> None:
+        """Do nothing."""
+
+    def get_unsettled_jobs(self) -> list[UnsettledJob]:
+        """Return no job."""
+        return []
+
+    def settle_job(self, job_id: int, failed: Mapping[str | None, bool]) -> None:
+        """Do nothing."""
+
+    def forget_job(self, job_id: int) -> None:
         """Do nothing."""
 
     def get_lookups(self, reference: str, values: Iterable[str]) -> dict[str, int]:  # noqa: ARG002

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from target_salesloft.ledger.fingerprint import FIELD_BYTES, FINGERPRINT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 MAX_PENDING: Final = 8
 """Payloads of unknown outcome that are told apart for one record."""
@@ -57,6 +59,54 @@ class Entry(NamedTuple):
         size = FIELD_ID_BYTES + FIELD_BYTES
         parts = (encoded[start : start + size] for start in range(0, len(encoded), size))
         return {self.names[int.from_bytes(each[:FIELD_ID_BYTES], "big")]: each[FIELD_ID_BYTES:] for each in parts}
+
+
+class HashedKeys(Collection["str | None"]):
+    """Keys of which only the hashes are known.
+
+    Args:
+        hashes: The hashes.
+        hash_key: Returns the hash of a key.
+    """
+
+    def __init__(self, hashes: Collection[bytes], hash_key: Callable[[str], bytes]) -> None:
+        self._hashes = frozenset(hashes)
+        self._hash_key = hash_key
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a key is one of them."""
+        return isinstance(key, str) and self._hash_key(key) in self._hashes
+
+    def __len__(self) -> int:
+        """Return how many they are."""
+        return len(self._hashes)
+
+    def __iter__(self) -> Iterator[str | None]:
+        """Refuse: hashes cannot be turned into keys.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("Only the hashes of these keys are known.")
+
+
+@dataclass(frozen=True)
+class UnsettledJob:
+    """A bulk job of an earlier run whose results are not known.
+
+    Attributes:
+        id: Salesloft's id.
+        type: Its type, such as `person/upsert`.
+        upsert_key: The field that identifies a record.
+        stream: The stream that it writes.
+        keys: The keys of its records, as far as nothing was sent for them since.
+    """
+
+    id: int
+    type: str
+    upsert_key: str
+    stream: str
+    keys: HashedKeys
 
 
 def append_pending(earlier: bytes, payload: bytes) -> bytes:

@@ -107,9 +107,8 @@ jobs: Final = sa.Table(
     sa.Column("run_id", sa.Integer, nullable=False),
     sa.Column("job_type", sa.String(64), nullable=False),
     sa.Column("upsert_key", sa.String(64), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False, comment="`uploaded` or `ready`"),
-    sa.Column("created_at", sa.BigInteger, nullable=False),
-    comment="Bulk jobs that are not settled",
+    sa.Column("started_at", sa.BigInteger, nullable=False, comment="Seconds since the epoch"),
+    comment="Bulk jobs that were marked ready, and whose results are not known yet",
 )
 
 failed: Final = sa.Table(

@@ -16,7 +16,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 from target_salesloft.database import build_engine, create_tables, describe_error
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
 from target_salesloft.ledger import models
-from target_salesloft.ledger.entry import FIELD_ID_BYTES, SIZE_BYTES, Entry, append_pending
+from target_salesloft.ledger.entry import (
+    FIELD_ID_BYTES,
+    SIZE_BYTES,
+    Entry,
+    HashedKeys,
+    UnsettledJob,
+    append_pending,
+    split_pending,
+)
 from target_salesloft.ledger.failed import SqlFailedRecords
 from target_salesloft.ledger.fingerprint import FINGERPRINT_BYTES, Fingerprinter
 
@@ -149,6 +157,70 @@ class SqlLedger:
         values["ended_at"] = int(self.database.clock.time())
         with self.database.transaction() as connection:
             connection.execute(models.runs.update().where(models.runs.c.id == self.run_number).values(**values))
+
+    # Bulk jobs that outlive their run
+
+    def get_unsettled_jobs(self) -> list[UnsettledJob]:
+        """Return the bulk jobs of earlier runs whose results are not known."""
+        jobs, records, streams = models.jobs, models.records, models.streams
+        statement = sa.select(jobs, streams.c.name).join(streams).where(jobs.c.scope_id == self.scope_id)
+        with self.database.transaction() as connection:
+            return [
+                UnsettledJob(
+                    row.job_id,
+                    row.job_type,
+                    row.upsert_key,
+                    row.name,
+                    HashedKeys(
+                        connection.execute(sa.select(records.c.key).where(_of_job(row))).scalars().all(),
+                        self.database.fingerprinter.key,
+                    ),
+                )
+                for row in connection.execute(statement.order_by(jobs.c.job_id)).all()
+            ]
+
+    def settle_job(self, job_id: int, failed: Mapping[str | None, bool]) -> None:
+        """Note the results of a job of an earlier run, and forget the job.
+
+        Args:
+            job_id: Salesloft's id.
+            failed: Key of each record that was not written → whether it is certain that nothing was.
+        """
+        table = models.records
+        hashes = {self.database.fingerprinter.key(key): each for key, each in failed.items() if key is not None}
+        written: list[dict[str, Any]] = []
+        rejected: list[dict[str, Any]] = []
+        with self.database.transaction() as connection:
+            job = connection.execute(sa.select(models.jobs).where(self._is_job(job_id))).one_or_none()
+            if job is None:
+                return
+            ours = _of_job(job)
+            columns = [table.c.key, table.c.pending]
+            for key, pending in connection.execute(sa.select(*columns).where(ours).order_by(table.c.key)).tuples():
+                start = len(pending) - SIZE_BYTES - len(split_pending(pending)[-1])
+                if key not in hashes:
+                    written.append({"the_key": key, "start": start})
+                elif hashes[key]:
+                    rejected.append({"the_key": key, "earlier": pending[:start] or None})
+            one = table.update().where(ours, table.c.key == sa.bindparam("the_key"))
+            start_of_last = _last_pending(sa.bindparam("start", type_=sa.Integer))
+            if written:
+                connection.execute(one.values(**confirmed(self.database.clock), **start_of_last), written)
+            if rejected:
+                earlier = sa.bindparam("earlier", type_=models.Bytes)
+                connection.execute(one.values(pending=earlier, job_id=None, result=REJECTED), rejected)
+        self.forget_job(job_id)
+
+    def forget_job(self, job_id: int) -> None:
+        """Forget a job: its results are known, or never will be. Records that are still pending stay so."""
+        with self.database.transaction() as connection:
+            job = connection.execute(sa.select(models.jobs).where(self._is_job(job_id))).one_or_none()
+            if job is not None:
+                connection.execute(models.records.update().where(_of_job(job)).values(job_id=None))
+                connection.execute(models.jobs.delete().where(self._is_job(job_id)))
+
+    def _is_job(self, job_id: int) -> sa.ColumnElement[bool]:
+        return (models.jobs.c.scope_id == self.scope_id) & (models.jobs.c.job_id == job_id)
 
     # Ids of records that others refer to
 
@@ -295,7 +367,7 @@ class SqlStreamLedger:
                 rows.append({"the_key": hashed, "start": len(earlier), "the_id": record_id})
         if not simple and not rows:
             return
-        values = {"pending": None, "job_id": None, "result": CONFIRMED, "written_at": int(self._database.clock.time())}
+        values = confirmed(self._database.clock)
         confirm = self._update_sent().values(**values, **_last_pending(sa.literal(0)))
         confirm_one = self._update_sent().values(
             **values,
@@ -333,6 +405,29 @@ class SqlStreamLedger:
                     reject.where(table.c.key == sa.bindparam("the_key")), sorted(rows, key=itemgetter("the_key"))
                 )
 
+    def start_job(self, job_id: int, job_type: str, upsert_key: str, keys: Collection[str | None]) -> None:
+        """Note durably that a bulk job is about to be marked ready, so that a later run can settle it.
+
+        Args:
+            job_id: Salesloft's id.
+            job_type: Its type, such as `person/upsert`.
+            upsert_key: The field that identifies a record.
+            keys: The keys of its payloads, which are pending.
+        """
+        job = {
+            "scope_id": self._ledger.scope_id,
+            "job_id": job_id,
+            "stream_id": self.stream_id,
+            "run_id": self._ledger.run_number,
+            "job_type": job_type,
+            "upsert_key": upsert_key,
+            "started_at": int(self._database.clock.time()),
+        }
+        hashes = [self._database.fingerprinter.key(key) for key in keys if key is not None]
+        with self._database.transaction() as connection:
+            connection.execute(models.jobs.insert(), job)
+            execute_in(connection, self._update_sent().values(job_id=job_id), models.records.c.key, hashes)
+
     def _update_sent(self) -> sa.Update:
         """Return an update of records that this run, and no other, has sent last."""
         table = models.records
@@ -341,6 +436,16 @@ class SqlStreamLedger:
             table.c.run_id == self._ledger.run_number,
             table.c.pending.is_not(None),
         )
+
+
+def confirmed(clock: Clock) -> dict[str, Any]:
+    """Return what a record has in common with all others that are confirmed now."""
+    return {"pending": None, "job_id": None, "result": CONFIRMED, "written_at": int(clock.time())}
+
+
+def _of_job(job: sa.Row[Any]) -> sa.ColumnElement[bool]:
+    table = models.records
+    return sa.and_(table.c.stream_id == job.stream_id, table.c.job_id == job.job_id, table.c.pending.is_not(None))
 
 
 def _last_pending(start: sa.ColumnElement[int]) -> dict[str, sa.ColumnElement[bytes]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
+    from target_salesloft.ledger.base import Ledger
     from target_salesloft.objects import SalesloftObject
     from target_salesloft.writers.base import WriteBatch
 
@@ -110,6 +111,14 @@ class WriterDispatcher:
             self._record.write(batch.payloads, batch.salesloft_object, batch.mode, batch.upsert_key, batch.should_stop)
         )
         batch.complete()
+
+    def settle_earlier_jobs(self, ledger: Ledger) -> None:
+        """Note in the ledger what bulk jobs of earlier runs have written; those that are not done are waited for.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        self._waited |= self._jobs.settle_earlier_jobs(ledger)
 
     def poll(self) -> None:
         """Settle jobs that are done, if it is time to ask.

@@ -21,12 +21,14 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.writers.bulk import BulkJob, JobState, list_unfinished
+from target_salesloft.writers.earlier_jobs import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
+    from target_salesloft.ledger.base import Ledger
     from target_salesloft.objects import SalesloftObject
     from target_salesloft.writers.base import WriteBatch
     from target_salesloft.writers.bulk import JobStatus
@@ -312,6 +314,19 @@ class JobsInFlight:
         settled.batch.settle(results)
         self._observer(settled.job, JobEvent.SETTLED, settled.batch)
         settled.batch.complete()
+
+    def settle_earlier_jobs(self, ledger: Ledger) -> bool:
+        """Note in the ledger what jobs of earlier runs have written, and return whether some had to be waited for.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        jobs = [each for each in ledger.get_unsettled_jobs() if not settle(each, ledger, self._client, self._clock)]
+        if jobs:
+            self.wait_for_earlier_runs()
+        for each in jobs:
+            settle(each, ledger, self._client, self._clock)
+        return bool(jobs)
 
     def wait_for_earlier_runs(self) -> None:
         """Wait for unfinished jobs of earlier runs, which could overwrite newer values, for at most `job_timeout`.

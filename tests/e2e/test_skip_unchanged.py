@@ -75,18 +75,75 @@ def test_another_stream_does_not_count(night):
     assert night({0: "CTO"}, stream="leads").log_lines_containing("1 unchanged")
 
 
-@pytest.mark.parametrize("write_method", ["record", "bulk"])
 @pytest.mark.parametrize("title", ["CEO", "CTO"])
-def test_record_is_sent_again_after_an_unknown_outcome_even_if_it_has_changed_back(
-    night, sandbox, fault, write_method, title
-):
-    night({0: "CEO"}, write_method=write_method)
-    fault("status", method="GET", path="/bulk_jobs/*", times=None)
+def test_record_is_sent_again_after_an_unknown_outcome_even_if_it_has_changed_back(night, sandbox, fault, title):
+    night({0: "CEO"}, write_method="record")
     fault("status_after", method="POST", path="/person_upserts", times=None)
-    assert night({0: "CTO"}, write_method=write_method, max_retry_seconds=10).code == 1
+    assert night({0: "CTO"}, write_method="record", max_retry_seconds=10).code == 1
     sandbox.faults.clear()
-    assert night({0: title}, write_method=write_method).log_lines_containing("1 written")
+    assert night({0: title}, write_method="record").log_lines_containing("1 written")
     assert titles(sandbox) == {"p0@b.co": title}
+
+
+# Jobs that outlive their run
+
+
+@pytest.fixture
+def night_with_a_job_left(night, sandbox, fault):
+    """Return a function that runs a night whose job is executed, but of which the run learns nothing."""
+
+    def start(titles):
+        fault("status", method="GET", path="/bulk_jobs/*", times=None)
+        result = night(titles, write_method="bulk", max_retry_seconds=10)
+        assert result.code == 1
+        assert result.states == []
+        sandbox.faults.clear()
+        return result
+
+    return start
+
+
+def test_records_of_a_job_that_was_done_after_its_run_are_unchanged(night, night_with_a_job_left, sandbox):
+    night({0: "CEO", 1: "CEO"}, write_method="bulk")
+    night_with_a_job_left({0: "CTO", 1: "CTO"})
+    result = night({0: "CTO", 1: "CTO"}, write_method="bulk")
+    assert result.log_lines_containing("2 written, 0 failed")
+    assert result.log_lines_containing("2 read, 0 written, 2 unchanged")
+    assert result.states == [{"n": 1}]
+    assert len(sandbox.state.select("bulk_jobs")) == 2
+    assert not night({0: "CTO", 1: "CTO"}, write_method="bulk").log_lines_containing("earlier run")
+
+
+def test_record_that_has_changed_back_since_its_job_is_sent_again(night, night_with_a_job_left, sandbox):
+    night({0: "CEO"}, write_method="bulk")
+    night_with_a_job_left({0: "CTO"})
+    assert night({0: "CEO"}, write_method="bulk").log_lines_containing("1 read, 1 written")
+    assert titles(sandbox) == {"p0@b.co": "CEO"}
+
+
+def test_record_that_failed_in_a_job_of_an_earlier_run_is_sent_again(night, night_with_a_job_left, fault):
+    night_with_a_job_left({0: "CEO", 1: "CEO"})
+    fault("bulk_row", contains="p1@b.co", body={"status": "error", "error": "title is bad"})
+    result = night({0: "CEO", 1: "CEO"}, write_method="bulk")
+    assert result.log_lines_containing("earlier run is done: 1 written, 1 failed")
+    assert result.log_lines_containing("2 read, 1 written, 1 unchanged")
+
+
+@pytest.mark.parametrize("change", [{"state": "open"}, {"state": "failed"}, {"total": 7}])
+def test_records_of_a_job_whose_results_are_never_known_are_sent_again(night, night_with_a_job_left, fault, change):
+    night_with_a_job_left({0: "CEO"})
+    fault("patch", method="GET", path="/bulk_jobs/1", body=change, times=3)
+    assert night({0: "CEO"}, write_method="bulk").log_lines_containing("1 read, 1 written")
+    assert night({0: "CEO"}, write_method="bulk").log_lines_containing("1 read, 0 written, 1 unchanged")
+
+
+@pytest.mark.parametrize("write_method", ["bulk", "record"])
+def test_job_that_still_runs_is_waited_for_before_its_records_are_sent(night, serve, write_method):
+    server = serve(bulk_wait=60)
+    assert night({0: "CEO"}, write_method="bulk", api_url=server.url, bulk_job_timeout=10).code == 1
+    result = night({0: "CEO"}, write_method=write_method, api_url=server.url)
+    assert result.log_lines_containing("Waiting for bulk job 1 of an earlier run")
+    assert result.log_lines_containing("1 read, 0 written, 1 unchanged")
 
 
 def test_insert_that_was_confirmed_is_unchanged(night):

@@ -157,6 +157,37 @@ def test_another_process_sees_what_was_confirmed(uri, people):
     other.database.close()
 
 
+def test_job_of_an_earlier_run_is_settled_by_its_results(people, other_run, ledger):
+    keys = [f"email_address={name}@b.co" for name in ("written", "rejected", "unknown", "sent-again")]
+    people.mark_pending([payload(key, title="CEO") for key in keys])  # killed here
+    people.mark_pending([payload(key, title="CTO") for key in keys])
+    people.start_job(7, "person/upsert", "email_address", keys)
+    other_run.mark_pending([payload(keys[3], title="CFO")])
+    (job,) = ledger.get_unsettled_jobs()
+    assert (job.id, job.type, job.upsert_key, job.stream) == (7, "person/upsert", "email_address", "people")
+    assert len(job.keys) == 3
+    assert keys[0] in job.keys
+    assert keys[3] not in job.keys
+    ledger.settle_job(7, {keys[1]: True, keys[2]: False})
+    assert [is_unchanged(people, payload(key, title="CTO")) for key in keys] == [True, False, False, False]
+    entries = people.get(keys)
+    assert [len(entries[key].pending_fields) for key in keys] == [0, 1, 2, 3]
+    assert ledger.get_unsettled_jobs() == []
+
+
+def test_job_of_another_team_is_left_alone(people, ledger):
+    people.mark_pending([payload()])
+    people.start_job(7, "person/upsert", "email_address", [KEY])
+    other = SqlLedger(ledger.database, "127.0.0.1/team/2")
+    assert other.get_unsettled_jobs() == []
+    other.settle_job(7, {})
+    other.forget_job(7)
+    assert people.get([KEY])[KEY].is_pending
+    ledger.forget_job(7)
+    assert ledger.get_unsettled_jobs() == []
+    assert people.get([KEY])[KEY].is_pending
+
+
 def test_lookups(ledger):
     ledger.set_lookups("account.domain", {"acme.com": 1, "b.co": 2})
     ledger.set_lookups("account.domain", {"b.co": 3})
@@ -263,6 +294,8 @@ def test_null_ledger_knows_nothing():
     ledger.start_run("run-1", "1.0")
     stream = ledger.stream("people", "people")
     stream.mark_pending([payload()])
+    stream.start_job(7, "person/upsert", "email_address", [KEY])
+    assert ledger.get_unsettled_jobs() == []
     stream.confirm([(KEY, 1)])
     assert stream.get([KEY]) == {}
     ledger.set_lookups("account.domain", {"acme.com": 1})
