@@ -17,6 +17,7 @@ from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.config.schema import has_credentials
 from target_salesloft.exceptions import LedgerError, ResultsFileError
 from target_salesloft.ledger.base import Ledger, NullLedger
+from target_salesloft.ledger.failed import forget_files, get_unresolved_files
 from target_salesloft.ledger.opening import get_scope, open_database
 from target_salesloft.ledger.store import Database, SqlLedger
 from target_salesloft.reporting.failed_records import FailedRecordsFile
@@ -33,7 +34,7 @@ from target_salesloft.writers.dry_run import DryRunWriter
 from target_salesloft.writers.in_flight import JobEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
@@ -245,6 +246,33 @@ class RunContext:
             if results:
                 self.failed_records.append(results)
 
+    @property
+    def retries_failed_records(self) -> bool:
+        """Whether failed records of earlier runs are tried again; a run of first records only is not for that."""
+        has_ledger = self._database is not None and self._is_connected
+        return has_ledger and self.config["retry_failed_records"] and self.config.get("max_records") is None
+
+    def delete_resolved_files(self, files: Iterable[str]) -> None:
+        """Delete those failed records files of earlier runs whose records are all resolved.
+
+        Args:
+            files: Files of which records were resolved.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        resolved = set(files)
+        if self._database is None or not resolved:
+            return
+        resolved -= get_unresolved_files(self._database, resolved)
+        try:
+            deleted = self.failed_records.delete(resolved)
+        except OSError as error:
+            logger.warning("Failed records files whose records are resolved cannot be deleted: %s", error)
+            return
+        if deleted:
+            logger.info("Deleted %s failed records file%s: all resolved.", f"{deleted:,}", "" if deleted == 1 else "s")
+
     def finish(self) -> None:
         """Delete old failed records files, and log what the run did."""
         self._delete_old_files()
@@ -262,7 +290,9 @@ class RunContext:
             return
         try:
             deleted = self.failed_records.delete_old(days, self.clock.time())
-        except OSError as error:
+            if self._database is not None:
+                forget_files(self._database, deleted)
+        except (OSError, LedgerError) as error:
             logger.warning("Old failed records files cannot be deleted (failed_records_days): %s", error)
             return
         if deleted:

@@ -24,6 +24,7 @@ from target_salesloft.mapping.mapper import (
 )
 from target_salesloft.mapping.payload import Payload, merge
 from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE, FieldType, SalesloftObject
+from target_salesloft.reporting.stats import StreamStats
 from target_salesloft.singer.validation import RecordValidator
 from target_salesloft.steps.identity import IdentityStep
 from target_salesloft.steps.ids import IdStep
@@ -32,7 +33,7 @@ from target_salesloft.steps.references import ReferenceStep
 from target_salesloft.steps.unchanged import UnchangedStep
 from target_salesloft.suggestions import normalize_name
 from target_salesloft.writers.base import WriteBatch
-from target_salesloft.writers.results import FAILED, HELD, WRITTEN, Result, WriteResult
+from target_salesloft.writers.results import FAILED, WRITTEN, Result, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from singer_sdk.target_base import Target
 
     from target_salesloft.context import RunContext
+    from target_salesloft.ledger.failed import UnresolvedRecord
     from target_salesloft.mapping.payload import SourceRecord
     from target_salesloft.steps.base import Step
 
@@ -335,6 +337,62 @@ class SalesloftSink(BatchSink):
         """Write a result to the results file."""
         self._context.results.add(self.stream_name, self.salesloft_object, self._settings.upsert_key, result)
 
+    # Failed records of earlier runs
+
+    def start_retry(self) -> list[UnresolvedRecord]:
+        """Return the failed records of earlier runs that are not resolved, oldest first.
+
+        What is added from now on is counted apart from the input.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        self._stats = StreamStats()
+        self.steps = tuple(self._build_steps())
+        return self._ledger.failed.get_unresolved()
+
+    def is_superseded(self, mapped: Payload | WriteResult, record: UnresolvedRecord) -> bool:
+        """Return whether something newer than a failed record was written for its key.
+
+        Args:
+            mapped: What `map` returned.
+            record: The failed record.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        if isinstance(mapped, WriteResult) or mapped.key is None:
+            return False
+        entry = self._ledger.get([mapped.key]).get(mapped.key)
+        return entry is not None and entry.written_at is not None and entry.written_at > record.failed_at
+
+    def resolve(self, source: SourceRecord) -> None:
+        """Forget a failed record.
+
+        Raises:
+            LedgerError: The ledger cannot be written.
+        """
+        self._ledger.failed.resolve([Payload({}, sources=[source])])
+
+    def report_retry(self) -> None:
+        """Log what became of the failed records of earlier runs."""
+        if not self._stats.read:
+            return
+        self.logger.info(
+            "%s: %s failed records of earlier runs retried: %s written, %s failed again.",
+            self.stream_name,
+            f"{self._stats.read:,}",
+            f"{self._stats.written:,}",
+            f"{self._stats.failed:,}",
+        )
+        for line in self._stats.failure_lines():
+            self.logger.warning("%s: %s", self.stream_name, line)
+
+    @property
+    def resolved_files(self) -> Collection[str]:
+        """Failed records files of which this run has resolved records."""
+        return self._ledger.failed.resolved_files
+
     # A batch
 
     def process_batch(self, context: dict[str, Any]) -> None:  # noqa: ARG002 (the batch is on the sink)
@@ -445,7 +503,7 @@ class SalesloftSink(BatchSink):
         keyed = [each for each in outcomes if each.payload.key is not None]
         self._ledger.confirm((str(each.payload.key), each.record_id) for each in keyed if each.result in WRITTEN)
         self._ledger.reject(str(each.payload.key) for each in keyed if each.was_rejected)
-        self._ledger.failed.resolve(each.payload for each in outcomes if each.result in HELD)
+        self._ledger.failed.resolve(each.payload for each in outcomes if each.result not in FAILED)
         self._ledger.failed.note(failures)
 
     def save_failed(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import itertools
 import os
 import re
@@ -11,7 +12,7 @@ import tempfile
 import uuid
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import IO, TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 from target_salesloft.exceptions import ConfigError
@@ -89,6 +90,13 @@ class Storage(Protocol):
 
         Raises:
             OSError: They cannot be listed.
+        """
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading.
+
+        Raises:
+            OSError: The file cannot be read.
         """
 
     def delete(self, name: str) -> None:
@@ -244,6 +252,10 @@ class LocalDirectory:
         """Return the names of the files; none if the directory does not exist."""
         return [each.name for each in self._path.iterdir()] if self._path.is_dir() else []
 
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading."""
+        return (self._path / name).open("rb")
+
     def delete(self, name: str) -> None:
         """Delete a file."""
         (self._path / name).unlink()
@@ -320,6 +332,12 @@ class ObjectStore:
         """Return the names of the objects."""
         with storage_errors():
             return [each.name for each in self._path.iterdir()]
+
+    def open(self, name: str) -> IO[bytes]:
+        """Fetch an object, which is not large."""
+        path = self._path / name
+        with storage_errors():
+            return io.BytesIO(path.fs.cat_file(path.path))
 
     def delete(self, name: str) -> None:
         """Delete an object."""

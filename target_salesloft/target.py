@@ -20,14 +20,14 @@ from target_salesloft.config.loader import ConfigSources, load
 from target_salesloft.config.schema import SETTINGS
 from target_salesloft.config.streams import StreamSettings, misspelled
 from target_salesloft.context import RunContext
-from target_salesloft.exceptions import FailedRecordsError, RunCancelledError, SalesloftFatalError
+from target_salesloft.exceptions import FailedRecordsError, RunCancelledError, SalesloftFatalError, UnknownColumnError
 from target_salesloft.mapping.payload import Payload, SourceRecord
 from target_salesloft.redaction import format_internal_error
 from target_salesloft.reporting.failed_records import replay_command
 from target_salesloft.reporting.log import configure_logging
 from target_salesloft.reporting.summary import save_failed_start
 from target_salesloft.singer.batch import read_batch
-from target_salesloft.singer.encoding import to_json_types
+from target_salesloft.singer.encoding import decode_object, to_json_types
 from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, discard_input, require_keys, require_schema
 from target_salesloft.singer.shutdown import signals_blocked
 from target_salesloft.sinks import SINKS, SalesloftSink, rejected, unsent
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.mapper import StreamMap
 
+    from target_salesloft.ledger.failed import UnresolvedRecord
     from target_salesloft.writers.results import WriteResult
 
 MELTANO_TEST_STREAM: Final = "meltano_test_stream"
@@ -206,25 +207,25 @@ class TargetSalesloft(Target):
                 continue
             if self._records[stream] > limit:
                 sink.count(unsent(source, Result.NOT_SENT, "max_records"))
+                continue
+            mapped = self._map(stream_map, sink, source)
+            if mapped is None:
+                sink.count(unsent(source, Result.FILTERED, "stream_maps"))
             else:
-                self._map(stream_map, sink, source, size)
+                self._add(sink, mapped, size)
         if self._records[stream] == limit or self.context.clock.now() >= self._full_drain_at:
             self.drain_all()
             self._full_drain_at = self.context.clock.now() + MAX_RECORD_AGE_SECONDS
 
-    def _map(self, stream_map: StreamMap, sink: SalesloftSink, source: SourceRecord, size: int) -> None:
-        """Map a record for one sink, and add it there unless the stream map filters it."""
+    def _map(self, stream_map: StreamMap, sink: SalesloftSink, source: SourceRecord) -> Payload | WriteResult | None:
+        """Map a record for one sink; return None if the stream map filters it."""
         try:
             transformed = stream_map.transform(cast("dict[str, Any]", source.record))
             if isinstance(stream_map, CustomStreamMap) and transformed is not None:
                 transformed = to_json_types(transformed)
         except Exception as error:  # noqa: BLE001 (an expression may raise anything)
-            self._add(sink, rejected(source, self._describe_map_error(stream_map, error)), size)
-            return
-        if transformed is None:
-            sink.count(unsent(source, Result.FILTERED, "stream_maps"))
-        else:
-            self._add(sink, sink.map(source.schema["stream"], transformed, source), size)
+            return rejected(source, self._describe_map_error(stream_map, error))
+        return None if transformed is None else sink.map(source.schema["stream"], transformed, source)
 
     def _describe_map_error(self, stream_map: StreamMap, error: Exception) -> str:
         """Name the column and the type of error, but no values."""
@@ -297,6 +298,8 @@ class TargetSalesloft(Target):
             ]
             if not exceeding:
                 self.context.allow_failures()
+                if self.context.retries_failed_records:
+                    self._retry_failed_records()
         finally:
             self.close()
         if limit := self.config.get("max_records"):
@@ -319,6 +322,48 @@ class TargetSalesloft(Target):
                 f"{', '.join(exceeding)}. State was not advanced past failed records."
             )
         self.logger.warning("%s", summary)
+
+    def _retry_failed_records(self) -> None:
+        """Try failed records of earlier runs again, now that all newer records are written.
+
+        Each goes only to the streams of this run in which it is not resolved. STATE has left before.
+        """
+        unresolved: dict[str, dict[int, dict[str, UnresolvedRecord]]] = {}
+        for name, sink in self._sinks.items():
+            for each in sink.start_retry():
+                unresolved.setdefault(each.saved_at.file, {}).setdefault(each.saved_at.line, {})[name] = each
+        for file, lines in unresolved.items():
+            try:
+                self._retry_file(file, lines)
+            except (OSError, ConfigValidationError, UnknownColumnError, *INPUT_ERRORS) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                self.logger.warning("%s failed records cannot be retried (%s): %s", f"{len(lines):,}", file, reason)
+        self.drain_all()
+        self.context.wait()
+        for sink in self._sinks.values():
+            sink.report_retry()
+        self.context.delete_resolved_files(file for sink in self._sinks.values() for file in sink.resolved_files)
+
+    def _retry_file(self, file: str, lines: Mapping[int, Mapping[str, UnresolvedRecord]]) -> None:
+        """Try failed records of one file again: line → stream → record."""
+        for number, line in enumerate(self.context.failed_records.read(file), 1):
+            self.context.shutdown.raise_if_stopping()
+            message = decode_object(line)
+            stream = message.get("stream")
+            if stream not in self._schemas:
+                continue
+            if message.get("type") == "SCHEMA":
+                self._handle_schema(message)
+            for stream_map in self.mapper.stream_maps[stream] if number in lines else ():
+                record, sink = lines[number].get(stream_map.stream_alias), self._sinks.get(stream_map.stream_alias)
+                if record is None or sink is None:
+                    continue
+                source = SourceRecord(self._schemas[stream], message["record"], number, file, record.saved_at)
+                mapped = self._map(stream_map, sink, source)
+                if mapped is None or sink.is_superseded(mapped, record):
+                    sink.resolve(source)
+                else:
+                    self._add(sink, mapped, len(line))
 
     def close(self) -> None:
         """Wait for requests in flight, and report once what was done."""

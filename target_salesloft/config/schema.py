@@ -67,6 +67,8 @@ class WriteMethod(str, enum.Enum):
     RECORD = "record"
 
 
+NO_LEDGER: Final = "none"
+"""The value of `ledger_uri` that turns the ledger off."""
 OBJECT_NAMES: Final = list(OBJECTS)
 SYNC_MODES: Final = [mode.value for mode in SyncMode]
 UPSERT_KEYS: Final = sorted({key for each in OBJECTS.values() for key in each.upsert_keys})
@@ -394,6 +396,16 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         description=(
             "`false`: if records failed, the run exits with code 1 and state does not advance past them. `true`: it "
             "exits with code 0 and state advances."
+        ),
+    ),
+    th.Property(
+        "retry_failed_records",
+        th.BooleanType,
+        default=False,
+        title="Retry failed records",
+        description=(
+            "Try failed records of earlier runs again at the end of the input, unless something newer was written for "
+            "the same key. Files whose records are all resolved are deleted."
         ),
     ),
     th.Property(

@@ -19,6 +19,7 @@ from target_salesloft.config.schema import (
     CREDENTIALS,
     ENVIRONMENT_PREFIX,
     FOREIGN_SETTINGS,
+    NO_LEDGER,
     SETTINGS,
     STREAM_SETTINGS,
     AuthMethod,
@@ -85,7 +86,12 @@ def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
     config = copy.deepcopy(config)
     config |= {name: _parse_number(config[name]) for name in NUMBERS if name in config}
     errors = [*_unknown_settings(config), *_schema_errors(config)]
-    errors = errors or [*_authentication_errors(config), *_url_errors(config), *_path_errors(config)]
+    errors = errors or [
+        *_authentication_errors(config),
+        *_url_errors(config),
+        *_path_errors(config),
+        *_ledger_errors(config),
+    ]
     if errors:
         secrets = _secrets(config)
         raise ConfigError(*(redact_secrets(error, *secrets) for error in errors))
@@ -244,6 +250,11 @@ def _names_a_file(path: str) -> bool:
     except ValueError:
         return False
     return path != "-" and not path.startswith(("/dev/", "/proc/"))
+
+
+def _ledger_errors(config: Mapping[str, Any]) -> Iterator[str]:
+    if config["retry_failed_records"] and config.get("ledger_uri") == NO_LEDGER:
+        yield "retry_failed_records requires the ledger: remove ledger_uri, or set it to a database."
 
 
 def _url_errors(config: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Failed records that are not resolved: no later record with the same key, or of the same source row, was written."""
+"""Failed records that are not resolved: no later record with the same key, or of the same source row, succeeded."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FailedRecords(Protocol):
         """
 
     def resolve(self, payloads: Iterable[Payload]) -> None:
-        """Forget the failed records that these payloads, which Salesloft holds now, replace.
+        """Forget the failed records that these payloads, which have not failed, replace.
 
         Raises:
             LedgerError: The ledger cannot be written.
@@ -137,7 +137,7 @@ class SqlFailedRecords:
         self._hashes.update(each for row in rows for each in (row["key"], row["source"]))
 
     def resolve(self, payloads: Iterable[Payload]) -> None:
-        """Forget the failed records that these payloads, which Salesloft holds now, replace."""
+        """Forget the failed records that these payloads, which have not failed, replace."""
         if not self._has_records:  # most runs need not hash the keys
             return
         hashes: set[bytes | None] = set()
@@ -199,3 +199,17 @@ def get_unresolved_files(database: Database, files: Collection[str]) -> set[str]
     query = sa.select(models.failed.c.file).where(models.failed.c.file.in_(files)).distinct()
     with database.transaction() as connection:
         return set(connection.execute(query).scalars())
+
+
+def forget_files(database: Database, files: Collection[str]) -> None:
+    """Forget the failed records of files that were deleted.
+
+    Args:
+        database: The ledger's.
+        files: Failed records files.
+
+    Raises:
+        LedgerError: The ledger cannot be written.
+    """
+    with database.transaction() as connection:
+        connection.execute(models.failed.delete().where(models.failed.c.file.in_(files)))

@@ -6,13 +6,13 @@ import logging
 import sqlite3
 import urllib.parse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 import sqlalchemy as sa
 
 from target_salesloft.auth.token import fingerprint
-from target_salesloft.config.schema import CREDENTIALS
+from target_salesloft.config.schema import CREDENTIALS, NO_LEDGER
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
 from target_salesloft.ledger.store import Database
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from target_salesloft.clock import Clock
 
 logger = logging.getLogger(__name__)
-
-NO_LEDGER: Final = "none"
 
 
 def open_database(config: Mapping[str, Any], clock: Clock) -> Database | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import re
 import shlex
@@ -16,7 +17,7 @@ from target_salesloft.storage import absolute, open_writable
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from target_salesloft.mapping.payload import SourceRecord
     from target_salesloft.storage import OutputFile
@@ -54,6 +55,7 @@ class FailedRecordsFile:
 
     def __init__(self, location: str, *, dry_run: bool = False) -> None:
         self._location = location
+        self._directory = absolute(location).rstrip("/")
         self._suffix = "-dry-run.singer" if dry_run else ".singer"
         self._schemas: dict[str, Mapping[str, Any]] = {}
         self._file: OutputFile | None = None
@@ -66,7 +68,7 @@ class FailedRecordsFile:
         return None if self._file is None else self._file.location
 
     def delete_old(self, days: int, now: float) -> list[str]:
-        """Delete the files of earlier runs that are older than some days, and return their names.
+        """Delete the files of earlier runs that are older than some days, and return their locations.
 
         Args:
             days: Files of runs that started longer ago are deleted.
@@ -83,7 +85,40 @@ class FailedRecordsFile:
         ]
         for name in old:
             self._storage.delete(name)
-        return old
+        return [f"{self._directory}/{name}" for name in old]
+
+    def read(self, file: str) -> Iterator[bytes]:
+        """Yield the lines of a file of an earlier run.
+
+        Args:
+            file: Its location.
+
+        Raises:
+            OSError: The file cannot be read, or is in another directory.
+        """
+        directory, _, name = file.rpartition("/")
+        if directory != self._directory:
+            raise FileNotFoundError(errno.ENOENT, "not in failed_records_dir")
+        with self._storage.open(name) as lines:
+            yield from lines
+
+    def delete(self, files: Iterable[str]) -> int:
+        """Delete files of earlier runs; those in other directories are left.
+
+        Args:
+            files: Their locations.
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            OSError: A file cannot be deleted.
+        """
+        here = [file.rpartition("/") for file in files if self.path is None or file != absolute(self.path)]
+        names = {name for directory, _, name in here if directory == self._directory} & {*self._storage.list_names()}
+        for name in names:
+            self._storage.delete(name)
+        return len(names)
 
     def append(self, results: Iterable[WriteResult]) -> None:
         """Append failed records and flush them to disk; a record that fails in two streams is saved once.

@@ -27,8 +27,6 @@ class Result(str, enum.Enum):
 
 
 WRITTEN = (Result.CREATED, Result.UPDATED, Result.WRITTEN)
-HELD = (*WRITTEN, Result.UNCHANGED)
-"""Salesloft holds what the record says."""
 FAILED = (Result.ALREADY_EXISTS, Result.FAILED)
 
 
