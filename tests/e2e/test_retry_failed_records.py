@@ -155,11 +155,14 @@ def test_todays_mapping_is_used(night, sandbox, unresolved):
 
 
 def test_record_without_a_key_is_superseded_when_its_key_was_written_since(night, sandbox, unresolved):
-    night([record("people", email_address="ann@b.co", title=["not", "text"])], retry_failed_records=False)
-    night({"ann": "CEO"}, retry_failed_records=False)
+    columns = ("email_address", "title", "city")
+    old = record("people", email_address="ann@b.co", title=["not", "text"], city="Rome")
+    new = record("people", email_address="ann@b.co", title="CEO", city="Paris")
+    night([old], columns=columns, retry_failed_records=False)
+    night([new], columns=columns, retry_failed_records=False)
     assert unresolved() == [(1, 1)]
-    night({"cid": "CTO"}, streams={"people": {"mapping": {"title": None}}})
-    assert titles(sandbox)["ann"] == "CEO"
+    night([], columns=columns, streams={"people": {"mapping": {"title": None}}})
+    assert [each["city"] for each in sandbox.people()] == ["Paris"]
     assert unresolved() == []
 
 
