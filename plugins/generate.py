@@ -197,6 +197,7 @@ PAGES: Final = {
     "write_method": ("Bulk or record by record", "bulk.md"),
     "allow_failed_records": ("Usage", "usage.md#failed-records"),
     "ledger_uri": ("Ledger", "ledger.md"),
+    "retry_failed_records": ("Ledger", "ledger.md#failed-records"),
 }
 
 # Allowed by the schema on Meltano's main branch, and not by that of Meltano 4.4: in the definition for the Hub only,

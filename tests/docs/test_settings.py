@@ -11,6 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from target_salesloft.config.loader import ConfigSources, load
 from tests.docs.blocks import DOCUMENTS, get_blocks, parse_json_values
 
 BLOCKS = [block for document in DOCUMENTS for block in get_blocks(document) if not block.is_part_of_recipe]
@@ -25,10 +26,27 @@ def test_languages_of_blocks_are_known():
     assert {block.language for block in BLOCKS} <= LANGUAGES
 
 
-@pytest.mark.parametrize("block", select(lambda block: block.language == "yaml" and not block.is_meltano_project))
+@pytest.mark.parametrize(
+    "block",
+    select(
+        lambda block: block.language == "yaml" and not block.is_meltano_project and "example" not in block.directives
+    ),
+)
 def test_yaml_settings_are_accepted(block, run):
     result = run("", **yaml.safe_load(block.text))
     assert result.code == 0, result.log
+
+
+@pytest.mark.parametrize("block", select(lambda block: "kind: CronJob" in block.text))
+def test_variables_of_cron_jobs_are_accepted(block):
+    template = yaml.safe_load(block.text)["spec"]["jobTemplate"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    secrets = {"CLIENT_ID": "app", "CLIENT_SECRET": "secret", "LEDGER_URI": "postgresql+psycopg://host/database"}
+    environment = variables | {f"TARGET_SALESLOFT_{name}": value for name, value in secrets.items()}
+    warnings = []
+    load(ConfigSources(environment=True), environment, warnings.append)
+    assert warnings == []
 
 
 @pytest.mark.parametrize("block", select(lambda block: block.language == "json" and "example" not in block.directives))

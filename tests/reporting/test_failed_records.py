@@ -89,7 +89,7 @@ def test_only_old_files_of_runs_are_deleted(tmp_path):
     for name in (*old, *kept):
         (tmp_path / name).touch()
     now = dt.datetime(2026, 3, 2, 12, 0, 0, tzinfo=dt.timezone.utc).timestamp()
-    assert set(FailedRecordsFile(str(tmp_path)).delete_old(30, now)) == set(old)
+    assert set(FailedRecordsFile(str(tmp_path)).delete_old(30, now)) == {str(tmp_path / name) for name in old}
     assert {each.name for each in tmp_path.iterdir()} == set(kept)
     assert FailedRecordsFile(str(tmp_path / "missing")).delete_old(30, now) == []
 
