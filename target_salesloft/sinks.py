@@ -186,6 +186,7 @@ class SalesloftSink(BatchSink):
         self._unsaved: list[WriteResult] = []
         self._context.connect()
         self._ledger = self._context.ledger.stream(stream_name, self.salesloft_object.name)
+        self._ids: IdStep | None = None
         self.steps = tuple(self._build_steps())
 
     def _build_steps(self) -> Iterator[Step]:
@@ -196,7 +197,10 @@ class SalesloftSink(BatchSink):
         if operation.identity and context.references is not None:
             yield IdentityStep(operation.identity)
         if operation.needs_id and context.lookups is not None and context.writer is not None:
-            yield IdStep(self.salesloft_object, settings.upsert_key, context.lookups, context.writer)
+            self._ids = IdStep(
+                self.salesloft_object, settings.upsert_key, context.lookups, context.writer, context.ledger
+            )
+            yield self._ids
         yield UnchangedStep(
             self._ledger,
             settings.sync_mode,
@@ -503,6 +507,8 @@ class SalesloftSink(BatchSink):
         keyed = [each for each in outcomes if each.payload.key is not None]
         self._ledger.confirm((str(each.payload.key), each.record_id) for each in keyed if each.result in WRITTEN)
         self._ledger.reject(str(each.payload.key) for each in keyed if each.was_rejected)
+        if self._ids is not None:
+            self._ids.note(keyed)
         self._ledger.failed.resolve(each.payload for each in outcomes if each.result not in FAILED)
         self._ledger.failed.note(failures)
 

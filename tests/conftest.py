@@ -252,8 +252,9 @@ class Run:
 
 
 @pytest.fixture
-def config(server, tmp_path):
-    """Settings of a run against the shared sandbox."""
+def config(server, tmp_path, monkeypatch):
+    """Settings of a run against the shared sandbox, with a ledger of its own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return {"api_url": server.url, "api_key": KEY, "failed_records_dir": str(tmp_path / "failed")}
 
 

@@ -79,6 +79,9 @@ class Ledger(Protocol):
     def finish_run(self, **values: Any) -> None:
         """Note how the run ended: columns of the table `runs`."""
 
+    def get_ids(self, object_name: str, keys: Iterable[str]) -> dict[str, int]:
+        """Return key → Salesloft's id, of records that any stream has written."""
+
     def get_unsettled_jobs(self) -> list[UnsettledJob]:
         """Return the bulk jobs of earlier runs whose results are not known."""
 
@@ -151,6 +154,10 @@ class NullLedger:
 
     def finish_run(self, **values: Any) -> None:
         """Do nothing."""
+
+    def get_ids(self, object_name: str, keys: Iterable[str]) -> dict[str, int]:  # noqa: ARG002
+        """Return no id."""
+        return {}
 
     def get_unsettled_jobs(self) -> list[UnsettledJob]:
         """Return no job."""

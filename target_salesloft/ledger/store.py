@@ -158,6 +158,16 @@ class SqlLedger:
         with self.database.transaction() as connection:
             connection.execute(models.runs.update().where(models.runs.c.id == self.run_number).values(**values))
 
+    def get_ids(self, object_name: str, keys: Iterable[str]) -> dict[str, int]:
+        """Return key → Salesloft's id, of records that any stream has written."""
+        hashes = {self.database.fingerprinter.key(key): key for key in keys}
+        records, streams = models.records, models.streams
+        of_object = sa.select(streams.c.id).where(streams.c.scope_id == self.scope_id, streams.c.object == object_name)
+        where = records.c.stream_id.in_(of_object) & records.c.record_id.is_not(None)
+        with self.database.transaction() as connection:
+            rows = select_in(connection, [records.c.key, records.c.record_id], records.c.key, hashes, where)
+        return {hashes[key]: record_id for key, record_id in rows}
+
     # Bulk jobs that outlive their run
 
     def get_unsettled_jobs(self) -> list[UnsettledJob]:

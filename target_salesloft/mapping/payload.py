@@ -61,6 +61,7 @@ class Named(NamedTuple):
 
     reference: Reference
     value: str
+    is_missing: bool = False
 
 
 @dataclass
@@ -73,6 +74,7 @@ class Payload:
         record_id: Salesloft's id, if the request's path needs it.
         sources: The records that the payload was built from.
         references: Field → the record that its id is to be looked up of.
+        has_remembered_id: Whether the id is remembered from earlier: the record may be gone.
     """
 
     body: dict[str, Any]
@@ -80,6 +82,7 @@ class Payload:
     record_id: int | None = None
     sources: list[SourceRecord] = field(default_factory=list)
     references: dict[str, Named] = field(default_factory=dict)
+    has_remembered_id: bool = False
 
 
 def merge(payloads: Iterable[Payload]) -> list[Payload]:

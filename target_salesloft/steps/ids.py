@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import requests
+
 from target_salesloft.mapping.payload import merge
 from target_salesloft.objects import ID_FIELD, identity_key
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from target_salesloft.api.lookup import Lookups
+    from target_salesloft.ledger.base import Ledger
     from target_salesloft.mapping.payload import Payload
     from target_salesloft.objects import SalesloftObject
     from target_salesloft.writers.base import Writer
@@ -20,20 +23,26 @@ if TYPE_CHECKING:
 class IdStep:
     """Sets the ids of payloads, and merges those of one record; later values win.
 
-    The results of all others are merged, or failed: not found or ambiguous.
+    The results of all others are merged, or failed: not found or ambiguous. Ids that the ledger remembers are not
+    looked up; the writer looks up the record if it is gone.
 
     Args:
         salesloft_object: What the payloads are.
         upsert_key: The field that identifies a record without an id.
         lookups: Finds ids.
         writer: Told to finish what it writes of these records before they are looked up.
+        ledger: Remembers ids.
     """
 
-    def __init__(self, salesloft_object: SalesloftObject, upsert_key: str, lookups: Lookups, writer: Writer) -> None:
+    def __init__(
+        self, salesloft_object: SalesloftObject, upsert_key: str, lookups: Lookups, writer: Writer, ledger: Ledger
+    ) -> None:
         self._object = salesloft_object
         self._key = upsert_key
         self._lookups = lookups
         self._writer = writer
+        self._ledger = ledger
+        self._reference = f"{salesloft_object.name}.{upsert_key}"
 
     def __call__(self, payloads: list[Payload]) -> tuple[list[Payload], list[WriteResult]]:
         """Return the payloads to write, and the results of all others.
@@ -41,15 +50,20 @@ class IdStep:
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
-        missing = [payload for payload in payloads if payload.record_id is None]
+        missing = {self._key_of(each): each.body[self._key] for each in payloads if each.record_id is None}
+        remembered: dict[str, int] = {}
         ids: Mapping[str, tuple[int, ...]] = {}
         if missing:
-            self._writer.wait_for(self._object, {payload.key for payload in missing})
-            ids = self._lookups.get(self._object, self._key).ids(payload.body[self._key] for payload in missing)
+            self._writer.wait_for(self._object, missing)
+            remembered = self._ledger.get_ids(self._object.name, missing)
+            remembered |= self._ledger.get_lookups(self._reference, missing)
+            ids = self._look_up({key: value for key, value in missing.items() if key not in remembered})
         found, results = [], []
         for payload in payloads:
             if payload.record_id is None:
-                matches = ids.get(identity_key(self._key, payload.body[self._key]), ())
+                key = self._key_of(payload)
+                payload.has_remembered_id = key in remembered
+                matches = (remembered[key],) if key in remembered else ids.get(key, ())
                 if len(matches) != 1:
                     results.append(self._unresolved(payload, len(matches)))
                     continue
@@ -60,6 +74,32 @@ class IdStep:
         remaining = {id(payload) for payload in merged}
         results += [WriteResult(each, Result.MERGED) for each in found if id(each) not in remaining]
         return merged, results
+
+    def note(self, results: Iterable[WriteResult]) -> None:
+        """Remember the ids of records that had to be looked up again, and forget those of records that are gone.
+
+        Raises:
+            LedgerError: The ledger cannot be written.
+        """
+        remembered = [each for each in results if each.payload.has_remembered_id]
+        if not remembered:
+            return
+        moved = {
+            self._key_of(each.payload): each.record_id
+            for each in remembered
+            if each.record_id is not None and identity_key(ID_FIELD, each.record_id) != each.payload.key
+        }
+        gone = [self._key_of(each.payload) for each in remembered if each.status == requests.codes.not_found]
+        self._ledger.set_lookups(self._reference, moved)
+        self._ledger.forget_lookups(self._reference, gone)
+
+    def _key_of(self, payload: Payload) -> str:
+        return identity_key(self._key, payload.body[self._key])
+
+    def _look_up(self, values: Mapping[str, str]) -> Mapping[str, tuple[int, ...]]:
+        ids = self._lookups.get(self._object, self._key).ids(values.values()) if values else {}
+        self._ledger.set_lookups(self._reference, {key: each[0] for key, each in ids.items() if len(each) == 1})
+        return ids
 
     def _unresolved(self, payload: Payload, matches: int) -> WriteResult:
         """Return the result of an update whose record is not there, or not the only one with its key."""

@@ -121,19 +121,25 @@ class ReferenceStep:
     def _resolve(self, payloads: list[Payload]) -> Mapping[Reference, Mapping[str, tuple[int, ...]]]:
         values: defaultdict[Reference, set[str]] = defaultdict(set)
         for payload in payloads:
-            for reference, value in payload.references.values():
-                values[reference].add(value)
+            for reference, value, is_missing in payload.references.values():
+                if not is_missing:
+                    values[reference].add(value)
         return {reference: self._resolver.resolve(reference, each) for reference, each in values.items()}
 
     def _set_ids(self, payload: Payload, ids: Mapping[Reference, Mapping[str, tuple[int, ...]]]) -> list[str]:
-        """Set the ids that are known, and return what is wrong with the other references."""
+        """Set the ids that are known, and return what is wrong with the other references.
+
+        A payload that comes again is neither looked up nor counted again.
+        """
         problems = []
-        for field, (reference, value) in payload.references.items():
-            matches = ids[reference].get(value, ())
+        for field, named in tuple(payload.references.items()):
+            if named.is_missing:
+                continue
+            matches = ids[named.reference].get(named.value, ())
             if len(matches) == 1:
                 payload.body[field] = matches[0]
-            elif matches:
-                problems.append(f"{reference.name}: ambiguous, {len(matches)} records match")
-            else:
-                problems.append(f"{reference.name}: not found")
+                continue
+            payload.references[field] = named._replace(is_missing=True)
+            found = f"ambiguous, {len(matches)} records match" if matches else "not found"
+            problems.append(f"{named.reference.name}: {found}")
         return problems

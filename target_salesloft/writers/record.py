@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
+import requests
 
 from target_salesloft.api.lookup import find_matches
 from target_salesloft.exceptions import (
@@ -215,7 +216,7 @@ class RecordWriter:
         operation = salesloft_object.operations[mode]
         try:
             if operation.idempotent:
-                return self._write(payload, operation, mode)
+                return self._write(payload, salesloft_object, mode, upsert_key)
             return self._create(payload, salesloft_object, mode, upsert_key)
         except RecordRejectedError as error:
             if operation.active_field:
@@ -226,17 +227,33 @@ class RecordWriter:
             exists = mode is SyncMode.INSERT and ALREADY_EXISTS.search(error.reason)
             return rejected(payload, error, operation.name, Result.ALREADY_EXISTS if exists else Result.FAILED)
 
-    def _write(self, payload: Payload, operation: Operation, mode: SyncMode) -> WriteResult:
+    def _write(
+        self, payload: Payload, salesloft_object: SalesloftObject, mode: SyncMode, upsert_key: str
+    ) -> WriteResult:
         """Write a record with an operation that may be repeated."""
+        operation = salesloft_object.operations[mode]
         try:
             response = self._request(payload, operation)
         except RecordRejectedError as error:
-            if mode is not SyncMode.UPSERT or not ALREADY_EXISTS.search(error.reason):
-                raise
             # Something else has created the record since Salesloft searched for it: now it can be updated.
+            is_new = mode is SyncMode.UPSERT and ALREADY_EXISTS.search(error.reason)
+            if not is_new and not self._has_moved(payload, salesloft_object, upsert_key, error):
+                raise
             response = self._request(payload, operation)
         result = UPSERT_RESULTS.get(upsert_type(response) or "", DEFAULT_RESULTS[mode])
         return WriteResult(payload, result, record_id=payload.record_id or find_id(response))
+
+    def _has_moved(
+        self, payload: Payload, salesloft_object: SalesloftObject, upsert_key: str, error: RecordRejectedError
+    ) -> bool:
+        """Return whether a record has another id than the ledger remembers, and set it."""
+        if error.status != requests.codes.not_found or not payload.has_remembered_id:
+            return False
+        ids = {row[ID_FIELD] for row in find_matches(self._client, salesloft_object, (upsert_key,), payload.body)}
+        if len(ids) != 1 or payload.record_id in ids:
+            return False
+        payload.record_id = ids.pop()
+        return True
 
     def _create(
         self, payload: Payload, salesloft_object: SalesloftObject, mode: SyncMode, upsert_key: str

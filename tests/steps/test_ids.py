@@ -4,6 +4,7 @@ import pytest
 
 from target_salesloft.api.lookup import Lookups
 from target_salesloft.config.schema import WriteMethod
+from target_salesloft.ledger.base import NullLedger
 from target_salesloft.mapping.payload import Payload
 from target_salesloft.objects import ACCOUNTS, PEOPLE
 from target_salesloft.steps.ids import IdStep
@@ -18,7 +19,7 @@ def step(connect):
     """Return a function that creates a step."""
     lookups = Lookups(connect(), 8)
     writer = DryRunWriter(BulkChoice(WriteMethod.RECORD, 50))
-    yield lambda salesloft_object, key: IdStep(salesloft_object, key, lookups, writer)
+    yield lambda salesloft_object, key: IdStep(salesloft_object, key, lookups, writer, NullLedger())
     lookups.close()
 
 
@@ -196,3 +197,55 @@ def test_a_record_that_a_job_in_flight_creates_is_found(run, serve):
     result = run(lines, streams=streams, batch_size_rows=60, api_url=server.url)
     assert result.code == 0
     assert [each["title"] for each in server.sandbox.people() if each["title"]] == ["New"]
+
+
+# Ids that the ledger remembers
+
+
+@pytest.fixture
+def update(run, sandbox):
+    """Return a function that updates a person, and returns the result and the paths of the requests."""
+
+    def start(title, **settings):
+        before = len(sandbox.requests)
+        messages = [schema("people", "email_address", "title"), *people([0], title=title)]
+        result = run(messages, sync_mode="update", write_method="record", **settings)
+        paths = [(each.method, each.path.removeprefix("/v2")) for each in sandbox.requests[before:]]
+        return result, [each for each in paths if each[1].startswith("/people")]
+
+    return start
+
+
+def test_remembered_id_is_not_looked_up(update, sandbox):
+    number = sandbox.add("person", email_address="p0@example.com")
+    assert update("CEO")[1] == [("GET", "/people"), ("PUT", f"/people/{number}")]
+    assert update("CTO")[1] == [("PUT", f"/people/{number}")]
+    assert update("CFO", ledger_uri="none")[1] == [("GET", "/people"), ("PUT", f"/people/{number}")]
+
+
+def test_id_from_the_response_to_an_upsert_is_remembered(run, update, sandbox):
+    run([schema("leads", "email_address"), *people([0], stream="leads")], write_method="record")
+    (person,) = sandbox.people()
+    assert update("CEO")[1] == [("PUT", f"/people/{person['id']}")]
+
+
+def test_record_with_another_id_than_remembered_is_looked_up_once(update, sandbox):
+    old = sandbox.add("person", email_address="p0@example.com")
+    update("CEO")
+    sandbox.state.delete("people", old)
+    new = sandbox.add("person", email_address="p0@example.com")
+    result, paths = update("CTO")
+    assert result.code == 0
+    assert paths == [("PUT", f"/people/{old}"), ("GET", "/people"), ("PUT", f"/people/{new}")]
+    assert sandbox.people()[0]["title"] == "CTO"
+    assert update("CFO")[1] == [("PUT", f"/people/{new}")]
+
+
+def test_record_that_is_gone_fails_and_is_looked_up_from_then_on(update, sandbox):
+    old = sandbox.add("person", email_address="p0@example.com")
+    update("CEO")
+    sandbox.state.delete("people", old)
+    result, paths = update("CTO")
+    assert result.code == 1
+    assert paths == [("PUT", f"/people/{old}"), ("GET", "/people")]
+    assert update("CTO")[1] == [("GET", "/people")]
