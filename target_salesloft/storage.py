@@ -12,7 +12,7 @@ import tempfile
 import uuid
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
 from urllib.parse import urlsplit
 
 from target_salesloft.exceptions import ConfigError
@@ -147,6 +147,23 @@ def open_writable(setting: str, location: str) -> Storage:
             f"Invalid value for {setting}: {error.strerror}. Set it to a place where files can be created."
         ) from error
     return storage
+
+
+def open_remote(location: str) -> IO[bytes]:
+    """Open a file in an object store for reading.
+
+    Raises:
+        OSError: It does not exist, or cannot be read.
+    """
+    from upath import UPath  # noqa: PLC0415 (takes a moment, which local files need not spend)
+
+    with storage_errors():
+        return buffered(UPath(location).open("rb"))
+
+
+def buffered(file: Any) -> IO[bytes]:
+    """Return a file that can be read line by line up to a length, which those of fsspec cannot."""
+    return cast("IO[bytes]", file if isinstance(file, io.BufferedReader) else io.BufferedReader(file))
 
 
 def local_path(location: str) -> Path:
@@ -331,7 +348,12 @@ class ObjectStore:
     def list_names(self) -> list[str]:
         """Return the names of the objects."""
         with storage_errors():
-            return [each.name for each in self._path.iterdir()]
+            self._path.fs.invalidate_cache()
+            try:
+                found = self._path.fs.ls(self._path.path, detail=False)
+            except FileNotFoundError:
+                return []
+        return [each.rpartition("/")[2] for each in found]
 
     def open(self, name: str) -> IO[bytes]:
         """Fetch an object, which is not large."""

@@ -31,6 +31,7 @@ from target_salesloft.singer.encoding import decode_object, to_json_types
 from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, discard_input, require_keys, require_schema
 from target_salesloft.singer.shutdown import signals_blocked
 from target_salesloft.sinks import SINKS, SalesloftSink, rejected, unsent
+from target_salesloft.storage import is_remote, open_remote
 from target_salesloft.writers.results import Result
 
 if TYPE_CHECKING:
@@ -48,6 +49,19 @@ MAX_RECORD_AGE_SECONDS: Final = 300.0
 MAX_PENDING_BYTES: Final = 64 * 2**20
 DISCARD_SECONDS: Final = 5.0
 """How long input is read and discarded after a fatal error, so that the tap does not fail first."""
+
+
+class InputFile(click.File):
+    """A file to read, at a path or a URL that fsspec knows."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IO[Any]:
+        """Return the open file."""
+        if not isinstance(value, str) or not is_remote(value):
+            return super().convert(value, param, ctx)
+        try:
+            return open_remote(value)
+        except OSError as error:
+            self.fail(f"'{value}': {error.strerror}", param, ctx)
 
 
 class TargetSalesloft(Target):
@@ -384,11 +398,14 @@ class TargetSalesloft(Target):
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
-        """Read `--input FILE` as bytes like standard input, because Singer messages are UTF-8 in any locale."""
+        """Read `--input FILE` as bytes like standard input, because Singer messages are UTF-8 in any locale.
+
+        The file may be in an object store.
+        """
         command = super().get_singer_command()
         for option in command.params:
             if option.name == "file_input":
-                option.type = click.File("rb")
+                option.type = InputFile("rb")
         return command
 
     @classmethod

@@ -27,7 +27,7 @@ from target_salesloft.config.schema import (
 )
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.redaction import iter_scalars, redact_secrets, sanitize_line
-from target_salesloft.storage import split
+from target_salesloft.storage import is_remote, split
 from target_salesloft.suggestions import closest_match
 
 if TYPE_CHECKING:
@@ -242,6 +242,8 @@ def _path_errors(config: Mapping[str, Any]) -> Iterator[str]:
             Path(path).expanduser()
         except RuntimeError:
             yield f"Invalid value for {name}: {_format_value(path, config)} (unknown user)."
+        if is_remote(path) and ":" in urlsplit(path).netloc.rpartition("@")[0]:
+            yield _invalid_value(name, "", "a URL without a password; the package of the store finds credentials")
 
 
 def _names_a_file(path: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -13,13 +12,13 @@ from upath import UPath
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.singer.encoding import decode_object
 from target_salesloft.singer.reader import INPUT_ERRORS, read_lines
+from target_salesloft.storage import buffered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 COMPRESSIONS: Final = ("gzip", "none", None)
 MAX_NAME: Final = 300
-FILE_ERRORS: Final = (OSError, EOFError, zlib.error, ImportError, ValueError, TypeError, IndexError, KeyError)
 
 
 class BatchRecord(NamedTuple):
@@ -67,7 +66,7 @@ def read_batch(message: Mapping[str, Any], storage: Mapping[str, Any] | None) ->
                         yield BatchRecord(name, line, len(text), decode_object(text))
         except INPUT_ERRORS as error:
             raise InvalidInputLine(f"{name}:{line}: {error}" if line else f"{name}: {error}") from None
-        except FILE_ERRORS as error:
+        except Exception as error:  # packages of object stores may raise anything
             reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
             if isinstance(error, ImportError):
                 reason = str(error)  # names the package to install
@@ -97,7 +96,7 @@ def open_file(url: str, storage: Mapping[str, Any] | None) -> IO[bytes]:
         path = UPath(storage["root"], **(storage.get("params") or {})) / path.name
     if path.protocol == "memory":
         raise InvalidInputLine("memory:// files are private to the tap's process. Use file:// or a bucket.")
-    return path.open("rb")
+    return buffered(path.open("rb"))
 
 
 def decompressed(file: IO[bytes]) -> IO[bytes]:

@@ -267,6 +267,13 @@ def test_constructing_the_target_validates_and_fills_in_defaults():
         TargetSalesloft(config={**KEY, "sync_mode": "x"})
 
 
+@pytest.mark.parametrize("name", ["failed_records_dir", "results_path", "summary_path"])
+def test_password_in_a_location_is_rejected_and_not_shown(name):
+    with pytest.raises(ConfigError, match=name) as error:
+        resolve({"api_key": "k", name: "sftp://user:s3cr3t@host/a"})
+    assert "s3cr3t" not in str(error.value)
+
+
 @pytest.mark.parametrize("value", [0.7, "0.7", " 0.7 "])
 def test_number_may_be_text_because_meltano_passes_text(value):
     assert resolve({"api_key": "k", "max_failed_percent": value})["max_failed_percent"] == 0.7
