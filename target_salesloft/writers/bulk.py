@@ -78,14 +78,22 @@ class RowStatus(str, enum.Enum):
 
 NOT_WRITTEN: Final = (RowStatus.ERROR.value, RowStatus.PENDING.value, RowStatus.RETRYING.value)
 NOT_FINAL: Final = frozenset({RowStatus.PENDING.value, RowStatus.RETRYING.value})
-# An assumption: rows of a job that was cancelled while it was executing.
-CANCELLED: Final = "cancelled"
+# An assumption: rows of a job that was cancelled while it was executing, and rows that it left out.
+UNDOCUMENTED: Final = ("cancelled", "skipped")
+
+
+class CreatedJob(msgspec.Struct):
+    """The response to the creation of a job."""
+
+    id: int
 
 
 class JobStatus(msgspec.Struct):
     """The state and counts of a job; a count that the response does not contain is None."""
 
     state: str
+    id: int | None = None
+    name: str | None = None
     total: int | None = None
     processed: int | None = None
     errors: int | None = None
@@ -96,14 +104,6 @@ class JobStatus(msgspec.Struct):
         return self.state in FAILED_STATES
 
 
-class ListedJob(msgspec.Struct):
-    """A job in the list of jobs."""
-
-    id: int
-    state: str | None = None
-    name: str | None = None
-
-
 class ResultRow(msgspec.Struct):
     """A row of a job's results."""
 
@@ -111,6 +111,35 @@ class ResultRow(msgspec.Struct):
     status: Any = None
     error: Any = None
     record: Any = None
+
+
+class RowFilter:
+    """The statuses of rows that were not written, as far as Salesloft accepts them in a filter.
+
+    Salesloft rejects values that it does not know: then no row has such a status. Each undocumented one is tried once
+    per run, which may cost a point.
+    """
+
+    def __init__(self) -> None:
+        self._accepted = list(NOT_WRITTEN)
+        self._untried = list(UNDOCUMENTED)
+
+    @property
+    def statuses(self) -> list[str]:
+        """The accepted statuses and the next one to try."""
+        return [*self._accepted, *self._untried[:1]]
+
+    def accept(self) -> bool:
+        """Note that Salesloft accepts the statuses, and return whether there are more to try."""
+        self._accepted += self._untried[:1]
+        del self._untried[:1]
+        return bool(self._untried)
+
+    def reject(self) -> bool:
+        """Note that Salesloft rejects the statuses, and return whether one of them may be the cause."""
+        tried = bool(self._untried)
+        del self._untried[:1]
+        return tried
 
 
 class BulkJobTypeUnsupportedError(Exception):
@@ -143,6 +172,7 @@ class BulkJob:
         job_type: Its type.
         upsert_key: The field that identifies a record.
         keys: The keys of all records of the job; those of `by_key` by default.
+        row_filter: Shared by the jobs of a run.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 (what identifies a job and its records)
@@ -153,6 +183,7 @@ class BulkJob:
         job_type: str = "",
         upsert_key: str = "",
         keys: Collection[str | None] | None = None,
+        row_filter: RowFilter | None = None,
     ) -> None:
         self.id = job_id
         self.type = job_type
@@ -166,10 +197,17 @@ class BulkJob:
         self._split_until: float | None = None
         self._uploaded_while_splitting = False
         self._started: bool | None = False
-        self._polls = 0
+        self._row_filter = row_filter or RowFilter()
 
     @classmethod
-    def create(cls, client: SalesloftClient, clock: Clock, job_type: str, upsert_key: str) -> BulkJob:
+    def create(
+        cls,
+        client: SalesloftClient,
+        clock: Clock,
+        job_type: str,
+        upsert_key: str,
+        row_filter: RowFilter | None = None,
+    ) -> BulkJob:
         """Create a job.
 
         Raises:
@@ -185,26 +223,22 @@ class BulkJob:
         except PermissionDeniedError as error:
             raise BulkJobsForbiddenError(str(error)) from error
         try:
-            job = msgspec.convert(data, ListedJob, strict=False)
+            created = msgspec.convert(data, CreatedJob, strict=False)
         except msgspec.ValidationError as error:
             raise UnexpectedResponseError(
                 "The response to POST /bulk_jobs contains no id. Set write_method to record."
             ) from error
-        return cls(client, clock, job.id, job_type, upsert_key)
+        return cls(client, clock, created.id, job_type, upsert_key, row_filter=row_filter)
 
     def unfinished(self, error: Exception) -> BulkJobUnfinishedError:
         """Return an error that names the job, what happened, what happens to the job, and what to do."""
-        # The message of a rejection may contain what was uploaded.
-        cause = (
-            f"Salesloft rejected a request ({error.status})." if isinstance(error, RecordRejectedError) else str(error)
-        )
         hint = (
             "The job was not started, so none of its records were written. Run again."
             if self._started is False
             else "The job may still complete in Salesloft. Run again: the next run waits for the job before it writes "
             "(unless write_method is record)."
         )
-        return BulkJobUnfinishedError(f"Bulk job {self.id}: {cause} {hint}")
+        return BulkJobUnfinishedError(f"Bulk job {self.id}: {describe_cause(error)} {hint}")
 
     # Upload
 
@@ -337,7 +371,6 @@ class BulkJob:
 
     def get_status(self) -> JobStatus:
         """Fetch the state and counts of the job."""
-        self._polls += 1
         return convert(self._request("GET"), JobStatus, "/bulk_jobs/{id}")
 
     # Results
@@ -428,20 +461,9 @@ class BulkJob:
             expected: How many rows there are at least. A page that is not full is the last one only after so many.
             filtered: Whether to ask only for rows that were not written.
         """
-        statuses: Collection[str] = NOT_WRITTEN if filtered else ()
-        if filtered and self._polls > 1:
-            # Rows can be cancelled only while the job executes.
-            statuses = (*NOT_WRITTEN, CANCELLED)
         last = count = 0
         while True:
-            try:
-                rows = self._get_results(last, statuses)
-            except RecordRejectedError:
-                # Unknown values of filters are rejected: no row has this status.
-                if CANCELLED not in statuses:
-                    raise
-                statuses = NOT_WRITTEN
-                continue
+            rows = self._get_filtered(last) if filtered else self._get_results(last, ())
             if rows and rows[-1].id <= last:
                 raise BulkJobUnfinishedError("result paging did not advance.")
             yield from rows
@@ -449,6 +471,17 @@ class BulkJob:
             if not rows or (len(rows) < PAGE_SIZE and count >= expected):
                 return
             last = rows[-1].id
+
+    def _get_filtered(self, after: int) -> list[ResultRow]:
+        while True:
+            try:
+                rows = self._get_results(after, self._row_filter.statuses)
+            except RecordRejectedError:
+                if not self._row_filter.reject():
+                    raise
+            else:
+                if not self._row_filter.accept():
+                    return rows
 
     def _get_results(self, after: int, statuses: Collection[str]) -> list[ResultRow]:
         params = {"per_page": PAGE_SIZE, "id[gt]": after, **({"status[]": list(statuses)} if statuses else {})}
@@ -481,33 +514,74 @@ def convert(data: Any, kind: type[T], endpoint: str) -> T:
         UnexpectedResponseError: It is something else.
     """
     try:
-        return msgspec.convert(data, kind)
+        return msgspec.convert(data, kind, strict=False)
     except msgspec.ValidationError as error:
         raise UnexpectedResponseError(f"unexpected response to {endpoint}.") from error
 
 
-def list_unfinished(client: SalesloftClient) -> list[ListedJob]:
-    """Return the jobs that were created by this target and are executing or waiting to be.
+class EarlierJob(BulkJob):
+    """A job of an earlier run, which has to be done before this run writes."""
+
+    def unfinished(self, error: Exception) -> BulkJobUnfinishedError:
+        """Return an error that names the job, what happened, and what to do."""
+        return BulkJobUnfinishedError(
+            f"Bulk job {self.id} of an earlier run: {describe_cause(error)} Nothing was written in this run, because "
+            "the job could overwrite newer values; run again when it is done."
+        )
+
+
+def describe_cause(error: Exception) -> str:
+    """Return the message of an error in a sentence; that of a rejection may contain what was uploaded."""
+    if isinstance(error, RecordRejectedError):
+        return f"Salesloft rejected a request ({error.status})."
+    return str(error)
+
+
+def list_jobs(client: SalesloftClient, *, after: int, **filters: Any) -> dict[int, JobStatus]:
+    """Return id → state of up to a hundred jobs, for a point; rows that are not jobs are left out.
+
+    Args:
+        client: Sends the request.
+        after: The id after which the list starts.
+        **filters: Filters of the list.
 
     Raises:
         SalesloftFatalError: The list is not available.
         RecordRejectedError: Salesloft rejects the request.
     """
-    found: list[ListedJob] = []
+    params = {**filters, "per_page": PAGE_SIZE, "id[gt]": after}
+    rows = convert(client.request("GET", "/bulk_jobs", params=params), list[Any], "/bulk_jobs")
+    listed = {}
+    for row in rows:
+        try:
+            status = msgspec.convert(row, JobStatus, strict=False)
+        except msgspec.ValidationError:
+            continue
+        # Salesloft ignores unknown filters.
+        if status.id is not None and status.id > after:
+            listed[status.id] = status
+    return listed
+
+
+def list_unfinished(client: SalesloftClient) -> list[int]:
+    """Return the ids of the jobs that were created by this target and are executing or waiting to be.
+
+    Raises:
+        SalesloftFatalError: The list is not available.
+        RecordRejectedError: Salesloft rejects the request.
+    """
+    found: list[int] = []
     last = 0
     for _ in range(MAX_JOB_PAGES):
-        params = {"state[]": JobState.EXECUTING.value, "per_page": PAGE_SIZE, "id[gt]": last}
-        rows = convert(client.request("GET", "/bulk_jobs", params=params), list[ListedJob], "/bulk_jobs")
-        # Salesloft ignores unknown filters: check both.
-        rows = [row for row in rows if row.id > last]
-        found += [row for row in rows if is_unfinished(row)]
-        if len(rows) < PAGE_SIZE:
+        listed = list_jobs(client, after=last, **{"state[]": JobState.EXECUTING.value})
+        found += [job_id for job_id, job in listed.items() if is_unfinished(job)]
+        if len(listed) < PAGE_SIZE:
             return found
-        last = rows[-1].id
+        last = max(listed)
     raise UnexpectedResponseError(f"GET /bulk_jobs returned more than {MAX_JOB_PAGES * PAGE_SIZE} jobs.")
 
 
-def is_unfinished(job: ListedJob) -> bool:
+def is_unfinished(job: JobStatus) -> bool:
     """Return whether this target has created and started a job that is not done."""
     return job.state == JobState.EXECUTING and (job.name or "").startswith(JOB_NAME_PREFIX)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -20,11 +21,11 @@ from target_salesloft.exceptions import (
     UnexpectedResponseError,
 )
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.writers.bulk import BulkJob, JobState, list_unfinished
+from target_salesloft.writers.bulk import BulkJob, EarlierJob, JobState, RowFilter, list_jobs, list_unfinished
 from target_salesloft.writers.earlier_jobs import settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
@@ -36,10 +37,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-INITIAL_POLL_SECONDS: Final = 0.5
-MAX_POLL_SECONDS: Final = 10.0
-BACKOFF_FACTOR: Final = 1.5
-PROGRESS_INTERVAL: Final = 10.0
+# The budget of a run for polls: so many, and one more for each `SECONDS_PER_POLL` that jobs are waited for.
+FREE_POLLS: Final = 10
+SECONDS_PER_POLL: Final = 20.0
+MIN_POLL_SECONDS: Final = 0.5
+BACKOFF_FACTOR: Final = 0.5
+# The less of the budget is left, the longer polls are apart: so many seconds divided by the polls that are left.
+SPREAD_SECONDS: Final = 15.0
+# Jobs that are done sooner are not waited for: as many as can be in flight add a poll to the budget.
+QUICK_SECONDS: Final = 5.0
 MAX_STATE_LENGTH: Final = 50
 
 
@@ -80,7 +86,11 @@ class JobInFlight:
 
 
 class Watch:
-    """Reports the progress of a job that is waited for, and when that takes too long.
+    """Decides whether a job that is waited for is done, or takes too long.
+
+    Attributes:
+        asked_at: When the state of the job was last learned, in seconds of the clock.
+        timeout_at: When the job takes too long.
 
     Args:
         job: The job.
@@ -90,8 +100,10 @@ class Watch:
 
     def __init__(self, job: BulkJob, now: float, timeout: float) -> None:
         self._job = job
-        self._started = self._logged = now
+        self._started = now
         self._timeout = timeout
+        self._states: set[str] = set()
+        self.asked_at = now
         self.timeout_at = now + timeout
 
     def extend(self, now: float) -> None:
@@ -115,35 +127,65 @@ class Watch:
                 f"not done after {now - self._started:,.0f} s (bulk_job_timeout: {self._timeout:,.0f} s): "
                 f"state '{state}', {progress}. Follow its progress in Salesloft, or increase bulk_job_timeout."
             )
-        if now - self._logged >= PROGRESS_INTERVAL:
-            self._logged = now
-            rate = (status.processed or 0) / (now - self._started)
-            logger.info("Bulk job %d: %s, %s errors, %.0f/s.", self._job.id, progress, status.errors, rate)
-            if status.state not in {JobState.OPEN, JobState.EXECUTING}:
-                logger.warning("Bulk job %d: unknown state '%s'. Waiting.", self._job.id, state)
+        if status.state not in {JobState.OPEN, JobState.EXECUTING} and state not in self._states:
+            self._states.add(state)
+            logger.warning("Bulk job %d: unknown state '%s'. Waiting until it is done.", self._job.id, state)
         return False
 
 
 class PollSchedule:
-    """When jobs are polled next.
+    """When jobs are polled, within a budget of points.
+
+    The first poll is due when the oldest job has waited as long as the last one that was done. From then on, polls are
+    further apart the longer it takes.
+
+    Attributes:
+        next_poll: When the next poll is due, in seconds of the clock.
 
     Args:
         clock: The clock of the run.
+        limit: How many jobs may be in flight.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, limit: int) -> None:
         self._clock = clock
-        self.restart()
+        self._limit = limit
+        self._budget = float(FREE_POLLS)
+        self._expected = 0.0
+        self._last_poll = -math.inf
+        self._oldest: float | None = None
+        self._updated = clock.now()
+        self.next_poll = clock.now()
 
-    def restart(self) -> None:
-        """Poll soon: a job has been started or settled."""
-        self.next_poll = self._clock.now()
-        self._interval = INITIAL_POLL_SECONDS
+    def count_poll(self) -> None:
+        """Note a request that asks for the state of jobs."""
+        self._budget -= 1
+        self._last_poll = self._clock.now()
 
-    def back_off(self) -> None:
-        """Poll later: no job was done."""
-        self.next_poll = self._clock.now() + self._interval
-        self._interval = min(self._interval * BACKOFF_FACTOR, MAX_POLL_SECONDS)
+    def count_done(self, seconds: float) -> None:
+        """Note that a job was done after some seconds."""
+        self._expected = seconds
+        if seconds < QUICK_SECONDS:
+            self._budget += 1 / self._limit
+
+    def update(self, oldest: float | None) -> None:
+        """Plan the next poll.
+
+        Args:
+            oldest: When the oldest job in flight was started; None if there is none.
+        """
+        now = self._clock.now()
+        if self._oldest is not None:
+            self._budget += (now - self._updated) / SECONDS_PER_POLL
+        self._updated, self._oldest = now, oldest
+        if oldest is None:
+            return
+        due = oldest + self._expected
+        if self._last_poll >= due:
+            wait = (self._last_poll - due) * BACKOFF_FACTOR
+            due = self._last_poll + min(max(wait, MIN_POLL_SECONDS), SECONDS_PER_POLL)
+        apart = SECONDS_PER_POLL if self._budget <= 1 else min(SPREAD_SECONDS / self._budget, SECONDS_PER_POLL)
+        self.next_poll = max(due, self._last_poll + apart)
 
 
 class JobsInFlight:
@@ -172,7 +214,10 @@ class JobsInFlight:
         self._limit = limit
         self._observer = observer
         self._jobs: dict[JobInFlight, Watch | None] = {}
-        self._schedule = PollSchedule(clock)
+        self._schedule = PollSchedule(clock, limit)
+        self._row_filter = RowFilter()
+        self._can_list = True
+        self._ask_one = False
 
     def submit(self, batch: WriteBatch, job_type: str, upsert_key: str) -> None:
         """Upload a batch, and mark its job ready if no earlier job may hold one of its keys.
@@ -192,7 +237,7 @@ class JobsInFlight:
         """
         while len(self._jobs) >= self._limit:
             self._wait_for_next_poll()
-        job = BulkJob.create(self._client, self._clock, job_type, upsert_key)
+        job = BulkJob.create(self._client, self._clock, job_type, upsert_key, self._row_filter)
         self._observer(job, JobEvent.CREATED, batch)
         batch.settle(_upload(job, batch))
         if job.by_key and not batch.should_stop():
@@ -263,7 +308,12 @@ class JobsInFlight:
                 raise each.job.unfinished(error) from error
             each.started_at = self._clock.now()
             self._jobs[each] = Watch(each.job, each.started_at, self._job_timeout)
-            self._schedule.restart()
+        self._plan_next_poll()
+
+    def _plan_next_poll(self) -> None:
+        self._schedule.update(
+            min((each.started_at for each in self._jobs if each.started_at is not None), default=None)
+        )
 
     def _wait_for_next_poll(self) -> None:
         timeout_at = min((watch.timeout_at for watch in self._jobs.values() if watch), default=0.0)
@@ -275,42 +325,74 @@ class JobsInFlight:
 
         A fault of one job does not keep others that are done from being settled.
         """
+        started = {each.job: each for each in self._jobs if each.started_at is not None}
+        watches = {job: watch for job, each in started.items() if (watch := self._jobs[each]) is not None}
         faults: list[BulkJobUnfinishedError] = []
-        settled = False
-        for each, watch in list(self._jobs.items()):
-            if watch is None:
-                continue
+        for job, status in self._get_statuses(watches).items():
+            each = started[job]
             try:
-                results = self._get_results(each.job, watch)
+                done = watches[job].check(status, self._clock.now())
+                results = list(job.iter_results(status)) if done else None
             except (RecordRejectedError, BulkJobUnfinishedError) as error:
                 self._jobs.pop(each)
-                faults.append(each.job.unfinished(error))
+                faults.append(job.unfinished(error))
             except RunCancelledError:
                 raise
             except SalesloftFatalError as error:
                 self._jobs.pop(each)
-                raise each.job.unfinished(error) from error
+                raise job.unfinished(error) from error
             else:
                 if results is not None:
-                    settled = True
                     self._settle(each, results)
         if faults:
             raise BulkJobUnfinishedError(" ".join(map(str, faults)))
-        self._schedule.back_off()
-        if settled:
-            self._schedule.restart()
-            self._start_jobs()
+        self._start_jobs()
 
-    def _get_results(self, job: BulkJob, watch: Watch) -> list[WriteResult] | None:
-        """Return the results of a job if it is done."""
-        status = job.get_status()
-        return list(job.iter_results(status)) if watch.check(status, self._clock.now()) else None
+    def _get_statuses(self, watches: Mapping[BulkJob, Watch]) -> dict[BulkJob, JobStatus]:
+        """Ask for the states of jobs with one request: of all in a list or, where that is not possible, of one in turn.
+
+        Args:
+            watches: Jobs that have been started, at least one.
+        """
+        self._schedule.count_poll()
+        if self._can_list and len(watches) > 1 and not self._ask_one:
+            found = self._list(watches)
+            self._can_list = bool(found)
+            # Jobs that are missing from the list are asked for by themselves.
+            self._ask_one = len(found) < len(watches)
+        else:
+            job = min(watches, key=lambda each: watches[each].asked_at)
+            found = {job: self._get_status(job)}
+            self._ask_one = False
+        for job in found:
+            watches[job].asked_at = self._clock.now()
+        return found
+
+    def _list(self, jobs: Collection[BulkJob]) -> dict[BulkJob, JobStatus]:
+        """Return the states of the jobs that are in the list of jobs; none if the list is not available."""
+        try:
+            listed = list_jobs(self._client, after=min(job.id for job in jobs) - 1)
+        except (PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
+            logger.info("Cannot list bulk jobs (%s). Polling them one by one.", error)
+            return {}
+        return {job: listed[job.id] for job in jobs if job.id in listed}
+
+    def _get_status(self, job: BulkJob) -> JobStatus:
+        try:
+            return job.get_status()
+        except RunCancelledError:
+            raise
+        except (RecordRejectedError, SalesloftFatalError) as error:
+            self._jobs = {each: watch for each, watch in self._jobs.items() if each.job is not job}
+            raise job.unfinished(error) from error
 
     def _settle(self, settled: JobInFlight, results: list[WriteResult]) -> None:
+        now = self._clock.now()
         self._jobs.pop(settled)
         for watch in self._jobs.values():
             if watch is not None:
-                watch.extend(self._clock.now())
+                watch.extend(now)
+        self._schedule.count_done(now - (settled.started_at or now))
         settled.batch.settle(results)
         self._observer(settled.job, JobEvent.SETTLED, settled.batch)
         settled.batch.complete()
@@ -338,27 +420,29 @@ class JobsInFlight:
             SalesloftFatalError: The run cannot go on.
         """
         try:
-            jobs = list_unfinished(self._client)
+            unfinished = list_unfinished(self._client)
         except (PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
             logger.warning(
                 "Cannot check for unfinished bulk jobs of earlier runs, which may overwrite newer values (%s).", error
             )
             return
-        started = self._clock.now()
-        for listed in jobs:
-            logger.info("Waiting for bulk job %d of an earlier run.", listed.id)
-            job = BulkJob(self._client, self._clock, listed.id)
-            watch = Watch(job, started, self._job_timeout)
-            schedule = PollSchedule(self._clock)
-            try:
-                while not watch.check(job.get_status(), self._clock.now()):
-                    schedule.back_off()
-                    self._clock.wait_until(min(schedule.next_poll, watch.timeout_at))
-            except (RecordRejectedError, SalesloftFatalError) as error:
-                raise BulkJobUnfinishedError(
-                    f"Bulk job {listed.id} of an earlier run: {error} Nothing was written in this run, because the "
-                    "job could overwrite newer values; run again when it is done."
-                ) from error
+        now = self._clock.now()
+        watches: dict[BulkJob, Watch] = {}
+        for job_id in unfinished:
+            logger.info("Waiting for bulk job %d of an earlier run.", job_id)
+            job = EarlierJob(self._client, self._clock, job_id)
+            watches[job] = Watch(job, now, self._job_timeout)
+        while watches:
+            self._schedule.update(now)
+            self._clock.wait_until(min(self._schedule.next_poll, now + self._job_timeout))
+            for polled, status in self._get_statuses(watches).items():
+                try:
+                    done = watches[polled].check(status, self._clock.now())
+                except BulkJobUnfinishedError as error:
+                    raise polled.unfinished(error) from error
+                if done:
+                    del watches[polled]
+        self._schedule.update(None)
 
 
 def _upload(job: BulkJob, batch: WriteBatch) -> Iterator[WriteResult]:

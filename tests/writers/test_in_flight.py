@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from salesloft_sandbox import Fault
 from target_salesloft.config.schema import WriteMethod
@@ -10,9 +12,10 @@ from target_salesloft.exceptions import BulkJobUnfinishedError
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode, identity_key
 from target_salesloft.writers.bulk import BulkJob
 from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
-from target_salesloft.writers.in_flight import JobEvent, JobsInFlight
+from target_salesloft.writers.in_flight import JobEvent, JobsInFlight, PollSchedule
 from target_salesloft.writers.record import RecordWriter
 from target_salesloft.writers.results import Result
+from tests.conftest import FakeClock
 from tests.writers.conftest import batch_of, update, upsert
 
 TYPE = "person/upsert"
@@ -121,6 +124,116 @@ def test_the_timeout_of_a_job_starts_again_when_another_is_done(started):
     assert len(batches.completed) == 4
 
 
+# Polling
+
+
+def polls(sandbox):
+    """Requests that ask for the state of jobs."""
+    return [each for each in sandbox.requests if each.method == "GET" and not each.path.endswith("/results")]
+
+
+def test_jobs_are_polled_with_one_request(started, clock):
+    sandbox, batches = started(bulk_wait=60)
+    for number in range(3):
+        batches.submit(numbered([number]))
+    clock.tick(100)
+    batches.jobs.poll()
+    assert [each.path for each in polls(sandbox)] == ["/v2/bulk_jobs"]
+    assert len(batches.completed) == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "status", "status": 403},
+        {"kind": "status", "status": 404},
+        {"kind": "status", "status": 422},
+        {"kind": "status", "status": 200, "body": {"data": []}},
+        {"kind": "status", "status": 200, "body": {"data": [7, {"id": 1}, {"id": "x", "state": "done"}]}},
+        {"kind": "patch", "body": {"id": 1_000}},
+    ],
+    ids=["403", "404", "422", "empty", "no jobs", "other jobs"],
+)
+def test_jobs_are_polled_in_turn_if_they_cannot_be_listed(started, values):
+    sandbox, batches = started(bulk_wait=60)
+    listed = sandbox.faults.add(Fault(**values, method="GET", path="/bulk_jobs", times=None))
+    for number in range(3):
+        batches.submit(numbered([number]))
+    batches.jobs.wait()
+    assert len(batches.completed) == 3
+    assert listed.hits == 1
+
+
+def test_a_job_that_is_missing_from_the_list_is_polled_by_itself(started):
+    sandbox, batches = started(bulk_wait=60)
+    row = {"id": 1, "state": "done", "total": 1, "processed": 1, "errors": 0}
+    executing = {**row, "state": "executing"}
+    for job, times in ((executing, 4), (row, 1)):
+        sandbox.faults.add(
+            Fault("status", status=200, body={"data": [job]}, path="/bulk_jobs", method="GET", times=times)
+        )
+    for number in range(2):
+        batches.submit(numbered([number]), number)
+    batches.jobs.wait()
+    assert sorted(batches.completed) == [0, 1]
+    assert any(each.path == "/v2/bulk_jobs/2" for each in polls(sandbox))
+
+
+def test_ids_of_listed_jobs_may_be_text(started):
+    sandbox, batches = started(bulk_wait=60)
+    sandbox.faults.add(Fault("text_ids", times=None))
+    for number in range(2):
+        batches.submit(numbered([number]))
+    batches.jobs.wait()
+    assert len(batches.completed) == 2
+
+
+def test_the_unknown_state_of_a_job_is_said_once(started, caplog):
+    sandbox, batches = started(bulk_wait=60)
+    sandbox.faults.add(Fault("patch", method="GET", path="/bulk_jobs/1", body={"state": "paused"}, times=5))
+    batches.submit(numbered([1]))
+    batches.jobs.wait()
+    assert len(batches.completed) == 1
+    assert len([each for each in caplog.messages if "'paused'" in each]) == 1
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+@pytest.mark.parametrize(("wait", "rate"), [(8, None), (0, 1), (120, 1), (1800, None)])
+def test_polls_stay_below_ten_and_one_per_twenty_seconds(started, clock, limit, wait, rate):
+    sandbox, batches = started(limit=limit, bulk_wait=wait, bulk_rate=rate, bulk_queue=True, timeout=7200)
+    for number in range(12):
+        batches.submit(numbered(range(number * 10, number * 10 + 10)))
+    batches.jobs.wait()
+    seconds = clock.now() - 1_000
+    execution = 0 if rate is None else 10 / rate
+    own = max(12 * execution + wait, 12 / limit * (wait + execution))
+    assert len(polls(sandbox)) < 10 + seconds / 20
+    assert seconds < 1.4 * own + 10
+
+
+@given(st.lists(st.floats(0, 300), min_size=1, max_size=30), st.integers(1, 6))
+def test_the_budget_for_polls_is_kept_whatever_jobs_take(durations, limit):
+    clock = FakeClock()
+    schedule = PollSchedule(clock, limit)
+    count = quick = 0
+    waiting = list(durations)
+    started = {}
+    while waiting or started:
+        while waiting and len(started) < limit:
+            started[len(waiting)] = (clock.now(), waiting.pop())
+        schedule.update(min(moment for moment, _ in started.values()))
+        assert schedule.next_poll - clock.now() <= 320
+        clock.wait_until(schedule.next_poll)
+        schedule.count_poll()
+        count += 1
+        for number, (moment, seconds) in list(started.items()):
+            if moment + seconds <= clock.now():
+                del started[number]
+                schedule.count_done(clock.now() - moment)
+                quick += clock.now() - moment < 5
+    assert count <= 10 + (clock.now() - 1_000) / 20 + quick / limit
+
+
 # Order by key
 
 
@@ -202,11 +315,13 @@ def test_a_job_that_fails_stops_the_run_after_others_that_are_done_are_settled(s
 
 
 def test_jobs_that_wait_when_the_run_stops_are_named(started, clock):
-    sandbox, batches = started(bulk_wait=60)
+    sandbox, batches = started()
+    for number in (1, 3):
+        sandbox.faults.add(Fault("bulk_job", path=f"/bulk_jobs/{number}", delay=600))
+    sandbox.faults.add(Fault("bulk_job", path="/bulk_jobs/2", body={"state": "failed"}))
     for number in range(3):
         batches.submit(numbered([number]), number)
     batches.submit(numbered([0, 9]), "held back")
-    sandbox.faults.add(Fault("patch", method="GET", path="/bulk_jobs/2", body={"state": "failed"}, times=None))
     clock.tick(30)
     with pytest.raises(BulkJobUnfinishedError, match=r"^Bulk job 2: "):
         batches.jobs.poll()
