@@ -18,8 +18,7 @@ from target_salesloft.config.schema import has_credentials
 from target_salesloft.exceptions import LedgerError, ResultsFileError
 from target_salesloft.ledger.base import Ledger, NullLedger
 from target_salesloft.ledger.failed import forget_files, get_unresolved_files
-from target_salesloft.ledger.opening import get_scope, open_database
-from target_salesloft.ledger.store import Database, SqlLedger
+from target_salesloft.ledger.opening import get_scope, open_database, open_ledger
 from target_salesloft.reporting.failed_records import FailedRecordsFile
 from target_salesloft.reporting.log import Report, build_report
 from target_salesloft.reporting.results import ResultsFile
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
+    from target_salesloft.ledger.store import Database
     from target_salesloft.writers.base import WriteBatch, Writer
     from target_salesloft.writers.bulk import BulkJob
     from target_salesloft.writers.results import WriteResult
@@ -152,9 +152,8 @@ class RunContext:
         if self._is_connected or self.writer is None or self.client is None or self.lookups is None:
             return
         identity = self.client.verify_credentials()
-        if self._database is not None:
-            self.ledger = SqlLedger(self._database, get_scope(self.config, identity))
-            self.ledger.start_run(self.run.run_id, self.run.version)
+        self.ledger = open_ledger(self._database, get_scope(self.config, identity))
+        self.ledger.start_run(self.run.run_id, self.run.version)
         self.references = ReferenceResolver(self.client, self.lookups, self.ledger, self.writer)
         self._is_connected = True
 
@@ -262,7 +261,7 @@ class RunContext:
             LedgerError: The ledger cannot be read.
         """
         resolved = set(files)
-        if self._database is None or not resolved:
+        if self._database is None or self._database.has_failed or not resolved:
             return
         resolved -= get_unresolved_files(self._database, resolved)
         try:
@@ -290,7 +289,7 @@ class RunContext:
             return
         try:
             deleted = self.failed_records.delete_old(days, self.clock.time())
-            if self._database is not None:
+            if self._database is not None and not self._database.has_failed:
                 forget_files(self._database, deleted)
         except (OSError, LedgerError) as error:
             logger.warning("Old failed records files cannot be deleted (failed_records_days): %s", error)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.redaction import sanitize_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # SQLAlchemy's default driver for PostgreSQL depends on its version.
 DRIVERS: Final = MappingProxyType(
@@ -44,17 +47,18 @@ def build_engine(uri: str, **options: Any) -> sa.Engine:
         raise ConfigError(POSTGRES_EXTRA) from error
 
 
-def create_tables(connection: sa.Connection, metadata: sa.MetaData) -> None:
+def create_tables(connection: sa.Connection, metadata: sa.MetaData, tables: Sequence[sa.Table] | None = None) -> None:
     """Create the tables that are missing.
 
     Args:
         connection: In a transaction that is committed next.
         metadata: The tables.
+        tables: Some of them; all by default.
     """
     if connection.dialect.name == "postgresql":
         # Of two processes that create a table at the same time, one would fail.
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))
-    metadata.create_all(connection)
+    metadata.create_all(connection, tables)
 
 
 def is_postgres(uri: str) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from target_salesloft.ledger import models
+from target_salesloft.ledger.fallback import falls_back_to
 from target_salesloft.mapping.payload import SavedAt
 
 if TYPE_CHECKING:
@@ -80,10 +81,12 @@ class NullFailedRecords:
         return []
 
 
+@falls_back_to(NullFailedRecords())
 class SqlFailedRecords:
     """The failed records of one stream in the ledger's database.
 
     Attributes:
+        database: The ledger's.
         resolved_files: Files of which this run has resolved records.
 
     Args:
@@ -93,7 +96,7 @@ class SqlFailedRecords:
 
     def __init__(self, database: Database, stream_id: int) -> None:
         self.resolved_files: set[str] = set()
-        self._database = database
+        self.database = database
         self._stream_id = stream_id
         table = models.failed
         with database.transaction() as connection:
@@ -105,7 +108,7 @@ class SqlFailedRecords:
 
     def note(self, failures: Iterable[tuple[Payload, str]]) -> None:
         """Note that payloads failed, each for a reason without values. Those that are noted already count once more."""
-        now = int(self._database.clock.time())
+        now = int(self.database.clock.time())
         rows = [
             {
                 "stream_id": self._stream_id,
@@ -125,13 +128,13 @@ class SqlFailedRecords:
         if not rows:
             return
         table = models.failed
-        insert = self._database.insert(table)
+        insert = self.database.insert(table)
         changed = {name: insert.excluded[name] for name in ("key", "reason", "last_failed_at")}
         statement = insert.on_conflict_do_update(
             index_elements=[table.c.file, table.c.line, table.c.stream_id],
             set_={**changed, "attempts": table.c.attempts + 1},
         )
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             connection.execute(statement, rows)
         self._has_records = True
         self._hashes.update(each for row in rows for each in (row["key"], row["source"]))
@@ -156,14 +159,14 @@ class SqlFailedRecords:
         if not replaced:
             return
         delete = table.delete().where(table.c.stream_id == self._stream_id, sa.or_(*replaced)).returning(table.c.file)
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             self.resolved_files.update(connection.execute(delete).scalars())
 
     def get_unresolved(self) -> list[UnresolvedRecord]:
         """Return the failed records of earlier runs, oldest first; of those with one key or source row the newest."""
         table = models.failed
         query = sa.select(table).where(table.c.stream_id == self._stream_id).order_by(table.c.id.desc())
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             rows = connection.execute(query).all()
         newest: list[UnresolvedRecord] = []
         seen: set[bytes] = set()
@@ -175,7 +178,7 @@ class SqlFailedRecords:
         return newest[::-1]
 
     def _hash_key(self, payload: Payload) -> bytes | None:
-        return None if payload.key is None else self._database.fingerprinter.key(payload.key)
+        return None if payload.key is None else self.database.fingerprinter.key(payload.key)
 
     def _hash_source(self, source: SourceRecord) -> bytes | None:
         """Return the hash of the source row, or None if the tap does not say what identifies it."""
@@ -183,7 +186,7 @@ class SqlFailedRecords:
         values = [source.record.get(column) for column in columns]
         if not values or None in values:
             return None
-        return self._database.fingerprinter.key(msgspec.json.encode([source.schema["stream"], values]).decode())
+        return self.database.fingerprinter.key(msgspec.json.encode([source.schema["stream"], values]).decode())
 
 
 def get_unresolved_files(database: Database, files: Collection[str]) -> set[str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 SCHEMA_VERSION: Final = 1
+MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {}
+"""Schema version → the statements that turn it into the next one; tables that are missing are created after these."""
 
 
 class Bytes(sa.LargeBinary):

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from target_salesloft.auth.token import fingerprint
 from target_salesloft.config.schema import CREDENTIALS, NO_LEDGER
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
-from target_salesloft.ledger.store import Database
+from target_salesloft.ledger.base import Ledger, NullLedger
+from target_salesloft.ledger.store import Database, SqlLedger, move_aside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,7 @@ def open_database(config: Mapping[str, Any], clock: Clock) -> Database | None:
     if uri == NO_LEDGER:
         return None
     try:
-        return _open(uri or get_default_uri(), clock)
+        return _open(uri or get_default_uri(), clock, is_required=bool(uri))
     except LedgerVersionError:
         raise
     except LedgerError as error:
@@ -46,6 +47,25 @@ def open_database(config: Mapping[str, Any], clock: Clock) -> Database | None:
             raise LedgerError(f"{error} Check ledger_uri, or set it to {NO_LEDGER}.") from error
         logger.warning("%s Running without it: nothing is remembered of this run. Set ledger_uri.", error)
         return None
+
+
+def open_ledger(database: Database | None, scope: str) -> Ledger:
+    """Return the ledger of a team.
+
+    Args:
+        database: Where it is stored, or None without a ledger.
+        scope: What `get_scope` returns.
+
+    Raises:
+        LedgerError: The database that `ledger_uri` names fails.
+    """
+    if database is None:
+        return NullLedger()
+    try:
+        return SqlLedger(database, scope)
+    except LedgerError as error:
+        database.give_up(error)
+        return NullLedger()
 
 
 def get_default_uri() -> str:
@@ -73,22 +93,16 @@ def get_scope(config: Mapping[str, Any], identity: Mapping[str, Any] | None) -> 
     return f"{host}/credentials/{fingerprint(credentials)[:16]}"
 
 
-def _open(uri: str, clock: Clock) -> Database:
+def _open(uri: str, clock: Clock, *, is_required: bool) -> Database:
     try:
-        return Database(uri, clock)
+        return Database(uri, clock, is_required=is_required)
     except LedgerError as error:
         path = _damaged_file(uri, error)
         if path is None:
             raise
-    aside = path.with_name(f"{path.name}.damaged-{int(clock.time())}")
-    try:
-        path.rename(aside)
-    except OSError as error:
-        raise LedgerError(f"The ledger {path} is damaged, and cannot be moved ({error.strerror}).") from error
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    aside = move_aside(path, "damaged", clock)
     logger.warning("The ledger %s was damaged and has been moved to %s. Starting a new one.", path, aside)
-    return Database(uri, clock)
+    return Database(uri, clock, is_required=is_required)
 
 
 def _damaged_file(uri: str, error: LedgerError) -> Path | None:

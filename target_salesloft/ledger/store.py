@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 from operator import itemgetter
@@ -16,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from target_salesloft.database import build_engine, create_tables, describe_error
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
 from target_salesloft.ledger import models
+from target_salesloft.ledger.base import NullLedger, NullStreamLedger
 from target_salesloft.ledger.entry import (
     FIELD_ID_BYTES,
     SIZE_BYTES,
@@ -26,6 +28,7 @@ from target_salesloft.ledger.entry import (
     split_pending,
 )
 from target_salesloft.ledger.failed import SqlFailedRecords
+from target_salesloft.ledger.fallback import falls_back_to
 from target_salesloft.ledger.fingerprint import FINGERPRINT_BYTES, Fingerprinter
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from target_salesloft.clock import Clock
     from target_salesloft.ledger.failed import FailedRecords
     from target_salesloft.mapping.payload import Payload
+
+logger = logging.getLogger(__name__)
 
 BUSY_SECONDS: Final = 60
 """How long a run waits for another one that writes to the same file."""
@@ -46,9 +51,13 @@ REJECTED: Final = 2
 class Database:
     """The database of a ledger.
 
+    Attributes:
+        has_failed: Whether the run goes on without it.
+
     Args:
         uri: SQLAlchemy's URL.
         clock: Time.
+        is_required: Whether the run stops if it fails.
 
     Raises:
         ConfigError: The URL cannot be used.
@@ -56,8 +65,10 @@ class Database:
         LedgerVersionError: A newer version of the target has written it.
     """
 
-    def __init__(self, uri: str, clock: Clock) -> None:
+    def __init__(self, uri: str, clock: Clock, *, is_required: bool = True) -> None:
         self.clock = clock
+        self.has_failed = False
+        self._is_required = is_required
         self._hint = ""
         # A connection may have been closed while a bulk job was waited for.
         self.engine = build_engine(uri, pool_pre_ping=True)
@@ -67,21 +78,35 @@ class Database:
                 _configure_sqlite(self.engine, self.engine.url.database)
             except OSError as error:
                 raise LedgerError(f"Cannot use the ledger {self.description} ({error.strerror}).") from error
-        with self.transaction() as connection:
-            create_tables(connection, models.metadata)
-            stored: dict[str, str] = {row.name: row.value for row in connection.execute(sa.select(models.properties))}
-            if not stored:
-                stored = {"schema_version": str(models.SCHEMA_VERSION), "salt": secrets.token_hex(16)}
-                rows = [{"name": name, "value": value} for name, value in stored.items()]
-                connection.execute(models.properties.insert(), rows)
-        if int(stored["schema_version"]) > models.SCHEMA_VERSION:
+        try:
+            with self.transaction() as connection:
+                stored = self._prepare(connection)
+        except LedgerVersionError:
             self.close()
-            raise LedgerVersionError(
-                f"The ledger {self.description} was written by a newer version of target-salesloft (schema "
-                f"{stored['schema_version']}, this version reads {models.SCHEMA_VERSION}). Update target-salesloft."
-            )
+            raise
         self.fingerprinter = Fingerprinter(bytes.fromhex(stored["salt"]))
         self._hint = " No data was lost; run again later."
+
+    def _prepare(self, connection: sa.Connection) -> dict[str, str]:
+        """Create or migrate the tables, and return the properties."""
+        create_tables(connection, models.metadata, [models.properties])
+        stored: dict[str, str] = {row.name: row.value for row in connection.execute(sa.select(models.properties))}
+        if not stored:
+            stored = {"schema_version": str(models.SCHEMA_VERSION), "salt": secrets.token_hex(16)}
+            rows = [{"name": name, "value": value} for name, value in stored.items()]
+            connection.execute(models.properties.insert(), rows)
+        version = int(stored["schema_version"])
+        if version > models.SCHEMA_VERSION:
+            raise LedgerVersionError(
+                f"The ledger {self.description} was written by a newer version of target-salesloft (schema {version}, "
+                f"this version reads {models.SCHEMA_VERSION}). Update target-salesloft."
+            )
+        for statement in (each for older in range(version, models.SCHEMA_VERSION) for each in models.MIGRATIONS[older]):
+            connection.exec_driver_sql(statement)
+        create_tables(connection, models.metadata)
+        changed = models.properties.update().where(models.properties.c.name == "schema_version")
+        connection.execute(changed.values(value=str(models.SCHEMA_VERSION)))
+        return stored
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -97,6 +122,25 @@ class Database:
             raise LedgerError(
                 f"Cannot use the ledger {self.description} ({describe_error(error)}).{self._hint}"
             ) from error
+
+    def give_up(self, error: LedgerError) -> None:
+        """Go on without the ledger after an error, unless it is required.
+
+        The file is moved aside: it does not know what is sent from now on, so that the next run must not trust it.
+
+        Raises:
+            LedgerError: The ledger is required, or its file cannot be moved.
+        """
+        if self._is_required:
+            raise error
+        self.close()
+        aside = move_aside(Path(str(self.engine.url.database)), "unusable", self.clock)
+        self.has_failed = True
+        logger.warning(
+            "%s It has been moved to %s, and the run goes on without it: the next run sends everything.",
+            str(error).removesuffix(self._hint),
+            aside,
+        )
 
     def insert(self, table: sa.Table) -> Any:
         """Return an INSERT that knows ON CONFLICT."""
@@ -114,6 +158,7 @@ class Database:
         self.engine.dispose()
 
 
+@falls_back_to(NullLedger())
 class SqlLedger:
     """The ledger of one team in a database.
 
@@ -300,6 +345,7 @@ class SqlLedger:
         self._field_ids = {name: number.to_bytes(FIELD_ID_BYTES, "big") for number, name in self._names.items()}
 
 
+@falls_back_to(NullStreamLedger())
 class SqlStreamLedger:
     """What the ledger knows of the records of one stream. Another stream that writes the same records has its own.
 
@@ -314,28 +360,28 @@ class SqlStreamLedger:
 
     def __init__(self, ledger: SqlLedger, stream_id: int) -> None:
         self._ledger = ledger
-        self._database = ledger.database
+        self.database = ledger.database
         self.stream_id = stream_id
         self._earlier: dict[bytes, bytes] = {}
         self.failed: FailedRecords = SqlFailedRecords(ledger.database, stream_id)
 
     def fingerprint(self, payload: Payload) -> bytes:
         """Return the hash of what a payload writes, to compare it with an entry."""
-        return self._database.fingerprinter.fingerprint(payload.body)
+        return self.database.fingerprinter.fingerprint(payload.body)
 
     def get(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Return key → entry of the records that are known."""
-        hashes = {self._database.fingerprinter.key(key): key for key in keys}
+        hashes = {self.database.fingerprinter.key(key): key for key in keys}
         table = models.records
         columns = [table.c[name] for name in ("key", "fingerprint", "record_id", "written_at", "fields", "pending")]
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             rows = select_in(connection, columns, table.c.key, hashes, table.c.stream_id == self.stream_id)
         names = self._ledger.field_names
         return {hashes[row[0]]: Entry(row[1], row[2], row[3], row[4], row[5], names) for row in rows}
 
     def mark_pending(self, payloads: Iterable[Payload]) -> None:
         """Note durably what is about to be sent; payloads without a key are not remembered."""
-        hasher = self._database.fingerprinter
+        hasher = self.database.fingerprinter
         new = {
             hasher.key(each.key): hasher.fingerprint(each.body) + self._ledger.encode_fields(each.body)
             for each in payloads
@@ -344,11 +390,11 @@ class SqlStreamLedger:
         if not new:
             return
         table = models.records
-        insert = self._database.insert(table)
+        insert = self.database.insert(table)
         changed = {name: insert.excluded[name] for name in ("pending", "run_id")} | {"job_id": None}
         statement = insert.on_conflict_do_update(index_elements=table.primary_key.columns, set_=changed)
         is_pending = (table.c.stream_id == self.stream_id) & table.c.pending.is_not(None)
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             columns = [table.c.key, table.c.pending]
             earlier = {row[0]: row[1] for row in select_in(connection, columns, table.c.key, new, is_pending)}
             pending = {key: append_pending(earlier.get(key, b""), new[key]) for key in sorted(new)}
@@ -369,7 +415,7 @@ class SqlStreamLedger:
         simple: list[bytes] = []
         rows: list[dict[str, Any]] = []
         for key, record_id in results:
-            hashed = self._database.fingerprinter.key(key)
+            hashed = self.database.fingerprinter.key(key)
             earlier = self._earlier.pop(hashed, b"")
             if record_id is None and not earlier:
                 simple.append(hashed)
@@ -377,7 +423,7 @@ class SqlStreamLedger:
                 rows.append({"the_key": hashed, "start": len(earlier), "the_id": record_id})
         if not simple and not rows:
             return
-        values = confirmed(self._database.clock)
+        values = confirmed(self.database.clock)
         confirm = self._update_sent().values(**values, **_last_pending(sa.literal(0)))
         confirm_one = self._update_sent().values(
             **values,
@@ -392,7 +438,7 @@ class SqlStreamLedger:
         keys = [*simple, *(row["the_key"] for row in rows)]
         # In the order of the keys, so that two runs do not wait for each other.
         lock = sa.select(table.c.key).where(table.c.stream_id == self.stream_id).order_by(table.c.key).with_for_update()
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             execute_in(connection, lock, table.c.key, keys)
             execute_in(connection, contested, table.c.key, keys)
             execute_in(connection, confirm, table.c.key, simple)
@@ -405,12 +451,12 @@ class SqlStreamLedger:
         """Note that Salesloft has not taken what was sent last. Earlier payloads of unknown outcome stay pending."""
         rows = []
         for key in keys:
-            hashed = self._database.fingerprinter.key(key)
+            hashed = self.database.fingerprinter.key(key)
             rows.append({"the_key": hashed, "earlier": self._earlier.pop(hashed, b"") or None})
         if rows:
             table, earlier = models.records, sa.bindparam("earlier", type_=models.Bytes)
             reject = self._update_sent().values(pending=earlier, job_id=None, result=REJECTED)
-            with self._database.transaction() as connection:
+            with self.database.transaction() as connection:
                 connection.execute(
                     reject.where(table.c.key == sa.bindparam("the_key")), sorted(rows, key=itemgetter("the_key"))
                 )
@@ -431,10 +477,10 @@ class SqlStreamLedger:
             "run_id": self._ledger.run_number,
             "job_type": job_type,
             "upsert_key": upsert_key,
-            "started_at": int(self._database.clock.time()),
+            "started_at": int(self.database.clock.time()),
         }
-        hashes = [self._database.fingerprinter.key(key) for key in keys if key is not None]
-        with self._database.transaction() as connection:
+        hashes = [self.database.fingerprinter.key(key) for key in keys if key is not None]
+        with self.database.transaction() as connection:
             connection.execute(models.jobs.insert(), job)
             execute_in(connection, self._update_sent().values(job_id=job_id), models.records.c.key, hashes)
 
@@ -496,6 +542,22 @@ def chunked(values: Iterable[bytes]) -> Iterator[list[bytes]]:
     ordered = sorted(values)
     for start in range(0, len(ordered), CHUNK):
         yield ordered[start : start + CHUNK]
+
+
+def move_aside(path: Path, reason: str, clock: Clock) -> Path:
+    """Rename a file that cannot be used, and return its new path.
+
+    Raises:
+        LedgerError: The file cannot be renamed.
+    """
+    aside = path.with_name(f"{path.name}.{reason}-{int(clock.time())}")
+    try:
+        path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise LedgerError(f"The ledger {path} is {reason}, and cannot be moved ({error.strerror}).") from error
+    return aside
 
 
 def _configure_sqlite(engine: sa.Engine, path: str | None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
@@ -191,6 +193,42 @@ def test_unusable_default_location_is_a_warning(night, monkeypatch, sandbox):
     assert result.code == 0
     assert len(result.log_lines_containing("ledger")) == 1
     assert len(sandbox.people()) == 1
+
+
+@pytest.fixture
+def break_ledger():
+    """Return a function that lets a ledger fail when a record is written that it knows."""
+
+    def start(path):
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TRIGGER broken BEFORE UPDATE ON records BEGIN SELECT RAISE(ABORT, 'full'); END")
+
+    return start
+
+
+def test_run_goes_on_without_memory_when_the_default_ledger_fails(night, sandbox, tmp_path, break_ledger):
+    ledger = tmp_path / "state" / "target-salesloft" / "ledger.db"
+    night({0: "CEO", 1: "CEO"}, ledger_uri="")
+    break_ledger(ledger)
+    result = night({0: "CTO", 1: "CEO"}, ledger_uri="")
+    assert result.code == 0
+    assert result.states == [{"n": 1}]
+    assert len(result.log_lines_containing("ledger.db")) == 1
+    assert len(list(ledger.parent.glob("ledger.db.unusable-*"))) == 1
+    assert titles(sandbox) == {"p0@b.co": "CTO", "p1@b.co": "CEO"}
+    # The ledger does not know that the title was changed.
+    assert night({0: "CEO", 1: "CEO"}, ledger_uri="").log_lines_containing("2 written")
+    assert night({0: "CEO", 1: "CEO"}, ledger_uri="").log_lines_containing("2 unchanged")
+
+
+def test_run_stops_when_a_ledger_that_was_set_fails(night, sandbox, tmp_path, break_ledger):
+    night({0: "CEO"})
+    break_ledger(tmp_path / "ledger.db")
+    result = night({0: "CTO"})
+    assert result.code == 1
+    assert result.states == []
+    assert result.log_lines_containing("No data was lost")
+    assert titles(sandbox) == {"p0@b.co": "CEO"}
 
 
 def test_few_changes_among_many_records_are_written_in_one_job(night, sandbox):

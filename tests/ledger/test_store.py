@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from target_salesloft.exceptions import ConfigError, LedgerError, LedgerVersionError
+from target_salesloft.ledger import models
 from target_salesloft.ledger.base import NullLedger
 from target_salesloft.ledger.store import Database, SqlLedger
 from target_salesloft.mapping.payload import Payload
@@ -273,6 +274,22 @@ def test_invalid_url_is_an_error_without_its_password(uri):
     with pytest.raises(ConfigError, match="ledger_uri") as error:
         Database(uri, FakeClock())
     assert "s3cr3t" not in str(error.value)
+
+
+def test_older_version_is_migrated_and_keeps_its_records(people, uri, monkeypatch):
+    people.mark_pending([payload(title="CEO")])
+    people.confirm([(KEY, None)])
+    monkeypatch.setattr(models, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(models, "MIGRATIONS", {1: ["ALTER TABLE runs ADD COLUMN host TEXT"]})
+    for _ in range(2):
+        migrated = SqlLedger(Database(uri, FakeClock()), "127.0.0.1/team/1")
+        assert is_unchanged(migrated.stream("people", "people"), payload(title="CEO"))
+        with migrated.database.transaction() as connection:
+            assert connection.exec_driver_sql("SELECT host FROM runs").all() == [(None,)]
+        migrated.database.close()
+    monkeypatch.undo()
+    with pytest.raises(LedgerVersionError):
+        Database(uri, FakeClock())
 
 
 def test_file_that_is_no_database_is_an_error(tmp_path):
