@@ -1,6 +1,6 @@
-"""Record a run in a terminal as an animated SVG: `uv run python docs/record_run.py` writes `docs/run.svg`.
+"""Record runs in a terminal as an animated SVG: `uv run python docs/record_run.py` writes `docs/run.svg`.
 
-The recording shows a real run against a sandbox.
+The recording shows real runs against a sandbox: a few records fail, and are replayed once their owner exists.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 COMMAND = "cat warehouse.singer | target-salesloft --config config.json > state.json"
+FIX = "# Add the missing user to Salesloft, then replay:"
+REPLAY = "target-salesloft --config config.json --input failed_records/*.singer"
 PEOPLE, ACCOUNTS = 12_000, 3_000
-INVALID_EMAIL_ROWS, INVALID_OWNER_ROWS = (4_321, 9_321), (7_777,)
-WIDTH, HEIGHT = 100, 24
+ROWS_OF_MISSING_OWNER = (4_321, 7_777, 9_321)
+WIDTH, HEIGHT = 100, 60
 FRAME_SECONDS, LAST_FRAME_SECONDS = 0.7, 8.0
 FRAME = """\
 <svg class="{unique_id}" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
@@ -60,15 +62,24 @@ FRAME = """\
 def main(path: Path) -> None:
     """Record the run, and write the image."""
     with SandboxServer(Sandbox(bulk_rate=20_000)) as server, tempfile.TemporaryDirectory() as directory:
-        write_warehouse(Path(directory) / "warehouse.singer")
-        config = {"api_url": server.url, "api_key": DEFAULT_KEY, "batch_size_rows": 4_000}
+        missing_owner = server.sandbox.counts()["users"] + 1
+        write_warehouse(Path(directory) / "warehouse.singer", missing_owner)
+        config = {"api_url": server.url, "api_key": DEFAULT_KEY, "batch_size_rows": 4_000, "ledger_uri": "none"}
         (Path(directory) / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        screens = list(frames(directory))
+        screen = pyte.Screen(WIDTH, HEIGHT)
+        screens = list(frames(screen, COMMAND, directory))
+        server.sandbox.define("users", name="New Owner")
+        screen.draw(f"$ {FIX}")
+        screen.carriage_return()
+        screen.linefeed()
+        screens += frames(screen, REPLAY, directory)
+    used = max(number for screen in screens for number, line in enumerate(screen, start=1) if line.plain)
+    screens = [screen[:used] for screen in screens]
     path.write_text(render_animation(screens), encoding="utf-8")
 
 
-def write_warehouse(path: Path) -> None:
-    """Write a Singer file of made-up people and accounts, some of them invalid."""
+def write_warehouse(path: Path, missing_owner: int) -> None:
+    """Write a Singer file of made-up people and accounts; some belong to an owner that does not exist."""
     text = {"type": ["string", "null"]}
     people = dict.fromkeys(("email", "first_name", "title", "company_name", "owner_id"), text)
     accounts = dict.fromkeys(("domain", "name", "industry"), text)
@@ -78,11 +89,11 @@ def write_warehouse(path: Path) -> None:
             print(json.dumps({"type": "SCHEMA", "stream": stream, "schema": schema, "key_properties": []}), file=file)
         for number in range(PEOPLE):
             person = {
-                "email": f"p{number}@people.example" if number not in INVALID_EMAIL_ROWS else "ask Ada",
+                "email": f"p{number}@people.example",
                 "first_name": "Ada",
                 "title": "Engineer",
                 "company_name": f"Company {number % ACCOUNTS}",
-                "owner_id": "999" if number in INVALID_OWNER_ROWS else "1",
+                "owner_id": str(missing_owner) if number in ROWS_OF_MISSING_OWNER else "1",
             }
             print(json.dumps({"type": "RECORD", "stream": "marts-people", "record": person}), file=file)
             if number < ACCOUNTS:
@@ -91,15 +102,14 @@ def write_warehouse(path: Path) -> None:
         print(json.dumps({"type": "STATE", "value": {"bookmarks": {}}}), file=file)
 
 
-def frames(directory: str) -> Iterator[list[Text]]:
-    """Run the command in a directory, and yield the screen after each change of a progress bar and at the end."""
+def frames(screen: pyte.Screen, command: str, directory: str) -> Iterator[list[Text]]:
+    """Run a command in a directory, and yield the screen after each change of progress bars and at the end."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
-    process = subprocess.Popen(["bash", "-c", COMMAND], cwd=directory, env=environment(os.environ), stderr=slave)
+    process = subprocess.Popen(["bash", "-c", command], cwd=directory, env=environment(os.environ), stderr=slave)
     os.close(slave)
-    screen = pyte.Screen(WIDTH, HEIGHT)
     stream = pyte.Stream(screen)
-    stream.feed(f"$ {COMMAND}\r\n")
+    stream.feed(f"$ {command}\r\n")
     shown: set[tuple[str, ...]] = set()
     while True:
         try:

@@ -17,7 +17,7 @@ def text_of(frame):
 
 
 @pytest.mark.slow
-def test_script_records_a_run_with_progress_bars_and_summary(tmp_path):
+def test_script_records_a_run_with_progress_bars_and_a_replay_without_failures(tmp_path):
     image = tmp_path / "run.svg"
     subprocess.run([sys.executable, str(SCRIPT), str(image)], check=True, timeout=60)
     _, *frames = image.read_text(encoding="utf-8").split("<svg class=")
@@ -28,6 +28,9 @@ def test_script_records_a_run_with_progress_bars_and_summary(tmp_path):
     assert "people │ 12,000 │ 11,997 │" in last
     assert "owner_id does not exist" in last
     assert "3 records failed" in last
+    assert re.search(r"read ┃ created ┃.*marts-people │ 3 │ 3 │", last.split("$ ")[-1])
+    height = float(re.search(r"viewBox=\"0 0 \S+ (\S+)\"", frames[-1])[1])
+    assert max(float(each) for each in re.findall(r'<text[^>]* y="([\d.]+)"', frames[-1])) > 0.85 * height
 
 
 def test_image_loads_no_external_resources():

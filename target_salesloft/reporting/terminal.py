@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from target_salesloft.reporting.log import Report
-from target_salesloft.writers.results import FAILED, Result
+from target_salesloft.writers.results import FAILED, WRITTEN, Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,6 +120,10 @@ def bars(stats: RunStats, remaining: int) -> Group:
     return Group(grid, Text(f"{remaining:,} points remaining", style="dim"))
 
 
+def _color(result: Result) -> str:
+    return "red" if result in FAILED else "green" if result in WRITTEN else ""
+
+
 def table(stats: RunStats) -> Table:
     """Return the counts: a row per stream, a column per result that occurred."""
     shown = [each for each in Result if any(counts.results[each] for counts in stats.values())]
@@ -129,8 +133,7 @@ def table(stats: RunStats) -> Table:
         grid.add_column(name, justify="right")
     for stream, counts in stats.items():
         cells = [
-            Text(f"{counts.results[each]:,}", style="red" if each in FAILED and counts.results[each] else "")
-            for each in shown
+            Text(f"{counts.results[each]:,}", style=_color(each) if counts.results[each] else "dim") for each in shown
         ]
         grid.add_row(Text(stream), f"{counts.read:,}", *cells)
     return grid
