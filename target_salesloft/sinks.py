@@ -389,8 +389,8 @@ class SalesloftSink(BatchSink):
             f"{self._stats.written:,}",
             f"{self._stats.failed:,}",
         )
-        for line in self._stats.failure_lines():
-            self.logger.warning("%s: %s", self.stream_name, line)
+        for reason, count in self._stats.reasons.most_common():
+            self.logger.warning("%s: %s × %s", self.stream_name, f"{count:,}", reason)
 
     @property
     def resolved_files(self) -> Collection[str]:

@@ -76,6 +76,13 @@ class FakeClock(Clock):
         self.wait_until(self.now() + seconds)
 
 
+class DatedClock(FakeClock):
+    """A fake clock with a date, which advances with it."""
+
+    def time(self):
+        return 1_700_000_000.0 + self.now()
+
+
 class SwitchableClock:
     """The clock of the current test, for fixtures with a longer lifetime."""
 

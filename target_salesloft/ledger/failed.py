@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -13,10 +13,14 @@ from target_salesloft.ledger.fallback import falls_back_to
 from target_salesloft.mapping.payload import SavedAt
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from target_salesloft.ledger.store import Database
     from target_salesloft.mapping.payload import Payload, SourceRecord
+
+
+CHUNK: Final = 5_000
+T = TypeVar("T")
 
 
 class UnresolvedRecord(NamedTuple):
@@ -100,16 +104,16 @@ class SqlFailedRecords:
         self._stream_id = stream_id
         table = models.failed
         with database.transaction() as connection:
-            query = sa.select(table.c.id, table.c.key, table.c.source).where(table.c.stream_id == stream_id)
+            query = sa.select(table.c.key, table.c.source).where(table.c.stream_id == stream_id)
             rows = connection.execute(query).all()
-        self._last_id = max((row.id for row in rows), default=0)
+        self._noted: set[SavedAt] = set()
         self._has_records = bool(rows)
         self._hashes = {each for row in rows for each in (row.key, row.source)}
 
     def note(self, failures: Iterable[tuple[Payload, str]]) -> None:
         """Note that payloads failed, each for a reason without values. Those that are noted already count once more."""
         now = int(self.database.clock.time())
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "stream_id": self._stream_id,
                 "key": self._hash_key(payload),
@@ -135,9 +139,28 @@ class SqlFailedRecords:
             set_={**changed, "attempts": table.c.attempts + 1},
         )
         with self.database.transaction() as connection:
+            self._take_over(connection, rows)
             connection.execute(statement, rows)
+        self._noted.update(SavedAt(row["file"], row["line"]) for row in rows)
         self._has_records = True
         self._hashes.update(each for row in rows for each in (row["key"], row["source"]))
+
+    def _take_over(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+        """Delete older records with the keys or source rows of new ones, which continue their number of attempts."""
+        new_lines = {(row["file"], row["line"]) for row in rows}
+        hashes = {row[name] for row in rows for name in ("key", "source")}
+        older: dict[bytes | None, sa.Row[Any]] = {}
+        for condition in self._having(hashes):
+            found = connection.execute(sa.select(models.failed).where(condition)).all()
+            found = [each for each in found if (each.file, each.line) not in new_lines]
+            connection.execute(models.failed.delete().where(models.failed.c.id.in_([each.id for each in found])))
+            older |= {each.key: each for each in found} | {each.source: each for each in found}
+            self.resolved_files.update(each.file for each in found)
+        older.pop(None, None)
+        for row in rows:
+            earlier = [older[row[name]] for name in ("key", "source") if row[name] in older]
+            row["attempts"] += max((each.attempts for each in earlier), default=0)
+            row["first_failed_at"] = min([row["first_failed_at"], *(each.first_failed_at for each in earlier)])
 
     def resolve(self, payloads: Iterable[Payload]) -> None:
         """Forget the failed records that these payloads, which have not failed, replace."""
@@ -151,16 +174,27 @@ class SqlFailedRecords:
                 hashes.add(self._hash_source(source))
                 if source.saved_at is not None:
                     lines[source.saved_at.file].append(source.saved_at.line)
-        hashes = (hashes & self._hashes) - {None}
         table = models.failed
-        replaced = [(table.c.file == file) & table.c.line.in_(each) for file, each in lines.items()]
-        if hashes:
-            replaced.append(table.c.key.in_(hashes) | table.c.source.in_(hashes))
-        if not replaced:
+        is_ours = table.c.stream_id == self._stream_id
+        conditions = self._having(hashes)
+        conditions += [
+            is_ours & (table.c.file == file) & table.c.line.in_(chunk)
+            for file, numbers in lines.items()
+            for chunk in _chunked(numbers)
+        ]
+        if not conditions:
             return
-        delete = table.delete().where(table.c.stream_id == self._stream_id, sa.or_(*replaced)).returning(table.c.file)
         with self.database.transaction() as connection:
-            self.resolved_files.update(connection.execute(delete).scalars())
+            for condition in conditions:
+                delete = table.delete().where(condition).returning(table.c.file)
+                self.resolved_files.update(connection.execute(delete).scalars())
+
+    def _having(self, hashes: Iterable[bytes | None]) -> list[sa.ColumnElement[bool]]:
+        """Return conditions for the records whose key or source row has one of some hashes."""
+        table = models.failed
+        known = [each for each in set(hashes) & self._hashes if each is not None]
+        is_ours = table.c.stream_id == self._stream_id
+        return [is_ours & (table.c.key.in_(chunk) | table.c.source.in_(chunk)) for chunk in _chunked(known)]
 
     def get_unresolved(self) -> list[UnresolvedRecord]:
         """Return the failed records of earlier runs, oldest first; of those with one key or source row the newest."""
@@ -172,8 +206,9 @@ class SqlFailedRecords:
         seen: set[bytes] = set()
         for row in rows:
             hashes = {row.key, row.source} - {None}
-            if row.id <= self._last_id and not hashes & seen:
-                newest.append(UnresolvedRecord(SavedAt(row.file, row.line), row.last_failed_at, row.attempts))
+            saved_at = SavedAt(row.file, row.line)
+            if saved_at not in self._noted and not hashes & seen:
+                newest.append(UnresolvedRecord(saved_at, row.last_failed_at, row.attempts))
             seen |= hashes
         return newest[::-1]
 
@@ -187,6 +222,11 @@ class SqlFailedRecords:
         if not values or None in values:
             return None
         return self.database.fingerprinter.key(msgspec.json.encode([source.schema["stream"], values]).decode())
+
+
+def _chunked(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield values in parts that fit in a statement."""
+    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
 
 
 def get_unresolved_files(database: Database, files: Collection[str]) -> set[str]:

@@ -8,17 +8,10 @@ import pytest
 from salesloft_sandbox import Fault
 from target_salesloft.cli.admin import main
 from target_salesloft.ledger.store import Database
-from tests.conftest import FakeClock, people, record, schema, state
+from tests.conftest import DatedClock, people, record, schema, state
 
 COLUMNS = schema("people", "email_address", "title")
 SECONDS_PER_DAY = 86_400
-
-
-class DatedClock(FakeClock):
-    """A fake clock with a date."""
-
-    def time(self):
-        return 1_700_000_000 + self.now()
 
 
 @pytest.fixture

@@ -8,16 +8,9 @@ import pytest
 
 from salesloft_sandbox import Fault
 from target_salesloft.cli.admin import main
-from tests.conftest import FakeClock, record, schema
+from tests.conftest import DatedClock, record, schema
 
 BAD = {"status": 422, "body": {"errors": {"title": ["xyzzy is not allowed"]}}}
-
-
-class DatedClock(FakeClock):
-    """A fake clock with a date, on which each night is another day."""
-
-    def time(self):
-        return 1_700_000_000 + self.now()
 
 
 @pytest.fixture
@@ -134,9 +127,9 @@ def test_record_whose_key_is_written_in_this_run_is_not_tried(night, reject, san
 
 
 def test_only_the_newest_record_of_a_key_is_tried(night, reject, sandbox, unresolved):
-    night({"ann": "xyzzy old"}, retry_failed_records=False)
-    night({"ann": "xyzzy new"}, retry_failed_records=False)
-    assert unresolved() == [(2, 1)]
+    night({"ann": "xyzzy old"})
+    assert len(night({"ann": "xyzzy new"}).failed_files) == 1
+    assert unresolved() == [(1, 2)]
     reject(on=False)
     before = len(sandbox.requests)
     result = night({"cid": "CTO"})
@@ -144,6 +137,15 @@ def test_only_the_newest_record_of_a_key_is_tried(night, reject, sandbox, unreso
     assert len([each for each in sandbox.requests[before:] if each.path == "/v2/person_upserts"]) == 2
     assert unresolved() == []
     assert result.failed_files == []
+
+
+@pytest.mark.usefixtures("reject")
+def test_record_that_the_source_sends_each_night_is_saved_once(night, unresolved):
+    for attempts in (1, 2, 3):
+        result = night({"ann": "xyzzy"})
+        assert result.code == 1
+        assert len(result.failed_files) == 1
+        assert unresolved() == [(1, attempts)]
 
 
 def test_todays_mapping_is_used(night, sandbox, unresolved):

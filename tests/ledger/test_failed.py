@@ -3,12 +3,18 @@ from __future__ import annotations
 import pytest
 
 from target_salesloft.ledger.failed import get_unresolved_files
+from target_salesloft.ledger.history import get_failed
 from target_salesloft.ledger.store import Database, SqlLedger
 from target_salesloft.mapping.payload import Payload, SavedAt, SourceRecord
-from tests.conftest import schema
+from tests.conftest import DatedClock, schema
 
 FILE = "/state/failed/1.singer"
 KEY = "email_address=ann@example.com"
+
+
+@pytest.fixture
+def clock():
+    return DatedClock()
 
 
 @pytest.fixture
@@ -88,10 +94,28 @@ def test_another_stream_does_not_resolve(open_stream):
     assert unresolved_lines(open_stream()) == [2]
 
 
-def test_only_the_newest_record_of_a_key_or_source_row_is_tried(open_stream):
+def test_newer_failures_replace_those_of_the_key_or_source_row_and_continue_their_attempts(open_stream, uri, clock):
+    first = int(clock.time())
     open_stream().failed.note([(failure(2), "bad"), (failure(3, None, source_id=17), "bad")])
-    open_stream().failed.note([(failure(4), "bad"), (failure(5, "other", source_id=17), "bad")])
-    assert unresolved_lines(open_stream()) == [4, 5]
+    clock.tick(60)
+    run = open_stream()
+    other = failure(5, "email_address=bob@example.com", source_id=17, file="2")
+    run.failed.note([(failure(4, file="2"), "bad"), (other, "bad"), (failure(6, "new", file="2"), "bad")])
+    assert run.failed.resolved_files == {FILE}
+    records = open_stream().failed.get_unresolved()
+    assert [(each.saved_at.line, each.attempts) for each in records] == [(4, 2), (5, 2), (6, 1)]
+    database = Database(uri, clock)
+    (group,) = get_failed(database, "127.0.0.1")
+    database.close()
+    assert (group.records, group.attempts, group.first_failed_at) == (3, 2, first)
+
+
+def test_only_the_newest_record_of_a_key_is_tried(open_stream):
+    """Records that were merged fail together."""
+    merged = failure(2)
+    merged.sources += failure(3).sources
+    open_stream().failed.note([(merged, "bad")])
+    assert unresolved_lines(open_stream()) == [3]
 
 
 def test_record_that_failed_again_in_this_run_is_not_tried_by_its_older_one(open_stream):
