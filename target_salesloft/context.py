@@ -256,17 +256,13 @@ class RunContext:
 
         Args:
             files: Files of which records were resolved.
-
-        Raises:
-            LedgerError: The ledger cannot be read.
         """
         resolved = set(files)
         if self._database is None or self._database.has_failed or not resolved:
             return
-        resolved -= get_unresolved_files(self._database, resolved)
         try:
-            deleted = self.failed_records.delete(resolved)
-        except OSError as error:
+            deleted = self.failed_records.delete(resolved - get_unresolved_files(self._database, resolved))
+        except (OSError, LedgerError) as error:
             logger.warning("Failed records files whose records are resolved cannot be deleted: %s", error)
             return
         if deleted:
