@@ -43,6 +43,7 @@ namespace: target_salesloft
 pip_url: target-salesloft
 executable: target-salesloft
 requires_meltano: '>=4.0'
+log_parser: singer-sdk
 """
 
 # The fields that Meltano Hub wants in _data/meltano/loaders/target-salesloft/VARIANT.yml. The variant has the name of

@@ -21,6 +21,7 @@ from target_salesloft.ledger.failed import forget_files, get_unresolved_files
 from target_salesloft.ledger.opening import get_scope, open_database, open_ledger
 from target_salesloft.reporting.failed_records import FailedRecordsFile
 from target_salesloft.reporting.log import Report, build_report
+from target_salesloft.reporting.metrics import MetricsLog
 from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
@@ -65,6 +66,7 @@ class RunContext:
         run: What identifies the run.
         summary_file: Where the summary goes.
         results: Where the result of each record goes.
+        metrics: Logs metrics.
         ledger: What earlier runs did; known once the credentials are verified.
         lookups: Finds ids; None in a dry run.
         references: Finds the records that others refer to; None in a dry run.
@@ -86,6 +88,7 @@ class RunContext:
     run: RunInfo
     summary_file: SummaryFile
     results: ResultsFile
+    metrics: MetricsLog
     _database: Database | None
     _dry_runs: defaultdict[str, DryRunWriter]
     _completed_with_failures: list[int] = field(default_factory=list)
@@ -118,6 +121,7 @@ class RunContext:
         client = build_client(config, clock, rate_limiter) if has_credentials(config) else None
         writing = None if config["dry_run"] else client
         stats = RunStats()
+        requests = RequestMetrics() if client is None else client.metrics
 
         def observe(job: BulkJob, event: JobEvent, batch: WriteBatch) -> None:
             context.note_job(job, event, batch)
@@ -138,6 +142,7 @@ class RunContext:
             run=run,
             summary_file=SummaryFile(config, run),
             results=ResultsFile(config, run, clock),
+            metrics=MetricsLog(stats, requests, rate_limiter, clock),
             _database=None if writing is None else open_database(config, clock),
             _dry_runs=defaultdict(lambda: DryRunWriter(BulkChoice.from_config(config))),
         )
@@ -174,9 +179,11 @@ class RunContext:
             LedgerError: The ledger cannot be written.
         """
         if event is JobEvent.STARTING:
+            self.metrics.start_job(job.id)
             stream = self.ledger.stream(batch.stream, batch.salesloft_object.name)
             stream.start_job(job.id, job.type, job.upsert_key, job.by_key)
         elif event is JobEvent.SETTLED:
+            self.metrics.end_job(job.id, job.type)
             self.ledger.forget_job(job.id)
 
     def get_writer(self, stream: str) -> Writer:
@@ -216,6 +223,7 @@ class RunContext:
             StateError: Standard output is closed.
         """
         self.results.flush()
+        self.metrics.log_if_due()
         if has_failures and not self.config["allow_failed_records"]:
             return
         if has_failures and self.config.get("max_failed_percent") is not None:
@@ -273,6 +281,7 @@ class RunContext:
         self._delete_old_files()
         with suppress(ResultsFileError):  # a failure has been reported when STATE was to pass
             self.results.flush()
+        self.metrics.log()
         for stats in self.stats.values():
             stats.close()
         planned = self.stats if self.config["dry_run"] else ()

@@ -44,14 +44,16 @@ class SalesloftRetriableError(RetriableAPIError):
 
     Attributes:
         retry_after: Seconds that the server asked us to wait, or None.
+        status: The HTTP status, or None if there was no valid response.
         maybe_applied: Whether the request may have taken effect anyway.
     """
 
     maybe_applied: bool = True
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, status: int | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.status = status
 
 
 class RateLimitError(SalesloftRetriableError):

@@ -388,9 +388,11 @@ class SalesloftSink(BatchSink):
             f"{self._stats.read:,}",
             f"{self._stats.written:,}",
             f"{self._stats.failed:,}",
+            extra=self._stats.log_fields(self.stream_name),
         )
         for reason, count in self._stats.reasons.most_common():
-            self.logger.warning("%s: %s × %s", self.stream_name, f"{count:,}", reason)
+            extra = {"stream": self.stream_name, "reason": reason, "records_failed": count}
+            self.logger.warning("%s: %s × %s", self.stream_name, f"{count:,}", reason, extra=extra)
 
     @property
     def resolved_files(self) -> Collection[str]:
@@ -565,7 +567,7 @@ class SalesloftSink(BatchSink):
     def _warn_once(self, warning: str) -> None:
         if warning not in self._warned:
             self._warned.add(warning)
-            self.logger.warning("%s: %s.", self.stream_name, warning)
+            self.logger.warning("%s: %s.", self.stream_name, warning, extra={"stream": self.stream_name})
 
     def _warn_of_mass_merge(self) -> None:
         merged, read = self._stats.results[Result.MERGED], self._stats.read
@@ -582,6 +584,7 @@ class SalesloftSink(BatchSink):
             f"{read:,}",
             key,
             " or ".join(sorted(map(repr, columns))),
+            extra={"stream": self.stream_name, "records_read": read, "records_merged": merged},
         )
 
 

@@ -335,7 +335,7 @@ class TargetSalesloft(Target):
                 f"{summary} More than {self.config['max_failed_percent']:g}% of a stream failed (max_failed_percent): "
                 f"{', '.join(exceeding)}. State was not advanced past failed records."
             )
-        self.logger.warning("%s", summary)
+        self.logger.warning("%s", summary, extra={"records_failed": stats.failed})
 
     def _retry_failed_records(self) -> None:
         """Try failed records of earlier runs again, now that all newer records are written.
@@ -445,7 +445,7 @@ class TargetSalesloft(Target):
             discard_input(file_input, DISCARD_SECONDS)
         # Log the error last, where users look first.
         for each in errors:
-            cls.logger.error("%s", each)
+            cls.logger.error("%s", each, extra={"exit_code": code})
         raise SystemExit(code)
 
     @classmethod

@@ -72,7 +72,7 @@ def raise_if_retriable(response: Response) -> None:
         message = response.describe()
         if kind is RateLimitError:
             message = f"rate limit exceeded ({message})"
-        raise kind(message, retry_after=response.retry_after)
+        raise kind(message, retry_after=response.retry_after, status=response.status)
 
 
 def classify_request_exception(error: OSError, setting: str) -> SalesloftRetriableError | SalesloftFatalError:

@@ -119,10 +119,12 @@ class Retrier:
         return RetriesExhaustedError(name, elapsed, error, limit=limit, limit_name=limit_name, hint=hint)
 
     def _log(self, name: str, error: SalesloftRetriableError, seconds_left: float) -> None:
+        extra = {"endpoint": name, "status": error.status, "retry_after": error.retry_after}
         if self._reached:
-            logger.info("%s failed: %s. Retrying.", name, error)
+            logger.info("%s failed: %s. Retrying.", name, error, extra=extra)
         else:
-            logger.warning("%s failed: %s (host %s). Retrying for up to %.0f s.", name, error, self._host, seconds_left)
+            message = "%s failed: %s (host %s). Retrying for up to %.0f s."
+            logger.warning(message, name, error, self._host, seconds_left, extra=extra)
 
 
 def backoff_seconds() -> Iterator[float]:

@@ -58,7 +58,9 @@ class Report:
         """
         width = max(len(each.column) for each in columns)
         for each in columns:
-            self._logger.info("%s: %s → %s", stream, each.column.ljust(width), each.field or f"not sent: {each.reason}")
+            target = each.field or f"not sent: {each.reason}"
+            extra = {"stream": stream, "column": each.column, "field": each.field}
+            self._logger.info("%s: %s → %s", stream, each.column.ljust(width), target, extra=extra)
 
     def left_out(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
         """Log the columns of a stream that are not sent, in one line.
@@ -73,7 +75,8 @@ class Report:
         listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
         more = f"; and {len(columns) - MAX_COLUMNS_LISTED:,} more" if len(columns) > MAX_COLUMNS_LISTED else ""
         count = f"{len(columns):,} column{' is' if len(columns) == 1 else 's are'}"
-        self._logger.info("%s: %s not sent: %s%s.", stream, count, listed, more)
+        extra = {"stream": stream, "columns_not_sent": len(columns)}
+        self._logger.info("%s: %s not sent: %s%s.", stream, count, listed, more, extra=extra)
 
     def finish(self, failed_records: str | None, forecasts: Mapping[str, str], seconds: float) -> None:
         """Report the results of all records.
@@ -86,13 +89,15 @@ class Report:
         self._log_summary(failed_records)
         for stream, stats in self._stats.items():
             if stream in forecasts:
-                self._logger.info("%s: %s", stream, forecasts[stream])
+                self._logger.info("%s: %s", stream, forecasts[stream], extra={"stream": stream})
             for reason, count in stats.skipped.items():
-                self._logger.info("%s: %s skipped: %s", stream, f"{count:,}", reason)
+                extra = {"stream": stream, "records_skipped": count, "reason": reason}
+                self._logger.info("%s: %s skipped: %s", stream, f"{count:,}", reason, extra=extra)
             for line in stats.missing_reference_lines():
-                self._logger.warning("%s: written without a reference: %s", stream, line)
-            for line in stats.failure_lines():
-                self._logger.warning("%s: %s", stream, line)
+                self._logger.warning("%s: written without a reference: %s", stream, line, extra={"stream": stream})
+            for line, (reason, count) in zip(stats.failure_lines(), stats.reasons.most_common(), strict=True):
+                extra = {"stream": stream, "records_failed": count, "reason": reason}
+                self._logger.warning("%s: %s", stream, line, extra=extra)
         if identical := sum(stats.identical for stats in self._stats.values()):
             sent = sum(stats.written + stats.failed for stats in self._stats.values())
             self._logger.info(
@@ -102,11 +107,17 @@ class Report:
                 f"{sent - identical:,}",
             )
         points = self._rate_limiter.points_spent
-        self._logger.info("%s point%s spent in %s.", f"{points:,}", "" if points == 1 else "s", duration(seconds))
+        self._logger.info(
+            "%s point%s spent in %s.",
+            f"{points:,}",
+            "" if points == 1 else "s",
+            duration(seconds),
+            extra={"points_spent": points, "seconds": round(seconds, 3)},
+        )
 
     def _log_summary(self, failed_records: str | None) -> None:
         for stream, stats in self._stats.items():
-            self._logger.info("%s", stats.summary_line(stream, failed_records))
+            self._logger.info("%s", stats.summary_line(stream, failed_records), extra=stats.log_fields(stream))
 
 
 def build_report(logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> Report:

@@ -22,7 +22,7 @@ class Progress:
     """Logs completed and total records, the rate, and the remaining points while its `with` block runs.
 
     Args:
-        logger: Where to log.
+        logger: Where to log; its name ends in the stream's.
         stats: The counts of the stream.
         total: Records in the batch.
         rate_limiter: Knows the remaining points.
@@ -70,6 +70,10 @@ class Progress:
             f"{self._rate_limiter.remaining:,} points remaining"
         )
 
+    def _fields(self) -> dict[str, str | int]:
+        remaining = self._rate_limiter.remaining
+        return {**self._stats.log_fields(self._logger.name.partition(".")[2]), "points_remaining": remaining}
+
     def _run(self) -> None:
         while not self._ended.wait(self._interval):
-            self._logger.info("%s", self.line())
+            self._logger.info("%s", self.line(), extra=self._fields())

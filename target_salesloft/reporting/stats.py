@@ -64,6 +64,16 @@ class StreamStats:
         """Records that have a result."""
         return sum(self.results[each] for each in Result)
 
+    def log_fields(self, stream: str) -> dict[str, str | int]:
+        """Return the counts as fields of a log line: `records_read`, `records_written`, `records_failed`, ….
+
+        Args:
+            stream: The stream's name.
+        """
+        counts = {"read": self.read, **{each.name.lower(): self.results[each] for each in Result}}
+        counts |= {"written": self.written, "failed": self.failed}
+        return {"stream": stream} | {f"records_{name}": count for name, count in counts.items()}
+
     def counts(self) -> dict[str, int]:
         """Return result → records, and how many were read."""
         return {"read": self.read} | {each.value: count for each, count in self.results.items() if count}

@@ -48,6 +48,7 @@ def settle(job: UnsettledJob, ledger: Ledger, client: SalesloftClient, clock: Cl
                 job.id,
                 f"{len(job.keys) - len(rows):,}",
                 f"{len(rows):,}",
+                extra={"stream": job.stream, "job_id": job.id, "records_failed": len(rows)},
             )
         elif status.state == JobState.OPEN or status.failed:
             ledger.forget_job(job.id)
@@ -61,6 +62,7 @@ def settle(job: UnsettledJob, ledger: Ledger, client: SalesloftClient, clock: Cl
             job.stream,
             job.id,
             cause,
+            extra={"stream": job.stream, "job_id": job.id},
         )
         ledger.forget_job(job.id)
     return True

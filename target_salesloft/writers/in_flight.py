@@ -129,7 +129,9 @@ class Watch:
             )
         if status.state not in {JobState.OPEN, JobState.EXECUTING} and state not in self._states:
             self._states.add(state)
-            logger.warning("Bulk job %d: unknown state '%s'. Waiting until it is done.", self._job.id, state)
+            extra = {"job_id": self._job.id, "job_state": state}
+            message = "Bulk job %d: unknown state '%s'. Waiting until it is done."
+            logger.warning(message, self._job.id, state, extra=extra)
         return False
 
 
@@ -429,7 +431,7 @@ class JobsInFlight:
         now = self._clock.now()
         watches: dict[BulkJob, Watch] = {}
         for job_id in unfinished:
-            logger.info("Waiting for bulk job %d of an earlier run.", job_id)
+            logger.info("Waiting for bulk job %d of an earlier run.", job_id, extra={"job_id": job_id})
             job = EarlierJob(self._client, self._clock, job_id)
             watches[job] = Watch(job, now, self._job_timeout)
         while watches:

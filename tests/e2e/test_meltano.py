@@ -1,5 +1,6 @@
 """Meltano in a new project that has only the plugin definition of the target."""
 
+import json
 import os
 import subprocess
 import sys
@@ -92,3 +93,9 @@ def test_new_project_adds_and_runs_the_target(run, server, tmp_path):
         "grace@example.com": "Rear admiral",
     }
     assert KEY not in log
+
+    _, log = run("meltano", "--log-format=json", "run", "tap-crm", "target-salesloft", cwd=project)
+    lines = [json.loads(each) for each in log.splitlines()]
+    (counts,) = [each for each in lines if "records_read" in each]
+    assert (counts["stream"], counts["records_read"], counts["records_failed"]) == ("public-contacts", 2, 0)
+    assert not [each for each in lines if each["level"] == "error"]

@@ -1,0 +1,105 @@
+"""Logs metrics in the format of the Meltano Singer SDK."""
+
+from __future__ import annotations
+
+import enum
+import os
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from singer_sdk import metrics as sdk
+
+if TYPE_CHECKING:
+    from target_salesloft.api.metrics import RequestKind, RequestMetrics
+    from target_salesloft.api.rate_limit import RateLimiter
+    from target_salesloft.clock import Clock
+    from target_salesloft.reporting.stats import RunStats
+
+INTERVAL_SECONDS: Final = 60.0
+
+
+class TargetMetric(str, enum.Enum):
+    """Metrics that the SDK has no name for."""
+
+    RECORD_RESULT_COUNT = "record_result_count"
+    HTTP_RETRY_COUNT = "http_retry_count"
+    POINTS_SPENT = "points_spent"
+    RATE_LIMITED_SECONDS = "rate_limited_seconds"
+
+
+class MetricsLog:
+    """Logs what has changed since the last time: counts, and sums of seconds.
+
+    There are no ids in tags: an endpoint is the pattern of a path.
+
+    Args:
+        stats: Counts per stream.
+        requests: Counts of requests.
+        rate_limiter: Knows the points.
+        clock: The clock of the run.
+    """
+
+    def __init__(self, stats: RunStats, requests: RequestMetrics, rate_limiter: RateLimiter, clock: Clock) -> None:
+        self._stats = stats
+        self._requests = requests
+        self._rate_limiter = rate_limiter
+        self._clock = clock
+        self._logged: dict[tuple[Any, ...], float] = {}
+        self._log_at = clock.now() + INTERVAL_SECONDS
+        self._jobs: dict[int, float] = {}
+        self._logger = sdk.get_metrics_logger()
+
+    def log_if_due(self) -> None:
+        """Log if `INTERVAL_SECONDS` have passed since the last time."""
+        if self._clock.now() >= self._log_at:
+            self.log()
+
+    def log(self) -> None:
+        """Log all metrics that have changed."""
+        self._log_at = self._clock.now() + INTERVAL_SECONDS
+        for kind, (count, seconds) in self._requests.snapshot().items():
+            tags = _tags(kind)
+            if self._count(sdk.Metric.HTTP_REQUEST_COUNT, count, tags):
+                self._count(sdk.Metric.HTTP_REQUEST_DURATION, seconds, tags, kind="timer", force=True)
+        for endpoint, count in list(self._requests.retries.items()):
+            self._count(TargetMetric.HTTP_RETRY_COUNT, count, {sdk.Tag.ENDPOINT: endpoint})
+        for stream, stats in list(self._stats.items()):
+            for result, count in list(stats.results.items()):
+                tags = {sdk.Tag.STREAM: stream, "result": result.name.lower()}
+                self._count(TargetMetric.RECORD_RESULT_COUNT, count, tags)
+        self._count(TargetMetric.POINTS_SPENT, self._rate_limiter.points_spent, {})
+        self._count(TargetMetric.RATE_LIMITED_SECONDS, self._rate_limiter.waited_seconds, {}, kind="timer")
+
+    def start_job(self, job_id: int) -> None:
+        """Note that a bulk job is about to be executed."""
+        self._jobs[job_id] = self._clock.now()
+
+    def end_job(self, job_id: int, job_type: str) -> None:
+        """Log how long a bulk job has taken, mostly in Salesloft's queue."""
+        if job_id in self._jobs:
+            seconds = round(self._clock.now() - self._jobs.pop(job_id), 3)
+            self._log(sdk.Metric.JOB_DURATION, seconds, {sdk.Tag.JOB_TYPE: job_type}, kind="timer")
+
+    def _count(
+        self,
+        metric: sdk.Metric | TargetMetric,
+        total: float,
+        tags: dict[str, Any],
+        kind: str = "counter",
+        *,
+        force: bool = False,
+    ) -> bool:
+        """Log by how much a total has changed, and return whether it has."""
+        key = (metric, *tags.values())
+        change = total - self._logged.get(key, 0)
+        if change or force:
+            self._logged[key] = total
+            self._log(metric, round(change, 3), tags, kind=kind)
+        return bool(change)
+
+    def _log(self, metric: sdk.Metric | TargetMetric, value: float, tags: dict[str, Any], *, kind: str) -> None:
+        tags = {**tags, sdk.Tag.PID: os.getpid()}
+        sdk.log(self._logger, sdk.Point(kind, cast("sdk.Metric", metric), value, tags))
+
+
+def _tags(kind: RequestKind) -> dict[str, Any]:
+    return {sdk.Tag.ENDPOINT: kind.endpoint, sdk.Tag.HTTP_STATUS_CODE: kind.status}

@@ -1,0 +1,108 @@
+"""Log lines as JSON, and metrics."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from singer_sdk.logging import StructuredFormatter
+
+from tests.conftest import people, record, schema
+
+COLUMNS = schema("people", "email_address", "owner_id")
+
+
+@pytest.fixture
+def lines(caplog):
+    """Return a function that returns the lines of the run as an SDK or Meltano would write them as JSON."""
+    formatter = StructuredFormatter()
+
+    def read():
+        return [json.loads(formatter.format(each)) for each in caplog.records if each.name.split(".")[0] != "uvicorn"]
+
+    return read
+
+
+def fields(lines, *names):
+    """Return the fields of lines that have all of some fields."""
+    return [each["extra"] for each in lines if set(names) <= set(each["extra"])]
+
+
+def test_summary_lines_have_fields(run, lines):
+    run([COLUMNS, *people([1, 2]), *people([3], owner_id="x")], write_method="record")
+    ((counts),) = fields(lines(), "records_read", "records_written")
+    assert {name: value for name, value in counts.items() if value and name != "message"} == {
+        "stream": "people",
+        "records_read": 3,
+        "records_written": 2,
+        "records_created": 2,
+        "records_failed": 1,
+    }
+    ((failure),) = fields(lines(), "records_failed", "reason")
+    assert (failure["stream"], failure["records_failed"]) == ("people", 1)
+    ((points),) = fields(lines(), "points_spent")
+    assert points["points_spent"] > 2
+    assert lines()[-1]["level"] == "error"
+    assert lines()[-1]["extra"]["exit_code"] == 1
+
+
+def test_retries_have_fields(run, lines, fault):
+    fault("status", path="/person_upserts", status=429, times=1)
+    fault("reset_after", path="/me", times=1)
+    run([COLUMNS, *people([1])], write_method="record")
+    retried = {each["endpoint"]: each["status"] for each in fields(lines(), "endpoint", "status", "retry_after")}
+    assert retried == {"GET /me": None, "POST /person_upserts": 429}
+
+
+def metrics(lines):
+    """Return (metric, tags without process id, value) of each metric."""
+    found = [each["metric_info"] for each in lines if "metric_info" in each]
+    return [
+        (each["metric"], {key: value for key, value in each["tags"].items() if key != "pid"}, each["value"])
+        for each in found
+    ]
+
+
+def test_metrics_of_requests_have_endpoint_and_status_but_no_ids(run, lines, fault):
+    fault("status", path="/person_upserts", status=503, times=1)
+    run([COLUMNS, record("people", email_address="a@example.com")], write_method="record")
+    run([COLUMNS, record("people", email_address="a@example.com")], sync_mode="update")
+    found = metrics(lines())
+    counts = {
+        (tags["endpoint"], tags["http_status_code"]): value
+        for name, tags, value in found
+        if "count" in name and "endpoint" in tags
+    }
+    assert counts["PUT /people/{id}", 200] == 1
+    assert {name for name, *_ in found} >= {"http_request_count", "http_request_duration", "points_spent"}
+    assert not [tags for _, tags, _ in found if "@" in str(tags)]
+
+
+def test_metrics_count_retries_and_results(run, lines, fault):
+    fault("status", path="/person_upserts", status=503, times=2)
+    run([COLUMNS, *people([1, 2]), *people([2])], write_method="record")
+    found = metrics(lines())
+    assert ("http_retry_count", {"endpoint": "POST /person_upserts"}, 2) in found
+    assert ("record_result_count", {"stream": "people", "result": "created"}, 2) in found
+    assert ("record_result_count", {"stream": "people", "result": "merged"}, 1) in found
+
+
+def test_bulk_jobs_are_timed(run, lines):
+    run([COLUMNS, *people(range(60))], write_method="bulk")
+    (job,) = [each for each in metrics(lines()) if each[0] == "job_duration"]
+    assert job[1] == {"job_type": "person/upsert"}
+
+
+def test_metrics_are_logged_each_minute_with_what_has_changed(run, lines, monkeypatch):
+    monkeypatch.setattr("target_salesloft.reporting.metrics.INTERVAL_SECONDS", 0)
+    run([COLUMNS, *people(range(4))], write_method="record", batch_size_rows=1)
+    created = [value for name, tags, value in metrics(lines()) if tags.get("result") == "created"]
+    assert created == [1, 1, 1, 1]
+
+
+def test_no_line_has_values_of_records(run, lines, caplog):
+    caplog.set_level(logging.DEBUG, logger="target_salesloft")
+    run([COLUMNS, *people([1]), *people([2], owner_id="s3cr3t")], write_method="record")
+    assert "s3cr3t" not in json.dumps(lines())
+    assert "p1@" not in json.dumps(lines())
