@@ -35,10 +35,9 @@ def main() -> None:
     noop = [sys.executable, str(Path(__file__).with_name("noop_target.py"))]
     with tempfile.TemporaryDirectory() as name, sandbox("--rate-limit", "100000") as address:
         directory = Path(name)
-        ledger = directory / "ledger.db"
         first = write_people(directory / "first.singer", PEOPLE)
         second = write_second_night(first, directory / "second.singer")
-        command = target(directory, address, ledger_uri=f"sqlite:///{ledger}", skip_unchanged="ledger")
+        command = target(directory, address, skip_unchanged="ledger")
         nothing = run(noop, first)
         nights: list[tuple[str, Run, int]] = []
         for what, people in (("first night", first), ("second night, 1 % changed", second)):

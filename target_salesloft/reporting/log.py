@@ -101,10 +101,9 @@ class Report:
         if identical := sum(stats.identical for stats in self._stats.values()):
             sent = sum(stats.written + stats.failed for stats in self._stats.values())
             self._logger.info(
-                "%s of %s records were identical to those last written; skip_unchanged: ledger would send only %s.",
+                "%s of %s records were identical to those last written; skip_unchanged: ledger would skip them.",
                 f"{identical:,}",
                 f"{sent:,}",
-                f"{sent - identical:,}",
             )
         points = self._rate_limiter.points_spent
         self._logger.info(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from salesloft_sandbox import Fault
-from tests.conftest import record, schema
+from tests.conftest import KEY, record, schema
 
 COLUMNS = schema("people", "email_address", "title")
 
@@ -41,6 +43,25 @@ def test_unchanged_records_are_not_sent(night, sandbox, write_method):
     assert result.log_lines_containing("3 read, 1 written")
     assert result.log_lines_containing("2 unchanged")
     assert sandbox.points_spent - before <= 7
+
+
+@pytest.mark.parametrize("write_method", ["record", "bulk"])
+def test_second_run_of_the_sample_data_writes_nothing_and_the_ledger_holds_no_values(
+    run, sandbox, tmp_path, write_method
+):
+    sample = Path("samples/people.singer").read_text(encoding="utf-8")
+    uri = f"sqlite:///{tmp_path}/ledger.db"
+    for _ in range(2):
+        before = sandbox.people()
+        result = run(sample, write_method=write_method, skip_unchanged="ledger", ledger_uri=uri)
+        assert result.code == 0
+    assert result.log_lines_containing("20 read, 0 written, 20 unchanged")
+    assert sandbox.people() == before
+    records = [json.loads(line).get("record", {}) for line in sample.splitlines()]
+    values = {each for record in records for each in record.values() if isinstance(each, str) and len(each) > 3}
+    content = (tmp_path / "ledger.db").read_bytes().lower()
+    assert len(values) > 50
+    assert [each for each in (*values, KEY) if each.lower().encode() in content] == []
 
 
 def test_all_records_are_sent_without_the_setting(night):
