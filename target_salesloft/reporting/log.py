@@ -149,10 +149,11 @@ def remove_control_characters(record: logging.LogRecord) -> bool:
 
 
 def restrict_library_logs() -> None:
-    """Turn off the debug logs of libraries that contain personal data."""
+    """Turn off the debug logs of libraries that contain personal data, and warnings that repeat an error."""
     # The first logs the result of each `__filter__`, the second logs URLs with email addresses in queries.
     for name in ("singer_sdk.mapper", "urllib3"):
         logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 def is_interactive(stderr: TextIO | None, environment: Mapping[str, str]) -> bool:

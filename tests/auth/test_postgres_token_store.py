@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
 
+from target_salesloft.auth.authenticators import build_token_store
 from target_salesloft.auth.postgres_token_store import PostgresTokenStore
 from target_salesloft.auth.token import StoredToken, Token, fingerprint
-from target_salesloft.exceptions import RunCancelledError, TokenStoreError
+from target_salesloft.auth.token_store import FileTokenStore
+from target_salesloft.exceptions import ConfigError, RunCancelledError, TokenStoreError
 
 from .conftest import CLIENT, SECRET
 
@@ -146,6 +149,32 @@ def test_lock_excludes_other_stores(make):
         each.join()
     assert errors == []
     assert (len(most), max(most)) == (40, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"ledger_uri": "postgresql+psycopg://host/database"}, PostgresTokenStore),
+        ({"ledger_uri": "postgresql://host/database"}, PostgresTokenStore),
+        ({"ledger_uri": "postgresql://host/database", "token_path": "token.json"}, FileTokenStore),
+        ({"ledger_uri": "sqlite:///ledger.db"}, FileTokenStore),
+        ({"ledger_uri": "none"}, FileTokenStore),
+        ({}, FileTokenStore),
+    ],
+)
+def test_settings_decide_where_the_token_is_stored(settings, kind, clock):
+    config = {"client_id": CLIENT, "client_secret": SECRET, "api_url": "https://api.salesloft.com/v2"}
+    assert isinstance(build_token_store({**config, "max_retry_seconds": 1, **settings}, clock), kind)
+
+
+@pytest.mark.parametrize("package", ["psycopg", "cryptography.fernet"])
+def test_missing_packages_are_named_by_their_extra(package, clock, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "target_salesloft.auth.postgres_token_store")
+    config = {"client_id": CLIENT, "client_secret": SECRET, "api_url": "https://api.salesloft.com/v2"}
+    config |= {"max_retry_seconds": 1, "ledger_uri": "postgresql://host/database"}
+    with pytest.raises(ConfigError, match="extra postgres"):
+        build_token_store(config, clock)
 
 
 def test_database_that_goes_away_is_one_line_without_its_password(store, database):

@@ -283,3 +283,10 @@ def test_number_may_be_text_because_meltano_passes_text(value):
 def test_invalid_percentage_is_rejected(value):
     with pytest.raises(ConfigError, match="max_failed_percent"):
         resolve({"api_key": "k", "max_failed_percent": value})
+
+
+def test_retries_require_the_ledger():
+    (error,) = errors(retry_failed_records=True, ledger_uri="none")
+    assert "retry_failed_records" in error
+    assert "ledger_uri" in error
+    assert resolve({**KEY, "retry_failed_records": True})["retry_failed_records"]

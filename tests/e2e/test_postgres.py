@@ -6,6 +6,7 @@ import json
 import subprocess
 
 import pytest
+import requests
 
 from tests.auth.conftest import CLIENT, FIRST, SECRET, command, settings_of, singer
 from tests.conftest import serve_sandboxes
@@ -86,6 +87,25 @@ def test_machines_share_the_token_and_what_was_written(start, sandbox, tmp_path)
     assert not list(tmp_path.rglob("*.db"))
 
 
+def test_login_on_one_machine_is_enough(start, server, database, tmp_path):
+    settings = {**settings_of(server), "ledger_uri": database.url}
+    home = tmp_path / "laptop"
+    login = subprocess.Popen(
+        **command("target-salesloft-admin", "login", "--no-browser", config=settings, XDG_STATE_HOME=str(home))
+    )
+    login.stdout.readline()
+    url = login.stdout.readline().strip()
+    redirect = requests.post(url, data={"answer": "allow"}, timeout=5, allow_redirects=False).headers["Location"]
+    out, err = login.communicate(f"{redirect}\n", timeout=20)
+    assert (login.returncode, err) == (0, "")
+    assert database.name in out
+    assert "s3cr3t" not in out
+    assert not home.exists()
+    code, _, log = finish(start(0, refresh_token="", auth_method="refresh_token"), shard(0))
+    assert code == 0, log
+    assert server.sandbox.oauth.refreshes == 0
+
+
 def test_database_that_goes_away_stops_the_run_and_loses_nothing(start, sandbox, database):
     process = start(0, batch_size_rows=1)
     messages = shard(0).splitlines(keepends=True)
@@ -101,6 +121,7 @@ def test_database_that_goes_away_stops_the_run_and_loses_nothing(start, sandbox,
     assert "ledger" in errors[0]
     assert "s3cr3t" not in log
     assert "m0-p" not in log
+    assert "psycopg " not in log
     database.reopen()
     assert finish(start(0), shard(0))[:2] == (0, [{"count": PEOPLE}])
     assert len(sandbox.people()) == PEOPLE
