@@ -32,13 +32,17 @@ from target_salesloft.steps.references import ReferenceResolver
 from target_salesloft.writers.dispatch import BulkChoice, WriterDispatcher
 from target_salesloft.writers.dry_run import DryRunWriter
 from target_salesloft.writers.in_flight import JobEvent
+from target_salesloft.writers.removal import HeldRemovals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
+    from target_salesloft.config.streams import StreamSettings
     from target_salesloft.ledger.store import Database
+    from target_salesloft.mapping.payload import Payload
+    from target_salesloft.objects import SalesloftObject
     from target_salesloft.writers.base import WriteBatch, Writer
     from target_salesloft.writers.bulk import BulkJob
     from target_salesloft.writers.results import WriteResult
@@ -70,6 +74,8 @@ class RunContext:
         ledger: What earlier runs did; known once the credentials are verified.
         lookups: Finds ids; None in a dry run.
         references: Finds the records that others refer to; None in a dry run.
+        removals: Records that are to be removed at the end of the input.
+        is_input_complete: Whether nothing of the input is missing.
         write_first: Writes what is pending of some objects, by name, before others refer to it.
     """
 
@@ -89,11 +95,13 @@ class RunContext:
     summary_file: SummaryFile
     results: ResultsFile
     metrics: MetricsLog
+    removals: HeldRemovals
     _database: Database | None
     _dry_runs: defaultdict[str, DryRunWriter]
     _completed_with_failures: list[int] = field(default_factory=list)
     _saving: threading.Lock = field(default_factory=threading.Lock)
     ledger: Ledger = field(default_factory=NullLedger)
+    is_input_complete: bool = True
     references: ReferenceResolver | None = None
     write_first: Callable[[Collection[str]], None] = lambda _: None
     _is_connected: bool = False
@@ -143,6 +151,7 @@ class RunContext:
             summary_file=SummaryFile(config, run),
             results=ResultsFile(config, run, clock),
             metrics=MetricsLog(stats, requests, rate_limiter, clock),
+            removals=HeldRemovals(config["max_deleted_records"]),
             _database=None if writing is None else open_database(config, clock),
             _dry_runs=defaultdict(lambda: DryRunWriter(BulkChoice.from_config(config))),
         )
@@ -189,6 +198,21 @@ class RunContext:
     def get_writer(self, stream: str) -> Writer:
         """Return the writer of a stream: one for all streams, except in a dry run, which reports per stream."""
         return self.writer or self._dry_runs[stream]
+
+    def count_removals(
+        self, stream: str, payloads: list[Payload], salesloft_object: SalesloftObject, settings: StreamSettings
+    ) -> None:
+        """Count what a dry run of a stream would remove."""
+        self._dry_runs[stream].count_removals(payloads, salesloft_object, settings.deleted_records, settings.upsert_key)
+
+    def perform_removals(self, should_stop: Callable[[], bool]) -> None:
+        """Remove the records that are held back until the end of the input, if all of it was read.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        if self.writer is not None and self.is_input_complete:
+            self.removals.perform(self.writer, should_stop)
 
     def poll(self) -> None:
         """Settle bulk jobs that are done, if it is time to ask.

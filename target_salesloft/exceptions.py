@@ -26,6 +26,7 @@ FatalAPIError (SDK)
     ├── UnknownColumnError      a column matches no field and `unknown_fields` is `fail`
     ├── FailedRecordsFileError  the failed records file cannot be written
     ├── StateError              standard output cannot be written
+    ├── TooManyDeletedRecordsError  more removals than `max_deleted_records`
     └── FailedRecordsError      records failed and `allow_failed_records` is not set
 RecordRejectedError             400, 404, 409, 413, 422: concerns one record
 ConfigError                     an invalid setting, settings file or option
@@ -197,6 +198,10 @@ class ResultsFileError(SalesloftFatalError):
 
 class StateError(SalesloftFatalError):
     """STATE cannot be written to standard output: it is closed, or its disk is full."""
+
+
+class TooManyDeletedRecordsError(SalesloftFatalError):
+    """The run would archive or delete more records than `max_deleted_records`."""
 
 
 class FailedRecordsError(SalesloftFatalError):

@@ -23,6 +23,14 @@ class SyncMode(str, enum.Enum):
     UPDATE = "update"
 
 
+class DeletedRecords(str, enum.Enum):
+    """What happens to records that are deleted in the source: the values of the setting `deleted_records`."""
+
+    SKIP = "skip"
+    ARCHIVE = "archive"
+    DELETE = "delete"
+
+
 class FieldType(enum.Enum):
     """The type of a field; the value describes it in messages."""
 
@@ -71,6 +79,8 @@ class Operation:
         identity: The fields that together identify a record; empty if the upsert key does.
         idempotent: Whether sending it twice has the same effect as sending it once. If not, a record is looked up
             before the request is repeated.
+        constants: Fields and values that each request has.
+        removed_field: The field of a response that has a value once a record is removed; empty if it is gone then.
         active_field: For records that are used again instead of being created twice: the field of a response that is
             true while one is in effect. Empty for others.
     """
@@ -81,6 +91,8 @@ class Operation:
     fallback: ParameterLocation | None = None
     identity: tuple[str, ...] = ()
     idempotent: bool = True
+    constants: tuple[tuple[str, Any], ...] = ()
+    removed_field: str = ""
     active_field: str = ""
 
     @property
@@ -147,6 +159,7 @@ class SalesloftObject:
         aliases: Other names of fields → the fields.
         references: Name → way to name another record.
         nested: Field with an id → the object in responses that has the id instead.
+        removals: How records that are deleted in the source are removed → the request that does it.
         written_after: The objects whose records are written before its own, which refer to them.
         sends_email: Whether writing a record sends real email to a person.
     """
@@ -164,6 +177,7 @@ class SalesloftObject:
     aliases: Mapping[str, str]
     references: Mapping[str, Reference] = field(default_factory=dict)
     nested: Mapping[str, str] = field(default_factory=dict)
+    removals: Mapping[DeletedRecords, Operation] = field(default_factory=dict)
     written_after: frozenset[str] = frozenset()
     sends_email: bool = False
 
@@ -299,6 +313,7 @@ PEOPLE: Final = SalesloftObject(
             "import_id": "import",
         }
     ),
+    removals=MappingProxyType({DeletedRecords.DELETE: Operation("DELETE", "/people/{id}")}),
 )
 
 ACCOUNTS: Final = SalesloftObject(
@@ -334,6 +349,14 @@ ACCOUNTS: Final = SalesloftObject(
     ),
     nested=MappingProxyType(
         {"owner_id": "owner", "account_tier_id": "account_tier", "company_stage_id": "company_stage"}
+    ),
+    removals=MappingProxyType(
+        {
+            DeletedRecords.ARCHIVE: Operation(
+                "PUT", "/accounts/{id}", constants=(("archived", True),), removed_field="archived_at"
+            ),
+            DeletedRecords.DELETE: Operation("DELETE", "/accounts/{id}"),
+        }
     ),
 )
 
@@ -377,6 +400,7 @@ CADENCE_MEMBERSHIPS: Final = SalesloftObject(
         user_by_email("user", "user_id"),
     ),
     nested=MappingProxyType({"person_id": "person", "cadence_id": "cadence", "user_id": "user"}),
+    removals=MappingProxyType({DeletedRecords.DELETE: Operation("DELETE", "/cadence_memberships/{id}")}),
     written_after=frozenset({"people", "accounts"}),
     sends_email=True,
 )

@@ -23,16 +23,18 @@ from target_salesloft.mapping.mapper import (
     needs_custom_fields,
 )
 from target_salesloft.mapping.payload import Payload, merge
-from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE, FieldType, SalesloftObject
+from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE, DeletedRecords, FieldType, SalesloftObject
 from target_salesloft.reporting.stats import StreamStats
 from target_salesloft.singer.validation import RecordValidator
 from target_salesloft.steps.identity import IdentityStep
 from target_salesloft.steps.ids import IdStep
 from target_salesloft.steps.memberships import MembershipStep
 from target_salesloft.steps.references import ReferenceStep
+from target_salesloft.steps.removal import RemovalForecastStep, RemovalStep
 from target_salesloft.steps.unchanged import UnchangedStep
 from target_salesloft.suggestions import normalize_name
 from target_salesloft.writers.base import WriteBatch
+from target_salesloft.writers.removal import HeldRemoval
 from target_salesloft.writers.results import FAILED, WRITTEN, Result, WriteResult
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class SourceMapping:
         mapper: Makes payloads.
         missing_key: What happens to records without a value for the upsert key.
         deleted_column: Column with a value in records that are deleted in the source.
+        removes: Whether such records are removed from Salesloft; otherwise they are skipped.
     """
 
     stream: str
@@ -79,6 +82,7 @@ class SourceMapping:
     mapper: RecordMapper
     missing_key: MissingKey
     deleted_column: str
+    removes: bool
 
     def map(self, record: dict[str, Any], source: SourceRecord) -> Payload | WriteResult:
         """Return the payload of a record, or its result if it is not to be written.
@@ -98,16 +102,21 @@ class SourceMapping:
                 raise MissingKeyPropertiesError(
                     f"a record of the stream '{self.stream}' is missing a key property (expected: {keys})."
                 )
-        if is_deleted(source.record, self.deleted_column):
+        is_removal = is_deleted(source.record, self.deleted_column)
+        if is_removal and not self.removes:
             return unsent(source, Result.SKIPPED, "deleted in the source")
-        reason = None if self.validator is None else self.validator.rejection(record)
-        payload = self.mapper.map(record) if reason is None else Rejection(reason)
+        payload = self.mapper.map_key(record) if is_removal else self._map_valid(record)
         if isinstance(payload, Rejection):
             if payload.missing_key and self.missing_key is MissingKey.SKIP:
                 return unsent(source, Result.SKIPPED, payload.reason)
             return rejected(source, payload.reason, payload.fields)
+        payload.is_removal = is_removal
         payload.sources.append(source)
         return payload
+
+    def _map_valid(self, record: dict[str, Any]) -> Payload | Rejection:
+        reason = None if self.validator is None else self.validator.rejection(record)
+        return self.mapper.map(record) if reason is None else Rejection(reason)
 
 
 @dataclass
@@ -121,6 +130,8 @@ class Batch:
         size: The length of the records in the input, in bytes.
         number: What the state buffer calls the batch once it is drained.
         has_failures: Whether records failed.
+        held: How many removals are held back until the end of the input.
+        is_written: Whether all other records have their results.
         outcomes: Results that the ledger does not know yet.
         failures: Failed payloads that the ledger does not know yet, each with its reason.
     """
@@ -131,6 +142,8 @@ class Batch:
     size: int = 0
     number: int = 0
     has_failures: bool = False
+    held: int = 0
+    is_written: bool = False
     outcomes: list[WriteResult] = field(default_factory=list)
     failures: list[tuple[Payload, str]] = field(default_factory=list)
 
@@ -183,6 +196,7 @@ class SalesloftSink(BatchSink):
         self._described: set[ColumnMapping] = set()
         self._has_warned_of_merge = False
         self._batch = Batch()
+        self._taken = self._batch  # the batch that is taken through steps
         self._unsaved: list[WriteResult] = []
         self._context.connect()
         self._ledger = self._context.ledger.stream(stream_name, self.salesloft_object.name)
@@ -201,6 +215,8 @@ class SalesloftSink(BatchSink):
                 self.salesloft_object, settings.upsert_key, context.lookups, context.writer, context.ledger
             )
             yield self._ids
+        if settings.deleted_records is not DeletedRecords.SKIP:
+            yield self._build_removal_step()
         yield UnchangedStep(
             self._ledger,
             settings.sync_mode,
@@ -212,6 +228,22 @@ class SalesloftSink(BatchSink):
         )
         if operation.active_field and context.lookups is not None:
             yield MembershipStep(context.lookups.memberships, re_enroll=settings.re_enroll)
+
+    def _build_removal_step(self) -> Step:
+        context, settings = self._context, self._settings
+        if context.lookups is None or context.writer is None:
+            return RemovalForecastStep(
+                lambda each: context.count_removals(self.stream_name, each, self.salesloft_object, settings)
+            )
+        return RemovalStep(
+            self.salesloft_object,
+            self.salesloft_object.removals[settings.deleted_records],
+            settings.upsert_key,
+            lookups=context.lookups,
+            writer=context.writer,
+            hold=self._hold_removals,
+            forget=self._ledger.forget,
+        )
 
     def get_validator(self) -> None:
         """Return that the SDK is to validate nothing: each of the tap's streams has its own validator."""
@@ -262,6 +294,7 @@ class SalesloftSink(BatchSink):
             mapper,
             self._settings.missing_key,
             self._settings.deleted_column,
+            removes=self._settings.deleted_records is not DeletedRecords.SKIP,
         )
         self._log_columns()
 
@@ -422,6 +455,7 @@ class SalesloftSink(BatchSink):
 
     def _take_through(self, steps: Iterable[Step], batch: Batch) -> list[Payload]:
         """Take a batch through steps, and return the payloads that are left."""
+        self._taken = batch
         self._log_columns()
         self.settle(batch, batch.results)
         payloads = self._merge(batch.payloads)
@@ -431,7 +465,7 @@ class SalesloftSink(BatchSink):
             payloads, results = step(payloads)
             self.settle(batch, results)
         self._warn_of_mass_merge()
-        self._stop_if_too_many()
+        self.stop_if_too_many()
         return payloads
 
     def make_room(self) -> bool:
@@ -474,9 +508,27 @@ class SalesloftSink(BatchSink):
                 self._settings.upsert_key,
                 settle=partial(self.settle, batch),
                 complete=partial(self._complete, batch),
-                should_stop=self._has_too_many_failures,
+                should_stop=self.has_too_many_failures,
             )
         )
+
+    def _hold_removals(self, payloads: list[Payload], written_keys: list[str | None]) -> None:
+        """Hold removals of the batch back, unless later records of the run say otherwise.
+
+        Raises:
+            TooManyDeletedRecordsError: The run would remove too many records.
+        """
+        batch, kind = self._taken, self._settings.deleted_records
+        settle = partial(self._settle_removal, batch)
+        batch.held += len(payloads)
+        self._context.removals.cancel(self.salesloft_object, written_keys)
+        self._context.removals.hold(self.salesloft_object, [HeldRemoval(each, kind, settle) for each in payloads])
+
+    def _settle_removal(self, batch: Batch, results: Sequence[WriteResult]) -> None:
+        self.settle(batch, results)
+        batch.held -= len(results)
+        if batch.is_written:
+            self._complete(batch)
 
     def settle(self, batch: Batch, results: Iterable[WriteResult]) -> None:
         """Count results of a batch, note them in the ledger, and save failed records.
@@ -526,14 +578,23 @@ class SalesloftSink(BatchSink):
             FailedRecordsError: Too many records failed.
             StateError: Standard output is closed.
         """
-        self._stop_if_too_many()
+        self.stop_if_too_many()
+        batch.is_written = True
+        if batch.held:
+            return
         self._context.complete_batch(batch.number, has_failures=batch.has_failures)
 
-    def _has_too_many_failures(self) -> bool:
+    def has_too_many_failures(self) -> bool:
+        """Return whether more records failed than allowed."""
         return bool(self._context.stats.failed > self.config["max_failed_records"])
 
-    def _stop_if_too_many(self) -> None:
-        if self._has_too_many_failures():
+    def stop_if_too_many(self) -> None:
+        """Stop the run if too many records failed.
+
+        Raises:
+            FailedRecordsError: Too many records failed.
+        """
+        if self.has_too_many_failures():
             raise FailedRecordsError(
                 f"Stopping: more than {self.config['max_failed_records']:,} records failed (max_failed_records). "
                 f"See {self._context.failed_records.path}."

@@ -306,6 +306,7 @@ class TargetSalesloft(Target):
         try:
             super().process_endofpipe()
             self.context.wait()
+            self._perform_removals()
             exceeding = [
                 f"{stream}: {counts.failed:,} of {counts.read:,} ({counts.failed / counts.read:.1%})"
                 for stream, counts in stats.exceeding(self.config.get("max_failed_percent")).items()
@@ -354,6 +355,7 @@ class TargetSalesloft(Target):
                 self.logger.warning("%s failed records cannot be retried (%s): %s", f"{len(lines):,}", file, reason)
         self.drain_all()
         self.context.wait()
+        self._perform_removals()
         for sink in self._sinks.values():
             sink.report_retry()
         self.context.delete_resolved_files(file for sink in self._sinks.values() for file in sink.resolved_files)
@@ -378,6 +380,17 @@ class TargetSalesloft(Target):
                     sink.resolve(source)
                 else:
                     self._add(sink, mapped, len(line))
+
+    def _perform_removals(self) -> None:
+        """Remove what the input says is deleted.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        sinks = list(self._sinks.values())
+        self.context.perform_removals(lambda: any(each.has_too_many_failures() for each in sinks))
+        for each in sinks:
+            each.stop_if_too_many()
 
     def close(self) -> None:
         """Wait for requests in flight, and report once what was done."""
@@ -478,6 +491,7 @@ class TargetSalesloft(Target):
             except INPUT_ERRORS as error:
                 line = self.message_reader.line
                 errors.append(f"Invalid input at line {line}: {' '.join(str(error).split())}")
+                self.context.is_input_complete = False
                 self.process_endofpipe()  # what was read before is still written
         except ConfigValidationError as error:
             errors += error.errors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.api.memberships import MembershipLookup
@@ -39,7 +40,7 @@ class Lookup:
         client: SalesloftClient,
         salesloft_object: SalesloftObject,
         field: str,
-        parallel_map: Callable[..., Iterator[dict[str, tuple[int, ...]]]],
+        parallel_map: Callable[..., Iterator[Any]],
     ) -> None:
         self._client = client
         self._object = salesloft_object
@@ -65,6 +66,18 @@ class Lookup:
         if chunks:
             logger.info("Looked up %d ids by %s with %d requests.", len(missing), self._field, len(chunks))
         return {key: self._cache.get(key, ()) for key in keys}
+
+    def rows(self, values: Iterable[str]) -> list[dict[str, Any]]:
+        """Return the records that have one of some values, as Salesloft lists them.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        name = self._object.lookups[self._field]
+        lists = self._parallel_map(
+            lambda chunk: list(self._client.paginate(self._object.path, {name: chunk})), chunk_values(values, name)
+        )
+        return list(chain.from_iterable(lists))
 
     def forget(self, value: str) -> None:
         """Look a value up again when it is needed next."""

@@ -39,6 +39,7 @@ ADMIN_SETTINGS: Final = (
     "object",
     "streams",
     "write_method",
+    "deleted_records",
     *(f"{name}_upsert_key" for name, each in OBJECTS.items() if each.upsert_keys),
 )
 

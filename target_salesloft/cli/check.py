@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from target_salesloft.api.client import build_client
@@ -12,7 +12,7 @@ from target_salesloft.config.schema import WriteMethod
 from target_salesloft.config.streams import StreamSettings
 from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import ConfigError, PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
-from target_salesloft.objects import OBJECTS
+from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords
 from target_salesloft.redaction import sanitize_line
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[
         SalesloftFatalError: Salesloft cannot be reached.
     """
     required = required_objects(config)
+    deleted = deleted_objects(config)
     for each in OBJECTS.values():
         if each.sends_email and each.name not in required:
             continue
@@ -121,6 +122,10 @@ def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[
         if each.write_check is not None:
             may_write = _has_permission(client, *each.write_check)
             yield Permission(f"{each.scope}:write", may_write, each.name in required)
+        if each.name in deleted:
+            delete = each.removals[DeletedRecords.DELETE]
+            may_delete = _has_permission(client, delete.method, delete.path_for(NONEXISTENT_ID))
+            yield Permission(f"{each.scope}:delete", may_delete, required=True)
     otherwise = "custom fields will not be matched"
     yield Permission(
         "custom_fields:read", _has_permission(client, "GET", "/custom_fields"), required=False, otherwise=otherwise
@@ -147,6 +152,21 @@ def required_objects(config: Mapping[str, Any]) -> set[str]:
     # Meltano passes the defaults too.
     keyed = (each for each in OBJECTS.values() if each.upsert_keys)
     return found | {each.name for each in keyed if config[f"{each.name}_upsert_key"] != each.upsert_keys[0]}
+
+
+def deleted_objects(config: Mapping[str, Any]) -> set[str]:
+    """Return the names of the objects that the settings delete records of.
+
+    Args:
+        config: Valid settings.
+    """
+    found = required_objects(config) if config["deleted_records"] == DeletedRecords.DELETE else set()
+    for stream in config["streams"]:
+        with suppress(ConfigError):
+            settings = StreamSettings.for_stream(stream, config)
+            if settings.deleted_records is DeletedRecords.DELETE:
+                found.add(settings.object.name)
+    return found
 
 
 def _has_permission(client: SalesloftClient, method: str, path: str) -> bool:

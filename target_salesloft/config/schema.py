@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from singer_sdk import typing as th
 from singer_sdk.helpers import capabilities as sdk
 
-from target_salesloft.objects import OBJECTS, SyncMode
+from target_salesloft.objects import OBJECTS, DeletedRecords, SyncMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -86,6 +86,7 @@ PER_STREAM: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "missing_references": MissingReferences,
         "deleted_column": str,
         "re_enroll": bool,
+        "deleted_records": DeletedRecords,
     }
 )
 
@@ -253,6 +254,24 @@ _OWN_SETTINGS: Final = th.PropertiesList(
             "References in `mapping`, such as `account.domain`, that name no record or several: `omit` the reference "
             "and write the rest, or `fail` the record."
         ),
+    ),
+    th.Property(
+        "deleted_records",
+        th.StringType,
+        allowed_values=[each.value for each in DeletedRecords],
+        default=DeletedRecords.SKIP.value,
+        title="Deleted records",
+        description=(
+            "Records that are deleted in the source: `skip` them, or `archive` (accounts) or `delete` them in "
+            "Salesloft. Deletes cannot be undone."
+        ),
+    ),
+    th.Property(
+        "max_deleted_records",
+        th.IntegerType(minimum=0),
+        default=100,
+        title="Maximum deleted records",
+        description="A run that would archive or delete more records than this stops before the first one.",
     ),
     th.Property(
         "normalize",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.config.schema import PER_STREAM, STREAM_SETTINGS
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.objects import OBJECTS, SalesloftObject
+from target_salesloft.objects import OBJECTS, DeletedRecords, SalesloftObject
 from target_salesloft.suggestions import TYPO, closest_match
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class StreamSettings:
         skip_unchanged: How records that would change nothing are recognized, to skip them.
         missing_references: What happens to records that refer to one that is not found.
         deleted_column: Column with a value in records that are deleted in the source.
+        deleted_records: What happens to records that are deleted in the source.
         re_enroll: Whether records that are no longer in effect are used again.
     """
 
@@ -55,6 +56,7 @@ class StreamSettings:
     skip_unchanged: SkipUnchanged
     missing_references: MissingReferences
     deleted_column: str
+    deleted_records: DeletedRecords
     re_enroll: bool
 
     @classmethod
@@ -86,6 +88,14 @@ class StreamSettings:
             raise ConfigError(
                 f"Invalid value for {name}: '{mode.value}' (expected one of: {modes}). "
                 f"Salesloft's {salesloft_object.name} have no {mode.value}."
+            )
+        removal = values["deleted_records"]
+        if removal is not DeletedRecords.SKIP and removal not in salesloft_object.removals:
+            name = "deleted_records" if own.get("deleted_records") is None else f"streams.{stream}.deleted_records"
+            expected = ", ".join(each.value for each in (DeletedRecords.SKIP, *salesloft_object.removals))
+            raise ConfigError(
+                f"Invalid value for {name}: '{removal.value}' (expected one of: {expected}). The stream '{stream}' "
+                f"holds {salesloft_object.name}; set streams.{stream}.deleted_records."
             )
         upsert_key = own.get("upsert_key") or config.get(f"{salesloft_object.name}_upsert_key", "")
         if upsert_key and upsert_key not in salesloft_object.upsert_keys:

@@ -46,6 +46,13 @@ class StreamLedger(Protocol):
             LedgerError: The ledger cannot be written.
         """
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forget records that are to be removed, whichever stream has written them.
+
+        Raises:
+            LedgerError: The ledger cannot be written.
+        """
+
     def reject(self, keys: Iterable[str]) -> None:
         """Note that Salesloft has not taken what was sent last; earlier payloads of unknown outcome stay pending.
 
@@ -133,6 +140,9 @@ class NullStreamLedger:
         """Do nothing."""
 
     def confirm(self, results: Iterable[tuple[str, int | None]]) -> None:
+        """Do nothing."""
+
+    def forget(self, keys: Iterable[str]) -> None:
         """Do nothing."""
 
     def reject(self, keys: Iterable[str]) -> None:

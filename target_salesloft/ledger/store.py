@@ -484,6 +484,21 @@ class SqlStreamLedger:
             connection.execute(models.jobs.insert(), job)
             execute_in(connection, self._update_sent().values(job_id=job_id), models.records.c.key, hashes)
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forget records that are to be removed, whichever stream of the team has written them."""
+        hashed = [self.database.fingerprinter.key(key) for key in keys]
+        if not hashed:
+            return
+        own, same = models.streams.alias(), models.streams
+        streams = (
+            sa.select(same.c.id)
+            .join(own, sa.and_(own.c.scope_id == same.c.scope_id, own.c.object == same.c.object))
+            .where(own.c.id == self.stream_id)
+        )
+        table = models.records
+        with self.database.transaction() as connection:
+            execute_in(connection, table.delete().where(table.c.stream_id.in_(streams)), table.c.key, hashed)
+
     def _update_sent(self) -> sa.Update:
         """Return an update of records that this run, and no other, has sent last."""
         table = models.records

@@ -262,6 +262,16 @@ class RecordMapper:
             body[CUSTOM_FIELDS] = custom
         return self._build_payload(body)
 
+    def map_key(self, record: Mapping[str, Any]) -> Payload | Rejection:
+        """Return a payload with no more than what identifies a record whose columns are known."""
+        names = {self._key, ID_FIELD, *self._identity}
+        routes = ((column, self._routes[column]) for column in record)
+        columns = [column for column, route in routes if route is not None and route.target.name in names]
+        payload = self.map({column: record[column] for column in columns})
+        if isinstance(payload, Payload) and payload.key is None and not payload.references:
+            return Rejection(f"missing delete key: {self._key}", (self._key,), missing_key=True)
+        return payload
+
     def _is_sent(self, value: Any) -> bool:
         """Return whether a value is sent: an empty list counts as null, because it would erase what Salesloft has."""
         return self._clear or not (value is None or value == [])

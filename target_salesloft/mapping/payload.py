@@ -75,6 +75,7 @@ class Payload:
         sources: The records that the payload was built from.
         references: Field → the record that its id is to be looked up of.
         has_remembered_id: Whether the id is remembered from earlier: the record may be gone.
+        is_removal: Whether the record is to be removed; the body has no more than what identifies it.
     """
 
     body: dict[str, Any]
@@ -83,10 +84,11 @@ class Payload:
     sources: list[SourceRecord] = field(default_factory=list)
     references: dict[str, Named] = field(default_factory=dict)
     has_remembered_id: bool = False
+    is_removal: bool = False
 
 
 def merge(payloads: Iterable[Payload]) -> list[Payload]:
-    """Merge payloads with the same key; later values win.
+    """Merge payloads with the same key; later values win, and so does a removal or what comes after it.
 
     Requests run in parallel and bulk jobs do not guarantee an order, so two payloads with the same key must not be sent
     in one batch.
@@ -99,6 +101,12 @@ def merge(payloads: Iterable[Payload]) -> list[Payload]:
             merged.append(payload)
             if payload.key is not None:
                 by_key[payload.key] = payload
+            continue
+        if payload.is_removal or first.is_removal:
+            first.body, first.references = payload.body, payload.references
+            first.record_id, first.has_remembered_id = payload.record_id, payload.has_remembered_id
+            first.is_removal = payload.is_removal
+            first.sources += payload.sources
             continue
         custom = {**first.body.get(CUSTOM_FIELDS, {}), **payload.body.get(CUSTOM_FIELDS, {})}
         for name in payload.references:

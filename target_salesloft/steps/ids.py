@@ -57,6 +57,9 @@ class IdStep:
             self._writer.wait_for(self._object, missing)
             remembered = self._ledger.get_ids(self._object.name, missing)
             remembered |= self._ledger.get_lookups(self._reference, missing)
+            for each in payloads:
+                if each.is_removal and each.record_id is None:  # a record that has come back has another id
+                    remembered.pop(self._key_of(each), None)
             ids = self._look_up({key: value for key, value in missing.items() if key not in remembered})
         found, results = [], []
         for payload in payloads:
@@ -64,8 +67,11 @@ class IdStep:
                 key = self._key_of(payload)
                 payload.has_remembered_id = key in remembered
                 matches = (remembered[key],) if key in remembered else ids.get(key, ())
+                if payload.is_removal and not matches:
+                    results.append(WriteResult(payload, Result.UNCHANGED))
+                    continue
                 if len(matches) != 1:
-                    results.append(self._unresolved(payload, len(matches)))
+                    results.append(unresolved(payload, self._object, self._key, len(matches)))
                     continue
                 payload.record_id = matches[0]
             payload.key = identity_key(ID_FIELD, payload.record_id)
@@ -101,11 +107,12 @@ class IdStep:
         self._ledger.set_lookups(self._reference, {key: each[0] for key, each in ids.items() if len(each) == 1})
         return ids
 
-    def _unresolved(self, payload: Payload, matches: int) -> WriteResult:
-        """Return the result of an update whose record is not there, or not the only one with its key."""
-        reason = (
-            f"ambiguous: {matches} {self._object.name} have this {self._key}"
-            if matches
-            else f"not found: no {self._object.name} with this {self._key}"
-        )
-        return WriteResult(payload, Result.FAILED, reason, request=f"GET {self._object.path}", fields=(self._key,))
+
+def unresolved(payload: Payload, salesloft_object: SalesloftObject, key: str, matches: int) -> WriteResult:
+    """Return the result of a payload whose record is not there, or not the only one with its key."""
+    reason = (
+        f"ambiguous: {matches} {salesloft_object.name} have this {key}"
+        if matches
+        else f"not found: no {salesloft_object.name} with this {key}"
+    )
+    return WriteResult(payload, Result.FAILED, reason, request=f"GET {salesloft_object.path}", fields=(key,))

@@ -14,13 +14,15 @@ from target_salesloft.writers.in_flight import JobObserver, JobsInFlight
 from target_salesloft.writers.record import RecordWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
     from target_salesloft.ledger.base import Ledger
-    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.mapping.payload import Payload
+    from target_salesloft.objects import DeletedRecords, SalesloftObject
     from target_salesloft.writers.base import WriteBatch
+    from target_salesloft.writers.results import WriteResult
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +121,21 @@ class WriterDispatcher:
             SalesloftFatalError: The run cannot go on.
         """
         self._waited |= self._jobs.settle_earlier_jobs(ledger)
+
+    def remove(
+        self,
+        payloads: Sequence[Payload],
+        salesloft_object: SalesloftObject,
+        kind: DeletedRecords,
+        should_stop: Callable[[], bool],
+    ) -> Iterator[WriteResult]:
+        """Remove records with single requests, once no job in flight may hold one of them.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        self.wait_for(salesloft_object, {payload.key for payload in payloads})
+        return self._record.remove(payloads, salesloft_object, kind, should_stop)
 
     def poll(self) -> None:
         """Settle jobs that are done, if it is time to ask.

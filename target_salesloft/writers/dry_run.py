@@ -14,13 +14,15 @@ from target_salesloft.api.lookup import chunk_values
 from target_salesloft.clock import duration
 from target_salesloft.mapping.coercion import describe
 from target_salesloft.mapping.payload import merge
+from target_salesloft.objects import ID_FIELD
 from target_salesloft.writers.bulk import MAX_ROWS_READ, MAX_UPLOAD_RECORDS
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.mapping.payload import Payload
+    from target_salesloft.objects import DeletedRecords, SalesloftObject
     from target_salesloft.writers.base import WriteBatch
     from target_salesloft.writers.dispatch import BulkChoice
 
@@ -73,6 +75,20 @@ class DryRunWriter:
             for payload in batch.payloads
         )
         batch.complete()
+
+    def count_removals(
+        self, payloads: list[Payload], salesloft_object: SalesloftObject, kind: DeletedRecords, upsert_key: str
+    ) -> None:
+        """Count the requests that would remove records if they exist, and those that would look them up."""
+        if not payloads:
+            return
+        operation = salesloft_object.removals[kind]
+        self._records[operation.name] += len(payloads)
+        field = upsert_key or ID_FIELD
+        values = [str(each.body.get(field, each.record_id)) for each in payloads]
+        # Memberships, which have no filter for it, are listed a hundred at a time too.
+        name = salesloft_object.lookups.get(field, "ids[]")
+        self._points += len(payloads) + sum(1 for _ in chunk_values(values, name))
 
     def wait_for(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> None:
         """Do nothing: each batch is settled within `submit`."""

@@ -25,6 +25,7 @@ from target_salesloft.exceptions import (
     SalesloftRetriableError,
 )
 from target_salesloft.objects import ID_FIELD, Operation, ParameterLocation, SyncMode
+from target_salesloft.writers.removal import REMOVED
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
     from target_salesloft.mapping.payload import Payload
-    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.objects import DeletedRecords, SalesloftObject
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,33 @@ class RecordWriter:
         """
         operation = salesloft_object.operations[mode]
         send = partial(self._send, salesloft_object=salesloft_object, mode=mode, upsert_key=upsert_key)
+        return self._send_all(payloads, send, operation, salesloft_object, should_stop)
+
+    def remove(
+        self,
+        payloads: Iterable[Payload],
+        salesloft_object: SalesloftObject,
+        kind: DeletedRecords,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[WriteResult]:
+        """Remove the records with the ids of some payloads, and yield each result as soon as it is known.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on. The results of requests in flight have been yielded before.
+        """
+        operation = salesloft_object.removals[kind]
+        send = partial(self._remove, operation=operation, result=REMOVED[kind])
+        return self._send_all(payloads, send, operation, salesloft_object, should_stop)
+
+    def _send_all(
+        self,
+        payloads: Iterable[Payload],
+        send: Callable[[Payload], WriteResult],
+        operation: Operation,
+        salesloft_object: SalesloftObject,
+        should_stop: Callable[[], bool],
+    ) -> Iterator[WriteResult]:
+        """Send a request for each payload in parallel, and yield each result as soon as it is known."""
         waiting = iter(payloads)
         in_flight: dict[Future[WriteResult], tuple[Payload, int]] = {}
         suspects: list[Failure] = []
@@ -209,6 +237,18 @@ class RecordWriter:
             return None
         only_one = len(suspects) == 1 and isinstance(suspects[0].error, RetriesExhaustedError)
         return None if only_one else suspects[0]
+
+    def _remove(self, payload: Payload, operation: Operation, result: Result) -> WriteResult:
+        """Remove a record; one that is gone is unchanged."""
+        body = msgspec.json.encode(dict(operation.constants)) if operation.constants else None
+        path = operation.path_for(payload.record_id)
+        try:
+            self._client.request(operation.method, path, endpoint=operation.path, body=body)
+        except RecordRejectedError as error:
+            if error.status == requests.codes.not_found:
+                return WriteResult(payload, Result.UNCHANGED, record_id=payload.record_id)
+            return rejected(payload, error, operation.name)
+        return WriteResult(payload, result, record_id=payload.record_id)
 
     def _send(
         self, payload: Payload, salesloft_object: SalesloftObject, mode: SyncMode, upsert_key: str

@@ -16,12 +16,15 @@ class Result(str, enum.Enum):
     UPDATED = "updated"
     WRITTEN = "written"  # created or updated: finding out which would cost points
     UNCHANGED = "unchanged"
+    DELETED = "deleted"
+    ARCHIVED = "archived"
     MERGED = "merged"
     SKIPPED = "skipped"
     FILTERED = "filtered"  # by a stream map
     NOT_SENT = "not sent"  # after max_records
     NOT_CONFIRMED = "not confirmed"  # the run ended before it had another result
     DRY_RUN = "would be written"
+    DRY_RUN_REMOVAL = "would be removed"
     ALREADY_EXISTS = "already exists"  # an insert of a record that Salesloft has
     FAILED = "failed"
 

@@ -282,6 +282,26 @@ def test_check_reports_a_missing_scope_that_is_a_422(serve, check, clock):
     assert {"people:read: yes", "people:write: MISSING"} <= set(out)
 
 
+@pytest.mark.parametrize(
+    ("settings", "scope"),
+    [
+        ({"streams": {"people": {"deleted_records": "delete"}}}, "people:delete"),
+        ({"object": "accounts", "deleted_records": "delete"}, "accounts:delete"),
+        ({"streams": {"enrollments": {}}}, "cadences:write"),
+        ({"streams": {"enrollments": {"deleted_records": "delete"}}}, "cadences:delete"),
+    ],
+)
+def test_check_requires_the_scopes_of_removal_and_cadences(serve, check, clock, sandbox, settings, scope):
+    objects, actions = ("people", "accounts", "cadences"), ("read", "write", "delete")
+    scopes = {f"{each}:{action}" for each in objects for action in actions}
+    for granted in (scopes, scopes - {scope}):
+        server = serve(clock=clock.now, api_keys={KEY: granted})
+        code, out, _ = check(api_key=KEY, api_url=server.url, **settings)
+        assert code == (scope not in granted)
+        assert f"{scope}: {'yes' if scope in granted else 'MISSING'}" in out
+    assert sandbox.cadence_memberships() == []
+
+
 def test_check_with_a_wrong_path_fails(check, server):
     code, _, err = check(api_key=KEY, api_url=f"{server.origin}/wrong")
     assert code == 1

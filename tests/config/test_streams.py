@@ -73,7 +73,8 @@ def test_stream_settings_take_precedence_over_defaults():
 
 @pytest.mark.parametrize("name", sorted(PER_STREAM.keys() & SETTINGS["properties"].keys() - {"object", "sync_mode"}))
 def test_a_stream_setting_falls_back_to_the_one_for_all_streams(name):
-    own, other = SETTINGS["properties"][name]["enum"][:2]
+    values = SETTINGS["properties"][name]["enum"]
+    own, other = values[0], values[-1]  # each of which every object supports
     streams = {"people": {name: own}, "leads": {}}
     got = {
         each: getattr(stream(each, streams=streams, **{name: other}), name) for each in ("people", "leads", "person")

@@ -18,7 +18,7 @@ WITH_MELTANO = [ROOT / "README.md", ROOT / "docs" / "production.md", ROOT / "doc
 # Commands for developers; CI runs them by themselves.
 FOR_DEVELOPERS = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "adding-an-object.md"]
 IN_A_CLONE = [each for each in DOCUMENTS if each not in WITH_MELTANO + FOR_DEVELOPERS]
-PORTS = re.compile(r"\b(8765|8766|8767|8910)\b")
+PORTS = re.compile(r"\b(8765|8766|8767|8768|8910)\b")
 DIRECTIVES = {"arrives", "example", "fails", "file", "held", "in", "rows", "skip", "tap"}
 
 

@@ -109,9 +109,10 @@ def test_updates_of_one_record_are_merged(run, sandbox, path):
     assert by_line(path, "salesloft_id")[3] == sandbox.people()[0]["id"]
 
 
-def test_records_of_a_bulk_job_and_unchanged_ones_have_results(run, path):
+def test_records_of_a_bulk_job_and_unchanged_ones_have_results(run, path, tmp_path):
     messages = [COLUMNS, *people(range(60))]
     settings = {"results_path": str(path), "write_method": "bulk", "skip_unchanged": "ledger"}
+    settings["ledger_uri"] = f"sqlite:///{tmp_path}/ledger.db"
     run(messages, **settings)
     assert set(by_line(path).values()) == {"written"}
     run(messages, **settings)
