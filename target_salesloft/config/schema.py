@@ -334,6 +334,16 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         description="Maximum number of bulk jobs that wait in Salesloft's queue at once.",
     ),
     th.Property(
+        "bulk_result_ids",
+        th.BooleanType,
+        default=False,
+        title="Bulk result IDs",
+        description=(
+            "Read the results of bulk jobs record by record, a hundred per point, to learn Salesloft's ids and to tell "
+            "created from updated."
+        ),
+    ),
+    th.Property(
         "rate_limit_per_minute",
         th.IntegerType(minimum=1),
         default=600,

@@ -25,7 +25,7 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.objects import identity_key
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.writers.record import rejected
+from target_salesloft.writers.record import UPSERT_RESULTS, find_id, rejected, upsert_type
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class ResultRow(msgspec.Struct):
     status: Any = None
     error: Any = None
     record: Any = None
+    resource: Any = None
 
 
 class RowFilter:
@@ -190,6 +191,7 @@ class BulkJob:
         self.upsert_key = upsert_key
         self.by_key: dict[str | None, Payload] = {}
         self._keys: Collection[str | None] = self.by_key if keys is None else keys
+        self._written: dict[str | None, ResultRow] = {}
         self._client = client
         self._clock = clock
         self._path = f"/bulk_jobs/{job_id}"
@@ -375,23 +377,26 @@ class BulkJob:
 
     # Results
 
-    def iter_results(self, status: JobStatus) -> Iterator[WriteResult]:
+    def iter_results(self, status: JobStatus, *, read_ids: bool = False) -> Iterator[WriteResult]:
         """Yield the result of each uploaded payload.
 
         A record counts as written only if the rows of the job say so, not its error count, which may lag behind.
-        Created and updated are not distinguished: reading all rows of success costs a point per hundred.
+        Created and updated are not distinguished unless the rows of success are read, a hundred per point.
 
         Args:
             status: The status of the job when it is done.
+            read_ids: Whether to read the rows of success, which contain ids.
 
         Raises:
             BulkJobUnfinishedError: The counts and rows of the job do not account for each record.
         """
-        not_written = self.get_failed_rows(status)
+        not_written = self.get_failed_rows(status, read_ids=read_ids)
         for key, payload in self.by_key.items():
             row = not_written.get(key)
             if row is None:
-                yield WriteResult(payload, Result.WRITTEN)
+                resource = self._written[key].resource if key in self._written else None
+                result = UPSERT_RESULTS.get(upsert_type(resource) or "", Result.WRITTEN)
+                yield WriteResult(payload, result, record_id=find_id(resource))
             else:
                 reason, fields = describe_row(row)
                 request = f"bulk job {self.type}"
@@ -406,18 +411,19 @@ class BulkJob:
                     was_rejected=was_rejected,
                 )
 
-    def get_failed_rows(self, status: JobStatus) -> dict[str | None, ResultRow]:
+    def get_failed_rows(self, status: JobStatus, *, read_ids: bool = False) -> dict[str | None, ResultRow]:
         """Return key → row of each record that was not written, as soon as counts and rows account for each record.
 
         Args:
             status: The status of the job when it is done.
+            read_ids: Whether to read the rows of success too.
 
         Raises:
             BulkJobUnfinishedError: The counts and rows of the job do not account for each record.
         """
         for attempt in range(1, MAX_READS + 1):
             try:
-                return self._reconcile(status, accept_not_final=attempt == MAX_READS)
+                return self._reconcile(status, accept_not_final=attempt == MAX_READS, read_ids=read_ids)
             except CountMismatchError as error:
                 if attempt == MAX_READS:
                     raise BulkJobUnfinishedError(f"{error}.") from error
@@ -425,7 +431,7 @@ class BulkJob:
             status = self.get_status()
         raise AssertionError  # pragma: no cover
 
-    def _reconcile(self, status: JobStatus, *, accept_not_final: bool) -> dict[str | None, ResultRow]:
+    def _reconcile(self, status: JobStatus, *, accept_not_final: bool, read_ids: bool) -> dict[str | None, ResultRow]:
         """Read the rows of the job that were not written.
 
         All rows are read if there are few, or if the counts are missing; otherwise, the rows of each other status.
@@ -438,13 +444,15 @@ class BulkJob:
             raise CountMismatchError(f"expected {sent:,} records, job reports {status.total}")
         if status.processed not in {None, sent}:
             raise CountMismatchError(f"{sent:,} records were uploaded, job reports {status.processed} as processed")
-        read_all = sent <= MAX_ROWS_READ or status.total is None or status.processed is None
+        read_all = read_ids or sent <= MAX_ROWS_READ or status.total is None or status.processed is None
         rows = list(self.iter_failed_rows(sent if read_all else status.errors or 0, filtered=not read_all))
         written = sum(row.status == RowStatus.SUCCESS for row in rows)
         # Rows of success show that the filter was ignored.
         if (read_all or written) and len(rows) != sent:
             raise CountMismatchError(f"expected {sent:,} result rows, job returned {len(rows):,}")
         failed = {self._row_key(row): row for row in rows if row.status != RowStatus.SUCCESS}
+        if read_ids:
+            self._written = {self._row_key(row): row for row in rows if row.status == RowStatus.SUCCESS}
         errors = sum(row.status == RowStatus.ERROR for row in failed.values())
         if errors < (status.errors or 0):
             raise CountMismatchError(f"job reports {status.errors} errors but returned {errors} error rows")

@@ -34,15 +34,17 @@ class BulkChoice:
     Attributes:
         method: The setting `write_method`.
         bulk_min_records: With `auto`, the size of the smallest batch for which a job is created.
+        reads_ids: Whether the ids of written records are read.
     """
 
     method: WriteMethod
     bulk_min_records: int
+    reads_ids: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> BulkChoice:
         """Return the choice for the settings."""
-        return cls(WriteMethod(config["write_method"]), config["bulk_min_records"])
+        return cls(WriteMethod(config["write_method"]), config["bulk_min_records"], config["bulk_result_ids"])
 
     def should_use_bulk(self, records: int) -> bool:
         """Return whether a batch of so many records is written with a bulk job, if there is one for it."""
@@ -88,7 +90,12 @@ class WriterDispatcher:
             observer: Told about each bulk job.
         """
         jobs = JobsInFlight(
-            client, clock, config["bulk_job_timeout"], limit=config["bulk_jobs_in_flight"], observer=observer
+            client,
+            clock,
+            config["bulk_job_timeout"],
+            limit=config["bulk_jobs_in_flight"],
+            observer=observer,
+            read_ids=config["bulk_result_ids"],
         )
         record = RecordWriter(client, clock, config["max_parallel_requests"])
         return cls(record, jobs, BulkChoice.from_config(config), urlsplit(config["api_url"]).hostname or "")

@@ -53,7 +53,8 @@ class DryRunWriter:
         bulk_type = batch.salesloft_object.bulk_types.get(batch.mode)
         if bulk_type is not None and self._choice.should_use_bulk(len(merged)):
             request = f"bulk job {bulk_type}"
-            pages = math.ceil(len(merged) / PAGE_SIZE) if len(merged) <= MAX_ROWS_READ else 1
+            reads_all = self._choice.reads_ids or len(merged) <= MAX_ROWS_READ
+            pages = math.ceil(len(merged) / PAGE_SIZE) if reads_all else 1
             self._points += JOB_OVERHEAD_POINTS + math.ceil(len(merged) / MAX_UPLOAD_RECORDS) + pages
         else:
             request = operation.name

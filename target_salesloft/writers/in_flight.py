@@ -199,9 +199,10 @@ class JobsInFlight:
         job_timeout: Seconds that a job may take after it was started or, if that is later, after the last job was done.
         limit: How many jobs may be in flight.
         observer: Told about each job.
+        read_ids: Whether to read the ids of written records, a hundred per point.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (dependencies and settings)
         self,
         client: SalesloftClient,
         clock: Clock,
@@ -209,7 +210,9 @@ class JobsInFlight:
         *,
         limit: int,
         observer: JobObserver = lambda *_: None,
+        read_ids: bool = False,
     ) -> None:
+        self._read_ids = read_ids
         self._client = client
         self._clock = clock
         self._job_timeout = job_timeout
@@ -334,7 +337,7 @@ class JobsInFlight:
             each = started[job]
             try:
                 done = watches[job].check(status, self._clock.now())
-                results = list(job.iter_results(status)) if done else None
+                results = list(job.iter_results(status, read_ids=self._read_ids)) if done else None
             except (RecordRejectedError, BulkJobUnfinishedError) as error:
                 self._jobs.pop(each)
                 faults.append(job.unfinished(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import stat
+from collections import Counter
 from decimal import Decimal
 
 import jsonschema
@@ -118,6 +119,16 @@ def test_records_of_a_bulk_job_and_unchanged_ones_have_results(run, path, tmp_pa
     run(messages, **settings)
     assert set(by_line(path).values()) == {"unchanged"}
     assert len(read(path)) == 60
+
+
+def test_ids_of_bulk_jobs_are_read_for_a_point_per_hundred(run, sandbox, path):
+    settings = {"results_path": str(path), "write_method": "bulk", "bulk_result_ids": True}
+    run([COLUMNS, *people(range(250))], **settings)
+    assert set(by_line(path).values()) == {"created"}
+    assert set(by_line(path, "salesloft_id").values()) == {each["id"] for each in sandbox.people()}
+    assert sum(each.path.endswith("/results") for each in sandbox.requests) == 3
+    run([COLUMNS, *people(range(249, 310))], **settings)
+    assert Counter(by_line(path).values()) == {"created": 60, "updated": 1}
 
 
 def test_batch_files_are_named(run, path, tmp_path):
