@@ -50,9 +50,9 @@ class ConfigSources:
 def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str], None]) -> dict[str, Any]:
     """Return the validated settings: files first, then environment variables, then defaults.
 
-    Variables that are set but not read are reported, with errors if the settings are invalid or a dry run was asked
-    for, and as warnings otherwise. Meltano passes every setting in a file and as a variable; equal values are not
-    reported.
+    Variables that are set but not read are reported, with errors if the settings are invalid or a dry run or
+    `max_records` was asked for, and as warnings otherwise. Meltano passes every setting in a file and as a variable;
+    equal values are not reported.
 
     Args:
         sources: Files to read, and whether to read the environment.
@@ -70,11 +70,11 @@ def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str
     try:
         config = resolve(values)
     except ConfigError as error:
-        unread = [] if sources.environment else _unread_variables(found, values)
+        unread = [] if sources.environment else _unread_variables(environ, found, values)
         raise ConfigError(*error.errors, *unread) from error
-    if errors := _dry_run_errors(environ, config):
+    if errors := _safeguard_errors(environ, config):
         raise ConfigError(*errors)
-    for message in _unknown_variables(environ) if sources.environment else _unread_variables(found, config):
+    for message in _unknown_variables(environ) if sources.environment else _unread_variables(environ, found, config):
         warn(message)
     return config
 
@@ -226,10 +226,13 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
     return messages
 
 
-def _unread_variables(variables: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+def _unread_variables(environ: Mapping[str, str], variables: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """Return a message for each variable whose value is not the one in the settings."""
+    advice = "Add --config ENV to read environment variables."
+    if environ.get("MELTANO_PROJECT_ROOT"):
+        advice = "In meltano.yml, add the setting to the settings of the loader (- name: {name}), or to its config."
     return [
-        f"{variable(name)} is set but not read. Add --config ENV to read environment variables."
+        f"{variable(name)} is set but not read. {advice.format(name=name)}"
         for name, value in variables.items()
         if not _is_set(config, name, value)
     ]
@@ -244,13 +247,13 @@ def _is_set(config: Mapping[str, Any], name: str, value: Any) -> bool:
     return bool(current == value) or str(current) == str(value)
 
 
-def _dry_run_errors(environ: Mapping[str, str], config: Mapping[str, Any]) -> list[str]:
-    """Return an error if a variable asks for a dry run that will not happen, for example DRYRUN or without ENV."""
-    if config["dry_run"]:
-        return []
+def _safeguard_errors(environ: Mapping[str, str], config: Mapping[str, Any]) -> list[str]:
+    """Return an error if a variable asks for a limited run that will not be, for example DRYRUN or without ENV."""
     return [
-        f"{variable(name)} is set but not read, and this run would write. "
-        f"Use {variable('dry_run')} with --config ENV, or unset the variable."
+        f"{variable(name)} is set but not read, and this run would write everything. "
+        f"Use {variable(setting)} with --config ENV, or unset the variable."
+        for setting in ("dry_run", "max_records")
+        if not config.get(setting)
         for name, value in _our_variables(environ).items()
-        if normalize_name(name) == normalize_name("dry_run") and _parse(value, "boolean") is not False
+        if normalize_name(name) == normalize_name(setting) and _parse(value, "boolean") is not False
     ]

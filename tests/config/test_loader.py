@@ -142,6 +142,22 @@ def test_unread_variables_are_errors_if_the_settings_are_invalid_without_them():
     assert any(f"{PREFIX}OBJECT" in each and "--config ENV" in each for each in found)
 
 
+@pytest.mark.parametrize("name", ["max_records", "maxrecords"])
+def test_an_unread_max_records_is_an_error(name):
+    (error,) = errors({}, **{name: "10"})
+    assert f"{PREFIX}{name.upper()}" in error
+    assert Loaded({"max_records": 10}, max_records="10").warnings == []
+
+
+def test_unread_variable_under_meltano_is_a_warning_that_names_meltano_yml():
+    environ = {f"{PREFIX}BATCH_SIZE_ROWS": "7", "MELTANO_PROJECT_ROOT": "/p"}
+    warnings = []
+    load(ConfigSources(({"api_key": SECRET},)), environ, warnings.append)
+    (warning,) = warnings
+    assert "meltano.yml" in warning
+    assert "batch_size_rows" in warning
+
+
 @pytest.mark.parametrize("value", ["true", "1", "maybe"])
 @pytest.mark.parametrize("name", ["dry_run", "dryrun"])
 def test_an_unread_dry_run_is_an_error(name, value):

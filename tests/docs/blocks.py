@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent.parent
@@ -37,8 +38,14 @@ class Block:
         return self.directives.keys() & {"rows", "held", "arrives"}
 
     @property
-    def is_meltano_project(self):
-        return self.language == "yaml" and re.match(r"(plugins|jobs|schedules|environments):", self.text)
+    def meltano_project(self):
+        """What the block shows of meltano.yml: its top level, entries of `loaders`, or `config` of the target."""
+        content = yaml.safe_load(self.text) if self.language == "yaml" else {}
+        if isinstance(content, list):
+            return {"plugins": {"loaders": content}}
+        if content.keys() == {"config"}:
+            return {"plugins": {"loaders": [{"name": "target-salesloft", **content}]}}
+        return content if content.keys() & {"plugins", "jobs", "schedules", "environments"} else None
 
 
 def get_blocks(document):

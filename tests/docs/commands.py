@@ -12,6 +12,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import yaml
+
 from tests.docs.blocks import ROOT, get_blocks
 
 HERE = Path(__file__).parent
@@ -109,9 +111,10 @@ class Workspace:
             lines.append(f'cp "{HERE / directives["tap"]}.singer" "{self.directory}/your-project/rows.singer"')
         if "file" in directives:
             lines.append(f"cat >{directives['file']} <<'END OF FILE'\n{text}END OF FILE")
-        elif block.is_meltano_project:
+        elif block.meltano_project:
+            content = yaml.safe_dump(block.meltano_project)
             merge = f"{shlex.quote(sys.executable)} {shlex.quote(str(HERE / 'merge_yaml.py'))}"
-            lines.append(f"{merge} \"{self.directory}/your-project/meltano.yml\" <<'END OF FILE'\n{text}END OF FILE")
+            lines.append(f"{merge} \"{self.directory}/your-project/meltano.yml\" <<'END OF FILE'\n{content}END OF FILE")
         elif block.language in {"bash", "console"}:
             commands = text.splitlines()
             if block.language == "console":

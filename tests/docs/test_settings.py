@@ -28,9 +28,7 @@ def test_languages_of_blocks_are_known():
 
 @pytest.mark.parametrize(
     "block",
-    select(
-        lambda block: block.language == "yaml" and not block.is_meltano_project and "example" not in block.directives
-    ),
+    select(lambda block: block.language == "yaml" and not block.meltano_project and "example" not in block.directives),
 )
 def test_yaml_settings_are_accepted(block, run):
     result = run("", **yaml.safe_load(block.text))
@@ -56,9 +54,9 @@ def test_json_settings_are_accepted(block, run):
         assert result.code == 0, result.log
 
 
-@pytest.mark.parametrize("block", select(lambda block: block.is_meltano_project))
+@pytest.mark.parametrize("block", select(lambda block: block.meltano_project))
 def test_meltano_project_is_valid(block, run):
-    project = yaml.safe_load(block.text)
+    project = block.meltano_project
     schema = json.loads((resources.files("meltano.schemas") / "meltano.schema.json").read_text(encoding="utf-8"))
     assert [error.message for error in Draft7Validator(schema).iter_errors(project)] == []
     for loader in project.get("plugins", {}).get("loaders", []):

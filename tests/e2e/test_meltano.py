@@ -54,15 +54,14 @@ def tap(project, messages):
 def test_new_project_adds_and_runs_the_target(run, server, tmp_path):
     run("uv", "build", "--wheel", "--out-dir", tmp_path, ROOT)
     (wheel,) = tmp_path.glob("*.whl")
-    # Use this wheel instead of a released version.
-    override = tmp_path / "override.txt"
-    override.write_text(f"target-salesloft @ {wheel.as_uri()}\n", encoding="utf-8")
+    definition = yaml.safe_load(DEFINITION.read_text(encoding="utf-8"))
+    reference = tmp_path / "target-salesloft.yml"
+    reference.write_text(yaml.safe_dump({**definition, "pip_url": wheel.as_uri()}), encoding="utf-8")
     run("meltano", "init", "project", "--no-usage-stats")
     project = tmp_path / "project"
-    run("meltano", "add", "target-salesloft", "--from-ref", DEFINITION, cwd=project, UV_OVERRIDE=str(override))
+    run("meltano", "add", "target-salesloft", "--from-ref", reference, cwd=project)
 
     listed, _ = run("meltano", "config", "list", "--all", "target-salesloft", cwd=project)
-    definition = yaml.safe_load(DEFINITION.read_text(encoding="utf-8"))
     for setting in definition["settings"]:
         variable = f"TARGET_SALESLOFT_{setting['name'].upper().replace('.', '_')}"
         assert f"{setting['name']} " in listed
