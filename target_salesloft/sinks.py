@@ -217,15 +217,15 @@ class SalesloftSink(BatchSink):
             yield self._ids
         if settings.deleted_records is not DeletedRecords.SKIP:
             yield self._build_removal_step()
-        yield UnchangedStep(
-            self._ledger,
-            settings.sync_mode,
-            # The ledger does not know whether a record is still in effect.
-            skip=settings.skip_unchanged is SkipUnchanged.LEDGER and not settings.re_enroll,
-            resend_after_days=self.config.get("resend_after_days"),
-            clock=context.clock,
-            stats=self._stats,
-        )
+        if not settings.re_enroll:  # the ledger does not know whether a record is still in effect
+            yield UnchangedStep(
+                self._ledger,
+                settings.sync_mode,
+                skip=settings.skip_unchanged is SkipUnchanged.LEDGER,
+                resend_after_days=self.config.get("resend_after_days"),
+                clock=context.clock,
+                stats=self._stats,
+            )
         if operation.active_field and context.lookups is not None:
             yield MembershipStep(context.lookups.memberships, re_enroll=settings.re_enroll)
 
