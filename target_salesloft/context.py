@@ -203,6 +203,7 @@ class RunContext:
         self, stream: str, payloads: list[Payload], salesloft_object: SalesloftObject, settings: StreamSettings
     ) -> None:
         """Count what a dry run of a stream would remove."""
+        self.removals.foresee(len(payloads))
         self._dry_runs[stream].count_removals(payloads, salesloft_object, settings.deleted_records, settings.upsert_key)
 
     def perform_removals(self, should_stop: Callable[[], bool]) -> None:

@@ -205,9 +205,9 @@ class SalesloftSink(BatchSink):
 
     def _build_steps(self) -> Iterator[Step]:
         context, settings = self._context, self._settings
-        if self.salesloft_object.references and context.references is not None:
-            yield ReferenceStep(context.references, settings.missing_references, self._stats)
         operation = self.salesloft_object.operations[settings.sync_mode]
+        if self.salesloft_object.references and context.references is not None:
+            yield ReferenceStep(context.references, settings.missing_references, self._stats, operation.identity)
         if operation.identity and context.references is not None:
             yield IdentityStep(operation.identity)
         if operation.needs_id and context.lookups is not None and context.writer is not None:

@@ -128,7 +128,7 @@ class StreamStats:
         parts = [f"{self.read:,} read"]
         details = [f"{self.results[each]:,} {each.value}" for each in WRITTEN[:2] if self.results[each]]
         detail = f" ({', '.join(details)})" if details and not self.results[Result.WRITTEN] else ""
-        if not self.results[Result.DRY_RUN]:
+        if not (self.results[Result.DRY_RUN] or self.results[Result.DRY_RUN_REMOVAL]):
             parts.append(f"{self.written:,} written{detail}")
         parts += [
             f"{self.results[each]:,} {each.value}" for each in Result if each not in WRITTEN and self.results[each]

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 class IdentityStep:
     """Sets the keys of payloads, and merges those with the same key; later values win.
 
-    The results of all others are merged, or failed: what a field of the identity refers to was not found.
-
     Args:
         identity: The fields that together identify a record.
     """
@@ -25,19 +23,9 @@ class IdentityStep:
         self._identity = identity
 
     def __call__(self, payloads: list[Payload]) -> tuple[list[Payload], list[WriteResult]]:
-        """Return the payloads to write, and the results of all others."""
-        identified: list[Payload] = []
-        results: list[WriteResult] = []
+        """Return the payloads to write, and the results of those that are merged with them."""
         for payload in payloads:
-            missing = tuple(name for name in self._identity if payload.body.get(name) is None)
-            if missing:
-                names = ", ".join(payload.references[name].reference.name for name in missing)
-                reason = f"{names}: not found, or not the only one"
-                results.append(WriteResult(payload, Result.FAILED, reason, fields=missing))
-                continue
             payload.key = joint_key(self._identity, payload.body)
-            identified.append(payload)
-        merged = merge(identified)
+        merged = merge(payloads)
         remaining = {id(payload) for payload in merged}
-        results += [WriteResult(each, Result.MERGED) for each in identified if id(each) not in remaining]
-        return merged, results
+        return merged, [WriteResult(each, Result.MERGED) for each in payloads if id(each) not in remaining]

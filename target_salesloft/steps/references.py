@@ -91,12 +91,16 @@ class ReferenceStep:
         resolver: Finds ids.
         missing: What happens to a payload that refers to a record that is not found, or not the only one.
         stats: The counts of the stream.
+        required: The fields without which a payload fails in any case.
     """
 
-    def __init__(self, resolver: ReferenceResolver, missing: MissingReferences, stats: StreamStats) -> None:
+    def __init__(
+        self, resolver: ReferenceResolver, missing: MissingReferences, stats: StreamStats, required: Collection[str]
+    ) -> None:
         self._resolver = resolver
         self._missing = missing
         self._stats = stats
+        self._required = required
 
     def __call__(self, payloads: list[Payload]) -> tuple[list[Payload], list[WriteResult]]:
         """Return the payloads to write, and the results of those that fail.
@@ -109,7 +113,8 @@ class ReferenceStep:
         failed: list[WriteResult] = []
         for payload in payloads:
             problems = self._set_ids(payload, ids)
-            if problems and self._missing is MissingReferences.FAIL:
+            is_incomplete = any(payload.body.get(name) is None for name in self._required)
+            if is_incomplete or (problems and self._missing is MissingReferences.FAIL):
                 fields = tuple(payload.references)
                 failed.append(WriteResult(payload, Result.FAILED, "; ".join(problems), fields=fields))
                 continue

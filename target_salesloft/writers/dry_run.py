@@ -69,7 +69,9 @@ class DryRunWriter:
         self._records[request] += len(merged)
         for payload in merged[: MAX_SAMPLES - self._samples]:
             self._samples += 1
-            logger.info("Dry run, would send %s: %s", request, msgspec.json.encode(mask(payload.body)).decode())
+            ids = {name: f"<id by {each.reference.name}>" for name, each in payload.references.items()}
+            shown = msgspec.json.encode({**mask(payload.body), **ids}).decode()
+            logger.info("Dry run, would send %s: %s", request, shown)
         written = {id(payload) for payload in merged}
         batch.settle(
             WriteResult(payload, Result.DRY_RUN if id(payload) in written else Result.MERGED, request=request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from target_salesloft.mapping.payload import Payload
     from target_salesloft.objects import SalesloftObject
+
+logger = logging.getLogger(__name__)
 
 REMOVED: Final = MappingProxyType({DeletedRecords.ARCHIVE: Result.ARCHIVED, DeletedRecords.DELETE: Result.DELETED})
 
@@ -61,6 +64,17 @@ class HeldRemovals:
         self._performed = 0
         self._held: dict[tuple[str, str | None], HeldRemoval] = {}
 
+    def foresee(self, count: int) -> None:
+        """Count what a dry run would remove, and warn once if that may be too much."""
+        was_allowed = self._performed <= self._limit
+        self._performed += count
+        if was_allowed and self._performed > self._limit:
+            logger.warning(
+                "The input has more than %s deleted records (max_deleted_records). If that many exist in Salesloft, a "
+                "run stops before it removes one.",
+                f"{self._limit:,}",
+            )
+
     def hold(self, salesloft_object: SalesloftObject, removals: Iterable[HeldRemoval]) -> None:
         """Hold removals back.
 
@@ -74,7 +88,7 @@ class HeldRemovals:
         if count > self._limit:
             raise TooManyDeletedRecordsError(
                 f"Stopping: this run would archive or delete {count:,} records or more (max_deleted_records: "
-                f"{self._limit:,}); {self._performed or 'none'} of them removed. If they are meant to be removed, "
+                f"{self._limit:,}); {self._performed:,} of them were removed. If they are meant to be removed, "
                 "raise max_deleted_records for one run."
             )
 

@@ -262,11 +262,15 @@ def test_records_whose_person_or_cadence_is_not_found_fail(sandbox, run):
     assert ["person.email_address" in each for each in result.reasons] == [True, False]
     assert ["cadence.name" in each for each in result.reasons] == [False, True]
     assert times_added(sandbox) == [1]
+    assert "written without a reference" not in result.log
 
 
 def test_a_dry_run_counts_people_and_cadences_by_name(run):
     rows = [record("enrollments", email=f"p{n}@example.com", cadence="Inbound follow-up") for n in range(3)]
-    assert "3 by POST /cadence_memberships" in run([NAMED, *rows], **BY_NAME, dry_run=True).log
+    result = run([NAMED, *rows], **BY_NAME, dry_run=True)
+    assert "3 by POST /cadence_memberships" in result.log
+    assert "<id by person.email_address>" in result.log
+    assert "p0@example.com" not in result.log
 
 
 class Enrollments:

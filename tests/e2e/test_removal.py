@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from tests.conftest import people, record, schema, state
+from salesloft_sandbox import Sandbox, SandboxServer
+from tests.conftest import people, record, schema, singer, state
+from tests.e2e.conftest import until
 
 PEOPLE = schema("people", "email_address", "title")
 ACCOUNTS = schema("accounts", "domain", "name")
@@ -276,7 +278,15 @@ def test_a_dry_run_counts_what_would_be_removed(sandbox, run):
     assert "2 would be removed" in result.log
     assert "2 by DELETE /people/{id}" in result.log
     assert "1 would be written" in result.log
+    assert "max_deleted_records" not in result.log
     assert len(sandbox.people()) == 2
+
+
+def test_a_dry_run_warns_of_more_than_a_run_may_remove(run):
+    result = run([PEOPLE, *people(range(9), **GONE)], deleted_records="delete", dry_run=True, max_deleted_records=8)
+    assert result.code == 0
+    assert "9 would be removed" in result.log
+    assert len(result.log_lines_containing("max_deleted_records")) == 1
 
 
 def test_a_missing_scope_names_the_scope(serve, run):
@@ -293,3 +303,29 @@ def test_the_summary_counts_removals(sandbox, run, tmp_path):
     path = tmp_path / "summary.json"
     assert run([PEOPLE, *people([0], **GONE)], deleted_records="delete", summary_path=str(path)).code == 0
     assert json.loads(path.read_text())["streams"]["people"]["deleted"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("requests", [3, 10, 30])
+def test_killed_runs_remove_what_is_deleted_and_nothing_else(tmp_path, start, requests):
+    with SandboxServer(Sandbox(points_per_minute=1_000_000, latency=0.005)) as server:
+        sandbox = server.sandbox
+        add_people(sandbox, 60)
+        lines = singer([PEOPLE, *people(range(0, 60, 2), **GONE), *people([0], title="VP"), state(1)]).encode()
+        settings = {"deleted_records": "delete", "ledger_uri": f"sqlite:///{tmp_path}/l.db", "max_parallel_requests": 2}
+
+        def run(kill_after=None):
+            process = start(server, **settings)
+            process.stdin.write(lines)
+            process.stdin.close()
+            process.stdin = None
+            if kill_after is not None:
+                until(lambda: len(sandbox.requests) >= kill_after or process.poll() is not None)
+                process.kill()
+            return process.communicate(timeout=60)[0]
+
+        out = run(kill_after=requests)
+        assert not out or len(sandbox.people()) == 31
+        assert {f"p{n}@example.com" for n in range(1, 60, 2)} <= set(emails(sandbox))
+        assert json.loads(run()) == 1
+        assert set(emails(sandbox)) == {"p0@example.com", *(f"p{n}@example.com" for n in range(1, 60, 2))}

@@ -81,6 +81,7 @@ def _build_sandbox(args: argparse.Namespace) -> Sandbox:
         bulk_rate=args.bulk_rate,
         bulk_wait=args.bulk_wait,
         bulk_queue=args.bulk_queue,
+        membership_parameters=args.membership_parameters or ("query", "body"),
         refuse_bulk_types=dict(args.refuse_bulk_type),
         clients=dict(args.client) or {DEFAULT_CLIENT: DEFAULT_SECRET},
         token_seconds=args.token_seconds,
@@ -146,6 +147,12 @@ def _build_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="TYPE[=STATUS]",
         help=f"reject bulk jobs of this type with {_either(REFUSING_STATUSES)} (default: 422); repeatable",
+    )
+    add(
+        "--membership-parameters",
+        action="append",
+        choices=("query", "body"),
+        help="where cadence memberships take their parameters from (default: both); repeatable",
     )
     add(
         "--custom-field",
