@@ -123,15 +123,16 @@ def test_killed_runs_lose_and_duplicate_nothing(tmp_path, seed):
         assert {each["email_address"]: each["title"] for each in people} == wanted
 
 
-def test_killed_nights_with_skip_unchanged_lose_nothing_that_changes_or_changes_back(tmp_path, seed):
+def test_killed_nights_with_skip_unchanged_lose_nothing_that_changes_or_changes_back(tmp_path, request, seed):
     chance = random.Random(seed)  # noqa: S311 (moments, not secrets)
+    uri = request.getfixturevalue("database").url if seed % 2 else f"sqlite:///{tmp_path}/ledger.db"
     mode, method = NIGHT_MODES[seed % len(NIGHT_MODES)]
     people = [{"email_address": f"p{number}@example.com", "title": "First"} for number in range(RECORDS // 2)]
     with SandboxServer(Sandbox(points_per_minute=1_000_000, latency=0.002, bulk_rate=2000.0)) as server:
         runs = Runs(
             *(tmp_path, server, chance, people, mode, method),
             skip_unchanged="ledger",
-            ledger_uri=f"sqlite:///{tmp_path}/ledger.db",
+            ledger_uri=uri,
         )
         for each in people if mode == "update" else ():
             server.sandbox.add("person", email_address=each["email_address"])
