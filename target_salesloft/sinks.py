@@ -107,9 +107,11 @@ class SourceMapping:
             return unsent(source, Result.SKIPPED, "deleted in the source")
         payload = self.mapper.map_key(record) if is_removal else self._map_valid(record)
         if isinstance(payload, Rejection):
-            if payload.missing_key and self.missing_key is MissingKey.SKIP:
+            if not payload.missing_key:
+                return rejected(source, payload.reason, payload.fields)
+            if self.missing_key is MissingKey.SKIP:
                 return unsent(source, Result.SKIPPED, payload.reason)
-            return rejected(source, payload.reason, payload.fields)
+            return rejected(source, f"{payload.reason} (missing_key: skip would skip it)", payload.fields)
         payload.is_removal = is_removal
         payload.sources.append(source)
         return payload

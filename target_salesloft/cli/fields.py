@@ -53,7 +53,11 @@ def fields(values: Mapping[str, Any], objects: Iterable[SalesloftObject], clock:
 
 
 def _print(salesloft_object: SalesloftObject, custom_fields: Mapping[str, FieldType] | None) -> None:
-    rows = [*_describe(salesloft_object), *_describe_custom(custom_fields or {})]
+    rows = [
+        *_describe(salesloft_object),
+        *_describe_references(salesloft_object),
+        *_describe_custom(custom_fields or {}),
+    ]
     width = max(len(name) for name, _ in rows)
     print(f"{salesloft_object.name}:")
     for name, description in rows:
@@ -75,6 +79,12 @@ def _describe(salesloft_object: SalesloftObject) -> Iterator[tuple[str, str]]:
             f"a column named {' or '.join(aliases)} is sent here" if aliases else "",
         ]
         yield name, "; ".join([field.kind.value, *(note for note in notes if note)])
+
+
+def _describe_references(salesloft_object: SalesloftObject) -> Iterator[tuple[str, str]]:
+    """Yield the name and the description of each reference."""
+    for name, reference in salesloft_object.references.items():
+        yield name, f"{reference.kind.value}; looked up to fill {reference.field}"
 
 
 def _describe_custom(custom_fields: Mapping[str, FieldType]) -> Iterator[tuple[str, str]]:

@@ -29,6 +29,8 @@ def test_each_field_of_each_object_is_listed_with_its_kind(fields):
         listed = out.split(f"{each.name}:\n")[1]
         for name, field in each.fields.items():
             assert any(line.split()[:1] == [name] and field.kind.value in line for line in listed.splitlines()), name
+        for name, reference in each.references.items():
+            assert any(line.split()[:1] == [name] and reference.field in line for line in listed.splitlines()), name
     assert "only insert" in out.split("autotag_date")[1].splitlines()[0]
 
 

@@ -325,7 +325,7 @@ def test_missing_key_fails_or_skips_the_record_as_the_stream_says(run, sandbox, 
     result = run(rows, sync_mode=mode, missing_key="skip", streams={"leads": {"missing_key": "fail"}, "people": {}})
     assert result.code == 1
     assert [line["stream"] for line in result.failed if line["type"] == "RECORD"] == ["leads", "leads"]
-    assert all("missing" in reason for reason in result.reasons)
+    assert all("missing" in reason and "missing_key" in reason for reason in result.reasons)
     (skipped,) = result.log_lines_containing("2 skipped: ")
     assert "people" in skipped
     assert "email_address" in skipped
