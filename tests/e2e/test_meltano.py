@@ -92,6 +92,8 @@ def test_new_project_adds_and_runs_the_target(run, server, tmp_path):
         "grace@example.com": "Rear admiral",
     }
     assert KEY not in log
+    history, _ = run("meltano", "invoke", "target-salesloft:history", cwd=project)
+    assert "public-contacts: 2 read, 2 created" in history
 
     _, log = run("meltano", "--log-format=json", "run", "tap-crm", "target-salesloft", cwd=project)
     lines = [json.loads(each) for each in log.splitlines()]
