@@ -71,11 +71,12 @@ class RunContext:
         summary_file: Where the summary goes.
         results: Where the result of each record goes.
         metrics: Logs metrics.
-        ledger: What earlier runs did; known once the credentials are verified.
-        lookups: Finds ids; None in a dry run.
-        references: Finds the records that others refer to; None in a dry run.
         removals: Records that are to be removed at the end of the input.
         is_input_complete: Whether nothing of the input is missing.
+        ledger: Where this run notes what it does; known once the credentials are verified.
+        memory: What earlier runs did: the same, except in a dry run, which notes nothing.
+        lookups: Finds ids and reads records; None in a dry run that does not compare.
+        references: Finds the records that others refer to; None in a dry run that does not compare.
         write_first: Writes what is pending of some objects, by name, before others refer to it.
     """
 
@@ -102,6 +103,7 @@ class RunContext:
     _saving: threading.Lock = field(default_factory=threading.Lock)
     ledger: Ledger = field(default_factory=NullLedger)
     is_input_complete: bool = True
+    memory: Ledger = field(default_factory=NullLedger)
     references: ReferenceResolver | None = None
     write_first: Callable[[Collection[str]], None] = lambda _: None
     _is_connected: bool = False
@@ -128,6 +130,7 @@ class RunContext:
         rate_limiter = RateLimiter(config["rate_limit_per_minute"], clock)
         client = build_client(config, clock, rate_limiter) if has_credentials(config) else None
         writing = None if config["dry_run"] else client
+        reading = client if config["compare"] else writing
         stats = RunStats()
         requests = RequestMetrics() if client is None else client.metrics
 
@@ -146,29 +149,34 @@ class RunContext:
             state_buffer=StateBuffer(emits=not config["dry_run"] and config.get("max_records") is None),
             report=build_report(logger, stats, rate_limiter, clock),
             writer=None if writing is None else WriterDispatcher.from_config(config, writing, clock, observe),
-            lookups=None if writing is None else Lookups(writing, config["max_parallel_requests"]),
+            lookups=None if reading is None else Lookups(reading, config["max_parallel_requests"]),
             run=run,
             summary_file=SummaryFile(config, run),
             results=ResultsFile(config, run, clock),
             metrics=MetricsLog(stats, requests, rate_limiter, clock),
             removals=HeldRemovals(config["max_deleted_records"]),
-            _database=None if writing is None else open_database(config, clock),
+            _database=None if reading is None else open_database(config, clock),
             _dry_runs=defaultdict(lambda: DryRunWriter(BulkChoice.from_config(config))),
         )
         return context
 
     def connect(self) -> None:
-        """Check once that Salesloft accepts the credentials, and open the team's ledger; a dry run does neither.
+        """Check once that Salesloft accepts the credentials, and open the team's ledger.
+
+        A dry run does neither, or only reads the ledger if it compares.
 
         Raises:
             SalesloftFatalError: Salesloft does not accept them, or cannot be reached, or the ledger cannot be used.
         """
-        if self._is_connected or self.writer is None or self.client is None or self.lookups is None:
+        if self._is_connected or self.client is None or self.lookups is None:
             return
         identity = self.client.verify_credentials()
-        self.ledger = open_ledger(self._database, get_scope(self.config, identity))
-        self.ledger.start_run(self.run.run_id, self.run.version)
-        self.references = ReferenceResolver(self.client, self.lookups, self.ledger, self.writer)
+        self.memory = open_ledger(self._database, get_scope(self.config, identity))
+        if self.writer is not None:
+            self.ledger = self.memory
+            self.ledger.start_run(self.run.run_id, self.run.version)
+        writer = self.writer or DryRunWriter(BulkChoice.from_config(self.config))
+        self.references = ReferenceResolver(self.client, self.lookups, self.memory, writer)
         self._is_connected = True
 
     def settle_earlier_jobs(self) -> None:
@@ -281,7 +289,7 @@ class RunContext:
     @property
     def retries_failed_records(self) -> bool:
         """Whether failed records of earlier runs are tried again; a run of first records only is not for that."""
-        has_ledger = self._database is not None and self._is_connected
+        has_ledger = self.writer is not None and self._database is not None and self._is_connected
         return has_ledger and self.config["retry_failed_records"] and self.config.get("max_records") is None
 
     def delete_resolved_files(self, files: Iterable[str]) -> None:

@@ -160,6 +160,8 @@ class SalesloftObject:
         references: Name → way to name another record.
         nested: Field with an id → the object in responses that has the id instead.
         removals: How records that are deleted in the source are removed → the request that does it.
+        times: Field that is true or false → the time in responses at which it became true.
+        write_only: Fields that responses do not have.
         written_after: The objects whose records are written before its own, which refer to them.
         sends_email: Whether writing a record sends real email to a person.
     """
@@ -178,6 +180,8 @@ class SalesloftObject:
     references: Mapping[str, Reference] = field(default_factory=dict)
     nested: Mapping[str, str] = field(default_factory=dict)
     removals: Mapping[DeletedRecords, Operation] = field(default_factory=dict)
+    times: Mapping[str, str] = field(default_factory=dict)
+    write_only: frozenset[str] = frozenset()
     written_after: frozenset[str] = frozenset()
     sends_email: bool = False
 
@@ -200,6 +204,8 @@ class SalesloftObject:
 
     def value_in(self, row: Mapping[str, Any], name: str) -> Any:
         """Return the value of a field in a response."""
+        if name in self.times:
+            return row.get(self.times[name]) is not None
         nested = row.get(self.nested.get(name, ""))
         return nested.get(ID_FIELD) if isinstance(nested, dict) else row.get(name)
 
@@ -314,6 +320,7 @@ PEOPLE: Final = SalesloftObject(
         }
     ),
     removals=MappingProxyType({DeletedRecords.DELETE: Operation("DELETE", "/people/{id}")}),
+    write_only=frozenset({"crm_id_type", "autotag_date"}),
 )
 
 ACCOUNTS: Final = SalesloftObject(
@@ -358,6 +365,8 @@ ACCOUNTS: Final = SalesloftObject(
             DeletedRecords.DELETE: Operation("DELETE", "/accounts/{id}"),
         }
     ),
+    times=MappingProxyType({"archived": "archived_at"}),
+    write_only=frozenset({"crm_id_type"}),
 )
 
 # Source: https://developers.salesloft.com/docs/api/cadence-memberships-create/. Other integrations send the parameters

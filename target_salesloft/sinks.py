@@ -26,6 +26,7 @@ from target_salesloft.mapping.payload import Payload, merge
 from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE, DeletedRecords, FieldType, SalesloftObject
 from target_salesloft.reporting.stats import StreamStats
 from target_salesloft.singer.validation import RecordValidator
+from target_salesloft.steps.compare import CompareStep, Comparison, Reader, resolve_overwrite
 from target_salesloft.steps.identity import IdentityStep
 from target_salesloft.steps.ids import IdStep
 from target_salesloft.steps.memberships import MembershipStep
@@ -202,6 +203,9 @@ class SalesloftSink(BatchSink):
         self._unsaved: list[WriteResult] = []
         self._context.connect()
         self._ledger = self._context.ledger.stream(stream_name, self.salesloft_object.name)
+        self._overwrite = resolve_overwrite(
+            stream_name, self._settings, partial(self._context.custom_fields.get, self.salesloft_object)
+        )
         self._ids: IdStep | None = None
         self.steps = tuple(self._build_steps())
 
@@ -212,10 +216,9 @@ class SalesloftSink(BatchSink):
             yield ReferenceStep(context.references, settings.missing_references, self._stats, operation.identity)
         if operation.identity and context.references is not None:
             yield IdentityStep(operation.identity)
-        if operation.needs_id and context.lookups is not None and context.writer is not None:
-            self._ids = IdStep(
-                self.salesloft_object, settings.upsert_key, context.lookups, context.writer, context.ledger
-            )
+        writer = context.get_writer(self.stream_name)
+        if operation.needs_id and context.lookups is not None:
+            self._ids = IdStep(self.salesloft_object, settings.upsert_key, context.lookups, writer, context.memory)
             yield self._ids
         if settings.deleted_records is not DeletedRecords.SKIP:
             yield self._build_removal_step()
@@ -230,6 +233,20 @@ class SalesloftSink(BatchSink):
             )
         if operation.active_field and context.lookups is not None:
             yield MembershipStep(context.lookups.memberships, re_enroll=settings.re_enroll)
+        compares = self.config["compare"]
+        skips = compares or settings.skip_unchanged is SkipUnchanged.SALESLOFT
+        if settings.upsert_key and context.lookups is not None and (skips or self._overwrite):
+            yield CompareStep(
+                self.stream_name,
+                settings,
+                self._overwrite,
+                reader=Reader(self.salesloft_object, context.lookups, context.memory),
+                ledger=context.memory.stream(self.stream_name, self.salesloft_object.name),
+                writer=writer,
+                skip=skips,
+                comparison=Comparison() if compares else None,
+                stats=self._stats,
+            )
 
     def _build_removal_step(self) -> Step:
         context, settings = self._context, self._settings

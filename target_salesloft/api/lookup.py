@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,7 @@ from target_salesloft.exceptions import UnexpectedResponseError
 from target_salesloft.objects import identity_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.objects import SalesloftObject
@@ -84,15 +85,8 @@ class Lookup:
         self._cache.pop(identity_key(self._field, value), None)
 
     def _fetch_ids(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
-        found: dict[str, set[int]] = {identity_key(self._field, value): set() for value in chunk}
-        params = {self._object.lookups[self._field]: chunk}
-        for row in self._client.paginate(self._object.path, params):
-            # Salesloft ignores unknown filters: only rows that have the key count.
-            ids = found.get(identity_key(self._field, row.get(self._field)))
-            if ids is None:
-                continue
-            ids.add(require_id(row, self._object.path))
-        return {key: tuple(sorted(ids)) for key, ids in found.items()}
+        found = fetch_rows(self._client, self._object, self._field, chunk)
+        return {key: tuple(sorted({require_id(row, self._object.path) for row in rows})) for key, rows in found.items()}
 
 
 class Lookups:
@@ -119,9 +113,47 @@ class Lookups:
             self._lookups[key] = Lookup(self._client, salesloft_object, field, self._threads.map)
         return self._lookups[key]
 
+    def rows(
+        self, salesloft_object: SalesloftObject, field: str, values: Iterable[Any]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return the `identity_key` of each value → what Salesloft holds of the records that have it. Not cached.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        distinct = {identity_key(field, value): str(value) for value in values}
+        chunks = list(chunk_values(distinct.values(), salesloft_object.lookups[field]))
+        found: dict[str, list[dict[str, Any]]] = {}
+        for rows in self._threads.map(partial(fetch_rows, self._client, salesloft_object, field), chunks):
+            found |= rows
+        return found
+
     def close(self) -> None:
         """Wait for requests in flight, and stop the threads."""
         self._threads.shutdown(cancel_futures=True)
+
+
+def fetch_rows(
+    client: SalesloftClient, salesloft_object: SalesloftObject, field: str, values: Collection[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the `identity_key` of each value → the rows that have it.
+
+    Args:
+        client: Sends the request.
+        salesloft_object: What is listed.
+        field: The field to filter by.
+        values: As many as fit in one request.
+
+    Raises:
+        SalesloftFatalError: The run cannot go on.
+    """
+    found: dict[str, list[dict[str, Any]]] = {identity_key(field, value): [] for value in values}
+    for row in client.paginate(salesloft_object.path, {salesloft_object.lookups[field]: list(values)}):
+        # Salesloft ignores unknown filters: only rows that have the key count.
+        key = identity_key(field, row.get(field))
+        if key in found:
+            found[key].append(row)
+    return found
 
 
 def require_id(row: Mapping[str, Any], path: str) -> int:

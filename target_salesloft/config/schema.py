@@ -57,6 +57,15 @@ class SkipUnchanged(str, enum.Enum):
 
     OFF = "off"
     LEDGER = "ledger"
+    SALESLOFT = "salesloft"
+
+
+class Overwrite(str, enum.Enum):
+    """Values of `streams.*.overwrite`: whether a field is sent where Salesloft holds another value."""
+
+    ALWAYS = "always"
+    IF_EMPTY = "if_empty"
+    UNLESS_EDITED = "unless_edited"
 
 
 class WriteMethod(str, enum.Enum):
@@ -87,6 +96,7 @@ PER_STREAM: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "deleted_column": str,
         "re_enroll": bool,
         "deleted_records": DeletedRecords,
+        "overwrite": lambda fields: {name: Overwrite(value) for name, value in fields.items()},
     }
 )
 
@@ -210,6 +220,17 @@ _OWN_SETTINGS: Final = th.PropertiesList(
                         "their record comes."
                     ),
                 ),
+                th.Property(
+                    "overwrite",
+                    th.ObjectType(
+                        additional_properties=th.StringType(allowed_values=[each.value for each in Overwrite])
+                    ),
+                    default={},
+                    description=(
+                        "Field → when Salesloft's value is overwritten: `always`, `if_empty` (only null or blank), "
+                        "`unless_edited` (only what this stream last wrote, or nothing)."
+                    ),
+                ),
                 additional_properties=False,
             )
         ),
@@ -290,6 +311,16 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         title="Dry run",
         description=(
             "Do everything except write, and report what would be sent and its cost in points. Needs no credentials."
+        ),
+    ),
+    th.Property(
+        "compare",
+        th.BooleanType,
+        default=False,
+        title="Compare",
+        description=(
+            "With `dry_run`, read what Salesloft holds, and report what would be created, updated (per field) or left "
+            "unchanged."
         ),
     ),
     th.Property(
@@ -394,7 +425,10 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         allowed_values=[each.value for each in SkipUnchanged],
         default=SkipUnchanged.OFF.value,
         title="Skip unchanged",
-        description="`ledger`: skip a record that equals the one last written from the same stream. `off`: send all.",
+        description=(
+            "`ledger`: skip a record that equals the one last written from the same stream. `salesloft`: read what "
+            "Salesloft holds, and skip what is equal there. `off`: send all."
+        ),
     ),
     th.Property(
         "resend_after_days",

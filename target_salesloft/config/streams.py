@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         MissingKey,
         MissingReferences,
         NullValues,
+        Overwrite,
         SkipUnchanged,
         UnknownFields,
     )
@@ -44,6 +45,7 @@ class StreamSettings:
         deleted_column: Column with a value in records that are deleted in the source.
         deleted_records: What happens to records that are deleted in the source.
         re_enroll: Whether records that are no longer in effect are used again.
+        overwrite: Field or custom field → when Salesloft's value is overwritten.
     """
 
     object: SalesloftObject
@@ -58,6 +60,7 @@ class StreamSettings:
     deleted_column: str
     deleted_records: DeletedRecords
     re_enroll: bool
+    overwrite: Mapping[str, Overwrite]
 
     @classmethod
     def for_stream(cls, stream: str, config: Mapping[str, Any]) -> StreamSettings:

@@ -23,6 +23,7 @@ from target_salesloft.config.schema import (
     SETTINGS,
     STREAM_SETTINGS,
     AuthMethod,
+    Overwrite,
     get_auth_method,
 )
 from target_salesloft.exceptions import ConfigError
@@ -91,6 +92,7 @@ def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
         *_url_errors(config),
         *_path_errors(config),
         *_ledger_errors(config),
+        *_compare_errors(config),
     ]
     if errors:
         secrets = _secrets(config)
@@ -208,7 +210,7 @@ def _authentication_errors(config: dict[str, Any]) -> list[str]:
             found.append(_invalid_value(name, "", "printable ASCII characters"))
     method = get_auth_method(config)
     configured = [name for name in CREDENTIALS if name in config]
-    if config["dry_run"] and not configured:
+    if config["dry_run"] and not config["compare"] and not configured:
         return found
     if method is None:
         found.append(
@@ -257,6 +259,19 @@ def _names_a_file(path: str) -> bool:
 def _ledger_errors(config: Mapping[str, Any]) -> Iterator[str]:
     if config["retry_failed_records"] and config.get("ledger_uri") == NO_LEDGER:
         yield "retry_failed_records requires the ledger: remove ledger_uri, or set it to a database."
+
+
+def _compare_errors(config: Mapping[str, Any]) -> Iterator[str]:
+    if config["compare"] and not config["dry_run"]:
+        yield "compare requires dry_run: it reports what a real run would change. Set dry_run, or remove compare."
+    if config.get("ledger_uri") == NO_LEDGER:
+        for stream, settings in config["streams"].items():
+            for field, value in settings.get("overwrite", {}).items():
+                if value == Overwrite.UNLESS_EDITED:
+                    yield (
+                        f"{_name(['streams', stream, 'overwrite', field])}: unless_edited requires the ledger: remove "
+                        "ledger_uri, or set it to a database."
+                    )
 
 
 def _url_errors(config: Mapping[str, Any]) -> Iterator[str]:

@@ -26,6 +26,9 @@ class StreamLedger(Protocol):
     def fingerprint(self, payload: Payload) -> bytes:
         """Return the hash of what a payload writes, to compare it with an entry."""
 
+    def hash_value(self, name: str, value: Any) -> bytes:
+        """Return the hash of the value of a field, to compare it with those of an entry."""
+
     def get(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Return key → entry of the records that are known."""
 
@@ -129,6 +132,10 @@ class NullStreamLedger:
         self.failed: FailedRecords = NullFailedRecords()
 
     def fingerprint(self, payload: Payload) -> bytes:  # noqa: ARG002
+        """Return nothing to compare."""
+        return b""
+
+    def hash_value(self, name: str, value: Any) -> bytes:  # noqa: ARG002
         """Return nothing to compare."""
         return b""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from target_salesloft.mapping.comparison import CUSTOM_PREFIX, canonical
 from target_salesloft.objects import CUSTOM_FIELDS
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ class Fingerprinter:
 
     def fields(self, body: Mapping[str, Any]) -> dict[str, bytes]:
         """Return field → hash of its value. Custom fields are named `custom_fields.NAME`."""
-        return {name: self._hash_value(encode(value)) for name, value in flatten(body).items()}
+        return {name: self.value(name, value) for name, value in flatten(body).items()}
 
-    def value(self, value: Any) -> bytes:
-        """Return the hash of one value."""
-        return self._hash_value(encode(value))
+    def value(self, name: str, value: Any) -> bytes:
+        """Return the hash of the value of a field, which is the same for values that mean the same."""
+        return self._hash_value(encode(canonical(name, value)))
 
 
 def _digest(keyed: hashlib.blake2b, data: bytes) -> bytes:
@@ -64,4 +65,4 @@ def flatten(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return field → value of a payload, with custom fields as `custom_fields.NAME`."""
     flat = {name: value for name, value in body.items() if name not in {CUSTOM_FIELDS, NOT_COMPARED}}
     custom = body.get(CUSTOM_FIELDS) or {}
-    return flat | {f"{CUSTOM_FIELDS}.{name}": value for name, value in custom.items()}
+    return flat | {f"{CUSTOM_PREFIX}{name}": value for name, value in custom.items()}

@@ -325,9 +325,9 @@ class SqlLedger:
 
     # Used by SqlStreamLedger
 
-    def encode_fields(self, body: Mapping[str, Any]) -> bytes:
-        """Return the ids of a payload's fields, each with the hash of its value."""
-        hashes = self.database.fingerprinter.fields(body)
+    def encode_fields(self, payload: Payload) -> bytes:
+        """Return the ids of a payload's fields, each with the hash of its value, and of those written earlier."""
+        hashes = {**payload.written_earlier, **self.database.fingerprinter.fields(payload.body)}
         if missing := [name for name in hashes if name not in self._field_ids]:
             for name in missing:
                 self.database.id_of(models.fields, name=name)
@@ -369,6 +369,10 @@ class SqlStreamLedger:
         """Return the hash of what a payload writes, to compare it with an entry."""
         return self.database.fingerprinter.fingerprint(payload.body)
 
+    def hash_value(self, name: str, value: Any) -> bytes:
+        """Return the hash of the value of a field, to compare it with those of an entry."""
+        return self.database.fingerprinter.value(name, value)
+
     def get(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Return key → entry of the records that are known."""
         hashes = {self.database.fingerprinter.key(key): key for key in keys}
@@ -383,7 +387,7 @@ class SqlStreamLedger:
         """Note durably what is about to be sent; payloads without a key are not remembered."""
         hasher = self.database.fingerprinter
         new = {
-            hasher.key(each.key): hasher.fingerprint(each.body) + self._ledger.encode_fields(each.body)
+            hasher.key(each.key): hasher.fingerprint(each.body) + self._ledger.encode_fields(each)
             for each in payloads
             if each.key is not None
         }

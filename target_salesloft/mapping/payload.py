@@ -76,6 +76,7 @@ class Payload:
         references: Field → the record that its id is to be looked up of.
         has_remembered_id: Whether the id is remembered from earlier: the record may be gone.
         is_removal: Whether the record is to be removed; the body has no more than what identifies it.
+        written_earlier: Field that is not in the body → what the ledger remembers of its value.
     """
 
     body: dict[str, Any]
@@ -85,6 +86,7 @@ class Payload:
     references: dict[str, Named] = field(default_factory=dict)
     has_remembered_id: bool = False
     is_removal: bool = False
+    written_earlier: dict[str, bytes] = field(default_factory=dict)
 
 
 def merge(payloads: Iterable[Payload]) -> list[Payload]:

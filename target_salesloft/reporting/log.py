@@ -90,6 +90,8 @@ class Report:
         for stream, stats in self._stats.items():
             if stream in forecasts:
                 self._logger.info("%s: %s", stream, forecasts[stream], extra={"stream": stream})
+            for line in stats.comparison_lines():
+                self._logger.info("%s: %s", stream, line, extra={"stream": stream})
             for reason, count in stats.skipped.items():
                 extra = {"stream": stream, "records_skipped": count, "reason": reason}
                 self._logger.info("%s: %s skipped: %s", stream, f"{count:,}", reason, extra=extra)

@@ -115,6 +115,31 @@ class StreamStats:
         self.missing_references[problem] += len(sources)
         _list_lines(self.missing_lines[problem], sources)
 
+    def comparison_lines(self) -> list[str]:
+        """Return what a comparison with Salesloft has found, and in how many records Salesloft's values were kept."""
+        lines = []
+        if self.compare:
+            found = (
+                ("create", "created"),
+                ("update", "updated"),
+                ("unchanged", "unchanged"),
+                ("ambiguous", "ambiguous"),
+            )
+            counts = ", ".join(
+                f"{self.compare[name]:,} {text}" for name, text in found if self.compare[name] or name != "ambiguous"
+            )
+            lines.append(f"compared with Salesloft, would be: {counts}")
+            edited = self.compare["edited"]
+            lines += [
+                f"{name} differs in {count:,} record{'' if count == 1 else 's'}"
+                + (f", {edited[name]:,} of them edited in Salesloft" if name in edited else "")
+                for name, count in self.compare["fields"].items()
+            ]
+        if self.kept:
+            kept = ", ".join(f"{name}: {count:,} kept" for name, count in self.kept.most_common())
+            lines.append(f"values in Salesloft that were not overwritten: {kept}")
+        return lines
+
     def failure_lines(self) -> list[str]:
         """Return reasons, most frequent first: `37 × email_address is already taken (lines 4, 9, 12, …)`."""
         return _describe(self.reasons, self.lines)

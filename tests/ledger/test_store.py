@@ -78,7 +78,7 @@ def test_payload_of_unknown_outcome_stays_pending_when_a_later_one_is_rejected(l
     entry = other_run.get([KEY])[KEY]
     assert not is_unchanged(other_run, payload(title="CEO"))
     hasher = ledger.database.fingerprinter
-    assert [each["title"] for each in entry.pending_fields] == [hasher.value("CTO")]
+    assert [each["title"] for each in entry.pending_fields] == [hasher.value("title", "CTO")]
     other_run.mark_pending([payload(title="CEO")])
     other_run.confirm([(KEY, None)])
     assert is_unchanged(other_run, payload(title="CEO"))
@@ -132,9 +132,9 @@ def test_fields_are_hashed_one_by_one_with_custom_fields(ledger, people):
     people.confirm([(KEY, None)])
     hasher = ledger.database.fingerprinter
     assert people.get([KEY])[KEY].fields == {
-        "email_address": hasher.value("ann@example.com"),
-        "title": hasher.value("CEO"),
-        "custom_fields.Shoe size": hasher.value("44"),
+        "email_address": hasher.value("email_address", "ann@example.com"),
+        "title": hasher.value("title", "CEO"),
+        "custom_fields.Shoe size": hasher.value("custom_fields.Shoe size", "44"),
     }
 
 

@@ -1,0 +1,209 @@
+"""Runs that compare with what Salesloft holds: dry runs, `skip_unchanged: salesloft`, and `overwrite`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conftest import record, schema
+
+PROTECTED = {"people": {"overwrite": {"title": "unless_edited", "phone": "if_empty"}}}
+
+
+@pytest.fixture
+def night(run, tmp_path):
+    """Return a function that writes rows of people with the same ledger each time."""
+
+    def start(rows, stream="people", **settings):
+        columns = {name for row in rows for name in row}
+        options = {"ledger_uri": f"sqlite:///{tmp_path}/ledger.db", **settings}
+        return run([schema(stream, *sorted(columns)), *(record(stream, **row) for row in rows)], **options)
+
+    return start
+
+
+@pytest.fixture
+def compare(night, tmp_path):
+    """Return a function that compares rows, and returns the numbers of the summary."""
+
+    def start(rows, stream="people", **settings):
+        path = tmp_path / "summary.json"
+        result = night(rows, stream, dry_run=True, compare=True, summary_path=str(path), **settings)
+        assert result.code == 0, result.log
+        return json.loads(path.read_text(encoding="utf-8"))["streams"][stream]["compare"]
+
+    return start
+
+
+@pytest.fixture
+def edit(sandbox, connect):
+    """Return a function that changes a person as its user does."""
+    client = connect()
+
+    def start(email, **values):
+        number = next(each["id"] for each in sandbox.people() if each["email_address"] == email)
+        client.request("PUT", f"/people/{number}", body=json.dumps(values).encode())
+
+    return start
+
+
+def person(number, **values):
+    return {"email_address": f"p{number}@b.co", **values}
+
+
+def held(sandbox, name):
+    return {each["email_address"]: each[name] for each in sandbox.people()}
+
+
+def test_compare_tells_exactly_what_a_run_changes(night, compare, sandbox):
+    for number in range(1000):
+        title = "Old" if number < 200 else "CEO"
+        city = "Old" if 170 <= number < 370 else "Rome"
+        sandbox.add("person", email_address=f"p{number}@b.co", title=title, city=city)
+    rows = [person(number, title="CEO", city="Rome") for number in range(1100)]
+    spent = sandbox.points_spent
+    found = compare(rows)
+    assert (found["create"], found["update"], found["unchanged"]) == (100, 370, 630)
+    assert found["fields"] == {"title": 200, "city": 200}
+    assert sandbox.points_spent - spent <= 20
+    assert {each.method for each in sandbox.requests} == {"GET"}
+    result = night(rows, skip_unchanged="salesloft")
+    assert result.log_lines_containing("470 written")
+    assert result.log_lines_containing("630 unchanged")
+    found = compare(rows)
+    assert (found["create"], found["update"], found["unchanged"]) == (0, 0, 1100)
+
+
+def test_compare_counts_what_was_edited_in_salesloft(night, compare, edit):
+    night([person(number, title="CEO", city="Rome") for number in range(5)])
+    edit("p1@b.co", title="Chief")
+    found = compare([person(number, title="CTO", city="Rome") for number in range(5)])
+    assert found["fields"] == {"title": 5}
+    assert found["edited"] == {"title": 1}
+
+
+def test_compare_shows_kinds_of_values_and_no_values(night, sandbox):
+    for number in range(5):
+        sandbox.add("person", email_address=f"p{number}@b.co", title="Secret")
+    result = night([person(number, title="Hidden") for number in range(5)], dry_run=True, compare=True)
+    assert len(result.log_lines_containing("title differs: Salesloft holds text")) == 3
+    assert "Secret" not in result.log
+    assert "Hidden" not in result.log
+
+
+def test_compare_writes_nothing_to_the_ledger(night, compare):
+    compare([person(1, title="CEO")])
+    result = night([person(1, title="CEO")], skip_unchanged="ledger")
+    assert result.log_lines_containing("1 written")
+
+
+def test_compare_reads_accounts_a_hundred_a_point(compare, sandbox):
+    rows = [{"domain": f"c{number}.co", "name": f"C{number}", "city": "Rome"} for number in range(100)]
+    for row in rows:
+        sandbox.add("account", **{**row, "city": "Oslo"})
+    spent = sandbox.points_spent
+    found = compare(rows, "accounts")
+    assert (found["create"], found["update"], found["fields"]) == (0, 100, {"city": 100})
+    assert sandbox.points_spent - spent <= 4
+
+
+def test_compare_finds_accounts_of_another_name_by_domain(compare, sandbox):
+    sandbox.add("account", domain="c1.co", name="Old name")
+    sandbox.add("account", domain="other.co", name="C2")
+    found = compare([{"domain": "c1.co", "name": "C1"}, {"domain": "c2.co", "name": "C2"}], "accounts")
+    assert (found["create"], found["update"], found["fields"]) == (1, 1, {"name": 1})
+
+
+@pytest.mark.parametrize("settings", [{"sync_mode": "update"}, {"sync_mode": "insert"}, {"people_upsert_key": "id"}])
+def test_compare_knows_the_mode_and_the_key(compare, sandbox, settings):
+    number = sandbox.add("person", email_address="p1@b.co", title="CEO")
+    row = {"id": number} if "people_upsert_key" in settings else {}
+    found = compare([person(1, title="CEO", **row)], **settings)
+    assert (found["create"], found["update"], found["unchanged"]) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("settings", [{"dry_run": True, "api_key": None}, {}])
+def test_compare_needs_a_dry_run_with_credentials(night, settings):
+    assert night([person(1)], compare=True, **settings).code == 1
+
+
+@pytest.mark.parametrize("mode", ["upsert", "update"])
+@pytest.mark.parametrize("method", ["bulk", "record"])
+def test_values_typed_in_salesloft_survive(night, sandbox, edit, mode, method):
+    sandbox.define_custom_field("Plan", "person")
+    overwrite = {"title": "unless_edited", "phone": "if_empty", "Plan": "unless_edited"}
+    settings = {"write_method": method, "sync_mode": mode, "streams": {"people": {"overwrite": overwrite}}}
+    for number in range(60):
+        sandbox.add("person", email_address=f"p{number}@b.co")
+    night([person(number, title="CEO", phone="1", Plan="A") for number in range(60)], **settings)
+    edit("p1@b.co", title="Typed")
+    edit("p2@b.co", custom_fields={"Plan": "Typed"})
+    result = night([person(number, title="CTO", phone="2", Plan="B") for number in range(60)], **settings)
+    assert result.code == 0
+    assert held(sandbox, "title") == {f"p{number}@b.co": "Typed" if number == 1 else "CTO" for number in range(60)}
+    plans = {key: each["Plan"] for key, each in held(sandbox, "custom_fields").items()}
+    assert plans == {f"p{number}@b.co": "Typed" if number == 2 else "B" for number in range(60)}
+    assert set(held(sandbox, "phone").values()) == {"1"}
+    assert result.log_lines_containing("title: 1 kept")
+    assert result.log_lines_containing("phone: 60 kept")
+    assert result.log_lines_containing("custom_fields.Plan: 1 kept")
+
+
+def test_value_that_was_not_sent_for_a_while_still_counts_as_ours(night, sandbox):
+    night([person(1, title="CEO", city="Rome")], streams=PROTECTED)
+    night([person(1, title=None, city="Oslo")], streams=PROTECTED)
+    night([person(1, title="CTO", city="Oslo")], streams=PROTECTED)
+    assert held(sandbox, "title") == {"p1@b.co": "CTO"}
+
+
+def test_edited_value_that_was_set_back_counts_as_ours(night, sandbox, edit):
+    night([person(1, title="CEO", city="Rome")], streams=PROTECTED)
+    edit("p1@b.co", title="Typed")
+    night([person(1, title="CTO", city="Oslo")], streams=PROTECTED)
+    assert held(sandbox, "title") == {"p1@b.co": "Typed"}
+    edit("p1@b.co", title="CEO")
+    night([person(1, title="CTO", city="Oslo")], streams=PROTECTED)
+    assert held(sandbox, "title") == {"p1@b.co": "CTO"}
+
+
+def test_record_that_the_ledger_does_not_know_counts_as_edited_unless_empty(night, sandbox):
+    sandbox.add("person", email_address="p1@b.co", title="Typed")
+    sandbox.add("person", email_address="p2@b.co")
+    night([person(1, title="CEO"), person(2, title="CEO")], streams=PROTECTED)
+    assert held(sandbox, "title") == {"p1@b.co": "Typed", "p2@b.co": "CEO"}
+
+
+def test_record_of_which_all_changes_are_kept_is_not_sent(night, sandbox):
+    sandbox.add("person", email_address="p1@b.co", title="Typed")
+    result = night([person(1, title="CEO")], streams=PROTECTED)
+    assert result.log_lines_containing("1 unchanged")
+    assert {each.method for each in sandbox.requests} == {"GET"}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_value_of_unknown_outcome_does_not_count_as_edited(night, sandbox, fault, lost):
+    night([person(1, title="CEO")], streams=PROTECTED)
+    fault("reset_after" if lost else "reset_before", path="/person_upserts", times=1000)
+    assert night([person(1, title="CTO")], streams=PROTECTED, max_retry_seconds=1).code == 1
+    sandbox.faults.clear()
+    night([person(1, title="CIO")], streams=PROTECTED)
+    assert held(sandbox, "title") == {"p1@b.co": "CIO"}
+
+
+@pytest.mark.parametrize("field", ["email_address", "email", "id", "tittle", "custom_fields.Plann", "Plann"])
+def test_unknown_field_or_key_in_overwrite_is_an_error(night, field):
+    result = night([person(1)], streams={"people": {"overwrite": {field: "if_empty"}}})
+    assert result.code == 1
+    assert result.log_lines_containing(f"streams.people.overwrite.{field}")
+
+
+def test_unless_edited_without_the_ledger_is_an_error(night):
+    result = night([person(1)], streams=PROTECTED, ledger_uri="none")
+    assert result.code == 1
+    assert result.log_lines_containing("streams.people.overwrite.title")
+
+
+def test_streams_without_these_settings_read_nothing(night, sandbox):
+    night([person(1, title="CEO")])
+    assert not [each for each in sandbox.requests if each.path.endswith("/people")]
