@@ -150,7 +150,7 @@ class SalesloftObject:
         path: Where its records are listed.
         operations: Sync mode → the request that writes a record. A sync mode that is missing is not supported.
         upsert_keys: The values of `upsert_key`, the default first; empty if `Operation.identity` identifies a record.
-        bulk_types: Sync mode → type of the bulk job that writes many records.
+        bulk_types: Sync mode → type of the bulk job that writes many records. Those of updates are upserts by id.
         lookups: Field → the list filter that finds records by it. Up to a hundred values fit in a filter whose name
             ends in `[]`, one in any other.
         custom_field_type: Salesloft's name for the type of its custom fields, or None if it has none.
@@ -276,7 +276,7 @@ PEOPLE: Final = SalesloftObject(
     path="/people",
     operations=build_operations("/people", "/person_upserts"),
     upsert_keys=("email_address", "id", "crm_id"),
-    bulk_types=MappingProxyType({SyncMode.UPSERT: "person/upsert"}),
+    bulk_types=MappingProxyType({SyncMode.UPSERT: "person/upsert", SyncMode.UPDATE: "person/upsert"}),
     lookups=MappingProxyType({"email_address": "email_addresses[]", "id": "ids[]", "crm_id": "crm_id[]"}),
     custom_field_type="person",
     stream_names=frozenset({"person", "people", "contact", "contacts", "lead", "leads", "prospect", "prospects"}),
@@ -330,7 +330,7 @@ ACCOUNTS: Final = SalesloftObject(
     operations=build_operations("/accounts", "/account_upserts"),
     upsert_keys=("domain", "id", "crm_id"),
     # An assumption: the documentation names jobs of people only.
-    bulk_types=MappingProxyType({SyncMode.UPSERT: "account/upsert"}),
+    bulk_types=MappingProxyType({SyncMode.UPSERT: "account/upsert", SyncMode.UPDATE: "account/upsert"}),
     lookups=MappingProxyType({"domain": "domain", "id": "ids[]", "crm_id": "crm_id[]", "name": "name[]"}),
     custom_field_type="company",
     stream_names=frozenset({"account", "accounts", "company", "companies", "organization", "organizations"}),

@@ -27,6 +27,7 @@ class WriteBatch:
         settle: Called with results as they become known; each payload has one in the end.
         complete: Called when no more results follow.
         should_stop: Checked between requests; once it returns true, payloads that have not been sent get no result.
+        read_ids: Whether the rows of success of a bulk job are read, at a point per hundred.
     """
 
     stream: str
@@ -37,6 +38,7 @@ class WriteBatch:
     settle: Callable[[Iterable[WriteResult]], object]
     complete: Callable[[], object] = lambda: None
     should_stop: Callable[[], bool] = lambda: False
+    read_ids: bool = False
 
 
 class Writer(Protocol):

@@ -23,7 +23,7 @@ from target_salesloft.exceptions import (
     SalesloftRetriableError,
     UnexpectedResponseError,
 )
-from target_salesloft.objects import identity_key
+from target_salesloft.objects import ID_FIELD, identity_key
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.writers.record import UPSERT_RESULTS, find_id, rejected, upsert_type
 from target_salesloft.writers.results import Result, WriteResult
@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 JOB_NAME_PREFIX: Final = "target-salesloft "
 MAX_UPLOAD_RECORDS: Final = 5000
+UPSERT_KEY: Final = "upsert_key"
 UPLOAD_ENDPOINT: Final = "/bulk_jobs/{id}/job_data"
 SPLIT_STATUSES: Final = frozenset({400, 413, 422})
 SPLIT_RETRY_SECONDS: Final = 10.0
@@ -335,10 +336,16 @@ class BulkJob:
         self._request(
             "POST",
             "/job_data",
-            body=msgspec.json.encode({"data": [payload.body for payload in chunk]}),
+            body=msgspec.json.encode({"data": [self._row(payload) for payload in chunk]}),
             was_applied=was_received,
             max_retry_seconds=limit,
         )
+
+    def _row(self, payload: Payload) -> dict[str, Any]:
+        """Return the body of an upsert; that of an update is completed with the id."""
+        if UPSERT_KEY in payload.body:
+            return payload.body
+        return {**payload.body, ID_FIELD: payload.record_id, UPSERT_KEY: self.upsert_key}
 
     def _was_received(self, chunk: Sequence[Payload]) -> bool:
         """Return whether a chunk whose upload failed has been received nevertheless."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from target_salesloft.api.client import PAGE_SIZE
 from target_salesloft.config.schema import WriteMethod
-from target_salesloft.exceptions import PermissionDeniedError
-from target_salesloft.writers.bulk import BulkJobsForbiddenError, BulkJobTypeUnsupportedError
+from target_salesloft.exceptions import PermissionDeniedError, UnexpectedResponseError
+from target_salesloft.objects import ID_FIELD, SyncMode
+from target_salesloft.writers.bulk import MAX_ROWS_READ, BulkJobsForbiddenError, BulkJobTypeUnsupportedError
 from target_salesloft.writers.in_flight import JobObserver, JobsInFlight
 from target_salesloft.writers.record import RecordWriter
+from target_salesloft.writers.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from target_salesloft.writers.results import WriteResult
 
 logger = logging.getLogger(__name__)
+
+MAX_LINES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,16 @@ class BulkChoice:
     def from_config(cls, config: Mapping[str, Any]) -> BulkChoice:
         """Return the choice for the settings."""
         return cls(WriteMethod(config["write_method"]), config["bulk_min_records"], config["bulk_result_ids"])
+
+    def get_job_type(self, batch: WriteBatch, records: int) -> str | None:
+        """Return the type of the bulk job that writes a batch of so many records, or None for single requests."""
+        job_type = batch.salesloft_object.bulk_types.get(batch.mode)
+        if job_type is None or not self.should_use_bulk(records):
+            return None
+        # The jobs of updates are upserts, which do not accept all fields of an update.
+        fields = batch.salesloft_object.fields.items()
+        other = {name for name, field in fields if SyncMode.UPSERT not in field.modes}
+        return None if any(not other.isdisjoint(payload.body) for payload in batch.payloads) else job_type
 
     def should_use_bulk(self, records: int) -> bool:
         """Return whether a batch of so many records is written with a bulk job, if there is one for it."""
@@ -70,6 +85,8 @@ class WriterDispatcher:
         self._jobs = jobs
         self._choice = choice
         self._unsupported: set[str] = set()
+        self._verified: set[str] = set()
+        self._unconfirmed: set[str] = set()
         self._forbidden = False
         self._waited = choice.method is WriteMethod.RECORD
 
@@ -179,11 +196,19 @@ class WriterDispatcher:
 
     def _start_job(self, batch: WriteBatch) -> bool:
         """Start a job for a batch, and return whether there is one for it."""
-        job_type = batch.salesloft_object.bulk_types.get(batch.mode)
-        if job_type is None or not self._can_use_bulk(job_type, len(batch.payloads)):
+        job_type = self._choice.get_job_type(batch, len(batch.payloads))
+        if job_type is None or self._forbidden or job_type in self._unsupported:
+            return False
+        if batch.mode is SyncMode.UPDATE and job_type in self._unconfirmed:
             return False
         try:
-            self._jobs.submit(batch, job_type, batch.upsert_key)
+            if batch.mode is not SyncMode.UPDATE:
+                self._jobs.submit(batch, job_type, batch.upsert_key)
+            elif job_type in self._verified:
+                update = replace(batch, settle=lambda results: batch.settle(self._update_results(batch, results)))
+                self._jobs.submit(update, job_type, ID_FIELD)
+            else:
+                self._verify_updates(batch, job_type)
         except BulkJobTypeUnsupportedError as error:
             self._unsupported.add(job_type)
             logger.warning(
@@ -209,5 +234,67 @@ class WriterDispatcher:
             what = f"{batch.salesloft_object.name} ({batch.mode.value})"
             logger.info("%s: writing %s to %s with %s.", batch.stream, what, self._host, method)
 
-    def _can_use_bulk(self, job_type: str, records: int) -> bool:
-        return not self._forbidden and job_type not in self._unsupported and self._choice.should_use_bulk(records)
+    def _verify_updates(self, batch: WriteBatch, job_type: str) -> None:
+        """Write the first updates of a run with a job, and the rest only if Salesloft has updated and not created them.
+
+        That an upsert by id never creates a record is an assumption.
+
+        Raises:
+            UnexpectedResponseError: Salesloft has created records.
+            SalesloftFatalError: The run cannot go on.
+        """
+        count = first_job_size(len(batch.payloads))
+        first, rest = batch.payloads[:count], batch.payloads[count:]
+        unconfirmed: list[WriteResult] = []
+
+        def settle(results: Iterable[WriteResult]) -> None:
+            known = list(self._update_results(batch, results))
+            batch.settle(known)
+            if created := [each for each in known if each.result is Result.CREATED]:
+                lines = [str(source.position) for each in created for source in each.payload.sources]
+                listed = ", ".join(lines[:MAX_LINES]) + (", …" if len(lines) > MAX_LINES else "")
+                raise UnexpectedResponseError(
+                    f"Salesloft created {len(created):,} {batch.salesloft_object.name} in a bulk job of updates by id "
+                    f"(input lines {listed}). Delete them, set write_method to record, and run again."
+                )
+            unconfirmed.extend(each for each in known if each.result is Result.WRITTEN)
+            if any(each.result is Result.UPDATED for each in known):
+                self._verified.add(job_type)
+
+        self._jobs.submit(
+            replace(batch, payloads=first, settle=settle, complete=lambda: None, read_ids=True), job_type, ID_FIELD
+        )
+        self.wait_for(batch.salesloft_object, {payload.key for payload in first})
+        if unconfirmed:
+            self._unconfirmed.add(job_type)
+            logger.warning(
+                "The results of a bulk job do not tell whether %s were updated or created. Updating %s with single "
+                "requests in this run.",
+                batch.salesloft_object.name,
+                batch.salesloft_object.name,
+            )
+        if rest and not batch.should_stop():
+            self.submit(replace(batch, payloads=rest))
+        else:
+            batch.complete()
+
+    def _update_results(self, batch: WriteBatch, results: Iterable[WriteResult]) -> Iterator[WriteResult]:
+        """Yield the results of updates by a job; records that are gone by their remembered ids are looked up again."""
+        failed: list[Payload] = []
+        verified = batch.salesloft_object.bulk_types[batch.mode] in self._verified
+        for each in results:
+            if each.result is Result.FAILED and each.payload.has_remembered_id:
+                failed.append(each.payload)
+            elif each.result is Result.WRITTEN and (verified or each.record_id == each.payload.record_id):
+                yield each._replace(result=Result.UPDATED, record_id=each.payload.record_id)
+            else:
+                yield each
+        if failed:
+            yield from self._record.write(
+                failed, batch.salesloft_object, batch.mode, batch.upsert_key, batch.should_stop
+            )
+
+
+def first_job_size(records: int) -> int:
+    """Return how many of a run's first updates are written with the job whose rows of success are read."""
+    return records if records <= MAX_ROWS_READ else PAGE_SIZE

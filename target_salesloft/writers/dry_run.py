@@ -15,7 +15,8 @@ from target_salesloft.clock import duration
 from target_salesloft.mapping.coercion import describe
 from target_salesloft.mapping.payload import merge
 from target_salesloft.objects import ID_FIELD
-from target_salesloft.writers.bulk import MAX_ROWS_READ, MAX_UPLOAD_RECORDS
+from target_salesloft.writers.bulk import MAX_ROWS_READ, MAX_UPLOAD_RECORDS, UNDOCUMENTED
+from target_salesloft.writers.dispatch import first_job_size
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
@@ -45,17 +46,22 @@ class DryRunWriter:
         self._records: Counter[str] = Counter()
         self._points = 0
         self._samples = 0
+        self._has_job = False
+        self._untried = len(UNDOCUMENTED)
 
     def submit(self, batch: WriteBatch) -> None:
         """Count payloads, log the first few with their values masked, and settle them."""
         operation = batch.salesloft_object.operations[batch.mode]
         merged = merge(batch.payloads)
-        bulk_type = batch.salesloft_object.bulk_types.get(batch.mode)
-        if bulk_type is not None and self._choice.should_use_bulk(len(merged)):
+        bulk_type = self._choice.get_job_type(batch, len(merged))
+        if bulk_type is not None:
             request = f"bulk job {bulk_type}"
-            reads_all = self._choice.reads_ids or len(merged) <= MAX_ROWS_READ
-            pages = math.ceil(len(merged) / PAGE_SIZE) if reads_all else 1
-            self._points += JOB_OVERHEAD_POINTS + math.ceil(len(merged) / MAX_UPLOAD_RECORDS) + pages
+            sizes = [len(merged)]
+            if operation.needs_id and not self._has_job:
+                first = first_job_size(len(merged))
+                sizes = [each for each in (first, len(merged) - first) if each]
+            self._has_job = True
+            self._points += sum(map(self._job_points, sizes))
         else:
             request = operation.name
             self._points += len(merged)
@@ -78,6 +84,15 @@ class DryRunWriter:
             for payload in batch.payloads
         )
         batch.complete()
+
+    def _job_points(self, records: int) -> int:
+        """Return the points of a bulk job."""
+        if self._choice.reads_ids or records <= MAX_ROWS_READ:
+            pages = math.ceil(records / PAGE_SIZE)
+        else:
+            # Undocumented statuses of rows are tried once.
+            pages, self._untried = 1 + self._untried, 0
+        return JOB_OVERHEAD_POINTS + math.ceil(records / MAX_UPLOAD_RECORDS) + pages
 
     def count_removals(
         self, payloads: list[Payload], salesloft_object: SalesloftObject, kind: DeletedRecords, upsert_key: str

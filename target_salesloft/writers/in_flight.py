@@ -337,7 +337,9 @@ class JobsInFlight:
             each = started[job]
             try:
                 done = watches[job].check(status, self._clock.now())
-                results = list(job.iter_results(status, read_ids=self._read_ids)) if done else None
+                results = (
+                    list(job.iter_results(status, read_ids=self._read_ids or each.batch.read_ids)) if done else None
+                )
             except (RecordRejectedError, BulkJobUnfinishedError) as error:
                 self._jobs.pop(each)
                 faults.append(job.unfinished(error))

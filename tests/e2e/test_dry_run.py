@@ -55,11 +55,9 @@ def test_dry_run_predicts_points_of_updates_by_key(run, sandbox):
     for number in range(120):
         sandbox.add("person", email_address=f"p{number}@example.com")
     forecast = run(PEOPLE, dry_run=True, sync_mode="update").log_lines_containing("about")[0]
-    assert forecast == (
-        "people: dry run, would send 120 by PUT /people/{id}: about 122 points, less than a minute at 600 per minute"
-    )
+    assert "would send 120 by bulk job person/upsert: about 8 points" in forecast
     run(PEOPLE, sync_mode="update")
-    assert sandbox.points_spent == PREFLIGHT_POINTS + LIST_JOBS_POINTS + 122
+    assert sandbox.points_spent == PREFLIGHT_POINTS + LIST_JOBS_POINTS + 8
 
 
 def test_dry_run_predicts_time(run):

@@ -58,10 +58,14 @@ def test_accounts_are_looked_up_one_domain_per_request_and_cached(step, sandbox)
 def test_people_are_looked_up_by_email_a_hundred_per_point_and_updated(run, sandbox):
     for number in range(250):
         sandbox.add("person", email_address=f"p{number}@example.com")
-    result = run([schema("people", "email_address", "title"), *people(range(250), title="New")], sync_mode="update")
+    result = run(
+        [schema("people", "email_address", "title"), *people(range(250), title="New")],
+        sync_mode="update",
+        write_method="record",
+    )
     assert result.code == 0
     assert {person["title"] for person in sandbox.people()} == {"New"}
-    assert sandbox.points_spent == PREFLIGHT_POINTS + LIST_JOBS_POINTS + 250 + 3
+    assert sandbox.points_spent == PREFLIGHT_POINTS + 250 + 3
     assert result.log_lines_containing("Looked up 250 ids by email_address with 3 requests.")
 
 
