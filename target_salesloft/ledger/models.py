@@ -83,23 +83,10 @@ records: Final = sa.Table(
     sa.Column("fingerprint", Bytes(8), comment="Hash of the payload last confirmed"),
     sa.Column("fields", Bytes, comment="Field ids and hashes of the values of that payload"),
     sa.Column("pending", Bytes, comment="Payloads sent since, of which Salesloft may hold any"),
-    sa.Column("job_id", sa.BigInteger, comment="The bulk job that writes the last of these"),
     sa.Column("record_id", sa.BigInteger, comment="Salesloft's id"),
     sa.Column("result", sa.SmallInteger, comment="The last result: 1 confirmed, 2 rejected"),
     sa.Column("run_id", sa.Integer, comment="`runs.id` of the run that sent it last"),
     sa.Column("written_at", sa.BigInteger, comment="When it was confirmed, in seconds since the epoch"),
-    sa.Index(
-        "records_job_id",
-        "job_id",
-        sqlite_where=sa.text("job_id IS NOT NULL"),
-        postgresql_where=sa.text("job_id IS NOT NULL"),
-    ),
-    sa.Index(
-        "records_pending",
-        "stream_id",
-        sqlite_where=sa.text("pending IS NOT NULL"),
-        postgresql_where=sa.text("pending IS NOT NULL"),
-    ),
     sqlite_with_rowid=False,
 )
 
@@ -109,7 +96,8 @@ jobs: Final = sa.Table(
     sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
     sa.Column("job_id", sa.BigInteger, primary_key=True, autoincrement=False, comment="Salesloft's id"),
     sa.Column("stream_id", sa.ForeignKey("streams.id"), nullable=False),
-    sa.Column("run_id", sa.Integer, nullable=False),
+    sa.Column("run_id", sa.Integer, nullable=False, comment="`runs.id`: its records are pending since this run"),
+    sa.Column("keys", Bytes, nullable=False, comment="Hashes of the keys of its records"),
     sa.Column("job_type", sa.String(64), nullable=False),
     sa.Column("upsert_key", sa.String(64), nullable=False),
     sa.Column("started_at", sa.BigInteger, nullable=False, comment="Seconds since the epoch"),

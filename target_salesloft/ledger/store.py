@@ -29,7 +29,7 @@ from target_salesloft.ledger.entry import (
 )
 from target_salesloft.ledger.failed import SqlFailedRecords
 from target_salesloft.ledger.fallback import falls_back_to
-from target_salesloft.ledger.fingerprint import FINGERPRINT_BYTES, Fingerprinter
+from target_salesloft.ledger.fingerprint import FINGERPRINT_BYTES, KEY_BYTES, Fingerprinter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -217,8 +217,9 @@ class SqlLedger:
 
     def get_unsettled_jobs(self) -> list[UnsettledJob]:
         """Return the bulk jobs of earlier runs whose results are not known."""
-        jobs, records, streams = models.jobs, models.records, models.streams
+        jobs, streams = models.jobs, models.streams
         statement = sa.select(jobs, streams.c.name).join(streams).where(jobs.c.scope_id == self.scope_id)
+        hash_key = self.database.fingerprinter.key
         with self.database.transaction() as connection:
             return [
                 UnsettledJob(
@@ -226,10 +227,7 @@ class SqlLedger:
                     row.job_type,
                     row.upsert_key,
                     row.name,
-                    HashedKeys(
-                        connection.execute(sa.select(records.c.key).where(_of_job(row))).scalars().all(),
-                        self.database.fingerprinter.key,
-                    ),
+                    HashedKeys([key for key, _ in _select_pending(connection, row)], hash_key),
                 )
                 for row in connection.execute(statement.order_by(jobs.c.job_id)).all()
             ]
@@ -249,30 +247,25 @@ class SqlLedger:
             job = connection.execute(sa.select(models.jobs).where(self._is_job(job_id))).one_or_none()
             if job is None:
                 return
-            ours = _of_job(job)
-            columns = [table.c.key, table.c.pending]
-            for key, pending in connection.execute(sa.select(*columns).where(ours).order_by(table.c.key)).tuples():
+            for key, pending in _select_pending(connection, job):
                 start = len(pending) - SIZE_BYTES - len(split_pending(pending)[-1])
                 if key not in hashes:
                     written.append({"the_key": key, "start": start})
                 elif hashes[key]:
                     rejected.append({"the_key": key, "earlier": pending[:start] or None})
-            one = table.update().where(ours, table.c.key == sa.bindparam("the_key"))
+            one = table.update().where(_is_of_run(job), table.c.key == sa.bindparam("the_key"))
             start_of_last = _last_pending(sa.bindparam("start", type_=sa.Integer))
             if written:
                 connection.execute(one.values(**confirmed(self.database.clock), **start_of_last), written)
             if rejected:
                 earlier = sa.bindparam("earlier", type_=models.Bytes)
-                connection.execute(one.values(pending=earlier, job_id=None, result=REJECTED), rejected)
+                connection.execute(one.values(pending=earlier, result=REJECTED), rejected)
         self.forget_job(job_id)
 
     def forget_job(self, job_id: int) -> None:
         """Forget a job: its results are known, or never will be. Records that are still pending stay so."""
         with self.database.transaction() as connection:
-            job = connection.execute(sa.select(models.jobs).where(self._is_job(job_id))).one_or_none()
-            if job is not None:
-                connection.execute(models.records.update().where(_of_job(job)).values(job_id=None))
-                connection.execute(models.jobs.delete().where(self._is_job(job_id)))
+            connection.execute(models.jobs.delete().where(self._is_job(job_id)))
 
     def _is_job(self, job_id: int) -> sa.ColumnElement[bool]:
         return (models.jobs.c.scope_id == self.scope_id) & (models.jobs.c.job_id == job_id)
@@ -395,7 +388,7 @@ class SqlStreamLedger:
             return
         table = models.records
         insert = self.database.insert(table)
-        changed = {name: insert.excluded[name] for name in ("pending", "run_id")} | {"job_id": None}
+        changed = {name: insert.excluded[name] for name in ("pending", "run_id")}
         statement = insert.on_conflict_do_update(index_elements=table.primary_key.columns, set_=changed)
         is_pending = (table.c.stream_id == self.stream_id) & table.c.pending.is_not(None)
         with self.database.transaction() as connection:
@@ -459,7 +452,7 @@ class SqlStreamLedger:
             rows.append({"the_key": hashed, "earlier": self._earlier.pop(hashed, b"") or None})
         if rows:
             table, earlier = models.records, sa.bindparam("earlier", type_=models.Bytes)
-            reject = self._update_sent().values(pending=earlier, job_id=None, result=REJECTED)
+            reject = self._update_sent().values(pending=earlier, result=REJECTED)
             with self.database.transaction() as connection:
                 connection.execute(
                     reject.where(table.c.key == sa.bindparam("the_key")), sorted(rows, key=itemgetter("the_key"))
@@ -481,12 +474,11 @@ class SqlStreamLedger:
             "run_id": self._ledger.run_number,
             "job_type": job_type,
             "upsert_key": upsert_key,
+            "keys": b"".join(self.database.fingerprinter.key(key) for key in keys if key is not None),
             "started_at": int(self.database.clock.time()),
         }
-        hashes = [self.database.fingerprinter.key(key) for key in keys if key is not None]
         with self.database.transaction() as connection:
             connection.execute(models.jobs.insert(), job)
-            execute_in(connection, self._update_sent().values(job_id=job_id), models.records.c.key, hashes)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Forget records that are to be removed, whichever stream of the team has written them."""
@@ -515,12 +507,20 @@ class SqlStreamLedger:
 
 def confirmed(clock: Clock) -> dict[str, Any]:
     """Return what a record has in common with all others that are confirmed now."""
-    return {"pending": None, "job_id": None, "result": CONFIRMED, "written_at": int(clock.time())}
+    return {"pending": None, "result": CONFIRMED, "written_at": int(clock.time())}
 
 
-def _of_job(job: sa.Row[Any]) -> sa.ColumnElement[bool]:
+def _is_of_run(job: sa.Row[Any]) -> sa.ColumnElement[bool]:
+    """Whether a record is pending since the run of a job: nothing was sent for it since."""
     table = models.records
-    return sa.and_(table.c.stream_id == job.stream_id, table.c.job_id == job.job_id, table.c.pending.is_not(None))
+    return sa.and_(table.c.stream_id == job.stream_id, table.c.run_id == job.run_id, table.c.pending.is_not(None))
+
+
+def _select_pending(connection: sa.Connection, job: sa.Row[Any]) -> list[sa.Row[Any]]:
+    """Return key and `pending` of the records of a job for which nothing was sent since, in the order of the keys."""
+    keys = [job.keys[start : start + KEY_BYTES] for start in range(0, len(job.keys), KEY_BYTES)]
+    table = models.records
+    return sorted(select_in(connection, [table.c.key, table.c.pending], table.c.key, keys, _is_of_run(job)))
 
 
 def _last_pending(start: sa.ColumnElement[int]) -> dict[str, sa.ColumnElement[bytes]]:
