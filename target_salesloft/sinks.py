@@ -465,6 +465,9 @@ class SalesloftSink(BatchSink):
         batch.number = self._context.state_buffer.close_batch(self._number)
         payloads = self._take_through(self.steps, batch)
         if payloads:
+            # The outcome of an earlier batch must not confirm these.
+            keys = {each.key for each in payloads}
+            self._context.get_writer(self.stream_name).wait_for(self.salesloft_object, keys)
             self._ledger.mark_pending(payloads)
             with self._context.report.batch(self.stream_name, len(payloads)):
                 self.write(batch, payloads)

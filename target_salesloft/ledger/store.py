@@ -436,7 +436,8 @@ class SqlStreamLedger:
         # In the order of the keys, so that two runs do not wait for each other.
         lock = sa.select(table.c.key).where(table.c.stream_id == self.stream_id).order_by(table.c.key).with_for_update()
         with self.database.transaction() as connection:
-            execute_in(connection, lock, table.c.key, keys)
+            if connection.dialect.name == "postgresql":
+                execute_in(connection, lock, table.c.key, keys)
             execute_in(connection, contested, table.c.key, keys)
             execute_in(connection, confirm, table.c.key, simple)
             if rows:

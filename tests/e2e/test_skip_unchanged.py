@@ -108,6 +108,22 @@ def test_record_is_sent_again_after_an_unknown_outcome_even_if_it_has_changed_ba
     assert titles(sandbox) == {"p0@b.co": title}
 
 
+def test_job_of_an_earlier_batch_confirms_only_its_own_values(run, serve, tmp_path):
+    server = serve(bulk_wait=60)
+
+    def night(*titles):
+        people = [record("people", email_address="p0@b.co", title=title) for title in titles]
+        settings = {"skip_unchanged": "ledger", "ledger_uri": f"sqlite:///{tmp_path}/ledger.db", "batch_size_rows": 1}
+        return run([COLUMNS, *people], api_url=server.url, write_method="bulk", max_retry_seconds=10, **settings)
+
+    server.sandbox.faults.add(Fault("status", method="PUT", path="/bulk_jobs/2", times=None))
+    assert night("CEO", "CTO").code == 1
+    assert titles(server.sandbox) == {"p0@b.co": "CEO"}
+    server.sandbox.faults.clear()
+    night("CTO")
+    assert titles(server.sandbox) == {"p0@b.co": "CTO"}
+
+
 # Jobs that outlive their run
 
 
