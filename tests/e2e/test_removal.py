@@ -126,6 +126,14 @@ def test_the_later_of_a_row_and_its_deletion_wins(sandbox, run, stream, existed,
     assert len(held(sandbox, stream)) == (order[-1] == "row")
 
 
+def test_a_deletion_waits_for_the_job_that_writes_its_record(serve, run):
+    server = serve(bulk_wait=30.0)
+    messages = [PEOPLE, *people([0], title="VP"), *people([0], **GONE)]
+    settings = {"deleted_records": "delete", "batch_size_rows": 1, "write_method": "bulk"}
+    assert run(messages, **settings, api_url=server.url).code == 0
+    assert server.sandbox.people() == []
+
+
 @pytest.mark.parametrize("mode", ["upsert", "update"])
 def test_a_row_of_another_stream_wins_too(sandbox, run, mode):
     add_people(sandbox, 1)
