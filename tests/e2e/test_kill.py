@@ -149,3 +149,27 @@ def test_killed_nights_with_skip_unchanged_lose_nothing_that_changes_or_changes_
         runs.position = 0
         assert runs.once() == 0
         assert f"{len(people)} unchanged" in runs.log.decode()
+
+
+def test_values_of_killed_nights_do_not_count_as_edited(tmp_path, seed):
+    chance = random.Random(seed)  # noqa: S311 (moments, not secrets)
+    mode, method = NIGHT_MODES[seed % len(NIGHT_MODES)]
+    people = [{"email_address": f"p{number}@example.com"} for number in range(RECORDS // 2)]
+    with SandboxServer(Sandbox(points_per_minute=1_000_000, latency=0.002, bulk_rate=2000.0)) as server:
+        runs = Runs(
+            *(tmp_path, server, chance, people, mode, method),
+            skip_unchanged="salesloft",
+            streams={"people": {"overwrite": {"title": "unless_edited"}}},
+            ledger_uri=f"sqlite:///{tmp_path}/ledger.db",
+        )
+        for each in people if mode == "update" else ():
+            server.sandbox.add("person", email_address=each["email_address"])
+        for night in range(NIGHTS):
+            for each in people:
+                each["title"] = f"Night {night}"
+            runs.position = 0
+            if night < NIGHTS - 1:
+                runs.kill()
+        assert runs.once() == 0, runs.log.decode()
+        assert {each["title"] for each in server.sandbox.people()} == {f"Night {NIGHTS - 1}"}
+        assert b" kept" not in runs.log
