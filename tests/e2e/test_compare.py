@@ -93,9 +93,10 @@ def test_compare_shows_kinds_of_values_and_no_values(night, sandbox):
 
 
 def test_compare_writes_nothing_to_the_ledger(night, compare):
-    compare([person(1, title="CEO")])
+    night([person(1, title="CEO")])
+    compare([person(1, title="CTO")])
     result = night([person(1, title="CEO")], skip_unchanged="ledger")
-    assert result.log_lines_containing("1 written")
+    assert result.log_lines_containing("1 unchanged")
 
 
 def test_compare_reads_accounts_a_hundred_a_point(compare, sandbox):
@@ -105,6 +106,14 @@ def test_compare_reads_accounts_a_hundred_a_point(compare, sandbox):
     spent = sandbox.points_spent
     found = compare(rows, "accounts")
     assert (found["create"], found["update"], found["fields"]) == (0, 100, {"city": 100})
+    assert sandbox.points_spent - spent <= 4
+
+
+def test_compare_reads_renamed_accounts_by_the_ids_of_the_ledger(night, compare, sandbox):
+    rows = [{"domain": f"c{number}.co", "name": f"C{number}"} for number in range(20)]
+    night(rows, "accounts", write_method="record")
+    spent = sandbox.points_spent
+    assert compare([{**row, "name": f"New {row['name']}"} for row in rows], "accounts")["fields"] == {"name": 20}
     assert sandbox.points_spent - spent <= 4
 
 
