@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import defaultdict
 from contextlib import suppress
@@ -26,6 +27,7 @@ from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.reporting.summary import SummaryFile, summarize
+from target_salesloft.reporting.telemetry import Telemetry, build_telemetry
 from target_salesloft.singer.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.steps.references import ReferenceResolver
@@ -71,6 +73,7 @@ class RunContext:
         summary_file: Where the summary goes.
         results: Where the result of each record goes.
         metrics: Logs metrics.
+        telemetry: Records traces and metrics for OpenTelemetry.
         removals: Records that are to be removed at the end of the input.
         is_input_complete: Whether nothing of the input is missing.
         ledger: Where this run notes what it does; known once the credentials are verified.
@@ -96,6 +99,7 @@ class RunContext:
     summary_file: SummaryFile
     results: ResultsFile
     metrics: MetricsLog
+    telemetry: Telemetry
     removals: HeldRemovals
     _database: Database | None
     _dry_runs: defaultdict[str, DryRunWriter]
@@ -157,6 +161,7 @@ class RunContext:
             removals=HeldRemovals(config["max_deleted_records"]),
             _database=None if reading is None else open_database(config, clock),
             _dry_runs=defaultdict(lambda: DryRunWriter(BulkChoice.from_config(config))),
+            telemetry=build_telemetry(os.environ, run, stats, requests, rate_limiter),
         )
         return context
 
@@ -197,10 +202,12 @@ class RunContext:
         """
         if event is JobEvent.STARTING:
             self.metrics.start_job(job.id)
+            self.telemetry.start_job(job.id, job.type, batch.stream, len(job.by_key))
             stream = self.ledger.stream(batch.stream, batch.salesloft_object.name)
             stream.start_job(job.id, job.type, job.upsert_key, job.by_key)
         elif event is JobEvent.SETTLED:
             self.metrics.end_job(job.id, job.type)
+            self.telemetry.end_job(job.id)
             self.ledger.forget_job(job.id)
 
     def get_writer(self, stream: str) -> Writer:
@@ -366,6 +373,7 @@ class RunContext:
                         reasons={name: dict(stats.reasons) for name, stats in self.stats.items()},
                     )
             self._database.close()
+        self.telemetry.stop(exit_code)
         return self.summary_file.save(
             summarize(
                 config=self.config,

@@ -469,7 +469,10 @@ class SalesloftSink(BatchSink):
             keys = {each.key for each in payloads}
             self._context.get_writer(self.stream_name).wait_for(self.salesloft_object, keys)
             self._ledger.mark_pending(payloads)
-            with self._context.report.batch(self.stream_name, len(payloads)):
+            with (
+                self._context.telemetry.batch(self.stream_name, len(payloads)),
+                self._context.report.batch(self.stream_name, len(payloads)),
+            ):
                 self.write(batch, payloads)
         else:
             self._complete(batch)

@@ -40,7 +40,7 @@ class Block:
     @property
     def meltano_project(self):
         """What the block shows of meltano.yml: its top level, entries of `loaders`, or `config` of the target."""
-        content = yaml.safe_load(self.text) if self.language == "yaml" else {}
+        content = yaml.safe_load(self.text) if self.language == "yaml" and "example" not in self.directives else {}
         if isinstance(content, list):
             return {"plugins": {"loaders": content}}
         if content.keys() == {"config"}:

@@ -1,0 +1,198 @@
+"""Records a run with OpenTelemetry, and exports it with OTLP over HTTP. Requires the extra `otel`."""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.requests import RequestsInstrumentor
+from opentelemetry.instrumentation.threading import ThreadingInstrumentor
+from opentelemetry.metrics import NoOpMeterProvider, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import Status, StatusCode
+
+from target_salesloft.reporting.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    import requests
+    from opentelemetry.metrics import CallbackOptions
+    from opentelemetry.sdk.trace.export import SpanExportResult
+
+    from target_salesloft.api.metrics import RequestMetrics
+    from target_salesloft.api.rate_limit import RateLimiter
+    from target_salesloft.reporting.run_info import RunInfo
+    from target_salesloft.reporting.stats import RunStats
+
+NAME: Final = "target-salesloft"
+FLUSH_MILLISECONDS: Final = 5_000
+NUMBERS: Final = re.compile(r"/\d+(?=/|$)")
+TEMPLATE: Final = "url.template"
+# All other attributes are left out: URLs of requests contain values of records.
+ATTRIBUTES: Final = frozenset(
+    {
+        "salesloft.run_id", "salesloft.exit_code", "salesloft.stream", "salesloft.records",
+        "salesloft.job_id", "salesloft.job_type",
+        TEMPLATE, "http.method", "http.request.method", "http.status_code", "http.response.status_code", "error.type",
+    }
+)  # fmt: skip
+
+
+class OtelTelemetry(Telemetry):
+    """Records a span for the run, and spans for batches, bulk jobs and requests in it; and counts.
+
+    Args:
+        environ: Environment variables of the process.
+        run: The run.
+        stats: Counts per stream.
+        requests: Counts of requests.
+        rate_limiter: Knows the points.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        run: RunInfo,
+        stats: RunStats,
+        requests: RequestMetrics,
+        rate_limiter: RateLimiter,
+    ) -> None:
+        self._stats, self._requests, self._rate_limiter = stats, requests, rate_limiter
+        names = {} if environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: NAME}
+        resource = Resource.create({**names, "service.version": run.version})
+        self._spans = OTLPSpanExporter()
+        self._traces = TracerProvider(resource=resource, shutdown_on_exit=False)
+        if environ.get("OTEL_TRACES_EXPORTER") != "none":
+            self._traces.add_span_processor(BatchSpanProcessor(AllowedAttributes(self._spans)))
+        readers = []
+        if environ.get("OTEL_METRICS_EXPORTER") != "none":
+            readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+        self._metrics = MeterProvider(readers, resource, shutdown_on_exit=False)
+        self._create_instruments()
+        self._tracer = self._traces.get_tracer(NAME, run.version)
+        self._run = self._tracer.start_span("run", attributes={"salesloft.run_id": run.run_id})
+        self._jobs: dict[int, trace.Span] = {}
+        self._token = otel_context.attach(trace.set_span_in_context(self._run))
+        RequestsInstrumentor().instrument(
+            tracer_provider=self._traces, meter_provider=NoOpMeterProvider(), request_hook=_name_request
+        )
+        ThreadingInstrumentor().instrument()
+
+    def batch(self, stream: str, records: int) -> AbstractContextManager[object]:
+        """Record a span for a batch while the `with` block runs."""
+        attributes: dict[str, str | int] = {"salesloft.stream": stream, "salesloft.records": records}
+        return self._tracer.start_as_current_span("batch", attributes=attributes, record_exception=False)
+
+    def start_job(self, job_id: int, job_type: str, stream: str, records: int) -> None:
+        """Start the span of a bulk job."""
+        self._jobs[job_id] = self._tracer.start_span(
+            "bulk job",
+            context=trace.set_span_in_context(self._run),
+            attributes={
+                "salesloft.job_id": job_id,
+                "salesloft.job_type": job_type,
+                "salesloft.stream": stream,
+                "salesloft.records": records,
+            },
+        )
+
+    def end_job(self, job_id: int) -> None:
+        """End the span of a bulk job."""
+        if job_id in self._jobs:
+            self._jobs.pop(job_id).end()
+
+    def stop(self, exit_code: int) -> None:
+        """End all spans, and export what has not been exported."""
+        RequestsInstrumentor().uninstrument()
+        ThreadingInstrumentor().uninstrument()
+        for span in self._jobs.values():
+            span.set_status(Status(StatusCode.ERROR))
+            span.end()
+        self._run.set_attribute("salesloft.exit_code", exit_code)
+        self._run.set_status(Status(StatusCode.ERROR if exit_code else StatusCode.OK))
+        self._run.end()
+        otel_context.detach(self._token)
+        self._traces.force_flush(FLUSH_MILLISECONDS)
+        self._metrics.shutdown(FLUSH_MILLISECONDS)
+        self._spans.shutdown()  # type: ignore[no-untyped-call]  # ends its retries, for which the processor would wait
+        self._traces.shutdown()
+
+    def _create_instruments(self) -> None:
+        meter = self._metrics.get_meter(NAME)
+
+        def records(_: CallbackOptions) -> Iterable[Observation]:
+            for stream, stats in list(self._stats.items()):
+                for result, count in list(stats.results.items()):
+                    yield Observation(count, {"salesloft.stream": stream, "salesloft.result": result.name.lower()})
+
+        def requests(_: CallbackOptions) -> Iterable[Observation]:
+            for kind, (count, _seconds) in self._requests.snapshot().items():
+                yield Observation(count, {TEMPLATE: kind.endpoint, "http.response.status_code": kind.status or 0})
+
+        def retries(_: CallbackOptions) -> Iterable[Observation]:
+            for endpoint, count in list(self._requests.retries.items()):
+                yield Observation(count, {TEMPLATE: endpoint})
+
+        def points(_: CallbackOptions) -> Iterable[Observation]:
+            yield Observation(self._rate_limiter.points_spent)
+
+        for name, callback in {"records": records, "requests": requests, "retries": retries, "points": points}.items():
+            meter.create_observable_counter(f"salesloft.{name}", [callback])
+
+
+class AllowedAttributes(SpanExporter):
+    """Exports spans with the attributes of `ATTRIBUTES` only, and without events, which contain texts of errors.
+
+    Args:
+        exporter: Exports what is left.
+    """
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export spans."""
+        return self._exporter.export([_reduce(span) for span in spans])
+
+    def shutdown(self) -> None:
+        """Stop exporting."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = FLUSH_MILLISECONDS) -> bool:
+        """Do nothing: nothing is held back."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+def _reduce(span: ReadableSpan) -> ReadableSpan:
+    attributes: Mapping[str, Any] = span.attributes or MappingProxyType({})
+    return ReadableSpan(
+        name=span.name,
+        context=span.get_span_context(),
+        parent=span.parent,
+        resource=span.resource,
+        attributes={name: value for name, value in attributes.items() if name in ATTRIBUTES},
+        kind=span.kind,
+        status=Status(span.status.status_code),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def _name_request(span: trace.Span, request: requests.PreparedRequest) -> None:
+    """Name the span of a request by the pattern of its path, without ids."""
+    path = NUMBERS.sub("/{id}", urlsplit(request.url or "").path)
+    span.update_name(f"{request.method} {path}")
+    span.set_attribute(TEMPLATE, path)
