@@ -46,6 +46,7 @@ BACKOFF_FACTOR: Final = 0.5
 SPREAD_SECONDS: Final = 15.0
 # Jobs that are done sooner are not waited for: as many as can be in flight add a poll to the budget.
 QUICK_SECONDS: Final = 5.0
+PROGRESS_INTERVAL: Final = 10.0
 MAX_STATE_LENGTH: Final = 50
 
 
@@ -223,6 +224,7 @@ class JobsInFlight:
         self._row_filter = RowFilter()
         self._can_list = True
         self._ask_one = False
+        self._logged_at = 0.0
 
     def submit(self, batch: WriteBatch, job_type: str, upsert_key: str) -> None:
         """Upload a batch, and mark its job ready if no earlier job may hold one of its keys.
@@ -333,7 +335,9 @@ class JobsInFlight:
         started = {each.job: each for each in self._jobs if each.started_at is not None}
         watches = {job: watch for job, each in started.items() if (watch := self._jobs[each]) is not None}
         faults: list[BulkJobUnfinishedError] = []
-        for job, status in self._get_statuses(watches).items():
+        statuses = self._get_statuses(watches)
+        self._log_progress(statuses.values())
+        for job, status in statuses.items():
             each = started[job]
             try:
                 done = watches[job].check(status, self._clock.now())
@@ -354,6 +358,23 @@ class JobsInFlight:
         if faults:
             raise BulkJobUnfinishedError(" ".join(map(str, faults)))
         self._start_jobs()
+
+    def _log_progress(self, statuses: Collection[JobStatus]) -> None:
+        """Log how far the jobs are that were just asked for, at most every ten seconds."""
+        waiting = [each for each in statuses if each.state != JobState.DONE]
+        if not waiting or self._clock.now() < self._logged_at + PROGRESS_INTERVAL:
+            return
+        self._logged_at = self._clock.now()
+        processed = sum(each.processed or 0 for each in waiting)
+        total = sum(each.total or 0 for each in waiting)
+        logger.info(
+            "Waiting for %d bulk job%s in Salesloft: %s of %s records processed.",
+            len(self._jobs),
+            "" if len(self._jobs) == 1 else "s",
+            f"{processed:,}",
+            f"{total:,}",
+            extra={"jobs_waiting": len(self._jobs), "records_processed": processed},
+        )
 
     def _get_statuses(self, watches: Mapping[BulkJob, Watch]) -> dict[BulkJob, JobStatus]:
         """Ask for the states of jobs with one request: of all in a list or, where that is not possible, of one in turn.

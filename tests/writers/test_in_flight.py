@@ -365,3 +365,18 @@ def test_a_job_of_an_earlier_run_is_read_with_its_keys_alone(bulk, connect, cloc
     assert {key: row.error for key, row in failed.items()} == {
         "email_address=bad@b.co": "owner_id does not exist",
     }
+
+
+# Progress
+
+
+def test_progress_is_logged_while_jobs_wait(started, caplog):
+    caplog.set_level("INFO")
+    _, recorder = started(bulk_wait=30)
+    for number in range(2):
+        recorder.submit(numbered(range(number * 60, number * 60 + 60)))
+    recorder.jobs.wait()
+    lines = [each for each in caplog.records if "processed" in each.getMessage()]
+    assert 1 <= len(lines) <= 4
+    assert lines[0].jobs_waiting == 2
+    assert "0 of 120 records" in lines[0].getMessage()
