@@ -50,10 +50,6 @@ class Listing:
         exact = (self._exact or {}).get(value)
         return tuple(sorted(exact or self._folded.get(_fold(value), set())))
 
-    def forget(self) -> None:
-        """Fetch the list again when it is needed next."""
-        self._exact = None
-
     def _fetch(self) -> None:
         exact: defaultdict[str, set[int]] = defaultdict(set)
         folded: defaultdict[str, set[int]] = defaultdict(set)

@@ -80,10 +80,6 @@ class Lookup:
         )
         return list(chain.from_iterable(lists))
 
-    def forget(self, value: str) -> None:
-        """Look a value up again when it is needed next."""
-        self._cache.pop(identity_key(self._field, value), None)
-
     def _fetch_ids(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
         found = fetch_rows(self._client, self._object, self._field, chunk)
         return {key: tuple(sorted({require_id(row, self._object.path) for row in rows})) for key, rows in found.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from target_salesloft.objects import Reference
     from target_salesloft.reporting.stats import StreamStats
     from target_salesloft.writers.base import Writer
-
-logger = logging.getLogger(__name__)
 
 
 class ReferenceResolver:
@@ -59,14 +56,6 @@ class ReferenceResolver:
             self._ledger.set_lookups(reference.name, {value: ids[0] for value, ids in fetched.items() if len(ids) == 1})
             found |= fetched
         return found
-
-    def forget(self, reference: Reference, value: str) -> None:
-        """Look a value up again when it is needed next: Salesloft rejects the id."""
-        self._ledger.forget_lookups(reference.name, [value])
-        if reference.object_name is None:
-            self._get_listing(reference).forget()
-        else:
-            self._lookups.get(OBJECTS[reference.object_name], reference.attributes[0]).forget(value)
 
     def _fetch(self, reference: Reference, values: Collection[str]) -> dict[str, tuple[int, ...]]:
         if reference.object_name is None:
