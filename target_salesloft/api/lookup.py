@@ -6,7 +6,6 @@ import logging
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.api.memberships import MembershipLookup
@@ -67,18 +66,6 @@ class Lookup:
         if chunks:
             logger.info("Looked up %d ids by %s with %d requests.", len(missing), self._field, len(chunks))
         return {key: self._cache.get(key, ()) for key in keys}
-
-    def rows(self, values: Iterable[str]) -> list[dict[str, Any]]:
-        """Return the records that have one of some values, as Salesloft lists them.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
-        name = self._object.lookups[self._field]
-        lists = self._parallel_map(
-            lambda chunk: list(self._client.paginate(self._object.path, {name: chunk})), chunk_values(values, name)
-        )
-        return list(chain.from_iterable(lists))
 
     def _fetch_ids(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
         found = fetch_rows(self._client, self._object, self._field, chunk)

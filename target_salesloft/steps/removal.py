@@ -95,8 +95,8 @@ class RemovalStep:
 
     def _find_removed(self, ids: set[int]) -> set[int]:
         """Return which records with these ids are removed already."""
-        rows = self._lookups.get(self._object, ID_FIELD).rows(map(str, sorted(ids)))
-        return {row[ID_FIELD] for row in rows if row.get(self._operation.removed_field)}
+        found = self._lookups.rows(self._object, ID_FIELD, sorted(ids)).values()
+        return {row[ID_FIELD] for rows in found for row in rows if row.get(self._operation.removed_field)}
 
     def _find_members(self, removals: list[Payload]) -> Mapping[int, tuple[int, ...]]:
         person, cadence = ENROLL.identity
