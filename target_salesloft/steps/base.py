@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from target_salesloft.mapping.payload import merge
+from target_salesloft.writers.results import Result, WriteResult
+
 if TYPE_CHECKING:
     from target_salesloft.mapping.payload import Payload
-    from target_salesloft.writers.results import WriteResult
 
 
 class Step(Protocol):
@@ -22,3 +24,10 @@ class Step(Protocol):
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
+
+
+def merge_payloads(payloads: list[Payload]) -> tuple[list[Payload], list[WriteResult]]:
+    """Merge payloads with the same key, and return what is left and the results of those that are merged into it."""
+    merged = merge(payloads)
+    remaining = {id(payload) for payload in merged}
+    return merged, [WriteResult(each, Result.MERGED) for each in payloads if id(each) not in remaining]

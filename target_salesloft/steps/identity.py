@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from target_salesloft.mapping.payload import merge
 from target_salesloft.objects import joint_key
-from target_salesloft.writers.results import Result, WriteResult
+from target_salesloft.steps.base import merge_payloads
 
 if TYPE_CHECKING:
     from target_salesloft.mapping.payload import Payload
+    from target_salesloft.writers.results import WriteResult
 
 
 class IdentityStep:
@@ -26,6 +26,4 @@ class IdentityStep:
         """Return the payloads to write, and the results of those that are merged with them."""
         for payload in payloads:
             payload.key = joint_key(self._identity, payload.body)
-        merged = merge(payloads)
-        remaining = {id(payload) for payload in merged}
-        return merged, [WriteResult(each, Result.MERGED) for each in payloads if id(each) not in remaining]
+        return merge_payloads(payloads)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from target_salesloft.mapping.payload import merge
 from target_salesloft.objects import ID_FIELD, identity_key
+from target_salesloft.steps.base import merge_payloads
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
@@ -76,10 +76,8 @@ class IdStep:
                 payload.record_id = matches[0]
             payload.key = identity_key(ID_FIELD, payload.record_id)
             found.append(payload)
-        merged = merge(found)
-        remaining = {id(payload) for payload in merged}
-        results += [WriteResult(each, Result.MERGED) for each in found if id(each) not in remaining]
-        return merged, results
+        merged, superseded = merge_payloads(found)
+        return merged, results + superseded
 
     def note(self, results: Iterable[WriteResult]) -> None:
         """Remember the ids of records that had to be looked up again, and forget those of records that are gone.
