@@ -8,6 +8,7 @@ from typing import Final
 
 GRACE_SECONDS: Final = 20.0
 """How long a run may take to end after a signal. No request for a token may take longer (see `auth.token_endpoint`)."""
+SECONDS_PER_DAY: Final = 86_400
 
 
 class Clock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -11,7 +11,7 @@ from target_salesloft.exceptions import ConfigError
 from target_salesloft.redaction import sanitize_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 # SQLAlchemy's default driver for PostgreSQL depends on its version.
 DRIVERS: Final = MappingProxyType(
@@ -25,6 +25,10 @@ CREATE_LOCK: Final = 7_256_395_638
 POSTGRES_EXTRA: Final = "ledger_uri: PostgreSQL requires the extra postgres. Install target-salesloft[postgres]."
 EXAMPLES: Final = ("sqlite:////path/to/ledger.db", "postgresql+psycopg://user:password@host/database")
 MAX_REASON_LENGTH: Final = 200
+CHUNK: Final = 5_000
+"""Values in a statement; SQLite and PostgreSQL allow six times as many."""
+
+T = TypeVar("T")
 
 
 def build_engine(uri: str, **options: Any) -> sa.Engine:
@@ -59,6 +63,11 @@ def create_tables(connection: sa.Connection, metadata: sa.MetaData, tables: Sequ
         # Of two processes that create a table at the same time, one would fail.
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))
     metadata.create_all(connection, tables)
+
+
+def chunked(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield values in parts that fit in a statement."""
+    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
 
 
 def is_postgres(uri: str) -> bool:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.clock import duration
+from target_salesloft.clock import SECONDS_PER_DAY, duration
 from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.history import forget_stream, get_failed, get_runs, prune
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from target_salesloft.ledger.history import Run
     from target_salesloft.ledger.store import Database
 
-SECONDS_PER_DAY: Final = 86_400
 MAX_NAME_LENGTH: Final = 200
 
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import sqlalchemy as sa
 
+from target_salesloft.database import chunked
 from target_salesloft.ledger import models
 from target_salesloft.ledger.fallback import falls_back_to
 from target_salesloft.mapping.payload import SavedAt
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable
 
     from target_salesloft.ledger.store import Database
     from target_salesloft.mapping.payload import Payload, SourceRecord
-
-
-CHUNK: Final = 5_000
-T = TypeVar("T")
 
 
 class UnresolvedRecord(NamedTuple):
@@ -180,7 +177,7 @@ class SqlFailedRecords:
         conditions += [
             is_ours & (table.c.file == file) & table.c.line.in_(chunk)
             for file, numbers in lines.items()
-            for chunk in _chunked(numbers)
+            for chunk in chunked(numbers)
         ]
         if not conditions:
             return
@@ -194,7 +191,7 @@ class SqlFailedRecords:
         table = models.failed
         known = [each for each in set(hashes) & self._hashes if each is not None]
         is_ours = table.c.stream_id == self._stream_id
-        return [is_ours & (table.c.key.in_(chunk) | table.c.source.in_(chunk)) for chunk in _chunked(known)]
+        return [is_ours & (table.c.key.in_(chunk) | table.c.source.in_(chunk)) for chunk in chunked(known)]
 
     def get_unresolved(self) -> list[UnresolvedRecord]:
         """Return the failed records of earlier runs, oldest first; of those with one key or source row the newest."""
@@ -222,11 +219,6 @@ class SqlFailedRecords:
         if not values or None in values:
             return None
         return self.database.fingerprinter.key(msgspec.json.encode([source.schema["stream"], values]).decode())
-
-
-def _chunked(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield values in parts that fit in a statement."""
-    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
 
 
 def get_unresolved_files(database: Database, files: Collection[str]) -> set[str]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from target_salesloft.ledger.fingerprint import FINGERPRINT_BYTES, KEY_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -79,8 +81,8 @@ records: Final = sa.Table(
     "records",
     metadata,
     sa.Column("stream_id", sa.ForeignKey("streams.id"), primary_key=True),
-    sa.Column("key", Bytes(12), primary_key=True, comment="Hash of the key"),
-    sa.Column("fingerprint", Bytes(8), comment="Hash of the payload last confirmed"),
+    sa.Column("key", Bytes(KEY_BYTES), primary_key=True, comment="Hash of the key"),
+    sa.Column("fingerprint", Bytes(FINGERPRINT_BYTES), comment="Hash of the payload last confirmed"),
     sa.Column("fields", Bytes, comment="Field ids and hashes of the values of that payload"),
     sa.Column("pending", Bytes, comment="Payloads sent since, of which Salesloft may hold any"),
     sa.Column("record_id", sa.BigInteger, comment="Salesloft's id"),
@@ -109,8 +111,8 @@ failed: Final = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("stream_id", sa.ForeignKey("streams.id"), nullable=False),
-    sa.Column("key", Bytes(12), comment="Hash of the key; null if the record has none"),
-    sa.Column("source", Bytes(12), comment="Hash of the source row's key properties; null if it has none"),
+    sa.Column("key", Bytes(KEY_BYTES), comment="Hash of the key; null if the record has none"),
+    sa.Column("source", Bytes(KEY_BYTES), comment="Hash of the source row's key properties; null if it has none"),
     sa.Column("file", sa.Text, nullable=False, comment="The failed records file"),
     sa.Column("line", sa.Integer, nullable=False, comment="The line of the record in that file"),
     sa.Column("reason", sa.Text, nullable=False, comment="Without values"),
@@ -127,7 +129,7 @@ lookups: Final = sa.Table(
     metadata,
     sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
     sa.Column("reference", sa.String(64), primary_key=True, comment="Such as `account.domain`"),
-    sa.Column("key", Bytes(12), primary_key=True, comment="Hash of the value"),
+    sa.Column("key", Bytes(KEY_BYTES), primary_key=True, comment="Hash of the value"),
     sa.Column("record_id", sa.BigInteger, nullable=False, comment="Salesloft's id"),
     sa.Column("seen_at", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
-from target_salesloft.database import build_engine, create_tables, describe_error
+from target_salesloft.database import build_engine, chunked, create_tables, describe_error
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
 from target_salesloft.ledger import models
 from target_salesloft.ledger.base import NullLedger, NullStreamLedger
@@ -42,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 BUSY_SECONDS: Final = 60
 """How long a run waits for another one that writes to the same file."""
-CHUNK: Final = 5_000
-"""Values in a statement; SQLite and PostgreSQL allow six times as many."""
 CONFIRMED: Final = 1
 REJECTED: Final = 2
 
@@ -281,9 +279,10 @@ class SqlLedger:
         """
         hashes = {self.database.fingerprinter.key(value): value for value in values}
         table = models.lookups
-        where = (table.c.scope_id == self.scope_id) & (table.c.reference == reference)
         with self.database.transaction() as connection:
-            rows = select_in(connection, [table.c.key, table.c.record_id], table.c.key, hashes, where)
+            rows = select_in(
+                connection, [table.c.key, table.c.record_id], table.c.key, hashes, self._is_lookup(reference)
+            )
         return {hashes[key]: record_id for key, record_id in rows}
 
     def set_lookups(self, reference: str, ids: Mapping[str, int]) -> None:
@@ -312,9 +311,11 @@ class SqlLedger:
         """Forget ids that are gone."""
         table = models.lookups
         keys = [self.database.fingerprinter.key(value) for value in values]
-        where = (table.c.scope_id == self.scope_id) & (table.c.reference == reference)
         with self.database.transaction() as connection:
-            execute_in(connection, table.delete().where(where), table.c.key, keys)
+            execute_in(connection, table.delete().where(self._is_lookup(reference)), table.c.key, keys)
+
+    def _is_lookup(self, reference: str) -> sa.ColumnElement[bool]:
+        return (models.lookups.c.scope_id == self.scope_id) & (models.lookups.c.reference == reference)
 
     # Used by SqlStreamLedger
 
@@ -542,7 +543,7 @@ def select_in(
 ) -> list[sa.Row[Any]]:
     """Return the rows with some keys."""
     statement = sa.select(*columns).where(where, key.in_(sa.bindparam("keys", expanding=True)))
-    return [row for chunk in chunked(keys) for row in connection.execute(statement, {"keys": chunk}).all()]
+    return [row for chunk in chunked(sorted(keys)) for row in connection.execute(statement, {"keys": chunk}).all()]
 
 
 def execute_in(
@@ -553,15 +554,8 @@ def execute_in(
 ) -> None:
     """Lock or change the rows with some keys."""
     statement = statement.where(key.in_(sa.bindparam("keys", expanding=True)))
-    for chunk in chunked(keys):
+    for chunk in chunked(sorted(keys)):
         connection.execute(statement, {"keys": chunk}).close()
-
-
-def chunked(values: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Yield values in lists that fit in a statement."""
-    ordered = sorted(values)
-    for start in range(0, len(ordered), CHUNK):
-        yield ordered[start : start + CHUNK]
 
 
 def move_aside(path: Path, reason: str, clock: Clock) -> Path:

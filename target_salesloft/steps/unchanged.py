@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.objects import SyncMode
 from target_salesloft.writers.results import Result, WriteResult
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from target_salesloft.ledger.entry import Entry
     from target_salesloft.mapping.payload import Payload
     from target_salesloft.reporting.stats import StreamStats
-
-SECONDS_PER_DAY: Final = 86_400
 
 
 class UnchangedStep:
