@@ -94,7 +94,7 @@ def run(command: list[str], people: Path) -> Run:
 def target(directory: Path, sandbox: str, **settings: Any) -> list[str]:
     """Return the command that runs the target against a sandbox."""
     config = directory / "config.json"
-    # Not the ledger of whoever runs the benchmark.
+    # Keep the benchmark out of the user's ledger.
     defaults = {"api_url": f"{sandbox}/v2", "api_key": API_KEY, "ledger_uri": f"sqlite:///{directory}/ledger.db"}
     config.write_text(json.dumps({**defaults, **settings}), encoding="utf-8")
     return [sys.executable, "-m", "target_salesloft", "--config", str(config)]

@@ -101,6 +101,7 @@ class RunContext:
     metrics: MetricsLog
     telemetry: Telemetry
     removals: HeldRemovals
+    _requests: RequestMetrics
     _database: Database | None
     _dry_runs: defaultdict[str, DryRunWriter]
     _completed_with_failures: list[int] = field(default_factory=list)
@@ -159,6 +160,7 @@ class RunContext:
             results=ResultsFile(config, run, clock),
             metrics=MetricsLog(stats, requests, rate_limiter, clock),
             removals=HeldRemovals(config["max_deleted_records"]),
+            _requests=requests,
             _database=None if reading is None else open_database(config, clock),
             _dry_runs=defaultdict(lambda: DryRunWriter(BulkChoice.from_config(config))),
             telemetry=build_telemetry(os.environ, run, stats, requests, rate_limiter),
@@ -382,7 +384,7 @@ class RunContext:
                 exit_code=exit_code,
                 error=" ".join(errors) or None,
                 stats=self.stats,
-                requests=RequestMetrics() if self.client is None else self.client.metrics,
+                requests=self._requests,
                 rate_limiter=self.rate_limiter,
                 failed_records=self.failed_records.path,
             )

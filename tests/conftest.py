@@ -39,7 +39,7 @@ hypothesis.settings.load_profile("default")
 
 
 def pytest_configure(config):
-    # Runs must not use the ledger and the tokens of whoever runs the tests.
+    # Keep test runs away from the user's ledger and tokens.
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
     # The SDK warns about Python versions in their last year whenever a target starts.
     config.addinivalue_line("filterwarnings", "ignore::singer_sdk.helpers._compat.SingerSDKPythonEOLWarning")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 MAX_PENDING: Final = 8
-"""Payloads of unknown outcome that are told apart for one record."""
+"""How many payloads of unknown outcome are stored per record; older ones are dropped."""
 FIELD_ID_BYTES: Final = 2
 SIZE_BYTES: Final = 2
 

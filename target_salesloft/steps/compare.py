@@ -146,7 +146,7 @@ class CompareStep:
         overwrite: Field → when Salesloft's value is overwritten.
         reader: Reads what Salesloft holds.
         ledger: What the ledger knows of the stream.
-        writer: Told to finish what it writes of these records before they are read.
+        writer: Waited for before records are read that it may still be writing.
         skip: Whether payloads are skipped that would change nothing.
         comparison: Counts what would change, or None.
         stats: The counts of the stream.

@@ -30,7 +30,7 @@ class IdStep:
         salesloft_object: What the payloads are.
         upsert_key: The field that identifies a record without an id.
         lookups: Finds ids.
-        writer: Told to finish what it writes of these records before they are looked up.
+        writer: Waited for before records are looked up that it may still be writing.
         ledger: Remembers ids.
     """
 

@@ -31,7 +31,7 @@ class ReferenceResolver:
         client: Sends the requests.
         lookups: Finds ids by a filter.
         ledger: Remembers ids between runs.
-        writer: Told to finish what it writes of the records that are looked up.
+        writer: Waited for before records are looked up that it may still be writing.
     """
 
     def __init__(self, client: SalesloftClient, lookups: Lookups, ledger: Ledger, writer: Writer) -> None:

@@ -27,7 +27,7 @@ class RemovalStep:
         operation: The request that removes a record.
         upsert_key: The field that identifies a record without an id.
         lookups: Finds ids.
-        writer: Told to finish what it writes of these records before they are looked up.
+        writer: Waited for before records are looked up that it may still be writing.
         hold: Called with the payloads whose records exist, and with the keys of payloads that are to be written.
         forget: Called with the keys of what Salesloft is not to hold any more.
     """

@@ -104,7 +104,7 @@ class WriterDispatcher:
             config: The settings.
             client: Sends the requests.
             clock: The clock of the run.
-            observer: Told about each bulk job.
+            observer: Called for each event of a bulk job.
         """
         jobs = JobsInFlight(
             client,

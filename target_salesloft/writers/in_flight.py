@@ -51,7 +51,7 @@ MAX_STATE_LENGTH: Final = 50
 
 
 class JobEvent(enum.Enum):
-    """What an observer of jobs is told."""
+    """An event of a bulk job that an observer is called for."""
 
     CREATED = "created"  # before anything is uploaded
     STARTING = "starting"  # before the job is marked ready: it may be executed from now on
@@ -199,7 +199,7 @@ class JobsInFlight:
         clock: The clock of the run.
         job_timeout: Seconds that a job may take after it was started or, if that is later, after the last job was done.
         limit: How many jobs may be in flight.
-        observer: Told about each job.
+        observer: Called for each event of a job.
         read_ids: Whether to read the ids of written records, a hundred per point.
     """
 
