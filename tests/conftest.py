@@ -186,6 +186,14 @@ def database(postgres):
     return database
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def uri(request, tmp_path):
+    """The URL of a new ledger, on each kind of database."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("database").url
+    return f"sqlite:///{tmp_path}/state/ledger.db"
+
+
 def schema(stream, *columns, keys=(), **properties):
     """Return a SCHEMA message: positional columns have any type, keyword columns a JSON schema."""
     return {

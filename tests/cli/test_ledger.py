@@ -19,13 +19,6 @@ def clock():
     return DatedClock()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def uri(request, tmp_path):
-    if request.param == "postgresql":
-        return request.getfixturevalue("database").url
-    return f"sqlite:///{tmp_path}/ledger.db"
-
-
 @pytest.fixture
 def night(run, uri):
     """Return a function that runs with the ledger."""
