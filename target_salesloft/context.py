@@ -110,7 +110,7 @@ class RunContext:
     is_input_complete: bool = True
     memory: Ledger = field(default_factory=NullLedger)
     references: ReferenceResolver | None = None
-    write_first: Callable[[Collection[str]], None] = lambda _: None
+    write_pending: Callable[[Collection[str], Callable[[Payload], bool]], None] = lambda *_: None
     _is_connected: bool = False
     _has_settled_earlier_jobs: bool = False
 
@@ -183,7 +183,7 @@ class RunContext:
             self.ledger = self.memory
             self.ledger.start_run(self.run.run_id, self.run.version)
         writer = self.writer or DryRunWriter(BulkChoice.from_config(self.config))
-        self.references = ReferenceResolver(self.client, self.lookups, self.memory, writer)
+        self.references = ReferenceResolver(self.client, self.lookups, self.memory, writer, self.write_pending)
         self._is_connected = True
 
     def settle_earlier_jobs(self) -> None:

@@ -30,7 +30,7 @@ from target_salesloft.steps.compare import CompareStep, Comparison, Reader, reso
 from target_salesloft.steps.identity import IdentityStep
 from target_salesloft.steps.ids import IdStep
 from target_salesloft.steps.memberships import MembershipStep
-from target_salesloft.steps.references import ReferenceStep
+from target_salesloft.steps.references import DeferredPayloads, ReferenceStep
 from target_salesloft.steps.removal import RemovalForecastStep, RemovalStep
 from target_salesloft.steps.unchanged import UnchangedStep
 from target_salesloft.suggestions import normalize_name
@@ -39,7 +39,7 @@ from target_salesloft.writers.removal import HeldRemoval
 from target_salesloft.writers.results import FAILED, WRITTEN, Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from singer_sdk.target_base import Target
 
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from target_salesloft.steps.base import Step
 
 FAILURE_FLUSH_SIZE: Final = 100
+# Payloads that wait for records that they refer to: memory is bounded, and STATE waits for them.
+MAX_DEFERRED: Final = 20_000
 # More merged records than this share of a stream, from this number on, look like a wrong key.
 MASS_MERGE_SHARE: Final = 0.05
 MASS_MERGE_RECORDS: Final = 100
@@ -131,10 +133,11 @@ class Batch:
         results: The results of records that are not to be written.
         keys: The keys of the payloads.
         size: The length of the records in the input, in bytes.
-        number: What the state buffer calls the batch once it is drained.
+        number: What the state buffer calls the batch once it is drained; None if its records are of earlier batches.
         has_failures: Whether records failed.
-        held: How many removals are held back until the end of the input.
+        held: How many removals are held back until the end of the input, and how many times payloads were deferred.
         is_written: Whether all other records have their results.
+        origins: Earlier batches that deferred the payloads.
         outcomes: Results that the ledger does not know yet.
         failures: Failed payloads that the ledger does not know yet, each with its reason.
     """
@@ -143,10 +146,11 @@ class Batch:
     results: list[WriteResult] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     size: int = 0
-    number: int = 0
+    number: int | None = None
     has_failures: bool = False
     held: int = 0
     is_written: bool = False
+    origins: list[Batch] = field(default_factory=list)
     outcomes: list[WriteResult] = field(default_factory=list)
     failures: list[tuple[Payload, str]] = field(default_factory=list)
 
@@ -200,6 +204,8 @@ class SalesloftSink(BatchSink):
         self._has_warned_of_merge = False
         self._batch = Batch()
         self._taken = self._batch  # the batch that is taken through steps
+        self._deferred = DeferredPayloads(is_open=self._context.writer is not None)
+        self._deferred_from: list[Batch] = []
         self._unsaved: list[WriteResult] = []
         self._context.connect()
         self._ledger = self._context.ledger.stream(stream_name, self.salesloft_object.name)
@@ -213,7 +219,9 @@ class SalesloftSink(BatchSink):
         context, settings = self._context, self._settings
         operation = self.salesloft_object.operations[settings.sync_mode]
         if self.salesloft_object.references and context.references is not None:
-            yield ReferenceStep(context.references, settings.missing_references, self._stats, operation.identity)
+            yield ReferenceStep(
+                context.references, settings.missing_references, self._stats, operation.identity, self._deferred
+            )
         if operation.identity and context.references is not None:
             yield IdentityStep(operation.identity)
         writer = context.get_writer(self.stream_name)
@@ -379,6 +387,14 @@ class SalesloftSink(BatchSink):
         """Whether the batch holds a payload with a key."""
         return key in self._batch.keys
 
+    def holds(self, is_needed: Callable[[Payload], bool]) -> bool:
+        """Return whether the batch holds a payload that is needed."""
+        return any(map(is_needed, self._batch.payloads))
+
+    def is_deferred(self, key: str | None) -> bool:
+        """Return whether a payload with a key waits for a record that it refers to."""
+        return self._deferred.has_key(key)
+
     def count(self, result: WriteResult) -> None:
         """Count a record that is not added to the batch.
 
@@ -460,9 +476,14 @@ class SalesloftSink(BatchSink):
             SalesloftFatalError: The run cannot go on.
         """
         if self.salesloft_object.written_after:
-            self._context.write_first(self.salesloft_object.written_after)
+            self._context.write_pending(self.salesloft_object.written_after, lambda _: True)
+            self._context.wait()
+        self._retry_deferred()
         batch, self._batch = self._batch, Batch()
         batch.number = self._context.state_buffer.close_batch(self._number)
+        self._write(batch)
+
+    def _write(self, batch: Batch) -> None:
         payloads = self._take_through(self.steps, batch)
         if payloads:
             # The outcome of an earlier batch must not confirm these.
@@ -473,10 +494,43 @@ class SalesloftSink(BatchSink):
                 self._context.telemetry.batch(self.stream_name, len(payloads)),
                 self._context.report.batch(self.stream_name, len(payloads)),
             ):
-                self.write(batch, payloads)
+                self._submit(batch, payloads)
         else:
             self._complete(batch)
         self._context.shutdown.raise_if_stopping()
+
+    def _retry_deferred(self) -> None:
+        """Write deferred payloads again if something that they refer to was written, or if they are too many."""
+        payloads, references = self._deferred.payloads, self._context.references
+        if len(payloads) > MAX_DEFERRED:
+            self.logger.warning(
+                "%s: %s records refer to records that have not been found so far, and are written without. If the "
+                "tap can, let it read these first.",
+                self.stream_name,
+                f"{len(payloads):,}",
+                extra={"stream": self.stream_name},
+            )
+            self.write_deferred(gives_up=True)
+        elif references is not None and any(references.can_resolve(each) for each in payloads):
+            self.write_deferred(gives_up=False)
+
+    def write_deferred(self, *, gives_up: bool) -> None:
+        """Take the payloads that wait for records that they refer to through the steps again.
+
+        Args:
+            gives_up: Whether those that would still have to wait are written without.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        if not self._deferred.payloads:
+            return
+        origins, self._deferred_from = self._deferred_from, []
+        self._deferred.is_open = not gives_up
+        try:
+            self._write(Batch(self._deferred.take(), origins=origins))
+        finally:
+            self._deferred.is_open = True
 
     def _take_through(self, steps: Iterable[Step], batch: Batch) -> list[Payload]:
         """Take a batch through steps, and return the payloads that are left."""
@@ -486,9 +540,13 @@ class SalesloftSink(BatchSink):
         payloads = self._merge(batch.payloads)
         if payloads:
             self._context.settle_earlier_jobs()
+        deferred = len(self._deferred.payloads)
         for step in steps:
             payloads, results = step(payloads)
             self.settle(batch, results)
+        if len(self._deferred.payloads) > deferred:
+            batch.held += 1
+            self._deferred_from.append(batch)
         self._warn_of_mass_merge()
         self.stop_if_too_many()
         return payloads
@@ -519,7 +577,7 @@ class SalesloftSink(BatchSink):
         self._stats.results[Result.MERGED] += len(payloads) - len(merged)
         return merged
 
-    def write(self, batch: Batch, payloads: Sequence[Payload]) -> None:
+    def _submit(self, batch: Batch, payloads: Sequence[Payload]) -> None:
         """Write payloads of a batch; those of a bulk job are settled later.
 
         Raises:
@@ -552,9 +610,7 @@ class SalesloftSink(BatchSink):
 
     def _settle_removal(self, batch: Batch, results: Sequence[WriteResult]) -> None:
         self.settle(batch, results)
-        batch.held -= len(results)
-        if batch.is_written:
-            self._complete(batch)
+        self._release(batch, len(results))
 
     def settle(self, batch: Batch, results: Iterable[WriteResult]) -> None:
         """Count results of a batch, note them in the ledger, and save failed records.
@@ -586,6 +642,10 @@ class SalesloftSink(BatchSink):
         failures, batch.failures = batch.failures, []
         keyed = [each for each in outcomes if each.payload.key is not None]
         self._ledger.confirm((str(each.payload.key), each.record_id) for each in keyed if each.result in WRITTEN)
+        if self._context.references is not None:
+            self._context.references.note_written(
+                self.salesloft_object, (each.payload for each in outcomes if each.result in WRITTEN)
+            )
         self._ledger.reject(str(each.payload.key) for each in keyed if each.was_rejected)
         if self._ids is not None:
             self._ids.note(keyed)
@@ -606,9 +666,22 @@ class SalesloftSink(BatchSink):
         """
         self.stop_if_too_many()
         batch.is_written = True
-        if batch.held:
-            return
-        self._context.complete_batch(batch.number, has_failures=batch.has_failures)
+        self._release(batch, 0)
+
+    def _release(self, batch: Batch, settled: int) -> None:
+        """Let STATE pass a batch, and those whose payloads it took over, if no other record of theirs is held."""
+        batch.held -= settled
+        remaining = [batch]
+        while remaining:
+            each = remaining.pop()
+            if each.held or not each.is_written:
+                continue
+            if each.number is not None:
+                self._context.complete_batch(each.number, has_failures=each.has_failures)
+            for origin in each.origins:
+                origin.held -= 1
+                origin.has_failures |= each.has_failures
+                remaining.append(origin)
 
     def has_too_many_failures(self) -> bool:
         """Return whether more records failed than allowed."""

@@ -35,7 +35,7 @@ from target_salesloft.storage import is_remote, open_remote
 from target_salesloft.writers.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.mapper import StreamMap
@@ -116,7 +116,7 @@ class TargetSalesloft(Target):
         # Sequentially: a failure must not hide other sinks' results.
         self.max_parallelism = 1
         self.context = RunContext.from_config(self.config, self.logger, clock, on_expired=self._abandon)
-        self.context.write_first = self._write_first
+        self.context.write_pending = self._write_pending
         reader.shutdown = self.context.shutdown
         self._schemas: dict[str, dict[str, Any]] = {}
         self._sinks: dict[str, SalesloftSink] = {}
@@ -254,13 +254,13 @@ class TargetSalesloft(Target):
         """Add a mapped record to its sink, in the order in which values of one key are to be written."""
         if isinstance(mapped, Payload):
             for other in self._sinks.values():
+                if other is sink or other.salesloft_object is not sink.salesloft_object:
+                    continue
                 # Whichever sink is drained last would win.
-                if (
-                    other is not sink
-                    and other.salesloft_object is sink.salesloft_object
-                    and other.is_pending(mapped.key)
-                ):
+                if other.is_pending(mapped.key):
                     self.drain_one(other)
+                if other.is_deferred(mapped.key):
+                    other.write_deferred(gives_up=True)
         sink.add(mapped, size)
         if sink.is_full and not sink.make_room():
             self.drain_one(sink)
@@ -268,13 +268,11 @@ class TargetSalesloft(Target):
         if self._added_bytes >= MAX_PENDING_BYTES:
             self._limit_pending_bytes()
 
-    def _write_first(self, objects: Collection[str]) -> None:
-        """Write what is pending of some objects, and wait until it is settled."""
-        others = [sink for sink in self._sinks.values() if sink.salesloft_object.name in objects]
-        for each in others:
-            self.drain_one(each)
-        if others:
-            self.context.wait()
+    def _write_pending(self, objects: Collection[str], is_needed: Callable[[Payload], bool]) -> None:
+        """Write the pending batches of some objects that hold a payload that is needed."""
+        for sink in self._sinks.values():
+            if sink.salesloft_object.name in objects and sink.holds(is_needed):
+                self.drain_one(sink)
 
     def _limit_pending_bytes(self) -> None:
         """Drain the largest batches until those of all streams together are small enough."""
@@ -305,8 +303,7 @@ class TargetSalesloft(Target):
             self.logger.warning("streams.%s: this run has no such stream. Did you mean '%s'?", entry, stream)
         try:
             super().process_endofpipe()
-            self.context.wait()
-            self._perform_removals()
+            self._finish_writing()
             exceeding = [
                 f"{stream}: {counts.failed:,} of {counts.read:,} ({counts.failed / counts.read:.1%})"
                 for stream, counts in stats.exceeding(self.config.get("max_failed_percent")).items()
@@ -354,8 +351,7 @@ class TargetSalesloft(Target):
                 reason = error.strerror if isinstance(error, OSError) else error
                 self.logger.warning("%s failed records cannot be retried (%s): %s", f"{len(lines):,}", file, reason)
         self.drain_all()
-        self.context.wait()
-        self._perform_removals()
+        self._finish_writing()
         for sink in self._sinks.values():
             sink.report_retry()
         self.context.delete_resolved_files(file for sink in self._sinks.values() for file in sink.resolved_files)
@@ -381,13 +377,17 @@ class TargetSalesloft(Target):
                 else:
                     self._add(sink, mapped, len(line))
 
-    def _perform_removals(self) -> None:
-        """Remove what the input says is deleted.
+    def _finish_writing(self) -> None:
+        """Write what has waited until everything else was written, and remove what the input says is deleted.
 
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
-        sinks = list(self._sinks.values())
+        self.context.wait()
+        sinks = sorted(self._sinks.values(), key=lambda each: bool(each.salesloft_object.written_after))
+        for each in sinks:
+            each.write_deferred(gives_up=True)
+            self.context.wait()
         self.context.perform_removals(lambda: any(each.has_too_many_failures() for each in sinks))
         for each in sinks:
             each.stop_if_too_many()

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 from target_salesloft.api.listing import Listing
 from target_salesloft.config.schema import MissingReferences
+from target_salesloft.mapping.payload import Named
 from target_salesloft.objects import OBJECTS, identity_key
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.api.lookup import Lookups
     from target_salesloft.ledger.base import Ledger
     from target_salesloft.mapping.payload import Payload
-    from target_salesloft.objects import Reference
+    from target_salesloft.objects import Reference, SalesloftObject
     from target_salesloft.reporting.stats import StreamStats
     from target_salesloft.writers.base import Writer
 
@@ -25,21 +26,32 @@ if TYPE_CHECKING:
 class ReferenceResolver:
     """Finds the ids of records by what names them, in the cheapest way; shared by all streams of a run.
 
-    Ids are remembered in the ledger. Short lists are fetched once; other records are looked up by a filter.
+    Ids are remembered in the ledger. Short lists are fetched once; other records are looked up by a filter. What is
+    not found is not looked up again until this run has written it.
 
     Args:
         client: Sends the requests.
         lookups: Finds ids by a filter.
         ledger: Remembers ids between runs.
         writer: Waited for before records are looked up that it may still be writing.
+        write_pending: Writes what is pending of some objects if some payload of a batch is needed.
     """
 
-    def __init__(self, client: SalesloftClient, lookups: Lookups, ledger: Ledger, writer: Writer) -> None:
+    def __init__(
+        self,
+        client: SalesloftClient,
+        lookups: Lookups,
+        ledger: Ledger,
+        writer: Writer,
+        write_pending: Callable[[Collection[str], Callable[[Payload], bool]], None],
+    ) -> None:
         self._client = client
         self._lookups = lookups
         self._ledger = ledger
         self._writer = writer
+        self._write_pending = write_pending
         self._listings: dict[Reference, Listing] = {}
+        self._missing: defaultdict[Reference, set[str]] = defaultdict(set)
 
     def resolve(self, reference: Reference, values: Collection[str]) -> dict[str, tuple[int, ...]]:
         """Return value → the ids of all records that it names: none, one or several.
@@ -50,12 +62,32 @@ class ReferenceResolver:
         found: dict[str, tuple[int, ...]] = {
             value: (number,) for value, number in self._ledger.get_lookups(reference.name, values).items()
         }
-        missing = [value for value in values if value not in found]
+        missing = [value for value in values if value not in found and not self.is_missing(Named(reference, value))]
         if missing:
             fetched = self._fetch(reference, missing)
             self._ledger.set_lookups(reference.name, {value: ids[0] for value, ids in fetched.items() if len(ids) == 1})
             found |= fetched
         return found
+
+    def is_missing(self, named: Named) -> bool:
+        """Return whether a record was looked up and not found, and has not been written since."""
+        attribute = named.reference.attributes[0]
+        return identity_key(attribute, named.value) in self._missing[named.reference]
+
+    def can_resolve(self, payload: Payload) -> bool:
+        """Return whether nothing is known to be missing that a payload refers to."""
+        return not any(map(self.is_missing, payload.references.values()))
+
+    def note_written(self, salesloft_object: SalesloftObject, payloads: Iterable[Payload]) -> None:
+        """Note that records were written: they may be what others refer to."""
+        missing = {
+            reference.attributes[0]: keys
+            for reference, keys in self._missing.items()
+            if keys and reference.object_name == salesloft_object.name
+        }
+        for payload in payloads if missing else ():
+            for attribute, keys in missing.items():
+                keys.discard(identity_key(attribute, payload.body.get(attribute)))
 
     def _fetch(self, reference: Reference, values: Collection[str]) -> dict[str, tuple[int, ...]]:
         if reference.object_name is None:
@@ -63,14 +95,45 @@ class ReferenceResolver:
             return {value: listing.ids(value) for value in values}
         named, attribute = OBJECTS[reference.object_name], reference.attributes[0]
         keys = {value: identity_key(attribute, value) for value in values}
+        wanted = set(keys.values())
+        self._write_pending({named.name}, lambda each: identity_key(attribute, each.body.get(attribute)) in wanted)
         self._writer.wait_for(named, keys.values())
         ids = self._lookups.get(named, attribute).ids(values)
+        self._missing[reference].update(key for key in wanted if not ids[key])
         return {value: ids[key] for value, key in keys.items()}
 
     def _get_listing(self, reference: Reference) -> Listing:
         if reference not in self._listings:
             self._listings[reference] = Listing(self._client, reference.path, reference.attributes, reference.query)
         return self._listings[reference]
+
+
+class DeferredPayloads:
+    """Payloads that wait for records that they refer to, in the order of the input: the run may still write these.
+
+    Attributes:
+        payloads: The payloads.
+        is_open: Whether payloads are deferred, rather than written without what is missing.
+    """
+
+    def __init__(self, *, is_open: bool) -> None:
+        self.payloads: list[Payload] = []
+        self.is_open = is_open
+        self._keys: set[str | None] = set()
+
+    def add(self, payload: Payload) -> None:
+        """Let a payload wait."""
+        self.payloads.append(payload)
+        self._keys.add(payload.key)
+
+    def take(self) -> list[Payload]:
+        """Return the payloads, and let none wait any longer."""
+        payloads, self.payloads, self._keys = self.payloads, [], set()
+        return payloads
+
+    def has_key(self, key: str | None) -> bool:
+        """Return whether a payload with a key waits."""
+        return key is not None and key in self._keys
 
 
 class ReferenceStep:
@@ -81,15 +144,22 @@ class ReferenceStep:
         missing: What happens to a payload that refers to a record that is not found, or not the only one.
         stats: The counts of the stream.
         required: The fields without which a payload fails in any case.
+        deferred: Takes payloads that refer to a record that is not found but may still be written.
     """
 
     def __init__(
-        self, resolver: ReferenceResolver, missing: MissingReferences, stats: StreamStats, required: Collection[str]
+        self,
+        resolver: ReferenceResolver,
+        missing: MissingReferences,
+        stats: StreamStats,
+        required: Collection[str],
+        deferred: DeferredPayloads,
     ) -> None:
         self._resolver = resolver
         self._missing = missing
         self._stats = stats
         self._required = required
+        self._deferred = deferred
 
     def __call__(self, payloads: list[Payload]) -> tuple[list[Payload], list[WriteResult]]:
         """Return the payloads to write, and the results of those that fail.
@@ -101,6 +171,9 @@ class ReferenceStep:
         resolved: list[Payload] = []
         failed: list[WriteResult] = []
         for payload in payloads:
+            if self._deferred.is_open and self._waits(payload):
+                self._deferred.add(payload)
+                continue
             problems = self._set_ids(payload, ids)
             is_incomplete = any(payload.body.get(name) is None for name in self._required)
             if is_incomplete or (problems and self._missing is MissingReferences.FAIL):
@@ -119,6 +192,10 @@ class ReferenceStep:
                 if not is_missing:
                     values[reference].add(value)
         return {reference: self._resolver.resolve(reference, each) for reference, each in values.items()}
+
+    def _waits(self, payload: Payload) -> bool:
+        """Return whether a payload waits for what it refers to, or for an earlier one of its key that does."""
+        return self._deferred.has_key(payload.key) or not self._resolver.can_resolve(payload)
 
     def _set_ids(self, payload: Payload, ids: Mapping[Reference, Mapping[str, tuple[int, ...]]]) -> list[str]:
         """Set the ids that are known, and return what is wrong with the other references.
