@@ -69,10 +69,11 @@ def test_person_is_linked_to_an_account_that_comes_later(load, links, sandbox, w
     assert lookups(sandbox, "/v2/accounts") <= 6
 
 
-def test_pending_account_is_written_before_a_person_refers_to_it(load, links):
+def test_pending_account_is_written_before_a_person_refers_to_it(load, links, sandbox):
     result = load(PEOPLE, ACCOUNTS, account("c.com"), account("d.com"), person("ann", "c.com"), state(1))
     assert (result.code, result.states) == (0, [1])
     assert links() == {"ann": "c.com"}
+    assert lookups(sandbox, "/v2/accounts") == 1
 
 
 def test_state_waits_for_deferred_records(load, sandbox, fault):
