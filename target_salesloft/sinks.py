@@ -481,9 +481,9 @@ class SalesloftSink(BatchSink):
         self._retry_deferred()
         batch, self._batch = self._batch, Batch()
         batch.number = self._context.state_buffer.close_batch(self._number)
-        self._write(batch)
+        self._process(batch)
 
-    def _write(self, batch: Batch) -> None:
+    def _process(self, batch: Batch) -> None:
         payloads = self._take_through(self.steps, batch)
         if payloads:
             # The outcome of an earlier batch must not confirm these.
@@ -494,7 +494,7 @@ class SalesloftSink(BatchSink):
                 self._context.telemetry.batch(self.stream_name, len(payloads)),
                 self._context.report.batch(self.stream_name, len(payloads)),
             ):
-                self._submit(batch, payloads)
+                self.write(batch, payloads)
         else:
             self._complete(batch)
         self._context.shutdown.raise_if_stopping()
@@ -528,7 +528,7 @@ class SalesloftSink(BatchSink):
         origins, self._deferred_from = self._deferred_from, []
         self._deferred.is_open = not gives_up
         try:
-            self._write(Batch(self._deferred.take(), origins=origins))
+            self._process(Batch(self._deferred.take(), origins=origins))
         finally:
             self._deferred.is_open = True
 
@@ -577,7 +577,7 @@ class SalesloftSink(BatchSink):
         self._stats.results[Result.MERGED] += len(payloads) - len(merged)
         return merged
 
-    def _submit(self, batch: Batch, payloads: Sequence[Payload]) -> None:
+    def write(self, batch: Batch, payloads: Sequence[Payload]) -> None:
         """Write payloads of a batch; those of a bulk job are settled later.
 
         Raises:
