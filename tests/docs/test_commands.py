@@ -66,6 +66,7 @@ def project(workspace):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("project")
 def test_commands_with_meltano(workspace, salesloft):
     workspace.run_documents(*WITH_MELTANO, start=".")
@@ -78,6 +79,7 @@ def test_commands_with_meltano(workspace, salesloft):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_commands_in_a_clone(workspace):
     workspace.run(f"git clone -q {REMOTE}")
     workspace.run_documents(*IN_A_CLONE, start="target-salesloft")
