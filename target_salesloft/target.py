@@ -30,7 +30,8 @@ from target_salesloft.singer.batch import read_batch
 from target_salesloft.singer.encoding import decode_object, to_json_types
 from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, discard_input, require_keys, require_schema
 from target_salesloft.singer.shutdown import signals_blocked
-from target_salesloft.sinks import SINKS, SalesloftSink, rejected, unsent
+from target_salesloft.sinks import SINKS
+from target_salesloft.sinks.mapping import rejected, unsent
 from target_salesloft.storage import is_remote, open_remote
 from target_salesloft.writers.results import Result
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from singer_sdk.mapper import StreamMap
 
     from target_salesloft.ledger.failed import UnresolvedRecord
+    from target_salesloft.sinks.base import SalesloftSink
     from target_salesloft.writers.results import WriteResult
 
 MELTANO_TEST_STREAM: Final = "meltano_test_stream"
@@ -177,7 +179,7 @@ class TargetSalesloft(Target):
             # The SDK changes the schema that it is given.
             sink = self.get_sink(name, schema={**schema, "properties": dict(schema["properties"])}, key_properties=keys)
             self._sinks[name] = cast("SalesloftSink", sink)
-        self._sinks[name].use_schema(stream, schema, keys, self._schemas[stream]["schema"]["properties"])
+        self._sinks[name].mapper.use_schema(stream, schema, keys, self._schemas[stream]["schema"]["properties"])
 
     def _handle_record(self, message: dict[str, Any]) -> None:
         require_keys(message, stream=str, record=dict)
@@ -220,11 +222,11 @@ class TargetSalesloft(Target):
             if sink is None:
                 continue
             if self._records[stream] > limit:
-                sink.count(unsent(source, Result.NOT_SENT, "max_records"))
+                sink.outcomes.count(unsent(source, Result.NOT_SENT, "max_records"))
                 continue
             mapped = self._map(stream_map, sink, source)
             if mapped is None:
-                sink.count(unsent(source, Result.FILTERED, "stream_maps"))
+                sink.outcomes.count(unsent(source, Result.FILTERED, "stream_maps"))
             else:
                 self._add(sink, mapped, size)
         if self._records[stream] == limit or self.context.clock.now() >= self._full_drain_at:
@@ -239,7 +241,7 @@ class TargetSalesloft(Target):
                 transformed = to_json_types(transformed)
         except Exception as error:  # noqa: BLE001 (an expression may raise anything)
             return rejected(source, self._describe_map_error(stream_map, error))
-        return None if transformed is None else sink.map(source.schema["stream"], transformed, source)
+        return None if transformed is None else sink.mapper.map(source.schema["stream"], transformed, source)
 
     def _describe_map_error(self, stream_map: StreamMap, error: Exception) -> str:
         """Name the column and the type of error, but no values."""
@@ -388,9 +390,9 @@ class TargetSalesloft(Target):
         for each in sinks:
             each.write_deferred(gives_up=True)
             self.context.wait()
-        self.context.perform_removals(lambda: any(each.has_too_many_failures() for each in sinks))
+        self.context.perform_removals(lambda: any(each.outcomes.has_too_many_failures() for each in sinks))
         for each in sinks:
-            each.stop_if_too_many()
+            each.outcomes.stop_if_too_many()
 
     def close(self) -> None:
         """Wait for requests in flight, and report once what was done."""
@@ -402,7 +404,7 @@ class TargetSalesloft(Target):
     def _abandon(self) -> None:
         """Save and report what is known, while requests that have outlived the grace period are in flight."""
         for sink in self._sinks.values():
-            sink.save_failed()
+            sink.outcomes.save_failed()
         if not self._closed:
             self._closed = True
             self.context.finish()

@@ -8,7 +8,9 @@ from contextlib import redirect_stdout
 import pytest
 
 from target_salesloft.mapping.payload import Payload, SourceRecord
-from target_salesloft.sinks import Batch, PeopleSink, rejected
+from target_salesloft.sinks import PeopleSink
+from target_salesloft.sinks.batch import Batch
+from target_salesloft.sinks.mapping import rejected
 from target_salesloft.target import TargetSalesloft
 from target_salesloft.writers.results import Result, WriteResult
 from tests.conftest import schema
@@ -21,13 +23,13 @@ def sink(config, clock, monkeypatch):
     monkeypatch.setattr("signal.signal", lambda *_: None)  # the SDK installs handlers
     target = TargetSalesloft(config=config, clock=clock)
     sink = target.get_sink("people", schema=COLUMNS["schema"], key_properties=[])
-    sink.use_schema("people", COLUMNS["schema"], [], COLUMNS["schema"]["properties"])
+    sink.mapper.use_schema("people", COLUMNS["schema"], [], COLUMNS["schema"]["properties"])
     yield sink
     target.close()
 
 
 def mapped(sink, **record):
-    return sink.map("people", record, SourceRecord(COLUMNS, record, 1))
+    return sink.mapper.map("people", record, SourceRecord(COLUMNS, record, 1))
 
 
 def test_map_returns_a_payload_with_its_source(sink):
@@ -50,7 +52,7 @@ def test_map_returns_the_result_of_a_record_that_is_not_written(sink, record, re
 
 def test_write_settles_each_payload(sink, sandbox):
     results = []
-    sink.settle = lambda _, known: results.extend(known)
+    sink.outcomes.settle = lambda _, known: results.extend(known)
     sink.write(Batch(), [mapped(sink, email_address="a@b.co")])
     assert [each.result for each in results] == [Result.CREATED]
     assert len(sandbox.people()) == 1
@@ -58,7 +60,7 @@ def test_write_settles_each_payload(sink, sandbox):
 
 def test_settle_counts_and_saves(sink, tmp_path):
     failed = rejected(SourceRecord(COLUMNS, {"email_address": "a@b.co"}, 1), "no reason")
-    sink.settle(Batch(), [WriteResult(Payload({}), Result.UPDATED), failed])
+    sink.outcomes.settle(Batch(), [WriteResult(Payload({}), Result.UPDATED), failed])
     (file,) = (tmp_path / "failed").glob("*.singer")
     assert "no reason" in file.read_text(encoding="utf-8")
 

@@ -109,7 +109,7 @@ def test_internal_error_has_a_summary(run, path, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("p1@example.com")
 
-    monkeypatch.setattr("target_salesloft.sinks.merge", fail)
+    monkeypatch.setattr("target_salesloft.sinks.base.merge", fail)
     assert run([COLUMNS, *people([1])], summary_path=str(path)).code == 1
     assert "ZeroDivisionError" in read(path)["error"]
     assert "p1@" not in path.read_text(encoding="utf-8")
