@@ -20,7 +20,13 @@ from target_salesloft.config.loader import ConfigSources, load
 from target_salesloft.config.schema import SETTINGS
 from target_salesloft.config.streams import StreamSettings, misspelled
 from target_salesloft.context import RunContext
-from target_salesloft.exceptions import FailedRecordsError, RunCancelledError, SalesloftFatalError, UnknownColumnError
+from target_salesloft.exceptions import (
+    ConfigError,
+    FailedRecordsError,
+    RunCancelledError,
+    SalesloftFatalError,
+    UnknownColumnError,
+)
 from target_salesloft.mapping.payload import Payload, SourceRecord
 from target_salesloft.redaction import format_internal_error
 from target_salesloft.reporting.failed_records import replay_command
@@ -147,7 +153,8 @@ class TargetSalesloft(Target):
         """Set up how a stream's records are mapped.
 
         Raises:
-            InvalidInputLine: The message is not a SCHEMA, or stream maps or flattening fail on it.
+            InvalidInputLine: The message is not a SCHEMA, or flattening fails on it.
+            ConfigError: The stream's `stream_maps` are invalid.
             SalesloftFatalError: Salesloft does not accept the credentials, or the stream's mapping does not fit.
         """
         require_schema(message)
@@ -161,8 +168,8 @@ class TargetSalesloft(Target):
         self._schemas[stream] = message
         try:
             self.mapper.register_raw_stream_schema(stream, message["schema"], message.get("key_properties"))
-        except MappingError:
-            raise
+        except MappingError as error:
+            raise ConfigError(f"stream_maps.{stream}: {' '.join(str(error).split()).removesuffix('.')}.") from error
         except Exception as error:
             raise InvalidInputLine(
                 f"the schema of the stream '{stream}' cannot be used with stream_maps or flattening "
@@ -250,7 +257,9 @@ class TargetSalesloft(Target):
         columns = {name for each in definitions for name, value in each.items() if expression and value == expression}
         column = f"column '{columns.pop()}': " if len(columns) == 1 else ""
         cause = error.__cause__ if isinstance(error, MappingError) and error.__cause__ else error
-        return f"{column}stream_maps or flattening failed ({type(cause).__name__})"
+        names = (getattr(cause, each, None) for each in ("name", "func_name", "attr"))
+        missing = next((f": '{each}'" for each in names if isinstance(each, str)), "")  # of what does not exist
+        return f"{column}stream_maps or flattening failed ({type(cause).__name__}{missing})"
 
     def _add(self, sink: SalesloftSink, mapped: Payload | WriteResult, size: int) -> None:
         """Add a mapped record to its sink, in the order in which values of one key are to be written."""
@@ -301,8 +310,9 @@ class TargetSalesloft(Target):
         """
         stats = self.context.stats
         exceeding: list[str] = []
-        for entry, stream in misspelled(self.config["streams"], stats).items():
-            self.logger.warning("streams.%s: this run has no such stream. Did you mean '%s'?", entry, stream)
+        for setting, names in (("streams", stats), ("stream_maps", {*self._schemas, *self._sinks})):
+            for entry, stream in misspelled(self.config.get(setting, {}), names).items():
+                self.logger.warning("%s.%s: this run has no such stream. Did you mean '%s'?", setting, entry, stream)
         try:
             super().process_endofpipe()
             self._finish_writing()

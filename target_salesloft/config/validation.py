@@ -132,6 +132,8 @@ def _schema_errors(config: Mapping[str, Any]) -> Iterator[str]:
     for error in VALIDATOR.iter_errors(config):
         deepest: Any = _deepest(error)
         path = list(deepest.absolute_path)
+        if deepest.validator == "type" and "enum" in deepest.schema:
+            continue  # another error lists the values
         if deepest.validator == "additionalProperties":
             for name in deepest.instance:
                 if name not in deepest.schema["properties"]:

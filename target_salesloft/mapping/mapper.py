@@ -184,9 +184,9 @@ class RecordMapper:
         self.warnings: list[str] = []
         self.left_out: dict[str, str] = {}
         columns = list(columns)
+        self.add_columns(columns, custom_fields)
         if columns_complete:
             self._require_key(columns)
-        self.add_columns(columns, custom_fields)
         for column in sorted(mapping.keys() - columns) if columns else ():
             self.warnings.append(
                 f"mapping names the column {_quote(column)}, which the stream does not have"
@@ -302,9 +302,10 @@ class RecordMapper:
         targets = {self._target(each).name for each in self._targets(columns)}
         missing = [name for name in self._identity if name not in targets]
         if missing:
+            references = [each.name for each in self._object.references.values() if each.field in missing]
             raise ConfigError(
                 f"no column maps to {' and '.join(missing)}. Map the columns that hold them in the stream's mapping "
-                f"(COLUMN: {missing[0]})."
+                f"(COLUMN: {' or '.join([*missing, *references])})."
             )
         if self._mode is SyncMode.INSERT or self._identity:
             return

@@ -195,6 +195,11 @@ class RunStats(defaultdict[str, StreamStats]):
             and stats.failed * 100 > stats.read * max_percent
         }
 
+    def most_frequent_failure(self) -> str:
+        """Return the most frequent reason: `people: 37 × title: expected text, got a list (lines 4, 9, 12, …)`."""
+        stream, stats = max(self.items(), key=lambda each: max(each[1].reasons.values(), default=0))
+        return f"{stream}: {stats.failure_lines()[0]}"
+
     def failure_summary(self, file: str | None, config: Mapping[str, Any], replay: str) -> str:
         """Return how many records failed, the most frequent reason, and what to do.
 
@@ -204,9 +209,8 @@ class RunStats(defaultdict[str, StreamStats]):
             replay: The command that sends the file again.
         """
         failed = self.failed
-        stream, stats = max(self.items(), key=lambda each: max(each[1].reasons.values(), default=0))
-        most_frequent = f"{stream}: {stats.failure_lines()[0]}"
-        reason = most_frequent if stats.reasons.most_common(1)[0][1] == failed else f"most often {most_frequent}"
+        has_one_reason = sum(len(stats.reasons) for stats in self.values()) == 1
+        reason = ("" if has_one_reason else "most often ") + self.most_frequent_failure()
         summary = f"{failed:,} record{'s' if failed > 1 else ''} failed ({reason})."
         if config["dry_run"]:
             return f"{summary} Fix the cause before a real run. See {file}."

@@ -13,7 +13,6 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from singer_sdk.exceptions import (
     InvalidJSONSchema,
-    MappingError,
     MissingKeyPropertiesError,
     RecordsWithoutSchemaException,
 )
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 INPUT_ERRORS: Final = (
     InvalidInputLine,
     InvalidJSONSchema,
-    MappingError,
     MissingKeyPropertiesError,
     RecordsWithoutSchemaException,
 )

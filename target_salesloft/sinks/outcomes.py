@@ -148,4 +148,7 @@ class Outcomes:
         """
         if self.has_too_many_failures():
             limit, file = self._context.config["max_failed_records"], self._context.failed_records.path
-            raise FailedRecordsError(f"Stopping: more than {limit:,} records failed (max_failed_records). See {file}.")
+            raise FailedRecordsError(
+                f"Stopping: more than {limit:,} records failed (max_failed_records), most often "
+                f"{self._context.stats.most_frequent_failure()}. Fix the cause, then run again. See {file}."
+            )

@@ -116,10 +116,13 @@ class DryRunWriter:
 
     def forecast(self, points_per_minute: int) -> str:
         """Return a line with what would be sent, and the points and time that it would take."""
-        sent = ", ".join(f"{count:,} by {request}" for request, count in self._records.items()) or "nothing"
+        if not self._records:
+            return "dry run, would send nothing"
+        sent = ", ".join(f"{count:,} by {request}" for request, count in self._records.items())
+        points = f"{self._points:,} point{'' if self._points == 1 else 's'}"
         minutes = max(0, self._points - 1) // points_per_minute
         time = f"at least {duration(minutes * 60)}" if minutes else "less than a minute"
-        return f"dry run, would send {sent}: about {self._points:,} points, {time} at {points_per_minute:,} per minute"
+        return f"dry run, would send {sent}: about {points}, {time} at {points_per_minute:,} per minute"
 
 
 def mask(body: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""Mistakes that a newcomer makes: the last line of the log names the cause and what to change."""
+
+import pytest
+
+from tests.conftest import people, record, schema, state
+
+COLUMNS = schema("crm-people", "email", "job_title", "owner_email")
+ROWS = [record("crm-people", email=f"p{n}@example.com", job_title="CTO", owner_email="o@example.com") for n in range(5)]
+
+
+def mapping(**columns):
+    return {"streams": {"crm-people": {"mapping": columns}}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (mapping(email="email_addr"), ["'email'", "'email_addr'"]),
+        (mapping(email=None), ["email_address", "mapping"]),
+        (mapping(job_title="titel"), ["'job_title'", "'titel'", "'title'"]),
+        (mapping(job_title="null"), ["'job_title'", "'null'"]),
+        ({"people_upsert_key": "crm_id"}, ["crm_id", "mapping"]),
+        ({"stream_maps": {"crm-people": {"job_title": "first_name +"}}}, ["stream_maps.crm-people", "first_name +"]),
+        ({"stream_maps": {"crm-people": {"__alias__": "customers"}}}, ["'customers'", "streams.customers.object"]),
+        ({"people_upsert_key": "email"}, ["people_upsert_key", "'email'", "email_address"]),
+        ({"skip_unchanged": True}, ["skip_unchanged", "true", "ledger"]),
+    ],
+)
+def test_mistake_in_settings_is_one_error_before_anything_is_written(run, sandbox, settings, named):
+    result = run([COLUMNS, *ROWS, state({"n": 5})], **settings)
+    assert (result.code, result.states, sandbox.people(), result.failed_files) == (1, [], [], [])
+    assert [name for name in named if name not in result.messages[-1]] == []
+    assert len([each for each in result.messages if named[0] in each and "not sent" not in each]) == 1
+
+
+def test_missing_columns_of_memberships_may_be_mapped_by_reference(run):
+    result = run([schema("enrollments", "email")])
+    assert [
+        name for name in ("person_id", "person.email_address", "cadence.name") if name not in result.messages[-1]
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "name"),
+    [("job_titel.upper()", "job_titel"), ("uper(job_title)", "uper"), ("job_title.uper()", "uper")],
+)
+def test_stream_map_error_names_what_does_not_exist(run, expression, name):
+    result = run([COLUMNS, *ROWS[:1]], stream_maps={"crm-people": {"job_title": expression}})
+    (reason,) = result.reasons
+    assert "'job_title'" in reason
+    assert f"'{name}'" in reason
+
+
+def test_misspelled_stream_in_stream_maps_is_a_warning(run):
+    maps = {"crm-peple": {"job_title": "'CTO'"}, "orders": {"a": "b"}, "people": {"__source__": "crm-people"}}
+    (warning,) = run([COLUMNS, *ROWS], stream_maps=maps).log_lines_containing("no such stream")
+    assert "stream_maps.crm-peple" in warning
+    assert "'crm-people'" in warning
+
+
+def test_too_many_failures_name_the_most_frequent_reason_last(run):
+    rows = [*people(range(3), owner_id="x"), *people([3], title=["a"])]
+    result = run([schema("people", "email_address", "owner_id", "title"), *rows], max_failed_records=2)
+    assert "max_failed_records" in result.messages[-1]
+    assert "3 × owner_id" in result.messages[-1]
