@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from target_salesloft.api.lookup import require_id
+from target_salesloft.api.responses import require_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.api.memberships import MembershipLookup
-from target_salesloft.exceptions import UnexpectedResponseError
-from target_salesloft.objects import identity_key
+from target_salesloft.api.record_index import RecordIndex
+from target_salesloft.api.responses import require_id
+from target_salesloft.objects import ID_FIELD, identity_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -23,10 +25,15 @@ logger = logging.getLogger(__name__)
 MAX_KEYS_PER_REQUEST: Final = 100
 MAX_QUERY_CHARS: Final = 7000  # servers reject URLs longer than about 8,000 characters
 MAX_CACHED_IDS: Final = 100_000
+# For fewer records than this it is not worth a point to learn what listing all of them would cost.
+MIN_VALUES_TO_LIST: Final = 20
 
 
 class Lookup:
     """Looks up ids by key and caches those that are found. Missing ids are not cached: a record may be added later.
+
+    Where Salesloft's filter takes one value, all records are listed if that costs fewer points. What is missing then is
+    looked up again only once this run has written it.
 
     Args:
         client: Sends the requests.
@@ -47,6 +54,9 @@ class Lookup:
         self._field = field
         self._parallel_map = parallel_map
         self._cache: dict[str, tuple[int, ...]] = {}
+        self._index = RecordIndex(client, salesloft_object, field)
+        self._is_listed = False
+        self._written: set[str] = set()  # since all records were listed
 
     def ids(self, values: Iterable[str]) -> Mapping[str, tuple[int, ...]]:
         """Return the `identity_key` of each value → the ids of all records that have it: none, one or several.
@@ -55,10 +65,12 @@ class Lookup:
             SalesloftFatalError: The run cannot go on.
         """
         keys = {identity_key(self._field, value): value for value in values}
-        if len(self._cache) > MAX_CACHED_IDS:
+        if len(self._cache) > MAX_CACHED_IDS and not self._is_listed:
             self._cache.clear()
-        missing = [value for key, value in keys.items() if key not in self._cache]
-        chunks = list(chunk_values(missing, self._object.lookups[self._field]))
+        missing = self._find_missing(keys)
+        if self._list_all(missing):
+            missing = self._find_missing(keys)
+        chunks = list(chunk_values([keys[each] for each in missing], self._object.lookups[self._field]))
         found: dict[str, tuple[int, ...]] = {}
         for ids in self._parallel_map(self._fetch_ids, chunks):
             found |= ids
@@ -66,6 +78,31 @@ class Lookup:
         if chunks:
             logger.info("Looked up %d ids by %s with %d requests.", len(missing), self._field, len(chunks))
         return {key: self._cache.get(key, ()) for key in keys}
+
+    def _find_missing(self, keys: Iterable[str]) -> list[str]:
+        return [each for each in keys if each not in self._cache and (not self._is_listed or each in self._written)]
+
+    def _list_all(self, missing: Collection[str]) -> bool:
+        """List all records if that costs fewer points than looking up some; return whether it was done."""
+        if not takes_one(self._object, self._field) or len(missing) < MIN_VALUES_TO_LIST:
+            return False
+        index = self._index.fetch(len(missing) - 1)
+        if index is None:
+            return False
+        self._cache, self._written, self._is_listed = index, set(), True
+        logger.info("Listed all %s to look up %d ids by %s.", self._object.name, len(missing), self._field)
+        return True
+
+    def note_written(self, value: Any) -> None:
+        """Note that this run has written a record, so that it is looked up if it was missing."""
+        if self._is_listed:
+            self._written.add(identity_key(self._field, value))
+
+    def forget(self, value: str) -> None:
+        """Forget an id that is gone: a record with the same value may have another one."""
+        key = identity_key(self._field, value)
+        self._cache.pop(key, None)
+        self._written.add(key)
 
     def _fetch_ids(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
         found = fetch_rows(self._client, self._object, self._field, chunk)
@@ -105,15 +142,40 @@ class Lookups:
             SalesloftFatalError: The run cannot go on.
         """
         distinct = {identity_key(field, value): str(value) for value in values}
+        if field != ID_FIELD and len(distinct) >= MIN_VALUES_TO_LIST and takes_one(salesloft_object, field):
+            return self._rows_by_id(salesloft_object, field, distinct)
         chunks = list(chunk_values(distinct.values(), salesloft_object.lookups[field]))
         found: dict[str, list[dict[str, Any]]] = {}
         for rows in self._threads.map(partial(fetch_rows, self._client, salesloft_object, field), chunks):
             found |= rows
         return found
 
+    def _rows_by_id(
+        self, salesloft_object: SalesloftObject, field: str, values: Mapping[str, str]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return the rows of records whose ids may be found in fewer requests than their rows."""
+        ids = self.get(salesloft_object, field).ids(values.values())
+        found: dict[str, list[dict[str, Any]]] = {key: [] for key in values}
+        for rows in self.rows(salesloft_object, ID_FIELD, itertools.chain(*ids.values())).values():
+            for row in rows:
+                found.get(identity_key(field, row.get(field)), []).append(row)
+        return found
+
+    def note_written(self, salesloft_object: SalesloftObject, bodies: Iterable[Mapping[str, Any]]) -> None:
+        """Note that this run has written records, so that they are looked up if they were missing."""
+        lookups = {field: each for (name, field), each in self._lookups.items() if name == salesloft_object.name}
+        for body in bodies if lookups else ():
+            for field, lookup in lookups.items():
+                lookup.note_written(body.get(field))
+
     def close(self) -> None:
         """Wait for requests in flight, and stop the threads."""
         self._threads.shutdown(cancel_futures=True)
+
+
+def takes_one(salesloft_object: SalesloftObject, field: str) -> bool:
+    """Return whether a filter takes one value rather than a hundred."""
+    return not salesloft_object.lookups[field].endswith("[]")
 
 
 def fetch_rows(
@@ -137,18 +199,6 @@ def fetch_rows(
         if key in found:
             found[key].append(row)
     return found
-
-
-def require_id(row: Mapping[str, Any], path: str) -> int:
-    """Return the id of a listed record, which may be text.
-
-    Raises:
-        UnexpectedResponseError: It has none.
-    """
-    number = str(row.get("id"))
-    if not number.isdecimal():
-        raise UnexpectedResponseError(f"GET {path} returned a record without an id.")
-    return int(number)
 
 
 def find_matches(

@@ -22,6 +22,8 @@ from target_salesloft.objects import OBJECTS
 from target_salesloft.redaction import redact_reason, redact_secrets, request_names, sanitize_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from target_salesloft.api.rate_limit import Reservation
     from target_salesloft.http.response import Response
 
@@ -111,6 +113,18 @@ def parse_page(body: dict[str, Any], name: str) -> tuple[list[dict[str, Any]], i
         ) from error
     paging = (found.metadata and found.metadata.paging) or _Paging()
     return found.data, paging.next_page, paging.total_pages
+
+
+def require_id(row: Mapping[str, Any], path: str) -> int:
+    """Return the id of a listed record, which may be text.
+
+    Raises:
+        UnexpectedResponseError: It has none.
+    """
+    number = str(row.get("id"))
+    if not number.isdecimal():
+        raise UnexpectedResponseError(f"GET {path} returned a record without an id.")
+    return int(number)
 
 
 def update_from_headers(reservation: Reservation, response: Response) -> None:

@@ -80,14 +80,12 @@ class ReferenceResolver:
 
     def note_written(self, salesloft_object: SalesloftObject, payloads: Iterable[Payload]) -> None:
         """Note that records were written: they may be what others refer to."""
-        missing = {
-            reference.attributes[0]: keys
-            for reference, keys in self._missing.items()
-            if keys and reference.object_name == salesloft_object.name
-        }
-        for payload in payloads if missing else ():
-            for attribute, keys in missing.items():
-                keys.discard(identity_key(attribute, payload.body.get(attribute)))
+        bodies = [each.body for each in payloads]
+        self._lookups.note_written(salesloft_object, bodies)
+        for reference, keys in self._missing.items():
+            if keys and reference.object_name == salesloft_object.name:
+                attribute = reference.attributes[0]
+                keys.difference_update(identity_key(attribute, each.get(attribute)) for each in bodies)
 
     def _fetch(self, reference: Reference, values: Collection[str]) -> dict[str, tuple[int, ...]]:
         if reference.object_name is None:

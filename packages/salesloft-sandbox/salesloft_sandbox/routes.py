@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 MAX_PAGE = 100
+MAX_COUNTED = 10_000
 CREATED = 201
 NO_CONTENT = 204
 NEWEST_FIRST = "ORDER BY updated_at DESC, id DESC"
@@ -326,6 +327,8 @@ def _page(  # noqa: PLR0913, PLR0917 - table, filter, order and serializer of a 
     rows = sandbox.state.select(table, *where, tail)
     counted = request.query.get("include_paging_counts") == "true"
     total = sandbox.state.count(table, *where) if counted else None
+    if total is not None and request.query.get("limit_paging_counts") != "false":
+        total = min(total, MAX_COUNTED)
     return serializers.page([serialize(row) for row in rows], page, per_page, total)
 
 
