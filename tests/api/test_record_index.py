@@ -58,7 +58,7 @@ def test_all_records_are_listed_by_several_queries(index, sandbox, add_accounts,
     found = index.fetch(max_points=50)
     assert found is not None
     assert sorted(found) == sorted(f"domain={each}" for each in domains(count))
-    assert len(requests(sandbox)) <= count // PAGE + 6
+    assert len(requests(sandbox)) <= 2 * (count // PAGE) + 3
 
 
 def test_pages_that_cost_several_points_are_avoided(index, sandbox, add_accounts):

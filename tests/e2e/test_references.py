@@ -139,3 +139,49 @@ def test_account_is_linked_to_owner_stage_and_tier(load, sandbox):
         tier["id"],
         stage["id"],
     )
+
+
+def accounts_of(*numbers):
+    return [record("accounts", domain=f"c{number}.com", name=f"C{number}") for number in numbers]
+
+
+@pytest.mark.parametrize(("is_first", "others"), [(True, 0), (False, 0), (False, 40_000)])
+def test_a_thousand_people_are_linked_for_few_points(run, sandbox, tmp_path, is_first, others):
+    with sandbox.state.transaction():
+        for number in [*range(300), *range(1_000, 1_000 + others)]:
+            sandbox.state.add("accounts", {"name": f"C{number}", "domain": f"c{number}.com"})
+        for number in range(250):
+            user = {"name": f"U{number}", "email": f"u{number}@example.com", "guid": f"u{number}", "active": True}
+            sandbox.state.add("users", user)
+    two = [each["name"] for each in sandbox.state.select("person_stages")][:2]
+    people = [
+        record(
+            "people",
+            email_address=f"p{number}@example.com",
+            company=f"https://c{number % 320}.com/",
+            rep=f"u{number % 250}@example.com",
+            stage=two[number % 2],
+        )
+        for number in range(1_000)
+    ]
+    accounts = [schema("accounts", "domain", "name"), *accounts_of(*range(300, 320))]
+    messages = [*accounts, schema("people", *COLUMNS), *people]
+    if not is_first:
+        messages = [schema("people", *COLUMNS), *people, *accounts]
+    settings = {
+        "streams": {"people": {"mapping": MAPPING}},
+        "ledger_uri": f"sqlite:///{tmp_path}/ledger.db",
+        "skip_unchanged": "ledger",
+    }
+    first = run(messages, **settings)
+    assert first.code == 0
+    domains = {each["id"]: each["domain"] for each in sandbox.state.select("accounts")}
+    for each in sandbox.people():
+        number = int(each["email_address"].split("@")[0][1:])
+        assert domains[each["account_id"]] == f"c{number % 320}.com"
+        assert each["owner_id"] == users(sandbox)[f"u{number % 250}@example.com"]
+        assert each["person_stage_id"] == stages(sandbox)[two[number % 2]]
+    spent = sandbox.points_spent
+    assert spent <= 400
+    assert run(messages, **settings).code == 0
+    assert sandbox.points_spent - spent <= 16
