@@ -397,9 +397,10 @@ class TargetSalesloft(Target):
         """
         self.context.wait()
         sinks = sorted(self._sinks.values(), key=lambda each: bool(each.salesloft_object.written_after))
-        for each in sinks:
-            each.write_deferred(gives_up=True)
-            self.context.wait()
+        while any(each.has_deferred for each in sinks):
+            for each in sinks:
+                each.write_deferred(gives_up=True)
+                self.context.wait()
         self.context.perform_removals(lambda: any(each.outcomes.has_too_many_failures() for each in sinks))
         for each in sinks:
             each.outcomes.stop_if_too_many()

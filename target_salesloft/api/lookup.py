@@ -98,12 +98,6 @@ class Lookup:
         if self._is_listed:
             self._written.add(identity_key(self._field, value))
 
-    def forget(self, value: str) -> None:
-        """Forget an id that is gone: a record with the same value may have another one."""
-        key = identity_key(self._field, value)
-        self._cache.pop(key, None)
-        self._written.add(key)
-
     def _fetch_ids(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
         found = fetch_rows(self._client, self._object, self._field, chunk)
         return {key: tuple(sorted({require_id(row, self._object.path) for row in rows})) for key, rows in found.items()}

@@ -80,7 +80,7 @@ class SalesloftSink(BatchSink):
         self.mapper = StreamMapper(
             stream_name, self._settings, self._context, self.logger, validates=self.validate_schema
         )
-        self.outcomes = Outcomes(stream_name, self._settings, self._context, self._ledger)
+        self.outcomes = Outcomes(stream_name, self._settings, self._context, self._ledger, self._defer)
         self.steps = ()
         self._build_steps()
 
@@ -131,6 +131,11 @@ class SalesloftSink(BatchSink):
     def holds(self, is_needed: Callable[[Payload], bool]) -> bool:
         """Return whether the batch holds a payload that is needed."""
         return any(map(is_needed, self._batch.payloads))
+
+    @property
+    def has_deferred(self) -> bool:
+        """Whether payloads wait for records that they refer to."""
+        return bool(self._deferred.payloads)
 
     def is_deferred(self, key: str | None) -> bool:
         """Return whether a payload with a key waits for a record that it refers to."""
@@ -216,6 +221,9 @@ class SalesloftSink(BatchSink):
             # The outcome of an earlier batch must not confirm these.
             keys = {each.key for each in payloads}
             self._context.get_writer(self.stream_name).wait_for(self.salesloft_object, keys)
+            if any(map(self._deferred.has_key, keys)):  # rejected meanwhile: these values are older
+                self.write_deferred(gives_up=False)
+                self._context.wait()
             self._ledger.mark_pending(payloads)
             with (
                 self._context.telemetry.batch(self.stream_name, len(payloads)),
@@ -272,11 +280,20 @@ class SalesloftSink(BatchSink):
             payloads, results = step(payloads)
             self.outcomes.settle(batch, results)
         if len(self._deferred.payloads) > deferred:
-            batch.held += 1
-            self._deferred_from.append(batch)
+            self._hold(batch)
         self._warn_of_mass_merge()
         self.outcomes.stop_if_too_many()
         return payloads
+
+    def _defer(self, batch: Batch, payloads: list[Payload]) -> None:
+        for each in payloads:
+            self._deferred.add(each)
+        self._hold(batch)
+
+    def _hold(self, batch: Batch) -> None:
+        """Hold STATE back until the payloads are written that the batch has deferred."""
+        batch.held += 1
+        self._deferred_from.append(batch)
 
     def make_room(self) -> bool:
         """Drop unchanged payloads from a full batch, and return whether so few are left that more are to be read.

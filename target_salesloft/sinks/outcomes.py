@@ -8,7 +8,7 @@ from target_salesloft.exceptions import FailedRecordsError
 from target_salesloft.writers.results import FAILED, WRITTEN, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from target_salesloft.config.streams import StreamSettings
     from target_salesloft.context import RunContext
@@ -32,13 +32,22 @@ class Outcomes:
         settings: Its settings.
         context: What the run shares.
         ledger: What the ledger knows of the stream.
+        defer: Takes payloads of a batch that are to be resolved and written again.
     """
 
-    def __init__(self, stream: str, settings: StreamSettings, context: RunContext, ledger: StreamLedger) -> None:
+    def __init__(
+        self,
+        stream: str,
+        settings: StreamSettings,
+        context: RunContext,
+        ledger: StreamLedger,
+        defer: Callable[[Batch, list[Payload]], None],
+    ) -> None:
         self._stream = stream
         self._settings = settings
         self._context = context
         self._ledger = ledger
+        self._defer = defer
         self._unsaved: list[WriteResult] = []
         self.stats = context.stats[stream]
         self.ids: IdStep | None = None
@@ -67,8 +76,13 @@ class Outcomes:
         """
         settled: list[WriteResult] = []
         failures: list[tuple[Payload, str]] = []
+        stale: list[Payload] = []
+        references = self._context.references
         try:
             for each in results:
+                if references is not None and references.forget_stale(each):
+                    stale.append(each.payload)
+                    continue
                 self.report(each)
                 settled.append(each)
                 if each.result not in FAILED:
@@ -82,6 +96,8 @@ class Outcomes:
         finally:
             self.save_failed()
             self._note(settled, failures)
+            if stale:
+                self._defer(batch, stale)
 
     def _note(self, outcomes: Sequence[WriteResult], failures: Sequence[tuple[Payload, str]]) -> None:
         """Note in the ledger what Salesloft has written or rejected; all else stays pending there."""

@@ -52,6 +52,8 @@ class ReferenceResolver:
         self._write_pending = write_pending
         self._listings: dict[Reference, Listing] = {}
         self._missing: defaultdict[Reference, set[str]] = defaultdict(set)
+        self._fetched: defaultdict[Reference, set[int]] = defaultdict(set)
+        self._forgotten: set[Named] = set()
 
     def resolve(self, reference: Reference, values: Collection[str]) -> dict[str, tuple[int, ...]]:
         """Return value → the ids of all records that it names: none, one or several.
@@ -59,12 +61,14 @@ class ReferenceResolver:
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
+        remembered = [value for value in values if Named(reference, value) not in self._forgotten]
         found: dict[str, tuple[int, ...]] = {
-            value: (number,) for value, number in self._ledger.get_lookups(reference.name, values).items()
+            value: (number,) for value, number in self._ledger.get_lookups(reference.name, remembered).items()
         }
         missing = [value for value in values if value not in found and not self.is_missing(Named(reference, value))]
         if missing:
             fetched = self._fetch(reference, missing)
+            self._fetched[reference].update(*fetched.values())
             self._ledger.set_lookups(reference.name, {value: ids[0] for value, ids in fetched.items() if len(ids) == 1})
             found |= fetched
         return found
@@ -86,6 +90,29 @@ class ReferenceResolver:
             if keys and reference.object_name == salesloft_object.name:
                 attribute = reference.attributes[0]
                 keys.difference_update(identity_key(attribute, each.get(attribute)) for each in bodies)
+
+    def forget_stale(self, result: WriteResult) -> bool:
+        """Forget ids of earlier runs because of which Salesloft has rejected a payload, and remove them from it.
+
+        Returns:
+            Whether there are any, so that the payload is to be resolved and written again.
+
+        Raises:
+            LedgerError: The ledger cannot be written.
+        """
+        payload, reason = result.payload, result.reason.lower()
+        stale = [
+            (field, named)
+            for field, named in (payload.references.items() if result.was_rejected else ())
+            if (field in result.fields or field.removesuffix("_id").replace("_", " ") in reason)
+            and payload.body.get(field) not in {None, *self._fetched[named.reference]}
+        ]
+        for field, named in stale:
+            del payload.body[field]
+            if named not in self._forgotten:
+                self._forgotten.add(named)
+                self._ledger.forget_lookups(named.reference.name, [named.value])
+        return bool(stale)
 
     def _fetch(self, reference: Reference, values: Collection[str]) -> dict[str, tuple[int, ...]]:
         if reference.object_name is None:

@@ -142,16 +142,6 @@ def test_records_that_are_not_in_the_list_are_looked_up_once_they_are_written(lo
     assert lookup.ids(["new.com"]) == {"domain=new.com": (number,)}
 
 
-def test_id_that_is_forgotten_is_looked_up_again(lookups, sandbox, add_accounts):
-    add_accounts(PAGE)
-    lookup = lookups.get(ACCOUNTS, "domain")
-    lookup.ids(domains(50))
-    sandbox.state.update("accounts", 1, {"domain": None})
-    number = sandbox.state.add("accounts", {"name": "A", "domain": "c0.com"})
-    lookup.forget("C0.com")
-    assert lookup.ids(["c0.com"]) == {"domain=c0.com": (number,)}
-
-
 def test_rows_are_read_in_the_cheaper_way(lookups, sandbox, add_accounts):
     add_accounts(3 * PAGE)
     rows = lookups.rows(ACCOUNTS, "domain", [*domains(250), "gone.com"])

@@ -69,6 +69,21 @@ def test_person_is_linked_to_an_account_that_comes_later(load, links, sandbox, w
     assert lookups(sandbox, "/v2/accounts") <= 6
 
 
+def test_accounts_that_were_not_among_all_accounts_are_found_once_they_are_written(load, links, sandbox):
+    sandbox.state.add("accounts", {"name": "C", "domain": "c0.com"})
+    result = load(
+        PEOPLE,
+        *(person(f"p{number}", f"c{number}.com") for number in range(50)),
+        ACCOUNTS,
+        *(account(f"c{number}.com") for number in range(1, 50)),
+        state(1),
+        batch_size_rows=25,
+    )
+    assert (result.code, result.states[-1]) == (0, 1)
+    assert links() == {f"p{number}": f"c{number}.com" for number in range(50)}
+    assert lookups(sandbox, "/v2/accounts") <= 10
+
+
 def test_pending_account_is_written_before_a_person_refers_to_it(load, links, sandbox):
     result = load(PEOPLE, ACCOUNTS, account("c.com"), account("d.com"), person("ann", "c.com"), state(1))
     assert (result.code, result.states) == (0, [1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import record, schema
+from tests.conftest import record, schema, state
 
 MAPPING = {
     "company": "account.domain",
@@ -185,3 +185,105 @@ def test_a_thousand_people_are_linked_for_few_points(run, sandbox, tmp_path, is_
     assert spent <= 400
     assert run(messages, **settings).code == 0
     assert sandbox.points_spent - spent <= 16
+
+
+# Ids of earlier runs that are gone
+
+
+def replace_account(sandbox, accounts, domain="acme.com"):
+    """Delete an account of the sandbox, create another one with the same domain, and return its id."""
+    sandbox.state.delete("accounts", accounts[domain])
+    return sandbox.state.add("accounts", {"name": "New", "domain": domain})
+
+
+@pytest.mark.parametrize("method", ["record", "bulk"])
+@pytest.mark.parametrize("mode", ["upsert", "update"])
+def test_id_that_is_gone_is_looked_up_again_once(load, sandbox, accounts, method, mode):
+    ann = {"email_address": "ann@b.co", "company": "acme.com", "rep": next(iter(users(sandbox)))}
+    people = [ann, {"email_address": "bob@b.co", "company": "acme.com"}, {"email_address": "c@b.co", "company": "b.co"}]
+    load(*people)
+    number = replace_account(sandbox, accounts)
+    before = lookups(sandbox)
+    settings = {"write_method": method, "sync_mode": mode, "skip_unchanged": "ledger"}
+    people = [{**each, "title": "CEO"} for each in people]
+    assert load(*people, **settings).code == 0
+    links = {each["email_address"]: each["account_id"] for each in sandbox.people()}
+    assert links == {"ann@b.co": number, "bob@b.co": number, "c@b.co": accounts["b.co"]}
+    assert lookups(sandbox) == before + 1
+    assert "3 unchanged" in load(*people, **settings).log
+    assert lookups(sandbox) == before + 1
+
+
+def test_state_waits_for_a_record_that_is_resolved_again(run, sandbox, accounts, tmp_path, fault):
+    settings = {
+        "streams": {"people": {"mapping": MAPPING}},
+        "ledger_uri": f"sqlite:///{tmp_path}/ledger.db",
+        "write_method": "record",
+    }
+    messages = [schema("people", *COLUMNS), record("people", email_address="ann@b.co", company="acme.com"), state(1)]
+    run(messages, **settings)
+    number = replace_account(sandbox, accounts)
+    fault("status", method="GET", path="/accounts", status=401, times=None)
+    assert run(messages, **settings).states == []
+    sandbox.faults.clear()
+    assert run(messages, **settings).states == [1]
+    assert sandbox.people()[0]["account_id"] == number
+
+
+@pytest.mark.parametrize(("missing", "code"), [("omit", 0), ("fail", 1)])
+def test_record_that_refers_to_what_is_gone_is_treated_as_missing(load, sandbox, accounts, missing, code):
+    ann = {"email_address": "ann@b.co", "company": "acme.com", "title": "CEO"}
+    load(ann)
+    sandbox.state.delete("accounts", accounts["acme.com"])
+    result = load({**ann, "title": "CTO"}, missing_references=missing)
+    assert result.code == code
+    assert result.log_lines_containing("account.domain: not found")
+    assert sandbox.people()[0]["title"] == ("CEO" if code else "CTO")
+
+
+@pytest.mark.usefixtures("accounts")
+def test_id_that_this_run_has_looked_up_is_not_looked_up_again(load, sandbox, fault):
+    fault("status", method="POST", path="/person_upserts", status=422, times=None, body={"errors": {"account_id": "x"}})
+    result = load({"email_address": "ann@b.co", "company": "acme.com"}, write_method="record")
+    assert result.code == 1
+    assert sum(each.path == "/v2/person_upserts" for each in sandbox.requests) == 1
+
+
+@pytest.mark.usefixtures("accounts")
+def test_rejection_of_another_field_looks_nothing_up(load, sandbox, fault):
+    ann = {"email_address": "ann@b.co", "company": "acme.com"}
+    load(ann)
+    before = lookups(sandbox)
+    fault("status", method="POST", path="/person_upserts", status=422, times=None, body={"errors": {"title": ["bad"]}})
+    assert load(ann, write_method="record").code == 1
+    assert lookups(sandbox) == before
+
+
+def test_later_values_win_over_those_that_are_resolved_again(run, sandbox, accounts, tmp_path, fault):
+    settings = {"streams": {"people": {"mapping": MAPPING}}, "ledger_uri": f"sqlite:///{tmp_path}/ledger.db"}
+    columns = schema("people", *COLUMNS, "title")
+    ann = {"email_address": "ann@b.co", "company": "acme.com"}
+    run([columns, record("people", **ann)], **settings)
+    number = replace_account(sandbox, accounts)
+    later = record("people", email_address="ann@b.co", title="later")
+    fault("bulk_job", delay=30)
+    messages = [columns, record("people", **ann, title="first"), later, state(1)]
+    result = run(messages, **settings, write_method="bulk", batch_size_rows=1)
+    assert (result.code, result.states) == (0, [1])
+    assert [(each["account_id"], each["title"]) for each in sandbox.people()] == [(number, "later")]
+
+
+def test_record_may_wait_for_an_account_and_refer_to_an_owner_that_is_gone(run, sandbox, tmp_path):
+    (old, number), *_ = users(sandbox).items()
+    settings = {"streams": {"people": {"mapping": MAPPING}}, "ledger_uri": f"sqlite:///{tmp_path}/ledger.db"}
+    columns = schema("people", *COLUMNS)
+    run([columns, record("people", email_address="ann@b.co", rep=old)], **settings)
+    sandbox.state.delete("users", number)
+    new = sandbox.state.add("users", {"name": "New", "email": old, "guid": "new", "active": True})
+    ann = record("people", email_address="ann@b.co", rep=old, company="c1.com")
+    result = run(
+        [columns, ann, schema("accounts", "domain", "name"), *accounts_of(1), state(1)], **settings, batch_size_rows=1
+    )
+    assert (result.code, result.states) == (0, [1])
+    (person,) = sandbox.people()
+    assert (person["owner_id"], person["account_id"]) == (new, sandbox.accounts()[0]["id"])
