@@ -354,7 +354,7 @@ class RunContext:
         if self.client is not None:
             self.client.close()
 
-    def record_end(self, exit_code: int, errors: Sequence[str]) -> str | None:
+    def record_end(self, exit_code: int, errors: Collection[str]) -> str | None:
         """Note in the ledger and in the summary how the run ended, and close the ledger.
 
         Args:

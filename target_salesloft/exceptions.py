@@ -35,7 +35,7 @@ ConfigError                     an invalid setting, settings file or option
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from singer_sdk.exceptions import ConfigValidationError, FatalAPIError, RetriableAPIError
 
@@ -91,7 +91,19 @@ class MalformedResponseError(SalesloftRetriableError):
 
 
 class SalesloftFatalError(FatalAPIError):
-    """An error that is not caused by a record: the run stops with this one line."""
+    """An error that is not caused by a record: the run stops with this one line.
+
+    Attributes:
+        log_fields: Fields of the line, such as `endpoint` and `status`, so that alerts need not parse the sentence.
+
+    Args:
+        message: What happened, and what to do.
+        **log_fields: See the attribute.
+    """
+
+    def __init__(self, message: str, **log_fields: Any) -> None:
+        super().__init__(message)
+        self.log_fields = log_fields
 
 
 class AuthenticationError(SalesloftFatalError):
@@ -159,7 +171,10 @@ class RetriesExhaustedError(SalesloftFatalError):
         wait = f" (Retry-After: {asked:.0f} s)" if asked > limit else ""
         super().__init__(
             f"{name} failed after {elapsed:.0f} s of retries ({limit_name}={limit:.0f}): {last_error}{wait}. {hint}"
-            "No data was lost; rerun later."
+            "No data was lost; rerun later.",
+            endpoint=name,
+            status=last_error.status,
+            retry_after=last_error.retry_after,
         )
         self.name = name
         self.elapsed = elapsed

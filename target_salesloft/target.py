@@ -6,7 +6,7 @@ import math
 import os
 import sys
 from collections import Counter
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
 
 import click
 from singer_sdk.exceptions import ConfigValidationError, MappingError, RecordsWithoutSchemaException
@@ -55,6 +55,8 @@ MELTANO_TEST_STREAM: Final = "meltano_test_stream"
 """What `meltano config test` sends: see LoaderTestService in meltano/core/plugin_test_service.py."""
 MAX_RECORD_AGE_SECONDS: Final = 300.0
 MAX_PENDING_BYTES: Final = 64 * 2**20
+Errors: TypeAlias = "dict[str, Mapping[str, Any]]"
+"""Why a run failed: message → fields of its log line."""
 DISCARD_SECONDS: Final = 5.0
 """How long input is read and discarded after a fatal error, so that the tap does not fail first."""
 
@@ -161,7 +163,8 @@ class TargetSalesloft(Target):
         stream = message["stream"]
         if stream == MELTANO_TEST_STREAM:
             self.context.connect()
-            self.logger.info("Connection test: nothing is written for the stream %s.", stream)
+            extra = {"stream": stream}
+            self.logger.info("Connection test: nothing is written for the stream %s.", stream, extra=extra)
             return
         if self._schemas.get(stream) == message:
             return
@@ -312,7 +315,8 @@ class TargetSalesloft(Target):
         exceeding: list[str] = []
         for setting, names in (("streams", stats), ("stream_maps", {*self._schemas, *self._sinks})):
             for entry, stream in misspelled(self.config.get(setting, {}), names).items():
-                self.logger.warning("%s.%s: this run has no such stream. Did you mean '%s'?", setting, entry, stream)
+                message = "%s.%s: this run has no such stream. Did you mean '%s'?"
+                self.logger.warning(message, setting, entry, stream, extra={"stream": stream})
         try:
             super().process_endofpipe()
             self._finish_writing()
@@ -332,6 +336,7 @@ class TargetSalesloft(Target):
                 "max_records is %s: %s later records were read and not sent, and state was not moved.",
                 f"{limit:,}",
                 f"{not_sent:,}",
+                extra={"records_not_sent": not_sent},
             )
         if not stats.failed:
             return
@@ -339,11 +344,12 @@ class TargetSalesloft(Target):
         replay = "" if file is None else replay_command(file, sys.argv[1:], os.environ)
         summary = stats.failure_summary(file, self.config, replay)
         if not self.config["allow_failed_records"]:
-            raise FailedRecordsError(summary)
+            raise FailedRecordsError(summary, records_failed=stats.failed)
         if exceeding:
             raise FailedRecordsError(
                 f"{summary} More than {self.config['max_failed_percent']:g}% of a stream failed (max_failed_percent): "
-                f"{', '.join(exceeding)}. State was not advanced past failed records."
+                f"{', '.join(exceeding)}. State was not advanced past failed records.",
+                records_failed=stats.failed,
             )
         self.logger.warning("%s", summary, extra={"records_failed": stats.failed})
 
@@ -361,7 +367,9 @@ class TargetSalesloft(Target):
                 self._retry_file(file, lines)
             except (OSError, ConfigValidationError, UnknownColumnError, *INPUT_ERRORS) as error:
                 reason = error.strerror if isinstance(error, OSError) else error
-                self.logger.warning("%s failed records cannot be retried (%s): %s", f"{len(lines):,}", file, reason)
+                message = "%s failed records cannot be retried (%s): %s"
+                extra = {"records_failed": len(lines)}
+                self.logger.warning(message, f"{len(lines):,}", file, reason, extra=extra)
         self.drain_all()
         self._finish_writing()
         for sink in self._sinks.values():
@@ -466,56 +474,62 @@ class TargetSalesloft(Target):
         try:
             code, errors = cls._run(config, file_input)
         except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
-            code, errors = 1, [format_internal_error(error)]
+            code, errors = 1, {format_internal_error(error): _log_fields(error)}
         if code == 1:
             discard_input(file_input, DISCARD_SECONDS)
         # Log the error last, where users look first.
-        for each in errors:
-            cls.logger.error("%s", each, extra={"exit_code": code})
+        for message, fields in errors.items():
+            cls.logger.error("%s", message, extra={"exit_code": code, **fields})
         raise SystemExit(code)
 
     @classmethod
-    def _run(cls, config: ConfigSources | None, file_input: IO[str] | None) -> tuple[int, list[str]]:
+    def _run(cls, config: ConfigSources | None, file_input: IO[str] | None) -> tuple[int, Errors]:
         """Run, and return the exit code and the errors."""
         try:
             settings = load(config or ConfigSources(), os.environ, cls.logger.warning)
         except ConfigValidationError as error:
-            return 1, error.errors
+            return 1, dict.fromkeys(error.errors, _log_fields(error))
+        errors: Errors
         try:
             # The SDK installs its own signal handlers while it constructs a target.
             with signals_blocked():
                 target = cls(config=settings, validate_config=False)
                 target.context.shutdown.install()
         except ConfigValidationError as error:
-            errors = error.errors
+            errors = dict.fromkeys(error.errors, _log_fields(error))
         except (MappingError, SalesloftFatalError) as error:
-            errors = [str(error)]
+            errors = {str(error): _log_fields(error)}
         else:
             return target._run_to_end(file_input)
         save_failed_start(settings, errors)
         return 1, errors
 
-    def _run_to_end(self, file_input: IO[str] | None) -> tuple[int, list[str]]:
-        errors: list[str] = []
+    def _run_to_end(self, file_input: IO[str] | None) -> tuple[int, Errors]:
+        errors: Errors = {}
         try:
             try:
                 self.context.report.start()
                 self.listen(file_input)
             except INPUT_ERRORS as error:
                 line = self.message_reader.line
-                errors.append(f"Invalid input at line {line}: {' '.join(str(error).split())}")
+                errors[f"Invalid input at line {line}: {' '.join(str(error).split())}"] = _log_fields(error)
                 self.context.is_input_complete = False
                 self.process_endofpipe()  # what was read before is still written
         except ConfigValidationError as error:
-            errors += error.errors
+            errors |= dict.fromkeys(error.errors, _log_fields(error))
         except SalesloftFatalError as error:
-            errors.append(f"{self.context.shutdown.describe(error)} {self.context.unfinished}".rstrip())
+            errors[f"{self.context.shutdown.describe(error)} {self.context.unfinished}".rstrip()] = _log_fields(error)
         except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
-            errors.append(format_internal_error(error))
+            errors[format_internal_error(error)] = _log_fields(error)
         finally:
             self.close()
             self.context.shutdown.close()
         failure = self.context.record_end(self.context.shutdown.exit_code if errors else 0, errors)
         if failure is not None:
-            errors.append(failure)
+            errors[failure] = {}
         return (self.context.shutdown.exit_code if errors else 0), errors
+
+
+def _log_fields(error: Exception) -> dict[str, Any]:
+    """Return the fields of the log line of an error that ends a run."""
+    return {"error_type": type(error).__name__, **getattr(error, "log_fields", {})}

@@ -59,6 +59,7 @@ class CustomFields:
                 salesloft_object.name,
                 error,
                 hint,
+                extra={"endpoint": "GET /custom_fields", **error.log_fields},
             )
             return None
         # Salesloft ignores filters that it does not know.

@@ -179,15 +179,17 @@ def error_for_status(response: Response, name: str, hint: str) -> RecordRejected
     if kind is RecordRejectedError and not _reports_missing_scope(response, public_reason):
         return RecordRejectedError(response.status, reason, error_fields(response), request_id=response.request_id)
     what = f"({response.describe()}, {name}): {public_reason.removesuffix('.')}."
+    fields = {"endpoint": name, "status": response.status}
     if kind is AuthenticationError:
-        return AuthenticationError(f"Authentication failed {what} {hint}")
+        return AuthenticationError(f"Authentication failed {what} {hint}", **fields)
     if kind is UnexpectedResponseError:
-        return UnexpectedResponseError(f"Unexpected response {what} Check api_url and the proxy settings.")
+        return UnexpectedResponseError(f"Unexpected response {what} Check api_url and the proxy settings.", **fields)
     scope = missing_scope(name, public_reason, response.request)
     required = f"the scope {scope}" if scope else "a scope for this request"
     return PermissionDeniedError(
         f"Permission denied {what} The token lacks {required}, or its user lacks the permission. Add the scope to the "
-        "API key or the OAuth application (for OAuth, log in again), or use a user who has the permission."
+        "API key or the OAuth application (for OAuth, log in again), or use a user who has the permission.",
+        **fields,
     )
 
 

@@ -95,8 +95,10 @@ class Report:
             for reason, count in stats.skipped.items():
                 extra = {"stream": stream, "records_skipped": count, "reason": reason}
                 self._logger.info("%s: %s skipped: %s", stream, f"{count:,}", reason, extra=extra)
-            for line in stats.missing_reference_lines():
-                self._logger.warning("%s: written without a reference: %s", stream, line, extra={"stream": stream})
+            missing = stats.missing_references.most_common()
+            for line, (problem, count) in zip(stats.missing_reference_lines(), missing, strict=True):
+                extra = {"stream": stream, "reason": problem, "records_without_reference": count}
+                self._logger.warning("%s: written without a reference: %s", stream, line, extra=extra)
             for line, (reason, count) in zip(stats.failure_lines(), stats.reasons.most_common(), strict=True):
                 extra = {"stream": stream, "records_failed": count, "reason": reason}
                 self._logger.warning("%s: %s", stream, line, extra=extra)
@@ -106,6 +108,7 @@ class Report:
                 "%s of %s records were identical to those last written; skip_unchanged: ledger would skip them.",
                 f"{identical:,}",
                 f"{sent:,}",
+                extra={"records_identical": identical},
             )
         points = self._rate_limiter.points_spent
         self._logger.info(

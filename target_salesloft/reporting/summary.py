@@ -17,7 +17,7 @@ from target_salesloft.storage import open_writable, split
 from target_salesloft.writers.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from target_salesloft.reporting.stats import StreamStats
 
@@ -50,7 +50,7 @@ class SummaryFile:
         return None
 
 
-def save_failed_start(config: Mapping[str, Any], errors: Sequence[str]) -> None:
+def save_failed_start(config: Mapping[str, Any], errors: Collection[str]) -> None:
     """Write the summary of a run that has failed before it could do anything, if that is possible.
 
     Args:

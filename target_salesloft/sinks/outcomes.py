@@ -166,5 +166,6 @@ class Outcomes:
             limit, file = self._context.config["max_failed_records"], self._context.failed_records.path
             raise FailedRecordsError(
                 f"Stopping: more than {limit:,} records failed (max_failed_records), most often "
-                f"{self._context.stats.most_frequent_failure()}. Fix the cause, then run again. See {file}."
+                f"{self._context.stats.most_frequent_failure()}. Fix the cause, then run again. See {file}.",
+                records_failed=self._context.stats.failed,
             )

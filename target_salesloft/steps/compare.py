@@ -288,6 +288,7 @@ class CompareStep:
                     name,
                     _describe(name, held),
                     _describe(name, value),
+                    extra={"stream": self._stream, "field": name},
                 )
 
 

@@ -241,7 +241,7 @@ class BulkJob:
             else "The job may still complete in Salesloft. Run again: the next run waits for the job before it writes "
             "(unless write_method is record)."
         )
-        return BulkJobUnfinishedError(f"Bulk job {self.id}: {describe_cause(error)} {hint}")
+        return BulkJobUnfinishedError(f"Bulk job {self.id}: {describe_cause(error)} {hint}", job_id=self.id)
 
     # Upload
 
@@ -541,7 +541,8 @@ class EarlierJob(BulkJob):
         """Return an error that names the job, what happened, and what to do."""
         return BulkJobUnfinishedError(
             f"Bulk job {self.id} of an earlier run: {describe_cause(error)} Nothing was written in this run, because "
-            "the job could overwrite newer values; run again when it is done."
+            "the job could overwrite newer values; run again when it is done.",
+            job_id=self.id,
         )
 
 

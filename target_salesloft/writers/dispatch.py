@@ -216,12 +216,14 @@ class WriterDispatcher:
                 job_type,
                 error,
                 batch.salesloft_object.name,
+                extra={"stream": batch.stream, "job_type": job_type},
             )
         except BulkJobsForbiddenError as error:
             if self._choice.method is WriteMethod.BULK:
                 raise PermissionDeniedError(f"{error} Or set write_method to record.") from error
             self._forbidden = True
-            logger.warning("No permission to create bulk jobs. Using single requests in this run. %s", error)
+            message = "No permission to create bulk jobs. Using single requests in this run. %s"
+            logger.warning(message, error, extra={"stream": batch.stream, "endpoint": "POST /bulk_jobs"})
         else:
             self._announce(batch, "bulk jobs")
             return True
@@ -232,7 +234,8 @@ class WriterDispatcher:
         if (batch.stream, method) not in self._announced:
             self._announced.add((batch.stream, method))
             what = f"{batch.salesloft_object.name} ({batch.mode.value})"
-            logger.info("%s: writing %s to %s with %s.", batch.stream, what, self._host, method)
+            extra = {"stream": batch.stream}
+            logger.info("%s: writing %s to %s with %s.", batch.stream, what, self._host, method, extra=extra)
 
     def _verify_updates(self, batch: WriteBatch, job_type: str) -> None:
         """Write the first updates of a run with a job, and the rest only if Salesloft has updated and not created them.
@@ -272,6 +275,7 @@ class WriterDispatcher:
                 "requests in this run.",
                 batch.salesloft_object.name,
                 batch.salesloft_object.name,
+                extra={"stream": batch.stream, "job_type": job_type},
             )
         if rest and not batch.should_stop():
             self.submit(replace(batch, payloads=rest))

@@ -77,7 +77,7 @@ class DryRunWriter:
             self._samples += 1
             ids = {name: f"<id by {each.reference.name}>" for name, each in payload.references.items()}
             shown = msgspec.json.encode({**mask(payload.body), **ids}).decode()
-            logger.info("Dry run, would send %s: %s", request, shown)
+            logger.info("Dry run, would send %s: %s", request, shown, extra={"stream": batch.stream})
         written = {id(payload) for payload in merged}
         batch.settle(
             WriteResult(payload, Result.DRY_RUN if id(payload) in written else Result.MERGED, request=request)

@@ -48,6 +48,7 @@ SPREAD_SECONDS: Final = 15.0
 QUICK_SECONDS: Final = 5.0
 PROGRESS_INTERVAL: Final = 10.0
 MAX_STATE_LENGTH: Final = 50
+LIST_JOBS: Final = "GET /bulk_jobs"
 
 
 class JobEvent(enum.Enum):
@@ -356,7 +357,7 @@ class JobsInFlight:
                 if results is not None:
                     self._settle(each, results)
         if faults:
-            raise BulkJobUnfinishedError(" ".join(map(str, faults)))
+            raise BulkJobUnfinishedError(" ".join(map(str, faults)), **faults[0].log_fields)
         self._start_jobs()
 
     def _log_progress(self, statuses: Collection[JobStatus]) -> None:
@@ -401,7 +402,8 @@ class JobsInFlight:
         try:
             listed = list_jobs(self._client, after=min(job.id for job in jobs) - 1)
         except (PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
-            logger.info("Cannot list bulk jobs (%s). Polling them one by one.", error)
+            extra = {"endpoint": LIST_JOBS}
+            logger.info("Cannot list bulk jobs (%s). Polling them one by one.", error, extra=extra)
             return {}
         return {job: listed[job.id] for job in jobs if job.id in listed}
 
@@ -451,7 +453,9 @@ class JobsInFlight:
             unfinished = list_unfinished(self._client)
         except (PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
             logger.warning(
-                "Cannot check for unfinished bulk jobs of earlier runs, which may overwrite newer values (%s).", error
+                "Cannot check for unfinished bulk jobs of earlier runs, which may overwrite newer values (%s).",
+                error,
+                extra={"endpoint": LIST_JOBS},
             )
             return
         now = self._clock.now()

@@ -89,7 +89,9 @@ class Failure(NamedTuple):
     def log(self, operation: Operation) -> None:
         """Log which record stops the run."""
         if self.payload.sources and not isinstance(self.error, RunCancelledError):
-            logger.warning("%s failed for line %s of the input.", operation.name, self.payload.sources[-1].position)
+            extra = {"endpoint": operation.name}
+            position = self.payload.sources[-1].position
+            logger.warning("%s failed for line %s of the input.", operation.name, position, extra=extra)
 
 
 class RecordWriter:
@@ -316,7 +318,8 @@ class RecordWriter:
                 raise OutcomeUnknownError(
                     f"unknown whether the record was created ({error}); it has no {upsert_key} to look it up by"
                 ) from error
-            logger.info("%s: outcome unknown (%s). Looking up the record before retrying.", operation.name, error)
+            message = "%s: outcome unknown (%s). Looking up the record before retrying."
+            logger.info(message, operation.name, error, extra={"endpoint": operation.name, "status": error.status})
             rows = find()
             if not rows:
                 self._clock.wait_until(self._clock.now() + LATE_WRITE_SECONDS)
@@ -385,6 +388,7 @@ class RecordWriter:
             logger.warning(
                 "Salesloft does not take the parameters of %s from the %s (%s). Sending them in the %s in this run.",
                 *(operation.name, operation.parameters.value, ", ".join(error.fields), location.value),
+                extra={"endpoint": operation.name, "status": error.status},
             )
         self._locations[operation] = location
         return response

@@ -20,11 +20,11 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture
 def run(server, tmp_path):
-    """Run a command in the test's directory, require success, and return its output."""
+    """Run a command in the test's directory, require success or another exit code, and return its output."""
     settings = {"API_URL": server.url, "API_KEY": KEY}
     environment = {**demo.build_environment(os.environ, settings), "NO_COLOR": "1"}
 
-    def start(*command, cwd=tmp_path, **variables):
+    def start(*command, cwd=tmp_path, code=0, **variables):
         result = subprocess.run(
             [BIN / command[0], *command[1:]],
             cwd=cwd,
@@ -35,7 +35,7 @@ def run(server, tmp_path):
             encoding="utf-8",
             check=False,
         )
-        assert result.returncode == 0, result.stdout + result.stderr
+        assert result.returncode == code, result.stdout + result.stderr
         return result.stdout, result.stderr
 
     return start
@@ -101,3 +101,13 @@ def test_new_project_adds_and_runs_the_target(run, server, tmp_path):
     (counts,) = [each for each in lines if "records_read" in each]
     assert (counts["stream"], counts["records_read"], counts["records_failed"]) == ("public-contacts", 2, 0)
     assert not [each for each in lines if each["level"] == "error"]
+
+    tap(project, [*messages, record("public-contacts", email="not an address")])
+    command = ("meltano", "--log-format=json", "run", "--full-refresh", "tap-crm", "target-salesloft")
+    _, log = run(*command, cwd=project, code=1, TARGET_SALESLOFT_ALLOW_FAILED_RECORDS="false")
+    lines = [json.loads(each) for each in log.splitlines()]
+    (failed,) = [each for each in lines if "exit_code" in each]
+    assert (failed["exit_code"], failed["error_type"], failed["records_failed"]) == (1, "FailedRecordsError", 1)
+    (reason,) = [each for each in lines if "reason" in each]
+    assert (reason["stream"], reason["records_failed"]) == ("public-contacts", 1)
+    assert "email_address" in reason["reason"]

@@ -106,3 +106,47 @@ def test_no_line_has_values_of_records(run, lines, caplog):
     run([COLUMNS, *people([1]), *people([2], owner_id="s3cr3t")], write_method="record")
     assert "s3cr3t" not in json.dumps(lines())
     assert "p1@" not in json.dumps(lines())
+
+
+def end(lines):
+    """Return the fields of the last line, which is an error."""
+    *_, last = lines
+    assert last["level"] == "error"
+    return last["extra"]
+
+
+def test_error_at_the_end_of_a_run_has_fields(run, lines, fault):
+    run([COLUMNS, *people([1], owner_id="x")])
+    failed = end(lines())
+    assert (failed["error_type"], failed["records_failed"], failed["exit_code"]) == ("FailedRecordsError", 1, 1)
+    run([COLUMNS, *people([1])], api_key="wrong")
+    rejected = end(lines())
+    assert (rejected["error_type"], rejected["endpoint"], rejected["status"]) == ("AuthenticationError", "GET /me", 401)
+    run([COLUMNS, *people([1])], sync_mode="wrong")
+    assert end(lines())["error_type"] == "ConfigError"
+    run([COLUMNS, "not JSON"])
+    assert end(lines())["error_type"] == "InvalidInputLine"
+    fault("status", path="/me", status=503, times=None, retry_after="60")
+    run([COLUMNS, *people([1])], max_retry_seconds=5)
+    exhausted = end(lines())
+    assert (exhausted["endpoint"], exhausted["status"], exhausted["retry_after"]) == ("GET /me", 503, 60)
+
+
+def test_bulk_job_that_does_not_finish_has_its_id(run, lines, fault):
+    fault("status", path="/bulk_jobs/*/results", status=400, times=None)
+    run([COLUMNS, *people(range(60))], write_method="bulk")
+    assert end(lines())["job_id"] > 0
+
+
+def test_lines_about_a_stream_name_it_in_a_field(run, lines, fault):
+    columns = schema("people", "email_address", "owner_id", "zzzz", "account", "deleted_at")
+    rows = [*people([1], account="none.example"), *people([2], owner_id="x"), record("people", zzzz="x")]
+    streams = {"people": {"mapping": {"account": "account.domain", "typo": "title"}, "missing_key": "skip"}}
+    fault("status", path="/bulk_jobs", status=422, times=1)
+    for settings in ({}, {"dry_run": True}, {"dry_run": True, "compare": True}, {"write_method": "bulk"}):
+        run([columns, *rows], streams=streams, max_records=3, **settings)
+        own = [
+            each for each in lines() if each["message"].startswith("people: ") or "people" in each["message"].split()
+        ]
+        assert [each["message"] for each in own if each["extra"].get("stream") != "people"] == []
+        assert len(own) > 4
