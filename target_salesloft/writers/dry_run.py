@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -14,7 +14,7 @@ from target_salesloft.api.lookup import chunk_values
 from target_salesloft.clock import duration
 from target_salesloft.mapping.coercion import describe
 from target_salesloft.mapping.payload import merge
-from target_salesloft.objects import ID_FIELD
+from target_salesloft.objects import ID_FIELD, OBJECTS
 from target_salesloft.writers.bulk import MAX_ROWS_READ, MAX_UPLOAD_RECORDS, UNDOCUMENTED
 from target_salesloft.writers.dispatch import first_job_size
 from target_salesloft.writers.results import Result, WriteResult
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from target_salesloft.mapping.payload import Payload
-    from target_salesloft.objects import DeletedRecords, SalesloftObject
+    from target_salesloft.objects import DeletedRecords, Reference, SalesloftObject
     from target_salesloft.writers.base import WriteBatch
     from target_salesloft.writers.dispatch import BulkChoice
 
@@ -46,6 +46,7 @@ class DryRunWriter:
         self._records: Counter[str] = Counter()
         self._points = 0
         self._samples = 0
+        self._references: defaultdict[Reference, set[str]] = defaultdict(set)
         self._has_job = False
         self._untried = len(UNDOCUMENTED)
 
@@ -73,6 +74,10 @@ class DryRunWriter:
             last = operation.identity[-1]
             self._points += len({payload.body.get(last, payload.references.get(last)) for payload in merged})
         self._records[request] += len(merged)
+        for payload in merged:
+            for field, named in payload.references.items():
+                if field not in payload.body:  # not looked up by a comparison
+                    self._references[named.reference].add(named.value)
         for payload in merged[: MAX_SAMPLES - self._samples]:
             self._samples += 1
             ids = {name: f"<id by {each.reference.name}>" for name, each in payload.references.items()}
@@ -119,10 +124,20 @@ class DryRunWriter:
         if not self._records:
             return "dry run, would send nothing"
         sent = ", ".join(f"{count:,} by {request}" for request, count in self._records.items())
-        points = f"{self._points:,} point{'' if self._points == 1 else 's'}"
-        minutes = max(0, self._points - 1) // points_per_minute
+        lookups = sum(count_lookups(reference, values) for reference, values in self._references.items())
+        total = self._points + lookups
+        points = f"{total:,} point{'' if total == 1 else 's'}"
+        detail = f" (up to {lookups:,} to look up references)" if lookups else ""
+        minutes = max(0, total - 1) // points_per_minute
         time = f"at least {duration(minutes * 60)}" if minutes else "less than a minute"
-        return f"dry run, would send {sent}: about {points}, {time} at {points_per_minute:,} per minute"
+        return f"dry run, would send {sent}: about {points}{detail}, {time} at {points_per_minute:,} per minute"
+
+
+def count_lookups(reference: Reference, values: Collection[str]) -> int:
+    """Return the points of looking up values that the ledger does not know; short lists have at least one page."""
+    if reference.object_name is None:
+        return 1
+    return sum(1 for _ in chunk_values(values, OBJECTS[reference.object_name].lookups[reference.attributes[0]]))
 
 
 def mask(body: dict[str, Any]) -> dict[str, Any]:

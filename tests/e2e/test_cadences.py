@@ -46,7 +46,7 @@ def test_people_are_added_with_user_and_step(sandbox, run):
     assert (result.code, result.states) == (0, [1])
     assert "2 created" in result.log
     rows = sandbox.cadence_memberships()
-    assert [(row["person_id"], row["user_id"], row["step_id"]) for row in rows] == [(each, 2, 2) for each in ids]
+    assert sorted((row["person_id"], row["user_id"], row["step_id"]) for row in rows) == [(each, 2, 2) for each in ids]
 
 
 @pytest.mark.parametrize("mode", ["upsert", "insert"])

@@ -51,6 +51,30 @@ def test_dry_run_predicts_points(run, sandbox):
         assert f"about {sandbox.points_spent - preflight} points" in forecast
 
 
+def test_dry_run_predicts_points_of_references(run, sandbox):
+    mapping = {"company": "account.domain", "rep": "owner.email_address"}
+    settings = {"streams": {"people": {"mapping": mapping}}, "write_method": "record"}
+    owner = sandbox.state.select("users")[0]["email"]
+    for number in range(7):
+        sandbox.state.add("accounts", {"name": "A", "domain": f"c{number}.com"})
+    rows = [
+        record("people", email_address=f"p{number}@example.com", company=f"c{number % 7}.com", rep=owner)
+        for number in range(30)
+    ]
+    messages = [schema("people", "email_address", "company", "rep"), *rows]
+    (forecast,) = run(messages, dry_run=True, **settings).log_lines_containing("about")
+    assert "about 38 points (up to 8 to look up references)" in forecast
+    run(messages, **settings)
+    assert sandbox.points_spent == PREFLIGHT_POINTS + 38
+
+
+def test_dry_run_predicts_points_of_references_with_a_filter_of_many_values(run):
+    rows = [record("people", email_address=f"p{number}@example.com", crm=f"{number:018}") for number in range(250)]
+    streams = {"people": {"mapping": {"crm": "account.crm_id"}}}
+    result = run([schema("people", "email_address", "crm"), *rows], dry_run=True, streams=streams)
+    assert result.log_lines_containing("up to 3 to look up references")
+
+
 def test_dry_run_predicts_points_of_updates_by_key(run, sandbox):
     for number in range(120):
         sandbox.add("person", email_address=f"p{number}@example.com")
