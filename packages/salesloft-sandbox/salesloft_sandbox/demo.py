@@ -27,7 +27,7 @@ FAILED_RECORDS_DIR: Final = "failed_records"
 REQUIRED_FILES: Final = ("meltano.yml", "samples/accounts.csv", "samples/people.csv")
 MAX_ROWS: Final = 3
 MAX_CELL_WIDTH: Final = 44
-PEOPLE_COLUMNS: Final = ("id", "email_address", "first_name", "last_name", "custom_fields")
+PEOPLE_COLUMNS: Final = ("id", "email_address", "account", "owner", "custom_fields")
 ACCOUNT_COLUMNS: Final = ("id", "domain", "name", "city", "custom_fields")
 # Settings of the user's own runs must not apply to the demo, which writes sample data.
 IGNORED_VARIABLES: Final = ("MELTANO_", "TARGET_SALESLOFT_", "TAP_SPREADSHEETS_")
@@ -147,9 +147,17 @@ def build_environment(inherited: Mapping[str, str], settings: Mapping[str, str])
 
 def build_report(sandbox: Sandbox) -> list[str]:
     """Return the lines that describe the data of a sandbox."""
-    people, accounts = sandbox.people(), sandbox.accounts()
+    accounts = sandbox.accounts()
+    domains = {each["id"]: each["domain"] for each in accounts}
+    names = {each["id"]: each["name"] for each in sandbox.state.select("users")}
+    people = [
+        {**each, "account": domains.get(each["account_id"]), "owner": names.get(each["owner_id"])}
+        for each in sandbox.people()
+    ]
+    linked = sum(each["account"] is not None for each in people)
     return [
         f"The sandbox now contains {len(people):,} people and {len(accounts):,} accounts.",
+        f"People linked to an account: {linked:,}.",
         f"Points used: {sandbox.points_spent:,} of the {sandbox.points_per_minute:,} per minute that a team has.",
         *_format_table("People", PEOPLE_COLUMNS, people),
         *_format_table("Accounts", ACCOUNT_COLUMNS, accounts),
