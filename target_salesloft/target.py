@@ -390,7 +390,9 @@ class TargetSalesloft(Target):
                 record, sink = lines[number].get(stream_map.stream_alias), self._sinks.get(stream_map.stream_alias)
                 if record is None or sink is None:
                     continue
-                source = SourceRecord(self._schemas[stream], message["record"], number, file, record.saved_at)
+                source = SourceRecord(
+                    self._schemas[stream], message["record"], number, file, record.saved_at, record.attempts
+                )
                 mapped = self._map(stream_map, sink, source)
                 if mapped is None or sink.is_superseded(mapped, record):
                     sink.resolve(source)

@@ -160,6 +160,7 @@ class SalesloftClient:
         was_applied: Callable[[SalesloftRetriableError], bool] | None = None,
         requires_data: bool = False,
         max_retry_seconds: float | None = None,
+        on_send: Callable[[], object] = lambda: None,
     ) -> Any:
         """Send a request, with retries, and return the `data` of the response, or None if a write has none.
 
@@ -173,6 +174,7 @@ class SalesloftClient:
                 the request was applied. If it returns true, the request is complete, and None is returned.
             requires_data: Whether a write without `data` in its response is an error; a GET always is.
             max_retry_seconds: How long the request is retried, if less than usual.
+            on_send: Called each time before the request is sent.
 
         Raises:
             RecordRejectedError: Salesloft rejects what was sent (400, 404, 409, 413, 422).
@@ -183,14 +185,15 @@ class SalesloftClient:
         name = f"{method} {endpoint or path}"
         requires_data = requires_data or method == "GET"
         return self._request_with_retries(
-            request, name, was_applied, requires_data=requires_data, max_retry_seconds=max_retry_seconds
+            request, name, was_applied, on_send, requires_data=requires_data, max_retry_seconds=max_retry_seconds
         ).get("data")
 
-    def _request_with_retries(
+    def _request_with_retries(  # noqa: PLR0913 (the parts of a request)
         self,
         request: requests.Request,
         name: str,
         was_applied: Callable[[SalesloftRetriableError], bool] | None = None,
+        on_send: Callable[[], object] = lambda: None,
         *,
         requires_data: bool = True,
         max_retry_seconds: float | None = None,
@@ -206,6 +209,7 @@ class SalesloftClient:
         def send() -> dict[str, Any]:
             if next(attempts):
                 self.metrics.add_retry(name)
+            on_send()
             return self._send(request, name, requires_data=requires_data)
 
         return self._retrier.call(send, name, recover, max_retry_seconds)

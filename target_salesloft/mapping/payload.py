@@ -35,7 +35,7 @@ class SourceRecord:
         line: The line of the input or of the batch file, starting at 1.
         file: The batch file that the record came from, safe to log; None for the input itself.
         saved_at: Where the record is saved, if it failed.
-        attempt: How often the record has been tried, counting failed runs.
+        attempts: In how many earlier runs the record has failed.
     """
 
     schema: Mapping[str, Any]
@@ -43,7 +43,7 @@ class SourceRecord:
     line: int
     file: str | None = None
     saved_at: SavedAt | None = None
-    attempt: int = 1
+    attempts: int = 0
 
     @property
     def position(self) -> int | str:
@@ -77,6 +77,7 @@ class Payload:
         has_remembered_id: Whether the id is remembered from earlier: the record may be gone.
         is_removal: Whether the record is to be removed; the body has no more than what identifies it.
         written_earlier: Field that is not in the body → what the ledger remembers of its value.
+        requests: How often it was sent.
     """
 
     body: dict[str, Any]
@@ -87,6 +88,11 @@ class Payload:
     has_remembered_id: bool = False
     is_removal: bool = False
     written_earlier: dict[str, bytes] = field(default_factory=dict)
+    requests: int = 0
+
+    def count_request(self) -> None:
+        """Note that it is about to be sent, perhaps again."""
+        self.requests += 1
 
 
 def merge(payloads: Iterable[Payload]) -> list[Payload]:

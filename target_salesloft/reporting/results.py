@@ -114,8 +114,10 @@ class ResultsFile:
             "salesloft_id": result.payload.record_id if result.record_id is None else result.record_id,
             "finished_at": format_time(self._clock.time()),
         }
+        requests = max(result.payload.requests, 1)
         for source, outcome in _outcomes(result):
-            self._lines.append(_encode({"type": "RECORD", "stream": STREAM, "record": common | _of(source) | outcome}))
+            row = {**common, **_of(source), **outcome, "attempt": source.attempts + requests}
+            self._lines.append(_encode({"type": "RECORD", "stream": STREAM, "record": row}))
         if len(self._lines) >= FLUSH_LINES or self._clock.now() >= self._flush_at:
             self.flush()
 
@@ -177,7 +179,6 @@ def _of(source: SourceRecord) -> dict[str, Any]:
         "file": source.file or "",
         "line": source.line,
         "source_key": {key: source.record.get(key) for key in keys} or None,
-        "attempt": source.attempt,
     }
 
 

@@ -331,6 +331,10 @@ class BulkJob:
         def was_received(_: SalesloftRetriableError) -> bool:
             return self._was_received(chunk)
 
+        def count() -> None:
+            for payload in chunk:
+                payload.count_request()
+
         # No upload has failed persistently yet: retry as long as usual.
         limit = None if self._split_until is None else SPLIT_RETRY_SECONDS
         self._request(
@@ -339,6 +343,7 @@ class BulkJob:
             body=msgspec.json.encode({"data": [self._row(payload) for payload in chunk]}),
             was_applied=was_received,
             max_retry_seconds=limit,
+            on_send=count,
         )
 
     def _row(self, payload: Payload) -> dict[str, Any]:

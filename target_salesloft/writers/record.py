@@ -245,7 +245,9 @@ class RecordWriter:
         body = msgspec.json.encode(dict(operation.constants)) if operation.constants else None
         path = operation.path_for(payload.record_id)
         try:
-            self._client.request(operation.method, path, endpoint=operation.path, body=body)
+            self._client.request(
+                operation.method, path, endpoint=operation.path, body=body, on_send=payload.count_request
+            )
         except RecordRejectedError as error:
             if error.status == requests.codes.not_found:
                 return WriteResult(payload, Result.UNCHANGED, record_id=payload.record_id)
@@ -374,6 +376,7 @@ class RecordWriter:
                 params=None if in_body else payload.body,
                 body=msgspec.json.encode(payload.body) if in_body else None,
                 was_applied=was_applied,
+                on_send=payload.count_request,
             )
 
         location = self._locations.get(operation, operation.parameters)

@@ -217,3 +217,40 @@ def test_without_a_path_nothing_is_written(clock, tmp_path, monkeypatch):
     results.add("people", PEOPLE, "email_address", outcome())
     results.flush()
     assert list(tmp_path.iterdir()) == []
+
+
+# Attempts
+
+
+def test_each_request_that_holds_a_record_is_an_attempt(run, path, fault):
+    fault("status", path="/person_upserts", contains="a@example.com", status=503, times=2)
+    run([COLUMNS, person("a@example.com"), person("b@example.com")], results_path=str(path), write_method="record")
+    assert by_line(path, "attempt") == {2: 3, 3: 1}
+    fault("status", path="/bulk_jobs/*/job_data", status=503, times=1)
+    run([COLUMNS, *people(range(60))], results_path=str(path), write_method="bulk")
+    assert set(by_line(path, "attempt").values()) == {2}
+
+
+def test_update_that_follows_a_rejected_row_of_a_bulk_job_is_an_attempt(run, sandbox, path):
+    columns = schema("people", "email_address", "title")
+    old = sandbox.add("person", email_address="p0@example.com")
+    for number in range(1, 60):
+        sandbox.add("person", email_address=f"p{number}@example.com")
+    settings = {"sync_mode": "update", "write_method": "bulk", "results_path": str(path)}
+    run([columns, *people(range(60), title="CEO")], **settings)
+    sandbox.state.delete("people", old)
+    sandbox.add("person", email_address="p0@example.com")
+    result = run([columns, *people(range(60), title="CTO")], **settings)
+    assert result.code == 0
+    *others, attempts = sorted(by_line(path, "attempt").values())
+    assert (set(others), attempts) == ({1}, 3)
+
+
+def test_runs_in_which_a_record_failed_are_attempts(run, path, fault):
+    fault("status", path="/person_upserts", status=422, body=TAKEN, times=2)
+    settings = {"write_method": "record", "results_path": str(path), "retry_failed_records": True}
+    run([COLUMNS, person("a@example.com")], **settings)
+    for result, attempt in (("failed", 2), ("created", 3)):
+        run([COLUMNS, state({"n": 1})], **settings)
+        ((row),) = read(path)
+        assert (row["result"], row["attempt"]) == (result, attempt)
