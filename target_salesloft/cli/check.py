@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
+    from target_salesloft.objects import Reference
 
 # Someone is waiting for the command.
 CHECK_RETRY_SECONDS: Final = 60
@@ -114,11 +115,14 @@ def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[
     """
     required = required_objects(config)
     deleted = deleted_objects(config)
+    # Scope → where it is needed; lists without a scope can be read with any token.
+    lists = {each.scope: each.path for each in required_references(config) if each.scope}
     for each in OBJECTS.values():
         if each.sends_email and each.name not in required:
             continue
-        may_read = _has_permission(client, "GET", each.path)
-        yield Permission(f"{each.scope}:read", may_read, each.name in required)
+        scope = f"{each.scope}:read"
+        is_required = each.name in required or lists.pop(scope, None) is not None
+        yield Permission(scope, _has_permission(client, "GET", each.path), is_required)
         if each.write_check is not None:
             may_write = _has_permission(client, *each.write_check)
             yield Permission(f"{each.scope}:write", may_write, each.name in required)
@@ -126,6 +130,8 @@ def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[
             delete = each.removals[DeletedRecords.DELETE]
             may_delete = _has_permission(client, delete.method, delete.path_for(NONEXISTENT_ID))
             yield Permission(f"{each.scope}:delete", may_delete, required=True)
+    for scope, path in lists.items():
+        yield Permission(scope, _has_permission(client, "GET", path), required=True)
     otherwise = "custom fields will not be matched"
     yield Permission(
         "custom_fields:read", _has_permission(client, "GET", "/custom_fields"), required=False, otherwise=otherwise
@@ -144,11 +150,7 @@ def required_objects(config: Mapping[str, Any]) -> set[str]:
         config: Valid settings.
     """
     found = {config["object"]} if config.get("object") else set()
-    for stream in config["streams"]:
-        try:
-            found.add(StreamSettings.for_stream(stream, config).object.name)
-        except ConfigError:
-            continue  # a pattern, whose object only the streams' names decide
+    found |= {each.object.name for each in configured_streams(config)}
     # Meltano passes the defaults too.
     keyed = (each for each in OBJECTS.values() if each.upsert_keys)
     return found | {each.name for each in keyed if config[f"{each.name}_upsert_key"] != each.upsert_keys[0]}
@@ -161,12 +163,33 @@ def deleted_objects(config: Mapping[str, Any]) -> set[str]:
         config: Valid settings.
     """
     found = required_objects(config) if config["deleted_records"] == DeletedRecords.DELETE else set()
+    deleting = (each for each in configured_streams(config) if each.deleted_records is DeletedRecords.DELETE)
+    return found | {each.object.name for each in deleting}
+
+
+def required_references(config: Mapping[str, Any]) -> list[Reference]:
+    """Return the references in the `mapping` of any stream.
+
+    Args:
+        config: Valid settings.
+    """
+    return [
+        reference
+        for each in configured_streams(config)
+        for name, reference in each.object.references.items()
+        if name in each.mapping.values()
+    ]
+
+
+def configured_streams(config: Mapping[str, Any]) -> Iterator[StreamSettings]:
+    """Yield the settings of the streams that `streams` names.
+
+    Args:
+        config: Valid settings.
+    """
     for stream in config["streams"]:
-        with suppress(ConfigError):
-            settings = StreamSettings.for_stream(stream, config)
-            if settings.deleted_records is DeletedRecords.DELETE:
-                found.add(settings.object.name)
-    return found
+        with suppress(ConfigError):  # a pattern, whose object only the streams' names decide
+            yield StreamSettings.for_stream(stream, config)
 
 
 def _has_permission(client: SalesloftClient, method: str, path: str) -> bool:

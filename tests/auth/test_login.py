@@ -289,11 +289,15 @@ def test_check_reports_a_missing_scope_that_is_a_422(serve, check, clock):
         ({"object": "accounts", "deleted_records": "delete"}, "accounts:delete"),
         ({"streams": {"enrollments": {}}}, "cadences:write"),
         ({"streams": {"enrollments": {"deleted_records": "delete"}}}, "cadences:delete"),
+        ({"streams": {"people": {"mapping": {"company": "account.domain"}}}}, "accounts:read"),
+        ({"streams": {"people": {"mapping": {"rep": "owner.email_address"}}}}, "team:read"),
+        ({"streams": {"enrollments": {"mapping": {"mail": "person.email_address"}}}}, "people:read"),
+        ({"streams": {"enrollments": {"mapping": {"rep": "user.email_address"}}}}, "team:read"),
     ],
 )
-def test_check_requires_the_scopes_of_removal_and_cadences(serve, check, clock, sandbox, settings, scope):
+def test_check_requires_the_scopes_of_references_removal_and_cadences(serve, check, clock, sandbox, settings, scope):
     objects, actions = ("people", "accounts", "cadences"), ("read", "write", "delete")
-    scopes = {f"{each}:{action}" for each in objects for action in actions}
+    scopes = {f"{each}:{action}" for each in objects for action in actions} | {"team:read"}
     for granted in (scopes, scopes - {scope}):
         server = serve(clock=clock.now, api_keys={KEY: granted})
         code, out, _ = check(api_key=KEY, api_url=server.url, **settings)
