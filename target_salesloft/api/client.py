@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PAGE_SIZE: Final = 100  # the maximum
+# Makes a list tell how many pages it has; without the second parameter, no more than 10,000 records are counted.
+# Source: https://developers.salesloft.com/docs/api/
+PAGE_COUNTS: Final = MappingProxyType({"include_paging_counts": "true", "limit_paging_counts": "false"})
 
 
 class SalesloftClient:
@@ -126,7 +130,7 @@ class SalesloftClient:
 
         Args:
             path: The path after the base URL, such as `/people`.
-            params: The query. With `include_paging_counts`, responses tell the number of pages.
+            params: The query. With `PAGE_COUNTS`, responses tell the number of pages.
 
         Raises:
             SalesloftFatalError: The run cannot continue; also if Salesloft rejects the query.

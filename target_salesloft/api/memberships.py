@@ -9,6 +9,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from target_salesloft.api.client import PAGE_COUNTS
 from target_salesloft.exceptions import UnexpectedResponseError
 from target_salesloft.objects import CADENCE_MEMBERSHIPS, ENROLL, ID_FIELD
 
@@ -107,14 +108,15 @@ class MembershipLookup:
         if people == 1:
             return None
         cadence = _Cadence()
-        query = {"cadence_id": cadence_id, "include_paging_counts": "true", **LIST_ORDER}
+        query = {"cadence_id": cadence_id, **PAGE_COUNTS, **LIST_ORDER}
         for number, (rows, pages) in enumerate(self._client.pages(CADENCE_MEMBERSHIPS.path, query), start=1):
             for row in rows:
                 if parse_membership(row)[1] == cadence_id:
                     cadence.add(row)
             # Without the number of pages, as many points are spent on the list as asking for the people would cost.
-            remaining = page_points(number + 1, pages) if pages else 0
-            spent = 0 if pages else page_points(1, number)
+            is_counted = pages is not None and number <= pages
+            remaining = page_points(number + 1, pages or 0)
+            spent = 0 if is_counted else page_points(1, number)
             if max(remaining, spent) > people:
                 return None
         logger.info("Listed %d memberships of cadence %d.", len(cadence.members), cadence_id)

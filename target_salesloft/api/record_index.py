@@ -8,7 +8,7 @@ from collections import defaultdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.api.client import PAGE_SIZE
+from target_salesloft.api.client import PAGE_COUNTS, PAGE_SIZE
 from target_salesloft.api.responses import require_id
 from target_salesloft.objects import identity_key
 
@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 MAX_CHEAP_PAGES: Final = 100
 CREATED_AT: Final = "created_at"
 IN_ORDER: Final = MappingProxyType({"sort_by": CREATED_AT, "sort_direction": "ASC"})
-# Without the second parameter, Salesloft counts no more than 10,000 records.
-COUNTS: Final = MappingProxyType({"include_paging_counts": "true", "limit_paging_counts": "false"})
 
 
 class RecordIndex:
@@ -109,4 +107,4 @@ class RecordIndex:
 
     def _query(self, start: str | None) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
         after = {} if start is None else {f"{CREATED_AT}[gt]": start}
-        return self._client.pages(self._object.path, {**IN_ORDER, **COUNTS, **after})
+        return self._client.pages(self._object.path, {**IN_ORDER, **PAGE_COUNTS, **after})

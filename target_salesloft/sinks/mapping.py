@@ -224,9 +224,14 @@ class StreamMapper:
                         f"streams.{self._stream}.deleted_column to skip them; if not, map it to {NULL_ADVICE}"
                     )
             if columns and self._context.config["dry_run"]:
-                self._context.report.mapping(self._stream, columns)
+                self._context.report.mapping(self._stream, [self._explain_deleted(each) for each in columns])
             elif left_out:
                 self._context.report.left_out(self._stream, left_out)
+
+    def _explain_deleted(self, column: ColumnMapping) -> ColumnMapping:
+        if column.column == self._settings.deleted_column and column.reason == BY_MAPPING:
+            return column._replace(reason="it marks deleted records (deleted_column)")
+        return column
 
     def columns_of(self, field: str) -> set[str]:
         """Return the columns that become a field."""

@@ -81,7 +81,7 @@ def test_list_that_costs_more_is_given_up_after_one_point(index, sandbox, add_ac
 
 
 def test_list_without_counts_is_given_up_when_the_points_are_spent(index, sandbox, add_accounts, monkeypatch):
-    monkeypatch.setattr("target_salesloft.api.record_index.COUNTS", {})
+    monkeypatch.setattr("target_salesloft.api.record_index.PAGE_COUNTS", {})
     add_accounts(6 * PAGE)
     assert index.fetch(max_points=3) is None
     assert len(requests(sandbox)) <= 4
@@ -90,7 +90,7 @@ def test_list_without_counts_is_given_up_when_the_points_are_spent(index, sandbo
 
 def test_counts_that_are_limited_are_not_trusted(index, add_accounts, monkeypatch):
     monkeypatch.setattr("salesloft_sandbox.routes.MAX_COUNTED", 2 * PAGE)
-    monkeypatch.setattr("target_salesloft.api.record_index.COUNTS", {"include_paging_counts": "true"})
+    monkeypatch.setattr("target_salesloft.api.record_index.PAGE_COUNTS", {"include_paging_counts": "true"})
     add_accounts(6 * PAGE)
     assert index.fetch(max_points=3) is None
     assert len(index.fetch(max_points=6)) == 6 * PAGE

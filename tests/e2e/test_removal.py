@@ -337,3 +337,30 @@ def test_killed_runs_remove_what_is_deleted_and_nothing_else(tmp_path, start, re
         assert {f"p{n}@example.com" for n in range(1, 60, 2)} <= set(emails(sandbox))
         assert json.loads(run()) == 1
         assert set(emails(sandbox)) == {"p0@example.com", *(f"p{n}@example.com" for n in range(1, 60, 2))}
+
+
+def test_limit_counts_the_removals_of_retried_records_too(sandbox, run, tmp_path, fault):
+    add_people(sandbox, 3)
+    settings = {
+        "ledger_uri": f"sqlite:///{tmp_path}/ledger.db",
+        "failed_records_dir": str(tmp_path / "failed"),
+        "deleted_records": "delete",
+        "max_deleted_records": 2,
+        "allow_failed_records": True,
+    }
+    fault("status", method="DELETE", status=422)
+    assert "1 failed" in run([PEOPLE, *people([0], **GONE)], **settings).log
+    result = run([PEOPLE, *people([1, 2], **GONE)], **settings, retry_failed_records=True)
+    assert result.code == 1
+    assert result.log_lines_containing("max_deleted_records")
+    assert emails(sandbox) == ["p0@example.com"]
+    assert run([PEOPLE], **settings, retry_failed_records=True).code == 0
+    assert emails(sandbox) == []
+
+
+def test_dry_run_says_what_the_column_of_deleted_records_is_for(run):
+    columns = schema("people", "email_address", "gone")
+    streams = {"people": {"deleted_column": "gone", "mapping": {"note": None}}}
+    result = run([columns, *people([1])], dry_run=True, streams=streams)
+    (line,) = [each for each in result.messages if each.startswith("people: gone ")]
+    assert "deleted_column" in line
