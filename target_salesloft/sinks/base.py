@@ -71,6 +71,7 @@ class SalesloftSink(BatchSink):
         self._settings = StreamSettings.for_stream(stream_name, self.config)
         self._number = self._context.state_buffer.register_sink()
         self._has_warned_of_merge = False
+        self._has_references = False
         self._batch = Batch()
         self._taken = self._batch  # the batch that is taken through steps
         self._deferred = DeferredPayloads(is_open=self._context.writer is not None)
@@ -218,13 +219,7 @@ class SalesloftSink(BatchSink):
     def _process(self, batch: Batch) -> None:
         payloads = self._take_through(self.steps, batch)
         if payloads:
-            # The outcome of an earlier batch must not confirm these.
-            keys = {each.key for each in payloads}
-            self._context.get_writer(self.stream_name).wait_for(self.salesloft_object, keys)
-            if any(map(self._deferred.has_key, keys)):  # rejected meanwhile: these values are older
-                self.write_deferred(gives_up=False)
-                self._context.wait()
-            self._ledger.mark_pending(payloads)
+            self._settle_references(payloads)
             with (
                 self._context.telemetry.batch(self.stream_name, len(payloads)),
                 self._context.report.batch(self.stream_name, len(payloads)),
@@ -233,6 +228,17 @@ class SalesloftSink(BatchSink):
         else:
             self.outcomes.complete(batch)
         self._context.shutdown.raise_if_stopping()
+
+    def _settle_references(self, payloads: Sequence[Payload]) -> None:
+        """Wait for earlier payloads with the same keys that may have to be written again without stale references."""
+        self._has_references = self._has_references or any(each.references for each in payloads)
+        if not self._has_references:
+            return
+        keys = {each.key for each in payloads}
+        self._context.get_writer(self.stream_name).wait_for(self.salesloft_object, keys)
+        if any(map(self._deferred.has_key, keys)):
+            self.write_deferred(gives_up=False)
+            self._context.wait()
 
     def _retry_deferred(self) -> None:
         """Write deferred payloads again if something that they refer to was written, or if they are too many."""
@@ -335,6 +341,7 @@ class SalesloftSink(BatchSink):
                 self._settings.sync_mode,
                 self._settings.upsert_key,
                 settle=partial(self.outcomes.settle, batch),
+                start=self._ledger.mark_pending,
                 complete=partial(self.outcomes.complete, batch),
                 should_stop=self.outcomes.has_too_many_failures,
             )

@@ -70,6 +70,7 @@ def build_steps(  # noqa: PLR0913 (dependencies are passed in)
     if not settings.re_enroll:  # the ledger does not know whether a record is still in effect
         yield UnchangedStep(
             ledger,
+            partial(writer.get_held, settings.object),
             settings.sync_mode,
             skip=settings.skip_unchanged is SkipUnchanged.LEDGER,
             resend_after_days=context.config.get("resend_after_days"),

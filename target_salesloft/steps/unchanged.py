@@ -9,6 +9,8 @@ from target_salesloft.objects import SyncMode
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from target_salesloft.clock import Clock
     from target_salesloft.ledger.base import StreamLedger
     from target_salesloft.ledger.entry import Entry
@@ -21,6 +23,7 @@ class UnchangedStep:
 
     Args:
         ledger: What the ledger knows of the stream.
+        get_held: Returns those of some keys that are on their way to Salesloft, perhaps with other values.
         mode: How records are written. An insert that was confirmed is not repeated, whatever it writes.
         skip: Whether to skip.
         resend_after_days: After how many days a payload is sent again anyway, or None.
@@ -31,6 +34,7 @@ class UnchangedStep:
     def __init__(  # noqa: PLR0913 (dependencies are passed in)
         self,
         ledger: StreamLedger,
+        get_held: Callable[[Collection[str | None]], Collection[str | None]],
         mode: SyncMode,
         *,
         skip: bool,
@@ -39,6 +43,7 @@ class UnchangedStep:
         stats: StreamStats,
     ) -> None:
         self._ledger = ledger
+        self._get_held = get_held
         self._mode = mode
         self._skip = skip
         self._resend_after_days = resend_after_days
@@ -48,6 +53,8 @@ class UnchangedStep:
     def __call__(self, payloads: list[Payload]) -> tuple[list[Payload], list[WriteResult]]:
         """Return the payloads to write, and the results of those that are unchanged."""
         entries = self._ledger.get(each.key for each in payloads if each.key is not None)
+        for key in self._get_held(entries.keys()):
+            entries.pop(str(key))
         changed: list[Payload] = []
         unchanged: list[Payload] = []
         for each in payloads:

@@ -25,6 +25,7 @@ class WriteBatch:
         mode: How they are written.
         upsert_key: The field that identifies a record.
         settle: Called with results as they become known; each payload has one in the end.
+        start: Called with payloads before they may be written. Earlier ones with the same keys are settled then.
         complete: Called when no more results follow.
         should_stop: Checked between requests; once it returns true, payloads that have not been sent get no result.
         read_ids: Whether the rows of success of a bulk job are read, at a point per hundred.
@@ -36,6 +37,7 @@ class WriteBatch:
     mode: SyncMode
     upsert_key: str
     settle: Callable[[Iterable[WriteResult]], object]
+    start: Callable[[Sequence[Payload]], object] = lambda _: None
     complete: Callable[[], object] = lambda: None
     should_stop: Callable[[], bool] = lambda: False
     read_ids: bool = False
@@ -63,6 +65,9 @@ class Writer(Protocol):
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
+
+    def get_held(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> Collection[str | None]:
+        """Return those of some keys with which a batch that is not settled may write records."""
 
     def close(self) -> None:
         """Wait for requests in flight, and release resources."""

@@ -133,6 +133,7 @@ class WriterDispatcher:
             return
         self._announce(batch, "single requests")
         self.wait_for(batch.salesloft_object, {payload.key for payload in batch.payloads})
+        batch.start(batch.payloads)
         batch.settle(
             self._record.write(batch.payloads, batch.salesloft_object, batch.mode, batch.upsert_key, batch.should_stop)
         )
@@ -184,6 +185,10 @@ class WriterDispatcher:
             SalesloftFatalError: The run cannot go on.
         """
         self._jobs.wait_for(salesloft_object, keys)
+
+    def get_held(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> Collection[str | None]:
+        """Return those of some keys with which a job in flight may write records."""
+        return self._jobs.get_held(salesloft_object, keys)
 
     @property
     def unfinished(self) -> str:

@@ -116,6 +116,10 @@ class DryRunWriter:
     def wait_for(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> None:
         """Do nothing: each batch is settled within `submit`."""
 
+    def get_held(self, *_: object) -> Collection[str | None]:
+        """Return no key: each batch is settled within `submit`."""
+        return ()
+
     def close(self) -> None:
         """Do nothing."""
 

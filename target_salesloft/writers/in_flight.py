@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from target_salesloft.exceptions import (
@@ -20,6 +21,7 @@ from target_salesloft.exceptions import (
     SalesloftFatalError,
     UnexpectedResponseError,
 )
+from target_salesloft.objects import SyncMode, identity_key
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.writers.bulk import BulkJob, EarlierJob, JobState, RowFilter, list_jobs, list_unfinished
 from target_salesloft.writers.earlier_jobs import settle
@@ -67,24 +69,41 @@ class JobInFlight:
     """A job that is not settled.
 
     Attributes:
-        job: The job.
+        job: The job, with its records uploaded.
         batch: What it writes.
+        has_begun: Whether the batch knows that its payloads may be written.
         started_at: When it was marked ready, in seconds of the clock; None before that.
+        keys: All keys of its records: an update is known by its id, and by what the id was looked up by.
     """
 
     job: BulkJob
     batch: WriteBatch
+    has_begun: bool = False
     started_at: float | None = None
+    keys: set[str | None] = field(init=False)
 
-    def may_hold(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> bool:
-        """Return whether the job may write a record that has one of some keys.
+    def __post_init__(self) -> None:
+        self.keys = set(self.job.by_key)
+        name, bodies = self.batch.upsert_key, [each.body for each in self.job.by_key.values()]
+        if self.batch.mode is SyncMode.UPDATE and all(name in each for each in bodies):
+            self.keys.update(identity_key(name, each[name]) for each in bodies)
+        self._fields = fields_of(self.keys)
+
+    def begin(self) -> None:
+        """Tell the batch once that its payloads may be written: nothing earlier with their keys is in flight."""
+        if not self.has_begun:
+            self.has_begun = True
+            self.batch.start(self.batch.payloads)
+
+    def get_held(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> Collection[str | None]:
+        """Return those of some keys with which the job may write a record.
 
         Keys of different fields may identify the same record.
         """
         if self.batch.salesloft_object is not salesloft_object:
-            return False
-        own = self.job.by_key
-        return not own.keys().isdisjoint(keys) or fields_of(own) != fields_of(keys)
+            return ()
+        fields = fields_of(keys)
+        return self.keys.intersection(keys) if fields and fields <= self._fields else keys
 
 
 class Watch:
@@ -247,9 +266,17 @@ class JobsInFlight:
             self._wait_for_next_poll()
         job = BulkJob.create(self._client, self._clock, job_type, upsert_key, self._row_filter)
         self._observer(job, JobEvent.CREATED, batch)
-        batch.settle(_upload(job, batch))
+        has_begun = False
+        failed = _upload(job, batch)
+        first = next(failed, None)
+        if first is not None:
+            # The results of earlier jobs with these keys come first.
+            self.wait_for(batch.salesloft_object, {each.key for each in batch.payloads})
+            batch.start(batch.payloads)
+            has_begun = True
+            batch.settle(chain([first], failed))
         if job.by_key and not batch.should_stop():
-            self._jobs[JobInFlight(job, batch)] = None
+            self._jobs[JobInFlight(job, batch, has_begun)] = None
             self._start_jobs()
         else:
             batch.complete()
@@ -278,8 +305,12 @@ class JobsInFlight:
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
-        while any(each.may_hold(salesloft_object, keys) for each in self._jobs):
+        while any(each.get_held(salesloft_object, keys) for each in self._jobs):
             self._wait_for_next_poll()
+
+    def get_held(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> set[str | None]:
+        """Return those of some keys with which a job in flight may write records."""
+        return {key for each in self._jobs for key in each.get_held(salesloft_object, keys)}
 
     @property
     def unfinished(self) -> str:
@@ -304,10 +335,11 @@ class JobsInFlight:
         """Mark jobs ready that no earlier job holds back."""
         earlier: list[JobInFlight] = []
         for each in self._jobs:
-            held_back = any(other.may_hold(each.batch.salesloft_object, each.job.by_key) for other in earlier)
+            held_back = any(other.get_held(each.batch.salesloft_object, each.job.by_key) for other in earlier)
             earlier.append(each)
             if held_back or each.started_at is not None:
                 continue
+            each.begin()
             self._observer(each.job, JobEvent.STARTING, each.batch)
             try:
                 each.job.start()

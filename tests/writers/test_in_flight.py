@@ -290,6 +290,42 @@ def test_single_requests_wait_for_jobs_that_may_hold_their_keys(started, clock, 
     assert (clock.now() >= 1_060) == waits
 
 
+def test_a_batch_begins_when_nothing_earlier_with_its_keys_is_in_flight(started):
+    """Whoever notes what is pending must not note it while the outcome of an earlier value is to come."""
+    sandbox, batches = started(bulk_wait=60)
+    begun = []
+    for name, numbers in (("first", [1, 2]), ("second", [2, 3]), ("third", [4])):
+        batches.submit(
+            numbered(numbers), name, start=lambda _, name=name: begun.append((name, tuple(batches.completed)))
+        )
+    assert len(states(sandbox)) == 3
+    batches.jobs.wait()
+    assert begun == [("first", ()), ("third", ()), ("second", ("first", "third"))]
+
+
+def test_a_record_that_cannot_be_uploaded_fails_after_an_earlier_job_with_its_key(started):
+    sandbox, batches = started(bulk_wait=60)
+    sandbox.faults.add(Fault("status", status=422, path="/bulk_jobs/2/job_data", contains="p1@b.co", times=None))
+    begun = []
+    batches.submit(numbered([1, 2]), "first")
+    batches.submit(numbered([1, 3]), "second", start=begun.extend)
+    assert batches.completed == ["first"]
+    batches.jobs.wait()
+    assert len(begun) == 2
+    assert [each.result for each in batches.results if each.payload in begun] == [Result.FAILED, Result.WRITTEN]
+
+
+def test_keys_that_a_job_may_write_are_held_until_it_is_settled(started):
+    _, batches = started(method=WriteMethod.AUTO, bulk_wait=60)
+    batches.submit(numbered(range(60)))
+    one, other, of_another_field = "email_address=p1@b.co", "email_address=p99@b.co", "id=7"
+    assert batches.jobs.get_held(PEOPLE, [one, other]) == {one}
+    assert batches.jobs.get_held(PEOPLE, [other, of_another_field]) == {other, of_another_field}
+    assert batches.jobs.get_held(ACCOUNTS, [one]) == set()
+    batches.jobs.wait()
+    assert batches.jobs.get_held(PEOPLE, [one, of_another_field]) == set()
+
+
 def test_jobs_of_another_object_are_not_waited_for(started, clock):
     _, batches = started(bulk_wait=60)
     batches.submit(numbered([1]))

@@ -1,0 +1,153 @@
+"""Whole runs with several bulk jobs in flight."""
+
+import random
+
+import pytest
+
+from salesloft_sandbox import Fault
+from tests.conftest import people, record, schema, state
+
+COLUMNS = schema("people", "email_address", "title")
+SIZE = 60
+
+
+def batches(count, **values):
+    """People in batches of a bulk job each, with a STATE after each batch."""
+    lines = [COLUMNS]
+    for number in range(count):
+        lines += [*people(range(number * SIZE, (number + 1) * SIZE), **values), state({"batch": number + 1})]
+    return lines
+
+
+def titles(sandbox):
+    return {each["email_address"]: each["title"] for each in sandbox.people()}
+
+
+# Order by key
+
+
+@pytest.mark.parametrize("skip", ["off", "ledger"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_last_value_of_a_key_wins_however_jobs_overlap(run, serve, seed, skip):
+    chance = random.Random(seed)  # noqa: S311 (batches, not secrets)
+    server = serve(bulk_wait=30)
+    for _ in range(3):  # some jobs are executed late
+        server.sandbox.faults.add(Fault("bulk_job", delay=chance.randint(1, 600), skip=chance.randint(0, 3)))
+    last = {}
+    lines = [COLUMNS]
+    for number in range(12):
+        for key in chance.sample(range(150), 55):
+            last[f"p{key}@example.com"] = title = chance.choice(["A", "B", None])
+            lines.append(record("people", email_address=f"p{key}@example.com", title=title))
+        lines.append(state({"batch": number}))
+    settings = {"api_url": server.url, "batch_size_rows": 55, "skip_unchanged": skip, "null_values": "clear"}
+    result = run(lines, **settings)
+    assert (result.code, result.states[-1]) == (0, {"batch": 11})
+    assert result.states == sorted(result.states, key=lambda each: each["batch"])
+    assert titles(server.sandbox) == last
+    again = [COLUMNS, *(record("people", email_address=key, title=title) for key, title in last.items())]
+    unchanged = f"{len(last)} unchanged" if skip == "ledger" else "identical"
+    assert unchanged in run(again, **settings).log
+    changed = [COLUMNS, *(record("people", email_address=key, title="C") for key in last)]
+    assert run(changed, **settings).code == 0
+    assert set(titles(server.sandbox).values()) == {"C"}
+
+
+def test_a_value_that_changes_back_while_its_job_is_held_back_is_written(run, serve):
+    """The second batch is held back by the first two keys, of which one is confirmed earlier than the other."""
+    server = serve(bulk_wait=30)
+    server.sandbox.faults.add(Fault("bulk_job", delay=600, path="/bulk_jobs/2"))
+    lines = [COLUMNS]
+    for numbers, title in ((range(60), "A"), (range(60, 120), "A"), (range(30, 90), "B"), (range(30, 90), "A")):
+        lines += people(numbers, title=title)
+    # Between the third and the fourth batch, the first is settled.
+    lines[181:181] = people(range(200, 320), title="A")
+    settings = {"api_url": server.url, "batch_size_rows": 60, "skip_unchanged": "ledger", "bulk_jobs_in_flight": 4}
+    assert run(lines, **settings).code == 0
+    assert set(titles(server.sandbox).values()) == {"A"}
+
+
+def test_a_run_that_ends_while_a_job_is_held_back_knows_which_values_may_be_written(run, serve):
+    server = serve()
+    server.sandbox.faults.add(Fault("bulk_job", path="/bulk_jobs/1", body={"state": "failed", "rows": SIZE}))
+    settings = {"api_url": server.url, "batch_size_rows": SIZE, "skip_unchanged": "ledger"}
+    lines = [COLUMNS, *people(range(SIZE), title="A"), *people(range(SIZE), title="B")]
+    assert run(lines, **settings).code == 1
+    assert set(titles(server.sandbox).values()) == {"A"}
+    # Whether the first job has written is unknown; the second was not started.
+    for title in ("B", "A"):
+        assert run([COLUMNS, *people(range(SIZE), title=title)], **settings).code == 0
+        assert set(titles(server.sandbox).values()) == {title}
+
+
+# State, and faults
+
+
+@pytest.mark.parametrize("broken", [1, 2, 3])
+def test_state_does_not_pass_a_job_that_fails_while_later_ones_succeed(run, serve, broken):
+    server = serve()
+    server.sandbox.faults.add(Fault("bulk_job", path=f"/bulk_jobs/{broken}", body={"state": "failed", "rows": 0}))
+    result = run(batches(3), api_url=server.url, batch_size_rows=SIZE)
+    assert (result.code, result.states[-1:]) == (1, [{"batch": broken - 1}] if broken > 1 else [])
+    assert f"Bulk job {broken}: " in result.messages[-1]
+    again = run(batches(3), api_url=server.url, batch_size_rows=SIZE)
+    assert (again.code, again.states[-1:]) == (0, [{"batch": 3}])
+    assert len(server.sandbox.people()) == 3 * SIZE
+
+
+def test_state_leaves_batch_by_batch_in_order_although_a_later_job_is_done_first(run, serve):
+    server = serve(bulk_wait=30)
+    server.sandbox.faults.add(Fault("bulk_job", path="/bulk_jobs/1", delay=300))
+    result = run(batches(8), api_url=server.url, batch_size_rows=SIZE)
+    numbers = [each["batch"] for each in result.states]
+    assert (result.code, numbers[-1]) == (0, 8)
+    assert numbers == sorted(numbers)
+    assert len(numbers) < 8  # the states of jobs 2 to 4 leave with the first one
+
+
+# Updates
+
+
+def test_updates_by_email_wait_side_by_side(run, serve, clock):
+    server = serve(bulk_wait=60)
+    for number in range(6 * SIZE):
+        server.sandbox.add("person", email_address=f"p{number}@example.com")
+    started = clock.now()
+    result = run(batches(6, title="New"), api_url=server.url, batch_size_rows=SIZE, sync_mode="update")
+    assert (result.code, result.states[-1]) == (0, {"batch": 6})
+    assert set(titles(server.sandbox).values()) == {"New"}
+    # The first job is checked before others are created; then, four wait side by side, and one more.
+    assert clock.now() - started < 3 * 60 + 40
+
+
+def test_updates_of_a_key_in_flight_are_in_order(run, serve):
+    server = serve(bulk_wait=60)
+    for number in range(SIZE):
+        server.sandbox.add("person", email_address=f"p{number}@example.com")
+    lines = [COLUMNS]
+    for title in ("1", "2", "3"):
+        lines += people(range(SIZE), title=title)
+    assert run(lines, api_url=server.url, batch_size_rows=SIZE, sync_mode="update").code == 0
+    assert set(titles(server.sandbox).values()) == {"3"}
+
+
+# Speed and cost
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "most_points"),
+    [(SIZE, 12, 62), pytest.param(5_000, 12, 160, marks=[pytest.mark.slow, pytest.mark.long])],
+    ids=["small", "60,000 people"],
+)
+def test_twelve_jobs_that_wait_eight_seconds_take_less_than_forty_more(run, serve, clock, size, count, most_points):
+    server = serve(bulk_wait=8, bulk_queue=True)
+    lines = [COLUMNS]
+    for number in range(count):
+        lines += [*people(range(number * size, (number + 1) * size)), state({"batch": number + 1})]
+    started = clock.now()
+    result = run(lines, api_url=server.url, batch_size_rows=size)
+    numbers = [each["batch"] for each in result.states]
+    assert (result.code, numbers[-1], len(server.sandbox.people())) == (0, count, count * size)
+    assert numbers == sorted(numbers)
+    assert clock.now() - started < 40
+    assert server.sandbox.points_spent <= most_points
