@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections import Counter
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
 
 import click
@@ -128,6 +129,7 @@ class TargetSalesloft(Target):
         self.context = RunContext.from_config(self.config, self.logger, clock, on_expired=self._abandon)
         self.context.write_pending = self._write_pending
         reader.shutdown = self.context.shutdown
+        reader.on_idle = partial(self.context.shutdown.uninterrupted, self.context.poll)
         self._schemas: dict[str, dict[str, Any]] = {}
         self._sinks: dict[str, SalesloftSink] = {}
         self._records: Counter[str] = Counter()

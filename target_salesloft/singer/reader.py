@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import select
@@ -42,6 +43,7 @@ INPUT_ERRORS: Final = (
 
 MAX_LINE_BYTES: Final = 64 * 2**20
 BUFFER_BYTES: Final = 2**18
+IDLE_SECONDS: Final = 1.0
 BYTE_ORDER_MARK: Final = "\ufeff"
 
 
@@ -54,6 +56,7 @@ class LineReader(GenericSingerReader[str]):
         line: The number of the last line read, from 1.
         size: Its length in bytes.
         shutdown: Ends a read when a signal arrives; None if nothing does.
+        on_idle: Called each second while standard input has no data.
 
     Args:
         handlers: Message type → what handles it in place of the SDK's callback.
@@ -63,6 +66,7 @@ class LineReader(GenericSingerReader[str]):
         super().__init__()
         self._handlers = handlers or {}
         self.shutdown: Shutdown | None = None
+        self.on_idle: Callable[[], object] = lambda: None
         self.line = 0
         self.size = 0
 
@@ -75,7 +79,7 @@ class LineReader(GenericSingerReader[str]):
         """
         if sys.stdin is None:
             raise InvalidInputLine("standard input is closed. Pipe a tap into it, or use --input FILE.")
-        return wait_for_input(sys.stdin.buffer)  # type: ignore[return-value]  # the decoder takes bytes and text
+        return wait_for_input(sys.stdin.buffer, self.on_idle)  # type: ignore[return-value]  # the decoder takes bytes and text
 
     def process_lines(self, file_input: IO[str] | None, callbacks: Mapping[str, Handler]) -> Counter[str]:
         """Read all messages and call the handler of each.
@@ -126,17 +130,19 @@ class LineReader(GenericSingerReader[str]):
 
 
 class WaitingInput(io.RawIOBase):
-    """Reads a file descriptor, and waits where a non-blocking one has no data yet.
+    """Reads a file descriptor, and waits while it has no data yet, also if it is non-blocking.
 
     A parent process may have set standard input to non-blocking.
 
     Args:
         descriptor: What to read.
+        on_idle: Called each second while there is no data.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, on_idle: Callable[[], object]) -> None:
         super().__init__()
         self._descriptor = descriptor
+        self._on_idle = on_idle
 
     def readable(self) -> bool:
         """Return that it is readable."""
@@ -149,19 +155,26 @@ class WaitingInput(io.RawIOBase):
     def readinto(self, buffer: Buffer) -> int:
         """Read what there is, at least a byte, into a buffer; return the number of bytes, 0 at the end."""
         while True:
-            try:
+            ready, _, _ = select.select([self._descriptor], [], [], IDLE_SECONDS)
+            if not ready:
+                self._on_idle()
+                continue
+            with contextlib.suppress(BlockingIOError):
                 return os.readv(self._descriptor, [buffer])
-            except BlockingIOError:
-                select.select([self._descriptor], [], [])
 
 
-def wait_for_input(file: IO[bytes]) -> IO[bytes]:
-    """Return a reader of a file's descriptor that waits for data; a file without a descriptor as it is."""
+def wait_for_input(file: IO[bytes], on_idle: Callable[[], object] = lambda: None) -> IO[bytes]:
+    """Return a reader of a file's descriptor that waits for data; a file without a descriptor as it is.
+
+    Args:
+        file: What to read.
+        on_idle: Called each second while there is no data.
+    """
     try:
         descriptor = file.fileno()
     except OSError:
         return file
-    return io.BufferedReader(WaitingInput(descriptor), BUFFER_BYTES)
+    return io.BufferedReader(WaitingInput(descriptor, on_idle), BUFFER_BYTES)
 
 
 def read_lines(file: IO[AnyStr]) -> Iterator[AnyStr]:

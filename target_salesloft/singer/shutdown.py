@@ -81,6 +81,17 @@ class Shutdown:
         finally:
             self._interruptible = False
 
+    def uninterrupted(self, function: Callable[[], object]) -> None:
+        """Call a function, within a call of `interruptible`, that a signal must not cut off.
+
+        Raises:
+            RunCancelledError: A signal has arrived meanwhile.
+        """
+        self._interruptible = False
+        function()
+        self._interruptible = True
+        self.raise_if_stopping()
+
     def install(self) -> None:
         """Handle SIGINT and SIGTERM from now on."""
         _set_handlers(self._handle)

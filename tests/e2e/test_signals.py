@@ -52,6 +52,18 @@ def test_signal_while_waiting_for_input_stops_the_run(start):
     assert out == b""
 
 
+def test_state_leaves_and_a_signal_arrives_while_the_tap_is_silent(start):
+    with SandboxServer(Sandbox(bulk_wait=0.2)) as server:
+        process = start(server, batch_size_rows=60)
+        lines = [schema("people", "email_address"), *people(range(60)), state({"bookmark": 60})]
+        process.stdin.write(singer(lines).encode())
+        process.stdin.flush()  # its input stays open
+        assert json.loads(process.stdout.readline()) == {"bookmark": 60}
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
 def test_signal_during_a_bulk_job_names_the_job(start):
     with SandboxServer(Sandbox(bulk_rate=1)) as server:
         process = start(server, write_method="bulk")

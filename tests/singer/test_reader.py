@@ -171,6 +171,24 @@ def test_non_blocking_input_is_waited_for():
     thread.join()
 
 
+def test_a_function_is_called_while_there_is_no_input(monkeypatch):
+    monkeypatch.setattr(reader_module, "IDLE_SECONDS", 0.001)
+    out, into = os.pipe()
+    calls = []
+
+    def on_idle():
+        calls.append(None)
+        if len(calls) == 1:
+            os.write(into, b"half a ")
+        if len(calls) == 3:
+            os.write(into, b"line\n")
+            os.close(into)
+
+    with open(out, "rb") as file:  # noqa: PTH123 (a descriptor)
+        assert list(wait_for_input(file, on_idle)) == [b"half a line\n"]
+    assert len(calls) == 3
+
+
 def test_rest_of_a_pipe_is_discarded_until_its_end():
     out, into = os.pipe()
     errors = []

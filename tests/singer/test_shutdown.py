@@ -68,6 +68,32 @@ def test_signal_before_a_read_prevents_it(shutdown):
         shutdown.interruptible(pytest.fail)
 
 
+def test_a_signal_does_not_cut_off_what_is_done_while_the_run_waits_for_input(shutdown):
+    done = []
+
+    def work():
+        kill(signal.SIGTERM)
+        done.append("work")
+
+    def read():
+        shutdown.uninterrupted(work)
+        done.append("read")
+
+    with pytest.raises(RunCancelledError):
+        shutdown.interruptible(read)
+    assert done == ["work"]
+
+
+def test_a_signal_still_ends_a_read_after_such_work(shutdown):
+    def read():
+        shutdown.uninterrupted(lambda: None)
+        kill(signal.SIGTERM)
+        pytest.fail("not interrupted")
+
+    with pytest.raises(RunCancelledError):
+        shutdown.interruptible(read)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, [130]), (signal.SIGTERM, [])])
 def test_only_a_later_sigint_exits_at_once(shutdown, exits, monkeypatch, number, code):
     kill(signal.SIGINT)
