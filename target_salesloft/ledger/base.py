@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from target_salesloft.ledger.entry import Reshaped
 from target_salesloft.ledger.failed import NullFailedRecords
 
 if TYPE_CHECKING:
@@ -62,6 +63,19 @@ class StreamLedger(Protocol):
         Raises:
             LedgerError: The ledger cannot be written.
         """
+
+    def note_reshaped(self, values: Iterable[tuple[str, Any, Any]]) -> None:
+        """Note values that Salesloft has stored in another form.
+
+        Args:
+            values: Field, the value that was sent, and the one that Salesloft holds.
+
+        Raises:
+            LedgerError: The ledger cannot be written.
+        """
+
+    def get_reshaped(self, held: Iterable[tuple[str, Any]]) -> Reshaped:
+        """Return what is known of the values that Salesloft holds of some fields."""
 
     def start_job(self, job_id: int, job_type: str, upsert_key: str, keys: Collection[str | None]) -> None:
         """Note durably that a bulk job is about to be marked ready, so that a later run can settle it.
@@ -154,6 +168,13 @@ class NullStreamLedger:
 
     def reject(self, keys: Iterable[str]) -> None:
         """Do nothing."""
+
+    def note_reshaped(self, values: Iterable[tuple[str, Any, Any]]) -> None:
+        """Do nothing."""
+
+    def get_reshaped(self, held: Iterable[tuple[str, Any]]) -> Reshaped:  # noqa: ARG002
+        """Return that nothing is known."""
+        return Reshaped({})
 
     def start_job(self, job_id: int, job_type: str, upsert_key: str, keys: Collection[str | None]) -> None:
         """Do nothing."""

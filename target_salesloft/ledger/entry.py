@@ -26,7 +26,7 @@ class Entry(NamedTuple):
         written_at: When the payload was confirmed, in seconds since the epoch.
         encoded_fields: The ids of the fields last confirmed, each with the hash of its value.
         encoded_pending: What `append_pending` has joined.
-        names: Field id → name.
+        field_names: Field id → name.
     """
 
     fingerprint: bytes | None
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
     written_at: int | None
     encoded_fields: bytes | None
     encoded_pending: bytes | None
-    names: Mapping[int, str]
+    field_names: Mapping[int, str]
 
     @property
     def is_pending(self) -> bool:
@@ -51,6 +51,15 @@ class Entry(NamedTuple):
         """Field → hash of the value, for each payload whose outcome is unknown."""
         return [self._decode(each[FINGERPRINT_BYTES:]) for each in split_pending(self.encoded_pending)]
 
+    @property
+    def names(self) -> set[str]:
+        """The fields that were written last, or may have been."""
+        return {name for each in (self.fields, *self.pending_fields) for name in each}
+
+    def values(self, name: str) -> list[bytes]:
+        """Return the hashes of the values of a field that may have been written last, the latest last."""
+        return [each[name] for each in (self.fields, *self.pending_fields) if name in each]
+
     def is_unchanged(self, fingerprint: bytes) -> bool:
         """Whether a payload equals the one last confirmed, and nothing was sent since."""
         return not self.is_pending and self.fingerprint == fingerprint
@@ -58,7 +67,22 @@ class Entry(NamedTuple):
     def _decode(self, encoded: bytes) -> dict[str, bytes]:
         size = FIELD_ID_BYTES + FIELD_BYTES
         parts = (encoded[start : start + size] for start in range(0, len(encoded), size))
-        return {self.names[int.from_bytes(each[:FIELD_ID_BYTES], "big")]: each[FIELD_ID_BYTES:] for each in parts}
+        return {self.field_names[int.from_bytes(each[:FIELD_ID_BYTES], "big")]: each[FIELD_ID_BYTES:] for each in parts}
+
+
+class Reshaped:
+    """Which values Salesloft stores in another form.
+
+    Args:
+        sent: Field and hash of the value that Salesloft holds → hashes of the values that were sent.
+    """
+
+    def __init__(self, sent: Mapping[tuple[str, bytes], Collection[bytes]]) -> None:
+        self._sent = sent
+
+    def is_known(self, name: str, sent: bytes, held: bytes) -> bool:
+        """Return whether Salesloft stores one value of a field as the other, by the hashes of both."""
+        return sent in self._sent.get((name, held), ())
 
 
 class HashedKeys(Collection["str | None"]):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from target_salesloft.mapping.comparison import CUSTOM_PREFIX, canonical
-from target_salesloft.objects import CUSTOM_FIELDS
+from target_salesloft.mapping.comparison import NOT_COMPARED, canonical, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 KEY_BYTES: Final = 12
 FINGERPRINT_BYTES: Final = 8
 FIELD_BYTES: Final = 4
-NOT_COMPARED: Final = "upsert_key"  # says how a payload is written, not what
 MAX_CACHED_VALUES: Final = 2**14
 
 encode: Final = msgspec.json.Encoder(order="deterministic").encode
@@ -59,10 +57,3 @@ def _digest(keyed: hashlib.blake2b, data: bytes) -> bytes:
     state = keyed.copy()
     state.update(data)
     return state.digest()
-
-
-def flatten(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return field → value of a payload, with custom fields as `custom_fields.NAME`."""
-    flat = {name: value for name, value in body.items() if name not in {CUSTOM_FIELDS, NOT_COMPARED}}
-    custom = body.get(CUSTOM_FIELDS) or {}
-    return flat | {f"{CUSTOM_PREFIX}{name}": value for name, value in custom.items()}

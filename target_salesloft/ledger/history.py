@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
-from target_salesloft.ledger.models import failed, lookups, records, runs, scopes, streams
+from target_salesloft.ledger.models import failed, lookups, records, reshaped, runs, scopes, streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -137,7 +137,7 @@ def forget_stream(database: Database, host: str, stream: str) -> int:
 
 
 def prune(database: Database, host: str, before: int, is_missing: Callable[[str], bool]) -> dict[str, int]:
-    """Delete runs and looked-up ids from before a time, and failed records from before it whose file is gone.
+    """Delete what is older than a time: runs, looked-up ids, reshaped values, and failed records whose file is gone.
 
     Args:
         database: The ledger's.
@@ -160,6 +160,7 @@ def prune(database: Database, host: str, before: int, is_missing: Callable[[str]
         deletes = {
             "runs": runs.delete().where(runs.c.scope_id.in_(teams), runs.c.started_at < before),
             "looked-up ids": lookups.delete().where(lookups.c.scope_id.in_(teams), lookups.c.seen_at < before),
+            "reshaped values": reshaped.delete().where(reshaped.c.scope_id.in_(teams), reshaped.c.seen_at < before),
             "failed records whose file is gone": failed.delete().where(old_failed, failed.c.file.in_(missing)),
         }
         return {name: connection.execute(each).rowcount for name, each in deletes.items()}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from target_salesloft.ledger.fingerprint import FINGERPRINT_BYTES, KEY_BYTES
+from target_salesloft.ledger.fingerprint import FIELD_BYTES, FINGERPRINT_BYTES, KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,4 +134,16 @@ lookups: Final = sa.Table(
     sa.Column("seen_at", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
     comment="Ids of records that others refer to",
+)
+
+reshaped: Final = sa.Table(
+    "reshaped",
+    metadata,
+    sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
+    sa.Column("field_id", sa.ForeignKey("fields.id"), primary_key=True),
+    sa.Column("held", Bytes(FIELD_BYTES), primary_key=True, comment="Hash of the value that Salesloft holds"),
+    sa.Column("sent", Bytes(FIELD_BYTES), primary_key=True, comment="Hash of the value that was sent"),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+    comment="Values that Salesloft stores in another form, such as phone numbers",
 )

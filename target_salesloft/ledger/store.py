@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
+from collections import defaultdict
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ from target_salesloft.ledger.entry import (
     SIZE_BYTES,
     Entry,
     HashedKeys,
+    Reshaped,
     UnsettledJob,
     append_pending,
     split_pending,
@@ -322,11 +324,19 @@ class SqlLedger:
     def encode_fields(self, payload: Payload) -> bytes:
         """Return the ids of a payload's fields, each with the hash of its value, and of those written earlier."""
         hashes = {**payload.written_earlier, **self.database.fingerprinter.fields(payload.body)}
-        if missing := [name for name in hashes if name not in self._field_ids]:
+        self._add_fields(hashes)
+        return b"".join(self._field_ids[name] + value for name, value in hashes.items())
+
+    def get_field_ids(self, names: Collection[str]) -> dict[str, int]:
+        """Return name → id of some fields."""
+        self._add_fields(names)
+        return {name: int.from_bytes(self._field_ids[name], "big") for name in names}
+
+    def _add_fields(self, names: Iterable[str]) -> None:
+        if missing := [name for name in names if name not in self._field_ids]:
             for name in missing:
                 self.database.id_of(models.fields, name=name)
             self._load_fields()
-        return b"".join(self._field_ids[name] + value for name, value in hashes.items())
 
     @property
     def field_names(self) -> Mapping[int, str]:
@@ -459,6 +469,41 @@ class SqlStreamLedger:
                 connection.execute(
                     reject.where(table.c.key == sa.bindparam("the_key")), sorted(rows, key=itemgetter("the_key"))
                 )
+
+    def note_reshaped(self, values: Iterable[tuple[str, Any, Any]]) -> None:
+        """Note values that Salesloft has stored in another form.
+
+        Args:
+            values: Field, the value that was sent, and the one that Salesloft holds.
+        """
+        pairs = {(name, self.hash_value(name, held), self.hash_value(name, sent)) for name, sent, held in values}
+        if not pairs:
+            return
+        table, ids = models.reshaped, self._ledger.get_field_ids({name for name, _, _ in pairs})
+        constants = {"scope_id": self._ledger.scope_id, "seen_at": int(self.database.clock.time())}
+        rows = [{**constants, "field_id": ids[name], "held": held, "sent": sent} for name, held, sent in sorted(pairs)]
+        insert = self.database.insert(table)
+        statement = insert.on_conflict_do_update(
+            index_elements=table.primary_key.columns, set_={"seen_at": insert.excluded.seen_at}
+        )
+        with self.database.transaction() as connection:
+            connection.execute(statement, rows)
+
+    def get_reshaped(self, held: Iterable[tuple[str, Any]]) -> Reshaped:
+        """Return what is known of the values that Salesloft holds of some fields."""
+        hashes: defaultdict[str, set[bytes]] = defaultdict(set)
+        for name, value in held:
+            hashes[name].add(self.hash_value(name, value))
+        sent: defaultdict[tuple[str, bytes], set[bytes]] = defaultdict(set)
+        if hashes:
+            table = models.reshaped
+            with self.database.transaction() as connection:
+                for number, name in self._ledger.field_names.items():
+                    where = (table.c.scope_id == self._ledger.scope_id) & (table.c.field_id == number)
+                    columns = [table.c.held, table.c.sent]
+                    for row in select_in(connection, columns, table.c.held, hashes.get(name, ()), where):
+                        sent[name, row.held].add(row.sent)
+        return Reshaped(sent)
 
     def start_job(self, job_id: int, job_type: str, upsert_key: str, keys: Collection[str | None]) -> None:
         """Note durably that a bulk job is about to be marked ready, so that a later run can settle it.

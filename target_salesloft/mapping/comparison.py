@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.mapping.coercion import DATE_LENGTH, CoercionError, to_text
 from target_salesloft.objects import CASE_INSENSITIVE_FIELDS, CUSTOM_FIELDS
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from target_salesloft.objects import SalesloftObject
+
 CUSTOM_PREFIX: Final = f"{CUSTOM_FIELDS}."
+NOT_COMPARED: Final = "upsert_key"  # says how a payload is written, not what
 DAY_AND_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
+
+
+def flatten(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return field → value of a payload, with custom fields as `custom_fields.NAME`."""
+    flat = {name: value for name, value in body.items() if name not in {CUSTOM_FIELDS, NOT_COMPARED}}
+    custom = body.get(CUSTOM_FIELDS) or {}
+    return flat | {f"{CUSTOM_PREFIX}{name}": value for name, value in custom.items()}
 
 
 def canonical(name: str, value: Any) -> str | tuple[str, ...] | None:
@@ -36,6 +49,30 @@ def canonical(name: str, value: Any) -> str | tuple[str, ...] | None:
     elif name.startswith(CUSTOM_PREFIX) and DAY_AND_TIME.fullmatch(text):
         text = text[:DATE_LENGTH]
     return text or None
+
+
+def held_value(salesloft_object: SalesloftObject, row: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a field, or of a custom field (`custom_fields.NAME`), in a record of Salesloft."""
+    if name.startswith(CUSTOM_PREFIX):
+        return (row.get(CUSTOM_FIELDS) or {}).get(name.removeprefix(CUSTOM_PREFIX))
+    return salesloft_object.value_in(row, name)
+
+
+def reshaped_values(
+    salesloft_object: SalesloftObject, body: Mapping[str, Any], row: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield field, sent and held value of the fields that Salesloft holds in another form than they were sent.
+
+    Args:
+        salesloft_object: What the record is.
+        body: What was sent.
+        row: What the response says that Salesloft holds.
+    """
+    for name, sent in flatten(body).items():
+        held = held_value(salesloft_object, row, name)
+        # An empty value may be one that the response does not contain.
+        if name not in salesloft_object.write_only and canonical(name, held) and not is_equal(name, sent, held):
+            yield name, sent, held
 
 
 def _to_text(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from target_salesloft.exceptions import FailedRecordsError
+from target_salesloft.mapping.comparison import reshaped_values
 from target_salesloft.writers.results import FAILED, WRITTEN, WriteResult
 
 if TYPE_CHECKING:
@@ -103,6 +104,12 @@ class Outcomes:
         """Note in the ledger what Salesloft has written or rejected; all else stays pending there."""
         keyed = [each for each in outcomes if each.payload.key is not None]
         self._ledger.confirm((str(each.payload.key), each.record_id) for each in keyed if each.result in WRITTEN)
+        self._ledger.note_reshaped(
+            reshaped
+            for each in outcomes
+            if each.resource is not None and each.result in WRITTEN
+            for reshaped in reshaped_values(self._settings.object, each.payload.body, each.resource)
+        )
         if self._context.references is not None:
             self._context.references.note_written(
                 self._settings.object, (each.payload for each in outcomes if each.result in WRITTEN)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from target_salesloft.config.schema import SkipUnchanged
 from target_salesloft.objects import DeletedRecords
-from target_salesloft.steps.compare import CompareStep, Comparison, Reader, resolve_overwrite
+from target_salesloft.steps.compare import CompareStep, Comparison
 from target_salesloft.steps.identity import IdentityStep
 from target_salesloft.steps.ids import IdStep
 from target_salesloft.steps.memberships import MembershipStep
+from target_salesloft.steps.overwrite import resolve_overwrite
+from target_salesloft.steps.reader import Reader
 from target_salesloft.steps.references import DeferredPayloads, ReferenceStep
 from target_salesloft.steps.removal import RemovalForecastStep, RemovalStep
 from target_salesloft.steps.unchanged import UnchangedStep
@@ -88,7 +90,8 @@ def build_steps(  # noqa: PLR0913 (dependencies are passed in)
             settings,
             overwrite,
             reader=Reader(settings.object, context.lookups, context.memory),
-            ledger=context.memory.stream(stream, settings.object.name),
+            memory=context.memory.stream(stream, settings.object.name),
+            ledger=ledger,
             writer=writer,
             skip=skips,
             comparison=Comparison() if compares else None,

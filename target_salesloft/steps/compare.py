@@ -3,112 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.config.schema import Overwrite
-from target_salesloft.exceptions import ConfigError
-from target_salesloft.ledger.fingerprint import flatten
 from target_salesloft.mapping.coercion import describe
-from target_salesloft.mapping.comparison import CUSTOM_PREFIX, canonical, is_equal
-from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode, identity_key
-from target_salesloft.suggestions import did_you_mean, normalize_name
+from target_salesloft.mapping.comparison import CUSTOM_PREFIX, canonical, flatten, held_value, is_equal
+from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode
+from target_salesloft.steps.reader import Identity
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from target_salesloft.api.lookup import Lookups
     from target_salesloft.config.streams import StreamSettings
-    from target_salesloft.ledger.base import Ledger, StreamLedger
-    from target_salesloft.ledger.entry import Entry
+    from target_salesloft.ledger.base import StreamLedger
+    from target_salesloft.ledger.entry import Entry, Reshaped
     from target_salesloft.mapping.payload import Payload
-    from target_salesloft.objects import FieldType, SalesloftObject
     from target_salesloft.reporting.stats import StreamStats
+    from target_salesloft.steps.reader import Reader, Row
     from target_salesloft.writers.base import Writer
-
-    Row = dict[str, Any]
 
 logger = logging.getLogger(__name__)
 
 MAX_SAMPLES: Final = 3
-NAME: Final = "name"
-
-
-class Identity(NamedTuple):
-    """What identifies a record in Salesloft.
-
-    Attributes:
-        field: The field.
-        value: Its value.
-    """
-
-    field: str
-    value: Any
-
-    @property
-    def key(self) -> str:
-        """What `identity_key` returns."""
-        return identity_key(self.field, self.value)
-
-
-class Reader:
-    """Reads what Salesloft holds of records, a hundred a point where that is possible.
-
-    Args:
-        salesloft_object: What the records are.
-        lookups: Reads them.
-        ledger: Remembers ids of records for which Salesloft has no filter of many values.
-    """
-
-    def __init__(self, salesloft_object: SalesloftObject, lookups: Lookups, ledger: Ledger) -> None:
-        self._object = salesloft_object
-        self._lookups = lookups
-        self._ledger = ledger
-
-    def read(self, records: Mapping[Identity, Mapping[str, Any]]) -> dict[str, list[Row]]:
-        """Return the key of each identity → the records that it identifies: none, one or several.
-
-        Args:
-            records: Identity → what is sent.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
-        by_field: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-        for identity in records:
-            by_field[identity.field][identity.key] = identity.value
-        found: dict[str, list[Row]] = {}
-        for name, values in by_field.items():
-            if not self._object.lookups[name].endswith("[]"):
-                found |= self._read_by_id(name, values)
-                names = {each.key: body.get(NAME) for each, body in records.items() if each.field == name}
-                found |= self._read_by_name(name, {key: each for key, each in names.items() if key not in found})
-            missing = [value for key, value in values.items() if key not in found]
-            found.update(self._lookups.rows(self._object, name, missing))
-        return found
-
-    def _read_by_id(self, name: str, values: Mapping[str, Any]) -> dict[str, list[Row]]:
-        ids = self._ledger.get_ids(self._object.name, values)
-        rows = self._lookups.rows(self._object, ID_FIELD, ids.values())
-        return self._having(name, values, rows)
-
-    def _read_by_name(self, name: str, names: Mapping[str, str | None]) -> dict[str, list[Row]]:
-        if NAME not in self._object.lookups:
-            return {}
-        rows = self._lookups.rows(self._object, NAME, [each for each in names.values() if each])
-        return self._having(name, names, rows)
-
-    @staticmethod
-    def _having(name: str, keys: Mapping[str, Any], found: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[Row]]:
-        """Return those of some rows that have one of the keys."""
-        by_key: dict[str, list[Row]] = {}
-        for row in (row for rows in found.values() for row in rows):
-            key = identity_key(name, row.get(name))
-            if key in keys:
-                by_key.setdefault(key, []).append(row)
-        return by_key
 
 
 @dataclass
@@ -137,6 +56,38 @@ class Comparison:
         return {**counts, "fields": dict(self.fields.most_common()), "edited": dict(self.edited.most_common())}
 
 
+class Written:
+    """The values that a stream has written to a record, as far as the ledger knows.
+
+    Args:
+        entry: What the ledger knows of the record, or None.
+        ledger: What it knows of the stream.
+        reshaped: Values that Salesloft stores in another form.
+    """
+
+    def __init__(self, entry: Entry | None, ledger: StreamLedger, reshaped: Reshaped) -> None:
+        self.entry = entry
+        self._ledger = ledger
+        self._reshaped = reshaped
+
+    def is_equal(self, name: str, sent: Any, held: Any) -> bool:
+        """Return whether Salesloft holds what is sent, perhaps in another form."""
+        if is_equal(name, sent, held):
+            return True
+        hash_value = self._ledger.hash_value
+        return self._reshaped.is_known(name, hash_value(name, sent), hash_value(name, held))
+
+    def find(self, name: str, held: Any) -> bytes | None:
+        """Return the hash of the value that Salesloft still holds of those that were written last, or None."""
+        now = self._ledger.hash_value(name, held)
+        candidates = (each for each in self.values(name) if each == now or self._reshaped.is_known(name, each, now))
+        return next(candidates, None)
+
+    def values(self, name: str) -> list[bytes]:
+        """Return the hashes of the values that may have been written last, the latest last."""
+        return [] if self.entry is None else self.entry.values(name)
+
+
 class CompareStep:
     """Reads what Salesloft holds of the payloads of a batch, and compares.
 
@@ -145,7 +96,8 @@ class CompareStep:
         settings: Its settings.
         overwrite: Field → when Salesloft's value is overwritten.
         reader: Reads what Salesloft holds.
-        ledger: What the ledger knows of the stream.
+        memory: What the ledger knows of the stream.
+        ledger: Where records are confirmed that Salesloft holds already; not in a dry run.
         writer: Waited for before records are read that it may still be writing.
         skip: Whether payloads are skipped that would change nothing.
         comparison: Counts what would change, or None.
@@ -159,6 +111,7 @@ class CompareStep:
         overwrite: Mapping[str, Overwrite],
         *,
         reader: Reader,
+        memory: StreamLedger,
         ledger: StreamLedger,
         writer: Writer,
         skip: bool,
@@ -170,6 +123,7 @@ class CompareStep:
         self._object = settings.object
         self._overwrite = overwrite
         self._reader = reader
+        self._memory = memory
         self._ledger = ledger
         self._writer = writer
         self._skip = skip
@@ -186,18 +140,41 @@ class CompareStep:
         identities = [self._identity(each) for each in payloads]
         pairs = list(zip(payloads, identities, strict=True))
         held = self._reader.read({each: payload.body for payload, each in pairs if each is not None})
-        entries = self._ledger.get(each.key for each in payloads if each.key is not None)
+        rows = [[] if each is None else held.get(each.key, []) for each in identities]
+        entries = self._memory.get(each.key for each in payloads if each.key is not None)
+        reshaped = self._memory.get_reshaped(self._held_values(payloads, rows))
         changed: list[Payload] = []
         unchanged: list[WriteResult] = []
-        for payload, identity in pairs:
-            rows = [] if identity is None else held.get(identity.key, [])
-            if self._is_changed(payload, rows, entries.get(payload.key or "")):
+        for payload, found in zip(payloads, rows, strict=True):
+            written = Written(entries.get(payload.key or ""), self._memory, reshaped)
+            if self._is_changed(payload, found, written):
                 changed.append(payload)
             else:
-                unchanged.append(WriteResult(payload, Result.UNCHANGED, record_id=int(rows[0][ID_FIELD])))
+                unchanged.append(WriteResult(payload, Result.UNCHANGED, record_id=int(found[0][ID_FIELD])))
+        self._confirm(unchanged, entries)
         if self._comparison is not None:
             self._stats.compare = self._comparison.counts()
         return changed, unchanged
+
+    def _held_values(self, payloads: Sequence[Payload], rows: Sequence[list[Row]]) -> Iterator[tuple[str, Any]]:
+        """Yield the fields that do not hold what is sent, each with the value that Salesloft holds."""
+        for payload, found in zip(payloads, rows, strict=True):
+            for name, sent in flatten(payload.body).items() if len(found) == 1 else ():
+                held = held_value(self._object, found[0], name)
+                if not is_equal(name, sent, held):
+                    yield name, held
+
+    def _confirm(self, unchanged: Sequence[WriteResult], entries: Mapping[str, Entry]) -> None:
+        """Note in the ledger what Salesloft holds already: it is as if this stream had written it."""
+        if self._settings.sync_mode is SyncMode.INSERT:
+            return
+        found = []
+        for each in unchanged:
+            entry = entries.get(each.payload.key or "")
+            if entry is None or not entry.is_unchanged(self._memory.fingerprint(each.payload)):
+                found.append(each)
+        self._ledger.mark_pending(each.payload for each in found)
+        self._ledger.confirm((each.payload.key, each.record_id) for each in found if each.payload.key is not None)
 
     def _identity(self, payload: Payload) -> Identity | None:
         if payload.record_id is not None:
@@ -205,7 +182,7 @@ class CompareStep:
         fields = self._object.identity(self._settings.sync_mode, self._settings.upsert_key, payload.body)
         return None if fields is None else Identity(fields[0], payload.body[fields[0]])
 
-    def _is_changed(self, payload: Payload, rows: list[Row], entry: Entry | None) -> bool:
+    def _is_changed(self, payload: Payload, rows: list[Row], written: Written) -> bool:
         """Return whether a payload is to be written; fields that are kept are removed from it."""
         if len(rows) != 1:
             # Of several records, Salesloft rejects the payload; should it not, nothing is overwritten.
@@ -219,41 +196,35 @@ class CompareStep:
         differing: dict[str, tuple[Any, Any]] = {}
         has_kept = False
         if self._settings.sync_mode is not SyncMode.INSERT:
-            differing, has_kept = self._compare(payload, rows[0], entry)
+            differing, has_kept = self._compare(payload, rows[0], written)
         if self._comparison is not None:
-            self._count(self._comparison, payload, differing, entry)
+            self._count(self._comparison, payload, differing, written)
         return bool(differing) or not (self._skip or has_kept)
 
-    def _compare(self, payload: Payload, row: Row, entry: Entry | None) -> tuple[dict[str, tuple[Any, Any]], bool]:
+    def _compare(self, payload: Payload, row: Row, written: Written) -> tuple[dict[str, tuple[Any, Any]], bool]:
         """Return field → sent and held value of the fields that change, and whether fields were kept."""
         differing = {}
         has_kept = False
         for name, value in flatten(payload.body).items():
-            held = self._held(row, name)
-            if name in self._object.write_only or is_equal(name, value, held):
+            held = held_value(self._object, row, name)
+            if name in self._object.write_only or written.is_equal(name, value, held):
                 continue
-            if self._may_overwrite(name, held, entry):
+            if self._may_overwrite(name, held, written):
                 differing[name] = (value, held)
             else:
                 self._keep(payload, name)
                 has_kept = True
-        if entry is not None and Overwrite.UNLESS_EDITED in self._overwrite.values():
-            sent = flatten(payload.body)
-            for name in {*entry.fields, *(each for fields in entry.pending_fields for each in fields)} - sent.keys():
-                known, now = _known(entry, name), self._ledger.hash_value(name, self._held(row, name))
-                payload.written_earlier[name] = now if now in known else known[-1]
+        if written.entry is not None and Overwrite.UNLESS_EDITED in self._overwrite.values():
+            for name in written.entry.names - flatten(payload.body).keys():
+                held = held_value(self._object, row, name)
+                payload.written_earlier[name] = written.find(name, held) or written.values(name)[-1]
         return differing, has_kept
 
-    def _held(self, row: Row, name: str) -> Any:
-        if name.startswith(CUSTOM_PREFIX):
-            return (row.get(CUSTOM_FIELDS) or {}).get(name.removeprefix(CUSTOM_PREFIX))
-        return self._object.value_in(row, name)
-
-    def _may_overwrite(self, name: str, held: Any, entry: Entry | None) -> bool:
+    def _may_overwrite(self, name: str, held: Any, written: Written) -> bool:
         when = self._overwrite.get(name, Overwrite.ALWAYS)
         if when is Overwrite.ALWAYS or canonical(name, held) is None:
             return True
-        return when is Overwrite.UNLESS_EDITED and self._ledger.hash_value(name, held) in _known(entry, name)
+        return when is Overwrite.UNLESS_EDITED and written.find(name, held) is not None
 
     def _keep(self, payload: Payload, name: str) -> None:
         if name.startswith(CUSTOM_PREFIX):
@@ -271,14 +242,13 @@ class CompareStep:
         comparison: Comparison,
         payload: Payload,
         differing: Mapping[str, tuple[Any, Any]],
-        entry: Entry | None,
+        written: Written,
     ) -> None:
         comparison.update += bool(differing)
         comparison.unchanged += not differing
         for name, (value, held) in differing.items():
             comparison.fields[name] += 1
-            known = _known(entry, name)
-            if known and self._ledger.hash_value(name, held) not in known:
+            if written.values(name) and written.find(name, held) is None:
                 comparison.edited[name] += 1
             if comparison.fields[name] <= MAX_SAMPLES:
                 logger.info(
@@ -290,61 +260,6 @@ class CompareStep:
                     _describe(name, value),
                     extra={"stream": self._stream, "field": name},
                 )
-
-
-def resolve_overwrite(
-    stream: str,
-    settings: StreamSettings,
-    get_custom_fields: Callable[[], Mapping[str, FieldType] | None],
-) -> dict[str, Overwrite]:
-    """Return the setting `overwrite` by the names that the fields have in payloads.
-
-    Args:
-        stream: The stream's name.
-        settings: Its settings.
-        get_custom_fields: Returns the team's custom fields, or None if they are not known; called if they are needed.
-
-    Raises:
-        ConfigError: A field does not exist, or identifies the records.
-    """
-    resolved = {}
-    for name, when in settings.overwrite.items():
-        standard = settings.object.aliases.get(name, name)
-        setting = f"streams.{stream}.overwrite.{name}"
-        if standard in {settings.upsert_key, ID_FIELD}:
-            raise ConfigError(f"Invalid field for {setting}: it identifies the records. Remove it.")
-        if standard in settings.object.fields and standard != CUSTOM_FIELDS:
-            resolved[standard] = when
-            continue
-        resolved[_custom_field(setting, name.removeprefix(CUSTOM_PREFIX), settings.object, get_custom_fields())] = when
-    return resolved
-
-
-def _custom_field(
-    setting: str, name: str, salesloft_object: SalesloftObject, custom_fields: Iterable[str] | None
-) -> str:
-    """Return `custom_fields.NAME` with the exact name.
-
-    Raises:
-        ConfigError: There is no such field.
-    """
-    if custom_fields is None:  # they cannot be listed
-        return CUSTOM_PREFIX + name
-    matches = [each for each in custom_fields if each == name or normalize_name(each) == normalize_name(name)]
-    if not matches:
-        names = [*salesloft_object.fields, *custom_fields]
-        raise ConfigError(
-            f"Unknown field for {setting}: Salesloft's {salesloft_object.name} have no field or custom field of this "
-            f"name.{did_you_mean(name, names)}"
-        )
-    return CUSTOM_PREFIX + (name if name in matches else matches[0])
-
-
-def _known(entry: Entry | None, name: str) -> list[bytes]:
-    """Return the hashes of the values that this stream may have written last, the latest last."""
-    if entry is None:
-        return []
-    return [each[name] for each in (entry.fields, *entry.pending_fields) if name in each]
 
 
 def _describe(name: str, value: Any) -> str:

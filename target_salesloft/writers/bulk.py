@@ -25,7 +25,7 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.objects import ID_FIELD, identity_key
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.writers.record import UPSERT_RESULTS, find_id, rejected, upsert_type
+from target_salesloft.writers.record import UPSERT_RESULTS, rejected, upsert_type, written
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
@@ -408,7 +408,7 @@ class BulkJob:
             if row is None:
                 resource = self._written[key].resource if key in self._written else None
                 result = UPSERT_RESULTS.get(upsert_type(resource) or "", Result.WRITTEN)
-                yield WriteResult(payload, result, record_id=find_id(resource))
+                yield written(payload, result, resource)
             else:
                 reason, fields = describe_row(row)
                 request = f"bulk job {self.type}"

@@ -285,7 +285,7 @@ class RecordWriter:
                 raise
             response = self._request(payload, operation)
         result = UPSERT_RESULTS.get(upsert_type(response) or "", DEFAULT_RESULTS[mode])
-        return WriteResult(payload, result, record_id=payload.record_id or find_id(response))
+        return written(payload, result, response, payload.record_id)
 
     def _has_moved(
         self, payload: Payload, salesloft_object: SalesloftObject, upsert_key: str, error: RecordRejectedError
@@ -350,7 +350,7 @@ class RecordWriter:
                 payload, Result.FAILED, str(error), request=operation.name, advice=UNKNOWN_OUTCOME_ADVICE
             )
         result = Result.CREATED if payload.record_id is None else Result.UPDATED
-        return WriteResult(payload, result, record_id=payload.record_id or find_id(response))
+        return written(payload, result, response, payload.record_id)
 
     def _find(
         self, payload: Payload, salesloft_object: SalesloftObject, operation: Operation, identity: tuple[str, ...]
@@ -411,11 +411,19 @@ def upsert_type(data: Any) -> str | None:
         return None
 
 
-def find_id(data: Any) -> int | None:
-    """Return Salesloft's id from the response to a write; that to an upsert has it one level deeper."""
+def find_resource(data: Any) -> dict[str, Any] | None:
+    """Return the record from the response to a write; that to an upsert has it one level deeper."""
     candidates = [data, *data.values()] if isinstance(data, dict) else []
-    ids = [str(each.get(ID_FIELD)) for each in candidates if isinstance(each, dict)]
-    return next((int(each) for each in ids if each.isdecimal()), None)
+    resources = (each for each in candidates if isinstance(each, dict))
+    return next((each for each in resources if str(each.get(ID_FIELD)).isdecimal()), None)
+
+
+def written(payload: Payload, result: Result, response: Any, record_id: int | None = None) -> WriteResult:
+    """Return the result of a payload that Salesloft has taken; its id is that of the response if it is not known."""
+    resource = find_resource(response)
+    if record_id is None and resource is not None:
+        record_id = int(resource[ID_FIELD])
+    return WriteResult(payload, result, record_id=record_id, resource=resource)
 
 
 def rejected(payload: Payload, error: RecordRejectedError, request: str, result: Result = Result.FAILED) -> WriteResult:

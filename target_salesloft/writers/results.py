@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from target_salesloft.mapping.payload import Payload
 
 
@@ -47,6 +49,7 @@ class WriteResult(NamedTuple):
         from_api: Whether the reason is Salesloft's error text, which may contain values of the record. The target's own
             reasons contain none.
         record_id: Salesloft's id of the record, if the response tells it.
+        resource: The record as Salesloft holds it now, if the response tells it.
         was_rejected: Whether it is certain that nothing was written. Other failures leave that unknown.
     """
 
@@ -59,4 +62,5 @@ class WriteResult(NamedTuple):
     advice: str = ""
     from_api: bool = False
     record_id: int | None = None
+    resource: Mapping[str, Any] | None = None
     was_rejected: bool = False

@@ -216,3 +216,78 @@ def test_unless_edited_without_the_ledger_is_an_error(night):
 def test_streams_without_these_settings_read_nothing(night, sandbox):
     night([person(1, title="CEO")])
     assert not [each for each in sandbox.requests if each.path.endswith("/people")]
+
+
+# Values that Salesloft stores in another form
+
+
+@pytest.fixture
+def formats_phones(sandbox):
+    """Let Salesloft store phone numbers in another form than they are sent."""
+    sandbox.records.format_phones = True
+    yield
+    sandbox.records.format_phones = False
+
+
+SINGLE = {"write_method": "record"}
+UPDATE = {**SINGLE, "sync_mode": "update"}
+BULK = {"write_method": "bulk", "bulk_result_ids": True}
+
+
+@pytest.mark.usefixtures("formats_phones")
+@pytest.mark.parametrize(
+    "settings", [SINGLE, {**SINGLE, "sync_mode": "update"}, BULK], ids=["upsert", "update", "bulk"]
+)
+def test_value_that_salesloft_reshapes_is_equal_after_it_was_written(night, compare, sandbox, uri, settings):
+    settings = {**settings, "ledger_uri": uri}
+    rows = [person(number, phone=f"404555{number:04}", custom_fields={"Region": "EU"}) for number in range(3)]
+    if settings.get("sync_mode") == "update":
+        for row in rows:
+            sandbox.add("person", email_address=row["email_address"])
+    assert night(rows, **settings).code == 0
+    assert held(sandbox, "phone")["p1@b.co"] == "+404 555 000 1"
+    found = compare(rows, ledger_uri=uri)
+    assert (found["create"], found["update"], found["unchanged"]) == (0, 0, 3)
+    assert "3 unchanged" in night(rows, **settings, skip_unchanged="salesloft").log
+    changed = [person(number, phone=f"404556{number:04}") for number in range(3)]
+    assert compare(changed, ledger_uri=uri)["fields"] == {"phone": 3}
+
+
+@pytest.mark.usefixtures("formats_phones")
+def test_reshaped_value_is_not_taken_for_an_edited_one(night, sandbox, edit, uri):
+    streams = {"people": {"overwrite": {"phone": "unless_edited"}}}
+    settings = {**SINGLE, "streams": streams, "ledger_uri": uri}
+    night([person(1, phone="4045550001"), person(2, phone="4045550002")], **settings)
+    edit("p2@b.co", phone="7075550002")
+    result = night([person(1, phone="4045559991"), person(2, phone="4045559992")], **settings)
+    assert held(sandbox, "phone") == {"p1@b.co": "+404 555 999 1", "p2@b.co": "+707 555 000 2"}
+    assert result.log_lines_containing("phone: 1 kept")
+    night([person(1, title="CEO"), person(2, title="CEO")], **settings)
+    night([person(1, phone="4045550001"), person(2, phone="4045550002")], **settings)
+    assert held(sandbox, "phone") == {"p1@b.co": "+404 555 000 1", "p2@b.co": "+707 555 000 2"}
+
+
+@pytest.mark.usefixtures("formats_phones")
+def test_value_is_learned_for_its_field_only(night, compare, sandbox, uri):
+    night([person(1, title="CEO", phone="4045550001")], **SINGLE, ledger_uri=uri)
+    sandbox.add("person", email_address="p2@b.co", title="+404 555 000 1", phone="4045550001")
+    found = compare([person(2, title="4045550001", phone="4045550001")], ledger_uri=uri)
+    assert found["fields"] == {"title": 1}
+
+
+def test_what_salesloft_holds_already_counts_as_written_by_this_stream(night, sandbox, edit):
+    sandbox.add("person", email_address="p1@b.co", title="CEO")
+    sandbox.add("person", email_address="p2@b.co", title="CEO")
+    rows = [person(1, title="CEO"), person(2, title="CEO")]
+    assert "2 unchanged" in night(rows, skip_unchanged="salesloft").log
+    assert "2 unchanged" in night(rows, skip_unchanged="ledger").log
+    edit("p2@b.co", title="Chief")
+    night([person(1, title="CTO"), person(2, title="CTO")], streams=PROTECTED)
+    assert held(sandbox, "title") == {"p1@b.co": "CTO", "p2@b.co": "Chief"}
+
+
+def test_record_that_insert_finds_does_not_count_as_written(night, sandbox):
+    sandbox.add("person", email_address="p1@b.co", title="CEO")
+    night([person(1, title="CTO")], sync_mode="insert", skip_unchanged="salesloft")
+    night([person(1, title="CTO")], skip_unchanged="ledger")
+    assert held(sandbox, "title") == {"p1@b.co": "CTO"}

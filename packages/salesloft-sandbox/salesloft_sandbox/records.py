@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from salesloft_sandbox import validation
@@ -30,12 +31,18 @@ class Records:
         state: The database.
         memberships: The memberships of people in cadences.
         unknown_id_status: The status of an upsert by an unknown id: 404 or 422.
+
+    Attributes:
+        format_phones: Whether phone numbers are stored in another format than they are sent.
     """
 
-    def __init__(self, state: State, memberships: Memberships, *, unknown_id_status: int = 404) -> None:
+    def __init__(
+        self, state: State, memberships: Memberships, *, unknown_id_status: int = 404, format_phones: bool = False
+    ) -> None:
         self._state = state
         self._memberships = memberships
         self._unknown_id_status = unknown_id_status
+        self.format_phones = format_phones
 
     def create(self, resource: Resource, body: Mapping[str, Any], scopes: Scopes) -> int:
         """Create a record and return its id.
@@ -123,7 +130,7 @@ class Records:
             raise ApiError(422, errors=errors)
         self._check_unique(resource, body)
         moment = now()
-        values = _columns(resource, body)
+        values = self._columns(resource, body)
         if "custom_fields" in values:
             values["custom_fields"] = _with_values(values["custom_fields"])
         if body.get("autotag_date"):
@@ -134,7 +141,7 @@ class Records:
 
     def _change(self, resource: Resource, record_id: int, body: Mapping[str, Any]) -> None:
         self._check_unique(resource, body, record_id)
-        values = _columns(resource, body)
+        values = self._columns(resource, body)
         moment = now()
         if body.get("custom_fields"):
             # Custom fields that are not sent keep their values; null removes one (an assumption).
@@ -148,6 +155,17 @@ class Records:
         if resource is PERSON and body.get("do_not_contact"):
             self._memberships.end_all(record_id)
 
+    def _columns(self, resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
+        fields = resource.fields
+        values = {
+            name: EMPTY_INSTEAD_OF_NULL.get(name) if value is None else value
+            for name, value in body.items()
+            if fields[name].stored
+        }
+        if self.format_phones:
+            values |= {name: format_phone(value) for name, value in values.items() if value and name.endswith("phone")}
+        return values
+
     def _check_unique(self, resource: Resource, body: Mapping[str, Any], own_id: int | None = None) -> None:
         value = body.get(resource.unique)
         if value is None:
@@ -157,14 +175,11 @@ class Records:
             raise ApiError.invalid(resource.unique, "has already been taken")
 
 
-def _columns(resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
-    fields = resource.fields
-    return {
-        name: EMPTY_INSTEAD_OF_NULL.get(name) if value is None else value
-        for name, value in body.items()
-        if fields[name].stored
-    }
-
-
 def _with_values(custom_fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in custom_fields.items() if value is not None}
+
+
+def format_phone(number: Any) -> str:
+    """Return a phone number in groups of three digits."""
+    digits = re.sub(r"\D", "", str(number))
+    return "+" + " ".join(digits[start : start + 3] for start in range(0, len(digits), 3))

@@ -81,6 +81,7 @@ class Sandbox:
         token_seconds: Lifetime of an OAuth access token.
         oauth_scopes: The scopes of OAuth tokens; None for all.
         refresh_tokens: Refresh tokens of the first application that are valid from the start.
+        format_phones: Store phone numbers in another format than they are sent.
         max_body_bytes: Larger bodies get a 413 with HTML; None for no limit.
         clock: Monotonic seconds, for rates and minutes.
 
@@ -110,6 +111,7 @@ class Sandbox:
     token_seconds: float = 7200
     oauth_scopes: Iterable[str] | None = None
     refresh_tokens: Iterable[str] = field(default=(), repr=False)
+    format_phones: bool = False
     max_body_bytes: int | None = None
     clock: Callable[[], float] = time.monotonic
 
@@ -144,7 +146,12 @@ class Sandbox:
         )
         self.late_writes = LateWrites(self.clock)
         self.memberships = Memberships(self.state)
-        self.records = Records(self.state, self.memberships, unknown_id_status=self.unknown_id_status)
+        self.records = Records(
+            self.state,
+            self.memberships,
+            unknown_id_status=self.unknown_id_status,
+            format_phones=self.format_phones,
+        )
         self.bulk_jobs = BulkJobs(
             self.state,
             self.records,

@@ -1,0 +1,65 @@
+"""Resolves the setting `overwrite`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from target_salesloft.exceptions import ConfigError
+from target_salesloft.mapping.comparison import CUSTOM_PREFIX
+from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD
+from target_salesloft.suggestions import did_you_mean, normalize_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from target_salesloft.config.schema import Overwrite
+    from target_salesloft.config.streams import StreamSettings
+    from target_salesloft.objects import FieldType, SalesloftObject
+
+
+def resolve_overwrite(
+    stream: str,
+    settings: StreamSettings,
+    get_custom_fields: Callable[[], Mapping[str, FieldType] | None],
+) -> dict[str, Overwrite]:
+    """Return the setting `overwrite` by the names that the fields have in payloads.
+
+    Args:
+        stream: The stream's name.
+        settings: Its settings.
+        get_custom_fields: Returns the team's custom fields, or None if they are not known; called if they are needed.
+
+    Raises:
+        ConfigError: A field does not exist, or identifies the records.
+    """
+    resolved = {}
+    for name, when in settings.overwrite.items():
+        standard = settings.object.aliases.get(name, name)
+        setting = f"streams.{stream}.overwrite.{name}"
+        if standard in {settings.upsert_key, ID_FIELD}:
+            raise ConfigError(f"Invalid field for {setting}: it identifies the records. Remove it.")
+        if standard in settings.object.fields and standard != CUSTOM_FIELDS:
+            resolved[standard] = when
+            continue
+        resolved[_custom_field(setting, name.removeprefix(CUSTOM_PREFIX), settings.object, get_custom_fields())] = when
+    return resolved
+
+
+def _custom_field(
+    setting: str, name: str, salesloft_object: SalesloftObject, custom_fields: Iterable[str] | None
+) -> str:
+    """Return `custom_fields.NAME` with the exact name.
+
+    Raises:
+        ConfigError: There is no such field.
+    """
+    if custom_fields is None:  # they cannot be listed
+        return CUSTOM_PREFIX + name
+    matches = [each for each in custom_fields if each == name or normalize_name(each) == normalize_name(name)]
+    if not matches:
+        names = [*salesloft_object.fields, *custom_fields]
+        raise ConfigError(
+            f"Unknown field for {setting}: Salesloft's {salesloft_object.name} have no field or custom field of this "
+            f"name.{did_you_mean(name, names)}"
+        )
+    return CUSTOM_PREFIX + (name if name in matches else matches[0])
