@@ -143,9 +143,12 @@ def open_writable(setting: str, location: str) -> Storage:
             raise ConfigError(
                 f"Invalid value for {setting}: {location!r} needs the extra {extra}. Install target-salesloft[{extra}]."
             ) from error
-        raise ConfigError(
-            f"Invalid value for {setting}: {error.strerror}. Set it to a place where files can be created."
-        ) from error
+        advice = (
+            "Check the URL, the credentials and their permission to write."
+            if is_remote(location)
+            else "Set it to a place where files can be created."
+        )
+        raise ConfigError(f"Invalid value for {setting}: {error.strerror}. {advice}") from error
     return storage
 
 

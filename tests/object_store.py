@@ -1,14 +1,22 @@
-"""An object store with the interface of S3, on this machine."""
+"""Object stores with the interfaces of S3, Google Cloud Storage and Azure Blob Storage, on this machine."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+import os
+import signal
+import socket
+import subprocess
+from contextlib import closing, contextmanager
 
 import boto3
+import gcp_storage_emulator.server
+from azure.storage.blob import BlobServiceClient
 from moto.server import ThreadedMotoServer
 
 BUCKET = "target-salesloft"
+# Public: of the emulator's only account.
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
 class Bucket:
@@ -62,3 +70,42 @@ def serve_bucket():
     bucket.create()
     yield bucket
     server.stop()
+
+
+@contextmanager
+def serve_google_bucket():
+    """Serve a bucket of Google Cloud Storage while the block runs; yield the variables with which clients find it."""
+    port = find_port()
+    with gcp_storage_emulator.server.create_server("127.0.0.1", port, in_memory=True, default_bucket=BUCKET):
+        yield {
+            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
+            "FSSPEC_GS_TOKEN": "anon",
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # asks with gRPC, which the emulator does not know
+        }
+
+
+@contextmanager
+def serve_azure_container():
+    """Serve a container of Azure Blob Storage while the block runs; yield the variables with which clients find it."""
+    port = find_port()
+    command = ["npx", "--yes", "--package=azurite@3", "azurite-blob", "--inMemoryPersistence", "--skipApiVersionCheck"]
+    command += ["--disableTelemetry", "--blobPort", str(port)]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, start_new_session=True, **output)
+    try:
+        assert any("successfully listens" in line for line in process.stdout)
+        account = f"DefaultEndpointsProtocol=http;BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1"
+        connection = f"{account};AccountName=devstoreaccount1;AccountKey={AZURITE_KEY}"
+        with BlobServiceClient.from_connection_string(connection) as client:
+            client.create_container(BUCKET)
+        yield {"AZURE_STORAGE_CONNECTION_STRING": connection}
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate()
+
+
+def find_port():
+    """Return a free port."""
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

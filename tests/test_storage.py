@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 
+import fsspec
 import pytest
 import s3fs
 
@@ -16,7 +18,7 @@ from target_salesloft.storage import is_remote, local_path, open_storage, open_w
 from tests.auth.conftest import CLIENT, FIRST, SECRET, command, settings_of
 from tests.conftest import KEY, people, record, schema, serve_sandboxes, singer, state
 from tests.e2e.conftest import until
-from tests.object_store import serve_bucket
+from tests.object_store import serve_azure_container, serve_bucket, serve_google_bucket
 
 COLUMNS = schema("people", "email_address", "owner_id")
 URL = "s3://target-salesloft"
@@ -153,6 +155,7 @@ def test_store_that_cannot_be_written_is_an_error_before_the_first_record(run, s
     result = run([COLUMNS, *people([1])], **{setting: "s3://missing-bucket/a"})
     assert result.code == 1
     assert setting in result.messages[-1]
+    assert "credentials" in result.messages[-1]
     assert "s3cr3t" not in result.log
     assert not sandbox.requests
     assert not bucket.names()
@@ -202,6 +205,48 @@ def test_rows_of_directories_are_listed_and_deleted(bucket):
     assert store.list_names() == ["a"]
     store.delete("a")
     assert bucket.names() == []
+
+
+# Stores of other providers
+
+
+@pytest.fixture(params=["s3", "gs", pytest.param("abfs", marks=[pytest.mark.long, pytest.mark.slow])])
+def store(request, monkeypatch):
+    """The URL of an empty prefix in each kind of store, with the variables with which clients find it."""
+    if request.param == "s3":
+        request.getfixturevalue("bucket")
+        yield URL
+        return
+    if request.param == "abfs" and shutil.which("npx") is None:
+        pytest.skip("npx is not installed")
+    with {"gs": serve_google_bucket, "abfs": serve_azure_container}[request.param]() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        fsspec.config.set_conf_env(fsspec.config.conf)
+        yield f"{request.param}://target-salesloft"
+    fsspec.get_filesystem_class(request.param).clear_instance_cache()
+    fsspec.config.conf.clear()
+
+
+def test_failed_records_are_retried_from_the_store_and_their_file_is_deleted(run, sandbox, fault, store):
+    settings = {
+        "failed_records_dir": f"{store}/failed",
+        "results_path": f"{store}/results.singer",
+        "summary_path": f"{store}/summary.json",
+        "write_method": "record",
+    }
+    fault("status", path="/person_upserts", status=422, times=1, contains="p1@")
+    first = run([COLUMNS, *people([1, 2]), state({"n": 1})], **settings)
+    assert (first.code, len(sandbox.people())) == (1, 1)
+    assert store in first.messages[-1]
+    failed = open_storage(settings["failed_records_dir"])
+    assert len(failed.list_names()) == 1
+    second = run([COLUMNS, *people([3]), state({"n": 2})], retry_failed_records=True, **settings)
+    assert (second.code, len(sandbox.people()), failed.list_names()) == (0, 3, [])
+    top = open_storage(store)
+    assert json.loads(top.open("summary.json").read())["streams"]["people"]["created"] == 1
+    rows = [each["record"] for each in messages_of(top.open("results.singer").read())[1:]]
+    assert [(each["result"], each["attempt"]) for each in rows] == [("created", 1), ("created", 2)]
 
 
 # A container without a disk

@@ -159,6 +159,10 @@ def restrict_library_logs() -> None:
     for name in ("singer_sdk.mapper", "urllib3"):
         logging.getLogger(name).setLevel(logging.INFO)
     logging.getLogger("psycopg").setLevel(logging.ERROR)
+    # Object stores: requests with their headers, and errors with a traceback that the error of the run repeats.
+    for name in ("azure", "aiobotocore", "botocore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
 
 
 def is_interactive(stderr: TextIO | None, environment: Mapping[str, str]) -> bool:
