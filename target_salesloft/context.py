@@ -197,17 +197,24 @@ class RunContext:
             self.writer.settle_earlier_jobs(self.ledger)
 
     def note_job(self, job: BulkJob, event: JobEvent, batch: WriteBatch) -> None:
-        """Note in the ledger that a bulk job is about to be executed, or is settled.
+        """Note how far a bulk job is; in the ledger, that it is about to be executed, or is settled.
 
         Raises:
             LedgerError: The ledger cannot be written.
         """
-        if event is JobEvent.STARTING:
+        stats = self.stats[batch.stream]
+        if event is JobEvent.UPLOADED:
+            stats.uploaded += len(job.by_key)
+            stats.jobs[job.id] = 0
+        elif event is JobEvent.POLLED:
+            stats.jobs[job.id] = job.processed
+        elif event is JobEvent.STARTING:
             self.metrics.start_job(job.id)
             self.telemetry.start_job(job.id, job.type, batch.stream, len(job.by_key))
             stream = self.ledger.stream(batch.stream, batch.salesloft_object.name)
             stream.start_job(job.id, job.type, job.upsert_key, job.by_key)
-        elif event is JobEvent.SETTLED:
+        else:
+            del stats.jobs[job.id]
             self.metrics.end_job(job.id, job.type)
             self.telemetry.end_job(job.id)
             self.ledger.forget_job(job.id)

@@ -40,14 +40,15 @@ class Report:
         self._logger = logger
         self._stats = stats
         self._rate_limiter = rate_limiter
-        self._clock = clock
+        self._progress = Progress(logger, stats, rate_limiter, clock)
 
     def start(self) -> None:
-        """Start showing progress, if it is shown all the time."""
+        """Start showing progress."""
+        self._progress.start()
 
     def batch(self, stream: str, records: int) -> AbstractContextManager[object]:
-        """Log the progress of a batch while the `with` block runs."""
-        return Progress(self._logger.getChild(stream), self._stats[stream], records, self._rate_limiter, self._clock)
+        """Show the progress of a batch while the `with` block runs."""
+        return self._progress.batch(stream, records)
 
     def mapping(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
         """Show where columns of a stream go, for a person to check.
@@ -86,6 +87,7 @@ class Report:
             forecasts: Stream → what would be sent, in a dry run.
             seconds: How long the run took.
         """
+        self._progress.stop()
         self._log_summary(failed_records)
         for stream, stats in self._stats.items():
             if stream in forecasts:

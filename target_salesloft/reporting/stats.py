@@ -27,6 +27,8 @@ class StreamStats:
 
     Attributes:
         read: Records read.
+        uploaded: Records uploaded in bulk jobs.
+        jobs: Bulk job in flight → records that Salesloft has processed, as of the last poll.
         results: Result → records.
         reasons: Reason, without values → records that failed for it.
         lines: Reason → where the first of these records are in the input.
@@ -39,6 +41,8 @@ class StreamStats:
     """
 
     read: int = 0
+    uploaded: int = 0
+    jobs: dict[int, int] = field(default_factory=dict)
     results: Counter[Result] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     lines: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -63,6 +67,27 @@ class StreamStats:
     def completed(self) -> int:
         """Records that have a result."""
         return sum(self.results[each] for each in Result)
+
+    @property
+    def processed(self) -> int:
+        """Records of bulk jobs in flight that Salesloft has processed, as of the last poll."""
+        return sum(list(self.jobs.values()))
+
+    @property
+    def jobs_waiting(self) -> str:
+        """How many bulk jobs are in flight: `3 jobs waiting`; empty if there are none."""
+        count = len(self.jobs)
+        return f"{count} job{'' if count == 1 else 's'} waiting" if count else ""
+
+    def jobs_line(self) -> str:
+        """Return the progress of bulk jobs: `30,000 of 60,000 uploaded, 3 jobs waiting, 10,000 written`.
+
+        The total is what was read so far.
+        """
+        parts = [f"{self.uploaded:,} of {self.read:,} uploaded", self.jobs_waiting]
+        counts = {"processed": self.processed, "written": self.written}
+        parts += [f"{count:,} {what}" for what, count in counts.items() if count]
+        return ", ".join(parts)
 
     def log_fields(self, stream: str) -> dict[str, str | int]:
         """Return the counts as fields of a log line: `records_read`, `records_written`, `records_failed`, ….

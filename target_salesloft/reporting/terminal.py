@@ -21,7 +21,6 @@ from target_salesloft.writers.results import FAILED, WRITTEN, Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     from target_salesloft.api.rate_limit import RateLimiter
     from target_salesloft.clock import Clock
@@ -66,10 +65,6 @@ class TerminalReport(Report):
         # A second Ctrl-C ends the process at once; a hidden cursor would stay hidden.
         CONSOLE.show_cursor()
 
-    def batch(self, stream: str, records: int) -> AbstractContextManager[object]:  # noqa: ARG002 (the bars show both)
-        """Do nothing: the bars are shown all the time."""
-        return contextlib.nullcontext()
-
     def mapping(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
         """Print a table of where columns of a stream go."""
         grid = Table(title=Text(f"{stream}: mapping"), title_justify="left")
@@ -107,14 +102,16 @@ def install_rich_handler() -> None:
 
 
 def bars(stats: RunStats, remaining: int) -> Group:
-    """Return a bar per stream, filled by its completed records, and the remaining points."""
+    """Return a bar per stream, filled by its completed records and those that jobs have processed, and the points."""
     grid = Table.grid(padding=(0, 2))
     # Copied: other threads may add streams.
     for stream, counts in list(stats.items()):
+        # While a job is settled, its records are both.
+        completed = min(counts.completed + counts.processed, counts.read)
         grid.add_row(
             Text(stream),
-            ProgressBar(total=max(counts.read, 1), completed=counts.completed, width=BAR_WIDTH),
-            f"{counts.completed:,}/{counts.read:,} records",
+            ProgressBar(total=max(counts.read, 1), completed=completed, width=BAR_WIDTH),
+            ", ".join(filter(None, (f"{completed:,}/{counts.read:,} records", counts.jobs_waiting))),
             Text(f"{counts.failed:,} failed" if counts.failed else "", style="red"),
         )
     return Group(grid, Text(f"{remaining:,} points remaining", style="dim"))

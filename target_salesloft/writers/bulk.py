@@ -166,6 +166,7 @@ class BulkJob:
         type: Its type, such as `person/upsert`.
         upsert_key: The field that identifies a record.
         by_key: Key → uploaded payload.
+        processed: Records that Salesloft has processed, as of the last poll; 0 if it does not tell.
 
     Args:
         client: Sends the requests.
@@ -191,6 +192,7 @@ class BulkJob:
         self.type = job_type
         self.upsert_key = upsert_key
         self.by_key: dict[str | None, Payload] = {}
+        self.processed = 0
         self._keys: Collection[str | None] = self.by_key if keys is None else keys
         self._written: dict[str | None, ResultRow] = {}
         self._client = client

@@ -48,7 +48,6 @@ BACKOFF_FACTOR: Final = 0.5
 SPREAD_SECONDS: Final = 15.0
 # Jobs that are done sooner are not waited for: as many as can be in flight add a poll to the budget.
 QUICK_SECONDS: Final = 5.0
-PROGRESS_INTERVAL: Final = 10.0
 MAX_STATE_LENGTH: Final = 50
 LIST_JOBS: Final = "GET /bulk_jobs"
 
@@ -56,8 +55,9 @@ LIST_JOBS: Final = "GET /bulk_jobs"
 class JobEvent(enum.Enum):
     """An event of a bulk job that an observer is called for."""
 
-    CREATED = "created"  # before anything is uploaded
+    UPLOADED = "uploaded"  # perhaps to wait for others before it is started
     STARTING = "starting"  # before the job is marked ready: it may be executed from now on
+    POLLED = "polled"  # it is known how many records are processed
     SETTLED = "settled"  # each of its records has its result
 
 
@@ -244,7 +244,6 @@ class JobsInFlight:
         self._row_filter = RowFilter()
         self._can_list = True
         self._ask_one = False
-        self._logged_at = 0.0
 
     def submit(self, batch: WriteBatch, job_type: str, upsert_key: str) -> None:
         """Upload a batch, and mark its job ready if no earlier job may hold one of its keys.
@@ -265,7 +264,6 @@ class JobsInFlight:
         while len(self._jobs) >= self._limit:
             self._wait_for_next_poll()
         job = BulkJob.create(self._client, self._clock, job_type, upsert_key, self._row_filter)
-        self._observer(job, JobEvent.CREATED, batch)
         has_begun = False
         failed = _upload(job, batch)
         first = next(failed, None)
@@ -277,6 +275,7 @@ class JobsInFlight:
             batch.settle(chain([first], failed))
         if job.by_key and not batch.should_stop():
             self._jobs[JobInFlight(job, batch, has_begun)] = None
+            self._observer(job, JobEvent.UPLOADED, batch)
             self._start_jobs()
         else:
             batch.complete()
@@ -369,9 +368,10 @@ class JobsInFlight:
         watches = {job: watch for job, each in started.items() if (watch := self._jobs[each]) is not None}
         faults: list[BulkJobUnfinishedError] = []
         statuses = self._get_statuses(watches)
-        self._log_progress(statuses.values())
         for job, status in statuses.items():
             each = started[job]
+            job.processed = status.processed or 0
+            self._observer(job, JobEvent.POLLED, each.batch)
             try:
                 done = watches[job].check(status, self._clock.now())
                 results = (
@@ -391,23 +391,6 @@ class JobsInFlight:
         if faults:
             raise BulkJobUnfinishedError(" ".join(map(str, faults)), **faults[0].log_fields)
         self._start_jobs()
-
-    def _log_progress(self, statuses: Collection[JobStatus]) -> None:
-        """Log how far the jobs are that were just asked for, at most every ten seconds."""
-        waiting = [each for each in statuses if each.state != JobState.DONE]
-        if not waiting or self._clock.now() < self._logged_at + PROGRESS_INTERVAL:
-            return
-        self._logged_at = self._clock.now()
-        processed = sum(each.processed or 0 for each in waiting)
-        total = sum(each.total or 0 for each in waiting)
-        logger.info(
-            "Waiting for %d bulk job%s in Salesloft: %s of %s records processed.",
-            len(self._jobs),
-            "" if len(self._jobs) == 1 else "s",
-            f"{processed:,}",
-            f"{total:,}",
-            extra={"jobs_waiting": len(self._jobs), "records_processed": processed},
-        )
 
     def _get_statuses(self, watches: Mapping[BulkJob, Watch]) -> dict[BulkJob, JobStatus]:
         """Ask for the states of jobs with one request: of all in a list or, where that is not possible, of one in turn.

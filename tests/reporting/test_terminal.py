@@ -239,3 +239,10 @@ def test_bar_fills_as_records_complete():
     assert "10/100 records  3 failed" in shown
     assert "588 points remaining" in shown
     assert 0 < filled(50) < filled(100)
+
+
+def test_bar_moves_while_a_job_processes():
+    counts = StreamStats(read=100, uploaded=100, jobs={7: 30, 8: 0}, results=Counter({Result.WRITTEN: 20}))
+    assert "50/100 records, 2 jobs waiting" in shown_as(bars({"people": counts}, 600))
+    counts.results[Result.WRITTEN] = 100  # while a job is settled
+    assert "100/100 records" in shown_as(bars({"people": counts}, 600))

@@ -381,16 +381,29 @@ def test_an_observer_learns_of_a_job_before_it_may_be_executed(started):
     seen = []
 
     def observe(job, event, batch):
-        seen.append((job.id, event, states(sandbox)[job.id - 1], len(batch.payloads)))
+        if event is not JobEvent.POLLED:
+            seen.append((job.id, event, states(sandbox)[job.id - 1], len(batch.payloads)))
 
     sandbox, batches = started(observer=observe, bulk_wait=5)
     batches.submit(numbered([1, 2]))
     batches.jobs.wait()
     assert seen == [
-        (1, JobEvent.CREATED, "open", 2),
+        (1, JobEvent.UPLOADED, "open", 2),
         (1, JobEvent.STARTING, "open", 2),
         (1, JobEvent.SETTLED, "done", 2),
     ]
+
+
+def test_an_observer_learns_how_many_records_of_a_job_are_processed(started):
+    counts = []
+    sandbox, batches = started(observer=lambda job, *_: counts.append(job.processed), bulk_rate=1)
+    sandbox.faults.add(Fault("patch", method="GET", path="/bulk_jobs/1", body={"processed": None}, skip=1))
+    batches.submit(numbered(range(60)))
+    batches.jobs.wait()
+    known = [each for each in counts if each]
+    assert known == sorted(known)
+    assert len(set(known)) > 1
+    assert known[-1] == 60
 
 
 def test_a_job_of_an_earlier_run_is_read_with_its_keys_alone(bulk, connect, clock):
@@ -401,18 +414,3 @@ def test_a_job_of_an_earlier_run_is_read_with_its_keys_alone(bulk, connect, cloc
     assert {key: row.error for key, row in failed.items()} == {
         "email_address=bad@b.co": "owner_id does not exist",
     }
-
-
-# Progress
-
-
-def test_progress_is_logged_while_jobs_wait(started, caplog):
-    caplog.set_level("INFO")
-    _, recorder = started(bulk_wait=30)
-    for number in range(2):
-        recorder.submit(numbered(range(number * 60, number * 60 + 60)))
-    recorder.jobs.wait()
-    lines = [each for each in caplog.records if "processed" in each.getMessage()]
-    assert 1 <= len(lines) <= 4
-    assert lines[0].jobs_waiting == 2
-    assert "0 of 120 records" in lines[0].getMessage()
