@@ -1,6 +1,8 @@
 """Each record that is read is counted once, however the run goes."""
 
+import json
 import re
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -48,18 +50,21 @@ ROWS = st.lists(
             "dry_run": st.booleans(),
         },
         optional={
+            "deleted_records": st.just("delete"),
             "max_records": st.integers(1, 20),
             "max_failed_records": st.integers(0, 3),
             "stream_maps": st.just({"people": {"__filter__": "title != 'drop'"}}),
         },
     ),
 )
-def test_counts_of_a_stream_add_up_to_the_records_read(run, sandbox, rows, options):
+def test_counts_of_a_stream_add_up_to_the_records_read(run, sandbox, tmp_path, rows, options):
     sandbox.reset()
     for number in range(3):
         sandbox.add("person", email_address=f"p{number}@example.com")
     lines = [COLUMNS, *(record("people", **row) for row in rows)]
-    result = run(lines, streams={"people": {"deleted_column": "gone"}}, **options)
+    results, summary = tmp_path / "results.singer", tmp_path / "summary.json"
+    files = {"results_path": str(results), "summary_path": str(summary)}
+    result = run(lines, streams={"people": {"deleted_column": "gone"}}, **files, **options)
     for file in result.failed_files:
         file.unlink()
     if not rows:
@@ -77,6 +82,13 @@ def test_counts_of_a_stream_add_up_to_the_records_read(run, sandbox, rows, optio
         or "max_failed_records" in options
     )
     assert found.get("not sent", 0) == max(0, found["read"] - options.get("max_records", len(rows)))
+    messages = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    outcomes = Counter(each["record"]["result"] for each in messages if each["type"] == "RECORD")
+    stream = json.loads(summary.read_text(encoding="utf-8"))["streams"]["people"]
+    assert stream["read"] == found["read"] == outcomes.total() + stream["not_confirmed"]
+    names = {"created", "updated", "deleted", "merged", "skipped", "filtered", "not_sent", "dry_run", "dry_run_removal"}
+    assert {name: outcomes[name] for name in names} == {name: stream[name] for name in names}
+    assert outcomes["failed"] + outcomes["already_exists"] == stream["failed"]
 
 
 @pytest.mark.parametrize("method", ["bulk", "record"])
