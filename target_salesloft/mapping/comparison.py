@@ -71,7 +71,7 @@ def reshaped_values(
     for name, sent in flatten(body).items():
         held = held_value(salesloft_object, row, name)
         # An empty value may be one that the response does not contain.
-        if name not in salesloft_object.write_only and canonical(name, held) and not is_equal(name, sent, held):
+        if name not in salesloft_object.write_only and canonical(name, held) not in {None, canonical(name, sent)}:
             yield name, sent, held
 
 
@@ -83,5 +83,12 @@ def _to_text(value: Any) -> str:
 
 
 def is_equal(name: str, first: Any, second: Any) -> bool:
-    """Return whether two values of a field mean the same."""
-    return canonical(name, first) == canonical(name, second)
+    """Return whether two values of a field mean the same. A day equals all times of the day; two times must agree."""
+    same = canonical(name, first) == canonical(name, second)
+    return same and not (_has_time(name, first) and _has_time(name, second) and first.strip() != second.strip())
+
+
+def _has_time(name: str, value: Any) -> bool:
+    return (
+        name.startswith(CUSTOM_PREFIX) and isinstance(value, str) and DAY_AND_TIME.fullmatch(value.strip()) is not None
+    )

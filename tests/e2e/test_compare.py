@@ -230,7 +230,6 @@ def formats_phones(sandbox):
 
 
 SINGLE = {"write_method": "record"}
-UPDATE = {**SINGLE, "sync_mode": "update"}
 BULK = {"write_method": "bulk", "bulk_result_ids": True}
 
 

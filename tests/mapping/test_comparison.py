@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from decimal import Decimal
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from target_salesloft.mapping.comparison import canonical, is_equal
+from target_salesloft.objects import CASE_INSENSITIVE_FIELDS, OBJECTS
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+LETTERS = st.text(st.characters(codec="ascii", categories=["L"]), min_size=1)
 VALUES = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | TEXT | st.lists(TEXT)
-NAMES = st.sampled_from(["title", "email_address", "tags", "owner_id", "custom_fields.Plan"])
+SPACES = st.text(" \t\n\r\u00a0", max_size=3)
+FIELDS = sorted({name for each in OBJECTS.values() for name in each.fields} - {"custom_fields"})
+NAMES = st.sampled_from([*FIELDS, "custom_fields.Plan"])
+CASE_SENSITIVE = st.sampled_from([*sorted(set(FIELDS) - CASE_INSENSITIVE_FIELDS), "custom_fields.email_address"])
+DAYS = st.dates(dt.date(1900, 1, 1)).map(str)
+TIMES = st.builds(
+    "{:%H:%M}{}{}".format,
+    st.times(),
+    st.sampled_from(["", ":00", ":59", ":59.5", ":00.000"]),
+    st.sampled_from(["", "Z", "+02:00", "-0530"]),
+)
 
 
 @given(NAMES, VALUES)
@@ -18,58 +33,108 @@ def test_value_equals_itself(name, value):
     assert is_equal(name, value, value)
 
 
-@given(NAMES, TEXT, st.sampled_from(["", " ", "\n\t"]), st.sampled_from(["", "  "]))
+@given(NAMES, VALUES, VALUES)
+def test_order_of_the_values_does_not_count(name, first, second):
+    assert is_equal(name, first, second) == is_equal(name, second, first)
+
+
+@given(NAMES, VALUES, VALUES)
+def test_equal_values_have_the_same_canonical_form(name, first, second):
+    forms = canonical(name, first), canonical(name, second)
+    assert (forms[0] == forms[1]) == is_equal(name, first, second)
+    assert tuple(canonical(name, each) for each in forms) == forms
+
+
+@given(NAMES, TEXT, SPACES, SPACES)
 def test_outer_spaces_do_not_count(name, text, before, after):
     assert is_equal(name, text.strip(), before + text + after)
 
 
-@given(st.integers(-(2**63), 2**63))
-def test_numbers_equal_their_text(number):
-    assert is_equal("owner_id", number, str(number))
-    assert is_equal("custom_fields.Seats", number, str(number))
+@given(NAMES, LETTERS, LETTERS)
+def test_inner_spaces_count(name, first, second):
+    assert not is_equal(name, f"{first} {second}", f"{first}{second}")
+
+
+@given(st.sampled_from(sorted(CASE_INSENSITIVE_FIELDS)), LETTERS)
+def test_case_does_not_count_in_email_addresses_and_domains(name, text):
+    assert is_equal(name, text.upper(), text.lower())
+
+
+def test_case_insensitive_fields_are_known():
+    assert {"email_address", "personal_email_address", "secondary_email_address", "domain"} == CASE_INSENSITIVE_FIELDS
+
+
+@given(CASE_SENSITIVE, LETTERS)
+def test_case_counts_in_other_fields(name, text):
+    assert not is_equal(name, text.upper(), text.lower())
+
+
+@given(NAMES, st.integers(-(2**63), 2**63))
+def test_integers_equal_their_text(name, number):
+    assert is_equal(name, number, str(number))
+    assert not is_equal(name, number, str(number + 1))
 
 
 @given(st.integers(-(2**40), 2**40))
 def test_whole_numbers_with_decimals_equal_integers(number):
     assert is_equal("custom_fields.Seats", float(number), number)
+    assert is_equal("custom_fields.Seats", Decimal(number), str(number))
 
 
-@given(st.text(st.characters(codec="ascii", categories=["L", "N"])))
-def test_case_counts_only_where_the_field_has_it(text):
-    assert is_equal("email_address", text.upper(), text.lower())
-    assert is_equal("domain", text.upper(), text.lower())
-    assert is_equal("title", text.upper(), text.lower()) == (text.upper() == text.lower())
+@given(st.decimals(-(10**9), 10**9, places=2))
+def test_numbers_with_decimals_equal_their_text(number):
+    assume(number != int(number))
+    assert is_equal("custom_fields.Price", number, str(number))
+    assert is_equal("custom_fields.Price", float(number), str(float(number)))
+
+
+@given(st.booleans())
+def test_booleans_equal_their_text(value):
+    assert is_equal("custom_fields.Customer", value, str(value).lower())
+    assert not is_equal("custom_fields.Customer", value, str(not value).lower())
 
 
 @given(st.lists(TEXT), st.randoms())
 def test_lists_are_compared_as_sets(elements, random):
-    shuffled = elements * 2
+    shuffled = [*elements * 2, None, " "]
     random.shuffle(shuffled)
     assert is_equal("tags", elements, shuffled)
 
 
-@pytest.mark.parametrize("value", [None, "", "  ", [], [None, " "], {}])
-def test_nothing_equals_nothing(value):
-    assert canonical("title", value) is None
+@given(st.lists(LETTERS), LETTERS)
+def test_lists_with_another_element_differ(elements, another):
+    assume(another not in elements)
+    assert not is_equal("tags", elements, [*elements, another])
 
 
-@pytest.mark.parametrize("value", [False, 0, "0", ["a"]])
-def test_false_and_zero_are_values(value):
-    assert not is_equal("title", value, None)
+@given(st.lists(LETTERS, min_size=2, unique=True))
+def test_list_differs_from_the_text_of_its_elements(elements):
+    assert not is_equal("tags", elements, ", ".join(elements))
 
 
-@pytest.mark.parametrize("held", ["2026-01-31T00:00:00.000Z", "2026-01-31 23:59:59+02:00", "2026-01-31T08:30"])
-def test_custom_dates_are_compared_by_day(held):
-    assert is_equal("custom_fields.Renewal", "2026-01-31", held)
-    assert not is_equal("custom_fields.Renewal", "2026-02-01", held)
-    assert not is_equal("title", "2026-01-31", held)
+@given(NAMES, st.sampled_from([None, "", "  ", [], [None, " "], {}]))
+def test_null_and_empty_values_are_the_same(name, value):
+    assert canonical(name, value) is None
 
 
-def test_text_that_starts_with_a_date_is_not_a_date():
-    assert not is_equal("custom_fields.Note", "2026-01-31", "2026-01-31 10:00 call")
+@given(NAMES, st.sampled_from([False, 0, 0.0, "0", "null", [0], ["a"], {"a": None}]))
+def test_false_and_zero_are_values(name, value):
+    assert not is_equal(name, value, None)
 
 
-@given(NAMES, VALUES, VALUES)
-def test_equal_values_have_the_same_canonical_form(name, first, second):
-    assert is_equal(name, first, second) == is_equal(name, second, first)
-    assert is_equal(name, canonical(name, first), canonical(name, second)) == is_equal(name, first, second)
+@given(DAYS, DAYS, st.sampled_from("T "), TIMES)
+def test_a_day_equals_all_times_of_the_day_in_custom_fields(day, other, separator, time):
+    assume(day != other)
+    assert is_equal("custom_fields.Renewal", day, f" {day}{separator}{time}")
+    assert not is_equal("custom_fields.Renewal", other, f"{day}{separator}{time}")
+    assert not is_equal("title", day, f"{day}{separator}{time}")
+
+
+@given(DAYS, TIMES, TIMES)
+def test_two_times_of_a_day_differ(day, first, second):
+    assert is_equal("custom_fields.Last login", f"{day}T{first}", f"{day}T{second}") == (first == second)
+
+
+@pytest.mark.parametrize("text", ["2026-01-31 10:00 call", "2026-01-310", "2026-01-31T", "2026-01-31T10"])
+def test_text_that_starts_with_a_date_is_not_a_date(text):
+    assert not is_equal("custom_fields.Note", "2026-01-31", text)
