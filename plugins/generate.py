@@ -134,6 +134,10 @@ commands:
     executable: target-salesloft-admin
     args: failed
     description: List failed records that are not resolved, by stream and reason.
+  report:
+    executable: target-salesloft-admin
+    args: report
+    description: Write an HTML page about the last runs (--out FILE).
   forget:
     executable: target-salesloft-admin
     args: forget

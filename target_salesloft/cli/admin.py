@@ -146,6 +146,19 @@ def failed(clock: Clock, settings: Mapping[str, Any], *, as_json: bool) -> int:
 
 @cli.command()
 @config_option
+@click.option("--out", required=True, metavar="FILE", help="The HTML file, which is replaced.")
+@click.option("--days", type=click.IntRange(1), default=28, show_default=True, help="How many days it shows.")
+@click.pass_obj
+def report(clock: Clock, settings: Mapping[str, Any], *, out: str, days: int) -> int:
+    """Write a page about the last runs.
+
+    Results, points, times and failures, without personal data. The page needs no network.
+    """
+    return ledger.write_report(settings, clock, out=out, days=days)
+
+
+@cli.command()
+@config_option
 @click.option("--stream", required=True, metavar="NAME", help="The stream's name.")
 @click.pass_obj
 def forget(clock: Clock, settings: Mapping[str, Any], *, stream: str) -> int:

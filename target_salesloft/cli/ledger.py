@@ -14,6 +14,8 @@ from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.history import forget_stream, get_failed, get_runs, prune
 from target_salesloft.ledger.opening import get_host, open_database
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.reporting.html import render
+from target_salesloft.storage import open_storage, split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +46,7 @@ def print_history(values: Mapping[str, Any], clock: Clock, *, limit: int, as_jso
     """
     config = _resolve(values)
     with _open(config, clock) as database:
-        runs = get_runs(database, get_host(config), limit)
+        runs = get_runs(database, get_host(config), limit=limit)
     if as_json:
         _print_json([each._asdict() for each in runs])
         return 0
@@ -106,6 +108,38 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
             print(f"  {count:,} in {_clean(file)}")
     if not groups:
         print("No failed records.")
+    return 0
+
+
+def write_report(values: Mapping[str, Any], clock: Clock, *, out: str, days: int) -> int:
+    """Write a page about the runs of some days.
+
+    Args:
+        values: The settings as they are written.
+        clock: The clock of the command.
+        out: The file, a path or a URL that fsspec knows.
+        days: How many days it shows.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: The settings are invalid.
+        LedgerError: The ledger cannot be read, or the file cannot be written.
+    """
+    config = _resolve(values)
+    now = clock.time()
+    with _open(config, clock) as database:
+        host = get_host(config)
+        runs = get_runs(database, host, since=int(now) - days * SECONDS_PER_DAY)
+        failed = get_failed(database, host)
+    page = render(runs, failed, now=now, days=days, points_per_minute=config["rate_limit_per_minute"])
+    try:
+        directory, name = split(out)
+        open_storage(directory).replace(name, page.encode())
+    except (OSError, ValueError) as error:
+        raise LedgerError(f"Cannot write the report to {out} ({getattr(error, 'strerror', None) or error}).") from error
+    print(f"{len(runs):,} run{'' if len(runs) == 1 else 's'} of the last {days:,} days: {out}")
     return 0
 
 

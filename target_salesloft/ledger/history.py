@@ -66,21 +66,22 @@ class FailedGroup(NamedTuple):
     files: dict[str, int]
 
 
-def get_runs(database: Database, host: str, limit: int) -> list[Run]:
+def get_runs(database: Database, host: str, *, limit: int | None = None, since: int = 0) -> list[Run]:
     """Return the last runs, newest first.
 
     Args:
         database: The ledger's.
         host: The API host.
         limit: How many at most.
+        since: The earliest start, in seconds since the epoch.
 
     Raises:
         LedgerError: The ledger cannot be read.
     """
     columns = [scopes.c.name, *(runs.c[name] for name in Run._fields[1:])]
-    query = sa.select(*columns).join(scopes).where(_is_of(host)).order_by(runs.c.id.desc()).limit(limit)
+    query = sa.select(*columns).join(scopes).where(_is_of(host), runs.c.started_at >= since)
     with database.transaction() as connection:
-        return [Run(*row) for row in connection.execute(query)]
+        return [Run(*row) for row in connection.execute(query.order_by(runs.c.id.desc()).limit(limit))]
 
 
 def get_failed(database: Database, host: str) -> list[FailedGroup]:

@@ -1,0 +1,212 @@
+"""Renders what the ledger knows about runs as one HTML page. Pure: it takes values and returns text."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import jinja2
+
+from target_salesloft.clock import SECONDS_PER_DAY, duration
+from target_salesloft.writers.results import FAILED, WRITTEN, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from target_salesloft.ledger.history import FailedGroup, Run
+
+MAX_RUNS: Final = 50
+MAX_REASONS: Final = 10
+# Longer times are shown by week, so that bars stay wide enough to read.
+MAX_DAILY_BARS: Final = 62
+WEEK: Final = 7
+CHART_WIDTH: Final = 720
+CHART_HEIGHT: Final = 110
+MIN_BAR_HEIGHT: Final = 2.0
+MAX_LABELS: Final = 14
+MILLION: Final = 1_000_000
+THOUSAND: Final = 1_000
+
+# What the page shows of a run's results: group → results, from the bottom of a bar.
+GROUPS: Final[Mapping[str, frozenset[str]]] = {
+    "written": frozenset(each.value for each in (*WRITTEN, Result.DELETED, Result.ARCHIVED)),
+    "unchanged": frozenset({Result.UNCHANGED.value, Result.MERGED.value}),
+    "left out": frozenset(
+        each.value for each in (Result.SKIPPED, Result.FILTERED, Result.NOT_SENT, Result.NOT_CONFIRMED)
+    ),
+    "failed": frozenset(each.value for each in FAILED),
+}
+
+
+class Bar(NamedTuple):
+    """A rectangle of a chart, in its units.
+
+    Attributes:
+        x: Its left side.
+        y: Its top.
+        width: Its width.
+        height: Its height.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class Label(NamedTuple):
+    """A text of a chart, in its units.
+
+    Attributes:
+        text: The text.
+        x: Its middle.
+        y: Its baseline.
+    """
+
+    text: str
+    x: float
+    y: float
+
+
+class Chart(NamedTuple):
+    """A bar chart of one group of records.
+
+    Attributes:
+        group: What it shows.
+        summary: Its numbers in a few words.
+        bars: One per period with records.
+        labels: Texts below and above the bars.
+    """
+
+    group: str
+    summary: str
+    bars: Sequence[Bar]
+    labels: Sequence[Label]
+
+
+def render(runs: Sequence[Run], failed: Sequence[FailedGroup], *, now: float, days: int, points_per_minute: int) -> str:
+    """Return a page that needs nothing else: no network, no script.
+
+    Args:
+        runs: The runs of some days, newest first.
+        failed: Failed records that are not resolved.
+        now: When the page is made, in seconds since the epoch.
+        days: How many days it shows.
+        points_per_minute: How many points a run may spend each minute.
+    """
+    periods = _count_by_period(runs, now, days)
+    reasons: Counter[tuple[str, str]] = Counter()
+    for run in runs:
+        for stream, counts in (run.reasons or {}).items():
+            reasons.update({(stream, reason): count for reason, count in counts.items()})
+    return _load_template().render(
+        now=int(now),
+        days=days,
+        teams=sorted({*(each.team for each in runs), *(each.team for each in failed)}),
+        last=runs[0] if runs else None,
+        runs=[_describe_run(each, points_per_minute) for each in runs[:MAX_RUNS]],
+        all_runs=len(runs),
+        failed_runs=sum(each.exit_code != 0 for each in runs),
+        charts=[_build_chart(each, periods) for each in ("written", "failed")],
+        periods=periods,
+        groups=list(GROUPS),
+        streams=_count_by_stream(runs),
+        reasons=reasons.most_common(MAX_REASONS),
+        failed=failed,
+        unresolved=sum(each.records for each in failed),
+        points_per_minute=points_per_minute,
+    )
+
+
+@functools.cache
+def _load_template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("target_salesloft.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": "{:,}".format, "moment": _moment, "duration": duration}
+    return environment.get_template("report.html.j2")
+
+
+def _group(counts: Mapping[str, int]) -> Counter[str]:
+    """Return group → records of what a run counts by result."""
+    return Counter({name: sum(counts.get(each, 0) for each in results) for name, results in GROUPS.items()})
+
+
+def _count(run: Run) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for counts in (run.streams or {}).values():
+        total.update(_group(counts))
+    return total
+
+
+def _count_by_period(runs: Iterable[Run], now: float, days: int) -> dict[str, Counter[str]]:
+    """Return the first day of each period → group → records, oldest first."""
+    length = 1 if days <= MAX_DAILY_BARS else WEEK
+    today = int(now) // SECONDS_PER_DAY
+    periods = math.ceil(days / length)
+    counts: list[Counter[str]] = [Counter() for _ in range(periods)]
+    for run in runs:
+        age = (today - run.started_at // SECONDS_PER_DAY) // length
+        if 0 <= age < periods:
+            counts[-1 - age].update(_count(run))
+    first = today - (periods - 1) * length
+    return {f"{_date(first + number * length):%b %d}": each for number, each in enumerate(counts)}
+
+
+def _count_by_stream(runs: Iterable[Run]) -> dict[str, Counter[str]]:
+    streams: dict[str, Counter[str]] = {}
+    for run in runs:
+        for stream, counts in (run.streams or {}).items():
+            streams.setdefault(stream, Counter()).update({"read": counts.get("read", 0), **_group(counts)})
+    return dict(sorted(streams.items(), key=lambda each: -each[1]["read"]))
+
+
+def _describe_run(run: Run, points_per_minute: int) -> dict[str, Any]:
+    minutes = math.ceil((run.seconds or 0) / 60) or 1
+    allowed = minutes * points_per_minute
+    return {
+        "run": run,
+        "counts": _count(run),
+        "allowed": allowed,
+        "percent": min(100.0, 100 * (run.points or 0) / allowed),
+    }
+
+
+def _build_chart(group: str, periods: Mapping[str, Counter[str]]) -> Chart:
+    numbers = [each[group] for each in periods.values()]
+    maximum = max(numbers, default=0)
+    step = CHART_WIDTH / max(len(numbers), 1)
+    every = math.ceil(len(numbers) / MAX_LABELS)
+    bars: list[Bar] = []
+    labels: list[Label] = []
+    for position, (period, number) in enumerate(zip(periods, numbers, strict=True)):
+        middle = (position + 0.5) * step
+        if (len(numbers) - 1 - position) % every == 0:
+            labels.append(Label(period, middle, CHART_HEIGHT + 16))
+        if number:
+            height = max(CHART_HEIGHT * number / maximum, MIN_BAR_HEIGHT)
+            bars.append(Bar(position * step + step * 0.12, CHART_HEIGHT - height, step * 0.76, height))
+            labels.append(Label(_short(number), middle, CHART_HEIGHT - height - 4))
+    return Chart(group, f"{sum(numbers):,} in all, {maximum:,} at most", bars, labels)
+
+
+def _short(number: int) -> str:
+    """Return a number in a few characters: `1.2M`, `34k`, `560`."""
+    if number >= MILLION:
+        return f"{number / MILLION:.1f}M"
+    return f"{number / THOUSAND:.0f}k" if number >= THOUSAND else str(number)
+
+
+def _date(day: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(day * SECONDS_PER_DAY, tz=dt.timezone.utc)
+
+
+def _moment(seconds: int) -> str:
+    return f"{dt.datetime.fromtimestamp(seconds, tz=dt.timezone.utc):%Y-%m-%d %H:%M}"

@@ -1,0 +1,111 @@
+"""The report of the ledger's runs, as a user of the command gets it."""
+
+import json
+import re
+
+import pytest
+
+from target_salesloft.cli.admin import main
+from tests.browser import find_browser, open_page
+from tests.conftest import DatedClock, people, record, schema, state
+
+COLUMNS = schema("people", "email_address", "title")
+SECONDS_PER_DAY = 86_400
+
+
+@pytest.fixture
+def clock():
+    return DatedClock()
+
+
+@pytest.fixture
+def night(run, uri):
+    """Return a function that runs with the ledger."""
+    return lambda *messages: run([COLUMNS, *messages, state(1)], ledger_uri=uri, skip_unchanged="ledger")
+
+
+@pytest.fixture
+def report(server, uri, tmp_path, capsys, clock):
+    """Return a function that makes the report, and returns the exit code, the page and the error."""
+
+    def make(*arguments, out=tmp_path / "report.html", **settings):
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps({"api_url": server.url, "ledger_uri": uri, **settings}), encoding="utf-8")
+        code = main(["report", "--config", str(file), "--out", str(out), *arguments], clock)
+        page = out.read_text(encoding="utf-8") if out.exists() else ""
+        return code, page, capsys.readouterr().err
+
+    return make
+
+
+def texts(page):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.partition("</style>")[2]))
+
+
+def test_report_of_a_new_ledger_says_that_there_are_no_runs(report):
+    code, page, _ = report()
+    assert code == 0
+    assert "No runs" in page
+
+
+def test_report_shows_runs_streams_reasons_and_failed_records(report, night, clock):
+    night(*people(range(3)))
+    clock.tick(SECONDS_PER_DAY)
+    night(*people(range(4)), record("people", email_address="nobody"))
+    code, page, _ = report()
+    text = texts(page)
+    assert code == 0
+    assert "The last run failed with exit code 1" in text
+    assert "1 written, 3 unchanged, 1 failed" in text
+    assert "Runs that failed 1" in text
+    assert re.search(r"people 8 4 3 0 1", text)
+    assert "email_address: not a valid email address" in text
+    assert "example.com" not in page
+    assert "nobody" not in page
+
+
+def test_report_shows_the_runs_of_some_days(report, night, clock):
+    night(*people(range(3)))
+    clock.tick(3 * SECONDS_PER_DAY)
+    night(*people(range(3)))
+    assert "Runs 1 " in texts(report("--days", "2")[1])
+    assert "Runs 2 " in texts(report("--days", "4")[1])
+    assert "Runs 2 " in texts(report("--days", "200")[1])
+
+
+def test_report_replaces_an_older_one(report, night, tmp_path):
+    report()
+    night(*people(range(3)))
+    assert "The last run succeeded" in report()[1]
+    assert [each.name for each in tmp_path.glob("report*")] == ["report.html"]
+
+
+@pytest.mark.parametrize("settings", [{"ledger_uri": "none"}, {}], ids=["no ledger", "no directory"])
+def test_report_that_cannot_be_made_is_one_error(report, tmp_path, settings):
+    out = tmp_path / "report.html" if settings else tmp_path / "config.json" / "report.html"
+    code, _, error = report(out=out, **settings)
+    assert code == 1
+    assert error.count("\n") == 1
+    assert ("ledger_uri" if settings else "report.html") in error
+
+
+@pytest.mark.slow
+def test_browser_shows_the_report_without_network_and_names_each_part(report, night, clock, tmp_path):
+    browser = find_browser()
+    if browser is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    night(*people(range(3)))
+    clock.tick(SECONDS_PER_DAY)
+    night(*people(range(4)), record("people", email_address="nobody"))
+    report()
+    with open_page(browser, tmp_path / "profile", (tmp_path / "report.html").as_uri()) as page:
+        nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+        size = page.call("Page.getLayoutMetrics")["cssContentSize"]
+    requested = [params["request"]["url"] for name, params in page.events if name == "Network.requestWillBeSent"]
+    assert requested == [(tmp_path / "report.html").as_uri()]
+    assert not [each for each in page.events if each[0] in {"Log.entryAdded", "Runtime.exceptionThrown"}]
+    named = {(each["role"]["value"], each.get("name", {}).get("value")) for each in nodes if not each["ignored"]}
+    images = {name for role, name in named if role == "image"}
+    assert images == {"Records written", "Records failed"}
+    assert all(name for role, name in named if role in {"table", "heading", "columnheader", "rowheader"})
+    assert size["height"] > 500

@@ -1,0 +1,81 @@
+"""The page about runs, as pure code."""
+
+from __future__ import annotations
+
+import re
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from target_salesloft.ledger.history import FailedGroup, Run
+from target_salesloft.reporting import html
+from target_salesloft.writers.results import Result
+
+NOW = 1_790_000_000
+DAY = 86_400
+
+
+def make_run(age=0, exit_code=0, streams=None, reasons=None, seconds=61.0, points=700):
+    return Run("host/team/1", "r", "1.0", NOW - age * DAY, NOW, exit_code, seconds, points, streams, reasons)
+
+
+def render(runs, failed=(), days=28):
+    return html.render(runs, list(failed), now=NOW, days=days, points_per_minute=600)
+
+
+def test_every_result_is_in_one_group():
+    grouped = [each for results in html.GROUPS.values() for each in results]
+    assert sorted(grouped) == sorted(
+        each.value for each in Result if each not in {Result.DRY_RUN, Result.DRY_RUN_REMOVAL}
+    )
+
+
+def test_points_are_shown_against_the_limit_of_the_time():
+    assert "700 of 1,200" in render([make_run(streams={}, reasons={})])
+
+
+def test_run_that_was_killed_is_not_taken_for_a_good_one():
+    page = render([make_run(exit_code=None, seconds=None, points=None)])
+    assert "The last run has not finished" in page
+    assert "Runs that failed</dt><dd>1<" in page
+
+
+def test_names_and_reasons_are_escaped():
+    attack = "<script>alert(1)</script>"
+    run = make_run(streams={attack: {"read": 1, "failed": 1}}, reasons={attack: {attack: 1}})
+    group = FailedGroup(attack, attack, attack, 1, 1, NOW, NOW, {attack: 1})
+    page = render([run], [group])
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 5
+
+
+@pytest.mark.parametrize(("days", "rows"), [(1, 1), (28, 28), (62, 62), (63, 9), (365, 53)])
+def test_long_times_are_shown_by_week(days, rows):
+    runs = [make_run(age, streams={"people": {"read": 2, "created": 2}}) for age in range(days)]
+    page = render(runs, days=days)
+    by_period = page.partition("All numbers by")[2].partition("</details>")[0]
+    written = [int(each) for each in re.findall(r'</th><td class="n">(\d+)</td>', by_period)]
+    assert (len(written), sum(written)) == (rows, 2 * days)
+
+
+def test_only_the_last_of_many_runs_are_listed():
+    page = render([make_run(age % 28) for age in range(400)])
+    assert "The last 50 of 400 runs" in page
+    assert page.count('<th scope="row">2026') == 50
+
+
+counts = st.dictionaries(st.sampled_from([each.value for each in Result] + ["read"]), st.integers(0, 10**7))
+
+
+@hypothesis.settings(max_examples=25)
+@hypothesis.given(
+    st.lists(st.tuples(st.integers(0, 40), st.dictionaries(st.text(max_size=3), counts, max_size=3)), max_size=20),
+    st.integers(1, 100),
+)
+def test_bars_are_within_the_chart(runs, days):
+    page = render([make_run(age, streams=streams, reasons={}) for age, streams in runs], days=days)
+    for x, y, width, height in re.findall(r'x="([\d.-]+)" y="([\d.-]+)" width="([\d.]+)" height="([\d.]+)"/>', page):
+        assert 0 <= float(x) <= float(x) + float(width) <= html.CHART_WIDTH + 0.2
+        assert -0.1 <= float(y) <= float(y) + float(height) <= html.CHART_HEIGHT + 0.2
+    assert "nan" not in page
