@@ -28,30 +28,30 @@ FIELD_NAMES: Final = frozenset(
 # A word that is missing here becomes `…` in the log; the failed records file has the full text.
 WORD_LIST: Final = """
     a absent accept accepted access account accounts active added address addresses after again ahead allowed already
-    an and another any api_url archived are array as associated at attribute attributes authorized available bad be
-    because been before belong belongs between blank body boolean both but by bytes cadence cadences can can't
-    canceled cancelled cannot case changed character characters check closed column columns combination company
-    concurrently conflict conflicts contact contacts contain contains correct could create created custom date dates
-    datetime day dead deleted denied did different digits disabled do does doesn't domain domains don't duplicate
-    duplicated email emails empty end ends entity entries entry equal error errors even exceeded exceeds excluded
-    exist existing exists expected expired failed failure false few field fields for forbidden format found from
-    future given greater had has have hour id identical ids if immutable in included inclusion incomplete incorrect
-    integer integers internal into invalid is isn't it item items its json key keys known large later least length
-    less like limit limited list locked long longer malformed many match matches matching max maximum may merged
-    method min minimum minute missing more most multiple must name names negative nil no none nor not null number
-    numbers object objects odd of off on one only open optional or other out over owner parameter parameters params
-    past path pending people permission permissions permitted person persons phone positive present processed provided
-    proxy queue range rate read reason recently recognized record records rejected removed request requests require
-    required requires reserved resolved resource restrictions retrying returned row rows same scope scoped scopes
-    server service settings short should size small specified stage stages start starts status string strings
+    an and another any api_url archived are array as associated at attribute attributes authentication authorized
+    available bad be bearer because been before belong belongs between blank body boolean both but by bytes cadence
+    cadences can can't canceled cancelled cannot case changed character characters check closed column columns
+    combination company concurrently conflict conflicts contact contacts contain contains correct could create created
+    custom date dates datetime day dead deleted denied did different digits disabled do does doesn't domain domains
+    don't duplicate duplicated email emails empty end ends entity entries entry equal error errors even exceeded
+    exceeds excluded exist existing exists expected expired failed failure false few field fields for forbidden format
+    found from future given greater had has have hour id identical ids if immutable in included inclusion incomplete
+    incorrect integer integers internal into invalid is isn't it item items its json key keys known large later least
+    length less like limit limited list locked long longer malformed many match matches matching max maximum may
+    merged method min minimum minute missing more most multiple must name names negative nil no none nor not null
+    number numbers object objects odd of off on one only open optional or other out over owner parameter parameters
+    params past path pending people permission permissions permitted person persons phone positive present processed
+    provided proxy queue range rate read reason recently recognized record records rejected removed request requests
+    require required requires reserved resolved resource restrictions retrying returned row rows same scope scoped
+    scopes server service settings short should size small specified stage stages start starts status string strings
     supported taken team temporarily text than that the their there these this those time timestamp to token too true
     try type types unable unauthorized unavailable under unexpected unique unknown unprocessable unrecognized
     unsupported until update updated url urls use used user users valid validation value values waiting was website
     were when which while with without words written wrong year yet your
-    A API Access Account Accounts An Can't Cannot Could Duplicate Email Error Field Fields ID Invalid Is It JSON
-    Missing Must No Not Nothing Number Parameter Permission Person Please Rate Record Request Requested Required
-    Resource Salesloft Salesloft's The There This Too URL Unable Unknown Unprocessable User Validation Value
-    YYYY-MM-DD You Your
+    A API Access Account Accounts An Authentication Bearer Can't Cannot Could Duplicate Email Error Field Fields ID
+    Invalid Is It JSON Missing Must No Not Nothing Number Parameter Permission Person Please Rate Record Request
+    Requested Required Resource Salesloft Salesloft's The There This Too URL Unable Unauthorized Unknown Unprocessable
+    User Validation Value YYYY-MM-DD You Your
 """
 ERROR_WORDS: Final = frozenset(WORD_LIST.split())
 

@@ -41,6 +41,7 @@ BODY = {"email_address": "x@example.com", "custom_fields": {"Region": "EMEA", "L
         ("title is too long (maximum is 255 characters)", "title is too long (maximum is … characters)"),
         ("p1@example.com has been taken", "… has been taken"),
         ("owner_id 77 does not exist", "owner_id … does not exist"),
+        ("Invalid Bearer token", "Invalid Bearer token"),
         ("Al is short, alas", "… is short, …"),
         ("Ada Lovelace <ada@example.com> exists", "… exists"),
         ("phone (555)  123-4567 is invalid", "phone … is invalid"),
