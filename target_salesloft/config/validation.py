@@ -138,12 +138,19 @@ def _schema_errors(config: Mapping[str, Any]) -> Iterator[str]:
             for name in deepest.instance:
                 if name not in deepest.schema["properties"]:
                     match = closest_match(name, deepest.schema["properties"])
-                    yield _unknown_setting(_name([*path, name]), match and _name([*path, match]))
+                    unknown = _unknown_setting(_name([*path, name]), match and _name([*path, match]))
+                    yield unknown + _dot_advice(path, deepest.instance[name])
             continue
         value = _format_value(deepest.instance, config)
         if SETTINGS["properties"][path[0]].get("secret"):
             value = ""
-        yield _invalid_value(_name(path), value, _expected(deepest))
+        yield _invalid_value(_name(path), value, _expected(deepest)) + _dot_advice(path, deepest.instance)
+
+
+def _dot_advice(path: list[Any], value: Any) -> str:
+    """Return what to do about an object where the settings of a stream have none: Meltano splits names at dots."""
+    is_split = path[:1] == ["streams"] and len(path) > 1 and isinstance(value, dict)
+    return r" If the name of a stream or column has a dot, write it as \. in meltano.yml." if is_split else ""
 
 
 def _deepest(error: ValidationError) -> ValidationError:

@@ -290,3 +290,19 @@ def test_retries_require_the_ledger():
     assert "retry_failed_records" in error
     assert "ledger_uri" in error
     assert resolve({**KEY, "retry_failed_records": True})["retry_failed_records"]
+
+
+@pytest.mark.parametrize(
+    ("streams", "advised"),
+    [
+        ({"public": {"contacts": {"object": "people"}}}, True),
+        ({"contacts": {"mapping": {"person": {"email": "email_address"}}}}, True),
+        ({"contacts": {"maping": "x"}}, False),
+        ({"contacts": {"mapping": {"person": 5}}}, False),
+    ],
+)
+def test_names_that_meltano_splits_at_dots_are_explained(streams, advised):
+    with pytest.raises(ConfigError) as error:
+        resolve({"api_key": "k", "streams": streams})
+    (message,) = error.value.errors
+    assert (r"\." in message) == advised
