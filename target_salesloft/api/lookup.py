@@ -76,7 +76,8 @@ class Lookup:
             found |= ids
         self._cache |= {key: ids for key, ids in found.items() if ids}
         if chunks:
-            logger.info("Looked up %d ids by %s with %d requests.", len(missing), self._field, len(chunks))
+            requests = f"{len(chunks):,} request{'' if len(chunks) == 1 else 's'}"
+            logger.info("Looked up %s ids by %s with %s.", f"{len(missing):,}", self._field, requests)
         return {key: self._cache.get(key, ()) for key in keys}
 
     def _find_missing(self, keys: Iterable[str]) -> list[str]:

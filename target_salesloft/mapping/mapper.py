@@ -390,8 +390,8 @@ class RecordMapper:
             self._check_reference(column, target.name)
         if known is not None and target.name not in known:
             raise ConfigError(
-                f"mapping sends the column {_quote(column)} to {_quote(target.name)}, which is neither a "
-                f"{self._object.name} field nor a custom field of the team"
+                f"mapping sends the column {_quote(column)} to {_quote(target.name)}, which is neither a field "
+                f"of {self._object.name} nor a custom field of the team"
                 f"{did_you_mean(target.name, [*self._standard_names(), *known])}. Names are case-sensitive."
             )
         return self._claim(column, target, self._custom_type(target.name))
@@ -447,7 +447,10 @@ class RecordMapper:
         else:
             return self._claim(column, target, field.kind if reference is None else reference.kind, reference)
         if mapped:
-            raise ConfigError(f"mapping sends the column {_quote(column)} to {target.name}, which is {problem}")
+            raise ConfigError(
+                f"mapping sends the column {_quote(column)} to {target.name}, which is {problem}. To leave the column "
+                f"out, map it to {NULL_ADVICE}."
+            )
         self.left_out[column] = f"{target.name} is {problem}"
         return None
 

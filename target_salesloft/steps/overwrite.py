@@ -60,6 +60,6 @@ def _custom_field(
         names = [*salesloft_object.fields, *custom_fields]
         raise ConfigError(
             f"Unknown field for {setting}: Salesloft's {salesloft_object.name} have no field or custom field of this "
-            f"name.{did_you_mean(name, names)}"
+            f"name{did_you_mean(name, names)}."
         )
     return CUSTOM_PREFIX + (name if name in matches else matches[0])

@@ -22,6 +22,8 @@ def mapping(**columns):
         ({"people_upsert_key": "crm_id"}, ["crm_id", "mapping"]),
         ({"stream_maps": {"crm-people": {"job_title": "first_name +"}}}, ["stream_maps.crm-people", "first_name +"]),
         ({"stream_maps": {"crm-people": {"__alias__": "customers"}}}, ["'customers'", "streams.customers.object"]),
+        (mapping(job_title="id") | {"sync_mode": "insert"}, ["'job_title'", "id", "__NULL__"]),
+        ({"streams": {"crm-people": {"overwrite": {"titel": "if_empty"}}}}, ["overwrite.titel", "'title'"]),
         ({"people_upsert_key": "email"}, ["people_upsert_key", "'email'", "email_address"]),
         ({"skip_unchanged": True}, ["skip_unchanged", "true", "ledger"]),
     ],

@@ -57,7 +57,7 @@ CREATE TABLE dim_people (
 ROWS = """
 INSERT INTO dim_people
 SELECT n, 'Person.' || n || '@Example.com', 'First' || n, 'Müller', CASE WHEN mod(n, 2) = 0 THEN 'CTO' END, 'Company',
-    '+1 555 ' || n, mod(n, 3) = 0, n / 8.0, CASE WHEN mod(n, 2) = 1 THEN 'EMEA' END, 'https://linkedin.example/in/p' || n,
+    '+1 555 ' || n, mod(n, 3) = 0, n / 8.0, CASE WHEN mod(n, 2) = 1 THEN 'EMEA' END, 'https://linkedin.example/p' || n,
     CASE mod(n, 3) WHEN 0 THEN ARRAY['a', 'b'] WHEN 1 THEN '{}' END, '{"language": "de"}', date '2026-01-31',
     timestamptz '2026-01-31 12:00+01'
 FROM generate_series(1, 120) AS n
