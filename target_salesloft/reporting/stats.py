@@ -38,6 +38,7 @@ class StreamStats:
         identical: Records that were sent although they equal those last written.
         kept: Field → records in which Salesloft's value was left as it is.
         compare: What a comparison with Salesloft has found.
+        retried: Failed records of earlier runs that were tried again: `read`, `written` and `failed` → records.
     """
 
     read: int = 0
@@ -52,6 +53,7 @@ class StreamStats:
     identical: int = 0
     kept: Counter[str] = field(default_factory=Counter)
     compare: dict[str, Any] = field(default_factory=dict)
+    retried: dict[str, int] = field(default_factory=dict)
 
     @property
     def written(self) -> int:
@@ -100,8 +102,9 @@ class StreamStats:
         return {"stream": stream} | {f"records_{name}": count for name, count in counts.items()}
 
     def counts(self) -> dict[str, int]:
-        """Return result → records, and how many were read."""
-        return {"read": self.read} | {each.value: count for each, count in self.results.items() if count}
+        """Return result → records, how many were read, and how many of earlier runs were retried."""
+        counts = {"read": self.read} | {each.value: count for each, count in self.results.items() if count}
+        return counts | ({"retried": self.retried["read"]} if self.retried else {})
 
     def close(self) -> None:
         """Give the records without a result, because the run ended early, the result that they are not confirmed."""

@@ -136,4 +136,5 @@ def _stream(name: str, stats: StreamStats, config: Mapping[str, Any]) -> dict[st
         "missing_references": dict(stats.missing_references),
         "kept": dict(stats.kept),
         "compare": stats.compare,
+        "retried": stats.retried,
     }

@@ -180,18 +180,21 @@ class SalesloftSink(BatchSink):
         self._ledger.failed.resolve([Payload({}, sources=[source])])
 
     def report_retry(self) -> None:
-        """Log what became of the failed records of earlier runs."""
-        if not self.outcomes.stats.read:
+        """Log and count what became of the failed records of earlier runs."""
+        stats = self.outcomes.stats
+        if not stats.read:
             return
+        retried = {"read": stats.read, "written": stats.written, "failed": stats.failed}
+        self._context.stats[self.stream_name].retried = retried
         self.logger.info(
             "%s: %s failed records of earlier runs retried: %s written, %s failed again.",
             self.stream_name,
-            f"{self.outcomes.stats.read:,}",
-            f"{self.outcomes.stats.written:,}",
-            f"{self.outcomes.stats.failed:,}",
-            extra=self.outcomes.stats.log_fields(self.stream_name),
+            f"{stats.read:,}",
+            f"{stats.written:,}",
+            f"{stats.failed:,}",
+            extra=stats.log_fields(self.stream_name),
         )
-        for reason, count in self.outcomes.stats.reasons.most_common():
+        for reason, count in stats.reasons.most_common():
             extra = {"stream": self.stream_name, "reason": reason, "records_failed": count}
             self.logger.warning("%s: %s × %s", self.stream_name, f"{count:,}", reason, extra=extra)
 

@@ -51,17 +51,23 @@ def titles(sandbox):
 
 
 @pytest.fixture
-def unresolved(server, uri, tmp_path, capsys, clock):
-    """Return a function that returns the records and attempts of each group of failed records."""
+def admin(server, uri, tmp_path, capsys, clock):
+    """Return a function that returns what a command prints as JSON."""
 
-    def read():
+    def read(command):
         file = tmp_path / "admin.json"
         file.write_text(json.dumps({"api_url": server.url, "ledger_uri": uri}), encoding="utf-8")
         capsys.readouterr()
-        assert main(["failed", "--json", "--config", str(file)], clock) == 0
-        return [(each["records"], each["attempts"]) for each in json.loads(capsys.readouterr().out)]
+        assert main([command, "--json", "--config", str(file)], clock) == 0
+        return json.loads(capsys.readouterr().out)
 
     return read
+
+
+@pytest.fixture
+def unresolved(admin):
+    """Return a function that returns the records and attempts of each group of failed records."""
+    return lambda: [(each["records"], each["attempts"]) for each in admin("failed")]
 
 
 def test_record_that_is_accepted_now_is_written_and_its_file_deleted(night, reject, sandbox, unresolved):
@@ -84,6 +90,18 @@ def test_without_the_setting_nothing_is_tried_again(night, reject, sandbox, unre
     assert night({"cid": "CTO"}, retry_failed_records=False).failed_files
     assert titles(sandbox) == {"cid": "CTO"}
     assert unresolved() == [(1, 1)]
+
+
+def test_summary_and_history_tell_what_was_retried(night, reject, tmp_path, admin):
+    night({"ann": "xyzzy", "bob": "xyzzy 2"})
+    reject(on=False)
+    path = tmp_path / "summary.json"
+    night({"cid": "CTO"}, summary_path=str(path))
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    assert summary["streams"]["people"]["retried"] == {"read": 2, "written": 2, "failed": 0}
+    newest, oldest = admin("history")
+    assert newest["streams"]["people"]["retried"] == 2
+    assert "retried" not in oldest["streams"]["people"]
 
 
 @pytest.mark.usefixtures("reject")
