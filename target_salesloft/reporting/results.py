@@ -157,7 +157,7 @@ class ResultsFile:
 
 def _outcomes(result: WriteResult) -> Iterator[tuple[SourceRecord, dict[str, Any]]]:
     """Yield each record of a payload with its outcome: all but the last were merged, unless the payload failed."""
-    if result.result is Result.MERGED:
+    if result.result is Result.MERGED and not result.reason:
         return  # its records belong to the payload that it was merged into
     outcome = {
         "result": result.result.name.lower(),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SUPERSEDED: Final = "a later record has the same key"
 REMOVED: Final = MappingProxyType({DeletedRecords.ARCHIVE: Result.ARCHIVED, DeletedRecords.DELETE: Result.DELETED})
 
 
@@ -99,7 +100,7 @@ class HeldRemovals:
         for key in keys:
             held = self._held.pop((salesloft_object.name, key), None)
             if held is not None:
-                held.settle([WriteResult(held.payload, Result.MERGED)])
+                held.settle([WriteResult(held.payload, Result.MERGED, SUPERSEDED)])
 
     def perform(self, remover: Remover, should_stop: Callable[[], bool]) -> None:
         """Remove what is held, records that refer to others first.

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import people, record, schema, state
@@ -38,6 +38,13 @@ ROWS = st.lists(
 )
 
 
+@example(
+    rows=[
+        {"email_address": "p0@example.com", "title": "CEO", "gone": gone, "owner_id": None}
+        for gone in ("2026-01-31", None)
+    ],
+    options={"sync_mode": "upsert", "batch_size_rows": 1, "deleted_records": "delete"},
+)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=ROWS,
