@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 KEY_BYTES: Final = 12
 FINGERPRINT_BYTES: Final = 8
 FIELD_BYTES: Final = 4
-MAX_CACHED_VALUES: Final = 2**14
+MAX_CACHED_KEYS: Final = 2**15
+"""Each key is hashed several times from the look-up to the outcome: enough for the payloads of all jobs in flight."""
+MAX_CACHED_VALUES: Final = 2**13
+"""Many records have the same titles, cities and stages."""
 
 encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
@@ -29,15 +32,17 @@ class Fingerprinter:
     """
 
     def __init__(self, salt: bytes) -> None:
-        self._key = hashlib.blake2b(digest_size=KEY_BYTES, key=salt)
+        key = hashlib.blake2b(digest_size=KEY_BYTES, key=salt)
         self._fingerprint = hashlib.blake2b(digest_size=FINGERPRINT_BYTES, key=salt)
         value = hashlib.blake2b(digest_size=FIELD_BYTES, key=salt)
-        # Many records have the same titles, cities and stages.
-        self._hash_value = functools.lru_cache(MAX_CACHED_VALUES)(functools.partial(_digest, value))
+        self._hash_key = functools.lru_cache(MAX_CACHED_KEYS)(functools.partial(_digest_text, key))
+        self._hash_value = functools.partial(_digest_value, value)
+        # True and 1 are equal, but not the same value.
+        self._hash_cached = functools.lru_cache(MAX_CACHED_VALUES, typed=True)(self._hash_value)
 
     def key(self, key: str) -> bytes:
         """Return the hash of a key, such as `email_address=a@b.co`."""
-        return _digest(self._key, key.encode())
+        return self._hash_key(key)
 
     def fingerprint(self, body: Mapping[str, Any]) -> bytes:
         """Return the hash of a payload; the order of its fields does not count."""
@@ -50,7 +55,16 @@ class Fingerprinter:
 
     def value(self, name: str, value: Any) -> bytes:
         """Return the hash of the value of a field, which is the same for values that mean the same."""
-        return self._hash_value(encode(canonical(name, value)))
+        # Lists cannot be keys of a cache.
+        return (self._hash_value if isinstance(value, (list, dict)) else self._hash_cached)(name, value)
+
+
+def _digest_text(keyed: hashlib.blake2b, text: str) -> bytes:
+    return _digest(keyed, text.encode())
+
+
+def _digest_value(keyed: hashlib.blake2b, name: str, value: Any) -> bytes:
+    return _digest(keyed, encode(canonical(name, value)))
 
 
 def _digest(keyed: hashlib.blake2b, data: bytes) -> bytes:

@@ -449,12 +449,12 @@ class SqlStreamLedger:
         with self.database.transaction() as connection:
             if connection.dialect.name == "postgresql":
                 execute_in(connection, lock, table.c.key, keys)
-            execute_in(connection, contested, table.c.key, keys)
-            execute_in(connection, confirm, table.c.key, simple)
+            confirmed_here = execute_in(connection, confirm, table.c.key, simple)
             if rows:
-                connection.execute(
-                    confirm_one.where(table.c.key == sa.bindparam("the_key")), sorted(rows, key=itemgetter("the_key"))
-                )
+                one = confirm_one.where(table.c.key == sa.bindparam("the_key"))
+                confirmed_here += connection.execute(one, sorted(rows, key=itemgetter("the_key"))).rowcount
+            if confirmed_here < len(keys):
+                execute_in(connection, contested, table.c.key, keys)
 
     def reject(self, keys: Iterable[str]) -> None:
         """Note that Salesloft has not taken what was sent last. Earlier payloads of unknown outcome stay pending."""
@@ -596,11 +596,14 @@ def execute_in(
     statement: sa.Select[Any] | sa.Update | sa.Delete,
     key: sa.Column[Any],
     keys: Collection[bytes],
-) -> None:
-    """Lock or change the rows with some keys."""
+) -> int:
+    """Lock or change the rows with some keys, and return how many were changed."""
     statement = statement.where(key.in_(sa.bindparam("keys", expanding=True)))
+    changed = 0
     for chunk in chunked(sorted(keys)):
-        connection.execute(statement, {"keys": chunk}).close()
+        with connection.execute(statement, {"keys": chunk}) as result:
+            changed += result.rowcount
+    return changed
 
 
 def move_aside(path: Path, reason: str, clock: Clock) -> Path:

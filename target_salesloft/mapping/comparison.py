@@ -36,14 +36,17 @@ def canonical(name: str, value: Any) -> str | tuple[str, ...] | None:
         name: The field; that of a custom field starts with `custom_fields.`.
         value: What is sent, or what Salesloft holds.
     """
-    if value is None:
+    if isinstance(value, str):
+        text = value.strip()
+    elif value is None:
         return None
-    if isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple)):
         elements = {str(each) for each in (canonical(name, element) for element in value) if each is not None}
         return tuple(sorted(elements)) or None
-    if isinstance(value, dict):
+    elif isinstance(value, dict):
         return str(sorted((str(key), canonical(name, each)) for key, each in value.items())) if value else None
-    text = _to_text(value).strip()
+    else:
+        text = _to_text(value).strip()
     if name in CASE_INSENSITIVE_FIELDS:
         text = text.lower()
     elif name.startswith(CUSTOM_PREFIX) and DAY_AND_TIME.fullmatch(text):
@@ -77,7 +80,7 @@ def reshaped_values(
 
 def _to_text(value: Any) -> str:
     try:
-        return value if isinstance(value, str) else to_text(value)
+        return to_text(value)
     except CoercionError:  # Salesloft may hold what cannot be sent
         return str(value)
 

@@ -193,9 +193,9 @@ class RecordMapper:
                 f"{did_you_mean(column, columns)}"
             )
 
-    def new_columns(self, records: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Return the columns of these records that the mapper does not know yet."""
-        return sorted(set().union(*records) - self._routes.keys())
+    def new_columns(self, record: Mapping[str, Any]) -> list[str]:
+        """Return the columns of a record that the mapper does not know yet."""
+        return [] if record.keys() <= self._routes.keys() else sorted(record.keys() - self._routes.keys())
 
     def add_columns(self, columns: Iterable[str], custom_fields: Mapping[str, FieldType] | None) -> None:
         """Resolve where columns go.

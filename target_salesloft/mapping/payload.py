@@ -64,7 +64,7 @@ class Named(NamedTuple):
     is_missing: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class Payload:
     """What is sent for one record, or for several records with the same key.
 

@@ -227,7 +227,7 @@ def require_keys(message: Mapping[str, Any], **kinds: type) -> None:
     Raises:
         InvalidInputLine: A key is missing, or its value has another type.
     """
-    missing = kinds.keys() - message.keys()
+    missing = [name for name in kinds if name not in message]
     if missing:
         names = ", ".join(f"'{each}'" for each in sorted(missing))
         raise InvalidInputLine(f"missing key{'s' if len(missing) > 1 else ''} {names}.")

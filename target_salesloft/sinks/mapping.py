@@ -197,7 +197,7 @@ class StreamMapper:
         """
         mapping = self._mappings[source_stream]
         try:
-            if columns := mapping.mapper.new_columns((record,)):
+            if columns := mapping.mapper.new_columns(record):
                 mapping.mapper.add_columns(columns, self._custom_fields(columns))
             return mapping.map(record, source)
         except (ConfigError, UnknownColumnError) as error:

@@ -31,7 +31,7 @@ def make_mapper(salesloft_object=PEOPLE, mode=SyncMode.UPSERT, key=None, **optio
 
 
 def map_record(mapper, record, custom_fields=None):
-    mapper.add_columns(mapper.new_columns([record]), custom_fields)
+    mapper.add_columns(mapper.new_columns(record), custom_fields)
     return mapper.map(record)
 
 
