@@ -203,3 +203,16 @@ def test_terminal_gets_color_and_whole_words(directory, capsys, monkeypatch, no_
 def test_output_that_is_not_a_terminal_has_no_color(directory, capsys):
     demo.run(directory, pipeline=write_two_and_fail_one)
     assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "fitted"),
+    [
+        ("  1  ada@example.com  Ada", "  1  ada@example.com …"),
+        ("  1  a@b.co  Region: EMEA", "  1  a@b.co  Region: …"),
+        ("people: 396 read, 384 written", "people: 396 read, 384\n    written"),
+        ("  1  ada@example.com", "  1  ada@example.com"),
+    ],
+)
+def test_lines_fit_without_broken_words(line, fitted):
+    assert demo.fit(line, 24) == fitted

@@ -202,17 +202,19 @@ def _style_of(line: str) -> Style:
 def _print(line: str, style: Style = Style.PLAIN) -> None:
     """Print a line; at a terminal, in a style and wrapped between words, or cut off if it is a row of a table."""
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-        line = _fit(line, shutil.get_terminal_size().columns)
+        line = fit(line, shutil.get_terminal_size().columns)
         if line and style.value and not os.environ.get("NO_COLOR"):
             line = f"\x1b[{style.value}m{line}\x1b[0m"
     print(line, flush=True)  # noqa: T201 - output for a person
 
 
-def _fit(line: str, width: int) -> str:
+def fit(line: str, width: int) -> str:
+    """Return a line wrapped between words, or, if it is a row of a table, cut off between words."""
     if len(line) <= width:
         return line
     if line.startswith(" "):
-        return f"{line[: width - 1]}…"
+        whole_words = line[: width - 1].rpartition(" ")[0]
+        return f"{whole_words.rstrip()} …"
     return textwrap.fill(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
