@@ -164,6 +164,25 @@ def open_remote(location: str) -> IO[bytes]:
         return buffered(UPath(location).open("rb"))
 
 
+def exists(location: str) -> bool:
+    """Return whether there is a file.
+
+    Raises:
+        OSError: Its store cannot tell.
+    """
+    if not is_remote(location):
+        return local_path(location).exists()
+    from upath import UPath  # noqa: PLC0415 (takes a moment, which local files need not spend)
+
+    with storage_errors():
+        path = UPath(location)
+        try:
+            path.fs.info(path.path)  # its `exists` takes a store that does not answer for a missing file
+        except FileNotFoundError:
+            return False
+    return True
+
+
 def buffered(file: Any) -> IO[bytes]:
     """Return a file that can be read line by line up to a length, which those of fsspec cannot."""
     return cast("IO[bytes]", file if isinstance(file, io.BufferedReader) else io.BufferedReader(file))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import sys
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.clock import SECONDS_PER_DAY, duration
@@ -15,7 +15,7 @@ from target_salesloft.ledger.history import forget_stream, get_failed, get_runs,
 from target_salesloft.ledger.opening import get_host, open_database
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.reporting.html import render
-from target_salesloft.storage import open_storage, split
+from target_salesloft.storage import exists, open_storage, split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,15 +64,11 @@ def print_history(values: Mapping[str, Any], clock: Clock, *, limit: int, as_jso
 
 
 def _describe_run(run: Run) -> list[str]:
+    started, name = _format_time(run.started_at), f"run {_clean(run.run_id)}"
     if run.exit_code is None:
-        return [_format_time(run.started_at), "not finished: it is running, or was killed"]
-    points = run.points or 0
-    return [
-        _format_time(run.started_at),
-        f"exit code {run.exit_code}",
-        duration(run.seconds or 0),
-        f"{points:,} point{'' if points == 1 else 's'}",
-    ]
+        return [started, "not finished: it is running, or was killed", name]
+    spent = _plural(run.points or 0, "point")
+    return [started, f"exit code {run.exit_code}", duration(run.seconds or 0), spent, name]
 
 
 def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> int:
@@ -101,13 +97,19 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
         team = f" ({each.team})" if len(teams) > 1 else ""
         print(f"{_clean(each.stream)}{team}: {each.records:,} × {_clean(each.reason)}")
         print(
-            f"  first {_format_time(each.first_failed_at)}, last {_format_time(each.last_failed_at)}, "
-            f"{each.attempts:,} attempt{'' if each.attempts == 1 else 's'}"
+            f"  first failed {_format_time(each.first_failed_at)}, last {_format_time(each.last_failed_at)}, "
+            f"{'up to ' if each.attempts > 1 else ''}{_plural(each.attempts, 'attempt')}"
         )
         for file, count in each.files.items():
             print(f"  {count:,} in {_clean(file)}")
     if not groups:
         print("No failed records.")
+        return 0
+    records, files = sum(each.records for each in groups), {file for each in groups for file in each.files}
+    print(
+        f"\n{_plural(records, 'failed record')} in {_plural(len(files), 'file')}. Fix the cause, then replay a file "
+        "(target-salesloft --input FILE), or set retry_failed_records: true to retry them in the next run."
+    )
     return 0
 
 
@@ -139,7 +141,7 @@ def write_report(values: Mapping[str, Any], clock: Clock, *, out: str, days: int
         open_storage(directory).replace(name, page.encode())
     except (OSError, ValueError) as error:
         raise LedgerError(f"Cannot write the report to {out} ({getattr(error, 'strerror', None) or error}).") from error
-    print(f"{len(runs):,} run{'' if len(runs) == 1 else 's'} of the last {days:,} days: {out}")
+    print(f"{_plural(len(runs), 'run')} of the last {_plural(days, 'day')}: {out}")
     return 0
 
 
@@ -163,7 +165,7 @@ def forget(values: Mapping[str, Any], clock: Clock, *, stream: str) -> int:
         count = forget_stream(database, get_host(config), stream)
     if not count:
         raise LedgerError(f"The ledger knows no records of a stream '{_clean(stream)}'.")
-    print(f"Forgot {count:,} records. The next run sends all records of the stream.")
+    print(f"Forgot {_plural(count, 'record')}. The next run sends all records of the stream.")
     return 0
 
 
@@ -185,10 +187,18 @@ def prune_ledger(values: Mapping[str, Any], clock: Clock, *, days: int) -> int:
     config = _resolve(values)
     with _open(config, clock) as database:
         before = int(clock.time()) - days * SECONDS_PER_DAY
-        counts = prune(database, get_host(config), before, lambda file: not Path(file).exists())
+        counts = prune(database, get_host(config), before, _is_missing)
     for name, count in counts.items():
-        print(f"{count:,} {name} deleted.")
+        print(f"{name}: {count:,} deleted")
     return 0
+
+
+def _is_missing(file: str) -> bool:
+    try:
+        return not exists(file)
+    except OSError as error:
+        print(f"Cannot look for {_clean(file)} ({error.strerror}). Its records are kept.", file=sys.stderr)
+        return False
 
 
 def _resolve(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,6 +224,10 @@ def _print_json(rows: list[dict[str, Any]]) -> None:
 
 def _format_time(seconds: int) -> str:
     return f"{dt.datetime.fromtimestamp(seconds, tz=dt.timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _clean(name: str) -> str:

@@ -103,7 +103,7 @@ class StreamStats:
 
     def counts(self) -> dict[str, int]:
         """Return result → records, how many were read, and how many of earlier runs were retried."""
-        counts = {"read": self.read} | {each.value: count for each, count in self.results.items() if count}
+        counts = {"read": self.read} | {each.value: self.results[each] for each in Result if self.results[each]}
         return counts | ({"retried": self.retried["read"]} if self.retried else {})
 
     def close(self) -> None:

@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
+import fsspec
 import pytest
 
 from salesloft_sandbox import Fault
@@ -72,6 +74,20 @@ def test_history_as_json(admin, night):
     assert run["started_at"].endswith("Z")
 
 
+def test_history_names_runs_as_meltano_does(admin, night, monkeypatch):
+    monkeypatch.setenv("MELTANO_RUN_ID", "run-7")
+    night(*people(range(3)))
+    assert "run-7" in admin("history")[1].splitlines()[0]
+
+
+def test_results_are_listed_in_the_order_of_the_end_report(admin, night):
+    night(*people(range(3)))
+    night(record("people", email_address="nobody"), *people(range(1, 3)), *people(range(5), title="CEO"))
+    line = admin("history")[1].splitlines()[1]
+    names = [each.split()[1] for each in line.partition(": ")[2].split(", ")]
+    assert names == ["read", "created", "updated", "merged", "failed"]
+
+
 def test_run_that_was_killed_is_not_finished(admin, uri, night, clock):
     night()
     database = Database(uri, clock)
@@ -97,6 +113,8 @@ def test_failed_records_are_grouped_by_reason(admin, night, sandbox):
     assert rows[0]["files"] == {str(first.failed_files[0]): 2}
     assert "people: 2 ×" in out
     assert f"1 in {first.failed_files[0]}" in out
+    assert "3 failed records in 1 file." in out.splitlines()[-1]
+    assert "--input" in out.splitlines()[-1]
     assert not [each for each in ("nobody", "p0@", "xyzzy") if each in out.replace(str(first.failed_files[0]), "")]
 
 
@@ -137,7 +155,7 @@ def test_prune_deletes_old_runs_and_forgets_no_record(admin, night, clock):
     night(*people(range(3)))
     code, out, _ = admin("prune", "--days", "7")
     assert code == 0
-    assert "1 runs" in out
+    assert "runs: 1" in out
     assert len(json.loads(admin("history", "--json")[1])) == 1
     assert night(*people(range(3))).log_lines_containing("3 unchanged")
 
@@ -152,6 +170,22 @@ def test_prune_deletes_failed_records_only_if_their_file_is_gone(admin, night, c
     assert json.loads(admin("failed", "--json")[1])
     admin("prune", "--days", "7")
     assert admin("failed")[1] == "No failed records.\n"
+
+
+def test_prune_looks_for_files_in_object_stores(admin, night, clock, monkeypatch):
+    night(record("people", email_address="nobody"), failed_records_dir="memory://failed")
+    clock.tick(10 * SECONDS_PER_DAY)
+    assert "failed records whose file is gone: 0" in admin("prune", "--days", "7")[1]
+    store = fsspec.filesystem("memory")
+    (file,) = store.ls("/failed", detail=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "info", Mock(side_effect=ConnectionError("no answer")))
+        code, out, err = admin("prune", "--days", "7")
+    assert (code, "failed records whose file is gone: 0" in out) == (0, True)
+    assert file in err
+    assert "no answer" in err
+    store.rm_file(file)
+    assert "failed records whose file is gone: 1" in admin("prune", "--days", "7")[1]
 
 
 def test_without_a_ledger_the_setting_is_named(admin):
