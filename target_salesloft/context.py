@@ -15,7 +15,7 @@ from target_salesloft.api.custom_fields import CustomFields
 from target_salesloft.api.lookup import Lookups
 from target_salesloft.api.metrics import RequestMetrics
 from target_salesloft.api.rate_limit import RateLimiter
-from target_salesloft.config.schema import has_credentials
+from target_salesloft.config.schema import WriteMethod, has_credentials
 from target_salesloft.exceptions import LedgerError, ResultsFileError
 from target_salesloft.ledger.base import Ledger, NullLedger
 from target_salesloft.ledger.failed import forget_files, get_unresolved_files
@@ -209,15 +209,21 @@ class RunContext:
         elif event is JobEvent.POLLED:
             stats.jobs[job.id] = job.processed
         elif event is JobEvent.STARTING:
-            self.metrics.start_job(job.id)
             self.telemetry.start_job(job.id, job.type, batch.stream, len(job.by_key))
             stream = self.ledger.stream(batch.stream, batch.salesloft_object.name)
             stream.start_job(job.id, job.type, job.upsert_key, job.by_key)
         else:
             del stats.jobs[job.id]
-            self.metrics.end_job(job.id, job.type)
+            self.metrics.log_job(job.type, job.seconds)
+            self._note_time(len(job.by_key), job.seconds)
             self.telemetry.end_job(job.id)
             self.ledger.forget_job(job.id)
+
+    def _note_time(self, records: int, seconds: float) -> None:
+        """Note how long a bulk job took, for the report and the choice of `bulk_min_records`."""
+        request_seconds = records * self._requests.mean_seconds / self.config["max_parallel_requests"]
+        points = self.rate_limiter.remaining if self.config["write_method"] == WriteMethod.AUTO else 0
+        self.stats.job_times.add(records, seconds, request_seconds=request_seconds, points=points)
 
     def get_writer(self, stream: str) -> Writer:
         """Return the writer of a stream: one for all streams, except in a dry run, which reports per stream."""

@@ -45,6 +45,12 @@ class RequestMetrics:
         with self._lock:
             self.retries[endpoint] += 1
 
+    @property
+    def mean_seconds(self) -> float:
+        """How long a request took on average, without waits."""
+        with self._lock:
+            return sum(self.seconds.values()) / max(self.counts.total(), 1)
+
     def snapshot(self) -> dict[RequestKind, tuple[int, float]]:
         """Return kind → number of requests and their seconds."""
         with self._lock:

@@ -112,6 +112,8 @@ class Report:
                 f"{sent:,}",
                 extra={"records_identical": identical},
             )
+        for line in self._stats.job_times.lines():
+            self._logger.info("%s", line)
         points = self._rate_limiter.points_spent
         self._logger.info(
             "%s point%s spent in %s.",

@@ -45,7 +45,6 @@ class MetricsLog:
         self._clock = clock
         self._logged: dict[tuple[Any, ...], float] = {}
         self._log_at = clock.now() + INTERVAL_SECONDS
-        self._jobs: dict[int, float] = {}
         self._logger = sdk.get_metrics_logger()
 
     def log_if_due(self) -> None:
@@ -69,15 +68,9 @@ class MetricsLog:
         self._count(TargetMetric.POINTS_SPENT, self._rate_limiter.points_spent, {})
         self._count(TargetMetric.RATE_LIMITED_SECONDS, self._rate_limiter.waited_seconds, {}, kind="timer")
 
-    def start_job(self, job_id: int) -> None:
-        """Note that a bulk job is about to be executed."""
-        self._jobs[job_id] = self._clock.now()
-
-    def end_job(self, job_id: int, job_type: str) -> None:
+    def log_job(self, job_type: str, seconds: float) -> None:
         """Log how long a bulk job has taken, mostly in Salesloft's queue."""
-        if job_id in self._jobs:
-            seconds = round(self._clock.now() - self._jobs.pop(job_id), 3)
-            self._log(sdk.Metric.JOB_DURATION, seconds, {sdk.Tag.JOB_TYPE: job_type}, kind="timer")
+        self._log(sdk.Metric.JOB_DURATION, round(seconds, 3), {sdk.Tag.JOB_TYPE: job_type}, kind="timer")
 
     def _count(
         self,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.redaction import redact_reason, request_names
+from target_salesloft.reporting.job_times import JobTimes
 from target_salesloft.writers.results import FAILED, WRITTEN, Result, WriteResult
 
 if TYPE_CHECKING:
@@ -203,10 +204,15 @@ def _describe(counts: Counter[str], lines: Mapping[str, Sequence[str]]) -> list[
 
 
 class RunStats(defaultdict[str, StreamStats]):
-    """Stream → its counts."""
+    """Stream → its counts.
+
+    Attributes:
+        job_times: How long bulk jobs took.
+    """
 
     def __init__(self) -> None:
         super().__init__(StreamStats)
+        self.job_times = JobTimes()
 
     @property
     def failed(self) -> int:

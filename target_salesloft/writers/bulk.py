@@ -166,6 +166,7 @@ class BulkJob:
         type: Its type, such as `person/upsert`.
         upsert_key: The field that identifies a record.
         by_key: Key → uploaded payload.
+        seconds: How long it took until it was known to be done, once it was marked ready.
         processed: Records that Salesloft has processed, as of the last poll; 0 if it does not tell.
 
     Args:
@@ -192,6 +193,7 @@ class BulkJob:
         self.type = job_type
         self.upsert_key = upsert_key
         self.by_key: dict[str | None, Payload] = {}
+        self.seconds = 0.0
         self.processed = 0
         self._keys: Collection[str | None] = self.by_key if keys is None else keys
         self._written: dict[str | None, ResultRow] = {}

@@ -437,7 +437,8 @@ class JobsInFlight:
         for watch in self._jobs.values():
             if watch is not None:
                 watch.extend(now)
-        self._schedule.count_done(now - (settled.started_at or now))
+        settled.job.seconds = now - (settled.started_at or now)
+        self._schedule.count_done(settled.job.seconds)
         settled.batch.settle(results)
         self._observer(settled.job, JobEvent.SETTLED, settled.batch)
         settled.batch.complete()
