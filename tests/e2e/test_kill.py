@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from salesloft_sandbox import Sandbox, SandboxServer
+from salesloft_sandbox import Fault, Sandbox, SandboxServer
 from tests.conftest import KEY, record, schema, singer, state, without
 
 SEEDS = int(os.environ.get("CRASH_SEEDS", "4"))
@@ -70,15 +70,16 @@ class Runs:
         }
         self.config.write_text(json.dumps(values), encoding="utf-8")
 
-    def once(self, number=None):
-        """Run to the end or until a signal at a random moment; return the exit code."""
+    def once(self, number=None, when=None):
+        """Run to the end or until a signal at a random moment, or when something holds; return the exit code."""
         command = [sys.executable, "-m", "target_salesloft", "--config", str(self.config)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process.stdin.write(lines_from(self.position, self.people))
         process.stdin.close()
         process.stdin = None
         if number is not None:
-            self.wait_for(process, requests=len(self.sandbox.requests) + self.chance.randint(1, 60))
+            requests = len(self.sandbox.requests) + self.chance.randint(1, 60)
+            self.wait_for(process, when or (lambda: len(self.sandbox.requests) >= requests))
             process.send_signal(number)
         out, self.log = process.communicate(timeout=LONGEST_RUN)
         # A line that a kill cut off is no state.
@@ -91,10 +92,10 @@ class Runs:
         number = self.chance.choice([signal.SIGKILL, signal.SIGTERM])
         assert self.once(number) in {0, -number, 128 + number}, self.log.decode()
 
-    def wait_for(self, process, requests):
-        """Wait until the sandbox has received a number of requests, and a moment more."""
+    def wait_for(self, process, condition):
+        """Wait until something holds, and a moment more."""
         end = time.monotonic() + LONGEST_RUN
-        while len(self.sandbox.requests) < requests and process.poll() is None and time.monotonic() < end:
+        while not condition() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.001)
         time.sleep(self.chance.random() * 0.02)
 
@@ -173,3 +174,66 @@ def test_values_of_killed_nights_do_not_count_as_edited(tmp_path, seed):
         assert runs.once() == 0, runs.log.decode()
         assert {each["title"] for each in server.sandbox.people()} == {f"Night {NIGHTS - 1}"}
         assert b" kept" not in runs.log
+
+
+def rows_in_jobs(count, size):
+    """People in jobs of their own, but for a few who come again with another title in the next job."""
+    rows = []
+    for job in range(count):
+        rows += [{"email_address": f"p{job}-{number}@example.com", "title": str(job)} for number in range(size)]
+        rows += [
+            {"email_address": f"p{job - 1}-{number}@example.com", "title": f"{job}!"} for number in range(5 * (job > 0))
+        ]
+    return rows
+
+
+def job_requests(sandbox, method, ending=""):
+    """How many requests of a kind there were for jobs."""
+    return sum(
+        each.method == method and each.path.startswith("/v2/bulk_jobs/") and each.path.endswith(ending)
+        for each in list(sandbox.requests)
+    )
+
+
+MOMENTS = {
+    "between uploads": lambda sandbox: job_requests(sandbox, "POST", "/job_data") >= 2,
+    "between ready and done": lambda sandbox: job_requests(sandbox, "PUT") >= 3,
+    "while results are read": lambda sandbox: job_requests(sandbox, "GET", "/results") >= 1,
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_runs_killed_with_several_jobs_in_flight_lose_nothing(tmp_path, moment, seed):
+    chance = random.Random(seed)  # noqa: S311 (moments, not secrets)
+    people = rows_in_jobs(count=6, size=60)
+    options = {"points_per_minute": 1_000_000, "latency": 0.002, "bulk_wait": 0.3, "bulk_queue": bool(seed % 2)}
+    with SandboxServer(Sandbox(**options)) as server:
+        if seed % 4 > 1:  # a job fails while later ones succeed
+            number = chance.randint(1, 3)
+            server.sandbox.faults.add(
+                Fault("bulk_job", path=f"/bulk_jobs/{number}", body={"state": "failed", "rows": 7})
+            )
+        runs = Runs(
+            *(tmp_path, server, chance, people, "upsert", "bulk"),
+            batch_size_rows=65,
+            skip_unchanged="ledger",
+            ledger_uri=f"sqlite:///{tmp_path}/ledger.db",
+        )
+        requests = len(server.sandbox.requests)
+        number = chance.choice([signal.SIGKILL, signal.SIGTERM])
+        code = runs.once(number, when=lambda: MOMENTS[moment](server.sandbox))
+        assert code in {1, -number, 128 + number}, runs.log.decode()
+        assert len(server.sandbox.requests) > requests
+        last = {each["email_address"]: each["title"] for each in people[: runs.position]}
+        held = {each["email_address"]: each["title"] for each in server.sandbox.people()}
+        later = {(each["email_address"], each["title"]) for each in people}
+        assert all(held.get(key) == title or (key, held.get(key)) in later for key, title in last.items())
+        while (code := runs.once()) == 1:  # the fault, if it was not met before
+            assert b"Bulk job" in runs.log
+        assert code == 0, runs.log.decode()
+        wanted = {each["email_address"]: each["title"] for each in people}
+        assert {each["email_address"]: each["title"] for each in server.sandbox.people()} == wanted
+        runs.position = 0
+        runs.people = [{"email_address": key, "title": title} for key, title in wanted.items()]
+        assert runs.once() == 0
+        assert f"{len(wanted)} unchanged" in runs.log.decode()
