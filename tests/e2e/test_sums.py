@@ -92,7 +92,11 @@ def test_counts_of_a_stream_add_up_to_the_records_read(run, sandbox, tmp_path, r
     messages = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
     outcomes = Counter(each["record"]["result"] for each in messages if each["type"] == "RECORD")
     stream = json.loads(summary.read_text(encoding="utf-8"))["streams"]["people"]
-    assert stream["read"] == found["read"] == outcomes.total() + stream["not_confirmed"]
+    # A run that stops early has merged records into others that have no result: the results file does not list them.
+    merged = stream["merged"] - outcomes["merged"] if "max_failed_records" in options else 0
+    assert merged >= 0
+    stream["merged"] -= merged
+    assert found["read"] == stream["read"] == outcomes.total() + stream["not_confirmed"] + merged
     names = {"created", "updated", "deleted", "merged", "skipped", "filtered", "not_sent", "dry_run", "dry_run_removal"}
     assert {name: outcomes[name] for name in names} == {name: stream[name] for name in names}
     assert outcomes["failed"] + outcomes["already_exists"] == stream["failed"]
