@@ -249,9 +249,10 @@ def _is_set(config: Mapping[str, Any], name: str, value: Any) -> bool:
 
 def _safeguard_errors(environ: Mapping[str, str], config: Mapping[str, Any]) -> list[str]:
     """Return an error if a variable asks for a limited run that will not be, for example DRYRUN or without ENV."""
+    option = "" if environ.get("MELTANO_PROJECT_ROOT") else " with --config ENV"  # Meltano passes it in a file
     return [
         f"{variable(name)} is set but not read, and this run would write everything. "
-        f"Use {variable(setting)} with --config ENV, or unset the variable."
+        f"Use {variable(setting)}{option}, or unset the variable."
         for setting in ("dry_run", "max_records")
         if not config.get(setting)
         for name, value in _our_variables(environ).items()

@@ -172,6 +172,13 @@ def test_a_misspelled_dry_run_is_an_error_although_the_environment_is_read():
     assert f"{PREFIX}DRY_RUN" in error
 
 
+def test_in_a_meltano_project_a_misspelled_dry_run_is_not_blamed_on_the_options():
+    with pytest.raises(ConfigError) as error:
+        load(ConfigSources(({"api_key": SECRET},)), {f"{PREFIX}DRYRUN": "true", "MELTANO_PROJECT_ROOT": "/p"}, print)
+    assert f"{PREFIX}DRY_RUN" in error.value.errors[0]
+    assert "--config" not in error.value.errors[0]
+
+
 @pytest.mark.parametrize(
     ("file", "value"), [({}, "false"), ({}, "0"), ({}, ""), ({"dry_run": True}, "true"), ({"dry_run": True}, "maybe")]
 )
