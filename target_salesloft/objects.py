@@ -417,6 +417,18 @@ CADENCE_MEMBERSHIPS: Final = SalesloftObject(
 OBJECTS: Final[Mapping[str, SalesloftObject]] = MappingProxyType(
     {each.name: each for each in (PEOPLE, ACCOUNTS, CADENCE_MEMBERSHIPS)}
 )
+REFERENCES: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType(
+    {
+        name: tuple(
+            reference
+            for each in OBJECTS.values()
+            for reference in each.references.values()
+            if reference.object_name == name
+        )
+        for name in OBJECTS
+    }
+)
+"""The name of an object → the references that name its records."""
 CASE_INSENSITIVE_FIELDS: Final = frozenset(
     name
     for each in OBJECTS.values()

@@ -131,8 +131,8 @@ class Ledger(Protocol):
     def set_lookups(self, reference: str, ids: Mapping[str, int]) -> None:
         """Remember value → Salesloft's id."""
 
-    def forget_lookups(self, reference: str, values: Iterable[str]) -> None:
-        """Forget ids that are gone."""
+    def forget_lookups(self, reference: str, values: Iterable[str], ids: Collection[int] = ()) -> None:
+        """Forget the ids of some values, and some ids whatever their values."""
 
 
 class NullStreamLedger:
@@ -214,5 +214,5 @@ class NullLedger:
     def set_lookups(self, reference: str, ids: Mapping[str, int]) -> None:
         """Do nothing."""
 
-    def forget_lookups(self, reference: str, values: Iterable[str]) -> None:
+    def forget_lookups(self, reference: str, values: Iterable[str], ids: Collection[int] = ()) -> None:
         """Do nothing."""

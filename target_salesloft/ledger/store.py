@@ -309,12 +309,14 @@ class SqlLedger:
                 insert.on_conflict_do_update(index_elements=table.primary_key.columns, set_=changed), rows
             )
 
-    def forget_lookups(self, reference: str, values: Iterable[str]) -> None:
-        """Forget ids that are gone."""
+    def forget_lookups(self, reference: str, values: Iterable[str], ids: Collection[int] = ()) -> None:
+        """Forget the ids of some values, and some ids whatever their values."""
         table = models.lookups
         keys = [self.database.fingerprinter.key(value) for value in values]
+        forget = table.delete().where(self._is_lookup(reference))
         with self.database.transaction() as connection:
-            execute_in(connection, table.delete().where(self._is_lookup(reference)), table.c.key, keys)
+            execute_in(connection, forget, table.c.key, keys)
+            execute_in(connection, forget, table.c.record_id, ids)
 
     def _is_lookup(self, reference: str) -> sa.ColumnElement[bool]:
         return (models.lookups.c.scope_id == self.scope_id) & (models.lookups.c.reference == reference)
@@ -595,7 +597,7 @@ def execute_in(
     connection: sa.Connection,
     statement: sa.Select[Any] | sa.Update | sa.Delete,
     key: sa.Column[Any],
-    keys: Collection[bytes],
+    keys: Collection[bytes] | Collection[int],
 ) -> int:
     """Lock or change the rows with some keys, and return how many were changed."""
     statement = statement.where(key.in_(sa.bindparam("keys", expanding=True)))

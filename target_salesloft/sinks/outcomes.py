@@ -114,6 +114,7 @@ class Outcomes:
             self._context.references.note_written(
                 self._settings.object, (each.payload for each in outcomes if each.result in WRITTEN)
             )
+            self._context.references.forget_replaced(self._settings.object, outcomes)
         self._ledger.reject(str(each.payload.key) for each in keyed if each.was_rejected)
         if self.ids is not None:
             self.ids.note(keyed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from target_salesloft.api.listing import Listing
 from target_salesloft.config.schema import MissingReferences
 from target_salesloft.mapping.payload import Named
-from target_salesloft.objects import OBJECTS, identity_key
+from target_salesloft.objects import OBJECTS, REFERENCES, identity_key
 from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
@@ -90,6 +90,23 @@ class ReferenceResolver:
             if keys and reference.object_name == salesloft_object.name:
                 attribute = reference.attributes[0]
                 keys.difference_update(identity_key(attribute, each.get(attribute)) for each in bodies)
+
+    def forget_replaced(self, salesloft_object: SalesloftObject, results: Collection[WriteResult]) -> None:
+        """Forget the ids of records that this run has removed, or that it has created: an earlier one is gone.
+
+        Otherwise records that refer to them would count as unchanged, and never be linked again.
+
+        Raises:
+            LedgerError: The ledger cannot be written.
+        """
+        removed = [each.payload for each in results if each.payload.is_removal]
+        replaced = [*removed, *(each.payload for each in results if each.result is Result.CREATED)]
+        if not replaced:
+            return
+        ids = {each.record_id for each in removed if each.record_id is not None}
+        for reference in REFERENCES[salesloft_object.name]:
+            values = {each.body.get(reference.attributes[0]) for each in replaced}
+            self._ledger.forget_lookups(reference.name, [str(each) for each in values if each is not None], ids)
 
     def forget_stale(self, result: WriteResult) -> bool:
         """Forget ids of earlier runs because of which Salesloft has rejected a payload, and remove them from it.

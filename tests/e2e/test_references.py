@@ -214,6 +214,63 @@ def test_id_that_is_gone_is_looked_up_again_once(load, sandbox, accounts, method
     assert lookups(sandbox) == before + 1
 
 
+GONE = {"_sdc_deleted_at": "2026-11-20T08:00:00Z"}
+ACCOUNT = schema("accounts", "domain", "name")
+
+
+@pytest.fixture
+def linked(run, sandbox, tmp_path):
+    """Settings of runs with a ledger, and two people who are linked to the only account: by its domain and its name."""
+    settings = {
+        "streams": {"people": {"mapping": MAPPING}, "leads": {"object": "people", "mapping": {"firm": "account.name"}}},
+        "ledger_uri": f"sqlite:///{tmp_path}/ledger.db",
+        "skip_unchanged": "ledger",
+    }
+    people = [
+        *(schema("people", *COLUMNS), record("people", email_address="ann@b.co", company="acme.com")),
+        *(schema("leads", "email_address", "firm"), record("leads", email_address="bob@b.co", firm="Acme")),
+    ]
+    run([ACCOUNT, record("accounts", domain="acme.com", name="Acme"), *people], **settings)
+    assert {each["account_id"] for each in sandbox.people()} == {1}
+    return settings, people
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_people_are_linked_to_an_account_that_this_target_has_deleted_and_created_again(run, sandbox, linked, is_first):
+    settings, people = linked
+    run([ACCOUNT, record("accounts", domain="acme.com", **GONE)], **settings, deleted_records="delete")
+    account = [ACCOUNT, record("accounts", domain="acme.com", name="Acme")]
+    result = run([*account, *people] if is_first else [*people, *account], **settings)
+    assert result.code == 0
+    assert [each["account_id"] for each in sandbox.people()] == [sandbox.accounts()[0]["id"]] * 2
+
+
+def test_account_that_this_target_has_deleted_is_not_remembered_by_any_reference(run, sandbox, linked):
+    settings, people = linked
+    run([ACCOUNT, record("accounts", domain="acme.com", **GONE)], **settings, deleted_records="delete")
+    number = sandbox.state.add("accounts", {"name": "Acme", "domain": "acme.com"})
+    assert run(people, **settings).code == 0
+    assert [each["account_id"] for each in sandbox.people()] == [number] * 2
+
+
+def test_people_are_linked_to_an_account_that_somebody_has_deleted_and_this_target_creates_again(run, sandbox, linked):
+    settings, people = linked
+    sandbox.state.delete("accounts", 1)
+    account = record("accounts", domain="acme.com", name="Acme", website="acme.com")
+    assert run([schema("accounts", "domain", "name", "website"), account, *people], **settings).code == 0
+    assert [each["account_id"] for each in sandbox.people()] == [sandbox.accounts()[0]["id"]] * 2
+
+
+def test_account_that_is_gone_already_is_not_remembered(run, sandbox, linked):
+    settings, people = linked
+    sandbox.state.delete("accounts", 1)
+    gone = record("accounts", domain="acme.com", name="Acme", **GONE)
+    assert "1 unchanged" in run([ACCOUNT, gone], **settings, deleted_records="delete").log
+    number = sandbox.state.add("accounts", {"name": "Acme", "domain": "acme.com"})
+    assert run(people, **settings).code == 0
+    assert {each["email_address"]: each["account_id"] for each in sandbox.people()}["ann@b.co"] == number
+
+
 def test_state_waits_for_a_record_that_is_resolved_again(run, sandbox, accounts, tmp_path, fault):
     settings = {
         "streams": {"people": {"mapping": MAPPING}},

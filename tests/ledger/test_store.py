@@ -198,6 +198,14 @@ def test_lookups(ledger):
     assert ledger.get_lookups("account.domain", ["acme.com"]) == {}
 
 
+def test_lookups_are_forgotten_by_id(ledger):
+    ledger.set_lookups("account.domain", {"acme.com": 1, "b.co": 2, "c.co": 3})
+    ledger.set_lookups("account.name", {"Acme": 1})
+    ledger.forget_lookups("account.domain", ["c.co"], {1})
+    assert ledger.get_lookups("account.domain", ["acme.com", "b.co", "c.co"]) == {"b.co": 2}
+    assert ledger.get_lookups("account.name", ["Acme"]) == {"Acme": 1}
+
+
 @pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
 def test_file_is_private_and_holds_no_values(tmp_path, people):
     people.mark_pending([payload(title="Chief Executive")])
