@@ -94,6 +94,10 @@ class Lookup:
         logger.info("Listed all %s to look up %d ids by %s.", self._object.name, len(missing), self._field)
         return True
 
+    def note_existing(self, value: Any, record_id: int) -> None:
+        """Note that a record exists, so that it is not looked up."""
+        self._cache[identity_key(self._field, value)] = (record_id,)
+
     def note_written(self, value: Any) -> None:
         """Note that this run has written a record, so that it is looked up if it was missing."""
         if self._is_listed:

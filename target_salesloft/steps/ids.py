@@ -74,6 +74,8 @@ class IdStep:
                     results.append(unresolved(payload, self._object, self._key, len(matches)))
                     continue
                 payload.record_id = matches[0]
+                if payload.is_removal:
+                    self._lookups.get(self._object, ID_FIELD).note_existing(matches[0], matches[0])
             payload.key = identity_key(ID_FIELD, payload.record_id)
             found.append(payload)
         merged, superseded = merge_payloads(found)

@@ -42,6 +42,19 @@ def test_people_are_deleted_by_key(sandbox, run, mode):
     assert "2 deleted" in result.log
 
 
+@pytest.mark.parametrize("mode", ["upsert", "update"])
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_deleted_record_is_looked_up_once(sandbox, run, mode, remembered, tmp_path):
+    add_people(sandbox, 2)
+    settings = {"sync_mode": mode, "ledger_uri": f"sqlite:///{tmp_path}/ledger.db"}
+    if remembered:
+        assert run([PEOPLE, *people([0, 1], title="VP")], **settings).code == 0
+    before = len(sandbox.requests)
+    result = run([PEOPLE, *people([0, 1], **GONE)], **settings, deleted_records="delete")
+    assert "2 deleted" in result.log
+    assert [each.method for each in sandbox.requests[before:] if each.path == "/v2/people"] == ["GET"]
+
+
 @pytest.mark.parametrize(("mode", "key"), [("upsert", "id"), ("update", "email_address")])
 def test_people_are_deleted_by_id(sandbox, run, mode, key):
     first, second = add_people(sandbox, 2)
