@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PAGE_SIZE: Final = 100  # the maximum
+# Later pages of a list cost several points each.
+# Source: https://developers.salesloft.com/docs/platform/api-basics/rate-limits/
+MAX_CHEAP_PAGES: Final = 100
 # Makes a list tell how many pages it has; without the second parameter, no more than 10,000 records are counted.
 # Source: https://developers.salesloft.com/docs/api/
 PAGE_COUNTS: Final = MappingProxyType({"include_paging_counts": "true", "limit_paging_counts": "false"})

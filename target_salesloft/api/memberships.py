@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from target_salesloft.api.client import PAGE_COUNTS
+from target_salesloft.api.client import MAX_CHEAP_PAGES, PAGE_COUNTS
 from target_salesloft.exceptions import UnexpectedResponseError
 from target_salesloft.objects import CADENCE_MEMBERSHIPS, ENROLL, ID_FIELD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from target_salesloft.api.client import SalesloftClient
 
 logger = logging.getLogger(__name__)
 
-# First page → points that each page from there on costs.
-# Source: https://developers.salesloft.com/docs/platform/api-basics/rate-limits/
-PAGE_COSTS: Final = ((501, 30), (251, 10), (151, 8), (101, 3), (1, 1))
-# In this order, people who are added meanwhile come last, and none is left out.
+UPDATED_AT: Final = "updated_at"
+# In these orders, people who are added or changed meanwhile come last, and none is left out.
 LIST_ORDER: Final = {"sort_by": "added_at", "sort_direction": "ASC"}
+LAST_CHANGED: Final = {"sort_by": UPDATED_AT, "sort_direction": "ASC"}
+NOT_LISTABLE: Final[tuple[list[dict[str, Any]], float]] = [], math.inf
 
 
 class Membership(NamedTuple):
@@ -56,7 +57,7 @@ class _Cadence:
         person_id, _, membership = parse_membership(row)
         if person_id is not None:
             self.members[person_id] = membership
-        self.newest = max(self.newest, str(row.get("updated_at") or ""))
+        self.newest = max(self.newest, str(row.get(UPDATED_AT) or ""))
 
 
 class MembershipLookup:
@@ -101,26 +102,51 @@ class MembershipLookup:
             return cadence.members
         logger.info("Looked up %d people of cadence %d one by one.", len(person_ids), cadence_id)
         found = self._parallel_map(partial(self._find_one, cadence_id), person_ids)
-        return dict(chain.from_iterable(found))
+        return dict(itertools.chain.from_iterable(found))
 
     def _list(self, cadence_id: int, people: int) -> _Cadence | None:
         """Return a cadence's memberships, or None if asking for so many people costs less."""
         if people == 1:
             return None
         cadence = _Cadence()
-        query = {"cadence_id": cadence_id, **PAGE_COUNTS, **LIST_ORDER}
-        for number, (rows, pages) in enumerate(self._client.pages(CADENCE_MEMBERSHIPS.path, query), start=1):
+        for number, (rows, pages) in enumerate(self._pages(cadence_id), start=1):
             for row in rows:
                 if parse_membership(row)[1] == cadence_id:
                     cadence.add(row)
             # Without the number of pages, as many points are spent on the list as asking for the people would cost.
-            is_counted = pages is not None and number <= pages
-            remaining = page_points(number + 1, pages or 0)
-            spent = 0 if is_counted else page_points(1, number)
-            if max(remaining, spent) > people:
+            points = number if pages is None or number > pages else pages - number
+            if points > people:
                 return None
         logger.info("Listed %d memberships of cadence %d.", len(cadence.members), cadence_id)
         return cadence
+
+    def _pages(self, cadence_id: int) -> Iterator[tuple[list[dict[str, Any]], float | None]]:
+        """Yield the rows of each page of a cadence, a point each, and how many pages there are, if it is known."""
+        query = {"cadence_id": cadence_id, **PAGE_COUNTS}
+        pages_in_order = self._client.pages(CADENCE_MEMBERSHIPS.path, {**query, **LIST_ORDER})
+        for number, (rows, pages) in enumerate(pages_in_order, start=1):
+            yield rows, pages
+            if pages is not None and pages > MAX_CHEAP_PAGES:
+                yield from self._pages_by_change(query)
+                return
+            if number > MAX_CHEAP_PAGES:
+                yield NOT_LISTABLE
+                return
+
+    def _pages_by_change(self, query: Mapping[str, Any]) -> Iterator[tuple[list[dict[str, Any]], float]]:
+        """Yield the first page of many lists, each starting at the last change on the page before."""
+        start = ""
+        for number in itertools.count(1):
+            after = {f"{UPDATED_AT}[gte]": start} if start else {}
+            rows, pages = next(self._client.pages(CADENCE_MEMBERSHIPS.path, {**query, **LAST_CHANGED, **after}))
+            newest = max((str(row.get(UPDATED_AT) or "") for row in rows), default=start)
+            if pages is None or (pages > 1 and newest <= start):  # a hundred changed at the same time
+                yield NOT_LISTABLE
+                return
+            yield rows, number + max(pages, 1)
+            if pages <= 1:
+                return
+            start = newest
 
     def _refresh(self, cadence_id: int, cadence: _Cadence) -> None:
         query = {"cadence_id": cadence_id, "updated_at[gte]": cadence.newest, **LIST_ORDER}
@@ -155,8 +181,3 @@ def parse_membership(row: dict[str, Any]) -> tuple[int | None, int, Membership]:
             "cadence. Nobody is added to a cadence, because those who are on it are not known. Check api_url."
         )
     return person_id, cadence_id, Membership(membership_id, is_active is not False)
-
-
-def page_points(first: int, last: int) -> int:
-    """Return what some pages of a list cost."""
-    return sum(next(cost for start, cost in PAGE_COSTS if page >= start) for page in range(first, last + 1))

@@ -8,7 +8,7 @@ from collections import defaultdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.api.client import PAGE_COUNTS, PAGE_SIZE
+from target_salesloft.api.client import MAX_CHEAP_PAGES, PAGE_COUNTS, PAGE_SIZE
 from target_salesloft.api.responses import require_id
 from target_salesloft.objects import identity_key
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Later pages of a query cost several points each.
-# Source: https://developers.salesloft.com/docs/platform/api-basics/rate-limits/
-MAX_CHEAP_PAGES: Final = 100
 CREATED_AT: Final = "created_at"
 IN_ORDER: Final = MappingProxyType({"sort_by": CREATED_AT, "sort_direction": "ASC"})
 

@@ -166,6 +166,42 @@ def test_the_cheaper_of_listing_the_cadence_and_asking_for_people_is_used(sandbo
     assert sandbox.points_spent == FIRST_POINTS + points + people_sent
 
 
+def list_requests(sandbox):
+    return [each for each in sandbox.requests if (each.method, each.path) == ("GET", "/v2/cadence_memberships")]
+
+
+def change_at(sandbox, moment):
+    for number, row in enumerate(sandbox.cadence_memberships()):
+        sandbox.state.update("cadence_memberships", row["id"], {"updated_at": moment(number)})
+
+
+def test_a_long_cadence_is_listed_by_change_rather_than_by_costly_pages(sandbox, run, monkeypatch):
+    monkeypatch.setattr("target_salesloft.api.memberships.MAX_CHEAP_PAGES", 2)
+    ids = add_people(sandbox, 452)
+    add_memberships(sandbox, ids[:450])
+    change_at(sandbox, lambda number: f"2026-01-02T03:{number // 60:02}:00.000000+00:00")
+    result = run([SCHEMA, *enroll(ids)])
+    assert "450 unchanged" in result.log
+    assert times_added(sandbox) == [1] * 452
+    assert len(list_requests(sandbox)) == 1 + 7
+
+
+@pytest.mark.parametrize("missing", ["updated_at[gte]", "counts", "moments"])
+def test_people_of_a_long_cadence_are_asked_for_if_it_cannot_be_listed(sandbox, run, monkeypatch, missing):
+    monkeypatch.setattr("target_salesloft.api.memberships.MAX_CHEAP_PAGES", 2)
+    ids = add_people(sandbox, 420)
+    add_memberships(sandbox, ids[:410])
+    if missing == "moments":
+        change_at(sandbox, lambda _: "2026-01-02T03:04:05.000000+00:00")
+    if missing == "counts":
+        monkeypatch.setattr("target_salesloft.api.memberships.PAGE_COUNTS", {})
+    if missing == "updated_at[gte]":
+        monkeypatch.setattr("target_salesloft.api.memberships.UPDATED_AT", "unknown")
+    assert run([SCHEMA, *enroll(ids[380:])]).code == 0
+    assert times_added(sandbox) == [1] * 420
+    assert 40 <= len(list_requests(sandbox)) <= 40 + 3
+
+
 def test_a_cadence_is_listed_once_and_then_only_what_has_changed(sandbox, run):
     ids = add_people(sandbox, 320)
     add_memberships(sandbox, ids[:300])
