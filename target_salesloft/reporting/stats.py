@@ -23,6 +23,48 @@ MIN_RATED_RECORDS: Final = 100
 
 
 @dataclass
+class Comparison:
+    """What a dry run finds out about a stream by comparing it with Salesloft.
+
+    Attributes:
+        create: Records that Salesloft does not have.
+        update: Records of which at least one field would change.
+        unchanged: Records of which none would.
+        ambiguous: Records of which Salesloft has several.
+        missing: Records with an id that Salesloft does not have.
+        fields: Field → records in which it would change.
+        edited: Field → those of them in which it was changed in Salesloft since this stream last wrote it.
+    """
+
+    create: int = 0
+    update: int = 0
+    unchanged: int = 0
+    ambiguous: int = 0
+    missing: int = 0
+    fields: Counter[str] = field(default_factory=Counter)
+    edited: Counter[str] = field(default_factory=Counter)
+
+    def counts(self) -> dict[str, Any]:
+        """Return the numbers for the summary."""
+        counts = {name: getattr(self, name) for name in ("create", "update", "unchanged", "ambiguous", "missing")}
+        return {**counts, "fields": dict(self.fields.most_common()), "edited": dict(self.edited.most_common())}
+
+    def lines(self) -> list[str]:
+        """Return the numbers for the report at the end, each field on its own line."""
+        counts = f"{self.create:,} created, {self.update:,} updated, {self.unchanged:,} unchanged"
+        counts += f", {self.ambiguous:,} ambiguous" if self.ambiguous else ""
+        counts += f", {self.missing:,} missing" if self.missing else ""
+        return [
+            f"compared with Salesloft, would be: {counts}",
+            *(
+                f"{name} differs in {count:,} record{'' if count == 1 else 's'}"
+                + (f", {self.edited[name]:,} of them edited in Salesloft" if self.edited[name] else "")
+                for name, count in self.fields.most_common()
+            ),
+        ]
+
+
+@dataclass
 class StreamStats:
     """The results of a stream's records, and the reasons of failures.
 
@@ -38,7 +80,7 @@ class StreamStats:
         skipped: Reason → records that were skipped for it.
         identical: Records that were sent although they equal those last written.
         kept: Field → records in which Salesloft's value was left as it is.
-        compare: What a comparison with Salesloft has found.
+        comparison: What a comparison with Salesloft has found, or None if there is none.
         retried: Failed records of earlier runs that were tried again: `read`, `written` and `failed` → records.
     """
 
@@ -53,7 +95,7 @@ class StreamStats:
     skipped: Counter[str] = field(default_factory=Counter)
     identical: int = 0
     kept: Counter[str] = field(default_factory=Counter)
-    compare: dict[str, Any] = field(default_factory=dict)
+    comparison: Comparison | None = None
     retried: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -146,24 +188,7 @@ class StreamStats:
 
     def comparison_lines(self) -> list[str]:
         """Return what a comparison with Salesloft has found, and in how many records Salesloft's values were kept."""
-        lines = []
-        if self.compare:
-            found = (
-                ("create", "created"),
-                ("update", "updated"),
-                ("unchanged", "unchanged"),
-                ("ambiguous", "ambiguous"),
-            )
-            counts = ", ".join(
-                f"{self.compare[name]:,} {text}" for name, text in found if self.compare[name] or name != "ambiguous"
-            )
-            lines.append(f"compared with Salesloft, would be: {counts}")
-            edited = self.compare["edited"]
-            lines += [
-                f"{name} differs in {count:,} record{'' if count == 1 else 's'}"
-                + (f", {edited[name]:,} of them edited in Salesloft" if name in edited else "")
-                for name, count in self.compare["fields"].items()
-            ]
+        lines = [] if self.comparison is None else self.comparison.lines()
         if self.kept:
             kept = ", ".join(f"{name}: {count:,} kept" for name, count in self.kept.most_common())
             lines.append(f"values in Salesloft that were not overwritten: {kept}")

@@ -135,6 +135,6 @@ def _stream(name: str, stats: StreamStats, config: Mapping[str, Any]) -> dict[st
         "skipped_reasons": [{"reason": reason, "count": count} for reason, count in stats.skipped.most_common()],
         "missing_references": dict(stats.missing_references),
         "kept": dict(stats.kept),
-        "compare": stats.compare,
+        "compare": {} if stats.comparison is None else stats.comparison.counts(),
         "retried": stats.retried,
     }

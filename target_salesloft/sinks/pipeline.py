@@ -6,8 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from target_salesloft.config.schema import SkipUnchanged
-from target_salesloft.objects import DeletedRecords
-from target_salesloft.steps.compare import CompareStep, Comparison
+from target_salesloft.objects import DeletedRecords, SyncMode
+from target_salesloft.reporting.stats import Comparison, StreamStats
+from target_salesloft.steps.compare import CompareStep
 from target_salesloft.steps.identity import IdentityStep
 from target_salesloft.steps.ids import IdStep
 from target_salesloft.steps.memberships import MembershipStep
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from target_salesloft.context import RunContext
     from target_salesloft.ledger.base import StreamLedger
     from target_salesloft.mapping.payload import Payload
-    from target_salesloft.reporting.stats import StreamStats
     from target_salesloft.steps.base import Step
 
 
@@ -69,7 +69,8 @@ def build_steps(  # noqa: PLR0913 (dependencies are passed in)
         yield IdStep(settings.object, settings.upsert_key, context.lookups, writer, context.memory)
     if settings.deleted_records is not DeletedRecords.SKIP:
         yield _build_removal_step(stream, settings, context, ledger, hold_removals)
-    if not settings.re_enroll:  # the ledger does not know whether a record is still in effect
+    # The ledger does not know whether a membership is still in effect.
+    if not settings.re_enroll and settings.skip_unchanged is not SkipUnchanged.SALESLOFT:
         yield UnchangedStep(
             ledger,
             partial(writer.get_held, settings.object),
@@ -79,12 +80,14 @@ def build_steps(  # noqa: PLR0913 (dependencies are passed in)
             clock=context.clock,
             stats=stats,
         )
+    if context.config["compare"] and stats.comparison is None:
+        stats.comparison = Comparison()
     if operation.active_field and context.lookups is not None:
-        yield MembershipStep(context.lookups.memberships, re_enroll=settings.re_enroll)
-    compares = context.config["compare"]
-    skips = compares or settings.skip_unchanged is SkipUnchanged.SALESLOFT
+        yield MembershipStep(context.lookups.memberships, re_enroll=settings.re_enroll, stats=stats)
+    skips = stats.comparison is not None or settings.skip_unchanged is SkipUnchanged.SALESLOFT
     overwrite = resolve_overwrite(stream, settings, partial(context.custom_fields.get, settings.object))
-    if settings.upsert_key and context.lookups is not None and (skips or overwrite):
+    keeps = overwrite and settings.sync_mode is not SyncMode.INSERT
+    if settings.upsert_key and context.lookups is not None and (skips or keeps):
         yield CompareStep(
             stream,
             settings,
@@ -94,7 +97,6 @@ def build_steps(  # noqa: PLR0913 (dependencies are passed in)
             ledger=ledger,
             writer=writer,
             skip=skips,
-            comparison=Comparison() if compares else None,
             stats=stats,
         )
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.config.schema import Overwrite
@@ -21,39 +19,13 @@ if TYPE_CHECKING:
     from target_salesloft.ledger.base import StreamLedger
     from target_salesloft.ledger.entry import Entry, Reshaped
     from target_salesloft.mapping.payload import Payload
-    from target_salesloft.reporting.stats import StreamStats
+    from target_salesloft.reporting.stats import Comparison, StreamStats
     from target_salesloft.steps.reader import Reader, Row
     from target_salesloft.writers.base import Writer
 
 logger = logging.getLogger(__name__)
 
 MAX_SAMPLES: Final = 3
-
-
-@dataclass
-class Comparison:
-    """What a dry run finds out about a stream by comparing it with Salesloft.
-
-    Attributes:
-        create: Records that Salesloft does not have.
-        update: Records of which at least one field would change.
-        unchanged: Records of which none would.
-        ambiguous: Records of which Salesloft has several.
-        fields: Field → records in which it would change.
-        edited: Field → those of them in which it was changed in Salesloft since this stream last wrote it.
-    """
-
-    create: int = 0
-    update: int = 0
-    unchanged: int = 0
-    ambiguous: int = 0
-    fields: Counter[str] = field(default_factory=Counter)
-    edited: Counter[str] = field(default_factory=Counter)
-
-    def counts(self) -> dict[str, Any]:
-        """Return the numbers for the summary."""
-        counts = {name: getattr(self, name) for name in ("create", "update", "unchanged", "ambiguous")}
-        return {**counts, "fields": dict(self.fields.most_common()), "edited": dict(self.edited.most_common())}
 
 
 class Written:
@@ -100,8 +72,7 @@ class CompareStep:
         ledger: Where records are confirmed that Salesloft holds already; not in a dry run.
         writer: Waited for before records are read that it may still be writing.
         skip: Whether payloads are skipped that would change nothing.
-        comparison: Counts what would change, or None.
-        stats: The counts of the stream.
+        stats: The counts of the stream; a dry run has a comparison in them.
     """
 
     def __init__(  # noqa: PLR0913 (dependencies are passed in)
@@ -115,7 +86,6 @@ class CompareStep:
         ledger: StreamLedger,
         writer: Writer,
         skip: bool,
-        comparison: Comparison | None,
         stats: StreamStats,
     ) -> None:
         self._stream = stream
@@ -127,7 +97,6 @@ class CompareStep:
         self._ledger = ledger
         self._writer = writer
         self._skip = skip
-        self._comparison = comparison
         self._stats = stats
 
     def __call__(self, payloads: list[Payload]) -> tuple[list[Payload], list[WriteResult]]:
@@ -152,8 +121,6 @@ class CompareStep:
             else:
                 unchanged.append(WriteResult(payload, Result.UNCHANGED, record_id=int(found[0][ID_FIELD])))
         self._confirm(unchanged, entries)
-        if self._comparison is not None:
-            self._stats.compare = self._comparison.counts()
         return changed, unchanged
 
     def _held_values(self, payloads: Sequence[Payload], rows: Sequence[list[Row]]) -> Iterator[tuple[str, Any]]:
@@ -184,21 +151,25 @@ class CompareStep:
 
     def _is_changed(self, payload: Payload, rows: list[Row], written: Written) -> bool:
         """Return whether a payload is to be written; fields that are kept are removed from it."""
+        comparison = self._stats.comparison
         if len(rows) != 1:
             # Of several records, Salesloft rejects the payload; should it not, nothing is overwritten.
             for name in flatten(payload.body) if rows else ():
                 if self._overwrite.get(name, Overwrite.ALWAYS) is not Overwrite.ALWAYS:
                     self._keep(payload, name)
-            if self._comparison is not None:
-                self._comparison.create += not rows
-                self._comparison.ambiguous += len(rows) > 1
+            if comparison is not None:
+                identity = self._identity(payload)
+                is_missing = not rows and identity is not None and identity.field == ID_FIELD
+                comparison.missing += is_missing
+                comparison.create += not rows and not is_missing
+                comparison.ambiguous += len(rows) > 1
             return True
         differing: dict[str, tuple[Any, Any]] = {}
         has_kept = False
         if self._settings.sync_mode is not SyncMode.INSERT:
             differing, has_kept = self._compare(payload, rows[0], written)
-        if self._comparison is not None:
-            self._count(self._comparison, payload, differing, written)
+        if comparison is not None:
+            self._count(comparison, payload, differing, written)
         return bool(differing) or not (self._skip or has_kept)
 
     def _compare(self, payload: Payload, row: Row, written: Written) -> tuple[dict[str, tuple[Any, Any]], bool]:

@@ -10,6 +10,7 @@ from target_salesloft.writers.results import Result, WriteResult
 if TYPE_CHECKING:
     from target_salesloft.api.memberships import MembershipLookup
     from target_salesloft.mapping.payload import Payload
+    from target_salesloft.reporting.stats import StreamStats
 
 
 class MembershipStep:
@@ -18,11 +19,13 @@ class MembershipStep:
     Args:
         lookup: Finds memberships.
         re_enroll: Whether people are added again whose time on the cadence has ended.
+        stats: The counts of the stream.
     """
 
-    def __init__(self, lookup: MembershipLookup, *, re_enroll: bool) -> None:
+    def __init__(self, lookup: MembershipLookup, *, re_enroll: bool, stats: StreamStats) -> None:
         self._lookup = lookup
         self._re_enroll = re_enroll
+        self._stats = stats
 
     def __call__(self, payloads: list[Payload]) -> tuple[list[Payload], list[WriteResult]]:
         """Return the payloads to write, and the results of all others.
@@ -44,4 +47,8 @@ class MembershipStep:
                 new.append(payload)
             else:
                 results.append(WriteResult(payload, Result.UNCHANGED, record_id=membership.id))
+        if self._stats.comparison is not None:
+            self._stats.comparison.create += sum(each.record_id is None for each in new)
+            self._stats.comparison.update += sum(each.record_id is not None for each in new)
+            self._stats.comparison.unchanged += len(results)
         return new, results

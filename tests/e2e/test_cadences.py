@@ -255,6 +255,18 @@ def test_a_dry_run_adds_nobody_and_forecasts_the_points(sandbox, run):
     assert sandbox.cadence_memberships() == []
 
 
+@pytest.mark.parametrize(("re_enroll", "numbers"), [(False, (2, 0, 3)), (True, (2, 1, 2))])
+def test_a_comparison_counts_people_by_what_would_happen(sandbox, run, tmp_path, re_enroll, numbers):
+    ids = add_people(sandbox, 5)
+    add_memberships(sandbox, ids[:3], ended=ids[:1])
+    path = tmp_path / "summary.json"
+    streams = {"enrollments": {"re_enroll": re_enroll}}
+    run([SCHEMA, *enroll(ids)], dry_run=True, compare=True, summary_path=str(path), streams=streams)
+    found = json.loads(path.read_text(encoding="utf-8"))["streams"]["enrollments"]["compare"]
+    assert (found["create"], found["update"], found["unchanged"]) == numbers
+    assert len(sandbox.cadence_memberships()) == 3
+
+
 def test_the_ledger_skips_people_without_asking_salesloft(sandbox, run, tmp_path):
     ids = add_people(sandbox, 4)
     settings = {"skip_unchanged": "ledger", "ledger_uri": f"sqlite:///{tmp_path}/ledger.db"}

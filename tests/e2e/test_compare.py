@@ -132,6 +132,20 @@ def test_compare_knows_the_mode_and_the_key(compare, sandbox, settings):
     assert (found["create"], found["update"], found["unchanged"]) == (0, 0, 1)
 
 
+def test_compare_of_a_stream_without_valid_records_finds_nothing(compare):
+    numbers = dict.fromkeys(("create", "update", "unchanged", "ambiguous", "missing"), 0)
+    assert compare([{"email_address": "invalid"}], allow_failed_records=True) == {**numbers, "fields": {}, "edited": {}}
+
+
+@pytest.mark.parametrize("mode", ["upsert", "update"])
+def test_compare_counts_unknown_ids_as_missing(compare, sandbox, mode):
+    number = sandbox.add("person", email_address="p1@b.co")
+    found = compare(
+        [{"id": number, "title": "CEO"}, {"id": 999, "title": "CEO"}], people_upsert_key="id", sync_mode=mode
+    )
+    assert (found["create"], found["update"], found["missing"]) == (0, 1, 1)
+
+
 @pytest.mark.parametrize("settings", [{"dry_run": True, "api_key": None}, {}])
 def test_compare_needs_a_dry_run_with_credentials(night, settings):
     assert night([person(1)], compare=True, **settings).code == 1
@@ -218,6 +232,12 @@ def test_streams_without_these_settings_read_nothing(night, sandbox):
     assert not [each for each in sandbox.requests if each.path.endswith("/people")]
 
 
+def test_inserts_read_nothing_for_overwrite(night, sandbox):
+    night([person(1, title="CEO")], sync_mode="insert", streams=PROTECTED)
+    assert not [each for each in sandbox.requests if each.method == "GET" and each.path.endswith("/people")]
+    assert held(sandbox, "title") == {"p1@b.co": "CEO"}
+
+
 # Values that Salesloft stores in another form
 
 
@@ -279,6 +299,9 @@ def test_what_salesloft_holds_already_counts_as_written_by_this_stream(night, sa
     sandbox.add("person", email_address="p2@b.co", title="CEO")
     rows = [person(1, title="CEO"), person(2, title="CEO")]
     assert "2 unchanged" in night(rows, skip_unchanged="salesloft").log
+    result = night(rows, skip_unchanged="salesloft")
+    assert "2 unchanged" in result.log
+    assert "identical" not in result.log, "what was not sent need not be skipped"
     assert "2 unchanged" in night(rows, skip_unchanged="ledger").log
     edit("p2@b.co", title="Chief")
     night([person(1, title="CTO"), person(2, title="CTO")], streams=PROTECTED)
