@@ -196,7 +196,7 @@ class TargetSalesloft(Target):
     def _handle_record(self, message: dict[str, Any]) -> None:
         require_keys(message, stream=str, record=dict)
         reader = self.message_reader
-        self._process(message["stream"], message["record"], reader.line, None, reader.size)
+        self._process(message["stream"], message["record"], reader.line, None, len(reader.text))
 
     def _handle_batch(self, message: dict[str, Any]) -> None:
         """Process the records of a BATCH message one by one, as if they had come in RECORD messages.
@@ -241,6 +241,8 @@ class TargetSalesloft(Target):
                 sink.outcomes.count(unsent(source, Result.FILTERED, "stream_maps"))
             else:
                 self._add(sink, mapped, size)
+        if file is None:
+            source.stored = self.message_reader.text
         if self._records[stream] == limit or self.context.clock.now() >= self._full_drain_at:
             self.drain_all()
             self._full_drain_at = self.context.clock.now() + MAX_RECORD_AGE_SECONDS

@@ -409,7 +409,8 @@ class SqlStreamLedger:
             earlier = {row[0]: row[1] for row in select_in(connection, columns, table.c.key, new, is_pending)}
             pending = {key: append_pending(earlier.get(key, b""), new[key]) for key in sorted(new)}
             constants = {"stream_id": self.stream_id, "run_id": self._ledger.run_number}
-            connection.execute(statement, [{**constants, "key": key, "pending": each} for key, each in pending.items()])
+            for chunk in chunked(list(pending)):
+                connection.execute(statement, [{**constants, "key": key, "pending": pending[key]} for key in chunk])
         others = {key: each for key, each in self._earlier.items() if key not in new}
         self._earlier = others | {key: pending[key][: -SIZE_BYTES - len(new[key])] for key in earlier}
 

@@ -54,7 +54,7 @@ class LineReader(GenericSingerReader[str]):
 
     Attributes:
         line: The number of the last line read, from 1.
-        size: Its length in bytes.
+        text: That line.
         shutdown: Ends a read when a signal arrives; None if nothing does.
         on_idle: Called each second while standard input has no data.
 
@@ -68,7 +68,7 @@ class LineReader(GenericSingerReader[str]):
         self.shutdown: Shutdown | None = None
         self.on_idle: Callable[[], object] = lambda: None
         self.line = 0
-        self.size = 0
+        self.text: str | bytes = ""
 
     @property
     def default_input(self) -> IO[str]:
@@ -114,7 +114,7 @@ class LineReader(GenericSingerReader[str]):
             if line is None:
                 return
             self.line += 1
-            self.size = len(line)
+            self.text = line
             if line and not line.isspace():
                 yield line
 

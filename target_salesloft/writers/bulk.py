@@ -243,7 +243,7 @@ class BulkJob:
             "The job was not started, so none of its records were written. Run again."
             if self._started is False
             else "The job may still complete in Salesloft. Run again: the next run waits for the job before it writes "
-            "(unless write_method is record)."
+            "(unless write_method is record and ledger_uri is none)."
         )
         return BulkJobUnfinishedError(f"Bulk job {self.id}: {describe_cause(error)} {hint}", job_id=self.id)
 

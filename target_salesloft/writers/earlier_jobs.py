@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
 from target_salesloft.exceptions import (
     BulkJobUnfinishedError,
@@ -11,15 +12,21 @@ from target_salesloft.exceptions import (
     RecordRejectedError,
     UnexpectedResponseError,
 )
-from target_salesloft.writers.bulk import BulkJob, JobState, RowStatus
+from target_salesloft.redaction import redact_reason, request_names
+from target_salesloft.writers.bulk import BulkJob, JobState, RowStatus, describe_row
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
     from target_salesloft.ledger.base import Ledger
     from target_salesloft.ledger.entry import UnsettledJob
+    from target_salesloft.writers.bulk import ResultRow
 
 logger = logging.getLogger(__name__)
+
+MAX_REASONS: Final = 3
 
 
 def settle(job: UnsettledJob, ledger: Ledger, client: SalesloftClient, clock: Clock) -> bool:
@@ -42,14 +49,7 @@ def settle(job: UnsettledJob, ledger: Ledger, client: SalesloftClient, clock: Cl
         if status.state == JobState.DONE:
             rows = opened.get_failed_rows(status)
             ledger.settle_job(job.id, {key: row.status == RowStatus.ERROR for key, row in rows.items()})
-            logger.info(
-                "%s: bulk job %d of an earlier run is done: %s written, %s failed. What failed is sent again.",
-                job.stream,
-                job.id,
-                f"{len(job.keys) - len(rows):,}",
-                f"{len(rows):,}",
-                extra={"stream": job.stream, "job_id": job.id, "records_failed": len(rows)},
-            )
+            _report(job, rows.values())
         elif status.state == JobState.OPEN or status.failed:
             ledger.forget_job(job.id)
         else:
@@ -66,3 +66,23 @@ def settle(job: UnsettledJob, ledger: Ledger, client: SalesloftClient, clock: Cl
         )
         ledger.forget_job(job.id)
     return True
+
+
+def _report(job: UnsettledJob, failed: Collection[ResultRow]) -> None:
+    """Log the results of a job.
+
+    The records that failed cannot be saved: the ledger has only their hashes. STATE has not passed them, so that the
+    tap reads them again, and this run sends them.
+    """
+    reasons = Counter(redact_reason(describe_row(row)[0], request_names(row.record)) for row in failed)
+    described = ", ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(MAX_REASONS))
+    logger.log(
+        logging.WARNING if failed else logging.INFO,
+        "%s: bulk job %d of an earlier run is done: %s written, %s failed%s",
+        job.stream,
+        job.id,
+        f"{len(job.keys) - len(failed):,}",
+        f"{len(failed):,}",
+        f" ({described}). They are sent again when the tap reads them again." if failed else ".",
+        extra={"stream": job.stream, "job_id": job.id, "records_failed": len(failed)},
+    )

@@ -21,7 +21,7 @@ from target_salesloft.exceptions import (
     SalesloftFatalError,
     UnexpectedResponseError,
 )
-from target_salesloft.objects import SyncMode, identity_key
+from target_salesloft.objects import CUSTOM_FIELDS, SyncMode, identity_key
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.writers.bulk import BulkJob, EarlierJob, JobState, RowFilter, list_jobs, list_unfinished
 from target_salesloft.writers.earlier_jobs import settle
@@ -94,6 +94,12 @@ class JobInFlight:
         if not self.has_begun:
             self.has_begun = True
             self.batch.start(self.batch.payloads)
+
+    def release(self) -> None:
+        """Drop what was uploaded, except for what identifies records, and custom fields, which errors may name."""
+        names = {*self.batch.salesloft_object.lookups, self.batch.upsert_key, CUSTOM_FIELDS}
+        for each in self.job.by_key.values():
+            each.release(names)
 
     def get_held(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> Collection[str | None]:
         """Return those of some keys with which the job may write a record.
@@ -320,8 +326,8 @@ class JobsInFlight:
         if started:
             sentences.append(
                 f"{describe_jobs(started)} may still complete in Salesloft: the next run waits for "
-                f"{'them' if len(started) > 1 else 'it'} before it writes (unless write_method is record), and sends "
-                "the records again."
+                f"{'them' if len(started) > 1 else 'it'} before it writes (unless write_method is record and "
+                "ledger_uri is none), and sends the records again."
             )
         if open_jobs:
             sentences.append(
@@ -346,6 +352,8 @@ class JobsInFlight:
                 self._jobs.pop(each)
                 raise each.job.unfinished(error) from error
             each.started_at = self._clock.now()
+            if not (self._read_ids or each.batch.read_ids):
+                each.release()
             self._jobs[each] = Watch(each.job, each.started_at, self._job_timeout)
         self._plan_next_poll()
 

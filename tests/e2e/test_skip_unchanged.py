@@ -162,9 +162,12 @@ def test_record_that_has_changed_back_since_its_job_is_sent_again(night, night_w
 
 def test_record_that_failed_in_a_job_of_an_earlier_run_is_sent_again(night, night_with_a_job_left, fault):
     night_with_a_job_left({0: "CEO", 1: "CEO"})
-    fault("bulk_row", contains="p1@b.co", body={"status": "error", "error": "title is bad"})
+    fault("bulk_row", contains="p1@b.co", body={"status": "error", "error": "title is invalid: p1@b.co"})
     result = night({0: "CEO", 1: "CEO"}, write_method="bulk")
-    assert result.log_lines_containing("earlier run is done: 1 written, 1 failed")
+    [line] = result.log_lines_containing("earlier run is done: 1 written, 1 failed")
+    assert "bulk job 1 " in line
+    assert "1 × title is invalid" in line
+    assert "p1@b.co" not in line
     assert result.log_lines_containing("2 read, 1 written, 1 unchanged")
 
 

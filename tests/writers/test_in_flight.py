@@ -104,6 +104,13 @@ def test_poll_settles_jobs_that_are_done_and_does_not_wait(started, clock):
     assert [each.result for each in batches.results] == [Result.WRITTEN]
 
 
+def test_jobs_in_flight_hold_no_more_than_results_need(started):
+    _, batches = started(bulk_wait=60)
+    payload = upsert("p1@b.co", title="CEO", custom_fields={"Favorite color": "red"})
+    batches.submit([payload])
+    assert payload.body.keys() == {"email_address", "custom_fields"}
+
+
 def test_jobs_are_settled_in_any_order(started, clock):
     sandbox, batches = started()
     sandbox.faults.add(Fault("bulk_job", delay=100, times=1))
