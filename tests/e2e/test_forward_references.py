@@ -221,3 +221,25 @@ def test_order_of_the_input_does_not_matter(load, links, sandbox, seed, write_me
     assert links() == companies
     assert {each["title"] for each in sandbox.people()} == {"last"}
     assert [each["times_added"] for each in sandbox.cadence_memberships()] == [1] * len(names)
+
+
+@pytest.mark.parametrize("write_method", ["record", "bulk"])
+def test_run_that_fails_anywhere_is_completed_by_the_next_one(run, links, sandbox, fault, write_method):
+    names = [f"p{number}" for number in range(4)]
+    schemas = [PEOPLE, ACCOUNTS, ENROLLMENTS]
+    messages = [*map(enrollment, names), *(person(name, f"c{name}.com") for name in names)]
+    messages += [account(f"c{name}.com") for name in names]
+    messages = [each for number, message in enumerate(messages, 1) for each in (message, state(number))]
+    for failing in range(60):
+        sandbox.reset()
+        fault("status", status=401, skip=failing)
+        settings = {"write_method": write_method, "batch_size_rows": 3, "ledger_uri": "none", "streams": STREAMS}
+        first = run([*schemas, *messages], **settings)
+        if first.code == 0:
+            break
+        sandbox.faults.clear()
+        rest = messages[2 * max(first.states, default=0) :]
+        assert run([*schemas, *rest], **settings).code == 0
+        assert links() == {name: f"c{name}.com" for name in names}
+        assert [each["times_added"] for each in sandbox.cadence_memberships()] == [1] * len(names)
+    assert failing > 10
