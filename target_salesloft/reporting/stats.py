@@ -145,9 +145,10 @@ class StreamStats:
         return {"stream": stream} | {f"records_{name}": count for name, count in counts.items()}
 
     def counts(self) -> dict[str, int]:
-        """Return result → records, how many were read, and how many of earlier runs were retried."""
+        """Return result → records, how many were read, and how many of earlier runs were retried and failed again."""
         counts = {"read": self.read} | {each.value: self.results[each] for each in Result if self.results[each]}
-        return counts | ({"retried": self.retried["read"]} if self.retried else {})
+        retried = {"retried": self.retried.get("read"), "failed again": self.retried.get("failed")}
+        return counts | {name: count for name, count in retried.items() if count}
 
     def close(self) -> None:
         """Give the records without a result, because the run ended early, the result that they are not confirmed."""
