@@ -114,6 +114,7 @@ class Progress:
                     "records_uploaded": stats.uploaded,
                     "records_processed": stats.processed,
                     "jobs_waiting": len(stats.jobs),
+                    "points_spent": self._rate_limiter.points_spent,
                     "points_remaining": self._rate_limiter.remaining,
                 }
                 self._logger.info("%s: %s", stream, line, extra=extra)

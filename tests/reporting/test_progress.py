@@ -73,6 +73,7 @@ def test_lines_are_logged_until_the_end(progress, stats, caplog):
     line = caplog.records[0]
     assert line.getMessage() == "people: 60 of 120 uploaded, 1 job waiting, 20 processed"
     assert (line.stream, line.records_uploaded, line.records_processed, line.jobs_waiting) == ("people", 60, 20, 1)
+    assert line.points_spent == 0
 
 
 def test_nothing_is_logged_while_nothing_is_written(progress, stats, caplog):
