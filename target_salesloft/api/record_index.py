@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.api.client import MAX_CHEAP_PAGES, PAGE_COUNTS, PAGE_SIZE
 from target_salesloft.api.responses import require_id
+from target_salesloft.exceptions import QueryRejectedError
 from target_salesloft.objects import identity_key
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class RecordIndex:
             max_points: What this may cost.
 
         Returns:
-            None if it would cost more, or if Salesloft does not list all records in order.
+            None if it would cost more, or if Salesloft does not list all records in order or rejects the query.
 
         Raises:
             SalesloftFatalError: The run cannot go on.
@@ -62,18 +63,25 @@ class RecordIndex:
             return None
         found: defaultdict[str, set[int]] = defaultdict(set)
         seen: set[int] = set()
-        for rows in self._pages(max_points):
-            for row in rows:
-                number = require_id(row, self._object.path)
-                seen.add(number)
-                found[identity_key(self._field, row.get(self._field))].add(number)
+        try:
+            for rows in self._pages(max_points):
+                for row in rows:
+                    number = require_id(row, self._object.path)
+                    seen.add(number)
+                    found[identity_key(self._field, row.get(self._field))].add(number)
+        except QueryRejectedError as error:
+            self._give_up(str(error))
+            return None
         if self._points > max_points:
             return None
         if not self._has_ended or len(seen) <= (self._expected_pages - 1) * PAGE_SIZE:
-            logger.warning("GET %s does not list all records in order: they are looked up instead.", self._object.path)
-            self._points = math.inf
+            self._give_up(f"GET {self._object.path} does not list all records in order.")
             return None
         return {key: tuple(sorted(ids)) for key, ids in found.items()}
+
+    def _give_up(self, reason: str) -> None:
+        logger.warning("%s Looking up %s by %s one by one instead.", reason, self._object.name, self._field)
+        self._points = math.inf
 
     def _pages(self, max_points: int) -> Iterator[list[dict[str, Any]]]:
         """Yield the rows of each page, as long as there are more and the points suffice."""

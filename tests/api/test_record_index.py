@@ -118,6 +118,15 @@ def test_more_records_of_one_moment_than_cheap_pages_hold_are_not_listed(index, 
 # Lookups
 
 
+@pytest.mark.parametrize("skip", [0, 2])
+def test_ids_are_looked_up_where_salesloft_rejects_the_list(lookups, add_accounts, fault, skip, caplog):
+    add_accounts(3 * PAGE)
+    fault("status", method="GET", path="/accounts", status=422, skip=skip, body={"errors": {"sort_by": ["invalid"]}})
+    found = lookups.get(ACCOUNTS, "domain").ids(domains(30))
+    assert all(len(ids) == 1 for ids in found.values())
+    assert "sort_by" in caplog.text
+
+
 def test_ids_are_found_in_the_cheaper_way(lookups, sandbox, add_accounts):
     add_accounts(3 * PAGE)
     lookup = lookups.get(ACCOUNTS, "domain")
