@@ -315,7 +315,6 @@ class SalesloftSink(BatchSink):
         if (
             self._settings.skip_unchanged is not SkipUnchanged.LEDGER
             or self._settings.sync_mode not in self.salesloft_object.bulk_types
-            or self.salesloft_object.operations[self._settings.sync_mode].needs_id
         ):
             return False
         step = next(number for number, each in enumerate(self.steps, 1) if isinstance(each, UnchangedStep))

@@ -48,10 +48,13 @@ class Batch:
             self.keys.add(mapped.key)
 
     def keep(self, payloads: list[Payload]) -> None:
-        """Keep only some payloads: all other records have their results."""
+        """Keep only some payloads: all other records have their results.
+
+        Payloads whose ids were looked up have other keys now; the records of other sinks are known by the earlier ones.
+        """
         self.size = self.size * len(payloads) // max(len(self), 1)
         self.payloads, self.results = payloads, []
-        self.keys = {each.key for each in payloads if each.key is not None}
+        self.keys.update(each.key for each in payloads if each.key is not None)
 
     def __len__(self) -> int:
         """Return the number of records that it holds."""

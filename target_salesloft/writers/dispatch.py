@@ -40,16 +40,23 @@ class BulkChoice:
         method: The setting `write_method`.
         bulk_min_records: With `auto`, the size of the smallest batch for which a job is created.
         reads_ids: Whether the ids of written records are read.
+        jobs_in_flight: The setting `bulk_jobs_in_flight`.
     """
 
     method: WriteMethod
     bulk_min_records: int
     reads_ids: bool = False
+    jobs_in_flight: int = 1
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> BulkChoice:
         """Return the choice for the settings."""
-        return cls(WriteMethod(config["write_method"]), config["bulk_min_records"], config["bulk_result_ids"])
+        return cls(
+            WriteMethod(config["write_method"]),
+            config["bulk_min_records"],
+            config["bulk_result_ids"],
+            config["bulk_jobs_in_flight"],
+        )
 
     def get_job_type(self, batch: WriteBatch, records: int) -> str | None:
         """Return the type of the bulk job that writes a batch of so many records, or None for single requests."""

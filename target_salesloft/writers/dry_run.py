@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_SAMPLES: Final = 3
-# Create the job, start it, and fetch its status.
-JOB_OVERHEAD_POINTS: Final = 3
+# Create the job, and start it.
+JOB_OVERHEAD_POINTS: Final = 2
+# Polls of a run in addition to one for all jobs in flight: how long they wait is not known.
+WAITING_POLLS: Final = 4
 
 
 class DryRunWriter:
@@ -47,7 +49,7 @@ class DryRunWriter:
         self._points = 0
         self._samples = 0
         self._references: defaultdict[Reference, set[str]] = defaultdict(set)
-        self._has_job = False
+        self._jobs = 0
         self._untried = len(UNDOCUMENTED)
 
     def submit(self, batch: WriteBatch) -> None:
@@ -58,10 +60,10 @@ class DryRunWriter:
         if bulk_type is not None:
             request = f"bulk job {bulk_type}"
             sizes = [len(merged)]
-            if operation.needs_id and not self._has_job:
+            if operation.needs_id and not self._jobs:
                 first = first_job_size(len(merged))
                 sizes = [each for each in (first, len(merged) - first) if each]
-            self._has_job = True
+            self._jobs += len(sizes)
             self._points += sum(map(self._job_points, sizes))
         else:
             request = operation.name
@@ -91,7 +93,7 @@ class DryRunWriter:
         batch.complete()
 
     def _job_points(self, records: int) -> int:
-        """Return the points of a bulk job."""
+        """Return the points of a bulk job, but for polls."""
         if self._choice.reads_ids or records <= MAX_ROWS_READ:
             pages = math.ceil(records / PAGE_SIZE)
         else:
@@ -129,7 +131,8 @@ class DryRunWriter:
             return "dry run, would send nothing"
         sent = ", ".join(f"{count:,} by {request}" for request, count in self._records.items())
         lookups = sum(count_lookups(reference, values) for reference, values in self._references.items())
-        total = self._points + lookups
+        polls = min(self._jobs, math.ceil(self._jobs / self._choice.jobs_in_flight) + WAITING_POLLS)
+        total = self._points + polls + lookups
         points = f"{total:,} point{'' if total == 1 else 's'}"
         detail = f" (up to {lookups:,} to look up references)" if lookups else ""
         minutes = max(0, total - 1) // points_per_minute

@@ -75,6 +75,21 @@ def test_dry_run_predicts_points_of_references_with_a_filter_of_many_values(run)
     assert result.log_lines_containing("up to 3 to look up references")
 
 
+@pytest.mark.parametrize("wait", [0, 30])
+@pytest.mark.parametrize("sync_mode", ["upsert", "update"])
+def test_dry_run_predicts_points_of_many_jobs_within_five_percent(run, serve, sync_mode, wait):
+    server = serve(bulk_wait=wait, bulk_queue=True)
+    for number in range(4_000):
+        server.sandbox.add("person", email_address=f"p{number}@example.com")
+    lines = [schema("people", "email_address", "title"), *people(range(4_000), title="New")]
+    settings = {"api_url": server.url, "sync_mode": sync_mode, "batch_size_rows": 150}
+    forecast = run(lines, dry_run=True, **settings).log_lines_containing("about")[0]
+    predicted = int(forecast.partition("about ")[2].split()[0])
+    assert run(lines, **settings).code == 0
+    spent = server.sandbox.points_spent - PREFLIGHT_POINTS - LIST_JOBS_POINTS
+    assert abs(spent - predicted) <= 0.05 * spent
+
+
 def test_dry_run_predicts_points_of_updates_by_key(run, sandbox):
     for number in range(120):
         sandbox.add("person", email_address=f"p{number}@example.com")

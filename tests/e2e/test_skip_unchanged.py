@@ -271,22 +271,52 @@ def test_run_stops_when_a_ledger_that_was_set_fails(night, sandbox, tmp_path, br
     assert titles(sandbox) == {"p0@b.co": "CEO"}
 
 
-def test_few_changes_among_many_records_are_written_in_one_job(night, sandbox):
+@pytest.mark.parametrize("sync_mode", ["upsert", "update"])
+def test_few_changes_among_many_records_are_written_in_one_job(night, sandbox, sync_mode):
     before = dict.fromkeys(range(40), "CEO")
-    night(before, write_method="bulk", batch_size_rows=10)
+    for number in before:
+        sandbox.add("person", email_address=f"p{number}@b.co")
+    settings = {"sync_mode": sync_mode, "write_method": "bulk", "batch_size_rows": 10}
+    night(before, **settings)
     jobs = len(sandbox.state.select("bulk_jobs"))
-    result = night({**before, 3: "CTO", 17: "CTO", 38: "CTO"}, write_method="bulk", batch_size_rows=10)
+    result = night({**before, 3: "CTO", 17: "CTO", 38: "CTO"}, **settings)
     assert len(sandbox.state.select("bulk_jobs")) == jobs + 1
     assert result.states == [{"n": 1}]
-    assert result.log_lines_containing("40 read, 3 written, 37 unchanged")
+    assert result.log_lines_containing("40 read, 3 written")
+    assert result.log_lines_containing("37 unchanged")
     assert [number for number, title in enumerate(titles(sandbox).values()) if title == "CTO"] == [3, 17, 38]
 
 
-def test_value_that_changes_back_while_a_batch_is_filled_up_is_right_in_the_end(run, sandbox, tmp_path):
+def test_update_of_another_stream_is_written_after_one_that_waits_for_its_batch_to_be_filled_up(run, sandbox, tmp_path):
+    for number in range(8):
+        sandbox.add("person", email_address=f"p{number}@b.co")
+
+    def night(*titles):
+        columns = [COLUMNS, schema("contacts", "email_address", "title")]
+        rows = [record(stream, email_address=f"p{number}@b.co", title=title) for stream, number, title in titles]
+        settings = {"skip_unchanged": "ledger", "ledger_uri": f"sqlite:///{tmp_path}/ledger.db", "sync_mode": "update"}
+        assert run([*columns, *rows], write_method="bulk", batch_size_rows=4, **settings).code == 0
+
+    night(*(("people", number, "CEO") for number in range(4)))
+    # The first batch of `people` keeps one payload, to be filled up, and `contacts` writes the same person later.
+    night(
+        *(("people", number, "CTO" if number == 0 else "CEO") for number in range(4)),
+        ("contacts", 0, "CFO"),
+        *(("contacts", number, "CFO") for number in range(4, 7)),
+        ("people", 7, "CIO"),
+    )
+    assert titles(sandbox)["p0@b.co"] == "CFO"
+
+
+@pytest.mark.parametrize("sync_mode", ["upsert", "update"])
+def test_value_that_changes_back_while_a_batch_is_filled_up_is_right_in_the_end(run, sandbox, tmp_path, sync_mode):
+    for number in range(4):
+        sandbox.add("person", email_address=f"p{number}@b.co")
+
     def night(*titles):
         people = [record("people", email_address=f"p{number}@b.co", title=title) for number, title in titles]
         settings = {"skip_unchanged": "ledger", "ledger_uri": f"sqlite:///{tmp_path}/ledger.db"}
-        return run([COLUMNS, *people], write_method="bulk", batch_size_rows=4, **settings)
+        return run([COLUMNS, *people], write_method="bulk", batch_size_rows=4, sync_mode=sync_mode, **settings)
 
     night(*((number, "CEO") for number in range(4)))
     night((0, "CTO"), (1, "CEO"), (2, "CEO"), (3, "CEO"), (0, "CEO"), (1, "CFO"))
