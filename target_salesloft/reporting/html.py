@@ -97,7 +97,11 @@ def render(runs: Sequence[Run], failed: Sequence[FailedGroup], *, now: float, da
         days: How many days it shows.
         points_per_minute: How many points a run may spend each minute.
     """
+    described = [_describe_run(each, points_per_minute) for each in runs]
     periods = _count_by_period(runs, now, days)
+    unresolved: Counter[str] = Counter()
+    for group in failed:
+        unresolved[group.stream] += group.records
     reasons: Counter[tuple[str, str]] = Counter()
     for run in runs:
         for stream, counts in (run.reasons or {}).items():
@@ -106,17 +110,19 @@ def render(runs: Sequence[Run], failed: Sequence[FailedGroup], *, now: float, da
         now=int(now),
         days=days,
         teams=sorted({*(each.team for each in runs), *(each.team for each in failed)}),
-        last=runs[0] if runs else None,
-        runs=[_describe_run(each, points_per_minute) for each in runs[:MAX_RUNS]],
+        last=next((each for each in described if each["run"].exit_code is not None), None),
+        unfinished=runs[0] if runs and runs[0].exit_code is None else None,
+        runs=described[:MAX_RUNS],
         all_runs=len(runs),
-        failed_runs=sum(each.exit_code != 0 for each in runs),
+        # Of earlier runs, those without an exit code were killed.
+        failed_runs=sum(each.exit_code != 0 for each in runs[1:]) + sum(bool(each.exit_code) for each in runs[:1]),
         charts=[_build_chart(each, periods) for each in ("written", "failed")],
         periods=periods,
         groups=list(GROUPS),
         streams=_count_by_stream(runs),
         reasons=reasons.most_common(MAX_REASONS),
         failed=failed,
-        unresolved=sum(each.records for each in failed),
+        unresolved=unresolved,
         points_per_minute=points_per_minute,
     )
 
@@ -127,6 +133,7 @@ def _load_template() -> jinja2.Template:
         loader=jinja2.PackageLoader("target_salesloft.reporting"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        extensions=["jinja2.ext.loopcontrols"],
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -174,6 +181,7 @@ def _describe_run(run: Run, points_per_minute: int) -> dict[str, Any]:
     return {
         "run": run,
         "counts": _count(run),
+        "retried": sum(each.get("retried", 0) for each in (run.streams or {}).values()),
         "allowed": allowed,
         "percent": min(100.0, 100 * (run.points or 0) / allowed),
     }

@@ -35,10 +35,30 @@ def test_points_are_shown_against_the_limit_of_the_time():
     assert "700 of 1,200" in render([make_run(streams={}, reasons={})])
 
 
-def test_run_that_was_killed_is_not_taken_for_a_good_one():
-    page = render([make_run(exit_code=None, seconds=None, points=None)])
-    assert "The last run has not finished" in page
+def test_run_that_lasts_does_not_hide_the_last_result():
+    lasting = make_run(exit_code=None, seconds=None, points=None)
+    page = render([lasting, make_run(1, exit_code=1)])
+    assert "has not finished" in page
+    assert "The last run failed with exit code 1" in page
     assert "Runs that failed</dt><dd>1<" in page
+    assert "has not finished" in render([lasting])
+
+
+def test_run_that_was_killed_is_not_taken_for_a_good_one():
+    page = render([make_run(), make_run(1, exit_code=None, seconds=None, points=None)])
+    assert "not finished" in page
+    assert "Runs that failed</dt><dd>1<" in page
+
+
+def test_run_with_failed_records_is_not_simply_a_good_one():
+    page = render([make_run(streams={"people": {"read": 5, "created": 3, "failed": 2, "retried": 7}})])
+    assert "The last run succeeded, but 2 records failed" in page
+    assert "7 of earlier runs retried" in page
+
+
+def test_unresolved_records_are_added_up_by_stream():
+    groups = [FailedGroup("t", stream, "no", 4, 1, NOW, NOW, {"a": 4}) for stream in ("people", "people", "accounts")]
+    assert "people: 8, accounts: 4" in render([make_run()], groups)
 
 
 def test_names_and_reasons_are_escaped():
