@@ -9,7 +9,7 @@ from target_salesloft.api.listing import Listing
 from target_salesloft.config.schema import MissingReferences
 from target_salesloft.mapping.payload import Named
 from target_salesloft.objects import OBJECTS, REFERENCES, identity_key
-from target_salesloft.writers.results import Result, WriteResult
+from target_salesloft.writers.results import GONE, Result, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -99,7 +99,7 @@ class ReferenceResolver:
         Raises:
             LedgerError: The ledger cannot be written.
         """
-        removed = [each.payload for each in results if each.payload.is_removal]
+        removed = [each.payload for each in results if each.payload.is_removal and each.result in GONE]
         replaced = [*removed, *(each.payload for each in results if each.result is Result.CREATED)]
         if not replaced:
             return

@@ -32,6 +32,7 @@ class Result(str, enum.Enum):
 
 
 WRITTEN = (Result.CREATED, Result.UPDATED, Result.WRITTEN)
+GONE = (Result.DELETED, Result.ARCHIVED, Result.UNCHANGED)  # of a removal: Salesloft does not hold the record
 FAILED = (Result.ALREADY_EXISTS, Result.FAILED)
 
 

@@ -253,6 +253,15 @@ def test_account_that_this_target_has_deleted_is_not_remembered_by_any_reference
     assert [each["account_id"] for each in sandbox.people()] == [number] * 2
 
 
+def test_account_that_a_dry_run_would_delete_is_remembered(run, sandbox, linked):
+    settings, people = linked
+    gone = [ACCOUNT, record("accounts", domain="acme.com", **GONE)]
+    run(gone, **settings, deleted_records="delete", dry_run=True, compare=True)
+    before = lookups(sandbox)
+    assert "1 unchanged" in run(people, **settings).log
+    assert lookups(sandbox) == before
+
+
 def test_people_are_linked_to_an_account_that_somebody_has_deleted_and_this_target_creates_again(run, sandbox, linked):
     settings, people = linked
     sandbox.state.delete("accounts", 1)
