@@ -292,6 +292,25 @@ def test_an_unknown_state_is_not_done(connect, clock, fault):
     assert len(write(BulkWriter(connect(), clock, 3600), numbered(range(3)))) == 3
 
 
+@pytest.mark.parametrize(
+    ("step", "status"),
+    [*itertools.product(STEPS, [201]), ("upload", 204), ("ready", 204)],
+)
+def test_any_status_of_success_is_taken(bulk, sandbox, fault, step, status):
+    replaced = fault("replace_status", status=status, **STEPS[step])
+    outcomes = write(bulk, [*numbered(range(3)), upsert("bad@b.co", owner_id=77)])
+    assert failures(outcomes) == {"bad@b.co": "owner_id does not exist"}
+    assert (len(outcomes), len(sandbox.people()), replaced.hits) == (4, 3, 1)
+    assert jobs(sandbox) == [("done", 4, 1)]
+
+
+def test_ids_of_a_job_and_of_its_rows_may_be_text(bulk, fault):
+    fault("text_ids", times=None)
+    outcomes = write(bulk, [*numbered(range(250)), upsert("bad@b.co", owner_id=77)])
+    assert failures(outcomes) == {"bad@b.co": "owner_id does not exist"}
+    assert len(outcomes) == 251
+
+
 # Rows and counts that do not agree
 
 
