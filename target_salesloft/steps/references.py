@@ -111,37 +111,55 @@ class ReferenceResolver:
     def forget_stale(self, result: WriteResult) -> bool:
         """Forget ids of earlier runs because of which Salesloft has rejected a payload, and remove them from it.
 
+        They are looked up again, because a payload may be rejected because of a record that is there.
+
         Returns:
             Whether there are any, so that the payload is to be resolved and written again.
 
         Raises:
-            LedgerError: The ledger cannot be written.
+            SalesloftFatalError: The run cannot go on.
         """
         payload, reason = result.payload, result.reason.lower()
-        stale = [
+        suspects = [
             (field, named)
             for field, named in (payload.references.items() if result.was_rejected else ())
             if (field in result.fields or field.removesuffix("_id").replace("_", " ") in reason)
             and payload.body.get(field) not in {None, *self._fetched[named.reference]}
         ]
-        for field, named in stale:
+        stale = [(field, named) for field, named in suspects if self._is_stale(named, payload.body[field])]
+        for field, _ in stale:
             del payload.body[field]
-            if named not in self._forgotten:
-                self._forgotten.add(named)
-                self._ledger.forget_lookups(named.reference.name, [named.value])
         return bool(stale)
 
+    def _is_stale(self, named: Named, record_id: int) -> bool:
+        """Return whether a record has another id than an earlier run has found, or none, and forget that one."""
+        if named in self._forgotten:
+            return True
+        ids = self._look_up(named.reference, [named.value])[named.value]
+        self._fetched[named.reference].update(ids)
+        if ids == (record_id,):
+            return False
+        self._forgotten.add(named)
+        self._ledger.forget_lookups(named.reference.name, [named.value])
+        return True
+
     def _fetch(self, reference: Reference, values: Collection[str]) -> dict[str, tuple[int, ...]]:
+        """Look values up, after what may be them has been written."""
+        if reference.object_name is not None:
+            named, attribute = OBJECTS[reference.object_name], reference.attributes[0]
+            keys = {identity_key(attribute, value) for value in values}
+            self._write_pending({named.name}, lambda each: identity_key(attribute, each.body.get(attribute)) in keys)
+            self._writer.wait_for(named, keys)
+        return self._look_up(reference, values)
+
+    def _look_up(self, reference: Reference, values: Collection[str]) -> dict[str, tuple[int, ...]]:
         if reference.object_name is None:
             listing = self._get_listing(reference)
             return {value: listing.ids(value) for value in values}
-        named, attribute = OBJECTS[reference.object_name], reference.attributes[0]
+        attribute = reference.attributes[0]
         keys = {value: identity_key(attribute, value) for value in values}
-        wanted = set(keys.values())
-        self._write_pending({named.name}, lambda each: identity_key(attribute, each.body.get(attribute)) in wanted)
-        self._writer.wait_for(named, keys.values())
-        ids = self._lookups.get(named, attribute).ids(values)
-        self._missing[reference].update(key for key in wanted if not ids[key])
+        ids = self._lookups.get(OBJECTS[reference.object_name], attribute).ids(values)
+        self._missing[reference].update(key for key in keys.values() if not ids[key])
         return {value: ids[key] for value, key in keys.items()}
 
     def _get_listing(self, reference: Reference) -> Listing:

@@ -294,6 +294,15 @@ def test_people_and_cadences_are_found_by_email_and_name(sandbox, run, tmp_path)
     assert times_added(sandbox) == [1, 1, 1]
 
 
+def test_rejection_because_of_a_person_who_is_there_is_not_repeated(sandbox, run, tmp_path):
+    add_people(sandbox, 1, contact_restrictions=["email"])
+    settings = {**BY_NAME, "ledger_uri": f"sqlite:///{tmp_path}/ledger.db"}
+    messages = [NAMED, record("enrollments", email="p0@example.com", cadence="Inbound follow-up")]
+    for night in (1, 2, 3):
+        assert run(messages, **settings).log_lines_containing("person_id has contact restrictions")
+        assert sum(each.method == "POST" for each in sandbox.requests) == night
+
+
 def test_records_whose_person_or_cadence_is_not_found_fail(sandbox, run):
     add_people(sandbox, 2)
     rows = [
