@@ -37,6 +37,15 @@ def rows(chance, mode):
     return fresh + again
 
 
+def with_repeated_keys(chance, people):
+    """People, of whom some have an earlier row with another title, anywhere before their own."""
+    repeated = list(people)
+    for each in chance.sample(people, len(people) // 5):
+        earlier = {**each, "title": chance.choice(["First", "Second", "Third"])}
+        repeated.insert(chance.randint(0, repeated.index(each)), earlier)
+    return repeated
+
+
 def lines_from(position, people):
     """Output of a tap that resumes at a bookmark: a STATE after every ten records."""
     messages = [schema("people", "email_address", "title", keys=["email_address"])]
@@ -142,13 +151,14 @@ def test_killed_nights_with_skip_unchanged_lose_nothing_that_changes_or_changes_
             runs.position = 0
             for each in chance.sample(people, len(people) // 3 if night else 0):
                 each["title"] = "Second" if each["title"] == "First" else "First"
+            runs.people = with_repeated_keys(chance, people)
             for _ in range(chance.randint(0, 2)):
                 runs.kill()
             if night == NIGHTS - 1 or chance.random() < 0.5:  # otherwise, values change before it is run again
                 assert runs.once() == 0, runs.log.decode()
                 titles = {each["email_address"]: each["title"] for each in server.sandbox.people()}
                 assert titles == {each["email_address"]: each["title"] for each in people}
-        runs.position = 0
+        runs.position, runs.people = 0, people
         assert runs.once() == 0
         assert f"{len(people)} unchanged" in runs.log.decode()
 
