@@ -210,7 +210,7 @@ def test_rows_of_directories_are_listed_and_deleted(bucket):
 # Stores of other providers
 
 
-@pytest.fixture(params=["s3", "gs", pytest.param("abfs", marks=[pytest.mark.long, pytest.mark.slow])])
+@pytest.fixture(params=["s3", "gs", pytest.param("abfs", marks=pytest.mark.slow)])
 def store(request, monkeypatch):
     """The URL of an empty prefix in each kind of store, with the variables with which clients find it."""
     if request.param == "s3":

@@ -22,6 +22,8 @@ from .conftest import FIRST, SECRET, command, settings_of, singer, stored_at
 
 KEY = "ak" + "0" * 64
 LINES = singer(["a@example.com", "b@example.com"])
+pytestmark = pytest.mark.slow
+
 CRASHING = """
 import sys
 from target_salesloft.api import responses
@@ -87,7 +89,6 @@ def test_successive_runs_need_only_the_first_refresh_token(settings, real):
     assert len(real.sandbox.people()) == 2
 
 
-@pytest.mark.slow
 def test_parallel_runs_share_one_token(settings, real, path):
     # Both wait for the lock before either may refresh; the slow response lets the other arrive during the refresh.
     real.sandbox.faults.add(Fault("slow", path="/oauth/token", delay=1.0))

@@ -66,7 +66,6 @@ def project(workspace):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.usefixtures("project")
 def test_commands_with_meltano(workspace, salesloft):
     workspace.run_documents(*WITH_MELTANO, start=".")
@@ -79,7 +78,6 @@ def test_commands_with_meltano(workspace, salesloft):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_commands_in_a_clone(workspace):
     workspace.run(f"git clone -q {REMOTE}")
     workspace.run_documents(*IN_A_CLONE, start="target-salesloft")

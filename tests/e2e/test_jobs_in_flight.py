@@ -136,7 +136,7 @@ def test_updates_of_a_key_in_flight_are_in_order(run, serve):
 
 @pytest.mark.parametrize(
     ("size", "count", "most_points"),
-    [(SIZE, 12, 62), pytest.param(5_000, 12, 160, marks=[pytest.mark.slow, pytest.mark.long])],
+    [(SIZE, 12, 62), pytest.param(5_000, 12, 160, marks=pytest.mark.slow)],
     ids=["small", "60,000 people"],
 )
 def test_twelve_jobs_that_wait_eight_seconds_take_less_than_forty_more(run, serve, clock, size, count, most_points):

@@ -110,7 +110,7 @@ class Runs:
         time.sleep(self.chance.random() * 0.02)
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.parametrize("seed", range(SEEDS))]
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("seed", range(SEEDS))]
 
 
 def test_killed_runs_lose_and_duplicate_nothing(tmp_path, seed):

@@ -51,7 +51,6 @@ def tap(project, messages):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_new_project_adds_and_runs_the_target(run, server, tmp_path):
     run("uv", "build", "--wheel", "--out-dir", tmp_path, ROOT)
     (wheel,) = tmp_path.glob("*.whl")

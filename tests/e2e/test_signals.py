@@ -15,6 +15,8 @@ from target_salesloft.reporting.log import Report
 from tests.conftest import KEY, people, record, schema, singer, state
 from tests.e2e.conftest import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_during_writes_counts_them_and_emits_no_state(start, number):
@@ -111,7 +113,6 @@ def test_duplicate_signals_are_ignored(start):
     assert f"people: {counts}" in err.decode()
 
 
-@pytest.mark.slow
 def test_second_ctrl_c_exits_at_once(start):
     with SandboxServer(Sandbox()) as server:
         server.sandbox.faults.add(Fault("slow", method="POST", times=None, delay=30))
@@ -203,7 +204,6 @@ def test_signals_are_ignored_after_the_run(run):
     signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_stopped_run_leaves_whole_results_and_a_signal_a_summary(start, serve, tmp_path, number):
     results, summary = tmp_path / "results.singer", tmp_path / "summary.json"

@@ -66,7 +66,6 @@ MAPPING = {"job_title": "title", "company": "person_company_name", "lead_score":
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_realistic_table_is_written_with_the_mapping_of_the_readme(run, sandbox, postgres, database, tmp_path):
     database.execute(TABLE)
     database.execute(ROWS)

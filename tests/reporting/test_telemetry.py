@@ -133,6 +133,7 @@ def test_failed_run_has_an_error_status(run, receiver):
     assert whole.status.code == whole.status.STATUS_CODE_ERROR
 
 
+@pytest.mark.slow
 def test_unreachable_receiver_does_not_change_the_run(run, sandbox, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("target_salesloft.reporting.otel.FLUSH_MILLISECONDS", 100)
