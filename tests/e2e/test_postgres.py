@@ -87,6 +87,7 @@ def test_machines_share_the_token_and_what_was_written(start, sandbox, tmp_path)
     assert not list(tmp_path.rglob("*.db"))
 
 
+@pytest.mark.slow
 def test_login_on_one_machine_is_enough(start, server, database, tmp_path):
     settings = {**settings_of(server), "ledger_uri": database.url}
     home = tmp_path / "laptop"

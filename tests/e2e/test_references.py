@@ -145,7 +145,9 @@ def accounts_of(*numbers):
     return [record("accounts", domain=f"c{number}.com", name=f"C{number}") for number in numbers]
 
 
-@pytest.mark.parametrize(("is_first", "others"), [(True, 0), (False, 0), (False, 40_000)])
+@pytest.mark.parametrize(
+    ("is_first", "others"), [(True, 0), (False, 0), pytest.param(False, 40_000, marks=pytest.mark.slow)]
+)
 def test_a_thousand_people_are_linked_for_few_points(run, sandbox, tmp_path, is_first, others):
     with sandbox.state.transaction():
         for number in [*range(300), *range(1_000, 1_000 + others)]:

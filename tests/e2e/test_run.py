@@ -856,6 +856,7 @@ def sent(count, method="record", **settings):
     return {"write_method": method, "batch_size_rows": 10_000, **settings}, [COLUMNS, *people(range(count))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", [1, 8])
 def test_single_requests_use_the_rate_limit_fully_without_429(run, serve, clock, parallel):
     server = serve()

@@ -188,6 +188,7 @@ def test_custom_logging_configuration_is_respected(terminal, tmp_path):
     assert "\x1b" not in shown.text
 
 
+@pytest.mark.slow
 def test_second_signal_restores_the_cursor(terminal, serve):
     server = serve(latency=1.0)
     shown = terminal(settings={"api_url": server.url, "write_method": "record"})

@@ -20,6 +20,7 @@ def puts(sandbox):
     return sum(each.method == "PUT" and each.path.startswith("/v2/people/") for each in sandbox.requests)
 
 
+@pytest.mark.slow
 def test_ten_thousand_people_updated_by_email_cost_at_most_150_points(run, serve):
     server = serve()
     add_people(server.sandbox, 10_000)
