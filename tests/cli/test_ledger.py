@@ -8,40 +8,10 @@ import fsspec
 import pytest
 
 from salesloft_sandbox import Fault
-from target_salesloft.cli.admin import main
 from target_salesloft.ledger.store import Database
-from tests.conftest import DatedClock, people, record, schema, state
+from tests.conftest import people, record
 
-COLUMNS = schema("people", "email_address", "title")
 SECONDS_PER_DAY = 86_400
-
-
-@pytest.fixture
-def clock():
-    return DatedClock()
-
-
-@pytest.fixture
-def night(run, uri):
-    """Return a function that runs with the ledger."""
-    return lambda *messages, **settings: run(
-        [COLUMNS, *messages, state({"n": 1})], ledger_uri=uri, skip_unchanged="ledger", **settings
-    )
-
-
-@pytest.fixture
-def admin(server, uri, tmp_path, capsys, clock):
-    """Return a function that runs a command with the ledger, and returns its exit code and its output."""
-
-    def run(*arguments, **settings):
-        file = tmp_path / "config.json"
-        file.write_text(json.dumps({"api_url": server.url, "ledger_uri": uri, **settings}), encoding="utf-8")
-        code = main([*arguments, "--config", str(file)], clock)
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_history_of_a_new_ledger(admin):

@@ -1,39 +1,22 @@
 """The report of the ledger's runs, as a user of the command gets it."""
 
-import json
 import re
 
 import pytest
 
-from target_salesloft.cli.admin import main
 from tests.browser import find_browser, open_page
-from tests.conftest import DatedClock, people, record, schema, state
+from tests.conftest import people, record
 
-COLUMNS = schema("people", "email_address", "title")
 SECONDS_PER_DAY = 86_400
 
 
 @pytest.fixture
-def clock():
-    return DatedClock()
-
-
-@pytest.fixture
-def night(run, uri):
-    """Return a function that runs with the ledger."""
-    return lambda *messages: run([COLUMNS, *messages, state(1)], ledger_uri=uri, skip_unchanged="ledger")
-
-
-@pytest.fixture
-def report(server, uri, tmp_path, capsys, clock):
+def report(admin, tmp_path):
     """Return a function that makes the report, and returns the exit code, the page and the error."""
 
     def make(*arguments, out=tmp_path / "report.html", **settings):
-        file = tmp_path / "config.json"
-        file.write_text(json.dumps({"api_url": server.url, "ledger_uri": uri, **settings}), encoding="utf-8")
-        code = main(["report", "--config", str(file), "--out", str(out), *arguments], clock)
-        page = out.read_text(encoding="utf-8") if out.exists() else ""
-        return code, page, capsys.readouterr().err
+        code, _, error = admin("report", "--out", str(out), *arguments, **settings)
+        return code, out.read_text(encoding="utf-8") if out.exists() else "", error
 
     return make
 
