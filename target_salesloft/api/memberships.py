@@ -149,7 +149,7 @@ class MembershipLookup:
             start = newest
 
     def _refresh(self, cadence_id: int, cadence: _Cadence) -> None:
-        query = {"cadence_id": cadence_id, "updated_at[gte]": cadence.newest, **LIST_ORDER}
+        query = {"cadence_id": cadence_id, f"{UPDATED_AT}[gte]": cadence.newest, **LIST_ORDER}
         for row in self._client.paginate(CADENCE_MEMBERSHIPS.path, query):
             if parse_membership(row)[1] == cadence_id:
                 cadence.add(row)

@@ -103,17 +103,18 @@ class Outcomes:
     def _note(self, outcomes: Sequence[WriteResult], failures: Sequence[tuple[Payload, str]]) -> None:
         """Note in the ledger what Salesloft has written or rejected; all else stays pending there."""
         keyed = [each for each in outcomes if each.payload.key is not None]
-        self._ledger.confirm((str(each.payload.key), each.record_id) for each in keyed if each.result in WRITTEN)
+        written = [each for each in outcomes if each.result in WRITTEN]
+        self._ledger.confirm(
+            (str(each.payload.key), each.record_id) for each in written if each.payload.key is not None
+        )
         self._ledger.note_reshaped(
             reshaped
-            for each in outcomes
-            if each.resource is not None and each.result in WRITTEN
+            for each in written
+            if each.resource is not None
             for reshaped in reshaped_values(self._settings.object, each.payload.body, each.resource)
         )
         if self._context.references is not None:
-            self._context.references.note_written(
-                self._settings.object, (each.payload for each in outcomes if each.result in WRITTEN)
-            )
+            self._context.references.note_written(self._settings.object, (each.payload for each in written))
             self._context.references.forget_replaced(self._settings.object, outcomes)
         self._ledger.reject(str(each.payload.key) for each in keyed if each.was_rejected)
         if self.ids is not None:
