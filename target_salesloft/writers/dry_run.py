@@ -93,7 +93,7 @@ class DryRunWriter:
         batch.complete()
 
     def _job_points(self, records: int) -> int:
-        """Return the points of a bulk job, but for polls."""
+        """Return the points of a bulk job, without polls."""
         if self._choice.reads_ids or records <= MAX_ROWS_READ:
             pages = math.ceil(records / PAGE_SIZE)
         else:
