@@ -52,6 +52,13 @@ class MissingReferences(str, enum.Enum):
     FAIL = "fail"
 
 
+class Misses(str, enum.Enum):
+    """Values of `not_found` and `already_exists`: what happens to a record that cannot be written as asked."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+
+
 class SkipUnchanged(str, enum.Enum):
     """Values of `skip_unchanged`: how records that would change nothing are recognized."""
 
@@ -93,6 +100,8 @@ PER_STREAM: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "missing_key": MissingKey,
         "skip_unchanged": SkipUnchanged,
         "missing_references": MissingReferences,
+        "not_found": Misses,
+        "already_exists": Misses,
         "deleted_column": str,
         "re_enroll": bool,
         "deleted_records": DeletedRecords,
@@ -277,6 +286,30 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         ),
     ),
     th.Property(
+        "max_missing_references_percent",
+        th.NumberType(minimum=0, maximum=100),
+        title="Maximum missing references percent",
+        description=(
+            "Exit with code 1 after everything is written if more of a stream's references than this were not found."
+        ),
+    ),
+    th.Property(
+        "not_found",
+        th.StringType,
+        allowed_values=[each.value for each in Misses],
+        default=Misses.FAIL.value,
+        title="Not found",
+        description="Updates of records that Salesloft does not have: `fail`, or `skip` and count them.",
+    ),
+    th.Property(
+        "already_exists",
+        th.StringType,
+        allowed_values=[each.value for each in Misses],
+        default=Misses.FAIL.value,
+        title="Already exists",
+        description="Inserts of records that Salesloft has: `fail`, or `skip` and count them.",
+    ),
+    th.Property(
         "deleted_records",
         th.StringType,
         allowed_values=[each.value for each in DeletedRecords],
@@ -293,6 +326,13 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         default=100,
         title="Maximum deleted records",
         description="A run that would archive or delete more records than this stops before the first one.",
+    ),
+    th.Property(
+        "max_enrollments",
+        th.IntegerType(minimum=0),
+        default=100,
+        title="Maximum enrollments",
+        description="A run that would add more people to cadences than this stops before the first one.",
     ),
     th.Property(
         "normalize",

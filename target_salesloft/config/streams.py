@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from target_salesloft.config.schema import (
         MissingKey,
         MissingReferences,
+        Misses,
         NullValues,
         Overwrite,
         SkipUnchanged,
@@ -42,6 +43,8 @@ class StreamSettings:
         missing_key: What happens to records without a value for the key.
         skip_unchanged: How records that would change nothing are recognized, to skip them.
         missing_references: What happens to records that refer to one that is not found.
+        not_found: What happens to updates of records that do not exist.
+        already_exists: What happens to inserts of records that exist.
         deleted_column: Column with a value in records that are deleted in the source.
         deleted_records: What happens to records that are deleted in the source.
         re_enroll: Whether records that are no longer in effect are used again.
@@ -57,6 +60,8 @@ class StreamSettings:
     missing_key: MissingKey
     skip_unchanged: SkipUnchanged
     missing_references: MissingReferences
+    not_found: Misses
+    already_exists: Misses
     deleted_column: str
     deleted_records: DeletedRecords
     re_enroll: bool
