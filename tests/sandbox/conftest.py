@@ -6,6 +6,7 @@ import pytest
 import requests
 
 from salesloft_sandbox import Sandbox, SandboxServer
+from tests.exchanges import Exchanges
 
 KEY = "ak" + "0" * 64
 
@@ -76,10 +77,21 @@ def shared_api():
 
 
 @pytest.fixture
-def sandbox(shared_api):
+def exchanges():
+    """Compares the responses of a test with Salesloft's documentation."""
+    exchanges = Exchanges(with_requests=False)
+    yield exchanges
+    assert exchanges.take() == [], "see tests/exchanges.py"
+
+
+@pytest.fixture
+def sandbox(shared_api, exchanges):
     """A new sandbox with default options except for the rate limit."""
-    shared_api[0].reset()
-    return shared_api[0]
+    sandbox = shared_api[0]
+    sandbox.reset()
+    exchanges.watch(sandbox)
+    yield sandbox
+    sandbox.on_request = None
 
 
 @pytest.fixture

@@ -18,7 +18,10 @@ from salesloft_sandbox.demo import run as run_demo
 from salesloft_sandbox.fault_injection import Fault
 from salesloft_sandbox.fields import CUSTOM_FIELD_TYPES
 from salesloft_sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET
-from salesloft_sandbox.server import LOOPBACK, STATUSES, Sandbox, SandboxServer
+from salesloft_sandbox.sandbox import STATUSES, Sandbox
+from salesloft_sandbox.server import ALL_INTERFACES, LOOPBACK, SandboxServer
+from salesloft_sandbox.version import VERSION
+from salesloft_sandbox.worlds import ASSUMPTIONS, Assumptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,6 +90,8 @@ def _build_sandbox(args: argparse.Namespace) -> Sandbox:
         token_seconds=args.token_seconds,
         oauth_scopes=args.oauth_scope or None,
         refresh_tokens=args.refresh_token,
+        worlds=args.world,
+        admin_hosts=args.admin_host,
     )
     for field_type, name, value_type in args.custom_field:
         # An existing database may have the field already.
@@ -102,6 +107,18 @@ def demo(_args: argparse.Namespace) -> int:
     return run_demo()
 
 
+def worlds(_args: argparse.Namespace) -> int:
+    """List the assumptions and their worlds."""
+    lines = []
+    for name, assumption in ASSUMPTIONS.items():
+        if assumption.default:
+            lines.append((f"{name}={assumption.default} (default)", assumption.values[assumption.default]))
+        lines += assumption.worlds.items()
+    width = max(len(world) for world, _ in lines)
+    print("\n".join(f"{world:{width}}  {meaning}" for world, meaning in lines))  # noqa: T201
+    return 0
+
+
 def _print_error(message: str) -> int:
     print(message, file=sys.stderr)  # noqa: T201 - output for a person
     return 1
@@ -109,11 +126,26 @@ def _print_error(message: str) -> int:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="salesloft-sandbox", description="A local fake of the Salesloft API v2.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("serve", help="serve the sandbox until it is interrupted")
     command.set_defaults(run=serve)
     add = command.add_argument
     add("--host", type=_loopback_host, default=LOOPBACK, help="loopback address to listen on (%(default)s)")
+    add(
+        "--all-interfaces",
+        dest="host",
+        action="store_const",
+        const=ALL_INTERFACES,
+        help="listen on all interfaces of a container, whose port must be published on a loopback address only",
+    )
+    add(
+        "--admin-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of this host for other containers, which may use the admin endpoints; repeatable",
+    )
     add("--port", type=_port, default=8765, help="port to listen on; 0 for a free one (%(default)s)")
     add("--db", default=IN_MEMORY, metavar="FILE", help="store the data in this SQLite file (default: in memory)")
     add("--api-key", type=_key, action="append", metavar="KEY", help="valid API key; repeatable")
@@ -174,6 +206,16 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--refresh-token", action="append", default=[], metavar="TOKEN", help="initial refresh token; repeatable")
     add("--oauth-scope", action="append", metavar="SCOPE", help="scope of OAuth tokens (default: all); repeatable")
     add("--fault", type=_fault, action="append", default=[], metavar="JSON", help="fault to inject; repeatable")
+    add(
+        "--world",
+        type=_world,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change an assumption about Salesloft, see `salesloft-sandbox worlds`; repeatable",
+    )
+    command = commands.add_parser("worlds", help="list the assumptions about Salesloft that --world can change")
+    command.set_defaults(run=worlds)
     command = commands.add_parser("demo", help="run the sample pipeline against a sandbox")
     command.set_defaults(run=demo)
     return parser
@@ -237,6 +279,14 @@ def _custom_field(text: str) -> tuple[str, str, str]:
     if field_type not in CUSTOM_FIELD_TYPES or not name:
         raise argparse.ArgumentTypeError("expected person:NAME, company:NAME, or the same with :date")
     return field_type, name, "date" if is_date else "text"
+
+
+def _world(text: str) -> str:
+    try:
+        Assumptions((text,))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _fault(text: str) -> Fault:

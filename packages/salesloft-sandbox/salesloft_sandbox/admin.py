@@ -1,4 +1,4 @@
-"""Admin endpoints under `/_sandbox`: read the stored data, inject faults, reset. They cost no points.
+"""Admin endpoints under `/_sandbox`: read and seed data, inject faults, change worlds, reset. They cost no points.
 
 They have no authentication, so they only accept requests that are addressed to a loopback host, and from a browser only
 those of a page on a loopback host. Otherwise any web page could read and change the data (by DNS rebinding, or by a
@@ -9,27 +9,49 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import sqlite3
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from salesloft_sandbox.exceptions import ApiError
 from salesloft_sandbox.fault_injection import Fault
+from salesloft_sandbox.openapi import build as build_openapi
+from salesloft_sandbox.page import HEADERS, render
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from starlette.requests import Request
 
-    from salesloft_sandbox.server import Sandbox
+    from salesloft_sandbox.endpoints import Endpoint
+    from salesloft_sandbox.sandbox import Sandbox
 
     Handler = Callable[[Sandbox, Any], Any]
 
 
-def build_routes(sandbox: Sandbox) -> list[Route]:
-    """Build the admin routes of a sandbox."""
+def build_routes(sandbox: Sandbox, api: Sequence[Endpoint], version: str) -> list[Route]:
+    """Build the admin routes of a sandbox.
+
+    Args:
+        sandbox: The sandbox.
+        api: The endpoints of the API, for its OpenAPI document.
+        version: The version of the sandbox.
+    """
+
+    async def show_page(request: Request) -> Response:
+        if not _is_local(request.headers, sandbox.admin_hosts):
+            return _forbidden()
+        return HTMLResponse(render(sandbox), headers=HEADERS)
+
+    async def show_openapi(request: Request) -> Response:
+        if not _is_local(request.headers, sandbox.admin_hosts):
+            return _forbidden()
+        return _json(build_openapi(api, f"{request.base_url}v2", version), 200)
+
     table: list[tuple[str, str, Handler]] = [
         ("GET", "state", lambda target, _: target.counts()),
         ("GET", "requests", lambda target, _: [dataclasses.asdict(request) for request in target.requests]),
@@ -42,10 +64,17 @@ def build_routes(sandbox: Sandbox) -> list[Route]:
         ("DELETE", "faults", lambda target, _: target.faults.clear()),
         ("POST", "spend", lambda target, body: target.rate_limiter.spend(int(body["points"]))),
         ("POST", "keys", _change_keys),
+        ("GET", "worlds", lambda target, _: target.assumptions.to_json()),
+        ("POST", "worlds", lambda target, body: target.enter_world(*_strings(body, "enter"))),
+        ("DELETE", "worlds", lambda target, _: target.assumptions.reset()),
+        ("POST", "seed", lambda target, body: target.seed(**body)),
         ("POST", "reset", lambda target, _: target.reset()),
     ]
     return [
-        Route(f"/_sandbox/{name}", _endpoint(sandbox, handler), methods=[method]) for method, name, handler in table
+        Route("/_sandbox", show_page, methods=["GET"]),
+        Route("/_sandbox/", show_page, methods=["GET"]),
+        Route("/_sandbox/openapi.json", show_openapi, methods=["GET"]),
+        *(Route(f"/_sandbox/{name}", _endpoint(sandbox, handler), methods=[method]) for method, name, handler in table),
     ]
 
 
@@ -59,6 +88,18 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
+def _strings(body: Any, name: str) -> list[str]:
+    """Return a list of strings in a body.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    values = body[name]
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{name} must be a list of strings")
+    return values
+
+
 def _change_keys(sandbox: Sandbox, body: Any) -> None:
     if "revoke" in body:
         sandbox.keys.revoke(body["revoke"])
@@ -68,22 +109,26 @@ def _change_keys(sandbox: Sandbox, body: Any) -> None:
 
 def _endpoint(sandbox: Sandbox, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
-        if not _is_local(request.headers):
-            return _json({"error": "The Host or Origin header is not a loopback address"}, 403)
+        if not _is_local(request.headers, sandbox.admin_hosts):
+            return _forbidden()
         try:
             result = handler(sandbox, msgspec.json.decode(await request.body() or b"{}"))
-        except (KeyError, TypeError, ValueError) as error:
+        except (ApiError, KeyError, TypeError, ValueError, sqlite3.Error) as error:
             return _json({"error": f"{type(error).__name__}: {error}"}, 400)
         return _json({"ok": True} if result is None else result, 200)
 
     return serve
 
 
-def _is_local(headers: Mapping[str, str]) -> bool:
+def _forbidden() -> Response:
+    return _json({"error": "The Host or Origin header is not a loopback address"}, 403)
+
+
+def _is_local(headers: Mapping[str, str], other_hosts: Collection[str]) -> bool:
     urls = [f"//{headers.get('host', '')}"]
     if "origin" in headers:
         urls.append(headers["origin"])
-    return all(is_loopback(_hostname(url)) for url in urls)
+    return all(is_loopback(host) or host in other_hosts for host in map(_hostname, urls))
 
 
 def _hostname(url: str) -> str | None:

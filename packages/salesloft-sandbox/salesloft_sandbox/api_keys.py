@@ -10,6 +10,8 @@ from salesloft_sandbox.exceptions import ApiError, MissingScopeError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+NO_KEY = "No Bearer Token attached to request, please see documentation at developers.salesloft.com"
+INVALID_KEY = "Invalid Bearer token"
 DEFAULT_KEY = "ak" + "0" * 64
 
 
@@ -66,7 +68,9 @@ class ApiKeys:
             ApiError: The header is missing, or its key is unknown.
         """
         scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise ApiError(401, NO_KEY)
         scopes = self._scopes.get(key.strip())
-        if scheme.lower() != "bearer" or scopes is None:
-            raise ApiError(401, "Invalid Bearer token")
+        if scopes is None:
+            raise ApiError(401, INVALID_KEY)
         return scopes

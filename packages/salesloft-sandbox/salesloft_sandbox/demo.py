@@ -19,7 +19,7 @@ from salesloft_sandbox.server import SandboxServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from salesloft_sandbox.server import Sandbox
+    from salesloft_sandbox.sandbox import Sandbox
 
     Pipeline = Callable[[Path, Mapping[str, str]], int]
 

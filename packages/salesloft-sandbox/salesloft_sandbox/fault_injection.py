@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class FaultKind(Enum):
     """What a fault does.
 
-    `docs/sandbox.md` describes each kind.
+    The README describes each kind.
     """
 
     STATUS = "status"

@@ -123,7 +123,9 @@ class Resource:
 
 
 EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
-DOMAIN = re.compile(r"[^\s/:@.]+(?:\.[^\s/:@.]+)+")
+HOST = r"[^\s/:@.]+(?:\.[^\s/:@.]+)+"
+DOMAIN = re.compile(HOST)
+RAW_DOMAIN = re.compile(rf"(?:https?://)?{HOST}\.?(?::\d+)?(?:/\S*)?", re.IGNORECASE)
 
 
 def _strings(names: str) -> tuple[Field, ...]:
@@ -238,7 +240,7 @@ ACCOUNT = Resource(
     name="account",
     table="accounts",
     fields=_by_name(
-        (Field("name"), Field("domain", pattern=DOMAIN)),
+        (Field("name"), Field("domain", pattern=RAW_DOMAIN)),
         _strings(
             "company_type conversational_name founded industry postal_code revenue_range size street website",
         ),
@@ -276,4 +278,4 @@ ACCOUNT = Resource(
 )
 
 RESOURCES = {resource.name: resource for resource in (PERSON, ACCOUNT)}
-CUSTOM_FIELD_TYPES = tuple(resource.custom_field_type for resource in RESOURCES.values())
+CUSTOM_FIELD_TYPES = (*(resource.custom_field_type for resource in RESOURCES.values()), "opportunity")

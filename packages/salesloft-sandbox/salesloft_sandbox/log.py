@@ -28,6 +28,33 @@ class LoggedRequest:
     time: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class RequestEvent:
+    """The start or the end of the effect of a request.
+
+    Attributes:
+        is_before: Whether the request has had no effect yet.
+        number: The number of the request, from 1.
+        method: The HTTP method.
+        path: The requested path.
+        query: The query, encoded.
+        content_type: The content type of the body; empty if there is none.
+        body: The body of the request.
+        status: The status of the response before faults change it; None before the effect.
+        response: The body of that response.
+    """
+
+    is_before: bool
+    number: int
+    method: str
+    path: str
+    query: str
+    content_type: str
+    body: bytes
+    status: int | None = None
+    response: bytes = b""
+
+
 class RequestLog:
     """The latest requests, and the number of responses per status."""
 
@@ -35,6 +62,13 @@ class RequestLog:
         self._lock = threading.Lock()
         self._latest: deque[LoggedRequest] = deque(maxlen=MAX_LOGGED_REQUESTS)
         self._counts: Counter[int] = Counter()
+        self._started = 0
+
+    def next_number(self) -> int:
+        """Return the number of a request that starts now."""
+        with self._lock:
+            self._started += 1
+            return self._started
 
     def add(self, request: LoggedRequest) -> None:
         """Add a request."""
@@ -55,5 +89,6 @@ class RequestLog:
     def reset(self) -> None:
         """Remove all requests and counts."""
         with self._lock:
+            self._started = 0
             self._latest.clear()
             self._counts.clear()

@@ -7,57 +7,46 @@ import itertools
 import math
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from salesloft_sandbox.endpoints import NO_CONTENT, OK, ApiRequest
 from salesloft_sandbox.exceptions import ApiError, MissingScopeError
 from salesloft_sandbox.fault_injection import RESET, Fault, FaultKind
+from salesloft_sandbox.forms import parse_form
 from salesloft_sandbox.lists import DIGITS
-from salesloft_sandbox.log import LoggedRequest
+from salesloft_sandbox.log import LoggedRequest, RequestEvent
 from salesloft_sandbox.rate_limit import page_cost
+from salesloft_sandbox.worlds import HEADER as ASSUMPTION_HEADER
+from salesloft_sandbox.worlds import collect, note
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from starlette.datastructures import QueryParams
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
     from salesloft_sandbox.api_keys import Scopes
+    from salesloft_sandbox.endpoints import Endpoint
     from salesloft_sandbox.rate_limit import RateLimitResult
-    from salesloft_sandbox.server import Sandbox
+    from salesloft_sandbox.sandbox import Sandbox
+
+    Handler = Callable[[ApiRequest], Any]
+    Serve = Callable[[Request], Awaitable[Response]]
+    Respond = Callable[[Request, bytes], tuple[Response, RateLimitResult | None]]
 
 PROXY_PAGE = (
     "<html>\r\n<head><title>{status}</title></head>\r\n"
     "<body><center><h1>{status}</h1></center><hr><center>proxy</center></body>\r\n</html>\r\n"
 )
-NO_CONTENT = 204
+FORM = "application/x-www-form-urlencoded"
 UNPROCESSABLE = 422
 RATE_HEADERS = ("x-ratelimit-endpoint-cost", "x-ratelimit-remaining-minute")
 SCOPE_MESSAGE = "Requested scoped field(s) could not be returned, required scope access not included."
-
-
-@dataclass(frozen=True)
-class ApiRequest:
-    """A request with a valid API key, within the rate limit.
-
-    Attributes:
-        query: The parameters of the query.
-        ids: The numbers in the path, by name.
-        body: The JSON object of the body; empty if there is no body.
-        scopes: The scopes of the API key.
-        base_url: The URL of the API including its version, as the client wrote it.
-    """
-
-    query: QueryParams
-    ids: Mapping[str, int]
-    body: dict[str, Any]
-    scopes: Scopes
-    base_url: str
 
 
 class Reset(Response):
@@ -85,33 +74,28 @@ class Middleware:
         self._sandbox = sandbox
         self._numbers = itertools.count(1)
 
-    def api_endpoint(
-        self, handler: Callable[[Sandbox, ApiRequest], Any], scope: str = "", status: int = 200
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """Build an endpoint that requires an API key and costs points.
+    def api_endpoint(self, endpoint: Endpoint) -> Serve:
+        """Build an endpoint that requires an API key and costs points."""
+        return self._serve(partial(self._respond, endpoint.handler, endpoint.scope, endpoint.status))
 
-        Args:
-            handler: Takes the sandbox and the request, and returns the JSON body of the response; None for no body.
-            scope: The required scope; empty for none.
-            status: The status of success.
-        """
-        return self._endpoint(lambda request, body: self._respond(request, body, handler, scope, status))
+    def not_found_endpoint(self, handler: Handler) -> Serve:
+        """Build the endpoint for unknown paths."""
+        return self._serve(partial(self._respond, handler, "", OK))
 
-    def public_endpoint(
-        self, handler: Callable[[Sandbox, Request, bytes], Response]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def public_endpoint(self, handler: Callable[[Request, bytes], Response]) -> Serve:
         """Build an endpoint that requires no API key and costs nothing; faults and the log apply."""
-        return self._endpoint(lambda request, body: (handler(self._sandbox, request, body), None))
+        return self._serve(lambda request, body: (handler(request, body), None))
 
-    def _endpoint(
-        self, respond: Callable[[Request, bytes], tuple[Response, RateLimitResult | None]]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def _serve(self, respond: Respond) -> Serve:
         async def serve(request: Request) -> Response:
             sandbox = self._sandbox
             body = await request.body()
             if sandbox.latency:
                 await asyncio.sleep(sandbox.latency)
             path = request.scope["path"]
+            event = _event(request, body, sandbox.log.next_number())
+            if sandbox.on_request:
+                sandbox.on_request(event)
             fault = sandbox.faults.take(request.method, path, body)
             result: RateLimitResult | None
             if fault and fault.kind.before_effect:
@@ -123,8 +107,7 @@ class Middleware:
             else:
                 if fault and fault.kind is FaultKind.SLOW:
                     await asyncio.sleep(fault.delay)
-                sandbox.advance()
-                response, result = respond(request, body)
+                response, result = self._effect(respond, request, body, event)
                 if fault:
                     response = _faulty_response(fault, response)
             if sandbox.request_ids:
@@ -132,7 +115,7 @@ class Middleware:
             sandbox.log.add(
                 LoggedRequest(
                     request.method,
-                    request.scope["state"].get("requested_path", path),
+                    event.path,
                     RESET if isinstance(response, Reset) else response.status_code,
                     result.cost if result and result.allowed else 0,
                     sandbox.clock(),
@@ -142,13 +125,20 @@ class Middleware:
 
         return serve
 
+    def _effect(
+        self, respond: Respond, request: Request, body: bytes, event: RequestEvent
+    ) -> tuple[Response, RateLimitResult | None]:
+        """Handle a request and return the response of the API."""
+        sandbox = self._sandbox
+        sandbox.advance()
+        response, result = respond(request, body)
+        if sandbox.on_request:
+            status, content = response.status_code, bytes(response.body)
+            sandbox.on_request(replace(event, is_before=False, status=status, response=content))
+        return response, result
+
     def _respond(
-        self,
-        request: Request,
-        body: bytes,
-        handler: Callable[[Sandbox, ApiRequest], Any],
-        scope: str,
-        status: int,
+        self, handler: Handler, scope: str, status: int, request: Request, body: bytes
     ) -> tuple[Response, RateLimitResult]:
         sandbox = self._sandbox
         try:
@@ -159,32 +149,59 @@ class Middleware:
             return _json(error.status, error.body, result), result
         result = sandbox.rate_limiter.acquire(page_cost(_page(request)))
         if not result.allowed:
-            response = _json(429, {"error": "API rate limit exceeded"}, result)
-            if not sandbox.rate_headers_on_429:
-                _remove_rate_headers(response)
-            if sandbox.retry_after:
-                seconds = math.ceil(sandbox.rate_limiter.seconds_until_reset())
-                response.headers["retry-after"] = str(seconds)
-            return response, result
-        try:
-            scopes.require(scope)
-            data = handler(
-                sandbox,
-                ApiRequest(
-                    request.query_params,
-                    _ids(request.path_params),
-                    _parse(body),
-                    scopes,
-                    f"{request.base_url}v2",
-                ),
-            )
-        except MissingScopeError as error:
-            if sandbox.missing_scope_status == UNPROCESSABLE:
-                return _json(UNPROCESSABLE, {"error": SCOPE_MESSAGE}, result), result
-            return _json(error.status, error.body, result), result
-        except ApiError as error:
-            return _json(error.status, error.body, result), result
-        return _json(status, data, result), result
+            return self._rejected(result), result
+        with collect() as assumed:
+            try:
+                scopes.require(scope)
+                data = handler(self._api_request(request, body, scopes))
+            except MissingScopeError as error:
+                if sandbox.missing_scope_status == UNPROCESSABLE:
+                    status, data = UNPROCESSABLE, {"error": SCOPE_MESSAGE}
+                else:
+                    status, data = error.status, error.body
+            except ApiError as error:
+                status, data = error.status, error.body
+            if sandbox.assumptions.values["ids"] == "text":
+                data = _with_text_ids(data)
+                note("ids=text")
+        response = _json(status, data, result)
+        if assumed:
+            response.headers[ASSUMPTION_HEADER] = ", ".join(sorted(assumed))
+        return response, result
+
+    def _rejected(self, result: RateLimitResult) -> Response:
+        """Return the response to a request over the rate limit."""
+        sandbox = self._sandbox
+        response = _json(429, {"error": "API rate limit exceeded"}, result)
+        if not sandbox.rate_headers_on_429:
+            _remove_rate_headers(response)
+        if sandbox.retry_after:
+            response.headers["retry-after"] = str(math.ceil(sandbox.rate_limiter.seconds_until_reset()))
+        return response
+
+    def _api_request(self, request: Request, body: bytes, scopes: Scopes) -> ApiRequest:
+        is_form = request.headers.get("content-type", "").startswith(FORM)
+        return ApiRequest(
+            request.query_params,
+            _ids(request.path_params),
+            parse_form(body) if is_form else _parse(body),
+            scopes,
+            f"{request.base_url}v2",
+            self._sandbox.time_zone,
+            is_form,
+        )
+
+
+def _event(request: Request, body: bytes, number: int) -> RequestEvent:
+    return RequestEvent(
+        is_before=True,
+        number=number,
+        method=request.method,
+        path=request.scope["state"].get("requested_path", request.scope["path"]),
+        query=request.url.query,
+        content_type=request.headers.get("content-type", ""),
+        body=body,
+    )
 
 
 def _page(request: Request) -> int:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-TEAM = {
-    "id": 1,
-    "name": "Sandbox",
-    "plan": "enterprise",
-    "deactivated": False,
-    "license_limit": 5,
-    "group_privacy_setting": "all_public",
-    "team_visibility_default": "all",
-}
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TEAM: Mapping[str, Any] = MappingProxyType(
+    {
+        "id": 1,
+        "name": "Sandbox",
+        "plan": "enterprise",
+        "deactivated": False,
+        "license_limit": 5,
+        "group_privacy_setting": "all_public",
+        "team_visibility_default": "public",
+    }
+)
+
+TIME_ZONE = "America/New_York"
+"""The time zone of the users."""
 
 OWN_ID = 1
 """The id of the user that API keys act for."""
@@ -34,19 +43,21 @@ SEEDS: dict[str, tuple[tuple[Any, ...], ...]] = {
             last,
             f"{first}.{last}@sandbox.test".lower(),
             True,
-            "UTC",
+            TIME_ZONE,
             f"{first}@mail.sandbox.test".lower(),
             f"{first}@sandbox.test".lower(),
+            1,
         )
         for number, (first, last) in enumerate(_NAMES, start=1)
     ),
+    "groups": (("Sales", None), ("Enterprise", 1)),
     "person_stages": (("New", 1), ("Working", 2), ("Nurture", 3), ("Unqualified", 4)),
     "account_stages": (("Prospect", 1), ("Open Opportunity", 2), ("Customer", 3)),
     "account_tiers": (("Tier 1", 1), ("Tier 2", 2), ("Tier 3", 3)),
-    # Name, owner, team cadence, shared, people addable, archived at.
+    # Name, owner, team cadence, shared, people addable, archived at, stages of people that are added and that finish.
     "cadences": (
         ("Inbound follow-up", 1, True, True, True),
-        ("Outbound prospecting", 2, True, True, True),
+        ("Outbound prospecting", 2, True, True, True, None, 2, 3),
         ("Ada's cadence", 1, False, False, True),
         ("Bruno's cadence", 2, False, False, True),
         ("Draft", 1, True, True, False),

@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
-from salesloft_sandbox.fields import Action, Field, FieldType, Resource
+from salesloft_sandbox.fields import DOMAIN, Field, FieldType, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CRM_ID_LENGTH = 18
 MAX_INTEGER = 2**63 - 1
+DIGITS = re.compile(r"-?\d{1,18}", re.ASCII)
 ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 JSON_TYPES: dict[FieldType, type] = {
@@ -36,19 +37,20 @@ class ReferenceData(Protocol):
         """Return custom field name -> value type (`text` or `date`), for one field type."""
 
 
-def check_fields(resource: Resource, action: Action, body: Mapping[str, Any], reference_data: ReferenceData) -> Errors:
+def check_fields(
+    resource: Resource, known: Mapping[str, Field], body: Mapping[str, Any], reference_data: ReferenceData
+) -> Errors:
     """Validate each field of a body.
 
     Args:
         resource: The resource that the body describes.
-        action: The action that the body is for.
+        known: The fields that the action accepts.
         body: The parsed JSON object.
         reference_data: The existing data.
 
     Returns:
         Messages per field; empty if the body is valid.
     """
-    known = resource.known[action]
     errors: Errors = {}
     for name, value in body.items():
         field = known.get(name)
@@ -87,6 +89,31 @@ def check_required(resource: Resource, body: Mapping[str, Any]) -> Errors:
     first, *alternatives = resource.required
     alternative = "".join(f", or {' and '.join(names)}" for names in alternatives)
     return {name: [f"is required{alternative}"] for name in first if not body.get(name)}
+
+
+def is_raw_domain(body: Mapping[str, Any]) -> bool:
+    """Return whether the domain in a body is a URL or part of one."""
+    domain = body.get("domain")
+    return isinstance(domain, str) and not DOMAIN.fullmatch(domain)
+
+
+def to_integer(field: Field | None, value: Any) -> Any:
+    """Return the value of a field with text of digits as a number, if the field is one; otherwise as it is."""
+    if field is None or field.type is not FieldType.INTEGER or not isinstance(value, str):
+        return value
+    return int(value) if DIGITS.fullmatch(value) else value
+
+
+def from_form(resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a form-encoded body with the booleans that its text stands for."""
+    booleans = {"true": True, "false": False}
+    fields = resource.fields
+    return {
+        name: booleans.get(value, value)
+        if isinstance(value, str) and name in fields and fields[name].type is FieldType.BOOLEAN
+        else value
+        for name, value in body.items()
+    }
 
 
 def _field_error(field: Field, value: Any, reference_data: ReferenceData) -> str:

@@ -1,7 +1,8 @@
 """Memberships of people in cadences.
 
 From https://developers.salesloft.com/docs/api/cadence-memberships-create/. There is one membership per person and
-cadence for ever: adding a person again uses it again and starts them over.
+cadence: adding a person again reuses it and starts them over. A cadence can set the stage of the people that are added,
+and of those that finish it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 TABLE = "cadence_memberships"
 ACTIVE = "active"
+COMPLETED = "completed"
 STATES = (
     *("processing", "staged", ACTIVE, "scheduled"),
-    *("completed", "removed", "removed_no_action", "reassigned", "archived"),
+    *(COMPLETED, "removed", "removed_no_action", "reassigned", "archived"),
 )
 RUNNING = STATES[:4]
 REQUIRED = ("person_id", "cadence_id")
@@ -36,6 +38,17 @@ class Memberships:
 
     def __init__(self, state: State) -> None:
         self._state = state
+
+    def get(self, membership_id: int) -> Row:
+        """Return a membership.
+
+        Raises:
+            ApiError: There is no membership with this id.
+        """
+        row = self._state.get(TABLE, membership_id)
+        if row is None:
+            raise ApiError(404, f"There is no cadence membership with the id {membership_id}")
+        return row
 
     def add(self, fields: Mapping[str, Any], own_id: int) -> int:
         """Add a person to a cadence, and return the id of the membership.
@@ -71,6 +84,9 @@ class Memberships:
             raise ValueError(f"the state must be one of: {', '.join(STATES)}")
         values = {"current_state": state, "currently_on_cadence": state in RUNNING, "updated_at": now()}
         self._state.update(TABLE, membership_id, values)
+        row = self._state.get(TABLE, membership_id)
+        if row is not None and state == COMPLETED:
+            self._set_stage(row["person_id"], row["cadence_id"], "finished_stage_id")
 
     def end_all(self, person_id: int, *, is_deleted: bool = False) -> None:
         """End the memberships of a person."""
@@ -112,11 +128,18 @@ class Memberships:
             "added_at": moment,
             "updated_at": moment,
         }
+        self._set_stage(values["person_id"], values["cadence_id"], "added_stage_id")
         held = self.find(values["person_id"], values["cadence_id"])
         if held is None:
             return self._state.add(TABLE, {**written, "person_deleted": False, "times_added": 1})
         self._state.update(TABLE, held["id"], {**written, "times_added": held["times_added"] + 1})
         return int(held["id"])
+
+    def _set_stage(self, person_id: int, cadence_id: int, column: str) -> None:
+        """Change the stage of a person to the one that a cadence sets, if it does."""
+        stage_id = (self._state.get("cadences", cadence_id) or {}).get(column)
+        if stage_id is not None and self._state.exists("people", person_id):
+            self._state.update("people", person_id, {"person_stage_id": stage_id, "updated_at": now()})
 
     def find(self, person_id: int, cadence_id: int) -> Row | None:
         """Return the membership of a person in a cadence, or None."""

@@ -17,14 +17,16 @@ from salesloft_sandbox.api_keys import Scopes
 from salesloft_sandbox.database import now
 from salesloft_sandbox.exceptions import ApiError
 from salesloft_sandbox.fault_injection import FaultKind
-from salesloft_sandbox.fields import RESOURCES, Resource
+from salesloft_sandbox.fields import ACCOUNT, RESOURCES, Resource
+from salesloft_sandbox.worlds import collect, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from salesloft_sandbox.database import Row, State
     from salesloft_sandbox.fault_injection import Faults
-    from salesloft_sandbox.records import Records
+    from salesloft_sandbox.records.models import Records
+    from salesloft_sandbox.worlds import Assumptions
 
 MAX_UPLOAD_RECORDS = 5_000
 ACTION = "upsert"
@@ -72,11 +74,15 @@ class BulkJobs:
         state: The database of jobs and rows.
         records: Executes the rows.
         faults: Faults of jobs and rows.
+        assumptions: What Salesloft does where it is not documented.
         clock: Monotonic seconds.
         rate: Rows per second that a job executes; None for all at once.
         wait: Seconds that a job waits after it is marked as ready; jobs wait side by side.
         single_queue: Execute one job at a time, in the order in which they are marked as ready.
         refused_types: Job type -> the status that rejects the creation of such a job.
+
+    Attributes:
+        assumptions: What Salesloft does where it is not documented.
     """
 
     def __init__(  # noqa: PLR0913 - one argument per option
@@ -84,6 +90,7 @@ class BulkJobs:
         state: State,
         records: Records,
         faults: Faults,
+        assumptions: Assumptions,
         clock: Callable[[], float],
         *,
         rate: float | None = None,
@@ -94,6 +101,7 @@ class BulkJobs:
         self._state = state
         self._records = records
         self._faults = faults
+        self.assumptions = assumptions
         self._clock = clock
         self._rate = rate
         self._wait = wait
@@ -101,6 +109,7 @@ class BulkJobs:
         self._refused_types = refused_types or {}
         self._lock = threading.Lock()
         self._executions: dict[int, _Execution] = {}
+        self._assumed: dict[int, set[str]] = {}
         self._queue_free_at = 0.0
         self.reset()
 
@@ -109,6 +118,7 @@ class BulkJobs:
         rows = self._state.select("bulk_jobs", "state = ?", (JobState.EXECUTING.value,))
         execution = _Execution(self._clock() + self._wait)
         self._executions = {row["id"]: execution for row in rows}
+        self._assumed = {}
         self._queue_free_at = self._clock()
 
     def create(self, job_type: Any, name: Any, scopes: Scopes) -> Row:
@@ -118,6 +128,9 @@ class BulkJobs:
             ApiError: The type is not supported, or the API key lacks the scope to write its records.
         """
         status = self._refused_types.get(job_type) if isinstance(job_type, str) else None
+        is_assumed = job_type == f"{ACCOUNT.name}/{ACTION}" and status is None
+        if is_assumed and self.assumptions.value("account_jobs") == "unsupported":
+            status = 422
         if status is not None and status != 422:  # noqa: PLR2004 - a 422 has a body of its own
             raise ApiError(status, f"Bulk jobs of the type {job_type} are not available")
         if status is not None or job_type not in [f"{resource}/{ACTION}" for resource in RESOURCES]:
@@ -139,6 +152,51 @@ class BulkJobs:
             },
         )
         return self.get(job_id)
+
+    def read(self, job_id: int) -> Row:
+        """Return a job as Salesloft reports it.
+
+        Raises:
+            ApiError: There is no job with this id.
+        """
+        return self._reported(self.get(job_id))
+
+    def select(self, states: Sequence[str], after: int, limit: int, offset: int) -> list[Row]:
+        """Return the jobs in some states (if any are given) after an id, as Salesloft reports them."""
+        where, values = _after("state", states, after)
+        tail = f"ORDER BY id LIMIT {limit} OFFSET {offset}"
+        return [self._reported(row) for row in self._state.select("bulk_jobs", where, values, tail)]
+
+    def rows(
+        self, job_id: int, statuses: Sequence[str], after: int, limit: int
+    ) -> tuple[Resource, list[tuple[Row, Row | None]]]:
+        """Return rows of a job, each with the record that it wrote.
+
+        Args:
+            job_id: The id of the job.
+            statuses: The statuses of the rows; empty for all.
+            after: The id after which the rows start.
+            limit: The maximum number of rows.
+
+        Raises:
+            ApiError: There is no job with this id.
+        """
+        job = self.get(job_id)
+        note(*self._assumed.get(job_id, ()))
+        resource = get_resource(job["type"])
+        where, values = _after("status", statuses, after)
+        rows = self._state.select(
+            "bulk_job_rows", f"job_id = ? AND {where}", [job_id, *values], f"ORDER BY id LIMIT {limit}"
+        )
+        return resource, [(row, self._written(resource, row["resource_id"])) for row in rows]
+
+    def other_states(self) -> set[str]:
+        """Return the states of the jobs, which include those that faults set."""
+        return {state for (state,) in self._state.raw("SELECT DISTINCT state FROM bulk_jobs")}
+
+    def other_statuses(self) -> set[str]:
+        """Return the statuses of the rows, which include those that faults set."""
+        return {status for (status,) in self._state.raw("SELECT DISTINCT status FROM bulk_job_rows")}
 
     def get(self, job_id: int) -> Row:
         """Return a job.
@@ -244,7 +302,7 @@ class BulkJobs:
         resource = get_resource(job["type"])
         scopes = Scopes(None if job["scopes"] is None else frozenset(job["scopes"]))
         moment = now()
-        with self._state.transaction():
+        with self._state.transaction(), collect() as assumed:
             rows = self._state.raw(
                 "SELECT id, record FROM bulk_job_rows WHERE job_id = ? ORDER BY id LIMIT ? OFFSET ?",
                 (job_id, due - job["processed"], job["processed"]),
@@ -263,6 +321,15 @@ class BulkJobs:
             if final_state is not None:
                 values |= {"state": final_state, "started_at": job["marked_ready_at"], "finished_at": moment}
             self._state.update("bulk_jobs", job_id, values)
+        self._assumed.setdefault(job_id, set()).update(assumed)
+
+    def _reported(self, job: Row) -> Row:
+        if not job["errors"] or self.assumptions.value("bulk_processed") == "all":
+            return job
+        return {**job, "processed": job["processed"] - job["errors"]}
+
+    def _written(self, resource: Resource, record_id: int | None) -> Row | None:
+        return None if record_id is None else self._state.get(resource.table, record_id)
 
     def _outcome(self, job_id: int, resource: Resource, scopes: Scopes, row_id: int, record: str) -> Sequence[Any]:
         """Execute a row and return its status, error, upsert type, resource id, and own id."""
@@ -280,6 +347,13 @@ class BulkJobs:
 def get_resource(job_type: str) -> Resource:
     """Return the resource that jobs of a type write."""
     return RESOURCES[job_type.partition("/")[0]]
+
+
+def _after(column: str, wanted: Sequence[str], after: int) -> tuple[str, list[Any]]:
+    """Return the condition for rows after an id whose column has one of the values, or any if none is given."""
+    if not wanted:
+        return "id > ?", [after]
+    return f"id > ? AND {column} IN ({', '.join('?' * len(wanted))})", [after, *wanted]
 
 
 def _json(value: Any) -> str | None:

@@ -7,25 +7,17 @@ https://developers.salesloft.com/docs/platform/api-basics/client-creds/
 from __future__ import annotations
 
 import hmac
-import html
 import secrets
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
-
-import msgspec
-from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from salesloft_sandbox.fields import RESOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from starlette.requests import Request
-
     from salesloft_sandbox.api_keys import ApiKeys
-    from salesloft_sandbox.server import Sandbox
 
 DEFAULT_CLIENT = "sandbox-client"
 DEFAULT_SECRET = "sandbox-secret"  # noqa: S105 - not a secret
@@ -39,14 +31,6 @@ KNOWN_SCOPES = (
         for scope in (resource.read_scope, resource.write_scope, resource.crm_scope)
     ),
 )
-CONSENT_PAGE = """<!doctype html>
-<title>Sandbox: authorize</title>
-<h1>Allow {client} to act for you?</h1>
-<form method="post" action="/oauth/authorize?{query}">
-<button id="allow" name="answer" value="allow">Allow</button>
-<button id="deny" name="answer" value="deny">Deny</button>
-</form>
-"""
 
 
 class TokenGrantError(Exception):
@@ -191,7 +175,8 @@ class OAuth:
             raise TokenGrantError(
                 400, "invalid_grant", "The code is unknown, used, expired, or was issued for another redirect_uri"
             )
-        if form.get("context") != CONTEXT or form.get("scope") != format_scopes(code.grant.scopes):
+        expected = {"context": CONTEXT, "scope": format_scopes(code.grant.scopes)}
+        if any(form.get(name, value) != value for name, value in expected.items()):
             raise TokenGrantError(400, "invalid_request", "context and scope differ from those of the redirect")
         return self._issue(code.grant, rotate=True)
 
@@ -233,34 +218,3 @@ class OAuth:
 def format_scopes(scopes: frozenset[str] | None) -> str:
     """Return scopes separated by spaces."""
     return " ".join(KNOWN_SCOPES if scopes is None else sorted(scopes))
-
-
-def token_endpoint(sandbox: Sandbox, _request: Request, body: bytes) -> Response:
-    """Serve `POST /oauth/token` for form-encoded and JSON bodies."""
-    try:
-        form = msgspec.json.decode(body) if body.startswith(b"{") else dict(parse_qsl(body.decode(errors="replace")))
-        response, status = sandbox.oauth.token(form), 200
-    except TokenGrantError as error:
-        response, status = error.body, error.status
-    return Response(msgspec.json.encode(response), status, media_type="application/json")
-
-
-def authorize_endpoint(sandbox: Sandbox, request: Request, body: bytes) -> Response:
-    """Serve `/oauth/authorize`: the consent page, and the redirect after it is submitted."""
-    query = request.query_params
-    client_id, redirect_uri = query.get("client_id", ""), query.get("redirect_uri", "")
-    if not sandbox.oauth.knows(client_id) or not urlsplit(redirect_uri).hostname:
-        return HTMLResponse("<h1>Unknown application, or no redirect_uri</h1>", 400)
-    if request.method == "GET":
-        page = CONSENT_PAGE.format(client=html.escape(client_id), query=html.escape(str(query)))
-        return HTMLResponse(page)
-    parameters = {"state": query["state"]} if "state" in query else {}
-    if query.get("response_type") != "code":
-        parameters["error"] = "unsupported_response_type"
-    elif dict(parse_qsl(body.decode(errors="replace"))).get("answer") != "allow":
-        parameters["error"] = "access_denied"
-    else:
-        code = sandbox.oauth.create_code(client_id, redirect_uri)
-        scopes = sandbox.oauth.code_scope(code)
-        parameters |= {"code": code, "context": CONTEXT, "scope": scopes}
-    return RedirectResponse(f"{redirect_uri}?{urlencode(parameters)}", 302)

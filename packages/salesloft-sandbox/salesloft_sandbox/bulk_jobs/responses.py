@@ -1,0 +1,41 @@
+"""Bulk jobs and their rows in responses. Their times are in UTC."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from salesloft_sandbox.records.responses import upsert
+from salesloft_sandbox.times import to_utc
+
+if TYPE_CHECKING:
+    from salesloft_sandbox.database import Row
+    from salesloft_sandbox.fields import Resource
+
+
+def bulk_job(row: Row) -> dict[str, Any]:
+    """Serialize a bulk job."""
+    return {**to_utc(row), "scopes": row["scopes"] or []}
+
+
+def bulk_row(resource: Resource, row: Row, written: Row | None, base_url: str, time_zone: str | None) -> dict[str, Any]:
+    """Serialize a row of a bulk job.
+
+    Args:
+        resource: The resource that the job writes.
+        row: The row of the job.
+        written: The record that the row wrote, if any.
+        base_url: The URL of the API including its version.
+        time_zone: The time zone of the user.
+    """
+    return {
+        "id": row["id"],
+        "status": row["status"],
+        "error": row["error"],
+        "record": row["record"],
+        "resource": written and upsert(resource, row["upsert_type"], written, base_url, time_zone),
+    }
+
+
+def reordered(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with sorted keys and without nulls, so that clients do not rely on what exactly was sent."""
+    return {name: record[name] for name in sorted(record) if record[name] is not None}

@@ -1,0 +1,32 @@
+"""Memberships in responses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from salesloft_sandbox.links import link
+from salesloft_sandbox.times import localize
+
+if TYPE_CHECKING:
+    from salesloft_sandbox.database import Row
+
+HIDDEN = {"person_id", "cadence_id", "user_id", "step_id", "times_added"}
+COUNTS = ("bounces", "calls", "clicks", "replies", "sent_emails", "views")
+
+
+def membership(row: Row, base_url: str, time_zone: str | None) -> dict[str, Any]:
+    """Serialize a membership of a person in a cadence.
+
+    Args:
+        row: The row of the database.
+        base_url: The URL of the API including its version, for links to other records.
+        time_zone: The time zone of the user.
+    """
+    return {
+        **localize({name: value for name, value in row.items() if name not in HIDDEN}, time_zone),
+        "cadence": link(row["cadence_id"], "cadences", base_url),
+        "person": link(row["person_id"], "people", base_url),
+        "user": link(row["user_id"], "users", base_url),
+        "latest_action": None,
+        "counts": dict.fromkeys(COUNTS, 0),
+    }

@@ -1,0 +1,40 @@
+"""Times in responses: the database holds UTC, Salesloft answers in the time zone of the user."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SUFFIX = "_at"
+
+
+@lru_cache(maxsize=16)
+def zone(name: str | None) -> dt.tzinfo:
+    """Return the time zone of a name; UTC if the name is unknown."""
+    try:
+        return ZoneInfo(name or "UTC")
+    except (KeyError, OSError, ValueError):
+        return dt.timezone.utc
+
+
+def localize(row: Mapping[str, Any], time_zone: str | None) -> dict[str, Any]:
+    """Return a row with its times in a time zone, with the offset that applies at each time."""
+    target = zone(time_zone)
+    return {name: _local(value, target) if name.endswith(SUFFIX) and value else value for name, value in row.items()}
+
+
+def to_utc(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with its times in UTC, written with a `Z`."""
+    return {
+        name: value.replace("+00:00", "Z") if name.endswith(SUFFIX) and value else value for name, value in row.items()
+    }
+
+
+def _local(text: str, target: dt.tzinfo) -> str:
+    moment = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return moment.astimezone(target).isoformat(timespec="microseconds")

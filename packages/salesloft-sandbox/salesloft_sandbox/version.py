@@ -1,0 +1,3 @@
+"""The version of the sandbox."""
+
+VERSION = "0.1.0"

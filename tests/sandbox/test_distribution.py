@@ -1,0 +1,62 @@
+"""The sandbox as a package of its own."""
+
+from __future__ import annotations
+
+import email
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import salesloft_sandbox
+
+PACKAGE = Path(__file__).parents[2] / "packages" / "salesloft-sandbox"
+WORKFLOWS = Path(__file__).parents[2] / ".github" / "workflows"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)]
+    subprocess.run(command, cwd=PACKAGE, check=True, capture_output=True)
+    (path,) = directory.iterdir()
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+def find(wheel, name):
+    (text,) = [text for path, text in wheel.items() if path.endswith(f".dist-info/{name}")]
+    return text
+
+
+def test_wheel_contains_the_package(wheel):
+    files = {
+        path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "salesloft_sandbox").rglob("*") if path.is_file()
+    }
+    assert {name for name in wheel if ".dist-info/" not in name} == {
+        name for name in files if "__pycache__" not in name
+    }
+
+
+def test_version_is_its_own(wheel):
+    metadata = email.message_from_string(find(wheel, "METADATA"))
+    assert metadata["Version"] == salesloft_sandbox.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", salesloft_sandbox.__version__)
+    assert not [each for each in metadata.get_all("Requires-Dist") if re.match("target|singer|pytest", each)]
+    assert "sandbox-v" not in (WORKFLOWS / "release.yml").read_text(encoding="utf-8")
+    assert 'tags: ["sandbox-v*"]' in (WORKFLOWS / "release-sandbox.yml").read_text(encoding="utf-8")
+
+
+def test_wheel_has_a_command_and_a_pytest_plugin(wheel):
+    entry_points = find(wheel, "entry_points.txt")
+    assert "salesloft-sandbox = salesloft_sandbox.__main__:main" in entry_points
+    assert "[pytest11]" in entry_points
+
+
+def test_command_tells_its_version():
+    command = [sys.executable, "-m", "salesloft_sandbox", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert salesloft_sandbox.__version__ in done.stdout

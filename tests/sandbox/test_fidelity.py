@@ -1,0 +1,329 @@
+"""Details in which the sandbox answers as Salesloft does."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+import requests
+
+from salesloft_sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET
+
+CRM_ID = "003000000000000AAA"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+# From https://developers.salesloft.com/docs/api/, typed in independently of the sandbox.
+DOCUMENTED = {
+    "/me": """
+        active bcc_email_address click_to_call_enabled created_at crm_connected email email_client_configured
+        email_client_email_address email_signature email_signature_click_tracking_disabled email_signature_type
+        external_feature_flags first_name from_address full_email_address group guid id job_role last_name
+        local_dial_enabled name phone_client phone_number_assignment role sending_email_address slack_username team
+        team_admin time_zone twitter_handle updated_at work_country
+    """,
+    "/team": """
+        allow_automated_email_steps call_recording_disabled click_tracking_default created_at custom_tracking_domain
+        deactivated dispositions_required email_daily_limit group_privacy_setting id license_limit local_dial_enabled
+        name plan plan_features record_by_default sentiments_required team_visibility_default updated_at
+    """,
+    "/people/1": """
+        account bouncing cadences city contact_restrictions country counts created_at crm_id crm_object_type crm_url
+        custom_fields display_name do_not_contact email_address eu_resident first_name full_email_address home_phone id
+        import job_seniority last_completed_step last_completed_step_cadence last_contacted_at last_contacted_by
+        last_contacted_type last_name last_replied_at linkedin_url locale locale_utc_offset mobile_phone
+        most_recent_cadence owner owner_crm_id person_company_industry person_company_name person_company_website
+        person_stage personal_email_address personal_website phone phone_extension secondary_email_address starred state
+        success_count tags title twitter_handle untouched updated_at work_city work_country work_state
+    """,
+    "/accounts/1": """
+        account_tier archived_at city company_stage company_type conversational_name country counts created_at creator
+        crm_id crm_object_type crm_url custom_fields description do_not_contact domain founded id industry
+        last_contacted_at last_contacted_by last_contacted_person last_contacted_type linkedin_url locale name owner
+        owner_crm_id phone postal_code revenue_range size state street tags twitter_handle updated_at user_relationships
+        website
+    """,
+    "/cadences/1": """
+        added_stage archived_at bounced_stage cadence_framework_id cadence_function cadence_priority counts created_at
+        creator draft external_identifier finished_stage groups id name opt_out_link_included owner
+        remove_bounces_enabled remove_replies_enabled replied_stage shared tags team_cadence updated_at
+    """,
+    "/cadence_memberships/1": """
+        added_at cadence counts created_at current_state currently_on_cadence id latest_action person person_deleted
+        updated_at user
+    """,
+    "/person_stages/1": "created_at id name order updated_at",
+    "/account_stages/1": "created_at id name order updated_at",
+    "/account_tiers/1": "created_at id name order updated_at",
+    "/custom_fields/1": "created_at field_type id name updated_at value_type",
+    "/groups/1": "accessible_groups id name parent_id",
+}
+DOCUMENTED["/users/1"] = DOCUMENTED["/me"]
+
+
+def ids(response):
+    return [row["id"] for row in response.json()["data"]]
+
+
+@pytest.fixture
+def people(sandbox):
+    return [sandbox.add("person", email_address=f"p{number}@b.co", city="Oslo", owner_id=2) for number in range(3)]
+
+
+@pytest.mark.parametrize("path", DOCUMENTED)
+def test_documented_fields_are_present(sandbox, api, path):
+    sandbox.add("account", name="A", domain="a.com")
+    person = sandbox.add("person", email_address="a@b.co")
+    sandbox.memberships.add({"person_id": person, "cadence_id": 1}, 1)
+    shown = api.get(path).json()["data"]
+    assert set(DOCUMENTED[path].split()) <= shown.keys()
+
+
+def test_me_is_one_of_the_users(api):
+    assert api.get("/me").json()["data"] == api.get("/users/1").json()["data"]
+
+
+@pytest.mark.parametrize("path", ["/users/99", "/groups/99", "/cadences/99", "/custom_fields/99", "/account_tiers/99"])
+def test_unknown_id_is_not_found(api, path):
+    response = api.get(path)
+    assert response.status_code == 404
+    assert isinstance(response.json()["error"], str)
+
+
+def test_cadences_are_read_with_their_scope(start_sandbox):
+    _, api = start_sandbox(api_keys={"ak" + "0" * 64: ["team:read"]})
+    assert api.get("/users/1").status_code == 200
+    assert api.get("/cadences/1").status_code == 403
+
+
+def test_user_without_permission_is_the_only_one_that_is_visible(start_sandbox):
+    _, api = start_sandbox(all_users_visible=False)
+    assert [api.get(f"/users/{number}").status_code for number in (1, 2)] == [200, 404]
+
+
+def test_groups_are_listed_and_have_users(api):
+    groups = api.get("/groups").json()
+    assert "paging" not in groups["metadata"]
+    first = groups["data"][-1]["id"]
+    assert set(ids(api.get("/users", group_id=first))) == {1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("query", "filtering"),
+    [
+        ({}, {}),
+        ({"search": "x", "phone": "1"}, {}),
+        ({"ids[]": [1, 2]}, {"ids": ["1", "2"]}),
+        ({"owner_id": "2"}, {"owner_id": ["2"]}),
+        ({"updated_at[gte]": "2020-01-01T00:00:00Z"}, {"updated_at": {"gte": "2020-01-01T00:00:00Z"}}),
+        ({"city[_starts_with]": "osl"}, {"city": {"_starts_with": "osl"}}),
+    ],
+)
+@pytest.mark.usefixtures("people")
+def test_lists_repeat_the_filters_that_count(api, query, filtering):
+    assert api.get("/people", **query).json()["metadata"]["filtering"] == filtering
+
+
+def test_lists_repeat_their_order(api):
+    metadata = api.get("/accounts", sort_by="name", sort_direction="asc").json()["metadata"]
+    assert metadata["sorting"]["sort_by"] == "name"
+    assert metadata["sorting"]["sort_direction"].startswith("ASC")
+    assert api.get("/people").json()["metadata"]["sorting"]["sort_by"] == "updated_at"
+
+
+def test_bulk_jobs_do_not_repeat_filters(api):
+    assert api.get("/bulk_jobs", state="open").json()["metadata"].keys() == {"paging"}
+
+
+@pytest.mark.parametrize("query", [{"ids[]": [1, 3]}, {"ids": "1,3"}, {"ids": [1, 3]}, {"ids[]": 1, "ids": 3}])
+@pytest.mark.usefixtures("people")
+def test_array_filters_are_lists_in_either_form(api, query):
+    assert sorted(ids(api.get("/people", **query))) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [("/people", {"email_addresses": "P1@b.co"}), ("/people", {"ids": "2"}), ("/accounts", {"name": "Acme"})],
+)
+def test_array_filters_take_one_value(sandbox, api, people, path, query):
+    sandbox.add("account", name="Other", domain="b.com")
+    sandbox.add("account", name="Acme", domain="a.com")
+    assert ids(api.get(path, **query)) == [people[1]]
+
+
+def test_brackets_allow_commas_in_values(sandbox, api):
+    sandbox.add("account", name="Acme, Inc", domain="a.com")
+    assert ids(api.get("/accounts", **{"name[]": "Acme, Inc"})) == [1]
+    assert ids(api.get("/accounts", name="Acme, Inc")) == []
+
+
+def test_filters_take_null_and_the_start_of_a_value(sandbox, api, people):
+    nobody = sandbox.add("person", phone="1", last_name="B", city="100%")
+    assert ids(api.get("/people", **{"email_addresses[]": "_is_null"})) == [nobody]
+    assert len(ids(api.get("/people", **{"owner_id[]": ["_is_null", "2"]}))) == 4
+    assert sorted(ids(api.get("/people", **{"city[_starts_with]": "osl"}))) == people
+    assert ids(api.get("/people", **{"city[_starts_with]": "100%"})) == [nobody]
+    assert ids(api.get("/people", **{"city[_starts_with]": "___"})) == []
+    assert api.get("/people", **{"city[_starts_with]": "os"}).status_code == 422
+    assert sorted(ids(api.get("/people", do_not_contact="false"))) == [*people, nobody]
+
+
+def test_bodies_may_be_forms(sandbox, api):
+    body = (
+        "email_address=a%2Bb%40b.co&first_name=Zo%C3%AB&owner_id=2&do_not_contact=true"
+        "&tags[]=x&tags[]=y&custom_fields[Lead%20Score]=7&custom_fields[Region]=EU"
+    )
+    response = api.session.post(f"{api.url}/people.json", data=body, headers=FORM, timeout=5)
+    assert response.status_code == 200
+    assert (
+        sandbox.people()[0].items()
+        >= {
+            "email_address": "a+b@b.co",
+            "first_name": "Zoë",
+            "owner_id": 2,
+            "do_not_contact": True,
+            "tags": ["x", "y"],
+            "custom_fields": {"Lead Score": "7", "Region": "EU"},
+        }.items()
+    )
+    membership = {"person_id": 1, "cadence_id": 1}
+    enrolled = api.session.post(f"{api.url}/cadence_memberships", data=membership, timeout=5)
+    assert enrolled.json()["errors"].keys() == {"person_id"}
+    assert api.session.put(f"{api.url}/people/1", data={"do_not_contact": "no"}, timeout=5).status_code == 422
+
+
+def test_bulk_jobs_may_be_forms(api):
+    job = api.session.post(f"{api.url}/bulk_jobs", data={"type": "person/upsert", "name": "n"}, timeout=5)
+    path = f"{api.url}/bulk_jobs/{job.json()['data']['id']}"
+    ready = api.session.put(path, data={"ready_to_execute": "true"}, timeout=5)
+    assert ready.json()["data"]["state"] == "executing"
+
+
+@pytest.mark.parametrize("body", [b"a[b]=1&a[]=2", b"\xff=1", b"a[]=1&a[b]=2"])
+def test_invalid_form_is_a_client_error(api, body):
+    response = api.session.post(f"{api.url}/people", data=body, headers=FORM, timeout=5)
+    assert response.status_code in {400, 422}
+
+
+def test_oauth_client_may_use_http_basic(api):
+    url = f"{api.url.removesuffix('/v2')}/oauth/token"
+    form = {"grant_type": "client_credentials"}
+    granted = requests.post(url, data=form, auth=(DEFAULT_CLIENT, DEFAULT_SECRET), timeout=5)
+    assert granted.status_code == 200
+    token = granted.json()["access_token"]
+    assert requests.get(f"{api.url}/me", headers={"Authorization": f"Bearer {token}"}, timeout=5).status_code == 200
+    refused = requests.post(url, data=form, auth=(DEFAULT_CLIENT, "wrong"), timeout=5)
+    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+    broken = requests.post(url, data=form, headers={"Authorization": "Basic !"}, timeout=5)
+    assert (broken.status_code, broken.json()["error"]) == (401, "invalid_client")
+
+
+def test_oauth_context_and_scope_are_optional(api):
+    origin = api.url.removesuffix("/v2")
+    query = {"client_id": DEFAULT_CLIENT, "redirect_uri": "http://127.0.0.1:1/", "response_type": "code"}
+    redirect = requests.post(
+        f"{origin}/oauth/authorize", params=query, data={"answer": "allow"}, timeout=5, allow_redirects=False
+    )
+    code = redirect.headers["Location"].partition("code=")[2].partition("&")[0]
+    form = {"grant_type": "authorization_code", "code": code, "redirect_uri": query["redirect_uri"]}
+    granted = requests.post(f"{origin}/oauth/token", json=form, auth=(DEFAULT_CLIENT, DEFAULT_SECRET), timeout=5)
+    assert granted.status_code == 200
+
+
+def test_times_have_the_offset_of_the_user_across_a_daylight_saving_change(sandbox, api):
+    for name, moment in (
+        ("Winter", "2026-01-15T12:00:00.000000+00:00"),
+        ("Summer", "2026-07-15T12:00:00.000000+00:00"),
+    ):
+        sandbox.define("account_tiers", name=name, created_at=moment)
+    tiers = api.get("/account_tiers", **{"name[]": ["Winter", "Summer"]}).json()["data"]
+    created_at = {tier["name"]: tier["created_at"] for tier in tiers}
+    assert created_at == {
+        "Winter": "2026-01-15T07:00:00.000000-05:00",
+        "Summer": "2026-07-15T08:00:00.000000-04:00",
+    }
+    sandbox.state.update("users", 1, {"time_zone": "Asia/Kolkata"})
+    assert (
+        api.get("/account_tiers", **{"name[]": "Winter"})
+        .json()["data"][0]["created_at"]
+        .endswith("17:30:00.000000+05:30")
+    )
+
+
+def test_times_of_bulk_jobs_are_in_utc(api):
+    job = api.post("/bulk_jobs", type="person/upsert").json()["data"]
+    assert job["created_at"].endswith("Z")
+    assert dt.datetime.fromisoformat(job["created_at"].replace("Z", "+00:00")).utcoffset() == dt.timedelta(0)
+
+
+def test_domains_are_unique_as_they_are_stored(sandbox, api):
+    bare = api.post("/accounts", name="Nike", domain="nike.com").json()["data"]
+    raw = api.post("/accounts", name="Nike", domain="https://www.nike.com")
+    assert raw.json()["data"]["domain"] == "https://www.nike.com"
+    again = api.post("/accounts", name="Nike", domain="https://www.nike.com")
+    assert again.json()["errors"].keys() == {"domain"}
+    assert ids(api.get("/accounts", domain="nike.com")) == [bare["id"]]
+    upserted = api.post("/account_upserts", upsert_key="domain", domain="www.nike.com", name="Nike")
+    assert upserted.json()["data"]["upsert_type"] == "create"
+    repaired = api.put(f"/accounts/{raw.json()['data']['id']}", domain="nike.example")
+    assert repaired.json()["data"]["domain"] == "nike.example"
+    assert len(sandbox.accounts()) == 3
+
+
+def test_missing_and_invalid_tokens_have_their_own_messages(api):
+    missing = requests.get(f"{api.url}/me", timeout=5)
+    invalid = requests.get(f"{api.url}/me", headers={"Authorization": "Bearer nobody"}, timeout=5)
+    assert (missing.status_code, invalid.status_code) == (401, 401)
+    assert "developers.salesloft.com" in missing.json()["error"]
+    assert missing.json()["error"] != invalid.json()["error"]
+
+
+def test_ids_may_be_text_in_requests(sandbox, api):
+    account = sandbox.add("account", name="A", domain="a.com")
+    body = {"email_address": "a@b.co", "owner_id": "2", "account_id": str(account)}
+    assert api.post("/people", **body).status_code == 200
+    assert api.post("/person_upserts", upsert_key="id", id="1", title="CEO").json()["data"]["upsert_type"] == "update"
+    assert sandbox.people()[0].items() >= {"id": 1, "owner_id": 2, "account_id": 1, "title": "CEO"}.items()
+    assert api.put("/people/1", owner_id="two").json()["errors"].keys() == {"owner_id"}
+
+
+def test_custom_fields_of_opportunities_and_by_id(sandbox, api):
+    field_id = sandbox.define_custom_field("Contract", "opportunity", "date")
+    assert ids(api.get("/custom_fields", field_type="opportunity")) == [field_id]
+    assert ids(api.get("/custom_fields", ids=field_id)) == [field_id]
+    shown = api.get(f"/custom_fields/{field_id}").json()["data"]
+    assert shown.items() >= {"name": "Contract", "field_type": "opportunity", "value_type": "date"}.items()
+    assert api.post("/people", email_address="a@b.co", custom_fields={"Contract": "2026-01-01"}).status_code == 422
+    created = api.post("/custom_fields", name="Size", field_type="opportunity")
+    assert created.json()["data"]["field_type"] == "opportunity"
+
+
+def test_membership_starts_over_when_the_person_is_added_again(sandbox, api):
+    person = sandbox.add("person", email_address="a@b.co")
+    first = api.post("/cadence_memberships", person_id=person, cadence_id=1, step_id=2).json()["data"]
+    sandbox.memberships.end(first["id"], "completed")
+    again = api.post("/cadence_memberships", person_id=person, cadence_id=1).json()["data"]
+    assert again.items() >= {"id": first["id"], "current_state": "active", "currently_on_cadence": True}.items()
+    assert again["created_at"] == first["created_at"]
+    assert again["added_at"] > first["added_at"]
+    running = api.post("/cadence_memberships", person_id=person, cadence_id=1).json()["data"]
+    assert running["added_at"] > again["added_at"]
+    (row,) = sandbox.cadence_memberships()
+    assert (row["step_id"], row["times_added"]) == (None, 3)
+
+
+def test_cadence_sets_the_stages_of_its_people(sandbox, api):
+    cadence = sandbox.define(
+        "cadences", name="C", owner_id=1, team_cadence=True, people_addable=True, added_stage_id=2, finished_stage_id=3
+    )
+    shown = api.get(f"/cadences/{cadence}").json()["data"]
+    assert (shown["added_stage"]["id"], shown["finished_stage"]["id"], shown["replied_stage"]) == (2, 3, None)
+    person = sandbox.add("person", email_address="a@b.co", person_stage_id=1)
+    before = api.get(f"/people/{person}").json()["data"]
+    membership = api.post("/cadence_memberships", person_id=person, cadence_id=cadence).json()["data"]
+    after = api.get(f"/people/{person}").json()["data"]
+    assert (before["person_stage"]["id"], after["person_stage"]["id"]) == (1, 2)
+    assert after["updated_at"] > before["updated_at"]
+    sandbox.memberships.end(membership["id"], "removed")
+    assert sandbox.people()[0]["person_stage_id"] == 2
+    sandbox.memberships.end(membership["id"], "completed")
+    assert sandbox.people()[0]["person_stage_id"] == 3

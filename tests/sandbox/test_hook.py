@@ -1,0 +1,50 @@
+"""The hook of tests in the same process: called before and after the effect of each request."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from salesloft_sandbox import Fault
+
+
+@pytest.fixture
+def events(sandbox):
+    seen = []
+    sandbox.on_request = seen.append
+    yield seen
+    sandbox.on_request = None
+
+
+def test_each_request_is_seen_before_and_after_its_effect(sandbox, api, events):
+    counts = []
+    sandbox.on_request = lambda event: (events.append(event), counts.append(len(sandbox.people())))
+    api.post("/people.json?x=1", email_address="a@b.co")
+    before, after = events
+    assert (before.is_before, before.method, before.path, before.query) == (True, "POST", "/v2/people.json", "x=1")
+    assert json.loads(before.body) == {"email_address": "a@b.co"}
+    assert (before.status, before.response) == (None, b"")
+    assert (after.is_before, after.number, after.status) == (False, before.number, 200)
+    assert json.loads(after.response)["data"]["id"] == 1
+    assert counts == [0, 1]
+
+
+def test_requests_are_numbered_from_1_after_a_reset(sandbox, api, events):
+    api.get("/me")
+    sandbox.reset()
+    api.get("/me")
+    api.get("/team")
+    assert [event.number for event in events if event.is_before] == [1, 1, 2]
+
+
+def test_request_without_effect_is_seen_before_only(sandbox, api, events):
+    sandbox.faults.add(Fault("status", status=403, contains="CEO", times=None))
+    assert api.post("/people", email_address="a@b.co", title="CEO").status_code == 403
+    assert [event.is_before for event in events] == [True]
+
+
+def test_response_is_the_one_before_faults_change_it(sandbox, api, events):
+    sandbox.faults.add(Fault("status_after", status=504))
+    assert api.get("/me").status_code == 504
+    assert events[1].status == 200

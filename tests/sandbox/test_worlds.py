@@ -1,0 +1,322 @@
+"""Each assumption about Salesloft, and the world in which it does not hold."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+
+from salesloft_sandbox import Sandbox
+from salesloft_sandbox.__main__ import main
+from salesloft_sandbox.worlds import ASSUMPTIONS
+
+HEADER = "x-sandbox-assumption"
+EMAIL = "a@b.co"
+
+
+def person(sandbox):
+    (row,) = sandbox.people()
+    return row
+
+
+def assumed(response):
+    return set(filter(None, response.headers.get(HEADER, "").split(", ")))
+
+
+def update(api, **fields):
+    response = api.put("/people/1", **fields)
+    assert response.status_code == 200
+    return assumed(response)
+
+
+def upsert(api, **fields):
+    return api.post("/person_upserts", **{"upsert_key": "email_address", "email_address": EMAIL, **fields})
+
+
+def run_job(api, *rows, job_type="person/upsert"):
+    path = f"/bulk_jobs/{api.post('/bulk_jobs', type=job_type).json()['data']['id']}"
+    api.post(f"{path}/job_data", data=list(rows))
+    api.put(path, ready_to_execute=True)
+    api.get(path)
+    return path
+
+
+def results(api, path, **query):
+    return api.get(f"{path}/results", **query).json()["data"]
+
+
+@pytest.fixture(params=["single", "bulk"])
+def send(request, api):
+    """Return a function that upserts a record, and returns its upsert type, or None if it is rejected."""
+
+    def single(resource="person", **body):
+        return api.post(f"/{resource}_upserts", **body).json().get("data", {}).get("upsert_type")
+
+    def bulk(resource="person", **body):
+        (row,) = results(api, run_job(api, body, job_type=f"{resource}/upsert"))
+        return row["resource"] and row["resource"]["upsert_type"]
+
+    return {"single": single, "bulk": bulk}[request.param]
+
+
+@pytest.mark.parametrize(
+    ("world", "expected"), [("merge", {"Region": "EU", "Lead Score": "1"}), ("replace", {"Region": "EU"})]
+)
+def test_custom_fields(sandbox, api, send, world, expected):
+    sandbox.add("person", email_address=EMAIL, custom_fields={"Lead Score": "1"})
+    sandbox.enter_world(f"custom_fields={world}")
+    assert send(upsert_key="email_address", email_address=EMAIL, custom_fields={"Region": "EU"}) == "update"
+    assert person(sandbox)["custom_fields"] == expected
+    update(api, custom_fields={"Region": "EU"})
+    assert person(sandbox)["custom_fields"] == expected
+
+
+def test_custom_fields_replaced_by_an_empty_object(sandbox, api):
+    sandbox.add("person", email_address=EMAIL, custom_fields={"Lead Score": "1"})
+    assert update(api, custom_fields={}) == {"custom_fields=merge"}
+    assert person(sandbox)["custom_fields"] == {"Lead Score": "1"}
+    sandbox.enter_world("custom_fields=replace")
+    assert update(api, custom_fields={}) == {"custom_fields=replace"}
+    assert person(sandbox)["custom_fields"] == {}
+
+
+@pytest.mark.parametrize("world", ["clear", "ignore"])
+def test_null(sandbox, api, world):
+    sandbox.add(
+        "person", email_address=EMAIL, title="CEO", tags=["x"], custom_fields={"Region": "EU", "Lead Score": "1"}
+    )
+    sandbox.enter_world(f"null={world}")
+    assert f"null={world}" in update(api, title=None, tags=None, custom_fields={"Region": None, "Lead Score": "2"})
+    row = person(sandbox)
+    held = {"title": "CEO", "tags": ["x"], "custom_fields": {"Region": "EU", "Lead Score": "2"}}
+    cleared = {"title": None, "tags": [], "custom_fields": {"Lead Score": "2"}}
+    assert row.items() >= (held if world == "ignore" else cleared).items()
+
+
+@pytest.mark.parametrize(("world", "tags"), [("replace", ["b", "c"]), ("merge", ["a", "b", "c"])])
+def test_lists(sandbox, send, world, tags):
+    sandbox.add("person", email_address=EMAIL, tags=["a", "b"], contact_restrictions=["call"])
+    sandbox.enter_world(f"lists={world}")
+    send(upsert_key="email_address", email_address=EMAIL, tags=["b", "c"], contact_restrictions=["call"])
+    assert person(sandbox)["tags"] == tags
+    assert person(sandbox)["contact_restrictions"] == ["call"]
+
+
+def test_ignored_fields(sandbox, api, send):
+    sandbox.enter_world("ignored_fields=title,phone")
+    sandbox.add("person", email_address=EMAIL, title="CEO", city="Oslo")
+    send(upsert_key="email_address", email_address=EMAIL, title="CTO", city="Bergen")
+    assert person(sandbox).items() >= {"title": None, "city": "Bergen"}.items()
+    assert update(api, phone="1") == {"ignored_fields=phone"}
+
+
+def test_locked_fields(sandbox, api, send):
+    sandbox.enter_world("locked_fields=title")
+    sandbox.add("person", email_address=EMAIL)
+    for title in ("CEO", "CTO", None):
+        send(upsert_key="email_address", email_address=EMAIL, title=title)
+    assert person(sandbox)["title"] == "CEO"
+    assert update(api, title="CTO") == {"locked_fields=title"}
+    assert update(api, title="CEO") == set()
+
+
+@pytest.mark.parametrize(("world", "upsert_type"), [("insensitive", "update"), ("sensitive", "create")])
+def test_email_case(sandbox, api, send, world, upsert_type):
+    sandbox.add("person", email_address="Ada@B.co")
+    sandbox.enter_world(f"email_case={world}")
+    assert send(upsert_key="email_address", email_address="ada@b.co") == upsert_type
+    found = api.get("/people", **{"email_addresses[]": ["ADA@b.co", "ada@b.co"]})
+    assert len(found.json()["data"]) == 1
+    assert assumed(found) == {f"email_case={world}"}
+
+
+@pytest.mark.parametrize("world", ["insensitive", "sensitive"])
+def test_email_case_matters_to_uniqueness(sandbox, api, world):
+    sandbox.add("person", email_address="Ada@B.co")
+    sandbox.enter_world(f"email_case={world}")
+    response = api.post("/people", email_address="ada@b.co")
+    assert (response.status_code == 200) is (world == "sensitive")
+    assert assumed(response) == {f"email_case={world}"}
+
+
+@pytest.mark.parametrize("world", ["raw", "bare"])
+def test_domains(sandbox, api, send, world):
+    sandbox.enter_world(f"domains={world}")
+    created = "create" if world == "raw" else None
+    assert send("account", name="A", domain="acme.com", upsert_key="domain") == "create"
+    assert send("account", name="B", domain="https://www.acme.com/", upsert_key="domain") == created
+    response = api.put("/accounts/1", domain="http://acme.com")
+    assert (response.status_code == 200) is (world == "raw")
+    assert assumed(response) == {f"domains={world}"}
+
+
+@pytest.mark.parametrize("world", ["honored", "ignored"])
+@pytest.mark.parametrize("form", ["{}", "{}[]"])
+def test_bulk_filters(sandbox, api, world, form):
+    path = run_job(api, {"email_address": EMAIL}, {"email_address": "nobody"})
+    api.post("/bulk_jobs", type="person/upsert")
+    sandbox.enter_world(f"bulk_filters={world}")
+    jobs = api.get("/bulk_jobs", **{form.format("state"): "open"})
+    assert [job["id"] for job in jobs.json()["data"]] == ([2] if world == "honored" else [1, 2])
+    assert f"bulk_filters={world}" in assumed(jobs)
+    rows = results(api, path, **{form.format("status"): "error"})
+    assert [row["status"] for row in rows] == (["error"] if world == "honored" else ["success", "error"])
+    assert results(api, path, **{"id[gt]": rows[-1]["id"]}) == []
+
+
+@pytest.mark.parametrize("world", ["with_record", "without_record"])
+def test_bulk_rows(sandbox, api, world):
+    path = run_job(api, {"email_address": EMAIL})
+    sandbox.enter_world(f"bulk_rows={world}")
+    for page in ("results", "job_data"):
+        response = api.get(f"{path}/{page}")
+        (row,) = response.json()["data"]
+        assert ("record" in row) is (world == "with_record")
+        assert f"bulk_rows={world}" in assumed(response)
+
+
+@pytest.mark.parametrize(("world", "processed"), [("all", 3), ("successes", 1)])
+def test_bulk_processed(sandbox, api, world, processed):
+    sandbox.enter_world(f"bulk_processed={world}")
+    path = run_job(api, {"email_address": EMAIL}, {"email_address": "x"}, {"email_address": "y"})
+    response = api.get(path)
+    assert response.json()["data"].items() >= {"total": 3, "processed": processed, "errors": 2, "state": "done"}.items()
+    assert api.get("/bulk_jobs").json()["data"][0]["processed"] == processed
+    assert assumed(response) == {f"bulk_processed={world}"}
+
+
+@pytest.mark.parametrize(("world", "upsert_type"), [("reject", None), ("create", "create")])
+def test_unknown_id(sandbox, send, world, upsert_type):
+    sandbox.enter_world(f"unknown_id={world}")
+    assert send(upsert_key="id", id=99, email_address=EMAIL) == upsert_type
+    assert [row["id"] for row in sandbox.people()] == ([1] if upsert_type else [])
+
+
+def test_unknown_id_creates_valid_records_only(sandbox, send):
+    sandbox.enter_world("unknown_id=create")
+    assert send(upsert_key="id", id=99, title="CEO") is None
+    assert sandbox.people() == []
+
+
+@pytest.mark.parametrize("world", ["reject", "drop"])
+def test_unknown_custom_fields(sandbox, api, send, world):
+    sandbox.enter_world(f"unknown_custom_fields={world}")
+    body = {"email_address": EMAIL, "custom_fields": {"Region": "EU", "Shoe Size": "42"}}
+    assert send(upsert_key="email_address", **body) == ("create" if world == "drop" else None)
+    assert [row["custom_fields"] for row in sandbox.people()] == ([{"Region": "EU"}] if world == "drop" else [])
+    assert f"unknown_custom_fields={world}" in assumed(upsert(api, **body))
+
+
+@pytest.mark.parametrize("world", ["reject", "ignore"])
+def test_unknown_fields(sandbox, api, send, world):
+    sandbox.enter_world(f"unknown_fields={world}")
+    body = {"email_address": EMAIL, "nickname": "Al", "title": "CEO"}
+    assert send(upsert_key="email_address", **body) == ("create" if world == "ignore" else None)
+    assert [row["title"] for row in sandbox.people()] == (["CEO"] if world == "ignore" else [])
+    assert f"unknown_fields={world}" in assumed(upsert(api, **body))
+
+
+@pytest.mark.parametrize(
+    ("world", "upsert_type", "archived"),
+    [("stay", "update", [True]), ("unarchive", "update", [False]), ("unmatched", "create", [True, False])],
+)
+def test_archived_accounts(sandbox, api, send, world, upsert_type, archived):
+    account = sandbox.add("account", name="A", domain="a.com")
+    assert api.put(f"/accounts/{account}", archived=True).status_code == 200
+    sandbox.enter_world(f"archived_accounts={world}")
+    assert send("account", upsert_key="domain", domain="a.com", name="B") == upsert_type
+    assert [bool(row["archived_at"]) for row in sandbox.accounts()] == archived
+    assert sandbox.accounts()[-1]["name"] == "B"
+
+
+@pytest.mark.parametrize(("world", "upsert_type"), [("reject", None), ("accept", "update")])
+def test_archived_in_upserts(sandbox, api, send, world, upsert_type):
+    account = sandbox.add("account", name="A", domain="a.com")
+    api.put(f"/accounts/{account}", archived=True)
+    sandbox.enter_world(f"archived_in_upserts={world}")
+    assert send("account", upsert_key="domain", domain="a.com", archived=False) == upsert_type
+    assert bool(sandbox.accounts()[0]["archived_at"]) is (world == "reject")
+
+
+@pytest.mark.parametrize(("world", "status"), [("supported", 200), ("unsupported", 422)])
+def test_account_jobs(sandbox, api, world, status):
+    sandbox.enter_world(f"account_jobs={world}")
+    response = api.post("/bulk_jobs", type="account/upsert")
+    assert response.status_code == status
+    assert assumed(response) == {f"account_jobs={world}"}
+    person_job = api.post("/bulk_jobs", type="person/upsert")
+    assert (person_job.status_code, assumed(person_job)) == (200, set())
+
+
+@pytest.mark.parametrize(("world", "record_id"), [("number", 1), ("text", "1")])
+def test_ids(sandbox, api, world, record_id):
+    sandbox.add("person", email_address=EMAIL, owner_id=1)
+    sandbox.enter_world(f"ids={world}")
+    shown = api.get("/people/1").json()["data"]
+    assert (shown["id"], shown["owner"]["id"]) == (record_id, record_id)
+    assert api.get("/people").json()["data"][0]["id"] == record_id
+
+
+def test_bulk_results_name_the_assumptions_of_their_rows(sandbox, api):
+    sandbox.add("person", email_address=EMAIL, custom_fields={"Lead Score": "1"})
+    row = {"email_address": EMAIL, "upsert_key": "email_address", "custom_fields": {"Region": "EU"}}
+    assert "custom_fields=merge" in assumed(api.get(f"{run_job(api, row)}/results"))
+
+
+def test_responses_that_depend_on_no_assumption_have_no_header(api):
+    assert HEADER not in upsert(api, title="CEO", custom_fields={"Region": "EU"}, tags=["x"]).headers
+    assert HEADER not in upsert(api, title="CTO").headers
+    assert HEADER not in api.get("/people").headers
+
+
+def test_worlds_are_entered_together_and_left_by_a_reset(start_sandbox):
+    sandbox, api = start_sandbox(worlds=["null=ignore", "lists=merge"])
+    sandbox.add("person", email_address=EMAIL, title="CEO", tags=["a"])
+    sandbox.enter_world("custom_fields=replace")
+    assert update(api, title=None, tags=["b"]) == {"null=ignore", "lists=merge"}
+    assert person(sandbox).items() >= {"title": "CEO", "tags": ["a", "b"]}.items()
+    sandbox.reset()
+    values = sandbox.assumptions.values
+    assert (values["null"], values["lists"], values["custom_fields"]) == ("ignore", "merge", "merge")
+
+
+@pytest.mark.parametrize(
+    ("world", "named"),
+    [
+        ("shape=flat", "shape"),
+        ("custom_fields", "custom_fields"),
+        ("custom_fields=erase", "erase"),
+        ("ignored_fields=shoe_size", "shoe_size"),
+    ],
+)
+def test_unknown_world_is_an_error(sandbox, capsys, world, named):
+    with pytest.raises(ValueError, match=named):
+        sandbox.enter_world("null=ignore", world)
+    assert sandbox.assumptions.values["null"] == "clear"
+    with pytest.raises(ValueError, match=named):
+        Sandbox(worlds=[world])
+    with pytest.raises(SystemExit):
+        main(["serve", "--world", world])
+    assert named in capsys.readouterr().err
+
+
+def test_command_lists_every_assumption_with_its_worlds(capsys):
+    assert main(["worlds"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for assumption in ASSUMPTIONS.values():
+        if assumption.default:
+            assert any(line.startswith(f"{assumption.name}={assumption.default} (default)") for line in lines)
+        for world, meaning in assumption.worlds.items():
+            assert any(line.startswith(world) and line.endswith(meaning) for line in lines)
+
+
+def test_worlds_are_read_and_changed_at_run_time(sandbox, api):
+    url = f"{api.url.removesuffix('/v2')}/_sandbox/worlds"
+    shown = {each["name"]: each for each in requests.get(url, timeout=5).json()}
+    assert shown.keys() == ASSUMPTIONS.keys()
+    assert shown["null"]["value"] == shown["null"]["default"] == "clear"
+    assert requests.post(url, json={"enter": ["null=ignore", "ids=text"]}, timeout=5).status_code == 200
+    assert sandbox.assumptions.values.items() >= {"null": "ignore", "ids": "text"}.items()
+    for body in ({"enter": ["null=maybe"]}, {"enter": "null=clear"}, {}):
+        assert requests.post(url, json=body, timeout=5).status_code == 400
+    assert requests.delete(url, timeout=5).status_code == 200
+    assert sandbox.assumptions.values["null"] == "clear"
