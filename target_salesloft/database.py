@@ -59,10 +59,14 @@ def create_tables(connection: sa.Connection, metadata: sa.MetaData, tables: Sequ
         metadata: The tables.
         tables: Some of them; all by default.
     """
-    if connection.dialect.name == "postgresql":
-        # Of two processes that create a table at the same time, one would fail.
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))
+    lock_creation(connection)
     metadata.create_all(connection, tables)
+
+
+def lock_creation(connection: sa.Connection) -> None:
+    """Wait for other processes that create tables: of two that do it at the same time, one would fail."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))
 
 
 def chunked(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -75,7 +79,7 @@ def is_postgres(uri: str) -> bool:
     return uri.startswith("postgres")
 
 
-def describe_error(error: sa.exc.SQLAlchemyError) -> str:
+def describe_error(error: Exception) -> str:
     """Return what the database reports, as one line without SQL and values."""
     cause = getattr(error, "orig", None) or error
     lines = str(cause).strip().splitlines() or [type(cause).__name__]

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.clock import SECONDS_PER_DAY, duration
+from target_salesloft.config.schema import NO_LEDGER
 from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.history import forget_stream, get_failed, get_runs, prune
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from target_salesloft.clock import Clock
+    from target_salesloft.ledger.database import Database
     from target_salesloft.ledger.history import Run
-    from target_salesloft.ledger.store import Database
 
 MAX_NAME_LENGTH: Final = 200
 
@@ -45,7 +46,7 @@ def print_history(values: Mapping[str, Any], clock: Clock, *, limit: int, as_jso
         LedgerError: The ledger cannot be read.
     """
     config = _resolve(values)
-    with _open(config, clock) as database:
+    with _open(config, clock, read_only=True) as database:
         runs = get_runs(database, get_host(config), limit=limit)
     if as_json:
         _print_json([each._asdict() for each in runs])
@@ -87,7 +88,7 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
         LedgerError: The ledger cannot be read.
     """
     config = _resolve(values)
-    with _open(config, clock) as database:
+    with _open(config, clock, read_only=True) as database:
         groups = get_failed(database, get_host(config))
     if as_json:
         _print_json([each._asdict() for each in groups])
@@ -131,7 +132,7 @@ def write_report(values: Mapping[str, Any], clock: Clock, *, out: str, days: int
     """
     config = _resolve(values)
     now = clock.time()
-    with _open(config, clock) as database:
+    with _open(config, clock, read_only=True) as database:
         host = get_host(config)
         runs = get_runs(database, host, since=int(now) - days * SECONDS_PER_DAY)
         failed = get_failed(database, host)
@@ -206,11 +207,12 @@ def _resolve(values: Mapping[str, Any]) -> dict[str, Any]:
     return resolve({**values, "dry_run": True})
 
 
-def _open(config: Mapping[str, Any], clock: Clock) -> AbstractContextManager[Database]:
-    database = open_database(config, clock)
-    if database is None:
+def _open(config: Mapping[str, Any], clock: Clock, *, read_only: bool = False) -> AbstractContextManager[Database]:
+    """Return the ledger's database. None is created: what does not exist is empty."""
+    uri = config.get("ledger_uri")
+    if uri == NO_LEDGER:
         raise LedgerError("There is no ledger. Set ledger_uri.")
-    return closing(database)
+    return closing(open_database(uri, clock, read_only=read_only))
 
 
 def _print_json(rows: list[dict[str, Any]]) -> None:
@@ -222,7 +224,7 @@ def _print_json(rows: list[dict[str, Any]]) -> None:
     print(json.dumps(shown, indent=2))
 
 
-def _format_time(seconds: int) -> str:
+def _format_time(seconds: float) -> str:
     return f"{dt.datetime.fromtimestamp(seconds, tz=dt.timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
 
 

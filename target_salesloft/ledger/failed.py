@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-import msgspec
 import sqlalchemy as sa
 
-from target_salesloft.database import chunked
-from target_salesloft.ledger import models
-from target_salesloft.ledger.fallback import falls_back_to
-from target_salesloft.mapping.payload import SavedAt
+from target_salesloft.ledger.database import execute_in, lock_in, select_in
+from target_salesloft.ledger.models import failed
+from target_salesloft.records import SavedAt
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from target_salesloft.ledger.store import Database
-    from target_salesloft.mapping.payload import Payload, SourceRecord
+    from target_salesloft.ledger.database import Database
+
+SourceKey: TypeAlias = str
+"""Identifies a row of the source: the stream, and the values of its key properties."""
+HASHES: Final = ("key", "source")
+
+
+class Failure(NamedTuple):
+    """A record that failed.
+
+    Attributes:
+        key: Its key, if it has one.
+        source: Identifies the row of the source, if the tap names key properties.
+        saved_at: Where the record is saved.
+        reason: Why it failed, without values.
+    """
+
+    key: str | None
+    source: SourceKey | None
+    saved_at: SavedAt
+    reason: str
 
 
 class UnresolvedRecord(NamedTuple):
@@ -30,199 +47,147 @@ class UnresolvedRecord(NamedTuple):
     """
 
     saved_at: SavedAt
-    failed_at: int
+    failed_at: float
     attempts: int
 
 
-class FailedRecords(Protocol):
-    """The failed records of one stream."""
-
-    resolved_files: set[str]
-
-    def note(self, failures: Iterable[tuple[Payload, str]]) -> None:
-        """Note that payloads failed, each for a reason without values. Those that are noted already count once more.
-
-        Raises:
-            LedgerError: The ledger cannot be written.
-        """
-
-    def resolve(self, payloads: Iterable[Payload]) -> None:
-        """Forget the failed records that these payloads, which have not failed, replace.
-
-        Raises:
-            LedgerError: The ledger cannot be written.
-        """
-
-    def get_unresolved(self) -> list[UnresolvedRecord]:
-        """Return the failed records of earlier runs, oldest first; of those with one key or source row the newest.
-
-        Raises:
-            LedgerError: The ledger cannot be read.
-        """
-
-
-class NullFailedRecords:
-    """Knows no failed records.
+class FailedRecords:
+    """The failed records of one stream.
 
     Attributes:
-        resolved_files: Empty.
-    """
-
-    def __init__(self) -> None:
-        self.resolved_files: set[str] = set()
-
-    def note(self, failures: Iterable[tuple[Payload, str]]) -> None:
-        """Do nothing."""
-
-    def resolve(self, payloads: Iterable[Payload]) -> None:
-        """Do nothing."""
-
-    def get_unresolved(self) -> list[UnresolvedRecord]:
-        """Return no record."""
-        return []
-
-
-@falls_back_to(NullFailedRecords())
-class SqlFailedRecords:
-    """The failed records of one stream in the ledger's database.
-
-    Attributes:
-        database: The ledger's.
         resolved_files: Files of which this run has resolved records.
 
     Args:
         database: The ledger's.
-        stream_id: `streams.id`.
+        stream_id: `streams.id`; 0 if it is unknown.
+        run_number: `runs.id` of this run.
     """
 
-    def __init__(self, database: Database, stream_id: int) -> None:
+    def __init__(self, database: Database, stream_id: int, run_number: int) -> None:
         self.resolved_files: set[str] = set()
-        self.database = database
+        self._database = database
+        self._run_number = run_number
         self._stream_id = stream_id
-        table = models.failed
-        with database.transaction() as connection:
-            query = sa.select(table.c.key, table.c.source).where(table.c.stream_id == stream_id)
-            rows = connection.execute(query).all()
-        self._noted: set[SavedAt] = set()
+        self._is_ours = failed.c.stream_id == stream_id
+        self._remembers = database.is_persistent and not database.is_read_only
+        with database.reading() as connection:
+            rows = connection.execute(sa.select(failed.c.key, failed.c.source).where(self._is_ours)).all()
+        # Most runs have no failed records, and need not ask for each record whether it resolves one.
         self._has_records = bool(rows)
-        self._hashes = {each for row in rows for each in (row.key, row.source)}
+        self._hashes = {each for row in rows for each in row}
 
-    def note(self, failures: Iterable[tuple[Payload, str]]) -> None:
-        """Note that payloads failed, each for a reason without values. Those that are noted already count once more."""
-        now = int(self.database.clock.time())
-        rows: list[dict[str, Any]] = [
-            {
+    def note(self, failures: Iterable[Failure]) -> None:
+        """Note that records failed. Those that are noted already count as tried once more."""
+        if not self._remembers:
+            return
+        now = self._database.clock.time()
+        rows = {
+            each.saved_at: {
                 "stream_id": self._stream_id,
-                "key": self._hash_key(payload),
-                "source": self._hash_source(source),
-                "file": source.saved_at.file,
-                "line": source.saved_at.line,
-                "reason": reason,
+                "key": self._hash(each.key),
+                "source": self._hash(each.source),
+                "file": each.saved_at.file,
+                "line": each.saved_at.line,
+                "reason": each.reason,
                 "attempts": 1,
+                "run_id": self._run_number,
                 "first_failed_at": now,
                 "last_failed_at": now,
             }
-            for payload, reason in failures
-            for source in payload.sources
-            if source.saved_at is not None
-        ]
+            for each in failures
+        }
         if not rows:
             return
-        table = models.failed
-        insert = self.database.insert(table)
-        changed = {name: insert.excluded[name] for name in ("key", "reason", "last_failed_at")}
+        insert = self._database.insert(failed)
+        changed = {name: insert.excluded[name] for name in ("key", "source", "reason", "run_id", "last_failed_at")}
         statement = insert.on_conflict_do_update(
-            index_elements=[table.c.file, table.c.line, table.c.stream_id],
-            set_={**changed, "attempts": table.c.attempts + 1},
+            index_elements=[failed.c.file, failed.c.line, failed.c.stream_id],
+            set_={**changed, "attempts": failed.c.attempts + 1},
         )
-        with self.database.transaction() as connection:
+        with self._database.transaction() as connection:
             self._take_over(connection, rows)
-            connection.execute(statement, rows)
-        self._noted.update(SavedAt(row["file"], row["line"]) for row in rows)
+            connection.execute(statement, [rows[saved_at] for saved_at in sorted(rows)])
         self._has_records = True
-        self._hashes.update(each for row in rows for each in (row["key"], row["source"]))
+        self._hashes.update(row[name] for row in rows.values() for name in HASHES)
 
-    def _take_over(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+    def _take_over(self, connection: sa.Connection, rows: dict[SavedAt, dict[str, Any]]) -> None:
         """Delete older records with the keys or source rows of new ones, which continue their number of attempts."""
-        new_lines = {(row["file"], row["line"]) for row in rows}
-        hashes = {row[name] for row in rows for name in ("key", "source")}
-        older: dict[bytes | None, sa.Row[Any]] = {}
-        for condition in self._having(hashes):
-            found = connection.execute(sa.select(models.failed).where(condition)).all()
-            found = [each for each in found if (each.file, each.line) not in new_lines]
-            connection.execute(models.failed.delete().where(models.failed.c.id.in_([each.id for each in found])))
-            older |= {each.key: each for each in found} | {each.source: each for each in found}
-            self.resolved_files.update(each.file for each in found)
+        hashes = {row[name] for row in rows.values() for name in HASHES}
+        columns = [failed.c[name] for name in ("id", "file", "line", *HASHES, "attempts", "first_failed_at")]
+        ids = self._find(connection, hashes)
+        found = [
+            each
+            for each in lock_in(connection, columns, [failed.c.id], ids, self._is_ours)
+            if SavedAt(each.file, each.line) not in rows
+        ]
+        execute_in(connection, failed.delete(), failed.c.id, [each.id for each in found])
+        self.resolved_files.update(each.file for each in found)
+        older = {each.key: each for each in found} | {each.source: each for each in found}
         older.pop(None, None)
-        for row in rows:
-            earlier = [older[row[name]] for name in ("key", "source") if row[name] in older]
+        for row in rows.values():
+            earlier = [older[row[name]] for name in HASHES if row[name] in older]
             row["attempts"] += max((each.attempts for each in earlier), default=0)
             row["first_failed_at"] = min([row["first_failed_at"], *(each.first_failed_at for each in earlier)])
 
-    def resolve(self, payloads: Iterable[Payload]) -> None:
-        """Forget the failed records that these payloads, which have not failed, replace."""
-        if not self._has_records:  # most runs need not hash the keys
-            return
-        hashes: set[bytes | None] = set()
-        lines: defaultdict[str, list[int]] = defaultdict(list)
-        for payload in payloads:
-            hashes.add(self._hash_key(payload))
-            for source in payload.sources:
-                hashes.add(self._hash_source(source))
-                if source.saved_at is not None:
-                    lines[source.saved_at.file].append(source.saved_at.line)
-        table = models.failed
-        is_ours = table.c.stream_id == self._stream_id
-        conditions = self._having(hashes)
-        conditions += [
-            is_ours & (table.c.file == file) & table.c.line.in_(chunk)
-            for file, numbers in lines.items()
-            for chunk in chunked(numbers)
-        ]
-        if not conditions:
-            return
-        with self.database.transaction() as connection:
-            for condition in conditions:
-                delete = table.delete().where(condition).returning(table.c.file)
-                self.resolved_files.update(connection.execute(delete).scalars())
+    def resolve(self, keys: Iterable[str], sources: Iterable[str], saved: Iterable[SavedAt] = ()) -> None:
+        """Forget failed records, because later ones succeeded.
 
-    def _having(self, hashes: Iterable[bytes | None]) -> list[sa.ColumnElement[bool]]:
-        """Return conditions for the records whose key or source row has one of some hashes."""
-        table = models.failed
-        known = [each for each in set(hashes) & self._hashes if each is not None]
-        is_ours = table.c.stream_id == self._stream_id
-        return [is_ours & (table.c.key.in_(chunk) | table.c.source.in_(chunk)) for chunk in chunked(known)]
+        Args:
+            keys: Keys of records that have succeeded.
+            sources: Identify their source rows.
+            saved: Where records are saved that were sent again.
+        """
+        if not self._remembers or not self._has_records:
+            return
+        hashes = {self._hash(each) for values in (keys, sources) for each in values}
+        lines: defaultdict[str, list[int]] = defaultdict(list)
+        for file, line in saved:
+            lines[file].append(line)
+        if not lines and not hashes & self._hashes:
+            return
+        with self._database.transaction() as connection:
+            ids = self._find(connection, hashes)
+            for file, numbers in lines.items():
+                where = self._is_ours & (failed.c.file == file)
+                ids |= {number for (number,) in select_in(connection, [failed.c.id], failed.c.line, numbers, where)}
+            found = lock_in(connection, [failed.c.file], [failed.c.id], ids, self._is_ours)
+            execute_in(connection, failed.delete().where(self._is_ours), failed.c.id, ids)
+        self.resolved_files.update(file for (file,) in found)
+
+    def _find(self, connection: sa.Connection, hashes: Iterable[bytes | None]) -> set[int]:
+        """Return `failed.id` of the records whose key or source row has one of the given hashes."""
+        known = {each for each in self._hashes.intersection(hashes) if each is not None}
+        return {
+            number
+            for column in (failed.c.key, failed.c.source)
+            for (number,) in select_in(connection, [failed.c.id], column, known, self._is_ours)
+        }
 
     def get_unresolved(self) -> list[UnresolvedRecord]:
         """Return the failed records of earlier runs, oldest first; of those with one key or source row the newest."""
-        table = models.failed
-        query = sa.select(table).where(table.c.stream_id == self._stream_id).order_by(table.c.id.desc())
-        with self.database.transaction() as connection:
+        query = sa.select(failed).where(self._is_ours).order_by(failed.c.id.desc())
+        with self._database.reading() as connection:
             rows = connection.execute(query).all()
         newest: list[UnresolvedRecord] = []
         seen: set[bytes] = set()
         for row in rows:
             hashes = {row.key, row.source} - {None}
-            saved_at = SavedAt(row.file, row.line)
-            if saved_at not in self._noted and not hashes & seen:
-                newest.append(UnresolvedRecord(saved_at, row.last_failed_at, row.attempts))
+            if not hashes & seen and (row.run_id != self._run_number or not self._run_number):
+                newest.append(UnresolvedRecord(SavedAt(row.file, row.line), row.last_failed_at, row.attempts))
             seen |= hashes
         return newest[::-1]
 
-    def _hash_key(self, payload: Payload) -> bytes | None:
-        return None if payload.key is None else self.database.fingerprinter.key(payload.key)
+    def count_unresolved(self) -> int:
+        """Return how many failed records are not resolved, including those of this run."""
+        with self._database.reading() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).where(self._is_ours)).scalar_one())
 
-    def _hash_source(self, source: SourceRecord) -> bytes | None:
-        """Return the hash of the source row, or None if the tap does not say what identifies it."""
-        columns = source.schema.get("key_properties") or ()
-        values = [source.record.get(column) for column in columns]
-        if not values or None in values:
-            return None
-        return self.database.fingerprinter.key(msgspec.json.encode([source.schema["stream"], values]).decode())
+    def _hash(self, text: str | None) -> bytes | None:
+        return None if text is None else self._database.fingerprinter.key(text)
 
 
 def get_unresolved_files(database: Database, files: Collection[str]) -> set[str]:
-    """Return those files of which failed records are not resolved, in any stream.
+    """Return the given files that hold failed records which are not resolved, in any stream.
 
     Args:
         database: The ledger's.
@@ -231,9 +196,8 @@ def get_unresolved_files(database: Database, files: Collection[str]) -> set[str]
     Raises:
         LedgerError: The ledger cannot be read.
     """
-    query = sa.select(models.failed.c.file).where(models.failed.c.file.in_(files)).distinct()
-    with database.transaction() as connection:
-        return set(connection.execute(query).scalars())
+    with database.reading() as connection:
+        return {file for (file,) in select_in(connection, [failed.c.file], failed.c.file, files, sa.true())}
 
 
 def forget_files(database: Database, files: Collection[str]) -> None:
@@ -246,5 +210,9 @@ def forget_files(database: Database, files: Collection[str]) -> None:
     Raises:
         LedgerError: The ledger cannot be written.
     """
+    if database.is_read_only or not files:
+        return
     with database.transaction() as connection:
-        connection.execute(models.failed.delete().where(models.failed.c.file.in_(files)))
+        ids = [number for (number,) in select_in(connection, [failed.c.id], failed.c.file, files, sa.true())]
+        lock_in(connection, [failed.c.id], [failed.c.id], ids, sa.true())
+        execute_in(connection, failed.delete(), failed.c.id, ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -47,24 +48,40 @@ class Fingerprinter:
     def fingerprint(self, body: Mapping[str, Any]) -> bytes:
         """Return the hash of a payload; the order of its fields does not count."""
         compared = {name: value for name, value in body.items() if name != NOT_COMPARED}
-        return _digest(self._fingerprint, encode(compared))
+        return _digest(self._fingerprint, _encode(compared))
 
     def fields(self, body: Mapping[str, Any]) -> dict[str, bytes]:
         """Return field → hash of its value. Custom fields are named `custom_fields.NAME`."""
-        return {name: self.value(name, value) for name, value in flatten(body).items()}
+        cached = self._hash_cached
+        return {
+            name: cached(name, value) if isinstance(value, str) else self.value(name, value)
+            for name, value in flatten(body).items()
+        }
 
     def value(self, name: str, value: Any) -> bytes:
         """Return the hash of the value of a field, which is the same for values that mean the same."""
-        # Lists cannot be keys of a cache.
-        return (self._hash_value if isinstance(value, (list, dict)) else self._hash_cached)(name, value)
+        if not isinstance(value, (list, dict)):
+            return self._hash_cached(name, value)
+        # Only what can be hashed can be the key of a cache, and in a tuple, True and 1 would be the same.
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return self._hash_cached(name, tuple(value))
+        return self._hash_value(name, value)
 
 
 def _digest_text(keyed: hashlib.blake2b, text: str) -> bytes:
-    return _digest(keyed, text.encode())
+    # A tap may send half of a surrogate pair; the record fails elsewhere.
+    return _digest(keyed, text.encode(errors="surrogatepass"))
 
 
 def _digest_value(keyed: hashlib.blake2b, name: str, value: Any) -> bytes:
-    return _digest(keyed, encode(canonical(name, value)))
+    return _digest(keyed, _encode(canonical(name, value)))
+
+
+def _encode(value: Any) -> bytes:
+    try:
+        return encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, sort_keys=True, default=str).encode()
 
 
 def _digest(keyed: hashlib.blake2b, data: bytes) -> bytes:

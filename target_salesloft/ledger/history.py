@@ -1,4 +1,4 @@
-"""What the ledger tells about runs and failed records, and how it forgets."""
+"""What the ledger knows about runs and failed records, and how it forgets."""
 
 from __future__ import annotations
 
@@ -6,19 +6,30 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
-from target_salesloft.ledger.models import failed, lookups, records, reshaped, runs, scopes, streams
+from target_salesloft.ledger.database import execute_in
+from target_salesloft.ledger.models import (
+    claims,
+    failed,
+    lookups,
+    pending,
+    records,
+    reshaped,
+    runs,
+    scopes,
+    streams,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from target_salesloft.ledger.store import Database
+    from target_salesloft.ledger.database import Database
 
 
 class Run(NamedTuple):
     """A run.
 
     Attributes:
-        team: API host and team, as the ledger names them.
+        team: API host and team, as in the ledger.
         run_id: Meltano's id of the run, if there was one.
         version: The target's version.
         started_at: Seconds since the epoch.
@@ -46,7 +57,7 @@ class FailedGroup(NamedTuple):
     """Failed records of one stream that are not resolved, and failed for the same reason.
 
     Attributes:
-        team: API host and team, as the ledger names them.
+        team: API host and team, as in the ledger.
         stream: The stream's name.
         reason: Why they failed last.
         records: How many there are.
@@ -61,8 +72,8 @@ class FailedGroup(NamedTuple):
     reason: str
     records: int
     attempts: int
-    first_failed_at: int
-    last_failed_at: int
+    first_failed_at: float
+    last_failed_at: float
     files: dict[str, int]
 
 
@@ -80,7 +91,7 @@ def get_runs(database: Database, host: str, *, limit: int | None = None, since: 
     """
     columns = [scopes.c.name, *(runs.c[name] for name in Run._fields[1:])]
     query = sa.select(*columns).join(scopes).where(_is_of(host), runs.c.started_at >= since)
-    with database.transaction() as connection:
+    with database.reading() as connection:
         return [Run(*row) for row in connection.execute(query.order_by(runs.c.id.desc()).limit(limit))]
 
 
@@ -99,7 +110,7 @@ def get_failed(database: Database, host: str) -> list[FailedGroup]:
     first, last = sa.func.min(failed.c.first_failed_at), sa.func.max(failed.c.last_failed_at)
     query = sa.select(*group, failed.c.file, number, attempts, first, last).select_from(_joined(failed))
     groups: dict[tuple[str, ...], FailedGroup] = {}
-    with database.transaction() as connection:
+    with database.reading() as connection:
         rows = connection.execute(query.where(_is_of(host)).group_by(*group, failed.c.file).order_by(failed.c.file))
         for team, stream, reason, file, count, tried, since, until in rows:
             new = FailedGroup(team, stream, reason, count, tried, since, until, {file: count})
@@ -133,17 +144,25 @@ def forget_stream(database: Database, host: str, stream: str) -> int:
         LedgerError: The ledger cannot be written.
     """
     ids = sa.select(streams.c.id).join(scopes).where(_is_of(host), streams.c.name == stream)
+    is_written, is_pending = records.c.stream_id.in_(ids), pending.c.stream_id.in_(ids)
+    known = sa.union(
+        sa.select(records.c.stream_id, records.c.key).where(is_written),
+        sa.select(pending.c.stream_id, pending.c.key).where(is_pending),
+    )
     with database.transaction() as connection:
-        return connection.execute(records.delete().where(records.c.stream_id.in_(ids))).rowcount
+        count = connection.execute(sa.select(sa.func.count()).select_from(known.subquery())).scalar_one()
+        connection.execute(pending.delete().where(is_pending))
+        connection.execute(records.delete().where(is_written))
+    return int(count)
 
 
 def prune(database: Database, host: str, before: int, is_missing: Callable[[str], bool]) -> dict[str, int]:
-    """Delete what is older than a time: runs, looked-up ids, reshaped values, and failed records whose file is gone.
+    """Delete old runs, looked-up IDs, claims, reshaped values, and failed records whose file is gone.
 
     Args:
         database: The ledger's.
         host: The API host.
-        before: Seconds since the epoch.
+        before: What is older than this is deleted, in seconds since the epoch.
         is_missing: Whether a failed records file does not exist.
 
     Returns:
@@ -155,16 +174,20 @@ def prune(database: Database, host: str, before: int, is_missing: Callable[[str]
     teams = sa.select(scopes.c.id).where(_is_of(host))
     stream_ids = sa.select(streams.c.id).where(streams.c.scope_id.in_(teams))
     old_failed = failed.c.stream_id.in_(stream_ids) & (failed.c.last_failed_at < before)
-    with database.transaction() as connection:
+    with database.reading() as connection:
         files = connection.execute(sa.select(failed.c.file).where(old_failed).distinct()).scalars().all()
-        missing = [each for each in files if is_missing(each)]
-        deletes = {
-            "runs": runs.delete().where(runs.c.scope_id.in_(teams), runs.c.started_at < before),
-            "looked-up ids": lookups.delete().where(lookups.c.scope_id.in_(teams), lookups.c.seen_at < before),
-            "reshaped values": reshaped.delete().where(reshaped.c.scope_id.in_(teams), reshaped.c.seen_at < before),
-            "failed records whose file is gone": failed.delete().where(old_failed, failed.c.file.in_(missing)),
-        }
-        return {name: connection.execute(each).rowcount for name, each in deletes.items()}
+    # Other runs can write to the ledger while files are looked for.
+    missing = [each for each in files if is_missing(each)]
+    deletes = {
+        "runs": runs.delete().where(runs.c.scope_id.in_(teams), runs.c.started_at < before),
+        "looked-up IDs": lookups.delete().where(lookups.c.scope_id.in_(teams), lookups.c.seen_at < before),
+        "claims": claims.delete().where(claims.c.scope_id.in_(teams), claims.c.claimed_at < before),
+        "reshaped values": reshaped.delete().where(reshaped.c.scope_id.in_(teams), reshaped.c.seen_at < before),
+    }
+    with database.transaction() as connection:
+        counts = {name: connection.execute(each).rowcount for name, each in deletes.items()}
+        gone = execute_in(connection, failed.delete().where(old_failed), failed.c.file, missing)
+    return counts | {"failed records whose file is gone": gone}
 
 
 def _is_of(host: str) -> sa.ColumnElement[bool]:

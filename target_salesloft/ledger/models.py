@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION: Final = 1
 MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {}
-"""Schema version → the statements that turn it into the next one; tables that are missing are created after these."""
+"""Schema version → the statements that turn it into the next one. Missing tables are created afterwards."""
 
 
 class Bytes(sa.LargeBinary):
-    """Bytes as they are: SQLAlchemy wraps them for old drivers, which takes longer than to store them."""
+    """Bytes as they are: SQLAlchemy wraps them for old drivers, which takes longer than storing them."""
 
     def bind_processor(self, dialect: sa.Dialect) -> Any:  # noqa: ARG002
         """Return that nothing is to be done."""
@@ -31,7 +31,7 @@ properties: Final = sa.Table(
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
-    comment="`schema_version`, and `salt`, with which all hashes of this ledger are keyed",
+    comment="`schema_version`, and `salt`, the key of all hashes in this ledger",
 )
 
 scopes: Final = sa.Table(
@@ -58,7 +58,7 @@ fields: Final = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("name", sa.Text, nullable=False, unique=True),
-    comment="Names of Salesloft fields, so that `records` can name them in a byte or two",
+    comment="Names of Salesloft fields, so that `records` and `pending` can name them in two bytes",
 )
 
 runs: Final = sa.Table(
@@ -75,6 +75,8 @@ runs: Final = sa.Table(
     sa.Column("points", sa.Integer),
     sa.Column("streams", sa.JSON, comment="Stream → result → records"),
     sa.Column("reasons", sa.JSON, comment="Stream → reason of failures, without values → records"),
+    # Other tables name runs: the number of a run that was pruned must not be used again.
+    sqlite_autoincrement=True,
 )
 
 records: Final = sa.Table(
@@ -82,14 +84,31 @@ records: Final = sa.Table(
     metadata,
     sa.Column("stream_id", sa.ForeignKey("streams.id"), primary_key=True),
     sa.Column("key", Bytes(KEY_BYTES), primary_key=True, comment="Hash of the key"),
-    sa.Column("fingerprint", Bytes(FINGERPRINT_BYTES), comment="Hash of the payload last confirmed"),
-    sa.Column("fields", Bytes, comment="Field ids and hashes of the values of that payload"),
-    sa.Column("pending", Bytes, comment="Payloads sent since, of which Salesloft may hold any"),
+    sa.Column("fingerprint", Bytes(FINGERPRINT_BYTES), comment="Hash of the body last confirmed; null: send it again"),
+    sa.Column("fields", Bytes, comment="Field ids (2 bytes), each with the hash of its value (4 bytes)"),
     sa.Column("record_id", sa.BigInteger, comment="Salesloft's id"),
-    sa.Column("result", sa.SmallInteger, comment="The last result: 1 confirmed, 2 rejected"),
-    sa.Column("run_id", sa.Integer, comment="`runs.id` of the run that sent it last"),
-    sa.Column("written_at", sa.BigInteger, comment="When it was confirmed, in seconds since the epoch"),
+    sa.Column("run_id", sa.Integer, nullable=False, comment="`runs.id` of the run that wrote it last"),
+    sa.Column("written_at", sa.Double, nullable=False, comment="When it was confirmed, in seconds since the epoch"),
     sqlite_with_rowid=False,
+    comment="What Salesloft has confirmed, per stream and key",
+)
+
+pending: Final = sa.Table(
+    "pending",
+    metadata,
+    sa.Column("id", sa.Integer().with_variant(sa.BigInteger, "postgresql"), primary_key=True),
+    sa.Column("stream_id", sa.ForeignKey("streams.id"), nullable=False),
+    sa.Column("key", Bytes(KEY_BYTES), nullable=False, comment="Hash of the key"),
+    sa.Column("run_id", sa.Integer, nullable=False, comment="`runs.id` of the run that sent it"),
+    sa.Column("job_id", sa.BigInteger, comment="Salesloft's id of the bulk job that it is part of"),
+    sa.Column("row", Bytes(KEY_BYTES), comment="Hash of what identifies it in that job; null: the key"),
+    sa.Column("fingerprint", Bytes(FINGERPRINT_BYTES), nullable=False, comment="Hash of the body"),
+    sa.Column("fields", Bytes, nullable=False, comment="As in `records`"),
+    sa.Column("contested", sa.Boolean, nullable=False, comment="Another run has written the record since"),
+    sa.Column("sent_at", sa.Double, nullable=False, comment="Seconds since the epoch"),
+    sa.Index("pending_key", "key"),
+    sqlite_autoincrement=True,
+    comment="What was sent and has no known outcome: Salesloft may hold any of it",
 )
 
 jobs: Final = sa.Table(
@@ -98,12 +117,11 @@ jobs: Final = sa.Table(
     sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
     sa.Column("job_id", sa.BigInteger, primary_key=True, autoincrement=False, comment="Salesloft's id"),
     sa.Column("stream_id", sa.ForeignKey("streams.id"), nullable=False),
-    sa.Column("run_id", sa.Integer, nullable=False, comment="`runs.id`: its records are pending since this run"),
-    sa.Column("keys", Bytes, nullable=False, comment="Hashes of the keys of its records"),
+    sa.Column("run_id", sa.Integer, nullable=False, comment="`runs.id` of the run that started it"),
     sa.Column("job_type", sa.String(64), nullable=False),
-    sa.Column("upsert_key", sa.String(64), nullable=False),
-    sa.Column("started_at", sa.BigInteger, nullable=False, comment="Seconds since the epoch"),
-    comment="Bulk jobs that were marked ready, and whose results are not known yet",
+    sa.Column("key_field", sa.String(64), nullable=False),
+    sa.Column("started_at", sa.Double, nullable=False, comment="Seconds since the epoch"),
+    comment="Bulk jobs that were marked ready, and whose results are not known yet; their records are in `pending`",
 )
 
 failed: Final = sa.Table(
@@ -117,8 +135,9 @@ failed: Final = sa.Table(
     sa.Column("line", sa.Integer, nullable=False, comment="The line of the record in that file"),
     sa.Column("reason", sa.Text, nullable=False, comment="Without values"),
     sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("first_failed_at", sa.BigInteger, nullable=False),
-    sa.Column("last_failed_at", sa.BigInteger, nullable=False),
+    sa.Column("run_id", sa.Integer, nullable=False, comment="`runs.id` of the run in which it failed last"),
+    sa.Column("first_failed_at", sa.Double, nullable=False, comment="Seconds since the epoch"),
+    sa.Column("last_failed_at", sa.Double, nullable=False, comment="Seconds since the epoch"),
     sa.UniqueConstraint("file", "line", "stream_id"),
     sa.Index("failed_key", "stream_id", "key"),
     comment="Failed records that are not resolved",
@@ -131,9 +150,21 @@ lookups: Final = sa.Table(
     sa.Column("reference", sa.String(64), primary_key=True, comment="Such as `account.domain`"),
     sa.Column("key", Bytes(KEY_BYTES), primary_key=True, comment="Hash of the value"),
     sa.Column("record_id", sa.BigInteger, nullable=False, comment="Salesloft's id"),
-    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Column("trusted", sa.Boolean, nullable=False, comment="Whether an unchanged record may be skipped by it"),
+    sa.Column("seen_at", sa.Double, nullable=False, comment="Seconds since the epoch"),
     sqlite_with_rowid=False,
-    comment="Ids of records that others refer to",
+    comment="IDs of records that others refer to",
+)
+
+claims: Final = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
+    sa.Column("key", Bytes(KEY_BYTES), primary_key=True, comment="Hash of what is claimed"),
+    sa.Column("run_id", sa.Integer, nullable=False, comment="`runs.id` of the run that holds it"),
+    sa.Column("claimed_at", sa.Double, nullable=False, comment="Seconds since the epoch"),
+    sqlite_with_rowid=False,
+    comment="Irreversible acts that one run has reserved, so that another one does not do the same",
 )
 
 reshaped: Final = sa.Table(
@@ -143,7 +174,7 @@ reshaped: Final = sa.Table(
     sa.Column("field_id", sa.ForeignKey("fields.id"), primary_key=True),
     sa.Column("held", Bytes(FIELD_BYTES), primary_key=True, comment="Hash of the value that Salesloft holds"),
     sa.Column("sent", Bytes(FIELD_BYTES), primary_key=True, comment="Hash of the value that was sent"),
-    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", sa.Double, nullable=False, comment="Seconds since the epoch"),
     sqlite_with_rowid=False,
     comment="Values that Salesloft stores in another form, such as phone numbers",
 )

@@ -1,21 +1,18 @@
-"""Opens the ledger of a run."""
+"""Opens the ledger."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import sqlite3
 import urllib.parse
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import platformdirs
-import sqlalchemy as sa
 
-from target_salesloft.auth.token import fingerprint
 from target_salesloft.config.schema import CREDENTIALS, NO_LEDGER
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
-from target_salesloft.ledger.base import Ledger, NullLedger
-from target_salesloft.ledger.store import Database, SqlLedger, move_aside
+from target_salesloft.ledger.database import IN_MEMORY, Database, NoLedgerError
+from target_salesloft.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,48 +21,55 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CREDENTIALS_LENGTH: Final = 16
 
-def open_database(config: Mapping[str, Any], clock: Clock) -> Database | None:
-    """Return the database of the ledger; None without a ledger, because of the settings or after a warning.
+
+def open_ledger(uri: str | None, clock: Clock, *, read_only: bool = False) -> Ledger:
+    """Return the ledger, which is created if there is none.
 
     Args:
-        config: Valid settings.
+        uri: The value of `ledger_uri`. None is the default file, `none` a ledger that ends with the run.
         clock: Time.
+        read_only: Whether to write nothing. If there is no ledger, an empty one is returned.
 
     Raises:
-        LedgerError: The database that `ledger_uri` names cannot be opened, or is of a newer version.
+        ConfigError: The URL cannot be used.
+        LedgerError: A ledger exists and cannot be used, or the one of `ledger_uri` cannot be created.
+        LedgerVersionError: A newer version of the target has written it.
     """
-    uri = config.get("ledger_uri")
+    return Ledger(open_database(uri, clock, create=not read_only, read_only=read_only))
+
+
+def open_database(uri: str | None, clock: Clock, *, create: bool = False, read_only: bool = False) -> Database:
+    """Return the ledger's database, or an empty one in memory if there is none.
+
+    Args:
+        uri: The value of `ledger_uri`.
+        clock: Time.
+        create: Whether to create the database if there is none.
+        read_only: Whether to write nothing.
+
+    Raises:
+        ConfigError: The URL cannot be used.
+        LedgerError: The database exists and cannot be used, or the one of `ledger_uri` cannot be created.
+        LedgerVersionError: A newer version of the target has written it.
+    """
     if uri == NO_LEDGER:
-        return None
+        return Database(IN_MEMORY, clock)
     try:
-        return _open(uri or get_default_uri(), clock, is_required=bool(uri))
+        return Database(uri or get_default_uri(), clock, create=create, read_only=read_only)
+    except NoLedgerError:
+        return Database(IN_MEMORY, clock)
     except LedgerVersionError:
         raise
     except LedgerError as error:
+        raise LedgerError(f"{error} Check ledger_uri, or set it to {NO_LEDGER}.") if uri else error from error
+    except OSError as error:
+        reason = f"Cannot create the ledger {error.filename} ({error.strerror})."
         if uri:
-            raise LedgerError(f"{error} Check ledger_uri, or set it to {NO_LEDGER}.") from error
-        logger.warning("%s Running without it: nothing is remembered of this run. Set ledger_uri.", error)
-        return None
-
-
-def open_ledger(database: Database | None, scope: str) -> Ledger:
-    """Return the ledger of a team.
-
-    Args:
-        database: Where it is stored, or None without a ledger.
-        scope: What `get_scope` returns.
-
-    Raises:
-        LedgerError: The database that `ledger_uri` names fails.
-    """
-    if database is None:
-        return NullLedger()
-    try:
-        return SqlLedger(database, scope)
-    except LedgerError as error:
-        database.give_up(error)
-        return NullLedger()
+            raise LedgerError(f"{reason} Check ledger_uri, or set it to {NO_LEDGER}.") from error
+        logger.warning("%s Running without it: nothing is remembered of this run. Set ledger_uri.", reason)
+        return Database(IN_MEMORY, clock)
 
 
 def get_default_uri() -> str:
@@ -79,7 +83,7 @@ def get_host(config: Mapping[str, Any]) -> str:
 
 
 def get_scope(config: Mapping[str, Any], identity: Mapping[str, Any] | None) -> str:
-    """Return what names the API host and the team, or the credentials if the team is unknown.
+    """Return the name of the API host and the team, or a hash of the credentials if the team is unknown.
 
     Args:
         config: Valid settings.
@@ -90,25 +94,5 @@ def get_scope(config: Mapping[str, Any], identity: Mapping[str, Any] | None) -> 
     if isinstance(team, dict) and team.get("id") is not None:
         return f"{host}/team/{team['id']}"
     credentials = next((config[name] for name in ("client_id", *CREDENTIALS) if config.get(name)), "")
-    return f"{host}/credentials/{fingerprint(credentials)[:16]}"
-
-
-def _open(uri: str, clock: Clock, *, is_required: bool) -> Database:
-    try:
-        return Database(uri, clock, is_required=is_required)
-    except LedgerError as error:
-        path = _damaged_file(uri, error)
-        if path is None:
-            raise
-    aside = move_aside(path, "damaged", clock)
-    logger.warning("The ledger %s was damaged and has been moved to %s. Starting a new one.", path, aside)
-    return Database(uri, clock, is_required=is_required)
-
-
-def _damaged_file(uri: str, error: LedgerError) -> Path | None:
-    """Return the path of an SQLite file that is no intact database, or None if that is not what is wrong."""
-    cause = getattr(error.__cause__, "orig", None)
-    # Its subclasses stand for other causes, such as a locked or unreadable file.
-    if type(cause) is not sqlite3.DatabaseError:
-        return None
-    return Path(str(sa.make_url(uri).database))
+    # Credentials are long and random, so that their hash does not reveal them.
+    return f"{host}/credentials/{hashlib.sha256(credentials.encode()).hexdigest()[:CREDENTIALS_LENGTH]}"

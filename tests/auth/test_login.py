@@ -306,6 +306,17 @@ def test_check_requires_the_scopes_of_references_removal_and_cadences(serve, che
     assert sandbox.cadence_memberships() == []
 
 
+def test_check_lists_each_permission_once(serve, check, clock):
+    server = serve(clock=clock.now)
+    mapping = {"company": "account.domain", "key": "account.crm_id", "rep": "owner.email_address"}
+    streams = {"people": {"mapping": mapping}, "accounts": {}, "enrollments": {}}
+    code, out, _ = check(api_key=KEY, api_url=server.url, streams=streams)
+    names = [each.rpartition(":")[0] for each in out]
+    assert code == 0
+    assert "accounts:read" in names
+    assert len(set(names)) == len(names)
+
+
 def test_check_with_a_wrong_path_fails(check, server):
     code, _, err = check(api_key=KEY, api_url=f"{server.origin}/wrong")
     assert code == 1

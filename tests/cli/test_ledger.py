@@ -1,169 +1,226 @@
 """The commands that print what the ledger knows, and make it forget."""
 
 import json
-from pathlib import Path
+from contextlib import closing
 from unittest.mock import Mock
 
 import fsspec
 import pytest
 
-from salesloft_sandbox import Fault
-from target_salesloft.ledger.store import Database
-from tests.conftest import people, record
+from target_salesloft.clock import SECONDS_PER_DAY
+from target_salesloft.ledger.failed import Failure, SavedAt
+from target_salesloft.ledger.opening import open_ledger
 
-SECONDS_PER_DAY = 86_400
-
-
-def test_history_of_a_new_ledger(admin):
-    assert admin("history")[:2] == (0, "No runs yet.\n")
+KEYS = [f"email_address=p{number}@example.com" for number in range(3)]
 
 
-def test_history_lists_runs_newest_first(admin, night, clock):
-    night(*people(range(3)))
+@pytest.fixture
+def note(uri, server, clock):
+    """Return a function that notes in the ledger what a run did."""
+
+    def note(results=(), failures=(), reasons=(), run_id="run-1", code=0, host=None, stream="people"):
+        host = host or server.url.split("/")[2]
+        with closing(open_ledger(uri, clock)) as ledger:
+            ledger.use_scope(f"{host}/team/1")
+            ledger.start_run(run_id, "1.0")
+            people = ledger.stream(stream, "people")
+            people.adopt((key, {"title": "CEO"}, None) for key in KEYS)
+            people.failed.note(failures)
+            if code is not None:
+                counts = {"streams": {stream: dict(results)}, "reasons": {stream: dict(reasons)} if reasons else {}}
+                ledger.finish_run(exit_code=code, points=4, seconds=2.0, **counts)
+
+    return note
+
+
+@pytest.fixture
+def known(uri, server, clock):
+    """Return a function that returns how many records the ledger knows of a stream."""
+
+    def known(stream="people"):
+        with closing(open_ledger(uri, clock, read_only=True)) as ledger:
+            ledger.use_scope(f"{server.url.split('/')[2]}/team/1")
+            return len(ledger.stream(stream, "people").get(KEYS))
+
+    return known
+
+
+def failure(line, file="/failed/1.singer", reason="title is bad"):
+    return Failure(f"email_address={line}@b.co", None, SavedAt(str(file), line), reason)
+
+
+@pytest.mark.parametrize("command", ["history", "failed"])
+def test_ledger_that_does_not_exist_is_empty_and_not_created(admin, tmp_path, command):
+    code, out, _ = admin(command)
+    assert code == 0
+    assert out.startswith("No ")
+    assert json.loads(admin(command, "--json")[1]) == []
+    assert not list(tmp_path.rglob("*.db*"))
+
+
+def test_commands_that_change_the_ledger_create_none(admin, tmp_path):
+    assert admin("prune", "--days", "7")[0] == 0
+    assert admin("forget", "--stream", "people")[0] == 1
+    assert not list(tmp_path.rglob("*.db*"))
+
+
+@pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["history"],
+        ["failed"],
+        ["report", "--out", "report.html"],
+        ["forget", "--stream", "a"],
+        ["prune", "--days", "7"],
+    ],
+)
+def test_file_that_is_no_ledger_is_left_alone(admin, tmp_path, arguments, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "state" / "ledger.db"
+    file.parent.mkdir()
+    file.write_text("a letter to my grandmother")
+    code, out, err = admin(*arguments)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert str(file) in err
+    assert file.read_text() == "a letter to my grandmother"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_history_lists_runs_newest_first(admin, note, clock):
+    note({"read": 3, "created": 3})
     clock.tick(60)
-    night(*people(range(3)), record("people", email_address="nobody"))
+    note({"read": 4, "unchanged": 3, "failed": 1}, reasons={"email_address is bad": 1}, code=1, run_id="run-2")
     code, out, _ = admin("history")
     assert code == 0
     first, second = out.split("people:")[1:]
-    assert "4 read" in first
-    assert "3 unchanged" in first
-    assert "1 failed" in first
-    assert "email_address" in first
-    assert "3 created" in second
+    assert "4 read, 3 unchanged, 1 failed" in first
+    assert "1 × email_address is bad" in first
+    assert "3 read, 3 created" in second
     assert "exit code 1" in out.splitlines()[0]
-    assert "nobody" not in out
+    assert "run-2" in out.splitlines()[0]
+    assert "4 points" in out.splitlines()[0]
     assert admin("history", "--limit", "1")[1].count("exit code") == 1
 
 
-def test_history_as_json(admin, night):
-    night(*people(range(3)))
+def test_history_as_json(admin, note):
+    note({"read": 3, "created": 3})
     (run,) = json.loads(admin("history", "--json")[1])
-    assert run["exit_code"] == 0
-    assert run["points"] > 0
+    assert (run["exit_code"], run["points"], run["run_id"]) == (0, 4, "run-1")
     assert run["streams"] == {"people": {"read": 3, "created": 3}}
     assert run["started_at"].endswith("Z")
 
 
-def test_history_names_runs_as_meltano_does(admin, night, monkeypatch):
-    monkeypatch.setenv("MELTANO_RUN_ID", "run-7")
-    night(*people(range(3)))
-    assert "run-7" in admin("history")[1].splitlines()[0]
-
-
-def test_results_are_listed_in_the_order_of_the_end_report(admin, night):
-    night(*people(range(3)))
-    night(record("people", email_address="nobody"), *people(range(1, 3)), *people(range(5), title="CEO"))
-    line = admin("history")[1].splitlines()[1]
-    names = [each.split()[1] for each in line.partition(": ")[2].split(", ")]
-    assert names == ["read", "created", "updated", "merged", "failed"]
-
-
-def test_run_that_was_killed_is_not_finished(admin, uri, night, clock):
-    night()
-    database = Database(uri, clock)
-    with database.transaction() as connection:
-        connection.exec_driver_sql("UPDATE runs SET ended_at = NULL, exit_code = NULL")
-    database.close()
+def test_run_that_was_killed_is_not_finished(admin, note):
+    note(code=None)
     assert "killed" in admin("history")[1]
 
 
-def test_runs_of_another_host_are_not_listed(admin, night):
-    night(*people(range(3)))
-    assert admin("history", api_url="http://127.0.0.1:1/v2")[1] == "No runs yet.\n"
+def test_runs_of_another_host_are_not_listed(admin, note):
+    note()
+    note(host="127.0.0.1:1", run_id="other")
+    assert "other" not in admin("history")[1]
+    assert "other" in admin("history", api_url="http://127.0.0.1:1/v2")[1]
+    assert admin("history", api_url="http://127.0.0.2:1/v2")[1] == "No runs yet.\n"
 
 
-def test_failed_records_are_grouped_by_reason(admin, night, sandbox):
-    body = {"errors": {"title": ["xyzzy is not allowed"]}}
-    sandbox.faults.add(Fault("status", path="/person_upserts", contains="xyzzy", status=422, body=body, times=None))
-    first = night(*people(range(2), title="xyzzy"), record("people", email_address="nobody"))
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["history", "--limit", "99999999999999999999"],
+        ["history", "--limit", "0"],
+        ["report", "--out", "report.html", "--days", "999999999999"],
+        ["report", "--out", "report.html", "--days", "0"],
+        ["prune", "--days", "999999999999"],
+        ["prune", "--days", "0"],
+        ["prune"],
+        ["forget"],
+    ],
+)
+def test_invalid_options_are_usage_errors(admin, note, known, arguments):
+    note()
+    code, out, err = admin(*arguments)
+    assert (code, out) == (2, "")
+    assert (arguments[-2:-1] or ["--"])[0] in err
+    assert known() == len(KEYS)
+
+
+def test_failed_records_are_grouped_by_reason(admin, note, clock):
+    note(failures=[failure(2), failure(3), failure(4, "/failed/2.singer", "email_address is bad")])
+    clock.tick(60)
+    note(failures=[failure(3)])
     code, out, _ = admin("failed")
     assert code == 0
     rows = json.loads(admin("failed", "--json")[1])
-    assert [(each["records"], each["attempts"]) for each in rows] == [(2, 1), (1, 1)]
-    assert rows[0]["files"] == {str(first.failed_files[0]): 2}
-    assert "people: 2 ×" in out
-    assert f"1 in {first.failed_files[0]}" in out
-    assert "3 failed records in 1 file." in out.splitlines()[-1]
+    assert [(each["records"], each["attempts"]) for each in rows] == [(2, 2), (1, 1)]
+    assert rows[0]["files"] == {"/failed/1.singer": 2}
+    assert rows[0]["first_failed_at"] < rows[0]["last_failed_at"]
+    assert "people: 2 × title is bad" in out
+    assert "1 in /failed/2.singer" in out
+    assert "3 failed records in 2 files." in out.splitlines()[-1]
     assert "--input" in out.splitlines()[-1]
-    assert not [each for each in ("nobody", "p0@", "xyzzy") if each in out.replace(str(first.failed_files[0]), "")]
 
 
-def test_resolved_records_are_not_listed(admin, night, sandbox):
-    body = {"errors": {"title": ["xyzzy is not allowed"]}}
-    sandbox.faults.add(Fault("status", path="/person_upserts", contains="xyzzy", status=422, body=body, times=None))
-    night(*people(range(2), title="xyzzy"))
-    night(*people(range(1), title="CEO"))
-    (group,) = json.loads(admin("failed", "--json")[1])
-    assert group["records"] == 1
-
-
-def test_no_failed_records(admin):
-    assert admin("failed")[:2] == (0, "No failed records.\n")
-    assert json.loads(admin("failed", "--json")[1]) == []
-
-
-def test_stream_that_is_forgotten_is_sent_again(admin, night):
-    night(*people(range(3)))
-    assert night(*people(range(3))).log_lines_containing("3 unchanged")
+def test_stream_is_forgotten(admin, note, known):
+    note()
+    note(stream="leads")
     code, out, _ = admin("forget", "--stream", "people")
     assert code == 0
     assert "3 records" in out
-    assert night(*people(range(3))).log_lines_containing("3 updated")
+    assert (known(), known("leads")) == (0, 3)
 
 
-def test_unknown_stream_cannot_be_forgotten(admin, night):
-    night(*people(range(3)))
+def test_unknown_stream_cannot_be_forgotten(admin, note, known):
+    note()
     code, _, err = admin("forget", "--stream", "peple")
     assert code == 1
     assert "peple" in err
-    assert night(*people(range(3))).log_lines_containing("3 unchanged")
+    assert known() == 3
 
 
-def test_prune_deletes_old_runs_and_forgets_no_record(admin, night, clock):
-    night(*people(range(3)))
+def test_prune_deletes_old_runs_and_forgets_no_record(admin, note, known, clock):
+    note()
     clock.tick(10 * SECONDS_PER_DAY)
-    night(*people(range(3)))
+    note(run_id="run-2")
     code, out, _ = admin("prune", "--days", "7")
     assert code == 0
     assert "runs: 1" in out
-    assert len(json.loads(admin("history", "--json")[1])) == 1
-    assert night(*people(range(3))).log_lines_containing("3 unchanged")
+    assert [each["run_id"] for each in json.loads(admin("history", "--json")[1])] == ["run-2"]
+    assert known() == 3
 
 
-def test_prune_deletes_failed_records_only_if_their_file_is_gone(admin, night, clock):
-    result = night(record("people", email_address="nobody"))
+def test_prune_deletes_failed_records_only_if_their_file_is_gone(admin, note, clock, tmp_path):
+    file = tmp_path / "1.singer"
+    file.touch()
+    note(failures=[failure(2, file)])
     clock.tick(10 * SECONDS_PER_DAY)
     admin("prune", "--days", "7")
     assert json.loads(admin("failed", "--json")[1])
-    Path(result.failed_files[0]).unlink()
+    file.unlink()
     admin("prune", "--days", "20")
     assert json.loads(admin("failed", "--json")[1])
     admin("prune", "--days", "7")
     assert admin("failed")[1] == "No failed records.\n"
 
 
-def test_prune_looks_for_files_in_object_stores(admin, night, clock, monkeypatch):
-    night(record("people", email_address="nobody"), failed_records_dir="memory://failed")
+def test_prune_looks_for_files_in_object_stores(admin, note, clock, monkeypatch):
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/failed/1.singer", b"{}")
+    note(failures=[failure(2, "memory://failed/1.singer")])
     clock.tick(10 * SECONDS_PER_DAY)
     assert "failed records whose file is gone: 0" in admin("prune", "--days", "7")[1]
-    store = fsspec.filesystem("memory")
-    (file,) = store.ls("/failed", detail=False)
     with monkeypatch.context() as patch:
         patch.setattr(store, "info", Mock(side_effect=ConnectionError("no answer")))
         code, out, err = admin("prune", "--days", "7")
     assert (code, "failed records whose file is gone: 0" in out) == (0, True)
-    assert file in err
-    assert "no answer" in err
-    store.rm_file(file)
+    assert "memory://failed/1.singer" in err
+    store.rm_file("/failed/1.singer")
     assert "failed records whose file is gone: 1" in admin("prune", "--days", "7")[1]
 
 
-def test_without_a_ledger_the_setting_is_named(admin):
-    code, out, err = admin("history", ledger_uri="none")
+@pytest.mark.parametrize("command", ["history", "failed", "prune"])
+def test_without_a_ledger_the_setting_is_named(admin, command):
+    arguments = [command, "--days", "7"] if command == "prune" else [command]
+    code, out, err = admin(*arguments, ledger_uri="none")
     assert (code, out) == (1, "")
     assert "ledger_uri" in err
-
-
-@pytest.mark.parametrize("arguments", [["prune"], ["prune", "--days", "0"], ["forget"]])
-def test_what_to_forget_must_be_said(admin, arguments):
-    assert admin(*arguments)[0] == 2

@@ -1,12 +1,382 @@
-"""What the ledger keeps apart."""
+"""Which databases are used as a ledger, and which are left alone."""
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
 import pytest
 
-from target_salesloft.ledger.opening import get_scope
+from target_salesloft.exceptions import ConfigError, LedgerError, LedgerVersionError
+from target_salesloft.ledger import database as ledger_database
+from target_salesloft.ledger import models
+from target_salesloft.ledger.opening import get_scope, open_database, open_ledger
+from tests.ledger.conftest import SCOPE
 
 CONFIG = {"api_url": "https://api.salesloft.com/v2", "api_key": "ak-s3cr3t"}
+KEY = "email_address=ann@example.com"
+WAYS = [{"create": True}, {}, {"read_only": True}]
+"""How runs, commands that change the ledger, and commands and dry runs that only read it open it."""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state" / "ledger.db"
+
+
+@pytest.fixture
+def url(path):
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def filled(start, url):
+    """A ledger that a run has left behind."""
+    ledger = start(where=url)
+    people = ledger.stream("people", "people")
+    people.adopt([(KEY, {"title": "CEO"}, 17)])
+    ledger.close()
+    return url
+
+
+@pytest.fixture
+def default(monkeypatch, tmp_path):
+    """The default file."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "target-salesloft" / "ledger.db"
+
+
+def contents(directory):
+    """Return path → content of all files but those that SQLite creates to read a database with a log."""
+    files = {each: each.read_bytes() for each in directory.rglob("*") if each.is_file()}
+    return {each: content for each, content in files.items() if each.suffix != ".db-shm" and content}
+
+
+def execute(path, *statements):
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for each in statements:
+            connection.execute(each)
+
+
+def knows(ledger):
+    return set(ledger.stream("people", "people").get([KEY])) == {KEY}
+
+
+def refuse(uri, clock, directory, **options):
+    """Return the error of opening a ledger that cannot be used; nothing has changed."""
+    before = contents(directory)
+    with pytest.raises(LedgerError) as error:
+        open_database(uri, clock, **options)
+    assert contents(directory) == before
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# Where there has never been one
+
+
+def test_default_file_is_created(default, clock, caplog):
+    open_ledger(None, clock).close()
+    assert default.stat().st_mode & 0o777 == 0o600
+    assert caplog.messages == []
+
+
+def test_run_goes_on_without_a_default_file_that_cannot_be_created(default, clock, caplog):
+    default.parent.parent.write_text("a file, not a directory")
+    ledger = open_ledger(None, clock)
+    assert not ledger.is_persistent
+    (warning,) = caplog.messages
+    assert str(default.parent) in warning
+    assert "ledger_uri" in warning
+
+
+def test_ledger_uri_that_cannot_be_created_stops_the_run(path, url, clock, tmp_path):
+    path.parent.write_text("a file, not a directory")
+    assert "ledger_uri" in refuse(url, clock, tmp_path, create=True)
+
+
+@pytest.mark.parametrize("options", WAYS[1:])
+def test_commands_create_no_file(url, clock, tmp_path, options):
+    database = open_database(url, clock, **options)
+    assert not database.is_persistent
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", WAYS[1:])
+def test_commands_create_no_tables(database, clock, options):
+    assert not open_database(database.url, clock, **options).is_persistent
+    assert database.execute("SELECT * FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+def test_empty_file_becomes_a_ledger(start, path, url):
+    """A run may have been killed before it created the tables."""
+    path.parent.mkdir()
+    path.touch()
+    assert start(where=url).is_persistent
+
+
+# What is no usable ledger
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_file_that_is_no_database_is_left_alone(path, url, clock, tmp_path, options):
+    path.parent.mkdir()
+    path.write_bytes(b"no database" * 1_000)
+    assert str(path) in refuse(url, clock, tmp_path, **options)
+
+
+def test_default_file_that_is_no_database_is_left_alone(default, clock, tmp_path):
+    default.parent.mkdir(parents=True)
+    default.write_bytes(b"no database" * 1_000)
+    assert str(default) in refuse(None, clock, tmp_path, create=True)
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+@pytest.mark.parametrize("options", WAYS)
+def test_database_of_something_else_is_left_alone(path, url, clock, tmp_path, mode, options):
+    path.parent.mkdir()
+    execute(
+        path, f"PRAGMA journal_mode={mode}", "CREATE TABLE invoices (id INTEGER)", "INSERT INTO invoices VALUES (1)"
+    )
+    message = refuse(url, clock, tmp_path, **options)
+    assert "invoices" in message
+    assert "ledger_uri" in message
+
+
+def test_log_of_something_else_is_left_alone(path, url, clock, tmp_path):
+    """A crash leaves changes in the log, which SQLite would apply and delete."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(tmp_path / "other.db", isolation_level=None)) as connection:
+        for each in (
+            "PRAGMA journal_mode=WAL",
+            "CREATE TABLE invoices (id INTEGER)",
+            "INSERT INTO invoices VALUES (1)",
+        ):
+            connection.execute(each)
+        for suffix in ("", "-wal"):
+            shutil.copy(tmp_path / f"other.db{suffix}", f"{path}{suffix}")
+    for options in WAYS:
+        assert "invoices" in refuse(url, clock, path.parent, **options)
+
+
+def test_tables_of_something_else_in_postgresql_are_left_alone(database, clock):
+    database.execute("CREATE TABLE records (id INTEGER)")
+    for options in WAYS:
+        with pytest.raises(LedgerError, match="records"):
+            open_database(database.url, clock, **options)
+    assert database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [("records",)]
+
+
+def test_other_tables_in_postgresql_do_not_matter(database, start):
+    database.execute("CREATE TABLE invoices (id INTEGER)")
+    assert start(where=database.url).is_persistent
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM properties",
+        "DELETE FROM properties WHERE name = 'salt'",
+        "UPDATE properties SET value = 'salty' WHERE name = 'salt'",
+        "UPDATE properties SET value = '' WHERE name = 'salt'",
+        "UPDATE properties SET value = x'00' WHERE name = 'salt'",
+        "DELETE FROM properties WHERE name = 'schema_version'",
+        "UPDATE properties SET value = 'one' WHERE name = 'schema_version'",
+        "UPDATE properties SET value = '0' WHERE name = 'schema_version'",
+        "ALTER TABLE properties RENAME COLUMN value TO content",
+        "DROP TABLE pending",
+    ],
+)
+@pytest.mark.parametrize("options", WAYS)
+def test_damaged_ledger_is_left_alone(filled, path, clock, statement, options):
+    execute(path, statement)
+    with closing(sqlite3.connect(path)) as connection:
+        before = list(connection.iterdump())
+    with pytest.raises(LedgerError, match="ledger"):
+        open_database(filled, clock, **options)
+    with closing(sqlite3.connect(path)) as connection:
+        assert list(connection.iterdump()) == before
+
+
+def test_ledger_with_damaged_pages_stops_the_run(filled, path, clock):
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises(LedgerError) as error:
+        knows(open_ledger(filled, clock))
+    assert "away" in str(error.value)
+    assert path.exists()
+
+
+def test_log_without_its_file_is_left_alone(path, url, clock, tmp_path):
+    path.parent.mkdir()
+    for name, is_empty in (("-wal", False), ("-wal", True)):
+        (path.parent / f"ledger.db{name}").write_bytes(b"changes")
+        if is_empty:
+            path.touch()
+        assert "-wal" in refuse(url, clock, tmp_path, create=True)
+
+
+def test_what_is_no_file_is_left_alone(path, url, clock, tmp_path):
+    path.parent.mkdir()
+    path.symlink_to("elsewhere.db")
+    refuse(url, clock, tmp_path, create=True)
+    path.unlink()
+    path.mkdir()
+    refuse(url, clock, tmp_path, create=True)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["nonsense", "mysql://u:s3cr3t@host/db", "postgresql://u:s3cr3t@host:port/db", "sqlite:///file:a.db?uri=true"],
+)
+def test_invalid_url_is_an_error_without_its_password(uri, clock):
+    with pytest.raises(ConfigError, match="ledger_uri") as error:
+        open_ledger(uri, clock)
+    assert "s3cr3t" not in str(error.value)
+
+
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:"])
+def test_database_in_memory_is_no_memory_for_other_runs(start, uri):
+    assert not start(where=uri).is_persistent
+
+
+# Locks and lost connections
+
+
+@pytest.fixture
+def locked(filled, path, monkeypatch):
+    """A ledger that another process is writing to."""
+    monkeypatch.setattr(ledger_database, "BUSY_SECONDS", 0.05)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM records")
+        yield filled
+
+
+def test_reads_do_not_wait_for_a_process_that_writes(locked, clock):
+    ledger = open_ledger(locked, clock)
+    ledger.use_scope(SCOPE)
+    assert knows(ledger)
+    ledger.close()
+
+
+def test_lock_stops_the_run_and_moves_nothing(locked, clock, path):
+    ledger = open_ledger(locked, clock)
+    ledger.use_scope(SCOPE)
+    before = set(path.parent.iterdir())
+    people = ledger.stream("people", "people")
+    for act in (
+        lambda: ledger.start_run("run", "1.0"),
+        lambda: people.mark_pending([(KEY, {}, {})]),
+        lambda: people.confirm([(KEY, None, True)]),
+        lambda: ledger.claim([KEY], 60),
+    ):
+        with pytest.raises(LedgerError, match="another process"):
+            act()
+    assert set(path.parent.iterdir()) == before
+    ledger.close()
+
+
+@pytest.mark.parametrize("is_default", [True, False])
+def test_ledger_that_another_process_holds_stops_the_run(clock, monkeypatch, default, is_default):
+    monkeypatch.setattr(ledger_database, "BUSY_SECONDS", 0.05)
+    uri = None if is_default else f"sqlite:///{default}"
+    open_ledger(uri, clock).close()
+    with closing(sqlite3.connect(default, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        for options in WAYS:
+            with pytest.raises(LedgerError, match="another process"):
+                open_database(uri, clock, **options)
+    open_ledger(uri, clock).close()
+
+
+def test_locked_rows_in_postgresql_stop_the_run(database, start, monkeypatch):
+    people = start(where=database.url).stream("people", "people")
+    people.mark_pending([(KEY, {}, {})])
+    monkeypatch.setattr(ledger_database, "BUSY_SECONDS", 0.05)
+    with start(where=database.url).database.transaction() as connection:
+        connection.exec_driver_sql("SELECT * FROM pending FOR UPDATE").all()
+        with pytest.raises(LedgerError, match="another process"):
+            people.confirm([(KEY, None, True)])
+
+
+def test_database_that_goes_away_is_one_line_without_its_password(database, start):
+    ledger = start(where=database.url)
+    database.shut()
+    with pytest.raises(LedgerError) as error:
+        ledger.get_unsettled_jobs()
+    assert "\n" not in str(error.value)
+    assert "s3cr3t" not in str(error.value)
+
+
+def test_lost_connections_are_replaced(database, start):
+    ledger = start(where=database.url)
+    database.disconnect()
+    assert ledger.get_unsettled_jobs() == []
+
+
+def test_file_that_goes_away_in_a_run_is_not_created_again(start, url, path):
+    ledger = start(where=url)
+    ledger.close()  # connections are opened again when they are needed
+    path.rename(path.with_name("moved.db"))
+    with pytest.raises(LedgerError):
+        ledger.get_unsettled_jobs()
+    assert not path.exists()
+
+
+# Versions
+
+
+def test_processes_create_the_tables_at_the_same_time(uri, clock):
+    with ThreadPoolExecutor(8) as threads:
+        ledgers = list(threads.map(lambda _: open_ledger(uri, clock), range(8)))
+    assert len({each.database.fingerprinter.key(KEY) for each in ledgers}) == 1
+    for each in ledgers:
+        each.close()
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_newer_version_is_an_error(start, uri, clock, options):
+    with start().database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE properties SET value = '99' WHERE name = 'schema_version'")
+    with pytest.raises(LedgerVersionError, match="99"):
+        open_database(uri, clock, **options)
+
+
+def test_older_version_is_migrated_and_keeps_its_records(start, uri, clock, monkeypatch):
+    start().stream("people", "people").adopt([(KEY, {"title": "CEO"}, 17)])
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "SCHEMA_VERSION", 2)
+        patch.setattr(models, "MIGRATIONS", {1: ["ALTER TABLE runs ADD COLUMN host TEXT", "DROP TABLE claims"]})
+        with pytest.raises(LedgerError, match="older version"):
+            open_database(uri, clock, read_only=True)
+        with ThreadPoolExecutor(4) as threads:
+            migrated = list(threads.map(lambda _: open_ledger(uri, clock), range(4)))
+        for each in migrated:
+            each.use_scope(SCOPE)
+            assert knows(each)
+            assert each.claim(["a"], 60) == {"a"}
+            with each.database.reading() as connection:
+                assert connection.exec_driver_sql("SELECT host FROM runs").all() == [(None,)]
+            each.close()
+    with pytest.raises(LedgerVersionError):
+        open_ledger(uri, clock)
+
+
+def test_migration_that_fails_changes_nothing(start, uri, clock, monkeypatch):
+    start().stream("people", "people").adopt([(KEY, {"title": "CEO"}, 17)])
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "SCHEMA_VERSION", 2)
+        patch.setattr(models, "MIGRATIONS", {1: ["DROP TABLE claims", "ALTER TABLE nothing ADD COLUMN host TEXT"]})
+        with pytest.raises(LedgerError):
+            open_ledger(uri, clock)
+    assert knows(start())
+
+
+# Teams
 
 
 def test_scope_is_the_host_and_the_team():

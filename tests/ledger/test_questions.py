@@ -1,27 +1,23 @@
-"""The SQL of docs/ledger.md."""
+"""The SQL of docs/guides/ledger-queries.md."""
 
 from __future__ import annotations
 
 import pytest
 
-from target_salesloft.ledger.store import Database, SqlLedger
-from target_salesloft.mapping.payload import Payload, SavedAt, SourceRecord
-from tests.conftest import schema
-from tests.docs.blocks import ROOT, get_blocks
+from target_salesloft.ledger.failed import Failure, SavedAt
+from tests.docs.blocks import DOCS, get_blocks
 
-QUESTIONS = [each.text for each in get_blocks(ROOT / "docs" / "ledger.md") if each.language == "sql"]
-KEY = "email_address=ann@example.com"
+QUESTIONS = [each.text for each in get_blocks(DOCS / "guides" / "ledger-queries.md") if each.language == "sql"]
+KEYS = [f"email_address={name}@example.com" for name in ("ann", "bob")]
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_questions_have_an_answer(uri, clock, question):
-    database = Database(uri, clock)
-    ledger = SqlLedger(database, "127.0.0.1/team/1")
-    ledger.start_run("run-1", "1.0")
-    stream = ledger.stream("people", "people")
-    source = SourceRecord(schema("people"), {}, 1, saved_at=SavedAt("/failed/1.singer", 2))
-    stream.mark_pending([Payload({}, KEY)])
-    stream.failed.note([(Payload({}, KEY, sources=[source]), "title is bad")])
-    with database.transaction() as connection:
+def test_questions_have_an_answer(start, question):
+    ledger = start()
+    people = ledger.stream("people", "people")
+    people.mark_pending([(key, {}, {}) for key in KEYS])
+    people.start_job(7, "person/upsert", "email_address", KEYS[:1])
+    people.confirm([(KEYS[1], 17, True)])
+    people.failed.note([Failure(KEYS[0], None, SavedAt("/failed/1.singer", 2), "title is bad")])
+    with ledger.database.reading() as connection:
         assert len(connection.exec_driver_sql(question).all()) == 1
-    database.close()

@@ -1,0 +1,414 @@
+"""The ledger's database: connections, transactions, and the version of its tables."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import stat
+import threading
+import time
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+
+from target_salesloft.database import EXAMPLES, build_engine, chunked, create_tables, describe_error, lock_creation
+from target_salesloft.exceptions import ConfigError, LedgerError, LedgerVersionError
+from target_salesloft.ledger import models
+from target_salesloft.ledger.fingerprint import Fingerprinter
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from target_salesloft.clock import Clock
+
+BUSY_SECONDS: Final = 60.0
+"""How long a run waits for another process that writes to the same rows, or in SQLite to the same file."""
+RETRY_SECONDS: Final = 0.05
+SALT_BYTES: Final = 16
+MAX_SALT_BYTES: Final = 64
+WRITE_LOCK: Final = 7_256_395_639
+"""An arbitrary number, of PostgreSQL's advisory locks."""
+IN_MEMORY: Final = "sqlite://"
+POSTGRES_LOCK_ERRORS: Final = frozenset({"55P03", "40P01"})
+START_ANEW: Final = (
+    "Restore a copy of it, or move it away to start with a new one: then every record is sent once more."
+)
+
+
+class NoLedgerError(Exception):
+    """There is no ledger yet, and none is to be created."""
+
+
+class Database:
+    """The database of a ledger.
+
+    Attributes:
+        clock: Time.
+        is_persistent: Whether it outlives the run.
+        is_read_only: Whether nothing is written to it.
+        description: The URL without its password.
+        fingerprinter: Hashes keys and values.
+
+    Args:
+        uri: SQLAlchemy's URL.
+        clock: Time.
+        create: Whether to create the database and its tables if there are none.
+        read_only: Whether to write nothing, not even the tables of a newer version.
+
+    Raises:
+        ConfigError: The URL cannot be used.
+        LedgerError: The database cannot be used. It is left as it is.
+        LedgerVersionError: A newer version of the target has written it.
+        NoLedgerError: There is none, and `create` is not set.
+        OSError: The SQLite file cannot be created.
+    """
+
+    def __init__(self, uri: str, clock: Clock, *, create: bool = True, read_only: bool = False) -> None:
+        self.clock = clock
+        self.is_read_only = read_only
+        self._path = _get_path(uri)
+        self.is_persistent = is_persistent(uri)
+        self._lock = contextlib.nullcontext() if self.is_persistent else threading.RLock()
+        self._hint = ""
+        # A connection may have been closed while a bulk job was waited for.
+        options = {"pool_pre_ping": True} if self.is_persistent else {"poolclass": sa.StaticPool}
+        self._engine = build_engine(uri if self.is_persistent else IN_MEMORY, **options)
+        self._writing_engine = self._engine.execution_options(writes=True)
+        self.description = str(self._path) if self._path else self._engine.url.render_as_string(hide_password=True)
+        # A database of something else must not be changed, not even by opening it.
+        self._mode = "ro"
+        if self._path and not _exists(self._path):
+            if not create:
+                raise NoLedgerError
+            _create_file(self._path)
+        self._configure()
+        try:
+            self._open(create=create)
+        except BaseException:
+            self.close()
+            raise
+        self._hint = " No data was lost; run again later."
+
+    def _open(self, *, create: bool) -> None:
+        with self.reading() as connection:
+            stored = self._read_properties(connection)
+        version = None if stored is None else self._get_version(stored)
+        if version != models.SCHEMA_VERSION:
+            if version is None and not create:
+                raise NoLedgerError
+            if self.is_read_only:
+                raise LedgerError(
+                    f"The ledger {self.description} was written by an older version of target-salesloft. The next run "
+                    "updates it; then run this again."
+                )
+        if not self.is_read_only:
+            self._make_writable()
+        if version != models.SCHEMA_VERSION:
+            with self.transaction() as connection:
+                stored = self._prepare(connection)
+        self.fingerprinter = Fingerprinter(self._get_salt(stored or {}))
+
+    def _make_writable(self) -> None:
+        """Let SQLite connect for writing, with a log that lets readers go on while a process writes."""
+        if self._engine.dialect.name != "sqlite":
+            return
+        self._mode = "rw"
+        if self.is_persistent:
+            self._engine.dispose()
+        # SQLite does not wait by itself while another process does the same.
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                with self._translating_errors(), self._engine.connect() as connection:
+                    connection.connection.cursor().execute("PRAGMA journal_mode=WAL")
+            except LedgerError as error:
+                if not _is_locked(error.__cause__) or time.monotonic() > deadline:
+                    raise
+                time.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    def _read_properties(self, connection: sa.Connection) -> dict[str, Any] | None:
+        """Return the properties, or None if there are no tables yet.
+
+        Raises:
+            LedgerError: There are tables, but of something else; or tables are missing.
+        """
+        tables = set(sa.inspect(connection).get_table_names())
+        ours = tables & models.metadata.tables.keys()
+        if models.properties.name not in tables:
+            if tables if connection.dialect.name == "sqlite" else ours:
+                raise LedgerError(
+                    f"{self.description} is not a ledger: it has tables of something else "
+                    f"({', '.join(sorted(ours or tables)[:3])}). Name another database in ledger_uri."
+                )
+            return None
+        rows = connection.execute(sa.select(models.properties)).all()
+        stored = {row.name: row.value for row in rows}
+        missing = models.metadata.tables.keys() - tables
+        if self._get_version(stored) == models.SCHEMA_VERSION and missing:
+            raise self._damaged(f"missing tables: {', '.join(sorted(missing))}")
+        self._get_salt(stored)
+        return stored
+
+    def _get_version(self, stored: Mapping[str, Any]) -> int:
+        text = stored.get("schema_version")
+        if not isinstance(text, str) or not text.isdecimal() or int(text) < 1:
+            raise self._damaged("schema_version is missing or invalid")
+        version = int(text)
+        if version > models.SCHEMA_VERSION:
+            raise LedgerVersionError(
+                f"The ledger {self.description} was written by a newer version of target-salesloft (schema {version}, "
+                f"this version reads {models.SCHEMA_VERSION}). Update target-salesloft."
+            )
+        return version
+
+    def _get_salt(self, stored: Mapping[str, Any]) -> bytes:
+        try:
+            salt = bytes.fromhex(stored["salt"])
+        except (KeyError, TypeError, ValueError):
+            salt = b""
+        if not 0 < len(salt) <= MAX_SALT_BYTES:
+            raise self._damaged("salt is missing or invalid")
+        return salt
+
+    def _damaged(self, reason: str) -> LedgerError:
+        return LedgerError(f"The ledger {self.description} is damaged ({reason}). {START_ANEW}")
+
+    def _prepare(self, connection: sa.Connection) -> dict[str, Any]:
+        """Create or migrate the tables, and return the properties."""
+        lock_creation(connection)
+        stored = self._read_properties(connection)
+        if stored is None:
+            stored = {"schema_version": str(models.SCHEMA_VERSION), "salt": secrets.token_hex(SALT_BYTES)}
+            create_tables(connection, models.metadata)
+            rows = [{"name": name, "value": value} for name, value in stored.items()]
+            connection.execute(models.properties.insert(), rows)
+            return stored
+        versions = range(self._get_version(stored), models.SCHEMA_VERSION)
+        for statement in (each for version in versions for each in models.MIGRATIONS[version]):
+            connection.exec_driver_sql(statement)
+        create_tables(connection, models.metadata)
+        changed = models.properties.update().where(models.properties.c.name == "schema_version")
+        connection.execute(changed.values(value=str(models.SCHEMA_VERSION)))
+        return stored
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Return a connection in a transaction that may write, and is committed at the end.
+
+        Raises:
+            LedgerError: The database fails.
+        """
+        with self._lock, self._translating_errors(), self._writing_engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # One writer at a time, as in SQLite: transactions are short, and lock the rows of several tables.
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITE_LOCK)))
+            yield connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Return a connection in a transaction that only reads: it does not wait for processes that write.
+
+        Raises:
+            LedgerError: The database fails.
+        """
+        with self._lock, self._translating_errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _translating_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
+            raise LedgerError(self._describe(error)) from error
+
+    def _describe(self, error: Exception) -> str:
+        cause = getattr(error, "orig", None) or error
+        reason = describe_error(cause)
+        if _is_locked(error):
+            return (
+                f"The ledger {self.description} is locked by another process ({reason}). Let it finish or stop it, "
+                f"then run again.{self._hint}"
+            )
+        # Its subclasses stand for other causes, such as a file that cannot be read.
+        if type(cause) is sqlite3.DatabaseError:
+            return f"The ledger {self.description} is damaged, or is not an SQLite database ({reason}). {START_ANEW}"
+        return f"Cannot use the ledger {self.description} ({reason}).{self._hint}"
+
+    def _configure(self) -> None:
+        engine = self._engine
+        if engine.dialect.name == "postgresql":
+
+            @event.listens_for(engine, "begin")
+            def limit_waiting(connection: sa.Connection) -> None:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(BUSY_SECONDS * 1000)}")
+
+            return
+        if self._path:
+            address = self._path.absolute().as_uri()
+
+            @event.listens_for(engine, "do_connect")
+            def do_connect(_dialect: object, _record: object, _args: object, options: dict[str, Any]) -> Any:
+                return sqlite3.connect(f"{address}?mode={self._mode}", **{**options, "uri": True})
+
+        @event.listens_for(engine, "connect")
+        def connect(connection: Any, _record: object) -> None:
+            connection.isolation_level = None  # SQLAlchemy begins transactions, see below
+            for pragma in (f"busy_timeout={int(BUSY_SECONDS * 1000)}", "synchronous=FULL"):
+                connection.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: sa.Connection) -> None:
+            # Otherwise a transaction that reads first may fail when it writes.
+            writes = connection.get_execution_options().get("writes")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    def insert(self, table: sa.Table) -> Any:
+        """Return an INSERT that knows ON CONFLICT."""
+        return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
+
+    def get_id(self, table: sa.Table, **values: Any) -> int:
+        """Return the ID of the row with these values. If it is missing, it is added, or 0 is returned if read-only."""
+        condition = sa.and_(*(table.c[name] == value for name, value in values.items()))
+        query = sa.select(table.c.id).where(condition)
+        with self.reading() as connection:
+            found = connection.execute(query).scalar_one_or_none()
+        if found is not None or self.is_read_only:
+            return int(found or 0)
+        with self.transaction() as connection:
+            connection.execute(self.insert(table).values(**values).on_conflict_do_nothing())
+            return int(connection.execute(query).scalar_one())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+
+def is_persistent(uri: str) -> bool:
+    """Return whether a database outlives its connections."""
+    return not uri.startswith("sqlite") or _get_path(uri) is not None
+
+
+def select_in(
+    connection: sa.Connection,
+    columns: Sequence[sa.ColumnElement[Any]],
+    key: sa.ColumnElement[Any],
+    keys: Collection[Any],
+    where: sa.ColumnElement[bool],
+) -> list[sa.Row[Any]]:
+    """Return the rows with the given keys."""
+    statement = sa.select(*columns).where(where, key.in_(sa.bindparam("keys", expanding=True)))
+    return [row for chunk in chunked(sorted(keys)) for row in connection.execute(statement, {"keys": chunk}).all()]
+
+
+def lock_in(
+    connection: sa.Connection,
+    columns: Sequence[sa.ColumnElement[Any]],
+    order: Sequence[sa.ColumnElement[Any]],
+    keys: Collection[Any],
+    where: sa.ColumnElement[bool],
+) -> list[sa.Row[Any]]:
+    """Return the rows with the given keys, locked until the end of the transaction.
+
+    Rows are locked in their order, so that two runs do not wait for each other.
+
+    Args:
+        connection: In a transaction that writes.
+        columns: What to return.
+        order: The column of the keys, and others that make the order unique.
+        keys: The keys.
+        where: A condition.
+    """
+    statement = (
+        sa.select(*columns)
+        .where(where, order[0].in_(sa.bindparam("keys", expanding=True)))
+        .order_by(*order)
+        .with_for_update()
+    )
+    return [row for chunk in chunked(sorted(keys)) for row in connection.execute(statement, {"keys": chunk}).all()]
+
+
+def execute_many(connection: sa.Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Execute a statement once for each row, of which all have the same columns.
+
+    Does without what SQLAlchemy does for each row, which takes longer than SQLite needs to write it.
+    """
+    compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    parameters: Sequence[Any] = rows
+    if compiled.positional:
+        get = itemgetter(*compiled.positiontup)
+        parameters = [get(row) for row in rows]
+    connection.exec_driver_sql(compiled.string, parameters)
+
+
+def execute_in(
+    connection: sa.Connection, statement: sa.Update | sa.Delete, key: sa.ColumnElement[Any], keys: Collection[Any]
+) -> int:
+    """Change the rows with the given keys, and return how many there were."""
+    statement = statement.where(key.in_(sa.bindparam("keys", expanding=True)))
+    return sum(connection.execute(statement, {"keys": chunk}).rowcount for chunk in chunked(sorted(keys)))
+
+
+def _get_path(uri: str) -> Path | None:
+    """Return the path of an SQLite file; None for a database in memory, or on a server."""
+    try:
+        url = sa.make_url(uri)
+    except (sa.exc.ArgumentError, ValueError):
+        return None
+    if url.get_backend_name() != "sqlite" or url.database in {None, "", ":memory:"}:
+        return None
+    database = str(url.database)
+    if database.startswith("file:") or "\0" in database:
+        raise ConfigError(f"Invalid value for ledger_uri (expected {EXAMPLES[0]}).")
+    return Path(database)
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is a ledger, in whatever state.
+
+    Raises:
+        LedgerError: It is not a file; or only a part of it exists, which SQLite would delete.
+    """
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise LedgerError(f"The ledger {path} is a link to a file that does not exist. Restore the file.") from None
+        _check_no_log(path, "-wal", "-journal")
+        return False
+    except OSError as error:
+        raise LedgerError(f"Cannot use the ledger {path} ({error.strerror}).") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise LedgerError(f"The ledger {path} is not a file. Name another one in ledger_uri.")
+    if not status.st_size:
+        _check_no_log(path, "-wal")
+    return True
+
+
+def _check_no_log(path: Path, *suffixes: str) -> None:
+    for log in (path.with_name(path.name + suffix) for suffix in suffixes):
+        with contextlib.suppress(OSError):
+            if log.stat().st_size:
+                raise LedgerError(f"The ledger {path} is missing or empty, but {log} is not. {START_ANEW}")
+
+
+def _create_file(path: Path) -> None:
+    """Create an empty file that only its owner can read."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Only a new file: closing another descriptor of it would release this process's locks (POSIX).
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600))
+
+
+def _is_locked(error: BaseException | None) -> bool:
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, sqlite3.OperationalError):
+        return "locked" in str(cause) or "busy" in str(cause)
+    return getattr(cause, "sqlstate", None) in POSTGRES_LOCK_ERRORS

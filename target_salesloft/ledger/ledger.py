@@ -1,0 +1,816 @@
+"""The ledger: what runs have written, what they sent without a known outcome, and the IDs they have seen."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from target_salesloft.clock import SECONDS_PER_DAY
+from target_salesloft.exceptions import LedgerError
+from target_salesloft.ledger.database import execute_in, execute_many, lock_in, select_in
+from target_salesloft.ledger.failed import FailedRecords
+from target_salesloft.ledger.fingerprint import FIELD_BYTES
+from target_salesloft.ledger.models import (
+    Bytes,
+    claims,
+    fields,
+    jobs,
+    lookups,
+    pending,
+    records,
+    reshaped,
+    runs,
+    scopes,
+)
+from target_salesloft.ledger.models import streams as streams_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from target_salesloft.ledger.database import Database
+
+FIELD_ID_BYTES: Final = 2
+PENDING_COLUMNS: Final = tuple(
+    pending.c[name]
+    for name in ("key", "id", "stream_id", "run_id", "job_id", "fingerprint", "fields", "contested", "sent_at")
+)
+SETTLED_AFTER_SECONDS: Final = SECONDS_PER_DAY
+"""After this time, a request whose outcome is unknown has had its effect, or never will; a bulk job may still."""
+
+
+class Hint(NamedTuple):
+    """The ID of a record that others refer to, as an earlier run saw it.
+
+    Attributes:
+        record_id: Salesloft's ID. The record behind it may have changed: read it before writing by it.
+        is_trusted: Whether an unchanged record may be skipped by it.
+    """
+
+    record_id: int
+    is_trusted: bool
+
+
+class Entry(NamedTuple):
+    """What the ledger knows about a record of a stream.
+
+    Attributes:
+        fingerprint: Of the body last confirmed; None if it is not certain that Salesloft holds it.
+        record_id: Salesloft's ID, if known.
+        written_at: When a body was last confirmed, in seconds since the epoch; None if none was.
+        encoded_fields: Field IDs, each with the hash of the value last confirmed.
+        pending: Fingerprint and encoded fields of each body whose outcome is unknown, oldest first.
+        field_names: Field ID → name.
+    """
+
+    fingerprint: bytes | None
+    record_id: int | None
+    written_at: float | None
+    encoded_fields: bytes
+    pending: Sequence[tuple[bytes, bytes]]
+    field_names: Mapping[bytes, str]
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether something was sent whose outcome is unknown: Salesloft may hold it."""
+        return bool(self.pending)
+
+    @property
+    def names(self) -> set[str]:
+        """The fields that were written last, or may have been."""
+        return {name for each in self._bodies() for name in each}
+
+    def values(self, name: str) -> list[bytes]:
+        """Return the hashes of the values of a field that may have been written last, the latest last."""
+        return [each[name] for each in self._bodies() if name in each]
+
+    def is_unchanged(self, fingerprint: bytes) -> bool:
+        """Return whether Salesloft holds a body, and nothing else was sent whose outcome is unknown."""
+        return self.fingerprint == fingerprint and all(sent == fingerprint for sent, _ in self.pending)
+
+    def _bodies(self) -> Iterator[dict[str, bytes]]:
+        size = FIELD_ID_BYTES + FIELD_BYTES
+        for encoded in (self.encoded_fields, *(each for _, each in self.pending)):
+            parts = (encoded[start : start + size] for start in range(0, len(encoded), size))
+            yield {self.field_names[each[:FIELD_ID_BYTES]]: each[FIELD_ID_BYTES:] for each in parts}
+
+
+class FieldNames(dict[bytes, str]):
+    """Encoded ID of a field → name; those that another process has added are loaded when they are needed.
+
+    Args:
+        database: The ledger's.
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self._database = database
+
+    def load(self) -> None:
+        """Load all names."""
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(fields.c.id, fields.c.name)).all()
+        self.update({number.to_bytes(FIELD_ID_BYTES, "big"): name for number, name in rows})
+
+    def __missing__(self, number: bytes) -> str:
+        """Return the name of a field that was not known yet."""
+        self.load()
+        name = self.get(number)
+        if name is None:
+            raise LedgerError("The ledger is damaged (unknown field). Restore a copy of it.")
+        return name
+
+
+class Reshaped:
+    """Which values Salesloft stores in another form.
+
+    Args:
+        sent: Field and hash of the value that Salesloft holds → hashes of the values that were sent.
+    """
+
+    def __init__(self, sent: Mapping[tuple[str, bytes], Collection[bytes]]) -> None:
+        self._sent = sent
+
+    def is_known(self, name: str, sent: bytes, held: bytes) -> bool:
+        """Return whether Salesloft stores one value of a field as the other, by the hashes of both."""
+        return sent in self._sent.get((name, held), ())
+
+
+class HashedKeys(Collection[str]):
+    """Keys of which only the hashes are known.
+
+    Args:
+        hashes: The hashes.
+        hash_key: Returns the hash of a key.
+    """
+
+    def __init__(self, hashes: Iterable[bytes], hash_key: Callable[[str], bytes]) -> None:
+        self._hashes = frozenset(hashes)
+        self._hash_key = hash_key
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a key is one of them."""
+        return isinstance(key, str) and self._hash_key(key) in self._hashes
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._hashes)
+
+    def __iter__(self) -> Iterator[str]:
+        """Refuse: hashes cannot be turned into keys.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("Only the hashes of these keys are known.")
+
+
+@dataclass(frozen=True)
+class UnsettledJob:
+    """A bulk job whose results are not known.
+
+    Attributes:
+        id: Salesloft's ID.
+        type: Its type, such as `person/upsert`.
+        key_field: The field that identifies a record.
+        stream: The stream that it writes.
+        object_name: The object that it writes.
+        started_at: When it was marked ready, in seconds since the epoch.
+        keys: The keys of its records.
+    """
+
+    id: int
+    type: str
+    key_field: str
+    stream: str
+    object_name: str
+    started_at: float
+    keys: HashedKeys
+
+
+class Ledger:
+    """What runs did for one team of Salesloft.
+
+    All methods that touch the database raise a `LedgerError` if it fails. Without a database that outlives the run,
+    nothing is remembered per record; IDs and claims are, until the end of the run. If the database is read-only,
+    methods that write do nothing.
+
+    Attributes:
+        database: Where it is stored.
+        run_number: `runs.id` of this run; 0 before it has started.
+        scope_id: `scopes.id` of the team; 0 if it is unknown.
+
+    Args:
+        database: Where it is stored.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.run_number = 0
+        self.scope_id = 0
+        self.field_names = FieldNames(database)
+        self._field_ids: dict[str, bytes] = {}
+        self._load_fields()
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether the ledger outlives the run."""
+        return self.database.is_persistent
+
+    @property
+    def writes_records(self) -> bool:
+        """Whether anything is remembered per record."""
+        return self.database.is_persistent and not self.database.is_read_only
+
+    def use_scope(self, scope: str) -> None:
+        """Set the API host and the team; must be called before anything else."""
+        self.scope_id = self.database.get_id(scopes, name=scope)
+
+    def stream(self, name: str, object_name: str) -> StreamLedger:
+        """Return what the ledger knows of a stream that writes an object."""
+        return StreamLedger(
+            self,
+            self.database.get_id(streams_table, scope_id=self.scope_id, name=name, object=object_name),
+            object_name,
+        )
+
+    def start_run(self, run_id: str, version: str) -> None:
+        """Note that a run has started."""
+        if self.database.is_read_only:
+            return
+        values = {"scope_id": self.scope_id, "run_id": run_id, "version": version, "started_at": int(self._now())}
+        with self.database.transaction() as connection:
+            number = connection.execute(runs.insert().values(**values).returning(runs.c.id)).scalar_one()
+        self.run_number = int(number)
+
+    def finish_run(self, **values: Any) -> None:
+        """Note how the run ended: columns of `runs`."""
+        if self.database.is_read_only:
+            return
+        update = runs.update().where(runs.c.id == self.run_number).values(ended_at=int(self._now()), **values)
+        with self.database.transaction() as connection:
+            connection.execute(update)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    # Records, whichever stream has written them
+
+    def get_ids(self, object_name: str, keys: Iterable[str]) -> dict[str, int]:
+        """Return key → Salesloft's ID of the records that any stream has written; of several, the one written last."""
+        hashes = self._hash_keys(keys)
+        columns = [records.c.key, records.c.record_id, records.c.written_at]
+        where = records.c.stream_id.in_(self.streams_of(object_name)) & records.c.record_id.is_not(None)
+        with self.database.reading() as connection:
+            rows = select_in(connection, columns, records.c.key, hashes, where)
+        return {hashes[row.key]: row.record_id for row in sorted(rows, key=itemgetter(2))}
+
+    def get_last_writes(self, object_name: str, keys: Iterable[str], ids: Iterable[int] = ()) -> dict[str | int, float]:
+        """Return key or Salesloft's ID → when any stream wrote the record last, in seconds since the epoch."""
+        hashes = self._hash_keys(keys)
+        where = records.c.stream_id.in_(self.streams_of(object_name))
+        newest: dict[str | int, float] = {}
+        with self.database.reading() as connection:
+            columns = [records.c.key, records.c.written_at]
+            by_key = select_in(connection, columns, records.c.key, hashes, where)
+            columns = [records.c.record_id, records.c.written_at]
+            by_id = select_in(connection, columns, records.c.record_id, set(ids), where)
+        for each, written_at in (*((hashes[key], at) for key, at in by_key), *by_id):
+            newest[each] = max(written_at, newest.get(each, written_at))
+        return newest
+
+    def forget(self, object_name: str, keys: Iterable[str], ids: Iterable[int] = ()) -> None:
+        """Forget records that were removed, whichever stream has written them, and what of them is pending.
+
+        Args:
+            object_name: Their object.
+            keys: Their keys.
+            ids: Salesloft's IDs.
+        """
+        hashes, numbers = set(self._hash_keys(keys)), set(ids)
+        if not self.writes_records or not (hashes or numbers):
+            return
+        streams = self.streams_of(object_name)
+        is_record, is_pending = records.c.stream_id.in_(streams), pending.c.stream_id.in_(streams)
+        with self.database.transaction() as connection:
+            hashes |= {
+                key for (key,) in select_in(connection, [records.c.key], records.c.record_id, numbers, is_record)
+            }
+            lock_in(connection, [pending.c.id], [pending.c.key, pending.c.id], hashes, is_pending)
+            execute_in(connection, pending.delete().where(is_pending), pending.c.key, hashes)
+            lock_in(connection, [records.c.key], [records.c.key, records.c.stream_id], hashes, is_record)
+            execute_in(connection, records.delete().where(is_record), records.c.key, hashes)
+
+    def streams_of(self, object_name: str) -> sa.Select[tuple[int]]:
+        """Return a query of the IDs of the streams that write an object."""
+        table = streams_table
+        return sa.select(table.c.id).where(table.c.scope_id == self.scope_id, table.c.object == object_name)
+
+    # Bulk jobs that outlive their run
+
+    def get_unsettled_jobs(self) -> list[UnsettledJob]:
+        """Return the bulk jobs that were started, and whose results are not known."""
+        query = (
+            sa.select(jobs, streams_table.c.name, streams_table.c.object)
+            .join(streams_table, jobs.c.stream_id == streams_table.c.id)
+            .where(jobs.c.scope_id == self.scope_id)
+            .order_by(jobs.c.job_id)
+        )
+        keys: defaultdict[tuple[int, int], list[bytes]] = defaultdict(list)
+        with self.database.reading() as connection:
+            found = connection.execute(query).all()
+            if found:
+                columns = (pending.c.stream_id, pending.c.job_id, sa.func.coalesce(pending.c.row, pending.c.key))
+                for stream_id, job_id, key in connection.execute(
+                    sa.select(*columns).where(pending.c.job_id.is_not(None))
+                ):
+                    keys[stream_id, job_id].append(key)
+        hash_key = self.database.fingerprinter.key
+        return [
+            UnsettledJob(
+                each.job_id,
+                each.job_type,
+                each.key_field,
+                each.name,
+                each.object,
+                each.started_at,
+                HashedKeys(keys[each.stream_id, each.job_id], hash_key),
+            )
+            for each in found
+        ]
+
+    def settle_job(self, job_id: int, not_written: Mapping[str, bool]) -> None:
+        """Note the results of a job, and forget the job.
+
+        Args:
+            job_id: Salesloft's ID.
+            not_written: Row of each record that was not written, as in `start_job` → whether it is certain that
+                nothing was. All other records of the job are in Salesloft.
+        """
+        if not self.writes_records:
+            return
+        certain_rows = {self.database.fingerprinter.key(row): each for row, each in not_written.items()}
+        with self.database.transaction() as connection:
+            query = sa.select(jobs, streams_table.c.object).join(streams_table, jobs.c.stream_id == streams_table.c.id)
+            job = connection.execute(query.where(self._is_job(job_id))).one_or_none()
+            if job is None:
+                return
+            is_of_job = (pending.c.stream_id == job.stream_id) & (pending.c.job_id == job_id)
+            columns = sa.select(pending.c.key, sa.func.coalesce(pending.c.row, pending.c.key)).where(is_of_job)
+            rows: dict[bytes, bytes] = {each[0]: each[1] for each in connection.execute(columns)}
+            certain = {key: certain_rows[row] for key, row in rows.items() if row in certain_rows}
+            keys = set(rows)
+            sender = _Sender(job.stream_id, job.object, job.run_id, job_id)
+            written = dict.fromkeys(keys - certain.keys(), (None, True))
+            self.confirm(connection, sender, written)
+            rejected = [key for key in keys if certain.get(key)]
+            order = [pending.c.key, pending.c.id]
+            ids = lock_in(connection, [pending.c.id], order, rejected, is_of_job)
+            execute_in(connection, pending.delete(), pending.c.id, [number for (number,) in ids])
+            connection.execute(jobs.delete().where(self._is_job(job_id)))
+
+    def forget_job(self, job_id: int) -> None:
+        """Forget a job: its results are known, or never will be. Records that are still pending stay so."""
+        if not self.writes_records:
+            return
+        with self.database.transaction() as connection:
+            connection.execute(jobs.delete().where(self._is_job(job_id)))
+
+    def _is_job(self, job_id: int) -> sa.ColumnElement[bool]:
+        return (jobs.c.scope_id == self.scope_id) & (jobs.c.job_id == job_id)
+
+    # IDs of records that others refer to
+
+    def get_lookups(self, reference: str, values: Iterable[str]) -> dict[str, Hint]:
+        """Return value → ID of the records that were looked up.
+
+        Args:
+            reference: Such as `account.domain`.
+            values: Normalized values.
+        """
+        hashes = self._hash_keys(values)
+        columns = [lookups.c.key, lookups.c.record_id, lookups.c.trusted]
+        with self.database.reading() as connection:
+            rows = select_in(connection, columns, lookups.c.key, hashes, self._is_lookup(reference))
+        return {hashes[key]: Hint(record_id, is_trusted) for key, record_id, is_trusted in rows}
+
+    def set_lookups(self, reference: str, ids: Mapping[str, int]) -> None:
+        """Remember value → ID, trusted."""
+        if self.database.is_read_only or not ids:
+            return
+        constants = {"scope_id": self.scope_id, "reference": reference, "trusted": True, "seen_at": self._now()}
+        hashes = {self.database.fingerprinter.key(value): number for value, number in ids.items()}
+        rows = [{**constants, "key": key, "record_id": hashes[key]} for key in sorted(hashes)]
+        insert = self.database.insert(lookups)
+        changed = {name: insert.excluded[name] for name in ("record_id", "trusted", "seen_at")}
+        statement = insert.on_conflict_do_update(index_elements=lookups.primary_key.columns, set_=changed)
+        with self.database.transaction() as connection:
+            connection.execute(statement, rows)
+
+    def distrust_lookups(self, reference: str, values: Iterable[str]) -> None:
+        """Note that the IDs of the given values must be verified even for records that seem unchanged."""
+        self._change_lookups(lookups.update().values(trusted=False), reference, values)
+
+    def forget_lookups(self, reference: str, values: Iterable[str], ids: Collection[int] = ()) -> None:
+        """Forget the IDs of the given values, and the given IDs whatever their values."""
+        self._change_lookups(lookups.delete(), reference, values, ids)
+
+    def _change_lookups(
+        self, statement: sa.Update | sa.Delete, reference: str, values: Iterable[str], ids: Collection[int] = ()
+    ) -> None:
+        hashes = set(self._hash_keys(values))
+        if self.database.is_read_only or not (hashes or ids):
+            return
+        where = self._is_lookup(reference)
+        with self.database.transaction() as connection:
+            hashes |= {key for (key,) in select_in(connection, [lookups.c.key], lookups.c.record_id, ids, where)}
+            lock_in(connection, [lookups.c.key], [lookups.c.key], hashes, where)
+            execute_in(connection, statement.where(where), lookups.c.key, hashes)
+
+    def _is_lookup(self, reference: str) -> sa.ColumnElement[bool]:
+        return (lookups.c.scope_id == self.scope_id) & (lookups.c.reference == reference)
+
+    # Claims keep two runs apart that would do the same irreversible thing
+
+    def claim(self, keys: Collection[str], seconds: float) -> set[str]:
+        """Claim keys for this run, and return those that it now holds.
+
+        Args:
+            keys: Name what is to be done.
+            seconds: A claim of another run that is older does not count.
+        """
+        hashes, now = self._hash_keys(keys), self._now()
+        if not hashes:
+            return set()
+        is_ours = claims.c.scope_id == self.scope_id
+        is_free = (claims.c.run_id == self.run_number) | (claims.c.claimed_at < now - seconds)
+        if self.database.is_read_only:
+            with self.database.reading() as connection:
+                held = select_in(connection, [claims.c.key], claims.c.key, hashes, is_ours & ~is_free)
+            return {hashes[key] for key in hashes.keys() - {key for (key,) in held}}
+        constants = {"scope_id": self.scope_id, "run_id": self.run_number, "claimed_at": now}
+        insert = self.database.insert(claims)
+        changed = {name: insert.excluded[name] for name in ("run_id", "claimed_at")}
+        statement = insert.on_conflict_do_update(index_elements=claims.primary_key.columns, set_=changed, where=is_free)
+        with self.database.transaction() as connection:
+            connection.execute(statement, [{**constants, "key": key} for key in sorted(hashes)])
+            is_held = is_ours & (claims.c.run_id == self.run_number)
+            rows = select_in(connection, [claims.c.key], claims.c.key, hashes, is_held)
+        return {hashes[key] for (key,) in rows}
+
+    def release(self, keys: Collection[str]) -> None:
+        """Give up claims of this run."""
+        hashes = self._hash_keys(keys)
+        if self.database.is_read_only or not hashes:
+            return
+        where = (claims.c.scope_id == self.scope_id) & (claims.c.run_id == self.run_number)
+        with self.database.transaction() as connection:
+            lock_in(connection, [claims.c.key], [claims.c.key], hashes, where)
+            execute_in(connection, claims.delete().where(where), claims.c.key, hashes)
+
+    # Used by StreamLedger
+
+    def confirm(
+        self, connection: sa.Connection, sender: _Sender, results: Mapping[bytes, tuple[int | None, bool]]
+    ) -> None:
+        """Move what was confirmed from `pending` to `records`.
+
+        The fingerprint is kept only if it is certain that Salesloft holds the body. It is not if another run has sent
+        another body for the record, in any stream, and its outcome is unknown, or was confirmed since.
+
+        Args:
+            connection: In a transaction that writes.
+            sender: Who sent it.
+            results: Hash of the key → Salesloft's ID, if known, and whether no request for it was ambiguous.
+        """
+        is_of_object = pending.c.stream_id.in_(self.streams_of(sender.object_name))
+        order = [pending.c.key, pending.c.id]
+        sent = {
+            key: list(rows)
+            for key, rows in groupby(lock_in(connection, PENDING_COLUMNS, order, results, is_of_object), itemgetter(0))
+        }
+        unsettled: set[int] = set()
+        if any(row.job_id is not None for rows in sent.values() for row in rows):
+            unsettled = set(
+                connection.execute(sa.select(jobs.c.job_id).where(jobs.c.scope_id == self.scope_id)).scalars()
+            )
+        now = self._now()
+        written: list[dict[str, Any]] = []
+        done: list[int] = []
+        contested: list[int] = []
+        superseded: set[bytes] = set()
+        for key in sorted(results):
+            record_id, is_certain = results[key]
+            own, others = sender.split(sent.get(key, ()))
+            last = own[-1] if own else None
+            fingerprint = last.fingerprint if last is not None and is_certain and not last.contested else None
+            for other in others:
+                is_open = other.job_id in unsettled
+                if other.contested and not is_open:
+                    done.append(other.id)
+                elif last is not None and other.fingerprint == last.fingerprint:
+                    # Its run confirms it, unless it was killed.
+                    if not is_open and other.sent_at < now - SETTLED_AFTER_SECONDS:
+                        done.append(other.id)
+                else:
+                    fingerprint = None
+                    if not other.contested:
+                        contested.append(other.id)
+            done += [row.id for row in own]
+            if last is not None and last.contested:
+                superseded.add(key)
+            written.append(
+                {
+                    "stream_id": sender.stream_id,
+                    "key": key,
+                    "fingerprint": fingerprint,
+                    "fields": None if last is None else last.fields,
+                    "record_id": record_id,
+                    "run_id": sender.run_number,
+                    "written_at": now,
+                }
+            )
+        self._keep_later(connection, sender, written, superseded)
+        insert = self.database.insert(records)
+        changed = {name: insert.excluded[name] for name in ("fingerprint", "run_id", "written_at")} | {
+            name: sa.func.coalesce(insert.excluded[name], records.c[name]) for name in ("fields", "record_id")
+        }
+        if written:
+            statement = insert.on_conflict_do_update(index_elements=records.primary_key.columns, set_=changed)
+            execute_many(connection, statement, written)
+        execute_in(connection, pending.delete(), pending.c.id, done)
+        execute_in(connection, pending.update().values(contested=True), pending.c.id, contested)
+
+    def _keep_later(
+        self, connection: sa.Connection, sender: _Sender, written: list[dict[str, Any]], superseded: Collection[bytes]
+    ) -> None:
+        """Keep the fields that a later run has confirmed since a job of an earlier one was started."""
+        if sender.job_id is None or not superseded:
+            return
+        where = (records.c.stream_id == sender.stream_id) & (records.c.run_id > sender.run_number)
+        rows = select_in(connection, [records.c.key, records.c.run_id], records.c.key, superseded, where)
+        later = {row.key: row.run_id for row in rows}
+        for row in written:
+            if row["key"] in later:
+                row |= {"fields": None, "run_id": later[row["key"]]}
+
+    def encode_fields(self, hashes: Mapping[str, bytes]) -> bytes:
+        """Return the IDs of fields, each with the hash of its value."""
+        ids = self._field_ids
+        try:
+            return b"".join([ids[name] + value for name, value in hashes.items()])
+        except KeyError:
+            self.add_fields(hashes)
+            return self.encode_fields(hashes)
+
+    def add_fields(self, names: Iterable[str]) -> Mapping[str, bytes]:
+        """Return name → encoded ID of fields, of which new ones are added."""
+        if missing := sorted({name for name in names if name not in self._field_ids}):
+            statement = self.database.insert(fields).on_conflict_do_nothing()
+            with self.database.transaction() as connection:
+                connection.execute(statement, [{"name": name} for name in missing])
+            self._load_fields()
+        return self._field_ids
+
+    def _load_fields(self) -> None:
+        self.field_names.load()
+        self._field_ids = {name: number for number, name in self.field_names.items()}
+
+    def _hash_keys(self, keys: Iterable[str]) -> dict[bytes, str]:
+        hash_key = self.database.fingerprinter.key
+        return {hash_key(key): key for key in keys}
+
+    def _now(self) -> float:
+        return self.database.clock.time()
+
+
+class StreamLedger:
+    """What the ledger knows of the records of one stream. Another stream that writes the same records has its own.
+
+    Attributes:
+        failed: Failed records that are not resolved.
+
+    Args:
+        ledger: The ledger.
+        stream_id: `streams.id`; 0 if it is unknown.
+        object_name: The object that the stream writes.
+    """
+
+    def __init__(self, ledger: Ledger, stream_id: int, object_name: str) -> None:
+        self._ledger = ledger
+        self._database = ledger.database
+        self._hasher = ledger.database.fingerprinter
+        self._stream_id = stream_id
+        self._object_name = object_name
+        self.failed = FailedRecords(ledger.database, stream_id, ledger.run_number)
+
+    def fingerprint(self, body: Mapping[str, Any]) -> bytes:
+        """Return the hash of a body, to compare it with an entry."""
+        return self._hasher.fingerprint(body)
+
+    def hash_value(self, name: str, value: Any) -> bytes:
+        """Return the hash of the value of a field, to compare it with those of an entry."""
+        return self._hasher.value(name, value)
+
+    def get(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """Return key → entry of the records that are known."""
+        hashes = {self._hasher.key(key): key for key in keys}
+        columns = [records.c[name] for name in ("key", "fingerprint", "record_id", "written_at", "fields")]
+        columns_of_pending = [pending.c[name] for name in ("key", "id", "fingerprint", "fields")]
+        sent: defaultdict[bytes, list[tuple[bytes, bytes]]] = defaultdict(list)
+        with self._database.reading() as connection:
+            where = pending.c.stream_id == self._stream_id
+            has_pending = connection.execute(sa.select(sa.select(pending.c.id).where(where).exists())).scalar_one()
+            rows = select_in(connection, columns, records.c.key, hashes, records.c.stream_id == self._stream_id)
+            if has_pending:
+                found = select_in(connection, columns_of_pending, pending.c.key, hashes, where)
+                for key, _, fingerprint, encoded in sorted(found):
+                    sent[key].append((fingerprint, encoded))
+        names = self._ledger.field_names
+        entries = {
+            hashes[key]: Entry(fingerprint, record_id, written_at, encoded or b"", sent.pop(key, ()), names)
+            for key, fingerprint, record_id, written_at, encoded in rows
+        }
+        entries |= {hashes[key]: Entry(None, None, None, b"", each, names) for key, each in sent.items()}
+        return entries
+
+    def mark_pending(self, items: Iterable[tuple[str, Mapping[str, Any], Mapping[str, bytes]]]) -> None:
+        """Note durably what is about to be sent.
+
+        Args:
+            items: Key, body, and for fields that are not in the body the hash of the value that the ledger remembers.
+        """
+        if not self._ledger.writes_records:
+            return
+        hasher, encode = self._hasher, self._ledger.encode_fields
+        constants = {
+            "stream_id": self._stream_id,
+            "run_id": self._ledger.run_number,
+            "contested": False,
+            "sent_at": self._database.clock.time(),
+        }
+        rows = [
+            {
+                "key": hasher.key(key),
+                "fingerprint": hasher.fingerprint(body),
+                "fields": encode({**earlier, **hasher.fields(body)}),
+                **constants,
+            }
+            for key, body, earlier in items
+        ]
+        if rows:
+            rows.sort(key=itemgetter("key"))
+            with self._database.transaction() as connection:
+                execute_many(connection, pending.insert(), rows)
+
+    def confirm(self, items: Iterable[tuple[str, int | None, bool]]) -> None:
+        """Note that Salesloft holds what was sent last.
+
+        Args:
+            items: Key, Salesloft's ID if known, and whether it is certain: no request for the record was ambiguous.
+                If it is not, the next run sends the record once more.
+        """
+        if not self._ledger.writes_records:
+            return
+        results = {self._hasher.key(key): (record_id, is_certain) for key, record_id, is_certain in items}
+        if results:
+            sender = _Sender(self._stream_id, self._object_name, self._ledger.run_number)
+            with self._database.transaction() as connection:
+                self._ledger.confirm(connection, sender, results)
+
+    def adopt(self, items: Iterable[tuple[str, Mapping[str, Any], int | None]]) -> None:
+        """Note bodies as confirmed that were not sent, because Salesloft holds them.
+
+        Args:
+            items: Key, body, and Salesloft's ID if known.
+        """
+        adopted = list(items)
+        self.mark_pending((key, body, {}) for key, body, _ in adopted)
+        self.confirm((key, record_id, True) for key, _, record_id in adopted)
+
+    def reject(self, keys: Iterable[str]) -> None:
+        """Note that nothing of what this run sent last was written. What was sent earlier stays pending."""
+        if not self._ledger.writes_records:
+            return
+        with self._database.transaction() as connection:
+            last = self._lock_last(connection, keys)
+            execute_in(connection, pending.delete(), pending.c.id, last.values())
+
+    def start_job(
+        self,
+        job_id: int,
+        job_type: str,
+        key_field: str,
+        keys: Collection[str],
+        rows: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Note durably that a bulk job is about to be marked ready, so that a later run can settle it.
+
+        Args:
+            job_id: Salesloft's ID.
+            job_type: Its type, such as `person/upsert`.
+            key_field: The field that identifies a record.
+            keys: The keys of its records, which are pending.
+            rows: Key → what identifies the record in the job, if that is not the key.
+        """
+        if not self._ledger.writes_records:
+            return
+        job = {
+            "scope_id": self._ledger.scope_id,
+            "job_id": job_id,
+            "stream_id": self._stream_id,
+            "run_id": self._ledger.run_number,
+            "job_type": job_type,
+            "key_field": key_field,
+            "started_at": self._database.clock.time(),
+        }
+        with self._database.transaction() as connection:
+            last = self._lock_last(connection, keys)
+            execute_in(connection, pending.update().values(job_id=job_id), pending.c.id, last.values())
+            renamed = [
+                {"number": last[hashed], "new_row": self._hasher.key(row)}
+                for key, row in rows.items()
+                if (hashed := self._hasher.key(key)) in last
+            ]
+            if renamed:
+                statement = pending.update().where(pending.c.id == sa.bindparam("number"))
+                execute_many(connection, statement.values(row=sa.bindparam("new_row", type_=Bytes)), renamed)
+            connection.execute(jobs.insert(), job)
+
+    def _lock_last(self, connection: sa.Connection, keys: Iterable[str]) -> dict[bytes, int]:
+        """Return hash of the key → `pending.id` of what this run sent last."""
+        hashes = {self._hasher.key(key) for key in keys}
+        where = (pending.c.stream_id == self._stream_id) & (pending.c.run_id == self._ledger.run_number)
+        order = [pending.c.key, pending.c.id]
+        return {row.key: row.id for row in lock_in(connection, order, order, hashes, where)}
+
+    def note_reshaped(self, values: Iterable[tuple[str, Any, Any]]) -> None:
+        """Note values that Salesloft has stored in another form.
+
+        Args:
+            values: Field, the value that was sent, and the one that Salesloft holds.
+        """
+        if not self._ledger.writes_records:
+            return
+        pairs = {(name, self.hash_value(name, held), self.hash_value(name, sent)) for name, sent, held in values}
+        if not pairs:
+            return
+        ids = self._ledger.add_fields(name for name, _, _ in pairs)
+        constants = {"scope_id": self._ledger.scope_id, "seen_at": self._database.clock.time()}
+        rows = [
+            {**constants, "field_id": int.from_bytes(number, "big"), "held": held, "sent": sent}
+            for number, held, sent in sorted((ids[name], held, sent) for name, held, sent in pairs)
+        ]
+        insert = self._database.insert(reshaped)
+        statement = insert.on_conflict_do_update(
+            index_elements=reshaped.primary_key.columns, set_={"seen_at": insert.excluded.seen_at}
+        )
+        with self._database.transaction() as connection:
+            connection.execute(statement, rows)
+
+    def get_reshaped(self, held: Iterable[tuple[str, Any]]) -> Reshaped:
+        """Return what is known of values that Salesloft holds.
+
+        Args:
+            held: Field and value.
+        """
+        hashes: defaultdict[str, set[bytes]] = defaultdict(set)
+        for name, value in held:
+            hashes[name].add(self.hash_value(name, value))
+        sent: defaultdict[tuple[str, bytes], set[bytes]] = defaultdict(set)
+        columns = [reshaped.c.held, reshaped.c.sent]
+        if hashes:
+            with self._database.reading() as connection:
+                for number, name in self._ledger.field_names.items():
+                    where = (reshaped.c.scope_id == self._ledger.scope_id) & (
+                        reshaped.c.field_id == int.from_bytes(number, "big")
+                    )
+                    for row in select_in(connection, columns, reshaped.c.held, hashes.get(name, ()), where):
+                        sent[name, row.held].add(row.sent)
+        return Reshaped(sent)
+
+
+class _Sender(NamedTuple):
+    """Who sent what is confirmed: a run, or a bulk job of an earlier run."""
+
+    stream_id: int
+    object_name: str
+    run_number: int
+    job_id: int | None = None
+
+    def split(self, rows: Sequence[sa.Row[Any]]) -> tuple[list[sa.Row[Any]], list[sa.Row[Any]]]:
+        """Return the sender's rows of `pending`, the confirmed one last, and those of other runs; oldest first."""
+        if len(rows) == 1 and (rows[0].run_id, rows[0].stream_id) == (self.run_number, self.stream_id):
+            return list(rows), []
+        own = [row for row in rows if row.run_id == self.run_number and row.stream_id == self.stream_id]
+        if self.job_id is not None:
+            last = max((row.id for row in own if row.job_id == self.job_id), default=0)
+            own = [row for row in own if row.id <= last]
+        return own, [row for row in rows if row.run_id != self.run_number]
