@@ -27,8 +27,11 @@ FatalAPIError (SDK)
     ├── FailedRecordsFileError  the failed records file cannot be written
     ├── StateError              standard output cannot be written
     ├── TooManyDeletedRecordsError  more removals than `max_deleted_records`
+    ├── TooManyEnrollmentsError  more people to add to cadences than `max_enrollments`
+    ├── TooManyMissingReferencesError  more than `max_missing_references_percent`
     └── FailedRecordsError      records failed and `allow_failed_records` is not set
 RecordRejectedError             400, 404, 409, 413, 422: concerns one record
+OutcomeUnknownError             a request that must not be repeated may have taken effect
 ConfigError                     an invalid setting, settings file or option
 ```
 """
@@ -90,11 +93,29 @@ class MalformedResponseError(SalesloftRetriableError):
     """A success status with an incomplete or foreign body, such as a proxy's page."""
 
 
+class OutcomeUnknownError(Exception):
+    """A request that must not be sent twice may have taken effect: find out, then send it again or not.
+
+    Attributes:
+        error: The last error.
+        first_failure: When the request first failed, in seconds of the clock.
+        attempts: How often it was sent.
+    """
+
+    def __init__(self, error: SalesloftRetriableError, first_failure: float, attempts: int = 1) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.first_failure = first_failure
+        self.attempts = attempts
+
+
 class SalesloftFatalError(FatalAPIError):
     """An error that is not caused by a record: the run stops with this one line.
 
     Attributes:
         log_fields: Fields of the line, such as `endpoint` and `status`, so that alerts need not parse the sentence.
+        requests: How often the request was sent.
+        was_ambiguous: Whether one of these may have taken effect.
 
     Args:
         message: What happened, and what to do.
@@ -104,6 +125,8 @@ class SalesloftFatalError(FatalAPIError):
     def __init__(self, message: str, **log_fields: Any) -> None:
         super().__init__(message)
         self.log_fields = log_fields
+        self.requests = 0
+        self.was_ambiguous = False
 
 
 class AuthenticationError(SalesloftFatalError):
@@ -219,6 +242,14 @@ class TooManyDeletedRecordsError(SalesloftFatalError):
     """The run would archive or delete more records than `max_deleted_records`."""
 
 
+class TooManyEnrollmentsError(SalesloftFatalError):
+    """The run would add more people to cadences than `max_enrollments`."""
+
+
+class TooManyMissingReferencesError(SalesloftFatalError):
+    """More of a stream's references were not found than `max_missing_references_percent`."""
+
+
 class FailedRecordsError(SalesloftFatalError):
     """More records failed than allowed, or the run is complete and failed records are not allowed."""
 
@@ -231,6 +262,8 @@ class RecordRejectedError(Exception):
         reason: Salesloft's error message, field by field; it may contain the record's values.
         fields: The fields named in the message.
         request_id: The request id of the response, or an empty string.
+        requests: How often the request was sent.
+        was_ambiguous: Whether an earlier one of these may have taken effect.
     """
 
     STATUSES: Final = frozenset({400, 404, 409, 413, 422})
@@ -241,6 +274,8 @@ class RecordRejectedError(Exception):
         self.reason = reason
         self.fields = fields
         self.request_id = request_id
+        self.requests = 0
+        self.was_ambiguous = False
 
 
 class ConfigError(ConfigValidationError):

@@ -162,7 +162,6 @@ class SalesloftObject:
         removals: How records that are deleted in the source are removed → the request that does it.
         times: Field that is true or false → the time in responses at which it became true.
         write_only: Fields that responses do not have.
-        written_after: The objects whose records are written before its own, which refer to them.
         sends_email: Whether writing a record sends real email to a person.
     """
 
@@ -182,7 +181,6 @@ class SalesloftObject:
     removals: Mapping[DeletedRecords, Operation] = field(default_factory=dict)
     times: Mapping[str, str] = field(default_factory=dict)
     write_only: frozenset[str] = frozenset()
-    written_after: frozenset[str] = frozenset()
     sends_email: bool = False
 
     @property
@@ -226,6 +224,8 @@ class SalesloftObject:
 ID_FIELD: Final = "id"
 # No record has this id (assumption).
 NONEXISTENT_ID: Final = 0
+# Fields without which Salesloft would do something else: without `user_id`, it acts for the user of the token.
+REQUIRED_REFERENCES: Final = frozenset({"user_id"})
 CRM_ID_TYPE: Final = "salesforce"
 CUSTOM_FIELDS: Final = "custom_fields"
 
@@ -410,7 +410,6 @@ CADENCE_MEMBERSHIPS: Final = SalesloftObject(
     ),
     nested=MappingProxyType({"person_id": "person", "cadence_id": "cadence", "user_id": "user"}),
     removals=MappingProxyType({DeletedRecords.DELETE: Operation("DELETE", "/cadence_memberships/{id}")}),
-    written_after=frozenset({"people", "accounts"}),
     sends_email=True,
 )
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
 from collections import Counter
 from functools import partial
+from importlib import metadata
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
 
 import click
 from singer_sdk.exceptions import ConfigValidationError, MappingError, RecordsWithoutSchemaException
 from singer_sdk.helpers.capabilities import PluginCapabilities, TargetCapabilities
-from singer_sdk.mapper import CustomStreamMap, RemoveRecordTransform
+from singer_sdk.mapper import RemoveRecordTransform
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.target_base import Target
 
@@ -20,59 +22,49 @@ from target_salesloft.clock import Clock
 from target_salesloft.config.loader import ConfigSources, load
 from target_salesloft.config.schema import SETTINGS
 from target_salesloft.config.streams import StreamSettings, misspelled
-from target_salesloft.context import RunContext
+from target_salesloft.encoding import row_key
+from target_salesloft.engine.adopt import Adoption
 from target_salesloft.exceptions import (
     ConfigError,
     FailedRecordsError,
     RunCancelledError,
     SalesloftFatalError,
-    UnknownColumnError,
+    TooManyMissingReferencesError,
 )
-from target_salesloft.mapping.payload import Payload, SourceRecord
+from target_salesloft.records import Result, Source, without_write
 from target_salesloft.redaction import format_internal_error
+from target_salesloft.reporting.build import configure_logging
 from target_salesloft.reporting.failed_records import replay_command
-from target_salesloft.reporting.log import configure_logging
 from target_salesloft.reporting.summary import save_failed_start
+from target_salesloft.retry import retry_failed_records
+from target_salesloft.run import build_run
 from target_salesloft.singer.batch import read_batch
-from target_salesloft.singer.encoding import decode_object, to_json_types
+from target_salesloft.singer.input_file import InputFile
 from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, discard_input, require_keys, require_schema
 from target_salesloft.singer.shutdown import signals_blocked
 from target_salesloft.sinks import SINKS
-from target_salesloft.sinks.mapping import rejected, unsent
-from target_salesloft.storage import is_remote, open_remote
-from target_salesloft.writers.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Mapping
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.mapper import StreamMap
 
-    from target_salesloft.ledger.failed import UnresolvedRecord
-    from target_salesloft.sinks.base import SalesloftSink
-    from target_salesloft.writers.results import WriteResult
+    from target_salesloft.sinks import SalesloftSink
 
 MELTANO_TEST_STREAM: Final = "meltano_test_stream"
 """What `meltano config test` sends: see LoaderTestService in meltano/core/plugin_test_service.py."""
-MAX_RECORD_AGE_SECONDS: Final = 300.0
-MAX_PENDING_BYTES: Final = 64 * 2**20
+HELP: Final = """Load people and accounts into Salesloft: a target for Singer taps.
+
+Reads Singer messages from standard input, writes state to standard output, and writes its log to standard error.
+
+To authorize the target, check its permissions, list Salesloft's fields, or see what runs did, use
+target-salesloft-admin.
+"""
 Errors: TypeAlias = "dict[str, Mapping[str, Any]]"
 """Why a run failed: message → fields of its log line."""
 DISCARD_SECONDS: Final = 5.0
 """How long input is read and discarded after a fatal error, so that the tap does not fail first."""
-
-
-class InputFile(click.File):
-    """A file to read, at a path or a URL that fsspec knows."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IO[Any]:
-        """Return the open file."""
-        if not isinstance(value, str) or not is_remote(value):
-            return super().convert(value, param, ctx)
-        try:
-            return open_remote(value)
-        except OSError as error:
-            self.fail(f"'{value}': {error.strerror}", param, ctx)
 
 
 class TargetSalesloft(Target):
@@ -98,6 +90,7 @@ class TargetSalesloft(Target):
         parse_env_config: bool = False,
         validate_config: bool = True,
         clock: Clock | None = None,
+        adoption: Adoption = Adoption.NONE,
         **kwargs: Any,
     ) -> None:
         """Create the target.
@@ -107,6 +100,7 @@ class TargetSalesloft(Target):
             parse_env_config: Whether to read environment variables too.
             validate_config: Whether to validate the settings and fill in defaults.
             clock: The clock of the run.
+            adoption: See `build_run`.
             **kwargs: Passed to the SDK.
 
         Raises:
@@ -126,16 +120,13 @@ class TargetSalesloft(Target):
         super().__init__(config=dict(config or {}), validate_config=False, message_reader=reader, **kwargs)
         # Sequentially: a failure must not hide other sinks' results.
         self.max_parallelism = 1
-        self.context = RunContext.from_config(self.config, self.logger, clock, on_expired=self._abandon)
-        self.context.write_pending = self._write_pending
-        reader.shutdown = self.context.shutdown
-        reader.on_idle = partial(self.context.shutdown.uninterrupted, self.context.poll)
+        self.run = build_run(self.config, self.logger, clock, on_expired=self._abandon, adoption=adoption)
+        reader.shutdown = self.run.shutdown
+        reader.on_idle = partial(self.run.shutdown.uninterrupted, self.run.engine.poll)
         self._schemas: dict[str, dict[str, Any]] = {}
         self._sinks: dict[str, SalesloftSink] = {}
         self._records: Counter[str] = Counter()
-        self._full_drain_at = clock.now() + MAX_RECORD_AGE_SECONDS
-        self._added_bytes = 0
-        self._closed = False
+        self._numbers = itertools.count(1)
 
     # Settings
 
@@ -164,7 +155,7 @@ class TargetSalesloft(Target):
         require_schema(message)
         stream = message["stream"]
         if stream == MELTANO_TEST_STREAM:
-            self.context.connect()
+            self.run.connect()
             extra = {"stream": stream}
             self.logger.info("Connection test: nothing is written for the stream %s.", stream, extra=extra)
             return
@@ -191,12 +182,12 @@ class TargetSalesloft(Target):
             # The SDK changes the schema that it is given.
             sink = self.get_sink(name, schema={**schema, "properties": dict(schema["properties"])}, key_properties=keys)
             self._sinks[name] = cast("SalesloftSink", sink)
-        self._sinks[name].mapper.use_schema(stream, schema, keys, self._schemas[stream]["schema"]["properties"])
+        self._sinks[name].mapper.use_schema(stream, stream_map, self._schemas[stream]["schema"]["properties"])
 
     def _handle_record(self, message: dict[str, Any]) -> None:
         require_keys(message, stream=str, record=dict)
         reader = self.message_reader
-        self._process(message["stream"], message["record"], reader.line, None, len(reader.text))
+        self._process(message["stream"], message["record"], reader.text, reader.line, None, len(reader.text))
 
     def _handle_batch(self, message: dict[str, Any]) -> None:
         """Process the records of a BATCH message one by one, as if they had come in RECORD messages.
@@ -206,105 +197,53 @@ class TargetSalesloft(Target):
         require_keys(message, stream=str, encoding=dict, manifest=list)
         for each in read_batch(message, (self.config.get("batch_config") or {}).get("storage")):
             try:
-                self._process(message["stream"], each.record, each.line, each.file, each.size)
+                self._process(message["stream"], each.record, None, each.line, each.file, each.size)
             except INPUT_ERRORS as error:
                 raise InvalidInputLine(f"{each.file}:{each.line}: {error}") from None
 
-    def _process(self, stream: str, record: dict[str, Any], line: int, file: str | None, size: int) -> None:
-        """Map a record for each sink that it goes to, and drain sinks that are full.
+    def _process(  # noqa: PLR0913, PLR0917 (where a record comes from)
+        self, stream: str, record: dict[str, Any], text: str | bytes | None, line: int, file: str | None, size: int
+    ) -> None:
+        """Hand a record to each sink that it goes to.
 
         Args:
             stream: The stream's name in the tap.
             record: The record as the tap wrote it.
-            line: Its line in the input or in the file.
+            text: Its line in the input.
+            line: The number of its line in the input or in the file.
             file: The batch file, or None.
             size: The length of its line in bytes.
         """
-        self.context.shutdown.raise_if_stopping()
-        self.context.poll()
+        self.run.shutdown.raise_if_stopping()
+        self.run.engine.poll()
         if stream == MELTANO_TEST_STREAM:
             return
         if stream not in self._schemas:
             raise RecordsWithoutSchemaException(f"a record of the stream '{stream}' came before its schema.")
-        source = SourceRecord(self._schemas[stream], record, line, file)
+        schema = self._schemas[stream]
+        row = row_key(stream, schema.get("key_properties") or (), record)
         self._records[stream] += 1
-        limit = self.config.get("max_records") or math.inf
+        limit = self.run.settings.max_records or math.inf
+        number = next(self._numbers)
         for stream_map in self.mapper.stream_maps[stream]:
             sink = self._sinks.get(stream_map.stream_alias)
             if sink is None:
                 continue
+            batch = sink.stream.batch.id
+            source = Source(schema, record if text is None else text, line, file, row, number, batch)
             if self._records[stream] > limit:
-                sink.outcomes.count(unsent(source, Result.NOT_SENT, "max_records"))
-                continue
-            mapped = self._map(stream_map, sink, source)
-            if mapped is None:
-                sink.outcomes.count(unsent(source, Result.FILTERED, "stream_maps"))
+                sink.skip(without_write(source, Result.NOT_SENT, "max_records"))
             else:
-                self._add(sink, mapped, size)
-        if file is None:
-            source.stored = self.message_reader.text
-        if self._records[stream] == limit or self.context.clock.now() >= self._full_drain_at:
+                sink.add(source, record, size)
+        if self._records[stream] == limit:
             self.drain_all()
-            self._full_drain_at = self.context.clock.now() + MAX_RECORD_AGE_SECONDS
-
-    def _map(self, stream_map: StreamMap, sink: SalesloftSink, source: SourceRecord) -> Payload | WriteResult | None:
-        """Map a record for one sink; return None if the stream map filters it."""
-        try:
-            transformed = stream_map.transform(cast("dict[str, Any]", source.record))
-            if isinstance(stream_map, CustomStreamMap) and transformed is not None:
-                transformed = to_json_types(transformed)
-        except Exception as error:  # noqa: BLE001 (an expression may raise anything)
-            return rejected(source, self._describe_map_error(stream_map, error))
-        return None if transformed is None else sink.mapper.map(source.schema["stream"], transformed, source)
-
-    def _describe_map_error(self, stream_map: StreamMap, error: Exception) -> str:
-        """Name the column and the type of error, but no values."""
-        expression = getattr(getattr(stream_map, "expr_evaluator", None), "expr", None)
-        definitions = [each for each in self.config.get("stream_maps", {}).values() if isinstance(each, dict)]
-        columns = {name for each in definitions for name, value in each.items() if expression and value == expression}
-        column = f"column '{columns.pop()}': " if len(columns) == 1 else ""
-        cause = error.__cause__ if isinstance(error, MappingError) and error.__cause__ else error
-        names = (getattr(cause, each, None) for each in ("name", "func_name", "attr"))
-        missing = next((f": '{each}'" for each in names if isinstance(each, str)), "")  # of what does not exist
-        return f"{column}stream_maps or flattening failed ({type(cause).__name__}{missing})"
-
-    def _add(self, sink: SalesloftSink, mapped: Payload | WriteResult, size: int) -> None:
-        """Add a mapped record to its sink, in the order in which values of one key are to be written."""
-        if isinstance(mapped, Payload):
-            for other in self._sinks.values():
-                if other is sink or other.salesloft_object is not sink.salesloft_object:
-                    continue
-                # Whichever sink is drained last would win.
-                if other.is_pending(mapped.key):
-                    self.drain_one(other)
-                if other.is_deferred(mapped.key):
-                    other.write_deferred(gives_up=True)
-        sink.add(mapped, size)
-        if sink.is_full and not sink.make_room():
-            self.drain_one(sink)
-        self._added_bytes += size
-        if self._added_bytes >= MAX_PENDING_BYTES:
-            self._limit_pending_bytes()
-
-    def _write_pending(self, objects: Collection[str], is_needed: Callable[[Payload], bool]) -> None:
-        """Write the pending batches of some objects that hold a payload that is needed."""
-        for sink in self._sinks.values():
-            if sink.salesloft_object.name in objects and sink.holds(is_needed):
-                self.drain_one(sink)
-
-    def _limit_pending_bytes(self) -> None:
-        """Drain the largest batches until those of all streams together are small enough."""
-        sinks = sorted(self._sinks.values(), key=lambda each: each.pending_bytes)
-        while sum(each.pending_bytes for each in sinks) >= MAX_PENDING_BYTES:
-            self.drain_one(sinks.pop())
-        self._added_bytes = sum(each.pending_bytes for each in sinks)
 
     def _handle_state(self, message: dict[str, Any]) -> None:
         """Hold STATE back until it may pass; the SDK would emit it with the next drain of any sink."""
         require_keys(message, value=object)
         if message["value"] is not None:
-            self.context.state_buffer.add_state(message["value"])
-            self.context.state_buffer.emit()
+            self.run.journal.state_buffer.add_state(message["value"])
+            self.run.journal.state_buffer.emit()
 
     # The end
 
@@ -315,7 +254,8 @@ class TargetSalesloft(Target):
             FailedRecordsError: Records failed, and `allow_failed_records` is not set, or more than
                 `max_failed_percent` of a stream.
         """
-        stats = self.context.stats
+        run = self.run
+        stats = run.journal.stats
         exceeding: list[str] = []
         for setting, names in (("streams", stats), ("stream_maps", {*self._schemas, *self._sinks})):
             for entry, stream in misspelled(self.config.get(setting, {}), names).items():
@@ -323,18 +263,18 @@ class TargetSalesloft(Target):
                 self.logger.warning(message, setting, entry, stream, extra={"stream": stream})
         try:
             super().process_endofpipe()
-            self._finish_writing()
+            run.engine.finish(is_complete=run.is_input_complete)
             exceeding = [
-                f"{stream}: {counts.failed:,} of {counts.read:,} ({counts.failed / counts.read:.1%})"
-                for stream, counts in stats.exceeding(self.config.get("max_failed_percent")).items()
+                f"{stream}: {counts.failed:,} of {counts.read:,} ({100 * counts.failed / counts.read:.3g}%)"
+                for stream, counts in stats.exceeding(run.settings.max_failed_percent).items()
             ]
             if not exceeding:
-                self.context.allow_failures()
-                if self.context.retries_failed_records:
-                    self._retry_failed_records()
+                run.journal.allow_failures()
+                if run.retries_failed_records:
+                    retry_failed_records(run, {name: each.stream for name, each in self._sinks.items()})
         finally:
-            self.close()
-        if limit := self.config.get("max_records"):
+            run.close()
+        if limit := run.settings.max_records:
             not_sent = sum(each.results[Result.NOT_SENT] for each in stats.values())
             self.logger.info(
                 "max_records is %s: %s later records were read and not sent, and state was not moved.",
@@ -342,99 +282,37 @@ class TargetSalesloft(Target):
                 f"{not_sent:,}",
                 extra={"records_not_sent": not_sent},
             )
-        if not stats.failed:
-            return
-        file = self.context.failed_records.path
+        missing = stats.missing_too_many(run.settings.max_missing_references_percent)
+        if stats.failed:
+            self._report_failures(exceeding)
+        if missing:
+            raise TooManyMissingReferencesError(
+                f"More than {run.settings.max_missing_references_percent:g}% of the references of a stream were not "
+                f"found (max_missing_references_percent): {', '.join(missing)}. Everything else was written."
+            )
+
+    def _report_failures(self, exceeding: list[str]) -> None:
+        """Say that records have failed, as an error unless that is allowed."""
+        run, stats = self.run, self.run.journal.stats
+        file = run.journal.failed_records.path
         replay = "" if file is None else replay_command(file, sys.argv[1:], os.environ)
         summary = stats.failure_summary(file, self.config, replay)
-        if not self.config["allow_failed_records"]:
+        if not run.settings.allow_failed_records:
             raise FailedRecordsError(summary, records_failed=stats.failed)
         if exceeding:
             raise FailedRecordsError(
-                f"{summary} More than {self.config['max_failed_percent']:g}% of a stream failed (max_failed_percent): "
-                f"{', '.join(exceeding)}. State was not advanced past failed records.",
+                f"{summary} More than {run.settings.max_failed_percent:g}% of the records of a stream failed "
+                f"(max_failed_percent): {', '.join(exceeding)}. All other records were written. State was not advanced "
+                "past failed records.",
                 records_failed=stats.failed,
             )
         self.logger.warning("%s", summary, extra={"records_failed": stats.failed})
 
-    def _retry_failed_records(self) -> None:
-        """Try failed records of earlier runs again, now that all newer records are written.
-
-        Each goes only to the streams of this run in which it is not resolved. STATE has left before.
-        """
-        unresolved: dict[str, dict[int, dict[str, UnresolvedRecord]]] = {}
-        for name, sink in self._sinks.items():
-            for each in sink.start_retry():
-                unresolved.setdefault(each.saved_at.file, {}).setdefault(each.saved_at.line, {})[name] = each
-        for file, lines in unresolved.items():
-            try:
-                self._retry_file(file, lines)
-            except (OSError, ConfigValidationError, UnknownColumnError, *INPUT_ERRORS) as error:
-                reason = error.strerror if isinstance(error, OSError) else error
-                message = "%s failed records cannot be retried (%s): %s"
-                extra = {"records_failed": len(lines)}
-                self.logger.warning(message, f"{len(lines):,}", file, reason, extra=extra)
-        self.drain_all()
-        self._finish_writing()
-        for sink in self._sinks.values():
-            sink.report_retry()
-        self.context.delete_resolved_files(file for sink in self._sinks.values() for file in sink.resolved_files)
-
-    def _retry_file(self, file: str, lines: Mapping[int, Mapping[str, UnresolvedRecord]]) -> None:
-        """Try failed records of one file again: line → stream → record."""
-        for number, line in enumerate(self.context.failed_records.read(file), 1):
-            self.context.shutdown.raise_if_stopping()
-            message = decode_object(line)
-            stream = message.get("stream")
-            if stream not in self._schemas:
-                continue
-            if message.get("type") == "SCHEMA":
-                self._handle_schema(message)
-            for stream_map in self.mapper.stream_maps[stream] if number in lines else ():
-                record, sink = lines[number].get(stream_map.stream_alias), self._sinks.get(stream_map.stream_alias)
-                if record is None or sink is None:
-                    continue
-                source = SourceRecord(
-                    self._schemas[stream], message["record"], number, file, record.saved_at, record.attempts
-                )
-                mapped = self._map(stream_map, sink, source)
-                if mapped is None or sink.is_superseded(mapped, record):
-                    sink.resolve(source)
-                else:
-                    self._add(sink, mapped, len(line))
-
-    def _finish_writing(self) -> None:
-        """Write what has waited until everything else was written, and remove what the input says is deleted.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
-        self.context.wait()
-        sinks = sorted(self._sinks.values(), key=lambda each: bool(each.salesloft_object.written_after))
-        while any(each.has_deferred for each in sinks):
-            for each in sinks:
-                each.write_deferred(gives_up=True)
-                self.context.wait()
-        self.context.perform_removals(lambda: any(each.outcomes.has_too_many_failures() for each in sinks))
-        for each in sinks:
-            each.outcomes.stop_if_too_many()
-
-    def close(self) -> None:
-        """Wait for requests in flight, and report once what was done."""
-        if not self._closed:
-            self._closed = True
-            self.context.close()
-            self.context.finish()
-
     def _abandon(self) -> None:
         """Save and report what is known, while requests that have outlived the grace period are in flight."""
-        for sink in self._sinks.values():
-            sink.outcomes.save_failed()
-        if not self._closed:
-            self._closed = True
-            self.context.finish()
-        shutdown = self.context.shutdown
-        self.context.record_end(shutdown.exit_code, [shutdown.describe(RunCancelledError("the grace period is over."))])
+        self.run.abandon()
+        shutdown = self.run.shutdown
+        self.run.record_end(shutdown.exit_code, [shutdown.describe(RunCancelledError("the grace period is over."))])
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
@@ -443,9 +321,13 @@ class TargetSalesloft(Target):
         The file may be in an object store.
         """
         command = super().get_singer_command()
+        command.help = HELP
+        command.epilog = f"\b\nDocumentation:\n{documentation_url()}"  # in one line
         for option in command.params:
-            if option.name == "file_input":
+            if isinstance(option, click.Option) and option.name == "file_input":
                 option.type = InputFile("rb")
+                option.metavar = "FILE"
+                option.help = "Read a file, or a URL such as s3://bucket/file.singer, instead of standard input."
         return command
 
     @classmethod
@@ -500,40 +382,47 @@ class TargetSalesloft(Target):
             # The SDK installs its own signal handlers while it constructs a target.
             with signals_blocked():
                 target = cls(config=settings, validate_config=False)
-                target.context.shutdown.install()
+                target.run.shutdown.install()
         except ConfigValidationError as error:
             errors = dict.fromkeys(error.errors, _log_fields(error))
         except (MappingError, SalesloftFatalError) as error:
             errors = {str(error): _log_fields(error)}
         else:
-            return target._run_to_end(file_input)
+            return target.run_to_end(file_input)
         save_failed_start(settings, errors)
         return 1, errors
 
-    def _run_to_end(self, file_input: IO[str] | None) -> tuple[int, Errors]:
+    def run_to_end(self, file_input: IO[str] | None) -> tuple[int, Errors]:
+        """Read the input, write it, and return the exit code and the errors."""
         errors: Errors = {}
         try:
             try:
-                self.context.report.start()
+                self.run.report.start()
                 self.listen(file_input)
             except INPUT_ERRORS as error:
                 line = self.message_reader.line
                 errors[f"Invalid input at line {line}: {' '.join(str(error).split())}"] = _log_fields(error)
-                self.context.is_input_complete = False
+                self.run.is_input_complete = False
                 self.process_endofpipe()  # what was read before is still written
         except ConfigValidationError as error:
             errors |= dict.fromkeys(error.errors, _log_fields(error))
         except SalesloftFatalError as error:
-            errors[f"{self.context.shutdown.describe(error)} {self.context.unfinished}".rstrip()] = _log_fields(error)
+            errors[f"{self.run.shutdown.describe(error)} {self.run.engine.unfinished}".rstrip()] = _log_fields(error)
         except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
             errors[format_internal_error(error)] = _log_fields(error)
         finally:
-            self.close()
-            self.context.shutdown.close()
-        failure = self.context.record_end(self.context.shutdown.exit_code if errors else 0, errors)
+            self.run.close()
+            self.run.shutdown.close()
+        failure = self.run.record_end(self.run.shutdown.exit_code if errors else 0, errors)
         if failure is not None:
             errors[failure] = {}
-        return (self.context.shutdown.exit_code if errors else 0), errors
+        return (self.run.shutdown.exit_code if errors else 0), errors
+
+
+def documentation_url() -> str:
+    """Return where the documentation is."""
+    urls: list[str] = metadata.metadata("target-salesloft").get_all("Project-URL") or []
+    return next((url for label, _, url in (each.partition(", ") for each in urls) if label == "Documentation"), "")
 
 
 def _log_fields(error: Exception) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import requests
 
@@ -19,6 +18,7 @@ from target_salesloft.exceptions import (
     QueryRejectedError,
     RateLimitError,
     RecordRejectedError,
+    SalesloftFatalError,
     SalesloftRetriableError,
     TokenExpiredError,
     UnexpectedResponseError,
@@ -27,11 +27,12 @@ from target_salesloft.http.retry import Retrier
 from target_salesloft.http.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from target_salesloft.api.rate_limit import RateLimiter
     from target_salesloft.auth.authenticators import Authenticator
     from target_salesloft.clock import Clock
+    from target_salesloft.exceptions import OutcomeUnknownError
     from target_salesloft.http.response import Response
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,25 @@ MAX_CHEAP_PAGES: Final = 100
 # Makes a list tell how many pages it has; without the second parameter, no more than 10,000 records are counted.
 # Source: https://developers.salesloft.com/docs/api/
 PAGE_COUNTS: Final = MappingProxyType({"include_paging_counts": "true", "limit_paging_counts": "false"})
+
+
+class Reply(NamedTuple):
+    """The response to a request.
+
+    Attributes:
+        body: The JSON object of the response.
+        requests: How often the request was sent.
+        was_ambiguous: Whether an earlier one of these may have taken effect, perhaps only later.
+    """
+
+    body: dict[str, Any]
+    requests: int
+    was_ambiguous: bool
+
+    @property
+    def data(self) -> Any:
+        """What Salesloft returned, or None if a write returned nothing."""
+        return self.body.get("data")
 
 
 class SalesloftClient:
@@ -102,7 +122,7 @@ class SalesloftClient:
 
     def _fetch_identity(self) -> Mapping[str, Any]:
         try:
-            identity = self.request("GET", "/me")
+            identity = self.request("GET", "/me").data
         except PermissionDeniedError:
             logger.debug("The token is valid, but has no permission for GET /me.")
         except RecordRejectedError as error:
@@ -140,15 +160,21 @@ class SalesloftClient:
         """
         name = f"GET {path}"
         page: int | None = 1
+        previous: list[dict[str, Any]] = []
         while page:
             query = {**params, "per_page": PAGE_SIZE, "page": page}
             try:
-                body = self._request_with_retries(requests.Request("GET", path, params=query), name)
+                body = self._request_with_retries(requests.Request("GET", path, params=query), name).body
             except RecordRejectedError as error:
                 # The message may contain the values of the query.
                 fields = ", ".join(error.fields) or "no field named"
                 raise QueryRejectedError(f"Salesloft rejected {name} ({error.status}: {fields}).") from error
             rows, next_page, pages = responses.parse_page(body, name)
+            if not (body.get("metadata") or {}).get("paging") and len(rows) >= PAGE_SIZE:
+                if rows == previous:  # the list has no pages
+                    return
+                # A full page that says nothing of others may have one after it.
+                previous, next_page = rows, page + 1
             yield rows, pages
             if next_page is not None and next_page <= page:
                 raise UnexpectedResponseError(
@@ -164,12 +190,12 @@ class SalesloftClient:
         endpoint: str | None = None,
         params: Mapping[str, Any] | None = None,
         body: bytes | None = None,
-        was_applied: Callable[[SalesloftRetriableError], bool] | None = None,
+        repeatable: bool = True,
+        earlier: OutcomeUnknownError | None = None,
         requires_data: bool = False,
         max_retry_seconds: float | None = None,
-        on_send: Callable[[], object] = lambda: None,
-    ) -> Any:
-        """Send a request, with retries, and return the `data` of the response, or None if a write has none.
+    ) -> Reply:
+        """Send a request, with retries.
 
         Args:
             method: The HTTP method.
@@ -177,49 +203,52 @@ class SalesloftClient:
             endpoint: The pattern of the path, such as `/people/{id}`; the path itself by default.
             params: The query.
             body: JSON.
-            was_applied: For a request that must not be applied twice: called before a retry if it is unknown whether
-                the request was applied. If it returns true, the request is complete, and None is returned.
+            repeatable: Whether it may be sent again although it may have taken effect.
+            earlier: What an earlier call for the same request ended with.
             requires_data: Whether a write without `data` in its response is an error; a GET always is.
             max_retry_seconds: How long the request is retried, if less than usual.
-            on_send: Called each time before the request is sent.
 
         Raises:
+            OutcomeUnknownError: It is not repeatable, and may have taken effect.
             RecordRejectedError: Salesloft rejects what was sent (400, 404, 409, 413, 422).
             SalesloftFatalError: The run cannot continue.
         """
         headers = {"Content-Type": "application/json"} if body is not None else None
         request = requests.Request(method, path, params=params, data=body, headers=headers)
-        name = f"{method} {endpoint or path}"
-        requires_data = requires_data or method == "GET"
         return self._request_with_retries(
-            request, name, was_applied, on_send, requires_data=requires_data, max_retry_seconds=max_retry_seconds
-        ).get("data")
+            request,
+            f"{method} {endpoint or path}",
+            requires_data=requires_data or method == "GET",
+            repeatable=repeatable,
+            earlier=earlier,
+            max_retry_seconds=max_retry_seconds,
+        )
 
-    def _request_with_retries(  # noqa: PLR0913 (the parts of a request)
-        self,
-        request: requests.Request,
-        name: str,
-        was_applied: Callable[[SalesloftRetriableError], bool] | None = None,
-        on_send: Callable[[], object] = lambda: None,
-        *,
-        requires_data: bool = True,
-        max_retry_seconds: float | None = None,
-    ) -> dict[str, Any]:
+    def _request_with_retries(
+        self, request: requests.Request, name: str, *, requires_data: bool = True, **options: Any
+    ) -> Reply:
         request.url = self._api_url + str(request.url)
         request.auth = self.authenticator
-
-        def recover(error: SalesloftRetriableError) -> dict[str, Any] | None:
-            return {} if was_applied is not None and error.maybe_applied and was_applied(error) else None
-
-        attempts = itertools.count()
+        sent = 0
+        was_ambiguous = False
 
         def send() -> dict[str, Any]:
-            if next(attempts):
+            nonlocal sent, was_ambiguous
+            if sent:
                 self.metrics.add_retry(name)
-            on_send()
-            return self._send(request, name, requires_data=requires_data)
+            sent += 1
+            try:
+                return self._send(request, name, requires_data=requires_data)
+            except SalesloftRetriableError as error:
+                was_ambiguous = was_ambiguous or error.maybe_applied
+                raise
 
-        return self._retrier.call(send, name, recover, max_retry_seconds)
+        try:
+            body = self._retrier.call(send, name, **options)
+        except (RecordRejectedError, SalesloftFatalError) as error:
+            error.requests, error.was_ambiguous = sent, was_ambiguous
+            raise
+        return Reply(body, sent, was_ambiguous)
 
     def _send(self, request: requests.Request, name: str, *, requires_data: bool) -> dict[str, Any]:
         response = self._send_throttled(request, name)

@@ -98,10 +98,21 @@ class Lookup:
         """Note that a record exists, so that it is not looked up."""
         self._cache[identity_key(self._field, value)] = (record_id,)
 
-    def note_written(self, value: Any) -> None:
-        """Note that this run has written a record, so that it is looked up if it was missing."""
-        if self._is_listed:
-            self._written.add(identity_key(self._field, value))
+    def is_known(self, key: str) -> bool:
+        """Return whether the ids of a key have been read, and need no request."""
+        return key in self._cache or (self._is_listed and key not in self._written)
+
+    def forget(self, keys: set[str], ids: set[int]) -> None:
+        """Look keys up again, and those of given ids, because this run has written their records."""
+        moved = {key for key, found in self._cache.items() if not ids.isdisjoint(found)} if ids else set()
+        for key in {*keys, *moved}:
+            self._cache.pop(key, None)
+            if self._is_listed:
+                self._written.add(key)
+
+    def forget_all(self) -> None:
+        """Look everything up again."""
+        self._cache, self._written, self._is_listed = {}, set(), False
 
     def _fetch_ids(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
         found = fetch_rows(self._client, self._object, self._field, chunk)
@@ -160,12 +171,25 @@ class Lookups:
                 found.get(identity_key(field, row.get(field)), []).append(row)
         return found
 
-    def note_written(self, salesloft_object: SalesloftObject, bodies: Iterable[Mapping[str, Any]]) -> None:
-        """Note that this run has written records, so that they are looked up if they were missing."""
-        lookups = {field: each for (name, field), each in self._lookups.items() if name == salesloft_object.name}
-        for body in bodies if lookups else ():
-            for field, lookup in lookups.items():
-                lookup.note_written(body.get(field))
+    def forget(
+        self, salesloft_object: SalesloftObject, field: str, keys: set[str], ids: set[int], *, everything: bool
+    ) -> None:
+        """Look records up again that this run has written.
+
+        Args:
+            salesloft_object: What the records are.
+            field: The field that they were looked up by.
+            keys: The keys that they have now.
+            ids: The ids of records that may have had other keys.
+            everything: Whether it is not known which records had other keys.
+        """
+        lookup = self._lookups.get((salesloft_object.name, field))
+        if lookup is None:
+            return
+        if everything:
+            lookup.forget_all()
+        else:
+            lookup.forget(keys, ids)
 
     def close(self) -> None:
         """Wait for requests in flight, and stop the threads."""

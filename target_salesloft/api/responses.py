@@ -19,7 +19,14 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.http.errors import error_class, raise_if_retriable
 from target_salesloft.objects import OBJECTS
-from target_salesloft.redaction import redact_reason, redact_secrets, request_names, sanitize_line
+from target_salesloft.redaction import (
+    NO_JSON,
+    NO_REASON,
+    redact_reason,
+    redact_secrets,
+    request_names,
+    sanitize_line,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +50,8 @@ SCOPES: Final = frozenset(
     )
     for access in ("read", "write", "delete")
 )
+# Method → the access that it requires; `write` for others.
+ACCESS: Final = MappingProxyType({"GET": "read", "DELETE": "delete"})
 # Resource → the scope to write `crm_id`.
 # Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/
 CRM_SCOPES: Final = MappingProxyType({"people": "crm_id_person:write", "accounts": "crm_id_account:write"})
@@ -146,7 +155,7 @@ def error_message(response: Response) -> str:
     """Return Salesloft's error message in one line, for any kind of body."""
     body = response.json_object()
     if body is None:
-        return "(the body is not Salesloft's JSON; check api_url and the proxy settings)"
+        return NO_JSON
     errors = body.get("errors")
     if isinstance(errors, dict):
         message = "; ".join(
@@ -154,7 +163,7 @@ def error_message(response: Response) -> str:
             for field, messages in errors.items()
         )
     else:
-        message = str(errors or body.get("error") or "(no reason given)")
+        message = str(errors or body.get("error") or NO_REASON)
     token = response.request.headers.get("Authorization", "").rpartition(" ")[2]
     return sanitize_line(redact_secrets(message, token), MAX_REASON_LENGTH)
 
@@ -224,7 +233,7 @@ def missing_scope(name: str, reason: str, request: requests.PreparedRequest) -> 
     resource = RESOURCES.get(f"/{path.split('/')[1]}")
     if resource is None:
         return None
-    scope = f"{resource}:{'read' if method == 'GET' else 'write'}"
+    scope = f"{resource}:{ACCESS.get(method, 'write')}"
     sent = request_json(request)
     if isinstance(sent, dict) and "crm_id" in sent and resource in CRM_SCOPES:
         return f"{scope} or {CRM_SCOPES[resource]}"

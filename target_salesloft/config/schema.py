@@ -523,9 +523,9 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         th.NumberType(minimum=0, maximum=100),
         title="Maximum failed percent",
         description=(
-            "With `allow_failed_records`: exit with code 1 after everything is written if more of a stream of 100 "
-            "records or more failed. State does not advance past failed records until the end of the run shows that "
-            "fewer did."
+            "With `allow_failed_records`: the percentage of a stream's records that may fail. If more fail, all other "
+            "records are written, the run exits with code 1, and state does not advance past failed records. Streams "
+            "of fewer than 100 records are not checked."
         ),
     ),
     th.Property(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from target_salesloft.config.schema import NO_LEDGER, WriteMethod
+from target_salesloft.objects import DeletedRecords
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +51,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     results_path: str | None = None
     summary_path: str | None = None
     validate_records: bool = True
+    deleted_records: DeletedRecords
     stream_maps: dict[str, Any] = {}
     streams: dict[str, dict[str, Any]] = {}
 
@@ -62,3 +64,9 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     def has_ledger(self) -> bool:
         """Whether the run remembers anything beyond its end."""
         return self.ledger_uri != NO_LEDGER
+
+    @property
+    def removes(self) -> bool:
+        """Whether a stream may remove records."""
+        kinds = [self.deleted_records, *(each.get("deleted_records") for each in self.streams.values())]
+        return any(each not in {None, DeletedRecords.SKIP} for each in kinds)

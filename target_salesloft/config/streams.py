@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from target_salesloft.config.schema import (
+        Misses,
         MissingKey,
         MissingReferences,
-        Misses,
         NullValues,
         Overwrite,
         SkipUnchanged,

@@ -24,6 +24,7 @@ from target_salesloft.config.schema import (
     STREAM_SETTINGS,
     AuthMethod,
     Overwrite,
+    SkipUnchanged,
     get_auth_method,
 )
 from target_salesloft.exceptions import ConfigError
@@ -266,21 +267,27 @@ def _names_a_file(path: str) -> bool:
 
 
 def _ledger_errors(config: Mapping[str, Any]) -> Iterator[str]:
-    if config["retry_failed_records"] and config.get("ledger_uri") == NO_LEDGER:
-        yield "retry_failed_records requires the ledger: remove ledger_uri, or set it to a database."
+    """Yield an error for each setting that has no effect without the ledger."""
+    if config.get("ledger_uri") != NO_LEDGER:
+        return
+    needs = []
+    if config["retry_failed_records"]:
+        needs.append("retry_failed_records")
+    if config["skip_unchanged"] == SkipUnchanged.LEDGER:
+        needs.append("skip_unchanged: ledger")
+    for stream, settings in config["streams"].items():
+        if settings.get("skip_unchanged") == SkipUnchanged.LEDGER:
+            needs.append(f"{_name(['streams', stream, 'skip_unchanged'])}: ledger")
+        for field, value in (settings.get("overwrite") or {}).items():
+            if value == Overwrite.UNLESS_EDITED:
+                needs.append(f"{_name(['streams', stream, 'overwrite', field])}: unless_edited")
+    for each in needs:
+        yield f"{each} requires the ledger: remove ledger_uri, or set it to a database."
 
 
 def _compare_errors(config: Mapping[str, Any]) -> Iterator[str]:
     if config["compare"] and not config["dry_run"]:
         yield "compare requires dry_run: it reports what a real run would change. Set dry_run, or remove compare."
-    if config.get("ledger_uri") == NO_LEDGER:
-        for stream, settings in config["streams"].items():
-            for field, value in settings.get("overwrite", {}).items():
-                if value == Overwrite.UNLESS_EDITED:
-                    yield (
-                        f"{_name(['streams', stream, 'overwrite', field])}: unless_edited requires the ledger: remove "
-                        "ledger_uri, or set it to a database."
-                    )
 
 
 def _url_errors(config: Mapping[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import backoff
 from target_salesloft.exceptions import (
     ConnectionFailedError,
     MalformedResponseError,
+    OutcomeUnknownError,
     RecordRejectedError,
     RetriesExhaustedError,
     RunCancelledError,
@@ -62,7 +63,9 @@ class Retrier:
         self,
         send: Callable[[], Result],
         name: str,
-        recover: Callable[[SalesloftRetriableError], Result | None] = lambda _: None,
+        *,
+        repeatable: bool = True,
+        earlier: OutcomeUnknownError | None = None,
         max_retry_seconds: float | None = None,
     ) -> Result:
         """Send a request until it succeeds, and return its result.
@@ -70,15 +73,20 @@ class Retrier:
         Args:
             send: Sends the request once.
             name: Names the request in messages, such as `GET /me`.
-            recover: Called before each retry with the last error. A result other than None ends the retries.
+            repeatable: Whether it may be sent again although it may have taken effect.
+            earlier: What an earlier call for the same request ended with.
             max_retry_seconds: How long this request is retried, if less than usual.
 
         Raises:
+            OutcomeUnknownError: A request that is not repeatable may have taken effect. It is time to find out.
             RetriesExhaustedError: The request failed for longer than allowed, or the server asks for a longer wait.
             RunCancelledError: The run is stopping.
         """
-        first_failure: float | None = None
-        for wait in backoff_seconds():
+        first_failure = None if earlier is None else earlier.first_failure
+        attempts = 0 if earlier is None else earlier.attempts
+        for attempt, wait in enumerate(backoff_seconds()):
+            if attempt < attempts:
+                continue
             if self._clock.stopped:
                 raise RunCancelledError(f"{name} was cancelled.")
             try:
@@ -94,9 +102,8 @@ class Retrier:
                 self._log(name, error, first_failure + exhausted.limit - now)
                 self._reached = self._reached or not isinstance(error, UNREACHED)
                 self._clock.wait_until(retry_at)
-                recovered = recover(error)
-                if recovered is not None:
-                    return recovered
+                if error.maybe_applied and not repeatable:
+                    raise OutcomeUnknownError(error, first_failure, attempt + 1) from error
             except (RecordRejectedError, SalesloftFatalError):
                 self._reached = True
                 raise

@@ -27,6 +27,14 @@ HOST: Final = re.compile(
 )
 URL_PREFIX: Final = re.compile(r"(https?:)?//", re.IGNORECASE)
 NOT_IN_A_URL: Final = re.compile(r"[\s\\]")
+TIME: Final = re.compile(
+    r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
+    r"([Tt ](?P<hour>\d\d):(?P<minute>\d\d)(:(?P<second>\d\d)([.,](?P<fraction>\d{1,9}))?)?"
+    r" ?(Z|z|UTC|(?P<sign>[+-])(?P<hours>\d\d)(:?(?P<minutes>\d\d))?)?)?",
+    re.ASCII,
+)
+EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+ZERO_OR_ONE: Final = re.compile(r"[01]\.0+", re.ASCII)
 DATE_LENGTH: Final = len("2026-01-31")
 MAX_INTEGER: Final = 2**63 - 1
 MAX_NUMBER_DIGITS: Final = 40
@@ -87,7 +95,7 @@ def describe(value: Any) -> str:
 
 
 def to_text(value: Any) -> str:
-    """Convert text, numbers, booleans, dates and times: 1500 → "1500", 7.0 → "7", true → "true"."""
+    """Convert text, numbers, booleans, dates and times: 1500 → "1500", 7.0 → "7", 19.9000 → "19.9", true → "true"."""
     if isinstance(value, str):
         _ensure_storable(value)
         return value
@@ -135,6 +143,29 @@ def to_boolean(value: Any) -> bool:
     if isinstance(value, (int, float, decimal.Decimal)) and value in (0, 1):
         return bool(value)
     raise CoercionError(describe(value))
+
+
+def parse_deleted(value: Any, now: float) -> bool | None:
+    """Return whether a value says that a record is deleted in the source; None if it does not say clearly.
+
+    True, its words and a time that has come mean deleted. False, its words, null and blank text do not. Anything else
+    is unclear, such as a time to come, `active`, `-`, `null` as text, or a number: Singer times are ISO 8601 text.
+
+    Args:
+        value: The value of `deleted_column`.
+        now: Seconds since the epoch.
+    """
+    if value is None or is_blank(value):
+        return False
+    moment = _parse_time(value)
+    if moment is not None:
+        return True if moment <= now else None
+    if isinstance(value, str) and ZERO_OR_ONE.fullmatch(value.strip()):  # a number that a tap wrote as text
+        return value.strip().startswith("1")
+    try:
+        return to_boolean(value)
+    except CoercionError:
+        return None
 
 
 def to_string_list(value: Any) -> list[str]:
@@ -190,28 +221,28 @@ def normalize_email(text: str) -> str:
 
 
 def normalize_domain(text: str) -> str:
-    """Return the domain of a URL, a host or an email address: `https://www.Example.com:443/about` → `example.com`.
+    """Return the domain of a URL or a host: `https://www.Example.com:443/about` → `example.com`.
 
     Subdomains are preserved, except `www`. Internationalized domains are converted to ASCII. Ambiguous hosts are
-    rejected: readers of URLs disagree about backslashes, whitespace and user names.
+    rejected: readers of URLs disagree about backslashes, whitespace and user names. So are email addresses, because the
+    domain of a person's address need not be that of an account.
     """
     url = text.strip()
     if not url:
         return ""
-    address = url[len("mailto:") :] if url.lower().startswith("mailto:") else url
-    if EMAIL.fullmatch(address) and not re.search(r"[/\\?#:]", address):
-        url = address.rpartition("@")[2]
     if NOT_IN_A_URL.search(url) or not url.isprintable():
         raise CoercionError
     try:
         parts = urllib.parse.urlsplit(url if URL_PREFIX.match(url) else f"//{url}")
+        if "@" in parts.netloc:
+            raise CoercionError("a URL with a user name" if URL_PREFIX.match(url) else "an email address")
         _ = parts.port  # raises ValueError if it is not one
         host = _to_ascii(parts.hostname or "")
     except ValueError:  # idna.IDNAError is one
         raise CoercionError from None
     while host.startswith("www.") and "." in host.removeprefix("www."):
         host = host.removeprefix("www.")
-    if "@" in parts.netloc or not HOST.fullmatch(host):
+    if not HOST.fullmatch(host):
         raise CoercionError
     return host
 
@@ -249,7 +280,29 @@ def _number_to_text(value: float | decimal.Decimal) -> str:
     if not -MAX_TEXT_NUMBER <= value <= MAX_TEXT_NUMBER:
         raise CoercionError(f"a number with more than {MAX_NUMBER_DIGITS} digits")
     whole = int(value)
-    return str(whole) if value == whole else str(value)
+    if value == whole:
+        return str(whole)
+    text = str(value)
+    # A database's numeric(9, 4) has zeros that say nothing.
+    return text if "e" in text.lower() else text.rstrip("0")
+
+
+def _parse_time(value: Any) -> float | None:
+    """Return a date or a time, in UTC without an offset, in seconds since the epoch; None for anything else."""
+    if not isinstance(value, (str, dt.date)):
+        return None
+    match = TIME.fullmatch(value.strip() if isinstance(value, str) else value.isoformat())
+    if match is None:
+        return None
+    offset = dt.timedelta(hours=int(match["hours"] or 0), minutes=int(match["minutes"] or 0))
+    try:
+        year, month, day = (int(each) for each in match.group("year", "month", "day"))
+        hour, minute, second = (int(each or 0) for each in match.group("hour", "minute", "second"))
+        moment = dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.timezone.utc)
+    except ValueError:
+        return None
+    offset = -offset if match["sign"] == "-" else offset
+    return (moment - EPOCH - offset).total_seconds() + float(f"0.{match['fraction'] or 0}")
 
 
 def _parse_integer(text: str) -> int:

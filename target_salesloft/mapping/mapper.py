@@ -19,18 +19,18 @@ from target_salesloft.mapping.coercion import (
     is_blank,
     parse_custom_fields,
 )
-from target_salesloft.mapping.payload import Named, Payload
 from target_salesloft.objects import (
     CRM_ID_TYPE,
     CUSTOM_FIELDS,
     ID_FIELD,
+    REQUIRED_REFERENCES,
     FieldType,
     Reference,
     SalesloftObject,
     SyncMode,
     identity_key,
-    joint_key,
 )
+from target_salesloft.records import Named, Write
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.suggestions import did_you_mean, normalize_name
 
@@ -144,6 +144,7 @@ class RecordMapper:
         unknown_fields: What happens to columns that match no field.
         null_values: Whether nulls are sent.
         normalize: Whether text is trimmed and email addresses and domains are reduced; blank text then counts as null.
+        omits_references: Whether a record is written without references whose values are invalid.
         columns: The columns that the stream's schema declares.
         columns_complete: Whether records cannot have other columns, so that a missing key column is an error.
         custom_fields: The team's custom fields: exact name → type. None if they are unknown, or not needed according
@@ -164,6 +165,7 @@ class RecordMapper:
         unknown_fields: UnknownFields,
         null_values: NullValues,
         normalize: bool,
+        omits_references: bool = True,
         columns: Iterable[str],
         columns_complete: bool = False,
         custom_fields: Mapping[str, FieldType] | None = None,
@@ -176,6 +178,7 @@ class RecordMapper:
         self._unknown_fields = unknown_fields
         self._clear = null_values is NullValues.CLEAR
         self._normalize = normalize
+        self._omits_references = omits_references
         self._custom_fields: Mapping[str, FieldType] | None = None
         self._routes: dict[str, Route | None] = {}
         self._custom_routes: dict[str, Route | None] = {}
@@ -232,21 +235,27 @@ class RecordMapper:
         ]
         return sorted(described, key=lambda each: each.field is None)
 
-    def map(self, record: Mapping[str, Any]) -> Payload | Rejection:
-        """Return the payload for a record whose columns are known.
+    def map(self, record: Mapping[str, Any]) -> Write | Rejection:
+        """Return the write of a record whose columns are known.
 
         Raises:
             UnknownColumnError: An object of custom fields names an unknown one, and `unknown_fields` is `fail`.
         """
         body: dict[str, Any] = {}
         custom: dict[str, Any] = {}
+        missing: list[str] = []
         route: Route | None = None
         try:
             for column, value in record.items():
                 route = self._routes[column]
                 if route is None:
                     continue
-                coerced = None if value is None else route.coerce(value)
+                if value is None:
+                    coerced = None
+                elif route.reference is None or not self._is_omitted(route):
+                    coerced = route.coerce(value)
+                else:
+                    coerced = self._name_or_none(route, value, missing)
                 if route.kind is not FieldType.CUSTOM_FIELDS:
                     if self._is_sent(coerced):
                         (custom if route.target.custom else body)[route.target.name] = coerced
@@ -260,31 +269,45 @@ class RecordMapper:
             return Rejection(_describe(route, error), (route.target.name,))
         if custom:
             body[CUSTOM_FIELDS] = custom
-        return self._build_payload(body)
+        return self._build_write(body, tuple(missing))
 
-    def map_key(self, record: Mapping[str, Any]) -> Payload | Rejection:
-        """Return a payload with no more than what identifies a record whose columns are known."""
+    def map_key(self, record: Mapping[str, Any]) -> Write | Rejection:
+        """Return a write with no more than what identifies a record whose columns are known."""
         names = {self._key, ID_FIELD, *self._identity}
         routes = ((column, self._routes[column]) for column in record)
         columns = [column for column, route in routes if route is not None and route.target.name in names]
-        payload = self.map({column: record[column] for column in columns})
-        if isinstance(payload, Payload) and payload.key is None and not payload.references:
+        write = self.map({column: record[column] for column in columns})
+        if isinstance(write, Write) and write.key is None:
             return Rejection(f"missing delete key: {self._key}", (self._key,), missing_key=True)
-        return payload
+        return write
+
+    def _is_omitted(self, route: Route) -> bool:
+        """Return whether a record is written without a reference whose value is invalid."""
+        return self._omits_references and route.target.name not in {*self._identity, *REQUIRED_REFERENCES}
+
+    @staticmethod
+    def _name_or_none(route: Route, value: Any, missing: list[str]) -> Any:
+        try:
+            return route.coerce(value)
+        except CoercionError:
+            assert route.reference is not None  # noqa: S101 (the caller has checked it)
+            missing.append(f"{route.reference.name}: not a valid value")
+            return None
 
     def _is_sent(self, value: Any) -> bool:
         """Return whether a value is sent: an empty list counts as null, because it would erase what Salesloft has."""
         return self._clear or not (value is None or value == [])
 
-    def _build_payload(self, body: dict[str, Any]) -> Payload | Rejection:
+    def _build_write(self, body: dict[str, Any], missing_refs: tuple[str, ...]) -> Write | Rejection:
         """Add what the endpoint requires in addition to the fields."""
         references = {name: body.pop(name) for name in self._reference_fields if isinstance(body.get(name), Named)}
         if self._identity:
             missing = tuple(name for name in self._identity if body.get(name) is None and name not in references)
             if missing:
                 return Rejection(f"missing {' and '.join(missing)}", missing, missing_key=True)
-            key = None if references.keys() & set(self._identity) else joint_key(self._identity, body)
-            return Payload(body, key, references=references)
+            return Write(
+                body, _joint_key(self._identity, body, references), references=references, missing=missing_refs
+            )
         record_id = body.pop(ID_FIELD, None) if self._mode is SyncMode.UPDATE else None
         name = self._key if record_id is None else ID_FIELD
         value = body.get(name) if record_id is None else record_id
@@ -295,7 +318,7 @@ class RecordMapper:
         if self._mode is SyncMode.UPSERT:
             body["upsert_key"] = name
         key = None if value is None else identity_key(name, value)
-        return Payload(body, key, record_id, references=references)
+        return Write(body, key, record_id, references=references, missing=missing_refs)
 
     def _require_key(self, columns: Collection[str]) -> None:
         """Raise an error if no record can have a key, before the first record is read."""
@@ -494,6 +517,17 @@ class RecordMapper:
             return coerce
         # A blank key is no key, even without normalization: it would merge records that have nothing in common.
         return lambda value: None if is_blank(value) else coerce(value)
+
+
+def _joint_key(identity: Iterable[str], body: Mapping[str, Any], references: Mapping[str, Named]) -> str:
+    """Return what the source calls a record that several fields identify: some of them may be named."""
+    parts = (
+        f"{references[name].reference.name}={references[name].key.partition('=')[2]}"
+        if name in references
+        else identity_key(name, body[name])
+        for name in identity
+    )
+    return "&".join(parts)
 
 
 def _target_name(column: str, mapping: Mapping[str, str | None]) -> str | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import re
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, cast
-from urllib.parse import urlsplit
 
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from upath import UPath
 
-from target_salesloft.redaction import sanitize_line
-from target_salesloft.singer.encoding import decode_object
+from target_salesloft.encoding import decode_object
+from target_salesloft.redaction import redact_secrets, sanitize_line
 from target_salesloft.singer.reader import INPUT_ERRORS, read_lines
 from target_salesloft.storage import buffered
 
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 COMPRESSIONS: Final = ("gzip", "none", None)
 MAX_NAME: Final = 300
+MAX_REASON: Final = 200
+QUERY: Final = re.compile(r"([?#]|%3f|%23).*", re.IGNORECASE | re.DOTALL)
+PARAMETERS: Final = re.compile(r"([;&]|%3b|%26)((?!%2f)[^/])*", re.IGNORECASE)
+DELIMITER: Final = re.compile(r"[?#;&]|%3f|%23|%3b|%26", re.IGNORECASE)
+AT: Final = re.compile(r"@|%40")
+SCHEME: Final = re.compile(r"[a-z][a-z0-9+.:-]*", re.IGNORECASE)
+LOCAL_SCHEMES: Final = frozenset({"file", "local"})
+LOCAL_PATH: Final = re.compile(r"/(?!/)|\.{1,2}/")
 
 
 class BatchRecord(NamedTuple):
@@ -70,18 +78,27 @@ def read_batch(message: Mapping[str, Any], storage: Mapping[str, Any] | None) ->
             reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
             if isinstance(error, ImportError):
                 reason = str(error)  # names the package to install
+            reason = sanitize_line(redact_secrets(QUERY.sub("", reason), url), MAX_REASON)
             place = f"{name}:{line}" if line else name
             raise InvalidInputLine(f"{place}: cannot read batch file ({reason}).") from error
 
 
 def file_name(url: str) -> str:
-    """Return an address as it may be logged: without query, fragment and credentials."""
-    try:
-        parts = urlsplit(url)
-        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    except ValueError:
-        shown = "(invalid address)"
-    return sanitize_line(shown, MAX_NAME)
+    """Return an address as it may be logged: without query, fragment, parameters and credentials.
+
+    They are recognized without a scheme too, and if they are percent-encoded. A name that looks as if it had them loses
+    more than necessary.
+    """
+    shown = PARAMETERS.sub("", QUERY.sub("", url))
+    scheme, separator, rest = shown.rpartition("://")
+    is_local = scheme.lower() in LOCAL_SCHEMES if separator else LOCAL_PATH.match(rest)
+    if not is_local:
+        if AT.search(DELIMITER.split(url, maxsplit=1)[-1]) and DELIMITER.search(url):
+            rest = "…"  # a query with an @, or a password with a question mark
+        # Up to the last @: a password may contain a slash.
+        shown = f"{scheme if SCHEME.fullmatch(scheme) else '…'}{separator}" if separator else ""
+        shown += AT.split(rest)[-1]
+    return sanitize_line(shown, MAX_NAME) or "…"
 
 
 def open_file(url: str, storage: Mapping[str, Any] | None) -> IO[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import select
 import stat
 import sys
@@ -20,9 +21,9 @@ from singer_sdk.exceptions import (
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
+from target_salesloft.encoding import decode_object
 from target_salesloft.mapping.coercion import KINDS_OF_VALUE
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.singer.encoding import decode_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +46,8 @@ MAX_LINE_BYTES: Final = 64 * 2**20
 BUFFER_BYTES: Final = 2**18
 IDLE_SECONDS: Final = 1.0
 BYTE_ORDER_MARK: Final = "\ufeff"
+# What no database can hold.
+UNSTORABLE: Final = re.compile(r"[\0\ud800-\udfff]")
 
 
 class LineReader(GenericSingerReader[str]):
@@ -56,7 +59,7 @@ class LineReader(GenericSingerReader[str]):
         line: The number of the last line read, from 1.
         text: That line.
         shutdown: Ends a read when a signal arrives; None if nothing does.
-        on_idle: Called each second while standard input has no data.
+        on_idle: Called each second while the input has no data: a pipe, a socket or a terminal, also with `--input`.
 
     Args:
         handlers: Message type → what handles it in place of the SDK's callback.
@@ -79,7 +82,11 @@ class LineReader(GenericSingerReader[str]):
         """
         if sys.stdin is None:
             raise InvalidInputLine("standard input is closed. Pipe a tap into it, or use --input FILE.")
-        return wait_for_input(sys.stdin.buffer, self.on_idle)  # type: ignore[return-value]  # the decoder takes bytes and text
+        return self._wait_for(sys.stdin.buffer)
+
+    def _wait_for(self, file: IO[Any]) -> IO[str]:
+        # The decoder takes bytes and text.
+        return wait_for_input(file, self.on_idle)  # type: ignore[return-value]
 
     def process_lines(self, file_input: IO[str] | None, callbacks: Mapping[str, Handler]) -> Counter[str]:
         """Read all messages and call the handler of each.
@@ -97,6 +104,8 @@ class LineReader(GenericSingerReader[str]):
         """
         handlers = {**callbacks, **self._handlers}
         counts: Counter[str] = Counter()
+        if file_input is not None and can_wait(file_input):
+            file_input = self._wait_for(file_input)
         for line in self._lines(file_input or self.default_input):
             message = self.deserialize_json(line)
             kind = message["type"]
@@ -177,6 +186,20 @@ def wait_for_input(file: IO[bytes], on_idle: Callable[[], object] = lambda: None
     return io.BufferedReader(WaitingInput(descriptor, on_idle), BUFFER_BYTES)
 
 
+def can_wait(file: IO[Any]) -> bool:
+    """Return whether a read may have to wait for data: of a pipe, a socket or a terminal."""
+    return has_mode(file, stat.S_ISFIFO, stat.S_ISSOCK, stat.S_ISCHR)
+
+
+def has_mode(file: IO[Any] | None, *tests: Callable[[int], bool]) -> bool:
+    """Return whether a file has a descriptor whose mode passes one of some tests, such as `stat.S_ISFIFO`."""
+    try:
+        mode = os.fstat(file.fileno()).st_mode  # type: ignore[union-attr]
+    except (AttributeError, OSError, ValueError):
+        return False
+    return any(test(mode) for test in tests)
+
+
 def read_lines(file: IO[AnyStr]) -> Iterator[AnyStr]:
     """Yield the lines of a file, without a byte order mark at its start.
 
@@ -204,13 +227,9 @@ def discard_input(file: IO[Any] | None, seconds: float) -> None:
         seconds: When to give up.
     """
     file = file or sys.stdin
-    try:
-        descriptor = file.fileno()
-        mode = os.fstat(descriptor).st_mode
-    except (AttributeError, OSError, ValueError):
+    if not has_mode(file, stat.S_ISFIFO, stat.S_ISSOCK):
         return
-    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
-        return
+    descriptor = file.fileno()
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         ready, _, _ = select.select([descriptor], [], [], left)
@@ -240,9 +259,11 @@ def require_schema(message: Mapping[str, Any]) -> None:
     """Check that a SCHEMA message has all that a sink needs.
 
     Raises:
-        InvalidInputLine: Something is missing, or has another type.
+        InvalidInputLine: Something is missing, or has another type, or the stream's name cannot be stored.
     """
     require_keys(message, stream=str, schema=dict)
+    if UNSTORABLE.search(message["stream"]):
+        raise InvalidInputLine("'stream' holds a NUL character or an unpaired surrogate.")
     require_keys(message["schema"], properties=dict)
     keys = message.get("key_properties") or []
     require_keys({"key_properties": keys}, key_properties=list)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from target_salesloft.exceptions import SalesloftFatalError
 
 SIGNAL_EXIT_BASE: Final = 128
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORCE_AFTER_SECONDS: Final = 2.0
 """Ctrl-C under Meltano delivers several signals within milliseconds; a SIGINT later than this is a second Ctrl-C."""
 ABORT_SECONDS: Final = 5.0
@@ -93,11 +93,11 @@ class Shutdown:
         self.raise_if_stopping()
 
     def install(self) -> None:
-        """Handle SIGINT and SIGTERM from now on."""
+        """Handle SIGINT, SIGTERM and SIGHUP from now on."""
         _set_handlers(self._handle)
 
     def close(self) -> None:
-        """Ignore SIGINT and SIGTERM from now on: the run has ended."""
+        """Ignore SIGINT, SIGTERM and SIGHUP from now on: the run has ended."""
         self._closed.set()
         _set_handlers(signal.SIG_IGN)
 
@@ -150,6 +150,9 @@ def signals_blocked() -> Iterator[None]:
 
 
 def _set_handlers(handler: Callable[[int, object], None] | signal.Handlers) -> None:
-    if threading.current_thread() is threading.main_thread():
-        for each in SIGNALS:
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for each in SIGNALS:
+        # `nohup` asks for a run that survives the end of its terminal.
+        if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:
             signal.signal(each, handler)

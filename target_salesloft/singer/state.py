@@ -8,8 +8,8 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from target_salesloft.encoding import dumps_line
 from target_salesloft.exceptions import StateError
-from target_salesloft.singer.encoding import dumps_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

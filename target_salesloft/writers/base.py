@@ -1,73 +1,155 @@
-"""The interface of all writers, and the batches that they write."""
+"""What writers are given, and the events that they yield."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+import msgspec
+
+from target_salesloft.objects import DeletedRecords, SalesloftObject, SyncMode  # noqa: TC001 (read by msgspec)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from target_salesloft.mapping.payload import Payload
-    from target_salesloft.objects import SalesloftObject, SyncMode
-    from target_salesloft.writers.results import WriteResult
+    from target_salesloft.records import Outcome, Write
 
 
-@dataclass(eq=False)
-class WriteBatch:
-    """The payloads of one batch of a sink, on their way to Salesloft.
+class Batch(msgspec.Struct, frozen=True, eq=False):
+    """The writes of one stream that are submitted together. No two of them have a key or an id in common.
 
     Attributes:
         stream: The stream's name.
-        payloads: What to write, in the order of the input. No two of them share a key, except in a dry run of updates,
-            in which no ids are looked up.
-        salesloft_object: What the payloads are.
+        object: What the records are.
         mode: How they are written.
         upsert_key: The field that identifies a record.
-        settle: Called with results as they become known; each payload has one in the end.
-        start: Called with payloads before they may be written. Earlier ones with the same keys are settled then.
-        complete: Called when no more results follow.
-        should_stop: Checked between requests; once it returns true, payloads that have not been sent get no result.
-        read_ids: Whether the rows of success of a bulk job are read, at a point per hundred.
+        writes: In the order of the input.
+        removal: How the records are removed; None if they are written.
     """
 
     stream: str
-    payloads: Sequence[Payload]
-    salesloft_object: SalesloftObject
+    object: SalesloftObject
     mode: SyncMode
     upsert_key: str
-    settle: Callable[[Iterable[WriteResult]], object]
-    start: Callable[[Sequence[Payload]], object] = lambda _: None
-    complete: Callable[[], object] = lambda: None
-    should_stop: Callable[[], bool] = lambda: False
-    read_ids: bool = False
+    writes: Sequence[Write]
+    removal: DeletedRecords | None = None
+
+
+class Job(NamedTuple):
+    """A bulk job, as events describe it.
+
+    Attributes:
+        id: Salesloft's id.
+        type: Its type, such as `person/upsert`.
+        key_field: The field that identifies a record in it.
+        rows: What identifies a record in it → what was uploaded.
+        processed: How many records Salesloft has processed, as of the last poll.
+        seconds: How long it took until it was known to be done, once it was marked ready.
+    """
+
+    id: int
+    type: str
+    key_field: str
+    rows: Mapping[str, Write]
+    processed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """How many records were uploaded."""
+        return len(self.rows)
+
+
+class Sending(NamedTuple):
+    """Writes are sent once the next event is asked for."""
+
+    batch: Batch
+    writes: Sequence[Write]
+
+
+class Settled(NamedTuple):
+    """Writes have an outcome.
+
+    Attributes:
+        were_sent: Whether `Sending` has come for them; otherwise, they were refused before.
+    """
+
+    batch: Batch
+    outcomes: Sequence[Outcome]
+    were_sent: bool = True
+
+
+class JobUploaded(NamedTuple):
+    """The records of a bulk job are uploaded; it may still have to wait for earlier jobs."""
+
+    batch: Batch
+    job: Job
+
+
+class JobStarting(NamedTuple):
+    """A bulk job is marked ready once the next event is asked for."""
+
+    batch: Batch
+    job: Job
+
+
+class JobPolled(NamedTuple):
+    """It is known how far a bulk job is."""
+
+    batch: Batch
+    job: Job
+
+
+class JobDone(NamedTuple):
+    """Each record of a bulk job has its outcome."""
+
+    batch: Batch
+    job: Job
+
+
+class NotSent(NamedTuple):
+    """Writes are not sent: the writer was stopped."""
+
+    batch: Batch
+    writes: Sequence[Write]
+
+
+Event: TypeAlias = Sending | Settled | JobUploaded | JobStarting | JobPolled | JobDone | NotSent
 
 
 class Writer(Protocol):
-    """Writes batches, or starts to."""
+    """Writes batches while it is advanced, in the thread that advances it; only single requests have threads."""
 
-    def submit(self, batch: WriteBatch) -> None:
-        """Write a batch, or start to; what is not settled then is settled later, always in the thread that submits.
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch has writes without an outcome."""
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether a batch waits that is not sent or uploaded yet."""
+
+    @property
+    def next_event_at(self) -> float:
+        """When `advance` has something to do, in seconds of the clock."""
+
+    def submit(self, batch: Batch) -> None:
+        """Take a batch. Nothing is sent yet."""
+
+    def advance(self, now: float) -> Iterator[Event]:
+        """Send what can be sent, ask for what is due, and yield what has happened.
 
         Raises:
             SalesloftFatalError: The run cannot go on.
         """
 
-    def wait_for(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> None:
-        """Wait until no batch that is not settled may hold records with some keys.
+    def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:
+        """Return whether a write without an outcome may be of a record with one of these keys."""
 
-        Call it before something is looked up in Salesloft by these keys.
+    def stop(self) -> None:
+        """Send nothing more: too many records have failed."""
 
-        Args:
-            salesloft_object: What the keys identify.
-            keys: What `identity_key` returns; None is ignored.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
-
-    def get_held(self, salesloft_object: SalesloftObject, keys: Collection[str | None]) -> Collection[str | None]:
-        """Return those of some keys with which a batch that is not settled may write records."""
+    @property
+    def unfinished(self) -> str:
+        """What happens to what is in flight if the run ends now, in sentences; empty if there is nothing."""
 
     def close(self) -> None:
-        """Wait for requests in flight, and release resources."""
+        """Wait for requests in flight."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -17,23 +18,22 @@ from target_salesloft.api.client import PAGE_SIZE
 from target_salesloft.api.responses import MAX_REASON_LENGTH
 from target_salesloft.exceptions import (
     BulkJobUnfinishedError,
+    OutcomeUnknownError,
     PermissionDeniedError,
     RecordRejectedError,
     RetriesExhaustedError,
-    SalesloftRetriableError,
     UnexpectedResponseError,
 )
-from target_salesloft.objects import ID_FIELD, identity_key
+from target_salesloft.objects import ID_FIELD, SyncMode, identity_key
+from target_salesloft.records import Outcome, Result, Write, replace
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.writers.record import UPSERT_RESULTS, rejected, upsert_type, written
-from target_salesloft.writers.results import Result, WriteResult
+from target_salesloft.writers.single import UPSERT_RESULTS, rejected, upsert_type, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
-    from target_salesloft.api.client import SalesloftClient
+    from target_salesloft.api.client import Reply, SalesloftClient
     from target_salesloft.clock import Clock
-    from target_salesloft.mapping.payload import Payload
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ UPLOAD_ENDPOINT: Final = "/bulk_jobs/{id}/job_data"
 SPLIT_STATUSES: Final = frozenset({400, 413, 422})
 SPLIT_RETRY_SECONDS: Final = 10.0
 MAX_SPLIT_SECONDS: Final = 900.0
+MAX_UNEXPLAINED: Final = 10
+"""So many records may be refused one by one before one is accepted: then the job is the cause."""
 # A job may not be visible everywhere immediately, and an upload may arrive after its response was lost.
 CONSISTENCY_SECONDS: Final = 10.0
 MAX_READS: Final = 3
@@ -52,7 +54,7 @@ MAX_ROWS_READ: Final = 2 * PAGE_SIZE
 MAX_JOB_PAGES: Final = 2
 
 
-UploadError: TypeAlias = RecordRejectedError | RetriesExhaustedError
+UploadError: TypeAlias = "RecordRejectedError | RetriesExhaustedError | PermissionDeniedError"
 T = TypeVar("T")
 
 
@@ -152,30 +154,32 @@ class BulkJobsForbiddenError(Exception):
     """The token must not create bulk jobs; nothing has been sent."""
 
 
+class UploadRefusedError(Exception):
+    """Salesloft refuses every record of a job that was uploaded by itself; the job is not started."""
+
+
 class CountMismatchError(Exception):
     """The counts and rows of a job do not account for each record, at least not yet."""
 
 
 class BulkJob:
-    """A bulk job.
+    """A bulk job of Salesloft, one method per request, and what reconciles its rows with what was uploaded.
 
-    A job of an earlier run can be opened again by its id: `get_status` and `get_failed_rows` need no payloads.
+    A job of an earlier run can be opened again by its id: `get_status` and `get_failed_rows` need no writes.
 
     Attributes:
         id: Salesloft's id.
         type: Its type, such as `person/upsert`.
-        upsert_key: The field that identifies a record.
-        by_key: Key → uploaded payload.
-        seconds: How long it took until it was known to be done, once it was marked ready.
-        processed: Records that Salesloft has processed, as of the last poll; 0 if it does not tell.
+        key_field: The field that identifies a record.
+        rows: Key of a row → what was uploaded.
 
     Args:
         client: Sends the requests.
         clock: The clock of the run.
         job_id: Salesloft's id.
         job_type: Its type.
-        upsert_key: The field that identifies a record.
-        keys: The keys of all records of the job; those of `by_key` by default.
+        key_field: The field that identifies a record.
+        keys: The keys of all records of the job; those of `rows` by default.
         row_filter: Shared by the jobs of a run.
     """
 
@@ -185,25 +189,23 @@ class BulkJob:
         clock: Clock,
         job_id: int,
         job_type: str = "",
-        upsert_key: str = "",
-        keys: Collection[str | None] | None = None,
+        key_field: str = "",
+        keys: Collection[str] | None = None,
         row_filter: RowFilter | None = None,
     ) -> None:
         self.id = job_id
         self.type = job_type
-        self.upsert_key = upsert_key
-        self.by_key: dict[str | None, Payload] = {}
-        self.seconds = 0.0
-        self.processed = 0
-        self._keys: Collection[str | None] = self.by_key if keys is None else keys
-        self._written: dict[str | None, ResultRow] = {}
+        self.key_field = key_field
+        self.rows: dict[str, Write] = {}
+        self._keys: Collection[str] = self.rows if keys is None else keys
         self._client = client
         self._clock = clock
         self._path = f"/bulk_jobs/{job_id}"
         self._max_upload = MAX_UPLOAD_RECORDS
         self._split_until: float | None = None
         self._uploaded_while_splitting = False
-        self._started: bool | None = False
+        self._requests: dict[str, int] = {}  # of records that were uploaded more than once
+        self._start_is_unknown = False
         self._row_filter = row_filter or RowFilter()
 
     @classmethod
@@ -212,7 +214,7 @@ class BulkJob:
         client: SalesloftClient,
         clock: Clock,
         job_type: str,
-        upsert_key: str,
+        key_field: str,
         row_filter: RowFilter | None = None,
     ) -> BulkJob:
         """Create a job.
@@ -224,7 +226,7 @@ class BulkJob:
         """
         body = msgspec.json.encode({"type": job_type, "name": f"{JOB_NAME_PREFIX}{job_type}"})
         try:
-            data = client.request("POST", "/bulk_jobs", body=body, requires_data=True)
+            data = client.request("POST", "/bulk_jobs", body=body, requires_data=True).data
         except RecordRejectedError as error:
             raise BulkJobTypeUnsupportedError(f"{error.status}: {error.reason}") from error
         except PermissionDeniedError as error:
@@ -235,88 +237,90 @@ class BulkJob:
             raise UnexpectedResponseError(
                 "The response to POST /bulk_jobs contains no id. Set write_method to record."
             ) from error
-        return cls(client, clock, created.id, job_type, upsert_key, row_filter=row_filter)
+        return cls(client, clock, created.id, job_type, key_field, row_filter=row_filter)
 
-    def unfinished(self, error: Exception) -> BulkJobUnfinishedError:
+    def unfinished(self, error: Exception, *, is_started: bool) -> BulkJobUnfinishedError:
         """Return an error that names the job, what happened, what happens to the job, and what to do."""
-        hint = (
-            "The job was not started, so none of its records were written. Run again."
-            if self._started is False
-            else "The job may still complete in Salesloft. Run again: the next run waits for the job before it writes "
-            "(unless write_method is record and ledger_uri is none)."
-        )
+        hint = "The job was not started, so none of its records were written. Run again."
+        if isinstance(error, JobFailedError):
+            hint = "Salesloft has ended the job. Run again to send its records again."
+        elif is_started or self._start_is_unknown:
+            hint = (
+                "The job may still complete in Salesloft. Run again: the next run waits for the job before it writes "
+                "(unless write_method is record and ledger_uri is none)."
+            )
         return BulkJobUnfinishedError(f"Bulk job {self.id}: {describe_cause(error)} {hint}", job_id=self.id)
 
     # Upload
 
-    def upload(self, payloads: Sequence[Payload], should_stop: Callable[[], bool]) -> Iterator[WriteResult]:
-        """Upload payloads, and yield the results of those that cannot be uploaded."""
-        start = 0
-        while start < len(payloads) and not should_stop():
-            chunk = payloads[start : start + self._max_upload]
-            start += len(chunk)
+    def upload(self, writes: Sequence[Write]) -> Iterator[Outcome]:
+        """Upload writes, and yield the outcomes of those that Salesloft refuses.
+
+        A chunk that is refused is split in halves until its records are known. A record fails only for its own sake:
+        once others of the job were accepted.
+
+        Raises:
+            UploadRefusedError: No record was accepted.
+            SalesloftFatalError: The run cannot go on.
+        """
+        chunks = deque(
+            writes[start : start + MAX_UPLOAD_RECORDS] for start in range(0, len(writes), MAX_UPLOAD_RECORDS)
+        )
+        suspects: list[tuple[Write, UploadError]] = []
+        while chunks:
+            chunk = chunks.popleft()
+            if len(chunk) > self._max_upload:
+                chunks.appendleft(chunk[self._max_upload :])
+                chunk = chunk[: self._max_upload]
             error = self._try_upload(chunk)
-            if error is not None:
-                yield from self._split(chunk, error, should_stop)
+            if error is None:
+                yield from (self._upload_failure(*each) for each in suspects)
+                suspects.clear()
+            elif len(chunk) > 1:
+                middle = (len(chunk) + 1) // 2
+                if is_too_large(error):
+                    self._max_upload = min(self._max_upload, middle)
+                chunks.extendleft([chunk[middle:], chunk[:middle]])
+            else:
+                suspects.append((chunk[0], error))
+                if not self._has_evidence(error) and len(suspects) > MAX_UNEXPLAINED:
+                    break
+        if suspects and not self._has_evidence(suspects[0][1]):
+            unexplained = next((each for _, each in suspects if not isinstance(each, RecordRejectedError)), None)
+            if unexplained is not None:
+                raise unexplained
+            raise UploadRefusedError(f"{suspects[0][1]}")
+        yield from (self._upload_failure(*each) for each in suspects)
 
-    def _split(
-        self, chunk: Sequence[Payload], error: UploadError, should_stop: Callable[[], bool]
-    ) -> Iterator[WriteResult]:
-        """Upload a chunk that failed in halves, to find the records that cause the error.
+    def _has_evidence(self, error: UploadError) -> bool:
+        """Return whether Salesloft accepts other records: for an outage, since it has begun."""
+        return self._uploaded_while_splitting if isinstance(error, RetriesExhaustedError) else bool(self.rows)
 
-        If both halves fail alike, a single record shows whether the rest of the chunk is worth splitting.
-
-        Raises:
-            RetriesExhaustedError: No record is the cause: no upload succeeds.
-        """
-        if should_stop():
-            return
-        if len(chunk) == 1:
-            yield self._upload_failure(chunk[0], error)
-            return
-        middle = (len(chunk) + 1) // 2
-        if is_too_large(error):
-            self._max_upload = min(self._max_upload, middle)
-        halves = [chunk[:middle], chunk[middle:]]
-        errors = [self._try_upload(half) for half in halves]
-        if len(chunk) > 2 and all(is_same_error(error, each) for each in errors):  # noqa: PLR2004
-            first_error = self._try_upload(chunk[:1])
-            if is_same_error(error, first_error) and not self._uploaded_while_splitting:
-                yield from (self._upload_failure(payload, error) for payload in chunk)
-                return
-            if first_error is not None:
-                yield self._upload_failure(chunk[0], first_error)
-            halves[0] = halves[0][1:]
-        for half, half_error in zip(halves, errors, strict=True):
-            if half and half_error is not None:
-                yield from self._split(half, half_error, should_stop)
-
-    def _upload_failure(self, payload: Payload, error: UploadError) -> WriteResult:
-        """Return the result of a record that cannot be uploaded.
-
-        Raises:
-            RetriesExhaustedError: The error is not caused by the record: no other upload has succeeded.
-        """
+    def _upload_failure(self, write: Write, error: UploadError) -> Outcome:
+        """Return the outcome of a record that cannot be uploaded."""
         request = f"POST {UPLOAD_ENDPOINT}"
         if isinstance(error, RecordRejectedError):
-            return rejected(payload, error, request)
-        if not self._uploaded_while_splitting:
-            raise error
-        reason = f"{error.last_error} for {error.elapsed:.0f} s; Salesloft accepted other requests"
-        return WriteResult(payload, Result.FAILED, reason, request=request)
+            return rejected(write, error, request)
+        reason = str(error)
+        if isinstance(error, RetriesExhaustedError):
+            reason = f"{error.last_error} for {error.elapsed:.0f} s; Salesloft accepted other requests"
+        return Outcome(write, Result.FAILED, reason, request=request, was_rejected=True, requests=error.requests)
 
-    def _try_upload(self, chunk: Sequence[Payload]) -> UploadError | None:
+    def _try_upload(self, chunk: Sequence[Write]) -> UploadError | None:
         """Upload a chunk, and return the error if records of the chunk may cause it.
 
         Raises:
             SalesloftFatalError: The run cannot go on.
             RecordRejectedError: Salesloft rejects the upload for another reason, such as the state of the job.
         """
+        sent = 1
         try:
-            self._upload_chunk(chunk)
+            sent = self._upload_chunk(chunk)
         except RecordRejectedError as error:
             if error.status not in SPLIT_STATUSES:
                 raise
+            return error
+        except PermissionDeniedError as error:
             return error
         except RetriesExhaustedError as error:
             if not error.last_error.maybe_applied:
@@ -327,38 +331,56 @@ class BulkJob:
                 raise
             if not self._was_received(chunk):
                 return error
-        self.by_key |= {payload.key: payload for payload in chunk}
+        rows = {self.row_key(write): write for write in chunk}
+        self.rows |= rows
+        if sent > 1:
+            self._requests.update(dict.fromkeys(rows, sent))
         self._uploaded_while_splitting = self._split_until is not None
         return None
 
-    def _upload_chunk(self, chunk: Sequence[Payload]) -> None:
-        def was_received(_: SalesloftRetriableError) -> bool:
-            return self._was_received(chunk)
+    def _upload_chunk(self, chunk: Sequence[Write]) -> int:
+        """Upload a chunk, and return how many requests that took."""
+        body = msgspec.json.encode({"data": [self._row(write) for write in chunk]})
+        earlier: OutcomeUnknownError | None = None
+        while True:
+            try:
+                # No upload has failed persistently yet: retry as long as usual.
+                reply = self._request(
+                    "POST",
+                    "/job_data",
+                    body=body,
+                    repeatable=False,
+                    earlier=earlier,
+                    max_retry_seconds=None if self._split_until is None else SPLIT_RETRY_SECONDS,
+                )
+            except OutcomeUnknownError as error:
+                earlier = error
+                if self._was_received(chunk):
+                    return error.attempts
+            else:
+                return reply.requests + (0 if earlier is None else earlier.attempts)
 
-        def count() -> None:
-            for payload in chunk:
-                payload.count_request()
-
-        # No upload has failed persistently yet: retry as long as usual.
-        limit = None if self._split_until is None else SPLIT_RETRY_SECONDS
-        self._request(
-            "POST",
-            "/job_data",
-            body=msgspec.json.encode({"data": [self._row(payload) for payload in chunk]}),
-            was_applied=was_received,
-            max_retry_seconds=limit,
-            on_send=count,
-        )
-
-    def _row(self, payload: Payload) -> dict[str, Any]:
+    def _row(self, write: Write) -> dict[str, Any]:
         """Return the body of an upsert; that of an update is completed with the id."""
-        if UPSERT_KEY in payload.body:
-            return payload.body
-        return {**payload.body, ID_FIELD: payload.record_id, UPSERT_KEY: self.upsert_key}
+        if UPSERT_KEY in write.body:
+            return dict(write.body)
+        return {**write.body, ID_FIELD: write.record_id, UPSERT_KEY: self.key_field}
 
-    def _was_received(self, chunk: Sequence[Payload]) -> bool:
+    def row_key(self, write: Write) -> str:
+        """Return what identifies the row of a write within the job."""
+        value = write.record_id if self.key_field == ID_FIELD and write.record_id else write.body[self.key_field]
+        return identity_key(self.key_field, value)
+
+    def release(self, names: Collection[str]) -> None:
+        """Drop what was uploaded, but for the fields that identify records: the sources can be mapped again."""
+        self.rows = {
+            key: replace(each, body={name: value for name, value in each.body.items() if name in names})
+            for key, each in self.rows.items()
+        }
+
+    def _was_received(self, chunk: Sequence[Write]) -> bool:
         """Return whether a chunk whose upload failed has been received nevertheless."""
-        before, after = len(self.by_key), len(self.by_key) + len(chunk)
+        before, after = len(self.rows), len(self.rows) + len(chunk)
         total = self.get_status().total
         if total == before:
             # The upload may be late.
@@ -372,74 +394,89 @@ class BulkJob:
 
     def start(self) -> None:
         """Mark the job as ready to be executed."""
-
-        def was_started(_: SalesloftRetriableError) -> bool:
-            return self.get_status().state != JobState.OPEN
-
-        self._started = None
+        self._start_is_unknown = True
         body = msgspec.json.encode({"ready_to_execute": True})
-        try:
-            self._request("PUT", body=body, was_applied=was_started)
-        except RecordRejectedError:
-            # Only an open job can be changed: an earlier request may have started it.
-            if self.get_status().state == JobState.OPEN:
-                self._started = False
-                raise
-        self._started = True
+        earlier: OutcomeUnknownError | None = None
+        while True:
+            try:
+                self._request("PUT", body=body, repeatable=False, earlier=earlier)
+            except OutcomeUnknownError as error:
+                earlier = error
+                if self.get_status().state != JobState.OPEN:
+                    return
+            except RecordRejectedError:
+                # Only an open job can be changed: an earlier request may have started it.
+                if self.get_status().state == JobState.OPEN:
+                    self._start_is_unknown = earlier is not None
+                    raise
+                return
+            else:
+                return
 
     def get_status(self) -> JobStatus:
         """Fetch the state and counts of the job."""
-        return convert(self._request("GET"), JobStatus, "/bulk_jobs/{id}")
+        return convert(self._request("GET").data, JobStatus, "/bulk_jobs/{id}")
 
     # Results
 
-    def iter_results(self, status: JobStatus, *, read_ids: bool = False) -> Iterator[WriteResult]:
-        """Yield the result of each uploaded payload.
+    def get_outcomes(self, status: JobStatus, mode: SyncMode, *, read_ids: bool = False) -> list[Outcome]:
+        """Return the outcome of each uploaded write.
 
         A record counts as written only if the rows of the job say so, not its error count, which may lag behind.
-        Created and updated are not distinguished unless the rows of success are read, a hundred per point.
+        Created and updated are not distinguished unless the rows of success are read, a hundred per point. Those of an
+        update have been read before the job, so that they are updated.
 
         Args:
             status: The status of the job when it is done.
+            mode: How the records are written.
             read_ids: Whether to read the rows of success, which contain ids.
 
         Raises:
             BulkJobUnfinishedError: The counts and rows of the job do not account for each record.
         """
-        not_written = self.get_failed_rows(status, read_ids=read_ids)
-        for key, payload in self.by_key.items():
-            row = not_written.get(key)
-            if row is None:
-                resource = self._written[key].resource if key in self._written else None
-                result = UPSERT_RESULTS.get(upsert_type(resource) or "", Result.WRITTEN)
-                yield written(payload, result, resource)
-            else:
-                reason, fields = describe_row(row)
-                request = f"bulk job {self.type}"
-                was_rejected = row.status == RowStatus.ERROR
-                yield WriteResult(
-                    payload,
+        is_update = mode is SyncMode.UPDATE
+        rows = self.get_rows(status, read_ids=read_ids, returns_all=is_update)
+        default = Result.UPDATED if is_update else Result.WRITTEN
+        outcomes = []
+        for key, write in self.rows.items():
+            row = rows.get(key)
+            if row is None or row.status == RowStatus.SUCCESS:
+                resource = None if row is None else row.resource
+                result = UPSERT_RESULTS.get(upsert_type(resource) or "", default)
+                outcomes.append(written(write, result, resource, requests=self._requests.get(key, 1)))
+                continue
+            reason, fields = describe_row(row)
+            outcomes.append(
+                Outcome(
+                    write,
                     Result.FAILED,
                     reason,
-                    request=request,
+                    request=f"bulk job {self.type}",
                     fields=fields,
                     from_api=True,
-                    was_rejected=was_rejected,
+                    was_rejected=row.status == RowStatus.ERROR,
+                    requests=self._requests.get(key, 1),
                 )
+            )
+        return outcomes
 
-    def get_failed_rows(self, status: JobStatus, *, read_ids: bool = False) -> dict[str | None, ResultRow]:
+    def get_rows(self, status: JobStatus, *, read_ids: bool = False, returns_all: bool = False) -> dict[str, ResultRow]:
         """Return key → row of each record that was not written, as soon as counts and rows account for each record.
 
         Args:
             status: The status of the job when it is done.
             read_ids: Whether to read the rows of success too.
+            returns_all: Whether to return the rows of success too that were read.
 
         Raises:
             BulkJobUnfinishedError: The counts and rows of the job do not account for each record.
         """
         for attempt in range(1, MAX_READS + 1):
             try:
-                return self._reconcile(status, accept_not_final=attempt == MAX_READS, read_ids=read_ids)
+                rows = self._reconcile(status, accept_not_final=attempt == MAX_READS, read_ids=read_ids)
+                if read_ids or returns_all:
+                    return rows
+                return {key: row for key, row in rows.items() if row.status != RowStatus.SUCCESS}
             except CountMismatchError as error:
                 if attempt == MAX_READS:
                     raise BulkJobUnfinishedError(f"{error}.") from error
@@ -447,8 +484,8 @@ class BulkJob:
             status = self.get_status()
         raise AssertionError  # pragma: no cover
 
-    def _reconcile(self, status: JobStatus, *, accept_not_final: bool, read_ids: bool) -> dict[str | None, ResultRow]:
-        """Read the rows of the job that were not written.
+    def _reconcile(self, status: JobStatus, *, accept_not_final: bool, read_ids: bool) -> dict[str, ResultRow]:
+        """Read the rows of the job that were not written, and match them with what was uploaded.
 
         All rows are read if there are few, or if the counts are missing; otherwise, the rows of each other status.
 
@@ -456,29 +493,29 @@ class BulkJob:
             CountMismatchError: The counts and the rows do not agree.
         """
         sent = len(self._keys)
+        errors = status.errors or 0
         if status.total not in {None, sent}:
             raise CountMismatchError(f"expected {sent:,} records, job reports {status.total}")
-        if status.processed not in {None, sent}:
+        # An assumption: `processed` counts rows of error too. If it does not, it is less by these.
+        if status.processed not in {None, sent, sent - errors}:
             raise CountMismatchError(f"{sent:,} records were uploaded, job reports {status.processed} as processed")
         read_all = read_ids or sent <= MAX_ROWS_READ or status.total is None or status.processed is None
-        rows = list(self.iter_failed_rows(sent if read_all else status.errors or 0, filtered=not read_all))
-        written = sum(row.status == RowStatus.SUCCESS for row in rows)
-        # Rows of success show that the filter was ignored.
-        if (read_all or written) and len(rows) != sent:
-            raise CountMismatchError(f"expected {sent:,} result rows, job returned {len(rows):,}")
-        failed = {self._row_key(row): row for row in rows if row.status != RowStatus.SUCCESS}
-        if read_ids:
-            self._written = {self._row_key(row): row for row in rows if row.status == RowStatus.SUCCESS}
-        errors = sum(row.status == RowStatus.ERROR for row in failed.values())
-        if errors < (status.errors or 0):
-            raise CountMismatchError(f"job reports {status.errors} errors but returned {errors} error rows")
-        if len(failed) != len(rows) - written:
+        rows = list(self._iter_rows(sent if read_all else errors, filtered=not read_all))
+        by_key = {self._key_of(row): row for row in rows}
+        if len(by_key) < len(rows):
             raise CountMismatchError("several result rows are of the same record")
-        if not accept_not_final and any(row.status in NOT_FINAL for row in failed.values()):
+        has_written = any(row.status == RowStatus.SUCCESS for row in rows)
+        # Rows of success show that the filter was ignored.
+        if (read_all or has_written) and len(by_key) != sent:
+            raise CountMismatchError(f"expected {sent:,} result rows, job returned {len(rows):,}")
+        found = sum(row.status == RowStatus.ERROR for row in rows)
+        if found < errors:
+            raise CountMismatchError(f"job reports {errors} errors but returned {found} error rows")
+        if not accept_not_final and any(row.status in NOT_FINAL for row in rows):
             raise CountMismatchError("some rows are not processed yet")
-        return failed
+        return by_key
 
-    def iter_failed_rows(self, expected: int, *, filtered: bool = True) -> Iterator[ResultRow]:
+    def _iter_rows(self, expected: int, *, filtered: bool) -> Iterator[ResultRow]:
         """Yield the rows that were not written; other rows too if the filter is not used, or ignored by Salesloft.
 
         Args:
@@ -509,17 +546,18 @@ class BulkJob:
 
     def _get_results(self, after: int, statuses: Collection[str]) -> list[ResultRow]:
         params = {"per_page": PAGE_SIZE, "id[gt]": after, **({"status[]": list(statuses)} if statuses else {})}
-        return convert(self._request("GET", "/results", params=params), list[ResultRow], "/bulk_jobs/{id}/results")
+        data = self._request("GET", "/results", params=params).data
+        return convert(data, list[ResultRow], "/bulk_jobs/{id}/results")
 
-    def _row_key(self, row: ResultRow) -> str | None:
-        """Return the key of the payload of a row: rows contain what was sent, in another order."""
-        sent = row.record.get(self.upsert_key) if isinstance(row.record, dict) else None
-        key = None if sent is None else identity_key(self.upsert_key, sent)
-        if key not in self._keys:
+    def _key_of(self, row: ResultRow) -> str:
+        """Return the key of a row: rows contain what was sent, in another order."""
+        sent = row.record.get(self.key_field) if isinstance(row.record, dict) else None
+        key = None if sent is None else identity_key(self.key_field, sent)
+        if key is None or key not in self._keys:
             raise BulkJobUnfinishedError(f"result row {row.id} does not identify its record.")
         return key
 
-    def _request(self, method: str, path: str = "", **options: Any) -> Any:
+    def _request(self, method: str, path: str = "", **options: Any) -> Reply:
         """Send a request for the job; a new job may not be found immediately."""
         for attempt in range(1, MAX_READS + 1):
             try:
@@ -529,6 +567,10 @@ class BulkJob:
                     raise
             self._clock.wait_until(self._clock.now() + CONSISTENCY_SECONDS)
         raise AssertionError  # pragma: no cover
+
+
+class JobFailedError(BulkJobUnfinishedError):
+    """Salesloft has ended a job without executing all of it."""
 
 
 def convert(data: Any, kind: type[T], endpoint: str) -> T:
@@ -546,7 +588,7 @@ def convert(data: Any, kind: type[T], endpoint: str) -> T:
 class EarlierJob(BulkJob):
     """A job of an earlier run, which has to be done before this run writes."""
 
-    def unfinished(self, error: Exception) -> BulkJobUnfinishedError:
+    def unfinished(self, error: Exception, *, is_started: bool) -> BulkJobUnfinishedError:  # noqa: ARG002
         """Return an error that names the job, what happened, and what to do."""
         return BulkJobUnfinishedError(
             f"Bulk job {self.id} of an earlier run: {describe_cause(error)} Nothing was written in this run, because "
@@ -575,7 +617,7 @@ def list_jobs(client: SalesloftClient, *, after: int, **filters: Any) -> dict[in
         RecordRejectedError: Salesloft rejects the request.
     """
     params = {**filters, "per_page": PAGE_SIZE, "id[gt]": after}
-    rows = convert(client.request("GET", "/bulk_jobs", params=params), list[Any], "/bulk_jobs")
+    rows = convert(client.request("GET", "/bulk_jobs", params=params).data, list[Any], "/bulk_jobs")
     listed = {}
     for row in rows:
         try:
@@ -614,15 +656,6 @@ def is_unfinished(job: JobStatus) -> bool:
 def is_too_large(error: UploadError) -> bool:
     """Return whether an upload was rejected for its size."""
     return isinstance(error, RecordRejectedError) and error.status == requests.codes.request_entity_too_large
-
-
-def is_same_error(error: UploadError, other: UploadError | None) -> bool:
-    """Return whether two uploads failed alike, but not for their size."""
-    if is_too_large(error) or type(error) is not type(other):
-        return False
-    if isinstance(error, RecordRejectedError) and isinstance(other, RecordRejectedError):
-        return (error.status, error.reason) == (other.status, other.reason)
-    return True
 
 
 def describe_row(row: ResultRow) -> tuple[str, tuple[str, ...]]:

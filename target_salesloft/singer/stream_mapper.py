@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from singer_sdk.exceptions import MissingKeyPropertiesError
+from singer_sdk.exceptions import MappingError, MissingKeyPropertiesError
+from singer_sdk.mapper import CustomStreamMap
 
-from target_salesloft.config.schema import MissingKey
+from target_salesloft.config.schema import MissingKey, MissingReferences
+from target_salesloft.encoding import to_json_types
 from target_salesloft.exceptions import ConfigError, UnknownColumnError
-from target_salesloft.mapping.coercion import BOOLEANS
+from target_salesloft.mapping.coercion import parse_deleted
 from target_salesloft.mapping.mapper import (
     BY_MAPPING,
     NULL_ADVICE,
@@ -18,19 +20,22 @@ from target_salesloft.mapping.mapper import (
     Rejection,
     needs_custom_fields,
 )
-from target_salesloft.mapping.payload import Payload
 from target_salesloft.objects import DeletedRecords, FieldType
+from target_salesloft.records import Outcome, Result, Source, Write, failure, replace, without_write
 from target_salesloft.singer.validation import RecordValidator
 from target_salesloft.suggestions import normalize_name
-from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from singer_sdk.mapper import StreamMap
+
+    from target_salesloft.api.custom_fields import CustomFields
+    from target_salesloft.clock import Clock
+    from target_salesloft.config.settings import RunSettings
     from target_salesloft.config.streams import StreamSettings
-    from target_salesloft.context import RunContext
-    from target_salesloft.mapping.payload import SourceRecord
+    from target_salesloft.reporting.log import Report
 
 # Names of columns that often mark deleted records, normalized.
 DELETED_COLUMNS: Final = frozenset({"deletedat", "isdeleted"})
@@ -59,12 +64,13 @@ class SourceMapping:
     deleted_column: str
     removes: bool
 
-    def map(self, record: dict[str, Any], source: SourceRecord) -> Payload | WriteResult:
-        """Return the payload of a record, or its result if it is not to be written.
+    def map(self, record: dict[str, Any], source: Source, *, is_removal: bool | None) -> Write | Outcome:
+        """Return what a record becomes, or its outcome if it is not to be written.
 
         Args:
             record: The record as stream maps have left it.
             source: The record as the tap wrote it.
+            is_removal: Whether it is deleted in the source; None if that is not clear.
 
         Raises:
             MissingKeyPropertiesError: The record has not all key properties.
@@ -77,23 +83,30 @@ class SourceMapping:
                 raise MissingKeyPropertiesError(
                     f"a record of the stream '{self.stream}' is missing a key property (expected: {keys})."
                 )
-        is_removal = is_deleted(source.record, self.deleted_column)
         if is_removal and not self.removes:
-            return unsent(source, Result.SKIPPED, "deleted in the source")
-        payload = self.mapper.map_key(record) if is_removal else self._map_valid(record)
-        if isinstance(payload, Rejection):
-            if not payload.missing_key:
-                return rejected(source, payload.reason, payload.fields)
-            if self.missing_key is MissingKey.SKIP:
-                return unsent(source, Result.SKIPPED, payload.reason)
-            return rejected(source, f"{payload.reason} (missing_key: skip would skip it)", payload.fields)
-        payload.is_removal = is_removal
-        payload.sources.append(source)
-        return payload
+            return without_write(source, Result.SKIPPED, "deleted in the source")
+        if is_removal is None and self.removes:
+            write = self.mapper.map_key(record)
+            reason = f"{self.deleted_column}: neither true, false nor a time, so it is not clear if the row is deleted"
+            return failure(_of(write, source), reason)
+        mapped = self.mapper.map_key(record) if is_removal else self._map_valid(record)
+        if isinstance(mapped, Write):
+            return replace(mapped, is_removal=bool(is_removal), sources=(source,))
+        if not mapped.missing_key:
+            # Its key shows what it replaces, and what must not rest on it.
+            return failure(_of(self.mapper.map_key(record), source), mapped.reason, mapped.fields)
+        if self.missing_key is MissingKey.SKIP:
+            return without_write(source, Result.SKIPPED, mapped.reason)
+        reason = f"{mapped.reason} (missing_key: skip would skip it)"
+        return without_write(source, Result.FAILED, reason, mapped.fields)
 
-    def _map_valid(self, record: dict[str, Any]) -> Payload | Rejection:
+    def _map_valid(self, record: dict[str, Any]) -> Write | Rejection:
         reason = None if self.validator is None else self.validator.rejection(record)
         return self.mapper.map(record) if reason is None else Rejection(reason)
+
+
+def _of(mapped: Write | Rejection, source: Source) -> Write:
+    return replace(mapped, sources=(source,)) if isinstance(mapped, Write) else Write({}, sources=(source,))
 
 
 class StreamMapper:
@@ -102,37 +115,51 @@ class StreamMapper:
     Args:
         stream: The stream's name.
         settings: Its settings.
-        context: What the run shares.
+        run: The settings of the run.
+        custom_fields: The team's custom fields.
+        report: Where the mapping is shown.
         logger: The sink's.
+        clock: Whether the time of a deletion has come.
         validates: Whether records are checked against the schema.
     """
 
-    def __init__(
-        self, stream: str, settings: StreamSettings, context: RunContext, logger: logging.Logger, *, validates: bool
+    def __init__(  # noqa: PLR0913 (dependencies are passed in)
+        self,
+        stream: str,
+        settings: StreamSettings,
+        run: RunSettings,
+        *,
+        custom_fields: CustomFields,
+        report: Report,
+        logger: logging.Logger,
+        clock: Clock,
+        validates: bool,
     ) -> None:
         self._stream = stream
         self._settings = settings
         self._object = settings.object
-        self._context = context
+        self._run = run
+        self._team_fields = custom_fields
+        self._report = report
         self._logger = logger
+        self._clock = clock
         self._validates = validates
         self._mappings: dict[str, SourceMapping] = {}
+        self._stream_maps: dict[str, StreamMap] = {}
         self._warned: set[str] = set()
         self._described: set[ColumnMapping] = set()
 
     def use_schema(
         self,
         source_stream: str,
-        schema: Mapping[str, Any],
-        key_properties: Sequence[str] | None,
+        stream_map: StreamMap,
         source_columns: Collection[str],
     ) -> None:
         """Map records of one of the tap's streams by a schema from now on.
 
         Args:
             source_stream: The stream's name in the tap.
-            schema: Its schema, after stream maps.
-            key_properties: Its key properties, after stream maps.
+            stream_map: What the SDK makes of its records, with the schema and key properties after that.
             source_columns: Its columns before stream maps.
 
         Raises:
@@ -140,6 +167,8 @@ class StreamMapper:
             ConfigError: The stream's mapping does not fit it.
             UnknownColumnError: A column matches no field, and `unknown_fields` is `fail`.
         """
+        schema: Mapping[str, Any] = stream_map.transformed_schema
+        self._stream_maps[source_stream] = stream_map
         validator = RecordValidator(_without_metadata(schema)) if self._validates else None
         try:
             mapper = RecordMapper(
@@ -149,7 +178,8 @@ class StreamMapper:
                 mapping=self._mapping(schema["properties"]),
                 unknown_fields=self._settings.unknown_fields,
                 null_values=self._settings.null_values,
-                normalize=self._context.config["normalize"],
+                normalize=self._run.normalize,
+                omits_references=self._settings.missing_references is MissingReferences.OMIT,
                 columns=schema["properties"],
                 columns_complete=bool(schema["properties"]) and schema.get("additionalProperties") in {None, False},
                 custom_fields=self._custom_fields(schema["properties"]),
@@ -161,7 +191,7 @@ class StreamMapper:
             self._warn_once(f"deleted_column names the column '{deleted}', which the stream does not have")
         self._mappings[source_stream] = SourceMapping(
             source_stream,
-            key_properties or (),
+            stream_map.transformed_key_properties or (),
             validator,
             mapper,
             self._settings.missing_key,
@@ -180,28 +210,57 @@ class StreamMapper:
         """Return the team's custom fields if the mapper needs them for these columns: listing them costs points."""
         if not needs_custom_fields(self._object, self._settings.mapping, columns):
             return None
-        return self._context.custom_fields.get(self._object)
+        return self._team_fields.get(self._object)
 
-    def map(self, source_stream: str, record: dict[str, Any], source: SourceRecord) -> Payload | WriteResult:
-        """Return the payload of a record, or its result if it is not to be written.
+    def knows(self, source_stream: str) -> bool:
+        """Return whether the tap has declared a stream in this run."""
+        return source_stream in self._mappings
 
-        Args:
-            source_stream: The stream's name in the tap.
-            record: The record as stream maps have left it.
-            source: The record as the tap wrote it.
+    def map(self, source: Source, record: Mapping[str, Any] | None = None) -> Write | Outcome:
+        """Return what a record becomes, or its outcome if it is not to be written.
 
         Raises:
             MissingKeyPropertiesError: The record has not all key properties.
             SalesloftFatalError: A column matches no field, and `unknown_fields` is `fail`.
             ConfigError: The stream's mapping does not fit the record.
         """
-        mapping = self._mappings[source_stream]
+        stream = source.schema["stream"]
+        original = source.record if record is None else record
         try:
-            if columns := mapping.mapper.new_columns(record):
+            transformed = self._transform(stream, original)
+        except Exception as error:  # noqa: BLE001 (an expression may raise anything)
+            return without_write(source, Result.FAILED, self._describe_map_error(stream, error))
+        if transformed is None:
+            return without_write(source, Result.FILTERED, "stream_maps")
+        mapping = self._mappings[stream]
+        try:
+            if columns := mapping.mapper.new_columns(transformed):
                 mapping.mapper.add_columns(columns, self._custom_fields(columns))
-            return mapping.map(record, source)
+            value = original.get(mapping.deleted_column)
+            is_removal = False if value is None else parse_deleted(value, self._clock.time())
+            return mapping.map(transformed, source, is_removal=is_removal)
         except (ConfigError, UnknownColumnError) as error:
             raise self._with_stream(error) from error
+
+    def _transform(self, stream: str, record: Mapping[str, Any]) -> dict[str, Any] | None:
+        stream_map = self._stream_maps[stream]
+        transformed = stream_map.transform(cast("dict[str, Any]", record))
+        if isinstance(stream_map, CustomStreamMap) and transformed is not None:
+            converted: dict[str, Any] = to_json_types(transformed)
+            return converted
+        return transformed
+
+    def _describe_map_error(self, stream: str, error: Exception) -> str:
+        """Name the column and the type of error, but no values."""
+        stream_map = self._stream_maps[stream]
+        expression = getattr(getattr(stream_map, "expr_evaluator", None), "expr", None)
+        definitions = [each for each in self._run.stream_maps.values() if isinstance(each, dict)]
+        columns = {name for each in definitions for name, value in each.items() if expression and value == expression}
+        column = f"column '{columns.pop()}': " if len(columns) == 1 else ""
+        cause = error.__cause__ if isinstance(error, MappingError) and error.__cause__ else error
+        names = (getattr(cause, each, None) for each in ("name", "func_name", "attr"))
+        missing = next((f": '{each}'" for each in names if isinstance(each, str)), "")  # of what does not exist
+        return f"{column}stream_maps or flattening failed ({type(cause).__name__}{missing})"
 
     def _with_stream(self, error: ConfigError | UnknownColumnError) -> ConfigError | UnknownColumnError:
         name = f"Stream '{self._stream}'"
@@ -223,10 +282,10 @@ class StreamMapper:
                         f"column '{each.column}' is not used. If it marks deleted records, set "
                         f"streams.{self._stream}.deleted_column to skip them; if not, map it to {NULL_ADVICE}"
                     )
-            if columns and self._context.config["dry_run"]:
-                self._context.report.mapping(self._stream, [self._explain_deleted(each) for each in columns])
+            if columns and self._run.dry_run:
+                self._report.mapping(self._stream, [self._explain_deleted(each) for each in columns])
             elif left_out:
-                self._context.report.left_out(self._stream, left_out)
+                self._report.left_out(self._stream, left_out)
 
     def _explain_deleted(self, column: ColumnMapping) -> ColumnMapping:
         if column.column == self._settings.deleted_column and column.reason == BY_MAPPING:
@@ -241,25 +300,6 @@ class StreamMapper:
         if warning not in self._warned:
             self._warned.add(warning)
             self._logger.warning("%s: %s.", self._stream, warning, extra={"stream": self._stream})
-
-
-def rejected(source: SourceRecord, reason: str, fields: tuple[str, ...] = ()) -> WriteResult:
-    """Return the result of a record that cannot be sent."""
-    return WriteResult(Payload({}, sources=[source]), Result.FAILED, reason, fields=fields)
-
-
-def unsent(source: SourceRecord, result: Result, reason: str) -> WriteResult:
-    """Return the result of a record that is not to be sent."""
-    return WriteResult(Payload({}, sources=[source]), result, reason)
-
-
-def is_deleted(record: Mapping[str, Any], column: str) -> bool:
-    """Whether a record was deleted in the source: at some time, or because the value is true or a word for it."""
-    value = record.get(column)
-    if not isinstance(value, str):
-        return bool(value)
-    text = value.strip().lower()  # in files and spreadsheets, empty text means null
-    return BOOLEANS.get(text, bool(text))
 
 
 def _without_metadata(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import simplejson
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # Decimals keep numbers as the tap wrote them.
 DECODER: Final = msgspec.json.Decoder(float_hook=Decimal)
@@ -83,4 +83,25 @@ def to_json_types(value: Any) -> Any:
 
 def dumps_line(message: Mapping[str, Any]) -> bytes:
     """Return a Singer message as a line of JSON, including Decimal, NaN and lone surrogates."""
-    return simplejson.dumps(message, default=str, use_decimal=True, allow_nan=True).encode() + b"\n"
+    return _dumps_non_strict(message).encode() + b"\n"
+
+
+def dumps_values(values: Any) -> str:
+    """Return values of a record as JSON text that can always be stored: lone surrogates are escaped.
+
+    Equal values have equal texts, so that the text may identify a source row. Decimals are written as text.
+    """
+    try:
+        return msgspec.json.encode(values).decode()
+    except (TypeError, ValueError, OverflowError):  # UnicodeEncodeError is a ValueError
+        return _dumps_non_strict(values)
+
+
+def _dumps_non_strict(value: Any) -> str:
+    return simplejson.dumps(value, default=str, use_decimal=True, allow_nan=True)
+
+
+def row_key(stream: str, key_properties: Sequence[str], record: Mapping[str, Any]) -> str | None:
+    """Return the text that identifies a row of the source, or None if the tap does not say what identifies it."""
+    values = [record.get(column) for column in key_properties]
+    return None if not values or None in values else dumps_values([stream, values])

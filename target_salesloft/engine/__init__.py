@@ -1,0 +1,1 @@
+"""One engine: plan, write, note. It knows neither Singer nor HTTP."""

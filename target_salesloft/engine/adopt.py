@@ -1,0 +1,116 @@
+"""Takes what Salesloft holds as written by this stream: `target-salesloft-admin adopt`, after a ledger was lost."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, Final
+
+from target_salesloft.engine.compare import read_held
+from target_salesloft.engine.engine import Engine
+from target_salesloft.mapping.comparison import CUSTOM_PREFIX, flatten, held_value, is_equal
+from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD
+from target_salesloft.records import Outcome, Result, Write, merge, replace
+
+if TYPE_CHECKING:
+    from target_salesloft.engine.stream import OpenBatch, Stream
+    from target_salesloft.engine.world import Row
+    from target_salesloft.ledger.ledger import Entry
+
+AMBIGUOUS: Final = "ambiguous"
+KNOWN: Final = "known to the ledger"
+NOT_ADOPTED: Final = "not adopted: deleted in the source, without a key, or a membership"
+INVALID: Final = "invalid"
+
+
+class Adoption(enum.Enum):
+    """Which records the ledger adopts."""
+
+    NONE = "none"
+    UNKNOWN = "unknown"  # those that it does not know, and fields that it does not know
+    ALL = "all"
+
+
+class AdoptingEngine(Engine):
+    """Writes nothing to Salesloft: what it holds of each record of the input becomes what was last written.
+
+    Args:
+        adoption: Which records the ledger adopts.
+        **parts: See `Engine`.
+    """
+
+    def __init__(self, *args: Any, adoption: Adoption, **parts: Any) -> None:
+        super().__init__(*args, **parts)
+        self._adoption = adoption
+
+    def _begin(self, stream: Stream, batch: OpenBatch) -> list[Write]:
+        """Account for records that cannot be adopted, and for those that the ledger knows."""
+        stream.mapper.log_columns()
+        for each in batch.outcomes:
+            skipped = Outcome(each.write, Result.SKIPPED, INVALID)
+            self._journal.count(stream, skipped if each.failed else each)
+        writes = merge(batch.writes)
+        entries = self._entries(stream, writes)
+        left: list[Write] = []
+        for write in writes:
+            if write.is_removal or write.key is None or stream.operation.active_field:
+                self._journal.count(stream, Outcome(write, Result.SKIPPED, NOT_ADOPTED))
+            elif write.key in entries and not _fields(stream, write).keys() - entries[write.key].names:
+                self._journal.count(stream, Outcome(write, Result.SKIPPED, KNOWN))
+            else:
+                left.append(write)
+        return left
+
+    def _plan(self, stream: Stream, writes: list[Write]) -> list[Write]:
+        """Let the ledger adopt the records that Salesloft has once; nothing is left to be written."""
+        assert self._world is not None  # noqa: S101 (the caller has checked it)
+        assert self._ledger is not None  # noqa: S101
+        entries = self._entries(stream, writes)
+        for write, rows in zip(writes, read_held(stream, writes, self._world, self._ledger), strict=True):
+            if len(rows) == 1:
+                adopted = adopt(stream, write, rows[0], entries.get(write.key or ""))
+                outcome = Outcome(adopted, Result.ADOPTED, record_id=int(rows[0][ID_FIELD]))
+                self._journal.count(stream, outcome, is_found=True)
+            elif rows:
+                self._journal.count(stream, Outcome(write, Result.SKIPPED, AMBIGUOUS))
+            else:
+                self._journal.count(stream, Outcome(write, Result.NOT_FOUND))
+        return []
+
+    def _entries(self, stream: Stream, writes: list[Write]) -> dict[str, Entry]:
+        """Return key → what the ledger knows and is to keep."""
+        if self._adoption is Adoption.ALL:
+            return {}
+        return stream.ledger.get(each.key for each in writes if each.key is not None)
+
+
+def adopt(stream: Stream, write: Write, row: Row, entry: Entry | None) -> Write:
+    """Return the write that would have written what Salesloft holds, but for the fields that the ledger knows.
+
+    Args:
+        stream: The stream.
+        write: What the stream would write now.
+        row: The record as Salesloft holds it.
+        entry: What the ledger knows of it.
+    """
+    earlier = {} if entry is None else {name: entry.values(name)[-1] for name in entry.names}
+    body: dict[str, Any] = {}
+    custom: dict[str, Any] = {}
+    for name, value in _fields(stream, write).items():
+        if name in earlier:
+            continue
+        held = held_value(stream.object, row, name)
+        # The same value in the stream's form has the fingerprint of what the next run maps.
+        kept = value if is_equal(name, value, held) else held
+        if name.startswith(CUSTOM_PREFIX):
+            custom[name.removeprefix(CUSTOM_PREFIX)] = kept
+        else:
+            body[name] = kept
+    if custom or (entry is None and CUSTOM_FIELDS in write.body):
+        body[CUSTOM_FIELDS] = custom
+    return replace(write, body=body, references={}, earlier=earlier)
+
+
+def _fields(stream: Stream, write: Write) -> dict[str, Any]:
+    """Return field → value of a write; those that hold the ids of other records too, which need not be known."""
+    fields = {**dict.fromkeys(write.references), **flatten(write.body)}
+    return {name: value for name, value in fields.items() if name not in stream.object.write_only}

@@ -1,0 +1,775 @@
+"""The only loop of a run: plans the records of streams, submits writes, and hands events to the journal."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from target_salesloft.config.schema import SkipUnchanged, WriteMethod
+from target_salesloft.engine import plan
+from target_salesloft.engine.compare import compare, is_compared
+from target_salesloft.engine.held import (
+    OTHER_ROW,
+    HeldWrites,
+    LiveRows,
+    exclude,
+    find_removals,
+    pair_of,
+    tokens_of,
+)
+from target_salesloft.engine.journal import archived_by_us
+from target_salesloft.engine.stream import OpenBatch
+from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
+from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, DeletedRecords, SyncMode, identity_key, joint_key
+from target_salesloft.records import Outcome, Result, Write, failure, is_superseded, merge, replace
+from target_salesloft.reporting.stats import Comparison
+from target_salesloft.writers.base import Batch
+from target_salesloft.writers.bulk import UPSERT_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from target_salesloft.clock import Clock
+    from target_salesloft.config.settings import RunSettings
+    from target_salesloft.engine.earlier_jobs import EarlierJobs
+    from target_salesloft.engine.journal import Journal
+    from target_salesloft.engine.stream import Stream
+    from target_salesloft.engine.world import World
+    from target_salesloft.ledger.ledger import Ledger
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.records import Source
+    from target_salesloft.reporting.log import Report
+    from target_salesloft.singer.shutdown import Shutdown
+    from target_salesloft.writers.base import Writer
+
+logger = logging.getLogger(__name__)
+
+MAX_RECORD_AGE_SECONDS: Final = 300.0
+MAX_PENDING_BYTES: Final = 64 * 2**20
+# Writes that wait for records that they refer to: memory is bounded, and STATE waits for them.
+MAX_WAITING: Final = 20_000
+# Memberships that are held until the end of the input; of more, those that exist are left out before.
+MAX_HELD: Final = 10_000
+# More merged records than this share of a stream, from this number on, look like a wrong key.
+MASS_MERGE_SHARE: Final = 0.05
+MASS_MERGE_RECORDS: Final = 100
+LATE_WRITE_SECONDS: Final = 10.0
+# A claim is renewed before each chunk of people; that of a run that was killed is waited for.
+CLAIM_SECONDS: Final = 30.0
+CLAIM_POLL_SECONDS: Final = 2.0
+CLAIM_CHUNK: Final = 20
+MAX_NAMED: Final = 3
+TRIAL: Final = "a trial run (max_records) removes nothing and adds nobody to a cadence"
+
+
+class Removal(NamedTuple):
+    """A record that is to be removed.
+
+    Attributes:
+        stream: The stream that says so.
+        write: What identifies the record.
+        tokens: All keys of the record.
+    """
+
+    stream: Stream
+    write: Write
+    tokens: set[str]
+
+
+class Engine:
+    """Takes records from the input to their outcomes.
+
+    Args:
+        settings: The settings of the run.
+        clock: Time.
+        shutdown: Whether a signal has arrived.
+        writer: Writes, or only reports what it would write.
+        journal: Notes what happens.
+        report: Shows progress.
+    """
+
+    def __init__(  # noqa: PLR0913 (what the loop is between)
+        self,
+        settings: RunSettings,
+        clock: Clock,
+        shutdown: Shutdown,
+        *,
+        writer: Writer,
+        journal: Journal,
+        report: Report,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._shutdown = shutdown
+        self._writer = writer
+        self._journal = journal
+        self._report = report
+        self._world: World | None = None
+        self._ledger: Ledger | None = None
+        self._earlier_jobs: EarlierJobs | None = None
+        self._streams: dict[str, Stream] = {}
+        self._live = LiveRows()
+        self._removals = HeldWrites()
+        self._enrollments = HeldWrites()
+        self._removed = 0
+        self._enrolled = 0
+        self._claimed: set[str] = set()
+        self._is_final = False  # nothing waits for records that are still to come
+        self._has_waited_for_inserts = False
+        self._full_drain_at = clock.now() + MAX_RECORD_AGE_SECONDS
+        self._added_bytes = 0
+
+    def connect(self, world: World, ledger: Ledger, earlier_jobs: EarlierJobs | None) -> None:
+        """Read Salesloft and the ledger from now on. A dry run that does not compare reads neither."""
+        self._world, self._ledger, self._earlier_jobs = world, ledger, earlier_jobs
+        self._journal.connect(ledger, world)
+
+    def add_stream(self, stream: Stream) -> None:
+        """Take the records of a stream."""
+        self._streams[stream.name] = stream
+        self._journal.add_stream(stream)
+        if self._settings.compare and stream.stats.comparison is None:
+            stream.stats.comparison = Comparison()
+
+    # Records
+
+    def feed(self, stream: Stream, mapped: Write | Outcome, size: int) -> None:
+        """Take a record of the input, in the order in which values of one key are to be written.
+
+        Args:
+            stream: The stream.
+            mapped: What the record becomes.
+            size: The length of the record in the input, in bytes.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        source = (mapped.write if isinstance(mapped, Outcome) else mapped).sources[-1]
+        is_retry = source.saved_at is not None
+        (stream.retried if is_retry else stream.stats).read += 1
+        if not is_retry:
+            self._journal.add_record(source.batch)
+        if isinstance(mapped, Write):
+            for other in self._streams.values():
+                # Whichever batch is written last would win.
+                if other is stream or other.object is not stream.object or mapped.key is None:
+                    continue
+                if mapped.key in other.batch.keys:
+                    self.drain(other)
+                if mapped.key in other.waiting_keys:
+                    self._write_waiting(other)
+        self._note_row(stream, mapped)
+        stream.batch.add(mapped, size)
+        if len(stream.batch) >= stream.max_size and not self._make_room(stream):
+            self.drain(stream)
+        self._added_bytes += size
+        if self._added_bytes >= MAX_PENDING_BYTES:
+            self._limit_pending_bytes()
+
+    def _note_row(self, stream: Stream, mapped: Write | Outcome) -> None:
+        """Note which records the rows of the source name that are not deleted, and who is not to be contacted."""
+        write = mapped.write if isinstance(mapped, Outcome) else mapped
+        if write.is_removal or (isinstance(mapped, Outcome) and not mapped.failed):
+            return
+        if self._settings.removes:
+            self._live.add(stream.object.name, write.tokens, write.sources[-1])
+            for other, outcome in list(self._removals.cancel(stream, write)):
+                self._journal.count(other, outcome)
+        if write.body.get("do_not_contact") is True and stream.object.name == "people":
+            self._journal.barred_people |= write.own_tokens
+
+    def _limit_pending_bytes(self) -> None:
+        """Drain the largest batches until those of all streams together are small enough."""
+        streams = sorted(self._streams.values(), key=lambda each: each.batch.size)
+        while sum(each.batch.size for each in streams) >= MAX_PENDING_BYTES:
+            self.drain(streams.pop())
+        self._added_bytes = sum(each.batch.size for each in streams)
+
+    def _make_room(self, stream: Stream) -> bool:
+        """Drop unchanged writes from a full batch, and return whether so few are left that more are to be read.
+
+        Bulk jobs cost points, so that few changes among many records are to be written in few jobs.
+        """
+        if not stream.skips_by_ledger or stream.settings.sync_mode not in stream.object.bulk_types:
+            return False
+        writes = self._begin(stream, stream.batch)
+        stream.batch.keep(writes)
+        return 0 < len(writes) <= stream.max_size // 2
+
+    def poll(self) -> None:
+        """Settle bulk jobs that are done, if it is time to ask, and drain batches that have waited for long.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        if self._writer.is_busy and self._clock.now() >= self._writer.next_event_at:
+            self._advance()
+        if self._clock.now() >= self._full_drain_at:
+            self.drain_all()
+
+    def drain_all(self) -> None:
+        """Plan and write what has been read of all streams.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        self._full_drain_at = self._clock.now() + MAX_RECORD_AGE_SECONDS
+        for each in list(self._streams.values()):
+            self.drain(each)
+
+    def drain(self, stream: Stream) -> None:
+        """Plan and write what has been read of a stream.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        if stream.is_draining or not (len(stream.batch) or stream.waiting):
+            return
+        stream.is_draining = True
+        try:
+            batch, stream.batch = stream.batch, OpenBatch(self._journal.open_batch(stream.number))
+            self._journal.close_batch(batch.id)
+            self._drain(stream, batch)
+        finally:
+            stream.is_draining = False
+        self._journal.flush()
+        self._journal.stop_if_too_many()
+        self._shutdown.raise_if_stopping()
+
+    def _drain(self, stream: Stream, batch: OpenBatch) -> None:
+        # Other streams of the object name its records by another field: what was read first is written first.
+        for other in self._streams.values():
+            is_other = other is not stream and other.object is stream.object
+            if is_other and other.settings.upsert_key != stream.settings.upsert_key:
+                self.drain(other)
+        waiting = self._take_waiting(stream)
+        writes = self._begin(stream, batch)
+        writes = merge([*waiting, *writes]) if waiting else writes
+        if writes and self._world is not None:
+            writes = self._plan(stream, writes)
+        if writes:
+            self._submit(stream, writes)
+
+    # Plan
+
+    def _begin(self, stream: Stream, batch: OpenBatch) -> list[Write]:
+        """Account for records that are not written, merge the others, and leave out what is held or unchanged."""
+        stream.mapper.log_columns()
+        self._count(stream, batch.outcomes)
+        writes = self._without_superseded(stream, batch)
+        # Records of an update are merged when their ids are known: some name a person by id, others by key.
+        writes = merge(writes)
+        for each in [each for each in writes if each.is_removal]:
+            self._hold(stream, self._removals, each)
+        writes = [each for each in writes if not each.is_removal]
+        self._warn_of_mass_merge(stream)
+        if self._earlier_jobs is not None and writes:
+            self._earlier_jobs.settle_once()
+        if self._world is not None:
+            writes = self._skip_unchanged(stream, writes, self._world)
+        if stream.operation.active_field:
+            for each in writes:
+                self._hold(stream, self._enrollments, each)
+            if len(self._enrollments) >= MAX_HELD and self._world is not None:
+                self._leave_out_members()
+            return []
+        return writes
+
+    def _without_superseded(self, stream: Stream, batch: OpenBatch) -> list[Write]:
+        """Return the writes of a batch but for removals of rows that come again and fail."""
+        failed = [each.write for each in batch.outcomes if each.failed]
+        if not failed or not any(each.is_removal for each in batch.writes):
+            return batch.writes
+        kept: list[Write] = []
+        for each in batch.writes:
+            later = (other for other in failed if other.sources[-1].number > each.sources[-1].number)
+            if each.is_removal and any(is_superseded(each, other) and each.sources[-1].row for other in later):
+                self._journal.count(stream, Outcome(each, Result.MERGED, "a later record of the row failed"))
+            else:
+                kept.append(each)
+        return kept
+
+    def _hold(self, stream: Stream, held: HeldWrites, write: Write) -> None:
+        replaced = held.add(stream, write)
+        if replaced is not None:
+            self._journal.count(stream, replaced)
+        if write.is_removal and stream.operation.active_field:
+            for other, outcome in list(self._enrollments.cancel(stream, write)):
+                self._journal.count(other, outcome)
+
+    def _count(self, stream: Stream, outcomes: Iterable[Outcome], *, is_found: bool = False) -> None:
+        for each in outcomes:
+            self._journal.count(stream, each, is_found=is_found)
+
+    def _plan(self, stream: Stream, writes: list[Write]) -> list[Write]:
+        """Return what is to be sent of writes that are neither held nor known to be unchanged."""
+        assert self._world is not None  # noqa: S101 (the caller has checked it)
+        assert self._ledger is not None  # noqa: S101
+        world, ledger, settings = self._world, self._ledger, stream.settings
+        if stream.waiting_keys or plan.names_in(writes):
+            writes = self._skip_unchanged(stream, self._resolve(stream, writes), world)
+        if writes and stream.operation.needs_id:
+            self._wait_for(stream.object, writes)
+            found = plan.find_update_ids(stream, writes, world, ledger, reads_ids=self._uses_jobs(stream, writes))
+            self._count(stream, found.outcomes)
+            writes = found.writes
+        elif (
+            writes
+            and settings.upsert_key == ID_FIELD
+            and not self._settings.dry_run
+            and self._uses_jobs(stream, writes)
+        ):
+            found = plan.check_ids(stream, writes, world)
+            self._count(stream, found.outcomes)
+            writes = found.writes
+        is_insert = settings.sync_mode is SyncMode.INSERT and settings.upsert_key
+        if writes and is_insert and not self._settings.dry_run:
+            writes = self._leave_out_existing(stream, writes, world)
+        if writes and is_compared(stream, dry_run=self._settings.compare):
+            self._wait_for(stream.object, writes)
+            compared = compare(stream, writes, world, ledger)
+            self._count(stream, compared.unchanged, is_found=settings.sync_mode is not SyncMode.INSERT)
+            stream.stats.unknown_to_ledger += compared.unknown
+            writes = compared.changed
+        if writes and DeletedRecords.ARCHIVE in stream.object.removals and not self._settings.dry_run:
+            writes = self._restore(stream, writes, world, ledger)
+        return writes
+
+    def _restore(self, stream: Stream, writes: list[Write], world: World, ledger: Ledger) -> list[Write]:
+        """Write records that this target has archived by their ids, so that they are archived no more."""
+        name = archived_by_us(stream.object)
+        hints = ledger.get_lookups(name, [each.key for each in writes if each.key is not None])
+        if not hints:
+            return writes
+        removed_field = stream.object.removals[DeletedRecords.ARCHIVE].removed_field
+        rows = world.rows(stream.object, ID_FIELD, [each.record_id for each in hints.values()])
+        archived = {int(row[ID_FIELD]) for found in rows.values() for row in found if row.get(removed_field)}
+        restored: list[Write] = []
+        left: list[Write] = []
+        for each in writes:
+            hint = hints.get(each.key or "")
+            if hint is None or hint.record_id not in archived:
+                left.append(each)
+                continue
+            body = {field: value for field, value in each.body.items() if field != UPSERT_KEY}
+            restored.append(replace(each, body={**body, "archived": False}, record_id=hint.record_id))
+        if restored:
+            self._submit(stream, restored, mode=SyncMode.UPDATE)
+        ledger.forget_lookups(name, hints)
+        return left
+
+    def _skip_unchanged(self, stream: Stream, writes: list[Write], world: World) -> list[Write]:
+        """Leave out what equals what was last written, unless something else is on its way for the same record."""
+        if not writes or stream.settings.re_enroll or stream.settings.skip_unchanged is SkipUnchanged.SALESLOFT:
+            return writes
+        uncertain: set[str | None] = set(stream.waiting_keys)
+        if self._writer.is_busy:
+            uncertain |= {each.key for each in writes if self._writer.holds(stream.object, each.tokens)}
+        skipped = plan.skip_unchanged(
+            stream, writes, world, self._clock.time(), self._settings.resend_after_days, uncertain
+        )
+        self._count(stream, skipped.outcomes)
+        return skipped.writes
+
+    def _uses_jobs(self, stream: Stream, writes: Sequence[Write]) -> bool:
+        """Return whether the writes may go into a bulk job."""
+        if stream.settings.sync_mode not in stream.object.bulk_types:
+            return False
+        if self._settings.write_method is WriteMethod.AUTO:
+            return len(writes) >= self._settings.bulk_min_records
+        return self._settings.write_method is WriteMethod.BULK
+
+    def _resolve(self, stream: Stream, writes: list[Write]) -> list[Write]:
+        """Put the ids of records that writes refer to into their bodies; some may have to wait for these records."""
+        assert self._world is not None  # noqa: S101 (the caller has checked it)
+        names = plan.names_in(writes)
+        for name in {each.reference.object_name for each in names} - {None}:
+            keys = {each.key for each in names if each.reference.object_name == name}
+            for other in list(self._streams.values()):
+                if other.object.name == name and other is not stream and _holds(other, keys):
+                    self.drain(other)
+            self._wait_for_tokens(OBJECTS[str(name)], keys)
+        ids = self._world.resolve(names)
+        may_wait = frozenset() if self._is_final else frozenset(each for each in names if self._world.is_missing(each))
+        resolved = plan.resolve_references(stream, writes, ids, may_wait=may_wait)
+        self._count(stream, resolved.outcomes)
+        stream.wait(resolved.waiting)
+        return resolved.writes
+
+    def _take_waiting(self, stream: Stream) -> list[Write]:
+        """Return writes that have waited for records that they refer to, if some of these were written since."""
+        if not stream.waiting or self._world is None:
+            return []
+        if len(stream.waiting) > MAX_WAITING:
+            logger.warning(
+                "%s: %s records refer to records that have not been found so far, and are written without. If the "
+                "tap can, let it read these first.",
+                *(stream.name, f"{len(stream.waiting):,}"),
+                extra={"stream": stream.name},
+            )
+            self._write_waiting(stream)
+            return []
+        if not self._is_final and all(
+            any(map(self._world.is_missing, plan.names_in([each]))) for each in stream.waiting
+        ):
+            return []
+        return stream.take_waiting()
+
+    def _write_waiting(self, stream: Stream) -> None:
+        """Write what waits for records that it refers to, without these."""
+        waiting = stream.take_waiting()
+        was_final, self._is_final = self._is_final, True
+        try:
+            writes = self._plan(stream, merge(waiting))
+            if writes:
+                self._submit(stream, writes)
+        finally:
+            self._is_final = was_final
+
+    def _leave_out_existing(self, stream: Stream, writes: list[Write], world: World) -> list[Write]:
+        entries = stream.ledger.get(each.key for each in writes if each.key is not None)
+        pending = {key for key, entry in entries.items() if entry.is_pending}
+        if pending and not self._has_waited_for_inserts:
+            # A request of a run that was killed may take effect late.
+            self._has_waited_for_inserts = True
+            self._clock.wait_until(self._clock.now() + LATE_WRITE_SECONDS)
+        planned = plan.leave_out_existing(stream, writes, pending, world)
+        for each in planned.outcomes:
+            self._journal.count(stream, each, is_found=each.result is Result.UNCHANGED)
+        return planned.writes
+
+    def _warn_of_mass_merge(self, stream: Stream) -> None:
+        merged, read = stream.stats.results[Result.MERGED], stream.stats.read
+        if stream.has_warned or merged < MASS_MERGE_RECORDS or merged <= MASS_MERGE_SHARE * read:
+            return
+        stream.has_warned = True
+        key = stream.settings.upsert_key
+        logger.warning(
+            "%s: %s of %s records were merged into others with the same %s (column %s). Check that this column "
+            "identifies them.",
+            *(stream.name, f"{merged:,}", f"{read:,}", key),
+            " or ".join(sorted(map(repr, stream.mapper.columns_of(key)))),
+            extra={"stream": stream.name, "records_read": read, "records_merged": merged},
+        )
+
+    # Write
+
+    def _submit(
+        self,
+        stream: Stream,
+        writes: Sequence[Write],
+        removal: DeletedRecords | None = None,
+        mode: SyncMode | None = None,
+    ) -> None:
+        """Hand writes to the writer, and wait until they are sent or uploaded."""
+        settings = stream.settings
+        batch = Batch(stream.name, stream.object, mode or settings.sync_mode, settings.upsert_key, writes, removal)
+        with self._journal.telemetry.batch(stream.name, len(writes)), self._report.batch(stream.name, len(writes)):
+            self._writer.submit(batch)
+            self._advance()
+            while self._writer.has_queue:
+                self._wait()
+
+    def _advance(self) -> None:
+        """Let the writer go on, and note what has happened."""
+        for event in self._writer.advance(self._clock.now()):
+            self._journal.apply(event)
+            if self._journal.has_too_many_failures():
+                self._writer.stop()
+        self._journal.flush()
+        self._journal.stop_if_too_many()
+
+    def _wait(self) -> None:
+        self._clock.wait_until(self._writer.next_event_at)
+        self._shutdown.raise_if_stopping()
+        self._advance()
+
+    def wait(self) -> None:
+        """Wait until everything that was submitted has an outcome.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        while self._writer.is_busy:
+            self._wait()
+
+    def _wait_for(self, salesloft_object: SalesloftObject, writes: Iterable[Write]) -> None:
+        """Wait until nothing is in flight that may be of the same records."""
+        self._wait_for_tokens(salesloft_object, set().union(*(each.tokens for each in writes)))
+
+    def _wait_for_tokens(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> None:
+        while self._writer.is_busy and self._writer.holds(salesloft_object, tokens):
+            self._wait()
+
+    # The end of the input
+
+    def finish(self, *, is_complete: bool) -> None:
+        """Write what has waited until everything else was written, then remove and enroll.
+
+        Args:
+            is_complete: Whether all of the input was read: otherwise, a later record might have said otherwise.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        self.drain_all()
+        self.wait()
+        self._is_final = True
+        for each in sorted(self._streams.values(), key=lambda each: bool(each.object.references)):
+            if each.waiting:
+                self._write_waiting(each)
+        self.wait()
+        if self._settings.max_records is not None and not self._settings.dry_run:
+            for held in (self._removals, self._enrollments):
+                for stream, write in held.take():
+                    self._journal.count(stream, Outcome(write, Result.SKIPPED, TRIAL))
+        elif self._world is None:
+            self._forecast()
+        elif is_complete:
+            self._finish_held()
+        self._journal.flush()
+        self._journal.stop_if_too_many()
+
+    def _forecast(self) -> None:
+        """Count what a dry run would remove and enroll; nothing is looked up."""
+        removals, enrollments = self._removals.take(), self._enrollments.take()
+        self._removed += len(removals)
+        self._enrolled += len(enrollments)
+        self._warn_of_limits()
+        for stream, write in removals:
+            self._submit(stream, [write], stream.settings.deleted_records)
+        for each in {id(stream): stream for stream, _ in enrollments}.values():
+            self._submit(each, [write for stream, write in enrollments if stream is each])
+
+    def _warn_of_limits(self) -> None:
+        if self._removed > self._settings.max_deleted_records:
+            logger.warning(
+                "The input has more than %s deleted records (max_deleted_records). If that many exist in Salesloft, a "
+                "run stops before it removes one.",
+                f"{self._settings.max_deleted_records:,}",
+            )
+        if self._enrolled > self._settings.max_enrollments:
+            logger.warning(
+                "The input would add more than %s people to cadences (max_enrollments). A run that does stops before "
+                "it adds the first one.",
+                f"{self._settings.max_enrollments:,}",
+            )
+
+    def _finish_held(self) -> None:
+        """Count what is to be removed and who is to be enrolled, then do it."""
+        try:
+            removals = self._find_removals()
+            enrollments = self._find_enrollments({token for each in removals for token in each.tokens})
+            if self._settings.dry_run:
+                self._removed += len(removals)
+                self._enrolled += sum(len(writes) for _, writes in enrollments)
+                self._warn_of_limits()
+            else:
+                self._check_limits(len(removals), sum(len(writes) for _, writes in enrollments))
+            self._remove(removals)
+            for stream, writes in enrollments:
+                self._enroll(stream, writes)
+        finally:
+            if self._ledger is not None:
+                self._ledger.release(self._claimed)
+
+    def _enroll(self, stream: Stream, writes: Sequence[Write]) -> None:
+        if self._settings.dry_run or self._ledger is None:
+            self._submit(stream, writes)
+            return
+        for start in range(0, len(writes), CLAIM_CHUNK):
+            self._ledger.claim(self._claimed, CLAIM_SECONDS)
+            self._submit(stream, writes[start : start + CLAIM_CHUNK])
+
+    def _check_limits(self, removals: int, enrollments: int) -> None:
+        limit = self._settings.max_deleted_records
+        if removals and self._removed + removals > limit:
+            raise TooManyDeletedRecordsError(
+                f"Stopping: this run would archive or delete {self._removed + removals:,} records "
+                f"(max_deleted_records: {limit:,}); {self._removed:,} of them were removed. If they are meant to be "
+                "removed, raise max_deleted_records for one run."
+            )
+        limit = self._settings.max_enrollments
+        if enrollments and self._enrolled + enrollments > limit:
+            raise TooManyEnrollmentsError(
+                f"Stopping: this run would add {self._enrolled + enrollments:,} people to cadences (max_enrollments: "
+                f"{limit:,}); {self._enrolled:,} of them were added. If they are meant to get email, raise "
+                "max_enrollments for one run."
+            )
+        self._removed += removals
+        self._enrolled += enrollments
+
+    def _find_removals(self) -> list[Removal]:
+        """Return the records that are to be removed: those that exist, and that no other row of the source names."""
+        assert self._world is not None  # noqa: S101 (the caller has checked it)
+        found: list[Removal] = []
+        held = self._removals.take()
+        for stream in {id(each): each for each, _ in held}.values():
+            writes = [write for each, write in held if each is stream]
+            if stream.operation.identity:
+                writes = self._resolve(stream, writes)
+            existing, outcomes = find_removals(stream, writes, self._world)
+            self._count(stream, outcomes)
+            found += [Removal(stream, write, tokens_of(stream, write, row)) for write, row in existing]
+        removals: list[Removal] = []
+        kept: list[Removal] = []
+        seen: set[tuple[str, int | None]] = set()
+        for name in OBJECTS:
+            of_object = [each for each in found if each.stream.object.name == name]
+            named: dict[str, list[Source]] = {}
+            for each in of_object:
+                for token in each.tokens:
+                    named.setdefault(token, []).extend(each.write.sources)
+            live = self._live.find(name, named) if named else set()
+            for each in of_object:
+                if not each.tokens.isdisjoint(live):
+                    kept.append(each)
+                    self._journal.count(each.stream, Outcome(each.write, Result.MERGED, OTHER_ROW))
+                elif (name, each.write.record_id) in seen:
+                    self._journal.count(each.stream, Outcome(each.write, Result.MERGED, OTHER_ROW))
+                else:
+                    seen.add((name, each.write.record_id))
+                    removals.append(each)
+        if kept:
+            lines = ", ".join(str(each.write.sources[-1].position) for each in kept[:MAX_NAMED])
+            logger.warning(
+                "%s deleted record%s not removed, because another row of the source that is not deleted names the "
+                "same record in Salesloft (line%s %s of the input).",
+                f"{len(kept):,}",
+                " is" if len(kept) == 1 else "s are",
+                "" if len(kept) == 1 else "s",
+                lines + (", …" if len(kept) > MAX_NAMED else ""),
+                extra={"records_not_removed": len(kept)},
+            )
+        return removals
+
+    def _remove(self, removals: Sequence[Removal]) -> None:
+        """Remove records, those that refer to others first."""
+        for salesloft_object in reversed(tuple(OBJECTS.values())):
+            for kind in salesloft_object.removals:
+                of_kind = [
+                    each
+                    for each in removals
+                    if each.stream.object is salesloft_object and each.stream.settings.deleted_records is kind
+                ]
+                for stream in {id(each.stream): each.stream for each in of_kind}.values():
+                    self._submit(stream, [each.write for each in of_kind if each.stream is stream], kind)
+                for each in of_kind:
+                    self._journal.removed[salesloft_object.name] |= each.tokens
+
+    # Memberships
+
+    def _find_enrollments(self, removed: set[str]) -> list[tuple[Stream, list[Write]]]:
+        """Return who is to be added to a cadence, and claim them, so that no other run adds them too."""
+        assert self._world is not None  # noqa: S101 (the caller has checked it)
+        held = self._enrollments.take()
+        seen: set[tuple[int, int]] = set()
+        found: list[tuple[Stream, list[Write]]] = []
+        for stream in {id(each): each for each, _ in held}.values():
+            writes = self._resolve(stream, [write for each, write in held if each is stream])
+            distinct: list[Write] = []
+            for each in writes:
+                if pair_of(each) in seen:
+                    self._journal.count(
+                        stream, Outcome(each, Result.MERGED, "an earlier record is the same membership")
+                    )
+                else:
+                    seen.add(pair_of(each))
+                    distinct.append(each)
+            new = self._without_members(stream, self._claim(stream, distinct))
+            allowed, outcomes = exclude(new, self._world, self._journal.barred_people | removed)
+            self._count(stream, outcomes)
+            if allowed:
+                found.append((stream, allowed))
+        return found
+
+    def _claim(self, stream: Stream, writes: list[Write]) -> list[Write]:
+        """Return the memberships that no other run is about to create."""
+        if self._ledger is None or self._settings.dry_run:
+            return writes
+        keys = {_claim(each) for each in writes}
+        until = self._clock.now() + 2 * CLAIM_SECONDS
+        ours = self._ledger.claim(keys, CLAIM_SECONDS)
+        while ours != keys and self._clock.now() < until:
+            self._clock.wait_until(self._clock.now() + CLAIM_POLL_SECONDS)
+            self._shutdown.raise_if_stopping()
+            ours = self._ledger.claim(keys, CLAIM_SECONDS)
+        self._claimed |= ours
+        for each in writes:
+            if _claim(each) not in ours:
+                reason = "another run is adding people to the cadence; run again"
+                self._journal.count(stream, failure(each, reason, ("person_id",)))
+        return [each for each in writes if _claim(each) in ours]
+
+    def _without_members(self, stream: Stream, writes: list[Write]) -> list[Write]:
+        """Leave out people who are or have been on the cadence; with `re_enroll`, only those who are."""
+        assert self._world is not None  # noqa: S101 (the caller has checked it)
+        memberships = self._world.find_memberships([pair_of(each) for each in writes])
+        new: list[Write] = []
+        comparison = stream.stats.comparison
+        for each in writes:
+            membership = memberships.get(pair_of(each))
+            if membership is not None and not (stream.settings.re_enroll and not membership.is_active):
+                self._journal.count(
+                    stream,
+                    Outcome(each, Result.UNCHANGED, record_id=membership.id),
+                    is_found=not self._settings.dry_run,
+                )
+                if comparison is not None:
+                    comparison.unchanged += 1
+                continue
+            if comparison is not None:
+                comparison.create += membership is None
+                comparison.update += membership is not None
+            new.append(each if membership is None else replace(each, record_id=membership.id))
+        return new
+
+    def _leave_out_members(self) -> None:
+        """Account for memberships that exist, so that few are held; who is not found yet may still be written."""
+        held = self._enrollments.take()
+        for each in {id(each): each for each, _ in held}.values():
+            writes = self._resolve(each, [write for other, write in held if other is each])
+            for write in self._without_members(each, writes):
+                self._hold(each, self._enrollments, write)
+            for write in each.take_waiting():
+                self._hold(each, self._enrollments, write)
+
+    def is_superseded(self, stream: Stream, write: Write, failed_at: float) -> bool:
+        """Return whether something newer than a failed record was written for the same record, by any stream.
+
+        Args:
+            stream: The stream of the failed record.
+            write: What it becomes now.
+            failed_at: When it failed last, in seconds since the epoch.
+        """
+        if not write.tokens.isdisjoint(self._journal.removed[stream.object.name]):
+            return True
+        if self._ledger is None or not write.tokens:
+            return False
+        return any(
+            each >= failed_at for each in self._ledger.get_last_writes(stream.object.name, write.tokens).values()
+        )
+
+    @property
+    def unfinished(self) -> str:
+        """What happens to bulk jobs that are in flight, in sentences; empty if there are none."""
+        return self._writer.unfinished
+
+    def close(self) -> None:
+        """Wait for requests in flight."""
+        self._writer.close()
+
+
+def _holds(stream: Stream, keys: set[str]) -> bool:
+    """Return whether the open batch of a stream may write a record that has one of the keys."""
+    fields = {key.partition("=")[0] for key in keys}
+    return any(
+        identity_key(field, value) in keys
+        for each in stream.batch.writes
+        for field in fields
+        if (value := each.body.get(field)) is not None
+    )
+
+
+def _claim(write: Write) -> str:
+    return joint_key(ENROLL.identity, write.body)

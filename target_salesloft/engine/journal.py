@@ -1,0 +1,439 @@
+"""The only writer of counts, results, failed records, the ledger, telemetry and STATE.
+
+For each outcome, in this order: failed records file, results file, ledger, STATE. A kill between two of them makes the
+next run do something again that does no harm: a record is saved as failed twice, or sent twice with the same values.
+Before anything is sent, the ledger knows it as pending.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from target_salesloft.config.schema import Misses
+from target_salesloft.exceptions import FailedRecordsError
+from target_salesloft.ledger.failed import Failure
+from target_salesloft.mapping.comparison import reshaped_values
+from target_salesloft.objects import PEOPLE
+from target_salesloft.records import GONE, WRITTEN, Result, replace
+from target_salesloft.writers.base import (
+    JobDone,
+    JobPolled,
+    JobStarting,
+    JobUploaded,
+    NotSent,
+    Sending,
+    Settled,
+)
+
+if TYPE_CHECKING:
+    from target_salesloft.api.metrics import RequestMetrics
+    from target_salesloft.api.rate_limit import RateLimiter
+    from target_salesloft.config.settings import RunSettings
+    from target_salesloft.engine.stream import Stream
+    from target_salesloft.engine.world import World
+    from target_salesloft.ledger.ledger import Ledger
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.records import Outcome, SavedAt, Source
+    from target_salesloft.reporting.failed_records import FailedRecordsFile
+    from target_salesloft.reporting.metrics import MetricsLog
+    from target_salesloft.reporting.results import ResultsFile
+    from target_salesloft.reporting.stats import RunStats
+    from target_salesloft.reporting.telemetry import Telemetry
+    from target_salesloft.singer.state import StateBuffer
+    from target_salesloft.writers.base import Event, Job
+
+FLUSH_OUTCOMES: Final = 1_000
+FLUSH_FAILURES: Final = 100
+
+
+@dataclass
+class Account:
+    """How much of a batch has outcomes.
+
+    Attributes:
+        id: What sources call the batch.
+        sink: What the state buffer calls the stream.
+        outstanding: Records without an outcome.
+        has_failures: Whether records failed.
+        number: What the state buffer calls the batch once it is closed.
+    """
+
+    id: int
+    sink: int
+    outstanding: int = 0
+    has_failures: bool = False
+    number: int | None = None
+
+
+@dataclass
+class Notes:
+    """What is known of a stream, and not in the ledger yet.
+
+    Attributes:
+        outcomes: Of writes that were sent.
+        found: Of writes that say what Salesloft was read to hold.
+        others: Of all other records.
+        failures: Failed writes, each with its reason without values.
+    """
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    found: list[Outcome] = field(default_factory=list)
+    others: list[Outcome] = field(default_factory=list)
+    failures: list[tuple[Outcome, str]] = field(default_factory=list)
+
+
+class Journal:
+    """Accounts for each record.
+
+    Args:
+        settings: The settings of the run.
+        stats: Counts per stream.
+        results: Where the result of each record goes.
+        failed_records: Where failed records are saved.
+        state_buffer: STATE messages that are held back.
+        metrics: Logs metrics.
+        requests: Counts of requests.
+        rate_limiter: Knows the points.
+        telemetry: Records traces.
+    """
+
+    def __init__(  # noqa: PLR0913 (all that is written)
+        self,
+        settings: RunSettings,
+        *,
+        stats: RunStats,
+        results: ResultsFile,
+        failed_records: FailedRecordsFile,
+        state_buffer: StateBuffer,
+        metrics: MetricsLog,
+        requests: RequestMetrics,
+        rate_limiter: RateLimiter,
+        telemetry: Telemetry,
+    ) -> None:
+        self._settings = settings
+        self.stats = stats
+        self.results = results
+        self.failed_records = failed_records
+        self.state_buffer = state_buffer
+        self.metrics = metrics
+        self._requests = requests
+        self._rate_limiter = rate_limiter
+        self.telemetry = telemetry
+        self._streams: dict[str, Stream] = {}
+        self._ledger: Ledger | None = None
+        self._world: World | None = None
+        self._ids = itertools.count(1)
+        self._accounts: dict[int, Account] = {}
+        self._settled: list[Account] = []
+        self._allowed_later: list[Account] = []
+        self._notes: defaultdict[str, Notes] = defaultdict(Notes)
+        self._noted = 0
+        self._unsaved: list[Outcome] = []
+        self._saved: dict[int, SavedAt] = {}
+        self._saving = threading.Lock()
+        self._has_failed = False
+        self._tainted: set[tuple[str, str]] = set()
+        self.barred_people: set[str] = set()
+        self.removed: defaultdict[str, set[str]] = defaultdict(set)
+
+    def connect(self, ledger: Ledger, world: World | None) -> None:
+        """Write to a ledger from now on, and tell the world what changes."""
+        self._ledger, self._world = ledger, world
+
+    def add_stream(self, stream: Stream) -> None:
+        """Account for a stream too."""
+        self._streams[stream.name] = stream
+
+    # Batches
+
+    def open_batch(self, sink: int) -> int:
+        """Return the id of a new batch."""
+        number = next(self._ids)
+        self._accounts[number] = Account(number, sink)
+        return number
+
+    def add_record(self, batch: int) -> None:
+        """Note a record of a batch."""
+        account = self._accounts[batch]
+        account.outstanding += 1
+        self.state_buffer.add_record(account.sink)
+
+    def close_batch(self, batch: int) -> None:
+        """Note that a batch gets no more records."""
+        account = self._accounts[batch]
+        account.number = self.state_buffer.close_batch(account.sink)
+        if not account.outstanding:
+            self._settled.append(account)
+
+    def allow_failures(self) -> None:
+        """Let STATE pass the batches with failed records: at the end of the run, these are not too many.
+
+        Raises:
+            StateError: Standard output is closed.
+        """
+        for each in self._allowed_later:
+            self.state_buffer.mark_settled(each.number or 0)
+        self._allowed_later.clear()
+        self.state_buffer.emit()
+
+    # Events
+
+    def apply(self, event: Event) -> None:
+        """Note what has happened, or is about to.
+
+        Raises:
+            SalesloftFatalError: It cannot be noted.
+        """
+        stream = self._streams[event.batch.stream]
+        if isinstance(event, Settled):
+            for each in event.outcomes:
+                self.count(stream, each, was_sent=event.were_sent)
+        elif isinstance(event, Sending):
+            self.flush()
+            if event.batch.removal is None:
+                if self._world is not None:
+                    self._world.note_sending(stream.object, event.writes)
+                stream.ledger.mark_pending(
+                    (each.key, each.body, each.earlier) for each in event.writes if each.key is not None
+                )
+        elif isinstance(event, JobUploaded):
+            stream.stats.uploaded += event.job.size
+            stream.stats.jobs[event.job.id] = 0
+        elif isinstance(event, JobPolled):
+            stream.stats.jobs[event.job.id] = event.job.processed
+        elif isinstance(event, JobStarting):
+            job = event.job
+            self.telemetry.start_job(job.id, job.type, stream.name, job.size)
+            keys = [each.key for each in job.rows.values() if each.key is not None]
+            rows = {each.key: row for row, each in job.rows.items() if each.key not in {None, row}}
+            stream.ledger.start_job(job.id, job.type, job.key_field, keys, rows)
+        elif isinstance(event, JobDone):
+            self._end_job(stream, event.job)
+        else:
+            assert isinstance(event, NotSent)  # noqa: S101 (the last kind; such records stay without an outcome)
+
+    def _end_job(self, stream: Stream, job: Job) -> None:
+        self.flush()
+        stream.stats.jobs.pop(job.id, None)
+        if not job.size:
+            return
+        self.metrics.log_job(job.type, job.seconds)
+        request_seconds = job.size * self._requests.mean_seconds / self._settings.max_parallel_requests
+        points = self._rate_limiter.remaining if self._settings.write_method.value == "auto" else 0
+        self.stats.job_times.add(job.size, job.seconds, request_seconds=request_seconds, points=points)
+        self.telemetry.end_job(job.id)
+        if self._ledger is not None:
+            self._ledger.forget_job(job.id)
+
+    # Outcomes
+
+    def count(self, stream: Stream, outcome: Outcome, *, was_sent: bool = False, is_found: bool = False) -> None:
+        """Note the outcome of a write.
+
+        Args:
+            stream: Its stream.
+            outcome: The outcome.
+            was_sent: Whether the ledger knows the write as pending.
+            is_found: Whether Salesloft was read, and holds what the write says.
+        """
+        if outcome.result is Result.ALREADY_EXISTS and stream.settings.already_exists is Misses.SKIP:
+            outcome = replace(outcome, result=Result.SKIPPED_EXISTING)
+        stats = stream.retried if _is_retry(outcome) else stream.stats
+        notes = self._notes[stream.name]
+        self.results.add(stream.name, stream.object, stream.settings.upsert_key or None, outcome)
+        if outcome.failed:
+            notes.failures.append((outcome, stats.record_failure(outcome)))
+            self._unsaved.append(outcome)
+            if stream.object is PEOPLE:
+                self.barred_people |= outcome.write.own_tokens
+        else:
+            stats.record(outcome)
+        (notes.outcomes if was_sent else notes.found if is_found else notes.others).append(outcome)
+        for source in outcome.write.sources:
+            self._settle(source, failed=outcome.failed)
+        if outcome.is_ambiguous:
+            self._tainted.update((stream.object.name, token) for token in outcome.write.tokens)
+        if outcome.write.is_removal and outcome.result in GONE:
+            self.removed[stream.object.name] |= outcome.write.tokens
+        self._noted += 1
+        if self._noted >= FLUSH_OUTCOMES or len(self._unsaved) >= FLUSH_FAILURES:
+            self.flush()
+
+    def _settle(self, source: Source, *, failed: bool) -> None:
+        account = self._accounts.get(source.batch)
+        if account is None:
+            return
+        account.outstanding -= 1
+        account.has_failures = account.has_failures or failed
+        if not account.outstanding and account.number is not None:
+            self._settled.append(account)
+
+    def flush(self) -> None:
+        """Write what is known, and let STATE pass it.
+
+        Raises:
+            SalesloftFatalError: It cannot be written.
+        """
+        self.save_failed()
+        if self._has_failed:  # what could not be written then is lost to the rest: STATE must not pass it
+            return
+        self._has_failed = True
+        if self._settled:
+            self.results.flush()
+        self._noted = 0
+        notes, self._notes = self._notes, defaultdict(Notes)
+        for name, each in notes.items():
+            self._note(self._streams[name], each)
+        self._release()
+        self._has_failed = False
+
+    def _note(self, stream: Stream, notes: Notes) -> None:
+        """Note in the ledger what Salesloft has written or refused; all else stays pending there."""
+        ledger = stream.ledger
+        sent = [each for each in notes.outcomes if not each.write.is_removal]
+        if self._world is not None:
+            changed = [each for each in notes.outcomes if each.result in WRITTEN]
+            changed += [
+                each for each in (*notes.outcomes, *notes.others) if each.write.is_removal and each.result in GONE
+            ]
+            self._world.note_outcomes(stream.object, changed)
+        self._adopt(stream, notes.found)
+        ledger.confirm(
+            (each.write.key, each.record_id, self._is_certain(stream, each))
+            for each in sent
+            if each.write.key is not None and (each.result in WRITTEN or each.result is Result.UNCHANGED)
+        )
+        ledger.reject(
+            each.write.key for each in sent if each.write.key is not None and each.failed and each.was_rejected
+        )
+        ledger.note_reshaped(
+            reshaped
+            for each in sent
+            if each.resource is not None and each.result in WRITTEN
+            for reshaped in reshaped_values(stream.object, each.write.body, each.resource)
+        )
+        gone = [each for each in (*notes.outcomes, *notes.others) if each.write.is_removal and each.result in GONE]
+        if gone and self._ledger is not None:
+            ids = [each.record_id for each in gone if each.record_id is not None]
+            self._ledger.forget(stream.object.name, [each.write.key for each in gone if each.write.key], ids)
+        if self._settings.dry_run:
+            return
+        archived = {each.write.key: each.record_id for each in gone if each.result is Result.ARCHIVED}
+        if archived and self._ledger is not None:
+            known = {key: number for key, number in archived.items() if key is not None and number is not None}
+            self._ledger.set_lookups(archived_by_us(stream.object), known)
+        done = [each for each in (*notes.outcomes, *notes.found, *notes.others) if not each.failed and _resolves(each)]
+        ledger.failed.resolve(
+            [each.write.key for each in done if each.write.key is not None],
+            [source.row for each in done for source in each.write.sources if source.row is not None],
+            [source.saved_at for each in done for source in each.write.sources if source.saved_at is not None],
+        )
+        ledger.failed.note(
+            Failure(each.write.key, source.row, saved_at, reason)
+            for each, reason in notes.failures
+            for source in each.write.sources
+            if (saved_at := source.saved_at or self._saved.get(source.number)) is not None
+        )
+
+    def _adopt(self, stream: Stream, found: list[Outcome]) -> None:
+        """Note in the ledger what Salesloft holds already: it is as if this stream had written it."""
+        entries = stream.ledger.get(each.write.key for each in found if each.write.key is not None)
+        new = [
+            each
+            for each in found
+            if each.write.key is not None
+            and (
+                (entry := entries.get(each.write.key)) is None
+                or not entry.is_unchanged(self._fingerprint(stream, each))
+            )
+        ]
+        stream.ledger.mark_pending((str(each.write.key), each.write.body, each.write.earlier) for each in new)
+        stream.ledger.confirm((str(each.write.key), each.record_id, True) for each in new)
+
+    @staticmethod
+    def _fingerprint(stream: Stream, outcome: Outcome) -> bytes:
+        return stream.ledger.fingerprint(outcome.write.body)
+
+    def _is_certain(self, stream: Stream, outcome: Outcome) -> bool:
+        """Return whether no earlier request may still overwrite what was written."""
+        if outcome.is_ambiguous:
+            return False
+        return not self._tainted or not any(
+            (stream.object.name, token) in self._tainted for token in outcome.write.tokens
+        )
+
+    def _release(self) -> None:
+        """Let STATE pass the batches whose records all have outcomes, unless failures are not allowed."""
+        if not self._settled:
+            return
+        settled, self._settled = self._settled, []
+        for each in settled:
+            self._accounts.pop(each.id, None)
+            if each.has_failures and not self._settings.allow_failed_records:
+                continue
+            if each.has_failures and self._settings.max_failed_percent is not None:
+                self._allowed_later.append(each)  # only the end of the run shows whether they are too many
+                continue
+            self.state_buffer.mark_settled(each.number or 0)
+        self.metrics.log_if_due()
+        self.state_buffer.emit()
+
+    def save_failed(self) -> None:
+        """Save failed records that are not saved yet.
+
+        Raises:
+            FailedRecordsFileError: The file cannot be written.
+        """
+        # The shutdown's thread saves what is left when the grace period is over.
+        with self._saving:
+            unsaved, self._unsaved = self._unsaved, []
+            if unsaved:
+                self._saved |= self.failed_records.append(unsaved)
+
+    def count_unresolved(self) -> int | None:
+        """Return how many failed records of the run's streams are not resolved; None if no ledger remembers them.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        if self._ledger is None or not self._ledger.is_persistent:
+            return None
+        return sum(each.ledger.failed.count_unresolved() for each in self._streams.values())
+
+    # Limits
+
+    def has_too_many_failures(self) -> bool:
+        """Return whether more records failed than allowed."""
+        return self.stats.failed > self._settings.max_failed_records
+
+    def stop_if_too_many(self) -> None:
+        """Stop the run if too many records failed.
+
+        Raises:
+            FailedRecordsError: Too many records failed.
+        """
+        if self.has_too_many_failures():
+            limit, file = self._settings.max_failed_records, self.failed_records.path
+            raise FailedRecordsError(
+                f"Stopping: more than {limit:,} records failed (max_failed_records), most often "
+                f"{self.stats.most_frequent_failure()}. Fix the cause, then run again. See {file}.",
+                records_failed=self.stats.failed,
+            )
+
+
+def archived_by_us(salesloft_object: SalesloftObject) -> str:
+    """Return what the ledger calls the records that this target has archived, among the ids that it remembers."""
+    return f"{salesloft_object.name}.archived"
+
+
+def _is_retry(outcome: Outcome) -> bool:
+    return bool(outcome.write.sources) and outcome.write.sources[0].saved_at is not None
+
+
+def _resolves(outcome: Outcome) -> bool:
+    """Return whether earlier failures of the record do not count any more."""
+    return outcome.result not in {Result.NOT_SENT, Result.DRY_RUN, Result.DRY_RUN_REMOVAL}

@@ -1,0 +1,242 @@
+"""What is to be done: functions from writes and what is known of the world to writes, outcomes, and what waits.
+
+Nothing is written here, neither to Salesloft nor to the ledger's records.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from target_salesloft.clock import SECONDS_PER_DAY
+from target_salesloft.config.schema import Misses, MissingReferences
+from target_salesloft.mapping.comparison import flatten, held_value, is_equal
+from target_salesloft.objects import ID_FIELD, REQUIRED_REFERENCES, SyncMode, identity_key
+from target_salesloft.records import Outcome, Result, Write, combine, failure, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from target_salesloft.engine.stream import Stream
+    from target_salesloft.engine.world import World
+    from target_salesloft.ledger.ledger import Entry, Ledger
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.records import Named
+
+
+class Plan(NamedTuple):
+    """What becomes of writes.
+
+    Attributes:
+        writes: What goes on.
+        outcomes: What is decided.
+        waiting: What waits for records that this run may still write.
+    """
+
+    writes: list[Write]
+    outcomes: list[Outcome]
+    waiting: Sequence[Write] = ()
+
+
+def names_in(writes: Iterable[Write]) -> set[Named]:
+    """Return the records that writes refer to."""
+    return {named for each in writes for named in each.references.values()}
+
+
+def with_ids(write: Write, ids: Mapping[Named, int]) -> Write | None:
+    """Return a write with the ids of the records that it refers to, or None if one is not known."""
+    found = {field: ids.get(named) for field, named in write.references.items()}
+    return None if None in found.values() else replace(write, body={**write.body, **found})
+
+
+def skip_unchanged(  # noqa: PLR0913, PLR0917 (what decides)
+    stream: Stream,
+    writes: list[Write],
+    world: World,
+    now: float,
+    resend_days: int | None,
+    uncertain: Collection[str | None],
+) -> Plan:
+    """Leave out what equals what this stream has last written, as far as that is known without a request.
+
+    Without `skip_unchanged: ledger`, these are counted and written nevertheless.
+
+    Args:
+        stream: The stream.
+        writes: What is to be written.
+        world: Knows the ids of records that writes refer to.
+        now: Seconds since the epoch.
+        resend_days: After how many days a record is sent again anyway, or None.
+        uncertain: Keys with which something else is on its way to Salesloft.
+    """
+    entries = stream.ledger.get(each.key for each in writes if each.key is not None and each.key not in uncertain)
+    if not entries:
+        return Plan(writes, [])
+    known = [each for each in writes if each.key in entries]
+    hints = world.get_hints(names_in(known)) if any(each.references for each in known) else {}
+    changed: list[Write] = []
+    unchanged: list[Outcome] = []
+    for each in writes:
+        entry = entries.get(each.key or "")
+        resolved = None if entry is None else each if _is_resolved(each) else with_ids(each, hints)
+        if entry is not None and resolved is not None and _is_unchanged(stream, resolved, entry, now, resend_days):
+            unchanged.append(Outcome(each, Result.UNCHANGED, record_id=entry.record_id))
+        else:
+            changed.append(each)
+    if stream.skips_by_ledger:
+        return Plan(changed, unchanged)
+    stream.stats.identical += len(unchanged)
+    return Plan(writes, [])
+
+
+def _is_resolved(write: Write) -> bool:
+    """Return whether each reference was looked up: its id is in the body, or it is left out."""
+    return all(
+        field in write.body or any(each.startswith(f"{named.reference.name}:") for each in write.missing)
+        for field, named in write.references.items()
+    )
+
+
+def _is_unchanged(stream: Stream, write: Write, entry: Entry, now: float, resend_days: int | None) -> bool:
+    if entry.written_at is None:
+        return False
+    if resend_days is not None and entry.written_at + resend_days * SECONDS_PER_DAY <= now:
+        return False
+    if stream.settings.sync_mode is SyncMode.INSERT:
+        return not entry.is_pending  # an insert that was confirmed is not repeated, whatever it writes
+    return entry.is_unchanged(stream.ledger.fingerprint(write.body))
+
+
+def resolve_references(
+    stream: Stream, writes: list[Write], ids: Mapping[Named, tuple[int, ...]], *, may_wait: frozenset[Named]
+) -> Plan:
+    """Put the ids of records that writes refer to into their bodies.
+
+    Args:
+        stream: The stream.
+        writes: What refers to records.
+        ids: The ids of all records that each name stands for.
+        may_wait: Names that were not found, and that this run may still write.
+    """
+    required = {*stream.operation.identity, *REQUIRED_REFERENCES}
+    resolved: list[Write] = []
+    outcomes: list[Outcome] = []
+    waiting: list[Write] = []
+    waiting_keys = {each.key for each in stream.waiting if each.key is not None}
+    for write in writes:
+        # One that comes later must not be written earlier.
+        if write.key in waiting_keys or any(named in may_wait for named in write.references.values()):
+            waiting.append(write)
+            if write.key is not None:
+                waiting_keys.add(write.key)
+            continue
+        found: dict[str, Any] = {}
+        problems = list(write.missing)
+        is_incomplete = False
+        for field, named in write.references.items():
+            matches = ids.get(named, ())
+            if len(matches) == 1:
+                found[field] = matches[0]
+                continue
+            problem = f"ambiguous, {len(matches)} records match" if matches else "not found"
+            problems.append(f"{named.reference.name}: {problem}")
+            is_incomplete = is_incomplete or field in required
+        if is_incomplete or (problems and stream.settings.missing_references is MissingReferences.FAIL):
+            outcomes.append(failure(write, "; ".join(problems), tuple(write.references)))
+        else:
+            resolved.append(replace(write, body={**write.body, **found}, missing=tuple(problems)))
+    return Plan(resolved, outcomes, waiting)
+
+
+def find_update_ids(stream: Stream, writes: list[Write], world: World, ledger: Ledger, *, reads_ids: bool) -> Plan:
+    """Find the records that updates change; those of one record are merged, later values win.
+
+    Args:
+        stream: The stream.
+        writes: Updates.
+        world: Finds ids.
+        ledger: Remembers ids, as hints.
+        reads_ids: Whether ids that the source names are read too: in a bulk job, an update is an upsert.
+    """
+    field = stream.settings.upsert_key
+    values = {identity_key(field, each.body[field]): each.body[field] for each in writes if each.record_id is None}
+    hints = ledger.get_ids(stream.object.name, values) if values else {}
+    ids = world.find_ids(stream.object, field, values, hints) if values else {}
+    named = {each.record_id for each in writes if each.record_id is not None}
+    existing = _existing(stream.object, named, world) if reads_ids else named
+    outcomes: list[Outcome] = []
+    by_id: dict[int, Write] = {}
+    for each in writes:
+        if each.record_id is not None:
+            found: tuple[int, ...] = (each.record_id,) if each.record_id in existing else ()
+        else:
+            found = ids[identity_key(field, each.body[field])]
+        if len(found) != 1:
+            outcomes.append(_not_found(stream, each, len(found)))
+            continue
+        write = replace(each, record_id=found[0])
+        other = by_id.pop(found[0], None)
+        by_id[found[0]] = write if other is None else combine(other, write)
+    return Plan(list(by_id.values()), outcomes)
+
+
+def check_ids(stream: Stream, writes: list[Write], world: World) -> Plan:
+    """Leave out upserts by an id that Salesloft does not have: in a bulk job, these must not create records."""
+    existing = _existing(stream.object, {int(each.body[ID_FIELD]) for each in writes}, world)
+    found = [each for each in writes if int(each.body[ID_FIELD]) in existing]
+    return Plan(found, [_not_found(stream, each, 0) for each in writes if int(each.body[ID_FIELD]) not in existing])
+
+
+def _existing(salesloft_object: SalesloftObject, ids: Iterable[int], world: World) -> set[int]:
+    rows = world.rows(salesloft_object, ID_FIELD, sorted(ids))
+    return {int(row[ID_FIELD]) for found in rows.values() for row in found}
+
+
+def _not_found(stream: Stream, write: Write, matches: int) -> Outcome:
+    key = stream.settings.upsert_key if write.record_id is None else ID_FIELD
+    if not matches and stream.settings.not_found is Misses.SKIP:
+        return Outcome(write, Result.NOT_FOUND, f"no {stream.object.name} with this {key}")
+    return ambiguous_or_missing(stream, write, key, matches)
+
+
+def ambiguous_or_missing(stream: Stream, write: Write, key: str, matches: int) -> Outcome:
+    """Return the outcome of a write whose record is not there, or not the only one with its key."""
+    name = stream.object.name
+    reason = f"ambiguous: {matches} {name} have this {key}" if matches else f"not found: no {name} with this {key}"
+    return failure(write, reason, (key,), request=f"GET {stream.object.path}")
+
+
+def leave_out_existing(stream: Stream, writes: list[Write], pending: set[str], world: World) -> Plan:
+    """Leave out inserts of records that exist, as far as they can be read for few points.
+
+    Salesloft need not refuse a second record with the same key, and an earlier run may have created it unnoticed.
+
+    Args:
+        stream: The stream.
+        writes: Inserts.
+        pending: The keys of those that were sent before, and whose outcome is unknown.
+        world: Reads records.
+    """
+    field = stream.settings.upsert_key
+    reads_all = stream.object.lookups[field].endswith("[]")
+    read = [each for each in writes if each.key is not None and (reads_all or each.key in pending)]
+    rows = world.rows(stream.object, field, [each.body[field] for each in read]) if read else {}
+    left: list[Write] = []
+    outcomes: list[Outcome] = []
+    for each in writes:
+        found = rows.get(each.key or "", [])
+        if not found:
+            left.append(each)
+        elif each.key in pending and _holds_all(stream, each, found[0]):
+            outcomes.append(Outcome(each, Result.UNCHANGED, record_id=int(found[0][ID_FIELD])))
+        else:
+            reason = f"{field} already exists"
+            request = f"GET {stream.object.path}"
+            outcomes.append(Outcome(each, Result.ALREADY_EXISTS, reason, fields=(field,), request=request))
+    return Plan(left, outcomes)
+
+
+def _holds_all(stream: Stream, write: Write, row: Mapping[str, Any]) -> bool:
+    return all(
+        name in stream.object.write_only or is_equal(name, value, held_value(stream.object, row, name))
+        for name, value in flatten(write.body).items()
+    )

@@ -1,0 +1,138 @@
+"""What the engine knows of one stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from target_salesloft.config.schema import SkipUnchanged
+from target_salesloft.records import Outcome
+from target_salesloft.reporting.stats import StreamStats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from target_salesloft.config.schema import Overwrite
+    from target_salesloft.config.streams import StreamSettings
+    from target_salesloft.ledger.ledger import StreamLedger
+    from target_salesloft.objects import Operation, SalesloftObject
+    from target_salesloft.records import Source, Write
+
+
+class SourceMapper(Protocol):
+    """Builds writes."""
+
+    def map(self, source: Source) -> Write | Outcome:
+        """Return what a record becomes, or its outcome if it is not written."""
+
+    def knows(self, source_stream: str) -> bool:
+        """Return whether the tap has declared a stream in this run."""
+
+    def log_columns(self) -> None:
+        """Log warnings about the mapping, and where columns go; each once."""
+
+    def columns_of(self, field: str) -> set[str]:
+        """Return the columns that become a field."""
+
+
+@dataclass
+class OpenBatch:
+    """The records of a stream since it was last drained.
+
+    Attributes:
+        id: What the journal calls the batch.
+        writes: What is to be done.
+        outcomes: The outcomes of records that are not written.
+        keys: The keys of the writes.
+        size: The length of the records in the input, in bytes.
+    """
+
+    id: int
+    writes: list[Write] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+    size: int = 0
+
+    def add(self, mapped: Write | Outcome, size: int) -> None:
+        """Add what a record becomes."""
+        self.size += size
+        if isinstance(mapped, Outcome):
+            self.outcomes.append(mapped)
+            return
+        self.writes.append(mapped)
+        if mapped.key is not None:
+            self.keys.add(mapped.key)
+
+    def keep(self, writes: list[Write]) -> None:
+        """Keep only these writes: all other records have their outcomes."""
+        self.size = self.size * len(writes) // max(len(self), 1)
+        self.writes, self.outcomes = writes, []
+        self.keys = {each.key for each in writes if each.key is not None}
+
+    def __len__(self) -> int:
+        """Return the number of records that it holds."""
+        return len(self.writes) + len(self.outcomes)
+
+
+@dataclass(eq=False)
+class Stream:
+    """A stream, which may come from several streams of the tap.
+
+    Attributes:
+        name: The stream's name, after stream maps.
+        number: What the state buffer calls it.
+        settings: Its settings.
+        mapper: Builds its writes.
+        ledger: What the ledger knows of it.
+        stats: Its counts.
+        overwrite: Field → when Salesloft's value is overwritten.
+        max_size: How many records a batch may hold.
+        batch: The records since it was last drained.
+        retried: The counts of failed records of earlier runs that are retried.
+        waiting: Writes that wait for records that they refer to, in the order of the input: the run may write these.
+        waiting_keys: The keys of these.
+        is_draining: Whether its batch is being planned.
+    """
+
+    name: str
+    number: int
+    settings: StreamSettings
+    mapper: SourceMapper
+    ledger: StreamLedger
+    stats: StreamStats
+    overwrite: Mapping[str, Overwrite]
+    max_size: int
+    batch: OpenBatch
+    retried: StreamStats = field(default_factory=StreamStats)
+    waiting: list[Write] = field(default_factory=list)
+    waiting_keys: set[str] = field(default_factory=set)
+    is_draining: bool = False
+    has_warned: bool = False
+
+    @property
+    def object(self) -> SalesloftObject:
+        """What its records become."""
+        return self.settings.object
+
+    @property
+    def operation(self) -> Operation:
+        """The request that writes a record."""
+        return self.object.operations[self.settings.sync_mode]
+
+    @property
+    def skips_by_ledger(self) -> bool:
+        """Whether records are skipped that equal those last written."""
+        # The ledger does not know whether a membership is still in effect.
+        return self.settings.skip_unchanged is SkipUnchanged.LEDGER and not self.settings.re_enroll
+
+    def wait(self, writes: Iterable[Write]) -> None:
+        """Let writes wait for records that they refer to."""
+        for each in writes:
+            self.waiting.append(each)
+            if each.key is not None:
+                self.waiting_keys.add(each.key)
+
+    def take_waiting(self) -> list[Write]:
+        """Return what waits, and let it wait no longer."""
+        waiting, self.waiting, self.waiting_keys = self.waiting, [], set()
+        return waiting

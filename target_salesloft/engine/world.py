@@ -1,0 +1,186 @@
+"""What is known of Salesloft: ids and rows that this run has read, and what it has changed itself since.
+
+A remembered id is a hint. It is read, a hundred a point, before anything is written to or linked to by it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from target_salesloft.api.listing import Listing
+from target_salesloft.api.lookup import takes_one
+from target_salesloft.objects import ID_FIELD, OBJECTS, REFERENCES, identity_key
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from target_salesloft.api.client import SalesloftClient
+    from target_salesloft.api.lookup import Lookups
+    from target_salesloft.ledger.ledger import Ledger
+    from target_salesloft.objects import Reference, SalesloftObject
+    from target_salesloft.records import Named, Outcome, Write
+
+    Row = dict[str, Any]
+
+
+class World:
+    """Finds records of Salesloft in the cheapest way that reads them in this run.
+
+    Args:
+        client: Sends the requests.
+        lookups: Finds ids and rows by filters.
+        ledger: Remembers ids between runs.
+    """
+
+    def __init__(self, client: SalesloftClient, lookups: Lookups, ledger: Ledger) -> None:
+        self._client = client
+        self._lookups = lookups
+        self._ledger = ledger
+        self._listings: dict[Reference, Listing] = {}
+        self._missing: set[tuple[str, str]] = set()  # object and key
+
+    # References
+
+    def get_hints(self, names: Iterable[Named]) -> dict[Named, int]:
+        """Return the ids by which an unchanged record may be recognized; nothing is written by them."""
+        by_reference: defaultdict[Reference, list[Named]] = defaultdict(list)
+        for each in names:
+            by_reference[each.reference].append(each)
+        hints: dict[Named, int] = {}
+        for reference, named in by_reference.items():
+            found = self._ledger.get_lookups(reference.name, [each.key for each in named])
+            hints |= {
+                each: hint.record_id for each in named if (hint := found.get(each.key)) is not None and hint.is_trusted
+            }
+        return hints
+
+    def resolve(self, names: Iterable[Named]) -> dict[Named, tuple[int, ...]]:
+        """Return the ids of all records that each name stands for, read in this run: none, one or several.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        by_reference: defaultdict[Reference, list[Named]] = defaultdict(list)
+        for each in names:
+            by_reference[each.reference].append(each)
+        resolved: dict[Named, tuple[int, ...]] = {}
+        for reference, named in by_reference.items():
+            if reference.object_name is None:
+                found = {each: self._listing(reference).ids(each.value) for each in named}
+            else:
+                found = self._find_named(reference, named)
+            one = {each.key: ids[0] for each, ids in found.items() if len(ids) == 1}
+            self._ledger.set_lookups(reference.name, one)
+            self._ledger.forget_lookups(reference.name, [each.key for each in named if each.key not in one])
+            resolved |= found
+        return resolved
+
+    def _find_named(self, reference: Reference, named: list[Named]) -> dict[Named, tuple[int, ...]]:
+        object_name, attribute = str(reference.object_name), reference.attributes[0]
+        values = {each.key: each.value for each in named if (object_name, each.key) not in self._missing}
+        hints = {key: hint.record_id for key, hint in self._ledger.get_lookups(reference.name, values).items()}
+        ids = self.find_ids(OBJECTS[object_name], attribute, values, hints)
+        self._missing.update((object_name, key) for key in values if not ids[key])
+        return {each: ids.get(each.key, ()) for each in named}
+
+    def is_missing(self, named: Named) -> bool:
+        """Return whether a record was looked up and not found, and has not been written since."""
+        return (str(named.reference.object_name), named.key) in self._missing
+
+    def _listing(self, reference: Reference) -> Listing:
+        if reference not in self._listings:
+            self._listings[reference] = Listing(self._client, reference.path, reference.attributes, reference.query)
+        return self._listings[reference]
+
+    # Records
+
+    def find_ids(
+        self,
+        salesloft_object: SalesloftObject,
+        field: str,
+        values: Mapping[str, str],
+        hints: Mapping[str, int] | None = None,
+    ) -> dict[str, tuple[int, ...]]:
+        """Return key → the ids of all records that have it.
+
+        Args:
+            salesloft_object: What the records are.
+            field: The field that identifies them.
+            values: Key → value of the field.
+            hints: Key → remembered id. Used where looking a record up costs more than verifying its id.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        lookup = self._lookups.get(salesloft_object, field)
+        if hints and takes_one(salesloft_object, field):
+            unknown = {key: hints[key] for key in hints.keys() & values.keys() if not lookup.is_known(key)}
+            rows = self._lookups.rows(salesloft_object, ID_FIELD, unknown.values())
+            for key, record_id in unknown.items():
+                found = rows[identity_key(ID_FIELD, record_id)]
+                if any(identity_key(field, row.get(field)) == key for row in found):
+                    lookup.note_existing(values[key], record_id)
+        found_ids = lookup.ids(values.values())
+        return {key: found_ids[identity_key(field, value)] for key, value in values.items()}
+
+    def rows(
+        self, salesloft_object: SalesloftObject, field: str, values: Iterable[Any]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return the `identity_key` of each value → what Salesloft holds of the records that have it. Not cached."""
+        return self._lookups.rows(salesloft_object, field, values)
+
+    def find_memberships(self, pairs: Iterable[tuple[int, int]]) -> Mapping[tuple[int, int], Any]:
+        """Return the membership of each pair of person and cadence that has one."""
+        return self._lookups.memberships.find(pairs)
+
+    # What this run changes
+
+    def note_sending(self, salesloft_object: SalesloftObject, writes: Collection[Write]) -> None:
+        """Note that records may change: which record a name stands for is not known until it is read again."""
+        for reference in REFERENCES[salesloft_object.name]:
+            attribute = reference.attributes[0]
+            keys = {identity_key(attribute, each.body[attribute]) for each in writes if each.body.get(attribute)}
+            self._ledger.distrust_lookups(reference.name, keys)
+
+    def note_outcomes(self, salesloft_object: SalesloftObject, outcomes: Collection[Outcome]) -> None:
+        """Note what records hold now: earlier look-ups by what has changed do not count any more."""
+        attributes = {each.attributes[0] for each in REFERENCES[salesloft_object.name]} | set(salesloft_object.lookups)
+        for attribute in attributes - {ID_FIELD}:
+            keys = set()
+            moved: set[int] = set()
+            is_unknown = False
+            for each in outcomes:
+                if each.write.is_removal:
+                    if each.record_id is not None:
+                        moved.add(each.record_id)
+                    continue
+                value = each.write.body.get(attribute)
+                if value is None:
+                    continue
+                key = identity_key(attribute, value)
+                keys.add(key)
+                if each.write.key != key:  # another field identifies the record, so that this one may have changed
+                    is_unknown = is_unknown or each.record_id is None
+                    moved.update([] if each.record_id is None else [each.record_id])
+            self._missing.difference_update((salesloft_object.name, key) for key in keys)
+            self._lookups.forget(salesloft_object, attribute, keys, moved, everything=is_unknown)
+        self._remember(salesloft_object, outcomes)
+
+    def _remember(self, salesloft_object: SalesloftObject, outcomes: Collection[Outcome]) -> None:
+        """Trust names that a response shows, and forget those of removed records."""
+        removed = [each for each in outcomes if each.write.is_removal]
+        for reference in REFERENCES[salesloft_object.name]:
+            attribute = reference.attributes[0]
+            shown = {
+                identity_key(attribute, each.resource[attribute]): each.record_id
+                for each in outcomes
+                if each.resource is not None and each.record_id is not None and not each.is_ambiguous
+                if each.resource.get(attribute) and not each.write.is_removal
+            }
+            known = self._ledger.get_lookups(reference.name, shown) if shown else {}
+            self._ledger.set_lookups(reference.name, {key: shown[key] for key in known})
+            if removed:
+                ids = {each.record_id for each in removed if each.record_id is not None}
+                keys = [identity_key(attribute, value) for each in removed if (value := each.write.body.get(attribute))]
+                self._ledger.forget_lookups(reference.name, keys, ids)

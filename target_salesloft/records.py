@@ -1,0 +1,285 @@
+"""A record's way: `Source` (what the tap wrote), `Write` (what is to be done), `Outcome` (what became of it).
+
+All three are frozen. Another key, id or body is another Write; the Source stays, so that a Write can be built again.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping  # noqa: TC003 (msgspec reads the types of fields)
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from target_salesloft.encoding import decode_object
+from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, Reference, identity_key
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+
+class SavedAt(NamedTuple):
+    """Where a failed record is saved.
+
+    Attributes:
+        file: The failed records file.
+        line: The line in that file, starting at 1.
+    """
+
+    file: str
+    line: int
+
+
+class Source(msgspec.Struct, frozen=True, eq=False):
+    """A record as the tap wrote it.
+
+    Attributes:
+        schema: The SCHEMA message in effect for the record.
+        stored: Column → value, or the line that holds them: it takes a third of the memory.
+        line: The line of the input or of the batch file, starting at 1.
+        file: The batch file that the record came from, safe to log; None for the input itself.
+        row: Identifies the row of the source, by the stream's key properties; None if the tap does not name any.
+        number: Its position among the records of the run.
+        batch: The batch of the run that the record belongs to, see `Journal`.
+        saved_at: Where the record is saved, if it failed in an earlier run and is retried.
+        attempts: In how many earlier runs the record has failed.
+    """
+
+    schema: Mapping[str, Any]
+    stored: Mapping[str, Any] | str | bytes
+    line: int
+    file: str | None = None
+    row: str | None = None
+    number: int = 0
+    batch: int = 0
+    saved_at: SavedAt | None = None
+    attempts: int = 0
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """Column → value."""
+        if isinstance(self.stored, (str, bytes)):
+            decoded = decode_object(self.stored)
+            record: Mapping[str, Any] = decoded if self.file is not None else decoded["record"]
+            return record
+        return self.stored
+
+    @property
+    def position(self) -> int | str:
+        """The line of the input, or `FILE:LINE` of a batch file."""
+        return self.line if self.file is None else f"{self.file}:{self.line}"
+
+    def is_of_row(self, other: Source) -> bool:
+        """Return whether both may be the same row of the source: without key properties, their stream decides."""
+        if self.row is None or other.row is None:
+            return bool(self.schema["stream"] == other.schema["stream"])
+        return self.row == other.row
+
+
+class Named(NamedTuple):
+    """Another record, named by a value.
+
+    Attributes:
+        reference: How it is named.
+        value: The value, normalized.
+    """
+
+    reference: Reference
+    value: str
+
+    @property
+    def key(self) -> str:
+        """What `identity_key` returns for the named record."""
+        return identity_key(self.reference.attributes[0], self.value)
+
+
+class Write(msgspec.Struct, frozen=True, eq=False):
+    """What is to be done to one record of Salesloft.
+
+    Attributes:
+        body: Field → value, as the endpoint expects them. Never changed.
+        key: What the source calls the record; None for an insert without a key. Never changes on the way.
+        record_id: Salesloft's id, once it is known.
+        sources: The records that it was built from, the latest last.
+        references: Field → the record whose id it is to hold.
+        is_removal: Whether the record is to be removed; the body has no more than what identifies it.
+        earlier: Field that is not in the body → hash of what the ledger remembers of its value.
+        missing: What was not found, and is left out: `account.domain: not found`.
+        is_again: Whether it is planned for the second time, because an id was stale.
+    """
+
+    body: Mapping[str, Any]
+    key: str | None = None
+    record_id: int | None = None
+    sources: tuple[Source, ...] = ()
+    references: Mapping[str, Named] = {}
+    is_removal: bool = False
+    earlier: Mapping[str, bytes] = {}
+    missing: tuple[str, ...] = ()
+    is_again: bool = False
+
+    @property
+    def tokens(self) -> set[str]:
+        """The keys by which it may name a record: its own, Salesloft's id, and other fields that identify records."""
+        found = {identity_key(name, value) for name in IDENTIFYING if (value := self.body.get(name)) is not None}
+        if self.key is not None:
+            found.add(self.key)
+        if self.record_id is not None:
+            found.add(identity_key(ID_FIELD, self.record_id))
+        return found
+
+    @property
+    def own_tokens(self) -> set[str]:
+        """The keys by which the source names the record: no other field of it counts."""
+        found = set() if self.key is None else {self.key}
+        return found if self.record_id is None else {*found, identity_key(ID_FIELD, self.record_id)}
+
+
+IDENTIFYING = ("email_address", "crm_id", "domain", ID_FIELD)
+
+
+class Result(str, enum.Enum):
+    """The result of a record; each record that is read has exactly one. The value is what the end report shows."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    WRITTEN = "written"  # created or updated: finding out which would cost points
+    UNCHANGED = "unchanged"
+    DELETED = "deleted"
+    ARCHIVED = "archived"
+    MERGED = "merged"
+    SKIPPED = "skipped"
+    FILTERED = "filtered"  # by a stream map
+    NOT_SENT = "not sent"  # after max_records
+    NOT_CONFIRMED = "not confirmed"  # the run ended before it had another result
+    DRY_RUN = "would be written"
+    DRY_RUN_REMOVAL = "would be removed"
+    NOT_FOUND = "not found"  # an update of a record that Salesloft does not have, with `not_found: skip`
+    ALREADY_EXISTS = "already exists"  # an insert of a record that Salesloft has: it has failed
+    SKIPPED_EXISTING = "skipped existing"  # the same with `already_exists: skip`
+    ADOPTED = "adopted"  # by `target-salesloft-admin adopt`: the ledger has noted what Salesloft holds
+    FAILED = "failed"
+
+
+WRITTEN = (Result.CREATED, Result.UPDATED, Result.WRITTEN)
+MISSES = (Result.NOT_FOUND, Result.SKIPPED_EXISTING)
+GONE = (Result.DELETED, Result.ARCHIVED, Result.UNCHANGED)  # of a removal: Salesloft does not hold the record
+
+
+class Outcome(msgspec.Struct, frozen=True, eq=False):
+    """What became of a Write.
+
+    Attributes:
+        write: What was sent, or would have been.
+        result: The result of its records.
+        reason: Why it failed or was skipped.
+        status: The HTTP status of the response that rejected it, or None if it was not sent in a request of its own.
+        request: The request that rejected it, such as `POST /people`, or None if it was not sent.
+        fields: The invalid fields, as far as known.
+        advice: What to do, if neither the result nor the status determines it.
+        from_api: Whether the reason is Salesloft's error text, which may contain values of the record.
+        record_id: Salesloft's id of the record, if known.
+        resource: The record as Salesloft holds it now, if the response says so.
+        was_rejected: Whether it is certain that nothing was written. Other failures leave that unknown.
+        is_ambiguous: Whether a request for it may take effect only later.
+        requests: How often it was sent.
+    """
+
+    write: Write
+    result: Result
+    reason: str = ""
+    status: int | None = None
+    request: str | None = None
+    fields: tuple[str, ...] = ()
+    advice: str = ""
+    from_api: bool = False
+    record_id: int | None = None
+    resource: Mapping[str, Any] | None = None
+    was_rejected: bool = False
+    is_ambiguous: bool = False
+    requests: int = 0
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether it is the outcome of each of its records: otherwise, all but the last are merged into that one."""
+        return self.failed or self.result in MISSES
+
+    @property
+    def failed(self) -> bool:
+        """Whether its records are saved as failed."""
+        return self.result in {Result.FAILED, Result.ALREADY_EXISTS}
+
+
+replace = msgspec.structs.replace
+
+
+def failure(write: Write, reason: str, fields: tuple[str, ...] = (), request: str | None = None) -> Outcome:
+    """Return the outcome of a write that is not sent, because of its record."""
+    return Outcome(write, Result.FAILED, reason, fields=fields, request=request)
+
+
+def without_write(source: Source, result: Result, reason: str, fields: tuple[str, ...] = ()) -> Outcome:
+    """Return the outcome of a record that becomes no write."""
+    return Outcome(Write({}, sources=(source,)), result, reason, fields=fields)
+
+
+def merge(writes: Iterable[Write]) -> list[Write]:
+    """Merge writes with the same key; later values win.
+
+    Requests run in parallel and bulk jobs promise no order, so two writes with one key must not be sent together. A
+    removal and a write are one only if both are the same row of the source: otherwise, another row still has the key.
+    """
+    writes = list(writes)
+    removed = {each.key for each in writes if each.is_removal and each.key is not None}
+    merged: list[Write] = []
+    positions: dict[tuple[str, bool], int] = {}
+    for write in _without_removed_rows(writes, removed) if removed else writes:
+        if write.key is None:
+            merged.append(write)
+            continue
+        position = positions.setdefault((write.key, write.is_removal), len(merged))
+        if position == len(merged):
+            merged.append(write)
+        else:
+            merged[position] = combine(merged[position], write)
+    return merged
+
+
+def _without_removed_rows(writes: Sequence[Write], keys: Collection[str | None]) -> list[Write]:
+    """Return writes of which no two are about one row of the source, if one of them removes it: the later is left."""
+    left: list[Write | None] = []
+    for write in writes:
+        sources: tuple[Source, ...] = ()
+        for number, each in enumerate(left if write.key in keys else ()):
+            if each is None or each.key != write.key or each.is_removal == write.is_removal:
+                continue
+            if is_superseded(each, write):
+                sources += each.sources
+                left[number] = None
+        left.append(replace(write, sources=sources + write.sources) if sources else write)
+    return [each for each in left if each is not None]
+
+
+def is_superseded(earlier: Write, later: Write) -> bool:
+    """Return whether the records of a write are all rows of the source that a later write is about."""
+    return all(each.is_of_row(later.sources[-1]) for each in earlier.sources)
+
+
+def combine(first: Write, second: Write) -> Write:
+    """Return a write with the fields of both; those of the second win."""
+    sources = first.sources + second.sources
+    if second.is_removal:
+        return replace(second, sources=sources)
+    body = {**{name: value for name, value in first.body.items() if name not in second.references}, **second.body}
+    custom = {**first.body.get(CUSTOM_FIELDS, {}), **second.body.get(CUSTOM_FIELDS, {})}
+    if custom:
+        body[CUSTOM_FIELDS] = custom
+    references = {name: each for name, each in first.references.items() if name not in second.body}
+    return replace(
+        second,
+        body=body,
+        references={**references, **second.references},
+        sources=sources,
+        missing=first.missing + second.missing,
+        is_again=first.is_again or second.is_again,
+    )

@@ -1,0 +1,115 @@
+"""Retries the failed records of earlier runs, once all newer records are written."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from singer_sdk.exceptions import ConfigValidationError
+
+from target_salesloft.encoding import row_key
+from target_salesloft.exceptions import UnknownColumnError
+from target_salesloft.records import Outcome, Source
+from target_salesloft.reporting.failed_records import NO_LONGER_THERE
+from target_salesloft.singer.reader import INPUT_ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from target_salesloft.engine.stream import Stream
+    from target_salesloft.ledger.failed import UnresolvedRecord
+    from target_salesloft.reporting.failed_records import SavedRecord
+    from target_salesloft.run import Run
+
+logger = logging.getLogger(__name__)
+
+
+def retry_failed_records(run: Run, streams: Mapping[str, Stream]) -> None:
+    """Retry failed records in the streams of this run in which they are not resolved. STATE has left before.
+
+    Args:
+        run: The run.
+        streams: Name → stream.
+
+    Raises:
+        SalesloftFatalError: The run cannot go on.
+    """
+    unresolved: dict[str, dict[int, dict[str, UnresolvedRecord]]] = {}
+    for name, stream in streams.items():
+        for each in stream.ledger.failed.get_unresolved():
+            unresolved.setdefault(each.saved_at.file, {}).setdefault(each.saved_at.line, {})[name] = each
+    for file, lines in unresolved.items():
+        _retry_file(run, streams, file, lines)
+    run.engine.finish(is_complete=run.is_input_complete)
+    for stream in streams.values():
+        _report(stream)
+    run.delete_resolved_files(file for each in streams.values() for file in each.ledger.failed.resolved_files)
+
+
+def _retry_file(
+    run: Run, streams: Mapping[str, Stream], file: str, lines: Mapping[int, Mapping[str, UnresolvedRecord]]
+) -> None:
+    """Retry the records of a file.
+
+    Args:
+        run: The run.
+        streams: Name → stream.
+        file: A failed records file.
+        lines: Line of the file → name of each stream in which its record is not resolved.
+    """
+    unusable: Counter[str] = Counter()
+    missing = set(lines)
+    try:
+        for saved in run.journal.failed_records.read_failed(file, lines, unusable):
+            run.shutdown.raise_if_stopping()
+            missing.discard(saved.line)
+            for name, record in lines[saved.line].items():
+                _retry(run, streams[name], saved, record)
+    except (ConfigValidationError, UnknownColumnError, *INPUT_ERRORS) as error:
+        unusable[str(error)] += len(lines)
+    for reason, count in unusable.items():
+        message = "%s failed records cannot be retried (%s): %s"
+        logger.warning(message, f"{count:,}", file, reason, extra={"records_failed": count})
+    if unusable.keys() == {NO_LONGER_THERE}:
+        # Someone has removed them from the file. They have been reported, and need not be every night.
+        for name, record in (each for line in missing for each in lines[line].items()):
+            streams[name].ledger.failed.resolve([], [], [record.saved_at])
+
+
+def _retry(run: Run, stream: Stream, saved: SavedRecord, record: UnresolvedRecord) -> None:
+    source_stream = saved.schema["stream"]
+    row = row_key(source_stream, saved.schema.get("key_properties") or (), saved.record)
+    source = Source(
+        saved.schema,
+        saved.record,
+        saved.line,
+        record.saved_at.file,
+        row,
+        saved_at=record.saved_at,
+        attempts=record.attempts,
+    )
+    if not stream.mapper.knows(source_stream):
+        return
+    mapped = stream.mapper.map(source)
+    write = mapped.write if isinstance(mapped, Outcome) else mapped
+    if run.engine.is_superseded(stream, write, record.failed_at):
+        stream.ledger.failed.resolve([], [], [record.saved_at])
+    else:
+        run.engine.feed(stream, mapped, saved.size)
+
+
+def _report(stream: Stream) -> None:
+    """Log and count what became of the failed records of earlier runs."""
+    stats = stream.retried
+    if not stats.read:
+        return
+    stream.stats.retried = {"read": stats.read, "written": stats.written, "failed": stats.failed}
+    logger.info(
+        "%s: %s failed records of earlier runs retried: %s written, %s failed again.",
+        *(stream.name, f"{stats.read:,}", f"{stats.written:,}", f"{stats.failed:,}"),
+        extra=stats.log_fields(stream.name),
+    )
+    for reason, count in stats.reasons.most_common():
+        extra = {"stream": stream.name, "reason": reason, "records_failed": count}
+        logger.warning("%s: %s × %s", stream.name, f"{count:,}", reason, extra=extra)

@@ -1,0 +1,301 @@
+"""Builds what one run consists of, and ends it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from target_salesloft.api.client import build_client
+from target_salesloft.api.custom_fields import CustomFields
+from target_salesloft.api.lookup import Lookups
+from target_salesloft.api.metrics import RequestMetrics
+from target_salesloft.api.rate_limit import RateLimiter
+from target_salesloft.config.schema import NO_LEDGER, has_credentials
+from target_salesloft.config.settings import RunSettings
+from target_salesloft.engine.adopt import AdoptingEngine, Adoption
+from target_salesloft.engine.earlier_jobs import EarlierJobs
+from target_salesloft.engine.engine import Engine
+from target_salesloft.engine.journal import Journal
+from target_salesloft.engine.world import World
+from target_salesloft.exceptions import LedgerError, ResultsFileError, SalesloftFatalError
+from target_salesloft.ledger.failed import forget_files, get_unresolved_files
+from target_salesloft.ledger.opening import get_scope, open_ledger
+from target_salesloft.reporting.build import build_report, build_telemetry
+from target_salesloft.reporting.failed_records import FailedRecordsFile
+from target_salesloft.reporting.metrics import MetricsLog
+from target_salesloft.reporting.results import ResultsFile
+from target_salesloft.reporting.run_info import RunInfo
+from target_salesloft.reporting.stats import RunStats
+from target_salesloft.reporting.summary import SummaryFile, summarize
+from target_salesloft.singer.shutdown import Shutdown
+from target_salesloft.singer.state import StateBuffer
+from target_salesloft.writers.auto import build_writer
+from target_salesloft.writers.none import NoneWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from target_salesloft.api.client import SalesloftClient
+    from target_salesloft.clock import Clock
+    from target_salesloft.ledger.ledger import Ledger
+    from target_salesloft.reporting.log import Report
+    from target_salesloft.writers.jobs import JobsInFlight
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Run:
+    """The parts of a run.
+
+    Attributes:
+        config: The settings, as the loader returned them.
+        settings: The same, typed.
+        clock: Time.
+        shutdown: Whether a signal has arrived.
+        client: Salesloft's API, or None in a dry run without credentials.
+        custom_fields: The team's custom fields.
+        ledger: What earlier runs did; empty in a dry run that does not compare.
+        journal: Accounts for each record.
+        engine: Takes records from the input to their outcomes.
+        report: What is logged or shown.
+        info: What identifies the run.
+        is_input_complete: Whether nothing of the input is missing.
+    """
+
+    config: Mapping[str, Any]
+    settings: RunSettings
+    clock: Clock
+    shutdown: Shutdown
+    client: SalesloftClient | None
+    rate_limiter: RateLimiter
+    custom_fields: CustomFields
+    ledger: Ledger
+    journal: Journal
+    engine: Engine
+    report: Report
+    info: RunInfo
+    summary_file: SummaryFile
+    lookups: Lookups | None
+    jobs: JobsInFlight | None
+    forecasts: NoneWriter
+    requests: RequestMetrics
+    is_input_complete: bool = True
+    _is_connected: bool = field(default=False, init=False)
+    _is_closed: bool = field(default=False, init=False)
+
+    def connect(self) -> None:
+        """Check once that Salesloft accepts the credentials, and use the team's ledger.
+
+        A dry run that does not compare does neither.
+
+        Raises:
+            SalesloftFatalError: Salesloft does not accept them, or cannot be reached, or the ledger cannot be used.
+        """
+        if self._is_connected or self.client is None or self.lookups is None:
+            return
+        self.ledger.use_scope(get_scope(self.config, self.client.verify_credentials()))
+        self.ledger.start_run(self.info.run_id, self.info.version)
+        world = World(self.client, self.lookups, self.ledger)
+        earlier = (
+            None if self.jobs is None else EarlierJobs(self.settings, self.client, self.clock, self.jobs, self.ledger)
+        )
+        self.engine.connect(world, self.ledger, earlier)
+        self._is_connected = True
+
+    @property
+    def retries_failed_records(self) -> bool:
+        """Whether failed records of earlier runs are retried; a trial run of first records is not for that."""
+        is_real = self._is_connected and not self.settings.dry_run and self.settings.max_records is None
+        return is_real and self.ledger.is_persistent and self.settings.retry_failed_records
+
+    def close(self) -> None:
+        """Wait for requests in flight, and report once what was done."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with suppress(SalesloftFatalError):  # the run's own error matters more
+            self.journal.flush()
+        self.engine.close()
+        if self.lookups is not None:
+            self.lookups.close()
+        if self.client is not None:
+            self.client.close()
+        self._finish()
+
+    def abandon(self) -> None:
+        """Save and report what is known, while requests that have outlived the grace period are in flight."""
+        self.journal.save_failed()
+        if not self._is_closed:
+            self._is_closed = True
+            self._finish()
+
+    def _finish(self) -> None:
+        """Delete old failed records files, and log what the run did."""
+        self._delete_old_files()
+        with suppress(ResultsFileError):  # a failure has been reported when STATE was to pass
+            self.journal.results.flush()
+        self.journal.metrics.log()
+        stats = self.journal.stats
+        for each in stats.values():
+            each.close()
+        forecasts = {name: self.forecasts.describe(name) for name in (stats if self.settings.dry_run else ())}
+        self.report.finish(self.journal.failed_records.path, forecasts, self.clock.now() - self.info.started)
+
+    def _delete_old_files(self) -> None:
+        days = self.settings.failed_records_days
+        if days is None or self.settings.dry_run:
+            return
+        try:
+            deleted = self.journal.failed_records.delete_old(days, self.clock.time())
+            if self._is_connected:
+                forget_files(self.ledger.database, deleted)
+        except (OSError, LedgerError) as error:
+            logger.warning("Old failed records files cannot be deleted (failed_records_days): %s", error)
+            return
+        if deleted:
+            count = f"{len(deleted):,} failed records file{'' if len(deleted) == 1 else 's'}"
+            logger.info("Deleted %s older than %d days (failed_records_days).", count, days)
+
+    def delete_resolved_files(self, files: Iterable[str]) -> None:
+        """Delete those failed records files of earlier runs that are not needed any more.
+
+        Args:
+            files: Files of which records were resolved, or have failed again and were saved in a newer file.
+        """
+        resolved = set(files)
+        if not resolved:
+            return
+        try:
+            unresolved = get_unresolved_files(self.ledger.database, resolved)
+            deleted = self.journal.failed_records.delete(resolved - unresolved)
+        except (OSError, LedgerError) as error:
+            logger.warning("Failed records files whose records are resolved cannot be deleted: %s", error)
+            return
+        if deleted:
+            logger.info(
+                "Deleted %s failed records file%s of earlier runs: their records are resolved%s.",
+                f"{deleted:,}",
+                "" if deleted == 1 else "s",
+                " or saved again in a newer file" if self.journal.failed_records.path is not None else "",
+            )
+
+    def record_end(self, exit_code: int, errors: Collection[str]) -> str | None:
+        """Note in the ledger and in the summary how the run ended, and close the ledger.
+
+        Args:
+            exit_code: The exit code.
+            errors: Why the run failed.
+
+        Returns:
+            An error if the summary cannot be written.
+        """
+        stats = self.journal.stats
+        unresolved = None
+        if self._is_connected:
+            with suppress(LedgerError):  # the run's own error matters more
+                unresolved = self.journal.count_unresolved()
+                self.ledger.finish_run(
+                    exit_code=exit_code,
+                    points=self.rate_limiter.points_spent,
+                    seconds=self.clock.now() - self.info.started,
+                    streams={name: each.counts() for name, each in stats.items()},
+                    reasons={name: dict(each.reasons) for name, each in stats.items()},
+                )
+        self.ledger.close()
+        failure = self.summary_file.save(
+            summarize(
+                config=self.config,
+                run=self.info,
+                clock=self.clock,
+                exit_code=exit_code,
+                error=" ".join(errors) or None,
+                stats=stats,
+                requests=self.requests,
+                rate_limiter=self.rate_limiter,
+                failed_records=self.journal.failed_records.path,
+                unresolved=unresolved,
+            )
+        )
+        self.journal.telemetry.stop(exit_code)
+        return failure
+
+
+def build_run(
+    config: Mapping[str, Any],
+    target_logger: logging.Logger,
+    clock: Clock,
+    on_expired: Callable[[], object],
+    adoption: Adoption = Adoption.NONE,
+) -> Run:
+    """Build what the settings call for; nothing is sent yet.
+
+    Args:
+        config: The settings, complete and valid.
+        target_logger: The target's.
+        clock: Time.
+        on_expired: See `Shutdown`.
+        adoption: Which records the ledger adopts in place of a run that writes; such a run is a dry run.
+
+    Raises:
+        ConfigError: A setting cannot be used.
+        SalesloftFatalError: The token store or the ledger cannot be used.
+    """
+    settings = RunSettings.from_config(config)
+    info = RunInfo.start(clock)
+    failed_records = FailedRecordsFile(settings.failed_records_dir, dry_run=settings.dry_run)
+    rate_limiter = RateLimiter(settings.rate_limit_per_minute, clock)
+    client = build_client(config, clock, rate_limiter) if has_credentials(config) else None
+    adopts = adoption is not Adoption.NONE
+    reads = client is not None and (settings.compare or adopts or not settings.dry_run)
+    stats = RunStats()
+    requests = RequestMetrics() if client is None else client.metrics
+    forecasts = NoneWriter(settings)
+    jobs = None
+    shutdown = Shutdown(clock, on_expired)
+    report = build_report(target_logger, stats, rate_limiter, clock)
+    journal = Journal(
+        settings,
+        stats=stats,
+        results=ResultsFile(config, info, clock),
+        failed_records=failed_records,
+        state_buffer=StateBuffer(emits=not settings.dry_run and settings.max_records is None),
+        metrics=MetricsLog(stats, requests, rate_limiter, clock),
+        requests=requests,
+        rate_limiter=rate_limiter,
+        telemetry=build_telemetry(os.environ, info, stats, requests, rate_limiter),
+    )
+    summary_file = SummaryFile(config, info)
+    read_only = settings.dry_run and not adopts
+    ledger = open_ledger(settings.ledger_uri if reads else NO_LEDGER, clock, read_only=read_only)
+    if adopts:
+        engine: Engine = AdoptingEngine(
+            settings, clock, shutdown, adoption=adoption, writer=forecasts, journal=journal, report=report
+        )
+    elif settings.dry_run or client is None:
+        engine = Engine(settings, clock, shutdown, writer=forecasts, journal=journal, report=report)
+    else:
+        writer, jobs = build_writer(settings, client, clock)
+        engine = Engine(settings, clock, shutdown, writer=writer, journal=journal, report=report)
+    return Run(
+        config=config,
+        settings=settings,
+        clock=clock,
+        shutdown=shutdown,
+        client=client,
+        rate_limiter=rate_limiter,
+        custom_fields=CustomFields(client),
+        ledger=ledger,
+        journal=journal,
+        engine=engine,
+        report=report,
+        info=info,
+        summary_file=summary_file,
+        lookups=Lookups(client, settings.max_parallel_requests) if client is not None and reads else None,
+        jobs=jobs,
+        forecasts=forecasts,
+        requests=requests,
+    )

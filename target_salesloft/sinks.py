@@ -1,0 +1,138 @@
+"""Sinks: the face that the SDK knows. They hand records to the engine."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
+
+from singer_sdk.sinks import BatchSink
+
+from target_salesloft.config.streams import StreamSettings
+from target_salesloft.engine.overwrite import resolve_overwrite
+from target_salesloft.engine.stream import OpenBatch, Stream
+from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE
+from target_salesloft.records import Outcome, Result
+from target_salesloft.singer.stream_mapper import StreamMapper
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from singer_sdk.target_base import Target
+
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.records import Source
+    from target_salesloft.run import Run
+
+
+class HasRun(Protocol):
+    """What a sink needs of its target."""
+
+    run: Run
+
+
+class SalesloftSink(BatchSink):
+    """Takes the records of a stream, which may come from several streams of the tap.
+
+    Attributes:
+        salesloft_object: What the records become.
+        mapper: Maps records.
+        stream: What the engine knows of the stream.
+    """
+
+    salesloft_object: ClassVar[SalesloftObject]
+
+    def __init__(
+        self, target: Target, stream_name: str, schema: dict[str, Any], key_properties: Sequence[str] | None
+    ) -> None:
+        super().__init__(target, stream_name, schema, key_properties)
+        run = cast("HasRun", target).run
+        settings = StreamSettings.for_stream(stream_name, run.config)
+        run.connect()
+        self._run = run
+        self.mapper = StreamMapper(
+            stream_name,
+            settings,
+            run.settings,
+            custom_fields=run.custom_fields,
+            report=run.report,
+            logger=self.logger,
+            clock=run.clock,
+            validates=self.validate_schema,
+        )
+        number = run.journal.state_buffer.register_sink()
+        self.stream = Stream(
+            stream_name,
+            number,
+            settings,
+            self.mapper,
+            run.ledger.stream(stream_name, self.salesloft_object.name),
+            run.journal.stats[stream_name],
+            resolve_overwrite(stream_name, settings, lambda: run.custom_fields.get(settings.object)),
+            self.max_size,
+            OpenBatch(run.journal.open_batch(number)),
+        )
+        run.engine.add_stream(self.stream)
+
+    def get_validator(self) -> None:
+        """Return that the SDK is to validate nothing: each of the tap's streams has its own validator."""
+
+    @property
+    def current_size(self) -> int:
+        """How many records the SDK's next drain writes.
+
+        The SDK's own tally is not used: from 0.55 on, it also counts for the metric `record_count`, but only what is
+        drained.
+        """
+        return len(self.stream.batch) + len(self.stream.waiting)
+
+    def add(self, source: Source, record: Mapping[str, Any], size: int) -> None:
+        """Take a record.
+
+        Args:
+            source: The record.
+            record: Its columns and values.
+            size: The length of the record in the input, in bytes.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        mapped = self.mapper.map(source, record)
+        if not (isinstance(mapped, Outcome) and mapped.result is Result.FILTERED):  # the SDK counts after stream maps
+            self.record_counter_metric.increment()
+        self._run.engine.feed(self.stream, mapped, size)
+
+    def skip(self, outcome: Outcome) -> None:
+        """Account for a record that is not looked at."""
+        self.stream.stats.read += 1
+        self._run.journal.count(self.stream, outcome)
+
+    def process_batch(self, context: dict[str, Any]) -> None:  # noqa: ARG002 (the engine has the batch)
+        """Plan and write what has been read.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        self._run.engine.drain(self.stream)
+
+
+class PeopleSink(SalesloftSink):
+    """Writes people."""
+
+    salesloft_object = PEOPLE
+
+
+class AccountsSink(SalesloftSink):
+    """Writes accounts."""
+
+    salesloft_object = ACCOUNTS
+
+
+class CadenceMembershipsSink(SalesloftSink):
+    """Adds people to cadences."""
+
+    salesloft_object = CADENCE_MEMBERSHIPS
+
+
+SINKS: Final[Mapping[str, type[SalesloftSink]]] = MappingProxyType(
+    {each.salesloft_object.name: each for each in (PeopleSink, AccountsSink, CadenceMembershipsSink)}
+)

@@ -1,1 +1,0 @@
-"""What happens to the payloads of a batch between merging and writing."""

@@ -1,0 +1,213 @@
+"""Chooses between bulk jobs and single requests."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from target_salesloft.config.schema import WriteMethod
+from target_salesloft.exceptions import PermissionDeniedError
+from target_salesloft.objects import ID_FIELD, SyncMode
+from target_salesloft.writers.base import NotSent
+from target_salesloft.writers.bulk import BulkJobsForbiddenError, BulkJobTypeUnsupportedError, UploadRefusedError
+from target_salesloft.writers.jobs import JobsInFlight
+from target_salesloft.writers.single import SingleWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from target_salesloft.api.client import SalesloftClient
+    from target_salesloft.clock import Clock
+    from target_salesloft.config.settings import RunSettings
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.writers.base import Batch, Event
+
+logger = logging.getLogger(__name__)
+
+
+class BulkChoice(NamedTuple):
+    """When a batch is written with a bulk job.
+
+    Attributes:
+        method: The setting `write_method`.
+        min_records: With `auto`, the size of the smallest batch for which a job is created.
+    """
+
+    method: WriteMethod
+    min_records: int
+
+    @classmethod
+    def from_settings(cls, settings: RunSettings) -> BulkChoice:
+        """Return the choice for the settings."""
+        return cls(settings.write_method, settings.bulk_min_records)
+
+    def get_job_type(self, batch: Batch) -> str | None:
+        """Return the type of the bulk job that writes a batch, or None for single requests."""
+        job_type = batch.object.bulk_types.get(batch.mode) if batch.removal is None else None
+        if job_type is None or not self.should_use_bulk(len(batch.writes)):
+            return None
+        # The jobs of updates are upserts, which do not accept all fields of an update.
+        fields = batch.object.fields.items()
+        other = {name for name, field in fields if SyncMode.UPSERT not in field.modes}
+        return None if any(not other.isdisjoint(write.body) for write in batch.writes) else job_type
+
+    def should_use_bulk(self, records: int) -> bool:
+        """Return whether a batch of so many records is written with a bulk job, if there is one for it."""
+        if self.method is WriteMethod.AUTO:
+            return records >= self.min_records
+        return self.method is WriteMethod.BULK
+
+
+class AutoWriter:
+    """Writes a batch with a bulk job if there is one for it and it is large enough, otherwise with single requests.
+
+    Batches are begun in order. The first one waits while as many jobs are in flight as may be or, for single requests,
+    while a job may hold one of its keys.
+
+    Args:
+        single: Writes with single requests.
+        jobs: Writes with bulk jobs.
+        choice: Decides when a job is used.
+        clock: The clock of the run.
+        host: Where the records are written, for the log.
+    """
+
+    def __init__(self, single: SingleWriter, jobs: JobsInFlight, choice: BulkChoice, clock: Clock, host: str) -> None:
+        self._single = single
+        self._jobs = jobs
+        self._choice = choice
+        self._clock = clock
+        self._host = host
+        self._queue: deque[Batch] = deque()
+        self._announced: set[tuple[str, str]] = set()
+        self._unsupported: set[str] = set()
+        self._refused: set[Batch] = set()
+        self._is_forbidden = False
+        self._is_stopped = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch has writes without an outcome."""
+        return bool(self._queue) or self._jobs.is_busy
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether a batch waits that is not sent or uploaded yet."""
+        return bool(self._queue)
+
+    @property
+    def next_event_at(self) -> float:
+        """When to ask for the states of jobs, in seconds of the clock."""
+        return self._jobs.next_poll if self._jobs.is_busy else self._clock.now()
+
+    @property
+    def unfinished(self) -> str:
+        """What happens to the jobs in flight, in sentences; empty if there are none."""
+        return self._jobs.unfinished
+
+    def submit(self, batch: Batch) -> None:
+        """Take a batch."""
+        self._queue.append(batch)
+
+    def advance(self, now: float) -> Iterator[Event]:
+        """Start jobs, ask for their states, and send requests.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        yield from self._jobs.advance(now)
+        while self._queue:
+            batch = self._queue[0]
+            job_type = self._job_type(batch)
+            if self._is_stopped:
+                yield NotSent(self._queue.popleft(), batch.writes)
+            elif job_type is not None:
+                if self._jobs.is_full:
+                    return
+                self._queue.popleft()
+                yield from self._upload(batch, job_type)
+                yield from self._jobs.advance(self._clock.now())
+            else:
+                if self._jobs.holds(batch.object, set().union(*(each.tokens for each in batch.writes))):
+                    return
+                self._queue.popleft()
+                self._announce(batch, "single requests")
+                self._single.submit(batch)
+                yield from self._single.advance(now)
+
+    def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:
+        """Return whether a write without an outcome may be of a record with one of these keys."""
+        if any(each.object is salesloft_object for each in self._queue):
+            return True
+        return self._jobs.holds(salesloft_object, tokens)
+
+    def stop(self) -> None:
+        """Send nothing more, and mark no job ready."""
+        self._is_stopped = True
+        self._single.stop()
+        self._jobs.stop()
+
+    def close(self) -> None:
+        """Wait for requests in flight."""
+        self._single.close()
+
+    def _job_type(self, batch: Batch) -> str | None:
+        job_type = self._choice.get_job_type(batch)
+        if self._is_forbidden or job_type in self._unsupported or batch in self._refused:
+            return None
+        return job_type
+
+    def _upload(self, batch: Batch, job_type: str) -> Iterator[Event]:
+        """Start a job for a batch; where that is not possible, the batch is put back, for single requests."""
+        key_field = ID_FIELD if batch.mode is SyncMode.UPDATE else batch.upsert_key
+        try:
+            yield from self._jobs.upload(batch, job_type, key_field)
+        except BulkJobTypeUnsupportedError as error:
+            self._unsupported.add(job_type)
+            logger.warning(
+                "Salesloft rejects bulk jobs of the type %s (%s). Writing %s with single requests in this run.",
+                *(job_type, error, batch.object.name),
+                extra={"stream": batch.stream, "job_type": job_type},
+            )
+        except BulkJobsForbiddenError as error:
+            if self._choice.method is WriteMethod.BULK:
+                raise PermissionDeniedError(f"{error} Or set write_method to record.") from error
+            self._is_forbidden = True
+            message = "No permission to create bulk jobs. Using single requests in this run. %s"
+            logger.warning(message, error, extra={"stream": batch.stream, "endpoint": "POST /bulk_jobs"})
+        except UploadRefusedError:
+            self._refused.add(batch)
+            logger.warning(
+                "%s: Salesloft refuses all records of a bulk job. Writing them with single requests.",
+                batch.stream,
+                extra={"stream": batch.stream, "job_type": job_type},
+            )
+        else:
+            self._announce(batch, "bulk jobs")
+            return
+        self._queue.appendleft(batch)
+
+    def _announce(self, batch: Batch, method: str) -> None:
+        """Log once per stream and method where and how its records are written."""
+        if batch.removal is None and (batch.stream, method) not in self._announced:
+            self._announced.add((batch.stream, method))
+            what = f"{batch.object.name} ({batch.mode.value})"
+            extra = {"stream": batch.stream}
+            logger.info("%s: writing %s to %s with %s.", batch.stream, what, self._host, method, extra=extra)
+
+
+def build_writer(settings: RunSettings, client: SalesloftClient, clock: Clock) -> tuple[AutoWriter, JobsInFlight]:
+    """Return the writer for the settings, and its jobs."""
+    jobs = JobsInFlight(
+        client,
+        clock,
+        settings.bulk_job_timeout,
+        limit=settings.bulk_jobs_in_flight,
+        max_refused=settings.max_failed_records,
+        read_ids=settings.bulk_result_ids,
+    )
+    single = SingleWriter(client, clock, settings.max_parallel_requests)
+    host = urlsplit(settings.api_url).hostname or ""
+    return AutoWriter(single, jobs, BulkChoice.from_settings(settings), clock, host), jobs

@@ -1,0 +1,180 @@
+"""A dry run: writes nothing, and reports what would be written and what it would cost."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter, defaultdict, deque
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from target_salesloft.api.client import PAGE_SIZE
+from target_salesloft.api.lookup import chunk_values
+from target_salesloft.clock import duration
+from target_salesloft.mapping.coercion import describe
+from target_salesloft.objects import ID_FIELD, OBJECTS
+from target_salesloft.records import Outcome, Result
+from target_salesloft.writers.auto import BulkChoice
+from target_salesloft.writers.base import Settled
+from target_salesloft.writers.bulk import MAX_ROWS_READ, MAX_UPLOAD_RECORDS, UNDOCUMENTED, UPSERT_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from target_salesloft.config.settings import RunSettings
+    from target_salesloft.objects import Reference, SalesloftObject
+    from target_salesloft.writers.base import Batch, Event
+
+logger = logging.getLogger(__name__)
+
+MAX_SAMPLES: Final = 3
+# Create the job, and start it.
+JOB_OVERHEAD_POINTS: Final = 2
+# Polls of a run in addition to one for all jobs in flight: how long they wait is not known.
+WAITING_POLLS: Final = 4
+
+
+class NoneWriter:
+    """Writes nothing; counts the requests and points of each stream.
+
+    Args:
+        settings: The settings of the run.
+    """
+
+    is_busy = has_queue = False
+    next_event_at = 0.0
+    unfinished = ""
+
+    def __init__(self, settings: RunSettings) -> None:
+        self._queue: deque[Batch] = deque()
+        self._forecasts: defaultdict[str, Forecast] = defaultdict(lambda: Forecast(settings))
+
+    def submit(self, batch: Batch) -> None:
+        """Take a batch."""
+        self._queue.append(batch)
+
+    def advance(self, now: float) -> Iterator[Event]:  # noqa: ARG002 (takes no time)
+        """Count what would be sent."""
+        while self._queue:
+            batch = self._queue.popleft()
+            request = self._forecasts[batch.stream].add(batch)
+            result = Result.DRY_RUN if batch.removal is None else Result.DRY_RUN_REMOVAL
+            yield Settled(batch, [Outcome(each, result, request=request) for each in batch.writes], were_sent=False)
+
+    def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:  # noqa: ARG002
+        """Return that nothing is in flight."""
+        return False
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def describe(self, stream: str) -> str:
+        """Return a line with what would be sent for a stream, and the points and time that it would take."""
+        return self._forecasts[stream].describe()
+
+
+class Forecast:
+    """What a stream would send.
+
+    Args:
+        settings: The settings of the run.
+    """
+
+    def __init__(self, settings: RunSettings) -> None:
+        self._settings = settings
+        self._choice = BulkChoice.from_settings(settings)
+        self._records: Counter[str] = Counter()
+        self._points = 0
+        self._samples = 0
+        self._references: defaultdict[Reference, set[str]] = defaultdict(set)
+        self._jobs = 0
+        self._untried = len(UNDOCUMENTED)
+
+    def add(self, batch: Batch) -> str:
+        """Count a batch, log the first few records with their values masked, and return the name of the request."""
+        if batch.removal is not None:
+            return self._add_removals(batch)
+        operation = batch.object.operations[batch.mode]
+        bulk_type = self._choice.get_job_type(batch)
+        request = operation.name if bulk_type is None else f"bulk job {bulk_type}"
+        if bulk_type is not None:
+            self._jobs += 1
+            self._points += self._job_points(len(batch.writes))
+        else:
+            self._points += len(batch.writes)
+        if operation.needs_id:
+            keys = [write.body[batch.upsert_key] for write in batch.writes if write.record_id is None]
+            self._points += sum(1 for _ in chunk_values(keys, batch.object.lookups[batch.upsert_key]))
+        if operation.active_field:
+            # Existing records are listed by the last of the fields that identify one, if not in a cheaper way.
+            last = operation.identity[-1]
+            self._points += len({write.body.get(last, write.references.get(last)) for write in batch.writes})
+        self._records[request] += len(batch.writes)
+        for write in batch.writes:
+            for field, named in write.references.items():
+                if field not in write.body:  # not looked up by a comparison
+                    self._references[named.reference].add(named.value)
+        for write in batch.writes[: MAX_SAMPLES - self._samples]:
+            self._samples += 1
+            ids = {
+                name: f"<id by {each.reference.name}>"
+                for name, each in write.references.items()
+                if name not in write.body
+            }
+            shown = msgspec.json.encode({**mask(write.body), **ids}).decode()
+            logger.info("Dry run, would send %s: %s", request, shown, extra={"stream": batch.stream})
+        return request
+
+    def _add_removals(self, batch: Batch) -> str:
+        assert batch.removal is not None  # noqa: S101 (the caller has checked it)
+        request = batch.object.removals[batch.removal].name
+        self._records[request] += len(batch.writes)
+        field = batch.upsert_key or ID_FIELD
+        values = [str(each.body.get(field, each.record_id)) for each in batch.writes]
+        # Memberships, which have no filter for it, are listed a hundred at a time too.
+        name = batch.object.lookups.get(field, "ids[]")
+        self._points += len(batch.writes) + sum(1 for _ in chunk_values(values, name))
+        return request
+
+    def _job_points(self, records: int) -> int:
+        """Return the points of a bulk job, without polls."""
+        if self._settings.bulk_result_ids or records <= MAX_ROWS_READ:
+            pages = math.ceil(records / PAGE_SIZE)
+        else:
+            # Undocumented statuses of rows are tried once.
+            pages, self._untried = 1 + self._untried, 0
+        return JOB_OVERHEAD_POINTS + math.ceil(records / MAX_UPLOAD_RECORDS) + pages
+
+    def describe(self) -> str:
+        """Return a line with what would be sent, and the points and time that it would take."""
+        if not self._records:
+            return "dry run, would send nothing"
+        sent = ", ".join(f"{count:,} by {request}" for request, count in self._records.items())
+        lookups = sum(count_lookups(reference, values) for reference, values in self._references.items())
+        polls = min(self._jobs, math.ceil(self._jobs / self._settings.bulk_jobs_in_flight) + WAITING_POLLS)
+        total = self._points + polls + lookups
+        points = f"{total:,} point{'' if total == 1 else 's'}"
+        detail = f" (up to {lookups:,} to look up references)" if lookups else ""
+        per_minute = self._settings.rate_limit_per_minute
+        minutes = max(0, total - 1) // per_minute
+        time = f"at least {duration(minutes * 60)}" if minutes else "less than a minute"
+        return f"dry run, would send {sent}: about {points}{detail}, {time} at {per_minute:,} per minute"
+
+
+def count_lookups(reference: Reference, values: Collection[str]) -> int:
+    """Return the points of looking up values that the ledger does not know; short lists have at least one page."""
+    if reference.object_name is None:
+        return 1
+    return sum(1 for _ in chunk_values(values, OBJECTS[reference.object_name].lookups[reference.attributes[0]]))
+
+
+def mask(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a body with the types of its values in place of the values."""
+    return {
+        name: mask(value) if isinstance(value, dict) else value if name == UPSERT_KEY else f"<{describe(value)}>"
+        for name, value in body.items()
+    }

@@ -1,0 +1,476 @@
+"""Writes records with single requests: one point and one outcome for each."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+from collections import Counter, deque
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+import requests
+
+from target_salesloft.api.lookup import find_matches
+from target_salesloft.exceptions import (
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    RecordRejectedError,
+    RetriesExhaustedError,
+    RunCancelledError,
+    SalesloftFatalError,
+)
+from target_salesloft.objects import ID_FIELD, DeletedRecords, Operation, ParameterLocation, SyncMode
+from target_salesloft.records import Outcome, Result, Write, replace
+from target_salesloft.writers.base import NotSent, Sending, Settled
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from target_salesloft.api.client import Reply, SalesloftClient
+    from target_salesloft.clock import Clock
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.writers.base import Batch, Event
+
+logger = logging.getLogger(__name__)
+
+# An assumption about Salesloft's messages; if they differ, such a record is reported as failed.
+ALREADY_EXISTS: Final = re.compile(
+    r"\btaken\b|\balready (?:exists|in use|been used)\b|(?<!longer )\bexists\b|\bduplicate\b|\bmust be unique\b",
+    re.IGNORECASE,
+)
+# Assumptions about the messages that parameters are missing, and that a record is in effect already.
+NOT_FOUND: Final = re.compile(r"\b(?:required|missing|blank|empty)\b", re.IGNORECASE)
+ALREADY: Final = re.compile(r"\balready\b", re.IGNORECASE)
+# A write may be applied some time after its response was lost, or a gateway has given up (504).
+LATE_WRITE_SECONDS: Final = 10.0
+CHECK_RETRY_SECONDS: Final = 30.0
+# Consecutive writes that fail alike, each sent after the one before had failed, until the run stops. Errors that last
+# take `max_retry_seconds` each.
+MAX_CONSECUTIVE: Final = MappingProxyType({RetriesExhaustedError: 1, PermissionDeniedError: 10})
+RESULTS: Final = MappingProxyType(
+    {SyncMode.UPSERT: Result.WRITTEN, SyncMode.INSERT: Result.CREATED, SyncMode.UPDATE: Result.UPDATED}
+)
+UPSERT_RESULTS: Final = MappingProxyType({"create": Result.CREATED, "update": Result.UPDATED})
+REMOVED: Final = MappingProxyType({DeletedRecords.ARCHIVE: Result.ARCHIVED, DeletedRecords.DELETE: Result.DELETED})
+UNKNOWN_OUTCOME_ADVICE: Final = "Search for the record in Salesloft, and send it again only if it is missing."
+
+
+class Failure(NamedTuple):
+    """A write that fails persistently.
+
+    Attributes:
+        write: What was written.
+        error: The error of the last request.
+    """
+
+    write: Write
+    error: BaseException
+
+    def outcome(self, operation: Operation) -> Outcome:
+        """Return the outcome if the record is the cause."""
+        reason, advice = str(self.error), ""
+        if isinstance(self.error, RetriesExhaustedError):
+            reason = f"{self.error.last_error} for {self.error.elapsed:.0f} s; Salesloft accepted other requests"
+            advice = "" if operation.idempotent else UNKNOWN_OUTCOME_ADVICE
+        return Outcome(
+            self.write,
+            Result.FAILED,
+            reason,
+            request=operation.name,
+            advice=advice,
+            is_ambiguous=getattr(self.error, "was_ambiguous", True),
+            requests=getattr(self.error, "requests", 1),
+        )
+
+    def log(self, operation: Operation) -> None:
+        """Log which record stops the run."""
+        if self.write.sources and not isinstance(self.error, RunCancelledError):
+            extra = {"endpoint": operation.name}
+            position = self.write.sources[-1].position
+            logger.warning("%s failed for line %s of the input.", operation.name, position, extra=extra)
+
+
+class SingleWriter:
+    """Writes with parallel requests.
+
+    A request that fails persistently does not stop the run if its record is the cause: the record fails once Salesloft
+    responds to writes of other records. If it does not, the run stops.
+
+    Args:
+        client: Sends the requests.
+        clock: The clock of the run.
+        parallel: Maximum number of parallel requests.
+    """
+
+    def __init__(self, client: SalesloftClient, clock: Clock, parallel: int) -> None:
+        self._client = client
+        self._clock = clock
+        self._parallel = parallel
+        self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="writer")
+        self._queue: deque[Batch] = deque()
+        self._is_stopped = False
+        self._writable: set[Operation] = set()  # operations to which Salesloft has responded
+        self._failed_in_a_row: Counter[Operation] = Counter()
+        self._locations: dict[Operation, ParameterLocation] = {}  # where Salesloft has found the parameters
+
+    unfinished = ""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch waits: `advance` writes all of them."""
+        return bool(self._queue)
+
+    has_queue = is_busy
+
+    @property
+    def next_event_at(self) -> float:
+        """Now: requests are sent as soon as possible."""
+        return self._clock.now()
+
+    def submit(self, batch: Batch) -> None:
+        """Take a batch."""
+        self._queue.append(batch)
+
+    def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:  # noqa: ARG002
+        """Return whether a batch waits."""
+        return bool(self._queue)
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._is_stopped = True
+
+    def close(self) -> None:
+        """Wait for requests in flight, and stop the threads."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def advance(self, now: float) -> Iterator[Event]:  # noqa: ARG002 (requests need no time)
+        """Send a request for each write, and yield each outcome as soon as it is known.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on. The outcomes of requests in flight have been yielded before.
+        """
+        while self._queue:
+            batch = self._queue.popleft()
+            yield Sending(batch, batch.writes)
+            yield from self._write(batch)
+
+    def _write(self, batch: Batch) -> Iterator[Event]:
+        if batch.removal is None:
+            operation = batch.object.operations[batch.mode]
+        else:
+            operation = batch.object.removals[batch.removal]
+        waiting = iter(batch.writes)
+        in_flight: dict[Future[Outcome], tuple[Write, int]] = {}
+        suspects: list[Failure] = []
+        fatal: Failure | None = None
+
+        def start(count: int) -> None:
+            for write in islice(waiting, count):
+                future = self._threads.submit(self._send, write, batch, operation)
+                in_flight[future] = write, self._failed_in_a_row[operation]
+
+        if not self._is_stopped:
+            start(self._parallel)
+        while in_flight:
+            done, _ = wait(in_flight, return_when=FIRST_COMPLETED)
+            for future in done:
+                write, failed_before = in_flight.pop(future)
+                error = future.exception()
+                if error is None:
+                    self._writable.add(operation)
+                    self._failed_in_a_row[operation] = 0
+                    yield Settled(batch, [*(each.outcome(operation) for each in suspects), future.result()])
+                    suspects.clear()
+                elif fatal is None and self._may_be_caused_by_record(error, failed_before, operation, batch.object):
+                    suspects.append(Failure(write, error))
+                    self._failed_in_a_row[operation] = failed_before + 1
+                else:
+                    fatal = fatal or Failure(write, error)
+            if fatal is None and not self._is_stopped:
+                start(len(done))
+        fatal = fatal or self._unexplained(suspects, operation)
+        if fatal is not None:
+            fatal.log(operation)
+            raise fatal.error
+        if suspects:
+            yield Settled(batch, [each.outcome(operation) for each in suspects])
+        if not_sent := list(waiting):
+            yield NotSent(batch, not_sent)
+
+    def _may_be_caused_by_record(
+        self, error: BaseException, failed_before: int, operation: Operation, salesloft_object: SalesloftObject
+    ) -> bool:
+        """Return whether an error may be caused by the record because Salesloft accepts other requests.
+
+        Args:
+            error: The error of a write.
+            failed_before: How many writes in a row had failed when the request was submitted.
+            operation: The write.
+            salesloft_object: What was written.
+        """
+        if isinstance(error, RetriesExhaustedError):
+            # Not if Salesloft limits requests or cannot be reached.
+            if not error.last_error.maybe_applied:
+                return False
+        elif not isinstance(error, PermissionDeniedError):
+            return False
+        if failed_before >= MAX_CONSECUTIVE[type(error)]:
+            return False
+        return self._failed_in_a_row[operation] > 0 or self._accepts_writes(salesloft_object)
+
+    def _accepts_writes(self, salesloft_object: SalesloftObject) -> bool:
+        """Return whether Salesloft responds to a write that changes nothing."""
+        if salesloft_object.write_check is None:
+            return True
+        method, path = salesloft_object.write_check
+        try:
+            self._client.request(method, path, body=b"{}", max_retry_seconds=CHECK_RETRY_SECONDS)
+        except RecordRejectedError:
+            return True
+        except SalesloftFatalError:
+            return False
+        return True
+
+    def _unexplained(self, suspects: list[Failure], operation: Operation) -> Failure | None:
+        """Return the first of the last failures of a batch unless its record is the cause.
+
+        No later write has shown that Salesloft accepts others. So an earlier one must have, or it is the only one that
+        fails for so long.
+        """
+        if operation in self._writable or not suspects:
+            return None
+        only_one = len(suspects) == 1 and isinstance(suspects[0].error, RetriesExhaustedError)
+        return None if only_one else suspects[0]
+
+    # In a thread for each request
+
+    def _send(self, write: Write, batch: Batch, operation: Operation) -> Outcome:
+        try:
+            if batch.removal is not None:
+                return self._remove(write, operation, REMOVED[batch.removal])
+            if operation.idempotent:
+                return self._update(write, batch.mode, operation)
+            return self._create(write, batch, operation)
+        except RecordRejectedError as error:
+            if operation.active_field:
+                if ALREADY.search(error.reason) and self._find(write, batch.object, operation, operation.identity):
+                    return Outcome(write, Result.UNCHANGED, requests=error.requests)
+                return rejected(write, error, operation.name)
+            exists = batch.mode is SyncMode.INSERT and ALREADY_EXISTS.search(error.reason)
+            return rejected(write, error, operation.name, Result.ALREADY_EXISTS if exists else Result.FAILED)
+
+    def _remove(self, write: Write, operation: Operation, result: Result) -> Outcome:
+        """Remove a record; one that is gone is unchanged."""
+        body = msgspec.json.encode(dict(operation.constants)) if operation.constants else None
+        path = operation.path_for(write.record_id)
+        try:
+            reply = self._client.request(operation.method, path, endpoint=operation.path, body=body)
+        except RecordRejectedError as error:
+            if error.status == requests.codes.not_found:
+                return Outcome(write, Result.UNCHANGED, record_id=write.record_id, requests=error.requests)
+            return rejected(write, error, operation.name)
+        return Outcome(write, result, record_id=write.record_id, requests=reply.requests)
+
+    def _update(self, write: Write, mode: SyncMode, operation: Operation) -> Outcome:
+        """Write a record with an operation that may be repeated."""
+        sent = 0
+        was_ambiguous = False
+        try:
+            reply = self._request(write, operation)
+        except RecordRejectedError as error:
+            # Something else has created the record since Salesloft searched for it: now it can be updated.
+            if mode is not SyncMode.UPSERT or not ALREADY_EXISTS.search(error.reason):
+                raise
+            sent, was_ambiguous = error.requests, error.was_ambiguous
+            reply = self._request(write, operation)
+        result = UPSERT_RESULTS.get(upsert_type(reply.data) or "", RESULTS[mode])
+        return written(
+            write, result, reply.data, requests=sent + reply.requests, ambiguous=was_ambiguous or reply.was_ambiguous
+        )
+
+    def _create(self, write: Write, batch: Batch, operation: Operation) -> Outcome:
+        """Create a record with an operation that must not be repeated.
+
+        The API has no idempotency keys: if the outcome of a request is unknown, the record is looked up first.
+        """
+        identity = batch.object.identity(batch.mode, batch.upsert_key, write.body) or ()
+        result = Result.CREATED if write.record_id is None else Result.UPDATED
+        started = self._clock.time()
+        earlier: OutcomeUnknownError | None = None
+        while True:
+            sent = 0 if earlier is None else earlier.attempts
+            try:
+                reply = self._request(write, operation, earlier)
+            except OutcomeUnknownError as error:
+                earlier = error
+                outcome = self._find_created(write, batch, operation, identity, started, error)
+                if outcome is not None:
+                    return replace(outcome, requests=error.attempts)
+            except RecordRejectedError as error:
+                # It did not exist when it was looked up: a request before this one has created it late.
+                if earlier is None or not ALREADY_EXISTS.search(error.reason):
+                    raise
+                if not self._find(write, batch.object, operation, identity):
+                    raise
+                return written(write, result, None, requests=sent + error.requests)
+            else:
+                ambiguous = earlier is not None or reply.was_ambiguous
+                return written(write, result, reply.data, requests=sent + reply.requests, ambiguous=ambiguous)
+
+    def _find_created(  # noqa: PLR0913, PLR0917 (what identifies a request)
+        self,
+        write: Write,
+        batch: Batch,
+        operation: Operation,
+        identity: tuple[str, ...],
+        started: float,
+        error: OutcomeUnknownError,
+    ) -> Outcome | None:
+        """Return the outcome of a request that may have created a record, or None if it is to be sent again."""
+        if not identity:
+            return Outcome(
+                write,
+                Result.FAILED,
+                f"unknown whether the record was created ({error}); it has no {batch.upsert_key} to look it up by",
+                request=operation.name,
+                advice=UNKNOWN_OUTCOME_ADVICE,
+                is_ambiguous=True,
+            )
+        message = "%s: outcome unknown (%s). Looking up the record before retrying."
+        logger.info(message, operation.name, error, extra={"endpoint": operation.name, "status": error.error.status})
+        rows = self._find(write, batch.object, operation, identity)
+        if not rows:
+            self._clock.wait_until(self._clock.now() + LATE_WRITE_SECONDS)
+            rows = self._find(write, batch.object, operation, identity)
+        if not rows:
+            return None
+        if not operation.active_field and not any(was_created_by_us(row, write.body, started) for row in rows):
+            return Outcome(
+                write,
+                Result.ALREADY_EXISTS,
+                f"{', '.join(identity)} already exists, with other values",
+                request=operation.name,
+                fields=identity,
+                is_ambiguous=True,
+            )
+        result = Result.CREATED if write.record_id is None else Result.UPDATED
+        return written(write, result, rows[0])
+
+    def _find(
+        self, write: Write, salesloft_object: SalesloftObject, operation: Operation, identity: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
+        """Return the records of Salesloft that a request for a write may have written."""
+        rows = find_matches(self._client, salesloft_object, identity, write.body)
+        # One with an id existed before: it counts once it is in effect again.
+        is_used_again = operation.active_field and write.record_id is not None
+        return [row for row in rows if row.get(operation.active_field)] if is_used_again else rows
+
+    def _request(self, write: Write, operation: Operation, earlier: OutcomeUnknownError | None = None) -> Reply:
+        def send(location: ParameterLocation) -> Reply:
+            in_body = location is ParameterLocation.BODY
+            return self._client.request(
+                operation.method,
+                operation.path_for(write.record_id),
+                endpoint=operation.path,
+                params=None if in_body else write.body,
+                body=msgspec.json.encode(write.body) if in_body else None,
+                repeatable=operation.idempotent,
+                earlier=earlier,
+            )
+
+        location = self._locations.get(operation, operation.parameters)
+        try:
+            reply = send(location)
+        except RecordRejectedError as error:
+            known = operation in self._locations
+            if known or operation.fallback is None or not NOT_FOUND.search(error.reason):
+                raise
+            location = operation.fallback
+            reply = send(location)
+            logger.warning(
+                "Salesloft does not take the parameters of %s from the %s (%s). Sending them in the %s in this run.",
+                *(operation.name, operation.parameters.value, ", ".join(error.fields), location.value),
+                extra={"endpoint": operation.name, "status": error.status},
+            )
+        self._locations[operation] = location
+        return reply
+
+
+class UpsertResponse(msgspec.Struct):
+    """The `data` of the response to an upsert; one page of the documentation shows it without `upsert_type`."""
+
+    upsert_type: str | None = None
+
+
+def upsert_type(data: Any) -> str | None:
+    """Return `create` or `update`, or None if the response does not contain it."""
+    try:
+        return msgspec.convert(data, UpsertResponse).upsert_type
+    except msgspec.ValidationError:
+        return None
+
+
+def find_resource(data: Any) -> dict[str, Any] | None:
+    """Return the record from the response to a write; that to an upsert has it one level deeper."""
+    candidates = [data, *data.values()] if isinstance(data, dict) else []
+    resources = (each for each in candidates if isinstance(each, dict))
+    return next((each for each in resources if str(each.get(ID_FIELD)).isdecimal()), None)
+
+
+def written(write: Write, result: Result, response: Any, *, requests: int = 1, ambiguous: bool = False) -> Outcome:
+    """Return the outcome of a write that Salesloft has taken; its id is that of the response if it is not known."""
+    resource = find_resource(response)
+    record_id = write.record_id
+    if record_id is None and resource is not None:
+        record_id = int(resource[ID_FIELD])
+    return Outcome(write, result, record_id=record_id, resource=resource, requests=requests, is_ambiguous=ambiguous)
+
+
+def rejected(write: Write, error: RecordRejectedError, request: str, result: Result = Result.FAILED) -> Outcome:
+    """Return the outcome of a write that Salesloft rejects; an earlier request for it may still take effect."""
+    return Outcome(
+        write,
+        result,
+        error.reason,
+        error.status,
+        request,
+        error.fields,
+        from_api=True,
+        was_rejected=not error.was_ambiguous,
+        is_ambiguous=error.was_ambiguous,
+        requests=error.requests,
+    )
+
+
+def was_created_by_us(row: Mapping[str, Any], body: Mapping[str, Any], since: float) -> bool:
+    """Return whether one of our requests has created a record that has the key of what was sent.
+
+    Salesloft may store values in another format, such as that of phone numbers. So the time of creation counts too.
+
+    Args:
+        row: The record as Salesloft returns it.
+        body: The fields that were sent.
+        since: When the first request was sent, in seconds since the epoch.
+    """
+    sent = {name: value for name, value in body.items() if isinstance(value, (str, int)) and name in row}
+    return created_after(row, since) or all(
+        normalize_value(row[name]) == normalize_value(value) for name, value in sent.items()
+    )
+
+
+def normalize_value(value: Any) -> str:
+    """Return the letters and digits of a value, in lower case."""
+    return "".join(filter(str.isalnum, str(value))).casefold()
+
+
+def created_after(row: Mapping[str, Any], moment: float) -> bool:
+    """Return whether Salesloft created a record after a moment, in seconds since the epoch."""
+    try:
+        created = dt.datetime.fromisoformat(str(row.get("created_at")).replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return created.tzinfo is not None and created.timestamp() >= moment
