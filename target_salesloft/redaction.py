@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import string
+import re
 import traceback
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +13,6 @@ from target_salesloft.objects import CUSTOM_FIELDS, OBJECTS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-REDACTED: Final = "…"
-PUNCTUATION: Final = string.punctuation.replace("_", "")
-KEPT_PUNCTUATION: Final = "),.;:"
 # Field names as they are, and as people write them: `email_address`, `Email address`.
 FIELD_NAMES: Final = frozenset(
     form
@@ -24,36 +21,27 @@ FIELD_NAMES: Final = frozenset(
     for spaced in (name.replace("_", " "),)
     for form in (name, spaced, spaced.capitalize(), spaced.title())
 )
-# The words of error messages, as Rails and Salesloft's documentation have them; case matters: `Will` may be a name.
-# A word that is missing here becomes `…` in the log; the failed records file has the full text.
-WORD_LIST: Final = """
-    a absent accept accepted access account accounts active added address addresses after again ahead allowed already
-    an and another any api_url archived are array as associated at attribute attributes authentication authorized
-    available bad be bearer because been before belong belongs between blank body boolean both but by bytes cadence
-    cadences can can't canceled cancelled cannot case changed character characters check closed column columns
-    combination company concurrently conflict conflicts contact contacts contain contains correct could create created
-    custom date dates datetime day dead deleted denied did different digits disabled do does doesn't domain domains
-    don't duplicate duplicated email emails empty end ends entity entries entry equal error errors even exceeded
-    exceeds excluded exist existing exists expected expired failed failure false few field fields for forbidden format
-    found from future given greater had has have hour id identical ids if immutable in included inclusion incomplete
-    incorrect integer integers internal into invalid is isn't it item items its json key keys known large later least
-    length less like limit limited list locked long longer malformed many match matches matching max maximum may
-    merged method min minimum minute missing more most multiple must name names negative nil no none nor not null
-    number numbers object objects odd of off on one only open optional or other out over owner parameter parameters
-    params past path pending people permission permissions permitted person persons phone positive present processed
-    provided proxy queue range rate read reason recently recognized record records rejected removed request requests
-    require required requires reserved resolved resource restrictions retrying returned row rows same scope scoped
-    scopes server service settings short should size small specified stage stages start starts status string strings
-    supported taken team temporarily text than that the their there these this those time timestamp to token too true
-    try type types unable unauthorized unavailable under unexpected unique unknown unprocessable unrecognized
-    unsupported until update updated url urls use used user users valid validation value values waiting was website
-    were when which while with without words written wrong year yet your
-    A API Access Account Accounts An Authentication Bearer Can't Cannot Could Duplicate Email Error Field Fields ID
-    Invalid Is It JSON Missing Must No Not Nothing Number Parameter Permission Person Please Rate Record Request
-    Requested Required Resource Salesloft Salesloft's The There This Too URL Unable Unauthorized Unknown Unprocessable
-    User Validation Value YYYY-MM-DD You Your
-"""
-ERROR_WORDS: Final = frozenset(WORD_LIST.split())
+KINDS: Final = "(string|number|integer|boolean|date|list|array|object|objects|email address|URL|domain)"
+# What Salesloft says about fields and tokens; patterns, in any case. Other words may be values of records.
+PHRASES: Final = (
+    r"(has|have) (already )?been (taken|used|merged|deleted|archived)",
+    r"(is|are) (already )?(taken|in use|archived|deleted)",
+    r"(already )?exists|must exist|does not exist",
+    r"(is|are) (not )?(required|invalid|valid|allowed|permitted|supported|forbidden|unique|reserved|read-only|missing)",
+    rf"is not (a|an) ((known|valid|supported) )?({KINDS}|field|custom field|type)",
+    r"is not included in the list|is too (long|short|large|small|old)",
+    r"\((maximum|minimum) is \d{1,5} characters\)",
+    rf"must (not )?be (blank|empty|present|unique|accepted|one of|true or false|(an? )?(valid )?{KINDS})",
+    r"(can't|cannot) be (blank|empty|null|changed|deleted|merged)",
+    r"has contact restrictions|(could )?not (be )?found|there is no (person|account|membership|record|bulk job)",
+    r"requires? the|required scope access not included|permission denied|access denied|(not |un)authorized|forbidden",
+    r"invalid (bearer )?token|rate limit exceeded",
+    r"(?-i:scope[sd]?)",  # a name begins with a capital
+)
+# Texts of this package in place of one of Salesloft's.
+NO_REASON: Final = "(no reason given)"
+NO_JSON: Final = "(the body is not Salesloft's JSON; check api_url and the proxy settings)"
+NOT_SHOWN: Final = "(reason not shown: it may contain values)"
 
 
 def sanitize_line(text: str, max_length: int) -> str:
@@ -76,41 +64,32 @@ def redact_secrets(text: str, *secrets: str) -> str:
 
 
 def redact_reason(text: str, names: Iterable[str] = ()) -> str:
-    """Return an error text of Salesloft's as it may be logged: field names and common error words; `…` for the rest.
+    """Return an error text of Salesloft's as it may be logged: names of fields, and phrases of `PHRASES`.
 
-    Salesloft repeats values, and reformats some of them: it escapes, shortens or splits them. So a text is not searched
-    for values; instead, only what cannot be one remains. Numbers are not: texts that differ in a number become equal.
+    Salesloft repeats values, and reformats some of them. So a text is not searched for values; instead, only what
+    cannot be one remains. The failed records file has the full text.
 
     Args:
-        text: The error text.
-        names: What may remain besides the words of `ERROR_WORDS` and the names of standard fields, such as the names
-            of custom fields.
+        text: The error text; field by field, separated by semicolons.
+        names: What may remain besides the names of standard fields, such as those of custom fields and scopes.
     """
-    known = FIELD_NAMES.union(names)
-    longest = max(len(name.split()) for name in known)
-    chunks = text.replace("(s)", "s").split()
-    words = [chunk.strip(PUNCTUATION) for chunk in chunks]
-    result: list[str] = []
-    position = 0
-    while position < len(chunks):
-        sizes = range(min(longest, len(words) - position), 0, -1)
-        count = next((size for size in sizes if " ".join(words[position : position + size]) in known), 0)
-        if not count and (words[position] in ERROR_WORDS or _is_path(words[position], known)):
-            count = 1
-        if count:
-            opening = "(" if chunks[position].startswith("(") else ""
-            last = chunks[position + count - 1]
-            closing = "".join(each for each in last[len(last.rstrip(PUNCTUATION)) :] if each in KEPT_PUNCTUATION)
-            result.append(f"{opening}{' '.join(words[position : position + count])}{closing}")
-        elif result[-1:] != [REDACTED]:
-            result.append(REDACTED)
-        position += count or 1
-    return " ".join(result)
+    if text in {"", NO_REASON, NO_JSON}:
+        return text
+    pattern = _pattern(frozenset(names))
+    clauses: list[str] = []
+    for clause in text.split(";"):
+        found = list(pattern.finditer(clause.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")))
+        shown = " ".join(each[0] for each in found)
+        if found and all(each["name"] for each in found):
+            shown += " is invalid"
+        clauses.append(shown)
+    return "; ".join(dict.fromkeys(filter(None, clauses))) or NOT_SHOWN
 
 
-def _is_path(word: str, names: frozenset[str]) -> bool:
-    """Whether a word consists of names, such as `custom_fields.Region`."""
-    return all(part in names for part in word.split("."))
+@functools.lru_cache(maxsize=256)
+def _pattern(names: frozenset[str]) -> re.Pattern[str]:
+    known = "|".join(re.escape(each) for each in sorted(FIELD_NAMES | names, key=len, reverse=True) if each)
+    return re.compile(rf"(?<!\w)((?P<name>{known})|(?i:{'|'.join(PHRASES)}))(?!\w)")
 
 
 def request_names(body: Any) -> Iterator[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import io
 import itertools
 import os
 import re
+import stat
 import tempfile
 import uuid
+import weakref
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
@@ -75,6 +78,7 @@ class Storage(Protocol):
         """Create a file in place of an existing one.
 
         Raises:
+            BlockingIOError: Another run is writing to it.
             OSError: The file cannot be created.
         """
 
@@ -237,6 +241,62 @@ class LocalFile:
             os.fsync(file.fileno())
 
 
+class LockedFile(LocalFile):
+    """A file on the disk to which only this process appends.
+
+    Args:
+        path: The file.
+        descriptor: The open file; closing it ends the lock.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        super().__init__(path)
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
+
+    def append(self, data: bytes) -> None:
+        """Append whole lines, and sync them to the disk."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        os.fsync(self._descriptor)
+
+
+def _open_locked(path: Path) -> int:
+    """Return the descriptor of a regular file, which is created if it does not exist, with a lock.
+
+    Raises:
+        OSError: Another process has the lock, or the file cannot be opened.
+    """
+    while True:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "not a regular file")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode=0o600)
+        try:
+            _lock(descriptor)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):  # not replaced meanwhile
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file until the process closes it or ends; file systems without locks are used without.
+
+    Raises:
+        BlockingIOError: Another process has the lock.
+    """
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EACCES, errno.EAGAIN}:
+            raise BlockingIOError(errno.EAGAIN, "another run is writing to it") from error
+
+
 class LocalDirectory:
     """A directory on the disk, created when the first file is. Only the owner can read the files."""
 
@@ -265,10 +325,19 @@ class LocalDirectory:
             return LocalFile(path)
         raise AssertionError  # pragma: no cover
 
-    def overwrite(self, name: str) -> LocalFile:
-        """Create an empty file in place of an existing one."""
-        self.replace(name, b"")
-        return LocalFile(self._path / name)
+    def overwrite(self, name: str) -> LockedFile:
+        """Create an empty file in place of an existing one, unless another process has that open with this method."""
+        self._path.mkdir(parents=True, exist_ok=True)
+        path = (self._path / name).resolve()
+        existing = _open_locked(path)
+        try:
+            # Whoever reads the existing file reads it to its end.
+            number, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            _lock(number)
+            Path(temporary).replace(path)
+        finally:
+            os.close(existing)
+        return LockedFile(self._path / name, number)
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a temporary file next to the file, and rename it."""
@@ -292,8 +361,12 @@ class LocalDirectory:
         return [each.name for each in self._path.iterdir()] if self._path.is_dir() else []
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading."""
-        return (self._path / name).open("rb")
+        """Open a regular file for reading; a pipe, which might never have data, is an error."""
+        descriptor = os.open(self._path / name, os.O_RDONLY | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a regular file")
+        return os.fdopen(descriptor, "rb")
 
     def delete(self, name: str) -> None:
         """Delete a file."""

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
@@ -20,11 +20,15 @@ from target_salesloft.config.schema import CREDENTIALS
 from target_salesloft.exceptions import ConfigError, SalesloftFatalError, SalesloftRetriableError
 from target_salesloft.objects import OBJECTS
 from target_salesloft.reporting.log import restrict_library_logs
+from target_salesloft.singer.input_file import InputFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 DEFAULT_PORT: Final = 8910
+# More than any ledger holds, and little enough for dates, memory and databases.
+MAX_DAYS: Final = 3_660
+MAX_RUNS: Final = 100_000
 # The settings that the commands use; invalid values of others do not matter here.
 ADMIN_SETTINGS: Final = (
     "auth_method",
@@ -121,7 +125,7 @@ def fields(clock: Clock, settings: Mapping[str, Any], name: str | None) -> int:
 
 @cli.command()
 @config_option
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many runs at most.")
+@click.option("--limit", type=click.IntRange(1, MAX_RUNS), default=20, show_default=True, help="How many runs at most.")
 @json_option
 @click.pass_obj
 def history(clock: Clock, settings: Mapping[str, Any], *, limit: int, as_json: bool) -> int:
@@ -147,7 +151,7 @@ def failed(clock: Clock, settings: Mapping[str, Any], *, as_json: bool) -> int:
 @cli.command()
 @config_option
 @click.option("--out", required=True, metavar="FILE", help="The HTML file, which is replaced.")
-@click.option("--days", type=click.IntRange(1), default=28, show_default=True, help="How many days it shows.")
+@click.option("--days", type=click.IntRange(1, MAX_DAYS), default=28, show_default=True, help="How many days it shows.")
 @click.pass_obj
 def report(clock: Clock, settings: Mapping[str, Any], *, out: str, days: int) -> int:
     """Write a page about the last runs.
@@ -171,7 +175,7 @@ def forget(clock: Clock, settings: Mapping[str, Any], *, stream: str) -> int:
 
 @cli.command()
 @config_option
-@click.option("--days", type=click.IntRange(1), required=True, help="How many days to keep.")
+@click.option("--days", type=click.IntRange(1, MAX_DAYS), required=True, help="How many days to keep.")
 @click.pass_obj
 def prune(clock: Clock, settings: Mapping[str, Any], *, days: int) -> int:
     """Delete old runs from the ledger.
@@ -179,6 +183,28 @@ def prune(clock: Clock, settings: Mapping[str, Any], *, days: int) -> int:
     Looked-up ids too, and failed records whose file is gone. What was written is not forgotten.
     """
     return ledger.prune_ledger(settings, clock, days=days)
+
+
+@cli.command()
+@click.option(
+    "--config",
+    "sources",
+    multiple=True,
+    metavar="FILE",
+    callback=lambda _context, _option, value: replace(ConfigSources.from_options(value), environment=True),
+    help="JSON file; repeatable.",
+)
+@click.option("--input", "file", type=InputFile("rb"), help="File or URL with Singer messages instead of stdin.")
+@click.option("--overwrite", is_flag=True, help="Adopt records that the ledger knows, too.")
+@click.pass_obj
+def adopt(clock: Clock, sources: ConfigSources, file: IO[Any] | None, *, overwrite: bool) -> int:
+    """Take what Salesloft holds as written by your streams, after the ledger was lost.
+
+    Reads the tap's messages with the settings of the pipeline, and writes nothing to Salesloft.
+    """
+    from target_salesloft.cli.adopt import adopt as run_adopt  # noqa: PLC0415 (the other commands need no SDK)
+
+    return run_adopt(sources, os.environ, file, clock, overwrite=overwrite)
 
 
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:

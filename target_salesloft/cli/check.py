@@ -89,7 +89,7 @@ def describe_user(client: SalesloftClient) -> str:
         SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
     """
     try:
-        user = client.request("GET", "/me")
+        user = client.request("GET", "/me").data
     except PermissionDeniedError as error:
         return f"unknown user ({error})"
     except RecordRejectedError as error:
@@ -121,7 +121,8 @@ def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[
         if each.sends_email and each.name not in required:
             continue
         scope = f"{each.scope}:read"
-        is_required = each.name in required or lists.pop(scope, None) is not None
+        is_listed = lists.pop(scope, None) is not None
+        is_required = each.name in required or is_listed
         yield Permission(scope, _has_permission(client, "GET", each.path), is_required)
         if each.write_check is not None:
             may_write = _has_permission(client, *each.write_check)

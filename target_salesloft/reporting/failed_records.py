@@ -7,19 +7,26 @@ import errno
 import os
 import re
 import shlex
+import threading
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from singer_sdk.exceptions import InvalidJSONSchema
+from singer_sdk.singerlib.exceptions import InvalidInputLine
+
+from target_salesloft.clock import SECONDS_PER_DAY
+from target_salesloft.encoding import decode_object, dumps_line
 from target_salesloft.exceptions import FailedRecordsFileError
-from target_salesloft.mapping.payload import SavedAt
-from target_salesloft.singer.encoding import dumps_line
+from target_salesloft.records import Outcome, Result, SavedAt, Source
+from target_salesloft.singer.reader import require_keys, require_schema
+from target_salesloft.singer.validation import RecordValidator
 from target_salesloft.storage import absolute, open_writable
-from target_salesloft.writers.results import Result, WriteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections import Counter
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from target_salesloft.mapping.payload import SourceRecord
     from target_salesloft.storage import OutputFile
 
 TIME_FORMAT: Final = "%Y-%m-%dT%H%M%SZ"
@@ -34,6 +41,26 @@ ADVICE: Final[Mapping[Result | int | None, str]] = MappingProxyType(
         Result.ALREADY_EXISTS: "The record already exists. Use sync_mode upsert to update it.",
     }
 )
+
+
+@dataclass(frozen=True)
+class SavedRecord:
+    """A record of a failed records file.
+
+    Attributes:
+        line: The line on which it was saved, from 1; lines that were removed from the file since do not change it.
+        schema: The SCHEMA message in effect for it.
+        record: Column → value.
+        size: The length of its line in bytes.
+    """
+
+    line: int
+    schema: Mapping[str, Any]
+    record: Mapping[str, Any]
+    size: int
+
+
+NO_LONGER_THERE: Final = "no longer in the file"
 
 
 class FailedRecordsFile:
@@ -60,6 +87,8 @@ class FailedRecordsFile:
         self._schemas: dict[str, Mapping[str, Any]] = {}
         self._file: OutputFile | None = None
         self._lines_written = 0
+        self._saved: dict[int, SavedAt] = {}
+        self._lock = threading.Lock()
         self._storage = open_writable("failed_records_dir", location)
 
     @property
@@ -77,11 +106,11 @@ class FailedRecordsFile:
         Raises:
             OSError: A file cannot be deleted.
         """
-        earliest = dt.datetime.fromtimestamp(now, tz=dt.timezone.utc) - dt.timedelta(days=days)
+        earliest = now - days * SECONDS_PER_DAY
         old = [
             name
             for name in self._storage.list_names()
-            if (match := FILE_NAME.fullmatch(name)) and _parse_time(match["started"]) < earliest
+            if (match := FILE_NAME.fullmatch(name)) and _parse_time(match["started"]).timestamp() < earliest
         ]
         for name in old:
             self._storage.delete(name)
@@ -102,6 +131,28 @@ class FailedRecordsFile:
         with self._storage.open(name) as lines:
             yield from lines
 
+    def read_failed(self, file: str, lines: Collection[int], unusable: Counter[str]) -> Iterator[SavedRecord]:
+        """Yield records of a file of an earlier run, which a person may have edited, moved or emptied.
+
+        Each of the lines is either yielded or counted in `unusable`.
+
+        Args:
+            file: Its location.
+            lines: The lines of the records to read.
+            unusable: Reason → records that cannot be read; complete when the iterator is exhausted.
+        """
+        pending = set(lines)
+        broken: dict[int, str] = {}
+        try:
+            for each in parse_failed(self.read(file), broken):
+                if each.line in pending:
+                    pending.remove(each.line)
+                    yield each
+        except OSError as error:
+            unusable[error.strerror or type(error).__name__] += len(pending)
+            return
+        unusable.update(broken.get(line, NO_LONGER_THERE) for line in pending)
+
     def delete(self, files: Iterable[str]) -> int:
         """Delete files of earlier runs; those in other directories are left.
 
@@ -120,31 +171,46 @@ class FailedRecordsFile:
             self._storage.delete(name)
         return len(names)
 
-    def append(self, results: Iterable[WriteResult]) -> None:
-        """Append failed records and flush them to disk; a record that fails in two streams is saved once.
+    def append(self, outcomes: Iterable[Outcome]) -> dict[int, SavedAt]:
+        """Append failed records and flush them to disk.
+
+        A record is saved once, also if it fails in two streams, or if two threads save it.
+
+        Returns:
+            Number of each source → where it is saved.
 
         Raises:
             FailedRecordsFileError: The file cannot be written.
         """
-        failed = [(source, each) for each in results for source in each.payload.sources if source.saved_at is None]
-        if not failed:
-            return
+        with self._lock:
+            unsaved: dict[int, tuple[Source, Outcome]] = {}
+            for each in outcomes:
+                for source in each.write.sources:
+                    if source.saved_at is None and source.number not in self._saved:
+                        unsaved.setdefault(source.number, (source, each))
+            if unsaved:
+                self._save(unsaved)
+            return {number: self._saved[number] for number in unsaved}
+
+    def _save(self, unsaved: Mapping[int, tuple[Source, Outcome]]) -> None:
+        lines: list[dict[str, Any]] = []
+        saved: dict[int, SavedAt] = {}
         try:
             file = self._open()
-            lines: list[dict[str, Any]] = []
-            saved: list[SavedAt] = []
-            for each in failed:
-                lines += self._lines(*each)
-                saved.append(SavedAt(absolute(file.location), self._lines_written + len(lines)))
+            for number, (source, outcome) in unsaved.items():
+                lines += self._schema_lines(source)
+                line = self._lines_written + len(lines) + 1
+                lines.append(_record_line(source, outcome, line))
+                saved[number] = SavedAt(absolute(file.location), line)
             file.append(b"".join(map(dumps_line, lines)))
         except OSError as error:
+            self._schemas.clear()  # none of these lines may have been written
             raise FailedRecordsFileError(
                 f"Cannot write the failed records file ({self.path or self._location}: {error.strerror}). "
                 "Free disk space, or set failed_records_dir to a directory that can be written, and run again."
             ) from error
         self._lines_written += len(lines)
-        for (source, _), saved_at in zip(failed, saved, strict=True):
-            source.saved_at = saved_at
+        self._saved |= saved
 
     def _open(self) -> OutputFile:
         if self._file is None or self._file.is_full:
@@ -154,26 +220,101 @@ class FailedRecordsFile:
             self._lines_written = 0
         return self._file
 
-    def _lines(self, source: SourceRecord, result: WriteResult) -> list[dict[str, Any]]:
-        """Return the messages of a failed record: its schema, unless it is the last one written, and the record."""
+    def _schema_lines(self, source: Source) -> list[dict[str, Any]]:
+        """Return the SCHEMA message of a record, unless it is the last one written for its stream."""
         stream = source.schema["stream"]
-        error: dict[str, Any] = {
-            "reason": result.reason,
-            "fields": result.fields,
-            "status": result.status,
-            "request": result.request,
-            "advice": result.advice or ADVICE.get(result.result) or ADVICE.get(result.status, ADVICE[None]),
-            "line": source.line,
-        }
-        if source.file is not None:
-            error["file"] = source.file
-        keys = [key for key in source.schema.get("key_properties") or () if key in source.record]
-        ordered = {**{key: source.record[key] for key in keys}, **source.record}  # so that a person finds the row
-        record = {"type": "RECORD", "stream": stream, "record": ordered, "error": error}
         if self._schemas.get(stream) is source.schema:
-            return [record]
+            return []
         self._schemas[stream] = source.schema
-        return [dict(source.schema), record]
+        return [dict(source.schema)]
+
+
+def parse_failed(lines: Iterable[bytes], broken: dict[int, str]) -> Iterator[SavedRecord]:
+    """Yield the records in the lines of a failed records file, whatever the file holds.
+
+    Args:
+        lines: The lines.
+        broken: Line that cannot be used → why, without its content; filled meanwhile.
+    """
+    schemas: dict[str, Mapping[str, Any] | None] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        line_number = number
+        try:
+            message = _decode(line)
+            if message.get("type") == "SCHEMA":
+                _use_schema(message, schemas)
+                continue
+            line_number = _saved_line(message) or number
+            yield SavedRecord(line_number, *_parse_record(message, schemas), len(line))
+        except InvalidInputLine as error:
+            broken[line_number] = str(error).rstrip(".")
+
+
+def _decode(line: bytes) -> dict[str, Any]:
+    try:
+        return decode_object(line)
+    except InvalidInputLine:
+        raise InvalidInputLine("not a JSON object") from None
+
+
+def _use_schema(message: Mapping[str, Any], schemas: dict[str, Mapping[str, Any] | None]) -> None:
+    if isinstance(message.get("stream"), str):
+        schemas[message["stream"]] = None
+    require_schema(message)
+    try:
+        RecordValidator(message["schema"])
+    except InvalidJSONSchema:
+        return
+    schemas[message["stream"]] = message
+
+
+def _parse_record(
+    message: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any] | None]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the SCHEMA message and the record of a RECORD message.
+
+    Raises:
+        InvalidInputLine: It is none, or has no schema.
+    """
+    if message.get("type") != "RECORD":
+        raise InvalidInputLine("not a RECORD message")
+    require_keys(message, stream=str, record=dict)
+    if message["stream"] not in schemas:
+        raise InvalidInputLine("no SCHEMA message before it")
+    schema = schemas[message["stream"]]
+    if schema is None:
+        raise InvalidInputLine("the SCHEMA message before it is not valid")
+    if not message["record"].keys() >= set(schema.get("key_properties") or ()):
+        raise InvalidInputLine("missing a key property")
+    return schema, message["record"]
+
+
+def _saved_line(message: Mapping[str, Any]) -> int | None:
+    """Return the line on which a record was saved, as the file says."""
+    error = message.get("error")
+    line = error.get("saved_line") if isinstance(error, dict) else None
+    return line if isinstance(line, int) and line > 0 else None
+
+
+def _record_line(source: Source, outcome: Outcome, saved_line: int) -> dict[str, Any]:
+    """Return the RECORD message of a failed record."""
+    error: dict[str, Any] = {
+        "reason": outcome.reason,
+        "fields": outcome.fields,
+        "status": outcome.status,
+        "request": outcome.request,
+        "advice": outcome.advice or ADVICE.get(outcome.result) or ADVICE.get(outcome.status, ADVICE[None]),
+        "line": source.line,
+    }
+    if source.file is not None:
+        error["file"] = source.file
+    error["saved_line"] = saved_line
+    record = source.record
+    keys = [key for key in source.schema.get("key_properties") or () if key in record]
+    ordered = {**{key: record[key] for key in keys}, **record}  # so that a person finds the row
+    return {"type": "RECORD", "stream": source.schema["stream"], "record": ordered, "error": error}
 
 
 def replay_command(file: str, arguments: Sequence[str], environ: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import jinja2
 
 from target_salesloft.clock import SECONDS_PER_DAY, duration
-from target_salesloft.writers.results import FAILED, WRITTEN, Result
+from target_salesloft.records import MISSES, WRITTEN, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,11 +33,12 @@ THOUSAND: Final = 1_000
 # What the page shows of a run's results: group → results, from the bottom of a bar.
 GROUPS: Final[Mapping[str, frozenset[str]]] = {
     "written": frozenset(each.value for each in (*WRITTEN, Result.DELETED, Result.ARCHIVED)),
-    "unchanged": frozenset({Result.UNCHANGED.value, Result.MERGED.value}),
+    "unchanged": frozenset({Result.UNCHANGED.value, Result.ADOPTED.value}),
+    "merged": frozenset({Result.MERGED.value}),
     "left out": frozenset(
-        each.value for each in (Result.SKIPPED, Result.FILTERED, Result.NOT_SENT, Result.NOT_CONFIRMED)
+        each.value for each in (Result.SKIPPED, *MISSES, Result.FILTERED, Result.NOT_SENT, Result.NOT_CONFIRMED)
     ),
-    "failed": frozenset(each.value for each in FAILED),
+    "failed": frozenset(each.value for each in (Result.FAILED, Result.ALREADY_EXISTS)),
 }
 
 
@@ -182,6 +183,7 @@ def _describe_run(run: Run, points_per_minute: int) -> dict[str, Any]:
         "run": run,
         "counts": _count(run),
         "retried": sum(each.get("retried", 0) for each in (run.streams or {}).values()),
+        "failed_again": sum(each.get("failed again", 0) for each in (run.streams or {}).values()),
         "allowed": allowed,
         "percent": min(100.0, 100 * (run.points or 0) / allowed),
     }

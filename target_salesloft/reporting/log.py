@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
@@ -15,12 +13,11 @@ from target_salesloft.reporting.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
-    from typing import TextIO
 
     from target_salesloft.api.rate_limit import RateLimiter
     from target_salesloft.clock import Clock
     from target_salesloft.mapping.mapper import ColumnMapping
-    from target_salesloft.reporting.stats import RunStats
+    from target_salesloft.reporting.stats import RunStats, StreamStats
 
 
 MAX_COLUMNS_LISTED: Final = 20
@@ -97,6 +94,7 @@ class Report:
             for reason, count in stats.skipped.items():
                 extra = {"stream": stream, "records_skipped": count, "reason": reason}
                 self._logger.info("%s: %s skipped: %s", stream, f"{count:,}", reason, extra=extra)
+            self._log_misses(stream, stats)
             missing = stats.missing_references.most_common()
             for line, (problem, count) in zip(stats.missing_reference_lines(), missing, strict=True):
                 extra = {"stream": stream, "reason": problem, "records_without_reference": count}
@@ -123,29 +121,21 @@ class Report:
             extra={"points_spent": points, "seconds": round(seconds, 3)},
         )
 
+    def _log_misses(self, stream: str, stats: StreamStats) -> None:
+        for result, line in stats.miss_lines().items():
+            extra = {"stream": stream, f"records_{result.name.lower()}": stats.results[result]}
+            self._logger.info("%s: %s", stream, line, extra=extra)
+        if unknown := stats.unknown_to_ledger:
+            self._logger.warning(
+                "%s: the ledger does not know %s record%s that Salesloft has, so their values count as edited and "
+                "are kept (overwrite: unless_edited). If the ledger was lost, use target-salesloft-admin adopt.",
+                *(stream, f"{unknown:,}", "" if unknown == 1 else "s"),
+                extra={"stream": stream, "records_unknown_to_ledger": unknown},
+            )
+
     def _log_summary(self, failed_records: str | None) -> None:
         for stream, stats in self._stats.items():
             self._logger.info("%s", stats.summary_line(stream, failed_records), extra=stats.log_fields(stream))
-
-
-def build_report(logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> Report:
-    """Return the report for the log, or for a terminal if standard error is one."""
-    if not is_interactive(sys.stderr, os.environ):
-        return Report(logger, stats, rate_limiter, clock)
-    from target_salesloft.reporting.terminal import TerminalReport  # noqa: PLC0415 (`rich` takes a tenth of a second)
-
-    return TerminalReport(logger, stats, rate_limiter, clock)
-
-
-def configure_logging() -> None:
-    """Keep personal data out of the log, and format it for a terminal if standard error is one."""
-    restrict_library_logs()
-    if is_interactive(sys.stderr, os.environ):
-        from target_salesloft.reporting.terminal import install_rich_handler  # noqa: PLC0415 (`rich` takes a tenth of a second)
-
-        install_rich_handler()
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(remove_control_characters)
 
 
 def remove_control_characters(record: logging.LogRecord) -> bool:
@@ -167,21 +157,3 @@ def restrict_library_logs() -> None:
     for name in ("azure", "aiobotocore", "botocore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
-
-
-def is_interactive(stderr: TextIO | None, environment: Mapping[str, str]) -> bool:
-    """Return whether standard error is a terminal that can redraw lines, and the log is not collected.
-
-    Meltano and CI collect it. A logging configuration of the user's own is not changed either.
-
-    Args:
-        stderr: Where the log goes; None if it is closed.
-        environment: The environment variables.
-    """
-    collected = ("MELTANO_PROJECT_ROOT", "CI", "SINGER_SDK_LOG_CONFIG")
-    return (
-        stderr is not None
-        and stderr.isatty()
-        and environment.get("TERM", "") not in {"", "dumb", "unknown"}
-        and not any(environment.get(name) for name in collected)
-    )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
+import threading
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -36,8 +40,11 @@ if TYPE_CHECKING:
     from target_salesloft.reporting.run_info import RunInfo
     from target_salesloft.reporting.stats import RunStats
 
+logger = logging.getLogger(__name__)
+
 NAME: Final = "target-salesloft"
-FLUSH_MILLISECONDS: Final = 5_000
+EXPORT_SECONDS: Final = 5.0
+"""How long a run waits at its end for a collector that does not answer."""
 NUMBERS: Final = re.compile(r"/\d+(?=/|$)")
 TEMPLATE: Final = "url.template"
 # All other attributes are left out: URLs of requests contain values of records.
@@ -114,7 +121,7 @@ class OtelTelemetry(Telemetry):
             self._jobs.pop(job_id).end()
 
     def stop(self, exit_code: int) -> None:
-        """End all spans, and export what has not been exported."""
+        """End all spans, and export what has not been exported, for at most `EXPORT_SECONDS`."""
         RequestsInstrumentor().uninstrument()
         ThreadingInstrumentor().uninstrument()
         for span in self._jobs.values():
@@ -124,10 +131,24 @@ class OtelTelemetry(Telemetry):
         self._run.set_status(Status(StatusCode.ERROR if exit_code else StatusCode.OK))
         self._run.end()
         otel_context.detach(self._token)
-        self._traces.force_flush(FLUSH_MILLISECONDS)
-        self._metrics.shutdown(FLUSH_MILLISECONDS)
+        # In threads: the exporters retry for longer than the times that they are given.
+        threads = [threading.Thread(target=each, daemon=True) for each in (self._export_spans, self._export_metrics)]
+        end = time.monotonic() + EXPORT_SECONDS
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        if any(thread.is_alive() for thread in threads):
+            logger.warning("The OpenTelemetry collector did not answer within %g s. Telemetry is lost.", EXPORT_SECONDS)
+
+    def _export_spans(self) -> None:
+        self._traces.force_flush(int(EXPORT_SECONDS * 1_000))
         self._spans.shutdown()  # type: ignore[no-untyped-call]  # ends its retries, for which the processor would wait
         self._traces.shutdown()
+
+    def _export_metrics(self) -> None:
+        with contextlib.suppress(Exception):  # it has logged what failed
+            self._metrics.shutdown(EXPORT_SECONDS * 1_000)
 
     def _create_instruments(self) -> None:
         meter = self._metrics.get_meter(NAME)
@@ -170,7 +191,7 @@ class AllowedAttributes(SpanExporter):
         """Stop exporting."""
         self._exporter.shutdown()
 
-    def force_flush(self, timeout_millis: int = FLUSH_MILLISECONDS) -> bool:
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Do nothing: nothing is held back."""
         return self._exporter.force_flush(timeout_millis)
 

@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from target_salesloft.encoding import dumps_line
 from target_salesloft.exceptions import ResultsFileError
 from target_salesloft.objects import ID_FIELD
+from target_salesloft.records import Result
 from target_salesloft.reporting.run_info import format_time
-from target_salesloft.singer.encoding import dumps_line
 from target_salesloft.storage import open_writable, split
-from target_salesloft.writers.results import FAILED, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from target_salesloft.clock import Clock
-    from target_salesloft.mapping.payload import SourceRecord
     from target_salesloft.objects import SalesloftObject
+    from target_salesloft.records import Outcome, Source
     from target_salesloft.reporting.run_info import RunInfo
     from target_salesloft.storage import OutputFile, Storage
-    from target_salesloft.writers.results import WriteResult
 
 STREAM: Final = "salesloft_results"
 FLUSH_SECONDS: Final = 1.0
@@ -48,6 +47,7 @@ PROPERTIES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "fields": {"type": ["array", "null"], "items": {"type": "string"}},
         "status": INTEGER,
         "request": TEXT,
+        "missing_references": {"type": ["array", "null"], "items": {"type": "string"}},
         "attempt": INTEGER,
         "finished_at": {"type": "string", "format": "date-time"},
     }
@@ -91,7 +91,7 @@ class ResultsFile:
             self._storage = open_writable("results_path", directory)
             self.flush()  # a loader expects a file, also after a run without records
 
-    def add(self, stream: str, salesloft_object: SalesloftObject, key_field: str | None, result: WriteResult) -> None:
+    def add(self, stream: str, salesloft_object: SalesloftObject, key_field: str | None, outcome: Outcome) -> None:
         """Add the records of a payload that has a result.
 
         Args:
@@ -110,13 +110,13 @@ class ResultsFile:
             "stream": stream,
             "object": salesloft_object.name,
             "key_field": key_field,
-            "key": _key(key_field, result),
-            "salesloft_id": result.payload.record_id if result.record_id is None else result.record_id,
+            "key": _key(key_field, outcome),
+            "salesloft_id": outcome.write.record_id if outcome.record_id is None else outcome.record_id,
             "finished_at": format_time(self._clock.time()),
         }
-        requests = max(result.payload.requests, 1)
-        for source, outcome in _outcomes(result):
-            row = {**common, **_of(source), **outcome, "attempt": source.attempts + requests}
+        requests = max(outcome.requests, 1)
+        for source, values in _rows(outcome):
+            row = {**common, **_of(source), **values, "attempt": source.attempts + requests}
             self._lines.append(_encode({"type": "RECORD", "stream": STREAM, "record": row}))
         if len(self._lines) >= FLUSH_LINES or self._clock.now() >= self._flush_at:
             self.flush()
@@ -141,9 +141,14 @@ class ResultsFile:
                 if lines:
                     self._file.append(b"".join(lines))
             except OSError as error:
+                advice = (
+                    "Put {run_id} into results_path, so that each run has its own file."
+                    if isinstance(error, BlockingIOError)
+                    else "Free disk space, or set results_path to another place, and run again."
+                )
                 raise ResultsFileError(
                     f"Cannot write the results file ({self._file.location if self._file else self._name}: "
-                    f"{error.strerror}). Free disk space, or set results_path to another place, and run again."
+                    f"{error.strerror}). {advice}"
                 ) from error
 
     def _part_name(self) -> str:
@@ -155,25 +160,24 @@ class ResultsFile:
         )
 
 
-def _outcomes(result: WriteResult) -> Iterator[tuple[SourceRecord, dict[str, Any]]]:
-    """Yield each record of a payload with its outcome: all but the last were merged, unless the payload failed."""
-    if result.result is Result.MERGED and not result.reason:
-        return  # its records belong to the payload that it was merged into
-    outcome = {
-        "result": result.result.name.lower(),
-        "reason": result.reason or None,
-        "fields": list(result.fields) or None,
-        "status": result.status,
-        "request": result.request,
+def _rows(outcome: Outcome) -> Iterator[tuple[Source, dict[str, Any]]]:
+    """Yield each record of a write with its outcome: all but the last were merged, unless the write failed."""
+    values = {
+        "result": outcome.result.name.lower(),
+        "reason": outcome.reason or None,
+        "fields": list(outcome.fields) or None,
+        "status": outcome.status,
+        "request": outcome.request,
+        "missing_references": list(outcome.write.missing) or None,
     }
-    *earlier, last = result.payload.sources
+    *earlier, last = outcome.write.sources
     merged = {"result": Result.MERGED.name.lower(), "reason": f"merged into line {last.position}"}
     for source in earlier:
-        yield source, outcome if result.result in FAILED else {**dict.fromkeys(outcome), **merged}
-    yield last, outcome
+        yield source, values if outcome.is_of_all else {**dict.fromkeys(values), **merged}
+    yield last, values
 
 
-def _of(source: SourceRecord) -> dict[str, Any]:
+def _of(source: Source) -> dict[str, Any]:
     keys = source.schema.get("key_properties") or ()
     return {
         "file": source.file or "",
@@ -182,13 +186,13 @@ def _of(source: SourceRecord) -> dict[str, Any]:
     }
 
 
-def _key(field: str | None, result: WriteResult) -> str | None:
-    payload = result.payload
-    value = payload.body.get(field) if field is not None else None
+def _key(field: str | None, outcome: Outcome) -> str | None:
+    write = outcome.write
+    value = write.body.get(field) if field is not None else None
     if value is None and field == ID_FIELD:
-        value = payload.record_id
-    if value is None and payload.key is not None and payload.key.startswith(f"{field}="):
-        value = payload.key.partition("=")[2]
+        value = write.record_id
+    if value is None and write.key is not None and write.key.startswith(f"{field}="):
+        value = write.key.partition("=")[2]
     return None if value is None else str(value)
 
 

@@ -6,18 +6,19 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from target_salesloft.records import MISSES, WRITTEN, Outcome, Result
 from target_salesloft.redaction import redact_reason, request_names
 from target_salesloft.reporting.job_times import JobTimes
-from target_salesloft.writers.results import FAILED, WRITTEN, Result, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from target_salesloft.mapping.payload import SourceRecord
+    from target_salesloft.records import Source
 
 MAX_DISTINCT_REASONS: Final = 20
 OTHER_REASONS: Final = "other reasons"
 MAX_LINES_LISTED: Final = 3
+MAX_KEY_LENGTH: Final = 40
 MIN_RATED_RECORDS: Final = 100
 """`max_failed_percent` does not apply to smaller streams."""
 
@@ -73,10 +74,16 @@ class StreamStats:
         uploaded: Records uploaded in bulk jobs.
         jobs: Bulk job in flight → records that Salesloft has processed, as of the last poll.
         results: Result → records.
+        failed: Records that failed.
+        unknown_to_ledger: Records that Salesloft has and the ledger does not know, so that no edit can be recognized.
+        references: References to other records that were looked up.
+        missing_values: Hashes of the distinct values that were not found.
         reasons: Reason, without values → records that failed for it.
+        has_short_reasons: Whether some of these reasons are not all that Salesloft said.
         lines: Reason → where the first of these records are in the input.
         missing_references: What was not found → records that were written without it.
         missing_lines: What was not found → where the first of these records are in the input.
+        misses: `MISSES` → the first of these records in the input.
         skipped: Reason → records that were skipped for it.
         identical: Records that were sent although they equal those last written.
         kept: Field → records in which Salesloft's value was left as it is.
@@ -88,10 +95,16 @@ class StreamStats:
     uploaded: int = 0
     jobs: dict[int, int] = field(default_factory=dict)
     results: Counter[Result] = field(default_factory=Counter)
+    failed: int = 0
+    unknown_to_ledger: int = 0
+    references: int = 0
+    missing_values: set[int] = field(default_factory=set)
     reasons: Counter[str] = field(default_factory=Counter)
+    has_short_reasons: bool = False
     lines: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     missing_references: Counter[str] = field(default_factory=Counter)
     missing_lines: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    misses: defaultdict[Result, list[Source]] = field(default_factory=lambda: defaultdict(list))
     skipped: Counter[str] = field(default_factory=Counter)
     identical: int = 0
     kept: Counter[str] = field(default_factory=Counter)
@@ -102,11 +115,6 @@ class StreamStats:
     def written(self) -> int:
         """Records created or updated in Salesloft."""
         return sum(self.results[each] for each in WRITTEN)
-
-    @property
-    def failed(self) -> int:
-        """Records that failed."""
-        return sum(self.results[each] for each in FAILED)
 
     @property
     def completed(self) -> int:
@@ -145,47 +153,64 @@ class StreamStats:
         return {"stream": stream} | {f"records_{name}": count for name, count in counts.items()}
 
     def counts(self) -> dict[str, int]:
-        """Return result → records, how many were read, and how many of earlier runs were retried and failed again."""
+        """Return result → records, how many were read, and other counts that are not zero."""
         counts = {"read": self.read} | {each.value: self.results[each] for each in Result if self.results[each]}
-        retried = {"retried": self.retried.get("read"), "failed again": self.retried.get("failed")}
-        return counts | {name: count for name, count in retried.items() if count}
+        others = {
+            "retried": self.retried.get("read"),
+            "failed again": self.retried.get("failed"),
+            "unknown to ledger": self.unknown_to_ledger,
+        }
+        return counts | {name: count for name, count in others.items() if count}
 
     def close(self) -> None:
         """Give the records without a result, because the run ended early, the result that they are not confirmed."""
         self.results[Result.NOT_CONFIRMED] += self.read - self.completed
 
-    def record(self, result: WriteResult) -> None:
-        """Count a payload that did not fail."""
-        self.results[result.result] += 1
-        if result.result is Result.SKIPPED:
-            self.skipped[result.reason] += 1
+    def record(self, outcome: Outcome) -> None:
+        """Count the records of a write that did not fail: all but the last are merged into it."""
+        sources = outcome.write.sources
+        self.results[outcome.result] += len(sources) if outcome.is_of_all else 1
+        if len(sources) > 1 and not outcome.is_of_all:
+            self.results[Result.MERGED] += len(sources) - 1
+        if outcome.result in MISSES:
+            first = self.misses[outcome.result]
+            first += sources
+            first.sort(key=lambda each: _order(str(each.position)))
+            del first[MAX_LINES_LISTED:]
+        if outcome.result is Result.SKIPPED:
+            self.skipped[outcome.reason] += 1
+        if outcome.write.references or outcome.write.missing:
+            self._count_references(outcome)
+            for problem in outcome.write.missing:
+                self.missing_references[problem] += len(sources)
+                _list_lines(self.missing_lines[problem], sources)
 
-    def record_failure(self, result: WriteResult) -> str:
-        """Count the records of a failed payload by its reason.
+    def _count_references(self, outcome: Outcome) -> None:
+        write = outcome.write
+        self.references += len(write.references)
+        self.missing_values.update(hash(each) for name, each in write.references.items() if name not in write.body)
+
+    def record_failure(self, outcome: Outcome) -> str:
+        """Count the records of a failed write by its reason.
 
         Returns:
             The reason, without the values that Salesloft's text may contain.
         """
-        full_reason = result.reason
-        if result.from_api:
-            full_reason = redact_reason(full_reason, request_names(result.payload.body))
-        if result.status is not None:
-            full_reason = f"{full_reason} ({result.status})"
+        full_reason = outcome.reason
+        if outcome.from_api:
+            full_reason = redact_reason(full_reason, {*request_names(outcome.write.body), *outcome.fields})
+            self.has_short_reasons |= full_reason != outcome.reason
+        if outcome.status is not None:
+            full_reason = f"{full_reason} ({outcome.status})"
         reason = full_reason
         if reason not in self.reasons and len(self.reasons) >= MAX_DISTINCT_REASONS:
             reason = OTHER_REASONS
-        sources = result.payload.sources
-        self.results[result.result] += len(sources)
-        # A merged payload fails with all of its records, which were counted as merged.
-        self.results[Result.MERGED] -= len(sources) - 1
+        sources = outcome.write.sources
+        self.results[outcome.result] += len(sources)
+        self.failed += len(sources)
         self.reasons[reason] += len(sources)
         _list_lines(self.lines[reason], sources)
         return full_reason
-
-    def record_missing_reference(self, problem: str, sources: Sequence[SourceRecord]) -> None:
-        """Count the records of a payload that is written without a reference."""
-        self.missing_references[problem] += len(sources)
-        _list_lines(self.missing_lines[problem], sources)
 
     def comparison_lines(self) -> list[str]:
         """Return what a comparison with Salesloft has found, and in how many records Salesloft's values were kept."""
@@ -203,6 +228,20 @@ class StreamStats:
         """Return what was not found, most frequent first: `37 × account.domain: not found (lines 4, 9, 12, …)`."""
         return _describe(self.missing_references, self.missing_lines)
 
+    def miss_lines(self) -> dict[Result, str]:
+        """Return the lines about misses: `37 not found, skipped (lines 4, 9, 12, …; id 17, 23, 41)`."""
+        described = {}
+        for result, first in self.misses.items():
+            count = self.results[result]
+            more = ", …" if count > len(first) else ""
+            lines = ", ".join(str(each.position) for each in first)
+            columns = " and ".join(first[0].schema.get("key_properties") or ())
+            keys = ", ".join(source_keys(first))
+            known = f"; {columns} {keys}" if keys else ""
+            what = "not found" if result is Result.NOT_FOUND else f"already exist{'s' if count == 1 else ''}"
+            described[result] = f"{count:,} {what}, skipped (line{'' if count == 1 else 's'} {lines}{more}{known})"
+        return described
+
     def summary_line(self, stream: str, failed_records: str | None) -> str:
         """Return the counts: `people: 1,204 read, 1,180 written (312 created, 868 updated), …`."""
         parts = [f"{self.read:,} read"]
@@ -217,8 +256,34 @@ class StreamStats:
         return f"{stream}: {', '.join(parts)}{file}"
 
 
-def _list_lines(listed: list[str], sources: Sequence[SourceRecord]) -> None:
-    listed += [str(source.position) for source in sources[: MAX_LINES_LISTED - len(listed)]]
+def _list_lines(listed: list[str], sources: Sequence[Source]) -> None:
+    """Add the first lines of the input: outcomes come in any order."""
+    listed += [str(source.position) for source in sources]
+    listed.sort(key=_order)
+    del listed[MAX_LINES_LISTED:]
+
+
+def _order(position: str) -> tuple[int, str]:
+    return len(position), position
+
+
+def source_keys(sources: Sequence[Source]) -> list[str]:
+    """Return the keys that the source has for records, without those that may be personal data."""
+    keys = []
+    for source in sources:
+        columns = source.schema.get("key_properties") or ()
+        values = [source.record.get(each) for each in columns]
+        if values and all(map(_is_harmless, values)):
+            keys.append("/".join(map(str, values)))
+    return keys
+
+
+def _is_harmless(value: Any) -> bool:
+    """Return whether a key is a number or an id, rather than a name or an address."""
+    if isinstance(value, str):
+        text = value.isprintable() and "@" not in value and not any(map(str.isspace, value))
+        return text and 0 < len(value) <= MAX_KEY_LENGTH
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _describe(counts: Counter[str], lines: Mapping[str, Sequence[str]]) -> list[str]:
@@ -255,6 +320,16 @@ class RunStats(defaultdict[str, StreamStats]):
             and stats.failed * 100 > stats.read * max_percent
         }
 
+    def missing_too_many(self, max_percent: float | None) -> list[str]:
+        """Return the streams of which more references were not found than allowed: `people: 12 of 40 (30.0%)`."""
+        found = []
+        for stream, stats in self.items() if max_percent is not None else ():
+            missing = sum(stats.missing_references.values())
+            looked_up = max(stats.references, missing)
+            if missing * 100 > looked_up * (max_percent or 0):
+                found.append(f"{stream}: {missing:,} of {looked_up:,} ({missing / looked_up:.1%})")
+        return found
+
     def most_frequent_failure(self) -> str:
         """Return the most frequent reason: `people: 37 × title: expected text, got a list (lines 4, 9, 12, …)`."""
         stream, stats = max(self.items(), key=lambda each: max(each[1].reasons.values(), default=0))
@@ -272,6 +347,8 @@ class RunStats(defaultdict[str, StreamStats]):
         has_one_reason = sum(len(stats.reasons) for stats in self.values()) == 1
         reason = ("" if has_one_reason else "most often ") + self.most_frequent_failure()
         summary = f"{failed:,} record{'s' if failed > 1 else ''} failed ({reason})."
+        if any(stats.has_short_reasons for stats in self.values()):
+            summary = f"{summary} The failed records file has Salesloft's full reasons."
         if config["dry_run"]:
             return f"{summary} Fix the cause before a real run. See {file}."
         if not config["allow_failed_records"]:

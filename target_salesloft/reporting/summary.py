@@ -11,10 +11,10 @@ from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.clock import Clock
 from target_salesloft.config.streams import StreamSettings
 from target_salesloft.exceptions import ConfigError
+from target_salesloft.records import Result
 from target_salesloft.reporting.run_info import RunInfo, format_time
-from target_salesloft.reporting.stats import RunStats
+from target_salesloft.reporting.stats import RunStats, source_keys
 from target_salesloft.storage import open_writable, split
-from target_salesloft.writers.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -86,6 +86,7 @@ def summarize(  # noqa: PLR0913 (what is reported)
     requests: RequestMetrics,
     rate_limiter: RateLimiter,
     failed_records: str | None,
+    unresolved: int | None = None,
 ) -> dict[str, Any]:
     """Return the summary of a run; it contains no values of records.
 
@@ -99,6 +100,7 @@ def summarize(  # noqa: PLR0913 (what is reported)
         requests: Counts of requests.
         rate_limiter: Knows the points.
         failed_records: The failed records file, or None.
+        unresolved: Failed records, of this run and earlier ones, that are not resolved; None if that is unknown.
     """
     seconds = clock.now() - run.started
     return {
@@ -115,6 +117,7 @@ def summarize(  # noqa: PLR0913 (what is reported)
         "retries": sum(requests.retries.values()),
         "rate_limited_seconds": round(rate_limiter.waited_seconds, 3),
         "failed_records": failed_records,
+        "unresolved": unresolved,
         "streams": {name: _stream(name, each, config) for name, each in stats.items()},
     }
 
@@ -133,7 +136,18 @@ def _stream(name: str, stats: StreamStats, config: Mapping[str, Any]) -> dict[st
             for reason, count in stats.reasons.most_common()
         ],
         "skipped_reasons": [{"reason": reason, "count": count} for reason, count in stats.skipped.most_common()],
+        "misses": [
+            {
+                "result": result.name.lower(),
+                "count": stats.results[result],
+                "lines": [str(each.position) for each in first],
+                "source_keys": source_keys(first),
+            }
+            for result, first in stats.misses.items()
+        ],
+        "unknown_to_ledger": stats.unknown_to_ledger,
         "missing_references": dict(stats.missing_references),
+        "missing_reference_values": len(stats.missing_values),
         "kept": dict(stats.kept),
         "compare": {} if stats.comparison is None else stats.comparison.counts(),
         "retried": stats.retried,

@@ -16,8 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from target_salesloft.records import WRITTEN, Result
 from target_salesloft.reporting.log import Report
-from target_salesloft.writers.results import FAILED, WRITTEN, Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +118,7 @@ def bars(stats: RunStats, remaining: int) -> Group:
 
 
 def _color(result: Result) -> str:
-    return "red" if result in FAILED else "green" if result in WRITTEN else ""
+    return "red" if result in {Result.FAILED, Result.ALREADY_EXISTS} else "green" if result in WRITTEN else ""
 
 
 def table(stats: RunStats) -> Table:

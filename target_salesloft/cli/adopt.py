@@ -1,0 +1,88 @@
+"""Lets the ledger adopt what Salesloft holds, after it was lost."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from target_salesloft.config.loader import load
+from target_salesloft.config.schema import NO_LEDGER, has_credentials
+from target_salesloft.engine.adopt import Adoption
+from target_salesloft.exceptions import ConfigError, LedgerError
+from target_salesloft.records import Result
+from target_salesloft.redaction import sanitize_line
+from target_salesloft.singer.shutdown import signals_blocked
+from target_salesloft.target import TargetSalesloft
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from target_salesloft.clock import Clock
+    from target_salesloft.config.loader import ConfigSources
+    from target_salesloft.reporting.stats import StreamStats
+
+# An adoption is no run of the pipeline: it has no outputs, and no limits but those of Salesloft.
+UNUSED: Final = (
+    "results_path",
+    "summary_path",
+    "max_records",
+    "max_failed_percent",
+    "max_missing_references_percent",
+)
+MAX_NAME_LENGTH: Final = 200
+
+
+def adopt(
+    sources: ConfigSources, environ: Mapping[str, str], file: IO[Any] | None, clock: Clock, *, overwrite: bool
+) -> int:
+    """Note in the ledger what Salesloft holds of the records of an input, and print how many were adopted.
+
+    Args:
+        sources: The settings of the pipeline.
+        environ: Environment variables of the process.
+        file: Singer messages; standard input if None.
+        clock: The clock of the command.
+        overwrite: Whether to adopt records that the ledger knows, too.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: The settings are invalid.
+        SalesloftFatalError: Salesloft does not accept the credentials, or the ledger cannot be used.
+    """
+    config = load(sources, environ, lambda message: print(message, file=sys.stderr))
+    if not has_credentials(config):
+        raise ConfigError("Adopting reads Salesloft: set credentials, as for a run.")
+    if config.get("ledger_uri") == NO_LEDGER:
+        raise LedgerError("There is no ledger. Set ledger_uri.")
+    config = {name: value for name, value in config.items() if name not in UNUSED}
+    config |= {"dry_run": True, "compare": False, "allow_failed_records": True}
+    with signals_blocked():
+        target = TargetSalesloft(
+            config=config,
+            validate_config=False,
+            clock=clock,
+            adoption=Adoption.ALL if overwrite else Adoption.UNKNOWN,
+        )
+        target.run.shutdown.install()
+    code, errors = target.run_to_end(file)
+    for stream, stats in target.run.journal.stats.items():
+        print(f"{sanitize_line(stream, MAX_NAME_LENGTH)}: {_describe(stats)}")
+    points = target.run.rate_limiter.points_spent
+    print(f"{points:,} point{'' if points == 1 else 's'} spent. Nothing was written to Salesloft.")
+    for each in errors:
+        print(each, file=sys.stderr)
+    return code
+
+
+def _describe(stats: StreamStats) -> str:
+    counts = {
+        "read": stats.read,
+        "adopted": stats.results[Result.ADOPTED],
+        "not found": stats.results[Result.NOT_FOUND],
+    }
+    rest = {each.value: stats.results[each] for each in Result if each.value not in counts}
+    rest.pop(Result.SKIPPED.value)
+    shown = [f"{count:,} {name}" for name, count in counts.items()]
+    return ", ".join(shown + [f"{count:,} {name}" for name, count in {**stats.skipped, **rest}.items() if count])

@@ -1,0 +1,96 @@
+"""Builds what reports a run: in the log or at a terminal, and to OpenTelemetry where that is asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from target_salesloft.reporting.log import Report, remove_control_characters, restrict_library_logs
+from target_salesloft.reporting.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+    from target_salesloft.api.metrics import RequestMetrics
+    from target_salesloft.api.rate_limit import RateLimiter
+    from target_salesloft.clock import Clock
+    from target_salesloft.reporting.run_info import RunInfo
+    from target_salesloft.reporting.stats import RunStats
+
+logger = logging.getLogger(__name__)
+
+ENDPOINT_VARIABLES: Final = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+)
+
+
+def build_report(logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> Report:
+    """Return the report for the log, or for a terminal if standard error is one."""
+    if not is_interactive(sys.stderr, os.environ):
+        return Report(logger, stats, rate_limiter, clock)
+    from target_salesloft.reporting.terminal import TerminalReport  # noqa: PLC0415 (`rich` takes a tenth of a second)
+
+    return TerminalReport(logger, stats, rate_limiter, clock)
+
+
+def configure_logging() -> None:
+    """Keep personal data out of the log, and format it for a terminal if standard error is one."""
+    restrict_library_logs()
+    if is_interactive(sys.stderr, os.environ):
+        from target_salesloft.reporting.terminal import install_rich_handler  # noqa: PLC0415 (`rich` takes a tenth of a second)
+
+        install_rich_handler()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(remove_control_characters)
+
+
+def is_interactive(stderr: TextIO | None, environment: Mapping[str, str]) -> bool:
+    """Return whether standard error is a terminal that can redraw lines, and the log is not collected.
+
+    Meltano and CI collect it. A logging configuration of the user's own is not changed either.
+
+    Args:
+        stderr: Where the log goes; None if it is closed.
+        environment: The environment variables.
+    """
+    collected = ("MELTANO_PROJECT_ROOT", "CI", "SINGER_SDK_LOG_CONFIG")
+    return (
+        stderr is not None
+        and stderr.isatty()
+        and environment.get("TERM", "") not in {"", "dumb", "unknown"}
+        and not any(environment.get(name) for name in collected)
+    )
+
+
+def is_requested(environ: Mapping[str, str]) -> bool:
+    """Return whether the environment names a receiver of traces or metrics."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    return any(environ.get(name) for name in ENDPOINT_VARIABLES)
+
+
+def build_telemetry(
+    environ: Mapping[str, str], run: RunInfo, stats: RunStats, requests: RequestMetrics, rate_limiter: RateLimiter
+) -> Telemetry:
+    """Return what records the run.
+
+    Args:
+        environ: Environment variables of the process.
+        run: The run.
+        stats: Counts per stream.
+        requests: Counts of requests.
+        rate_limiter: Knows the points.
+    """
+    if not is_requested(environ):
+        return Telemetry()
+    try:
+        from target_salesloft.reporting.otel import OtelTelemetry  # noqa: PLC0415 (an extra)
+    except ImportError:
+        logger.warning("OTEL_* variables ask for telemetry. Install target-salesloft[otel] to export it.")
+        return Telemetry()
+    return OtelTelemetry(environ, run, stats, requests, rate_limiter)
