@@ -1,0 +1,313 @@
+"""Scenarios of combinations that once went wrong, as small as they get. Random ones are in `world.py`."""
+
+from __future__ import annotations
+
+from tests.model.world import cadence, crm, domain, email
+
+LATE = {"kind": "late_write", "path": "/person_upserts", "times": 1, "status": 504, "delay": 600, "method": "POST"}
+SINGLE = {"write_method": "record"}
+JOBS = {"write_method": "bulk", "batch_size_rows": 2}
+SKIPS = {"skip": "ledger"}
+
+
+def stream(**values):
+    defaults = {"object": "people", "key": "email_address", "mode": "upsert", "fields": ["title"], "deletes": False}
+    return {**defaults, "refs": [], "skip": "off", "overwrite": {}, "moves": False, "no_contact": False, **values}
+
+
+def accounts(**values):
+    return stream(object="accounts", key="domain", fields=["industry"], **values)
+
+
+def enrollments(**values):
+    return stream(object="cadence_memberships", fields=[], **values)
+
+
+def person(number, version=1, name="people", **values):
+    key = {"email_address": email(number), "title": f"title-{name}{number}-v{version}"}
+    return {"stream": name, "id": number, **key, **values}
+
+
+def lead(number, version=1, name="people", **values):
+    """Return a person who is known by CRM id, without an address."""
+    key = {"crm_id": crm(number), "last_name": f"last_name-{name}{number}-v0", "phone": "+1 555 01"}
+    return {"stream": name, "id": number, **key, "title": f"title-{name}{number}-v{version}", **values}
+
+
+def account(number, version=1, **values):
+    fields = {"name": f"name-accounts{number}-v0", "industry": f"industry-accounts{number}-v{version}"}
+    return {"stream": "accounts", "id": number, "domain": domain(number), **fields, **values}
+
+
+def enrollment(number, who, which=0, name="enrollments", **values):
+    return {"stream": name, "id": number, "person": email(who), "cadence": cadence(which), **values}
+
+
+def night(*rows, **values):
+    return {"rows": list(rows), **values}
+
+
+def scenario(streams, *nights, ledger="sqlite", people=(), firms=(), members=(), crowd=0, **settings):
+    held = {"people": list(people), "accounts": list(firms), "members": list(members), "crowd": crowd}
+    settings = {"allow_failed_records": True, **settings}
+    team = {"seed": 0, "ledger": ledger, "sandbox": {}, "held": held}
+    return {**team, "settings": settings, "streams": streams, "nights": list(nights)}
+
+
+def refused(*values, kind="422"):
+    return [[f"title-people{value}", kind] for value in values]
+
+
+FOUR, SIX, EIGHT = range(4), range(6), range(8)
+UPDATES = {"people": stream(mode="update", **SKIPS)}
+SKIPPING = {"people": stream(**SKIPS)}
+DELETING = {"people": stream(deletes=True)}
+TWO_STREAMS = {"people": stream(**SKIPS), "leads": stream()}
+TWO_ENROLLMENTS = {"enrollments": enrollments(), "new-enrollments": enrollments()}
+LINKED = {"accounts": accounts(), "people": stream(refs=["employer"])}
+GONE = {"gone": True}
+
+KNOWN = {
+    # 1. Updates by bulk jobs
+    "an update that a later job rejects is not updated": scenario(
+        UPDATES,
+        night(*map(person, SIX)),
+        night(*(person(each, 2) for each in SIX), rejected=refused("4-v2", kind="row")),
+        people=SIX,
+        **JOBS,
+    ),
+    "an update of a person who was made again is written to the new one": scenario(
+        UPDATES,
+        night(*map(person, SIX)),
+        night(*(person(each, 2) for each in SIX), edits=[["remake", "people", email(4)]]),
+        people=SIX,
+        **JOBS,
+    ),
+    "an update that Salesloft does not have may be skipped": scenario(
+        {"people": stream(mode="update")}, night(person(1), person(2)), people=[1], not_found="skip", **SINGLE
+    ),
+    "an insert that Salesloft has may be skipped": scenario(
+        {"people": stream(mode="insert")}, night(person(1), person(2)), people=[1], already_exists="skip", **SINGLE
+    ),
+    # 2. The ledger
+    "a run that cannot use its ledger writes nothing": scenario(
+        SKIPPING, night(person(1)), night(person(1, 2), ledger="locked"), night(person(1)), **SINGLE
+    )
+    | {"seed": 1},
+    "a ledger that is locked later is not moved": scenario(
+        SKIPPING, night(person(1)), night(*(person(each, 2) for each in SIX), ledger="locked later"), **SINGLE
+    )
+    | {"seed": 1},
+    "skipping by a ledger that there is not is a settings error": scenario(SKIPPING, night(person(1)), ledger="none"),
+    "a lost ledger says that it keeps what it does not know": scenario(
+        {"people": stream(overwrite={"title": "unless_edited"})},
+        night(person(1)),
+        night(person(1, 2), ledger="lost"),
+        **SINGLE,
+    ),
+    # 3. and 10. Removals
+    "a live row wins over a deletion with another source key": scenario(
+        DELETING, night(person(1), person(1, 2, id=2, **GONE)), people=[1], deleted_records="delete"
+    ),
+    "a live row of another stream and key wins over a deletion": scenario(
+        {"people": stream(deletes=True), "leads": stream(key="crm_id", mode="update")},
+        night(lead(1, name="leads"), person(1, **GONE)),
+        people=[1],
+        deleted_records="delete",
+    ),
+    "a deletion that is taken back does not count": scenario(
+        DELETING,
+        night(*(person(each, **GONE) for each in FOUR), person(3, 2)),
+        people=FOUR,
+        deleted_records="delete",
+        max_deleted_records=3,
+        batch_size_rows=2,
+    ),
+    "a deletion is not performed if a later row of its key fails": scenario(
+        {"people": stream(deletes=True, no_contact=True)},
+        night(person(1, **GONE), person(2), person(1, 2, do_not_contact="maybe"), person(3)),
+        people=[1],
+        deleted_records="delete",
+        **JOBS,
+    ),
+    "a trial run removes nothing": scenario(
+        DELETING,
+        night(person(1, **GONE), person(1, 2), max_records=1),
+        people=[1],
+        deleted_records="delete",
+        batch_size_rows=1,
+    ),
+    "only true and a time delete": scenario(
+        DELETING,
+        night(person(1, gone="n/a"), person(2, gone="2999-01-01T00:00:00Z")),
+        people=[1, 2],
+        deleted_records="delete",
+    ),
+    "a limit that stops a run does not make it forget what it wrote": scenario(
+        {"people": stream(deletes=True, overwrite={"title": "unless_edited"})},
+        night(person(1), person(2), person(3)),
+        night(person(1, **GONE), person(2, **GONE)),
+        night(person(1, 2), person(2, 2)),
+        deleted_records="delete",
+        max_deleted_records=1,
+    ),
+    # 4. Uploads
+    "two refused records do not fail their upload": scenario(
+        {"people": stream()},
+        night(*map(person, EIGHT), rejected=refused("0-v1", "6-v1", kind="upload")),
+        write_method="bulk",
+    ),
+    "a firewall refuses one record, and not its upload": scenario(
+        {"people": stream()}, night(*map(person, EIGHT), rejected=refused("3-v1", kind="403")), write_method="bulk"
+    ),
+    # 5. Retries
+    "a retry does not overwrite what another stream wrote": scenario(
+        TWO_STREAMS,
+        night(person(1), rejected=refused("1-v1")),
+        night(person(1, name="leads"), person(2)),
+        retry_failed_records=True,
+        **SINGLE,
+    ),
+    "a retry does not make again who was removed": scenario(
+        {"people": stream(), "leads": stream(key="crm_id", deletes=True)},
+        night(lead(1, name="leads", email_address=email(1))),
+        night(person(1, 2), rejected=refused("1-v2")),
+        night(person(2), lead(1, name="leads", **GONE)),
+        retry_failed_records=True,
+        deleted_records="delete",
+        **SINGLE,
+    ),
+    # 6. Late effects
+    "an upsert that lands after a later one is healed": scenario(
+        SKIPPING,
+        night(person(1)),
+        night(person(1, 2), person(2), person(1, 4), faults=[LATE]),
+        night(person(1, 4)),
+        batch_size_rows=1,
+        **SINGLE,
+    ),
+    **{
+        f"what a killed run sent at request {at} is healed ({name})": scenario(
+            SKIPPING,
+            night(*map(person, FOUR)),
+            night(
+                *(person(each, 2) for each in FOUR),
+                kill={"signal": "SIGKILL", "at": at, "when": "late"},
+            ),
+            night(*map(person, FOUR)),
+            **settings,
+        )
+        for name, settings, at in (("single requests", SINGLE, 5), ("jobs", JOBS, 6), ("jobs", JOBS, 11))
+    },
+    "an insert that a killed run sent is looked up": scenario(
+        {"people": stream(key="crm_id", mode="insert")},
+        night(*map(lead, FOUR), kill={"signal": "SIGKILL", "at": 5, "when": "after"}),
+        night(),
+        **SINGLE,
+    ),
+    # 7. Identity
+    "an address that moved is not written to its old holder": scenario(
+        UPDATES,
+        night(person(1)),
+        night(person(1, 2), edits=[["move", "people", email(1), email(2)]]),
+        people=[1, 2],
+        **SINGLE,
+    ),
+    "who had an address is not enrolled": scenario(
+        {"enrollments": enrollments()},
+        night(enrollment(1, 1)),
+        night(enrollment(2, 1, 1), edits=[["move", "people", email(1), email(2)]]),
+        people=[1, 2],
+    ),
+    "a cadence that took another name enrolls nobody": scenario(
+        {"enrollments": enrollments()},
+        night(enrollment(1, 1)),
+        night(enrollment(2, 2), edits=[["swap cadences", cadence(0), cadence(1)]]),
+        people=[1, 2],
+    ),
+    "people are linked to the account that has the domain now": scenario(
+        LINKED,
+        night(account(1), account(2), person(1, employer=domain(1))),
+        night(person(1, 2, employer=domain(1)), edits=[["move", "accounts", domain(1), domain(2)]]),
+        **SINGLE,
+    ),
+    "people are linked again to an account that the run made again": scenario(
+        {"accounts": accounts(), "people": stream(refs=["employer"], **SKIPS)},
+        night(account(1), account(2), person(1, employer=domain(1))),
+        night(
+            *(account(each, 2) for each in (1, 2)),
+            person(1, employer=domain(1)),
+            edits=[["delete", "accounts", domain(1)]],
+        ),
+        write_method="bulk",
+        bulk_min_records=1,
+    ),
+    "an archived account that comes back is archived no more": scenario(
+        {"accounts": accounts(deletes=True, archive=True)},
+        night(account(1)),
+        night(account(1, **GONE)),
+        night(account(1, 2)),
+    ),
+    # 8. and 9. Memberships
+    "two streams enroll nobody twice": scenario(
+        TWO_ENROLLMENTS,
+        night(
+            *(enrollment(each, each) for each in (1, 2)),
+            *(enrollment(each, each, name="new-enrollments") for each in (1, 2)),
+        ),
+        people=[1, 2],
+    ),
+    "an enrollment that is deleted later in the input is none": scenario(
+        {"enrollments": enrollments(deletes=True)},
+        night(enrollment(1, 1), enrollment(2, 2), enrollment(1, 1, **GONE)),
+        people=[1, 2],
+        deleted_records="delete",
+        batch_size_rows=1,
+    ),
+    "a full page without metadata is not the last one": scenario(
+        {"enrollments": enrollments()},
+        night(*(enrollment(each, each) for each in SIX), faults=[{"kind": "no metadata"}]),
+        people=SIX,
+        members=[[email(1), cadence(0), "active"]],
+        crowd=100,
+    ),
+    "a later do_not_contact counts": scenario(
+        {"enrollments": enrollments(), "people": stream(no_contact=True)},
+        night(enrollment(1, 1), person(1, do_not_contact=True)),
+        people=[1],
+        batch_size_rows=1,
+    ),
+    "nobody is enrolled whose own row failed": scenario(
+        {"people": stream(), "enrollments": enrollments()},
+        night(person(1), enrollment(1, 1), rejected=refused("1-v1")),
+        people=[1],
+        **SINGLE,
+    ),
+    "a trial run enrolls nobody": scenario(
+        {"enrollments": enrollments()}, night(enrollment(1, 1), max_records=1), people=[1]
+    ),
+    "an input that ends early enrolls nobody": scenario(
+        {"enrollments": enrollments()}, night(enrollment(1, 1), cut=True), people=[1]
+    ),
+    "more than max_enrollments enroll nobody": scenario(
+        {"enrollments": enrollments()}, night(*(enrollment(each, each) for each in SIX)), people=SIX, max_enrollments=2
+    ),
+    "nobody is enrolled in the name of another user": scenario(
+        {"enrollments": enrollments(refs=["rep"])}, night(enrollment(1, 1, rep="nobody@team.test")), people=[1]
+    ),
+    # 11. References
+    "a reference that is no domain is left out": scenario(
+        LINKED, night(person(1, employer="not a domain")), people=[1], **SINGLE
+    ),
+    "a missing reference is reported": scenario(LINKED, night(person(1, employer=domain(7))), **SINGLE),
+    # 12. Two runs at once
+    "two runs at once confirm what both have written": scenario(
+        SKIPPING, night(*map(person, range(30)), twin=True), batch_size_rows=5, **SINGLE
+    ),
+    # 14. Rows of jobs
+    "a row that comes twice hides none that is missing": scenario(
+        {"people": stream()},
+        night(*map(person, EIGHT), rejected=refused("3-v1", kind="cancelled row"), faults=[{"kind": "twice"}]),
+        write_method="bulk",
+    ),
+}

@@ -1,0 +1,891 @@
+"""What must hold after the nights of a scenario. It knows the documents, and nothing of how the target works."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from typing import NamedTuple
+
+from tests.model.world import DELETED, UNCLEAR
+
+TOKEN = re.compile(r"[a-z_]+-[a-z-]+\d+-v\d+(-x+)?")
+OK = {"created", "updated", "written", "unchanged", "merged"}
+WRITTEN = {"created", "updated", "written"}
+FAILED = {"failed", "already_exists"}
+GONE = {"deleted", "archived", "unchanged"}
+SUMMED = (
+    "written",
+    "unchanged",
+    "deleted",
+    "archived",
+    "merged",
+    "skipped",
+    "not_found",
+    "skipped_existing",
+    "filtered",
+    "not_sent",
+    "not_confirmed",
+    "failed",
+)
+TRANSIENT = {"status", "status_after", "reset_before", "reset_after", "late_write", "html", "empty", "broken_json"}
+AMBIGUOUS = {"late_write", "bulk_job", "twice"}
+DEFAULTS = {
+    "allow_failed_records": False,
+    "retry_failed_records": False,
+    "null_values": "ignore",
+    "missing_references": "omit",
+    "not_found": "fail",
+    "already_exists": "fail",
+    "deleted_records": "skip",
+    "max_deleted_records": 100,
+    "max_enrollments": 100,
+    "max_failed_records": 1000,
+}
+UNKNOWN = object()
+TABLE = {"people": "people", "accounts": "accounts"}
+
+
+class Finding(NamedTuple):
+    """A violation: what was violated, in which night, and how."""
+
+    code: str
+    night: int
+    text: str
+
+
+def check(scenario, team, nights):
+    """Return all findings."""
+    return [*Oracle(scenario, team, nights).findings()]
+
+
+def same(one, other):
+    return str(one).strip().lower() == str(other).strip().lower()
+
+
+class Oracle:
+    def __init__(self, scenario, team, nights):
+        self.streams = scenario["streams"]
+        self.settings = {**DEFAULTS, **scenario["settings"]}
+        self.ledger = scenario["ledger"]
+        self.nights = nights
+        self.effects = [each for each in team.effects if each.night >= 0]
+        self.sources = defaultdict(list)
+        for night in nights:
+            for row in night.rows:
+                for value in row.values():
+                    if isinstance(value, str) and TOKEN.fullmatch(value):
+                        self.sources[value].append((night.number, row))
+
+    def findings(self):
+        unsure = 0
+        for effect in self.effects:
+            yield from self.effect(effect)
+        for night in self.nights:
+            yield from self.removals(night)
+            yield from self.enrollments(night)
+            for run in night.runs:
+                yield from self.sums(night, run)
+                yield from self.state(night, run)
+                yield from self.results(night, run)
+                yield from self.saved(night, run)
+            yield from self.exits(night)
+            yield from self.ledgers(night)
+            unsure = max(unsure - 1, 0)
+            if self.is_doubtful(night):
+                unsure = 2
+            elif not unsure and all(run.code in {0, 1} for run in night.runs) and self.is_complete(night):
+                yield from self.holds(night)
+                yield from self.idle(night)
+
+    # Rows
+
+    def key(self, row):
+        stream = self.streams[row["stream"]]
+        return stream["object"], stream["key"], str(row.get(stream["key"])).strip().lower()
+
+    def names(self, row, table, record):
+        """Return whether a row names a record of Salesloft by its upsert key."""
+        stream = self.streams[row["stream"]]
+        return (
+            record is not None and stream["object"] == table and same(row.get(stream["key"]), record.get(stream["key"]))
+        )
+
+    def is_gone(self, row):
+        return self.streams[row["stream"]]["deletes"] and any(row.get("gone") is each for each in DELETED)
+
+    def is_unclear(self, row):
+        return self.streams[row["stream"]]["deletes"] and row.get("gone") in UNCLEAR
+
+    def removes(self, row):
+        """Return what happens to deleted rows of a row's stream."""
+        stream = self.streams[row["stream"]]
+        return "archive" if stream.get("archive") else self.settings["deleted_records"]
+
+    def live(self, night):
+        """Return the rows that do not say that they are deleted, and are not taken back by their own deletion."""
+        last = {(row["stream"], row["id"]): index for index, row in enumerate(night.rows)}
+        rows = [
+            (index, row) for index, row in enumerate(night.rows) if not self.is_gone(row) and not self.is_unclear(row)
+        ]
+        return [(index, row) for index, row in rows if not self.is_gone(night.rows[last[row["stream"], row["id"]]])]
+
+    def gone(self, night):
+        """Return the deletions that no later row of the same source row takes back."""
+        last = {(row["stream"], row["id"]): index for index, row in enumerate(night.rows)}
+        return [(index, night.rows[index]) for index in last.values() if self.is_gone(night.rows[index])]
+
+    def values(self, row):
+        fields = [*self.streams[row["stream"]]["fields"], "name", "last_name"]
+        return {name: row[name] for name in fields if row.get(name) is not None}
+
+    def outcomes(self, night, run):
+        """Return position of a row → its line in the results file."""
+        rows = [each for each in run.results if not each["file"]]
+        return {night.lines[each["line"]]: each for each in rows if each["line"] in night.lines}
+
+    def is_doubtful(self, night):
+        """Return whether something was sent tonight that may happen later, or nobody knows whether it did."""
+        return (
+            night.was_killed
+            or bool(night.hits & AMBIGUOUS)
+            or any(each.late for each in self.effects if each.night == night.number)
+            or any(run.code not in {0, 1} for run in night.runs)
+            or night.plan.get("ledger", "kept").startswith("locked")
+        )
+
+    def is_complete(self, night):
+        """Return whether a night has written all that it could: it ended, at most with failed records."""
+        total = [len(self.outcomes(night, run)) == len(night.rows) for run in night.runs]
+        return all(total) and "max_records" not in night.plan and not night.plan.get("cut")
+
+    # Each change in Salesloft
+
+    def effect(self, effect):
+        """Nothing is written to a record that no row names by the key that it holds, nor over what is to be kept."""
+        if effect.origin is None or effect.table not in TABLE or effect.op not in {"create", "update"}:
+            return
+        where = f"{effect.op} {effect.table} {effect.number} {effect.body}"
+        rows = []
+        for field, value in effect.body.items():
+            if not (isinstance(value, str) and TOKEN.fullmatch(value)):
+                continue
+            known = [row for number, row in self.sources[value] if number <= effect.night]
+            named = [row for row in known if self.names(row, effect.table, effect.before or effect.after)]
+            if not known:
+                yield Finding("invented value", effect.night, where)
+            elif not named and not effect.late:
+                text = f"{where}, held {key_of(effect.before)}, row {known[-1]}"
+                yield Finding("misdirected write", effect.night, text)
+            rows += named
+            if not effect.late and len(self.nights[effect.night].runs) == 1:
+                yield from self.kept(effect, field, value, named)
+        if not effect.late:
+            yield from self.links_and_creations(effect, rows, where)
+
+    def links_and_creations(self, effect, rows, where):
+        modes = {self.streams[row["stream"]]["mode"] for row in rows}
+        unique = "email_address" if effect.table == "people" else "domain"
+        keys = {each["key"] for each in self.streams.values() if each["object"] == effect.table}
+        if effect.op == "update" and keys == {unique} and not same(effect.before[unique], effect.after[unique]):
+            yield Finding("misdirected write", effect.night, f"{where}, held {key_of(effect.before)}")
+        if effect.op == "create" and modes == {"update"}:
+            yield Finding("created by an update", effect.night, where)
+        if effect.context.get("doubled"):
+            is_new = all(effect.night == self.first(row) for row in rows)
+            code = "inserted although it exists" if modes == {"insert"} and is_new else "doubled record"
+            yield Finding(code, effect.night, where)
+        for name, column in (("domain", "employer"), ("rep", "rep")):
+            meant = [row.get(column) for row in self.naming(effect)]
+            if name in effect.context and rows and not any(same(effect.context[name], each) for each in meant):
+                yield Finding("misdirected link", effect.night, f"{where}: {effect.context}")
+
+    def tonight(self, night):
+        """Return what runs have changed in a night."""
+        return [each for each in self.effects if each.night == night.number and each.origin is not None]
+
+    def first(self, row):
+        """Return the first night of a row of the source."""
+        return min(
+            night.number
+            for night in self.nights
+            for each in night.rows
+            if (each["stream"], each["id"]) == (row["stream"], row["id"])
+        )
+
+    def naming(self, effect):
+        """Return the rows so far that name the record of an effect."""
+        for night in self.nights[: effect.night + 1]:
+            for row in night.rows:
+                if self.names(row, effect.table, effect.before or effect.after):
+                    yield row
+
+    def kept(self, effect, field, value, rows):
+        held = (effect.before or {}).get(field)
+        for row in rows[-1:]:
+            rule = self.streams[row["stream"]]["overwrite"].get(field)
+            if not rule or not held or held == value:
+                continue
+            own = TOKEN.fullmatch(held) and any(each["stream"] == row["stream"] for _, each in self.sources[held])
+            if rule == "if_empty" or not own:
+                yield Finding("overwritten value", effect.night, f"{rule} {field}: {held!r} became {value!r}")
+
+    # Removals and enrollments
+
+    def removals(self, night):
+        """Only what a deleted row names is removed, no living record, in a complete run, within the limit."""
+        removed = [each for each in self.tonight(night) if self.is_removal(each)]
+        limit = self.settings["max_deleted_records"] * len(night.runs)
+        if len(removed) > limit:
+            yield Finding("too many removed", night.number, f"{len(removed)} > {limit}")
+        for each in removed:
+            text = f"{each.table} {each.number} {key_of(each.before)}"
+            if each.late:
+                continue
+            origins = self.nights[: night.number + 1] if self.settings["retry_failed_records"] else [night]
+            sources = [row for one in origins for row in one.rows if self.is_gone(row)]
+            if not any(self.names(row, each.table, each.before) for row in sources):
+                yield Finding("removed without a deletion", night.number, text)
+            alive = [row for _, row in self.live(night) if self.names(row, each.table, each.before)]
+            if alive:
+                yield Finding("living record removed", night.number, f"{text} is alive: {alive[0]}")
+            if "max_records" in night.plan or night.plan.get("cut"):
+                yield Finding("removed in an incomplete run", night.number, text)
+            for again in self.made_again(night, each):
+                yield Finding("made again after its removal", night.number, f"{text}: {again.body}")
+
+    def made_again(self, night, removal):
+        """Yield what was made again by a record of an earlier night, after it was removed in this one."""
+        later = self.tonight(night)
+        later = later[later.index(removal) :]
+        values = {value for row in night.rows for value in self.values(row).values()}
+        for each in later:
+            is_same = each.op == "create" and any(
+                removal.before.get(name) and same(removal.before[name], each.after[name])
+                for name in ("email_address", "domain", "crm_id")
+                if each.table == removal.table and each.after.get(name)
+            )
+            if is_same and not each.late and not values & {str(value) for value in each.body.values()}:
+                yield each
+
+    def is_removal(self, effect):
+        return effect.op == "delete" or bool(effect.body.get("archived"))
+
+    def enrollments(self, night):
+        """Nobody is enrolled twice, or who must not be, nor before everything else is written."""
+        tonight = self.tonight(night)
+        added = [each for each in tonight if each.op == "enroll" and not each.late]
+        limit = self.settings["max_enrollments"] * len(night.runs)
+        if len(added) > limit:
+            yield Finding("too many enrolled", night.number, f"{len(added)} > {limit}")
+        for each in added:
+            text = f"{key_of(each.context['person'])} to {each.context['cadence']} {each.body}"
+            yield from (Finding(code, night.number, text) for code in self.enrollment(night, each))
+            if len(night.runs) == 1:
+                codes = self.enrollment_in_time(night, each, tonight[tonight.index(each) :])
+                yield from (Finding(code, night.number, text) for code in codes)
+
+    def enrollment(self, night, effect):
+        """Yield what is wrong with an enrollment, whenever it happens."""
+        origins = self.nights[: night.number + 1] if self.settings["retry_failed_records"] else [night]
+        rows = [row for one in origins for _, row in self.live(one) if "cadence" in row and self.enrolls(row, effect)]
+        if not rows:
+            yield "misdirected enrollment"
+        if effect.before is not None and effect.before["currently_on_cadence"]:
+            yield "enrolled twice"
+        elif effect.before is not None and not any(self.streams[row["stream"]].get("re_enroll") for row in rows):
+            yield "enrolled again"
+        if "max_records" in night.plan or night.plan.get("cut"):
+            yield "enrolled in an incomplete run"
+
+    def enrollment_in_time(self, night, effect, later):
+        """Yield what must not happen to the person of an enrollment in the same run, before or after it."""
+        person = effect.context["person"]
+        outcomes = self.outcomes(night, night.runs[0])
+        results = {index: each["result"] for index, each in outcomes.items()}
+        own = [(index, row) for index, row in enumerate(night.rows) if self.names(row, "people", person)]
+        if any(row.get("do_not_contact") is True and results.get(index) in OK for index, row in own):
+            yield "enrolled against do_not_contact"
+        if any(results.get(index) == "failed" for index, _ in own):
+            yield "enrolled although the person failed"
+        removed = {each.number for each in self.tonight(night) if each.op == "delete" and each.table == "people"}
+        if person is not None and person["id"] in removed:
+            yield "enrolled although removed"
+        values = {value for row in night.rows for value in self.values(row).values()}
+        writes = [each for each in later if each.table in TABLE and each.op in {"create", "update"} and not each.late]
+        if any(values & {str(value) for value in each.body.values()} for each in writes):
+            yield "enrolled before everything was written"
+
+    def enrolls(self, row, effect):
+        stream = self.streams[row["stream"]]
+        person = effect.context["person"]
+        return (
+            person is not None
+            and same(row["person"], person[stream["key"]])
+            and same(row["cadence"], effect.context["cadence"])
+            and ("rep" not in row or same(row["rep"], effect.context["rep"]))
+        )
+
+    # Reports
+
+    def sums(self, night, run):
+        """All reports of a run say the same, and count each record once."""
+        if run.summary is None:
+            return
+        counted = Counter((each["stream"], each["result"]) for each in run.results if not each["file"])
+        lines = Counter(each["line"] for each in run.results if not each["file"])
+        if lines and max(lines.values()) > 1:
+            yield Finding(
+                "counted twice", night.number, f"lines {[line for line, count in lines.items() if count > 1]}"
+            )
+        for name, stream in run.summary["streams"].items():
+            total = sum(stream[each] for each in SUMMED)
+            if stream["read"] != total:
+                yield Finding("sums", night.number, f"{name}: {stream['read']} read, {total} counted")
+            rows = sum(row["stream"] == name for row in night.rows)
+            if run.code == 0 and stream["read"] != rows:
+                yield Finding("sums", night.number, f"{name}: {stream['read']} read of {rows}")
+            if run.code in {0, 1} and self.is_finished(run):
+                for result in (
+                    "created",
+                    "updated",
+                    "unchanged",
+                    "deleted",
+                    "archived",
+                    "merged",
+                    "skipped",
+                    "not_sent",
+                ):
+                    if stream[result] != counted[name, result]:
+                        text = (
+                            f"{name}: {stream[result]} {result} in the summary, {counted[name, result]} in the results"
+                        )
+                        yield Finding("sums", night.number, text)
+                failures = counted[name, "failed"] + (counted[name, "already_exists"] if stream["failed"] else 0)
+                if stream["failed"] != failures:
+                    yield Finding("sums", night.number, f"{name}: {stream['failed']} failed, {failures} in the results")
+            yield from self.other_reports(night, run, name, stream)
+
+    def other_reports(self, night, run, name, stream):
+        logged = [each for each in run.log if each.get("stream") == name and "records_read" in each.get("extra", each)]
+        logged = [each.get("extra", each) for each in logged]
+        if logged:
+            for field, value in logged[-1].items():
+                result = field.removeprefix("records_")
+                if field.startswith("records_") and result in stream and stream[result] != value:
+                    yield Finding(
+                        "sums", night.number, f"{name}: {value} {result} in the log, {stream[result]} in the summary"
+                    )
+        history = (run.history or {}).get("streams") or {}
+        known = history.get(name, {})
+        for result, count in known.items():
+            counted = stream.get(result.replace(" ", "_"))
+            expected = {counted} if isinstance(counted, int) else {count}
+            if result == "failed":
+                expected.add(stream["failed"] - known.get("already exists", 0))  # which may count as failed, or skipped
+            elif result == "written":
+                expected = {stream["written"] - stream["created"] - stream["updated"]}
+            if count not in expected:
+                text = f"{name}: {count} {result} in the history, {expected} in the summary"
+                yield Finding("sums", night.number, text)
+
+    def is_finished(self, run):
+        return all(not each["not_confirmed"] for each in run.summary["streams"].values())
+
+    def state(self, night, run):
+        """STATE passes no record without a result, and none that failed unless it is saved and allowed."""
+        passed = max(run.states, default=0)
+        if "max_records" in night.plan and passed:
+            yield Finding("state", night.number, f"state {passed} with max_records")
+        outcomes = self.outcomes(night, run)
+        saved = {each["error"]["line"] for one in night.runs for each in one.failed}
+        lines = {position: line for line, position in night.lines.items()}
+        for position in range(passed):
+            outcome = outcomes.get(position, {}).get("result")
+            if outcome is None:
+                yield Finding("state", night.number, f"state {passed} without a result of {night.rows[position]}")
+            elif outcome in FAILED:
+                if not self.settings["allow_failed_records"]:
+                    yield Finding("state", night.number, f"state {passed} after a failure of {night.rows[position]}")
+                elif lines[position] not in saved:
+                    yield Finding("not saved", night.number, f"state {passed}: {night.rows[position]} is in no file")
+
+    def results(self, night, run):
+        """What is reported as written was written, and what fails has a reason of its own."""
+        for index, each in self.outcomes(night, run).items():
+            row, result = night.rows[index], each["result"]
+            text = f"{row} is {result}: {each['reason']}"
+            if result in FAILED:
+                if not self.may_fail(night, index, row):
+                    yield Finding(self.failure_code(night, row), night.number, text)
+            elif self.is_unclear(row) and self.removes(row) != "skip":
+                if result not in {"merged", "not_sent"}:
+                    yield Finding("unclear deletion", night.number, text)
+            elif self.must_fail(night, row) and self.is_success(row, result):
+                yield Finding("unexpected success", night.number, text)
+            elif "cadence" in row:
+                if result in WRITTEN and not any(
+                    self.enrolls(row, one) for one in self.tonight(night) if one.op == "enroll"
+                ):
+                    yield Finding("not enrolled", night.number, text)
+            else:
+                yield from self.claim(night, row, each, text)
+
+    def is_success(self, row, result):
+        """Return whether a result says that a row was written; what the ledger knows is not looked at."""
+        return result in {*WRITTEN, "skipped"} or (result == "unchanged" and not self.is_remembered(row))
+
+    def saved(self, night, run):
+        """The failed records file holds what has failed, and nothing else."""
+        if len(night.runs) > 1 or run.code not in {0, 1}:
+            return
+        outcomes = self.outcomes(night, run)
+        saved = {each["error"]["line"] for each in run.failed if "file" not in each["error"]}
+        results = {line: outcomes.get(index, {}).get("result") for line, index in night.lines.items()}
+        failed = {line for line, result in results.items() if result in FAILED}
+        if saved != failed:
+            yield Finding("not saved", night.number, f"failed {sorted(failed)}, in files {sorted(saved)}")
+
+    def claim(self, night, row, outcome, text):
+        """A record that is reported as written was sent tonight; one that is unchanged was sent before, or is held."""
+        stream, result = self.streams[row["stream"]], outcome["result"]
+        if result not in {*WRITTEN, "unchanged"} or (
+            result == "unchanged" and (self.is_gone(row) or stream["mode"] == "insert")
+        ):
+            return  # an insert is not repeated, whatever it would write
+        missing = [row[name] for name in ("employer", "rep") if row.get(name) and self.is_unknown(night, row[name])]
+        if result in WRITTEN and missing and not self.is_doubtful(night) and not outcome.get("missing_references"):
+            yield Finding("missing reference not reported", night.number, f"{missing}: {text}")
+        effects = [each for each in self.effects if each.night <= night.number]
+        if result in WRITTEN:
+            effects = [each for each in effects if each.origin == each.night == night.number]
+        sent = {str(value) for each in effects for value in each.body.values()}
+        held = self.holders(night, row)
+        for field, value in self.values(row).items():
+            if value not in sent and field not in stream["overwrite"] and not any(one[field] == value for one in held):
+                yield Finding("not written", night.number, f"{field}: {text}")
+
+    def failure_code(self, night, row):
+        stream = self.streams[row["stream"]]
+        if (
+            "cadence" not in row
+            and bool(self.holders(night, row)) == (stream["mode"] == "insert")
+            and stream["mode"] != "upsert"
+        ):
+            return "miss not skipped"
+        return "failed for a bad reference" if row.get("employer") == "not a domain" else "unexpected failure"
+
+    def siblings(self, night, row):
+        return [
+            other
+            for other in night.rows
+            if other is not row
+            and (self.key(other) == self.key(row) or (other["stream"], other["id"]) == (row["stream"], row["id"]))
+        ]
+
+    def is_bad(self, night, row):
+        """Return whether a row fails for a reason of its own, if it is sent."""
+        rejected = {value for value, _ in night.plan.get("rejected", ())}
+        values = [value for value in row.values() if isinstance(value, str)]
+        return (
+            any(len(value) > 255 or value in rejected for value in values)
+            or row.get("do_not_contact") == "maybe"
+            or self.is_unclear(row)
+        )
+
+    def holders(self, night, row):
+        stream = self.streams[row["stream"]]
+        return [each for each in night.before[stream["object"]].values() if self.names(row, stream["object"], each)]
+
+    def may_fail(self, night, index, row):  # noqa: PLR0911 (one reason after the other)
+        stream, others = self.streams[row["stream"]], self.siblings(night, row)
+        if self.is_bad(night, row) or any(self.is_bad(night, other) for other in others):
+            return True
+        if night.plan.get("twin") and (stream["mode"] == "insert" or self.is_gone_now(night, row)):
+            return True  # the other run has inserted or removed it
+        missing = (row.get("employer") and not self.is_known(night, row["employer"])) or (
+            row.get("rep") and row["rep"] not in night.reps
+        )
+        if "cadence" in row:
+            # Rows of one membership are one, and the last one says in whose name.
+            unknown = [each for each in others if each.get("rep") and each["rep"] not in night.reps]
+            return self.may_not_be_enrolled(night, row) or unknown or (missing and row.get("rep") not in night.reps)
+        if missing and self.settings["missing_references"] == "fail":
+            return True
+        if stream["mode"] == "update" and not self.holders(night, row):
+            return self.settings["not_found"] == "fail"
+        if stream["mode"] == "insert" and (self.holders(night, row) or others or self.is_carried(night, index)):
+            return self.settings["already_exists"] == "fail" or bool(self.is_carried(night, index))
+        return self.is_taken(night, row) or any(self.is_missing_for(night, other) for other in others)
+
+    def is_gone_now(self, night, row):
+        table = self.streams[row["stream"]]["object"]
+        records = night.after.get(table, {}).values()
+        return "cadence" not in row and not any(self.names(row, table, each) for each in records)
+
+    def is_missing_for(self, night, row):
+        return self.settings["missing_references"] == "fail" and (
+            (row.get("employer") and not self.is_known(night, row["employer"]))
+            or row.get("rep", "") not in {"", *night.reps}
+        )
+
+    def is_carried(self, night, index):
+        return any(night.rows[index] in earlier.rows for earlier in self.nights[: night.number])
+
+    def is_known(self, night, domain):
+        return all(
+            any(same(domain, each["domain"]) for each in accounts.values())
+            for accounts in (night.before["accounts"], night.after["accounts"])
+        )
+
+    def is_unknown(self, night, value):
+        """Return whether nothing in Salesloft has the name that a reference holds, neither before nor after a night."""
+        domains = [each["domain"] for one in (night.before, night.after) for each in one["accounts"].values()]
+        return not any(same(value, each) for each in [*domains, *night.reps])
+
+    def is_taken(self, night, row):
+        """Return whether another record may hold what is unique, or the key of the row changes tonight."""
+        stream = self.streams[row["stream"]]
+        unique = "email_address" if stream["object"] == "people" else "domain"
+        moving = any(each["moves"] for each in self.streams.values() if each["object"] == stream["object"])
+        if moving:
+            return True
+        if stream["key"] == unique or unique not in row:
+            return False
+        records = [*night.before[stream["object"]].values(), *night.after[stream["object"]].values()]
+        others = [other for other in night.rows if other is not row and same(other.get(unique), row[unique])]
+        return bool(others) or any(
+            same(each[unique], row[unique]) and not self.names(row, stream["object"], each) for each in records
+        )
+
+    def may_not_be_enrolled(self, night, row):
+        stream = self.streams[row["stream"]]
+        people = [*night.before["people"].values(), *night.after["people"].values()]
+        found = [each for each in people if same(each[stream["key"]], row["person"])]
+        blocked = any(each["do_not_contact"] or each["contact_restrictions"] for each in found)
+        named = [
+            other
+            for other in night.rows
+            if "cadence" not in other and any(self.names(other, "people", each) for each in found)
+        ]
+        return len(found) < 2 or blocked or row["cadence"] not in night.cadences or bool(named)
+
+    def must_fail(self, night, row):  # noqa: PLR0911 (one reason after the other)
+        if self.siblings(night, row) or self.is_gone(row):
+            return False
+        stream = self.streams[row["stream"]]
+        if row.get("do_not_contact") == "maybe":
+            return True
+        if self.is_unclear(row):
+            return self.removes(row) != "skip"
+        if "cadence" in row:
+            return "rep" in row and row["rep"] not in night.reps
+        long = any(
+            isinstance(value, str) and len(value) > 255 and name not in stream["overwrite"]
+            for name, value in row.items()
+        )
+        exists = bool(self.holders(night, row))
+        if stream["mode"] == "update" and not exists:
+            named = any(
+                other is not row and other.get("stream") != row["stream"]
+                for other in night.rows
+                if self.streams[other["stream"]]["object"] == stream["object"]
+            )
+            return not named and self.settings["not_found"] == "fail" and not night.plan.get("twin")
+        if stream["mode"] == "insert":
+            # The ledger, or a comparison, may say that there is nothing to insert.
+            # What a killed run has sent is looked up, and counts as unchanged if Salesloft holds it.
+            carried = any(row in earlier.rows for earlier in self.nights[: night.number])
+            return exists and not carried and self.settings["already_exists"] == "fail" and stream["skip"] == "off"
+        return long
+
+    # The end of a run
+
+    def exits(self, night):
+        """A run ends with 0 if no record failed, or failures are allowed, and nothing else has gone wrong for good."""
+        if night.was_killed or len(night.runs) > 1:
+            return
+        (run,) = night.runs
+        results = [each["result"] for each in self.outcomes(night, run).values()]
+        failed = sum(each in FAILED for each in results)
+        if night.hits - TRANSIENT or night.plan.get("ledger", "kept") != "kept" or night.plan.get("cut"):
+            return
+        if not self.others_are_written(night):
+            return
+        if self.is_contradictory():
+            if run.code != 1 or any(each.night == night.number and each.origin is not None for each in self.effects):
+                yield Finding("settings accepted", night.number, "skip_unchanged: ledger without a ledger")
+            return
+        expected = failed and not self.settings["allow_failed_records"]
+        reasons = [
+            failed > self.settings["max_failed_records"],
+            len(self.gone(night)) > self.settings["max_deleted_records"],
+            sum("cadence" in row for row in night.rows) > self.settings["max_enrollments"],
+        ]
+        if any(reasons):
+            return
+        if (run.code != 0) != bool(expected):
+            errors = [each.get("message", each.get("event")) for each in run.log if each.get("level") == "error"]
+            yield Finding("exit code", night.number, f"{run.code} with {failed} failed: {errors}")
+
+    def others_are_written(self, night):
+        """Return whether a record that is always refused is not the only one: otherwise, the run may stop."""
+        refused = {value for value, kind in night.plan.get("rejected", ()) if kind in {"500", "403"}}
+        streams = {row["stream"] for row in night.rows if refused & {*map(str, row.values())}}
+        good = Counter(row["stream"] for _, row in self.live(night) if not self.is_bad(night, row))
+        sends = {name for name, each in self.streams.items() if each["skip"] == "off" and each["mode"] == "upsert"}
+        return all(good[name] > 1 and name in sends for name in streams)
+
+    def is_contradictory(self):
+        return self.ledger == "none" and any(each["skip"] == "ledger" for each in self.streams.values())
+
+    def ledgers(self, night):
+        """A ledger that cannot be used stops a run before its first write, and is never moved."""
+        if night.aside:
+            yield Finding("ledger moved", night.number, ", ".join(night.aside))
+        if night.plan.get("ledger") == "locked" and night.had_ledger:
+            effects = [
+                each
+                for each in self.effects
+                if each.night == night.number and each.origin is not None and not each.late
+            ]
+            if effects or any(run.code == 0 for run in night.runs):
+                yield Finding(
+                    "written without the ledger",
+                    night.number,
+                    f"{len(effects)} effects, exit code {night.runs[0].code}",
+                )
+        if night.plan.get("ledger") == "lost":
+            for run in night.runs:
+                for name, each in (run.summary or {"streams": {}})["streams"].items():
+                    told = any(
+                        name in str(line) and "ledger" in str(line.get("message", line.get("event", "")))
+                        for line in run.log
+                    )
+                    if each["kept"] and "unless_edited" in self.streams[name]["overwrite"].values() and not told:
+                        yield Finding("lost ledger not told", night.number, f"{name}: {each['kept']} kept")
+
+    # What Salesloft holds
+
+    def holds(self, night):
+        """Salesloft holds the values of each live row, but for those that somebody has changed there since."""
+        outcomes = {index: each["result"] for run in night.runs for index, each in self.outcomes(night, run).items()}
+        failing = {self.key(row) for index, row in enumerate(night.rows) if outcomes.get(index) not in OK}
+        last, keys = {}, defaultdict(set)
+        for index, row in self.live(night):
+            if not self.is_to_hold(night, row, outcomes.get(index)):
+                continue
+            stream = self.streams[row["stream"]]
+            table = stream["object"]
+            found = [each for each in night.after[table].values() if self.names(row, table, each)]
+            if not found:
+                yield from self.lost(night, row, outcomes[index])
+            for record in found if len(found) == 1 else ():
+                if record.get("archived_at") and self.was_archived_by_us(night, record["id"]):
+                    yield Finding("still archived", night.number, f"{row} is {outcomes[index]}")
+                for name, value in self.wanted(row).items():
+                    last[table, record["id"], name] = (record, row, value, outcomes[index] == "unchanged")
+                    keys[table, record["id"], name].add(stream["key"])
+        for (table, number, name), (record, row, value, unchanged) in last.items():
+            # Which of two rows with different keys is later is not promised.
+            if len(keys[table, number, name]) == 1 and self.key(row) not in failing:
+                yield from self.field(night, record, name, row, value, may_differ=unchanged and self.is_remembered(row))
+        yield from self.removed(night, outcomes)
+
+    def is_remembered(self, row):
+        return self.streams[row["stream"]]["skip"] == "ledger"
+
+    def is_to_hold(self, night, row, result):
+        """Return whether Salesloft should hold a row with a result."""
+        mode = self.streams[row["stream"]]["mode"]
+        if "cadence" in row or result not in OK or (mode == "insert" and result not in WRITTEN):
+            return False
+        siblings = self.siblings(night, row)
+        # Another row that comes and is deleted in one night may have been written in an earlier batch. The night after
+        # that heals it, unless the row comes again.
+        gone = {each["id"] for each in siblings if self.is_gone(each)}
+        if any(each["id"] in gone and not self.is_gone(each) for each in siblings):
+            return False
+        return not any(self.is_unclear(other) for other in siblings)
+
+    def wanted(self, row):
+        """Return the values that Salesloft should hold; for references, what they name."""
+        columns = [*self.streams[row["stream"]]["fields"], "employer", "rep"]
+        cleared = [name for name in columns if name in row and self.settings["null_values"] == "clear"]
+        links = [name for name in ("employer", "rep") if row.get(name)]
+        return self.values(row) | {name: row[name] for name in (*cleared, *links)}
+
+    def field(self, night, record, name, row, value, *, may_differ):
+        """Check a field; if it may differ, it does where somebody else, or another stream, has changed it since."""
+        stream = self.streams[row["stream"]]
+        table = stream["object"]
+        column = {"employer": "account_id", "rep": "owner_id"}.get(name, name)
+        if name in {"employer", "rep"}:
+            value = self.linked(night, name, row, value, may_differ=may_differ)
+        held = record[column]
+        if value is UNKNOWN or held == value or (not held and not value):
+            return
+        rule = stream["overwrite"].get(name)
+        if rule and not (rule == "unless_edited" and self.is_own(night, record["id"], column, row)):
+            return
+        others = [self.by_others(night, table, record["id"], each, row) for each in (column, stream["key"])]
+        if (may_differ and any(others)) or self.is_moving(night, row):
+            return
+        code = "not linked" if name in {"employer", "rep"} else "not held"
+        yield Finding(code, night.number, f"{table} {record['id']} {column}: {held!r}, source {value!r}: {row}")
+
+    def linked(self, night, name, row, value, *, may_differ):
+        """Return the id of what a reference names; UNKNOWN if there is none, or nobody knows."""
+        if name == "rep":
+            edits = [edit for one in self.nights[: night.number + 1] for edit in one.plan.get("edits", ())]
+            is_known = value in night.reps and not any(edit[0] == "remake rep" for edit in edits)
+            return night.reps[value] if is_known else UNKNOWN
+        firms = [each["id"] for each in night.after["accounts"].values() if same(each["domain"], value)]
+        if len(firms) != 1 or (may_differ and self.by_others(night, "accounts", firms[0], "domain", row)):
+            return UNKNOWN
+        return firms[0]
+
+    def is_moving(self, night, row):
+        """Return whether rows so far give the key of a row to other records."""
+        rows = [other for one in self.nights[: night.number + 1] for other in one.rows]
+        moving = [other for other in rows if self.streams[other["stream"]]["moves"]]
+        key = self.streams[row["stream"]]["key"]
+        return key != "crm_id" and any(same(row[key], other.get(key)) for other in moving)
+
+    def by_others(self, night, table, number, column, row):
+        """Return whether the last to change a field, or to create the record, was not the stream of a row."""
+        changes = [
+            each
+            for each in self.effects
+            if each.table == table
+            and each.number == number
+            and each.night <= night.number
+            and (column in each.body or each.op == "create")
+        ]
+        if not changes:
+            return False
+        streams = {one["stream"] for value in changes[-1].body.values() for _, one in self.sources.get(str(value), ())}
+        return changes[-1].origin is None or (
+            table == TABLE[self.streams[row["stream"]]["object"]] and row["stream"] not in streams
+        )
+
+    def was_archived_by_us(self, night, number):
+        changes = [
+            each
+            for each in self.effects
+            if each.table == "accounts"
+            and each.number == number
+            and each.night <= night.number
+            and {"archived", "archived_at"} & {*each.body}
+        ]
+        return (
+            bool(changes)
+            and changes[-1].origin is not None
+            and not any(self.names(row, "accounts", changes[-1].after) for _, row in self.gone(night))
+        )
+
+    def is_own(self, night, number, column, row):
+        """Return whether a value in Salesloft is what the stream of a row has last written, and the ledger knows it."""
+        table = self.streams[row["stream"]]["object"]
+        fates = {one.plan.get("ledger", "kept") for one in self.nights[: night.number + 1]}
+        if (
+            self.ledger == "none"
+            or fates != {"kept"}
+            or any(each.was_killed or each.hits for each in self.nights[: night.number + 1])
+        ):
+            return False
+        changes = [
+            each
+            for each in self.effects
+            if each.table == table and each.number == number and each.night < night.number and column in each.body
+        ]
+        return bool(changes) and not self.by_others(night, table, number, column, row)
+
+    def lost(self, night, row, result):
+        stream = self.streams[row["stream"]]
+        table = stream["object"]
+        outside = [
+            each
+            for each in self.effects
+            if each.table == table and each.origin is None and self.names(row, table, each.before)
+        ]
+        moved = any(each["moves"] for each in self.streams.values() if each["object"] == table)
+        if not (stream["skip"] == "ledger" and outside) and not moved:
+            yield Finding("missing record", night.number, f"{row} is {result}")
+
+    def removed(self, night, outcomes):
+        for index, row in self.gone(night):
+            stream = self.streams[row["stream"]]
+            if outcomes.get(index) not in GONE or self.removes(row) == "skip":
+                continue
+            if "cadence" in row:
+                yield from self.still_enrolled(night, row, outcomes[index])
+                continue
+            alive = [other for _, other in self.live(night) if self.key(other) == self.key(row)]
+            for record in night.after[stream["object"]].values():
+                others = [other for _, other in self.live(night) if self.names(other, stream["object"], record)]
+                if (
+                    self.names(row, stream["object"], record)
+                    and not (alive or others)
+                    and not record.get("archived_at")
+                ):
+                    yield Finding("not removed", night.number, f"{row} is {outcomes[index]}")
+
+    def still_enrolled(self, night, row, result):
+        stream, cadence = self.streams[row["stream"]], night.cadences.get(row["cadence"])
+        people = [each["id"] for each in night.after["people"].values() if same(each[stream["key"]], row["person"])]
+        live = [other for _, other in self.live(night) if "cadence" in other and other["cadence"] == row["cadence"]]
+        for each in night.after["cadence_memberships"].values():
+            if (
+                each["person_id"] in people
+                and each["cadence_id"] == cadence
+                and each["currently_on_cadence"]
+                and not live
+            ):
+                yield Finding("not removed", night.number, f"{row} is {result}")
+
+    def idle(self, night):
+        """A night that repeats the one before sends nothing that the ledger knows, once nothing is in doubt."""
+        before = self.nights[max(night.number - 1, 0)]
+        earlier = self.nights[max(night.number - 2, 0)]
+        runs = [*night.runs, *before.runs]
+        is_disturbed = any(self.is_doubtful(each) for each in (night, before, earlier)) or before.hits or night.hits
+        is_same = night is not before and before.rows == night.rows and not night.plan.get("edits")
+        if (
+            self.ledger == "none"
+            or is_disturbed
+            or not is_same
+            or before.plan.get("ledger")
+            or any(run.code != 0 for run in runs)
+        ):
+            return
+        known = [
+            {index for index, each in self.outcomes(before, run).items() if each["result"] in OK} for run in before.runs
+        ]
+        code = "sent again" if len(runs) == 2 else "sent again after two runs at once"
+        for run in night.runs:
+            for index, each in self.outcomes(night, run).items():
+                row = night.rows[index]
+                if (
+                    "cadence" in row
+                    or not self.is_remembered(row)
+                    or each["result"] not in WRITTEN
+                    or index not in known[0]
+                ):
+                    continue
+                table = self.streams[row["stream"]]["object"]
+                found = [record for record in night.after[table].values() if self.names(row, table, record)]
+                if not any(self.rivals(night, row, record) for record in found) and not self.siblings(night, row):
+                    yield Finding(code, night.number, f"{row} is {each['result']}")
+
+    def rivals(self, night, row, record):
+        return any(
+            other["stream"] != row["stream"] or other["id"] != row["id"]
+            for other in night.rows
+            if self.names(other, self.streams[row["stream"]]["object"], record)
+        )
+
+
+def key_of(record):
+    return record and {
+        name: record.get(name) for name in ("id", "email_address", "domain", "crm_id") if record.get(name)
+    }

@@ -1,0 +1,166 @@
+"""Forks real processes of the target, cheaply: `python -m tests.model.zygote CLOCK`.
+
+It has imported the target and has no threads, so that a run costs a fork. It reads one JSON job a line and answers with
+the process's id; `{"wait": ID}` answers with how the process ended. Its children share a clock with the sandbox, on
+which waiting takes no time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import json
+import logging
+import mmap
+import os
+import random
+import signal
+import sqlite3
+import struct
+import sys
+import threading
+from pathlib import Path
+
+EPOCH = 1_700_000_000.0
+START = 1_000.0
+_lock = threading.Lock()
+
+
+class SharedClock:
+    """Monotonic seconds in a file that all processes map. Reading needs no lock: 8 bytes are read at once."""
+
+    def __init__(self, path):
+        self._file = Path(path).open("r+b")  # noqa: SIM115 (as long as the process)
+        self._memory = mmap.mmap(self._file.fileno(), 8)
+
+    @classmethod
+    def create(cls, path):
+        Path(path).write_bytes(struct.pack("d", START))
+        return cls(path)
+
+    def close(self):
+        self._memory.close()
+        self._file.close()
+
+    def now(self):
+        return struct.unpack("d", self._memory[:])[0]
+
+    def advance_to(self, moment):
+        with _lock:
+            fcntl.lockf(self._file, fcntl.LOCK_EX)  # the system releases it if the process is killed
+            if moment > self.now():
+                self._memory[:] = struct.pack("d", moment)
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+
+def main():
+    from target_salesloft import clock  # noqa: PLC0415
+
+    shared = SharedClock(sys.argv[1])
+
+    def wait_until(self, moment):
+        os.sched_yield()
+        if not self.stopped:
+            shared.advance_to(moment)
+
+    clock.Clock.now = lambda _: shared.now()
+    clock.Clock.time = lambda _: EPOCH + shared.now()
+    clock.Clock.wait_until = wait_until
+    _import_all()
+    gc.collect()
+    gc.freeze()
+    for line in sys.stdin:
+        job = json.loads(line)
+        if "wait" in job:
+            _, status = os.waitpid(job["wait"], 0)
+            answer = os.waitstatus_to_exitcode(status)
+        else:
+            answer = os.fork()
+            if answer == 0:
+                _run(job)
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
+def _import_all():
+    """Import what a run imports, and let libraries build what they build once."""
+    import functools  # noqa: PLC0415
+    import logging.config  # noqa: F401, PLC0415
+    from importlib import metadata  # noqa: PLC0415
+
+    import importlib_metadata  # noqa: PLC0415
+    import jsonschema_rs  # noqa: F401, PLC0415
+    import psycopg  # noqa: F401, PLC0415
+    import sqlalchemy as sa  # noqa: PLC0415
+    import yaml  # noqa: F401, PLC0415
+
+    from target_salesloft.config.loader import ConfigSources, load  # noqa: PLC0415
+    from target_salesloft.target import TargetSalesloft  # noqa: PLC0415
+
+    metadata.version = functools.cache(metadata.version)
+    importlib_metadata.version = functools.cache(importlib_metadata.version)
+    TargetSalesloft.get_singer_command()
+
+    load(ConfigSources(({"api_key": "x" * 20},)), {}, print)
+    for url in ("sqlite://", "postgresql+psycopg://"):
+        sa.create_engine(url)
+
+
+def _run(job):
+    """Be the command, in a child."""
+    descriptors = [os.open(job["stdin"], os.O_RDONLY)] + [
+        os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) for name in ("stdout", "stderr")
+    ]
+    for number, each in enumerate(descriptors):
+        os.dup2(each, number)
+    os.environ.update(job["environment"])
+    sys.argv = job["argv"]
+    random.seed(job["seed"])
+    _instrument_sqlite(job.get("busy_seconds"), job.get("kill"))
+    code = 1
+    try:
+        if job["argv"][0] == "target-salesloft":
+            from target_salesloft.__main__ import main as command  # noqa: PLC0415
+        else:
+            from target_salesloft.cli.admin import main as command  # noqa: PLC0415
+        code = command() or 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        logging.shutdown()
+        os._exit(code)
+
+
+def _instrument_sqlite(busy_seconds, kill):
+    """Let nobody wait long for a lock that is never released, and die at a commit."""
+    commits = 0
+
+    class Connection(sqlite3.Connection):
+        def execute(self, sql, *args):
+            if busy_seconds is not None and "busy_timeout" in sql:
+                sql = f"PRAGMA busy_timeout={int(busy_seconds * 1000)}"
+            return super().execute(sql, *args)
+
+        def commit(self):
+            nonlocal commits
+            commits += 1
+            due = kill is not None and commits == kill["at"]
+            if due and kill["when"] == "before commit":
+                os.kill(os.getpid(), getattr(signal, kill["signal"]))
+            super().commit()
+            if due and kill["when"] == "after commit":
+                os.kill(os.getpid(), getattr(signal, kill["signal"]))
+
+    def connect(*args, **options):
+        if busy_seconds is not None:
+            options["timeout"] = busy_seconds
+        return original(*args, **{"factory": Connection, **options})
+
+    original = sqlite3.connect
+    sqlite3.connect = sqlite3.dbapi2.connect = connect
+
+
+if __name__ == "__main__":
+    main()
