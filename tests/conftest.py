@@ -23,7 +23,8 @@ from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.auth.authenticators import ApiKeyAuthenticator
 from target_salesloft.clock import Clock
 from target_salesloft.config.loader import ConfigSources
-from target_salesloft.target import TargetSalesloft
+from target_salesloft.singer.shutdown import SIGNALS
+from tests.exchanges import Exchanges
 from tests.postgres import Database, find_binaries, serve_postgres
 
 KEY = "ak" + "0" * 64
@@ -102,18 +103,28 @@ def shared():
 
 
 @pytest.fixture
+def exchanges():
+    """Compares the requests and responses of a test with Salesloft's documentation."""
+    exchanges = Exchanges()
+    yield exchanges
+    assert exchanges.take() == [], "see tests/exchanges.py"
+
+
+@pytest.fixture
 def clock():
     return FakeClock()
 
 
 @pytest.fixture
-def server(shared, clock):
+def server(shared, clock, exchanges):
     """The shared server after a reset, with the test's clock and a high rate limit."""
     server, time = shared
     server.wait_until_idle()
     time.clock = clock
     server.sandbox.reset()
+    exchanges.watch(server.sandbox)
     yield server
+    server.sandbox.on_request = None
     server.sandbox.max_body_bytes = None
     server.sandbox.retry_after = False
 
@@ -276,7 +287,9 @@ def config(server, tmp_path, monkeypatch):
 @pytest.fixture
 def run(config, clock, caplog):
     """Return a function that runs the target in this process with a fake clock."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    from target_salesloft.target import TargetSalesloft  # noqa: PLC0415 (most tests need no target)
+
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     caplog.set_level("INFO")
 
     class FakeTimeTarget(TargetSalesloft):
@@ -295,7 +308,7 @@ def run(config, clock, caplog):
         return Run(
             end.value.code,
             [json.loads(line) for line in out.getvalue().splitlines()],
-            [each.getMessage() for each in caplog.records],
+            [each.getMessage() for each in caplog.records if not each.name.startswith("uvicorn")],
             Path(values.get("failed_records_dir", "failed_records")),
         )
 

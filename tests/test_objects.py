@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from target_salesloft.config.schema import NullValues, UnknownFields
+from target_salesloft.config.schema import NullValues, UnknownFields, WriteMethod
 from target_salesloft.mapping.mapper import RecordMapper
-from target_salesloft.mapping.payload import Payload
 from target_salesloft.objects import ACCOUNTS, OBJECTS, PEOPLE, FieldType, SyncMode
-from target_salesloft.writers.record import RecordWriter
-from target_salesloft.writers.results import Result
-from tests.writers.conftest import BulkWriter
+from target_salesloft.records import Result, Write
+from target_salesloft.writers.auto import BulkChoice
+from tests.writers.conftest import Driver, build_auto
 
 PERSON = {
     "account_id": 1,
@@ -98,7 +97,7 @@ EACH = pytest.mark.parametrize(
 
 
 def mapped(salesloft_object, mode, record):
-    one = RecordMapper(
+    mapper = RecordMapper(
         salesloft_object,
         mode,
         salesloft_object.upsert_keys[0],
@@ -108,17 +107,34 @@ def mapped(salesloft_object, mode, record):
         normalize=True,
         columns=list(record),
     )
-    payload = one.map(record)
-    assert isinstance(payload, Payload)
-    assert one.warnings == []
-    return payload
+    one = mapper.map(record)
+    assert isinstance(one, Write)
+    assert mapper.warnings == []
+    return one
 
 
 @pytest.fixture
-def writer(connect, clock):
-    made = RecordWriter(connect(), clock, 1)
-    yield made
-    made.close()
+def writers(connect, clock):
+    """Return a function that creates writers of a kind, which are closed after the test."""
+    made = []
+
+    def make(method):
+        made.append(build_auto(connect(), clock, BulkChoice(method, 1)))
+        return Driver(made[-1], clock)
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def writer(writers):
+    return writers(WriteMethod.RECORD)
+
+
+def write(writer, one, salesloft_object, mode, key=None):
+    key = key or salesloft_object.upsert_keys[0]
+    return writer.write([one], salesloft_object=salesloft_object, mode=mode, key=key)
 
 
 @pytest.fixture
@@ -152,8 +168,8 @@ def test_fields_and_types_are_as_documented(salesloft_object, record):
 @EACH
 @pytest.mark.parametrize("mode", [SyncMode.UPSERT, SyncMode.INSERT])
 def test_each_field_of_a_new_record_is_written(writer, held, salesloft_object, record, mode):
-    payload = mapped(salesloft_object, mode, record)
-    outcomes = list(writer.write([payload], salesloft_object, mode, salesloft_object.upsert_keys[0]))
+    one = mapped(salesloft_object, mode, record)
+    outcomes = write(writer, one, salesloft_object, mode)
     assert [(each.result, each.reason) for each in outcomes] == [(Result.CREATED, "")]
     assert held(salesloft_object)[1] == record
 
@@ -166,17 +182,16 @@ def test_each_field_of_an_existing_record_is_written(writer, sandbox, held, sale
     first = {key: record[key], "crm_id_type": "salesforce", **named}
     known = sandbox.add(IN_THE_SANDBOX[salesloft_object.name], **first)
     sent = {**record, "id": known} if mode is SyncMode.UPDATE else record
-    payload = mapped(salesloft_object, mode, sent)
-    outcomes = list(writer.write([payload], salesloft_object, mode, salesloft_object.upsert_keys[0]))
+    one = mapped(salesloft_object, mode, sent)
+    outcomes = write(writer, one, salesloft_object, mode)
     assert [(each.result, each.reason) for each in outcomes] == [(Result.UPDATED, "")]
     assert held(salesloft_object) == (known, record)
 
 
 @EACH
-def test_each_field_is_written_by_a_bulk_job(connect, clock, held, salesloft_object, record):
-    payload = mapped(salesloft_object, SyncMode.UPSERT, record)
-    job = BulkWriter(connect(), clock, 60)
-    outcomes = job.write([payload], salesloft_object.bulk_types[SyncMode.UPSERT], salesloft_object.upsert_keys[0])
+def test_each_field_is_written_by_a_bulk_job(writers, held, salesloft_object, record):
+    one = mapped(salesloft_object, SyncMode.UPSERT, record)
+    outcomes = write(writers(WriteMethod.BULK), one, salesloft_object, SyncMode.UPSERT)
     assert [(each.result, each.reason) for each in outcomes] == [(Result.WRITTEN, "")]
     assert held(salesloft_object)[1] == record
 
@@ -188,7 +203,7 @@ def test_each_field_is_written_by_a_bulk_job(connect, clock, held, salesloft_obj
 def test_a_record_is_found_by_each_of_its_keys(writer, sandbox, held, salesloft_object, record, key):
     simple = {name: value for name, value in record.items() if name not in {"account_id", "custom_fields"}}
     known = sandbox.add(IN_THE_SANDBOX[salesloft_object.name], **simple)
-    one = RecordMapper(
+    mapper = RecordMapper(
         salesloft_object,
         SyncMode.UPSERT,
         key,
@@ -198,25 +213,23 @@ def test_a_record_is_found_by_each_of_its_keys(writer, sandbox, held, salesloft_
         normalize=True,
         columns=[key, "owner_id"],
     )
-    payload = one.map({key: {**record, "id": known}[key], "owner_id": 5})
-    outcomes = list(writer.write([payload], salesloft_object, SyncMode.UPSERT, key))
+    one = mapper.map({key: {**record, "id": known}[key], "owner_id": 5})
+    outcomes = write(writer, one, salesloft_object, SyncMode.UPSERT, key)
     assert [(each.result, each.reason) for each in outcomes] == [(Result.UPDATED, "")]
     record_id, row = held(salesloft_object)
     assert (record_id, row["owner_id"]) == (known, 5)
 
 
 def test_a_new_person_is_tagged_with_the_date_on_request(writer, held):
-    payload = mapped(PEOPLE, SyncMode.INSERT, {"email_address": "ada@example.com", "autotag_date": "yes"})
-    assert [each.result for each in writer.write([payload], PEOPLE, SyncMode.INSERT, "email_address")] == [
-        Result.CREATED
-    ]
+    one = mapped(PEOPLE, SyncMode.INSERT, {"email_address": "ada@example.com", "autotag_date": "yes"})
+    assert [each.result for each in write(writer, one, PEOPLE, SyncMode.INSERT)] == [Result.CREATED]
     assert len(held(PEOPLE)[1]["tags"]) == 1
 
 
 def test_an_account_is_archived_by_an_update(writer, sandbox):
     known = sandbox.add("account", name="A", domain="a.test")
-    payload = mapped(ACCOUNTS, SyncMode.UPDATE, {"id": known, "archived": 1})
-    assert [each.result for each in writer.write([payload], ACCOUNTS, SyncMode.UPDATE, "domain")] == [Result.UPDATED]
+    one = mapped(ACCOUNTS, SyncMode.UPDATE, {"id": known, "archived": 1})
+    assert [each.result for each in write(writer, one, ACCOUNTS, SyncMode.UPDATE)] == [Result.UPDATED]
     assert [each["archived_at"] is None for each in sandbox.accounts()] == [False]
 
 

@@ -93,6 +93,14 @@ def test_license_is_declared_and_included(package):
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in package.files)
 
 
+def test_description_has_absolute_links_and_images_only(package):
+    description = package.metadata.get_payload()
+    links = re.findall(r"\]\(([^)]+)\)", description)
+    assert len(links) > 10
+    assert [each for each in links if not each.startswith("https://")] == []
+    assert f"{package.metadata.get_all('Project-URL')[0].partition(', ')[2]}/raw/main/docs/images/run.svg" in links
+
+
 def test_metadata_version_is_supported_by_upload_tools(package):
     assert package.metadata["Metadata-Version"] == "2.4"
 

@@ -29,10 +29,8 @@ def test_script_records_a_run_with_progress_bars_and_a_replay_without_failures(t
     assert "owner_id does not exist" in last
     assert "3 records failed" in last
     assert re.search(r"read ┃ created ┃.*marts-people │ 3 │ 3 │", last.split("$ ")[-1])
-    height = float(re.search(r"viewBox=\"0 0 \S+ (\S+)\"", frames[-1])[1])
-    assert max(float(each) for each in re.findall(r'<text[^>]* y="([\d.]+)"', frames[-1])) > 0.85 * height
 
 
 def test_image_loads_no_external_resources():
-    addresses = re.findall(r"\w+://[^\s\"<]+", (SCRIPT.parent / "run.svg").read_text(encoding="utf-8"))
+    addresses = re.findall(r"\w+://[^\s\"<]+", (SCRIPT.parent / "images" / "run.svg").read_text(encoding="utf-8"))
     assert set(addresses) == {"http://www.w3.org/2000/svg"}

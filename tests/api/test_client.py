@@ -14,6 +14,7 @@ from target_salesloft.exceptions import (
     AuthenticationError,
     ConnectionFailedError,
     MalformedResponseError,
+    OutcomeUnknownError,
     PermissionDeniedError,
     QueryRejectedError,
     RateLimitError,
@@ -54,19 +55,19 @@ def client(connect):
 
 
 def test_request_returns_the_data(client, sandbox):
-    assert upsert(client)["upsert_type"] == "create"
+    assert upsert(client).data["upsert_type"] == "create"
     assert emails(sandbox) == ["ada@example.com"]
 
 
 def test_trailing_slash_of_api_url_is_ignored(connect, server):
-    assert connect(api_url=server.url + "/").request("GET", "/me")["id"] == 1
+    assert connect(api_url=server.url + "/").request("GET", "/me").data["id"] == 1
 
 
 def test_query_with_several_values(client, sandbox):
     for number in range(3):
         sandbox.add("person", email_address=f"p{number}@b.co")
     found = client.request("GET", "/people", params={"email_addresses[]": ["p0@b.co", "p2@b.co"]})
-    assert sorted(each["email_address"] for each in found) == ["p0@b.co", "p2@b.co"]
+    assert sorted(each["email_address"] for each in found.data) == ["p0@b.co", "p2@b.co"]
 
 
 def test_paginate_reads_a_hundred_rows_per_point(client, sandbox):
@@ -216,6 +217,8 @@ SCOPED_FIELDS = "Requested scoped field(s) could not be returned, required scope
     [
         ("GET", "/people", None, "people:read"),
         ("PUT", "/people/7", b"{}", "people:write"),
+        ("DELETE", "/people/7", b"{}", "people:delete"),
+        ("DELETE", "/accounts/7", None, "accounts:delete"),
         ("POST", "/person_upserts", b'{"crm_id": "1"}', "crm_id_person:write"),
         ("GET", "/accounts", None, "accounts:read"),
         ("POST", "/account_upserts", b'{"crm_id": "1"}', "crm_id_account:write"),
@@ -459,19 +462,40 @@ def test_invalid_host_stops_the_run(connect, address):
         ("html", {"status": 200}, True),
     ],
 )
-def test_was_applied_is_called_if_the_outcome_is_unknown(client, sandbox, fault, kind, options, unknown):
+def test_a_request_that_is_not_repeatable_is_not_sent_again_if_it_may_have_taken_effect(
+    client, sandbox, fault, kind, options, unknown
+):
     fault(kind, times=2, **options)
-    errors = []
-    upsert(client, was_applied=lambda error: bool(errors.append(error)))
-    assert len(errors) == (2 if unknown else 0)
-    assert all(isinstance(each, SalesloftRetriableError) and each.maybe_applied for each in errors)
-    assert len(sandbox.requests) == 3
+    if unknown:
+        with pytest.raises(OutcomeUnknownError) as error:
+            upsert(client, repeatable=False)
+        assert isinstance(error.value.error, SalesloftRetriableError)
+        assert error.value.error.maybe_applied
+    else:
+        assert upsert(client, repeatable=False).requests == 3
+    assert len(sandbox.requests) == (1 if unknown else 3)
 
 
-def test_applied_request_is_not_sent_again(client, sandbox, fault):
-    fault("reset_after")
-    assert upsert(client, was_applied=lambda _: True) is None
-    assert len(sandbox.requests) == 1
+def test_the_time_of_retries_counts_from_the_first_failure_of_a_request(connect, clock, fault):
+    fault("status", status=500, times=None)
+    client = connect(max_retry_seconds=100)
+    earlier = None
+    while True:
+        try:
+            upsert(client, repeatable=False, earlier=earlier)
+        except OutcomeUnknownError as error:
+            earlier = error
+            clock.tick(30)
+        except RetriesExhaustedError:
+            break
+    assert clock.now() - 1_000 <= 130
+
+
+@pytest.mark.parametrize(("kind", "is_ambiguous"), [("status", False), ("reset_after", True)])
+def test_a_reply_says_how_often_it_was_sent_and_whether_that_is_ambiguous(client, fault, kind, is_ambiguous):
+    fault(kind, times=2, **({"status": 429} if kind == "status" else {}))
+    reply = upsert(client)
+    assert (reply.requests, reply.was_ambiguous) == (3, is_ambiguous)
 
 
 # Cancellation and secrets

@@ -89,7 +89,7 @@ def test_list_without_counts_is_given_up_when_the_points_are_spent(index, sandbo
 
 
 def test_counts_that_are_limited_are_not_trusted(index, add_accounts, monkeypatch):
-    monkeypatch.setattr("salesloft_sandbox.routes.MAX_COUNTED", 2 * PAGE)
+    monkeypatch.setattr("salesloft_sandbox.pages.MAX_COUNTED", 2 * PAGE)
     monkeypatch.setattr("target_salesloft.api.record_index.PAGE_COUNTS", {"include_paging_counts": "true"})
     add_accounts(6 * PAGE)
     assert index.fetch(max_points=3) is None
@@ -147,8 +147,17 @@ def test_records_that_are_not_in_the_list_are_looked_up_once_they_are_written(lo
     assert lookup.ids(["new.com"]) == {"domain=new.com": ()}
     assert len(requests(sandbox)) == spent
     number = sandbox.state.add("accounts", {"name": "A", "domain": "new.com"})
-    lookups.note_written(ACCOUNTS, [{"domain": "new.com"}, {}])
+    lookups.forget(ACCOUNTS, "domain", {"domain=new.com"}, set(), everything=False)
     assert lookup.ids(["new.com"]) == {"domain=new.com": (number,)}
+
+
+def test_other_keys_of_a_written_record_are_looked_up_again(lookups, sandbox):
+    number = sandbox.add("account", name="A", domain="old.com")
+    lookup = lookups.get(ACCOUNTS, "domain")
+    assert lookup.ids(["old.com"]) == {"domain=old.com": (number,)}
+    sandbox.state.update("accounts", number, {"domain": "new.com"})
+    lookups.forget(ACCOUNTS, "domain", {"domain=new.com"}, {number}, everything=False)
+    assert lookup.ids(["old.com", "new.com"]) == {"domain=old.com": (), "domain=new.com": (number,)}
 
 
 def test_rows_are_read_in_the_cheaper_way(lookups, sandbox, add_accounts):

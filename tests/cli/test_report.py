@@ -41,7 +41,7 @@ def test_report_shows_runs_streams_reasons_and_failed_records(report, night, clo
     assert "The last run failed with exit code 1" in text
     assert "1 written, 3 unchanged, 1 failed" in text
     assert "Runs that failed 1" in text
-    assert re.search(r"people 8 4 3 0 1", text)
+    assert re.search(r"people 8 4 3 0 0 1", text)
     assert "email_address: not a valid email address" in text
     assert "example.com" not in page
     assert "nobody" not in page
@@ -54,6 +54,25 @@ def test_report_shows_the_runs_of_some_days(report, night, clock):
     assert "Runs 1 " in texts(report("--days", "2")[1])
     assert "Runs 2 " in texts(report("--days", "4")[1])
     assert "Runs 2 " in texts(report("--days", "200")[1])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "--out", "x.html", "--days", "100000000"),
+        ("report", "--out", "x.html", "--days", "9" * 30),
+        ("history", "--limit", "9" * 30),
+        ("prune", "--days", "9" * 30),
+    ],
+)
+def test_huge_numbers_are_usage_errors(admin, arguments):
+    code, _, error = admin(*arguments)
+    assert code == 2
+    assert arguments[-2] in error
+
+
+def test_report_of_the_most_days_is_made(report):
+    assert report("--days", "3660")[0] == 0
 
 
 def test_report_replaces_an_older_one(report, night, tmp_path):

@@ -11,6 +11,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from jsonschema import Draft7Validator
+from referencing import Registry, Resource
 
 from target_salesloft.config.loader import variable
 from target_salesloft.config.schema import SETTINGS, leaves
@@ -19,6 +21,7 @@ from target_salesloft.target import TargetSalesloft
 
 ROOT = Path(__file__).parents[2]
 DEFINITION = ROOT / "plugins" / "loaders" / "target-salesloft.yml"
+HUB_SCHEMAS = Path(__file__).parent / "hub"
 SHORT_DEFINITION = ROOT / "plugins" / "target-salesloft.yml"
 # Fields that Meltano Hub allows in the definition of a loader, and that Meltano does not allow in meltano.yml.
 HUB_FIELDS = {
@@ -60,10 +63,12 @@ def test_generated_files_are_current():
         (path.name, name)
         for path, text in generated.items()
         for name in names
-        if path not in {SHORT_DEFINITION, ROOT / "README.md"}  # some settings only
+        if path in {DEFINITION, ROOT / "meltano.yml", ROOT / ".env.example"}
         if (f"{variable(name)}=" if path.name == ".env.example" else name) not in text
     ]
     assert not missing
+    pages = "".join(text for path, text in generated.items() if path.parent.name == "reference")
+    assert [name for name in names if f"| `{name}`" not in pages] == []
 
 
 @pytest.mark.parametrize("path", [DEFINITION, SHORT_DEFINITION])
@@ -95,8 +100,15 @@ def test_plugin_definition_is_valid(path, meltano_schema):
     jsonschema.validate({"plugins": {"loaders": [known]}}, meltano_schema)
 
 
-def test_hub_definition_states_the_meltano_version_and_all_capabilities(definition):
-    assert definition["requires_meltano"] == ">=4.0"
+def test_hub_definition_passes_the_schema_of_the_hub(definition):
+    def retrieve(uri):
+        return Resource.from_contents(json.loads((HUB_SCHEMAS / uri.rpartition("/")[2]).read_text(encoding="utf-8")))
+
+    schema = retrieve("loaders.schema.json").contents
+    Draft7Validator(schema, registry=Registry(retrieve=retrieve)).validate(definition)
+
+
+def test_hub_definition_states_all_capabilities(definition):
     assert set(definition["capabilities"]) == {each.value for each in TargetSalesloft.capabilities}
 
 

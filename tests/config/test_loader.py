@@ -268,7 +268,7 @@ def test_an_env_file_is_not_read(monkeypatch, tmp_path):
     monkeypatch.setattr("dotenv.find_dotenv", lambda *_, **__: str(tmp_path / ".env"))
     monkeypatch.setenv(f"{PREFIX}DRY_RUN", "true")
     target = TargetSalesloft(config={"api_key": SECRET}, parse_env_config=True)
-    target.close()
+    target.run.close()
     assert target.config["dry_run"] is True
     assert os.environ[f"{PREFIX}DRY_RUN"] == "true"
 

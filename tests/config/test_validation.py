@@ -260,7 +260,7 @@ def test_the_schema_holds_every_setting_that_the_sdk_adds_for_the_target():
 
 def test_constructing_the_target_validates_and_fills_in_defaults():
     target = TargetSalesloft(config=KEY)
-    target.close()
+    target.run.close()
     assert (target.config["sync_mode"], target.config["api_key"]) == ("upsert", SECRET)
     assert TargetSalesloft.config_jsonschema is SETTINGS
     with pytest.raises(ConfigError):
@@ -290,6 +290,25 @@ def test_retries_require_the_ledger():
     assert "retry_failed_records" in error
     assert "ledger_uri" in error
     assert resolve({**KEY, "retry_failed_records": True})["retry_failed_records"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"skip_unchanged": "ledger"}, "skip_unchanged"),
+        ({"streams": {"people": {"skip_unchanged": "ledger"}}}, "streams.people.skip_unchanged"),
+        ({"streams": {"people": {"overwrite": {"title": "unless_edited"}}}}, "streams.people.overwrite.title"),
+    ],
+)
+def test_what_needs_the_ledger_is_an_error_without_it(settings, name):
+    (error,) = errors(**settings, ledger_uri="none")
+    assert name in error
+    assert "ledger_uri" in error
+    resolve({**KEY, **settings, "ledger_uri": "sqlite:////tmp/ledger.db"})
+
+
+def test_other_ways_to_skip_need_no_ledger():
+    resolve({**KEY, "skip_unchanged": "salesloft", "ledger_uri": "none"})
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from markdown import Markdown
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 DIRECTIVE = re.compile(r"<!-- test: (.+) -->\s*")
 
 
@@ -48,12 +50,20 @@ class Block:
         return content if content.keys() & {"plugins", "jobs", "schedules", "environments"} else None
 
 
+def read(document):
+    """Return the text of a document with the snippets that it includes."""
+    markdown = Markdown(
+        extensions=["pymdownx.snippets"], extension_configs={"pymdownx.snippets": {"base_path": [ROOT]}}
+    )
+    return "\n".join(markdown.preprocessors["snippet"].run(document.read_text(encoding="utf-8").splitlines()))
+
+
 def get_blocks(document):
     """Return the code blocks of a document in order."""
     blocks = []
     directives = {}
     heading = ""
-    tokens = MarkdownIt("commonmark").enable("table").parse(document.read_text(encoding="utf-8"))
+    tokens = MarkdownIt("commonmark").enable("table").parse(read(document))
     for previous, token in zip([None, *tokens], tokens, strict=False):
         location = f"{document.relative_to(ROOT)}:{token.map[0] + 1}" if token.map else str(document)
         if token.type == "inline" and previous.type == "heading_open":

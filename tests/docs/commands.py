@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shlex
@@ -17,12 +18,13 @@ import yaml
 from tests.docs.blocks import ROOT, get_blocks
 
 HERE = Path(__file__).parent
-REMOTE = "https://git.example.com/your/target-salesloft.git"
+PROJECT_URLS = dict(each.split(", ") for each in importlib.metadata.metadata("target-salesloft").get_all("Project-URL"))
+REMOTE = f"{PROJECT_URLS['Homepage']}.git"
 # Variables that would change what the commands do.
 FOREIGN_VARIABLES = ("GIT_", "MELTANO_", "PYTEST_", "TAP_", "TARGET_SALESLOFT_", "UV_PROJECT", "UV_RUN", "VIRTUAL_ENV")
 # Commands that CI runs by themselves, or whose tools a development machine may lack.
-NOT_RUN = re.compile(r"(uv run (pytest|salesloft-sandbox demo)|docker|pip|pipx)\b")
-TIMEOUT_SECONDS = 300
+NOT_RUN = re.compile(r"(uv run (pytest|.*salesloft-sandbox demo)|docker|pip|pipx)\b")
+TIMEOUT_SECONDS = 600
 LOG_LINES_SHOWN = 40
 
 STAND_INS = {

@@ -92,7 +92,7 @@ def test_config_env_reads_environment(command, server, sandbox, tmp_path):
     result = command("--config", "ENV", text=text, environment=environment, configured=False)
     assert result.returncode == 0, result.stderr
     assert [each["email_address"] for each in sandbox.people()] == ["a@b.co"]
-    assert [each.path for each in sandbox.requests] == ["/v2/me", "/v2/bulk_jobs", "/v2/people"]
+    assert [each.path for each in sandbox.requests] == ["/v2/me", "/v2/bulk_jobs", "/v2/people", "/v2/people"]
 
 
 def test_unread_variable_is_a_warning(command, sandbox):

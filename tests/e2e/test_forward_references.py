@@ -173,7 +173,7 @@ def test_deletion_wins_over_an_earlier_deferred_enrollment(load, sandbox, person
 
 
 def test_too_many_deferred_records_are_written_without_what_they_refer_to(load, links, monkeypatch):
-    monkeypatch.setattr("target_salesloft.sinks.base.MAX_DEFERRED", 3)
+    monkeypatch.setattr("target_salesloft.engine.engine.MAX_WAITING", 3)
     result = load(
         PEOPLE,
         *(person(f"p{number}", "c.com") for number in range(6)),

@@ -158,8 +158,10 @@ def test_killed_nights_with_skip_unchanged_lose_nothing_that_changes_or_changes_
                 assert runs.once() == 0, runs.log.decode()
                 titles = {each["email_address"]: each["title"] for each in server.sandbox.people()}
                 assert titles == {each["email_address"]: each["title"] for each in people}
-        runs.position, runs.people = 0, people
-        assert runs.once() == 0
+        # What a killed run may have left on its way is sent once more.
+        for _ in range(2):
+            runs.position, runs.people = 0, people
+            assert runs.once() == 0
         assert f"{len(people)} unchanged" in runs.log.decode()
 
 
@@ -201,7 +203,7 @@ def test_after_killed_nights_exactly_the_values_count_as_edited_that_somebody_ty
         assert {each for each, title in titles.items() if title != f"Night {NIGHTS - 1}"} == typed
         assert {titles[each] for each in typed} <= {"Typed"}
         assert (b"title: 2 kept" in runs.log) == bool(typed)
-        assert (b" kept" in runs.log) == bool(typed)
+        assert (b"were not overwritten" in runs.log) == bool(typed)
 
 
 def rows_in_jobs(count, size):
@@ -261,7 +263,9 @@ def test_runs_killed_with_several_jobs_in_flight_lose_nothing(tmp_path, moment, 
         assert code == 0, runs.log.decode()
         wanted = {each["email_address"]: each["title"] for each in people}
         assert {each["email_address"]: each["title"] for each in server.sandbox.people()} == wanted
-        runs.position = 0
-        runs.people = [{"email_address": key, "title": title} for key, title in wanted.items()]
-        assert runs.once() == 0
+        # What a killed run may have left on its way is sent once more.
+        for _ in range(2):
+            runs.position = 0
+            runs.people = [{"email_address": key, "title": title} for key, title in wanted.items()]
+            assert runs.once() == 0
         assert f"{len(wanted)} unchanged" in runs.log.decode()

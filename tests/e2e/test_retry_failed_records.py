@@ -167,13 +167,13 @@ def test_todays_mapping_is_used(night, sandbox, unresolved):
     assert unresolved() == []
 
 
-def test_record_without_a_key_is_superseded_when_its_key_was_written_since(night, sandbox, unresolved):
+def test_record_with_an_invalid_value_is_resolved_when_its_key_is_written(night, sandbox, unresolved):
     columns = ("email_address", "title", "city")
     old = record("people", email_address="ann@b.co", title=["not", "text"], city="Rome")
     new = record("people", email_address="ann@b.co", title="CEO", city="Paris")
     night([old], columns=columns, retry_failed_records=False)
     night([new], columns=columns, retry_failed_records=False)
-    assert unresolved() == [(1, 1)]
+    assert unresolved() == []
     night([], columns=columns, streams={"people": {"mapping": {"title": None}}})
     assert [each["city"] for each in sandbox.people()] == ["Paris"]
     assert unresolved() == []
@@ -216,6 +216,45 @@ def test_file_that_is_gone_is_reported(night, unresolved):
     assert result.code == 0
     assert result.log_lines_containing(str(file))
     assert unresolved() == [(1, 1)]
+
+
+@pytest.mark.usefixtures("reject")
+def test_records_that_someone_has_removed_from_their_file_are_reported_once(night, unresolved):
+    (file,) = night({"ann": "xyzzy", "bob": "xyzzy"}).failed_files
+    file.write_text("")
+    first = night({"cid": "CTO"})
+    assert first.code == 0
+    (line,) = first.log_lines_containing(str(file))
+    assert "2 failed records" in line
+    assert unresolved() == []
+    assert not night({"cid": "CEO"}).log_lines_containing(str(file))
+
+
+@pytest.mark.usefixtures("reject")
+def test_file_is_not_called_resolved_if_its_records_failed_again(night, unresolved, tmp_path):
+    (old,) = night({"ann": "xyzzy"}).failed_files
+    path = tmp_path / "summary.json"
+    result = night({"ann": "xyzzy"}, summary_path=str(path))
+    assert not old.exists()
+    (line,) = result.log_lines_containing("failed records file of earlier runs")
+    assert "newer file" in line
+    assert unresolved() == [(1, 2)]
+    assert json.loads(path.read_text(encoding="utf-8"))["unresolved"] == 1
+
+
+def test_summary_counts_what_is_unresolved_after_a_run_without_failures(night, reject, tmp_path):
+    path = tmp_path / "summary.json"
+
+    def count(titles, **settings):
+        night(titles, summary_path=str(path), **settings)
+        return json.loads(path.read_text(encoding="utf-8"))["unresolved"]
+
+    assert count({"ann": "xyzzy", "bob": "xyzzy"}) == 2
+    assert count({"ann": "CEO"}, retry_failed_records=False) == 1
+    assert count({"cid": "CTO"}) == 1  # only retries have failed
+    reject(on=False)
+    assert count({"cid": "CTO"}) == 0
+    assert count({"cid": "CTO"}, ledger_uri="none", retry_failed_records=False, skip_unchanged="off") is None
 
 
 @pytest.mark.parametrize("settings", [{"dry_run": True}, {"max_records": 1}])

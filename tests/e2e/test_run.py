@@ -829,7 +829,7 @@ def test_failure_before_schema_change_holds_back_later_states(run):
 
 def test_failure_holds_back_state_after_full_drains(run, monkeypatch):
     """The SDK drains all sinks every few minutes, and drops those of older schemas."""
-    monkeypatch.setattr("target_salesloft.target.MAX_RECORD_AGE_SECONDS", -1.0)
+    monkeypatch.setattr("target_salesloft.engine.engine.MAX_RECORD_AGE_SECONDS", -1.0)
     lines = [COLUMNS, *people([1], owner_id="x")]
     for number in range(60):
         lines += [schema("people", "email_address", f"c{number}"), *people([number + 2]), state({"n": number})]
@@ -979,10 +979,11 @@ def test_reasons_that_differ_in_values_are_logged_as_one(run, write_method):
     messages = [schema("people", "email_address", "first_name", "id"), *rows]
     settings = {"streams": {"people": {"upsert_key": "id"}}, "write_method": write_method}
     result = run(messages, **settings)
-    assert any(line.startswith("people: 30 × There is no person") for line in result.messages)
+    assert result.log_lines_containing("people: 30 × ")
     assert "Ada" not in result.log
     assert "70001" not in result.log
-    assert any("70001" in reason for reason in result.reasons)
+    if write_method == "record":  # ids are read before a job
+        assert any("70001" in reason for reason in result.reasons)
 
 
 # Several streams for one object
@@ -1036,7 +1037,7 @@ def test_interleaved_streams_with_different_keys_are_written_in_one_batch_each(r
 
 
 def test_batches_are_bounded_by_bytes_over_all_streams(run, sandbox, monkeypatch):
-    monkeypatch.setattr("target_salesloft.target.MAX_PENDING_BYTES", 20_000)
+    monkeypatch.setattr("target_salesloft.engine.engine.MAX_PENDING_BYTES", 20_000)
     lines = [schema("leads", "email_address", "title"), schema("users", "email_address", "title")]
     for number in range(100):
         lines += people([number], "leads", title="x" * 100) + people([number + 100], "users", title="x" * 100)
@@ -1047,7 +1048,7 @@ def test_batches_are_bounded_by_bytes_over_all_streams(run, sandbox, monkeypatch
 
 
 def test_batches_drained_by_rows_do_not_count_as_pending_bytes(run, sandbox, monkeypatch):
-    monkeypatch.setattr("target_salesloft.target.MAX_PENDING_BYTES", 20_000)
+    monkeypatch.setattr("target_salesloft.engine.engine.MAX_PENDING_BYTES", 20_000)
     lines = [COLUMNS, *people(range(350), title="x" * 100)]
     assert run(lines, write_method="bulk", batch_size_rows=50).code == 0
     assert sum(each.path == "/v2/bulk_jobs" and each.method == "POST" for each in sandbox.requests) == 7

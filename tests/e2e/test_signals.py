@@ -10,15 +10,15 @@ import pytest
 from singer_sdk.mapper import CustomStreamMap
 
 from salesloft_sandbox import Fault, Sandbox, SandboxServer
-from target_salesloft.context import RunContext
 from target_salesloft.reporting.log import Report
+from target_salesloft.run import build_run
 from tests.conftest import KEY, people, record, schema, singer, state
 from tests.e2e.conftest import until
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_during_writes_counts_them_and_emits_no_state(start, number):
     with SandboxServer(Sandbox(latency=0.02)) as server:
         process = start(server, write_method="record", max_parallel_requests=2)
@@ -186,13 +186,11 @@ def test_signal_in_a_stream_map_is_not_a_mapping_error(run, sandbox, monkeypatch
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_while_the_target_is_constructed_stops_the_run(run, sandbox, monkeypatch, number):
-    from_config = RunContext.from_config
-
     def interrupted(*arguments, **options):
         signal.raise_signal(number)  # to this thread: the server's do not block signals
-        return from_config(*arguments, **options)
+        return build_run(*arguments, **options)
 
-    monkeypatch.setattr(RunContext, "from_config", interrupted)
+    monkeypatch.setattr("target_salesloft.target.build_run", interrupted)
     result = run([schema("people", "email_address"), *people(range(3)), state({"n": 3})])
     assert (result.code, result.states, sandbox.people()) == (128 + number, [], [])
     assert number.name in result.messages[-1]

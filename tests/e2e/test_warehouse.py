@@ -93,4 +93,4 @@ def test_realistic_table_is_written_with_the_mapping_of_the_readme(run, sandbox,
     assert (four["do_not_contact"], four["tags"], four["title"]) == (False, [], "CTO")
     assert (four["last_name"], four["person_company_name"], four["phone"]) == ("Müller", "Company", "+1 555 4")
     assert three["custom_fields"] == {"Lead Score": "0.38", "Region": "EMEA", "Renewal Date": "2026-01-31"}
-    assert four["custom_fields"] == {"Lead Score": "0.50", "Renewal Date": "2026-01-31"}
+    assert four["custom_fields"] == {"Lead Score": "0.5", "Renewal Date": "2026-01-31"}

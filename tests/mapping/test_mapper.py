@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from target_salesloft.config.schema import NullValues, UnknownFields
 from target_salesloft.exceptions import ConfigError, UnknownColumnError
 from target_salesloft.mapping.mapper import RecordMapper, Rejection, needs_custom_fields
-from target_salesloft.mapping.payload import Payload
 from target_salesloft.objects import ACCOUNTS, PEOPLE, FieldType, SyncMode
+from target_salesloft.records import Write
 
 EMAIL = "ada@example.com"
 TEAM = {"Lead Score": FieldType.TEXT, "Region": FieldType.TEXT, "Renewal Date": FieldType.DATE}
@@ -36,9 +36,9 @@ def map_record(mapper, record, custom_fields=None):
 
 
 def body(record, **options):
-    payload = map_record(make_mapper(**options), record)
-    assert isinstance(payload, Payload)
-    return payload.body
+    write = map_record(make_mapper(**options), record)
+    assert isinstance(write, Write)
+    return write.body
 
 
 def fields(record, **options):
@@ -72,13 +72,13 @@ def test_insert_sends_only_the_fields():
 
 
 def test_insert_without_key_field_has_no_key():
-    payload = map_record(make_mapper(mode=SyncMode.INSERT), {"phone": "1", "last_name": "Lovelace"})
-    assert (payload.key, payload.body) == (None, {"phone": "1", "last_name": "Lovelace"})
+    write = map_record(make_mapper(mode=SyncMode.INSERT), {"phone": "1", "last_name": "Lovelace"})
+    assert (write.key, write.body) == (None, {"phone": "1", "last_name": "Lovelace"})
 
 
 def test_update_moves_the_id_from_the_body_to_the_path():
-    payload = map_record(make_mapper(mode=SyncMode.UPDATE, key="id"), {"id": "17", "title": "CEO"})
-    assert (payload.record_id, payload.body) == (17, {"title": "CEO"})
+    write = map_record(make_mapper(mode=SyncMode.UPDATE, key="id"), {"id": "17", "title": "CEO"})
+    assert (write.record_id, write.body) == (17, {"title": "CEO"})
 
 
 @pytest.mark.parametrize(
@@ -105,16 +105,16 @@ def test_blank_key_is_a_missing_key(key, blank, null_values, normalize):
 @pytest.mark.parametrize("key", ["email_address", "crm_id"])
 def test_inserts_with_blank_keys_are_not_merged(key, normalize):
     mapper = make_mapper(mode=SyncMode.INSERT, key=key, normalize=normalize)
-    payloads = [map_record(mapper, {key: "", "first_name": name}) for name in ("Ada", "Bo")]
-    assert [each.key for each in payloads] == [None, None]
-    assert [each.body for each in payloads] == [{"first_name": "Ada"}, {"first_name": "Bo"}]
+    writes = [map_record(mapper, {key: "", "first_name": name}) for name in ("Ada", "Bo")]
+    assert [each.key for each in writes] == [None, None]
+    assert [each.body for each in writes] == [{"first_name": "Ada"}, {"first_name": "Bo"}]
 
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_update_with_blank_id_falls_back_to_the_key(normalize):
     mapper = make_mapper(mode=SyncMode.UPDATE, mapping={"sl_id": "id"}, normalize=normalize)
-    payload = map_record(mapper, {"sl_id": " ", "email_address": EMAIL})
-    assert (payload.record_id, payload.key) == (None, f"email_address={EMAIL}")
+    write = map_record(mapper, {"sl_id": " ", "email_address": EMAIL})
+    assert (write.record_id, write.key) == (None, f"email_address={EMAIL}")
 
 
 def test_id_is_sent_in_the_body_if_it_is_the_key():
@@ -125,10 +125,10 @@ def test_id_is_sent_in_the_body_if_it_is_the_key():
 @pytest.mark.parametrize("declared", [True, False])
 def test_warehouse_id_is_left_out(mode, declared):
     mapper = make_mapper(mode=mode, columns=["id", "email_address"] if declared else ["email_address"])
-    payload = map_record(mapper, {"id": 17, "email_address": EMAIL})
-    assert "id" not in payload.body
-    assert payload.record_id is None
-    assert payload.key == f"email_address={EMAIL}"
+    write = map_record(mapper, {"id": 17, "email_address": EMAIL})
+    assert "id" not in write.body
+    assert write.record_id is None
+    assert write.key == f"email_address={EMAIL}"
     assert "id" in mapper.left_out
 
 
@@ -675,7 +675,7 @@ mappers = st.builds(
 def test_any_record_becomes_json_or_a_rejection(mapper, records):
     for each in records:
         result = map_record(mapper, each)
-        if isinstance(result, Payload):
+        if isinstance(result, Write):
             assert json.loads(json.dumps(result.body, ensure_ascii=False, allow_nan=False).encode()) == result.body
         else:
             assert 0 < len(result.reason) < 300
@@ -686,7 +686,7 @@ def test_nothing_that_counts_as_null_is_sent(records):
     mapper = make_mapper(mode=SyncMode.INSERT)
     for each in records:
         result = map_record(mapper, each)
-        if isinstance(result, Payload):
+        if isinstance(result, Write):
             assert [name for name, value in result.body.items() if value in (None, [], {})] == []
 
 
@@ -716,11 +716,11 @@ def test_mapping_does_not_change_the_record(mapper, records):
 def test_reference_names_a_record_by_a_normalized_value(salesloft_object, reference, value, field, normalized):
     key = salesloft_object.upsert_keys[0]
     record = {key: "acme.com" if key == "domain" else EMAIL, "col": value}
-    payload = map_record(make_mapper(salesloft_object, mapping={"col": reference}), record)
-    assert {name: (each.reference.name, each.value) for name, each in payload.references.items()} == {
+    write = map_record(make_mapper(salesloft_object, mapping={"col": reference}), record)
+    assert {name: (each.reference.name, each.value) for name, each in write.references.items()} == {
         field: (reference, normalized)
     }
-    assert field not in payload.body
+    assert field not in write.body
 
 
 @pytest.mark.parametrize("value", [None, "", " "])
@@ -731,8 +731,17 @@ def test_blank_reference_is_null(value):
     assert map_record(clearing, record).body["account_id"] is None
 
 
-def test_invalid_value_of_a_reference_rejects_the_record():
-    rejection = reject({"email_address": EMAIL, "col": "no address"}, mapping={"col": "owner.email_address"})
+INVALID_REFERENCE = {"email_address": EMAIL, "col": "no address"}
+
+
+def test_a_reference_with_an_invalid_value_is_left_out_and_named():
+    write = map_record(make_mapper(mapping={"col": "owner.email_address"}), INVALID_REFERENCE)
+    assert (write.references, "owner_id" in write.body) == ({}, False)
+    assert write.missing == ("owner.email_address: not a valid value",)
+
+
+def test_a_reference_with_an_invalid_value_rejects_the_record_if_references_must_not_be_missing():
+    rejection = reject(INVALID_REFERENCE, mapping={"col": "owner.email_address"}, omits_references=False)
     assert rejection.fields == ("owner_id",)
     assert "no address" not in rejection.reason
 
@@ -761,5 +770,5 @@ def test_references_need_no_custom_fields():
 
 
 def test_column_that_is_named_like_a_reference_is_none():
-    payload = map_record(make_mapper(), {"email_address": EMAIL, "account.domain": "acme.com"})
-    assert payload.references == {}
+    write = map_record(make_mapper(), {"email_address": EMAIL, "account.domain": "acme.com"})
+    assert write.references == {}

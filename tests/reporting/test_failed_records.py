@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import os
 import stat
+import threading
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from target_salesloft.encoding import dumps_line
 from target_salesloft.exceptions import ConfigError, FailedRecordsFileError
-from target_salesloft.mapping.payload import Payload, SourceRecord
-from target_salesloft.reporting.failed_records import ADVICE, FailedRecordsFile, replay_command
-from target_salesloft.singer.encoding import dumps_line
+from target_salesloft.records import Outcome, Result, SavedAt, Source, Write
+from target_salesloft.reporting.failed_records import ADVICE, FailedRecordsFile, parse_failed, replay_command
 from target_salesloft.storage import LocalDirectory, LocalFile
-from target_salesloft.writers.results import Result, WriteResult
 
 SCHEMA = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {"a": {}}}, "key_properties": ["a"]}
 
 
-def failure(reason="bad", line=1, *, status=None, record=None, schema=SCHEMA, file=None):
-    source = SourceRecord(schema, record or {"a": 1}, line, file)
-    return WriteResult(Payload({}, sources=[source]), Result.FAILED, reason, status)
+def failure(reason="bad", line=1, *, status=None, record=None, schema=SCHEMA, file=None, number=None):
+    source = Source(schema, record or {"a": 1}, line, file, number=line if number is None else number)
+    return Outcome(Write({}, sources=(source,)), Result.FAILED, reason, status)
 
 
 @pytest.fixture
@@ -92,6 +96,7 @@ def test_only_old_files_of_runs_are_deleted(tmp_path):
     assert set(FailedRecordsFile(str(tmp_path)).delete_old(30, now)) == {str(tmp_path / name) for name in old}
     assert {each.name for each in tmp_path.iterdir()} == set(kept)
     assert FailedRecordsFile(str(tmp_path / "missing")).delete_old(30, now) == []
+    assert FailedRecordsFile(str(tmp_path)).delete_old(10**12, now) == []
 
 
 def test_file_is_readable_by_its_owner_only(directory):
@@ -111,8 +116,9 @@ def test_schema_is_written_once_per_change(directory):
     changed = {**SCHEMA, "key_properties": []}
     accounts = {**SCHEMA, "stream": "accounts"}
     file = FailedRecordsFile(str(directory))
-    file.append([failure(), failure()])
-    file.append([failure(), *(failure(schema=each) for each in (accounts, changed, accounts, changed))])
+    file.append([failure(line=2), failure(line=3)])
+    schemas = (SCHEMA, accounts, changed, accounts, changed)
+    file.append([failure(line=line, schema=each) for line, each in enumerate(schemas, 4)])
     assert [(each["type"][0], each["stream"][0]) for each in lines(file)] == [
         ("S", "p"),
         ("R", "p"),
@@ -127,17 +133,17 @@ def test_schema_is_written_once_per_change(directory):
     ]
 
 
-def test_merged_payload_saves_all_its_records(directory):
+def test_merged_write_saves_all_its_records(directory):
     file = FailedRecordsFile(str(directory))
-    sources = [SourceRecord(SCHEMA, {"a": n}, n) for n in range(3)]
-    file.append([WriteResult(Payload({}, sources=sources), Result.FAILED, "bad")])
+    sources = tuple(Source(SCHEMA, {"a": n}, n, number=n) for n in range(3))
+    file.append([Outcome(Write({}, sources=sources), Result.FAILED, "bad")])
     assert [each["record"]["a"] for each in lines(file)[1:]] == [0, 1, 2]
 
 
 def test_appended_records_are_flushed_to_disk(directory):
     file = FailedRecordsFile(str(directory))
     for count in range(1, 4):
-        file.append([failure()])
+        file.append([failure(line=count)])
         assert len(lines(file)) == 1 + count
 
 
@@ -214,6 +220,173 @@ def test_file_of_a_dry_run_is_named_accordingly(directory):
         file.append([failure()])
     assert all(file.path.endswith("-dry-run.singer") for file in files)
     assert files[0].path != files[1].path
+
+
+# Each record is saved once
+
+
+def test_append_returns_where_records_are_saved(directory):
+    file = FailedRecordsFile(str(directory))
+    places = file.append([failure(number=7), failure(number=9, file="a.jsonl")])
+    assert places == {7: SavedAt(file.path, 2), 9: SavedAt(file.path, 3)}
+
+
+def test_record_that_fails_in_two_streams_is_saved_once(directory):
+    file = FailedRecordsFile(str(directory))
+    first, again = (file.append([failure("bad", 7), failure(reason, 7)]) for reason in ("bad", "worse"))
+    assert (list(first), again) == ([7], {})
+    assert len(lines(file)) == 2
+
+
+def test_two_threads_save_a_record_once(directory):
+    file = FailedRecordsFile(str(directory))
+    failures = [failure(line=line) for line in range(1, 51)]
+    threads = [threading.Thread(target=file.append, args=(failures,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [each["error"]["line"] for each in lines(file)[1:]] == list(range(1, 51))
+
+
+def test_records_of_batch_files_with_the_same_name_are_all_saved(directory):
+    file = FailedRecordsFile(str(directory))
+    file.append([failure(record={"a": number}, file="https://bucket/…", number=number) for number in (1, 2)])
+    assert [each["record"]["a"] for each in lines(file)[1:]] == [1, 2]
+
+
+def test_a_record_is_not_taken_for_saved_when_the_disk_is_full(directory, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = FailedRecordsFile(str(directory))
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFile, "append", fail)
+        with pytest.raises(FailedRecordsFileError):
+            file.append([failure()])
+    file.append([failure()])
+    assert len(lines(file)) == 2
+
+
+# Reading files of earlier runs
+
+
+@pytest.fixture
+def saved(directory):
+    """A file of an earlier run with records on the lines 2, 3 and 5."""
+    file = FailedRecordsFile(str(directory))
+    file.append([failure(line=1), failure(line=2, record={"a": 2})])
+    file.append([failure(line=3, record={"a": 3}, schema={**SCHEMA, "stream": "accounts"})])
+    return Path(file.path)
+
+
+def read_again(path, lines=(2, 3, 5)):
+    """Return line → record of a file of an earlier run, and why others cannot be read."""
+    unusable = Counter()
+    records = list(FailedRecordsFile(str(path.parent)).read_failed(str(path), lines, unusable))
+    assert len(records) + unusable.total() == len(lines)
+    return {each.line: each.record for each in records}, unusable
+
+
+def edit(path, change):
+    path.write_text(
+        "".join(f"{line}\n" for line in change(path.read_text(encoding="utf-8").splitlines())), encoding="utf-8"
+    )
+
+
+def test_saved_records_are_read_with_their_schemas(saved):
+    records = list(FailedRecordsFile(str(saved.parent)).read_failed(str(saved), [2, 5], Counter()))
+    assert [(each.line, each.schema["stream"], each.record) for each in records] == [
+        (2, "people", {"a": 1}),
+        (5, "accounts", {"a": 3}),
+    ]
+    assert all(each.size == len(saved.read_bytes().splitlines(keepends=True)[each.line - 1]) for each in records)
+
+
+def test_a_line_that_was_removed_does_not_move_the_others(saved):
+    edit(saved, lambda lines: [lines[0], *lines[2:]])
+    assert read_again(saved) == ({3: {"a": 2}, 5: {"a": 3}}, {"no longer in the file": 1})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "not JSON s3cr3t",
+        "[1]",
+        '{"type": "RECORD", "stream": "people", "error": {"saved_line": 3}}',
+        '{"type": "RECORD", "stream": "people", "record": "s3cr3t"}',
+        '{"type": "RECORD", "stream": ["s3cr3t"], "record": {"a": 1}}',
+        '{"type": "RECORD", "stream": "people", "record": {"b": 1}}',
+        '{"type": "RECORD", "stream": "s3cr3t", "record": {"a": 1}}',
+        '{"type": "s3cr3t", "stream": "people"}',
+        '{"type": ["RECORD"], "error": {"saved_line": true}}',
+        "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"),
+        "[" * 100_000,
+    ],
+)
+def test_a_line_that_cannot_be_used_is_counted_and_the_others_are_read(saved, line):
+    edit(saved, lambda lines: [*lines[:2], line, *lines[3:]])
+    records, unusable = read_again(saved)
+    assert records.keys() == {2, 5}
+    assert "s3cr3t" not in str(unusable)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        '{"type": "SCHEMA", "stream": "people"}',
+        '{"type": "SCHEMA", "stream": "people", "schema": {"properties": {"a": {"type": "s3cr3t"}}}}',
+        '{"type": "SCHEMA", "stream": "people", "schema": {"properties": {"a": {}}}, "key_properties": ["b"]}',
+        '{"type": "SCHEMA", "stream": "people", "schema": {"properties": {"a": {}}}, "key_properties": 7}',
+    ],
+)
+def test_a_schema_that_was_broken_concerns_the_records_of_its_stream_only(saved, line):
+    edit(saved, lambda lines: [line, *lines[1:]])
+    records, unusable = read_again(saved)
+    assert records.keys() == {5}
+    assert len(unusable) == 1
+    assert "s3cr3t" not in str(unusable)
+
+
+def test_a_schema_may_be_changed(saved):
+    changed = {**SCHEMA, "schema": {"properties": {"a": {}, "b": {}}}}
+    edit(saved, lambda lines: [json.dumps(changed), *lines[1:]])
+    (record,) = FailedRecordsFile(str(saved.parent)).read_failed(str(saved), [2], Counter())
+    assert record.schema == changed
+
+
+def test_records_of_an_emptied_file_are_counted(saved):
+    saved.write_text("", encoding="utf-8")
+    assert read_again(saved) == ({}, {"no longer in the file": 3})
+
+
+def test_records_of_a_deleted_file_are_counted(saved):
+    saved.unlink()
+    assert read_again(saved)[1].total() == 3
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_waited_for(saved, make):
+    saved.unlink()
+    make(saved)
+    assert read_again(saved)[1].total() == 3
+
+
+@given(
+    st.lists(
+        st.binary(max_size=80)
+        | st.sampled_from(
+            [
+                b'{"type": "RECORD", "stream": "a", "record": {}}',
+                b'{"type": "SCHEMA", "stream": "a", "schema": {"properties": {}}}',
+            ]
+        )
+    )
+)
+def test_any_content_is_read_without_an_error(content):
+    for each in parse_failed(content, {}):
+        assert each.schema["stream"] == "a"
 
 
 # The check of the directory

@@ -9,8 +9,8 @@ import hypothesis.strategies as st
 import pytest
 
 from target_salesloft.ledger.history import FailedGroup, Run
+from target_salesloft.records import Result
 from target_salesloft.reporting import html
-from target_salesloft.writers.results import Result
 
 NOW = 1_790_000_000
 DAY = 86_400
@@ -56,6 +56,32 @@ def test_run_with_failed_records_is_not_simply_a_good_one():
     assert "7 of earlier runs retried" in page
 
 
+def status(page):
+    """Return the class of the last run's status."""
+    return re.search(r'aria-label="The last run" class="status (\w+)"', page)[1]
+
+
+def test_merged_records_are_not_counted_as_unchanged():
+    page = render([make_run(streams={"people": {"read": 9, "created": 2, "merged": 4, "unchanged": 3}})])
+    assert "2 written, 3 unchanged, 0 failed, 4 merged" in page
+    assert status(page) == "good"
+
+
+def test_night_in_which_only_retries_failed_is_not_simply_a_good_one():
+    streams = {"people": {"read": 5, "created": 5, "retried": 2, "failed again": 2}}
+    group = FailedGroup("t", "people", "no", 2, 3, NOW, NOW, {"a": 2})
+    page = render([make_run(streams=streams)], [group])
+    assert status(page) == "warned"
+    assert "2 failed records of earlier runs are not resolved" in page
+    assert status(render([make_run(streams=streams)])) == "warned"  # failed records files may be gone
+
+
+def test_unresolved_records_of_earlier_runs_are_never_green():
+    group = FailedGroup("t", "people", "no", 1, 1, NOW, NOW, {"a": 1})
+    assert status(render([make_run(streams={"people": {"read": 5, "created": 5}})], [group])) == "warned"
+    assert status(render([make_run(exit_code=1)], [group])) == "bad"
+
+
 def test_unresolved_records_are_added_up_by_stream():
     groups = [FailedGroup("t", stream, "no", 4, 1, NOW, NOW, {"a": 4}) for stream in ("people", "people", "accounts")]
     assert "people: 8, accounts: 4" in render([make_run()], groups)
@@ -99,3 +125,10 @@ def test_bars_are_within_the_chart(runs, days):
         assert 0 <= float(x) <= float(x) + float(width) <= html.CHART_WIDTH + 0.2
         assert -0.1 <= float(y) <= float(y) + float(height) <= html.CHART_HEIGHT + 0.2
     assert "nan" not in page
+
+
+def test_records_that_were_skipped_on_request_have_not_failed():
+    streams = {"people": {"read": 7, "not found": 3, "skipped existing": 3, "adopted": 1}}
+    page = render([make_run(streams=streams)])
+    assert "records failed" not in page
+    assert status(page) == "good"

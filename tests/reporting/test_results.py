@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 import json
 import stat
+import subprocess
+import sys
 from collections import Counter
 from decimal import Decimal
 
 import jsonschema
 import pytest
 
-from target_salesloft.mapping.payload import Payload, SourceRecord
 from target_salesloft.objects import PEOPLE
+from target_salesloft.records import Outcome, Result, Source, Write
 from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
-from target_salesloft.storage import LocalFile
-from target_salesloft.writers.results import Result, WriteResult
+from target_salesloft.storage import LockedFile
 from tests.conftest import people, record, schema, state
 
 COLUMNS = schema("people", "email_address", "owner_id")
@@ -88,7 +89,7 @@ def test_rejection_names_status_and_request(run, path, fault):
     assert (row["result"], row["status"], row["request"]) == ("failed", 422, "POST /person_upserts")
 
 
-def test_records_of_a_failed_payload_all_fail(run, path, fault):
+def test_records_of_a_failed_write_all_fail(run, path, fault):
     fault("status", path="/person_upserts", status=422, body=TAKEN, times=1)
     run([COLUMNS, person("a@example.com"), person("a@example.com")], results_path=str(path), write_method="record")
     assert by_line(path) == {2: "failed", 3: "failed"}
@@ -173,15 +174,62 @@ def test_path_that_cannot_be_written_is_an_error_before_the_first_record(run, sa
     assert not sandbox.requests
 
 
+WRITER = """
+import sys
+from pathlib import Path
+from target_salesloft.storage import LocalDirectory
+
+path = Path(sys.argv[1])
+file = LocalDirectory(path.parent).overwrite(path.name)
+file.append(b"first\\n")
+print("ready", flush=True)
+sys.stdin.read()
+file.append(b"second\\n")
+"""
+
+
+@pytest.fixture
+def writer(path):
+    """Another process that writes to the results file until its input is closed."""
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+
+
+def test_file_that_another_run_writes_to_is_left_alone(run, sandbox, path, writer):
+    result = run([COLUMNS, *people([1])], results_path=str(path))
+    assert result.code == 1
+    assert "{run_id}" in result.messages[-1]
+    assert not sandbox.requests
+    writer.communicate()
+    assert path.read_text(encoding="utf-8") == "first\nsecond\n"
+    assert run([COLUMNS, *people([1])], results_path=str(path)).code == 0
+    assert by_line(path) == {2: "created"}
+
+
+def test_runs_with_a_file_each_do_not_wait_for_each_other(run, path, writer):
+    other = path.with_name("{run_id}.singer")
+    assert run([COLUMNS, *people([1])], results_path=str(other)).code == 0
+    writer.communicate()
+
+
+def test_a_loader_that_reads_the_file_reads_all_of_it(run, path):
+    run([COLUMNS, *people([1, 2])], results_path=str(path))
+    with path.open(encoding="utf-8") as file:
+        run([COLUMNS], results_path=str(path))
+        assert len(file.read().splitlines()) == 3
+
+
 def test_state_waits_for_results_to_be_stored(run, path, monkeypatch):
-    append = LocalFile.append
+    append = LockedFile.append
 
     def fail_after_schema(self, data):
         if b"RECORD" in data:
             raise OSError(errno.ENOSPC, "No space left on device")
         append(self, data)
 
-    monkeypatch.setattr(LocalFile, "append", fail_after_schema)
+    monkeypatch.setattr(LockedFile, "append", fail_after_schema)
     result = run([COLUMNS, *people([1]), state({"a": 1})], results_path=str(path))
     assert (result.code, result.states) == (1, [])
 
@@ -192,8 +240,8 @@ def results(path, clock):
 
 
 def outcome(line=1, value="a@example.com", key=1):
-    source = SourceRecord({"key_properties": ["k"]}, {"k": key}, line)
-    return WriteResult(Payload({"email_address": value}, sources=[source]), Result.CREATED)
+    source = Source({"key_properties": ["k"]}, {"k": key}, line)
+    return Outcome(Write({"email_address": value}, sources=(source,)), Result.CREATED)
 
 
 def test_results_are_written_within_a_second(results, path, clock):
@@ -229,21 +277,6 @@ def test_each_request_that_holds_a_record_is_an_attempt(run, path, fault):
     fault("status", path="/bulk_jobs/*/job_data", status=503, times=1)
     run([COLUMNS, *people(range(60))], results_path=str(path), write_method="bulk")
     assert set(by_line(path, "attempt").values()) == {2}
-
-
-def test_update_that_follows_a_rejected_row_of_a_bulk_job_is_an_attempt(run, sandbox, path):
-    columns = schema("people", "email_address", "title")
-    old = sandbox.add("person", email_address="p0@example.com")
-    for number in range(1, 60):
-        sandbox.add("person", email_address=f"p{number}@example.com")
-    settings = {"sync_mode": "update", "write_method": "bulk", "results_path": str(path)}
-    run([columns, *people(range(60), title="CEO")], **settings)
-    sandbox.state.delete("people", old)
-    sandbox.add("person", email_address="p0@example.com")
-    result = run([columns, *people(range(60), title="CTO")], **settings)
-    assert result.code == 0
-    *others, attempts = sorted(by_line(path, "attempt").values())
-    assert (set(others), attempts) == ({1}, 3)
 
 
 def test_runs_in_which_a_record_failed_are_attempts(run, path, fault):

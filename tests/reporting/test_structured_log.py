@@ -7,6 +7,7 @@ import logging
 
 import pytest
 from singer_sdk.logging import StructuredFormatter
+from singer_sdk.metrics import MetricExclusionFilter, get_metrics_logger
 
 from tests.conftest import people, record, schema
 
@@ -57,7 +58,7 @@ def test_retries_have_fields(run, lines, fault):
 
 def metrics(lines):
     """Return (metric, tags without process id, value) of each metric."""
-    found = [each["metric_info"] for each in lines if "metric_info" in each]
+    found = [each["extra"]["metric_info"] for each in lines if "metric_info" in each["extra"]]
     return [
         (each["metric"], {key: value for key, value in each["tags"].items() if key != "pid"}, each["value"])
         for each in found
@@ -86,6 +87,24 @@ def test_metrics_count_retries_and_results(run, lines, fault):
     assert ("http_retry_count", {"endpoint": "POST /person_upserts"}, 2) in found
     assert ("record_result_count", {"stream": "people", "result": "created"}, 2) in found
     assert ("record_result_count", {"stream": "people", "result": "merged"}, 1) in found
+
+
+def test_plain_lines_of_metrics_have_their_tags(run):
+    result = run([COLUMNS, *people([1, 2])], write_method="record")
+    assert "METRIC: record_result_count 2 (stream: people, result: created)" in result.messages
+    assert "METRIC: http_request_count 1 (endpoint: GET /me, http_status_code: 200)" in result.messages
+
+
+def test_metrics_can_be_excluded_with_the_filter_of_the_sdk(run):
+    logger = get_metrics_logger()
+    excluded = MetricExclusionFilter(metrics=["record_result_count"])
+    logger.addFilter(excluded)
+    try:
+        result = run([COLUMNS, *people([1])])
+    finally:
+        logger.removeFilter(excluded)
+    assert result.log_lines_containing("http_request_count")
+    assert not result.log_lines_containing("record_result_count")
 
 
 def test_bulk_jobs_are_timed(run, lines):

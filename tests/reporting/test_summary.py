@@ -9,8 +9,12 @@ import stat
 import jsonschema
 import pytest
 
+from target_salesloft.api.metrics import RequestMetrics
+from target_salesloft.api.rate_limit import RateLimiter
+from target_salesloft.records import Result
 from target_salesloft.reporting.run_info import RunInfo
-from target_salesloft.writers.results import Result
+from target_salesloft.reporting.stats import RunStats
+from target_salesloft.reporting.summary import summarize
 from tests.conftest import people, record, schema, state
 
 SCHEMA = json.loads(
@@ -61,6 +65,25 @@ def test_summary_reports_the_run(run, path, monkeypatch):
     assert "p1@example.com" not in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("unresolved", [None, 0, 7])
+def test_unresolved_records_are_reported_if_they_are_known(clock, path, unresolved):
+    summary = summarize(
+        config={"dry_run": False},
+        run=RunInfo.start(clock),
+        clock=clock,
+        exit_code=0,
+        error=None,
+        stats=RunStats(),
+        requests=RequestMetrics(),
+        rate_limiter=RateLimiter(600, clock),
+        failed_records=None,
+        unresolved=unresolved,
+    )
+    path.parent.mkdir()
+    path.write_text(json.dumps(summary), encoding="utf-8")
+    assert read(path)["unresolved"] == unresolved
+
+
 def test_retries_and_waits_are_counted(run, path, fault):
     fault("status", path="/people", status=503, times=2)
     run([COLUMNS, *people(range(5))], summary_path=str(path), sync_mode="insert", rate_limit_per_minute=3)
@@ -109,7 +132,7 @@ def test_internal_error_has_a_summary(run, path, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("p1@example.com")
 
-    monkeypatch.setattr("target_salesloft.sinks.base.merge", fail)
+    monkeypatch.setattr("target_salesloft.engine.engine.merge", fail)
     assert run([COLUMNS, *people([1])], summary_path=str(path)).code == 1
     assert "ZeroDivisionError" in read(path)["error"]
     assert "p1@" not in path.read_text(encoding="utf-8")
@@ -183,3 +206,54 @@ def test_state_passes_failed_records_only_at_the_end_of_the_run(run):
 def test_without_allow_failed_records_the_percentage_has_no_effect(run):
     result = run(hundred(1), max_failed_percent=50)
     assert (result.code, result.states) == (1, [])
+
+
+def test_records_that_are_not_found_are_counted_with_lines_and_harmless_keys(run, sandbox, path, tmp_path):
+    sandbox.add("person", email_address="p9@example.com", title="CEO")
+    columns = schema("people", "id", "email_address", "title", keys=["id"])
+    rows = [record("people", id=number, email_address=f"p{number}@example.com", title="CTO") for number in range(5, 10)]
+    results = tmp_path / "results.singer"
+    settings = {"sync_mode": "update", "not_found": "skip", "results_path": str(results), "summary_path": str(path)}
+    result = run([columns, *rows, state({"a": 1})], **settings)
+    assert result.code == 0
+    assert result.states
+    assert not result.failed_files
+    stream = read(path)["streams"]["people"]
+    assert (stream["not_found"], stream["updated"], stream["failed"]) == (4, 1, 0)
+    (miss,) = stream["misses"]
+    assert miss == {"result": "not_found", "count": 4, "lines": ["2", "3", "4"], "source_keys": ["5", "6", "7"]}
+    (line,) = result.log_lines_containing("not found, skipped")
+    assert "people: 4 " in line
+    assert "2, 3, 4, …" in line
+    assert "id 5, 6, 7" in line
+    found = [json.loads(each)["record"]["result"] for each in results.read_text().splitlines()[1:]]
+    assert sorted(found) == ["not_found"] * 4 + ["updated"]
+
+
+def test_records_that_exist_are_skipped_on_request_and_have_not_failed(run, sandbox, path):
+    sandbox.add("person", email_address="p1@example.com")
+    result = run(
+        [schema("people", "email_address", keys=["email_address"]), *people([1, 2])],
+        sync_mode="insert",
+        already_exists="skip",
+        summary_path=str(path),
+    )
+    assert result.code == 0
+    stream = read(path)["streams"]["people"]
+    assert (stream["skipped_existing"], stream["already_exists"], stream["created"]) == (1, 0, 1)
+    (line,) = result.log_lines_containing("skipped (")
+    assert "people: 1 " in line
+    assert not any("p1@example.com" in each for each in result.messages if "uvicorn" not in each and "GET" not in each)
+    assert stream["misses"][0]["source_keys"] == []
+
+
+def test_records_unknown_to_the_ledger_are_counted(run, sandbox, path, tmp_path):
+    sandbox.add("person", email_address="p1@example.com", title="CEO")
+    result = run(
+        [schema("people", "email_address", "title"), *people([1, 2], title="CTO")],
+        summary_path=str(path),
+        ledger_uri=f"sqlite:///{tmp_path}/ledger.db",
+        streams={"people": {"overwrite": {"title": "unless_edited"}}},
+    )
+    assert read(path)["streams"]["people"]["unknown_to_ledger"] == 1
+    assert len(result.log_lines_containing("target-salesloft-admin adopt")) == 1

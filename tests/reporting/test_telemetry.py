@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from target_salesloft.reporting.telemetry import is_requested
+from target_salesloft.reporting.build import is_requested
 from tests.conftest import people, schema
 
 COLUMNS = schema("people", "email_address", "owner_id")
@@ -133,12 +135,22 @@ def test_failed_run_has_an_error_status(run, receiver):
     assert whole.status.code == whole.status.STATUS_CODE_ERROR
 
 
-@pytest.mark.slow
-def test_unreachable_receiver_does_not_change_the_run(run, sandbox, monkeypatch):
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("target_salesloft.reporting.otel.FLUSH_MILLISECONDS", 100)
-    assert run([COLUMNS, *people([1])]).code == 0
+@pytest.fixture
+def silent():
+    """The URL of a collector that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_silent_collector_holds_the_run_for_a_limited_time(run, sandbox, silent, monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", silent)
+    monkeypatch.setattr("target_salesloft.reporting.otel.EXPORT_SECONDS", 0.1)
+    started = time.monotonic()
+    result = run([COLUMNS, *people([1])])
+    assert time.monotonic() - started < 5
+    assert result.code == 0
     assert len(sandbox.people()) == 1
+    assert result.log_lines_containing("OpenTelemetry")
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ import pyte
 import pytest
 from rich.console import Console
 
-from target_salesloft.reporting.log import is_interactive
+from target_salesloft.records import Result
+from target_salesloft.reporting.build import is_interactive
 from target_salesloft.reporting.stats import StreamStats
 from target_salesloft.reporting.terminal import bars, table
-from target_salesloft.writers.results import Result
 from tests.conftest import KEY, people, schema, singer, state
 from tests.e2e.conftest import until
 
@@ -235,7 +235,7 @@ def test_bar_fills_as_records_complete():
         return line.count("━")
 
     shown = shown_as(
-        bars({"people": StreamStats(read=100, results=Counter({Result.FAILED: 3, Result.MERGED: 7}))}, 588)
+        bars({"people": StreamStats(read=100, failed=3, results=Counter({Result.FAILED: 3, Result.MERGED: 7}))}, 588)
     )
     assert "10/100 records  3 failed" in shown
     assert "588 points remaining" in shown

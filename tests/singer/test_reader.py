@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import socket
 import threading
 import time
 from decimal import Decimal
@@ -14,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
+from target_salesloft.encoding import decode_object, to_json_types
 from target_salesloft.singer import reader as reader_module
-from target_salesloft.singer.encoding import decode_object, to_json_types
-from target_salesloft.singer.reader import LineReader, discard_input, require_keys, wait_for_input
+from target_salesloft.singer.reader import LineReader, discard_input, require_keys, require_schema, wait_for_input
 
 
 def input_error(text):
@@ -189,6 +190,57 @@ def test_a_function_is_called_while_there_is_no_input(monkeypatch):
     assert len(calls) == 3
 
 
+def open_pipe(_directory):
+    out, into = os.pipe()
+    return open(out, "rb"), into  # noqa: PTH123 (a descriptor)
+
+
+def open_named_pipe(directory):
+    os.mkfifo(directory / "input")
+    out = os.open(directory / "input", os.O_RDONLY | os.O_NONBLOCK)
+    return open(out, "rb"), os.open(directory / "input", os.O_WRONLY)  # noqa: PTH123 (a descriptor)
+
+
+def open_socket(_directory):
+    out, into = socket.socketpair()
+    return open(out.detach(), "rb"), into.detach()  # noqa: PTH123 (a descriptor)
+
+
+def open_terminal(_directory):
+    into, out = os.openpty()
+    return open(out, "rb"), into  # noqa: PTH123 (a descriptor)
+
+
+class EndOfTestError(Exception):
+    """The input of the test ends here: that of a terminal does not."""
+
+
+@pytest.mark.parametrize("is_standard_input", [False, True])
+@pytest.mark.parametrize("open_input", [open_pipe, open_named_pipe, open_socket, open_terminal])
+def test_any_input_that_can_wait_leaves_time_for_other_work(monkeypatch, tmp_path, open_input, is_standard_input):
+    monkeypatch.setattr(reader_module, "IDLE_SECONDS", 0.001)
+    file, into = open_input(tmp_path)
+    os.write(into, b'{"type": "RECORD", "n": 1}\n{"type": ')
+    events = []
+    reader = LineReader({"RECORD": lambda message: events.append(message["n"])})
+
+    def on_idle():
+        events.append("idle")
+        if events.count("idle") == 2:
+            os.write(into, b'"RECORD", "n": 2}\n')
+        if events.count("idle") == 4:
+            raise EndOfTestError
+
+    reader.on_idle = on_idle
+    with file:
+        if is_standard_input:
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
+        with pytest.raises(EndOfTestError):
+            reader.process_lines(None if is_standard_input else file, {})
+    os.close(into)
+    assert events == [1, "idle", "idle", 2, "idle", "idle"]
+
+
 def test_rest_of_a_pipe_is_discarded_until_its_end():
     out, into = os.pipe()
     errors = []
@@ -238,3 +290,9 @@ def test_input_that_is_not_a_pipe_is_not_discarded(tmp_path):
 )
 def test_python_values_become_json_values(value, json_value):
     assert to_json_types(value) == json_value
+
+
+@pytest.mark.parametrize("stream", ["people\ud800", "people\0"])
+def test_a_stream_whose_name_cannot_be_stored_is_an_input_error(stream):
+    with pytest.raises(InvalidInputLine, match="'stream'"):
+        require_schema({"stream": stream, "schema": {"properties": {}}})

@@ -23,6 +23,7 @@ def exits(monkeypatch):
 @pytest.fixture
 def handlers():
     before = {number: signal.getsignal(number) for number in shutdown_module.SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored if the tests run with nohup
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -51,6 +52,22 @@ def test_signal_sets_exit_code_and_stops_the_clock(shutdown, clock):
     while not clock.stopped:
         assert time.monotonic() < end
         time.sleep(0.001)
+
+
+def test_the_end_of_the_terminal_ends_the_run_in_order(shutdown):
+    kill(signal.SIGHUP)
+    assert shutdown.exit_code == 128 + signal.SIGHUP
+    with pytest.raises(RunCancelledError):
+        shutdown.raise_if_stopping()
+
+
+def test_nohup_keeps_the_run_alive(clock, handlers):  # noqa: ARG001
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    shutdown = Shutdown(clock)
+    shutdown.install()
+    kill(signal.SIGHUP)
+    shutdown.raise_if_stopping()
+    shutdown.close()
 
 
 def test_signal_ends_a_blocking_read(shutdown):

@@ -1,14 +1,16 @@
-"""Writers against the shared sandbox, and payloads to write."""
+"""Writers against the shared sandbox, writes, and what drives a writer to its end."""
 
 from __future__ import annotations
 
 import pytest
 
-from target_salesloft.mapping.payload import Payload, SourceRecord
+from target_salesloft.config.schema import WriteMethod
 from target_salesloft.objects import PEOPLE, SyncMode, identity_key
-from target_salesloft.writers.base import WriteBatch
-from target_salesloft.writers.in_flight import JobsInFlight
-from target_salesloft.writers.record import RecordWriter
+from target_salesloft.records import Source, Write
+from target_salesloft.writers.auto import AutoWriter, BulkChoice
+from target_salesloft.writers.base import Batch, JobDone, Settled
+from target_salesloft.writers.jobs import JobsInFlight
+from target_salesloft.writers.single import SingleWriter
 
 SCHEMA = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {}}, "key_properties": []}
 
@@ -16,45 +18,92 @@ SCHEMA = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {}}, "k
 def upsert(email, **fields):
     """What an upsert of a person sends."""
     body = {"email_address": email, **fields, "upsert_key": "email_address"}
-    return Payload(body, identity_key("email_address", email), sources=[SourceRecord(SCHEMA, fields, 1)])
+    return Write(body, identity_key("email_address", email), sources=(Source(SCHEMA, fields, 1),))
 
 
 def insert(email, **fields):
     """What an insert of a person sends."""
-    return Payload({"email_address": email, **fields}, identity_key("email_address", email))
+    return Write({"email_address": email, **fields}, identity_key("email_address", email))
 
 
 def update(record_id, **fields):
     """What an update sends."""
-    return Payload(fields, identity_key("id", record_id), record_id)
+    return Write(fields, identity_key("id", record_id), record_id)
 
 
-def batch_of(payloads, results, *, salesloft_object=PEOPLE, mode=SyncMode.UPSERT, key="email_address", **options):
-    """A batch whose results are appended to a list."""
-    return WriteBatch("people", payloads, salesloft_object, mode, key, results.extend, **options)
+def numbered(numbers, **fields):
+    return [upsert(f"p{number}@b.co", **fields) for number in numbers]
 
 
-class BulkWriter:
-    """Writes one batch at a time with a job."""
+def batch_of(writes, *, stream="people", salesloft_object=PEOPLE, mode=SyncMode.UPSERT, key="email_address"):
+    return Batch(stream, salesloft_object, mode, key, writes)
 
-    def __init__(self, client, clock, job_timeout):
-        self.jobs = JobsInFlight(client, clock, job_timeout, limit=1)
 
-    def write(self, payloads, job_type="person/upsert", key="email_address", results=None, **options):
-        results = [] if results is None else results
-        self.jobs.submit(batch_of(payloads, results, key=key, **options), job_type, key)
-        self.jobs.wait()
-        return results
+class Driver:
+    """Submits batches to a writer, advances it, and keeps what it yields.
+
+    Attributes:
+        writer: The writer.
+        events: The events so far.
+        at_event: Called with each event before the next one is asked for, as the engine acts on it.
+    """
+
+    def __init__(self, writer, clock):
+        self.writer = writer
+        self.events = []
+        self.at_event = lambda _: None
+        self._clock = clock
+
+    def submit(self, writes, **options):
+        """Submit a batch, and do what can be done without waiting."""
+        self.writer.submit(batch_of(writes, **options))
+        self.advance()
+
+    def advance(self):
+        for event in self.writer.advance(self._clock.now()):
+            self.events.append(event)
+            self.at_event(event)
+
+    def finish(self):
+        """Advance the writer until each write has an outcome."""
+        while self.writer.is_busy:
+            self._clock.wait_until(self.writer.next_event_at)
+            self.advance()
+
+    def write(self, writes, **options):
+        """Write a batch to the end, and return its outcomes."""
+        before = len(self.outcomes)
+        self.submit(writes, **options)
+        self.finish()
+        return self.outcomes[before:]
+
+    def of(self, kind):
+        return [each for each in self.events if isinstance(each, kind)]
+
+    @property
+    def outcomes(self):
+        return [outcome for event in self.of(Settled) for outcome in event.outcomes]
+
+    @property
+    def done(self):
+        """The streams of the jobs that are done, in this order."""
+        return [each.batch.stream for each in self.of(JobDone)]
+
+
+def build_auto(client, clock, choice, timeout=60, limit=4, *, read_ids=False):
+    """A writer that chooses between bulk jobs and single requests."""
+    jobs = JobsInFlight(client, clock, timeout, limit=limit, read_ids=read_ids)
+    return AutoWriter(SingleWriter(client, clock, 8), jobs, choice, clock, "127.0.0.1")
 
 
 @pytest.fixture
 def writers(connect, clock):
-    """Return a function that creates record writers, which are closed after the test."""
+    """Return a function that creates writers of single requests, which are closed after the test."""
     made = []
 
     def make(parallel=8, **options):
-        made.append(RecordWriter(connect(**options), clock, parallel))
-        return made[-1]
+        made.append(SingleWriter(connect(**options), clock, parallel))
+        return Driver(made[-1], clock)
 
     yield make
     for each in made:
@@ -67,9 +116,24 @@ def writer(writers):
 
 
 @pytest.fixture
-def bulk(connect, clock):
-    """A writer of bulk jobs."""
-    return BulkWriter(connect(), clock, 3600)
+def auto(connect, clock):
+    """Return a function that creates writers that choose between bulk jobs and single requests."""
+    made = []
+
+    def make(method=WriteMethod.AUTO, fewest=50, timeout=60, limit=4, *, read_ids=False, **options):
+        choice = BulkChoice(method, fewest)
+        made.append(build_auto(connect(**options), clock, choice, timeout, limit, read_ids=read_ids))
+        return Driver(made[-1], clock)
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def bulk(auto):
+    """A writer of one bulk job at a time."""
+    return auto(WriteMethod.BULK, limit=1, timeout=3600)
 
 
 @pytest.fixture

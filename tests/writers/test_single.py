@@ -5,15 +5,15 @@ import threading
 import pytest
 
 from target_salesloft.exceptions import PermissionDeniedError, RetriesExhaustedError
-from target_salesloft.mapping.payload import Payload
-from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
-from target_salesloft.writers.record import RecordWriter
-from target_salesloft.writers.results import Result
-from tests.writers.conftest import insert, update, upsert
+from target_salesloft.objects import ACCOUNTS, SyncMode
+from target_salesloft.records import Result, Write
+from target_salesloft.writers.base import NotSent, Sending
+from target_salesloft.writers.single import SingleWriter
+from tests.writers.conftest import Driver, insert, update, upsert
 
 
-def write(writer, payloads, mode=SyncMode.UPSERT, salesloft_object=PEOPLE, key="email_address"):
-    return list(writer.write(payloads, salesloft_object, mode, key))
+def write(writer, writes, mode=SyncMode.UPSERT, **options):
+    return writer.write(writes, mode=mode, **options)
 
 
 def summary(outcomes):
@@ -30,7 +30,7 @@ def addresses(sandbox):
 def test_created_and_updated_are_distinguished(writer, sandbox):
     sandbox.add("person", email_address="old@b.co")
     outcomes = write(writer, [upsert("old@b.co", title="CEO"), upsert("new@b.co")])
-    assert {each.payload.body["email_address"]: each.result for each in outcomes} == {
+    assert {each.write.body["email_address"]: each.result for each in outcomes} == {
         "old@b.co": Result.UPDATED,
         "new@b.co": Result.CREATED,
     }
@@ -59,10 +59,10 @@ def test_each_rejection_status_fails_the_record_alone(writer, sandbox, fault, st
     assert addresses(sandbox) == ["a@b.co"]
 
 
-def test_every_payload_has_exactly_one_result(writer, sandbox):
-    payloads = [upsert(f"p{number}@b.co", **({"owner_id": 77} if number % 7 == 0 else {})) for number in range(100)]
-    outcomes = write(writer, payloads)
-    assert sorted(id(each.payload) for each in outcomes) == sorted(map(id, payloads))
+def test_every_write__has_exactly_one_result(writer, sandbox):
+    writes = [upsert(f"p{number}@b.co", **({"owner_id": 77} if number % 7 == 0 else {})) for number in range(100)]
+    outcomes = write(writer, writes)
+    assert sorted(id(each.write) for each in outcomes) == sorted(map(id, writes))
     assert sum(each.result is Result.FAILED for each in outcomes) == 15
     assert len(sandbox.people()) == 85
 
@@ -74,9 +74,35 @@ def test_an_upsert_with_an_unknown_outcome_is_retried_without_duplicates(writer,
     assert addresses(sandbox) == [f"p{number}@b.co" for number in range(5)]
 
 
+@pytest.mark.parametrize("mode", [SyncMode.UPSERT, SyncMode.INSERT])
+@pytest.mark.parametrize(("values", "is_ambiguous"), [({"kind": "reset_before"}, True), ({"status": 429}, False)])
+def test_an_outcome_is_ambiguous_if_an_earlier_request_may_take_effect_later(writer, fault, mode, values, is_ambiguous):
+    fault(**{"kind": "status", "method": "POST", **values})
+    one = upsert("a@b.co") if mode is SyncMode.UPSERT else insert("a@b.co")
+    (outcome,) = write(writer, [one], mode)
+    assert (outcome.result, outcome.is_ambiguous) == (Result.CREATED, is_ambiguous)
+
+
+def test_a_rejection_after_a_lost_response_is_not_certain(writer, fault):
+    fault("reset_after", method="POST")
+    fault("status", status=422, body={"error": "No"}, method="POST")
+    (outcome,) = write(writer, [upsert("a@b.co")])
+    assert (outcome.result, outcome.was_rejected, outcome.is_ambiguous) == (Result.FAILED, False, True)
+    fault("status", status=422, body={"error": "No"}, method="POST")
+    (outcome,) = write(writer, [upsert("b@b.co")])
+    assert (outcome.result, outcome.was_rejected, outcome.is_ambiguous) == (Result.FAILED, True, False)
+
+
+def test_an_outcome_counts_its_requests_and_has_the_id(writer, sandbox, fault):
+    fault("status", status=503, method="POST", times=2)
+    (outcome,) = write(writer, [upsert("a@b.co")])
+    (person,) = sandbox.people()
+    assert (outcome.requests, outcome.record_id) == (3, person["id"])
+
+
 def test_an_account_is_upserted(writer, sandbox):
-    payload = Payload({"name": "A", "domain": "a.co", "upsert_key": "domain"}, "domain=a.co")
-    outcomes = write(writer, [payload], salesloft_object=ACCOUNTS, key="domain")
+    account = Write({"name": "A", "domain": "a.co", "upsert_key": "domain"}, "domain=a.co")
+    outcomes = write(writer, [account], salesloft_object=ACCOUNTS, key="domain")
     assert summary(outcomes) == [(Result.CREATED, "", None)]
     assert [each["domain"] for each in sandbox.accounts()] == ["a.co"]
 
@@ -109,26 +135,36 @@ def test_parallel_requests_are_limited(serve, connect, clock):
         return Counted()
 
     client.rate_limiter.acquire = acquire
-    writer = RecordWriter(client, clock, 4)
+    writer = SingleWriter(client, clock, 4)
     try:
-        outcomes = write(writer, [upsert(f"p{number}@b.co") for number in range(24)])
+        outcomes = write(Driver(writer, clock), [upsert(f"p{number}@b.co") for number in range(24)])
     finally:
         writer.close()
     assert (len(outcomes), most[0]) == (24, 4)
 
 
-def test_payloads_are_consumed_lazily(writers):
-    taken = []
+def test_writes_are_announced_before_a_request_is_sent(writer, paths):
+    seen = []
 
-    def payloads():
-        for number in range(100):
-            taken.append(number)
-            yield upsert(f"p{number}@b.co")
+    def note(event):
+        if isinstance(event, Sending):
+            seen.append((len(event.writes), paths()))
 
-    outcomes = writers(parallel=2).write(payloads(), PEOPLE, SyncMode.UPSERT, "email_address")
-    next(outcomes)
-    assert len(taken) <= 2
-    assert len(list(outcomes)) == 99
+    writer.at_event = note
+    write(writer, [upsert("a@b.co"), upsert("b@b.co")])
+    assert seen == [(2, [])]
+
+
+def test_a_stopped_writer_completes_requests_in_flight_and_returns_the_rest(writers, sandbox):
+    writer = writers(parallel=2)
+    writer.at_event = lambda event: None if isinstance(event, Sending) else writer.writer.stop()
+    outcomes = write(writer, [upsert(f"p{number}@b.co") for number in range(20)])
+    not_sent = [each for event in writer.of(NotSent) for each in event.writes]
+    assert len(outcomes) == len(sandbox.people()) <= 3
+    assert len(outcomes) + len(not_sent) == 20
+    assert not {id(each.write) for each in outcomes} & {id(each) for each in not_sent}
+    write(writer, [upsert("later@b.co")])
+    assert [each.body["email_address"] for each in writer.of(NotSent)[-1].writes] == ["later@b.co"]
 
 
 def test_order_is_preserved_without_parallel_requests(writers, sandbox):
@@ -136,29 +172,12 @@ def test_order_is_preserved_without_parallel_requests(writers, sandbox):
     assert [each["email_address"] for each in sandbox.people()] == [f"p{number}@b.co" for number in range(10)]
 
 
-def test_two_streams_may_share_a_writer(writer, sandbox):
-    def run(name):
-        write(writer, [upsert(f"{name}{number}@b.co") for number in range(30)])
-
-    threads = [threading.Thread(target=run, args=(name,)) for name in "ab"]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert addresses(sandbox) == sorted(f"{name}{number}@b.co" for name in "ab" for number in range(30))
-
-
-def test_fatal_error_yields_completed_results_first(writers, sandbox, fault):
+def test_a_fatal_error_comes_after_the_outcomes_of_requests_in_flight(writers, sandbox, fault):
     fault("status", status=403, skip=10, times=None, body={"error": "No"})
-    got = []
-
-    def collect():
-        payloads = (upsert(f"p{number}@b.co") for number in range(100))
-        for each in writers(parallel=4).write(payloads, PEOPLE, SyncMode.UPSERT, "email_address"):
-            got.append(each.payload.body["email_address"])  # noqa: PERF401 (what came before the error counts)
-
+    writer = writers(parallel=4)
     with pytest.raises(PermissionDeniedError):
-        collect()
+        write(writer, [upsert(f"p{number}@b.co") for number in range(100)])
+    got = [each.write.body["email_address"] for each in writer.outcomes]
     assert sorted(got) == addresses(sandbox)
     assert len(got) == 10
     assert len(sandbox.requests) <= 14 + 1  # with the check whether Salesloft accepts other writes
@@ -174,7 +193,7 @@ def test_an_outage_stops_the_run(writers, fault):
 
 
 def failing(outcomes):
-    return [each.payload.body["email_address"] for each in outcomes if each.result is Result.FAILED]
+    return [each.write.body["email_address"] for each in outcomes if each.result is Result.FAILED]
 
 
 @pytest.mark.parametrize("parallel", [1, 4])
@@ -219,11 +238,11 @@ def test_an_outage_of_writes_only_stops_the_run(writers, sandbox, fault, clock, 
 
 def test_an_outage_in_the_middle_of_a_batch_stops_the_run(writers, sandbox, fault):
     fault("status", status=503, skip=10, times=None)
-    got = []
+    writer = writers(max_retry_seconds=100)
     with pytest.raises(RetriesExhaustedError):
-        got.extend(write(writers(max_retry_seconds=100), [upsert(f"p{number}@b.co") for number in range(100)]))
+        write(writer, [upsert(f"p{number}@b.co") for number in range(100)])
     assert len(sandbox.people()) == 10
-    assert not failing(got)
+    assert not failing(writer.outcomes)
 
 
 def test_a_token_without_the_permission_to_write_stops_the_run(writers, sandbox, fault):
@@ -326,8 +345,7 @@ def test_an_insert_is_not_duplicated_if_its_lookup_fails_too(writer, sandbox, fa
 
 def test_an_insert_without_a_key_is_not_retried_if_its_outcome_is_unknown(writer, sandbox, fault, paths):
     fault("reset_after", method="POST", path="/people")
-    payload = Payload({"phone": "1", "last_name": "Lovelace"})
-    (outcome,) = write(writer, [payload], SyncMode.INSERT)
+    (outcome,) = write(writer, [Write({"phone": "1", "last_name": "Lovelace"})], SyncMode.INSERT)
     assert (outcome.result, outcome.status, outcome.request) == (Result.FAILED, None, "POST /people")
     assert outcome.advice
     assert "email_address" in outcome.reason
@@ -337,7 +355,7 @@ def test_an_insert_without_a_key_is_not_retried_if_its_outcome_is_unknown(writer
 def test_an_insert_without_its_upsert_key_is_looked_up_by_another_key(writer, sandbox, fault):
     fault("reset_after", method="POST", path="/people")
     body = {"phone": "1", "last_name": "L", "crm_id": "003A000001abcdeIAA", "crm_id_type": "salesforce"}
-    assert summary(write(writer, [Payload(body)], SyncMode.INSERT)) == [(Result.CREATED, "", None)]
+    assert summary(write(writer, [Write(body)], SyncMode.INSERT)) == [(Result.CREATED, "", None)]
     assert len(sandbox.people()) == 1
 
 

@@ -1,0 +1,46 @@
+"""The pages of the documentation, and links that the build of the site does not check."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from markdown_it import MarkdownIt
+
+from target_salesloft.objects import OBJECTS
+from tests.docs.blocks import DOCS, ROOT, read
+
+MAX_WORDS = 900
+MAX_README_LINES = 70
+OUTSIDE = sorted({*ROOT.glob("*.md"), *ROOT.glob("packages/*/*.md"), ROOT / "tests" / "README.md"})
+
+
+def get_links(document):
+    tokens = MarkdownIt("commonmark").enable("table").parse(document.read_text(encoding="utf-8"))
+    return [
+        child.attrs.get("href") or child.attrs["src"]
+        for token in tokens
+        for child in token.children or []
+        if child.type in {"link_open", "image"}
+    ]
+
+
+@pytest.mark.parametrize("document", OUTSIDE, ids=lambda each: str(each.relative_to(ROOT)))
+def test_links_of_files_outside_the_site_resolve(document):
+    paths = {link.partition("#")[0] for link in get_links(document)}
+    assert [each for each in paths if ":" not in each and each and not (document.parent / each).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda each: str(each.relative_to(DOCS)))
+def test_pages_are_short(page):
+    assert len(page.read_text(encoding="utf-8").split()) <= MAX_WORDS
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < MAX_README_LINES
+
+
+@pytest.mark.parametrize("salesloft_object", OBJECTS.values(), ids=OBJECTS)
+def test_scopes_are_documented(salesloft_object):
+    documented = set(re.findall(r"`([^`\n]+)`", read(DOCS / "guides" / "authentication.md")))
+    assert {f"{salesloft_object.scope}:{action}" for action in ("read", "write")} <= documented

@@ -1,0 +1,149 @@
+"""Comparison with what Salesloft holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from target_salesloft.config.schema import Overwrite
+from target_salesloft.engine.compare import compare
+from target_salesloft.records import Result
+from target_salesloft.reporting.stats import Comparison
+from tests.engine.conftest import World, person, results, row
+
+
+@pytest.fixture
+def stream(make_stream):
+    return make_stream(skip_unchanged="salesloft")
+
+
+def compared(stream, ledger, writes, *rows):
+    return compare(stream, writes, World(rows), ledger)
+
+
+def confirm(stream, write):
+    """The stream has written it in an earlier run."""
+    stream.ledger.mark_pending([(write.key, write.body, {})])
+    stream.ledger.confirm([(write.key, 1, True)])
+
+
+def test_a_record_that_salesloft_holds_is_unchanged(stream, ledger):
+    result = compared(stream, ledger, [person(title="CEO")], row(1, "A@b.co", title="CEO", city="Rome"))
+    assert result.changed == []
+    assert [(each.result, each.record_id) for each in result.unchanged] == [(Result.UNCHANGED, 1)]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [row(1, "a@b.co", title="CTO")],
+        [row(1, "a@b.co", title="CEO"), row(2, "a@b.co", title="CEO")],
+    ],
+    ids=["missing", "another value", "ambiguous"],
+)
+def test_a_record_that_salesloft_does_not_hold_once_and_alike_is_sent_as_it_is(stream, ledger, rows):
+    write = person(title="CEO")
+    result = compared(stream, ledger, [write], *rows)
+    assert result.unchanged == []
+    assert [each.body for each in result.changed] == [write.body]
+
+
+def test_custom_fields_are_compared_one_by_one(stream, ledger):
+    write = person(custom_fields={"Region": "EU"})
+    held = {"Region": "EU", "Lead Score": "7"}
+    assert compared(stream, ledger, [write], row(1, "a@b.co", custom_fields=held)).changed == []
+    assert len(compared(stream, ledger, [write], row(1, "a@b.co", custom_fields={"Region": "US"})).changed) == 1
+
+
+def test_a_value_that_salesloft_stores_in_another_form_is_the_same(stream, ledger):
+    write, held = person(phone="+1 555"), row(1, "a@b.co", phone="(1) 555 0")
+    assert len(compared(stream, ledger, [write], held).changed) == 1
+    stream.ledger.note_reshaped([("phone", "+1 555", "(1) 555 0")])
+    assert compared(stream, ledger, [write], held).changed == []
+
+
+def test_a_comparison_counts_what_a_run_would_do(make_stream, ledger):
+    stream = make_stream(skip_unchanged="salesloft")
+    stream.stats.comparison = Comparison()
+    writes = [person(f"{name}@b.co", title="CEO", city="Rome") for name in ("new", "same", "other", "twice")]
+    rows = [
+        row(1, "same@b.co", title="CEO", city="Rome"),
+        row(2, "other@b.co", title="CTO", city="Rome"),
+        row(3, "twice@b.co"),
+        row(4, "twice@b.co"),
+    ]
+    compared(stream, ledger, writes, *rows)
+    counts = stream.stats.comparison.counts()
+    assert counts == {
+        "create": 1,
+        "update": 1,
+        "unchanged": 1,
+        "ambiguous": 1,
+        "missing": 0,
+        "fields": {"title": 1},
+        "edited": {},
+    }
+
+
+def test_no_value_is_logged(make_stream, ledger, caplog):
+    caplog.set_level("INFO")
+    stream = make_stream(skip_unchanged="salesloft")
+    stream.stats.comparison = Comparison()
+    compared(stream, ledger, [person(title="Secret Chief")], row(1, "a@b.co", title="Hidden"))
+    assert any("title" in each for each in caplog.messages)
+    assert not any(word in caplog.text for word in ("Secret", "Hidden", "a@b.co"))
+
+
+# Overwriting
+
+
+def kept(stream, ledger, write, held):
+    """Return the fields that would be sent besides the key."""
+    result = compared(stream, ledger, [write], held)
+    return [{name: value for name, value in each.body.items() if name != "email_address"} for each in result.changed]
+
+
+@pytest.mark.parametrize(
+    ("when", "held", "sent"),
+    [
+        (Overwrite.ALWAYS, "CTO", [{"title": "CEO", "city": "Rome"}]),
+        (Overwrite.IF_EMPTY, "CTO", [{"city": "Rome"}]),
+        (Overwrite.IF_EMPTY, None, [{"title": "CEO", "city": "Rome"}]),
+        (Overwrite.IF_EMPTY, "", [{"title": "CEO", "city": "Rome"}]),
+        (Overwrite.UNLESS_EDITED, "CTO", [{"city": "Rome"}]),
+        (Overwrite.UNLESS_EDITED, None, [{"title": "CEO", "city": "Rome"}]),
+    ],
+)
+def test_values_in_salesloft_are_kept_according_to_the_setting(stream, ledger, when, held, sent):
+    stream.overwrite = {"title": when}
+    assert kept(stream, ledger, person(title="CEO", city="Rome"), row(1, "a@b.co", title=held)) == sent
+    assert stream.stats.kept["title"] == ("title" not in sent[0])
+
+
+@pytest.mark.parametrize(("written", "is_sent"), [("CTO", True), ("CFO", False)])
+def test_a_value_is_overwritten_if_this_stream_has_written_it_last(stream, ledger, written, is_sent):
+    stream.overwrite = {"title": Overwrite.UNLESS_EDITED}
+    confirm(stream, person(title=written))
+    sent = kept(stream, ledger, person(title="CEO", city="Rome"), row(1, "a@b.co", title="CTO"))
+    assert ["title" in each for each in sent] == [is_sent]
+
+
+def test_a_record_of_which_only_kept_fields_differ_is_unchanged(stream, ledger):
+    stream.overwrite = {"title": Overwrite.IF_EMPTY}
+    result = compared(stream, ledger, [person(title="CEO")], row(1, "a@b.co", title="CTO"))
+    assert (result.changed, results(result.unchanged)) == ([], [Result.UNCHANGED])
+
+
+def test_of_several_records_no_value_that_is_to_be_kept_is_sent(stream, ledger):
+    stream.overwrite = {"title": Overwrite.IF_EMPTY}
+    write = person(title="CEO", city="Rome")
+    assert kept(stream, ledger, write, row(1, "a@b.co")) == [{"title": "CEO", "city": "Rome"}]
+    result = compared(stream, ledger, [write], row(1, "a@b.co"), row(2, "a@b.co"))
+    assert ["title" in each.body for each in result.changed] == [False]
+
+
+def test_records_that_the_ledger_does_not_know_are_counted_where_edits_matter(stream, ledger):
+    stream.overwrite = {"title": Overwrite.UNLESS_EDITED}
+    confirm(stream, person("known@b.co", title="CEO"))
+    writes = [person("known@b.co", title="x"), person("a@b.co", title="x"), person("new@b.co", title="x")]
+    assert compared(stream, ledger, writes, row(1, "known@b.co"), row(2, "a@b.co")).unknown == 1

@@ -1,0 +1,165 @@
+"""What waits for the end of the input: removals and memberships."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from target_salesloft.api.memberships import Membership
+from target_salesloft.engine.held import HeldWrites, LiveRows, exclude, find_removals, tokens_of
+from target_salesloft.objects import CADENCE_MEMBERSHIPS
+from target_salesloft.records import Named, Result, Write
+from tests.engine.conftest import World, person, results, row, source
+
+EMAIL = "email_address=a@b.co"
+
+
+def removal(email="a@b.co", *, row=None, number=0, record_id=None):
+    return person(email, row=row, number=number, is_removal=True, record_id=record_id)
+
+
+# Live rows
+
+
+def test_a_record_that_another_row_names_is_live():
+    live = LiveRows()
+    live.add("people", {EMAIL, "crm_id=7"}, source(row="1"))
+    assert live.find("people", {EMAIL: [source(row="1")]}) == set()
+    assert live.find("people", {EMAIL: [source(row="2")], "crm_id=8": [source(row="2")]}) == {EMAIL}
+    assert live.find("accounts", {EMAIL: [source(row="2")]}) == set()
+
+
+@pytest.mark.parametrize(("stream", "is_live"), [("people", False), ("leads", True)])
+def test_without_key_properties_only_another_stream_is_another_row(stream, is_live):
+    live = LiveRows()
+    live.add("people", {EMAIL}, source(stream=stream))
+    assert bool(live.find("people", {EMAIL: [source()]})) is is_live
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("12")), max_size=8), st.sampled_from("12"))
+def test_each_token_that_another_row_names_is_found(added, deleted):
+    live = LiveRows()
+    for token, number in added:
+        live.add("people", {token}, source(row=number))
+    wanted = {each: [source(row=deleted)] for each in "abc"}
+    assert live.find("people", wanted) == {token for token, number in added if number != deleted}
+
+
+# Held writes
+
+
+@pytest.fixture
+def stream(make_stream):
+    return make_stream(deleted_records="delete")
+
+
+def test_a_held_write_replaces_an_earlier_one_of_the_same_row(stream):
+    held = HeldWrites()
+    assert held.add(stream, removal(row="1")) is None
+    replaced = held.add(stream, removal(row="1", number=4))
+    assert (replaced.result, replaced.write.sources[-1].number) == (Result.MERGED, 0)
+    assert [each.sources[-1].number for _, each in held.take()] == [4]
+    assert (len(held), held.take()) == (0, [])
+
+
+def test_removals_of_different_rows_are_held_apart(stream):
+    held = HeldWrites()
+    assert held.add(stream, removal(row="1")) is held.add(stream, removal(row="2")) is None
+    assert len(held) == 2
+
+
+@pytest.mark.parametrize(
+    ("later", "is_cancelled"),
+    [
+        (person("a@b.co", row="1"), True),
+        (person("new@b.co", row="1"), True),
+        (person("a@b.co", row="2"), False),
+        (person("c@d.co", row="2"), False),
+    ],
+    ids=["the same row", "the same row with another key", "another row with the key", "another row"],
+)
+def test_a_removal_is_cancelled_by_a_later_record_of_its_row(stream, later, is_cancelled):
+    held = HeldWrites()
+    held.add(stream, removal(row="1"))
+    cancelled = list(held.cancel(stream, later))
+    assert results(each for _, each in cancelled) == ([Result.MERGED] if is_cancelled else [])
+    assert len(held) == (0 if is_cancelled else 1)
+
+
+def test_a_removal_is_not_cancelled_by_a_record_of_another_object(stream, make_stream):
+    held = HeldWrites()
+    held.add(stream, removal(row="1"))
+    assert list(held.cancel(make_stream("accounts"), person("a@b.co", row="1"))) == []
+    assert len(held) == 1
+
+
+# Removals
+
+
+def test_removals_get_the_ids_of_the_records_that_exist(stream):
+    writes = [removal("a@b.co"), removal("gone@b.co"), removal("twice@b.co")]
+    world = World([row(1, "a@b.co"), row(2, "twice@b.co"), row(3, "twice@b.co")])
+    found, outcomes = find_removals(stream, writes, world)
+    assert [(write.record_id, held["id"]) for write, held in found] == [(1, 1)]
+    assert {each.write.body["email_address"]: each.result for each in outcomes} == {
+        "gone@b.co": Result.UNCHANGED,
+        "twice@b.co": Result.FAILED,
+    }
+
+
+def test_a_removal_that_names_an_id_is_read_by_it(stream):
+    world = World([row(1, "moved@b.co")])
+    ((write, _),), outcomes = find_removals(stream, [removal("a@b.co", record_id=1)], world)
+    assert (write.record_id, outcomes) == (1, [])
+
+
+def test_accounts_that_are_archived_are_unchanged(make_stream):
+    stream = make_stream("accounts", deleted_records="archive")
+    accounts = [{"id": 1, "domain": "a.co", "archived_at": "2026-01-01"}, {"id": 2, "domain": "b.co"}]
+    domains = ("a.co", "b.co")
+    writes = [Write({"domain": each}, f"domain={each}", sources=(source(),), is_removal=True) for each in domains]
+    found, outcomes = find_removals(stream, writes, World(accounts=accounts))
+    assert ([write.record_id for write, _ in found], results(outcomes)) == ([2], [Result.UNCHANGED])
+
+
+def test_a_removal_is_of_all_keys_that_the_record_holds(stream):
+    tokens = tokens_of(stream, removal("old@b.co", record_id=1), row(1, "new@b.co", crm_id="7"))
+    assert tokens == {"email_address=old@b.co", "email_address=new@b.co", "crm_id=7", "id=1"}
+
+
+# Memberships
+
+
+def member(person_id, cadence_id=3, email=None):
+    reference = CADENCE_MEMBERSHIPS.references["person.email_address"]
+    references = {} if email is None else {"person_id": Named(reference, email)}
+    body = {"person_id": person_id, "cadence_id": cadence_id}
+    return Write(body, f"{person_id}-{cadence_id}", sources=(source(),), references=references)
+
+
+def test_only_active_memberships_are_removed(make_stream):
+    stream = make_stream("cadence_memberships", deleted_records="delete")
+    memberships = {(1, 3): Membership(7, is_active=True), (2, 3): Membership(8, is_active=False)}
+    found, outcomes = find_removals(stream, [member(1), member(2), member(4)], World(memberships=memberships))
+    assert ([write.record_id for write, _ in found], results(outcomes)) == ([7], [Result.UNCHANGED] * 2)
+
+
+def test_people_who_are_not_to_be_contacted_are_not_added():
+    world = World([row(1, "a@b.co"), row(2, "c@d.co", do_not_contact=True)])
+    allowed, outcomes = exclude([member(1), member(2), member(9)], world, set())
+    assert [each.body["person_id"] for each in allowed] == [1]
+    assert results(outcomes) == [Result.SKIPPED, Result.FAILED]
+
+
+@pytest.mark.parametrize("barred", ["email_address=a@b.co", "crm_id=7", "id=1"])
+def test_people_whose_own_record_failed_or_is_removed_are_not_added_by_whichever_key(barred):
+    world = World([row(1, "a@b.co", crm_id="7")])
+    allowed, outcomes = exclude([member(1)], world, {barred})
+    assert (allowed, results(outcomes)) == ([], [Result.FAILED])
+    assert "a@b.co" not in outcomes[0].reason
+
+
+def test_people_are_barred_by_the_name_that_the_source_uses():
+    allowed, outcomes = exclude([member(1, email="old@b.co")], World([row(1, "new@b.co")]), {"email_address=old@b.co"})
+    assert (allowed, results(outcomes)) == ([], [Result.FAILED])

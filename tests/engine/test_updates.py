@@ -1,0 +1,127 @@
+"""Whole runs that update records: ids are found first, and cost as little as possible."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, people, record, schema, state
+
+COLUMNS = schema("people", "email_address", "title")
+
+
+def add_people(sandbox, count):
+    for number in range(count):
+        sandbox.add("person", email_address=f"p{number}@example.com")
+
+
+def jobs(sandbox):
+    return [each["total"] for each in sandbox.state.select("bulk_jobs")]
+
+
+def test_people_are_looked_up_a_hundred_per_point_and_updated_by_single_requests(run, sandbox):
+    add_people(sandbox, 250)
+    result = run([COLUMNS, *people(range(250), title="New")], sync_mode="update", write_method="record")
+    assert result.code == 0
+    assert {each["title"] for each in sandbox.people()} == {"New"}
+    assert sandbox.points_spent == PREFLIGHT_POINTS + 250 + 3
+
+
+@pytest.mark.slow
+def test_ten_thousand_people_updated_by_email_cost_at_most_150_points(run, serve):
+    server = serve()
+    add_people(server.sandbox, 10_000)
+    lines = [COLUMNS, *people(range(10_000), title="New"), state({"n": 1})]
+    result = run(lines, sync_mode="update", api_url=server.url)
+    assert (result.code, result.states) == (0, [{"n": 1}])
+    assert {each["title"] for each in server.sandbox.people()} == {"New"}
+    assert len(server.sandbox.people()) == 10_000
+    spent = server.sandbox.points_spent
+    assert spent <= 150
+    forecast = run(lines, sync_mode="update", api_url=server.url, dry_run=True).log_lines_containing("about")[0]
+    points = int(forecast.partition("about ")[2].split()[0].replace(",", ""))
+    assert abs(points - spent) <= 0.05 * spent
+
+
+def test_missing_records_fail_before_the_job_and_are_not_created(run, sandbox):
+    add_people(sandbox, 100)
+    result = run([COLUMNS, *people(range(150), title="New")], sync_mode="update")
+    assert (result.code, jobs(sandbox), len(sandbox.people())) == (1, [100], 100)
+    assert len(result.failed_records) == 50
+    assert all(each.startswith("not found") for each in result.reasons)
+
+
+def test_an_id_that_does_not_exist_creates_no_record_in_a_job(run, sandbox):
+    ids = [sandbox.add("person", email_address=f"p{number}@example.com") for number in range(60)]
+    rows = [record("people", id=number, title="New") for number in (*ids, 9_999)]
+    result = run([schema("people", "id", "title"), *rows], sync_mode="update", people_upsert_key="id")
+    assert (result.code, len(sandbox.people()), jobs(sandbox)) == (1, 60, [60])
+    assert [each["id"] for each in result.failed_records] == [9_999]
+
+
+def test_a_record_with_its_id_needs_no_lookup_for_a_single_request(run, sandbox):
+    number = sandbox.add("person", email_address="p0@example.com")
+    messages = [schema("people", "id", "title"), record("people", id=number, title="New")]
+    assert run(messages, sync_mode="update", people_upsert_key="id").code == 0
+    assert sandbox.people()[0]["title"] == "New"
+    assert sandbox.points_spent == PREFLIGHT_POINTS + LIST_JOBS_POINTS + 1
+
+
+@pytest.mark.parametrize("number", [None, "abc", {}])
+def test_a_listed_record_without_an_id_stops_the_run(run, fault, number):
+    rows = [{"id": number, "email_address": "p0@example.com"}]
+    fault("status", status=200, method="GET", path="/people", body={"data": rows})
+    result = run([COLUMNS, *people([0], title="New")], sync_mode="update")
+    assert result.code == 1
+    assert "GET /people" in result.messages[-1]
+
+
+@pytest.mark.parametrize("id_first", [True, False])
+def test_rows_of_one_person_by_id_and_by_key_are_written_once(run, sandbox, fault, id_first):
+    number = sandbox.add("person", email_address="p0@example.com")
+    names = [{"id": number}, {"email_address": "p0@example.com"}]
+    first, second = names if id_first else reversed(names)
+    fault("reset_before", method="PUT", contains="Old")  # whichever is sent first, "Old" would arrive last
+    rows = [record("people", **first, title="Old"), record("people", **second, title="New")]
+    streams = {"people": {"sync_mode": "update", "mapping": {"id": "id"}}}
+    result = run([schema("people", "id", "email_address", "title"), *rows], streams=streams)
+    assert (result.code, sandbox.people()[0]["title"]) == (0, "New")
+    assert sum(each.method == "PUT" for each in sandbox.requests) == 1
+
+
+def test_a_record_that_was_missing_is_found_once_the_run_has_created_it(run, sandbox):
+    updates = schema("updates", "email_address", "title")
+    streams = {"updates": {"object": "people", "sync_mode": "update"}}
+    added = [schema("people", "email_address"), *people([0])]
+    before, after = (people([0], stream="updates", title=title) for title in ("Early", "Late"))
+    result = run([updates, *before, *added, *after], streams=streams, batch_size_rows=1, allow_failed_records=True)
+    assert (result.code, sandbox.people()[0]["title"]) == (0, "Late")
+    assert len(result.reasons) == 1
+
+
+def test_a_record_that_a_job_in_flight_creates_is_found(run, serve):
+    server = serve(bulk_wait=60)
+    updates = schema("updates", "email_address", "title")
+    streams = {"updates": {"object": "people", "sync_mode": "update"}}
+    lines = [schema("people", "email_address"), *people(range(60)), updates, *people([7], "updates", title="New")]
+    result = run(lines, streams=streams, batch_size_rows=60, api_url=server.url)
+    assert result.code == 0
+    assert [each["title"] for each in server.sandbox.people() if each["title"]] == ["New"]
+
+
+@pytest.mark.parametrize("name", ["people", "accounts"])
+def test_a_record_that_was_replaced_in_salesloft_is_found_under_its_new_id(run, sandbox, name):
+    key = {"people": "email_address", "accounts": "domain"}[name]
+    table = {"people": "person", "accounts": "account"}[name]
+    value = {"people": "a@b.co", "accounts": "b.co"}[name]
+    field = {"people": "title", "accounts": "city"}[name]
+    named = {"name": "A"} if name == "accounts" else {}
+
+    def update(text):
+        return run([schema(name, key, field), record(name, **{key: value, field: text})], sync_mode="update")
+
+    old = sandbox.add(table, **{key: value}, **named)
+    assert update("One").code == 0
+    sandbox.state.update(name, old, {key: f"moved.{value}"})
+    sandbox.add(table, **{key: value}, **named)
+    assert update("Two").code == 0
+    assert [each[field] for each in sandbox.state.select(name, tail="ORDER BY id")] == ["One", "Two"]

@@ -1,0 +1,161 @@
+"""What is known of Salesloft, over HTTP: a remembered id is a hint."""
+
+from __future__ import annotations
+
+import pytest
+
+from target_salesloft.api.lookup import Lookups
+from target_salesloft.engine.world import World
+from target_salesloft.objects import ACCOUNTS, PEOPLE
+from target_salesloft.records import Named, Outcome, Result, Write
+from tests.engine.conftest import person
+
+DOMAIN = PEOPLE.references["account.domain"]
+OWNER = PEOPLE.references["owner.email_address"]
+
+
+@pytest.fixture
+def lookups(connect):
+    lookups = Lookups(connect(), 4)
+    yield lookups
+    lookups.close()
+
+
+@pytest.fixture
+def world(lookups, connect, ledger):
+    return World(connect(), lookups, ledger)
+
+
+@pytest.fixture
+def paths(sandbox):
+    return lambda: [each.path.removeprefix("/v2") for each in sandbox.requests]
+
+
+def acme(sandbox, domain="acme.com"):
+    return sandbox.add("account", name="A", domain=domain)
+
+
+def account(domain, **values):
+    return Write({"domain": domain, **values}, f"domain={domain}")
+
+
+def written(write, record_id, result=Result.UPDATED, **values):
+    return Outcome(write, result, record_id=record_id, **values)
+
+
+# References
+
+
+def test_a_name_is_looked_up_once_a_run_and_remembered(world, sandbox, ledger):
+    number = acme(sandbox)
+    name = Named(DOMAIN, "acme.com")
+    for _ in range(2):
+        assert world.resolve([name]) == {name: (number,)}
+    assert len(sandbox.requests) == 1
+    assert ledger.get_lookups("account.domain", [name.key])[name.key].record_id == number
+    assert world.get_hints([name]) == {name: number}
+
+
+def test_a_name_that_is_not_found_may_still_be_written(world, sandbox):
+    name = Named(DOMAIN, "acme.com")
+    assert world.resolve([name]) == {name: ()}
+    assert world.is_missing(name)
+    number = acme(sandbox)
+    world.note_outcomes(ACCOUNTS, [written(account("acme.com"), number, Result.CREATED)])
+    assert not world.is_missing(name)
+    assert world.resolve([name]) == {name: (number,)}
+
+
+def test_a_remembered_id_whose_record_has_another_name_now_is_not_used(world, sandbox, ledger):
+    old = acme(sandbox, "moved.com")
+    new = acme(sandbox)
+    name = Named(DOMAIN, "acme.com")
+    ledger.set_lookups("account.domain", {name.key: old})
+    assert world.resolve([name]) == {name: (new,)}
+    assert ledger.get_lookups("account.domain", [name.key])[name.key].record_id == new
+
+
+def test_a_remembered_id_whose_record_is_gone_is_forgotten(world, ledger):
+    name = Named(DOMAIN, "acme.com")
+    ledger.set_lookups("account.domain", {name.key: 99})
+    assert world.resolve([name]) == {name: ()}
+    assert ledger.get_lookups("account.domain", [name.key]) == {}
+
+
+def test_many_remembered_ids_are_verified_a_hundred_per_point(world, sandbox, ledger):
+    names = [Named(DOMAIN, f"d{number}.com") for number in range(150)]
+    ids = {each: acme(sandbox, each.value) for each in names}
+    ledger.set_lookups("account.domain", {each.key: number for each, number in ids.items()})
+    assert world.resolve(names) == {each: (number,) for each, number in ids.items()}
+    assert len(sandbox.requests) == 2
+
+
+def test_a_name_is_not_trusted_while_its_record_may_change(world, sandbox):
+    number = acme(sandbox)
+    name = Named(DOMAIN, "acme.com")
+    world.resolve([name])
+    world.note_sending(ACCOUNTS, [account("acme.com", crm_id="7")])
+    assert world.get_hints([name]) == {}
+    world.note_outcomes(ACCOUNTS, [written(account("acme.com"), number, resource={"id": number, "domain": "acme.com"})])
+    assert world.get_hints([name]) == {name: number}
+
+
+def test_the_response_of_an_ambiguous_outcome_shows_nothing(world, sandbox):
+    number = acme(sandbox)
+    name = Named(DOMAIN, "acme.com")
+    world.resolve([name])
+    world.note_sending(ACCOUNTS, [account("acme.com")])
+    shown = {"id": number, "domain": "acme.com"}
+    world.note_outcomes(ACCOUNTS, [written(account("acme.com"), number, resource=shown, is_ambiguous=True)])
+    assert world.get_hints([name]) == {}
+
+
+# What the run changes itself
+
+
+def ids(world, *domains):
+    values = {f"domain={each}": each for each in domains}
+    return {key.partition("=")[2]: found for key, found in world.find_ids(ACCOUNTS, "domain", values).items()}
+
+
+def test_a_domain_that_the_run_moves_is_found_at_its_new_record(world, sandbox):
+    number = acme(sandbox, "old.com")
+    assert ids(world, "old.com", "new.com") == {"old.com": (number,), "new.com": ()}
+    sandbox.state.update("accounts", number, {"domain": "new.com"})
+    moved = Write({"domain": "new.com", "crm_id": "7"}, "crm_id=7", number)
+    world.note_outcomes(ACCOUNTS, [written(moved, number)])
+    assert ids(world, "old.com", "new.com") == {"old.com": (), "new.com": (number,)}
+
+
+def test_if_the_id_of_a_written_record_is_unknown_nothing_looked_up_counts_any_more(world, sandbox):
+    number = acme(sandbox, "old.com")
+    assert ids(world, "old.com") == {"old.com": (number,)}
+    sandbox.state.update("accounts", number, {"domain": "new.com"})
+    world.note_outcomes(ACCOUNTS, [written(Write({"domain": "new.com", "crm_id": "7"}, "crm_id=7"), None)])
+    assert ids(world, "old.com", "new.com") == {"old.com": (), "new.com": (number,)}
+
+
+def test_a_removed_record_is_not_found_any_more(world, sandbox):
+    number = acme(sandbox)
+    name = Named(DOMAIN, "acme.com")
+    world.resolve([name])
+    sandbox.state.delete("accounts", number)
+    removal = Write({"domain": "acme.com"}, "domain=acme.com", number, is_removal=True)
+    world.note_outcomes(ACCOUNTS, [written(removal, number, Result.DELETED)])
+    assert (world.get_hints([name]), world.resolve([name])) == ({}, {name: ()})
+
+
+def test_people_are_looked_up_by_what_they_are_called_now(world, sandbox):
+    """As cheap as verifying an id, so that no id is trusted."""
+    old = sandbox.add("person", email_address="moved@b.co")
+    new = sandbox.add("person", email_address="a@b.co")
+    key = person().key
+    assert world.find_ids(PEOPLE, "email_address", {key: "a@b.co"}, {key: old}) == {key: (new,)}
+    assert len(sandbox.requests) == 1
+
+
+def test_users_are_listed_once_a_run(world, paths):
+    for email in ("nobody@b.co", "none@b.co"):
+        name = Named(OWNER, email)
+        assert world.resolve([name]) == {name: ()}
+    assert paths() == ["/users"]

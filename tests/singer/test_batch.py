@@ -1,0 +1,81 @@
+"""Tests for the names of batch files in messages."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from target_salesloft.singer.batch import file_name
+
+SECRET = "s3cr3t"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://storage/a.jsonl?X-Signature=s3cr3t",
+        "https://storage/a.jsonl#s3cr3t",
+        "https://storage/a.jsonl;token=s3cr3t",
+        "https://storage/x;token=s3cr3t/a.jsonl",
+        "https://storage/x;token=s3cr3t;y=1/a.jsonl?s3cr3t",
+        "https://user:s3cr3t@storage/a.jsonl",
+        "https://s3cr3t@storage/a.jsonl",
+        "s3://key:s3/s3cr3t@storage/a.jsonl",
+        "https://key:s3cr3t%40@storage/a.jsonl",
+        "https://key:s3cr3t?x@storage/a.jsonl",
+        "https://[s3cr3t/a.jsonl?s3cr3t",
+        "user:s3cr3t@storage/a.jsonl",
+        "//user:s3cr3t@storage/a.jsonl",
+        "storage/a.jsonl?token=s3cr3t",
+        "storage/a.jsonl;token=s3cr3t",
+        "storage/a.jsonl&token=s3cr3t",
+        "storage/a.jsonl%3Ftoken=s3cr3t",
+        "storage/a.jsonl%3btoken=s3cr3t",
+        "user:s3cr3t%40storage/a.jsonl",
+        "/data/a.jsonl;token=s3cr3t",
+        "/data/a.jsonl?token=s3cr3t",
+        "file:///data/a.jsonl;token=s3cr3t",
+        "simplecache::s3://user:s3cr3t@storage/a.jsonl",
+        "simplecache::https://user:s3cr3t@storage/a.jsonl?s3cr3t",
+        "https://user:s3cr3t@proxy/https://storage/a.jsonl",
+    ],
+)
+def test_no_part_of_an_address_that_may_be_secret_is_shown(url):
+    assert "s3cr3t" not in file_name(url).replace("[s3cr3t/", "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://bucket/date=2026-01-31/part-0001.jsonl.gz",
+        "gs://bucket/a%20b.jsonl",
+        "file:///data/people@2026-01-31/a.jsonl",
+        "/data/people@2026-01-31/a.jsonl",
+        "./output/a.jsonl",
+        "output/a.jsonl",
+    ],
+)
+def test_usual_addresses_are_shown_as_they_are(url):
+    assert file_name(url) == url
+
+
+def test_host_and_file_remain():
+    assert file_name("https://user:s3cr3t@storage/x;token=s3cr3t/a.jsonl?s=1") == "https://storage/x/a.jsonl"
+    assert file_name("?s3cr3t") == "…"
+
+
+@given(
+    st.sampled_from(["https://", "s3://", "//", "abfs://"]),
+    st.text(st.sampled_from("abc:;?&#%@= ")),
+    st.text(st.sampled_from("abc:/;?&#%@= ")),
+)
+def test_user_info_is_never_shown(scheme, before, after):
+    assert SECRET not in file_name(f"{scheme}{before}{SECRET}{after}@storage/a.jsonl")
+
+
+@given(
+    st.text(), st.text(st.sampled_from("abc:/;?&#%@= ")), st.sampled_from(["?", "#", ";token=", "&sig=", "%3B", "%3f"])
+)
+def test_parameters_are_never_shown(address, between, separator):
+    assert SECRET not in file_name(f"{address}{separator}{between.replace('/', '')}{SECRET}")

@@ -1,0 +1,147 @@
+"""What the SDK promises to a pipeline is kept: the same input through a stock target and through this one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import KEY, people, record, schema, singer, state
+
+PRE_RELEASE = "singer-sdk>=0.55.0a0"
+METRIC = re.compile(r'METRIC: (\{.*"metric": ?"record_count".*\})')
+STOCK = ["-m", "tests.stock_target"]
+OURS = ["-m", "target_salesloft"]
+TEXT = {"type": "string"}
+PEOPLE = schema("people", email_address=TEXT)
+ACCOUNTS = schema("accounts", domain=TEXT, name=TEXT)
+
+
+@dataclass
+class Result:
+    """What a run of a target leaves for a pipeline."""
+
+    code: int
+    states: list
+    record_counts: Counter
+
+
+@pytest.fixture(
+    scope="session", params=["installed", pytest.param("pre-release", marks=pytest.mark.slow)], ids=lambda each: each
+)
+def python(request):
+    """The command of a Python with a version of the SDK."""
+    if request.param == "installed":
+        return [sys.executable]
+    if shutil.which("uv") is None:
+        pytest.skip("uv is not installed, which is needed to get a pre-release of the SDK")
+    command = ["uv", "run", "--no-sync", "--prerelease", "allow", "--with", PRE_RELEASE, "python"]
+    probe = [*command, "-c", "from importlib.metadata import version; print(version('singer-sdk'))"]
+    found = subprocess.run(probe, capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip(f"{PRE_RELEASE} cannot be installed: {found.stderr.strip().splitlines()[-1:]}")
+    assert not found.stdout.startswith("0.54"), found.stdout
+    return command
+
+
+@pytest.fixture
+def compare(python, server, tmp_path):
+    """Return a function that returns the result of a stock target and ours for messages."""
+
+    def run(script, messages, settings):
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps(settings))
+        done = subprocess.run(
+            [*python, *script, "--config", str(config)],
+            input=singer(messages),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parents[1],
+        )
+        counts = Counter()
+        for line in done.stderr.splitlines():
+            if match := METRIC.search(line):
+                point = json.loads(match[1])
+                counts[point["tags"]["stream"]] += point["value"]
+        return Result(done.returncode, [json.loads(each) for each in done.stdout.splitlines()], counts)
+
+    def both(messages, **settings):
+        own = {
+            "api_url": server.url,
+            "api_key": KEY,
+            "ledger_uri": f"sqlite:///{tmp_path}/ledger.db",
+            "failed_records_dir": str(tmp_path / "failed"),
+        }
+        return run(STOCK, messages, settings), run(OURS, messages, {**own, **settings})
+
+    return both
+
+
+def accounts(numbers):
+    return [record("accounts", domain=f"a{number}.com", name="A") for number in numbers]
+
+
+def case(name, *messages, slow=True):
+    return pytest.param(list(messages), id=name, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        case("empty"),
+        case("only state", state({"n": 1})),
+        case("no records", PEOPLE),
+        case(
+            "two streams",
+            *(PEOPLE, ACCOUNTS, *people([1, 2]), state({"n": 1}), *accounts([1, 2, 3]), *people([2]), state({"n": 2})),
+            slow=False,
+        ),
+        case("schema again", PEOPLE, *people([1]), PEOPLE, *people([2]), state({"n": 1}), state({"n": 2})),
+    ],
+)
+def test_valid_input_ends_with_the_same_code_state_and_record_counts(compare, messages):
+    stock, ours = compare(messages)
+    assert ours.code == stock.code == 0
+    assert ours.states[-1:] == stock.states[-1:]
+    assert ours.record_counts == stock.record_counts
+
+
+def test_records_that_a_stream_map_removes_are_not_counted(compare):
+    maps = {"people": {"email_address": "email_address", "__filter__": "not email_address.startswith('p1')"}}
+    stock, ours = compare([PEOPLE, *people(range(4)), state({"n": 1})], stream_maps=maps)
+    assert ours.code == stock.code == 0
+    assert ours.states[-1:] == stock.states[-1:]
+    assert ours.record_counts == stock.record_counts == {"people": 3}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("{", id="no JSON"),
+        *(
+            pytest.param(line, id=name, marks=pytest.mark.slow)
+            for name, line in {
+                "no object": "[]",
+                "no type": {"stream": "people"},
+                "unknown type": {"type": "OTHER"},
+                "no record": {"type": "RECORD", "stream": "people"},
+                "no schema": record("unknown", a=1),
+                "empty schema": {"type": "SCHEMA", "stream": "people"},
+                "invalid record": record("people", email_address=["not text"]),
+            }.items()
+        ),
+    ],
+)
+def test_invalid_input_fails_and_state_does_not_pass_it(compare, line):
+    stock, ours = compare([PEOPLE, *people([1]), state({"n": 1}), line, state({"n": 2})])
+    assert stock.code != 0
+    assert ours.code != 0
+    assert {"n": 2} not in [*stock.states, *ours.states]

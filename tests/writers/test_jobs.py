@@ -1,0 +1,403 @@
+"""Several bulk jobs in flight."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salesloft_sandbox import Fault
+from target_salesloft.config.schema import WriteMethod
+from target_salesloft.exceptions import BulkJobUnfinishedError
+from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
+from target_salesloft.records import Result
+from target_salesloft.writers.base import JobDone, JobPolled, JobStarting, JobUploaded, Sending, Settled
+from target_salesloft.writers.jobs import PollSchedule
+from tests.conftest import FakeClock
+from tests.writers.conftest import numbered, update, upsert
+
+
+@pytest.fixture
+def started(serve, auto):
+    """Return a function that serves a sandbox, and creates a writer for it."""
+
+    def start(limit=4, timeout=3600, method=WriteMethod.BULK, **options):
+        server = serve(points_per_minute=100_000, **options)
+        writer = auto(method, limit=limit, timeout=timeout, api_url=server.url, points_per_minute=100_000)
+        return server.sandbox, writer
+
+    return start
+
+
+def submit(writer, writes, name="", **options):
+    """Submit a batch; its job is called by the stream's name."""
+    writer.submit(writes, stream=str(name), **options)
+
+
+def states(sandbox):
+    return [each["state"] for each in sandbox.state.select("bulk_jobs")]
+
+
+def moments(sandbox, method, path):
+    """When requests of a kind arrived."""
+    return [each.time for each in sandbox.requests if each.method == method and each.path == f"/v2/bulk_jobs{path}"]
+
+
+# Side by side
+
+
+def test_jobs_up_to_the_limit_are_uploaded_without_waiting(started, clock):
+    sandbox, writer = started(limit=3, bulk_wait=60)
+    for number in range(3):
+        submit(writer, numbered([number]))
+    assert clock.now() == 1_000.0
+    assert states(sandbox) == ["executing"] * 3
+    assert writer.done == []
+
+
+def test_at_the_limit_the_next_batch_waits_until_a_job_is_done(started, clock):
+    sandbox, writer = started(limit=2, bulk_wait=60)
+    for number in range(3):
+        submit(writer, numbered([number]), number)
+    assert (len(states(sandbox)), writer.writer.has_queue) == (2, True)
+    writer.finish()
+    assert writer.done == ["0", "1", "2"]
+    first_done = next(index for index, each in enumerate(writer.events) if isinstance(each, JobDone))
+    assert [each.job.id for each in writer.events[first_done:] if isinstance(each, JobUploaded)] == [3]
+    assert clock.now() < 1_000 + 3 * 60
+
+
+def test_jobs_that_are_done_are_settled_without_waiting(started, clock):
+    _, writer = started(bulk_wait=5)
+    submit(writer, numbered([1]), "first")
+    writer.advance()
+    assert (writer.done, clock.now()) == ([], 1_000.0)
+    clock.tick(30)
+    writer.advance()
+    assert writer.done == ["first"]
+    assert [each.result for each in writer.outcomes] == [Result.WRITTEN]
+
+
+def test_jobs_are_settled_in_any_order(started, clock):
+    sandbox, writer = started()
+    sandbox.faults.add(Fault("bulk_job", delay=100, times=1))
+    submit(writer, numbered([1]), "slow")
+    submit(writer, numbered([2]), "fast")
+    clock.tick(30)
+    writer.advance()
+    assert writer.done == ["fast"]
+    writer.finish()
+    assert writer.done == ["fast", "slow"]
+
+
+def test_the_timeout_of_a_job_starts_again_when_another_is_done(started):
+    _, writer = started(bulk_wait=60, bulk_queue=True, bulk_rate=1, timeout=100)
+    for number in range(0, 160, 40):
+        submit(writer, numbered(range(number, number + 40)))
+    writer.finish()
+    assert len(writer.done) == 4
+
+
+# Polling
+
+
+def polls(sandbox):
+    """Requests that ask for the state of jobs."""
+    return [each for each in sandbox.requests if each.method == "GET" and not each.path.endswith("/results")]
+
+
+def test_jobs_are_polled_with_one_request(started, clock):
+    sandbox, writer = started(bulk_wait=60)
+    for number in range(3):
+        submit(writer, numbered([number]))
+    before = len(polls(sandbox))
+    clock.tick(100)
+    writer.advance()
+    assert [each.path for each in polls(sandbox)[before:]] == ["/v2/bulk_jobs"]
+    assert len(writer.done) == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "status", "status": 403},
+        {"kind": "status", "status": 404},
+        {"kind": "status", "status": 422},
+        {"kind": "status", "status": 200, "body": {"data": []}},
+        {"kind": "status", "status": 200, "body": {"data": [7, {"id": 1}, {"id": "x", "state": "done"}]}},
+        {"kind": "patch", "body": {"id": 1_000}},
+    ],
+    ids=["403", "404", "422", "empty", "no jobs", "other jobs"],
+)
+def test_jobs_are_polled_in_turn_if_they_cannot_be_listed(started, values):
+    sandbox, writer = started(bulk_wait=60)
+    listed = sandbox.faults.add(Fault(**values, method="GET", path="/bulk_jobs", times=None))
+    for number in range(3):
+        submit(writer, numbered([number]))
+    writer.finish()
+    assert len(writer.done) == 3
+    assert listed.hits == 1
+
+
+def test_a_job_that_is_missing_from_the_list_is_polled_by_itself(started):
+    sandbox, writer = started(bulk_wait=60)
+    row = {"id": 1, "state": "done", "total": 1, "processed": 1, "errors": 0}
+    executing = {**row, "state": "executing"}
+    for job, times in ((executing, 4), (row, 1)):
+        sandbox.faults.add(
+            Fault("status", status=200, body={"data": [job]}, path="/bulk_jobs", method="GET", times=times)
+        )
+    for number in range(2):
+        submit(writer, numbered([number]), number)
+    writer.finish()
+    assert sorted(writer.done) == ["0", "1"]
+    assert any(each.path == "/v2/bulk_jobs/2" for each in polls(sandbox))
+
+
+def test_ids_of_listed_jobs_may_be_text(started):
+    sandbox, writer = started(bulk_wait=60)
+    sandbox.faults.add(Fault("text_ids", times=None))
+    for number in range(2):
+        submit(writer, numbered([number]))
+    writer.finish()
+    assert len(writer.done) == 2
+
+
+def test_the_unknown_state_of_a_job_is_said_once(started, caplog):
+    sandbox, writer = started(bulk_wait=60)
+    sandbox.faults.add(Fault("patch", method="GET", path="/bulk_jobs/1", body={"state": "paused"}, times=5))
+    submit(writer, numbered([1]))
+    writer.finish()
+    assert len(writer.done) == 1
+    assert len([each for each in caplog.messages if "'paused'" in each]) == 1
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+@pytest.mark.parametrize(("wait", "rate"), [(8, None), (0, 1), (120, 1), (1800, None)])
+def test_polls_stay_below_ten_and_one_per_twenty_seconds(started, clock, limit, wait, rate):
+    sandbox, writer = started(limit=limit, bulk_wait=wait, bulk_rate=rate, bulk_queue=True, timeout=7200)
+    for number in range(12):
+        submit(writer, numbered(range(number * 10, number * 10 + 10)))
+    writer.finish()
+    seconds = clock.now() - 1_000
+    execution = 0 if rate is None else 10 / rate
+    own = max(12 * execution + wait, 12 / limit * (wait + execution))
+    assert len(polls(sandbox)) < 10 + seconds / 20
+    assert seconds < 1.4 * own + 10
+
+
+@given(st.lists(st.floats(0, 300), min_size=1, max_size=30), st.integers(1, 6))
+def test_the_budget_for_polls_is_kept_whatever_jobs_take(durations, limit):
+    clock = FakeClock()
+    schedule = PollSchedule(clock, limit)
+    count = quick = 0
+    waiting = list(durations)
+    started = {}
+    while waiting or started:
+        while waiting and len(started) < limit:
+            started[len(waiting)] = (clock.now(), waiting.pop())
+        schedule.update(min(moment for moment, _ in started.values()))
+        assert schedule.next_poll - clock.now() <= 320
+        clock.wait_until(schedule.next_poll)
+        schedule.count_poll()
+        count += 1
+        for number, (moment, seconds) in list(started.items()):
+            if moment + seconds <= clock.now():
+                del started[number]
+                schedule.count_done(clock.now() - moment)
+                quick += clock.now() - moment < 5
+    assert count <= 10 + (clock.now() - 1_000) / 20 + quick / limit
+
+
+# Order by key
+
+
+def test_a_job_with_a_key_of_another_is_marked_ready_only_when_that_is_settled(started):
+    sandbox, writer = started(bulk_wait=60)
+    submit(writer, numbered(range(3), title="First"), "first")
+    submit(writer, numbered(range(2, 5), title="Second"), "second")
+    submit(writer, numbered(range(5, 8), title="Third"), "third")
+    assert states(sandbox) == ["executing", "open", "executing"]
+    writer.finish()
+    assert writer.done == ["first", "third", "second"]
+    (marked,) = moments(sandbox, "PUT", "/2")
+    (read,) = moments(sandbox, "GET", "/1/results")
+    assert marked >= read
+    assert {each["title"] for each in sandbox.people() if each["email_address"] == "p2@b.co"} == {"Second"}
+
+
+def test_jobs_with_one_key_are_executed_one_after_the_other(started):
+    sandbox, writer = started(bulk_wait=60)
+    for title in ("1", "2", "3", "4"):
+        submit(writer, numbered([7], title=title), title)
+        assert states(sandbox).count("executing") == 1
+    writer.finish()
+    assert writer.done == ["1", "2", "3", "4"]
+    assert [each["title"] for each in sandbox.people()] == ["4"]
+
+
+def test_the_order_holds_whatever_the_order_of_execution(started):
+    """The first job is executed last: nothing depends on the queue."""
+    sandbox, writer = started()
+    sandbox.faults.add(Fault("bulk_job", delay=500, times=1))
+    submit(writer, numbered([1], title="Old"))
+    submit(writer, numbered([1, 2], title="New"))
+    submit(writer, numbered([2], title="Newest"))
+    writer.finish()
+    assert [each["title"] for each in sandbox.people()] == ["New", "Newest"]
+
+
+@pytest.mark.parametrize(
+    ("write", "mode", "waits"),
+    [
+        (upsert("p1@b.co"), SyncMode.UPSERT, True),
+        (upsert("p99@b.co"), SyncMode.UPSERT, False),
+        (update(1, title="x"), SyncMode.UPDATE, True),
+    ],
+    ids=["the same key", "another key", "a key of another field"],
+)
+def test_single_requests_wait_for_jobs_that_may_hold_their_keys(started, clock, write, mode, waits):
+    sandbox, writer = started(method=WriteMethod.AUTO, bulk_wait=60)
+    sandbox.add("person", email_address="p1@b.co")
+    submit(writer, numbered(range(60)), "job")
+    submit(writer, [write], "single", mode=mode)
+    assert [each.batch.stream for each in writer.of(Settled)] == ([] if waits else ["single"])
+    writer.finish()
+    assert [each.batch.stream for each in writer.of(Settled)] == (["job", "single"] if waits else ["single", "job"])
+    assert clock.now() >= 1_060
+
+
+def test_writes_are_announced_when_nothing_earlier_with_their_keys_is_in_flight(started):
+    """The ledger must not note what is pending while the outcome of an earlier value is to come."""
+    sandbox, writer = started(bulk_wait=60)
+    begun = []
+
+    def note(event):
+        if isinstance(event, Sending):
+            begun.append((event.batch.stream, tuple(writer.done)))
+
+    writer.at_event = note
+    for name, numbers in (("first", [1, 2]), ("second", [2, 3]), ("third", [4])):
+        submit(writer, numbered(numbers), name)
+    assert len(states(sandbox)) == 3
+    writer.finish()
+    assert begun == [("first", ()), ("third", ()), ("second", ("first", "third"))]
+
+
+def test_a_refused_record_is_reported_after_an_earlier_job_with_its_key(started):
+    sandbox, writer = started(bulk_wait=60)
+    sandbox.faults.add(Fault("status", status=422, path="/bulk_jobs/2/job_data", contains="p1@b.co", times=None))
+    submit(writer, numbered([1, 2]), "first")
+    submit(writer, numbered([1, 3]), "second")
+    assert writer.outcomes == []
+    writer.finish()
+    settled = [(each.batch.stream, [one.result for one in each.outcomes]) for each in writer.of(Settled)]
+    assert settled == [
+        ("first", [Result.WRITTEN, Result.WRITTEN]),
+        ("second", [Result.FAILED]),
+        ("second", [Result.WRITTEN]),
+    ]
+
+
+def test_records_that_are_all_refused_are_sent_singly_after_an_earlier_job_with_their_keys(started):
+    sandbox, writer = started(bulk_wait=60)
+    sandbox.faults.add(Fault("status", status=422, path="/bulk_jobs/2/job_data", times=None))
+    submit(writer, numbered([1, 2], title="First"), "first")
+    submit(writer, numbered([1, 3], title="Second"), "second")
+    assert writer.outcomes == []
+    writer.finish()
+    assert next(each.batch.stream for each in writer.of(Settled)) == "first"
+    assert [each["title"] for each in sandbox.people()] == ["Second", "First", "Second"]
+
+
+def test_keys_that_a_job_may_write_are_held_until_it_is_done(started):
+    _, writer = started(method=WriteMethod.AUTO, bulk_wait=60)
+    submit(writer, numbered(range(60)))
+    one, other, of_another_field = "email_address=p1@b.co", "email_address=p99@b.co", "id=7"
+    assert writer.writer.holds(PEOPLE, [one, other])
+    assert not writer.writer.holds(PEOPLE, [other])
+    assert writer.writer.holds(PEOPLE, [other, of_another_field])
+    assert not writer.writer.holds(PEOPLE, [])
+    assert not writer.writer.holds(ACCOUNTS, [one])
+    writer.finish()
+    assert not writer.writer.holds(PEOPLE, [one, of_another_field])
+
+
+def test_a_stopped_writer_marks_no_job_ready(started):
+    sandbox, writer = started(bulk_wait=60)
+    submit(writer, numbered([1], title="First"), "first")
+    submit(writer, numbered([1], title="Second"), "second")
+    writer.writer.stop()
+    writer.finish()
+    assert {each["title"] for each in sandbox.people()} == {"First"}
+    assert states(sandbox) == ["done", "open"]
+
+
+# Faults
+
+
+@pytest.mark.parametrize("broken", [1, 2, 3])
+def test_a_job_that_fails_stops_the_run_after_others_that_are_done_are_settled(started, clock, broken):
+    sandbox, writer = started(bulk_wait=5)
+    sandbox.faults.add(Fault("bulk_job", path=f"/bulk_jobs/{broken}", body={"state": "failed", "rows": 0}))
+    for number in (1, 2, 3):
+        submit(writer, numbered([number]), number)
+    clock.tick(30)
+    with pytest.raises(BulkJobUnfinishedError, match=rf"^Bulk job {broken}: its state is 'failed'"):
+        writer.advance()
+    assert writer.done == [str(each) for each in (1, 2, 3) if each != broken]
+
+
+def test_jobs_that_wait_when_the_run_stops_are_named(started, clock):
+    sandbox, writer = started()
+    for number in (1, 3):
+        sandbox.faults.add(Fault("bulk_job", path=f"/bulk_jobs/{number}", delay=600))
+    sandbox.faults.add(Fault("bulk_job", path="/bulk_jobs/2", body={"state": "failed"}))
+    for number in range(3):
+        submit(writer, numbered([number]), number)
+    submit(writer, numbered([0, 9]), "held back")
+    clock.tick(30)
+    with pytest.raises(BulkJobUnfinishedError, match=r"^Bulk job 2: "):
+        writer.advance()
+    text = writer.writer.unfinished
+    assert "Bulk jobs 1 and 3 (2 records) may still complete" in text
+    assert "Bulk job 4 (2 records) was not started" in text
+    assert "job 2" not in text
+
+
+def test_nothing_is_unfinished_when_all_jobs_are_settled(started):
+    _, writer = started()
+    submit(writer, numbered([1]))
+    writer.finish()
+    assert writer.writer.unfinished == ""
+
+
+# Events
+
+
+def test_the_events_of_a_job_come_before_what_they_announce(started):
+    sandbox, writer = started(bulk_wait=5)
+    seen = []
+    writer.at_event = lambda event: seen.append((type(event), states(sandbox)))
+    submit(writer, numbered([1, 2]))
+    writer.finish()
+    assert [each for each in seen if each[0] is not JobPolled] == [
+        (JobUploaded, ["open"]),
+        (Sending, ["open"]),
+        (JobStarting, ["open"]),
+        (Settled, ["done"]),
+        (JobDone, ["done"]),
+    ]
+
+
+def test_polls_say_how_many_records_of_a_job_are_processed(started):
+    sandbox, writer = started(bulk_rate=1)
+    sandbox.faults.add(Fault("patch", method="GET", path="/bulk_jobs/1", body={"processed": None}, skip=1))
+    submit(writer, numbered(range(60)))
+    writer.finish()
+    known = [each.job.processed for each in writer.of(JobPolled) if each.job.processed]
+    assert known == sorted(known)
+    assert len(set(known)) > 1
+    assert known[-1] == 60
+    (done,) = writer.of(JobDone)
+    assert done.job.seconds >= 60
