@@ -1,4 +1,4 @@
-"""Take a picture of the report: `uv run python docs/record_report.py` writes `docs/report.png`.
+"""Take a picture of the report: `uv run python docs/record_report.py` writes `docs/images/report.png`.
 
 The runs are real runs against a sandbox, whose times are then moved to different nights. Needs Chromium or Chrome.
 """
@@ -82,4 +82,4 @@ def run(directory: Path, command: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(__file__).with_name("report.png").resolve())
+    main((Path(__file__).parent / "images" / "report.png").resolve())

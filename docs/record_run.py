@@ -1,4 +1,4 @@
-"""Record runs in a terminal as an animated SVG: `uv run python docs/record_run.py` writes `docs/run.svg`.
+"""Record runs in a terminal as an animated SVG: `uv run python docs/record_run.py` writes `docs/images/run.svg`.
 
 The recording shows real runs against a sandbox: a few records fail, and are replayed once their owner exists.
 """
@@ -185,4 +185,4 @@ def render_screen(screen: list[Text], name: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "run.svg")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "images" / "run.svg")
