@@ -135,7 +135,12 @@ def build_environment(inherited: Mapping[str, str], settings: Mapping[str, str])
         settings: The settings of the target, in upper case.
     """
     environment = {name: value for name, value in inherited.items() if not name.startswith(IGNORED_VARIABLES)}
-    settings = {**settings, "ALLOW_FAILED_RECORDS": "true", "FAILED_RECORDS_DIR": FAILED_RECORDS_DIR}
+    settings = {
+        **settings,
+        "ALLOW_FAILED_RECORDS": "true",
+        "FAILED_RECORDS_DIR": FAILED_RECORDS_DIR,
+        "LEDGER_URI": "none",  # the sandbox forgets everything, and the user's own ledger is not for it
+    }
     return {
         **environment,
         **{f"TARGET_SALESLOFT_{name}": value for name, value in settings.items()},
