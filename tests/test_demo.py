@@ -112,6 +112,7 @@ def test_settings_of_other_runs_do_not_apply_to_the_demo():
         "TARGET_SALESLOFT_API_KEY": "the sandbox's",
         "TARGET_SALESLOFT_API_URL": "http://127.0.0.1:1/v2",
         "TARGET_SALESLOFT_FAILED_RECORDS_DIR": "failed_records",
+        "TARGET_SALESLOFT_LEDGER_URI": "none",
     }
 
 
