@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from target_salesloft.config.schema import NO_LEDGER, WriteMethod
+from target_salesloft.config.schema import WriteMethod  # noqa: TC001 (read by msgspec)
 from target_salesloft.objects import DeletedRecords
 
 if TYPE_CHECKING:
@@ -59,11 +59,6 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     def from_config(cls, config: Mapping[str, Any]) -> RunSettings:
         """Return the settings that the loader has validated."""
         return msgspec.convert(dict(config), cls)
-
-    @property
-    def has_ledger(self) -> bool:
-        """Whether the run remembers anything beyond its end."""
-        return self.ledger_uri != NO_LEDGER
 
     @property
     def removes(self) -> bool:

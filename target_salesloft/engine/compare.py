@@ -81,7 +81,7 @@ class Compared(NamedTuple):
     Attributes:
         changed: What is to be written, without the fields that are kept.
         unchanged: The outcomes of what Salesloft holds already.
-        is_new: Whether the ledger does not know a record that Salesloft has, so that edits cannot be told.
+        unknown: Records that Salesloft has and the ledger does not know, so that edits cannot be recognized.
     """
 
     changed: list[Write]
