@@ -1,6 +1,6 @@
 """Generates everything that repeats the settings or the fields: `uv run python plugins/generate.py`.
 
-Settings come from `target_salesloft/config/schema.py`, fields from `target_salesloft/objects.py`. Generated are:
+Settings come from `target_salesloft/settings/schema.py`, fields from `target_salesloft/objects.py`. Generated are:
 
 - `plugins/target-salesloft.yml`, the plugin definition for `meltano add --from-ref`. Meltano copies all of it to the
   project's `meltano.yml`, so it contains only what Meltano requires
@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from target_salesloft.config.loader import variable
-from target_salesloft.config.schema import SETTINGS, STREAM_SETTINGS, leaves
 from target_salesloft.ledger.models import metadata
 from target_salesloft.objects import ALL_MODES, ID_FIELD, OBJECTS, FieldType
+from target_salesloft.settings.loader import variable
+from target_salesloft.settings.schema import SETTINGS, STREAM_SETTINGS, leaves
 from target_salesloft.target import TargetSalesloft
 
 if TYPE_CHECKING:

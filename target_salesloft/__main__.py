@@ -5,8 +5,8 @@ import os
 import sys
 from typing import Final
 
-from target_salesloft.config.loader import check_log_level
 from target_salesloft.exceptions import ConfigError
+from target_salesloft.settings.loader import check_log_level
 from target_salesloft.target import TargetSalesloft
 
 GC_THRESHOLD: Final = 50_000

@@ -8,13 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from target_salesloft.api.client import build_client
-from target_salesloft.api.custom_fields import CustomFields
-from target_salesloft.api.lookup import Lookups
-from target_salesloft.api.metrics import RequestMetrics
-from target_salesloft.api.rate_limit import RateLimiter
-from target_salesloft.config.schema import NO_LEDGER, has_credentials
-from target_salesloft.config.settings import RunSettings
 from target_salesloft.engine.adopt import AdoptingEngine, Adoption
 from target_salesloft.engine.earlier_jobs import EarlierJobs
 from target_salesloft.engine.engine import Engine
@@ -30,6 +23,13 @@ from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.reporting.summary import SummaryFile, summarize
+from target_salesloft.salesloft.client import build_client
+from target_salesloft.salesloft.custom_fields import CustomFields
+from target_salesloft.salesloft.lookup import Lookups
+from target_salesloft.salesloft.metrics import RequestMetrics
+from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.run import RunSettings
+from target_salesloft.settings.schema import NO_LEDGER, has_credentials
 from target_salesloft.singer.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.writers.auto import build_writer
@@ -38,10 +38,10 @@ from target_salesloft.writers.none import NoneWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.reporting.log import Report
+    from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.writers.jobs import JobsInFlight
 
 logger = logging.getLogger(__name__)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
 from singer_sdk.sinks import BatchSink
 
-from target_salesloft.config.streams import StreamSettings
 from target_salesloft.engine.overwrite import resolve_overwrite
 from target_salesloft.engine.stream import OpenBatch, Stream
 from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE
 from target_salesloft.records import Outcome, Result
+from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.singer.stream_mapper import StreamMapper
 
 if TYPE_CHECKING:

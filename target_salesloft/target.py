@@ -19,9 +19,6 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.target_base import Target
 
 from target_salesloft.clock import Clock
-from target_salesloft.config.loader import ConfigSources, load
-from target_salesloft.config.schema import SETTINGS
-from target_salesloft.config.streams import StreamSettings, misspelled
 from target_salesloft.encoding import row_key
 from target_salesloft.engine.adopt import Adoption
 from target_salesloft.exceptions import (
@@ -38,6 +35,9 @@ from target_salesloft.reporting.failed_records import replay_command
 from target_salesloft.reporting.summary import save_failed_start
 from target_salesloft.retry import retry_failed_records
 from target_salesloft.run import build_run
+from target_salesloft.settings.loader import ConfigSources, load
+from target_salesloft.settings.schema import SETTINGS
+from target_salesloft.settings.streams import StreamSettings, misspelled
 from target_salesloft.singer.batch import read_batch
 from target_salesloft.singer.input_file import InputFile
 from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, discard_input, require_keys, require_schema

@@ -18,11 +18,11 @@ import hypothesis
 import pytest
 
 from salesloft_sandbox import Fault, Sandbox, SandboxServer
-from target_salesloft.api.client import SalesloftClient
-from target_salesloft.api.rate_limit import RateLimiter
-from target_salesloft.auth.authenticators import ApiKeyAuthenticator
 from target_salesloft.clock import Clock
-from target_salesloft.config.loader import ConfigSources
+from target_salesloft.salesloft.auth.authenticators import ApiKeyAuthenticator
+from target_salesloft.salesloft.client import SalesloftClient
+from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.loader import ConfigSources
 from target_salesloft.singer.shutdown import SIGNALS
 from tests.exchanges import Exchanges
 from tests.postgres import Database, find_binaries, serve_postgres

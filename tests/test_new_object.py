@@ -6,8 +6,6 @@ from types import MappingProxyType
 
 import pytest
 
-from target_salesloft.api.client import Reply
-from target_salesloft.config.schema import NullValues, UnknownFields
 from target_salesloft.exceptions import OutcomeUnknownError, ServerError
 from target_salesloft.mapping.mapper import RecordMapper
 from target_salesloft.objects import (
@@ -19,6 +17,8 @@ from target_salesloft.objects import (
     build_operations,
 )
 from target_salesloft.records import Result, Write
+from target_salesloft.salesloft.client import Reply
+from target_salesloft.settings.schema import NullValues, UnknownFields
 from target_salesloft.writers.base import Batch, Settled
 from target_salesloft.writers.single import SingleWriter
 

@@ -15,10 +15,10 @@ import s3fs
 from target_salesloft import storage
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.storage import is_remote, local_path, open_storage, open_writable, split
-from tests.auth.conftest import CLIENT, FIRST, SECRET, command, settings_of
 from tests.conftest import KEY, people, record, schema, serve_sandboxes, singer, state
 from tests.e2e.conftest import until
 from tests.object_store import serve_azure_container, serve_bucket, serve_google_bucket
+from tests.salesloft.auth.conftest import CLIENT, FIRST, SECRET, command, settings_of
 
 COLUMNS = schema("people", "email_address", "owner_id")
 URL = "s3://target-salesloft"

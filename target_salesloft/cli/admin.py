@@ -10,16 +10,16 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from target_salesloft.auth.login import login as run_login
 from target_salesloft.cli import ledger
 from target_salesloft.cli.check import check as run_check
 from target_salesloft.cli.fields import fields as run_fields
 from target_salesloft.clock import Clock
-from target_salesloft.config.loader import ConfigSources, read
-from target_salesloft.config.schema import CREDENTIALS
 from target_salesloft.exceptions import ConfigError, SalesloftFatalError, SalesloftRetriableError
 from target_salesloft.objects import OBJECTS
 from target_salesloft.reporting.log import restrict_library_logs
+from target_salesloft.salesloft.auth.login import login as run_login
+from target_salesloft.settings.loader import ConfigSources, read
+from target_salesloft.settings.schema import CREDENTIALS
 from target_salesloft.singer.input_file import InputFile
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         stream=sys.stderr,
     )
     restrict_library_logs()
-    logging.getLogger("target_salesloft.http.retry").setLevel(logging.INFO)  # someone is waiting
+    logging.getLogger("target_salesloft.salesloft.retry").setLevel(logging.INFO)  # someone is waiting
     try:
         return int(cli.main(argv, "target-salesloft-admin", standalone_mode=False, obj=clock or Clock()))
     except click.ClickException as error:

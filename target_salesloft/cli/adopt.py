@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from target_salesloft.config.loader import load
-from target_salesloft.config.schema import NO_LEDGER, has_credentials
 from target_salesloft.engine.adopt import Adoption
 from target_salesloft.exceptions import ConfigError, LedgerError
 from target_salesloft.records import Result
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.settings.loader import load
+from target_salesloft.settings.schema import NO_LEDGER, has_credentials
 from target_salesloft.singer.shutdown import signals_blocked
 from target_salesloft.target import TargetSalesloft
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from target_salesloft.clock import Clock
-    from target_salesloft.config.loader import ConfigSources
     from target_salesloft.reporting.stats import StreamStats
+    from target_salesloft.settings.loader import ConfigSources
 
 # An adoption is no run of the pipeline: it has no outputs, and no limits but those of Salesloft.
 UNUSED: Final = (

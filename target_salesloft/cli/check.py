@@ -6,21 +6,21 @@ import sys
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from target_salesloft.api.client import build_client
-from target_salesloft.api.rate_limit import RateLimiter
-from target_salesloft.config.schema import WriteMethod
-from target_salesloft.config.streams import StreamSettings
-from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import ConfigError, PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
 from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.salesloft.client import build_client
+from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.schema import WriteMethod
+from target_salesloft.settings.streams import StreamSettings
+from target_salesloft.settings.validation import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
     from target_salesloft.objects import Reference
+    from target_salesloft.salesloft.client import SalesloftClient
 
 # Someone is waiting for the command.
 CHECK_RETRY_SECONDS: Final = 60

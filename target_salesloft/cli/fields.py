@@ -6,13 +6,13 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.api.client import build_client
-from target_salesloft.api.custom_fields import CustomFields
-from target_salesloft.api.rate_limit import RateLimiter
-from target_salesloft.config.schema import has_credentials
-from target_salesloft.config.validation import resolve
 from target_salesloft.objects import ALL_MODES, ID_FIELD
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.salesloft.client import build_client
+from target_salesloft.salesloft.custom_fields import CustomFields
+from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.schema import has_credentials
+from target_salesloft.settings.validation import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -9,13 +9,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.clock import SECONDS_PER_DAY, duration
-from target_salesloft.config.schema import NO_LEDGER
-from target_salesloft.config.validation import resolve
 from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.history import forget_stream, get_failed, get_runs, prune
 from target_salesloft.ledger.opening import get_host, open_database
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.reporting.html import render
+from target_salesloft.settings.schema import NO_LEDGER
+from target_salesloft.settings.validation import resolve
 from target_salesloft.storage import exists, open_storage, split
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from target_salesloft.clock import SECONDS_PER_DAY
-from target_salesloft.config.schema import WriteMethod
 from target_salesloft.exceptions import (
     BulkJobUnfinishedError,
     PermissionDeniedError,
@@ -15,15 +14,16 @@ from target_salesloft.exceptions import (
     UnexpectedResponseError,
 )
 from target_salesloft.redaction import redact_reason, request_names
+from target_salesloft.settings.schema import WriteMethod
 from target_salesloft.writers.bulk import BulkJob, JobState, RowStatus, describe_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
-    from target_salesloft.config.settings import RunSettings
     from target_salesloft.ledger.ledger import Ledger, UnsettledJob
+    from target_salesloft.salesloft.client import SalesloftClient
+    from target_salesloft.settings.run import RunSettings
     from target_salesloft.writers.bulk import ResultRow
     from target_salesloft.writers.jobs import JobsInFlight
 

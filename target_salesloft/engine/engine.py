@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from target_salesloft.config.schema import SkipUnchanged, WriteMethod
 from target_salesloft.engine import plan
 from target_salesloft.engine.compare import compare, is_compared
 from target_salesloft.engine.held import (
@@ -23,6 +22,7 @@ from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrol
 from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, DeletedRecords, SyncMode, identity_key, joint_key
 from target_salesloft.records import Outcome, Result, Write, failure, is_superseded, merge, replace
 from target_salesloft.reporting.stats import Comparison
+from target_salesloft.settings.schema import SkipUnchanged, WriteMethod
 from target_salesloft.writers.base import Batch
 from target_salesloft.writers.bulk import UPSERT_KEY
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from target_salesloft.clock import Clock
-    from target_salesloft.config.settings import RunSettings
     from target_salesloft.engine.earlier_jobs import EarlierJobs
     from target_salesloft.engine.journal import Journal
     from target_salesloft.engine.stream import Stream
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from target_salesloft.objects import SalesloftObject
     from target_salesloft.records import Source
     from target_salesloft.reporting.log import Report
+    from target_salesloft.settings.run import RunSettings
     from target_salesloft.singer.shutdown import Shutdown
     from target_salesloft.writers.base import Writer
 

@@ -13,12 +13,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from target_salesloft.config.schema import Misses
 from target_salesloft.exceptions import FailedRecordsError
 from target_salesloft.ledger.failed import Failure
 from target_salesloft.mapping.comparison import reshaped_values
 from target_salesloft.objects import PEOPLE
 from target_salesloft.records import GONE, WRITTEN, Result, replace
+from target_salesloft.settings.schema import Misses
 from target_salesloft.writers.base import (
     JobDone,
     JobPolled,
@@ -30,9 +30,6 @@ from target_salesloft.writers.base import (
 )
 
 if TYPE_CHECKING:
-    from target_salesloft.api.metrics import RequestMetrics
-    from target_salesloft.api.rate_limit import RateLimiter
-    from target_salesloft.config.settings import RunSettings
     from target_salesloft.engine.stream import Stream
     from target_salesloft.engine.world import World
     from target_salesloft.ledger.ledger import Ledger
@@ -43,6 +40,9 @@ if TYPE_CHECKING:
     from target_salesloft.reporting.results import ResultsFile
     from target_salesloft.reporting.stats import RunStats
     from target_salesloft.reporting.telemetry import Telemetry
+    from target_salesloft.salesloft.metrics import RequestMetrics
+    from target_salesloft.salesloft.rate_limit import RateLimiter
+    from target_salesloft.settings.run import RunSettings
     from target_salesloft.singer.state import StateBuffer
     from target_salesloft.writers.base import Event, Job
 

@@ -12,9 +12,9 @@ from target_salesloft.suggestions import did_you_mean, normalize_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from target_salesloft.config.schema import Overwrite
-    from target_salesloft.config.streams import StreamSettings
     from target_salesloft.objects import FieldType, SalesloftObject
+    from target_salesloft.settings.schema import Overwrite
+    from target_salesloft.settings.streams import StreamSettings
 
 
 def resolve_overwrite(

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from target_salesloft.config.schema import SkipUnchanged
 from target_salesloft.records import Outcome
 from target_salesloft.reporting.stats import StreamStats
+from target_salesloft.settings.schema import SkipUnchanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from target_salesloft.config.schema import Overwrite
-    from target_salesloft.config.streams import StreamSettings
     from target_salesloft.ledger.ledger import StreamLedger
     from target_salesloft.objects import Operation, SalesloftObject
     from target_salesloft.records import Source, Write
+    from target_salesloft.settings.schema import Overwrite
+    from target_salesloft.settings.streams import StreamSettings
 
 
 class SourceMapper(Protocol):

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from target_salesloft.api.listing import Listing
-from target_salesloft.api.lookup import takes_one
 from target_salesloft.objects import ID_FIELD, OBJECTS, REFERENCES, identity_key
+from target_salesloft.salesloft.listing import Listing
+from target_salesloft.salesloft.lookup import takes_one
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from target_salesloft.api.client import SalesloftClient
-    from target_salesloft.api.lookup import Lookups
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.objects import Reference, SalesloftObject
     from target_salesloft.records import Named, Outcome, Write
+    from target_salesloft.salesloft.client import SalesloftClient
+    from target_salesloft.salesloft.lookup import Lookups
 
     Row = dict[str, Any]
 

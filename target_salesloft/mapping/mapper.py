@@ -9,7 +9,6 @@ import enum
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from target_salesloft.config.schema import NullValues, UnknownFields
 from target_salesloft.exceptions import ConfigError, UnknownColumnError
 from target_salesloft.mapping.coercion import (
     COERCIONS,
@@ -32,6 +31,7 @@ from target_salesloft.objects import (
 )
 from target_salesloft.records import Named, Write
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.settings.schema import NullValues, UnknownFields
 from target_salesloft.suggestions import did_you_mean, normalize_name
 
 if TYPE_CHECKING:

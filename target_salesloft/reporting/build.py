@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
-    from target_salesloft.api.metrics import RequestMetrics
-    from target_salesloft.api.rate_limit import RateLimiter
     from target_salesloft.clock import Clock
     from target_salesloft.reporting.run_info import RunInfo
     from target_salesloft.reporting.stats import RunStats
+    from target_salesloft.salesloft.metrics import RequestMetrics
+    from target_salesloft.salesloft.rate_limit import RateLimiter
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from target_salesloft.api.rate_limit import RateLimiter
     from target_salesloft.clock import Clock
     from target_salesloft.mapping.mapper import ColumnMapping
     from target_salesloft.reporting.stats import RunStats, StreamStats
+    from target_salesloft.salesloft.rate_limit import RateLimiter
 
 
 MAX_COLUMNS_LISTED: Final = 20

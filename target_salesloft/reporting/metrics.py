@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from singer_sdk import metrics as sdk
 
 if TYPE_CHECKING:
-    from target_salesloft.api.metrics import RequestKind, RequestMetrics
-    from target_salesloft.api.rate_limit import RateLimiter
     from target_salesloft.clock import Clock
     from target_salesloft.reporting.stats import RunStats
+    from target_salesloft.salesloft.metrics import RequestKind, RequestMetrics
+    from target_salesloft.salesloft.rate_limit import RateLimiter
 
 INTERVAL_SECONDS: Final = 60.0
 

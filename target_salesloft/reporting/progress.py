@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator
 
-    from target_salesloft.api.rate_limit import RateLimiter
     from target_salesloft.clock import Clock
     from target_salesloft.reporting.stats import RunStats, StreamStats
+    from target_salesloft.salesloft.rate_limit import RateLimiter
 
 INTERVAL: Final = 10.0
 

@@ -6,14 +6,14 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from target_salesloft.api.metrics import RequestMetrics
-from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.clock import Clock
-from target_salesloft.config.streams import StreamSettings
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.records import Result
 from target_salesloft.reporting.run_info import RunInfo, format_time
 from target_salesloft.reporting.stats import RunStats, source_keys
+from target_salesloft.salesloft.metrics import RequestMetrics
+from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.storage import open_writable, split
 
 if TYPE_CHECKING:

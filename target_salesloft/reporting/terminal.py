@@ -22,10 +22,10 @@ from target_salesloft.reporting.log import Report
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from target_salesloft.api.rate_limit import RateLimiter
     from target_salesloft.clock import Clock
     from target_salesloft.mapping.mapper import ColumnMapping
     from target_salesloft.reporting.stats import RunStats
+    from target_salesloft.salesloft.rate_limit import RateLimiter
 
 CONSOLE: Final = Console(stderr=True)  # `rich` honors NO_COLOR
 BAR_WIDTH: Final = 40

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from singer_sdk.exceptions import MappingError, MissingKeyPropertiesError
 from singer_sdk.mapper import CustomStreamMap
 
-from target_salesloft.config.schema import MissingKey, MissingReferences
 from target_salesloft.encoding import to_json_types
 from target_salesloft.exceptions import ConfigError, UnknownColumnError
 from target_salesloft.mapping.coercion import parse_deleted
@@ -22,6 +21,7 @@ from target_salesloft.mapping.mapper import (
 )
 from target_salesloft.objects import DeletedRecords, FieldType
 from target_salesloft.records import Outcome, Result, Source, Write, failure, replace, without_write
+from target_salesloft.settings.schema import MissingKey, MissingReferences
 from target_salesloft.singer.validation import RecordValidator
 from target_salesloft.suggestions import normalize_name
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from singer_sdk.mapper import StreamMap
 
-    from target_salesloft.api.custom_fields import CustomFields
     from target_salesloft.clock import Clock
-    from target_salesloft.config.settings import RunSettings
-    from target_salesloft.config.streams import StreamSettings
     from target_salesloft.reporting.log import Report
+    from target_salesloft.salesloft.custom_fields import CustomFields
+    from target_salesloft.settings.run import RunSettings
+    from target_salesloft.settings.streams import StreamSettings
 
 # Names of columns that often mark deleted records, normalized.
 DELETED_COLUMNS: Final = frozenset({"deletedat", "isdeleted"})

@@ -7,9 +7,9 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from target_salesloft.config.schema import WriteMethod
 from target_salesloft.exceptions import PermissionDeniedError
 from target_salesloft.objects import ID_FIELD, SyncMode
+from target_salesloft.settings.schema import WriteMethod
 from target_salesloft.writers.base import NotSent
 from target_salesloft.writers.bulk import BulkJobsForbiddenError, BulkJobTypeUnsupportedError, UploadRefusedError
 from target_salesloft.writers.jobs import JobsInFlight
@@ -18,10 +18,10 @@ from target_salesloft.writers.single import SingleWriter
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
-    from target_salesloft.config.settings import RunSettings
     from target_salesloft.objects import SalesloftObject
+    from target_salesloft.salesloft.client import SalesloftClient
+    from target_salesloft.settings.run import RunSettings
     from target_salesloft.writers.base import Batch, Event
 
 logger = logging.getLogger(__name__)

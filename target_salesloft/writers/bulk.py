@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 import msgspec
 import requests
 
-from target_salesloft.api.client import PAGE_SIZE
-from target_salesloft.api.responses import MAX_REASON_LENGTH
 from target_salesloft.exceptions import (
     BulkJobUnfinishedError,
     OutcomeUnknownError,
@@ -27,13 +25,15 @@ from target_salesloft.exceptions import (
 from target_salesloft.objects import ID_FIELD, SyncMode, identity_key
 from target_salesloft.records import Outcome, Result, Write, replace
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.salesloft.client import PAGE_SIZE
+from target_salesloft.salesloft.responses import MAX_REASON_LENGTH
 from target_salesloft.writers.single import UPSERT_RESULTS, rejected, upsert_type, written
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from target_salesloft.api.client import Reply, SalesloftClient
     from target_salesloft.clock import Clock
+    from target_salesloft.salesloft.client import Reply, SalesloftClient
 
 logger = logging.getLogger(__name__)
 

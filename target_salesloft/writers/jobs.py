@@ -37,9 +37,9 @@ from target_salesloft.writers.bulk import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from target_salesloft.api.client import SalesloftClient
     from target_salesloft.clock import Clock
     from target_salesloft.objects import SalesloftObject
+    from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.writers.base import Batch, Event
     from target_salesloft.writers.bulk import JobStatus
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from target_salesloft.api.client import PAGE_SIZE
-from target_salesloft.api.lookup import chunk_values
 from target_salesloft.clock import duration
 from target_salesloft.mapping.coercion import describe
 from target_salesloft.objects import ID_FIELD, OBJECTS
 from target_salesloft.records import Outcome, Result
+from target_salesloft.salesloft.client import PAGE_SIZE
+from target_salesloft.salesloft.lookup import chunk_values
 from target_salesloft.writers.auto import BulkChoice
 from target_salesloft.writers.base import Settled
 from target_salesloft.writers.bulk import MAX_ROWS_READ, MAX_UPLOAD_RECORDS, UNDOCUMENTED, UPSERT_KEY
@@ -22,8 +22,8 @@ from target_salesloft.writers.bulk import MAX_ROWS_READ, MAX_UPLOAD_RECORDS, UND
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from target_salesloft.config.settings import RunSettings
     from target_salesloft.objects import Reference, SalesloftObject
+    from target_salesloft.settings.run import RunSettings
     from target_salesloft.writers.base import Batch, Event
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 import requests
 
-from target_salesloft.api.lookup import find_matches
 from target_salesloft.exceptions import (
     OutcomeUnknownError,
     PermissionDeniedError,
@@ -25,14 +24,15 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.objects import ID_FIELD, DeletedRecords, Operation, ParameterLocation, SyncMode
 from target_salesloft.records import Outcome, Result, Write, replace
+from target_salesloft.salesloft.lookup import find_matches
 from target_salesloft.writers.base import NotSent, Sending, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from target_salesloft.api.client import Reply, SalesloftClient
     from target_salesloft.clock import Clock
     from target_salesloft.objects import SalesloftObject
+    from target_salesloft.salesloft.client import Reply, SalesloftClient
     from target_salesloft.writers.base import Batch, Event
 
 logger = logging.getLogger(__name__)

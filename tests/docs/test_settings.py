@@ -11,7 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from target_salesloft.config.loader import ConfigSources, load
+from target_salesloft.settings.loader import ConfigSources, load
 from tests.docs.blocks import DOCUMENTS, get_blocks, parse_json_values
 
 BLOCKS = [block for document in DOCUMENTS for block in get_blocks(document) if not block.is_part_of_recipe]

@@ -178,7 +178,7 @@ def change_at(sandbox, moment):
 
 
 def test_a_long_cadence_is_listed_by_change_rather_than_by_costly_pages(sandbox, run, monkeypatch):
-    monkeypatch.setattr("target_salesloft.api.memberships.MAX_CHEAP_PAGES", 2)
+    monkeypatch.setattr("target_salesloft.salesloft.memberships.MAX_CHEAP_PAGES", 2)
     ids = add_people(sandbox, 452)
     add_memberships(sandbox, ids[:450])
     change_at(sandbox, lambda number: f"2026-01-02T03:{number // 60:02}:00.000000+00:00")
@@ -190,15 +190,15 @@ def test_a_long_cadence_is_listed_by_change_rather_than_by_costly_pages(sandbox,
 
 @pytest.mark.parametrize("missing", ["updated_at[gte]", "counts", "moments"])
 def test_people_of_a_long_cadence_are_asked_for_if_it_cannot_be_listed(sandbox, run, monkeypatch, missing):
-    monkeypatch.setattr("target_salesloft.api.memberships.MAX_CHEAP_PAGES", 2)
+    monkeypatch.setattr("target_salesloft.salesloft.memberships.MAX_CHEAP_PAGES", 2)
     ids = add_people(sandbox, 420)
     add_memberships(sandbox, ids[:410])
     if missing == "moments":
         change_at(sandbox, lambda _: "2026-01-02T03:04:05.000000+00:00")
     if missing == "counts":
-        monkeypatch.setattr("target_salesloft.api.memberships.PAGE_COUNTS", {})
+        monkeypatch.setattr("target_salesloft.salesloft.memberships.PAGE_COUNTS", {})
     if missing == "updated_at[gte]":
-        monkeypatch.setattr("target_salesloft.api.memberships.UPDATED_AT", "unknown")
+        monkeypatch.setattr("target_salesloft.salesloft.memberships.UPDATED_AT", "unknown")
     assert run([SCHEMA, *enroll(ids[380:])]).code == 0
     assert times_added(sandbox) == [1] * 420
     assert 40 <= len(list_requests(sandbox)) <= 40 + 3

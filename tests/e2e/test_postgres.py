@@ -8,9 +8,9 @@ import subprocess
 import pytest
 import requests
 
-from tests.auth.conftest import CLIENT, FIRST, SECRET, command, settings_of, singer
 from tests.conftest import serve_sandboxes
 from tests.e2e.conftest import until
+from tests.salesloft.auth.conftest import CLIENT, FIRST, SECRET, command, settings_of, singer
 
 MACHINES = 3
 PEOPLE = 40

@@ -1095,7 +1095,7 @@ def test_internal_error_while_a_sink_is_built_is_not_an_input_error(run, monkeyp
     def fail(*_):
         raise TypeError("unsupported operand: 's3cr3t@example.com'")
 
-    monkeypatch.setattr("target_salesloft.api.custom_fields.CustomFields.get", fail)
+    monkeypatch.setattr("target_salesloft.salesloft.custom_fields.CustomFields.get", fail)
     result = run([schema("people", "email_address", "zzzz"), *people([1], zzzz=1)])
     assert result.code == 1
     assert result.log_lines_containing("Invalid input") == []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from target_salesloft.config.streams import StreamSettings
-from target_salesloft.config.validation import resolve
 from target_salesloft.engine.stream import OpenBatch, Stream
 from target_salesloft.ledger.opening import open_ledger
 from target_salesloft.objects import PEOPLE, identity_key
 from target_salesloft.records import Source, Write
 from target_salesloft.reporting.stats import StreamStats
+from target_salesloft.settings.streams import StreamSettings
+from target_salesloft.settings.validation import resolve
 from tests.conftest import DatedClock
 
 

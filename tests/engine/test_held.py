@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from target_salesloft.api.memberships import Membership
 from target_salesloft.engine.held import HeldWrites, LiveRows, exclude, find_removals, tokens_of
 from target_salesloft.objects import CADENCE_MEMBERSHIPS
 from target_salesloft.records import Named, Result, Write
+from target_salesloft.salesloft.memberships import Membership
 from tests.engine.conftest import World, person, results, row, source
 
 EMAIL = "email_address=a@b.co"

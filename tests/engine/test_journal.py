@@ -8,10 +8,6 @@ from contextlib import closing
 
 import pytest
 
-from target_salesloft.api.metrics import RequestMetrics
-from target_salesloft.api.rate_limit import RateLimiter
-from target_salesloft.config.settings import RunSettings
-from target_salesloft.config.validation import resolve
 from target_salesloft.engine.journal import Journal
 from target_salesloft.exceptions import FailedRecordsError, FailedRecordsFileError, LedgerError, ResultsFileError
 from target_salesloft.objects import SyncMode
@@ -20,6 +16,10 @@ from target_salesloft.reporting.build import build_telemetry
 from target_salesloft.reporting.metrics import MetricsLog
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
+from target_salesloft.salesloft.metrics import RequestMetrics
+from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.run import RunSettings
+from target_salesloft.settings.validation import resolve
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.writers.base import Batch, Job, JobDone, JobStarting, JobUploaded, NotSent, Sending, Settled
 from tests.conftest import KEY

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from target_salesloft.api.lookup import Lookups
 from target_salesloft.engine.world import World
 from target_salesloft.objects import ACCOUNTS, PEOPLE
 from target_salesloft.records import Named, Outcome, Result, Write
+from target_salesloft.salesloft.lookup import Lookups
 from tests.engine.conftest import person
 
 DOMAIN = PEOPLE.references["account.domain"]

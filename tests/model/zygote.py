@@ -94,7 +94,7 @@ def _import_all():
     import sqlalchemy as sa  # noqa: PLC0415
     import yaml  # noqa: F401, PLC0415
 
-    from target_salesloft.config.loader import ConfigSources, load  # noqa: PLC0415
+    from target_salesloft.settings.loader import ConfigSources, load  # noqa: PLC0415
     from target_salesloft.target import TargetSalesloft  # noqa: PLC0415
 
     metadata.version = functools.cache(metadata.version)

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.records import Result
 from target_salesloft.reporting.progress import Progress
 from target_salesloft.reporting.stats import RunStats, StreamStats
+from target_salesloft.salesloft.rate_limit import RateLimiter
 
 
 @pytest.fixture

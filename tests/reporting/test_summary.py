@@ -9,12 +9,12 @@ import stat
 import jsonschema
 import pytest
 
-from target_salesloft.api.metrics import RequestMetrics
-from target_salesloft.api.rate_limit import RateLimiter
 from target_salesloft.records import Result
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.reporting.summary import summarize
+from target_salesloft.salesloft.metrics import RequestMetrics
+from target_salesloft.salesloft.rate_limit import RateLimiter
 from tests.conftest import people, record, schema, state
 
 SCHEMA = json.loads(

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from salesloft_sandbox import Fault
-from target_salesloft.config.schema import NullValues, UnknownFields, WriteMethod
 from target_salesloft.exceptions import (
     BulkJobUnfinishedError,
     RetriesExhaustedError,
@@ -18,6 +17,7 @@ from target_salesloft.exceptions import (
 from target_salesloft.mapping.mapper import RecordMapper
 from target_salesloft.objects import PEOPLE, SyncMode
 from target_salesloft.records import Result, merge
+from target_salesloft.settings.schema import NullValues, UnknownFields, WriteMethod
 from target_salesloft.writers.base import NotSent, Sending, Settled
 from target_salesloft.writers.bulk import UNDOCUMENTED, BulkJob
 from target_salesloft.writers.jobs import JobsInFlight

@@ -1,1 +1,0 @@
-"""HTTP requests, errors and retries, shared by `api` and `auth`."""

@@ -1,0 +1,150 @@
+"""Authorizes the target once: a user consents in a browser, and the token is stored."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import sys
+import threading
+import urllib.parse
+import webbrowser
+from typing import TYPE_CHECKING, Any, Final
+
+from target_salesloft.exceptions import ConfigError, TokenGrantError
+from target_salesloft.redaction import sanitize_line
+from target_salesloft.salesloft.auth.authenticators import build_token_endpoint, build_token_store
+from target_salesloft.salesloft.auth.callback_server import CallbackServer, parse_query, state_matches
+from target_salesloft.salesloft.auth.token import StoredToken, fingerprint
+from target_salesloft.settings.schema import ENVIRONMENT_PREFIX, AuthMethod, get_auth_method
+from target_salesloft.settings.validation import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from target_salesloft.clock import Clock
+    from target_salesloft.salesloft.auth.token import Token
+
+MAX_REASON_LENGTH: Final = 100
+
+
+def login(values: Mapping[str, Any], clock: Clock, *, port: int, no_browser: bool) -> int:
+    """Let a user authorize the application, and store the token.
+
+    Args:
+        values: The settings as they are written. The application's missing credentials are asked for.
+        clock: The clock to use.
+        port: The port of the redirect URI `http://127.0.0.1:PORT/callback`.
+        no_browser: Ask for the redirect's URL instead of listening for it.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: The settings are invalid.
+        SalesloftFatalError: No token was issued, or it could not be stored.
+        SalesloftRetriableError: The authorization server did not respond.
+    """
+    config = resolve(_with_application(values))
+    store = build_token_store(config, clock)
+    with store.locked():
+        store.check_writable()
+    token = authorize(config, clock, port=port, no_browser=no_browser)
+    configured = config.get("refresh_token")
+    with store.locked():
+        store.write(StoredToken(str(token.refresh_token), configured and fingerprint(configured), token))
+    print(f"Authorized. The token is stored at {store.description}.")
+    method = AuthMethod.REFRESH_TOKEN
+    if get_auth_method(config) is not method:
+        print(f"Set auth_method to {method.value} ({ENVIRONMENT_PREFIX}AUTH_METHOD={method.value}) to use it.")
+    print("Check its permissions: target-salesloft-admin check")
+    return 0
+
+
+def _with_application(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with the application's id and secret, asked for at a terminal if they are missing.
+
+    Raises:
+        ConfigError: The id is missing.
+    """
+    config = dict(values)
+    for name, prompt in (("client_id", input), ("client_secret", getpass.getpass)):
+        if not config.get(name) and sys.stdin.isatty() and not config.get("api_key"):
+            config[name] = prompt(f"{name} of the OAuth application: ")
+    if not config.get("client_id"):
+        raise ConfigError("Missing settings client_id and client_secret: login requires an OAuth application.")
+    return config
+
+
+def authorize(config: Mapping[str, Any], clock: Clock, *, port: int, no_browser: bool) -> Token:
+    """Send a user to the authorization server, and exchange the resulting code for a token.
+
+    Raises:
+        TokenGrantError: The user denied access, or the server rejected the request.
+        LoginTimeoutError: The user did not respond in time.
+        SalesloftRetriableError: The authorization server did not respond.
+    """
+    redirect_uri = f"http://127.0.0.1:{port}/callback"
+    state = secrets.token_urlsafe(32)
+    query = {
+        "client_id": config["client_id"],
+        "redirect_uri": redirect_uri,
+        "response_type": "code",
+        "state": state,
+    }
+    url = f"{urllib.parse.urljoin(config['auth_url'], 'authorize')}?{urllib.parse.urlencode(query)}"
+    redirect = _prompt_for_redirect(url, state) if no_browser else _wait_for_redirect(url, state, port)
+    if "error" in redirect:
+        reason = sanitize_line(redirect["error"], MAX_REASON_LENGTH)
+        raise TokenGrantError(f"Authorization denied ({reason}). Run login again.")
+    endpoint = build_token_endpoint(config, clock)
+    try:
+        token = endpoint.exchange(
+            redirect["code"], redirect_uri, redirect.get("context", ""), redirect.get("scope", "")
+        )
+    except TokenGrantError as error:
+        raise TokenGrantError(
+            f"Authorization code rejected ({error}). Check client_id and client_secret, and that the application has "
+            f"the redirect URI {redirect_uri}; then run login again."
+        ) from None
+    if token.refresh_token is None:
+        raise TokenGrantError(
+            "The authorization server issued no refresh token. Check that the application uses the authorization code "
+            "grant."
+        )
+    return token
+
+
+def _wait_for_redirect(url: str, state: str, port: int) -> dict[str, str]:
+    """Wait for the browser's redirect, and return its parameters."""
+    try:
+        server = CallbackServer(port, state)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot listen on 127.0.0.1:{port} ({error.strerror}). Choose another --port and register its redirect "
+            "URI with the application, or use --no-browser."
+        ) from error
+    with server:
+        print(f"Authorize the application in a browser on this machine:\n{url}", flush=True)
+        if can_open_browser():
+            # A browser named in BROWSER may block until it is closed.
+            threading.Thread(target=webbrowser.open, args=(url,), name="browser", daemon=True).start()
+        return server.wait()
+
+
+def _prompt_for_redirect(url: str, state: str) -> dict[str, str]:
+    """Ask for the URL of the redirect, and return its parameters."""
+    print(f"Authorize the application in a browser on any machine:\n{url}", flush=True)
+    print("The browser is then redirected to http://127.0.0.1…, which need not load. Paste that URL here:", flush=True)
+    try:
+        redirect = parse_query(urllib.parse.urlsplit(sys.stdin.readline().strip()).query)
+    except ValueError:
+        redirect = {}
+    if not state_matches(redirect, state):
+        raise TokenGrantError("The pasted URL is not the redirect of this login. Run login again; paste the whole URL.")
+    return redirect
+
+
+def can_open_browser() -> bool:
+    """Return whether a graphical browser can be opened; `webbrowser` would also open one in the terminal."""
+    return any(os.environ.get(name) for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")) or sys.platform == "darwin"

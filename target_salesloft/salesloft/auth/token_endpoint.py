@@ -1,0 +1,154 @@
+"""The OAuth token endpoint."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import requests
+
+from target_salesloft.clock import GRACE_SECONDS
+from target_salesloft.exceptions import MalformedResponseError, TokenGrantError, UnexpectedResponseError
+from target_salesloft.redaction import redact_secrets, sanitize_line
+from target_salesloft.salesloft.auth.token import Token
+from target_salesloft.salesloft.errors import error_class, raise_if_retriable
+from target_salesloft.salesloft.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from target_salesloft.clock import Clock
+    from target_salesloft.salesloft.response import Response
+
+DEFAULT_LIFETIME_SECONDS: Final = 7200.0
+GRANT_ERRORS: Final = frozenset({400, 401, 403})
+MAX_REASON_LENGTH: Final = 300
+# A request must not be cut off when the run is stopped: a refresh token would be lost.
+MAX_TIMEOUT: Final = GRACE_SECONDS - 5
+MAX_CONNECT_TIMEOUT: Final = 5.0
+
+
+class TokenEndpoint:
+    """Requests tokens, without retries.
+
+    Source for the grants, their parameters and the lifetime of a token:
+    https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/ and
+    https://developers.salesloft.com/docs/platform/api-basics/client-creds/
+
+    Args:
+        url: The setting `auth_url`.
+        client_id: The id of the OAuth application.
+        client_secret: Its secret.
+        clock: The clock of the run.
+        timeout: Seconds that a request may take; at most `MAX_TIMEOUT` is used.
+    """
+
+    def __init__(self, url: str, *, client_id: str, client_secret: str, clock: Clock, timeout: float) -> None:
+        self.url = url
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._clock = clock
+        self._timeout = min(timeout, MAX_TIMEOUT)
+
+    def refresh(self, refresh_token: str) -> Token:
+        """Exchange a refresh token, which is spent by that, for a token with a new one.
+
+        Raises:
+            TokenGrantError: The server rejects the refresh token or the client.
+            SalesloftRetriableError: There was no valid response.
+            UnexpectedResponseError: The URL is not a token endpoint.
+        """
+        token = self._request_token({"grant_type": "refresh_token", "refresh_token": refresh_token})
+        if token.refresh_token is None:
+            # A server that does not rotate refresh tokens: the old one remains valid.
+            return Token(token.access_token, refresh_token, token.issued_at, token.expires_at)
+        return token
+
+    def exchange(self, code: str, redirect_uri: str, context: str, scope: str) -> Token:
+        """Exchange an authorization code.
+
+        Args:
+            code: From the redirect.
+            redirect_uri: The URL of the redirect, as it was requested.
+            context: From the redirect.
+            scope: From the redirect.
+
+        Raises:
+            TokenGrantError: The server rejects the code or the client.
+            SalesloftRetriableError: There was no valid response.
+            UnexpectedResponseError: The URL is not a token endpoint.
+        """
+        form = {"code": code, "redirect_uri": redirect_uri, "context": context, "scope": scope}
+        return self._request_token({"grant_type": "authorization_code", **form})
+
+    def client_credentials(self) -> Token:
+        """Request a token for the application itself.
+
+        Raises:
+            TokenGrantError: The server rejects the client.
+            SalesloftRetriableError: There was no valid response.
+            UnexpectedResponseError: The URL is not a token endpoint.
+        """
+        return self._request_token({"grant_type": "client_credentials"})
+
+    def _request_token(self, grant: Mapping[str, str]) -> Token:
+        form = {**grant, "client_id": self._client_id, "client_secret": self._client_secret}
+        # No credentials of ~/.netrc, which `auth` excludes.
+        request = requests.Request("POST", self.url, data=form, auth=lambda prepared: prepared)
+        requested_at = self._clock.time()
+        with Transport(self.url, setting="auth_url") as transport:
+            response = transport.send(
+                request,
+                connect_timeout=min(self._timeout, MAX_CONNECT_TIMEOUT),
+                read_timeout=self._timeout,
+                total_timeout=self._timeout,
+            )
+        raise_if_retriable(response)
+        if response.status in GRANT_ERRORS:
+            raise _grant_error(response, form)
+        if error_class(response.status) is not None:
+            raise UnexpectedResponseError(
+                f"Unexpected response of the authorization server ({response.describe()}). "
+                "Check auth_url and the proxy settings."
+            )
+        return parse_token_response(response.json_object() or {}, requested_at)
+
+
+def _grant_error(response: Response, form: Mapping[str, str]) -> TokenGrantError:
+    """Return the error with the server's reason, without the secrets that it may repeat."""
+    body = response.json_object() or {}
+    reasons = [str(body[name]) for name in ("error", "error_description") if body.get(name)]
+    secrets = (form.get(name, "") for name in ("client_secret", "refresh_token", "code"))
+    reason = sanitize_line(redact_secrets(": ".join(reasons) or "no reason given", *secrets), MAX_REASON_LENGTH)
+    return TokenGrantError(f"{response.describe()}: {reason}", str(body.get("error") or ""))
+
+
+def parse_token_response(body: Mapping[str, Any], requested_at: float) -> Token:
+    """Return the token of a response.
+
+    Args:
+        body: The JSON object of the response.
+        requested_at: Seconds since the epoch; the lifetime counts from the request, so that it is never overestimated.
+
+    Raises:
+        MalformedResponseError: It has no valid token.
+    """
+    access_token: Any = body.get("access_token")
+    refresh_token: Any = body.get("refresh_token")
+    if not is_token(access_token) or not (refresh_token is None or is_token(refresh_token)):
+        raise MalformedResponseError("the response has no token")
+    return Token(access_token, refresh_token, requested_at, requested_at + parse_expires_in(body))
+
+
+def parse_expires_in(body: Mapping[str, Any]) -> float:
+    """Return the lifetime of a token in seconds, the documented one if the response has no valid one."""
+    try:
+        seconds = float(body.get("expires_in") or DEFAULT_LIFETIME_SECONDS)
+    except (TypeError, ValueError, OverflowError):
+        return DEFAULT_LIFETIME_SECONDS
+    return seconds if 0 < seconds < math.inf else DEFAULT_LIFETIME_SECONDS
+
+
+def is_token(value: Any) -> bool:
+    """Return whether a value can be sent in a header: `requests` would repeat an invalid one in its exception."""
+    return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value) and " " not in value

@@ -1,0 +1,134 @@
+"""Crash-safe exchange of a refresh token."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from target_salesloft.exceptions import (
+    SalesloftRetriableError,
+    ServerError,
+    TokenGrantError,
+    TokenRefreshError,
+    TokenStoreError,
+)
+from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, StoredToken, fingerprint
+
+if TYPE_CHECKING:
+    from target_salesloft.salesloft.auth.token import Token
+    from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
+    from target_salesloft.salesloft.auth.token_store import TokenStore
+
+logger = logging.getLogger(__name__)
+
+
+class Refresh:
+    """Exchanges one refresh token while the store is locked; called again to retry.
+
+    Args:
+        endpoint: Issues the tokens.
+        store: Stores the newest token.
+        stored: The token to exchange.
+        configured: The setting `refresh_token`, or None.
+    """
+
+    def __init__(self, endpoint: TokenEndpoint, store: TokenStore, stored: StoredToken, configured: str | None) -> None:
+        self._endpoint = endpoint
+        self._store = store
+        self._stored = stored
+        self._digest = fingerprint(stored.refresh_token)
+        self._maybe_spent_reason = "an interrupted run" if stored.pending_refresh_digest == self._digest else ""
+        self._lost_once = False
+        self._configured = configured
+
+    def __call__(self) -> Token:
+        """Exchange the token, and store the new one before it is returned.
+
+        Raises:
+            TokenGrantError: The refresh token is invalid, or no longer valid.
+            TokenRefreshError: Two responses were lost.
+            TokenStoreError: The store cannot be written; if that is known in time, no token is spent.
+            SalesloftRetriableError: The request may be retried.
+        """
+        refreshed = self._mark_started()
+        if refreshed is not None:
+            return refreshed
+        try:
+            token = self._endpoint.refresh(self._stored.refresh_token)
+        except TokenGrantError as error:
+            if not self._maybe_spent_reason:
+                self._mark(self._store.read(), pending_refresh_digest=None)
+            raise self._to_user_error(error) from None
+        except SalesloftRetriableError as error:
+            self._on_lost_response(error)
+            raise
+        self._persist(token)
+        return token
+
+    def _mark_started(self) -> Token | None:
+        """Persist an in-progress marker before the request, which also proves that the store can be written.
+
+        Returns:
+            The token, if the store has been refreshed by a process that the lock does not reach.
+        """
+        current = self._store.read()
+        refreshed = self._refreshed_elsewhere(current)
+        if refreshed is None:
+            self._mark(current, pending_refresh_digest=self._digest)
+        return refreshed
+
+    def _refreshed_elsewhere(self, current: StoredToken | None) -> Token | None:
+        if current is None or current.token is None or current.refresh_token == self._stored.refresh_token:
+            return None
+        same_seed = current.seed_digest == self._stored.seed_digest
+        return current.token if same_seed and current.token != self._stored.token else None
+
+    def _mark(self, current: StoredToken | None, *, pending_refresh_digest: str | None) -> None:
+        if current is None or current.seed_digest == self._stored.seed_digest:
+            current = self._stored
+        # Tokens derived from another setting stay until the configured one has proved to be valid.
+        self._store.write(
+            StoredToken(current.refresh_token, current.seed_digest, current.token, pending_refresh_digest)
+        )
+
+    def _on_lost_response(self, error: SalesloftRetriableError) -> None:
+        """Remember that the token may be spent; a second lost response is the last."""
+        if not error.maybe_applied:
+            return
+        self._maybe_spent_reason = f"a refresh whose response was lost ({error})"
+        if isinstance(error, ServerError):
+            # With a 5xx the server has most likely issued no token; without a response, that is unknown.
+            return
+        if self._lost_once:
+            raise TokenRefreshError(
+                f"Two refreshes of the OAuth token got no response ({error}); the refresh token in "
+                f"{self._store.description} may be spent. Rerun: it is tried once more. If it is rejected then, "
+                f"authorize again with {LOGIN_COMMAND}."
+            ) from error
+        self._lost_once = True
+        logger.warning("No response to a refresh of the OAuth token (%s). Retrying once.", error)
+
+    def _persist(self, token: Token) -> None:
+        try:
+            self._store.write(StoredToken(str(token.refresh_token), self._stored.seed_digest, token))
+        except TokenStoreError as error:
+            raise TokenStoreError(
+                f"The refresh token was spent, and the new one could not be stored. {error} "
+                f"Then authorize again with {LOGIN_COMMAND}."
+            ) from error
+
+    def _to_user_error(self, error: TokenGrantError) -> TokenGrantError:
+        if error.error == "invalid_client":
+            return TokenGrantError(
+                f"OAuth application rejected ({error}). Check client_id and client_secret; "
+                "the refresh token was not spent.",
+                error.error,
+            )
+        which = "Refresh token"
+        if self._configured is not None:
+            is_configured = self._stored.refresh_token == self._configured
+            which = "Setting refresh_token" if is_configured else f"Refresh token in {self._store.description}"
+        maybe_spent = f"; it may have been used by {self._maybe_spent_reason}" if self._maybe_spent_reason else ""
+        return TokenGrantError(
+            f"{which} rejected ({error}){maybe_spent}. Authorize again with {LOGIN_COMMAND}.", error.error
+        )

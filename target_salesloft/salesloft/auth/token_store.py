@@ -1,0 +1,324 @@
+"""Stores the rotated OAuth token between runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import tempfile
+import urllib.parse
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import filelock
+import msgspec
+import platformdirs
+
+from target_salesloft.exceptions import RunCancelledError, TokenStoreError
+from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, StoredToken, fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from target_salesloft.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION: Final = 1
+LOCK_POLL_SECONDS: Final = 0.1
+FILE_MODE: Final = 0o600
+DIRECTORY_MODE: Final = 0o700
+# Keys of files without a version → today's.
+UNVERSIONED_KEYS: Final = {"configured": "seed_digest", "spending": "pending_refresh_digest"}
+
+
+class TokenStore(Protocol):
+    """Stores the newest OAuth token, and lets one process at a time refresh it.
+
+    Attributes:
+        description: Names the store in messages, such as its path.
+    """
+
+    description: str
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Return a context in which no other process refreshes the token.
+
+        Raises:
+            TokenStoreError: The lock cannot be acquired.
+            RunCancelledError: The run is stopping.
+        """
+
+    def read(self) -> StoredToken | None:
+        """Return the stored token, or None if there is none.
+
+        Raises:
+            TokenStoreError: The store cannot be read, or must not be trusted.
+        """
+
+    def write(self, stored: StoredToken) -> None:
+        """Replace the stored token durably.
+
+        Raises:
+            TokenStoreError: The store cannot be written.
+        """
+
+    def check_writable(self) -> None:
+        """Check that a token can be stored, without changing what is stored.
+
+        Raises:
+            TokenStoreError: The store cannot be written.
+        """
+
+
+class FileTokenStore:
+    """A JSON file that only its owner can read or write; it is replaced as a whole.
+
+    Attributes:
+        description: The path.
+        path: The path; a link is followed, so that its target is replaced and not the link.
+
+    Args:
+        path: The path.
+        clock: The clock of the run.
+        lock_timeout: Seconds to wait for other processes that refresh the same token.
+    """
+
+    def __init__(self, path: Path, clock: Clock, lock_timeout: float) -> None:
+        self.path = Path(os.path.realpath(path.expanduser()))
+        self.description = str(self.path)
+        self._clock = clock
+        self._lock_timeout = lock_timeout
+
+    @staticmethod
+    def default_path(application: str) -> Path:
+        """Return the file of an application in the user's state directory."""
+        return platformdirs.user_state_path("target-salesloft") / f"{application}.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the file for other processes. The lock is a file next to it, which is not deleted.
+
+        Raises:
+            TokenStoreError: The lock cannot be acquired.
+            RunCancelledError: The run is stopping.
+        """
+        lock = filelock.FileLock(f"{self.path}.lock", mode=FILE_MODE, thread_local=False)
+        self._make_directory()
+        wait_for_lock(lambda: self._acquired(lock), lock.lock_file, self._clock, self._lock_timeout)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _acquired(self, lock: filelock.BaseFileLock) -> bool:
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return False
+        except (OSError, NotImplementedError) as error:
+            raise self._io_error(error) from error
+        return True
+
+    def read(self) -> StoredToken | None:
+        """Return the stored token, or None if there is none; a corrupt file is moved away and reported.
+
+        Raises:
+            TokenStoreError: The file cannot be read or moved, is not a token file, was written by a newer version, or
+                can be written by other users.
+        """
+        try:
+            if self.path.is_char_device():  # such as /dev/null, which root could move away
+                raise self._foreign_file_error()
+            with self.path.open("rb") as file:
+                self._check_owner(os.fstat(file.fileno()))
+                content = file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._io_error(error) from error
+        try:
+            return decode_token(content, self.description)
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+            if is_foreign_file(content):
+                raise self._foreign_file_error() from None
+            moved_to = self._quarantine()
+        logger.warning(
+            "Token store %s is corrupt; moved to %s. If no other token works, authorize again with %s.",
+            self.path,
+            moved_to,
+            LOGIN_COMMAND,
+        )
+        return None
+
+    def _check_owner(self, status: os.stat_result) -> None:
+        """Reject a file that other users may have written: its token may belong to another Salesloft user."""
+        mode = stat.S_IMODE(status.st_mode)
+        if status.st_uid != os.geteuid():
+            problem = f"belongs to another user (uid {status.st_uid})"
+        elif mode & (stat.S_IWGRP | stat.S_IWOTH):
+            problem = f"can be written by other users (mode {mode:o})"
+        else:
+            return
+        raise TokenStoreError(
+            f"Token store {self.path} {problem} and is not used. If its content can be trusted, "
+            "change its owner and mode (chmod 600); otherwise delete it, and authorize again with "
+            f"{LOGIN_COMMAND}."
+        )
+
+    def write(self, stored: StoredToken) -> None:
+        """Replace the stored token, and return once it is on disk.
+
+        Raises:
+            TokenStoreError: The file cannot be written.
+        """
+        try:
+            temporary = self._temporary(encode_token(stored))
+            try:
+                temporary.replace(self.path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+            sync_directory(self.path.parent)
+        except OSError as error:
+            raise self._io_error(error) from error
+
+    def check_writable(self) -> None:
+        """Replace the file with itself, or write a temporary file next to it if it does not exist.
+
+        Raises:
+            TokenStoreError: The file cannot be written.
+        """
+        stored = self.read()
+        if stored is not None:
+            self.write(stored)
+            return
+        try:
+            self._temporary(b"").unlink()
+        except OSError as error:
+            raise self._io_error(error) from error
+
+    def _temporary(self, content: bytes) -> Path:
+        # mkstemp creates files for their owner alone.
+        number, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        try:
+            with os.fdopen(number, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
+        return Path(name)
+
+    def _make_directory(self) -> None:
+        try:
+            self.path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._io_error(error) from error
+
+    def _quarantine(self) -> Path:
+        number = 1
+        while (moved_to := Path(f"{self.path}.damaged-{number}")).exists():
+            number += 1
+        try:
+            return self.path.rename(moved_to)
+        except OSError as error:
+            raise self._io_error(error) from error
+
+    def _foreign_file_error(self) -> TokenStoreError:
+        return TokenStoreError(
+            f"token_path {self.path} is not a token file. Set it to a path that is used for nothing else."
+        )
+
+    def _io_error(self, error: OSError | NotImplementedError) -> TokenStoreError:
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        return TokenStoreError(
+            f"Token store {self.path} cannot be used ({reason}). Make its directory writable for this user, or set "
+            "token_path to a file in a writable directory; in a container, mount the directory and not the file."
+        )
+
+
+def application_name(client_id: str, api_url: str) -> str:
+    """Return what names an OAuth application and an API host in a token store."""
+    host = urllib.parse.urlsplit(api_url).netloc.rpartition("@")[2].replace(":", "_")
+    return f"{host}-{fingerprint(client_id)[:16]}"
+
+
+def encode_token(stored: StoredToken) -> bytes:
+    """Return the contents of a token store as JSON, with a format version."""
+    return msgspec.json.encode({"version": FORMAT_VERSION, **msgspec.to_builtins(stored)})
+
+
+def decode_token(content: bytes, description: str) -> StoredToken:
+    """Return what `encode_token` or an earlier version has encoded.
+
+    Args:
+        content: The JSON.
+        description: Names the token store.
+
+    Raises:
+        msgspec.DecodeError: The content is corrupt.
+        TokenStoreError: It was written by a newer version.
+    """
+    stored = msgspec.json.decode(content, type=dict[str, Any])
+    version = stored.pop("version", None)
+    if version is None:
+        stored = {UNVERSIONED_KEYS.get(name, name): value for name, value in stored.items()}
+    elif not isinstance(version, int) or version < 1:
+        raise msgspec.ValidationError("invalid version")
+    elif version > FORMAT_VERSION:
+        raise TokenStoreError(
+            f"Token store {description} was written by a newer version of target-salesloft "
+            f"(format {version}, expected {FORMAT_VERSION}). Upgrade target-salesloft."
+        )
+    return msgspec.convert(stored, StoredToken)
+
+
+def wait_for_lock(acquire: Callable[[], bool], name: str, clock: Clock, timeout: float) -> None:
+    """Try to acquire a lock until it succeeds. Locks' own waits can be neither stopped nor tested with a fake clock.
+
+    Args:
+        acquire: Tries it once.
+        name: Names the lock.
+        clock: The clock of the run.
+        timeout: Seconds to wait for other processes.
+
+    Raises:
+        TokenStoreError: The lock is held for longer.
+        RunCancelledError: The run is stopping.
+    """
+    deadline = clock.now() + timeout
+    is_waiting = False
+    while not acquire():
+        if not is_waiting:
+            logger.info("Waiting for another process that refreshes the OAuth token (lock: %s).", name)
+            is_waiting = True
+        if clock.stopped:
+            raise RunCancelledError("Cancelled while waiting for the token store.")
+        if clock.now() >= deadline:
+            raise TokenStoreError(
+                f"Token store lock {name} has been held by another process for {timeout:.0f} s (max_retry_seconds). "
+                "Stop that process or wait for it, then rerun."
+            )
+        clock.wait_until(clock.now() + LOCK_POLL_SECONDS)
+
+
+def is_foreign_file(content: bytes) -> bool:
+    """Return whether a file that cannot be decoded is something else than a token file, such as a settings file."""
+    try:
+        found = msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return bool(found) and not {"seed_digest", *UNVERSIONED_KEYS} & set(found)
+
+
+def sync_directory(directory: Path) -> None:
+    """Write a directory's entries to disk, so that a rename survives a crash."""
+    number = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,74 @@
+"""The team's custom fields, fetched once per run."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError
+from target_salesloft.objects import FieldType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.salesloft.client import SalesloftClient
+
+logger = logging.getLogger(__name__)
+
+
+class CustomFields:
+    """Fetches the team's custom fields, and caches them for the run.
+
+    Args:
+        client: Sends the requests; None if there are no credentials, as in a dry run.
+    """
+
+    def __init__(self, client: SalesloftClient | None) -> None:
+        self._client = client
+        self._cache: dict[str, Mapping[str, FieldType] | None] = {}
+
+    def get(self, salesloft_object: SalesloftObject) -> Mapping[str, FieldType] | None:
+        """Return the exact name and the type of each custom field, or None if they cannot be listed.
+
+        Source: https://developers.salesloft.com/docs/api/ (custom fields)
+
+        Args:
+            salesloft_object: The object whose custom fields are wanted.
+
+        Raises:
+            SalesloftFatalError: The run cannot continue.
+        """
+        if salesloft_object.custom_field_type is None:
+            return {}
+        if salesloft_object.name not in self._cache:
+            self._cache[salesloft_object.name] = self._fetch(salesloft_object)
+        return self._cache[salesloft_object.name]
+
+    def _fetch(self, salesloft_object: SalesloftObject) -> Mapping[str, FieldType] | None:
+        if self._client is None:
+            return None
+        field_type = salesloft_object.custom_field_type
+        try:
+            rows = list(self._client.paginate("/custom_fields", {"field_type": field_type}))
+        except (PermissionDeniedError, QueryRejectedError) as error:
+            hint = " Add the scope custom_fields:read." if isinstance(error, PermissionDeniedError) else ""
+            logger.warning(
+                "Custom fields of %s cannot be listed: %s Columns that `mapping` sends to custom fields are sent "
+                "unchecked, other unknown columns are ignored.%s",
+                salesloft_object.name,
+                error,
+                hint,
+                extra={"endpoint": "GET /custom_fields", **error.log_fields},
+            )
+            return None
+        # Salesloft ignores filters that it does not know.
+        matching = (row for row in rows if row.get("field_type") == field_type)
+        return {
+            row["name"]: custom_field_type(row) for row in matching if isinstance(row.get("name"), str) and row["name"]
+        }
+
+
+def custom_field_type(row: Mapping[str, Any]) -> FieldType:
+    """Return the type of a custom field: a date or text, the documented types; others are treated as text."""
+    return FieldType.DATE if row.get("value_type") == "date" else FieldType.TEXT

@@ -1,0 +1,259 @@
+"""Looks up the ids of records by their keys."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from target_salesloft.objects import ID_FIELD, identity_key
+from target_salesloft.salesloft.memberships import MembershipLookup
+from target_salesloft.salesloft.record_index import RecordIndex
+from target_salesloft.salesloft.responses import require_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.salesloft.client import SalesloftClient
+
+logger = logging.getLogger(__name__)
+
+MAX_KEYS_PER_REQUEST: Final = 100
+MAX_QUERY_CHARS: Final = 7000  # servers reject URLs longer than about 8,000 characters
+MAX_CACHED_IDS: Final = 100_000
+# For fewer records than this it is not worth a point to learn what listing all of them would cost.
+MIN_VALUES_TO_LIST: Final = 20
+
+
+class Lookup:
+    """Looks up ids by key and caches those that are found. Missing ids are not cached: a record may be added later.
+
+    Where Salesloft's filter takes one value, all records are listed if that costs fewer points. What is missing then is
+    looked up again only once this run has written it.
+
+    Args:
+        client: Sends the requests.
+        salesloft_object: The object to look up.
+        field: The upsert key to look it up by.
+        parallel_map: Calls a function with each of many values in threads, as `Executor.map` does.
+    """
+
+    def __init__(
+        self,
+        client: SalesloftClient,
+        salesloft_object: SalesloftObject,
+        field: str,
+        parallel_map: Callable[..., Iterator[Any]],
+    ) -> None:
+        self._client = client
+        self._object = salesloft_object
+        self._field = field
+        self._parallel_map = parallel_map
+        self._cache: dict[str, tuple[int, ...]] = {}
+        self._index = RecordIndex(client, salesloft_object, field)
+        self._is_listed = False
+        self._written: set[str] = set()  # since all records were listed
+
+    def ids(self, values: Iterable[str]) -> Mapping[str, tuple[int, ...]]:
+        """Return the `identity_key` of each value → the ids of all records that have it: none, one or several.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        keys = {identity_key(self._field, value): value for value in values}
+        if len(self._cache) > MAX_CACHED_IDS and not self._is_listed:
+            self._cache.clear()
+        missing = self._find_missing(keys)
+        if self._list_all(missing):
+            missing = self._find_missing(keys)
+        chunks = list(chunk_values([keys[each] for each in missing], self._object.lookups[self._field]))
+        found: dict[str, tuple[int, ...]] = {}
+        for ids in self._parallel_map(self._fetch_ids, chunks):
+            found |= ids
+        self._cache |= {key: ids for key, ids in found.items() if ids}
+        if chunks:
+            requests = f"{len(chunks):,} request{'' if len(chunks) == 1 else 's'}"
+            logger.info("Looked up %s ids by %s with %s.", f"{len(missing):,}", self._field, requests)
+        return {key: self._cache.get(key, ()) for key in keys}
+
+    def _find_missing(self, keys: Iterable[str]) -> list[str]:
+        return [each for each in keys if each not in self._cache and (not self._is_listed or each in self._written)]
+
+    def _list_all(self, missing: Collection[str]) -> bool:
+        """List all records if that costs fewer points than looking up some; return whether it was done."""
+        if not takes_one(self._object, self._field) or len(missing) < MIN_VALUES_TO_LIST:
+            return False
+        index = self._index.fetch(len(missing) - 1)
+        if index is None:
+            return False
+        self._cache, self._written, self._is_listed = index, set(), True
+        logger.info("Listed all %s to look up %d ids by %s.", self._object.name, len(missing), self._field)
+        return True
+
+    def note_existing(self, value: Any, record_id: int) -> None:
+        """Note that a record exists, so that it is not looked up."""
+        self._cache[identity_key(self._field, value)] = (record_id,)
+
+    def is_known(self, key: str) -> bool:
+        """Return whether the ids of a key have been read, and need no request."""
+        return key in self._cache or (self._is_listed and key not in self._written)
+
+    def forget(self, keys: set[str], ids: set[int]) -> None:
+        """Look keys up again, and those of given ids, because this run has written their records."""
+        moved = {key for key, found in self._cache.items() if not ids.isdisjoint(found)} if ids else set()
+        for key in {*keys, *moved}:
+            self._cache.pop(key, None)
+            if self._is_listed:
+                self._written.add(key)
+
+    def forget_all(self) -> None:
+        """Look everything up again."""
+        self._cache, self._written, self._is_listed = {}, set(), False
+
+    def _fetch_ids(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
+        found = fetch_rows(self._client, self._object, self._field, chunk)
+        return {key: tuple(sorted({require_id(row, self._object.path) for row in rows})) for key, rows in found.items()}
+
+
+class Lookups:
+    """The lookups of a run: one per object and field, shared by all streams.
+
+    Attributes:
+        memberships: Finds memberships of people in cadences.
+
+    Args:
+        client: Sends the requests.
+        parallel: Maximum number of parallel requests.
+    """
+
+    def __init__(self, client: SalesloftClient, parallel: int) -> None:
+        self._client = client
+        self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="lookup")
+        self._lookups: dict[tuple[str, str], Lookup] = {}
+        self.memberships = MembershipLookup(client, self._threads.map)
+
+    def get(self, salesloft_object: SalesloftObject, field: str) -> Lookup:
+        """Return the lookup of an object by a field."""
+        key = salesloft_object.name, field
+        if key not in self._lookups:
+            self._lookups[key] = Lookup(self._client, salesloft_object, field, self._threads.map)
+        return self._lookups[key]
+
+    def rows(
+        self, salesloft_object: SalesloftObject, field: str, values: Iterable[Any]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return the `identity_key` of each value → what Salesloft holds of the records that have it. Not cached.
+
+        Raises:
+            SalesloftFatalError: The run cannot go on.
+        """
+        distinct = {identity_key(field, value): str(value) for value in values}
+        if field != ID_FIELD and len(distinct) >= MIN_VALUES_TO_LIST and takes_one(salesloft_object, field):
+            return self._rows_by_id(salesloft_object, field, distinct)
+        chunks = list(chunk_values(distinct.values(), salesloft_object.lookups[field]))
+        found: dict[str, list[dict[str, Any]]] = {}
+        for rows in self._threads.map(partial(fetch_rows, self._client, salesloft_object, field), chunks):
+            found |= rows
+        return found
+
+    def _rows_by_id(
+        self, salesloft_object: SalesloftObject, field: str, values: Mapping[str, str]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return the rows of records whose ids may be found in fewer requests than their rows."""
+        ids = self.get(salesloft_object, field).ids(values.values())
+        found: dict[str, list[dict[str, Any]]] = {key: [] for key in values}
+        for rows in self.rows(salesloft_object, ID_FIELD, itertools.chain(*ids.values())).values():
+            for row in rows:
+                found.get(identity_key(field, row.get(field)), []).append(row)
+        return found
+
+    def forget(
+        self, salesloft_object: SalesloftObject, field: str, keys: set[str], ids: set[int], *, everything: bool
+    ) -> None:
+        """Look records up again that this run has written.
+
+        Args:
+            salesloft_object: What the records are.
+            field: The field that they were looked up by.
+            keys: The keys that they have now.
+            ids: The ids of records that may have had other keys.
+            everything: Whether it is not known which records had other keys.
+        """
+        lookup = self._lookups.get((salesloft_object.name, field))
+        if lookup is None:
+            return
+        if everything:
+            lookup.forget_all()
+        else:
+            lookup.forget(keys, ids)
+
+    def close(self) -> None:
+        """Wait for requests in flight, and stop the threads."""
+        self._threads.shutdown(cancel_futures=True)
+
+
+def takes_one(salesloft_object: SalesloftObject, field: str) -> bool:
+    """Return whether a filter takes one value rather than a hundred."""
+    return not salesloft_object.lookups[field].endswith("[]")
+
+
+def fetch_rows(
+    client: SalesloftClient, salesloft_object: SalesloftObject, field: str, values: Collection[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the `identity_key` of each value → the rows that have it.
+
+    Args:
+        client: Sends the request.
+        salesloft_object: What is listed.
+        field: The field to filter by.
+        values: As many as fit in one request.
+
+    Raises:
+        SalesloftFatalError: The run cannot go on.
+    """
+    found: dict[str, list[dict[str, Any]]] = {identity_key(field, value): [] for value in values}
+    for row in client.paginate(salesloft_object.path, {salesloft_object.lookups[field]: list(values)}):
+        # Salesloft ignores unknown filters: only rows that have the key count.
+        key = identity_key(field, row.get(field))
+        if key in found:
+            found[key].append(row)
+    return found
+
+
+def find_matches(
+    client: SalesloftClient, salesloft_object: SalesloftObject, fields: tuple[str, ...], body: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the records of Salesloft that have the same values in all of some fields as a record that is sent.
+
+    Raises:
+        SalesloftFatalError: The run cannot go on.
+    """
+    params = {salesloft_object.lookups[field]: body[field] for field in fields}
+    return [
+        row
+        for row in client.paginate(salesloft_object.path, params)
+        if all(
+            identity_key(field, salesloft_object.value_in(row, field)) == identity_key(field, body[field])
+            for field in fields
+        )
+    ]
+
+
+def chunk_values(values: Iterable[str], name: str) -> Iterator[list[str]]:
+    """Yield the values of each request with a filter: up to a hundred if its name ends in `[]`, otherwise one."""
+    max_values = MAX_KEYS_PER_REQUEST if name.endswith("[]") else 1
+    chunk: list[str] = []
+    characters = 0
+    for value in values:
+        length = len(urllib.parse.urlencode({name: value}))
+        if chunk and (len(chunk) >= max_values or characters + length > MAX_QUERY_CHARS):
+            yield chunk
+            chunk, characters = [], 0
+        chunk.append(value)
+        characters += length + 1
+    if chunk:
+        yield chunk

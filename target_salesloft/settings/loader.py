@@ -1,0 +1,260 @@
+"""Loads settings from files and environment variables."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from target_salesloft.exceptions import ConfigError
+from target_salesloft.settings.schema import ENVIRONMENT_PREFIX, SETTINGS, leaves
+from target_salesloft.settings.validation import resolve
+from target_salesloft.suggestions import TYPO, closest_match, normalize_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+BOOLEANS: Final = MappingProxyType(
+    dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
+)
+# Meltano separates the levels of a setting by dots and escapes a dot in a name with a backslash.
+SEPARATOR: Final = re.compile(r"(?<!\\)\.")
+# The SDK reads the first of these that is set.
+LOG_LEVEL_VARIABLES: Final = (f"{ENVIRONMENT_PREFIX}LOGLEVEL", "LOGLEVEL")
+
+
+@dataclass(frozen=True)
+class ConfigSources:
+    """Where the settings of a command come from. Nothing is read until `load` is called.
+
+    Attributes:
+        files: Paths of JSON files, or settings that have been read already. Later ones take precedence.
+        environment: Whether to read the environment variables, which take precedence over all files.
+    """
+
+    files: tuple[str | Mapping[str, Any], ...] = ()
+    environment: bool = False
+
+    @classmethod
+    def from_options(cls, options: Iterable[str]) -> ConfigSources:
+        """Return the sources that the values of `--config` name: paths, and ENV for the environment."""
+        options = tuple(options)
+        return cls(tuple(path for path in options if path != "ENV"), "ENV" in options)
+
+
+def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str], None]) -> dict[str, Any]:
+    """Return the validated settings: files first, then environment variables, then defaults.
+
+    Variables that are set but not read are reported, with errors if the settings are invalid or a dry run or
+    `max_records` was asked for, and as warnings otherwise. Meltano passes every setting in a file and as a variable;
+    equal values are not reported.
+
+    Args:
+        sources: Files to read, and whether to read the environment.
+        environ: Environment variables of the process.
+        warn: Called with each warning.
+
+    Returns:
+        Every setting that is set or has a default.
+
+    Raises:
+        ConfigError: A file cannot be read, or a setting is unknown or invalid.
+    """
+    values = read(sources, environ)
+    found = _variables(environ, SETTINGS["properties"])
+    try:
+        config = resolve(values)
+    except ConfigError as error:
+        unread = [] if sources.environment else _unread_variables(environ, found, values)
+        raise ConfigError(*error.errors, *unread) from error
+    if errors := _safeguard_errors(environ, config):
+        raise ConfigError(*errors)
+    for message in _unknown_variables(environ) if sources.environment else _unread_variables(environ, found, config):
+        warn(message)
+    return config
+
+
+def check_log_level(environ: Mapping[str, str]) -> None:
+    """Raise an error for an unknown log level, with which the SDK ends in a traceback.
+
+    Args:
+        environ: Environment variables of the process.
+
+    Raises:
+        ConfigError: The variable that decides holds no log level.
+    """
+    name = next((name for name in LOG_LEVEL_VARIABLES if environ.get(name)), None)
+    if name and not isinstance(logging.getLevelName(environ[name].upper()), int):
+        raise ConfigError(
+            f"Invalid value for {name}: {environ[name]!r} (expected one of: DEBUG, INFO, WARNING, ERROR, CRITICAL)."
+        )
+
+
+def read(
+    sources: ConfigSources, environ: Mapping[str, str], names: Iterable[str] = SETTINGS["properties"]
+) -> dict[str, Any]:
+    """Return settings as they are written: files first, then environment variables.
+
+    Each file is read once, so that it may be a pipe. The arguments are not modified.
+
+    Args:
+        sources: Files to read, and whether to read the environment.
+        environ: Environment variables of the process.
+        names: Settings to read from the environment.
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
+    values: dict[str, Any] = {}
+    for file in sources.files:
+        # Null and empty text mean that a setting is not set.
+        settings = read_file(file) if isinstance(file, str) else file
+        values |= {name: value for name, value in settings.items() if value is not None and value != ""}
+    if sources.environment:
+        values = copy.deepcopy(values)
+        for name, value in _variables(environ, names).items():
+            _set(values, name.split("."), value)
+    return values
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """Read settings from a JSON file.
+
+    Raises:
+        ConfigError: It cannot be read, or is not a JSON object.
+    """
+    try:
+        config = json.loads(Path(path).read_text(encoding="utf-8-sig"), parse_constant=_reject_constant)
+    except OSError as error:
+        raise ConfigError(f"Cannot read --config {path}: {error.strerror}.") from error
+    except RecursionError as error:
+        raise ConfigError(f"Cannot read --config {path}: nested too deeply.") from error
+    except ValueError as error:
+        raise ConfigError(f"Cannot read --config {path}: not valid JSON ({error}).") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"Cannot read --config {path}: not a JSON object of settings.")
+    return config
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return ENVIRONMENT_PREFIX + name.upper().replace(".", "_")
+
+
+def _variables(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, Any]:
+    """Return setting → value of each variable that is not empty; a setting inside an object has a variable too.
+
+    A value that cannot be parsed is returned as text, so that validation reports it. The SDK's own parser reads any
+    unknown word as false, and a `.env` file that it finds in a parent directory.
+    """
+    properties = {name: SETTINGS["properties"][name] for name in names}
+    found = {
+        name: _parse(environ[variable(name)], schema.get("type") or ())
+        for name, schema in (properties | dict(leaves(properties))).items()
+        if environ.get(variable(name))
+    }
+    if isinstance(found.get("streams"), dict):
+        found["streams"] = _unflatten(found["streams"])
+    return found
+
+
+def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *outer, last = path
+    inner: Any = values
+    for name in outer:
+        inner = inner.setdefault(name, {})
+        if not isinstance(inner, dict):
+            return  # validation reports it
+    inner[last] = value
+
+
+def _parse(text: str, types: str | Sequence[str]) -> Any:
+    """Return the value of a text, or the text itself if it is none of these types."""
+    if "string" in types:
+        return text
+    if "boolean" in types:
+        return BOOLEANS.get(text.strip().lower(), text)
+    try:
+        return json.loads(text, parse_constant=_reject_constant)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _reject_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _unflatten(setting: dict[str, Any]) -> dict[str, Any]:
+    """Return an object as in `meltano.yml`: Meltano passes `people.mapping.job: title` in variables."""
+    nested: dict[str, Any] = {}
+    for path, value in setting.items():
+        *outer, last = (
+            [path] if isinstance(value, dict) else [name.replace("\\.", ".") for name in SEPARATOR.split(path)]
+        )
+        inner = nested
+        for name in outer:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                return setting
+        inner[last] = value
+    return nested
+
+
+def _our_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return lowercase name → value of each variable with our prefix that is not empty."""
+    return {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(ENVIRONMENT_PREFIX) and value
+    }
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return a warning for each variable that resembles a setting; it may belong to another program."""
+    messages = []
+    for name in _our_variables(environ):
+        # Meltano also sets a variable for each part of a setting that is an object.
+        is_known = any(name == known or name.startswith(f"{known}_") for known in SETTINGS["properties"])
+        match = None if is_known else closest_match(name, SETTINGS["properties"], TYPO)
+        if match:
+            messages.append(f"Ignoring {variable(name)}: unknown setting. Did you mean {variable(match)}?")
+    return messages
+
+
+def _unread_variables(environ: Mapping[str, str], variables: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return a message for each variable whose value is not the one in the settings."""
+    advice = "Add --config ENV to read environment variables."
+    if environ.get("MELTANO_PROJECT_ROOT"):
+        advice = "In meltano.yml, add the setting to the settings of the loader (- name: {name}), or to its config."
+    return [
+        f"{variable(name)} is set but not read. {advice.format(name=name)}"
+        for name, value in variables.items()
+        if not _is_set(config, name, value)
+    ]
+
+
+def _is_set(config: Mapping[str, Any], name: str, value: Any) -> bool:
+    current: Any = config
+    for each in name.split("."):
+        current = current.get(each) if isinstance(current, dict) else None
+    if isinstance(value, dict) and _unflatten(value) == current:
+        return True
+    return bool(current == value) or str(current) == str(value)
+
+
+def _safeguard_errors(environ: Mapping[str, str], config: Mapping[str, Any]) -> list[str]:
+    """Return an error if a variable asks for a limited run that will not be, for example DRYRUN or without ENV."""
+    option = "" if environ.get("MELTANO_PROJECT_ROOT") else " with --config ENV"  # Meltano passes it in a file
+    return [
+        f"{variable(name)} is set but not read, and this run would write everything. "
+        f"Use {variable(setting)}{option}, or unset the variable."
+        for setting in ("dry_run", "max_records")
+        if not config.get(setting)
+        for name, value in _our_variables(environ).items()
+        if normalize_name(name) == normalize_name(setting) and _parse(value, "boolean") is not False
+    ]

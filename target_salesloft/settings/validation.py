@@ -1,0 +1,316 @@
+"""Validates settings and fills in their defaults. No message contains a secret."""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+import json
+import math
+import re
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import jsonschema.validators
+from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
+
+from target_salesloft.exceptions import ConfigError
+from target_salesloft.redaction import iter_scalars, redact_secrets, sanitize_line
+from target_salesloft.settings.schema import (
+    CREDENTIALS,
+    ENVIRONMENT_PREFIX,
+    FOREIGN_SETTINGS,
+    NO_LEDGER,
+    SETTINGS,
+    STREAM_SETTINGS,
+    AuthMethod,
+    Overwrite,
+    SkipUnchanged,
+    get_auth_method,
+)
+from target_salesloft.storage import is_remote, split
+from target_salesloft.suggestions import closest_match
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from jsonschema import ValidationError
+
+TYPE_NAMES: Final = MappingProxyType(
+    {
+        "string": "a string",
+        "integer": "an integer",
+        "number": "a number",
+        "boolean": "true or false",
+        "object": "an object",
+        "array": "a list",
+        "null": "null",
+    }
+)
+# The credentials that each method requires; refresh_token is optional, because `login` can have stored one.
+CREDENTIALS_OF_METHOD: Final = MappingProxyType(
+    {
+        AuthMethod.API_KEY: ("api_key",),
+        AuthMethod.CLIENT_CREDENTIALS: ("client_id", "client_secret"),
+        AuthMethod.REFRESH_TOKEN: ("client_id", "client_secret"),
+    }
+)
+# JSON Schema accepts 8.0 as an integer, and Python code does not.
+VALIDATOR: Final = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    DEFAULT_JSONSCHEMA_VALIDATOR,
+    type_checker=DEFAULT_JSONSCHEMA_VALIDATOR.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)(SETTINGS)
+# Everything up to the last @: a password may contain a slash.
+USER_INFO: Final = re.compile(r"^([a-z][a-z0-9+.-]*://)?.*@", re.IGNORECASE | re.DOTALL)
+QUERY: Final = re.compile(r"[?#].*", re.DOTALL)
+NUMBERS: Final = tuple(name for name, each in SETTINGS["properties"].items() if "number" in each.get("type", ()))
+MAX_NAME_LENGTH: Final = 200
+MAX_VALUE_LENGTH: Final = 100
+MIN_SECRET_LENGTH: Final = 4
+
+
+def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return validated settings with defaults filled in; the argument is not modified.
+
+    Null and empty text mean that a setting is not set.
+
+    Args:
+        values: The settings as they are written.
+
+    Raises:
+        ConfigError: Settings are unknown or invalid. No message contains a secret.
+    """
+    config = {name: schema["default"] for name, schema in SETTINGS["properties"].items() if "default" in schema}
+    config |= {name: value for name, value in values.items() if value is not None and value != ""}
+    config = copy.deepcopy(config)
+    config |= {name: _parse_number(config[name]) for name in NUMBERS if name in config}
+    errors = [*_unknown_settings(config), *_schema_errors(config)]
+    errors = errors or [
+        *_authentication_errors(config),
+        *_url_errors(config),
+        *_path_errors(config),
+        *_ledger_errors(config),
+        *_compare_errors(config),
+    ]
+    if errors:
+        secrets = _secrets(config)
+        raise ConfigError(*(redact_secrets(error, *secrets) for error in errors))
+    return config
+
+
+def _parse_number(value: Any) -> Any:
+    """Return the number that a text contains, or the value itself: Meltano passes text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return number if math.isfinite(number) else value
+
+
+def _unknown_settings(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield an error for each unknown setting: it would have no effect."""
+    known = SETTINGS["properties"]
+    for name in config:
+        if name in known or name in FOREIGN_SETTINGS or name.startswith("_"):  # Meltano's extras
+            continue
+        if name in STREAM_SETTINGS:
+            yield f"{name} can only be set per stream: streams.NAME.{name}."
+        else:
+            yield _unknown_setting(name, closest_match(name, known))
+
+
+def _unknown_setting(name: str, match: str | None) -> str:
+    return f"Unknown setting '{_name([name])}'." + (f" Did you mean '{match}'?" if match else "")
+
+
+def _schema_errors(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield an error for each value that the schema does not allow."""
+    for error in VALIDATOR.iter_errors(config):
+        deepest: Any = _deepest(error)
+        path = list(deepest.absolute_path)
+        if deepest.validator == "type" and "enum" in deepest.schema:
+            continue  # another error lists the values
+        if deepest.validator == "additionalProperties":
+            for name in deepest.instance:
+                if name not in deepest.schema["properties"]:
+                    match = closest_match(name, deepest.schema["properties"])
+                    unknown = _unknown_setting(_name([*path, name]), match and _name([*path, match]))
+                    yield unknown + _dot_advice(path, deepest.instance[name])
+            continue
+        value = _format_value(deepest.instance, config)
+        if SETTINGS["properties"][path[0]].get("secret"):
+            value = ""
+        yield _invalid_value(_name(path), value, _expected(deepest)) + _dot_advice(path, deepest.instance)
+
+
+def _dot_advice(path: list[Any], value: Any) -> str:
+    """Return what to do about an object where the settings of a stream have none: Meltano splits names at dots."""
+    is_split = path[:1] == ["streams"] and len(path) > 1 and isinstance(value, dict)
+    return r" If the name of a stream or column has a dot, write it as \. in meltano.yml." if is_split else ""
+
+
+def _deepest(error: ValidationError) -> ValidationError:
+    """Return the error furthest inside a value of which every alternative failed."""
+    while error.context:
+        deeper = max(error.context, key=lambda each: len(each.absolute_path))
+        if len(deeper.absolute_path) == len(error.absolute_path):
+            return error
+        error = deeper
+    return error
+
+
+def _expected(error: ValidationError) -> str:
+    """Return a description of what the schema allows."""
+    allowed: Any = error.validator_value
+    if error.validator in {"anyOf", "oneOf"}:
+        return " or ".join(_expected(each) for each in error.context or ())
+    if error.validator == "type":
+        # Null means that a setting is not set; only in a mapping does it have a meaning of its own.
+        kinds = [allowed] if isinstance(allowed, str) else allowed
+        optional = "null" if "mapping" not in error.absolute_path and len(kinds) > 1 else ""
+        return " or ".join(TYPE_NAMES[each] for each in kinds if each != optional)
+    if error.validator == "enum":
+        return f"one of: {', '.join('null' if each is None else str(each) for each in allowed)}"
+    if error.validator in {"minimum", "maximum"}:
+        return f"{allowed:,} or {'more' if error.validator == 'minimum' else 'less'}"
+    return "__NULL__" if error.validator == "const" else str(error.validator)
+
+
+def _format_value(value: Any, config: Mapping[str, Any]) -> str:
+    """Return a value without secrets; empty for an object or list, and for text that may be a part of one."""
+    if isinstance(value, str):
+        # Before the text is cut off and quoted, so that no part of a secret remains.
+        text = redact_secrets(value, *_secrets(config))[:MAX_VALUE_LENGTH]
+        return "" if value.lstrip()[:1] in {"{", "["} else repr(text)
+    return "" if isinstance(value, (dict, list)) else json.dumps(value)
+
+
+def _invalid_value(name: str, value: str, expected: str) -> str:
+    return f"Invalid value for {name}{value and ': '}{value} (expected {expected})."
+
+
+def _name(path: list[Any]) -> str:
+    return sanitize_line(".".join(map(str, path)), MAX_NAME_LENGTH)
+
+
+def _secrets(config: Mapping[str, Any]) -> list[str]:
+    """Return the values of all secret settings; a short one may be part of any word."""
+    return [
+        value
+        for name, schema in SETTINGS["properties"].items()
+        if schema.get("secret")
+        for value in iter_scalars(config.get(name))
+        if len(value) >= MIN_SECRET_LENGTH
+    ]
+
+
+def _authentication_errors(config: dict[str, Any]) -> list[str]:
+    """Return what is missing or contradictory for one authentication method; credentials are stripped in place."""
+    found = []
+    for name in [name for name in CREDENTIALS if name in config]:
+        config[name] = config[name].strip()
+        if not config[name]:
+            found.append(_invalid_value(name, "", "a value that is not blank"))
+        elif not config[name].isascii() or not config[name].isprintable():
+            found.append(_invalid_value(name, "", "printable ASCII characters"))
+    method = get_auth_method(config)
+    configured = [name for name in CREDENTIALS if name in config]
+    if config["dry_run"] and not config["compare"] and not configured:
+        return found
+    if method is None:
+        found.append(
+            f"No credentials. Set api_key ({ENVIRONMENT_PREFIX}API_KEY), or client_id and client_secret for OAuth."
+        )
+        return found
+    required = CREDENTIALS_OF_METHOD[method]
+    optional = ("refresh_token",) if method is AuthMethod.REFRESH_TOKEN else ()
+    shown = f"auth_method {method.value}{'' if config.get('auth_method') else ' (inferred)'}"
+    found += [
+        f"Missing setting {name}: {shown} requires {' and '.join(required)}." for name in required if name not in config
+    ]
+    unused = [name for name in configured if name not in (*required, *optional)]
+    if unused:
+        found.append(f"Conflicting credentials: {shown} does not use {', '.join(unused)}. Remove one or the other.")
+    return found
+
+
+def _path_errors(config: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("summary_path", "results_path"):
+        path = config.get(name)
+        if path is not None and not _names_a_file(path):
+            yield _invalid_value(
+                name, _format_value(path, config), "a file; standard output is for state, and not a device"
+            )
+    for name in ("failed_records_dir", "token_path", "summary_path", "results_path"):
+        path = config.get(name, "")
+        if not path.isprintable():
+            yield _invalid_value(name, "", "a path without control characters")
+        try:
+            Path(path).expanduser()
+        except RuntimeError:
+            yield f"Invalid value for {name}: {_format_value(path, config)} (unknown user)."
+        if is_remote(path) and ":" in urlsplit(path).netloc.rpartition("@")[0]:
+            yield _invalid_value(name, "", "a URL without a password; the package of the store finds credentials")
+
+
+def _names_a_file(path: str) -> bool:
+    try:
+        split(path)
+    except ValueError:
+        return False
+    return path != "-" and not path.startswith(("/dev/", "/proc/"))
+
+
+def _ledger_errors(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield an error for each setting that has no effect without the ledger."""
+    if config.get("ledger_uri") != NO_LEDGER:
+        return
+    needs = []
+    if config["retry_failed_records"]:
+        needs.append("retry_failed_records")
+    if config["skip_unchanged"] == SkipUnchanged.LEDGER:
+        needs.append("skip_unchanged: ledger")
+    for stream, settings in config["streams"].items():
+        if settings.get("skip_unchanged") == SkipUnchanged.LEDGER:
+            needs.append(f"{_name(['streams', stream, 'skip_unchanged'])}: ledger")
+        for field, value in (settings.get("overwrite") or {}).items():
+            if value == Overwrite.UNLESS_EDITED:
+                needs.append(f"{_name(['streams', stream, 'overwrite', field])}: unless_edited")
+    for each in needs:
+        yield f"{each} requires the ledger: remove ledger_uri, or set it to a database."
+
+
+def _compare_errors(config: Mapping[str, Any]) -> Iterator[str]:
+    if config["compare"] and not config["dry_run"]:
+        yield "compare requires dry_run: it reports what a real run would change. Set dry_run, or remove compare."
+
+
+def _url_errors(config: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("api_url", "auth_url"):
+        url = config[name]
+        shown = _format_value(QUERY.sub("", USER_INFO.sub(r"\1***@", url)), config)
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname
+            _ = parts.port
+        except ValueError:
+            host = None
+        if not host or parts.scheme not in {"http", "https"}:
+            yield _invalid_value(name, shown, f"a URL such as {SETTINGS['properties'][name]['default']}")
+        elif parts.scheme == "http" and not is_loopback(host):
+            yield _invalid_value(
+                name, shown, "https://, because credentials would be sent unencrypted; http:// only to localhost"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or IP address is this machine's loopback interface."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,177 @@
+"""A sandbox that issues OAuth tokens, authenticators for it, and a fake clock."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from salesloft_sandbox import Fault
+from target_salesloft.salesloft.auth.authenticators import build_authenticator
+from target_salesloft.salesloft.client import SalesloftClient
+from target_salesloft.salesloft.rate_limit import RateLimiter
+from tests.conftest import FakeClock as SteadyClock
+from tests.conftest import serve_sandboxes
+
+CLIENT = "app"
+SECRET = "s3cr3t-of-the-application"
+FIRST = "f1rst-refresh-token"
+PREFIX = "TARGET_SALESLOFT_"
+EPOCH = 1_700_000_000.0
+
+
+class FakeClock(SteadyClock):
+    """A fake clock with a date, and a hook that is called before each wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.on_wait = lambda: None
+
+    def time(self):
+        return EPOCH + self.now()
+
+    def wait_until(self, moment):
+        self.on_wait()
+        super().wait_until(moment)
+
+    def tick(self, seconds):
+        super().wait_until(self.now() + seconds)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    for name in [*os.environ]:
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def serve():
+    """Serve sandboxes; they use real time unless a clock is given."""
+    with serve_sandboxes(clients={CLIENT: SECRET}, refresh_tokens=(FIRST,)) as start:
+        yield start
+
+
+@pytest.fixture
+def server(serve, clock):
+    return serve(clock=clock.now)
+
+
+@pytest.fixture
+def sandbox(server):
+    return server.sandbox
+
+
+@pytest.fixture
+def oauth(sandbox):
+    return sandbox.oauth
+
+
+@pytest.fixture
+def fault(sandbox):
+    """Inject a fault into token requests."""
+    return lambda kind, **values: sandbox.faults.add(Fault(kind, **{"path": "/oauth/token", **values}))
+
+
+@pytest.fixture
+def path(tmp_path):
+    """The path of the stored token."""
+    return tmp_path / "state" / "token.json"
+
+
+@pytest.fixture
+def config(server, path):
+    """The settings of a run with the first refresh token."""
+    return {**settings_of(server), "refresh_token": FIRST, "token_path": str(path)}
+
+
+def settings_of(server):
+    """The settings of client credentials."""
+    return {
+        "api_url": server.url,
+        "auth_url": server.auth_url,
+        "client_id": CLIENT,
+        "client_secret": SECRET,
+        "request_timeout": 5,
+        "max_retry_seconds": 900,
+        "rate_limit_per_minute": 600,
+    }
+
+
+@pytest.fixture
+def authenticator(config, clock):
+    """Return a function that creates authenticators, each like that of a separate process."""
+    return lambda **settings: build_authenticator({**config, **settings}, clock)
+
+
+@pytest.fixture
+def connect(config, clock, authenticator):
+    """Return a function that creates clients, each like that of a separate process."""
+    clients = []
+
+    def make(points=600, **settings):
+        client = SalesloftClient(
+            api_url=config["api_url"],
+            authenticator=authenticator(**settings),
+            rate_limiter=RateLimiter(points, clock),
+            clock=clock,
+            timeout=5,
+            max_retry_seconds=900,
+            connections=8,
+        )
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def sent_token(authenticator):
+    """The access token that an authenticator adds to a request."""
+    request = requests.Request("GET", "http://127.0.0.1/v2/me", auth=authenticator).prepare()
+    return request.headers["Authorization"].removeprefix("Bearer ")
+
+
+def accepted(server, token):
+    """Whether the API accepts an access token."""
+    answer = requests.get(f"{server.url}/me", headers={"Authorization": f"Bearer {token}"}, timeout=5)
+    return answer.status_code == 200
+
+
+def stored_at(path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def command(name, *arguments, config=None, **environment):
+    """The arguments of `Popen` for an installed command, without settings from outside."""
+    outside = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
+    values = {PREFIX + key.upper(): str(value) for key, value in (config or {}).items()}
+    return {
+        "args": [str(Path(sys.executable).with_name(name)), *arguments],
+        # Opens no real browser.
+        "env": {**outside, **values, "BROWSER": "true", **environment},
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
+
+
+def singer(emails):
+    """A Singer file of people."""
+    schema = {"properties": {"email_address": {"type": "string"}}}
+    messages = [{"type": "SCHEMA", "stream": "people", "schema": schema, "key_properties": []}]
+    messages += [{"type": "RECORD", "stream": "people", "record": {"email_address": each}} for each in emails]
+    messages.append({"type": "STATE", "value": {"count": len(emails)}})
+    return "".join(json.dumps(each) + "\n" for each in messages)

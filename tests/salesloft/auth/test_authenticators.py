@@ -1,0 +1,492 @@
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from requests import PreparedRequest
+
+from target_salesloft.clock import GRACE_SECONDS
+from target_salesloft.exceptions import (
+    AuthenticationError,
+    RetriesExhaustedError,
+    RunCancelledError,
+    TokenGrantError,
+    TokenRefreshError,
+    TokenStoreError,
+    UnexpectedResponseError,
+)
+from target_salesloft.salesloft.auth.authenticators import ClientCredentialsAuthenticator, RefreshTokenAuthenticator
+from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, fingerprint
+from target_salesloft.salesloft.auth.token_endpoint import MAX_TIMEOUT
+from target_salesloft.salesloft.auth.token_store import FileTokenStore
+
+from .conftest import CLIENT, FIRST, SECRET, accepted, sent_token, stored_at
+
+
+def rejected(token):
+    request = PreparedRequest()
+    request.headers = {"Authorization": f"Bearer {token}"}
+    return request
+
+
+# A token's life
+
+
+def test_no_token_is_requested_before_it_is_needed(authenticator, sandbox, path):
+    authenticator()
+    assert sandbox.requests == []
+    assert not path.exists()
+
+
+def test_token_is_used_until_its_last_minute(authenticator, server, oauth, clock):
+    who = authenticator()
+    first = sent_token(who)
+    assert accepted(server, first)
+    clock.tick(7200 - 61)
+    assert sent_token(who) == first
+    clock.tick(2)
+    assert sent_token(who) != first
+    assert oauth.refreshes == 2
+
+
+def test_new_refresh_token_is_stored_and_replaces_the_configured_one(authenticator, path, clock):
+    sent_token(authenticator())
+    stored = stored_at(path)
+    assert stored["refresh_token"] != FIRST
+    assert stored["pending_refresh_digest"] is None
+    clock.tick(7200)
+    sent_token(authenticator())
+    assert stored_at(path)["refresh_token"] not in {FIRST, stored["refresh_token"]}
+
+
+def test_valid_stored_token_is_used_without_a_refresh(authenticator, oauth):
+    assert sent_token(authenticator()) == sent_token(authenticator())
+    assert oauth.refreshes == 1
+
+
+def test_newly_configured_refresh_token_takes_precedence(authenticator, oauth, path):
+    sent_token(authenticator())
+    oauth.revoke()
+    again = oauth.authorize()
+    sent_token(authenticator(refresh_token=again))
+    assert oauth.refreshes == 2
+    sent_token(authenticator(refresh_token=again))
+    assert oauth.refreshes == 2
+    assert stored_at(path)["seed_digest"] == fingerprint(again)
+
+
+def test_rejected_configured_token_does_not_replace_the_stored_one(authenticator, path):
+    sent_token(authenticator())
+    before = stored_at(path)
+    with pytest.raises(TokenGrantError):
+        sent_token(authenticator(refresh_token="mistyped"))
+    assert stored_at(path) == before
+
+
+def test_client_credentials_store_nothing(authenticator, server, path, clock):
+    who = authenticator(refresh_token=None)
+    assert isinstance(who, ClientCredentialsAuthenticator)
+    first = sent_token(who)
+    assert accepted(server, first)
+    clock.tick(7200)
+    second = sent_token(who)
+    assert second != first
+    assert accepted(server, second)
+    assert not path.parent.exists()
+
+
+def test_stored_token_of_a_login_is_used(authenticator):
+    first = sent_token(authenticator())
+    who = authenticator(refresh_token=None, auth_method="refresh_token")
+    assert isinstance(who, RefreshTokenAuthenticator)
+    assert sent_token(who) == first
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_method_does_not_depend_on_whether_a_token_is_stored(authenticator, stored):
+    if stored:
+        sent_token(authenticator())
+    assert isinstance(authenticator(refresh_token=None), ClientCredentialsAuthenticator)
+    assert isinstance(authenticator(refresh_token=None, auth_method="refresh_token"), RefreshTokenAuthenticator)
+
+
+def test_missing_stored_token_names_login(authenticator, sandbox, path):
+    text = message(authenticator(refresh_token=None, auth_method="refresh_token"))
+    assert str(path) in text
+    assert LOGIN_COMMAND in text
+    assert sandbox.requests == []
+
+
+# 401 in the middle of a run
+
+
+@pytest.mark.parametrize("token", [FIRST, None])
+def test_request_with_a_revoked_token_is_retried_with_a_new_one(connect, oauth, sandbox, token):
+    client = connect(refresh_token=token)
+    client.request("GET", "/me")
+    oauth.revoke_access()
+    assert client.request("GET", "/me").data["id"] == 1
+    assert [each.status for each in sandbox.requests if each.path == "/v2/me"] == [200, 401, 200]
+
+
+def test_parallel_401s_cause_one_refresh(connect, oauth):
+    client = connect()
+    client.request("GET", "/me")
+    oauth.revoke_access()
+    together = threading.Barrier(8)
+
+    def ask(_):
+        together.wait()
+        return client.request("GET", "/me").data["id"]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, range(8))) == [1] * 8
+    assert oauth.refreshes == 2
+
+
+def test_token_refreshed_by_another_thread_is_not_refreshed_again(authenticator, oauth):
+    who = authenticator()
+    old = sent_token(who)
+    assert who.refresh(rejected(old))
+    assert who.refresh(rejected(old))
+    assert oauth.refreshes == 2
+
+
+def test_token_refreshed_by_another_process_is_read_from_the_store(authenticator, oauth):
+    one, other = authenticator(), authenticator()
+    old = sent_token(one)
+    assert sent_token(other) == old
+    assert one.refresh(rejected(old))
+    assert other.refresh(rejected(old))
+    assert sent_token(one) == sent_token(other)
+    assert oauth.refreshes == 2
+
+
+def test_token_is_added_after_the_wait_for_points(connect, oauth, sandbox):
+    # One request a minute, in which a token could live and die a dozen times.
+    oauth.token_seconds = 5
+    client = connect(points=1)
+    for _ in range(4):
+        client.request("GET", "/me")
+    assert sandbox.count_responses(401) == 0
+    assert oauth.refreshes == 4
+
+
+def test_token_rejected_twice_stops_the_run(connect, sandbox, fault):
+    fault("status", path="/me", status=401, times=2, body={"error": "Invalid Bearer token"})
+    with pytest.raises(AuthenticationError) as error:
+        connect().request("GET", "/me")
+    assert "GET /me" in str(error.value)
+    assert LOGIN_COMMAND in str(error.value)
+    assert sandbox.count_responses(401) == 2
+
+
+# Refusals
+
+
+def message(who):
+    with pytest.raises(TokenGrantError) as error:
+        sent_token(who)
+    return str(error.value)
+
+
+def test_rejected_configured_token_names_the_setting(authenticator):
+    text = message(authenticator(refresh_token="old"))
+    assert text.startswith("Setting refresh_token ")
+    assert "invalid_grant" in text
+    assert LOGIN_COMMAND in text
+
+
+def test_rejected_stored_token_names_the_store(authenticator, oauth, clock, path):
+    sent_token(authenticator())
+    oauth.revoke()
+    clock.tick(7200)
+    text = message(authenticator())
+    assert str(path) in text
+    assert "invalid_grant" in text
+
+
+def test_wrong_client_secret_is_not_reported_as_a_token_error(authenticator, path):
+    text = message(authenticator(client_secret="wrong"))
+    assert "client_secret" in text
+    assert LOGIN_COMMAND not in text
+    assert stored_at(path)["pending_refresh_digest"] is None
+
+
+def test_rejected_client_credentials_name_the_settings(authenticator):
+    text = message(authenticator(client_secret="wrong", refresh_token=None))
+    assert all(name in text for name in ("client_id", "client_secret", "auth_method"))
+
+
+def test_rejected_token_is_requested_once(authenticator, sandbox):
+    who = authenticator(refresh_token="old")
+    assert message(who) == message(who)
+    assert len(sandbox.requests) == 1
+
+
+def test_secrets_in_the_server_s_message_are_redacted(authenticator, fault):
+    body = {"error": "invalid_grant", "error_description": f"{FIRST} of {CLIENT} with {SECRET}\nis bad"}
+    fault("status", status=400, body=body)
+    text = message(authenticator())
+    assert "*** of app with *** is bad" in text
+    assert FIRST not in text
+    assert SECRET not in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("body", ["<html>", "", "[]", '"x"', {"error": None}])
+def test_rejection_without_a_reason(authenticator, fault, body):
+    fault("status", status=401, body=body)
+    assert "401" in message(authenticator())
+
+
+@pytest.mark.parametrize("status", [302, 404, 405])
+def test_url_that_is_not_a_token_endpoint_names_the_setting(authenticator, fault, status):
+    fault("status", status=status)
+    with pytest.raises(UnexpectedResponseError, match=rf"{status}.*auth_url"):
+        sent_token(authenticator())
+
+
+# Errors of the authorization server
+
+
+@pytest.mark.parametrize("kind", ["status", "html", "empty"])
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_outage_is_retried(authenticator, fault, kind, status, oauth):
+    fault(kind, status=status, times=5)
+    sent_token(authenticator())
+    assert oauth.refreshes == 1
+
+
+def test_retry_after_is_honored(authenticator, fault, clock):
+    fault("status", status=503, retry_after="120")
+    sent_token(authenticator())
+    assert 1_120 <= clock.now() < 1_121
+
+
+def test_lasting_outage_stops_the_run(authenticator, fault, clock):
+    fault("status", status=503, times=None)
+    with pytest.raises(RetriesExhaustedError, match=r"503.*"):
+        sent_token(authenticator())
+    assert clock.now() - 1_000 <= 900
+
+
+def test_unreachable_auth_url_is_reported_within_a_minute(authenticator, clock):
+    with pytest.raises(RetriesExhaustedError, match="auth_url"):
+        sent_token(authenticator(auth_url="http://127.0.0.1:9/oauth/token"))
+    assert clock.now() - 1_000 <= 60
+
+
+def test_stop_ends_the_wait(authenticator, fault, clock):
+    fault("status", status=503, times=None)
+    clock.on_wait = clock.stop
+    with pytest.raises(RunCancelledError):
+        sent_token(authenticator())
+
+
+@pytest.mark.parametrize("kind", ["reset_before", "reset_after", "broken_json"])
+def test_client_credentials_requests_are_retried_without_limit(authenticator, fault, server, kind):
+    fault(kind, times=4)
+    assert accepted(server, sent_token(authenticator(refresh_token=None)))
+
+
+def test_refresh_that_did_not_arrive_is_retried_once(authenticator, fault, server, oauth, caplog):
+    fault("reset_before")
+    assert accepted(server, sent_token(authenticator()))
+    assert oauth.refreshes == 1
+    assert caplog.records[0].levelname == "WARNING"
+
+
+@pytest.mark.parametrize("kind", ["reset_after", "broken_json", "status_after"])
+def test_lost_refresh_response_is_part_of_the_error(authenticator, fault, oauth, kind, sandbox):
+    fault(kind)
+    text = message(authenticator())
+    assert "a refresh whose response was lost" in text
+    assert LOGIN_COMMAND in text
+    assert oauth.refreshes == 1
+    assert len(sandbox.requests) == 2
+
+
+def test_two_lost_responses_stop_the_run_and_the_next_run_retries(authenticator, fault, sandbox, server, path):
+    fault("reset_before", times=2)
+    with pytest.raises(TokenRefreshError, match=str(path)):
+        sent_token(authenticator())
+    assert len(sandbox.requests) == 2
+    assert accepted(server, sent_token(authenticator()))
+
+
+def test_store_is_read_again_after_a_lost_response(authenticator, fault, sandbox, clock, path):
+    # At the same time, another machine, to which the lock does not apply, refreshes the token.
+    elsewhere = path.with_name("elsewhere.json")
+    token = sent_token(authenticator(token_path=str(elsewhere)))
+    fault("reset_before")
+    clock.on_wait = lambda: path.write_bytes(elsewhere.read_bytes())
+    assert sent_token(authenticator()) == token
+    assert [each.status for each in sandbox.requests] == [200, 0]
+
+
+def test_interrupted_refresh_of_an_earlier_run_is_part_of_the_error(authenticator, fault, oauth, clock, path):
+    sent_token(authenticator())
+    clock.tick(7200)
+    fault("reset_after")
+    fault("reset_before")
+    with pytest.raises(TokenRefreshError):
+        sent_token(authenticator())
+    assert oauth.refreshes == 2
+    text = message(authenticator())
+    assert str(path) in text
+    assert "an interrupted run" in text
+
+
+# The store
+
+
+def test_unwritable_store_stops_the_run_before_the_token_is_spent(authenticator, sandbox, tmp_path):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "token.json"
+    with pytest.raises(TokenStoreError, match=str(path)):
+        sent_token(authenticator(token_path=str(path)))
+    assert sandbox.requests == []
+
+
+def test_store_lost_during_a_refresh_is_reported(authenticator, sandbox, path, monkeypatch):
+    def replaced_by_a_directory(body):
+        path.unlink()
+        path.mkdir()
+        return answer(body)
+
+    answer = sandbox.oauth.token
+    monkeypatch.setattr(sandbox.oauth, "token", replaced_by_a_directory)
+    with pytest.raises(TokenStoreError) as error:
+        sent_token(authenticator())
+    assert "was spent" in str(error.value)
+    assert LOGIN_COMMAND in str(error.value)
+
+
+def test_token_refreshed_elsewhere_just_before_a_refresh_is_not_overwritten(
+    authenticator, oauth, path, monkeypatch, clock
+):
+    # Another machine, which the lock does not reach, refreshes after this one has read the store.
+    one, other = authenticator(), authenticator()
+    sent_token(one)
+    clock.tick(7200)
+    newer = []
+    read = FileTokenStore.read
+
+    def read_then_refresh_elsewhere(store):
+        stored = read(store)
+        if not newer:
+            newer.append(None)
+            monkeypatch.setattr(FileTokenStore, "locked", contextlib.nullcontext)
+            newer[0] = sent_token(other)
+        return stored
+
+    monkeypatch.setattr(FileTokenStore, "read", read_then_refresh_elsewhere)
+    assert sent_token(one) == newer[0]
+    assert stored_at(path)["token"]["access_token"] == newer[0]
+    assert oauth.refreshes == 2
+
+
+@pytest.mark.parametrize(("request_timeout", "limit"), [(1, MAX_TIMEOUT), (86_400, 1)])
+def test_token_request_never_outlasts_the_shutdown(authenticator, fault, monkeypatch, request_timeout, limit):
+    assert MAX_TIMEOUT < GRACE_SECONDS
+    monkeypatch.setattr("target_salesloft.salesloft.auth.token_endpoint.MAX_TIMEOUT", limit)
+    fault("drip", delay=0.05)
+    started = time.monotonic()
+    with pytest.raises(RetriesExhaustedError):
+        sent_token(authenticator(refresh_token=None, request_timeout=request_timeout, max_retry_seconds=0))
+    assert time.monotonic() - started < 3
+
+
+def test_loopback_token_endpoint_ignores_the_proxy(authenticator, listener, monkeypatch):
+    url, sent = listener
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, url)
+    sent_token(authenticator())
+    assert sent == []
+
+
+def test_corrupt_store_is_moved_and_the_configured_token_is_used(authenticator, server, path, caplog):
+    path.parent.mkdir()
+    path.write_text('{"refresh_token": "abc')
+    assert accepted(server, sent_token(authenticator()))
+    assert path.with_name("token.json.damaged-1").read_text() == '{"refresh_token": "abc'
+    assert "token.json.damaged-1" in caplog.text
+    assert "abc" not in caplog.text
+
+
+def test_corrupt_store_without_a_configured_token_stops_the_run(authenticator, path):
+    path.parent.mkdir()
+    path.write_text("")
+    text = message(authenticator(refresh_token=None, auth_method="refresh_token"))
+    assert str(path) in text
+    assert LOGIN_COMMAND in text
+
+
+def test_new_token_is_on_disk_before_it_is_used(connect, sandbox, path):
+    def look(authorization):
+        seen.append(f"Bearer {stored_at(path)['token']['access_token']}" == authorization)
+        return scopes_of(authorization)
+
+    seen, scopes_of = [], sandbox.keys.get_scopes
+    sandbox.keys.get_scopes = look
+    client = connect()
+    for _ in range(3):
+        client.request("GET", "/me")
+        sandbox.oauth.revoke_access()
+    assert seen == [True] * 5
+
+
+# Where secrets may go
+
+
+@pytest.fixture
+def listener():
+    """A server that records the paths of its requests, and redirects them."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            sent.append(self.path)
+            self.send_response(307)
+            self.send_header("Location", f"http://localhost:{listening.server_port}/stolen")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    sent = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.server_port}", sent
+        listening.shutdown()
+        thread.join()
+
+
+def test_redirect_of_the_token_endpoint_is_not_followed(authenticator, listener):
+    url, sent = listener
+    with pytest.raises(UnexpectedResponseError, match="307"):
+        sent_token(authenticator(auth_url=f"{url}/oauth/token"))
+    assert sent == ["/oauth/token"]
+
+
+def test_proxy_of_the_environment_is_used(authenticator, listener, monkeypatch):
+    url, sent = listener
+    monkeypatch.setenv("http_proxy", url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(UnexpectedResponseError):
+        sent_token(authenticator(auth_url="http://accounts.example/oauth/token"))
+    assert sent == ["http://accounts.example/oauth/token"]
+
+
+def test_repr_contains_no_secret(authenticator):
+    who = authenticator()
+    token = sent_token(who)
+    shown = f"{who!r} {who._endpoint!r} {who._store!r}"  # noqa: SLF001
+    assert not [each for each in (FIRST, SECRET, token) if each in shown]

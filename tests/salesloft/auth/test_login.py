@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+import socket
+import subprocess
+
+import pytest
+import requests
+
+from target_salesloft.cli.admin import main
+from target_salesloft.exceptions import LoginTimeoutError
+from target_salesloft.salesloft.auth.callback_server import CallbackServer
+
+from .conftest import CLIENT, FIRST, SECRET, command, sent_token, settings_of, stored_at
+
+KEY = "ak" + "0" * 64
+REDIRECT = re.compile(r"http://127\.0\.0\.1:\d+/oauth/authorize\S+")
+
+
+@pytest.fixture
+def login_settings(server, path):
+    return {**settings_of(server), "token_path": str(path)}
+
+
+@pytest.fixture
+def settings_file(tmp_path):
+    def write(**config):
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps(config))
+        return str(file)
+
+    return write
+
+
+def consent(url, answer="allow"):
+    """Press a button of the consent page; return the URL of the redirect."""
+    assert requests.get(url, timeout=5).status_code == 200
+    return requests.post(url, data={"answer": answer}, timeout=5, allow_redirects=False).headers["Location"]
+
+
+class Login:
+    """A login that waits for its user."""
+
+    def __init__(self, settings, *arguments):
+        self.run = subprocess.Popen(**command("target-salesloft-admin", "login", *arguments, config=settings))
+        assert self.run.stdout.readline().startswith("Authorize the application in a browser")
+        self.url = self.run.stdout.readline().strip()
+        assert REDIRECT.fullmatch(self.url)
+
+    def end(self, text=""):
+        out, err = self.run.communicate(text, timeout=20)
+        assert "Traceback" not in err
+        return self.run.returncode, out, err
+
+
+@pytest.fixture
+def start(login_settings):
+    started = []
+
+    def make(*arguments, **settings):
+        started.append(Login({**login_settings, **settings}, *arguments))
+        return started[-1]
+
+    yield make
+    for login in started:
+        login.run.kill()
+        login.run.communicate()
+
+
+@pytest.fixture
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return str(taken.getsockname()[1])
+
+
+def test_login_stores_a_token_that_runs_use(start, free_port, path, authenticator, oauth):
+    login = start("--port", free_port)
+    page = requests.get(consent(login.url), timeout=5)
+    assert "close this window" in page.text
+    assert page.headers["Referrer-Policy"] == "no-referrer"
+    code, out, err = login.end()
+    assert (code, err) == (0, "")
+    assert str(path) in out
+    assert "TARGET_SALESLOFT_AUTH_METHOD=refresh_token" in out
+    assert (
+        sent_token(authenticator(refresh_token=None, auth_method="refresh_token"))
+        == stored_at(path)["token"]["access_token"]
+    )
+    assert oauth.refreshes == 0
+
+
+def test_login_takes_precedence_over_the_configured_refresh_token(start, free_port, path, authenticator, oauth):
+    login = start("--port", free_port, refresh_token="spent")
+    requests.get(consent(login.url), timeout=5)
+    code, out, _ = login.end()
+    assert code == 0
+    assert "AUTH_METHOD" not in out
+    assert sent_token(authenticator(refresh_token="spent")) == stored_at(path)["token"]["access_token"]
+    assert oauth.refreshes == 0
+
+
+def test_unrelated_requests_are_rejected_and_login_continues(start, free_port):
+    login = start("--port", free_port)
+    there = consent(login.url)
+    base = there.partition("?")[0]
+    wrong = [f"{base}?code=stolen&state=guess", f"{base}?code=stolen", base, re.sub("code=[^&]*", "code=", there)]
+    assert [requests.get(each, timeout=5).status_code for each in wrong] == [400] * 4
+    assert requests.get(base.replace("callback", "favicon.ico"), timeout=5).status_code == 404
+    assert requests.get(there, timeout=5).status_code == 200
+    assert login.end()[0] == 0
+
+
+def test_denied_authorization_stops_login(start, free_port, path):
+    login = start("--port", free_port)
+    requests.get(consent(login.url, "deny"), timeout=5)
+    code, _, err = login.end()
+    assert code == 1
+    assert "access_denied" in err
+    assert err.count("\n") == 1
+    assert not path.exists()
+
+
+def test_redirect_can_be_pasted(start, path):
+    login = start("--no-browser")
+    code, out, err = login.end(f"  {consent(login.url)}\n")
+    assert (code, err) == (0, "")
+    assert str(path) in out
+    assert "TARGET_SALESLOFT_AUTH_METHOD=refresh_token" in out
+    assert path.exists()
+
+
+@pytest.mark.parametrize("pasted", ["", "hello", "http://[", "http://127.0.0.1:8910/callback?code=1&state=other"])
+def test_unrelated_pasted_url_is_rejected(start, path, pasted):
+    login = start("--no-browser")
+    code, _, err = login.end(pasted + "\n")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert not path.exists()
+
+
+def test_rejected_code_names_the_redirect_uri(start, sandbox):
+    login = start("--no-browser")
+    there = consent(login.url)
+    sandbox.oauth.reset()
+    code, _, err = login.end(there + "\n")
+    assert code == 1
+    assert "http://127.0.0.1:8910/callback" in err
+    assert err.count("\n") == 1
+    assert SECRET not in err
+
+
+def test_port_in_use_is_reported_in_one_line(login_settings, settings_file, capsys, server, clock):
+    port = server.origin.rpartition(":")[2]
+    assert main(["login", "--config", settings_file(**login_settings), "--port", port], clock) == 1
+    text = capsys.readouterr().err
+    assert text.startswith(f"Cannot listen on 127.0.0.1:{port} (")
+    assert text.count("\n") == 1
+
+
+def test_unwritable_store_is_reported_before_authorization(login_settings, settings_file, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    settings = {**login_settings, "token_path": str(tmp_path / "file" / "token.json")}
+    assert main(["login", "--config", settings_file(**settings)]) == 1
+    text = capsys.readouterr()
+    assert text.out == ""
+    assert "token.json cannot be used" in text.err
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({}, "client_id and client_secret"),
+        ({"client_id": CLIENT}, "client_secret"),
+        ({"client_id": CLIENT, "client_secret": SECRET, "api_key": KEY}, "api_key"),
+    ],
+)
+def test_missing_settings_of_login_are_named(config, text, settings_file, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(["login", "--config", settings_file(**config)]) == 1
+    captured = capsys.readouterr().err
+    assert text in captured
+    assert SECRET not in captured
+
+
+def test_end_of_input_at_a_prompt_stops_login(monkeypatch, settings_file, capsys):
+    class Terminal(io.StringIO):
+        """A terminal whose user presses Ctrl-D."""
+
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    assert main(["login", "--config", settings_file()]) == 1
+    assert capsys.readouterr().err.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize("content", ["{", "[]", None])
+def test_unreadable_settings_file_is_named(content, tmp_path, capsys):
+    file = tmp_path / "config.json"
+    if content is not None:
+        file.write_text(content)
+    assert main(["check", "--config", str(file)]) == 1
+    text = capsys.readouterr().err
+    assert str(file) in text
+    assert text.count("\n") == 1
+
+
+# check
+
+
+@pytest.fixture
+def check(settings_file, capsys, clock):
+    def run(**config):
+        code = main(["check", "--config", settings_file(**config)], clock)
+        captured = capsys.readouterr()
+        assert not [each for each in (SECRET, FIRST, KEY) if each in captured.out + captured.err]
+        return code, captured.out.splitlines(), captured.err
+
+    return run
+
+
+def test_check_prints_user_permissions_and_points(check, config, path, sandbox):
+    code, out, err = check(**config)
+    assert (code, err) == (0, "")
+    assert out == [
+        f"Authentication: OAuth refresh token, stored at {path}",
+        "User: Ada Okafor <ada.okafor@sandbox.test>, user 1, team 1",
+        "people:read: yes",
+        "people:write: yes",
+        "accounts:read: yes",
+        "accounts:write: yes",
+        "custom_fields:read: yes",
+        "bulk jobs: yes",
+        "593 points remaining this minute",
+    ]
+    assert (sandbox.people(), sandbox.accounts()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({}, 0),
+        ({"object": "people"}, 0),
+        ({"object": "accounts"}, 1),
+        ({"object": "people", "streams": {"a": {"object": "accounts"}}}, 1),
+        ({"streams": {"people": {"mapping": {"job": "title"}}}}, 0),
+        ({"streams": {"crm_contacts": {}, "*": {}}}, 0),
+        ({"streams": {"people": {}, "accounts": {}}}, 1),
+        ({"people_upsert_key": "crm_id", "accounts_upsert_key": "domain"}, 0),
+        ({"accounts_upsert_key": "crm_id"}, 1),
+    ],
+)
+def test_check_requires_the_scopes_of_the_configured_objects(serve, check, clock, settings, code):
+    server = serve(clock=clock.now, oauth_scopes=["people:read", "people:write", "accounts:read"])
+    found, out, err = check(**settings_of(server), **settings)
+    assert found == code
+    assert out[0] == "Authentication: OAuth client credentials"
+    assert ("accounts:write: MISSING" in out) is bool(code)
+    assert ("accounts:write: no" in out) is not bool(code)
+    assert bool(err) is bool(code)
+
+
+@pytest.mark.parametrize(
+    ("write_method", "line", "code"),
+    [("auto", "bulk jobs: no", 0), ("bulk", "bulk jobs: MISSING", 1), ("record", None, 0)],
+)
+@pytest.mark.parametrize("status", [403, 404])
+def test_check_probes_bulk_jobs(check, server, sandbox, fault, write_method, line, code, status):
+    fault("status", path="/bulk_jobs", status=status, body={"error": "No"}, times=None)
+    found, out, _ = check(api_key=KEY, api_url=server.url, write_method=write_method)
+    assert found == code
+    assert [each.startswith(line or "") for each in out if each.startswith("bulk jobs")] == ([True] if line else [])
+    assert not any(each.method == "POST" for each in sandbox.requests)
+
+
+def test_check_reports_a_missing_scope_that_is_a_422(serve, check, clock):
+    server = serve(clock=clock.now, api_keys={KEY: ["people:read"]}, missing_scope_status=422)
+    code, out, _ = check(api_key=KEY, api_url=server.url, object="people")
+    assert code == 1
+    assert {"people:read: yes", "people:write: MISSING"} <= set(out)
+
+
+@pytest.mark.parametrize(
+    ("settings", "scope"),
+    [
+        ({"streams": {"people": {"deleted_records": "delete"}}}, "people:delete"),
+        ({"object": "accounts", "deleted_records": "delete"}, "accounts:delete"),
+        ({"streams": {"enrollments": {}}}, "cadences:write"),
+        ({"streams": {"enrollments": {"deleted_records": "delete"}}}, "cadences:delete"),
+        ({"streams": {"people": {"mapping": {"company": "account.domain"}}}}, "accounts:read"),
+        ({"streams": {"people": {"mapping": {"rep": "owner.email_address"}}}}, "team:read"),
+        ({"streams": {"enrollments": {"mapping": {"mail": "person.email_address"}}}}, "people:read"),
+        ({"streams": {"enrollments": {"mapping": {"rep": "user.email_address"}}}}, "team:read"),
+    ],
+)
+def test_check_requires_the_scopes_of_references_removal_and_cadences(serve, check, clock, sandbox, settings, scope):
+    objects, actions = ("people", "accounts", "cadences"), ("read", "write", "delete")
+    scopes = {f"{each}:{action}" for each in objects for action in actions} | {"team:read"}
+    for granted in (scopes, scopes - {scope}):
+        server = serve(clock=clock.now, api_keys={KEY: granted})
+        code, out, _ = check(api_key=KEY, api_url=server.url, **settings)
+        assert code == (scope not in granted)
+        assert f"{scope}: {'yes' if scope in granted else 'MISSING'}" in out
+    assert sandbox.cadence_memberships() == []
+
+
+def test_check_lists_each_permission_once(serve, check, clock):
+    server = serve(clock=clock.now)
+    mapping = {"company": "account.domain", "key": "account.crm_id", "rep": "owner.email_address"}
+    streams = {"people": {"mapping": mapping}, "accounts": {}, "enrollments": {}}
+    code, out, _ = check(api_key=KEY, api_url=server.url, streams=streams)
+    names = [each.rpartition(":")[0] for each in out]
+    assert code == 0
+    assert "accounts:read" in names
+    assert len(set(names)) == len(names)
+
+
+def test_check_with_a_wrong_path_fails(check, server):
+    code, _, err = check(api_key=KEY, api_url=f"{server.origin}/wrong")
+    assert code == 1
+    assert "api_url" in err
+
+
+def test_check_prints_no_control_characters(check, server, fault):
+    fault("status", path="/me", status=200, body={"data": {"id": 1, "name": "Ada\x1b[31m\nUser: root", "email": "\r"}})
+    _, out, _ = check(api_key=KEY, api_url=server.url)
+    assert [each for each in out if "Ada" in each] == [out[1]]
+    assert all(line.isprintable() for line in out)
+
+
+def test_check_with_an_invalid_key_prints_one_error(check, server):
+    code, out, err = check(api_key="ak-bad", api_url=server.url)
+    assert (code, out) == (1, ["Authentication: API key"])
+    assert "Check api_key" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--config", "ENV"]])
+def test_environment_variables_take_precedence_over_files(settings_file, server, monkeypatch, options):
+    monkeypatch.setenv("TARGET_SALESLOFT_API_KEY", KEY)
+    monkeypatch.setenv("TARGET_SALESLOFT_STREAMS", "{}")
+    monkeypatch.setenv("TARGET_SALESLOFT_API_URL", "")
+    file = settings_file(api_key="ak-of-the-file", api_url=server.url, sync_mode="not validated here")
+    assert main(["check", *options, "--config", file]) == 0
+
+
+@pytest.mark.parametrize(
+    ("streams", "code"),
+    [
+        ('{"people.mapping.job_title": "title", "public\\\\.deals.object": "people"}', 0),
+        ('{"people": {"mapping": {"job_title": "title"}}, "public.deals": {"object": "people"}}', 0),
+        ('{"people.object": "deals"}', 1),
+        ('{"people.object": "people", "people.object.x": "y"}', 1),
+    ],
+)
+def test_streams_are_read_as_people_and_as_meltano_write_them(check, server, monkeypatch, streams, code):
+    monkeypatch.setenv("TARGET_SALESLOFT_STREAMS", streams)
+    assert check(api_url=server.url, api_key=KEY)[0] == code
+
+
+def test_login_times_out():
+    with (
+        CallbackServer(0, "state") as listener,
+        pytest.raises(LoginTimeoutError),
+    ):
+        listener.wait(0)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "x"])
+def test_invalid_port_is_rejected(port, capsys):
+    assert main(["login", f"--port={port}"]) == 2
+    error = capsys.readouterr().err
+    assert "--port" in error
+    assert port in error
+
+
+def test_interrupt_ends_the_command_with_code_130(monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("target_salesloft.cli.admin.run_login", interrupt)
+    assert main(["login"]) == 130
+
+
+def test_help_names_the_commands(capsys):
+    assert main(["--help"]) == 0
+    assert {"login", "check"} <= set(capsys.readouterr().out.split())

@@ -1,0 +1,274 @@
+"""Whole runs with OAuth: successive, concurrent, killed and long ones, and that they log no secret."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, redirect_stdout
+
+import pytest
+
+from salesloft_sandbox import Fault
+from target_salesloft.clock import Clock
+from target_salesloft.salesloft.auth.token_store import FileTokenStore
+from target_salesloft.settings.loader import ConfigSources
+from target_salesloft.target import TargetSalesloft
+
+from .conftest import FIRST, SECRET, command, settings_of, singer, stored_at
+
+KEY = "ak" + "0" * 64
+LINES = singer(["a@example.com", "b@example.com"])
+pytestmark = pytest.mark.slow
+
+CRASHING = """
+import sys
+from target_salesloft.salesloft import responses
+from target_salesloft.target import TargetSalesloft
+responses.parse_response = lambda response, *_, **options: response.crash
+TargetSalesloft.cli()
+"""
+
+
+@pytest.fixture
+def real(serve):
+    """A server in real time, as other processes require."""
+    return serve()
+
+
+@pytest.fixture
+def settings(real, path, tmp_path):
+    return {
+        **settings_of(real),
+        "refresh_token": FIRST,
+        "token_path": path,
+        "failed_records_dir": tmp_path / "failed",
+    }
+
+
+def start(settings, **environment):
+    return subprocess.Popen(**command("target-salesloft", "--config", "ENV", config=settings, **environment))
+
+
+def run(settings, text=LINES, **environment):
+    process = start(settings, **environment)
+    out, err = process.communicate(text, timeout=60)
+    return process.returncode, out, err
+
+
+@contextmanager
+def running(settings):
+    """A run that has all its input but not its end."""
+    process = start(settings)
+    try:
+        process.stdin.write(LINES)
+        process.stdin.flush()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def until(true):
+    """Wait for another process, with a timeout."""
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_successive_runs_need_only_the_first_refresh_token(settings, real):
+    assert run(settings)[0] == 0
+    assert run(settings)[0] == 0
+    real.sandbox.oauth.revoke_access()
+    assert run(settings)[0] == 0
+    assert real.sandbox.oauth.refreshes == 2
+    assert len(real.sandbox.people()) == 2
+
+
+def test_parallel_runs_share_one_token(settings, real, path):
+    # Both wait for the lock before either may refresh; the slow response lets the other arrive during the refresh.
+    real.sandbox.faults.add(Fault("slow", path="/oauth/token", delay=1.0))
+    with running(settings) as first, running(settings) as second:
+        with FileTokenStore(path, Clock(), 0).locked():
+            for each in (first, second):
+                each.stdin.close()
+                each.stdin = None
+                assert any("Waiting for another process" in line for line in each.stderr)
+            assert real.sandbox.requests == []
+        ends = [(each.communicate(timeout=60), each.returncode) for each in (first, second)]
+    assert [code for _, code in ends] == [0, 0], ends
+    assert real.sandbox.oauth.refreshes == 1
+    assert real.sandbox.count_responses(401) == 0
+    assert len(real.sandbox.people()) == 2
+
+
+def test_run_killed_after_a_refresh_can_be_rerun(settings, real, path):
+    real.sandbox.faults.add(Fault("slow", path="/me", delay=30))
+    with running(settings):
+        until(lambda: path.exists() and stored_at(path)["token"])
+    assert run(settings)[0] == 0
+    assert real.sandbox.oauth.refreshes == 1
+    real.sandbox.oauth.revoke_access()
+    assert run(settings)[0] == 0
+
+
+def test_run_terminated_during_a_refresh_stores_the_new_token(settings, real, path):
+    late = real.sandbox.faults.add(Fault("slow", path="/oauth/token", delay=1.0))
+    with running(settings) as process:
+        until(lambda: late.hits)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 128 + signal.SIGTERM
+    assert real.sandbox.oauth.refreshes == 1
+    assert stored_at(path)["token"] is not None
+    assert run(settings)[0] == 0
+
+
+def test_run_killed_during_a_refresh_is_reported_by_the_next(settings, real):
+    late = real.sandbox.faults.add(Fault("slow", path="/oauth/token", delay=0.5))
+    with running(settings):
+        until(lambda: late.hits)
+    until(lambda: real.sandbox.oauth.refreshes)
+    code, out, err = run(settings)
+    assert (code, out) == (1, "")
+    last = err.splitlines()[-3:]
+    assert any("an interrupted run" in each and "login" in each for each in last)
+
+
+def test_run_with_client_credentials(settings, real):
+    assert run({**settings, "refresh_token": ""})[0] == 0
+    assert len(real.sandbox.people()) == 2
+
+
+def test_invalid_token_stops_the_run_before_anything_is_written(settings, real):
+    code, out, err = run({**settings, "refresh_token": "", "client_id": "", "client_secret": "", "api_key": "ak-bad"})
+    assert (code, out) == (1, "")
+    assert "GET /me" in err
+    assert "Check api_key" in err
+    assert [(each.method, each.path) for each in real.sandbox.requests] == [("GET", "/v2/me")]
+
+
+def test_missing_scope_is_named(serve, settings):
+    server = serve(oauth_scopes=["people:read"])
+    code, _, err = run({**settings, **settings_of(server)})
+    assert code == 1
+    assert "POST /person_upserts" in err
+    assert "people:write" in err
+
+
+def test_missing_scope_follows_from_the_endpoint(settings, real):
+    real.sandbox.faults.add(Fault("status", path="/person_upserts", status=403, body={"error": "Forbidden"}))
+    _, _, err = run(settings)
+    assert "people:write" in err
+
+
+# Twenty minutes
+
+
+@pytest.fixture
+def fake_time_target(clock):
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    class FakeTimeTarget(TargetSalesloft):
+        """The target, in fake time."""
+
+        def __init__(self, **options):
+            super().__init__(clock=clock, **options)
+
+    yield FakeTimeTarget
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("token", [FIRST, None])
+def test_short_lived_tokens_neither_lose_nor_duplicate_records(serve, clock, path, fake_time_target, token):
+    server = serve(clock=clock.now, token_seconds=5, points_per_minute=60)
+    config = {**settings_of(server), "rate_limit_per_minute": 60, "token_path": str(path), "write_method": "record"}
+    config |= {"refresh_token": token} if token else {}
+    emails = [f"p{number}@example.com" for number in range(1_200)]
+    out = io.StringIO()
+    began = clock.now()
+    # Reading the time takes time, so that tokens expire between requests and in flight.
+    time_of = clock.time
+    clock.time = lambda: clock.tick(0.1) or time_of()
+    with redirect_stdout(out), pytest.raises(SystemExit) as end:
+        fake_time_target.invoke(config=ConfigSources((config,)), file_input=io.StringIO(singer(emails)))
+    assert end.value.code == 0
+    assert clock.now() - began > 20 * 60 - 60
+    assert sorted(each["email_address"] for each in server.sandbox.people()) == sorted(emails)
+    created = [each for each in server.sandbox.requests if each.path == "/v2/person_upserts" and each.status == 200]
+    assert len(created) == 1_200
+    assert [json.loads(line) for line in out.getvalue().splitlines()] == [{"count": 1_200}]
+    tokens = [each for each in server.sandbox.requests if each.path == "/oauth/token"]
+    assert len(tokens) >= 20
+    assert {each.status for each in tokens} == {200}
+
+
+# Secrets
+
+
+def secrets_of(path):
+    """Every secret that a run has used."""
+    found = {FIRST, SECRET}
+    if path.exists():
+        stored = stored_at(path)
+        found |= {stored["refresh_token"]}
+        if stored["token"]:
+            found |= {stored["token"]["access_token"], stored["token"]["refresh_token"]}
+    return found
+
+
+def assert_clean(path, *texts):
+    assert len(secrets_of(path)) >= 2
+    assert not [each for each in secrets_of(path) for text in texts if each in text]
+
+
+def test_successful_run_logs_no_secret(settings, real, path):
+    for _ in range(2):
+        code, out, err = run(settings, LOGLEVEL="DEBUG")
+        assert code == 0
+        assert "DEBUG" in err
+        assert_clean(path, out, err)
+        real.sandbox.oauth.revoke_access()
+    assert len(secrets_of(path)) == 4
+
+
+def test_rejected_run_logs_no_secret(settings, real, path):
+    assert run(settings)[0] == 0
+    real.sandbox.oauth.revoke()
+    words = {"error": "invalid_grant", "error_description": f"{stored_at(path)['refresh_token']} of {SECRET} is bad"}
+    real.sandbox.faults.add(Fault("status", path="/oauth/token", status=400, body=words))
+    for _ in range(2):
+        code, out, err = run(settings, LOGLEVEL="DEBUG")
+        assert code == 1
+        assert "invalid_grant" in err
+        assert_clean(path, out, err)
+
+
+@pytest.mark.parametrize("kind", ["reset_before", "reset_after", "broken_json", "status_after"])
+def test_failed_refresh_logs_no_secret(settings, real, path, kind):
+    real.sandbox.faults.add(Fault(kind, path="/oauth/token", times=2))
+    _, out, err = run(settings, LOGLEVEL="DEBUG")
+    assert "Traceback" not in err
+    assert_clean(path, out, err)
+
+
+def test_crashed_run_logs_no_secret(settings, path):
+    process = command("target-salesloft", "--config", "ENV", config=settings, LOGLEVEL="DEBUG")
+    process["args"] = [sys.executable, "-c", CRASHING, "--config", "ENV"]
+    crashed = subprocess.Popen(**process)
+    out, err = crashed.communicate(LINES, timeout=60)
+    assert crashed.returncode == 1
+    assert "AttributeError" in err
+    assert_clean(path, out, err)
+
+
+def test_invalid_settings_log_no_secret(settings, path):
+    code, out, err = run({**settings, "api_key": KEY}, LOGLEVEL="DEBUG")
+    assert code == 1
+    assert "Conflicting credentials" in err
+    assert KEY not in out + err
+    assert_clean(path, out, err)

@@ -1,0 +1,245 @@
+"""Wrong URLs, proxies, TLS and other network errors before Salesloft has responded once."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+from contextlib import contextmanager
+
+import pytest
+import requests
+import urllib3
+
+from target_salesloft.exceptions import (
+    ConnectionFailedError,
+    MalformedResponseError,
+    RetriesExhaustedError,
+    ServerError,
+    UnexpectedResponseError,
+)
+from target_salesloft.salesloft.errors import classify_request_exception
+from target_salesloft.salesloft.retry import FIRST_CONTACT_SECONDS, FIRST_CONTACT_TIMEOUT, Retrier
+from target_salesloft.settings.validation import is_loopback
+from tests.conftest import FakeClock
+
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@contextmanager
+def raw_server(respond):
+    """Serve connections with a function that gets the connected socket; yields the port and the requests."""
+    requests_seen = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    requests_seen.append(connection.recv(65_536))
+                    respond(connection)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield listener.getsockname()[1], requests_seen
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def http_response(status, *headers, body=b""):
+    lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}", "Connection: close", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    """Configure a proxy that responds with bytes; returns the requests that it gets."""
+    stacks = []
+
+    def start(response):
+        stack = raw_server(lambda connection: connection.sendall(response))
+        port, seen = stack.__enter__()
+        stacks.append(stack)
+        for name in PROXY_VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.upper(), raising=False)
+        for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+            monkeypatch.setenv(name.lower(), f"http://127.0.0.1:{port}")
+        return seen
+
+    yield start
+    for stack in stacks:
+        stack.__exit__(None, None, None)
+
+
+def unused_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        (lambda: f"http://127.0.0.1:{unused_port()}/v2", r"failed \(Connection refused\)"),
+        (lambda: "http://no-such-host.invalid/v2", "host name"),
+    ],
+)
+def test_unreachable_api_url_is_reported_within_a_minute(connect, clock, caplog, address, reason):
+    url = address()
+    with pytest.raises(RetriesExhaustedError, match=rf"GET /me .*{reason}.*api_url.*proxy") as error:
+        connect(api_url=url).verify_credentials()
+    assert clock.now() - 1_000 <= 60
+    assert (error.value.limit, type(error.value.last_error)) == (FIRST_CONTACT_SECONDS, ConnectionFailedError)
+    warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert len(warnings) >= 2
+    assert all(requests.utils.urlparse(url).hostname in each.getMessage() for each in warnings)
+
+
+def test_connect_timeout_is_reported_as_one():
+    error = requests.exceptions.ConnectTimeout()
+    error.__context__ = urllib3.exceptions.ConnectTimeoutError(None, "timed out")
+    assert "timed out" in str(classify_request_exception(error, "api_url"))
+
+
+def test_error_before_first_contact_is_not_maybe_applied(connect):
+    with pytest.raises(RetriesExhaustedError) as error:
+        connect(api_url=f"http://127.0.0.1:{unused_port()}").request("POST", "/people", repeatable=False)
+    assert not error.value.was_ambiguous
+
+
+def test_server_that_is_not_salesloft_is_reported_within_a_minute(connect, clock, fault):
+    fault("html", status=200, times=None)
+    with pytest.raises(RetriesExhaustedError, match="api_url") as error:
+        connect().verify_credentials()
+    assert clock.now() - 1_000 <= 60
+    assert isinstance(error.value.last_error, MalformedResponseError)
+
+
+def test_outage_at_the_start_is_retried_for_max_retry_seconds(connect, clock, fault):
+    fault("status", status=503, times=None)
+    with pytest.raises(RetriesExhaustedError) as error:
+        connect().verify_credentials()
+    assert 700 < clock.now() - 1_000 <= 900
+    assert isinstance(error.value.last_error, ServerError)
+
+
+def test_max_retry_seconds_also_limits_the_first_contact(connect, clock):
+    with pytest.raises(RetriesExhaustedError, match="max_retry_seconds=5"):
+        connect(api_url=f"http://127.0.0.1:{unused_port()}", max_retry_seconds=5).verify_credentials()
+    assert clock.now() - 1_000 <= 5
+
+
+def test_connection_error_after_a_response_is_retried_for_max_retry_seconds(connect, clock, fault):
+    client = connect()
+    client.verify_credentials()
+    fault("reset_before", times=None)
+    with pytest.raises(RetriesExhaustedError, match="max_retry_seconds=900"):
+        client.request("GET", "/me")
+    assert 700 < clock.now() - 1_000 <= 900
+
+
+def test_timeout_is_shortened_until_the_service_has_responded():
+    retrier = Retrier("https://api.example/v2", setting="api_url", clock=FakeClock(), max_retry_seconds=900)
+    assert retrier.limit_timeout(60) == FIRST_CONTACT_TIMEOUT
+    assert FIRST_CONTACT_TIMEOUT + FIRST_CONTACT_SECONDS + FIRST_CONTACT_TIMEOUT <= 60
+    assert retrier.limit_timeout(5) == 5
+    retrier.call(lambda: "response", "GET /me")
+    assert retrier.limit_timeout(60) == 60
+
+
+@pytest.mark.parametrize("url", ["http://api.example/v2", "https://api.example/v2"])
+def test_proxy_that_requires_authentication_stops_the_run_at_once(connect, clock, proxy, url):
+    seen = proxy(http_response(407))
+    with pytest.raises(UnexpectedResponseError, match=r"407.*proxy"):
+        connect(api_url=url).verify_credentials()
+    assert (len(seen), clock.now()) == (1, 1_000.0)
+
+
+def test_proxy_that_refuses_a_tunnel_is_reported_with_its_status(connect, clock, proxy):
+    proxy(http_response(502))
+    with pytest.raises(RetriesExhaustedError, match=r"proxy.*502.*api_url"):
+        connect(api_url="https://api.example/v2").verify_credentials()
+    assert clock.now() - 1_000 <= 60
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_loopback_ignores_the_proxy(connect, server, proxy, host):
+    seen = proxy(http_response(502))
+    connect(api_url=server.url.replace("127.0.0.1", host)).verify_credentials()
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("localhost", True),
+        ("::1", True),
+        ("10.0.0.1", False),
+        ("a.co", False),
+    ],
+)
+def test_loopback_hosts(host, expected):
+    assert is_loopback(host) is expected
+
+
+def test_other_hosts_use_the_proxy(connect, proxy):
+    body = b'{"data": {"id": 1}}'
+    seen = proxy(http_response(200, "Content-Type: application/json", body=body))
+    connect(api_url="http://api.example/v2").verify_credentials()
+    assert seen[0].startswith(b"GET http://api.example/v2/me ")
+
+
+def test_tls_handshake_that_ends_early_is_retried(connect):
+    with raw_server(lambda _: None) as (port, seen), pytest.raises(RetriesExhaustedError, match="TLS"):
+        connect(api_url=f"https://127.0.0.1:{port}/v2").verify_credentials()
+    assert len(seen) >= 2
+
+
+def test_server_without_tls_is_reported_within_a_minute(connect, server, clock):
+    with pytest.raises(RetriesExhaustedError, match=r"TLS.*api_url"):
+        connect(api_url=server.url.replace("http://", "https://")).verify_credentials()
+    assert clock.now() - 1_000 <= 60
+
+
+def test_certificate_that_cannot_be_verified_is_not_retried():
+    error = requests.exceptions.SSLError()
+    error.__context__ = ssl.SSLCertVerificationError(1, "self-signed certificate")
+    found = classify_request_exception(error, "api_url")
+    assert isinstance(found, UnexpectedResponseError)
+    assert "REQUESTS_CA_BUNDLE" in str(found)
+
+
+def test_missing_ca_bundle_stops_the_run(connect, monkeypatch, tmp_path):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
+    with pytest.raises(UnexpectedResponseError, match="api_url"):
+        connect(api_url="https://127.0.0.1:9/v2").verify_credentials()
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_redirect_is_not_followed(connect, server, sandbox, status):
+    redirect = http_response(status, f"Location: {server.url}/me")
+    with (
+        raw_server(lambda connection: connection.sendall(redirect)) as (port, _),
+        pytest.raises(UnexpectedResponseError, match=rf"{status}.*api_url"),
+    ):
+        connect(api_url=f"http://127.0.0.1:{port}").verify_credentials()
+    assert sandbox.requests == []
+
+
+def test_user_agent_names_the_versions(connect):
+    response = http_response(200, body=b'{"data": {}}')
+    with raw_server(lambda connection: connection.sendall(response)) as (port, seen):
+        connect(api_url=f"http://127.0.0.1:{port}").verify_credentials()
+    (agent,) = (line for line in seen[0].decode().splitlines() if line.startswith("User-Agent: "))
+    names = [part.partition("/")[0] for part in agent.removeprefix("User-Agent: ").split()]
+    assert names == ["target-salesloft", "singer-sdk", "requests"]
+    assert all(part.partition("/")[2] for part in agent.removeprefix("User-Agent: ").split())

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from target_salesloft.exceptions import RunCancelledError
+from target_salesloft.salesloft.rate_limit import RateLimiter
+from tests.conftest import FakeClock
+
+
+def pay(rate_limiter, endpoint="GET /people", *, cost=None, remaining=None):
+    with rate_limiter.acquire(endpoint) as reservation:
+        expected = reservation.cost
+        if cost is not None:
+            reservation.cost = cost
+        reservation.remaining = remaining
+    return expected
+
+
+def most_in_a_minute(spent):
+    """The most points in any 60 seconds that start with a request."""
+    return max(sum(cost for at, cost in spent if first <= at < first + 60) for first, _ in spent)
+
+
+def test_all_points_of_a_minute_are_spent_without_waiting(clock):
+    rate_limiter = RateLimiter(600, clock)
+    for _ in range(600):
+        pay(rate_limiter)
+    assert (clock.now(), rate_limiter.points_spent, rate_limiter.remaining) == (1_000.0, 600, 0)
+
+
+def test_next_point_waits_until_the_minute_has_passed(clock):
+    rate_limiter = RateLimiter(2, clock)
+    pay(rate_limiter)
+    clock.tick(10)
+    pay(rate_limiter)
+    pay(rate_limiter)
+    assert clock.now() == 1_060.0
+    pay(rate_limiter)
+    assert clock.now() == 1_070.0
+
+
+@given(
+    limit=st.integers(1, 30),
+    requests=st.lists(st.tuples(st.integers(1, 12), st.floats(0, 30)), min_size=1, max_size=80),
+)
+def test_limit_holds_in_any_minute(limit, requests):
+    clock = FakeClock()
+    rate_limiter = RateLimiter(limit, clock)
+    spent = []
+    for cost, pause in requests:
+        clock.tick(pause)
+        actual = min(cost, limit)
+        pay(rate_limiter, f"GET /{actual}", cost=actual)
+        spent.append((clock.now(), actual))
+        pay(rate_limiter, f"GET /{actual}", cost=actual)
+        spent.append((clock.now(), actual))
+    # The first request to an endpoint may cost more than the one point that was reserved.
+    unexpected = 11
+    assert most_in_a_minute(spent) <= limit + unexpected
+    assert rate_limiter.points_spent == sum(cost for _, cost in spent)
+
+
+@given(limit=st.integers(1, 20), threads=st.integers(1, 8), each=st.integers(1, 20))
+@settings(max_examples=30, deadline=None)
+def test_threads_share_the_limit(limit, threads, each):
+    clock = FakeClock()
+    rate_limiter = RateLimiter(limit, clock)
+    spent = []
+
+    def work():
+        for _ in range(each):
+            with rate_limiter.acquire("POST /people"):
+                pass
+            spent.append((clock.now(), 1))
+
+    run = [threading.Thread(target=work) for _ in range(threads)]
+    for one in run:
+        one.start()
+    for one in run:
+        one.join(timeout=20)
+    assert not any(one.is_alive() for one in run)
+    assert rate_limiter.points_spent == len(spent) == threads * each
+    # Never late: the last minute starts when the points before it have been spent in full minutes.
+    assert clock.now() == 1_000.0 + 60 * ((threads * each - 1) // limit)
+
+
+def test_points_in_flight_count(clock):
+    rate_limiter = RateLimiter(3, clock)
+    with rate_limiter.acquire("a"), rate_limiter.acquire("a"):
+        assert rate_limiter.remaining == 1
+    assert rate_limiter.remaining == 1
+
+
+def test_points_in_flight_are_subtracted_from_the_team_s(clock):
+    rate_limiter = RateLimiter(600, clock)
+    with rate_limiter.acquire("a"):
+        pay(rate_limiter, remaining=5)
+        assert rate_limiter.remaining == 4
+    assert rate_limiter.remaining == 4
+
+
+def test_points_count_from_the_response(clock):
+    rate_limiter = RateLimiter(1, clock)
+    with rate_limiter.acquire("a"):
+        clock.tick(30)
+    pay(rate_limiter)
+    assert clock.now() == 1_090.0
+
+
+def test_cost_is_learned_per_endpoint(clock):
+    rate_limiter = RateLimiter(600, clock)
+    pay(rate_limiter, "GET /people", cost=8)
+    assert [pay(rate_limiter, "GET /people"), pay(rate_limiter, "GET /me")] == [8, 1]
+    assert rate_limiter.points_spent == 17
+
+
+def test_cost_above_the_limit_takes_a_whole_minute(clock):
+    rate_limiter = RateLimiter(5, clock)
+    pay(rate_limiter, "GET /people", cost=30)
+    assert pay(rate_limiter, "GET /people", cost=30) == 5
+    assert clock.now() == 1_060.0
+
+
+def test_free_response_releases_its_point(clock):
+    rate_limiter = RateLimiter(1, clock)
+    for _ in range(3):
+        pay(rate_limiter, cost=0)
+    assert (clock.now(), rate_limiter.points_spent) == (1_000.0, 0)
+
+
+def test_request_that_raises_counts_its_point(clock):
+    rate_limiter = RateLimiter(1, clock)
+    with pytest.raises(ZeroDivisionError), rate_limiter.acquire("a"):
+        raise ZeroDivisionError
+    assert rate_limiter.points_spent == 1
+    pay(rate_limiter)
+    assert clock.now() == 1_060.0
+
+
+def test_team_s_remaining_points_are_not_exceeded(clock):
+    rate_limiter = RateLimiter(600, clock)
+    pay(rate_limiter, remaining=2)
+    assert rate_limiter.remaining == 2
+    pay(rate_limiter)
+    pay(rate_limiter)
+    assert (rate_limiter.remaining, clock.now()) == (0, 1_000.0)
+
+
+def test_one_request_probes_every_ten_seconds_if_no_points_remain(clock):
+    rate_limiter = RateLimiter(600, clock)
+    pay(rate_limiter, remaining=0)
+    pay(rate_limiter, remaining=0)
+    pay(rate_limiter, remaining=600)
+    assert clock.now() == 1_020.0
+    pay(rate_limiter)
+    assert clock.now() == 1_020.0
+
+
+def test_pause_applies_to_all_threads_and_is_not_shortened(clock):
+    rate_limiter = RateLimiter(600, clock)
+    rate_limiter.pause(30)
+    rate_limiter.pause(5)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: pay(rate_limiter, remaining=500), range(4)))
+    assert clock.now() >= 1_030.0
+    assert rate_limiter.points_spent == 4
+
+
+def test_limit_of_one_point_serves_eight_threads(clock):
+    rate_limiter = RateLimiter(1, clock)
+    with ThreadPoolExecutor(8) as threads:
+        done = [threads.submit(pay, rate_limiter, f"GET /{number % 3}", cost=3) for number in range(24)]
+        for each in done:
+            each.result(timeout=20)
+    assert rate_limiter.points_spent == 72
+
+
+@pytest.mark.parametrize("remaining", [None, 0, 1, 5])
+def test_eight_threads_complete_whatever_remains(clock, remaining):
+    rate_limiter = RateLimiter(5, clock)
+    with ThreadPoolExecutor(8) as threads:
+        done = [threads.submit(pay, rate_limiter, remaining=remaining) for _ in range(64)]
+        for each in done:
+            each.result(timeout=20)
+    assert rate_limiter.points_spent == 64
+
+
+def test_stop_ends_the_wait_for_points(clock):
+    rate_limiter = RateLimiter(1, clock)
+    pay(rate_limiter)
+    clock.stop()
+    with pytest.raises(RunCancelledError):
+        pay(rate_limiter)
+    assert rate_limiter.points_spent == 1
+
+
+def test_remaining_is_the_lower_limit(clock):
+    rate_limiter = RateLimiter(10, clock)
+    assert rate_limiter.remaining == 10
+    pay(rate_limiter, remaining=500)
+    assert rate_limiter.remaining == 9
+    pay(rate_limiter, remaining=3)
+    assert rate_limiter.remaining == 3
+    clock.tick(61)
+    assert rate_limiter.remaining == 10
+
+
+def test_team_s_limit_is_forgotten_after_a_minute_without_reports(clock):
+    rate_limiter = RateLimiter(600, clock)
+    rate_limiter.pause(10)
+    for _ in range(200):
+        pay(rate_limiter)
+    # Ten seconds of pause and fifty probes, one per second; then at full speed.
+    assert clock.now() == 1_060.0
+
+
+def test_long_pause_is_followed_by_a_probe(clock):
+    rate_limiter = RateLimiter(600, clock)
+    rate_limiter.pause(300)
+    pay(rate_limiter)
+    assert clock.now() == 1_300.0
+    pay(rate_limiter)
+    pay(rate_limiter)
+    assert clock.now() == 1_301.0

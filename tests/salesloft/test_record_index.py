@@ -1,0 +1,168 @@
+"""All records of an object are listed where that costs fewer points."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from salesloft_sandbox import lists
+from target_salesloft.objects import ACCOUNTS
+from target_salesloft.salesloft.lookup import Lookups
+from target_salesloft.salesloft.record_index import RecordIndex
+
+PAGE = 100
+
+
+@pytest.fixture
+def index(connect):
+    return RecordIndex(connect(), ACCOUNTS, "domain")
+
+
+@pytest.fixture
+def lookups(connect):
+    lookups = Lookups(connect(), 8)
+    yield lookups
+    lookups.close()
+
+
+@pytest.fixture
+def add_accounts(sandbox):
+    """Return a function that adds accounts, some of which are created at the same moment."""
+
+    def add(count, per_moment=3, prefix="c"):
+        with sandbox.state.transaction():
+            for number in range(count):
+                moment = f"2026-01-01T00:00:00.{number // per_moment:06}+00:00"
+                sandbox.state.insert(
+                    "accounts",
+                    {"name": "A", "domain": f"{prefix}{number}.com", "created_at": moment, "updated_at": moment},
+                )
+
+    return add
+
+
+def domains(count, prefix="c"):
+    return [f"{prefix}{number}.com" for number in range(count)]
+
+
+def requests(sandbox):
+    return [each for each in sandbox.requests if each.path == "/v2/accounts"]
+
+
+@pytest.mark.parametrize("count", [0, 1, PAGE - 1, PAGE, PAGE + 1, 7 * PAGE, 7 * PAGE + 1])
+@pytest.mark.parametrize("per_moment", [1, 7, PAGE + 50])
+def test_all_records_are_listed_by_several_queries(index, sandbox, add_accounts, monkeypatch, count, per_moment):
+    monkeypatch.setattr("target_salesloft.salesloft.record_index.MAX_CHEAP_PAGES", 3)
+    add_accounts(count, per_moment)
+    found = index.fetch(max_points=50)
+    assert found is not None
+    assert sorted(found) == sorted(f"domain={each}" for each in domains(count))
+    assert len(requests(sandbox)) <= 2 * (count // PAGE) + 3
+
+
+def test_pages_that_cost_several_points_are_avoided(index, sandbox, add_accounts):
+    add_accounts(101 * PAGE)
+    assert len(index.fetch(max_points=110)) == 101 * PAGE
+    assert {each.cost for each in requests(sandbox)} == {1}
+
+
+def test_records_with_the_same_value_are_all_found(index, sandbox):
+    ids = tuple(sandbox.state.add("accounts", {"name": "A", "domain": each}) for each in ("b.co", "B.co"))
+    assert index.fetch(max_points=5) == {"domain=b.co": ids}
+
+
+def test_list_that_costs_more_is_given_up_after_one_point(index, sandbox, add_accounts):
+    add_accounts(6 * PAGE)
+    assert index.fetch(max_points=5) is None
+    assert index.fetch(max_points=5) is None
+    assert len(requests(sandbox)) == 1
+    assert index.fetch(max_points=6) is not None
+
+
+def test_list_without_counts_is_given_up_when_the_points_are_spent(index, sandbox, add_accounts, monkeypatch):
+    monkeypatch.setattr("target_salesloft.salesloft.record_index.PAGE_COUNTS", {})
+    add_accounts(6 * PAGE)
+    assert index.fetch(max_points=3) is None
+    assert len(requests(sandbox)) <= 4
+    assert index.fetch(max_points=6) is not None
+
+
+def test_counts_that_are_limited_are_not_trusted(index, add_accounts, monkeypatch):
+    monkeypatch.setattr("salesloft_sandbox.pages.MAX_COUNTED", 2 * PAGE)
+    monkeypatch.setattr("target_salesloft.salesloft.record_index.PAGE_COUNTS", {"include_paging_counts": "true"})
+    add_accounts(6 * PAGE)
+    assert index.fetch(max_points=3) is None
+    assert len(index.fetch(max_points=6)) == 6 * PAGE
+
+
+@pytest.mark.parametrize("ignored", ["range", "order"])
+def test_list_that_is_not_complete_is_not_used(index, add_accounts, monkeypatch, ignored, caplog):
+    monkeypatch.setattr("target_salesloft.salesloft.record_index.MAX_CHEAP_PAGES", 2)
+    add_accounts(5 * PAGE)
+    if ignored == "range":
+        monkeypatch.setitem(lists.LISTS, "accounts", dataclasses.replace(lists.LISTS["accounts"], ranges=()))
+    else:
+        monkeypatch.setattr(lists.ListOptions, "order", lambda *_: "ORDER BY id DESC")
+    assert index.fetch(max_points=50) is None
+    assert "/accounts" in caplog.text
+
+
+def test_more_records_of_one_moment_than_cheap_pages_hold_are_not_listed(index, sandbox, add_accounts, monkeypatch):
+    monkeypatch.setattr("target_salesloft.salesloft.record_index.MAX_CHEAP_PAGES", 2)
+    add_accounts(5 * PAGE, per_moment=5 * PAGE)
+    assert index.fetch(max_points=50) is None
+    assert len(requests(sandbox)) == 2
+
+
+# Lookups
+
+
+@pytest.mark.parametrize("skip", [0, 2])
+def test_ids_are_looked_up_where_salesloft_rejects_the_list(lookups, add_accounts, fault, skip, caplog):
+    add_accounts(3 * PAGE)
+    fault("status", method="GET", path="/accounts", status=422, skip=skip, body={"errors": {"sort_by": ["invalid"]}})
+    found = lookups.get(ACCOUNTS, "domain").ids(domains(30))
+    assert all(len(ids) == 1 for ids in found.values())
+    assert "sort_by" in caplog.text
+
+
+def test_ids_are_found_in_the_cheaper_way(lookups, sandbox, add_accounts):
+    add_accounts(3 * PAGE)
+    lookup = lookups.get(ACCOUNTS, "domain")
+    few = lookup.ids(domains(5))
+    assert len(requests(sandbox)) == 5
+    many = lookup.ids([*domains(3 * PAGE), "gone.com"])
+    assert len(requests(sandbox)) <= 5 + 4
+    assert {**many, **few} == many
+    assert many["domain=gone.com"] == ()
+    assert len(many) == 3 * PAGE + 1
+
+
+def test_records_that_are_not_in_the_list_are_looked_up_once_they_are_written(lookups, sandbox, add_accounts):
+    add_accounts(PAGE)
+    lookup = lookups.get(ACCOUNTS, "domain")
+    lookup.ids(domains(50))
+    spent = len(requests(sandbox))
+    assert lookup.ids(["new.com"]) == {"domain=new.com": ()}
+    assert len(requests(sandbox)) == spent
+    number = sandbox.state.add("accounts", {"name": "A", "domain": "new.com"})
+    lookups.forget(ACCOUNTS, "domain", {"domain=new.com"}, set(), everything=False)
+    assert lookup.ids(["new.com"]) == {"domain=new.com": (number,)}
+
+
+def test_other_keys_of_a_written_record_are_looked_up_again(lookups, sandbox):
+    number = sandbox.add("account", name="A", domain="old.com")
+    lookup = lookups.get(ACCOUNTS, "domain")
+    assert lookup.ids(["old.com"]) == {"domain=old.com": (number,)}
+    sandbox.state.update("accounts", number, {"domain": "new.com"})
+    lookups.forget(ACCOUNTS, "domain", {"domain=new.com"}, {number}, everything=False)
+    assert lookup.ids(["old.com", "new.com"]) == {"domain=old.com": (), "domain=new.com": (number,)}
+
+
+def test_rows_are_read_in_the_cheaper_way(lookups, sandbox, add_accounts):
+    add_accounts(3 * PAGE)
+    rows = lookups.rows(ACCOUNTS, "domain", [*domains(250), "gone.com"])
+    assert len(requests(sandbox)) <= 4 + 3
+    assert rows.pop("domain=gone.com") == []
+    assert [each["domain"] for (each,) in rows.values()] == domains(250)

@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+import jsonschema
+import pytest
+from singer_sdk.target_base import Target
+
+from target_salesloft.exceptions import ConfigError
+from target_salesloft.settings.schema import FOREIGN_SETTINGS, SETTINGS, leaves
+from target_salesloft.settings.validation import resolve
+from target_salesloft.target import TargetSalesloft
+
+SECRET = "ak/5 5+" + "5" * 60
+KEY = {"api_key": SECRET}
+
+
+def errors(**config):
+    with pytest.raises(ConfigError) as error:
+        resolve({**KEY, **config})
+    assert not [each for each in (SECRET, quote(SECRET), quote(SECRET, safe="")) if each in str(error.value)]
+    return error.value.errors
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "value", "expected"),
+    [
+        ({"sync_mode": "upsrt"}, "sync_mode", "'upsrt'", ["upsert", "insert", "update"]),
+        ({"object": "persons"}, "object", "'persons'", ["people", "accounts"]),
+        ({"people_upsert_key": "domain"}, "people_upsert_key", "'domain'", ["email_address", "id", "crm_id"]),
+        ({"normalize": "maybe"}, "normalize", "'maybe'", ["true", "false"]),
+        ({"allow_failed_records": 2}, "allow_failed_records", "2", ["true", "false"]),
+        ({"batch_size_rows": "many"}, "batch_size_rows", "'many'", ["integer"]),
+        ({"batch_size_rows": True}, "batch_size_rows", "true", ["integer"]),
+        ({"max_parallel_requests": 8.0}, "max_parallel_requests", "8.0", ["integer"]),
+        ({"max_parallel_requests": 65}, "max_parallel_requests", "65", ["64"]),
+        ({"request_timeout": 10**12}, "request_timeout", "1000000000000", ["86,400"]),
+        ({"streams": {"a": {"object": "x"}}}, "streams.a.object", "'x'", ["people", "accounts"]),
+        ({"streams": {"a": {"upsert_key": None}}}, "streams.a.upsert_key", "null", ["crm_id", "domain"]),
+        ({"streams": {"a": {"mapping": {"b": 5}}}}, "streams.a.mapping.b", "5", ["string", "null"]),
+        ({"stream_maps": {"__else__": "x"}}, "stream_maps.__else__", "'x'", ["__NULL__", "null"]),
+        ({"stream_maps": {"a": {"__else__": "x"}}}, "stream_maps.a.__else__", "'x'", ["__NULL__", "null"]),
+        ({"stream_maps": {"a": {"b": 5}}}, "stream_maps.a.b", "5", ["string"]),
+        ({"stream_maps": {"__foo__": "x"}}, "stream_maps.__foo__", "'x'", ["object"]),
+        ({"batch_config": {"encoding": {"format": "parquet"}}}, "batch_config.encoding.format", "'parquet'", ["jsonl"]),
+        ({"flattening_max_depth": 2.0}, "flattening_max_depth", "2.0", ["integer"]),
+        ({"api_url": "api.salesloft.com"}, "api_url", "'api.salesloft.com'", ["https://"]),
+        ({"api_url": "ftp://x/v2"}, "api_url", "'ftp://x/v2'", ["https://"]),
+        ({"api_url": "https://x:port"}, "api_url", "'https://x:port'", ["https://"]),
+        ({"api_url": "http://api.salesloft.com/v2"}, "api_url", "'http://api.salesloft.com/v2'", ["https://"]),
+        ({"api_url": "http://10.0.0.1/v2"}, "api_url", "'http://10.0.0.1/v2'", ["https://"]),
+        ({"failed_records_dir": "~nobody-such/f"}, "failed_records_dir", "'~nobody-such/f'", ["user"]),
+    ],
+)
+def test_an_invalid_value_is_reported_with_its_setting_and_what_is_expected(config, name, value, expected):
+    (error,) = errors(**config)
+    reported, _, reason = error.partition(" (")
+    assert reported.split(": ") == [f"Invalid value for {name}", value]
+    assert all(each in reason for each in expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "expected"),
+    [
+        ({"api_key": 5}, "api_key", "string"),
+        ({"api_key": [SECRET]}, "api_key", "string"),
+        ({"client_secret": {"x": SECRET}}, "client_secret", "string"),
+        ({"streams": []}, "streams", "object"),
+        ({"streams": '{"people": "s3cr3t'}, "streams", "object"),
+        ({"stream_map_config": "s3cr3t"}, "stream_map_config", "object"),
+        ({"failed_records_dir": "a\0b"}, "failed_records_dir", "path"),
+        ({"token_path": "\ud800"}, "token_path", "path"),
+    ],
+)
+def test_values_that_may_hold_secrets_or_cannot_be_printed_are_not_shown(config, name, expected):
+    (error,) = errors(**config)
+    assert re.fullmatch(rf"Invalid value for {name} \(expected .*{expected}.*\)\.", error)
+    assert "s3cr3t" not in error
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:s3cr3t@example.com/v2",
+        "https://user:s3cr3t/s3cr3t@example.com/v2",
+        "https://user:s3cr3t@s3cr3t@example.com:port/v2",
+        "user:s3cr3t@example.com",
+        "http://example.com/v2?token=s3cr3t",
+        "http://example.com/v2#token=s3cr3t",
+        "ftp://u:s3cr3t\n@example.com",
+    ],
+)
+@pytest.mark.parametrize("name", ["api_url", "auth_url"])
+def test_credentials_in_a_url_are_not_shown(name, url):
+    (error,) = errors(**{name: url})
+    assert name in error
+    assert "example.com" in error
+    assert "s3cr3t" not in error
+
+
+@pytest.mark.parametrize("secret", [SECRET, quote(SECRET), quote(SECRET, safe="")])
+@pytest.mark.parametrize("name", ["api_url", "sync_mode", "batch_size_rows"])
+def test_a_secret_in_another_setting_is_not_shown(name, secret):
+    (error,) = errors(**{name: f"{secret}x"})
+    assert name in error
+
+
+@pytest.mark.parametrize("padding", range(0, 100, 7))
+def test_no_part_of_a_secret_is_shown_in_a_long_value(padding):
+    (error,) = errors(sync_mode="x" * padding + SECRET)
+    assert "5555" not in error
+
+
+def test_a_secret_that_is_quoted_in_a_message_is_not_shown():
+    with pytest.raises(ConfigError) as error:
+        resolve({"api_key": "s3cr3t\\key'\"s3cr3t", "sync_mode": "s3cr3t\\key'\"s3cr3t"})
+    assert "s3cr3t" not in str(error.value)
+
+
+def test_values_of_stream_map_config_are_not_shown_elsewhere():
+    (error,) = errors(stream_map_config={"salt": {"a": ["s3cr3t-salt"]}}, sync_mode="s3cr3t-salt")
+    assert "s3cr3t" not in error
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "meant"),
+    [
+        ({"dry_runn": True}, "dry_runn", "dry_run"),
+        ({"dry": True}, "dry", "dry_run"),
+        ({"mode": "insert"}, "mode", "sync_mode"),
+        ({"rate_limit": 5}, "rate_limit", "rate_limit_per_minute"),
+        ({"streams": {"a": {"mappings": {}}}}, "streams.a.mappings", "streams.a.mapping"),
+    ],
+)
+def test_an_unknown_setting_is_an_error_that_suggests_a_similar_one(config, name, meant):
+    (error,) = errors(**config)
+    assert f"Unknown setting '{name}'" in error
+    assert f"'{meant}'" in error
+
+
+@pytest.mark.parametrize("name", ["x", "id", "no_such_thing", "$schema"])
+def test_an_unknown_setting_that_resembles_none_is_an_error(name):
+    (error,) = errors(**{name: 1})
+    assert f"'{name}'" in error
+
+
+@pytest.mark.parametrize("name", ["add_record_metadata", "load_method", "default_target_schema", "_extra"])
+def test_settings_of_the_sdk_and_meltano_are_accepted(name):
+    resolve({**KEY, name: "y"})
+
+
+def test_a_stream_setting_at_the_top_is_an_error_that_says_where_it_belongs():
+    (error,) = errors(upsert_key="crm_id")
+    assert "streams.NAME.upsert_key" in error
+
+
+def test_names_are_reported_in_one_line():
+    (error,) = errors(**{"sync\nmode": "x"})
+    assert error.isprintable()
+    (error,) = errors(streams={"a\n\x1b[31mb": {"object": "x"}})
+    assert error.isprintable()
+
+
+def test_each_error_is_reported():
+    assert len(errors(sync_mode="x", null_values="y", streams={"a": {"object": "z", "b": 1, "c": 2}})) == 5
+
+
+NUMBERS = {
+    "bulk_min_records": 1,
+    "bulk_job_timeout": 1,
+    "rate_limit_per_minute": 1,
+    "max_parallel_requests": 1,
+    "request_timeout": 1,
+    "max_retry_seconds": 0,
+    "batch_size_rows": 1,
+    "max_failed_records": 0,
+}
+
+
+@pytest.mark.parametrize(("name", "minimum"), NUMBERS.items())
+def test_numbers_have_a_minimum(name, minimum):
+    (error,) = errors(**{name: minimum - 1})
+    assert name in error
+    assert resolve({**KEY, name: minimum})[name] == minimum
+
+
+@pytest.mark.parametrize("url", ["http://localhost:1/v2", "http://127.0.0.1/v2", "http://[::1]:80/v2", "https://x.io"])
+def test_https_and_loopback_urls_are_accepted(url):
+    assert resolve({**KEY, "api_url": url})["api_url"] == url
+
+
+def test_whitespace_around_a_key_is_removed():
+    assert resolve({"api_key": f" {SECRET}\n"})["api_key"] == SECRET
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_null_and_empty_text_leave_the_default(value):
+    values = resolve({**KEY, "sync_mode": value, "batch_size_rows": value, "streams": value})
+    assert (values["sync_mode"], values["batch_size_rows"], values["streams"]) == ("upsert", 10_000, {})
+
+
+DEFAULTS = {
+    "api_url": "https://api.salesloft.com/v2",
+    "auth_url": "https://accounts.salesloft.com/oauth/token",
+    "sync_mode": "upsert",
+    "people_upsert_key": "email_address",
+    "accounts_upsert_key": "domain",
+    "streams": {},
+    "unknown_fields": "ignore",
+    "null_values": "ignore",
+    "normalize": True,
+    "dry_run": False,
+    "write_method": "auto",
+    "bulk_min_records": 50,
+    "batch_size_rows": 10_000,
+    "rate_limit_per_minute": 600,
+    "max_parallel_requests": 8,
+    "request_timeout": 60,
+    "max_retry_seconds": 900,
+    "bulk_job_timeout": 3600,
+    "failed_records_dir": "failed_records",
+    "allow_failed_records": False,
+    "max_failed_records": 1000,
+    "validate_records": True,
+}
+
+
+def test_defaults():
+    values = resolve(KEY)
+    assert {name: values[name] for name in DEFAULTS} == DEFAULTS
+
+
+# The schema
+
+
+def test_the_schema_is_valid():
+    jsonschema.Draft202012Validator.check_schema(SETTINGS)
+
+
+def test_every_setting_has_a_title_and_a_description():
+    for name, schema in leaves(SETTINGS["properties"]):
+        assert schema["title"], name
+        assert schema["description"], name
+
+
+def test_the_schema_holds_every_setting_that_the_sdk_adds_for_the_target():
+    schema = {"properties": {}}
+
+    class Plain(Target):
+        """A target with the SDK's settings only."""
+
+        name = "target-plain"
+        capabilities = TargetSalesloft.capabilities
+
+    Plain.append_builtin_config(schema)
+    assert set(schema["properties"]) - FOREIGN_SETTINGS <= set(SETTINGS["properties"])
+    assert not FOREIGN_SETTINGS & set(SETTINGS["properties"])
+
+
+def test_constructing_the_target_validates_and_fills_in_defaults():
+    target = TargetSalesloft(config=KEY)
+    target.run.close()
+    assert (target.config["sync_mode"], target.config["api_key"]) == ("upsert", SECRET)
+    assert TargetSalesloft.config_jsonschema is SETTINGS
+    with pytest.raises(ConfigError):
+        TargetSalesloft(config={**KEY, "sync_mode": "x"})
+
+
+@pytest.mark.parametrize("name", ["failed_records_dir", "results_path", "summary_path"])
+def test_password_in_a_location_is_rejected_and_not_shown(name):
+    with pytest.raises(ConfigError, match=name) as error:
+        resolve({"api_key": "k", name: "sftp://user:s3cr3t@host/a"})
+    assert "s3cr3t" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [0.7, "0.7", " 0.7 "])
+def test_number_may_be_text_because_meltano_passes_text(value):
+    assert resolve({"api_key": "k", "max_failed_percent": value})["max_failed_percent"] == 0.7
+
+
+@pytest.mark.parametrize("value", ["many", "101", -1, "nan", True, "inf"])
+def test_invalid_percentage_is_rejected(value):
+    with pytest.raises(ConfigError, match="max_failed_percent"):
+        resolve({"api_key": "k", "max_failed_percent": value})
+
+
+def test_retries_require_the_ledger():
+    (error,) = errors(retry_failed_records=True, ledger_uri="none")
+    assert "retry_failed_records" in error
+    assert "ledger_uri" in error
+    assert resolve({**KEY, "retry_failed_records": True})["retry_failed_records"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"skip_unchanged": "ledger"}, "skip_unchanged"),
+        ({"streams": {"people": {"skip_unchanged": "ledger"}}}, "streams.people.skip_unchanged"),
+        ({"streams": {"people": {"overwrite": {"title": "unless_edited"}}}}, "streams.people.overwrite.title"),
+    ],
+)
+def test_what_needs_the_ledger_is_an_error_without_it(settings, name):
+    (error,) = errors(**settings, ledger_uri="none")
+    assert name in error
+    assert "ledger_uri" in error
+    resolve({**KEY, **settings, "ledger_uri": "sqlite:////tmp/ledger.db"})
+
+
+def test_other_ways_to_skip_need_no_ledger():
+    resolve({**KEY, "skip_unchanged": "salesloft", "ledger_uri": "none"})
+
+
+@pytest.mark.parametrize(
+    ("streams", "advised"),
+    [
+        ({"public": {"contacts": {"object": "people"}}}, True),
+        ({"contacts": {"mapping": {"person": {"email": "email_address"}}}}, True),
+        ({"contacts": {"maping": "x"}}, False),
+        ({"contacts": {"mapping": {"person": 5}}}, False),
+    ],
+)
+def test_names_that_meltano_splits_at_dots_are_explained(streams, advised):
+    with pytest.raises(ConfigError) as error:
+        resolve({"api_key": "k", "streams": streams})
+    (message,) = error.value.errors
+    assert (r"\." in message) == advised
