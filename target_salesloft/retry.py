@@ -31,9 +31,6 @@ def retry_failed_records(run: Run, streams: Mapping[str, Stream]) -> None:
     Args:
         run: The run.
         streams: Name → stream.
-
-    Raises:
-        SalesloftFatalError: The run cannot go on.
     """
     unresolved: dict[str, dict[int, dict[str, UnresolvedRecord]]] = {}
     for name, stream in streams.items():

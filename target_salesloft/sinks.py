@@ -92,9 +92,6 @@ class SalesloftSink(BatchSink):
             source: The record.
             record: Its columns and values.
             size: The length of the record in the input, in bytes.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
         """
         mapped = self.mapper.map(source, record)
         if not (isinstance(mapped, Outcome) and mapped.result is Result.FILTERED):  # the SDK counts after stream maps
@@ -107,11 +104,7 @@ class SalesloftSink(BatchSink):
         self._run.journal.count(self.stream, outcome)
 
     def process_batch(self, context: dict[str, Any]) -> None:  # noqa: ARG002 (the engine has the batch)
-        """Plan and write what has been read.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Plan and write what has been read."""
         self._run.engine.drain(self.stream)
 
 

@@ -99,11 +99,7 @@ def is_compared(stream: Stream, *, dry_run: bool) -> bool:
 
 
 def compare(stream: Stream, writes: Sequence[Write], world: World, ledger: Ledger) -> Compared:
-    """Read what Salesloft holds of records, and compare.
-
-    Raises:
-        SalesloftFatalError: The run cannot go on.
-    """
+    """Read what Salesloft holds of records, and compare."""
     skips = stream.stats.comparison is not None or stream.settings.skip_unchanged is SkipUnchanged.SALESLOFT
     rows = read_held(stream, writes, world, ledger)
     entries = stream.ledger.get(each.key for each in writes if each.key is not None)
@@ -124,11 +120,7 @@ def compare(stream: Stream, writes: Sequence[Write], world: World, ledger: Ledge
 
 
 def read_held(stream: Stream, writes: Sequence[Write], world: World, ledger: Ledger) -> list[list[Row]]:
-    """Return the records of Salesloft that each write identifies: none, one or several.
-
-    Raises:
-        SalesloftFatalError: The run cannot go on.
-    """
+    """Return the records of Salesloft that each write identifies: none, one or several."""
     identities = [_identity(stream, each) for each in writes]
     held = _read(stream, world, ledger, {one: each.body for each, one in zip(writes, identities, strict=True) if one})
     return [[] if one is None else held.get(one.key, []) for one in identities]

@@ -54,11 +54,7 @@ class EarlierJobs:
         self._is_settled = False
 
     def settle_once(self) -> None:
-        """Note what the jobs have written, before this run writes; those that are executing are waited for.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Note what the jobs have written, before this run writes; those that are executing are waited for."""
         if self._is_settled:
             return
         self._is_settled = True

@@ -140,9 +140,6 @@ class Engine:
             stream: The stream.
             mapped: What the record becomes.
             size: The length of the record in the input, in bytes.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
         """
         source = (mapped.write if isinstance(mapped, Outcome) else mapped).sources[-1]
         is_retry = source.saved_at is not None
@@ -197,32 +194,20 @@ class Engine:
         return 0 < len(writes) <= stream.max_size // 2
 
     def poll(self) -> None:
-        """Settle bulk jobs that are done, if it is time to ask, and drain batches that have waited for long.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Settle bulk jobs that are done, if it is time to ask, and drain batches that have waited for long."""
         if self._writer.is_busy and self._clock.now() >= self._writer.next_event_at:
             self._advance()
         if self._clock.now() >= self._full_drain_at:
             self.drain_all()
 
     def drain_all(self) -> None:
-        """Plan and write what has been read of all streams.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Plan and write what has been read of all streams."""
         self._full_drain_at = self._clock.now() + MAX_RECORD_AGE_SECONDS
         for each in list(self._streams.values()):
             self.drain(each)
 
     def drain(self, stream: Stream) -> None:
-        """Plan and write what has been read of a stream.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Plan and write what has been read of a stream."""
         if stream.is_draining or not (len(stream.batch) or stream.waiting):
             return
         stream.is_draining = True
@@ -485,11 +470,7 @@ class Engine:
         self._advance()
 
     def wait(self) -> None:
-        """Wait until everything that was submitted has an outcome.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Wait until everything that was submitted has an outcome."""
         while self._writer.is_busy:
             self._wait()
 
@@ -508,9 +489,6 @@ class Engine:
 
         Args:
             is_complete: Whether all of the input was read: otherwise, a later record might have said otherwise.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
         """
         self.drain_all()
         self.wait()

@@ -102,11 +102,7 @@ def _place(stream: Stream, write: Write) -> tuple[str, str, str]:
 def find_removals(
     stream: Stream, writes: Sequence[Write], world: World
 ) -> tuple[list[tuple[Write, dict[str, Any]]], list[Outcome]]:
-    """Return the removals whose records exist, each with what Salesloft holds, and the outcomes of all others.
-
-    Raises:
-        SalesloftFatalError: The run cannot go on.
-    """
+    """Return the removals whose records exist, each with what Salesloft holds, and the outcomes of all others."""
     if stream.operation.identity:
         return _find_members(writes, world)
     field = stream.settings.upsert_key
@@ -166,9 +162,6 @@ def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> tuple[li
         writes: Memberships with the ids of people.
         world: Reads people.
         barred: The keys of people who failed, are removed, or are not to be contacted, by this run.
-
-    Raises:
-        SalesloftFatalError: The run cannot go on.
     """
     rows = world.rows(PEOPLE, ID_FIELD, [pair_of(each)[0] for each in writes])
     allowed: list[Write] = []

@@ -56,11 +56,7 @@ class World:
         return hints
 
     def resolve(self, names: Iterable[Named]) -> dict[Named, tuple[int, ...]]:
-        """Return the ids of all records that each name stands for, read in this run: none, one or several.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Return the ids of all records that each name stands for, read in this run: none, one or several."""
         by_reference: defaultdict[Reference, list[Named]] = defaultdict(list)
         for each in names:
             by_reference[each.reference].append(each)
@@ -109,9 +105,6 @@ class World:
             field: The field that identifies them.
             values: Key → value of the field.
             hints: Key → remembered id. Used where looking a record up costs more than verifying its id.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
         """
         lookup = self._lookups.get(salesloft_object, field)
         if hints and takes_one(salesloft_object, field):

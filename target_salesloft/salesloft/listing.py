@@ -40,11 +40,7 @@ class Listing:
         self._folded: Mapping[str, set[int]] = {}
 
     def ids(self, value: str) -> tuple[int, ...]:
-        """Return the ids of the records that match a value: none, one or several.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Return the ids of the records that match a value: none, one or several."""
         if self._exact is None:
             self._fetch()
         exact = (self._exact or {}).get(value)

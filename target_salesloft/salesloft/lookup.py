@@ -59,11 +59,7 @@ class Lookup:
         self._written: set[str] = set()  # since all records were listed
 
     def ids(self, values: Iterable[str]) -> Mapping[str, tuple[int, ...]]:
-        """Return the `identity_key` of each value → the ids of all records that have it: none, one or several.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Return the `identity_key` of each value → the ids of all records that have it: none, one or several."""
         keys = {identity_key(self._field, value): value for value in values}
         if len(self._cache) > MAX_CACHED_IDS and not self._is_listed:
             self._cache.clear()
@@ -146,11 +142,7 @@ class Lookups:
     def rows(
         self, salesloft_object: SalesloftObject, field: str, values: Iterable[Any]
     ) -> dict[str, list[dict[str, Any]]]:
-        """Return the `identity_key` of each value → what Salesloft holds of the records that have it. Not cached.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Return the `identity_key` of each value → what Salesloft holds of the records that have it. Not cached."""
         distinct = {identity_key(field, value): str(value) for value in values}
         if field != ID_FIELD and len(distinct) >= MIN_VALUES_TO_LIST and takes_one(salesloft_object, field):
             return self._rows_by_id(salesloft_object, field, distinct)
@@ -211,9 +203,6 @@ def fetch_rows(
         salesloft_object: What is listed.
         field: The field to filter by.
         values: As many as fit in one request.
-
-    Raises:
-        SalesloftFatalError: The run cannot go on.
     """
     found: dict[str, list[dict[str, Any]]] = {identity_key(field, value): [] for value in values}
     for row in client.paginate(salesloft_object.path, {salesloft_object.lookups[field]: list(values)}):
@@ -227,11 +216,7 @@ def fetch_rows(
 def find_matches(
     client: SalesloftClient, salesloft_object: SalesloftObject, fields: tuple[str, ...], body: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the records of Salesloft that have the same values in all of some fields as a record that is sent.
-
-    Raises:
-        SalesloftFatalError: The run cannot go on.
-    """
+    """Return the records of Salesloft that have the same values in all of some fields as a record that is sent."""
     params = {salesloft_object.lookups[field]: body[field] for field in fields}
     return [
         row

@@ -77,11 +77,7 @@ class MembershipLookup:
         self._listed: dict[int, _Cadence] = {}
 
     def find(self, pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Membership]:
-        """Return the membership of each pair of person and cadence that has one.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Return the membership of each pair of person and cadence that has one."""
         by_cadence: defaultdict[int, set[int]] = defaultdict(set)
         for person_id, cadence_id in pairs:
             by_cadence[cadence_id].add(person_id)

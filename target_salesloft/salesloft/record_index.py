@@ -55,9 +55,6 @@ class RecordIndex:
 
         Returns:
             None if it would cost more, or if Salesloft does not list all records in order or rejects the query.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
         """
         if self._points > max_points:
             return None

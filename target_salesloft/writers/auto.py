@@ -112,11 +112,7 @@ class AutoWriter:
         self._queue.append(batch)
 
     def advance(self, now: float) -> Iterator[Event]:
-        """Start jobs, ask for their states, and send requests.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Start jobs, ask for their states, and send requests."""
         yield from self._jobs.advance(now)
         while self._queue:
             batch = self._queue[0]

@@ -135,11 +135,7 @@ class Writer(Protocol):
         """Take a batch. Nothing is sent yet."""
 
     def advance(self, now: float) -> Iterator[Event]:
-        """Send what can be sent, ask for what is due, and yield what has happened.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Send what can be sent, ask for what is due, and yield what has happened."""
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:
         """Return whether a write without an outcome may be of a record with one of these keys."""

@@ -310,7 +310,6 @@ class BulkJob:
         """Upload a chunk, and return the error if records of the chunk may cause it.
 
         Raises:
-            SalesloftFatalError: The run cannot go on.
             RecordRejectedError: Salesloft rejects the upload for another reason, such as the state of the job.
         """
         sent = 1
