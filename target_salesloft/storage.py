@@ -37,78 +37,41 @@ MAX_REASON_LENGTH: Final = 200
 
 
 class OutputFile(Protocol):
-    """A file that grows.
+    """A file that grows."""
 
-    Attributes:
-        location: Where it is, as messages show it.
-    """
-
-    location: str
+    location: str  # as messages show it
 
     @property
     def is_full(self) -> bool:
         """Whether to continue in a new file."""
 
     def append(self, data: bytes) -> None:
-        """Append whole lines; they are stored when the method returns.
-
-        Raises:
-            OSError: They cannot be stored.
-        """
+        """Append whole lines; they are stored when the method returns."""
 
 
 class Storage(Protocol):
-    """A directory on the disk, or a prefix in an object store."""
+    """A directory on the disk, or a prefix in an object store. All methods raise OSError if they fail."""
 
     def check(self) -> None:
-        """Check that files can be created; leaves nothing behind.
-
-        Raises:
-            OSError: They cannot.
-        """
+        """Check that files can be created; leaves nothing behind."""
 
     def create(self, stem: str, suffix: str) -> OutputFile:
-        """Create a file that no other run has; the name may get a number.
-
-        Raises:
-            OSError: The file cannot be created.
-        """
+        """Create a file that no other run has; the name may get a number."""
 
     def overwrite(self, name: str) -> OutputFile:
-        """Create a file in place of an existing one.
-
-        Raises:
-            BlockingIOError: Another run is writing to it.
-            OSError: The file cannot be created.
-        """
+        """Create a file in place of an existing one, unless another run is writing to it (BlockingIOError)."""
 
     def replace(self, name: str, data: bytes) -> None:
-        """Write a file so that others see either all of it or what was there before.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
+        """Write a file so that others see either all of it or what was there before."""
 
     def list_names(self) -> list[str]:
-        """Return the names of the files.
-
-        Raises:
-            OSError: They cannot be listed.
-        """
+        """Return the names of the files; none if there is no directory."""
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading.
-
-        Raises:
-            OSError: The file cannot be read.
-        """
+        """Open a file for reading."""
 
     def delete(self, name: str) -> None:
-        """Delete a file.
-
-        Raises:
-            OSError: The file cannot be deleted.
-        """
+        """Delete a file."""
 
 
 def is_remote(location: str) -> bool:
@@ -117,27 +80,12 @@ def is_remote(location: str) -> bool:
 
 
 def open_storage(location: str) -> Storage:
-    """Return a directory, or a prefix of an object store.
-
-    Args:
-        location: A local path, or a URL that fsspec knows, such as `s3://bucket/prefix`.
-
-    Raises:
-        OSError: The URL cannot be used, or its package is missing.
-    """
+    """Return a directory, or for a URL that fsspec knows (`s3://bucket/prefix`) a prefix of an object store."""
     return ObjectStore(location) if is_remote(location) else LocalDirectory(local_path(location))
 
 
 def open_writable(setting: str, location: str) -> Storage:
-    """Return a storage in which files can be created.
-
-    Args:
-        setting: The setting that holds the location.
-        location: See `open_storage`.
-
-    Raises:
-        ConfigError: No files can be created.
-    """
+    """Return a storage in which files can be created, or raise a ConfigError that names the setting."""
     try:
         storage = open_storage(location)
         storage.check()
@@ -157,11 +105,7 @@ def open_writable(setting: str, location: str) -> Storage:
 
 
 def open_remote(location: str) -> IO[bytes]:
-    """Open a file in an object store for reading.
-
-    Raises:
-        OSError: It does not exist, or cannot be read.
-    """
+    """Open a file in an object store for reading."""
     from upath import UPath  # noqa: PLC0415 (takes a moment, which local files need not spend)
 
     with storage_errors():
@@ -169,11 +113,7 @@ def open_remote(location: str) -> IO[bytes]:
 
 
 def exists(location: str) -> bool:
-    """Return whether there is a file.
-
-    Raises:
-        OSError: Its store cannot tell.
-    """
+    """Return whether there is a file."""
     if not is_remote(location):
         return local_path(location).exists()
     from upath import UPath  # noqa: PLC0415 (takes a moment, which local files need not spend)
@@ -219,12 +159,7 @@ def split(location: str) -> tuple[str, str]:
 
 
 class LocalFile:
-    """A file on the disk; what is appended is synced to it.
-
-    Attributes:
-        location: Its path.
-        is_full: Always false.
-    """
+    """A file on the disk; what is appended is synced to it."""
 
     is_full = False
 
@@ -242,12 +177,7 @@ class LocalFile:
 
 
 class LockedFile(LocalFile):
-    """A file on the disk to which only this process appends.
-
-    Args:
-        path: The file.
-        descriptor: The open file; closing it ends the lock.
-    """
+    """A file on the disk to which only this process appends, as long as its descriptor is open."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         super().__init__(path)
@@ -255,7 +185,6 @@ class LockedFile(LocalFile):
         weakref.finalize(self, os.close, descriptor)
 
     def append(self, data: bytes) -> None:
-        """Append whole lines, and sync them to the disk."""
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
@@ -263,11 +192,7 @@ class LockedFile(LocalFile):
 
 
 def _open_locked(path: Path) -> int:
-    """Return the descriptor of a regular file, which is created if it does not exist, with a lock.
-
-    Raises:
-        OSError: Another process has the lock, or the file cannot be opened.
-    """
+    """Return the descriptor of a locked regular file, which is created if it does not exist."""
     while True:
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "not a regular file")
@@ -285,11 +210,7 @@ def _open_locked(path: Path) -> int:
 
 
 def _lock(descriptor: int) -> None:
-    """Lock a file until the process closes it or ends; file systems without locks are used without.
-
-    Raises:
-        BlockingIOError: Another process has the lock.
-    """
+    """Lock a file until the process closes it or ends; file systems without locks are used without."""
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -304,7 +225,6 @@ class LocalDirectory:
         self._path = path
 
     def check(self) -> None:
-        """Check that the directory can be created and written; leaves nothing behind."""
         existing = self._path.absolute()
         try:
             while not existing.exists():
@@ -357,7 +277,6 @@ class LocalDirectory:
             raise
 
     def list_names(self) -> list[str]:
-        """Return the names of the files; none if the directory does not exist."""
         return [each.name for each in self._path.iterdir()] if self._path.is_dir() else []
 
     def open(self, name: str) -> IO[bytes]:
@@ -369,7 +288,6 @@ class LocalDirectory:
         return os.fdopen(descriptor, "rb")
 
     def delete(self, name: str) -> None:
-        """Delete a file."""
         (self._path / name).unlink()
 
 
@@ -385,11 +303,7 @@ def ignore_in_git(directory: Path) -> None:
 
 
 class ObjectFile:
-    """An object in a store, which is sent again as a whole when something is appended.
-
-    Attributes:
-        location: Its URL.
-    """
+    """An object in a store, which is sent again as a whole when something is appended."""
 
     def __init__(self, path: UPath) -> None:
         self.location = str(path)
@@ -402,7 +316,6 @@ class ObjectFile:
         return len(self._data) >= MAX_OBJECT_BYTES
 
     def append(self, data: bytes) -> None:
-        """Append whole lines, and send the object."""
         with storage_errors():
             self._path.fs.pipe_file(self._path.path, self._data + data)
         self._data += data
@@ -441,7 +354,6 @@ class ObjectStore:
         self.overwrite(name).append(data)
 
     def list_names(self) -> list[str]:
-        """Return the names of the objects."""
         with storage_errors():
             self._path.fs.invalidate_cache()
             try:
@@ -457,7 +369,6 @@ class ObjectStore:
             return io.BytesIO(path.fs.cat_file(path.path))
 
     def delete(self, name: str) -> None:
-        """Delete an object."""
         path = self._path / name
         with storage_errors():
             path.fs.rm_file(path.path)
