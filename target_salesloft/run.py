@@ -28,8 +28,9 @@ from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.lookup import Lookups
 from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.options import NO_LEDGER
 from target_salesloft.settings.run import RunSettings
-from target_salesloft.settings.schema import NO_LEDGER, has_credentials
+from target_salesloft.settings.schema import has_credentials
 from target_salesloft.singer.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.writers.auto import build_writer

@@ -18,7 +18,7 @@ from target_salesloft.objects import (
 )
 from target_salesloft.records import Result, Write
 from target_salesloft.salesloft.client import Reply
-from target_salesloft.settings.schema import NullValues, UnknownFields
+from target_salesloft.settings.options import NullValues, UnknownFields
 from target_salesloft.writers.base import Batch, Settled
 from target_salesloft.writers.single import SingleWriter
 

@@ -7,7 +7,7 @@ import pytest
 from target_salesloft.mapping.mapper import RecordMapper
 from target_salesloft.objects import ACCOUNTS, OBJECTS, PEOPLE, FieldType, SyncMode
 from target_salesloft.records import Result, Write
-from target_salesloft.settings.schema import NullValues, UnknownFields, WriteMethod
+from target_salesloft.settings.options import NullValues, UnknownFields, WriteMethod
 from target_salesloft.writers.auto import BulkChoice
 from tests.writers.conftest import Driver, build_auto
 

@@ -19,7 +19,7 @@ from target_salesloft.objects import OBJECTS
 from target_salesloft.reporting.log import restrict_library_logs
 from target_salesloft.salesloft.auth.login import login as run_login
 from target_salesloft.settings.loader import ConfigSources, read
-from target_salesloft.settings.schema import CREDENTIALS
+from target_salesloft.settings.options import CREDENTIALS
 from target_salesloft.singer.input_file import InputFile
 
 if TYPE_CHECKING:

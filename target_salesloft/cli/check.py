@@ -11,7 +11,7 @@ from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.client import build_client
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.settings.schema import WriteMethod
+from target_salesloft.settings.options import WriteMethod
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.settings.validation import resolve
 

@@ -14,7 +14,7 @@ from target_salesloft.ledger.history import forget_stream, get_failed, get_runs,
 from target_salesloft.ledger.opening import get_host, open_database
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.reporting.html import render
-from target_salesloft.settings.schema import NO_LEDGER
+from target_salesloft.settings.options import NO_LEDGER
 from target_salesloft.settings.validation import resolve
 from target_salesloft.storage import exists, open_storage, split
 

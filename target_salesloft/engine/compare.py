@@ -10,7 +10,7 @@ from target_salesloft.mapping.coercion import describe
 from target_salesloft.mapping.comparison import CUSTOM_PREFIX, canonical, flatten, held_value, is_equal
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode, identity_key
 from target_salesloft.records import Outcome, Result, Write, replace
-from target_salesloft.settings.schema import Overwrite, SkipUnchanged
+from target_salesloft.settings.options import Overwrite, SkipUnchanged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -14,7 +14,7 @@ from target_salesloft.exceptions import (
     UnexpectedResponseError,
 )
 from target_salesloft.redaction import redact_reason, request_names
-from target_salesloft.settings.schema import WriteMethod
+from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.bulk import BulkJob, JobState, RowStatus, describe_row
 
 if TYPE_CHECKING:

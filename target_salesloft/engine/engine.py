@@ -22,7 +22,7 @@ from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrol
 from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, DeletedRecords, SyncMode, identity_key, joint_key
 from target_salesloft.records import Outcome, Result, Write, failure, is_superseded, merge, replace
 from target_salesloft.reporting.stats import Comparison
-from target_salesloft.settings.schema import SkipUnchanged, WriteMethod
+from target_salesloft.settings.options import SkipUnchanged, WriteMethod
 from target_salesloft.writers.base import Batch
 from target_salesloft.writers.bulk import UPSERT_KEY
 

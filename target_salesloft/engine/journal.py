@@ -18,7 +18,7 @@ from target_salesloft.ledger.failed import Failure
 from target_salesloft.mapping.comparison import reshaped_values
 from target_salesloft.objects import PEOPLE
 from target_salesloft.records import GONE, WRITTEN, Result, replace
-from target_salesloft.settings.schema import Misses
+from target_salesloft.settings.options import Misses
 from target_salesloft.writers.base import (
     JobDone,
     JobPolled,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from target_salesloft.objects import FieldType, SalesloftObject
-    from target_salesloft.settings.schema import Overwrite
+    from target_salesloft.settings.options import Overwrite
     from target_salesloft.settings.streams import StreamSettings
 
 

@@ -11,7 +11,7 @@ from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.mapping.comparison import flatten, held_value, is_equal
 from target_salesloft.objects import ID_FIELD, REQUIRED_REFERENCES, SyncMode, identity_key
 from target_salesloft.records import Outcome, Result, Write, combine, failure, replace
-from target_salesloft.settings.schema import Misses, MissingReferences
+from target_salesloft.settings.options import Misses, MissingReferences
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from target_salesloft.records import Outcome
 from target_salesloft.reporting.stats import StreamStats
-from target_salesloft.settings.schema import SkipUnchanged
+from target_salesloft.settings.options import SkipUnchanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from target_salesloft.ledger.ledger import StreamLedger
     from target_salesloft.objects import Operation, SalesloftObject
     from target_salesloft.records import Source, Write
-    from target_salesloft.settings.schema import Overwrite
+    from target_salesloft.settings.options import Overwrite
     from target_salesloft.settings.streams import StreamSettings
 
 

@@ -12,7 +12,7 @@ import platformdirs
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
 from target_salesloft.ledger.database import IN_MEMORY, Database, NoLedgerError
 from target_salesloft.ledger.ledger import Ledger
-from target_salesloft.settings.schema import CREDENTIALS, NO_LEDGER
+from target_salesloft.settings.options import CREDENTIALS, NO_LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

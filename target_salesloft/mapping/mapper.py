@@ -31,7 +31,7 @@ from target_salesloft.objects import (
 )
 from target_salesloft.records import Named, Write
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.settings.schema import NullValues, UnknownFields
+from target_salesloft.settings.options import NullValues, UnknownFields
 from target_salesloft.suggestions import did_you_mean, normalize_name
 
 if TYPE_CHECKING:

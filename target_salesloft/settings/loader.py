@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.settings.schema import ENVIRONMENT_PREFIX, SETTINGS, leaves
+from target_salesloft.settings.options import ENVIRONMENT_PREFIX
+from target_salesloft.settings.schema import SETTINGS, leaves
 from target_salesloft.settings.validation import resolve
 from target_salesloft.suggestions import TYPO, closest_match, normalize_name
 

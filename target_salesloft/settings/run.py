@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from target_salesloft.objects import DeletedRecords
-from target_salesloft.settings.schema import WriteMethod  # noqa: TC001 (read by msgspec)
+from target_salesloft.settings.options import WriteMethod  # noqa: TC001 (read by msgspec)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,80 +10,23 @@ from singer_sdk import typing as th
 from singer_sdk.helpers import capabilities as sdk
 
 from target_salesloft.objects import OBJECTS, DeletedRecords, SyncMode
+from target_salesloft.settings.options import (
+    CREDENTIALS,
+    AuthMethod,
+    Misses,
+    MissingKey,
+    MissingReferences,
+    NullValues,
+    Overwrite,
+    SkipUnchanged,
+    UnknownFields,
+    WriteMethod,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 
-class AuthMethod(str, enum.Enum):
-    """The values of the setting `auth_method`."""
-
-    API_KEY = "api_key"
-    CLIENT_CREDENTIALS = "client_credentials"
-    REFRESH_TOKEN = "refresh_token"  # noqa: S105 (not a token)
-
-
-class UnknownFields(str, enum.Enum):
-    """Values of `unknown_fields`: what happens to a column that matches no Salesloft field."""
-
-    IGNORE = "ignore"
-    FAIL = "fail"
-
-
-class NullValues(str, enum.Enum):
-    """Values of `null_values`: what happens to a null value."""
-
-    IGNORE = "ignore"
-    CLEAR = "clear"
-
-
-class MissingKey(str, enum.Enum):
-    """Values of `missing_key`: what happens to a record without a value for the key."""
-
-    FAIL = "fail"
-    SKIP = "skip"
-
-
-class MissingReferences(str, enum.Enum):
-    """Values of `missing_references`: what happens to a record that refers to one that is not found."""
-
-    OMIT = "omit"
-    FAIL = "fail"
-
-
-class Misses(str, enum.Enum):
-    """Values of `not_found` and `already_exists`: what happens to a record that cannot be written as asked."""
-
-    FAIL = "fail"
-    SKIP = "skip"
-
-
-class SkipUnchanged(str, enum.Enum):
-    """Values of `skip_unchanged`: how records that would change nothing are recognized."""
-
-    OFF = "off"
-    LEDGER = "ledger"
-    SALESLOFT = "salesloft"
-
-
-class Overwrite(str, enum.Enum):
-    """Values of `streams.*.overwrite`: whether a field is sent where Salesloft holds another value."""
-
-    ALWAYS = "always"
-    IF_EMPTY = "if_empty"
-    UNLESS_EDITED = "unless_edited"
-
-
-class WriteMethod(str, enum.Enum):
-    """Values of `write_method`."""
-
-    AUTO = "auto"
-    BULK = "bulk"
-    RECORD = "record"
-
-
-NO_LEDGER: Final = "none"
-"""The value of `ledger_uri` that turns the ledger off."""
 OBJECT_NAMES: Final = list(OBJECTS)
 SYNC_MODES: Final = [mode.value for mode in SyncMode]
 UPSERT_KEYS: Final = sorted({key for each in OBJECTS.values() for key in each.upsert_keys})
@@ -627,10 +569,6 @@ FOREIGN_SETTINGS: Final = frozenset(
         *sdk.TARGET_SCHEMA_CONFIG["properties"],
     }
 )
-
-OAUTH: Final = ("client_id", "client_secret", "refresh_token")
-CREDENTIALS: Final = ("api_key", *OAUTH)
-ENVIRONMENT_PREFIX: Final = "TARGET_SALESLOFT_"
 
 
 def get_auth_method(config: Mapping[str, Any]) -> AuthMethod | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from target_salesloft.objects import SyncMode
-    from target_salesloft.settings.schema import (
+    from target_salesloft.settings.options import (
         Misses,
         MissingKey,
         MissingReferences,

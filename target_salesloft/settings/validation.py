@@ -17,18 +17,15 @@ from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.redaction import iter_scalars, redact_secrets, sanitize_line
-from target_salesloft.settings.schema import (
+from target_salesloft.settings.options import (
     CREDENTIALS,
     ENVIRONMENT_PREFIX,
-    FOREIGN_SETTINGS,
     NO_LEDGER,
-    SETTINGS,
-    STREAM_SETTINGS,
     AuthMethod,
     Overwrite,
     SkipUnchanged,
-    get_auth_method,
 )
+from target_salesloft.settings.schema import FOREIGN_SETTINGS, SETTINGS, STREAM_SETTINGS, get_auth_method
 from target_salesloft.storage import is_remote, split
 from target_salesloft.suggestions import closest_match
 

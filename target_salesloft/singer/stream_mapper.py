@@ -21,7 +21,7 @@ from target_salesloft.mapping.mapper import (
 )
 from target_salesloft.objects import DeletedRecords, FieldType
 from target_salesloft.records import Outcome, Result, Source, Write, failure, replace, without_write
-from target_salesloft.settings.schema import MissingKey, MissingReferences
+from target_salesloft.settings.options import MissingKey, MissingReferences
 from target_salesloft.singer.validation import RecordValidator
 from target_salesloft.suggestions import normalize_name
 

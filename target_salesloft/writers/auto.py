@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from target_salesloft.exceptions import PermissionDeniedError
 from target_salesloft.objects import ID_FIELD, SyncMode
-from target_salesloft.settings.schema import WriteMethod
+from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.base import NotSent
 from target_salesloft.writers.bulk import BulkJobsForbiddenError, BulkJobTypeUnsupportedError, UploadRefusedError
 from target_salesloft.writers.jobs import JobsInFlight

@@ -7,7 +7,7 @@ import pytest
 from target_salesloft.engine.compare import compare
 from target_salesloft.records import Result
 from target_salesloft.reporting.stats import Comparison
-from target_salesloft.settings.schema import Overwrite
+from target_salesloft.settings.options import Overwrite
 from tests.engine.conftest import World, person, results, row
 
 

@@ -10,7 +10,7 @@ import pytest
 from target_salesloft.engine.earlier_jobs import EarlierJobs
 from target_salesloft.exceptions import BulkJobUnfinishedError
 from target_salesloft.records import Write
-from target_salesloft.settings.schema import WriteMethod
+from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.bulk import BulkJob
 from target_salesloft.writers.jobs import JobsInFlight
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from target_salesloft.objects import PEOPLE
 from target_salesloft.records import Named, Outcome, Result, Source, Write, combine, is_superseded, merge
-from target_salesloft.settings.schema import NullValues
+from target_salesloft.settings.options import NullValues
 from tests.mapping.test_mapper import EMAIL, make_mapper, map_record
 
 SCHEMA = {"stream": "people"}

@@ -12,7 +12,7 @@ from target_salesloft.exceptions import ConfigError, UnknownColumnError
 from target_salesloft.mapping.mapper import RecordMapper, Rejection, needs_custom_fields
 from target_salesloft.objects import ACCOUNTS, PEOPLE, FieldType, SyncMode
 from target_salesloft.records import Write
-from target_salesloft.settings.schema import NullValues, UnknownFields
+from target_salesloft.settings.options import NullValues, UnknownFields
 
 EMAIL = "ada@example.com"
 TEAM = {"Lead Score": FieldType.TEXT, "Region": FieldType.TEXT, "Renewal Date": FieldType.DATE}

@@ -6,7 +6,7 @@ import pytest
 
 from target_salesloft.objects import PEOPLE, SyncMode, identity_key
 from target_salesloft.records import Source, Write
-from target_salesloft.settings.schema import WriteMethod
+from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.auto import AutoWriter, BulkChoice
 from target_salesloft.writers.base import Batch, JobDone, Settled
 from target_salesloft.writers.jobs import JobsInFlight

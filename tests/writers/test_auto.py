@@ -10,7 +10,7 @@ from salesloft_sandbox import Fault
 from target_salesloft.exceptions import PermissionDeniedError, UnexpectedResponseError
 from target_salesloft.objects import ACCOUNTS, SyncMode
 from target_salesloft.records import Result, Write
-from target_salesloft.settings.schema import WriteMethod
+from target_salesloft.settings.options import WriteMethod
 from tests.writers.conftest import insert, numbered, update
 
 

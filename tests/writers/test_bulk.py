@@ -17,7 +17,7 @@ from target_salesloft.exceptions import (
 from target_salesloft.mapping.mapper import RecordMapper
 from target_salesloft.objects import PEOPLE, SyncMode
 from target_salesloft.records import Result, merge
-from target_salesloft.settings.schema import NullValues, UnknownFields, WriteMethod
+from target_salesloft.settings.options import NullValues, UnknownFields, WriteMethod
 from target_salesloft.writers.base import NotSent, Sending, Settled
 from target_salesloft.writers.bulk import UNDOCUMENTED, BulkJob
 from target_salesloft.writers.jobs import JobsInFlight

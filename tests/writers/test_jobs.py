@@ -10,7 +10,7 @@ from salesloft_sandbox import Fault
 from target_salesloft.exceptions import BulkJobUnfinishedError
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
 from target_salesloft.records import Result
-from target_salesloft.settings.schema import WriteMethod
+from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.base import JobDone, JobPolled, JobStarting, JobUploaded, Sending, Settled
 from target_salesloft.writers.jobs import PollSchedule
 from tests.conftest import FakeClock

@@ -16,7 +16,8 @@ from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
 from target_salesloft.salesloft.auth.token_refresh import Refresh
 from target_salesloft.salesloft.auth.token_store import FileTokenStore, application_name
 from target_salesloft.salesloft.retry import Retrier
-from target_salesloft.settings.schema import AuthMethod, get_auth_method
+from target_salesloft.settings.options import AuthMethod
+from target_salesloft.settings.schema import get_auth_method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

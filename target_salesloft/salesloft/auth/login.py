@@ -16,7 +16,8 @@ from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.auth.authenticators import build_token_endpoint, build_token_store
 from target_salesloft.salesloft.auth.callback_server import CallbackServer, parse_query, state_matches
 from target_salesloft.salesloft.auth.token import StoredToken, fingerprint
-from target_salesloft.settings.schema import ENVIRONMENT_PREFIX, AuthMethod, get_auth_method
+from target_salesloft.settings.options import ENVIRONMENT_PREFIX, AuthMethod
+from target_salesloft.settings.schema import get_auth_method
 from target_salesloft.settings.validation import resolve
 
 if TYPE_CHECKING:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.settings.schema import AuthMethod, get_auth_method
+from target_salesloft.settings.options import AuthMethod
+from target_salesloft.settings.schema import get_auth_method
 from target_salesloft.settings.validation import resolve
 
 SECRETS = ["s3cr3t-key", "s3cr3t-client", "s3cr3t-refresh"]
