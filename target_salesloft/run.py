@@ -23,7 +23,7 @@ from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.reporting.summary import SummaryFile, summarize
-from target_salesloft.salesloft.client import build_client
+from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.lookup import Lookups
 from target_salesloft.salesloft.metrics import RequestMetrics

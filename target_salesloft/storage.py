@@ -265,16 +265,7 @@ class LocalDirectory:
         path = (self._path / name).resolve()
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "not a regular file")
-        number, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_atomically(path, data)
 
     def list_names(self) -> list[str]:
         return [each.name for each in self._path.iterdir()] if self._path.is_dir() else []
@@ -289,6 +280,25 @@ class LocalDirectory:
 
     def delete(self, name: str) -> None:
         (self._path / name).unlink()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file, which only its owner can read, as a whole; it is on the disk when this returns."""
+    number, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # so that the rename survives a crash
+    finally:
+        os.close(directory)
 
 
 def ignore_in_git(directory: Path) -> None:

@@ -13,11 +13,11 @@ import click
 from target_salesloft.cli import ledger
 from target_salesloft.cli.check import check as run_check
 from target_salesloft.cli.fields import fields as run_fields
+from target_salesloft.cli.login import login as run_login
 from target_salesloft.clock import Clock
 from target_salesloft.exceptions import ConfigError, SalesloftFatalError, SalesloftRetriableError
 from target_salesloft.objects import OBJECTS
 from target_salesloft.reporting.log import restrict_library_logs
-from target_salesloft.salesloft.auth.login import login as run_login
 from target_salesloft.settings.loader import ConfigSources, read
 from target_salesloft.settings.options import CREDENTIALS
 from target_salesloft.singer.input_file import InputFile

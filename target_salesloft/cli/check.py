@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from target_salesloft.exceptions import ConfigError, PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
 from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.salesloft.client import build_client
+from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import WriteMethod
 from target_salesloft.settings.streams import StreamSettings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.objects import ALL_MODES, ID_FIELD
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.salesloft.client import build_client
+from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.schema import has_credentials

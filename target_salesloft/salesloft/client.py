@@ -16,11 +16,9 @@ from target_salesloft.exceptions import (
     RecordRejectedError,
     SalesloftFatalError,
     SalesloftRetriableError,
-    TokenExpiredError,
     UnexpectedResponseError,
 )
 from target_salesloft.salesloft import responses
-from target_salesloft.salesloft.auth.authenticators import build_authenticator
 from target_salesloft.salesloft.metrics import RequestKind, RequestMetrics
 from target_salesloft.salesloft.rate_limit import PAUSE_SECONDS
 from target_salesloft.salesloft.retry import Retrier
@@ -251,11 +249,14 @@ class SalesloftClient:
         return Reply(body, sent, was_ambiguous)
 
     def _send(self, request: requests.Request, name: str, *, requires_data: bool) -> dict[str, Any]:
-        response = self._send_throttled(request, name)
-        if response.status == requests.codes.unauthorized and self.authenticator.refresh(response.request):
-            response = self._send_throttled(request, name)
-            if response.status == requests.codes.unauthorized and self.authenticator.is_stale(response.request):
-                raise TokenExpiredError(f"{response.describe()}: the token expired before the request arrived")
+        flow = self.authenticator.flow(request)
+        to_send: requests.Request | None = next(flow)
+        while to_send is not None:
+            response = self._send_throttled(to_send, name)
+            try:
+                to_send = flow.send(response)
+            except StopIteration:
+                to_send = None
         try:
             return responses.parse_response(response, name, self.authenticator.hint, requires_data=requires_data)
         except RateLimitError as error:
@@ -281,22 +282,3 @@ class SalesloftClient:
                 self.metrics.add(RequestKind(name, status), self._clock.now() - started)
             responses.update_from_headers(reservation, response)
             return response
-
-
-def build_client(config: Mapping[str, Any], clock: Clock, rate_limiter: RateLimiter) -> SalesloftClient:
-    """Return a client with the settings.
-
-    Args:
-        config: Valid settings.
-        clock: The clock of the run.
-        rate_limiter: Limits the points spent.
-    """
-    return SalesloftClient(
-        api_url=config["api_url"],
-        authenticator=build_authenticator(config, clock),
-        rate_limiter=rate_limiter,
-        clock=clock,
-        timeout=config["request_timeout"],
-        max_retry_seconds=config["max_retry_seconds"],
-        connections=config["max_parallel_requests"],
-    )

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from target_salesloft.exceptions import ConnectionFailedError
 from target_salesloft.salesloft.errors import classify_request_exception
 from target_salesloft.salesloft.response import Response
-from target_salesloft.settings.validation import is_loopback
+from target_salesloft.urls import is_loopback
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ipaddress
 import json
 import math
 import re
@@ -28,6 +27,7 @@ from target_salesloft.settings.options import (
 from target_salesloft.settings.schema import FOREIGN_SETTINGS, SETTINGS, STREAM_SETTINGS, get_auth_method
 from target_salesloft.storage import is_remote, split
 from target_salesloft.suggestions import closest_match
+from target_salesloft.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -303,11 +303,3 @@ def _url_errors(config: Mapping[str, Any]) -> Iterator[str]:
             yield _invalid_value(
                 name, shown, "https://, because credentials would be sent unencrypted; http:// only to localhost"
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host name or IP address is this machine's loopback interface."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

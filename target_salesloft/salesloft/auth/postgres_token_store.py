@@ -71,14 +71,7 @@ class PostgresTokenStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock a row of the application for other processes.
-
-        PostgreSQL releases it when the connection ends.
-
-        Raises:
-            TokenStoreError: The lock cannot be acquired.
-            RunCancelledError: The run is stopping.
-        """
+        """Lock a row of the application for other processes. PostgreSQL releases it when the connection ends."""
         lock = sa.select(token_locks).where(token_locks.c.application == self._application)
         lock = lock.with_for_update(skip_locked=True)
         with self._transaction() as connection:
@@ -90,12 +83,7 @@ class PostgresTokenStore:
             yield
 
     def read(self) -> StoredToken | None:
-        """Return the stored token, or None if there is none.
-
-        Raises:
-            TokenStoreError: The database cannot be used; or the token was encrypted with another client_secret, or
-                written by a newer version.
-        """
+        """Return the stored token, or None if there is none."""
         with self._transaction() as connection:
             query = sa.select(tokens.c.content).where(tokens.c.application == self._application)
             content = connection.execute(query).scalar_one_or_none()
@@ -111,20 +99,12 @@ class PostgresTokenStore:
             ) from None
 
     def write(self, stored: StoredToken) -> None:
-        """Replace the stored token, and return once it is committed.
-
-        Raises:
-            TokenStoreError: The database cannot be written.
-        """
+        """Replace the stored token, and return once it is committed."""
         with self._transaction() as connection:
             connection.execute(self._upsert(self._cipher.encrypt(encode_token(stored))))
 
     def check_writable(self) -> None:
-        """Replace the token in a transaction that is rolled back.
-
-        Raises:
-            TokenStoreError: The database cannot be written.
-        """
+        """Replace the token in a transaction that is rolled back."""
         with self._transaction() as connection:
             connection.execute(self._upsert(b""))
             connection.rollback()
@@ -135,11 +115,7 @@ class PostgresTokenStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        """Return a connection in a transaction, which is committed at the end.
-
-        Raises:
-            TokenStoreError: The database fails.
-        """
+        """Return a connection in a transaction, which is committed at the end."""
         try:
             self._create_tables()
             with self._engine.begin() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
@@ -31,6 +32,10 @@ MAX_CONNECT_TIMEOUT: Final = 5.0
 class TokenEndpoint:
     """Requests tokens, without retries.
 
+    Each method raises a TokenGrantError if the server rejects the client or what it presents, an
+    UnexpectedResponseError if the URL is not a token endpoint, and a SalesloftRetriableError if there was no valid
+    response.
+
     Source for the grants, their parameters and the lifetime of a token:
     https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/ and
     https://developers.salesloft.com/docs/platform/api-basics/client-creds/
@@ -51,44 +56,18 @@ class TokenEndpoint:
         self._timeout = min(timeout, MAX_TIMEOUT)
 
     def refresh(self, refresh_token: str) -> Token:
-        """Exchange a refresh token, which is spent by that, for a token with a new one.
-
-        Raises:
-            TokenGrantError: The server rejects the refresh token or the client.
-            SalesloftRetriableError: There was no valid response.
-            UnexpectedResponseError: The URL is not a token endpoint.
-        """
+        """Exchange a refresh token, which is spent by that, for a token with a new one."""
         token = self._request_token({"grant_type": "refresh_token", "refresh_token": refresh_token})
-        if token.refresh_token is None:
-            # A server that does not rotate refresh tokens: the old one remains valid.
-            return Token(token.access_token, refresh_token, token.issued_at, token.expires_at)
-        return token
+        # A server that does not rotate refresh tokens: the old one remains valid.
+        return token if token.refresh_token is not None else replace(token, refresh_token=refresh_token)
 
     def exchange(self, code: str, redirect_uri: str, context: str, scope: str) -> Token:
-        """Exchange an authorization code.
-
-        Args:
-            code: From the redirect.
-            redirect_uri: The URL of the redirect, as it was requested.
-            context: From the redirect.
-            scope: From the redirect.
-
-        Raises:
-            TokenGrantError: The server rejects the code or the client.
-            SalesloftRetriableError: There was no valid response.
-            UnexpectedResponseError: The URL is not a token endpoint.
-        """
+        """Exchange an authorization code; all parameters are from the redirect."""
         form = {"code": code, "redirect_uri": redirect_uri, "context": context, "scope": scope}
         return self._request_token({"grant_type": "authorization_code", **form})
 
     def client_credentials(self) -> Token:
-        """Request a token for the application itself.
-
-        Raises:
-            TokenGrantError: The server rejects the client.
-            SalesloftRetriableError: There was no valid response.
-            UnexpectedResponseError: The URL is not a token endpoint.
-        """
+        """Request a token for the application itself."""
         return self._request_token({"grant_type": "client_credentials"})
 
     def _request_token(self, grant: Mapping[str, str]) -> Token:
@@ -124,11 +103,7 @@ def _grant_error(response: Response, form: Mapping[str, str]) -> TokenGrantError
 
 
 def parse_token_response(body: Mapping[str, Any], requested_at: float) -> Token:
-    """Return the token of a response.
-
-    Args:
-        body: The JSON object of the response.
-        requested_at: Seconds since the epoch; the lifetime counts from the request, so that it is never overestimated.
+    """Return the token of a response; its lifetime counts from the request, so that it is never overestimated.
 
     Raises:
         MalformedResponseError: It has no valid token.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from target_salesloft.exceptions import (
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 class Refresh:
     """Exchanges one refresh token while the store is locked; called again to retry.
+
+    A marker is stored before the request, so that a run that is killed before it has stored the new token leaves a
+    trace. Writing it also proves that the store can be written.
 
     Args:
         endpoint: Issues the tokens.
@@ -50,46 +54,40 @@ class Refresh:
             TokenStoreError: The store cannot be written; if that is known in time, no token is spent.
             SalesloftRetriableError: The request may be retried.
         """
-        refreshed = self._mark_started()
-        if refreshed is not None:
+        current = self._store.read()
+        if (refreshed := self._refreshed_elsewhere(current)) is not None:
             return refreshed
+        self._mark(current, self._digest)
         try:
             token = self._endpoint.refresh(self._stored.refresh_token)
         except TokenGrantError as error:
             if not self._maybe_spent_reason:
-                self._mark(self._store.read(), pending_refresh_digest=None)
+                self._mark(self._store.read(), None)
             raise self._to_user_error(error) from None
         except SalesloftRetriableError as error:
             self._on_lost_response(error)
             raise
-        self._persist(token)
+        try:
+            self._store.write(StoredToken(str(token.refresh_token), self._stored.seed_digest, token))
+        except TokenStoreError as error:
+            raise TokenStoreError(
+                f"The refresh token was spent, and the new one could not be stored. {error} "
+                f"Then authorize again with {LOGIN_COMMAND}."
+            ) from error
         return token
 
-    def _mark_started(self) -> Token | None:
-        """Persist an in-progress marker before the request, which also proves that the store can be written.
-
-        Returns:
-            The token, if the store has been refreshed by a process that the lock does not reach.
-        """
-        current = self._store.read()
-        refreshed = self._refreshed_elsewhere(current)
-        if refreshed is None:
-            self._mark(current, pending_refresh_digest=self._digest)
-        return refreshed
-
     def _refreshed_elsewhere(self, current: StoredToken | None) -> Token | None:
-        if current is None or current.token is None or current.refresh_token == self._stored.refresh_token:
+        """Return the token that a process has stored which the lock does not reach."""
+        if current is None or current.refresh_token == self._stored.refresh_token:
             return None
         same_seed = current.seed_digest == self._stored.seed_digest
         return current.token if same_seed and current.token != self._stored.token else None
 
-    def _mark(self, current: StoredToken | None, *, pending_refresh_digest: str | None) -> None:
+    def _mark(self, current: StoredToken | None, digest: str | None) -> None:
         if current is None or current.seed_digest == self._stored.seed_digest:
             current = self._stored
         # Tokens derived from another setting stay until the configured one has proved to be valid.
-        self._store.write(
-            StoredToken(current.refresh_token, current.seed_digest, current.token, pending_refresh_digest)
-        )
+        self._store.write(replace(current, pending_refresh_digest=digest))
 
     def _on_lost_response(self, error: SalesloftRetriableError) -> None:
         """Remember that the token may be spent; a second lost response is the last."""
@@ -107,15 +105,6 @@ class Refresh:
             ) from error
         self._lost_once = True
         logger.warning("No response to a refresh of the OAuth token (%s). Retrying once.", error)
-
-    def _persist(self, token: Token) -> None:
-        try:
-            self._store.write(StoredToken(str(token.refresh_token), self._stored.seed_digest, token))
-        except TokenStoreError as error:
-            raise TokenStoreError(
-                f"The refresh token was spent, and the new one could not be stored. {error} "
-                f"Then authorize again with {LOGIN_COMMAND}."
-            ) from error
 
     def _to_user_error(self, error: TokenGrantError) -> TokenGrantError:
         if error.error == "invalid_client":

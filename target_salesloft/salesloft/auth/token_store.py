@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import stat
@@ -17,6 +18,7 @@ import platformdirs
 
 from target_salesloft.exceptions import RunCancelledError, TokenStoreError
 from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, StoredToken, fingerprint
+from target_salesloft.storage import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,8 +32,6 @@ FORMAT_VERSION: Final = 1
 LOCK_POLL_SECONDS: Final = 0.1
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
-# Keys of files without a version → today's.
-UNVERSIONED_KEYS: Final = {"configured": "seed_digest", "spending": "pending_refresh_digest"}
 
 
 class TokenStore(Protocol):
@@ -39,38 +39,23 @@ class TokenStore(Protocol):
 
     Attributes:
         description: Names the store in messages, such as its path.
+
+    Each method raises a TokenStoreError if the store cannot be used, or must not be trusted.
     """
 
     description: str
 
     def locked(self) -> AbstractContextManager[None]:
-        """Return a context in which no other process refreshes the token.
-
-        Raises:
-            TokenStoreError: The lock cannot be acquired.
-            RunCancelledError: The run is stopping.
-        """
+        """Return a context in which no other process refreshes the token."""
 
     def read(self) -> StoredToken | None:
-        """Return the stored token, or None if there is none.
-
-        Raises:
-            TokenStoreError: The store cannot be read, or must not be trusted.
-        """
+        """Return the stored token, or None if there is none."""
 
     def write(self, stored: StoredToken) -> None:
-        """Replace the stored token durably.
-
-        Raises:
-            TokenStoreError: The store cannot be written.
-        """
+        """Replace the stored token durably."""
 
     def check_writable(self) -> None:
-        """Check that a token can be stored, without changing what is stored.
-
-        Raises:
-            TokenStoreError: The store cannot be written.
-        """
+        """Check that a token can be stored, without changing what is stored."""
 
 
 class FileTokenStore:
@@ -99,14 +84,12 @@ class FileTokenStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the file for other processes. The lock is a file next to it, which is not deleted.
-
-        Raises:
-            TokenStoreError: The lock cannot be acquired.
-            RunCancelledError: The run is stopping.
-        """
+        """Lock the file for other processes. The lock is a file next to it, which is not deleted."""
         lock = filelock.FileLock(f"{self.path}.lock", mode=FILE_MODE, thread_local=False)
-        self._make_directory()
+        try:
+            self.path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._io_error(error) from error
         wait_for_lock(lambda: self._acquired(lock), lock.lock_file, self._clock, self._lock_timeout)
         try:
             yield
@@ -123,12 +106,7 @@ class FileTokenStore:
         return True
 
     def read(self) -> StoredToken | None:
-        """Return the stored token, or None if there is none; a corrupt file is moved away and reported.
-
-        Raises:
-            TokenStoreError: The file cannot be read or moved, is not a token file, was written by a newer version, or
-                can be written by other users.
-        """
+        """Return the stored token, or None if there is none; a corrupt file is moved away and reported."""
         try:
             if self.path.is_char_device():  # such as /dev/null, which root could move away
                 raise self._foreign_file_error()
@@ -169,62 +147,27 @@ class FileTokenStore:
         )
 
     def write(self, stored: StoredToken) -> None:
-        """Replace the stored token, and return once it is on disk.
-
-        Raises:
-            TokenStoreError: The file cannot be written.
-        """
+        """Replace the stored token, and return once it is on disk."""
         try:
-            temporary = self._temporary(encode_token(stored))
-            try:
-                temporary.replace(self.path)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
-            sync_directory(self.path.parent)
+            write_atomically(self.path, encode_token(stored))
         except OSError as error:
             raise self._io_error(error) from error
 
     def check_writable(self) -> None:
-        """Replace the file with itself, or write a temporary file next to it if it does not exist.
-
-        Raises:
-            TokenStoreError: The file cannot be written.
-        """
+        """Replace the file with itself, or write a temporary file next to it if it does not exist."""
         stored = self.read()
         if stored is not None:
             self.write(stored)
             return
         try:
-            self._temporary(b"").unlink()
-        except OSError as error:
-            raise self._io_error(error) from error
-
-    def _temporary(self, content: bytes) -> Path:
-        # mkstemp creates files for their owner alone.
-        number, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
-        return Path(name)
-
-    def _make_directory(self) -> None:
-        try:
-            self.path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.path.parent).close()
         except OSError as error:
             raise self._io_error(error) from error
 
     def _quarantine(self) -> Path:
-        number = 1
-        while (moved_to := Path(f"{self.path}.damaged-{number}")).exists():
-            number += 1
+        candidates = (Path(f"{self.path}.damaged-{number}") for number in itertools.count(1))
         try:
-            return self.path.rename(moved_to)
+            return self.path.rename(next(each for each in candidates if not each.exists()))
         except OSError as error:
             raise self._io_error(error) from error
 
@@ -253,7 +196,7 @@ def encode_token(stored: StoredToken) -> bytes:
 
 
 def decode_token(content: bytes, description: str) -> StoredToken:
-    """Return what `encode_token` or an earlier version has encoded.
+    """Return what `encode_token` has encoded.
 
     Args:
         content: The JSON.
@@ -265,11 +208,9 @@ def decode_token(content: bytes, description: str) -> StoredToken:
     """
     stored = msgspec.json.decode(content, type=dict[str, Any])
     version = stored.pop("version", None)
-    if version is None:
-        stored = {UNVERSIONED_KEYS.get(name, name): value for name, value in stored.items()}
-    elif not isinstance(version, int) or version < 1:
+    if not isinstance(version, int) or version < 1:
         raise msgspec.ValidationError("invalid version")
-    elif version > FORMAT_VERSION:
+    if version > FORMAT_VERSION:
         raise TokenStoreError(
             f"Token store {description} was written by a newer version of target-salesloft "
             f"(format {version}, expected {FORMAT_VERSION}). Upgrade target-salesloft."
@@ -312,13 +253,4 @@ def is_foreign_file(content: bytes) -> bool:
         found = msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
-    return bool(found) and not {"seed_digest", *UNVERSIONED_KEYS} & set(found)
-
-
-def sync_directory(directory: Path) -> None:
-    """Write a directory's entries to disk, so that a rename survives a crash."""
-    number = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+    return bool(found) and "seed_digest" not in found

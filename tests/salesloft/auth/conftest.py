@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from salesloft_sandbox import Fault
-from target_salesloft.salesloft.auth.authenticators import build_authenticator
+from target_salesloft.salesloft.build import build_authenticator
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from tests.conftest import FakeClock as SteadyClock

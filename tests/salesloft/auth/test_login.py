@@ -10,8 +10,8 @@ import pytest
 import requests
 
 from target_salesloft.cli.admin import main
+from target_salesloft.cli.callback_server import CallbackServer
 from target_salesloft.exceptions import LoginTimeoutError
-from target_salesloft.salesloft.auth.callback_server import CallbackServer
 
 from .conftest import CLIENT, FIRST, SECRET, command, sent_token, settings_of, stored_at
 

@@ -6,10 +6,10 @@ import threading
 import pytest
 
 from target_salesloft.exceptions import ConfigError, RunCancelledError, TokenStoreError
-from target_salesloft.salesloft.auth.authenticators import build_token_store
 from target_salesloft.salesloft.auth.postgres_token_store import PostgresTokenStore
 from target_salesloft.salesloft.auth.token import StoredToken, Token, fingerprint
 from target_salesloft.salesloft.auth.token_store import FileTokenStore
+from target_salesloft.salesloft.build import build_token_store
 
 from .conftest import CLIENT, SECRET
 

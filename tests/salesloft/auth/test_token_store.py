@@ -125,21 +125,6 @@ def write_private(path, content):
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-TOKEN = {"access_token": "access-1", "refresh_token": "refresh-1", "issued_at": 10.0, "expires_at": 20.0}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"seed_digest": fingerprint("first"), "pending_refresh_digest": None},
-        {"configured": fingerprint("first"), "spending": None},
-    ],
-)
-def test_file_without_a_version_is_read(store, path, content):
-    write_private(path, {"refresh_token": "refresh-1", "token": TOKEN, **content})
-    assert store.read() == STORED
-
-
 def test_file_of_a_newer_version_is_rejected_and_not_moved(store, path):
     write_private(path, {"version": FORMAT_VERSION + 1, "tokens": []})
     with pytest.raises(TokenStoreError, match="newer version"):

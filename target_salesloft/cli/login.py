@@ -11,11 +11,11 @@ import urllib.parse
 import webbrowser
 from typing import TYPE_CHECKING, Any, Final
 
+from target_salesloft.cli.callback_server import CallbackServer, parse_query, state_matches
 from target_salesloft.exceptions import ConfigError, TokenGrantError
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.salesloft.auth.authenticators import build_token_endpoint, build_token_store
-from target_salesloft.salesloft.auth.callback_server import CallbackServer, parse_query, state_matches
 from target_salesloft.salesloft.auth.token import StoredToken, fingerprint
+from target_salesloft.salesloft.build import build_token_endpoint, build_token_store
 from target_salesloft.settings.options import ENVIRONMENT_PREFIX, AuthMethod
 from target_salesloft.settings.schema import get_auth_method
 from target_salesloft.settings.validation import resolve
@@ -30,21 +30,13 @@ MAX_REASON_LENGTH: Final = 100
 
 
 def login(values: Mapping[str, Any], clock: Clock, *, port: int, no_browser: bool) -> int:
-    """Let a user authorize the application, and store the token.
+    """Let a user authorize the application, store the token, and return the exit code.
 
     Args:
         values: The settings as they are written. The application's missing credentials are asked for.
         clock: The clock to use.
         port: The port of the redirect URI `http://127.0.0.1:PORT/callback`.
         no_browser: Ask for the redirect's URL instead of listening for it.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        ConfigError: The settings are invalid.
-        SalesloftFatalError: No token was issued, or it could not be stored.
-        SalesloftRetriableError: The authorization server did not respond.
     """
     config = resolve(_with_application(values))
     store = build_token_store(config, clock)
@@ -63,11 +55,7 @@ def login(values: Mapping[str, Any], clock: Clock, *, port: int, no_browser: boo
 
 
 def _with_application(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with the application's id and secret, asked for at a terminal if they are missing.
-
-    Raises:
-        ConfigError: The id is missing.
-    """
+    """Return the settings with the application's id and secret, asked for at a terminal if they are missing."""
     config = dict(values)
     for name, prompt in (("client_id", input), ("client_secret", getpass.getpass)):
         if not config.get(name) and sys.stdin.isatty() and not config.get("api_key"):
@@ -78,13 +66,7 @@ def _with_application(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def authorize(config: Mapping[str, Any], clock: Clock, *, port: int, no_browser: bool) -> Token:
-    """Send a user to the authorization server, and exchange the resulting code for a token.
-
-    Raises:
-        TokenGrantError: The user denied access, or the server rejected the request.
-        LoginTimeoutError: The user did not respond in time.
-        SalesloftRetriableError: The authorization server did not respond.
-    """
+    """Send a user to the authorization server, and exchange the resulting code for a token."""
     redirect_uri = f"http://127.0.0.1:{port}/callback"
     state = secrets.token_urlsafe(32)
     query = {
@@ -117,7 +99,6 @@ def authorize(config: Mapping[str, Any], clock: Clock, *, port: int, no_browser:
 
 
 def _wait_for_redirect(url: str, state: str, port: int) -> dict[str, str]:
-    """Wait for the browser's redirect, and return its parameters."""
     try:
         server = CallbackServer(port, state)
     except OSError as error:
@@ -134,7 +115,6 @@ def _wait_for_redirect(url: str, state: str, port: int) -> dict[str, str]:
 
 
 def _prompt_for_redirect(url: str, state: str) -> dict[str, str]:
-    """Ask for the URL of the redirect, and return its parameters."""
     print(f"Authorize the application in a browser on any machine:\n{url}", flush=True)
     print("The browser is then redirected to http://127.0.0.1…, which need not load. Paste that URL here:", flush=True)
     try:

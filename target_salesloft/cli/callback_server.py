@@ -39,9 +39,6 @@ class CallbackServer(ThreadingHTTPServer):
     Args:
         port: The port of the redirect URI.
         state: The state that the redirect must have.
-
-    Raises:
-        OSError: The port cannot be used.
     """
 
     daemon_threads = True
@@ -53,14 +50,7 @@ class CallbackServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def wait(self, seconds: float = LOGIN_SECONDS) -> dict[str, str]:
-        """Serve until the redirect arrives, and return its parameters.
-
-        Args:
-            seconds: How long to wait.
-
-        Raises:
-            LoginTimeoutError: It did not arrive in time.
-        """
+        """Serve until the redirect arrives, for a number of seconds at most, and return its parameters."""
         threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name="callback", daemon=True).start()
         try:
             return self.redirects.get(timeout=seconds)
