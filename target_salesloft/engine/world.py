@@ -6,9 +6,10 @@ A remembered id is a hint. It is read, a hundred a point, before anything is wri
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.objects import ID_FIELD, OBJECTS, REFERENCES, identity_key
+from target_salesloft.salesloft.assumptions import Capabilities
 from target_salesloft.salesloft.listing import Listing
 from target_salesloft.salesloft.lookup import takes_one
 
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
+# What Salesloft was found to do counts for so long.
+CAPABILITY_DAYS: Final = 90
+
 
 class World:
     """Finds records of Salesloft in the cheapest way that reads them in this run.
+
+    Attributes:
+        capabilities: What Salesloft was found to do, by this run or an earlier one.
 
     Args:
         client: Sends the requests.
@@ -37,6 +44,8 @@ class World:
         self._client = client
         self._lookups = lookups
         self._ledger = ledger
+        found = ledger.get_capabilities(max_age_days=CAPABILITY_DAYS)
+        self.capabilities = Capabilities.from_values({name: each.value for name, each in found.items()})
         self._listings: dict[Reference, Listing] = {}
         self._missing: set[tuple[str, str]] = set()  # object and key
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from target_salesloft.ledger.failed import FailedRecords
 from target_salesloft.ledger.fingerprint import FIELD_BYTES
 from target_salesloft.ledger.models import (
     Bytes,
+    capabilities,
     claims,
     fields,
     jobs,
@@ -55,6 +57,22 @@ class Hint(NamedTuple):
 
     record_id: int
     is_trusted: bool
+
+
+class Capability(NamedTuple):
+    """What Salesloft was found to do where its documentation says nothing.
+
+    Attributes:
+        value: Such as `replace`.
+        version: The version of the target that found it.
+        found_at: In seconds since the epoch.
+        is_verified: Whether `verify` found it. Otherwise, a run has noticed it.
+    """
+
+    value: str
+    version: str
+    found_at: float
+    is_verified: bool
 
 
 class Entry(NamedTuple):
@@ -436,6 +454,29 @@ class Ledger:
 
     def _is_lookup(self, reference: str) -> sa.ColumnElement[bool]:
         return (lookups.c.scope_id == self.scope_id) & (lookups.c.reference == reference)
+
+    # What Salesloft was found to do
+
+    def get_capabilities(self, *, max_age_days: float = math.inf) -> dict[str, Capability]:
+        """Return the name of each assumption → what was found, if that is not too long ago."""
+        table = capabilities.c
+        columns = sa.select(table.name, table.value, table.version, table.found_at, table.verified)
+        with self.database.reading() as connection:
+            rows = connection.execute(columns.where(table.scope_id == self.scope_id)).all()
+        oldest = self._now() - max_age_days * SECONDS_PER_DAY
+        return {name: Capability(*found) for name, *found in rows if found[2] >= oldest}
+
+    def set_capabilities(self, values: Mapping[str, str], version: str, *, is_verified: bool) -> None:
+        """Remember what was found: name → value."""
+        if self.database.is_read_only or not values:
+            return
+        constants = {"scope_id": self.scope_id, "version": version, "found_at": self._now(), "verified": is_verified}
+        rows = [{**constants, "name": name, "value": value} for name, value in sorted(values.items())]
+        insert = self.database.insert(capabilities)
+        changed = {name: insert.excluded[name] for name in ("value", "version", "found_at", "verified")}
+        statement = insert.on_conflict_do_update(index_elements=capabilities.primary_key.columns, set_=changed)
+        with self.database.transaction() as connection:
+            connection.execute(statement, rows)
 
     # Claims keep two runs apart that would do the same irreversible thing
 

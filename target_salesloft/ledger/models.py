@@ -11,8 +11,8 @@ from target_salesloft.ledger.fingerprint import FIELD_BYTES, FINGERPRINT_BYTES, 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SCHEMA_VERSION: Final = 1
-MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {}
+SCHEMA_VERSION: Final = 2
+MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {1: ()}
 """Schema version → the statements that turn it into the next one. Missing tables are created afterwards."""
 
 
@@ -177,4 +177,17 @@ reshaped: Final = sa.Table(
     sa.Column("seen_at", sa.Double, nullable=False, comment="Seconds since the epoch"),
     sqlite_with_rowid=False,
     comment="Values that Salesloft stores in another form, such as phone numbers",
+)
+
+capabilities: Final = sa.Table(
+    "capabilities",
+    metadata,
+    sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True, comment="Such as `custom_fields`"),
+    sa.Column("value", sa.String(64), nullable=False, comment="Such as `replace`"),
+    sa.Column("version", sa.String(64), nullable=False, comment="Of the target that found it"),
+    sa.Column("found_at", sa.BigInteger, nullable=False, comment="Seconds since the epoch"),
+    sa.Column("verified", sa.Boolean, nullable=False, comment="By `verify`; otherwise, a run has noticed it"),
+    sqlite_with_rowid=False,
+    comment="What Salesloft was found to do where its documentation says nothing",
 )

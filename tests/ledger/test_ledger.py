@@ -472,6 +472,20 @@ def test_claims_are_held_by_one_run(start, ledger, clock):
 # Reshaped values
 
 
+def test_capabilities_belong_to_a_team(start, ledger, clock):
+    ledger.set_capabilities({"custom_fields": "merge", "null": "clear"}, "1.0", is_verified=False)
+    clock.tick(10)
+    ledger.set_capabilities({"custom_fields": "replace"}, "1.1", is_verified=True)
+    known = start().get_capabilities()
+    assert known["custom_fields"][:2] == ("replace", "1.1")
+    assert known["custom_fields"].is_verified
+    assert not known["null"].is_verified
+    assert known["custom_fields"].found_at == known["null"].found_at + 10
+    assert ledger.get_capabilities(max_age_days=5 / 86_400).keys() == {"custom_fields"}
+    ledger.use_scope("api.salesloft.com/team/other")
+    assert ledger.get_capabilities() == {}
+
+
 def test_reshaped_values(start, people):
     people.note_reshaped([("phone", "555 1", "+1 555 1"), ("phone", "(555) 1", "+1 555 1"), ("title", "a", "b")])
     people.note_reshaped([("phone", "555 1", "+1 555 1")])

@@ -329,6 +329,8 @@ def test_file_that_goes_away_in_a_run_is_not_created_again(start, url, path):
 
 # Versions
 
+CURRENT = models.SCHEMA_VERSION
+
 
 def test_processes_create_the_tables_at_the_same_time(uri, clock):
     with ThreadPoolExecutor(8) as threads:
@@ -349,8 +351,8 @@ def test_newer_version_is_an_error(start, uri, clock, options):
 def test_older_version_is_migrated_and_keeps_its_records(start, uri, clock, monkeypatch):
     start().stream("people", "people").adopt([(KEY, {"title": "CEO"}, 17)])
     with monkeypatch.context() as patch:
-        patch.setattr(models, "SCHEMA_VERSION", 2)
-        patch.setattr(models, "MIGRATIONS", {1: ["ALTER TABLE runs ADD COLUMN host TEXT", "DROP TABLE claims"]})
+        patch.setattr(models, "SCHEMA_VERSION", CURRENT + 1)
+        patch.setattr(models, "MIGRATIONS", {CURRENT: ["ALTER TABLE runs ADD COLUMN host TEXT", "DROP TABLE claims"]})
         with pytest.raises(LedgerError, match="older version"):
             open_database(uri, clock, read_only=True)
         with ThreadPoolExecutor(4) as threads:
@@ -369,8 +371,10 @@ def test_older_version_is_migrated_and_keeps_its_records(start, uri, clock, monk
 def test_migration_that_fails_changes_nothing(start, uri, clock, monkeypatch):
     start().stream("people", "people").adopt([(KEY, {"title": "CEO"}, 17)])
     with monkeypatch.context() as patch:
-        patch.setattr(models, "SCHEMA_VERSION", 2)
-        patch.setattr(models, "MIGRATIONS", {1: ["DROP TABLE claims", "ALTER TABLE nothing ADD COLUMN host TEXT"]})
+        patch.setattr(models, "SCHEMA_VERSION", CURRENT + 1)
+        patch.setattr(
+            models, "MIGRATIONS", {CURRENT: ["DROP TABLE claims", "ALTER TABLE nothing ADD COLUMN host TEXT"]}
+        )
         with pytest.raises(LedgerError):
             open_ledger(uri, clock)
     assert knows(start())

@@ -1,0 +1,129 @@
+"""What Salesloft's documentation leaves open: what the target assumes, and what Salesloft may do instead."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Assumption(NamedTuple):
+    """An open point of the API.
+
+    Attributes:
+        id: What the documentation and the log call it.
+        values: What Salesloft may do; the first is assumed.
+    """
+
+    id: str
+    values: Mapping[str, str]
+
+    @property
+    def assumed(self) -> str:
+        """The value that is assumed."""
+        return next(iter(self.values))
+
+
+def _assumption(id_: str, **values: str) -> Assumption:
+    return Assumption(id_, MappingProxyType(values))
+
+
+ASSUMPTIONS: Final[Mapping[str, Assumption]] = MappingProxyType(
+    {
+        "custom_fields": _assumption(
+            "A1",
+            merge="An update keeps the custom fields that it does not send.",
+            replace="An update erases the custom fields that it does not send.",
+        ),
+        "email_case": _assumption(
+            "A3",
+            insensitive="Email addresses of people match regardless of case.",
+            sensitive="Email addresses of people that differ in case are different addresses.",
+        ),
+        "domains": _assumption(
+            "A4",
+            bare="Accounts hold bare domains.",
+            raw="Some accounts hold URLs as domains. An upsert by the bare domain doesn't find them.",
+        ),
+        "lists": _assumption(
+            "A5",
+            replace="Tags and contact restrictions replace the stored ones.",
+            merge="Tags and contact restrictions are added to the stored ones.",
+        ),
+        "bulk_filters": _assumption(
+            "A6",
+            honored="The filters of bulk jobs and their rows work.",
+            ignored="The filters of bulk jobs and their rows are ignored.",
+        ),
+        "bulk_rows": _assumption(
+            "A8",
+            with_record="The rows of a bulk job contain the record that was sent.",
+            without_record="The rows of a bulk job do not contain the record that was sent.",
+        ),
+        "bulk_processed": _assumption(
+            "A9",
+            all="`processed` of a bulk job counts rows with errors.",
+            successes="`processed` of a bulk job does not count rows with errors.",
+        ),
+        "unknown_id": _assumption(
+            "A10",
+            reject="An upsert by an unknown id is rejected.",
+            create="An upsert by an unknown id creates a record.",
+        ),
+        "account_jobs": _assumption(
+            "A11",
+            supported="Bulk jobs can upsert accounts.",
+            unsupported="Bulk jobs cannot upsert accounts.",
+        ),
+        "unknown_custom_fields": _assumption(
+            "A12",
+            reject="A record with an unknown custom field is rejected.",
+            drop="Values of unknown custom fields are ignored.",
+        ),
+        "null": _assumption(
+            "A14",
+            clear="A null erases the stored value.",
+            ignore="A null is ignored.",
+        ),
+        "archived_accounts": _assumption(
+            "A16",
+            stay="An upsert finds an archived account, and leaves it archived.",
+            unarchive="An upsert finds an archived account, and restores it.",
+            unmatched="An upsert does not find archived accounts, and creates another account.",
+        ),
+    }
+)
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What Salesloft was found to do, by name of the assumption; None where that is unknown."""
+
+    custom_fields: Literal["merge", "replace"] | None = None
+    email_case: Literal["insensitive", "sensitive"] | None = None
+    domains: Literal["bare", "raw"] | None = None
+    lists: Literal["replace", "merge"] | None = None
+    bulk_filters: Literal["honored", "ignored"] | None = None
+    bulk_rows: Literal["with_record", "without_record"] | None = None
+    bulk_processed: Literal["all", "successes"] | None = None
+    unknown_id: Literal["reject", "create"] | None = None
+    account_jobs: Literal["supported", "unsupported"] | None = None
+    unknown_custom_fields: Literal["reject", "drop"] | None = None
+    null: Literal["clear", "ignore"] | None = None
+    archived_accounts: Literal["stay", "unarchive", "unmatched"] | None = None
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, str]) -> Capabilities:
+        """Return the capabilities of name → value. Names and values of other versions are left out."""
+        known = {
+            name: each for name, each in values.items() if name in ASSUMPTIONS and each in ASSUMPTIONS[name].values
+        }
+        return msgspec.convert(known, cls)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What is known: name → value."""
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
