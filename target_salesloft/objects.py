@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 
 class SyncMode(str, enum.Enum):
@@ -163,6 +163,7 @@ class SalesloftObject:
         times: Field that is true or false → the time in responses at which it became true.
         write_only: Fields that responses do not have.
         sends_email: Whether writing a record sends real email to a person.
+        required: Alternatives of fields without which Salesloft creates no record.
     """
 
     name: str
@@ -182,6 +183,15 @@ class SalesloftObject:
     times: Mapping[str, str] = field(default_factory=dict)
     write_only: frozenset[str] = frozenset()
     sends_email: bool = False
+    required: tuple[tuple[str, ...], ...] = ()
+
+    def missing_to_create(self, body: Mapping[str, Any], references: Collection[str] = ()) -> tuple[str, ...]:
+        """Return the fields that a record lacks to be created, by the first alternative; empty if it lacks none."""
+        lacking = [
+            tuple(name for name in names if body.get(name) is None and name not in references)
+            for names in self.required
+        ]
+        return () if () in lacking or not lacking else lacking[0]
 
     @property
     def resources(self) -> frozenset[str]:
@@ -227,6 +237,13 @@ NONEXISTENT_ID: Final = 0
 # Fields without which Salesloft would do something else: without `user_id`, it acts for the user of the token.
 REQUIRED_REFERENCES: Final = frozenset({"user_id"})
 CRM_ID_TYPE: Final = "salesforce"
+# The values of fields that accept no others.
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "job_seniority": ("director", "executive", "individual_contributor", "manager", "vice_president", "unknown"),
+        "contact_restrictions": ("call", "email", "message"),
+    }
+)
 CUSTOM_FIELDS: Final = "custom_fields"
 
 
@@ -321,6 +338,7 @@ PEOPLE: Final = SalesloftObject(
     ),
     removals=MappingProxyType({DeletedRecords.DELETE: Operation("DELETE", "/people/{id}")}),
     write_only=frozenset({"crm_id_type", "autotag_date"}),
+    required=(("email_address",), ("phone", "last_name")),
 )
 
 ACCOUNTS: Final = SalesloftObject(
@@ -367,6 +385,7 @@ ACCOUNTS: Final = SalesloftObject(
     ),
     times=MappingProxyType({"archived": "archived_at"}),
     write_only=frozenset({"crm_id_type"}),
+    required=(("name", "domain"),),
 )
 
 # Source: https://developers.salesloft.com/docs/api/cadence-memberships-create/. Other integrations send the parameters

@@ -8,10 +8,10 @@ import traceback
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.objects import CUSTOM_FIELDS, OBJECTS
+from target_salesloft.objects import CHOICES, CUSTOM_FIELDS, OBJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 # Field names as they are, and as people write them: `email_address`, `Email address`.
 FIELD_NAMES: Final = frozenset(
@@ -22,6 +22,7 @@ FIELD_NAMES: Final = frozenset(
     for form in (name, spaced, spaced.capitalize(), spaced.title())
 )
 KINDS: Final = "(string|number|integer|boolean|date|list|array|object|objects|email address|URL|domain)"
+CHOICE: Final = f"({'|'.join(each for choices in CHOICES.values() for each in choices)})"
 # What Salesloft says about fields and tokens; patterns, in any case. Other words may be values of records.
 PHRASES: Final = (
     r"(has|have) (already )?been (taken|used|merged|deleted|archived)",
@@ -37,10 +38,13 @@ PHRASES: Final = (
     r"requires? the|required scope access not included|permission denied|access denied|(not |un)authorized|forbidden",
     r"invalid (bearer )?token|rate limit exceeded",
     r"(?-i:scope[sd]?)",  # a name begins with a capital
+    rf"(?-i:{CHOICE}(, (or )?{CHOICE})+)",
 )
 # Texts of this package in place of one of Salesloft's.
 NO_REASON: Final = "(no reason given)"
 NO_JSON: Final = "(the body is not Salesloft's JSON; check api_url and the proxy settings)"
+ELLIPSIS: Final = "…"
+WORD: Final = re.compile(r"\w")
 NOT_SHOWN: Final = "(reason not shown: it may contain values)"
 
 
@@ -67,7 +71,7 @@ def redact_reason(text: str, names: Iterable[str] = ()) -> str:
     """Return an error text of Salesloft's as it may be logged: names of fields, and phrases of `PHRASES`.
 
     Salesloft repeats values, and reformats some of them. So a text is not searched for values; instead, only what
-    cannot be one remains. The failed records file has the full text.
+    cannot be one remains, with an ellipsis in place of the rest. The failed records file has the full text.
 
     Args:
         text: The error text; field by field, separated by semicolons.
@@ -78,12 +82,23 @@ def redact_reason(text: str, names: Iterable[str] = ()) -> str:
     pattern = _pattern(frozenset(names))
     clauses: list[str] = []
     for clause in text.split(";"):
-        found = list(pattern.finditer(clause.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")))
-        shown = " ".join(each[0] for each in found)
+        text = clause.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+        found = list(pattern.finditer(text))
         if found and all(each["name"] for each in found):
-            shown += " is invalid"
-        clauses.append(shown)
+            clauses.append(" ".join([*(each[0] for each in found), "is invalid"]))
+        elif found:
+            clauses.append(_mask(text, found))
     return "; ".join(dict.fromkeys(filter(None, clauses))) or NOT_SHOWN
+
+
+def _mask(text: str, found: Sequence[re.Match[str]]) -> str:
+    """Return the matches in a text, with an ellipsis in place of other words."""
+    parts: list[str] = []
+    end = 0
+    for each in found:
+        parts += [ELLIPSIS, each[0]] if WORD.search(text[end : each.start()]) else [each[0]]
+        end = each.end()
+    return " ".join([*parts, ELLIPSIS] if WORD.search(text[end:]) else parts)
 
 
 @functools.lru_cache(maxsize=256)

@@ -148,11 +148,11 @@ class Run:
 
     def _delete_old_files(self) -> None:
         days = self.settings.failed_records_days
-        if days is None or self.settings.dry_run:
+        if days is None:
             return
         try:
             deleted = self.journal.failed_records.delete_old(days, self.clock.time())
-            if self._is_connected:
+            if self._is_connected and not self.settings.dry_run:
                 forget_files(self.ledger.database, deleted)
         except (OSError, LedgerError) as error:
             logger.warning("Old failed records files cannot be deleted (failed_records_days): %s", error)

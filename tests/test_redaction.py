@@ -36,14 +36,22 @@ BODY = {"email_address": "x@example.com", "custom_fields": {"Region": "EMEA", "L
         ("email_address has already been taken", "email_address has already been taken"),
         ("Email address has already been taken", "Email address has already been taken"),
         ("first_name is required; title is too long", "first_name is required; title is too long"),
-        ("title is forbidden by Ada Lovelace", "title is forbidden"),
+        ("title is forbidden by Ada Lovelace", "title is forbidden …"),
+        (
+            "job_seniority must be one of: director, executive, individual_contributor",
+            "job_seniority must be one of director, executive, individual_contributor",
+        ),
+        (
+            "contact_restrictions is not included in the list (call, email)",
+            "contact_restrictions is not included in the list call, email",
+        ),
         ("custom_fields Region is not a known custom field", "custom_fields Region is not a known custom field"),
         ("Lead Score must be a string", "Lead Score must be a string"),
         ("'custom_fields.Region' is invalid", "custom_fields Region is invalid"),
         ("title is too long (maximum is 255 characters)", "title is too long (maximum is 255 characters)"),
-        ("phone (555)  123-4567 can\u2019t be blank", "phone can't be blank"),
-        ("email_address p1@example.com has been taken", "email_address has been taken"),
-        ("owner_id 77 does not exist", "owner_id does not exist"),
+        ("phone (555)  123-4567 can\u2019t be blank", "phone … can't be blank"),
+        ("email_address p1@example.com has been taken", "email_address … has been taken"),
+        ("owner_id 77 does not exist", "owner_id … does not exist"),
         ("title Chief Scope Officer", "title is invalid"),
         ("title 12; phone 555-1234", "title is invalid; phone is invalid"),
         ("title a; title b", "title is invalid"),
@@ -63,7 +71,7 @@ def test_other_reasons_are_not_shown(text):
 
 
 def test_custom_field_names_are_not_shown_unless_they_were_sent():
-    assert redact_reason("Region is invalid") == "is invalid"
+    assert redact_reason("Region is invalid") == "… is invalid"
     assert redact_reason("Region is invalid", request_names(BODY)) == "Region is invalid"
 
 

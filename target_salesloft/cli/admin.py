@@ -44,6 +44,7 @@ ADMIN_SETTINGS: Final = (
     "streams",
     "write_method",
     "deleted_records",
+    "retry_failed_records",
     *(f"{name}_upsert_key" for name, each in OBJECTS.items() if each.upsert_keys),
 )
 
@@ -114,13 +115,14 @@ def check(clock: Clock, settings: Mapping[str, Any]) -> int:
 @cli.command()
 @config_option
 @click.argument("name", metavar="[OBJECT]", type=click.Choice(list(OBJECTS)), required=False)
+@click.option("--stream", type=InputFile("rb"), metavar="FILE", help="Suggest a mapping for the tap's output in FILE.")
 @click.pass_obj
-def fields(clock: Clock, settings: Mapping[str, Any], name: str | None) -> int:
+def fields(clock: Clock, settings: Mapping[str, Any], name: str | None, stream: IO[Any] | None) -> int:
     """List the fields that columns can be mapped to.
 
-    With credentials, the team's custom fields too.
+    With credentials, also the team's custom fields, users, stages, tiers, and cadences.
     """
-    return run_fields(settings, [OBJECTS[each] for each in ([name] if name else OBJECTS)], clock)
+    return run_fields(settings, [OBJECTS[each] for each in ([name] if name else OBJECTS)], clock, stream)
 
 
 @cli.command()
@@ -163,14 +165,15 @@ def report(clock: Clock, settings: Mapping[str, Any], *, out: str, days: int) ->
 
 @cli.command()
 @config_option
-@click.option("--stream", required=True, metavar="NAME", help="The stream's name.")
+@click.option("--stream", metavar="NAME", help="The stream's name. Without it, the streams are listed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def forget(clock: Clock, settings: Mapping[str, Any], *, stream: str) -> int:
+def forget(clock: Clock, settings: Mapping[str, Any], *, stream: str | None, yes: bool) -> int:
     """Forget what was written of a stream.
 
     The next run sends all of its records.
     """
-    return ledger.forget(settings, clock, stream=stream)
+    return ledger.forget(settings, clock, stream=stream, is_confirmed=yes)
 
 
 @cli.command()
@@ -231,7 +234,7 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         error.show()
         return error.exit_code
     except click.Abort as abort:
-        if isinstance(abort.__cause__, EOFError):
+        if isinstance(abort.__cause__ or abort.__context__, EOFError):
             print("No input. Run the command again.", file=sys.stderr)
             return 1
         return 130

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from target_salesloft.exceptions import ConfigError, PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # Someone is waiting for the command.
 CHECK_RETRY_SECONDS: Final = 60
 MAX_NAME_LENGTH: Final = 200
+PATTERN: Final = re.compile(r"[*?\[]")
 
 
 class Permission(NamedTuple):
@@ -65,6 +67,7 @@ def check(values: Mapping[str, Any], clock: Clock) -> int:
         SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
     """
     config = resolve(values)
+    required_objects(config)  # mistakes in `streams` are reported before the first request
     config["max_retry_seconds"] = min(config["max_retry_seconds"], CHECK_RETRY_SECONDS)
     rate_limiter = RateLimiter(config["rate_limit_per_minute"], clock)
     missing = False
@@ -145,11 +148,7 @@ def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[
 
 
 def required_objects(config: Mapping[str, Any]) -> set[str]:
-    """Return the names of the objects that the settings name: in `object`, `streams`, and upsert keys.
-
-    Args:
-        config: Valid settings.
-    """
+    """Return the names of the objects that the settings name: in `object`, `streams`, and upsert keys."""
     found = {config["object"]} if config.get("object") else set()
     found |= {each.object.name for each in configured_streams(config)}
     # Meltano passes the defaults too.
@@ -158,22 +157,14 @@ def required_objects(config: Mapping[str, Any]) -> set[str]:
 
 
 def deleted_objects(config: Mapping[str, Any]) -> set[str]:
-    """Return the names of the objects that the settings delete records of.
-
-    Args:
-        config: Valid settings.
-    """
+    """Return the names of the objects that the settings delete records of."""
     found = required_objects(config) if config["deleted_records"] == DeletedRecords.DELETE else set()
     deleting = (each for each in configured_streams(config) if each.deleted_records is DeletedRecords.DELETE)
     return found | {each.object.name for each in deleting}
 
 
 def required_references(config: Mapping[str, Any]) -> list[Reference]:
-    """Return the references in the `mapping` of any stream.
-
-    Args:
-        config: Valid settings.
-    """
+    """Return the references in the `mapping` of any stream."""
     return [
         reference
         for each in configured_streams(config)
@@ -185,12 +176,15 @@ def required_references(config: Mapping[str, Any]) -> list[Reference]:
 def configured_streams(config: Mapping[str, Any]) -> Iterator[StreamSettings]:
     """Yield the settings of the streams that `streams` names.
 
-    Args:
-        config: Valid settings.
+    Raises:
+        ConfigError: They are invalid.
     """
     for stream in config["streams"]:
-        with suppress(ConfigError):  # a pattern, whose object only the streams' names decide
+        try:
             yield StreamSettings.for_stream(stream, config)
+        except ConfigError:
+            if not PATTERN.search(stream):  # whose object only the streams' names decide
+                raise
 
 
 def _has_permission(client: SalesloftClient, method: str, path: str) -> bool:

@@ -1,35 +1,50 @@
-"""Lists what columns can be mapped to."""
+"""Lists what columns can be mapped to, and suggests a mapping for the columns of a stream."""
 
 from __future__ import annotations
 
+import json
+import re
 import sys
+from collections import defaultdict
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
+from target_salesloft.encoding import decode_object
+from target_salesloft.exceptions import ConfigError, PermissionDeniedError
 from target_salesloft.objects import ALL_MODES, ID_FIELD
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.schema import has_credentials
+from target_salesloft.settings.streams import NULL_STRING, StreamSettings
 from target_salesloft.settings.validation import resolve
+from target_salesloft.suggestions import closest_match, normalize_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from target_salesloft.clock import Clock
-    from target_salesloft.objects import FieldType, SalesloftObject
+    from target_salesloft.objects import FieldType, Reference, SalesloftObject
+    from target_salesloft.salesloft.client import SalesloftClient
 
 MAX_NAME_LENGTH: Final = 200
+METADATA: Final = "_sdc_"
+# Words that say nothing about what a column holds.
+GENERIC: Final = frozenset({"id", "key", "name", "type", "date", "at"})
+PLAIN: Final = re.compile(r"[A-Za-z_][\w .-]*")
 
 
-def fields(values: Mapping[str, Any], objects: Iterable[SalesloftObject], clock: Clock) -> int:
-    """Print the fields of objects, and the team's custom fields if there are credentials; these cost points.
+def fields(
+    values: Mapping[str, Any], objects: Iterable[SalesloftObject], clock: Clock, stream: IO[Any] | None = None
+) -> int:
+    """Print the fields of objects; with credentials, the team's custom fields, users, stages, tiers, and cadences too.
 
     Args:
         values: The settings as they are written.
         objects: Whose fields to print.
         clock: The clock of the command.
+        stream: Singer messages: a mapping for the columns of their streams is printed instead.
 
     Returns:
         The exit code.
@@ -40,28 +55,46 @@ def fields(values: Mapping[str, Any], objects: Iterable[SalesloftObject], clock:
     """
     config = resolve({**values, "dry_run": True})  # which needs no credentials
     if not has_credentials(config):
-        for each in objects:
-            _print(each, None)
-        print("Custom fields are not listed: there are no credentials.", file=sys.stderr)
+        _print_all(config, objects, None, stream)
+        print("Custom fields, users, stages, tiers, and cadences are not listed: no credentials.", file=sys.stderr)
         return 0
     with closing(build_client(config, clock, RateLimiter(config["rate_limit_per_minute"], clock))) as client:
         client.verify_credentials()
-        custom_fields = CustomFields(client)
-        for each in objects:
-            _print(each, custom_fields.get(each) if each.custom_field_type else None)
+        _print_all(config, objects, client, stream)
     return 0
 
 
-def _print(salesloft_object: SalesloftObject, custom_fields: Mapping[str, FieldType] | None) -> None:
-    rows = [
-        *_describe(salesloft_object),
-        *_describe_references(salesloft_object),
-        *_describe_custom(custom_fields or {}),
-    ]
-    width = max(len(name) for name, _ in rows)
-    print(f"{salesloft_object.name}:")
+def _print_all(
+    config: Mapping[str, Any],
+    objects: Iterable[SalesloftObject],
+    client: SalesloftClient | None,
+    stream: IO[Any] | None,
+) -> None:
+    custom_fields = CustomFields(client)
+    if stream is not None:
+        declared = _read_columns(stream)
+        print("streams:")
+        for name, columns in declared.items():
+            _print_mapping(name, columns, config, custom_fields)
+        return
+    listed: defaultdict[str, list[Reference]] = defaultdict(list)
+    for each in objects:
+        team_fields = custom_fields.get(each) if each.custom_field_type and client is not None else None
+        rows = [*_describe(each), *_describe_references(each), *_describe_custom(team_fields or {})]
+        _print_rows(each.name, rows)
+        for reference in each.references.values():
+            if reference.object_name is None:
+                listed[reference.path].append(reference)
+    if client is not None:
+        for path, references in listed.items():
+            _print_rows(path.strip("/"), _list_names(client, references))
+
+
+def _print_rows(title: str, rows: Collection[tuple[str, str]]) -> None:
+    width = max((len(name) for name, _ in rows), default=0)
+    print(f"{title}:")
     for name, description in rows:
-        print(f"  {name.ljust(width)}  {description}")
+        print(f"  {name.ljust(width)}  {description}".rstrip())
 
 
 def _describe(salesloft_object: SalesloftObject) -> Iterator[tuple[str, str]]:
@@ -82,11 +115,91 @@ def _describe(salesloft_object: SalesloftObject) -> Iterator[tuple[str, str]]:
 
 
 def _describe_references(salesloft_object: SalesloftObject) -> Iterator[tuple[str, str]]:
-    """Yield the name and the description of each reference."""
     for name, reference in salesloft_object.references.items():
         yield name, f"{reference.kind.value}; looked up to fill {reference.field}"
 
 
 def _describe_custom(custom_fields: Mapping[str, FieldType]) -> Iterator[tuple[str, str]]:
     for name, kind in sorted(custom_fields.items()):
-        yield f"custom_fields.{sanitize_line(name, MAX_NAME_LENGTH)}", f"{kind.value}; custom field"
+        yield f"custom_fields.{_clean(name)}", f"{kind.value}; custom field"
+
+
+def _list_names(client: SalesloftClient, references: Sequence[Reference]) -> list[tuple[str, str]]:
+    """Return the values by which the records of a short list can be named, and how."""
+    first = references[0]
+    try:
+        rows = list(client.paginate(first.path, dict(first.query)))
+    except PermissionDeniedError as error:
+        return [("", f"not listed: {error}")]
+    how = " or ".join(each.name for each in references)
+    names = ((next((row[each] for each in first.attributes if row.get(each)), ""), row) for row in rows)
+    return sorted((_clean(str(name)), f"{how}; id {row.get(ID_FIELD)}") for name, row in names)
+
+
+# A mapping for a stream
+
+
+def _read_columns(messages: IO[Any]) -> dict[str, list[str]]:
+    """Return stream → the columns that its SCHEMA messages declare.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    columns: dict[str, list[str]] = {}
+    for line in messages:
+        message = decode_object(line) if line.strip() else {}
+        if message.get("type") == "SCHEMA":
+            properties = message.get("schema", {}).get("properties", {})
+            columns[str(message.get("stream"))] = [each for each in properties if not each.startswith(METADATA)]
+    if not columns:
+        raise ConfigError("The file has no SCHEMA message. Save the output of the tap: tap-yours > FILE.")
+    return columns
+
+
+def _print_mapping(stream: str, columns: Iterable[str], config: Mapping[str, Any], custom_fields: CustomFields) -> None:
+    """Print the settings of a stream in YAML: what its columns become, with guesses for those that match no field."""
+    try:
+        settings = StreamSettings.for_stream(stream, config)
+    except ConfigError as error:
+        print(f"  # {error}")
+        return
+    salesloft_object = settings.object
+    custom = (custom_fields.get(salesloft_object) if salesloft_object.custom_field_type else None) or {}
+    known = {normalize_name(each): each for each in custom}
+    taken = {to for to in settings.mapping.values() if to}
+    print(f"  {_quote(stream)}:\n    object: {salesloft_object.name}\n    mapping:")
+    for column in columns:
+        name = salesloft_object.aliases.get(column, column)
+        own = name if name in salesloft_object.fields and name != ID_FIELD else known.get(normalize_name(column))
+        if column in settings.mapping:
+            target, note = settings.mapping[column] or NULL_STRING, "as set"
+        elif own is not None:
+            target, note = own, "by its name"
+        else:
+            target = _guess(column, [*salesloft_object.references, *salesloft_object.fields, *custom], taken)
+            note = "matches no field" if target == NULL_STRING else "a guess: check it"
+        taken.add(target)
+        print(f"      {_quote(column)}: {_quote(target)}  # {note}")
+
+
+def _guess(column: str, names: Iterable[str], taken: Collection[str]) -> str:
+    """Return the field that is most like a column: by its words, or as a whole."""
+    words = _words(column)
+    if words <= GENERIC:
+        return NULL_STRING
+    free = [each for each in names if each not in taken and each != ID_FIELD]
+    by_words = [each for each in free if words <= _words(each) or _words(each) <= words]
+    return next(iter(by_words), None) or closest_match(column, free) or NULL_STRING
+
+
+def _words(name: str) -> set[str]:
+    return {each for each in re.split(r"[\W_]+", name.casefold()) if each}
+
+
+def _quote(name: str) -> str:
+    name = _clean(name)
+    return name if PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+def _clean(name: str) -> str:
+    return sanitize_line(name, MAX_NAME_LENGTH)

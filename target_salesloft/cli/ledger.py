@@ -8,15 +8,18 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
+import click
+
 from target_salesloft.clock import SECONDS_PER_DAY, duration
 from target_salesloft.exceptions import LedgerError
-from target_salesloft.ledger.history import forget_stream, get_failed, get_runs, prune
+from target_salesloft.ledger.history import forget_stream, get_failed, get_runs, get_streams, prune
 from target_salesloft.ledger.opening import get_host, open_database
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.reporting.html import render
 from target_salesloft.settings.options import NO_LEDGER
 from target_salesloft.settings.validation import resolve
 from target_salesloft.storage import exists, open_storage, split
+from target_salesloft.suggestions import closest_match
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,21 +33,7 @@ MAX_NAME_LENGTH: Final = 200
 
 
 def print_history(values: Mapping[str, Any], clock: Clock, *, limit: int, as_json: bool) -> int:
-    """Print the last runs, newest first.
-
-    Args:
-        values: The settings as they are written.
-        clock: The clock of the command.
-        limit: How many runs at most.
-        as_json: Whether to print a JSON array.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        ConfigError: The settings are invalid.
-        LedgerError: The ledger cannot be read.
-    """
+    """Print the last runs, newest first."""
     config = _resolve(values)
     with _open(config, clock, read_only=True) as database:
         runs = get_runs(database, get_host(config), limit=limit)
@@ -73,20 +62,7 @@ def _describe_run(run: Run) -> list[str]:
 
 
 def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> int:
-    """Print the failed records that are not resolved, by stream and reason.
-
-    Args:
-        values: The settings as they are written.
-        clock: The clock of the command.
-        as_json: Whether to print a JSON array.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        ConfigError: The settings are invalid.
-        LedgerError: The ledger cannot be read.
-    """
+    """Print the failed records that are not resolved, by stream and reason."""
     config = _resolve(values)
     with _open(config, clock, read_only=True) as database:
         groups = get_failed(database, get_host(config))
@@ -107,29 +83,17 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
         print("No failed records.")
         return 0
     records, files = sum(each.records for each in groups), {file for each in groups for file in each.files}
-    print(
-        f"\n{_plural(records, 'failed record')} in {_plural(len(files), 'file')}. Fix the cause, then replay a file "
-        "(target-salesloft --input FILE), or set retry_failed_records: true to retry them in the next run."
+    advice = (
+        "The next run retries them (retry_failed_records)."
+        if config["retry_failed_records"]
+        else "Then replay a file (target-salesloft --input FILE), or set retry_failed_records: true."
     )
+    print(f"\n{_plural(records, 'failed record')} in {_plural(len(files), 'file')}. Fix the cause. {advice}")
     return 0
 
 
 def write_report(values: Mapping[str, Any], clock: Clock, *, out: str, days: int) -> int:
-    """Write a page about the runs of some days.
-
-    Args:
-        values: The settings as they are written.
-        clock: The clock of the command.
-        out: The file, a path or a URL that fsspec knows.
-        days: How many days it shows.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        ConfigError: The settings are invalid.
-        LedgerError: The ledger cannot be read, or the file cannot be written.
-    """
+    """Write a page about the runs of some days."""
     config = _resolve(values)
     now = clock.time()
     with _open(config, clock, read_only=True) as database:
@@ -146,45 +110,33 @@ def write_report(values: Mapping[str, Any], clock: Clock, *, out: str, days: int
     return 0
 
 
-def forget(values: Mapping[str, Any], clock: Clock, *, stream: str) -> int:
-    """Forget what was written of a stream, so that the next run sends all of it.
-
-    Args:
-        values: The settings as they are written.
-        clock: The clock of the command.
-        stream: The stream's name.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        ConfigError: The settings are invalid.
-        LedgerError: The ledger cannot be written, or knows no such stream.
-    """
+def forget(values: Mapping[str, Any], clock: Clock, *, stream: str | None, is_confirmed: bool) -> int:
+    """Forget what was written of a stream, so that the next run sends all of it; without a stream, list streams."""
     config = _resolve(values)
-    with _open(config, clock) as database:
-        count = forget_stream(database, get_host(config), stream)
-    if not count:
-        raise LedgerError(f"The ledger knows no records of a stream '{_clean(stream)}'.")
+    host = get_host(config)
+    with _open(config, clock, read_only=stream is None) as database:
+        known = get_streams(database, host)
+        if stream is None:
+            for name, count in known.items():
+                print(f"{_clean(name)}: {_plural(count, 'record')}")
+            print("Forget one with --stream NAME." if known else "The ledger knows no streams.")
+            return 0
+        if not known.get(stream):
+            match = closest_match(stream, known)
+            suggestion = f" Did you mean '{_clean(match)}'?" if match else ""
+            raise LedgerError(f"The ledger knows no records of a stream '{_clean(stream)}'.{suggestion}")
+        if not is_confirmed:
+            question = (
+                f"Forget {_plural(known[stream], 'record')} of the stream '{_clean(stream)}', so that all are sent?"
+            )
+            click.confirm(question, abort=True)
+        count = forget_stream(database, host, stream)
     print(f"Forgot {_plural(count, 'record')}. The next run sends all records of the stream.")
     return 0
 
 
 def prune_ledger(values: Mapping[str, Any], clock: Clock, *, days: int) -> int:
-    """Delete what is older than some days and not needed.
-
-    Args:
-        values: The settings as they are written.
-        clock: The clock of the command.
-        days: How many days to keep.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        ConfigError: The settings are invalid.
-        LedgerError: The ledger cannot be written.
-    """
+    """Delete what is older than some days and not needed."""
     config = _resolve(values)
     with _open(config, clock) as database:
         before = int(clock.time()) - days * SECONDS_PER_DAY

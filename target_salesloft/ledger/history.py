@@ -129,6 +129,23 @@ def _combine(one: FailedGroup, other: FailedGroup) -> FailedGroup:
     )
 
 
+def get_streams(database: Database, host: str) -> dict[str, int]:
+    """Return stream → how many records the ledger knows of it, in all teams.
+
+    Args:
+        database: The ledger's.
+        host: The API host.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    count = sa.func.count(records.c.key)
+    query = sa.select(streams.c.name, count).select_from(streams.join(scopes).outerjoin(records))
+    with database.reading() as connection:
+        rows = connection.execute(query.where(_is_of(host)).group_by(streams.c.name).order_by(streams.c.name))
+        return {row[0]: row[1] for row in rows}
+
+
 def forget_stream(database: Database, host: str, stream: str) -> int:
     """Forget what was written of a stream, so that the next run sends all of it.
 

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from target_salesloft.reporting.log import Report, remove_control_characters, restrict_library_logs
+from target_salesloft.reporting.log import Report, configure_handler, restrict_library_logs
 from target_salesloft.reporting.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def configure_logging() -> None:
 
         install_rich_handler()
     for handler in logging.getLogger().handlers:
-        handler.addFilter(remove_control_characters)
+        configure_handler(handler)
 
 
 def is_interactive(stderr: TextIO | None, environment: Mapping[str, str]) -> bool:

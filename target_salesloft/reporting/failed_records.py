@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from target_salesloft.storage import OutputFile
 
 TIME_FORMAT: Final = "%Y-%m-%dT%H%M%SZ"
+DRY_RUN_SUFFIX: Final = "-dry-run.singer"
 # Of no other files: old ones are deleted.
 FILE_NAME: Final = re.compile(r"(?P<started>\d{4}-\d\d-\d\dT\d{6}Z)-\d+(-[0-9a-f]+)?(-dry-run)?\.singer", re.ASCII)
 ADVICE: Final[Mapping[Result | int | None, str]] = MappingProxyType(
@@ -83,7 +84,7 @@ class FailedRecordsFile:
     def __init__(self, location: str, *, dry_run: bool = False) -> None:
         self._location = location
         self._directory = absolute(location).rstrip("/")
-        self._suffix = "-dry-run.singer" if dry_run else ".singer"
+        self._suffix = DRY_RUN_SUFFIX if dry_run else ".singer"
         self._schemas: dict[str, Mapping[str, Any]] = {}
         self._file: OutputFile | None = None
         self._lines_written = 0
@@ -99,6 +100,8 @@ class FailedRecordsFile:
     def delete_old(self, days: int, now: float) -> list[str]:
         """Delete the files of earlier runs that are older than some days, and return their locations.
 
+        A dry run deletes only those of dry runs.
+
         Args:
             days: Files of runs that started longer ago are deleted.
             now: Seconds since the epoch.
@@ -110,6 +113,7 @@ class FailedRecordsFile:
         old = [
             name
             for name in self._storage.list_names()
+            if name.endswith(self._suffix)
             if (match := FILE_NAME.fullmatch(name)) and _parse_time(match["started"]).timestamp() < earliest
         ]
         for name in old:

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from singer_sdk.logging import ConsoleFormatter
+from singer_sdk.metrics import Point
 
 from target_salesloft.clock import duration
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.reporting.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Mapping, Sequence
 
     from target_salesloft.clock import Clock
     from target_salesloft.mapping.mapper import ColumnMapping
     from target_salesloft.reporting.stats import RunStats, StreamStats
     from target_salesloft.salesloft.rate_limit import RateLimiter
 
-
+PROGRESS_SECONDS: Final = 10.0
+METRICS_LOGGER: Final = "singer_sdk.metrics"
 MAX_COLUMNS_LISTED: Final = 20
+
+
+class Batch(NamedTuple):
+    """A batch that is being written."""
+
+    stream: str
+    records: int
+    completed_before: int
+    started: float
 
 
 class Report:
     """Logs the progress and the results of a run.
+
+    Every ten seconds, a thread logs a line per stream of which a batch is being written, or bulk jobs are in flight.
 
     Args:
         logger: The target's.
@@ -37,15 +52,60 @@ class Report:
         self._logger = logger
         self._stats = stats
         self._rate_limiter = rate_limiter
-        self._progress = Progress(logger, stats, rate_limiter, clock)
+        self._clock = clock
+        self._batch: Batch | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._log_progress, name="progress", daemon=True)
+
+    # Progress
 
     def start(self) -> None:
-        """Start showing progress."""
-        self._progress.start()
+        """Start showing progress, in a thread: the run may be waiting for Salesloft."""
+        self._thread.start()
 
-    def batch(self, stream: str, records: int) -> AbstractContextManager[object]:
+    def stop(self) -> None:
+        """Show no more progress."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @contextlib.contextmanager
+    def batch(self, stream: str, records: int) -> Iterator[None]:
         """Show the progress of a batch while the `with` block runs."""
-        return self._progress.batch(stream, records)
+        self._batch = Batch(stream, records, self._stats[stream].completed, self._clock.now())
+        try:
+            yield
+        finally:
+            self._batch = None
+
+    def progress_lines(self) -> Iterator[tuple[str, str]]:
+        """Yield stream and progress of each stream that is being written."""
+        batch = self._batch
+        # Copied: the other thread may add streams.
+        for stream, stats in list(self._stats.items()):
+            if stats.jobs:
+                yield stream, stats.jobs_line()
+            elif batch is not None and batch.stream == stream:
+                completed = stats.completed - batch.completed_before
+                seconds = max(self._clock.now() - batch.started, 1.0)
+                done = f"{completed:,} of {batch.records:,} records ({completed / seconds:,.0f}/s)"
+                yield stream, f"{done}, {self._rate_limiter.remaining:,} points remaining"
+
+    def _log_progress(self) -> None:
+        while not self._ended.wait(PROGRESS_SECONDS):
+            for stream, line in self.progress_lines():
+                stats = self._stats[stream]
+                extra = {
+                    **stats.log_fields(stream),
+                    "records_uploaded": stats.uploaded,
+                    "records_processed": stats.processed,
+                    "jobs_waiting": len(stats.jobs),
+                    "points_spent": self._rate_limiter.points_spent,
+                    "points_remaining": self._rate_limiter.remaining,
+                }
+                self._logger.info("%s: %s", stream, line, extra=extra)
+
+    # The mapping
 
     def mapping(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
         """Show where columns of a stream go, for a person to check.
@@ -84,7 +144,7 @@ class Report:
             forecasts: Stream → what would be sent, in a dry run.
             seconds: How long the run took.
         """
-        self._progress.stop()
+        self.stop()
         self._log_summary(failed_records)
         for stream, stats in self._stats.items():
             if stream in forecasts:
@@ -102,8 +162,8 @@ class Report:
             for line, (reason, count) in zip(stats.failure_lines(), stats.reasons.most_common(), strict=True):
                 extra = {"stream": stream, "records_failed": count, "reason": reason}
                 self._logger.warning("%s: %s", stream, line, extra=extra)
-        if identical := sum(stats.identical for stats in self._stats.values()):
-            sent = sum(stats.written + stats.failed for stats in self._stats.values())
+        sent = sum(stats.written + stats.failed for stats in self._stats.values())
+        if sent and (identical := sum(stats.identical for stats in self._stats.values())):
             self._logger.info(
                 "%s of %s records were identical to those last written; skip_unchanged: ledger would skip them.",
                 f"{identical:,}",
@@ -138,13 +198,38 @@ class Report:
             self._logger.info("%s", stats.summary_line(stream, failed_records), extra=stats.log_fields(stream))
 
 
-def remove_control_characters(record: logging.LogRecord) -> bool:
-    """Put a log record on one line without control characters: names of streams and columns come from the tap."""
+def format_line(record: logging.LogRecord) -> bool:
+    """Put a log record on one line without control characters: names of streams and columns come from the tap.
+
+    A metric becomes a sentence with its tags.
+    """
     record.name = sanitize_line(record.name, len(record.name))
+    if (point := _get_metric(record)) is not None:
+        tags = {getattr(name, "value", name): each for name, each in point.tags.items() if name != "pid"}
+        shown = ", ".join(f"{name}: {getattr(each, 'value', each)}" for name, each in tags.items())
+        record.msg = f"METRIC: {point.metric.value} {round(point.value, 3):,}{f' ({shown})' if shown else ''}"
+        record.metric_info, record.args = point.to_dict(), None
     message = record.getMessage()
     if not message.isprintable():
         record.msg, record.args = sanitize_line(message, len(message)), None
     return True
+
+
+def is_shown(record: logging.LogRecord) -> bool:
+    """Return whether a plain log shows a record: metrics are for machines, and only shown for debugging."""
+    return record.name != METRICS_LOGGER or logging.getLogger().isEnabledFor(logging.DEBUG)
+
+
+def _get_metric(record: logging.LogRecord) -> Point[Any] | None:
+    point = record.args[0] if record.name == METRICS_LOGGER and isinstance(record.args, tuple) and record.args else None
+    return point if isinstance(point, Point) else None
+
+
+def configure_handler(handler: logging.Handler) -> None:
+    """Keep what a handler writes readable."""
+    if isinstance(handler.formatter, ConsoleFormatter):
+        handler.addFilter(is_shown)
+    handler.addFilter(format_line)
 
 
 def restrict_library_logs() -> None:

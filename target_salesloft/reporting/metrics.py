@@ -90,11 +90,8 @@ class MetricsLog:
         return bool(change)
 
     def _log(self, metric: sdk.Metric | TargetMetric, value: float, tags: dict[str, Any], *, kind: str) -> None:
-        point = sdk.Point(kind, cast("sdk.Metric", metric), value, {**tags, sdk.Tag.PID: os.getpid()})
-        shown = ", ".join(f"{getattr(name, 'value', name)}: {each}" for name, each in tags.items())
-        sentence = f"{metric.value} {value:,}{f' ({shown})' if shown else ''}"
-        # As `sdk.log`, which shows no tags in Meltano's plain log: its filters need the point as the first argument.
-        self._logger.info("METRIC: %.0s%s", point, sentence, extra={"metric_info": point.to_dict()})
+        tags = {**tags, sdk.Tag.PID: os.getpid()}
+        sdk.log(self._logger, sdk.Point(kind, cast("sdk.Metric", metric), value, tags))
 
 
 def _tags(kind: RequestKind) -> dict[str, Any]:

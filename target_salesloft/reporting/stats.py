@@ -6,12 +6,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from target_salesloft.clock import duration
 from target_salesloft.records import MISSES, WRITTEN, Outcome, Result
-from target_salesloft.redaction import redact_reason, request_names
-from target_salesloft.reporting.job_times import JobTimes
+from target_salesloft.redaction import ELLIPSIS, NOT_SHOWN, redact_reason, request_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from target_salesloft.records import Source
 
@@ -21,6 +21,9 @@ MAX_LINES_LISTED: Final = 3
 MAX_KEY_LENGTH: Final = 40
 MIN_RATED_RECORDS: Final = 100
 """`max_failed_percent` does not apply to smaller streams."""
+SMALL_JOB_RECORDS: Final = 600
+"""As many records as a team has points in a minute."""
+MIN_SAVED_SECONDS: Final = 10.0
 
 
 @dataclass
@@ -80,9 +83,9 @@ class StreamStats:
         missing_values: Hashes of the distinct values that were not found.
         reasons: Reason, without values → records that failed for it.
         has_short_reasons: Whether some of these reasons are not all that Salesloft said.
-        lines: Reason → where the first of these records are in the input.
+        failures: Reason → the first of these records in the input.
         missing_references: What was not found → records that were written without it.
-        missing_lines: What was not found → where the first of these records are in the input.
+        lacking: What was not found → the first of these records in the input.
         misses: `MISSES` → the first of these records in the input.
         skipped: Reason → records that were skipped for it.
         identical: Records that were sent although they equal those last written.
@@ -101,9 +104,9 @@ class StreamStats:
     missing_values: set[int] = field(default_factory=set)
     reasons: Counter[str] = field(default_factory=Counter)
     has_short_reasons: bool = False
-    lines: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    failures: defaultdict[str, list[Source]] = field(default_factory=lambda: defaultdict(list))
     missing_references: Counter[str] = field(default_factory=Counter)
-    missing_lines: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    lacking: defaultdict[str, list[Source]] = field(default_factory=lambda: defaultdict(list))
     misses: defaultdict[Result, list[Source]] = field(default_factory=lambda: defaultdict(list))
     skipped: Counter[str] = field(default_factory=Counter)
     identical: int = 0
@@ -173,17 +176,14 @@ class StreamStats:
         if len(sources) > 1 and not outcome.is_of_all:
             self.results[Result.MERGED] += len(sources) - 1
         if outcome.result in MISSES:
-            first = self.misses[outcome.result]
-            first += sources
-            first.sort(key=lambda each: _order(str(each.position)))
-            del first[MAX_LINES_LISTED:]
+            _keep_first(self.misses[outcome.result], sources)
         if outcome.result is Result.SKIPPED:
             self.skipped[outcome.reason] += 1
         if outcome.write.references or outcome.write.missing:
             self._count_references(outcome)
             for problem in outcome.write.missing:
                 self.missing_references[problem] += len(sources)
-                _list_lines(self.missing_lines[problem], sources)
+                _keep_first(self.lacking[problem], sources)
 
     def _count_references(self, outcome: Outcome) -> None:
         write = outcome.write
@@ -199,7 +199,7 @@ class StreamStats:
         full_reason = outcome.reason
         if outcome.from_api:
             full_reason = redact_reason(full_reason, {*request_names(outcome.write.body), *outcome.fields})
-            self.has_short_reasons |= full_reason != outcome.reason
+            self.has_short_reasons |= ELLIPSIS in full_reason or full_reason == NOT_SHOWN
         if outcome.status is not None:
             full_reason = f"{full_reason} ({outcome.status})"
         reason = full_reason
@@ -209,7 +209,7 @@ class StreamStats:
         self.results[outcome.result] += len(sources)
         self.failed += len(sources)
         self.reasons[reason] += len(sources)
-        _list_lines(self.lines[reason], sources)
+        _keep_first(self.failures[reason], sources)
         return full_reason
 
     def comparison_lines(self) -> list[str]:
@@ -221,25 +221,23 @@ class StreamStats:
         return lines
 
     def failure_lines(self) -> list[str]:
-        """Return reasons, most frequent first: `37 × email_address is already taken (lines 4, 9, 12, …)`."""
-        return _describe(self.reasons, self.lines)
+        """Return reasons, most frequent first: `37 × title is too long (lines 4, 9, 12, … of the input; id 17, …)`."""
+        return [
+            f"{count:,} × {each} ({_locate(count, self.failures[each])})" for each, count in self.reasons.most_common()
+        ]
 
     def missing_reference_lines(self) -> list[str]:
-        """Return what was not found, most frequent first: `37 × account.domain: not found (lines 4, 9, 12, …)`."""
-        return _describe(self.missing_references, self.missing_lines)
+        """Return what was not found, most frequent first, like `failure_lines`."""
+        found = self.missing_references.most_common()
+        return [f"{count:,} × {each} ({_locate(count, self.lacking[each])})" for each, count in found]
 
     def miss_lines(self) -> dict[Result, str]:
         """Return the lines about misses: `37 not found, skipped (lines 4, 9, 12, …; id 17, 23, 41)`."""
         described = {}
         for result, first in self.misses.items():
             count = self.results[result]
-            more = ", …" if count > len(first) else ""
-            lines = ", ".join(str(each.position) for each in first)
-            columns = " and ".join(first[0].schema.get("key_properties") or ())
-            keys = ", ".join(source_keys(first))
-            known = f"; {columns} {keys}" if keys else ""
             what = "not found" if result is Result.NOT_FOUND else f"already exist{'s' if count == 1 else ''}"
-            described[result] = f"{count:,} {what}, skipped (line{'' if count == 1 else 's'} {lines}{more}{known})"
+            described[result] = f"{count:,} {what}, skipped ({_locate(count, first)})"
         return described
 
     def summary_line(self, stream: str, failed_records: str | None) -> str:
@@ -256,15 +254,21 @@ class StreamStats:
         return f"{stream}: {', '.join(parts)}{file}"
 
 
-def _list_lines(listed: list[str], sources: Sequence[Source]) -> None:
-    """Add the first lines of the input: outcomes come in any order."""
-    listed += [str(source.position) for source in sources]
-    listed.sort(key=_order)
-    del listed[MAX_LINES_LISTED:]
+def _keep_first(first: list[Source], sources: Sequence[Source]) -> None:
+    """Add the first records of the input: outcomes come in any order."""
+    first += sources
+    first.sort(key=lambda each: (len(str(each.position)), str(each.position)))
+    del first[MAX_LINES_LISTED:]
 
 
-def _order(position: str) -> tuple[int, str]:
-    return len(position), position
+def _locate(count: int, first: Sequence[Source]) -> str:
+    """Return where records are: `lines 4, 9, 12, … of the input; id 17, 23, 41`."""
+    lines = ", ".join(str(each.position) for each in first)
+    more = ", …" if count > len(first) else ""
+    columns = " and ".join(first[0].schema.get("key_properties") or ())
+    keys = ", ".join(source_keys(first))
+    known = f"; {columns} {keys}{more}" if keys else ""
+    return f"line{'' if count == 1 else 's'} {lines}{more} of the input{known}"
 
 
 def source_keys(sources: Sequence[Source]) -> list[str]:
@@ -286,12 +290,56 @@ def _is_harmless(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _describe(counts: Counter[str], lines: Mapping[str, Sequence[str]]) -> list[str]:
-    described = []
-    for reason, count in counts.most_common():
-        locations = ", ".join(lines[reason]) + (", …" if count > MAX_LINES_LISTED else "")
-        described.append(f"{count:,} × {reason} (line{'s' if count > 1 else ''} {locations} of the input)")
-    return described
+@dataclass
+class JobTimes:
+    """The times of a run's bulk jobs, mostly in Salesloft's queue.
+
+    Attributes:
+        count: Jobs that are settled.
+        seconds: How long they took together, from the moment when they were marked ready.
+        longest: How long the longest of them took, in seconds.
+        slow: Small jobs for which single requests would have been faster, and for which points were left.
+        slow_seconds: How long these took together.
+        request_seconds: How long single requests would have taken, by the mean of the run's requests.
+    """
+
+    count: int = 0
+    seconds: float = 0.0
+    longest: float = 0.0
+    slow: int = 0
+    slow_seconds: float = 0.0
+    request_seconds: float = 0.0
+
+    def add(self, records: int, seconds: float, *, request_seconds: float, points: int) -> None:
+        """Note a job that is settled.
+
+        Args:
+            records: How many it wrote.
+            seconds: How long it took.
+            request_seconds: How long single requests would have taken.
+            points: How many points are left in this minute.
+        """
+        self.count += 1
+        self.seconds += seconds
+        self.longest = max(self.longest, seconds)
+        if records < min(SMALL_JOB_RECORDS, points) and request_seconds < seconds:
+            self.slow += 1
+            self.slow_seconds += seconds
+            self.request_seconds += request_seconds
+
+    def lines(self) -> Iterator[str]:
+        """Yield how long jobs took, and a hint if single requests would have been faster."""
+        if round(self.longest):
+            mean = duration(self.seconds / self.count)
+            jobs = "1 bulk job" if self.count == 1 else f"{self.count:,} bulk jobs"
+            yield f"{jobs} waited {mean} in Salesloft's queue on average, {duration(self.longest)} at most."
+        if self.slow_seconds - self.request_seconds >= MIN_SAVED_SECONDS:
+            jobs = "1 of them was" if self.slow == 1 else f"{self.slow:,} of them were"
+            yield (
+                f"{jobs} for fewer than {SMALL_JOB_RECORDS} records and took {duration(self.slow_seconds)}; single "
+                f"requests would have taken about {duration(self.request_seconds)}, and points were left for them. "
+                f"To use single requests for such batches, set bulk_min_records to {SMALL_JOB_RECORDS}."
+            )
 
 
 class RunStats(defaultdict[str, StreamStats]):

@@ -17,8 +17,9 @@ from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.storage import open_writable, split
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
+    from target_salesloft.records import Source
     from target_salesloft.reporting.stats import StreamStats
 
 
@@ -132,17 +133,12 @@ def _stream(name: str, stats: StreamStats, config: Mapping[str, Any]) -> dict[st
         "written": stats.written,
         "failed": stats.failed,
         "reasons": [
-            {"reason": reason, "count": count, "lines": stats.lines[reason]}
+            {"reason": reason, "count": count, **_locate(stats.failures[reason])}
             for reason, count in stats.reasons.most_common()
         ],
         "skipped_reasons": [{"reason": reason, "count": count} for reason, count in stats.skipped.most_common()],
         "misses": [
-            {
-                "result": result.name.lower(),
-                "count": stats.results[result],
-                "lines": [str(each.position) for each in first],
-                "source_keys": source_keys(first),
-            }
+            {"result": result.name.lower(), "count": stats.results[result], **_locate(first)}
             for result, first in stats.misses.items()
         ],
         "unknown_to_ledger": stats.unknown_to_ledger,
@@ -152,3 +148,8 @@ def _stream(name: str, stats: StreamStats, config: Mapping[str, Any]) -> dict[st
         "compare": {} if stats.comparison is None else stats.comparison.counts(),
         "retried": stats.retried,
     }
+
+
+def _locate(first: Sequence[Source]) -> dict[str, list[str]]:
+    """Return where the first records are, in the input and in the source."""
+    return {"lines": [str(each.position) for each in first], "source_keys": source_keys(first)}

@@ -476,7 +476,8 @@ _OWN_SETTINGS: Final = th.PropertiesList(
         title="Results path",
         description=(
             "File for a Singer stream `salesloft_results` with the result of each record, for a loader to put into a "
-            "warehouse. It contains personal data. `{run_id}` and `{started_at}` are replaced."
+            "warehouse. It contains personal data. `{run_id}` and `{started_at}` are replaced. Set `bulk_result_ids` "
+            "too, if it should hold Salesloft's ids and tell created from updated records."
         ),
     ),
     th.Property(

@@ -112,13 +112,29 @@ class StreamSettings:
             raise ConfigError(
                 f"Invalid value for streams.{stream}.upsert_key: '{upsert_key}' (expected one of: {expected})."
             )
-        mapping = own.get("mapping") or {}
-        return cls(
-            object=salesloft_object,
-            upsert_key=upsert_key,
-            mapping={column: None if to == NULL_STRING else to for column, to in mapping.items()},
-            **values,
-        )
+        mapping = {column: None if to == NULL_STRING else to for column, to in (own.get("mapping") or {}).items()}
+        _check_references(stream, salesloft_object, mapping)
+        return cls(object=salesloft_object, upsert_key=upsert_key, mapping=mapping, **values)
+
+
+def _check_references(stream: str, salesloft_object: SalesloftObject, mapping: Mapping[str, str | None]) -> None:
+    """Check that a mapping has no misspelled references, and none of another object.
+
+    Raises:
+        ConfigError: It has one.
+    """
+    references = salesloft_object.references
+    for column, name in mapping.items():
+        if name is None or "." not in name or name in references:
+            continue
+        others = [each.name for each in OBJECTS.values() if name in each.references]
+        match = closest_match(name, references, TYPO)
+        if others or match:
+            hint = f"It is one of {' and '.join(others)}." if others else f"Did you mean '{match}'?"
+            raise ConfigError(
+                f"streams.{stream}.mapping sends the column '{column}' to '{name}', which is no reference of "
+                f"{salesloft_object.name}. {hint} Expected one of: {', '.join(references)}."
+            )
 
 
 def _value(name: str, own: Mapping[str, Any], config: Mapping[str, Any]) -> Any:

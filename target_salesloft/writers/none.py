@@ -11,8 +11,8 @@ import msgspec
 
 from target_salesloft.clock import duration
 from target_salesloft.mapping.coercion import describe
-from target_salesloft.objects import ID_FIELD, OBJECTS
-from target_salesloft.records import Outcome, Result
+from target_salesloft.objects import ID_FIELD, OBJECTS, SyncMode
+from target_salesloft.records import Outcome, Result, failure
 from target_salesloft.salesloft.client import PAGE_SIZE
 from target_salesloft.salesloft.lookup import chunk_values
 from target_salesloft.writers.auto import BulkChoice
@@ -60,7 +60,10 @@ class NoneWriter:
             batch = self._queue.popleft()
             request = self._forecasts[batch.stream].add(batch)
             result = Result.DRY_RUN if batch.removal is None else Result.DRY_RUN_REMOVAL
-            yield Settled(batch, [Outcome(each, result, request=request) for each in batch.writes], were_sent=False)
+            outcomes = [Outcome(each, result, request=request) for each in batch.writes]
+            if batch.mode is SyncMode.INSERT and batch.removal is None:
+                outcomes = [_reject_incomplete(each, batch.object) for each in outcomes]
+            yield Settled(batch, outcomes, were_sent=False)
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:  # noqa: ARG002
         """Return that nothing is in flight."""
@@ -93,6 +96,7 @@ class Forecast:
         self._references: defaultdict[Reference, set[str]] = defaultdict(set)
         self._jobs = 0
         self._untried = len(UNDOCUMENTED)
+        self._incomplete: Counter[str] = Counter()
 
     def add(self, batch: Batch) -> str:
         """Count a batch, log the first few records with their values masked, and return the name of the request."""
@@ -115,8 +119,12 @@ class Forecast:
             self._points += len({write.body.get(last, write.references.get(last)) for write in batch.writes})
         self._records[request] += len(batch.writes)
         for write in batch.writes:
+            if batch.mode is SyncMode.UPSERT and (lacking := batch.object.missing_to_create(write.body)):
+                self._incomplete[
+                    f"{' and '.join(lacking)}, which Salesloft requires to create {batch.object.name}"
+                ] += 1
             for field, named in write.references.items():
-                if field not in write.body:  # not looked up by a comparison
+                if field not in write.body and not self._settings.compare:
                     self._references[named.reference].add(named.value)
         for write in batch.writes[: MAX_SAMPLES - self._samples]:
             self._samples += 1
@@ -126,7 +134,7 @@ class Forecast:
                 if name not in write.body
             }
             shown = msgspec.json.encode({**mask(write.body), **ids}).decode()
-            logger.info("Dry run, would send %s: %s", request, shown, extra={"stream": batch.stream})
+            logger.debug("Dry run, would send %s: %s", request, shown, extra={"stream": batch.stream})
         return request
 
     def _add_removals(self, batch: Batch) -> str:
@@ -162,7 +170,23 @@ class Forecast:
         per_minute = self._settings.rate_limit_per_minute
         minutes = max(0, total - 1) // per_minute
         time = f"at least {duration(minutes * 60)}" if minutes else "less than a minute"
-        return f"dry run, would send {sent}: about {points}{detail}, {time} at {per_minute:,} per minute"
+        notes = [f"{count:,} without {what}" for what, count in self._incomplete.items()]
+        notes += (
+            ["References were not looked up; compare: true does so"]
+            if self._references and not self._settings.compare
+            else []
+        )
+        forecast = f"dry run, would send {sent}: about {points}{detail}, {time} at {per_minute:,} per minute"
+        return ". ".join([forecast, *notes])
+
+
+def _reject_incomplete(outcome: Outcome, salesloft_object: SalesloftObject) -> Outcome:
+    """Return the outcome of an insert that Salesloft would reject for a missing field, or the outcome itself."""
+    missing = salesloft_object.missing_to_create(outcome.write.body)
+    if not missing:
+        return outcome
+    reason = f"{' and '.join(missing)}: required to create {salesloft_object.name}"
+    return failure(outcome.write, reason, missing, outcome.request)
 
 
 def count_lookups(reference: Reference, values: Collection[str]) -> int:

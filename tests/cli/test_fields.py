@@ -3,10 +3,11 @@
 import json
 
 import pytest
+import yaml
 
 from target_salesloft.cli.admin import main
 from target_salesloft.objects import OBJECTS
-from tests.conftest import KEY
+from tests.conftest import KEY, schema
 
 
 @pytest.fixture
@@ -58,3 +59,40 @@ def test_rejected_credentials_are_an_error(fields):
     code, _, errors = fields(api_key="wrong")
     assert code == 1
     assert "401" in errors
+
+
+def test_names_of_the_team_are_listed_with_credentials(fields, sandbox):
+    sandbox.define("account_tiers", name="Gold")
+    _, out, _ = fields(api_key=KEY)
+    for title in ("users", "person_stages", "account_tiers", "cadences"):
+        assert f"\n{title}:\n" in out
+    assert "  Gold " in out
+    assert "cadences:\n" not in fields("people", api_key=KEY)[1]
+
+
+def test_a_mapping_is_suggested_for_the_columns_of_a_stream(fields, tmp_path):
+    columns = ["id", "email", "job_title", "company_domain", "Lead score", "owner_email", "notes", "_sdc_batched_at"]
+    file = tmp_path / "tap.singer"
+    file.write_text(json.dumps(schema("marts-people", *columns)), encoding="utf-8")
+    code, out, _ = fields("--stream", str(file), api_key=KEY, streams={"marts-people": {"mapping": {"notes": None}}})
+    assert code == 0
+    assert yaml.safe_load(out)["streams"]["marts-people"] == {
+        "object": "people",
+        "mapping": {
+            "id": "__NULL__",
+            "email": "email_address",
+            "job_title": "title",
+            "company_domain": "account.domain",
+            "Lead score": "Lead Score",
+            "owner_email": "owner.email_address",
+            "notes": "__NULL__",
+        },
+    }
+
+
+def test_a_file_without_a_schema_is_an_error(fields, tmp_path):
+    file = tmp_path / "tap.singer"
+    file.write_text("{}\n", encoding="utf-8")
+    code, out, errors = fields("--stream", str(file))
+    assert (code, "streams" in out) == (1, False)
+    assert "SCHEMA" in errors

@@ -1,5 +1,6 @@
 """The commands that print what the ledger knows, and make it forget."""
 
+import io
 import json
 from contextlib import closing
 from unittest.mock import Mock
@@ -71,7 +72,7 @@ def test_commands_that_change_the_ledger_create_none(admin, tmp_path):
         ["history"],
         ["failed"],
         ["report", "--out", "report.html"],
-        ["forget", "--stream", "a"],
+        ["forget", "--stream", "a", "--yes"],
         ["prune", "--days", "7"],
     ],
 )
@@ -134,7 +135,7 @@ def test_runs_of_another_host_are_not_listed(admin, note):
         ["prune", "--days", "999999999999"],
         ["prune", "--days", "0"],
         ["prune"],
-        ["forget"],
+        ["forget", "--stream"],
     ],
 )
 def test_invalid_options_are_usage_errors(admin, note, known, arguments):
@@ -159,15 +160,22 @@ def test_failed_records_are_grouped_by_reason(admin, note, clock):
     assert "1 in /failed/2.singer" in out
     assert "3 failed records in 2 files." in out.splitlines()[-1]
     assert "--input" in out.splitlines()[-1]
+    assert "--input" not in admin("failed", retry_failed_records=True)[1]
 
 
-def test_stream_is_forgotten(admin, note, known):
+def test_stream_is_forgotten_after_a_question(admin, note, known, monkeypatch):
     note()
     note(stream="leads")
-    code, out, _ = admin("forget", "--stream", "people")
-    assert code == 0
-    assert "3 records" in out
-    assert (known(), known("leads")) == (0, 3)
+    assert [line for line in admin("forget")[1].splitlines() if "3 records" in line] == [
+        "leads: 3 records",
+        "people: 3 records",
+    ]
+    for answer, code, left in (("", 1, 3), ("n\n", 130, 3), ("y\n", 0, 0)):
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        assert admin("forget", "--stream", "people")[0] == code
+        assert (known(), known("leads")) == (left, 3)
+    assert admin("forget", "--stream", "leads", "--yes")[0] == 0
+    assert known("leads") == 0
 
 
 def test_unknown_stream_cannot_be_forgotten(admin, note, known):
@@ -175,6 +183,7 @@ def test_unknown_stream_cannot_be_forgotten(admin, note, known):
     code, _, err = admin("forget", "--stream", "peple")
     assert code == 1
     assert "peple" in err
+    assert "'people'" in err
     assert known() == 3
 
 

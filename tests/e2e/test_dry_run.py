@@ -122,7 +122,9 @@ def test_dry_run_without_records_costs_nothing(run):
     assert result.log_lines_containing("would send") == nothing
 
 
-def test_dry_run_logs_first_three_payloads_masked(run):
+def test_dry_run_logs_first_three_payloads_masked_for_debugging(run, caplog):
+    assert not run(PEOPLE, dry_run=True).log_lines_containing("Dry run, would send")
+    caplog.set_level("DEBUG", logger="target_salesloft.writers.none")
     shown = run(PEOPLE, dry_run=True).log_lines_containing("Dry run, would send")
     assert len(shown) == 3
     request, _, body = shown[0].partition(": {")
@@ -137,9 +139,24 @@ def test_dry_run_logs_first_three_payloads_masked(run):
 
 def test_dry_run_rejects_invalid_records(run):
     result = run([schema("people", "email_address"), record("people", email_address="nonsense")], dry_run=True)
-    assert result.code == 1
+    assert result.code == 0
     (reason,) = result.reasons
     assert reason.startswith("email_address: ")
+
+
+def test_dry_run_knows_what_salesloft_requires_to_create_a_record(run):
+    rows = [schema("accounts", "domain", "name"), record("accounts", domain="a.example")]
+    result = run([*rows, record("accounts", domain="b.example", name="B")], dry_run=True, sync_mode="insert")
+    assert [each.partition(":")[0] for each in result.reasons] == ["name"]
+    (forecast,) = run(rows, dry_run=True).log_lines_containing("about 1 point")
+    assert "1 without name" in forecast
+
+
+def test_dry_run_says_that_references_were_not_looked_up(run):
+    rows = [schema("people", "email", "company"), record("people", email="a@b.co", company="b.co")]
+    settings = {"streams": {"people": {"mapping": {"company": "account.domain"}}}}
+    assert run(rows, dry_run=True, **settings).log_lines_containing("compare: true")
+    assert not run(rows, dry_run=True, compare=True, **settings).log_lines_containing("compare: true")
 
 
 def test_dry_run_shows_where_each_column_goes(run):
