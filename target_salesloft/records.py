@@ -106,6 +106,7 @@ class Write(msgspec.Struct, frozen=True, eq=False):
         earlier: Field that is not in the body → hash of what the ledger remembers of its value.
         missing: What was not found, and is left out: `account.domain: not found`.
         is_again: Whether it is planned for the second time, because an id was stale.
+        extra: Fields that are sent besides or instead, because of what Salesloft holds. They do not count as written.
     """
 
     body: Mapping[str, Any]
@@ -117,6 +118,12 @@ class Write(msgspec.Struct, frozen=True, eq=False):
     earlier: Mapping[str, bytes] = {}
     missing: tuple[str, ...] = ()
     is_again: bool = False
+    extra: Mapping[str, Any] = {}
+
+    @property
+    def payload(self) -> Mapping[str, Any]:
+        """What is sent."""
+        return {**self.body, **self.extra} if self.extra else self.body
 
     @property
     def tokens(self) -> set[str]:

@@ -140,6 +140,7 @@ class Run:
         with suppress(ResultsFileError):  # a failure has been reported when STATE was to pass
             self.journal.results.flush()
         self.journal.metrics.log()
+        self.journal.watch.report()
         stats = self.journal.stats
         for each in stats.values():
             each.close()

@@ -13,11 +13,11 @@ from target_salesloft.records import Outcome, Result, Write, replace
 from target_salesloft.settings.options import Overwrite, SkipUnchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from target_salesloft.engine.stream import Stream
     from target_salesloft.engine.world import Row, World
-    from target_salesloft.ledger.ledger import Entry, Ledger, Reshaped, StreamLedger
+    from target_salesloft.ledger.ledger import Entry, Ledger, Spellings, StreamLedger
     from target_salesloft.reporting.stats import Comparison
 
 logger = logging.getLogger(__name__)
@@ -30,28 +30,30 @@ class Written:
     """The values that a stream has written to a record, as far as the ledger knows.
 
     Args:
+        key: The key of the record.
         entry: What the ledger knows of the record, or None.
         ledger: What it knows of the stream.
-        reshaped: Values that Salesloft stores in another form.
+        spellings: Values that Salesloft stores in another spelling.
     """
 
-    def __init__(self, entry: Entry | None, ledger: StreamLedger, reshaped: Reshaped) -> None:
+    def __init__(self, key: str, entry: Entry | None, ledger: StreamLedger, spellings: Spellings) -> None:
         self.entry = entry
+        self._key = key
         self._ledger = ledger
-        self._reshaped = reshaped
+        self._spellings = spellings
 
     def is_equal(self, name: str, sent: Any, held: Any) -> bool:
-        """Return whether Salesloft holds what is sent, perhaps in another form."""
+        """Return whether Salesloft holds what is sent, perhaps in the spelling that it has given to it."""
         if is_equal(name, sent, held):
             return True
         hash_value = self._ledger.hash_value
-        return self._reshaped.is_known(name, hash_value(name, sent), hash_value(name, held))
+        return self._spellings.is_known(self._key, name, hash_value(name, sent), hash_value(name, held))
 
     def find(self, name: str, held: Any) -> bytes | None:
         """Return the hash of the value that Salesloft still holds of those that were written last, or None."""
         now = self._ledger.hash_value(name, held)
-        candidates = (each for each in self.values(name) if each == now or self._reshaped.is_known(name, each, now))
-        return next(candidates, None)
+        is_known = self._spellings.is_known
+        return next((each for each in self.values(name) if each == now or is_known(self._key, name, each, now)), None)
 
     def values(self, name: str) -> list[bytes]:
         """Return the hashes of the values that may have been written last, the latest last."""
@@ -102,14 +104,14 @@ def compare(stream: Stream, writes: Sequence[Write], world: World, ledger: Ledge
     """Read what Salesloft holds of records, and compare."""
     skips = stream.stats.comparison is not None or stream.settings.skip_unchanged is SkipUnchanged.SALESLOFT
     rows = read_held(stream, writes, world, ledger)
-    entries = stream.ledger.get(each.key for each in writes if each.key is not None)
-    reshaped = stream.ledger.get_reshaped(_held_values(stream, writes, rows))
+    keys = [each.key for each in writes if each.key is not None]
+    entries, spellings = stream.ledger.get(keys), stream.ledger.get_spellings(keys)
     watches_edits = Overwrite.UNLESS_EDITED in stream.overwrite.values()
     changed: list[Write] = []
     unchanged: list[Outcome] = []
     unknown = 0
     for write, found in zip(writes, rows, strict=True):
-        known = Written(entries.get(write.key or ""), stream.ledger, reshaped)
+        known = Written(write.key or "", entries.get(write.key or ""), stream.ledger, spellings)
         unknown += watches_edits and len(found) == 1 and known.entry is None
         kept, is_changed = _compare_one(stream, write, found, known, skips=skips)
         if is_changed:
@@ -165,15 +167,6 @@ def _having(field: str, keys: Collection[str], found: Mapping[str, list[Row]]) -
         if key in keys:
             by_key.setdefault(key, []).append(row)
     return by_key
-
-
-def _held_values(stream: Stream, writes: Sequence[Write], rows: Sequence[list[Row]]) -> Iterator[tuple[str, Any]]:
-    """Yield the fields that do not hold what is sent, each with the value that Salesloft holds."""
-    for write, found in zip(writes, rows, strict=True):
-        for name, sent in flatten(write.body).items() if len(found) == 1 else ():
-            held = held_value(stream.object, found[0], name)
-            if not is_equal(name, sent, held):
-                yield name, held
 
 
 def _compare_one(stream: Stream, write: Write, rows: list[Row], known: Written, *, skips: bool) -> tuple[Write, bool]:

@@ -13,9 +13,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from target_salesloft.engine.watch import Watch
 from target_salesloft.exceptions import FailedRecordsError
 from target_salesloft.ledger.failed import Failure
-from target_salesloft.mapping.comparison import reshaped_values
 from target_salesloft.objects import PEOPLE
 from target_salesloft.records import GONE, WRITTEN, Result, replace
 from target_salesloft.settings.options import Misses
@@ -137,6 +137,7 @@ class Journal:
         self._saving = threading.Lock()
         self._has_failed = False
         self._tainted: set[tuple[str, str]] = set()
+        self.watch = Watch()
         self.barred_people: set[str] = set()
         self.removed: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -302,19 +303,21 @@ class Journal:
             ]
             self._world.note_outcomes(stream.object, changed)
         self._adopt(stream, notes.found)
+        differences = [(each, self.watch.examine(stream, each)) for each in sent if each.result in WRITTEN]
+        not_held = {each.write.key for each, found in differences if not all(one.is_spelling for one in found)}
         ledger.confirm(
-            (each.write.key, each.record_id, self._is_certain(stream, each))
+            (each.write.key, each.record_id, each.write.key not in not_held and self._is_certain(stream, each))
             for each in sent
             if each.write.key is not None and (each.result in WRITTEN or each.result is Result.UNCHANGED)
         )
         ledger.reject(
             each.write.key for each in sent if each.write.key is not None and each.failed and each.was_rejected
         )
-        ledger.note_reshaped(
-            reshaped
-            for each in sent
-            if each.resource is not None and each.result in WRITTEN
-            for reshaped in reshaped_values(stream.object, each.write.body, each.resource)
+        ledger.note_spellings(
+            (each.write.key, one.name, one.sent, one.held)
+            for each, found in differences
+            for one in found
+            if one.is_spelling and each.write.key is not None
         )
         gone = [each for each in (*notes.outcomes, *notes.others) if each.write.is_removal and each.result in GONE]
         if gone and self._ledger is not None:

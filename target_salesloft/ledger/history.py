@@ -13,9 +13,9 @@ from target_salesloft.ledger.models import (
     lookups,
     pending,
     records,
-    reshaped,
     runs,
     scopes,
+    spellings,
     streams,
 )
 
@@ -174,7 +174,7 @@ def forget_stream(database: Database, host: str, stream: str) -> int:
 
 
 def prune(database: Database, host: str, before: int, is_missing: Callable[[str], bool]) -> dict[str, int]:
-    """Delete old runs, looked-up IDs, claims, reshaped values, and failed records whose file is gone.
+    """Delete old runs, looked-up IDs, claims, spellings, and failed records whose file is gone.
 
     Args:
         database: The ledger's.
@@ -199,7 +199,7 @@ def prune(database: Database, host: str, before: int, is_missing: Callable[[str]
         "runs": runs.delete().where(runs.c.scope_id.in_(teams), runs.c.started_at < before),
         "looked-up IDs": lookups.delete().where(lookups.c.scope_id.in_(teams), lookups.c.seen_at < before),
         "claims": claims.delete().where(claims.c.scope_id.in_(teams), claims.c.claimed_at < before),
-        "reshaped values": reshaped.delete().where(reshaped.c.scope_id.in_(teams), reshaped.c.seen_at < before),
+        "spellings": spellings.delete().where(spellings.c.stream_id.in_(stream_ids), spellings.c.seen_at < before),
     }
     with database.transaction() as connection:
         counts = {name: connection.execute(each).rowcount for name, each in deletes.items()}

@@ -27,9 +27,9 @@ from target_salesloft.ledger.models import (
     lookups,
     pending,
     records,
-    reshaped,
     runs,
     scopes,
+    spellings,
 )
 from target_salesloft.ledger.models import streams as streams_table
 
@@ -145,19 +145,21 @@ class FieldNames(dict[bytes, str]):
         return name
 
 
-class Reshaped:
-    """Which values Salesloft stores in another form.
+class Spellings:
+    """Which values of records Salesloft stores in another spelling.
 
     Args:
-        sent: Field and hash of the value that Salesloft holds → hashes of the values that were sent.
+        held: Hash of the key, field and hash of the value that was sent → hash of the value that Salesloft holds.
+        hash_key: Returns the hash of a key.
     """
 
-    def __init__(self, sent: Mapping[tuple[str, bytes], Collection[bytes]]) -> None:
-        self._sent = sent
+    def __init__(self, held: Mapping[tuple[bytes, str, bytes], bytes], hash_key: Callable[[str], bytes]) -> None:
+        self._held = held
+        self._hash_key = hash_key
 
-    def is_known(self, name: str, sent: bytes, held: bytes) -> bool:
-        """Return whether Salesloft stores one value of a field as the other, by the hashes of both."""
-        return sent in self._sent.get((name, held), ())
+    def is_known(self, key: str, name: str, sent: bytes, held: bytes) -> bool:
+        """Return whether Salesloft stores one value of a record's field as the other, by the hashes of both."""
+        return self._held.get((self._hash_key(key), name, sent)) == held
 
 
 class HashedKeys(Collection[str]):
@@ -792,50 +794,38 @@ class StreamLedger:
         order = [pending.c.key, pending.c.id]
         return {row.key: row.id for row in lock_in(connection, order, order, hashes, where)}
 
-    def note_reshaped(self, values: Iterable[tuple[str, Any, Any]]) -> None:
-        """Note values that Salesloft has stored in another form.
-
-        Args:
-            values: Field, the value that was sent, and the one that Salesloft holds.
-        """
+    def note_spellings(self, values: Iterable[tuple[str, str, Any, Any]]) -> None:
+        """Note values that Salesloft has stored in another spelling: key of the record, field, sent and held value."""
         if not self._ledger.writes_records:
             return
-        pairs = {(name, self.hash_value(name, held), self.hash_value(name, sent)) for name, sent, held in values}
-        if not pairs:
+        hash_value = self.hash_value
+        seen = {
+            (self._hasher.key(key), name): (hash_value(name, sent), hash_value(name, held))
+            for key, name, sent, held in values
+        }
+        if not seen:
             return
-        ids = self._ledger.add_fields(name for name, _, _ in pairs)
-        constants = {"scope_id": self._ledger.scope_id, "seen_at": self._database.clock.time()}
+        ids = self._ledger.add_fields(name for _, name in seen)
+        constants = {"stream_id": self._stream_id, "seen_at": self._database.clock.time()}
         rows = [
-            {**constants, "field_id": int.from_bytes(number, "big"), "held": held, "sent": sent}
-            for number, held, sent in sorted((ids[name], held, sent) for name, held, sent in pairs)
+            {**constants, "key": key, "field_id": int.from_bytes(ids[name], "big"), "sent": sent, "held": held}
+            for (key, name), (sent, held) in sorted(seen.items())
         ]
-        insert = self._database.insert(reshaped)
-        statement = insert.on_conflict_do_update(
-            index_elements=reshaped.primary_key.columns, set_={"seen_at": insert.excluded.seen_at}
-        )
+        insert = self._database.insert(spellings)
+        changed = {name: insert.excluded[name] for name in ("sent", "held", "seen_at")}
+        statement = insert.on_conflict_do_update(index_elements=spellings.primary_key.columns, set_=changed)
         with self._database.transaction() as connection:
             connection.execute(statement, rows)
 
-    def get_reshaped(self, held: Iterable[tuple[str, Any]]) -> Reshaped:
-        """Return what is known of values that Salesloft holds.
-
-        Args:
-            held: Field and value.
-        """
-        hashes: defaultdict[str, set[bytes]] = defaultdict(set)
-        for name, value in held:
-            hashes[name].add(self.hash_value(name, value))
-        sent: defaultdict[tuple[str, bytes], set[bytes]] = defaultdict(set)
-        columns = [reshaped.c.held, reshaped.c.sent]
-        if hashes:
-            with self._database.reading() as connection:
-                for number, name in self._ledger.field_names.items():
-                    where = (reshaped.c.scope_id == self._ledger.scope_id) & (
-                        reshaped.c.field_id == int.from_bytes(number, "big")
-                    )
-                    for row in select_in(connection, columns, reshaped.c.held, hashes.get(name, ()), where):
-                        sent[name, row.held].add(row.sent)
-        return Reshaped(sent)
+    def get_spellings(self, keys: Iterable[str]) -> Spellings:
+        """Return what is known of the values of records."""
+        hashes = {self._hasher.key(key) for key in keys}
+        columns = [spellings.c[name] for name in ("key", "field_id", "sent", "held")]
+        with self._database.reading() as connection:
+            rows = select_in(connection, columns, spellings.c.key, hashes, spellings.c.stream_id == self._stream_id)
+        names = self._ledger.field_names
+        held = {(row.key, names[row.field_id.to_bytes(FIELD_ID_BYTES, "big")], row.sent): row.held for row in rows}
+        return Spellings(held, self._hasher.key)
 
 
 class _Sender(NamedTuple):

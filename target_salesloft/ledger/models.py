@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SCHEMA_VERSION: Final = 2
-MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {1: ()}
+MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {1: ("DROP TABLE reshaped",)}
 """Schema version → the statements that turn it into the next one. Missing tables are created afterwards."""
 
 
@@ -167,16 +167,17 @@ claims: Final = sa.Table(
     comment="Irreversible acts that one run has reserved, so that another one does not do the same",
 )
 
-reshaped: Final = sa.Table(
-    "reshaped",
+spellings: Final = sa.Table(
+    "spellings",
     metadata,
-    sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
+    sa.Column("stream_id", sa.ForeignKey("streams.id"), primary_key=True),
+    sa.Column("key", Bytes(KEY_BYTES), primary_key=True, comment="Hash of the record's key"),
     sa.Column("field_id", sa.ForeignKey("fields.id"), primary_key=True),
-    sa.Column("held", Bytes(FIELD_BYTES), primary_key=True, comment="Hash of the value that Salesloft holds"),
-    sa.Column("sent", Bytes(FIELD_BYTES), primary_key=True, comment="Hash of the value that was sent"),
+    sa.Column("sent", Bytes(FIELD_BYTES), nullable=False, comment="Hash of the value that was sent"),
+    sa.Column("held", Bytes(FIELD_BYTES), nullable=False, comment="Hash of the value that Salesloft holds"),
     sa.Column("seen_at", sa.Double, nullable=False, comment="Seconds since the epoch"),
     sqlite_with_rowid=False,
-    comment="Values that Salesloft stores in another form, such as phone numbers",
+    comment="Values of records that Salesloft stores in another spelling, such as phone numbers",
 )
 
 capabilities: Final = sa.Table(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from target_salesloft.mapping.coercion import DATE_LENGTH, CoercionError, to_text
-from target_salesloft.objects import CASE_INSENSITIVE_FIELDS, CUSTOM_FIELDS
+from target_salesloft.objects import CASE_INSENSITIVE_FIELDS, CUSTOM_FIELDS, FieldType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 CUSTOM_PREFIX: Final = f"{CUSTOM_FIELDS}."
 NOT_COMPARED: Final = "upsert_key"  # says how a payload is written, not what
+SPELLED: Final = frozenset({FieldType.TEXT, FieldType.EMAIL, FieldType.DOMAIN})
+NOT_A_DIGIT: Final = re.compile(r"\D")
+MIN_PHONE_DIGITS: Final = 7
+MAX_CODE_DIGITS: Final = 4  # such as 0044
+URL_START: Final = re.compile(r"(https?://)?(www\.)?")
 DAY_AND_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
 
 
@@ -61,21 +66,58 @@ def held_value(salesloft_object: SalesloftObject, row: Mapping[str, Any], name: 
     return salesloft_object.value_in(row, name)
 
 
-def reshaped_values(
-    salesloft_object: SalesloftObject, body: Mapping[str, Any], row: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
-    """Yield field, sent and held value of the fields that Salesloft holds in another form than they were sent.
+class Difference(NamedTuple):
+    """A field that Salesloft holds otherwise than it was sent.
 
-    Args:
-        salesloft_object: What the record is.
-        body: What was sent.
-        row: What the response says that Salesloft holds.
+    Attributes:
+        name: The field; that of a custom field starts with `custom_fields.`.
+        sent: What was sent.
+        held: What Salesloft holds.
+        is_spelling: Whether both are the same in another spelling, such as that of phone numbers.
     """
+
+    name: str
+    sent: Any
+    held: Any
+    is_spelling: bool
+
+
+def find_differences(
+    salesloft_object: SalesloftObject, body: Mapping[str, Any], row: Mapping[str, Any]
+) -> Iterator[Difference]:
+    """Yield the fields that a response contains, and with another value than was sent."""
     for name, sent in flatten(body).items():
+        if name in salesloft_object.write_only or not _is_in(salesloft_object, row, name):
+            continue
         held = held_value(salesloft_object, row, name)
-        # An empty value may be one that the response does not contain.
-        if name not in salesloft_object.write_only and canonical(name, held) not in {None, canonical(name, sent)}:
-            yield name, sent, held
+        if canonical(name, held) != canonical(name, sent):
+            yield Difference(name, sent, held, is_spelling(salesloft_object, name, sent, held))
+
+
+def _is_in(salesloft_object: SalesloftObject, row: Mapping[str, Any], name: str) -> bool:
+    """Return whether a response contains a field, be it empty."""
+    if name.startswith(CUSTOM_PREFIX):
+        return isinstance(row.get(CUSTOM_FIELDS), dict)
+    return any(each in row for each in (name, salesloft_object.nested.get(name), salesloft_object.times.get(name)))
+
+
+def is_spelling(salesloft_object: SalesloftObject, name: str, sent: Any, held: Any) -> bool:
+    """Return whether two texts of a field differ in no more than spelling.
+
+    That is case and blanks, the punctuation and country code of phone numbers, and scheme, `www.` and the last slash
+    of URLs. Numbers, ids, booleans, lists and empty values have no spelling.
+    """
+    field = salesloft_object.fields.get(name)
+    if not (isinstance(sent, str) and isinstance(held, str)) or (field is not None and field.kind not in SPELLED):
+        return False
+    if name.endswith("phone"):
+        short, long = sorted((NOT_A_DIGIT.sub("", each).lstrip("0") for each in (sent, held)), key=len)
+        has_code = len(short) >= MIN_PHONE_DIGITS and len(long) - len(short) <= MAX_CODE_DIGITS
+        return bool(short) and (short == long or (has_code and long.endswith(short)))
+    texts = {" ".join(each.casefold().split()) for each in (sent, held)}
+    if name.endswith(("website", "_url")) or name == "domain":
+        texts = {URL_START.sub("", each).rstrip("/") for each in texts}
+    return len(texts) == 1 and "" not in texts
 
 
 def _to_text(value: Any) -> str:

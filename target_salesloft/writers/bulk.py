@@ -362,8 +362,8 @@ class BulkJob:
     def _row(self, write: Write) -> dict[str, Any]:
         """Return the body of an upsert; that of an update is completed with the id."""
         if UPSERT_KEY in write.body:
-            return dict(write.body)
-        return {**write.body, ID_FIELD: write.record_id, UPSERT_KEY: self.key_field}
+            return dict(write.payload)
+        return {**write.payload, ID_FIELD: write.record_id, UPSERT_KEY: self.key_field}
 
     def row_key(self, write: Write) -> str:
         """Return what identifies the row of a write within the job."""
@@ -373,7 +373,7 @@ class BulkJob:
     def release(self, names: Collection[str]) -> None:
         """Drop what was uploaded, but for the fields that identify records: the sources can be mapped again."""
         self.rows = {
-            key: replace(each, body={name: value for name, value in each.body.items() if name in names})
+            key: replace(each, body={name: value for name, value in each.body.items() if name in names}, extra={})
             for key, each in self.rows.items()
         }
 
@@ -434,14 +434,15 @@ class BulkJob:
             BulkJobUnfinishedError: The counts and rows of the job do not account for each record.
         """
         is_update = mode is SyncMode.UPDATE
-        rows = self.get_rows(status, read_ids=read_ids, returns_all=is_update)
+        rows = self.get_rows(status, read_ids=read_ids, returns_all=True)
         default = Result.UPDATED if is_update else Result.WRITTEN
         outcomes = []
         for key, write in self.rows.items():
             row = rows.get(key)
             if row is None or row.status == RowStatus.SUCCESS:
                 resource = None if row is None else row.resource
-                result = UPSERT_RESULTS.get(upsert_type(resource) or "", default)
+                is_told = read_ids or is_update
+                result = UPSERT_RESULTS.get(upsert_type(resource) or "", default) if is_told else default
                 outcomes.append(written(write, result, resource, requests=self._requests.get(key, 1)))
                 continue
             reason, fields = describe_row(row)

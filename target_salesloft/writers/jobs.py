@@ -25,6 +25,7 @@ from target_salesloft.records import Outcome, Result
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.writers.base import Job, JobDone, JobPolled, JobStarting, JobUploaded, Sending, Settled
 from target_salesloft.writers.bulk import (
+    MAX_ROWS_READ,
     BulkJob,
     EarlierJob,
     JobFailedError,
@@ -344,7 +345,7 @@ class JobsInFlight:
                 self._jobs.remove(each)
                 raise each.job.unfinished(error, is_started=False) from error
             each.watch = Watch(each.job, self._clock.now(), self._timeout)
-            if not self._read_ids:
+            if not self._read_ids and len(each.job.rows) > MAX_ROWS_READ:
                 each.job.release({*each.batch.object.lookups, each.batch.upsert_key, CUSTOM_FIELDS})
         self._plan_next_poll()
 

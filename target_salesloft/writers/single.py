@@ -376,8 +376,8 @@ class SingleWriter:
                 operation.method,
                 operation.path_for(write.record_id),
                 endpoint=operation.path,
-                params=None if in_body else write.body,
-                body=msgspec.json.encode(write.body) if in_body else None,
+                params=None if in_body else write.payload,
+                body=msgspec.json.encode(write.payload) if in_body else None,
                 repeatable=operation.idempotent,
                 earlier=earlier,
             )

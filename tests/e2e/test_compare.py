@@ -286,11 +286,13 @@ def test_reshaped_value_is_not_taken_for_an_edited_one(night, sandbox, edit, uri
 
 
 @pytest.mark.usefixtures("formats_phones")
-def test_value_is_learned_for_its_field_only(night, compare, sandbox, uri):
+def test_spelling_is_learned_for_its_record_and_field_only(night, compare, sandbox, edit, uri):
     night([person(1, title="CEO", phone="4045550001")], **SINGLE, ledger_uri=uri)
-    sandbox.add("person", email_address="p2@b.co", title="+404 555 000 1", phone="4045550001")
-    found = compare([person(2, title="4045550001", phone="4045550001")], ledger_uri=uri)
+    edit("p1@b.co", title="+404 555 000 1")
+    sandbox.add("person", email_address="p2@b.co", phone="4045550001")
+    found = compare([person(1, title="4045550001", phone="4045550001")], ledger_uri=uri)
     assert found["fields"] == {"title": 1}
+    assert compare([person(2, phone="4045550001")], ledger_uri=uri)["fields"] == {"phone": 1}
 
 
 def test_what_salesloft_holds_already_counts_as_written_by_this_stream(night, sandbox, edit):

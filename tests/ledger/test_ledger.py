@@ -154,7 +154,7 @@ def test_nothing_is_known_of_nothing(people):
     people.confirm([])
     people.reject([])
     people.adopt([])
-    people.note_reshaped([])
+    people.note_spellings([])
     assert people.get([]) == {}
 
 
@@ -486,16 +486,19 @@ def test_capabilities_belong_to_a_team(start, ledger, clock):
     assert ledger.get_capabilities() == {}
 
 
-def test_reshaped_values(start, people):
-    people.note_reshaped([("phone", "555 1", "+1 555 1"), ("phone", "(555) 1", "+1 555 1"), ("title", "a", "b")])
-    people.note_reshaped([("phone", "555 1", "+1 555 1")])
-    held = people.hash_value("phone", "+1 555 1")
-    known = start().stream("leads", "people").get_reshaped([("phone", "+1 555 1"), ("title", "c")])
-    assert known.is_known("phone", people.hash_value("phone", "555 1"), held)
-    assert known.is_known("phone", people.hash_value("phone", "(555) 1"), held)
-    assert not known.is_known("phone", people.hash_value("phone", "556"), held)
-    assert not known.is_known("title", people.hash_value("title", "a"), people.hash_value("title", "b"))
-    assert not people.get_reshaped([]).is_known("phone", held, held)
+def test_spellings_belong_to_a_record_and_the_value_that_was_sent_last(start, people):
+    people.note_spellings([(KEY, "phone", "5551", "+555 1"), ("email_address=b@b.co", "title", "a", "A")])
+    people.note_spellings([(KEY, "phone", "5552", "+555 2")])
+
+    def is_known(key, name, sent, held):
+        known = start().stream("people", "people").get_spellings([KEY])
+        return known.is_known(key, name, people.hash_value(name, sent), people.hash_value(name, held))
+
+    assert is_known(KEY, "phone", "5552", "+555 2")
+    assert not is_known(KEY, "phone", "5552", "+555 1")
+    assert not is_known(KEY, "phone", "5551", "+555 1")
+    assert not is_known("email_address=b@b.co", "title", "a", "A"), "it was not asked for"
+    assert not start().stream("leads", "people").get_spellings([KEY]).is_known(KEY, "phone", b"", b"")
 
 
 # Without memory, and read-only
@@ -531,7 +534,7 @@ def test_read_only_ledger_reads_and_writes_nothing(start, ledger, people):
     write(stream, title="CTO")
     write(reader.stream("leads", "people"), title="CTO")
     stream.adopt([(KEY, body(title="CTO"), 18)])
-    stream.note_reshaped([("title", "CTO", "Cto")])
+    stream.note_spellings([(KEY, "title", "CTO", "Cto")])
     reader.set_lookups("account.domain", {"acme.com": 2})
     reader.distrust_lookups("account.domain", ["acme.com"])
     reader.forget_lookups("account.domain", ["acme.com"], [1])

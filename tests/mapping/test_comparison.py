@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from target_salesloft.mapping.comparison import canonical, is_equal
-from target_salesloft.objects import CASE_INSENSITIVE_FIELDS, OBJECTS
+from target_salesloft.mapping.comparison import canonical, find_differences, is_equal, is_spelling
+from target_salesloft.objects import ACCOUNTS, CASE_INSENSITIVE_FIELDS, OBJECTS, PEOPLE
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 LETTERS = st.text(st.characters(codec="ascii", categories=["L"]), min_size=1)
@@ -138,3 +138,54 @@ def test_two_times_of_a_day_differ(day, first, second):
 @pytest.mark.parametrize("text", ["2026-01-31 10:00 call", "2026-01-310", "2026-01-31T", "2026-01-31T10"])
 def test_text_that_starts_with_a_date_is_not_a_date(text):
     assert not is_equal("custom_fields.Note", "2026-01-31", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "sent", "held"),
+    [
+        ("title", "Head  of sales", " HEAD of Sales"),
+        ("phone", "404-555-0001", "+404 555 000 1"),
+        ("mobile_phone", "(0)404 555 0001", "+1 404 555 0001"),
+        ("personal_website", "acme.com/about", "https://www.acme.com/about/"),
+        ("custom_fields.Region", "emea", "EMEA"),
+    ],
+)
+def test_spellings_of_the_same_value(name, sent, held):
+    assert is_spelling(PEOPLE, name, sent, held)
+    assert is_spelling(PEOPLE, name, held, sent)
+
+
+@pytest.mark.parametrize(
+    ("name", "sent", "held"),
+    [
+        ("title", "CEO", "CTO"),
+        ("title", "CEO", None),
+        ("title", None, "CEO"),
+        ("title", "", "  "),
+        ("phone", "404-555-0001", "404-555-0002"),
+        ("phone", "1", "+404 555 000 1"),
+        ("phone", "n/a", "none"),
+        ("website", "acme.com/a", "acme.com/b"),
+        ("tags", ["a"], ["A"]),
+        ("do_not_contact", "true", "TRUE"),
+        ("owner_id", "7", " 7"),
+    ],
+)
+def test_other_values_are_no_spellings(name, sent, held):
+    assert not is_spelling(PEOPLE, name, sent, held)
+
+
+def test_only_fields_that_a_response_contains_are_compared_with_it():
+    body = {"title": "CEO", "city": "Rome", "owner_id": 7, "custom_fields": {"Region": "EU"}, "crm_id_type": "x"}
+    assert list(find_differences(PEOPLE, body, {"id": 1})) == []
+    row = {"title": None, "city": "rome", "owner": {"id": 8}, "custom_fields": {}, "crm_id_type": "y"}
+    found = {each.name: (each.held, each.is_spelling) for each in find_differences(PEOPLE, body, row)}
+    assert found == {
+        "title": (None, False),
+        "city": ("rome", True),
+        "owner_id": (8, False),
+        "custom_fields.Region": (None, False),
+    }
+    assert [each.name for each in find_differences(ACCOUNTS, {"archived": False}, {"archived_at": "2026"})] == [
+        "archived"
+    ]

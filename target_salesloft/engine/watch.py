@@ -1,0 +1,89 @@
+"""Watches the assumptions about Salesloft: compares what was sent with what responses show, and logs each finding once.
+
+The documentation's page "Assumptions about Salesloft" explains the ids in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from target_salesloft.mapping.comparison import CUSTOM_PREFIX, Difference, canonical, find_differences
+from target_salesloft.objects import FieldType
+from target_salesloft.records import Result
+
+if TYPE_CHECKING:
+    from target_salesloft.engine.stream import Stream
+    from target_salesloft.records import Outcome
+
+logger = logging.getLogger(__name__)
+
+
+class Kind(NamedTuple):
+    """How Salesloft may deal with a value that it does not store as it was sent.
+
+    Attributes:
+        assumption: The assumption that does not hold.
+        what: What Salesloft did; `%s` is the field.
+        advice: What may be the cause, or what to do.
+    """
+
+    assumption: str
+    what: str
+    advice: str
+
+
+IGNORED: Final = Kind("A2", "accepted %s but did not store it", "The field may be read-only.")
+DROPPED: Final = Kind("A12", "accepted %s but did not store it", "Check that the team has this custom field.")
+OTHER: Final = Kind("A2", "returned other values for %s than were sent", "The field may be locked or derived.")
+NULL: Final = Kind("A14", "kept the old value of %s instead of clearing it", "Clear it in Salesloft if it is wrong.")
+MERGED: Final = Kind(
+    "A5", "added %s to the stored ones instead of replacing them", "If that is right, set list_fields to add."
+)
+
+
+class Watch:
+    """Counts the fields for which Salesloft returns other values than it was sent."""
+
+    def __init__(self) -> None:
+        self._read: Counter[str] = Counter()
+        self._found: Counter[tuple[str, str, Kind]] = Counter()  # stream, field, kind
+
+    def examine(self, stream: Stream, outcome: Outcome) -> list[Difference]:
+        """Return what the response to a write shows of its fields, where that is not what was sent, and count it."""
+        if outcome.resource is None:
+            return []
+        is_new = outcome.result is Result.CREATED
+        self._read[stream.name] += 1
+        differences = []
+        for each in find_differences(stream.object, outcome.write.payload, outcome.resource):
+            kind = _kind_of(stream, each)
+            if kind is MERGED and is_new:  # such as the tag with the date that `autotag_date` asks for
+                continue
+            differences.append(each)
+            if not each.is_spelling:
+                self._found[stream.name, each.name, kind] += 1
+        return differences
+
+    def report(self) -> None:
+        """Log each field once."""
+        for (stream, name, kind), count in sorted(self._found.items()):
+            logger.warning(
+                "%s: Salesloft %s, for %s of %s records whose responses were read (assumption %s). %s These records "
+                "are sent again in the next run.",
+                *(stream, kind.what % name, f"{count:,}", f"{self._read[stream]:,}", kind.assumption, kind.advice),
+                extra={"stream": stream, "field": name, "assumption": kind.assumption, "records": count},
+            )
+        self._found.clear()
+
+
+def _kind_of(stream: Stream, difference: Difference) -> Kind:
+    name, sent, held, _ = difference
+    if canonical(name, sent) is None:
+        return NULL
+    if canonical(name, held) is None:
+        return DROPPED if name.startswith(CUSTOM_PREFIX) else IGNORED
+    field = stream.object.fields.get(name)
+    is_list = field is not None and field.kind is FieldType.STRING_LIST
+    return MERGED if is_list and set(sent) < set(held) else OTHER
