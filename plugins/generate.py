@@ -1,6 +1,6 @@
 """Generates everything that repeats the settings or the fields: `uv run python plugins/generate.py`.
 
-Settings come from `target_salesloft/settings/schema.py`, fields from `target_salesloft/objects.py`. Generated are:
+Settings come from `target_salesloft/settings/`, fields from `target_salesloft/objects.py`. Generated are:
 
 - `plugins/target-salesloft.yml`, the plugin definition for `meltano add --from-ref`. Meltano copies all of it to the
   project's `meltano.yml`, so it contains only what Meltano requires

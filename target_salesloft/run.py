@@ -6,7 +6,7 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from target_salesloft.engine.adopt import AdoptingEngine, Adoption
 from target_salesloft.engine.earlier_jobs import EarlierJobs
@@ -29,20 +29,19 @@ from target_salesloft.salesloft.lookup import Lookups
 from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import NO_LEDGER
-from target_salesloft.settings.run import RunSettings
-from target_salesloft.settings.schema import has_credentials
 from target_salesloft.singer.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.writers.auto import build_writer
 from target_salesloft.writers.none import NoneWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable
 
     from target_salesloft.clock import Clock
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.reporting.log import Report
     from target_salesloft.salesloft.client import SalesloftClient
+    from target_salesloft.settings.run import RunSettings
     from target_salesloft.writers.jobs import JobsInFlight
 
 logger = logging.getLogger(__name__)
@@ -53,8 +52,7 @@ class Run:
     """The parts of a run.
 
     Attributes:
-        config: The settings, as the loader returned them.
-        settings: The same, typed.
+        settings: The settings.
         clock: Time.
         shutdown: Whether a signal has arrived.
         client: Salesloft's API, or None in a dry run without credentials.
@@ -67,7 +65,6 @@ class Run:
         is_input_complete: Whether nothing of the input is missing.
     """
 
-    config: Mapping[str, Any]
     settings: RunSettings
     clock: Clock
     shutdown: Shutdown
@@ -98,7 +95,7 @@ class Run:
         """
         if self._is_connected or self.client is None or self.lookups is None:
             return
-        self.ledger.use_scope(get_scope(self.config, self.client.verify_credentials()))
+        self.ledger.use_scope(get_scope(self.settings, self.client.verify_credentials()))
         self.ledger.start_run(self.info.run_id, self.info.version)
         world = World(self.client, self.lookups, self.ledger)
         earlier = (
@@ -210,7 +207,7 @@ class Run:
         self.ledger.close()
         failure = self.summary_file.save(
             summarize(
-                config=self.config,
+                settings=self.settings,
                 run=self.info,
                 clock=self.clock,
                 exit_code=exit_code,
@@ -227,7 +224,7 @@ class Run:
 
 
 def build_run(
-    config: Mapping[str, Any],
+    settings: RunSettings,
     target_logger: logging.Logger,
     clock: Clock,
     on_expired: Callable[[], object],
@@ -236,7 +233,7 @@ def build_run(
     """Build what the settings call for; nothing is sent yet.
 
     Args:
-        config: The settings, complete and valid.
+        settings: The settings.
         target_logger: The target's.
         clock: Time.
         on_expired: See `Shutdown`.
@@ -246,11 +243,10 @@ def build_run(
         ConfigError: A setting cannot be used.
         SalesloftFatalError: The token store or the ledger cannot be used.
     """
-    settings = RunSettings.from_config(config)
     info = RunInfo.start(clock)
     failed_records = FailedRecordsFile(settings.failed_records_dir, dry_run=settings.dry_run)
     rate_limiter = RateLimiter(settings.rate_limit_per_minute, clock)
-    client = build_client(config, clock, rate_limiter) if has_credentials(config) else None
+    client = build_client(settings, clock, rate_limiter) if settings.credentials else None
     adopts = adoption is not Adoption.NONE
     reads = client is not None and (settings.compare or adopts or not settings.dry_run)
     stats = RunStats()
@@ -262,7 +258,7 @@ def build_run(
     journal = Journal(
         settings,
         stats=stats,
-        results=ResultsFile(config, info, clock),
+        results=ResultsFile(settings.results_path, info, clock),
         failed_records=failed_records,
         state_buffer=StateBuffer(emits=not settings.dry_run and settings.max_records is None),
         metrics=MetricsLog(stats, requests, rate_limiter, clock),
@@ -270,7 +266,7 @@ def build_run(
         rate_limiter=rate_limiter,
         telemetry=build_telemetry(os.environ, info, stats, requests, rate_limiter),
     )
-    summary_file = SummaryFile(config, info)
+    summary_file = SummaryFile(settings.summary_path, info)
     read_only = settings.dry_run and not adopts
     ledger = open_ledger(settings.ledger_uri if reads else NO_LEDGER, clock, read_only=read_only)
     if adopts:
@@ -283,7 +279,6 @@ def build_run(
         writer, jobs = build_writer(settings, client, clock)
         engine = Engine(settings, clock, shutdown, writer=writer, journal=journal, report=report)
     return Run(
-        config=config,
         settings=settings,
         clock=clock,
         shutdown=shutdown,

@@ -46,7 +46,7 @@ class SalesloftSink(BatchSink):
     ) -> None:
         super().__init__(target, stream_name, schema, key_properties)
         run = cast("HasRun", target).run
-        settings = StreamSettings.for_stream(stream_name, run.config)
+        settings = StreamSettings.for_stream(stream_name, run.settings)
         run.connect()
         self._run = run
         self.mapper = StreamMapper(

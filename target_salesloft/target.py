@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.mapper import StreamMap
 
+    from target_salesloft.settings.run import RunSettings
     from target_salesloft.sinks import SalesloftSink
 
 MELTANO_TEST_STREAM: Final = "meltano_test_stream"
@@ -88,7 +89,7 @@ class TargetSalesloft(Target):
         *,
         config: Mapping[str, Any] | None = None,
         parse_env_config: bool = False,
-        validate_config: bool = True,
+        settings: RunSettings | None = None,
         clock: Clock | None = None,
         adoption: Adoption = Adoption.NONE,
         **kwargs: Any,
@@ -96,9 +97,9 @@ class TargetSalesloft(Target):
         """Create the target.
 
         Args:
-            config: The settings: as the user wrote them or, without `validate_config`, as `load` returned them.
+            config: The settings as the user wrote them.
             parse_env_config: Whether to read environment variables too.
-            validate_config: Whether to validate the settings and fill in defaults.
+            settings: The settings as `load` returned them, in place of both.
             clock: The clock of the run.
             adoption: See `build_run`.
             **kwargs: Passed to the SDK.
@@ -106,8 +107,8 @@ class TargetSalesloft(Target):
         Raises:
             ConfigError: A setting is unknown or invalid.
         """
-        if validate_config:
-            config = load(ConfigSources((config or {},), parse_env_config), os.environ, self.logger.warning)
+        if settings is None:
+            settings = load(ConfigSources((config or {},), parse_env_config), os.environ, self.logger.warning)
         clock = clock or Clock()
         handlers = {
             "SCHEMA": self._handle_schema,
@@ -117,10 +118,11 @@ class TargetSalesloft(Target):
             "ACTIVATE_VERSION": lambda _: None,  # records of older versions are not deleted from Salesloft
         }
         reader = LineReader(handlers)
-        super().__init__(config=dict(config or {}), validate_config=False, message_reader=reader, **kwargs)
+        kwargs["validate_config"] = False  # `load` has validated them
+        super().__init__(config=settings.to_config(), message_reader=reader, **kwargs)
         # Sequentially: a failure must not hide other sinks' results.
         self.max_parallelism = 1
-        self.run = build_run(self.config, self.logger, clock, on_expired=self._abandon, adoption=adoption)
+        self.run = build_run(settings, self.logger, clock, on_expired=self._abandon, adoption=adoption)
         reader.shutdown = self.run.shutdown
         reader.on_idle = partial(self.run.shutdown.uninterrupted, self.run.engine.poll)
         self._schemas: dict[str, dict[str, Any]] = {}
@@ -140,7 +142,7 @@ class TargetSalesloft(Target):
         Raises:
             ConfigError: The settings do not say which object that is.
         """
-        return SINKS[StreamSettings.for_stream(stream_name, self.config).object.name]
+        return SINKS[StreamSettings.for_stream(stream_name, self.run.settings).object.name]
 
     # Messages
 
@@ -195,7 +197,7 @@ class TargetSalesloft(Target):
         The SDK neither maps nor validates them, and holds whole files in memory.
         """
         require_keys(message, stream=str, encoding=dict, manifest=list)
-        for each in read_batch(message, (self.config.get("batch_config") or {}).get("storage")):
+        for each in read_batch(message, (self.run.settings.batch_config or {}).get("storage")):
             try:
                 self._process(message["stream"], each.record, None, each.line, each.file, each.size)
             except INPUT_ERRORS as error:
@@ -257,8 +259,11 @@ class TargetSalesloft(Target):
         run = self.run
         stats = run.journal.stats
         exceeding: list[str] = []
-        for setting, names in (("streams", stats), ("stream_maps", {*self._schemas, *self._sinks})):
-            for entry, stream in misspelled(self.config.get(setting, {}), names).items():
+        for setting, entries, names in (
+            ("streams", run.settings.streams, set(stats)),
+            ("stream_maps", run.settings.stream_maps, {*self._schemas, *self._sinks}),
+        ):
+            for entry, stream in misspelled(entries, names).items():
                 message = "%s.%s: this run has no such stream. Did you mean '%s'?"
                 self.logger.warning(message, setting, entry, stream, extra={"stream": stream})
         try:
@@ -296,7 +301,7 @@ class TargetSalesloft(Target):
         run, stats = self.run, self.run.journal.stats
         file = run.journal.failed_records.path
         replay = "" if file is None else replay_command(file, sys.argv[1:], os.environ)
-        summary = stats.failure_summary(file, self.config, replay)
+        summary = stats.failure_summary(file, run.settings, replay)
         if not run.settings.allow_failed_records and not run.settings.dry_run:  # a dry run loses none
             raise FailedRecordsError(summary, records_failed=stats.failed)
         if exceeding:
@@ -381,7 +386,7 @@ class TargetSalesloft(Target):
         try:
             # The SDK installs its own signal handlers while it constructs a target.
             with signals_blocked():
-                target = cls(config=settings, validate_config=False)
+                target = cls(settings=settings)
                 target.run.shutdown.install()
         except ConfigValidationError as error:
             errors = dict.fromkeys(error.errors, _log_fields(error))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
 from target_salesloft.engine.adopt import Adoption
 from target_salesloft.exceptions import ConfigError, LedgerError
 from target_salesloft.records import Result
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.settings.loader import load
 from target_salesloft.settings.options import NO_LEDGER
-from target_salesloft.settings.schema import has_credentials
 from target_salesloft.singer.shutdown import signals_blocked
 from target_salesloft.target import TargetSalesloft
 
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
     from target_salesloft.reporting.stats import StreamStats
     from target_salesloft.settings.loader import ConfigSources
 
-# An adoption is no run of the pipeline: it has no outputs, and no limits but those of Salesloft.
-UNUSED: Final = (
-    "results_path",
-    "summary_path",
-    "max_records",
-    "max_failed_percent",
-    "max_missing_references_percent",
-)
 MAX_NAME_LENGTH: Final = 200
 
 
@@ -52,17 +45,26 @@ def adopt(
         ConfigError: The settings are invalid.
         SalesloftFatalError: Salesloft does not accept the credentials, or the ledger cannot be used.
     """
-    config = load(sources, environ, lambda message: print(message, file=sys.stderr))
-    if not has_credentials(config):
+    settings = load(sources, environ, lambda message: print(message, file=sys.stderr))
+    if not settings.credentials:
         raise ConfigError("Adopting reads Salesloft: set credentials, as for a run.")
-    if config.get("ledger_uri") == NO_LEDGER:
+    if settings.ledger_uri == NO_LEDGER:
         raise LedgerError("There is no ledger. Set ledger_uri.")
-    config = {name: value for name, value in config.items() if name not in UNUSED}
-    config |= {"dry_run": True, "compare": False, "allow_failed_records": True}
+    # An adoption is no run of the pipeline: it has no outputs, and no limits but those of Salesloft.
+    settings = replace(
+        settings,
+        dry_run=True,
+        compare=False,
+        allow_failed_records=True,
+        results_path=None,
+        summary_path=None,
+        max_records=None,
+        max_failed_percent=None,
+        max_missing_references_percent=None,
+    )
     with signals_blocked():
         target = TargetSalesloft(
-            config=config,
-            validate_config=False,
+            settings=settings,
             clock=clock,
             adoption=Adoption.ALL if overwrite else Adoption.UNKNOWN,
         )

@@ -7,6 +7,8 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from target_salesloft.exceptions import ConfigError, PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
 from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords
 from target_salesloft.redaction import sanitize_line
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from target_salesloft.clock import Clock
     from target_salesloft.objects import Reference
     from target_salesloft.salesloft.client import SalesloftClient
+    from target_salesloft.settings.run import RunSettings
 
 # Someone is waiting for the command.
 CHECK_RETRY_SECONDS: Final = 60
@@ -66,15 +69,15 @@ def check(values: Mapping[str, Any], clock: Clock) -> int:
         ConfigError: The settings are invalid.
         SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
     """
-    config = resolve(values)
-    required_objects(config)  # mistakes in `streams` are reported before the first request
-    config["max_retry_seconds"] = min(config["max_retry_seconds"], CHECK_RETRY_SECONDS)
-    rate_limiter = RateLimiter(config["rate_limit_per_minute"], clock)
+    settings = resolve(values)
+    required_objects(settings)  # mistakes in `streams` are reported before the first request
+    settings = replace(settings, max_retry_seconds=min(settings.max_retry_seconds, CHECK_RETRY_SECONDS))
+    rate_limiter = RateLimiter(settings.rate_limit_per_minute, clock)
     missing = False
-    with closing(build_client(config, clock, rate_limiter)) as client:
+    with closing(build_client(settings, clock, rate_limiter)) as client:
         print(f"Authentication: {client.authenticator.description}")
         print(f"User: {describe_user(client)}")
-        for permission in permissions(config, client):
+        for permission in permissions(settings, client):
             print(permission)
             missing |= permission.required and not permission.granted
     print(f"{rate_limiter.remaining:,} points remaining this minute")
@@ -106,20 +109,20 @@ def describe_user(client: SalesloftClient) -> str:
     return sanitize_line(text, MAX_NAME_LENGTH)
 
 
-def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[Permission]:
+def permissions(settings: RunSettings, client: SalesloftClient) -> Iterator[Permission]:
     """Probe each permission with a harmless request, and yield the results; each costs a point.
 
     Args:
-        config: Valid settings.
+        settings: The settings.
         client: Sends the requests.
 
     Raises:
         SalesloftFatalError: Salesloft cannot be reached.
     """
-    required = required_objects(config)
-    deleted = deleted_objects(config)
+    required = required_objects(settings)
+    deleted = deleted_objects(settings)
     # Scope → where it is needed; lists without a scope can be read with any token.
-    lists = {each.scope: each.path for each in required_references(config) if each.scope}
+    lists = {each.scope: each.path for each in required_references(settings) if each.scope}
     for each in OBJECTS.values():
         if each.sends_email and each.name not in required:
             continue
@@ -140,48 +143,48 @@ def permissions(config: Mapping[str, Any], client: SalesloftClient) -> Iterator[
     yield Permission(
         "custom_fields:read", _has_permission(client, "GET", "/custom_fields"), required=False, otherwise=otherwise
     )
-    if config["write_method"] != WriteMethod.RECORD:
+    if settings.write_method is not WriteMethod.RECORD:
         # Assumption: who may list bulk jobs may create them. Creating one to find out would leave it behind.
         may_list = _has_permission(client, "GET", "/bulk_jobs")
-        is_required = config["write_method"] == WriteMethod.BULK
+        is_required = settings.write_method is WriteMethod.BULK
         yield Permission("bulk jobs", may_list, is_required, "records will be written one by one")
 
 
-def required_objects(config: Mapping[str, Any]) -> set[str]:
+def required_objects(settings: RunSettings) -> set[str]:
     """Return the names of the objects that the settings name: in `object`, `streams`, and upsert keys."""
-    found = {config["object"]} if config.get("object") else set()
-    found |= {each.object.name for each in configured_streams(config)}
+    found = {settings.object} if settings.object else set()
+    found |= {each.object.name for each in configured_streams(settings)}
     # Meltano passes the defaults too.
     keyed = (each for each in OBJECTS.values() if each.upsert_keys)
-    return found | {each.name for each in keyed if config[f"{each.name}_upsert_key"] != each.upsert_keys[0]}
+    return found | {each.name for each in keyed if settings.upsert_key(each) != each.upsert_keys[0]}
 
 
-def deleted_objects(config: Mapping[str, Any]) -> set[str]:
+def deleted_objects(settings: RunSettings) -> set[str]:
     """Return the names of the objects that the settings delete records of."""
-    found = required_objects(config) if config["deleted_records"] == DeletedRecords.DELETE else set()
-    deleting = (each for each in configured_streams(config) if each.deleted_records is DeletedRecords.DELETE)
+    found = required_objects(settings) if settings.deleted_records is DeletedRecords.DELETE else set()
+    deleting = (each for each in configured_streams(settings) if each.deleted_records is DeletedRecords.DELETE)
     return found | {each.object.name for each in deleting}
 
 
-def required_references(config: Mapping[str, Any]) -> list[Reference]:
+def required_references(settings: RunSettings) -> list[Reference]:
     """Return the references in the `mapping` of any stream."""
     return [
         reference
-        for each in configured_streams(config)
+        for each in configured_streams(settings)
         for name, reference in each.object.references.items()
         if name in each.mapping.values()
     ]
 
 
-def configured_streams(config: Mapping[str, Any]) -> Iterator[StreamSettings]:
+def configured_streams(settings: RunSettings) -> Iterator[StreamSettings]:
     """Yield the settings of the streams that `streams` names.
 
     Raises:
         ConfigError: They are invalid.
     """
-    for stream in config["streams"]:
+    for stream in settings.streams:
         try:
-            yield StreamSettings.for_stream(stream, config)
+            yield StreamSettings.for_stream(stream, settings)
         except ConfigError:
             if not PATTERN.search(stream):  # whose object only the streams' names decide
                 raise

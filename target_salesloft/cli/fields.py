@@ -16,7 +16,6 @@ from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.settings.schema import has_credentials
 from target_salesloft.settings.streams import NULL_STRING, StreamSettings
 from target_salesloft.settings.validation import resolve
 from target_salesloft.suggestions import closest_match, normalize_name
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from target_salesloft.clock import Clock
     from target_salesloft.objects import FieldType, Reference, SalesloftObject
     from target_salesloft.salesloft.client import SalesloftClient
+    from target_salesloft.settings.run import RunSettings
 
 MAX_NAME_LENGTH: Final = 200
 METADATA: Final = "_sdc_"
@@ -53,19 +53,19 @@ def fields(
         ConfigError: The settings are invalid.
         SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
     """
-    config = resolve({**values, "dry_run": True})  # which needs no credentials
-    if not has_credentials(config):
-        _print_all(config, objects, None, stream)
+    settings = resolve({**values, "dry_run": True})  # which needs no credentials
+    if not settings.credentials:
+        _print_all(settings, objects, None, stream)
         print("Custom fields, users, stages, tiers, and cadences are not listed: no credentials.", file=sys.stderr)
         return 0
-    with closing(build_client(config, clock, RateLimiter(config["rate_limit_per_minute"], clock))) as client:
+    with closing(build_client(settings, clock, RateLimiter(settings.rate_limit_per_minute, clock))) as client:
         client.verify_credentials()
-        _print_all(config, objects, client, stream)
+        _print_all(settings, objects, client, stream)
     return 0
 
 
 def _print_all(
-    config: Mapping[str, Any],
+    settings: RunSettings,
     objects: Iterable[SalesloftObject],
     client: SalesloftClient | None,
     stream: IO[Any] | None,
@@ -75,7 +75,7 @@ def _print_all(
         declared = _read_columns(stream)
         print("streams:")
         for name, columns in declared.items():
-            _print_mapping(name, columns, config, custom_fields)
+            _print_mapping(name, columns, settings, custom_fields)
         return
     listed: defaultdict[str, list[Reference]] = defaultdict(list)
     for each in objects:
@@ -156,10 +156,10 @@ def _read_columns(messages: IO[Any]) -> dict[str, list[str]]:
     return columns
 
 
-def _print_mapping(stream: str, columns: Iterable[str], config: Mapping[str, Any], custom_fields: CustomFields) -> None:
+def _print_mapping(stream: str, columns: Iterable[str], run: RunSettings, custom_fields: CustomFields) -> None:
     """Print the settings of a stream in YAML: what its columns become, with guesses for those that match no field."""
     try:
-        settings = StreamSettings.for_stream(stream, config)
+        settings = StreamSettings.for_stream(stream, run)
     except ConfigError as error:
         print(f"  # {error}")
         return

@@ -28,15 +28,16 @@ if TYPE_CHECKING:
     from target_salesloft.clock import Clock
     from target_salesloft.ledger.database import Database
     from target_salesloft.ledger.history import Run
+    from target_salesloft.settings.run import RunSettings
 
 MAX_NAME_LENGTH: Final = 200
 
 
 def print_history(values: Mapping[str, Any], clock: Clock, *, limit: int, as_json: bool) -> int:
     """Print the last runs, newest first."""
-    config = _resolve(values)
-    with _open(config, clock, read_only=True) as database:
-        runs = get_runs(database, get_host(config), limit=limit)
+    settings = _resolve(values)
+    with _open(settings, clock, read_only=True) as database:
+        runs = get_runs(database, get_host(settings), limit=limit)
     if as_json:
         _print_json([each._asdict() for each in runs])
         return 0
@@ -63,9 +64,9 @@ def _describe_run(run: Run) -> list[str]:
 
 def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> int:
     """Print the failed records that are not resolved, by stream and reason."""
-    config = _resolve(values)
-    with _open(config, clock, read_only=True) as database:
-        groups = get_failed(database, get_host(config))
+    settings = _resolve(values)
+    with _open(settings, clock, read_only=True) as database:
+        groups = get_failed(database, get_host(settings))
     if as_json:
         _print_json([each._asdict() for each in groups])
         return 0
@@ -85,7 +86,7 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
     records, files = sum(each.records for each in groups), {file for each in groups for file in each.files}
     advice = (
         "The next run retries them (retry_failed_records)."
-        if config["retry_failed_records"]
+        if settings.retry_failed_records
         else "Then replay a file (target-salesloft --input FILE), or set retry_failed_records: true."
     )
     print(f"\n{_plural(records, 'failed record')} in {_plural(len(files), 'file')}. Fix the cause. {advice}")
@@ -94,13 +95,13 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
 
 def write_report(values: Mapping[str, Any], clock: Clock, *, out: str, days: int) -> int:
     """Write a page about the runs of some days."""
-    config = _resolve(values)
+    settings = _resolve(values)
     now = clock.time()
-    with _open(config, clock, read_only=True) as database:
-        host = get_host(config)
+    with _open(settings, clock, read_only=True) as database:
+        host = get_host(settings)
         runs = get_runs(database, host, since=int(now) - days * SECONDS_PER_DAY)
         failed = get_failed(database, host)
-    page = render(runs, failed, now=now, days=days, points_per_minute=config["rate_limit_per_minute"])
+    page = render(runs, failed, now=now, days=days, points_per_minute=settings.rate_limit_per_minute)
     try:
         directory, name = split(out)
         open_storage(directory).replace(name, page.encode())
@@ -112,9 +113,9 @@ def write_report(values: Mapping[str, Any], clock: Clock, *, out: str, days: int
 
 def forget(values: Mapping[str, Any], clock: Clock, *, stream: str | None, is_confirmed: bool) -> int:
     """Forget what was written of a stream, so that the next run sends all of it; without a stream, list streams."""
-    config = _resolve(values)
-    host = get_host(config)
-    with _open(config, clock, read_only=stream is None) as database:
+    settings = _resolve(values)
+    host = get_host(settings)
+    with _open(settings, clock, read_only=stream is None) as database:
         known = get_streams(database, host)
         if stream is None:
             for name, count in known.items():
@@ -137,10 +138,10 @@ def forget(values: Mapping[str, Any], clock: Clock, *, stream: str | None, is_co
 
 def prune_ledger(values: Mapping[str, Any], clock: Clock, *, days: int) -> int:
     """Delete what is older than some days and not needed."""
-    config = _resolve(values)
-    with _open(config, clock) as database:
+    settings = _resolve(values)
+    with _open(settings, clock) as database:
         before = int(clock.time()) - days * SECONDS_PER_DAY
-        counts = prune(database, get_host(config), before, _is_missing)
+        counts = prune(database, get_host(settings), before, _is_missing)
     for name, count in counts.items():
         print(f"{name}: {count:,} deleted")
     return 0
@@ -154,14 +155,14 @@ def _is_missing(file: str) -> bool:
         return False
 
 
-def _resolve(values: Mapping[str, Any]) -> dict[str, Any]:
+def _resolve(values: Mapping[str, Any]) -> RunSettings:
     """Return valid settings. Like a dry run, these commands need no credentials."""
     return resolve({**values, "dry_run": True})
 
 
-def _open(config: Mapping[str, Any], clock: Clock, *, read_only: bool = False) -> AbstractContextManager[Database]:
+def _open(settings: RunSettings, clock: Clock, *, read_only: bool = False) -> AbstractContextManager[Database]:
     """Return the ledger's database. None is created: what does not exist is empty."""
-    uri = config.get("ledger_uri")
+    uri = settings.ledger_uri
     if uri == NO_LEDGER:
         raise LedgerError("There is no ledger. Set ledger_uri.")
     return closing(open_database(uri, clock, read_only=read_only))

@@ -17,7 +17,6 @@ from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.auth.token import StoredToken, fingerprint
 from target_salesloft.salesloft.build import build_token_endpoint, build_token_store
 from target_salesloft.settings.options import ENVIRONMENT_PREFIX, AuthMethod
-from target_salesloft.settings.schema import get_auth_method
 from target_salesloft.settings.validation import resolve
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from target_salesloft.clock import Clock
     from target_salesloft.salesloft.auth.token import Token
+    from target_salesloft.settings.run import RunSettings
 
 MAX_REASON_LENGTH: Final = 100
 
@@ -38,17 +38,17 @@ def login(values: Mapping[str, Any], clock: Clock, *, port: int, no_browser: boo
         port: The port of the redirect URI `http://127.0.0.1:PORT/callback`.
         no_browser: Ask for the redirect's URL instead of listening for it.
     """
-    config = resolve(_with_application(values))
-    store = build_token_store(config, clock)
+    settings = resolve(_with_application(values))
+    store = build_token_store(settings, clock)
     with store.locked():
         store.check_writable()
-    token = authorize(config, clock, port=port, no_browser=no_browser)
-    configured = config.get("refresh_token")
+    token = authorize(settings, clock, port=port, no_browser=no_browser)
+    configured = settings.refresh_token
     with store.locked():
         store.write(StoredToken(str(token.refresh_token), configured and fingerprint(configured), token))
     print(f"Authorized. The token is stored at {store.description}.")
     method = AuthMethod.REFRESH_TOKEN
-    if get_auth_method(config) is not method:
+    if settings.authentication is not method:
         print(f"Set auth_method to {method.value} ({ENVIRONMENT_PREFIX}AUTH_METHOD={method.value}) to use it.")
     print("Check its permissions: target-salesloft-admin check")
     return 0
@@ -65,22 +65,22 @@ def _with_application(values: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def authorize(config: Mapping[str, Any], clock: Clock, *, port: int, no_browser: bool) -> Token:
+def authorize(settings: RunSettings, clock: Clock, *, port: int, no_browser: bool) -> Token:
     """Send a user to the authorization server, and exchange the resulting code for a token."""
     redirect_uri = f"http://127.0.0.1:{port}/callback"
     state = secrets.token_urlsafe(32)
     query = {
-        "client_id": config["client_id"],
+        "client_id": settings.client_id,
         "redirect_uri": redirect_uri,
         "response_type": "code",
         "state": state,
     }
-    url = f"{urllib.parse.urljoin(config['auth_url'], 'authorize')}?{urllib.parse.urlencode(query)}"
+    url = f"{urllib.parse.urljoin(settings.auth_url, 'authorize')}?{urllib.parse.urlencode(query)}"
     redirect = _prompt_for_redirect(url, state) if no_browser else _wait_for_redirect(url, state, port)
     if "error" in redirect:
         reason = sanitize_line(redirect["error"], MAX_REASON_LENGTH)
         raise TokenGrantError(f"Authorization denied ({reason}). Run login again.")
-    endpoint = build_token_endpoint(config, clock)
+    endpoint = build_token_endpoint(settings, clock)
     try:
         token = endpoint.exchange(
             redirect["code"], redirect_uri, redirect.get("context", ""), redirect.get("scope", "")

@@ -12,12 +12,13 @@ import platformdirs
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
 from target_salesloft.ledger.database import IN_MEMORY, Database, NoLedgerError
 from target_salesloft.ledger.ledger import Ledger
-from target_salesloft.settings.options import CREDENTIALS, NO_LEDGER
+from target_salesloft.settings.options import NO_LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from target_salesloft.clock import Clock
+    from target_salesloft.settings.run import RunSettings
 
 logger = logging.getLogger(__name__)
 
@@ -77,22 +78,22 @@ def get_default_uri() -> str:
     return f"sqlite:///{platformdirs.user_state_path('target-salesloft') / 'ledger.db'}"
 
 
-def get_host(config: Mapping[str, Any]) -> str:
-    """Return the API host of valid settings."""
-    return urllib.parse.urlsplit(str(config["api_url"])).netloc
+def get_host(settings: RunSettings) -> str:
+    """Return the API host."""
+    return urllib.parse.urlsplit(settings.api_url).netloc
 
 
-def get_scope(config: Mapping[str, Any], identity: Mapping[str, Any] | None) -> str:
+def get_scope(settings: RunSettings, identity: Mapping[str, Any] | None) -> str:
     """Return the name of the API host and the team, or a hash of the credentials if the team is unknown.
 
     Args:
-        config: Valid settings.
+        settings: The settings.
         identity: The response to `GET /me`, or None.
     """
-    host = get_host(config)
+    host = get_host(settings)
     team = (identity or {}).get("team")
     if isinstance(team, dict) and team.get("id") is not None:
         return f"{host}/team/{team['id']}"
-    credentials = next((config[name] for name in ("client_id", *CREDENTIALS) if config.get(name)), "")
+    credentials = settings.client_id or next(iter(settings.credentials.values()), "")
     # Credentials are long and random, so that their hash does not reveal them.
     return f"{host}/credentials/{hashlib.sha256(credentials.encode()).hexdigest()[:CREDENTIALS_LENGTH]}"

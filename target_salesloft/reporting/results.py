@@ -76,7 +76,7 @@ class ResultsFile:
         ConfigError: The file cannot be written.
     """
 
-    def __init__(self, config: Mapping[str, Any], run: RunInfo, clock: Clock) -> None:
+    def __init__(self, path: str | None, run: RunInfo, clock: Clock) -> None:
         self._run_id = run.run_id
         self._clock = clock
         self._lock = threading.Lock()
@@ -84,7 +84,6 @@ class ResultsFile:
         self._flush_at = 0.0
         self._parts = 0
         self._file: OutputFile | None = None
-        path = config.get("results_path")
         self._storage: Storage | None = None
         if path is not None:
             directory, self._name = split(run.fill_in(path))

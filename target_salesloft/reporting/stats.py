@@ -11,9 +11,10 @@ from target_salesloft.records import MISSES, WRITTEN, Outcome, Result
 from target_salesloft.redaction import ELLIPSIS, NOT_SHOWN, redact_reason, request_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from target_salesloft.records import Source
+    from target_salesloft.settings.run import RunSettings
 
 MAX_DISTINCT_REASONS: Final = 20
 OTHER_REASONS: Final = "other reasons"
@@ -383,12 +384,12 @@ class RunStats(defaultdict[str, StreamStats]):
         stream, stats = max(self.items(), key=lambda each: max(each[1].reasons.values(), default=0))
         return f"{stream}: {stats.failure_lines()[0]}"
 
-    def failure_summary(self, file: str | None, config: Mapping[str, Any], replay: str) -> str:
+    def failure_summary(self, file: str | None, settings: RunSettings, replay: str) -> str:
         """Return how many records failed, the most frequent reason, and what to do.
 
         Args:
             file: The failed records file.
-            config: The settings.
+            settings: The settings.
             replay: The command that sends the file again.
         """
         failed = self.failed
@@ -397,9 +398,9 @@ class RunStats(defaultdict[str, StreamStats]):
         summary = f"{failed:,} record{'s' if failed > 1 else ''} failed ({reason})."
         if any(stats.has_short_reasons for stats in self.values()):
             summary = f"{summary} The failed records file has Salesloft's full reasons."
-        if config["dry_run"]:
+        if settings.dry_run:
             return f"{summary} Fix the cause before a real run. See {file}."
-        if not config["allow_failed_records"]:
+        if not settings.allow_failed_records:
             summary = f"{summary} State was not advanced past them (allow_failed_records)."
         if all(stats.failed == stats.results[Result.ALREADY_EXISTS] for stats in self.values()):
             return f"{summary} Use sync_mode upsert to update existing records. See {file}."

@@ -21,21 +21,22 @@ if TYPE_CHECKING:
 
     from target_salesloft.records import Source
     from target_salesloft.reporting.stats import StreamStats
+    from target_salesloft.settings.run import RunSettings
 
 
 class SummaryFile:
     """Where the summary goes: the setting `summary_path`.
 
     Args:
-        config: The settings.
+        settings: The settings.
         run: The run.
 
     Raises:
         ConfigError: The file cannot be written.
     """
 
-    def __init__(self, config: Mapping[str, Any], run: RunInfo) -> None:
-        self._path = config.get("summary_path")
+    def __init__(self, path: str | None, run: RunInfo) -> None:
+        self._path = path
         if self._path is not None:
             directory, self._name = split(run.fill_in(self._path))
             self._storage = open_writable("summary_path", directory)
@@ -51,26 +52,26 @@ class SummaryFile:
         return None
 
 
-def save_failed_start(config: Mapping[str, Any], errors: Collection[str]) -> None:
+def save_failed_start(settings: RunSettings, errors: Collection[str]) -> None:
     """Write the summary of a run that has failed before it could do anything, if that is possible.
 
     Args:
-        config: The settings.
+        settings: The settings.
         errors: Why it failed.
     """
     clock = Clock()
     run = RunInfo.start(clock)
     with suppress(ConfigError):
-        SummaryFile(config, run).save(
+        SummaryFile(settings.summary_path, run).save(
             summarize(
-                config=config,
+                settings=settings,
                 run=run,
                 clock=clock,
                 exit_code=1,
                 error=" ".join(errors),
                 stats=RunStats(),
                 requests=RequestMetrics(),
-                rate_limiter=RateLimiter(config["rate_limit_per_minute"], clock),
+                rate_limiter=RateLimiter(settings.rate_limit_per_minute, clock),
                 failed_records=None,
             )
         )
@@ -78,7 +79,7 @@ def save_failed_start(config: Mapping[str, Any], errors: Collection[str]) -> Non
 
 def summarize(  # noqa: PLR0913 (what is reported)
     *,
-    config: Mapping[str, Any],
+    settings: RunSettings,
     run: RunInfo,
     clock: Clock,
     exit_code: int,
@@ -92,7 +93,7 @@ def summarize(  # noqa: PLR0913 (what is reported)
     """Return the summary of a run; it contains no values of records.
 
     Args:
-        config: The settings.
+        settings: The settings.
         run: The run.
         clock: The clock of the run.
         exit_code: The exit code.
@@ -112,19 +113,19 @@ def summarize(  # noqa: PLR0913 (what is reported)
         "seconds": round(seconds, 3),
         "exit_code": exit_code,
         "error": error,
-        "dry_run": config["dry_run"],
+        "dry_run": settings.dry_run,
         "points": rate_limiter.points_spent,
         "requests": sum(requests.counts.values()),
         "retries": sum(requests.retries.values()),
         "rate_limited_seconds": round(rate_limiter.waited_seconds, 3),
         "failed_records": failed_records,
         "unresolved": unresolved,
-        "streams": {name: _stream(name, each, config) for name, each in stats.items()},
+        "streams": {name: _stream(name, each, settings) for name, each in stats.items()},
     }
 
 
-def _stream(name: str, stats: StreamStats, config: Mapping[str, Any]) -> dict[str, Any]:
-    settings = StreamSettings.for_stream(name, config)
+def _stream(name: str, stats: StreamStats, run: RunSettings) -> dict[str, Any]:
+    settings = StreamSettings.for_stream(name, run)
     return {
         "object": settings.object.name,
         "sync_mode": settings.sync_mode.value,

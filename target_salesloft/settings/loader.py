@@ -20,6 +20,8 @@ from target_salesloft.suggestions import TYPO, closest_match, normalize_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from target_salesloft.settings.run import RunSettings
+
 BOOLEANS: Final = MappingProxyType(
     dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 )
@@ -48,7 +50,7 @@ class ConfigSources:
         return cls(tuple(path for path in options if path != "ENV"), "ENV" in options)
 
 
-def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str], None]) -> dict[str, Any]:
+def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str], None]) -> RunSettings:
     """Return the validated settings: files first, then environment variables, then defaults.
 
     Variables that are set but not read are reported, with errors if the settings are invalid or a dry run or
@@ -60,24 +62,22 @@ def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str
         environ: Environment variables of the process.
         warn: Called with each warning.
 
-    Returns:
-        Every setting that is set or has a default.
-
     Raises:
         ConfigError: A file cannot be read, or a setting is unknown or invalid.
     """
     values = read(sources, environ)
     found = _variables(environ, SETTINGS["properties"])
     try:
-        config = resolve(values)
+        settings = resolve(values)
     except ConfigError as error:
         unread = [] if sources.environment else _unread_variables(environ, found, values)
         raise ConfigError(*error.errors, *unread) from error
-    if errors := _safeguard_errors(environ, config):
+    if errors := _safeguard_errors(environ, settings):
         raise ConfigError(*errors)
+    config = settings.to_config()
     for message in _unknown_variables(environ) if sources.environment else _unread_variables(environ, found, config):
         warn(message)
-    return config
+    return settings
 
 
 def check_log_level(environ: Mapping[str, str]) -> None:
@@ -248,14 +248,14 @@ def _is_set(config: Mapping[str, Any], name: str, value: Any) -> bool:
     return bool(current == value) or str(current) == str(value)
 
 
-def _safeguard_errors(environ: Mapping[str, str], config: Mapping[str, Any]) -> list[str]:
+def _safeguard_errors(environ: Mapping[str, str], settings: RunSettings) -> list[str]:
     """Return an error if a variable asks for a limited run that will not be, for example DRYRUN or without ENV."""
     option = "" if environ.get("MELTANO_PROJECT_ROOT") else " with --config ENV"  # Meltano passes it in a file
     return [
         f"{variable(name)} is set but not read, and this run would write everything. "
         f"Use {variable(setting)}{option}, or unset the variable."
         for setting in ("dry_run", "max_records")
-        if not config.get(setting)
+        if not getattr(settings, setting)
         for name, value in _our_variables(environ).items()
         if normalize_name(name) == normalize_name(setting) and _parse(value, "boolean") is not False
     ]

@@ -1,59 +1,70 @@
-"""Resolves the settings of one stream."""
+"""The settings of one stream."""
 
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
 
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.objects import OBJECTS, DeletedRecords, SalesloftObject
-from target_salesloft.settings.schema import PER_STREAM, STREAM_SETTINGS
+from target_salesloft.objects import OBJECTS, DeletedRecords, SalesloftObject, SyncMode
+from target_salesloft.settings.options import (  # noqa: TC001 (read by msgspec)
+    Misses,
+    MissingKey,
+    MissingReferences,
+    NullValues,
+    Overwrite,
+    SkipUnchanged,
+    UnknownFields,
+)
+from target_salesloft.settings.run import RunSettings, about
 from target_salesloft.suggestions import TYPO, closest_match
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from target_salesloft.objects import SyncMode
-    from target_salesloft.settings.options import (
-        Misses,
-        MissingKey,
-        MissingReferences,
-        NullValues,
-        Overwrite,
-        SkipUnchanged,
-        UnknownFields,
-    )
-
 # As in the SDK's stream maps. Meltano drops null inside an object.
 NULL_STRING: Final = "__NULL__"
 
 
-@dataclass(frozen=True)
-class StreamSettings:
-    """The settings of one stream.
+class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one stream. Those that `RunSettings` has too are described there."""
 
-    Attributes:
-        object: Salesloft object that its records are written to.
-        upsert_key: Field that identifies existing records; empty for an object that has none.
-        mapping: Column → field or custom field, or None to leave the column out.
-        sync_mode: Whether records are created, updated, or both.
-        unknown_fields: What happens to columns that match no field.
-        null_values: Whether nulls are sent.
-        missing_key: What happens to records without a value for the key.
-        skip_unchanged: How records that would change nothing are recognized, to skip them.
-        missing_references: What happens to records that refer to one that is not found.
-        not_found: What happens to updates of records that do not exist.
-        already_exists: What happens to inserts of records that exist.
-        deleted_column: Column with a value in records that are deleted in the source.
-        deleted_records: What happens to records that are deleted in the source.
-        re_enroll: Whether records that are no longer in effect are used again.
-        overwrite: Field or custom field → when Salesloft's value is overwritten.
-    """
-
-    object: SalesloftObject
-    upsert_key: str
-    mapping: Mapping[str, str | None]
+    upsert_key: Annotated[
+        str,
+        about(
+            "Upsert key",
+            "Field that identifies existing records, in place of the object's.",
+            enum=sorted({key for each in OBJECTS.values() for key in each.upsert_keys}),
+        ),
+    ]
+    mapping: Annotated[
+        dict[str, str | None],
+        about(
+            "Mapping", "Sends a column to a Salesloft field or custom field; null or `__NULL__` leaves the column out."
+        ),
+    ]
+    deleted_column: Annotated[
+        str, about("Deleted column", "Column with a value in rows that are deleted in the source: a time, or true.")
+    ] = "_sdc_deleted_at"
+    re_enroll: Annotated[
+        bool,
+        about(
+            "Re-enroll",
+            "Cadence memberships: `true` adds people again whose time on the cadence has ended, each time their record "
+            "comes.",
+        ),
+    ] = False
+    overwrite: Annotated[
+        dict[str, Overwrite],
+        about(
+            "Overwrite",
+            "Field → when Salesloft's value is overwritten: `always`, `if_empty` (only null or blank), `unless_edited` "
+            "(only what this stream last wrote, or nothing).",
+        ),
+    ] = {}
+    object_name: str = msgspec.field(name="object")
     sync_mode: SyncMode
     unknown_fields: UnknownFields
     null_values: NullValues
@@ -62,85 +73,92 @@ class StreamSettings:
     missing_references: MissingReferences
     not_found: Misses
     already_exists: Misses
-    deleted_column: str
     deleted_records: DeletedRecords
-    re_enroll: bool
-    overwrite: Mapping[str, Overwrite]
+
+    @property
+    def object(self) -> SalesloftObject:
+        """What the records become."""
+        return OBJECTS[self.object_name]
 
     @classmethod
-    def for_stream(cls, stream: str, config: Mapping[str, Any]) -> StreamSettings:
+    def for_stream(cls, stream: str, run: RunSettings) -> StreamSettings:
         """Return a stream's settings: from its exact name, else the longest matching glob, else those of all streams.
-
-        A setting of `PER_STREAM` becomes the attribute of the same name.
 
         Args:
             stream: The stream's name, after stream maps.
-            config: All settings, validated.
+            run: The settings of the run.
 
         Raises:
             ConfigError: The object is unknown, or does not have the upsert key or the sync mode.
         """
-        own = _own_settings(stream, config["streams"])
-        values = {name: _value(name, own, config) for name in PER_STREAM}
-        salesloft_object = values.pop("object") or _object_by_name(stream)
-        if salesloft_object is None:
-            names = " or ".join(OBJECTS)
+        own = {name: value for name, value in _own_settings(stream, run.streams).items() if value is not None}
+        name = own.get("object") or run.object or _object_name(stream)
+        if name is None:
             raise ConfigError(
                 f"Unknown object for the stream '{stream}'. "
-                f"Set streams.{stream}.object to {names}, or object for all streams."
+                f"Set streams.{stream}.object to {' or '.join(OBJECTS)}, or object for all streams."
             )
-        mode = values["sync_mode"]
+        mapping = own.get("mapping", {})
+        values = {name: getattr(run, name) for name in SHARED} | own
+        values |= {
+            "object": name,
+            "upsert_key": own.get("upsert_key") or run.upsert_key(OBJECTS[name]),
+            "mapping": {column: None if to == NULL_STRING else to for column, to in mapping.items()},
+        }
+        settings = msgspec.convert(values, cls)
+        settings.check(stream, own)
+        return settings
+
+    def check(self, stream: str, own: Collection[str]) -> None:
+        """Check that the object has the sync mode, the way to remove records, and the upsert key.
+
+        Args:
+            stream: The stream's name.
+            own: The settings that are set for this stream.
+
+        Raises:
+            ConfigError: It has not.
+        """
+        salesloft_object, mode, removal = self.object, self.sync_mode, self.deleted_records
         if mode not in salesloft_object.operations:
-            name = f"streams.{stream}.sync_mode" if own.get("sync_mode") else f"sync_mode of the stream '{stream}'"
+            name = f"streams.{stream}.sync_mode" if "sync_mode" in own else f"sync_mode of the stream '{stream}'"
             modes = ", ".join(each.value for each in salesloft_object.operations)
             raise ConfigError(
                 f"Invalid value for {name}: '{mode.value}' (expected one of: {modes}). "
                 f"Salesloft's {salesloft_object.name} have no {mode.value}."
             )
-        removal = values["deleted_records"]
         if removal is not DeletedRecords.SKIP and removal not in salesloft_object.removals:
-            name = "deleted_records" if own.get("deleted_records") is None else f"streams.{stream}.deleted_records"
+            name = f"streams.{stream}.deleted_records" if "deleted_records" in own else "deleted_records"
             expected = ", ".join(each.value for each in (DeletedRecords.SKIP, *salesloft_object.removals))
             raise ConfigError(
                 f"Invalid value for {name}: '{removal.value}' (expected one of: {expected}). The stream '{stream}' "
                 f"holds {salesloft_object.name}; set streams.{stream}.deleted_records."
             )
-        upsert_key = own.get("upsert_key") or config.get(f"{salesloft_object.name}_upsert_key", "")
-        if upsert_key and upsert_key not in salesloft_object.upsert_keys:
+        if self.upsert_key and self.upsert_key not in salesloft_object.upsert_keys:
             identity = " and ".join(salesloft_object.operations[mode].identity)
             expected = ", ".join(salesloft_object.upsert_keys) or f"none, because {identity} identify a record"
             raise ConfigError(
-                f"Invalid value for streams.{stream}.upsert_key: '{upsert_key}' (expected one of: {expected})."
+                f"Invalid value for streams.{stream}.upsert_key: '{self.upsert_key}' (expected one of: {expected})."
             )
-        mapping = {column: None if to == NULL_STRING else to for column, to in (own.get("mapping") or {}).items()}
-        _check_references(stream, salesloft_object, mapping)
-        return cls(object=salesloft_object, upsert_key=upsert_key, mapping=mapping, **values)
+        for column, to in self.mapping.items():
+            if to is not None and "." in to and to not in salesloft_object.references:
+                self._check_reference(stream, column, to)
 
-
-def _check_references(stream: str, salesloft_object: SalesloftObject, mapping: Mapping[str, str | None]) -> None:
-    """Check that a mapping has no misspelled references, and none of another object.
-
-    Raises:
-        ConfigError: It has one.
-    """
-    references = salesloft_object.references
-    for column, name in mapping.items():
-        if name is None or "." not in name or name in references:
-            continue
+    def _check_reference(self, stream: str, column: str, name: str) -> None:
+        """Check that a name in the mapping is no misspelled reference, and none of another object."""
+        references = self.object.references
         others = [each.name for each in OBJECTS.values() if name in each.references]
         match = closest_match(name, references, TYPO)
         if others or match:
             hint = f"It is one of {' and '.join(others)}." if others else f"Did you mean '{match}'?"
             raise ConfigError(
                 f"streams.{stream}.mapping sends the column '{column}' to '{name}', which is no reference of "
-                f"{salesloft_object.name}. {hint} Expected one of: {', '.join(references)}."
+                f"{self.object.name}. {hint} Expected one of: {', '.join(references)}."
             )
 
 
-def _value(name: str, own: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    """Return a stream's own value of a setting, else the one for all streams, else the default, else None."""
-    found = (own.get(name), config.get(name), STREAM_SETTINGS[name].get("default"))
-    return next((PER_STREAM[name](value) for value in found if value is not None), None)
+# Settings of all streams that `streams` can set for one.
+SHARED: Final = tuple(name for name in StreamSettings.__struct_fields__ if name in RunSettings.__struct_fields__)
 
 
 def misspelled(entries: Collection[str], names: Iterable[str]) -> dict[str, str]:
@@ -171,8 +189,8 @@ def _matches(stream: str, entry: str) -> bool:
     return stream == entry or fnmatch.fnmatchcase(stream, entry)
 
 
-def _object_by_name(stream: str) -> SalesloftObject | None:
+def _object_name(stream: str) -> str | None:
     """Return the object of a stream such as `public-dim_contacts`: database taps name streams `schema-table`."""
     words = stream.lower().replace("-", "_").replace(".", "_").split("_")
     endings = ["_".join(words[start:]) for start in range(len(words))]
-    return next((each for ending in endings for each in OBJECTS.values() if ending in each.stream_names), None)
+    return next((name for each in endings for name, of in OBJECTS.items() if each in of.stream_names), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import re
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import jsonschema.validators
+import msgspec
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 
 from target_salesloft.exceptions import ConfigError
@@ -24,7 +24,8 @@ from target_salesloft.settings.options import (
     Overwrite,
     SkipUnchanged,
 )
-from target_salesloft.settings.schema import FOREIGN_SETTINGS, SETTINGS, STREAM_SETTINGS, get_auth_method
+from target_salesloft.settings.run import RunSettings
+from target_salesloft.settings.schema import FOREIGN_SETTINGS, SETTINGS, STREAM_SETTINGS
 from target_salesloft.storage import is_remote, split
 from target_salesloft.suggestions import closest_match
 from target_salesloft.urls import is_loopback
@@ -69,7 +70,7 @@ MAX_VALUE_LENGTH: Final = 100
 MIN_SECRET_LENGTH: Final = 4
 
 
-def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
+def resolve(values: Mapping[str, Any]) -> RunSettings:
     """Return validated settings with defaults filled in; the argument is not modified.
 
     Null and empty text mean that a setting is not set.
@@ -80,33 +81,37 @@ def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: Settings are unknown or invalid. No message contains a secret.
     """
-    config = {name: schema["default"] for name, schema in SETTINGS["properties"].items() if "default" in schema}
-    config |= {name: value for name, value in values.items() if value is not None and value != ""}
-    config = copy.deepcopy(config)
-    config |= {name: _parse_number(config[name]) for name in NUMBERS if name in config}
-    errors = [*_unknown_settings(config), *_schema_errors(config)]
-    errors = errors or [
-        *_authentication_errors(config),
-        *_url_errors(config),
-        *_path_errors(config),
-        *_ledger_errors(config),
-        *_compare_errors(config),
-    ]
+    config = {name: _clean(name, value) for name, value in values.items() if value is not None and value != ""}
+    secrets = _secrets(config)
+    errors = [*_unknown_settings(config), *_schema_errors(config, secrets)]
+    if not errors:
+        settings = msgspec.convert(config, RunSettings)
+        errors = [
+            *_authentication_errors(settings),
+            *_url_errors(settings, secrets),
+            *_path_errors(settings, secrets),
+            *_conflicts(settings),
+        ]
     if errors:
-        secrets = _secrets(config)
         raise ConfigError(*(redact_secrets(error, *secrets) for error in errors))
-    return config
+    return settings
 
 
-def _parse_number(value: Any) -> Any:
-    """Return the number that a text contains, or the value itself: Meltano passes text."""
+def _clean(name: str, value: Any) -> Any:
+    """Return the number that a text contains, because Meltano passes text, and credentials without white space."""
     if not isinstance(value, str):
         return value
+    if name in CREDENTIALS:
+        return value.strip()
+    return _parse_number(value) if name in NUMBERS else value
+
+
+def _parse_number(text: str) -> float | str:
     try:
-        number = float(value)
+        number = float(text)
     except ValueError:
-        return value
-    return number if math.isfinite(number) else value
+        return text
+    return number if math.isfinite(number) else text
 
 
 def _unknown_settings(config: Mapping[str, Any]) -> Iterator[str]:
@@ -125,7 +130,7 @@ def _unknown_setting(name: str, match: str | None) -> str:
     return f"Unknown setting '{_name([name])}'." + (f" Did you mean '{match}'?" if match else "")
 
 
-def _schema_errors(config: Mapping[str, Any]) -> Iterator[str]:
+def _schema_errors(config: Mapping[str, Any], secrets: list[str]) -> Iterator[str]:
     """Yield an error for each value that the schema does not allow."""
     for error in VALIDATOR.iter_errors(config):
         deepest: Any = _deepest(error)
@@ -139,7 +144,7 @@ def _schema_errors(config: Mapping[str, Any]) -> Iterator[str]:
                     unknown = _unknown_setting(_name([*path, name]), match and _name([*path, match]))
                     yield unknown + _dot_advice(path, deepest.instance[name])
             continue
-        value = _format_value(deepest.instance, config)
+        value = _format_value(deepest.instance, secrets)
         if SETTINGS["properties"][path[0]].get("secret"):
             value = ""
         yield _invalid_value(_name(path), value, _expected(deepest)) + _dot_advice(path, deepest.instance)
@@ -178,11 +183,11 @@ def _expected(error: ValidationError) -> str:
     return "__NULL__" if error.validator == "const" else str(error.validator)
 
 
-def _format_value(value: Any, config: Mapping[str, Any]) -> str:
+def _format_value(value: Any, secrets: list[str]) -> str:
     """Return a value without secrets; empty for an object or list, and for text that may be a part of one."""
     if isinstance(value, str):
         # Before the text is cut off and quoted, so that no part of a secret remains.
-        text = redact_secrets(value, *_secrets(config))[:MAX_VALUE_LENGTH]
+        text = redact_secrets(value, *secrets)[:MAX_VALUE_LENGTH]
         return "" if value.lstrip()[:1] in {"{", "["} else repr(text)
     return "" if isinstance(value, (dict, list)) else json.dumps(value)
 
@@ -206,51 +211,45 @@ def _secrets(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _authentication_errors(config: dict[str, Any]) -> list[str]:
-    """Return what is missing or contradictory for one authentication method; credentials are stripped in place."""
-    found = []
-    for name in [name for name in CREDENTIALS if name in config]:
-        config[name] = config[name].strip()
-        if not config[name]:
-            found.append(_invalid_value(name, "", "a value that is not blank"))
-        elif not config[name].isascii() or not config[name].isprintable():
-            found.append(_invalid_value(name, "", "printable ASCII characters"))
-    method = get_auth_method(config)
-    configured = [name for name in CREDENTIALS if name in config]
-    if config["dry_run"] and not config["compare"] and not configured:
-        return found
+def _authentication_errors(settings: RunSettings) -> Iterator[str]:
+    """Yield what is missing or contradictory for one authentication method."""
+    configured = settings.credentials
+    for name, value in configured.items():
+        if not value:
+            yield _invalid_value(name, "", "a value that is not blank")
+        elif not value.isascii() or not value.isprintable():
+            yield _invalid_value(name, "", "printable ASCII characters")
+    if settings.dry_run and not settings.compare and not configured:
+        return
+    method = settings.authentication
     if method is None:
-        found.append(
-            f"No credentials. Set api_key ({ENVIRONMENT_PREFIX}API_KEY), or client_id and client_secret for OAuth."
-        )
-        return found
+        yield f"No credentials. Set api_key ({ENVIRONMENT_PREFIX}API_KEY), or client_id and client_secret for OAuth."
+        return
     required = CREDENTIALS_OF_METHOD[method]
-    optional = ("refresh_token",) if method is AuthMethod.REFRESH_TOKEN else ()
-    shown = f"auth_method {method.value}{'' if config.get('auth_method') else ' (inferred)'}"
-    found += [
-        f"Missing setting {name}: {shown} requires {' and '.join(required)}." for name in required if name not in config
-    ]
-    unused = [name for name in configured if name not in (*required, *optional)]
-    if unused:
-        found.append(f"Conflicting credentials: {shown} does not use {', '.join(unused)}. Remove one or the other.")
-    return found
+    shown = f"auth_method {method.value}{'' if settings.auth_method else ' (inferred)'}"
+    for name in required:
+        if name not in configured:
+            yield f"Missing setting {name}: {shown} requires {' and '.join(required)}."
+    used = {*required, "refresh_token"} if method is AuthMethod.REFRESH_TOKEN else {*required}
+    if unused := ", ".join(name for name in configured if name not in used):
+        yield f"Conflicting credentials: {shown} does not use {unused}. Remove one or the other."
 
 
-def _path_errors(config: Mapping[str, Any]) -> Iterator[str]:
+def _path_errors(settings: RunSettings, secrets: list[str]) -> Iterator[str]:
     for name in ("summary_path", "results_path"):
-        path = config.get(name)
+        path = getattr(settings, name)
         if path is not None and not _names_a_file(path):
             yield _invalid_value(
-                name, _format_value(path, config), "a file; standard output is for state, and not a device"
+                name, _format_value(path, secrets), "a file; standard output is for state, and not a device"
             )
     for name in ("failed_records_dir", "token_path", "summary_path", "results_path"):
-        path = config.get(name, "")
+        path = getattr(settings, name) or ""
         if not path.isprintable():
             yield _invalid_value(name, "", "a path without control characters")
         try:
             Path(path).expanduser()
         except RuntimeError:
-            yield f"Invalid value for {name}: {_format_value(path, config)} (unknown user)."
+            yield f"Invalid value for {name}: {_format_value(path, secrets)} (unknown user)."
         if is_remote(path) and ":" in urlsplit(path).netloc.rpartition("@")[0]:
             yield _invalid_value(name, "", "a URL without a password; the package of the store finds credentials")
 
@@ -263,34 +262,28 @@ def _names_a_file(path: str) -> bool:
     return path != "-" and not path.startswith(("/dev/", "/proc/"))
 
 
-def _ledger_errors(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield an error for each setting that has no effect without the ledger."""
-    if config.get("ledger_uri") != NO_LEDGER:
+def _conflicts(settings: RunSettings) -> Iterator[str]:
+    """Yield an error for each setting that has no effect without another one."""
+    if settings.compare and not settings.dry_run:
+        yield "compare requires dry_run: it reports what a real run would change. Set dry_run, or remove compare."
+    if settings.ledger_uri != NO_LEDGER:
         return
-    needs = []
-    if config["retry_failed_records"]:
-        needs.append("retry_failed_records")
-    if config["skip_unchanged"] == SkipUnchanged.LEDGER:
+    needs = ["retry_failed_records"] if settings.retry_failed_records else []
+    if settings.skip_unchanged is SkipUnchanged.LEDGER:
         needs.append("skip_unchanged: ledger")
-    for stream, settings in config["streams"].items():
-        if settings.get("skip_unchanged") == SkipUnchanged.LEDGER:
+    for stream, own in settings.streams.items():
+        if own.get("skip_unchanged") == SkipUnchanged.LEDGER:
             needs.append(f"{_name(['streams', stream, 'skip_unchanged'])}: ledger")
-        for field, value in (settings.get("overwrite") or {}).items():
+        for field, value in (own.get("overwrite") or {}).items():
             if value == Overwrite.UNLESS_EDITED:
                 needs.append(f"{_name(['streams', stream, 'overwrite', field])}: unless_edited")
     for each in needs:
         yield f"{each} requires the ledger: remove ledger_uri, or set it to a database."
 
 
-def _compare_errors(config: Mapping[str, Any]) -> Iterator[str]:
-    if config["compare"] and not config["dry_run"]:
-        yield "compare requires dry_run: it reports what a real run would change. Set dry_run, or remove compare."
-
-
-def _url_errors(config: Mapping[str, Any]) -> Iterator[str]:
+def _url_errors(settings: RunSettings, secrets: list[str]) -> Iterator[str]:
     for name in ("api_url", "auth_url"):
-        url = config[name]
-        shown = _format_value(QUERY.sub("", USER_INFO.sub(r"\1***@", url)), config)
+        url = getattr(settings, name)
         try:
             parts = urlsplit(url)
             host = parts.hostname
@@ -298,8 +291,9 @@ def _url_errors(config: Mapping[str, Any]) -> Iterator[str]:
         except ValueError:
             host = None
         if not host or parts.scheme not in {"http", "https"}:
-            yield _invalid_value(name, shown, f"a URL such as {SETTINGS['properties'][name]['default']}")
+            expected = f"a URL such as {SETTINGS['properties'][name]['default']}"
         elif parts.scheme == "http" and not is_loopback(host):
-            yield _invalid_value(
-                name, shown, "https://, because credentials would be sent unencrypted; http:// only to localhost"
-            )
+            expected = "https://, because credentials would be sent unencrypted; http:// only to localhost"
+        else:
+            continue
+        yield _invalid_value(name, _format_value(QUERY.sub("", USER_INFO.sub(r"\1***@", url)), secrets), expected)

@@ -18,7 +18,6 @@ from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.validation import resolve
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.writers.base import Batch, Job, JobDone, JobStarting, JobUploaded, NotSent, Sending, Settled
@@ -113,7 +112,7 @@ def start(make_stream, ledger, clock):
 
     def start(**config):
         stream = make_stream()
-        settings = RunSettings.from_config(resolve({"api_key": KEY, **config}))
+        settings = resolve({"api_key": KEY, **config})
         stats, requests, rate_limiter = RunStats(), RequestMetrics(), RateLimiter(600, clock)
         stats["people"] = stream.stats
         failed_records, results = FailedRecords(), Results()

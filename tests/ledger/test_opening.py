@@ -13,9 +13,10 @@ from target_salesloft.exceptions import ConfigError, LedgerError, LedgerVersionE
 from target_salesloft.ledger import database as ledger_database
 from target_salesloft.ledger import models
 from target_salesloft.ledger.opening import get_scope, open_database, open_ledger
+from target_salesloft.settings.run import RunSettings
 from tests.ledger.conftest import SCOPE
 
-CONFIG = {"api_url": "https://api.salesloft.com/v2", "api_key": "ak-s3cr3t"}
+SETTINGS = RunSettings(api_key="ak-s3cr3t")
 KEY = "email_address=ann@example.com"
 WAYS = [{"create": True}, {}, {"read_only": True}]
 """How runs, commands that change the ledger, and commands and dry runs that only read it open it."""
@@ -384,15 +385,15 @@ def test_migration_that_fails_changes_nothing(start, uri, clock, monkeypatch):
 
 
 def test_scope_is_the_host_and_the_team():
-    assert get_scope(CONFIG, {"id": 7, "team": {"id": 12}}) == "api.salesloft.com/team/12"
+    assert get_scope(SETTINGS, {"id": 7, "team": {"id": 12}}) == "api.salesloft.com/team/12"
 
 
 @pytest.mark.parametrize("identity", [None, {}, {"team": None}, {"team": {}}, {"team": "12"}])
 def test_scope_is_a_hash_of_the_credentials_if_the_team_is_unknown(identity):
-    scope = get_scope(CONFIG, identity)
+    scope = get_scope(SETTINGS, identity)
     assert scope.startswith("api.salesloft.com/credentials/")
     assert "s3cr3t" not in scope
-    assert get_scope({**CONFIG, "api_key": "ak-other"}, identity) != scope
+    assert get_scope(RunSettings(api_key="ak-other"), identity) != scope
     # The refresh token changes with each refresh, the client does not.
-    rotated = [{**CONFIG, "client_id": "app", "refresh_token": token} for token in ("one", "two")]
+    rotated = [RunSettings(client_id="app", refresh_token=token) for token in ("one", "two")]
     assert len({get_scope(each, identity) for each in rotated}) == 1

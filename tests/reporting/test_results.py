@@ -236,7 +236,7 @@ def test_state_waits_for_results_to_be_stored(run, path, monkeypatch):
 
 @pytest.fixture
 def results(path, clock):
-    return ResultsFile({"results_path": str(path)}, RunInfo.start(clock), clock)
+    return ResultsFile(str(path), RunInfo.start(clock), clock)
 
 
 def outcome(line=1, value="a@example.com", key=1):
@@ -261,7 +261,7 @@ def test_any_key_of_the_source_is_written(results, path, key):
 
 def test_without_a_path_nothing_is_written(clock, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    results = ResultsFile({}, RunInfo.start(clock), clock)
+    results = ResultsFile(None, RunInfo.start(clock), clock)
     results.add("people", PEOPLE, "email_address", outcome())
     results.flush()
     assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import pytest
 
 from target_salesloft.records import Outcome, Result, Source, Write, replace
 from target_salesloft.reporting.stats import RunStats, StreamStats
+from target_salesloft.settings.run import RunSettings
 
 SCHEMA = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {"a": {}}}, "key_properties": ["a"]}
 REPLAY = "target-salesloft --input failed_records/x.singer"
@@ -81,10 +82,9 @@ def test_many_distinct_reasons_are_grouped_as_other():
 
 
 def summary(counts, **config):
-    config = {"dry_run": False, "allow_failed_records": False, **config}
     run = RunStats()
     run.update(counts)
-    return run.failure_summary("x.singer", config, REPLAY)
+    return run.failure_summary("x.singer", RunSettings(**config), REPLAY)
 
 
 def test_failure_summary_names_count_most_frequent_reason_and_what_to_do():

@@ -15,6 +15,7 @@ from target_salesloft.reporting.stats import RunStats
 from target_salesloft.reporting.summary import summarize
 from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.run import RunSettings
 from tests.conftest import people, record, schema, state
 
 SCHEMA = json.loads(
@@ -68,7 +69,7 @@ def test_summary_reports_the_run(run, path, monkeypatch):
 @pytest.mark.parametrize("unresolved", [None, 0, 7])
 def test_unresolved_records_are_reported_if_they_are_known(clock, path, unresolved):
     summary = summarize(
-        config={"dry_run": False},
+        settings=RunSettings(),
         run=RunInfo.start(clock),
         clock=clock,
         exit_code=0,

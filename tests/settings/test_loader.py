@@ -40,17 +40,17 @@ def errors(*files, environment=False, **variables):
 def test_later_files_take_precedence_and_the_environment_over_all():
     files = ({"sync_mode": "insert", "object": "people", "null_values": "clear"}, {"object": "accounts"})
     values = Loaded(*files, environment=True, null_values="ignore").values
-    assert (values["sync_mode"], values["object"], values["null_values"]) == ("insert", "accounts", "ignore")
+    assert (values.sync_mode, values.object, values.null_values) == ("insert", "accounts", "ignore")
 
 
 @pytest.mark.parametrize("value", [None, ""])
 def test_null_and_empty_text_set_nothing(value):
-    assert Loaded({"dry_run": True}, {"dry_run": value}).values["dry_run"] is True
-    assert Loaded({"sync_mode": value}).values["sync_mode"] == "upsert"
+    assert Loaded({"dry_run": True}, {"dry_run": value}).values.dry_run is True
+    assert Loaded({"sync_mode": value}).values.sync_mode == "upsert"
 
 
 def test_an_empty_variable_sets_nothing():
-    assert Loaded({"dry_run": True}, environment=True, dry_run="").values["dry_run"] is True
+    assert Loaded({"dry_run": True}, environment=True, dry_run="").values.dry_run is True
 
 
 def test_the_options_name_files_and_the_environment():
@@ -64,7 +64,7 @@ def test_each_file_is_read_once_so_that_it_may_be_a_pipe(tmp_path):
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_text, args=[json.dumps({"sync_mode": "insert"})], daemon=True)
     writer.start()
-    assert Loaded(str(pipe)).values["sync_mode"] == "insert"
+    assert Loaded(str(pipe)).values.sync_mode == "insert"
     writer.join(10)
     assert not writer.is_alive()
 
@@ -73,11 +73,12 @@ def test_loading_modifies_neither_its_arguments_nor_the_schema():
     schema = copy.deepcopy(SETTINGS)
     file = {"api_key": f" {SECRET} ", "streams": {"people": {"mapping": {"a": "title"}}}, "object": None}
     before = copy.deepcopy(file)
-    values = Loaded(file).values
-    values["streams"]["people"]["mapping"]["b"] = "city"
-    Loaded().values["streams"]["people"] = {}
+    config = Loaded(file, environment=True, batch_config_storage_root="/data").values.to_config()
+    config["streams"]["people"]["mapping"]["b"] = "city"
+    Loaded().values.streams["people"] = {}
     assert file == before
     assert schema == SETTINGS
+    assert Loaded().values.streams == {}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_an_unreadable_file_is_named(tmp_path, content, problem):
 def test_a_byte_order_mark_is_skipped(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('\ufeff{"sync_mode": "insert"}', encoding="utf-8")
-    assert Loaded(str(path)).values["sync_mode"] == "insert"
+    assert Loaded(str(path)).values.sync_mode == "insert"
 
 
 # Variables that are not read
@@ -111,7 +112,7 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
 
 def test_an_unread_variable_is_a_warning_that_names_it():
     loaded = Loaded(sync_mode="insert", api_key=SECRET)
-    assert loaded.values["sync_mode"] == "upsert"
+    assert loaded.values.sync_mode == "upsert"
     (warning,) = loaded.warnings
     assert f"{PREFIX}SYNC_MODE" in warning
     assert "--config ENV" in warning
@@ -183,7 +184,7 @@ def test_in_a_meltano_project_a_misspelled_dry_run_is_not_blamed_on_the_options(
     ("file", "value"), [({}, "false"), ({}, "0"), ({}, ""), ({"dry_run": True}, "true"), ({"dry_run": True}, "maybe")]
 )
 def test_an_unread_dry_run_is_no_error_if_nothing_else_would_happen(file, value):
-    assert Loaded(file, dry_run=value).values["dry_run"] is file.get("dry_run", False)
+    assert Loaded(file, dry_run=value).values.dry_run is file.get("dry_run", False)
 
 
 @pytest.mark.parametrize(
@@ -217,8 +218,8 @@ def test_variables_are_read_in_the_types_of_their_settings():
         sync_mode="insert",
         token_path="true",
     ).values
-    assert (values["batch_size_rows"], values["normalize"], values["sync_mode"]) == (500, False, "insert")
-    assert (values["streams"], values["token_path"]) == ({"a": {"object": "people"}}, "true")
+    assert (values.batch_size_rows, values.normalize, values.sync_mode) == (500, False, "insert")
+    assert (values.streams, values.token_path) == ({"a": {"object": "people"}}, "true")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ def test_a_variable_that_cannot_be_parsed_is_reported_as_its_setting(variables, 
     [("true", True), (" TRUE\r", True), ("1", True), ("yes", True), ("on", True), ("False", False), ("0", False)],
 )
 def test_booleans_may_be_written_in_several_ways(word, value):
-    assert Loaded(environment=True, dry_run=word).values["dry_run"] is value
+    assert Loaded(environment=True, dry_run=word).values.dry_run is value
 
 
 @pytest.mark.parametrize("word", ["y", "t", "2", "maybe", "tru", "nope", "null"])
@@ -255,10 +256,10 @@ def test_a_setting_inside_an_object_has_a_variable_that_leaves_the_rest_of_the_o
     file = {"batch_config": {"encoding": {"format": "jsonl"}}}
     variables = {"batch_config_storage_root": "/data", "faker_config_locale": '["en_US"]', "faker_config_seed": "x"}
     loaded = Loaded(file, environment=True, **variables)
-    assert loaded.values["batch_config"] == {"encoding": {"format": "jsonl"}, "storage": {"root": "/data"}}
-    assert loaded.values["faker_config"] == {"seed": "x", "locale": ["en_US"]}
+    assert loaded.values.batch_config == {"encoding": {"format": "jsonl"}, "storage": {"root": "/data"}}
+    assert loaded.values.faker_config == {"seed": "x", "locale": ["en_US"]}
     assert loaded.warnings == []
-    (warning,) = Loaded(loaded.values, batch_config_storage_root="/other", faker_config_seed="x").warnings
+    (warning,) = Loaded(loaded.values.to_config(), batch_config_storage_root="/other", faker_config_seed="x").warnings
     assert f"{PREFIX}BATCH_CONFIG_STORAGE_ROOT" in warning
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE, SyncMode
-from target_salesloft.settings.schema import PER_STREAM, SETTINGS
-from target_salesloft.settings.streams import StreamSettings, misspelled
+from target_salesloft.settings.schema import SETTINGS
+from target_salesloft.settings.streams import SHARED, StreamSettings, misspelled
 from target_salesloft.settings.validation import resolve
 
 
@@ -71,7 +71,7 @@ def test_stream_settings_take_precedence_over_defaults():
     assert settings.mapping == {"a": "title", "b": None, "c": None}
 
 
-@pytest.mark.parametrize("name", sorted(PER_STREAM.keys() & SETTINGS["properties"].keys() - {"object", "sync_mode"}))
+@pytest.mark.parametrize("name", sorted({*SHARED} - {"sync_mode"}))
 def test_a_stream_setting_falls_back_to_the_one_for_all_streams(name):
     values = SETTINGS["properties"][name]["enum"]
     own, other = values[0], values[-1]  # each of which every object supports

@@ -182,22 +182,22 @@ NUMBERS = {
 def test_numbers_have_a_minimum(name, minimum):
     (error,) = errors(**{name: minimum - 1})
     assert name in error
-    assert resolve({**KEY, name: minimum})[name] == minimum
+    assert getattr(resolve({**KEY, name: minimum}), name) == minimum
 
 
 @pytest.mark.parametrize("url", ["http://localhost:1/v2", "http://127.0.0.1/v2", "http://[::1]:80/v2", "https://x.io"])
 def test_https_and_loopback_urls_are_accepted(url):
-    assert resolve({**KEY, "api_url": url})["api_url"] == url
+    assert resolve({**KEY, "api_url": url}).api_url == url
 
 
 def test_whitespace_around_a_key_is_removed():
-    assert resolve({"api_key": f" {SECRET}\n"})["api_key"] == SECRET
+    assert resolve({"api_key": f" {SECRET}\n"}).api_key == SECRET
 
 
 @pytest.mark.parametrize("value", [None, ""])
 def test_null_and_empty_text_leave_the_default(value):
     values = resolve({**KEY, "sync_mode": value, "batch_size_rows": value, "streams": value})
-    assert (values["sync_mode"], values["batch_size_rows"], values["streams"]) == ("upsert", 10_000, {})
+    assert (values.sync_mode, values.batch_size_rows, values.streams) == ("upsert", 10_000, {})
 
 
 DEFAULTS = {
@@ -227,7 +227,7 @@ DEFAULTS = {
 
 
 def test_defaults():
-    values = resolve(KEY)
+    values = resolve(KEY).to_config()
     assert {name: values[name] for name in DEFAULTS} == DEFAULTS
 
 
@@ -276,7 +276,7 @@ def test_password_in_a_location_is_rejected_and_not_shown(name):
 
 @pytest.mark.parametrize("value", [0.7, "0.7", " 0.7 "])
 def test_number_may_be_text_because_meltano_passes_text(value):
-    assert resolve({"api_key": "k", "max_failed_percent": value})["max_failed_percent"] == 0.7
+    assert resolve({"api_key": "k", "max_failed_percent": value}).max_failed_percent == 0.7
 
 
 @pytest.mark.parametrize("value", ["many", "101", -1, "nan", True, "inf"])
@@ -289,7 +289,7 @@ def test_retries_require_the_ledger():
     (error,) = errors(retry_failed_records=True, ledger_uri="none")
     assert "retry_failed_records" in error
     assert "ledger_uri" in error
-    assert resolve({**KEY, "retry_failed_records": True})["retry_failed_records"]
+    assert resolve({**KEY, "retry_failed_records": True}).retry_failed_records
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import requests
 
@@ -15,6 +16,7 @@ from salesloft_sandbox import Fault
 from target_salesloft.salesloft.build import build_authenticator
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.run import RunSettings
 from tests.conftest import FakeClock as SteadyClock
 from tests.conftest import serve_sandboxes
 
@@ -111,7 +113,7 @@ def settings_of(server):
 @pytest.fixture
 def authenticator(config, clock):
     """Return a function that creates authenticators, each like that of a separate process."""
-    return lambda **settings: build_authenticator({**config, **settings}, clock)
+    return lambda **settings: build_authenticator(msgspec.convert({**config, **settings}, RunSettings), clock)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from target_salesloft.salesloft.auth.postgres_token_store import PostgresTokenSt
 from target_salesloft.salesloft.auth.token import StoredToken, Token, fingerprint
 from target_salesloft.salesloft.auth.token_store import FileTokenStore
 from target_salesloft.salesloft.build import build_token_store
+from target_salesloft.settings.validation import resolve
 
 from .conftest import CLIENT, SECRET
 
@@ -164,7 +165,7 @@ def test_lock_excludes_other_stores(make):
 )
 def test_settings_decide_where_the_token_is_stored(settings, kind, clock):
     config = {"client_id": CLIENT, "client_secret": SECRET, "api_url": "https://api.salesloft.com/v2"}
-    assert isinstance(build_token_store({**config, "max_retry_seconds": 1, **settings}, clock), kind)
+    assert isinstance(build_token_store(resolve({**config, "max_retry_seconds": 1, **settings}), clock), kind)
 
 
 @pytest.mark.parametrize("package", ["psycopg", "cryptography.fernet"])
@@ -174,7 +175,7 @@ def test_missing_packages_are_named_by_their_extra(package, clock, monkeypatch):
     config = {"client_id": CLIENT, "client_secret": SECRET, "api_url": "https://api.salesloft.com/v2"}
     config |= {"max_retry_seconds": 1, "ledger_uri": "postgresql://host/database"}
     with pytest.raises(ConfigError, match="extra postgres"):
-        build_token_store(config, clock)
+        build_token_store(resolve(config), clock)
 
 
 def test_database_that_goes_away_is_one_line_without_its_password(store, database):
