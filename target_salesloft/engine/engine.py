@@ -17,6 +17,7 @@ from target_salesloft.engine.held import (
     tokens_of,
 )
 from target_salesloft.engine.journal import archived_by_us
+from target_salesloft.engine.protect import protect
 from target_salesloft.engine.stream import OpenBatch
 from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
 from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, DeletedRecords, SyncMode, identity_key, joint_key
@@ -316,6 +317,8 @@ class Engine:
             self._count(stream, compared.unchanged, is_found=settings.sync_mode is not SyncMode.INSERT)
             stream.stats.unknown_to_ledger += compared.unknown
             writes = compared.changed
+        if writes and not self._settings.dry_run:
+            writes = protect(stream, writes, world, ledger)
         if writes and DeletedRecords.ARCHIVE in stream.object.removals and not self._settings.dry_run:
             writes = self._restore(stream, writes, world, ledger)
         return writes

@@ -92,6 +92,7 @@ class Stream:
         waiting: Writes that wait for records that they refer to, in the order of the input: the run may write these.
         waiting_keys: The keys of these.
         is_draining: Whether its batch is being planned.
+        witness: A write that was sent, and that can show what Salesloft does with custom fields.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Stream:
     waiting_keys: set[str] = field(default_factory=set)
     is_draining: bool = False
     has_warned: bool = False
+    witness: Write | None = None
 
     @property
     def object(self) -> SalesloftObject:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.objects import ID_FIELD, OBJECTS, REFERENCES, identity_key
+import msgspec
+
+from target_salesloft.objects import ID_FIELD, OBJECTS, REFERENCES, SyncMode, identity_key
 from target_salesloft.salesloft.assumptions import Capabilities
 from target_salesloft.salesloft.listing import Listing
 from target_salesloft.salesloft.lookup import takes_one
@@ -135,6 +137,20 @@ class World:
     def find_memberships(self, pairs: Iterable[tuple[int, int]]) -> Mapping[tuple[int, int], Any]:
         """Return the membership of each pair of person and cadence that has one."""
         return self._lookups.memberships.find(pairs)
+
+    def update(self, salesloft_object: SalesloftObject, record_id: int, fields: Mapping[str, Any]) -> Row:
+        """Change fields of a record at once, and return what Salesloft holds afterwards."""
+        operation = salesloft_object.operations[SyncMode.UPDATE]
+        path, body = operation.path_for(record_id), msgspec.json.encode(fields)
+        row = self._client.request(operation.method, path, endpoint=operation.path, body=body).data
+        if isinstance(row, dict) and fields.keys() <= row.keys():
+            return row
+        rows = self.rows(salesloft_object, ID_FIELD, [record_id])
+        return next((each for found in rows.values() for each in found), {})
+
+    def learn(self, **found: Any) -> None:
+        """Note what Salesloft does, for the rest of the run: names and values of `Capabilities`."""
+        self.capabilities = msgspec.structs.replace(self.capabilities, **found)
 
     # What this run changes
 

@@ -75,3 +75,60 @@ def test_spelling_of_salesloft_is_learned_per_record(night, sandbox):
         assert night(rows, skip_unchanged="salesloft").log_lines_containing("3 unchanged")
     finally:
         sandbox.records.format_phones = False
+
+
+# A1: custom fields that are not sent are erased
+
+
+@pytest.mark.parametrize("sync_mode", ["upsert", "update"])
+def test_custom_fields_that_are_not_sent_are_kept(night, sandbox, sync_mode):
+    for email in EMAILS:
+        sandbox.add("person", email_address=email, custom_fields={"Lead Score": "7", "Region": "US"})
+    sandbox.enter_world("custom_fields=replace")
+    settings = {"skip_unchanged": "ledger", "sync_mode": sync_mode}
+    result = night(rows_of(Region="EU"), **settings)
+    assert result.code == 0, result.log
+    assert held(sandbox, "custom_fields") == [{"Lead Score": "7", "Region": "EU"}] * 3
+    assert len(result.log_lines_containing("assumption A1")) == 1
+    assert night(rows_of(Region="EU"), **settings).log_lines_containing("3 unchanged")
+    assert not night(rows_of(Region=None), **settings, null_values="clear").log_lines_containing("assumption A2")
+    assert held(sandbox, "custom_fields") == [{"Lead Score": "7"}] * 3
+
+
+def test_custom_fields_that_a_rule_keeps_are_kept(night, sandbox):
+    for email in EMAILS:
+        sandbox.add("person", email_address=email, custom_fields={"Lead Score": "7"})
+    sandbox.enter_world("custom_fields=replace")
+    streams = {"people": {"overwrite": {"Lead Score": "if_empty"}}}
+    result = night(rows_of(**{"Region": "EU", "Lead Score": "9"}), streams=streams)
+    assert result.code == 0, result.log
+    assert held(sandbox, "custom_fields") == [{"Lead Score": "7", "Region": "EU"}] * 3
+
+
+def test_one_record_shows_that_custom_fields_are_merged(night, sandbox):
+    for number in range(250):
+        sandbox.add("person", email_address=f"p{number}@b.co", custom_fields={"Lead Score": "7", "Region": "US"})
+    rows = [{"email_address": f"p{number}@b.co", "Region": "EU"} for number in range(250)]
+    spent = sandbox.points_spent
+    night([{key: value for key, value in row.items() if key != "Region"} for row in rows])
+    without, spent = sandbox.points_spent - spent, sandbox.points_spent
+    assert not night(rows).log_lines_containing("assumption")
+    assert sandbox.points_spent - spent <= without + 1 + 2, "it lists custom fields, reads 100 people, and writes one"
+    assert held(sandbox, "custom_fields") == [{"Lead Score": "7", "Region": "EU"}] * 250
+
+
+def test_a_single_record_that_holds_other_custom_fields_is_found(night, sandbox):
+    for number in range(250):
+        others = {"Lead Score": "7"} if number == 180 else {}
+        sandbox.add("person", email_address=f"p{number}@b.co", custom_fields={"Region": "US", **others})
+    sandbox.enter_world("custom_fields=replace")
+    night([{"email_address": f"p{number}@b.co", "Region": "EU"} for number in range(250)])
+    assert [each for each in held(sandbox, "custom_fields") if len(each) > 1] == [{"Lead Score": "7", "Region": "EU"}]
+
+
+def test_what_the_run_has_written_shows_what_salesloft_does(night, sandbox):
+    sandbox.enter_world("custom_fields=replace")
+    rows = [{"email_address": f"p{number}@b.co", "Region": "EU", "Lead Score": str(number)} for number in range(6)]
+    result = night(rows, batch_size_rows=3)
+    assert len(result.log_lines_containing("assumption A1")) == 1
+    assert sorted(row["custom_fields"]["Lead Score"] for row in sandbox.people()) == list("012345")

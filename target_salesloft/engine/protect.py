@@ -1,0 +1,109 @@
+"""Sends along what Salesloft would erase otherwise: custom fields that are not sent."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from target_salesloft.engine.compare import read_held
+from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError
+from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode
+from target_salesloft.records import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from target_salesloft.engine.stream import Stream
+    from target_salesloft.engine.world import Row, World
+    from target_salesloft.ledger.ledger import Ledger
+    from target_salesloft.records import Write
+
+logger = logging.getLogger(__name__)
+
+CHUNK: Final = 100
+"""So many records are read for a point."""
+MAX_TRIALS: Final = 3
+
+
+def protect(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -> list[Write]:
+    """Return writes with what Salesloft holds, where it would erase that otherwise.
+
+    Whether Salesloft keeps custom fields that are not sent is not documented. Until this run has tried it with one
+    record, held custom fields are read and sent along.
+    """
+    if stream.settings.sync_mode is SyncMode.INSERT:
+        return writes
+    protected: list[Write] = []
+    while len(protected) < len(writes):
+        is_known = world.capabilities.custom_fields is not None
+        chunk = writes[len(protected) : len(protected) + (len(writes) if is_known else CHUNK)]
+        is_at_risk = world.capabilities.custom_fields != "merge"
+        reading = [each for each in chunk if CUSTOM_FIELDS in each.body] if is_at_risk else []
+        sample = [stream.witness, *reading] if reading and stream.witness is not None and not is_known else reading
+        held = {
+            id(each): found[0]
+            for each, found in zip(sample, read_held(stream, sample, world, ledger), strict=True)
+            if len(found) == 1
+        }
+        if not is_known:
+            _try_custom_fields(stream, [(each, held[id(each)]) for each in sample if id(each) in held], world)
+        protected += [_with_held(each, held[id(each)]) if id(each) in held else each for each in chunk]
+    # Once it is written, it can show what Salesloft does.
+    stream.witness = next((each for each in writes if len(_custom_fields(each.body)) > 1), stream.witness)
+    return protected
+
+
+def _custom_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in (row.get(CUSTOM_FIELDS) or {}).items() if value not in (None, "")}
+
+
+def _with_held(write: Write, row: Row) -> Write:
+    """Return a write that sends held custom fields along."""
+    held, sent = _custom_fields(row), write.body[CUSTOM_FIELDS]
+    if held.keys() <= sent.keys():
+        return write
+    return replace(write, extra={**write.extra, CUSTOM_FIELDS: {**held, **sent}})
+
+
+def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], world: World) -> None:
+    """Find out with one record whether Salesloft keeps custom fields that are not sent.
+
+    A held custom field is sent with its held value, so that nothing changes, unless Salesloft erases the others: then
+    they are sent again at once.
+    """
+    trials = 0
+    for write, row in records:
+        held = _custom_fields(row)
+        sent = _pick(held, _custom_fields(write.body))
+        if sent is None:
+            continue
+        record_id = int(row[ID_FIELD])
+        try:
+            left = world.update(stream.object, record_id, {CUSTOM_FIELDS: sent})
+        except (RecordRejectedError, PermissionDeniedError):
+            trials += 1
+            if trials < MAX_TRIALS:
+                continue
+            return
+        if CUSTOM_FIELDS not in left:
+            return
+        if held.keys() <= _custom_fields(left).keys():
+            world.learn(custom_fields="merge")
+            return
+        world.update(stream.object, record_id, {CUSTOM_FIELDS: held})
+        world.learn(custom_fields="replace")
+        logger.warning(
+            "Salesloft replaces custom fields instead of merging them (assumption A1): sending only some would erase "
+            "the others. This was tried with one of the %s, and its custom fields were restored. The run reads custom "
+            "fields before it writes, and sends all of them.",
+            stream.object.name,
+            extra={"stream": stream.name, "assumption": "A1"},
+        )
+        return
+
+
+def _pick(held: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a custom field whose update shows what happens to held ones, or None if nothing else is held."""
+    if len(held) > 1:
+        return dict([min(held.items())])
+    return next(({name: value} for name, value in sent.items() if held and name not in held), None)
