@@ -105,7 +105,6 @@ class Write(msgspec.Struct, frozen=True, eq=False):
         is_removal: Whether the record is to be removed; the body has no more than what identifies it.
         earlier: Field that is not in the body → hash of what the ledger remembers of its value.
         missing: What was not found, and is left out: `account.domain: not found`.
-        is_again: Whether it is planned for the second time, because an id was stale.
         extra: Fields that are sent besides or instead, because of what Salesloft holds. They do not count as written.
     """
 
@@ -117,7 +116,6 @@ class Write(msgspec.Struct, frozen=True, eq=False):
     is_removal: bool = False
     earlier: Mapping[str, bytes] = {}
     missing: tuple[str, ...] = ()
-    is_again: bool = False
     extra: Mapping[str, Any] = {}
 
     @property
@@ -282,11 +280,11 @@ def combine(first: Write, second: Write) -> Write:
     if custom:
         body[CUSTOM_FIELDS] = custom
     references = {name: each for name, each in first.references.items() if name not in second.body}
+    named = {each.reference.name for each in second.references.values()}
     return replace(
         second,
         body=body,
         references={**references, **second.references},
         sources=sources,
-        missing=first.missing + second.missing,
-        is_again=first.is_again or second.is_again,
+        missing=(*(each for each in first.missing if each.partition(":")[0] not in named), *second.missing),
     )

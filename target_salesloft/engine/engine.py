@@ -20,7 +20,16 @@ from target_salesloft.engine.journal import archived_by_us
 from target_salesloft.engine.protect import protect
 from target_salesloft.engine.stream import OpenBatch
 from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
-from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, DeletedRecords, SyncMode, identity_key, joint_key
+from target_salesloft.objects import (
+    ENROLL,
+    ID_FIELD,
+    OBJECTS,
+    PEOPLE,
+    DeletedRecords,
+    SyncMode,
+    identity_key,
+    joint_key,
+)
 from target_salesloft.records import Outcome, Result, Write, failure, is_superseded, merge, replace
 from target_salesloft.reporting.stats import Comparison
 from target_salesloft.settings.options import SkipUnchanged, WriteMethod
@@ -173,7 +182,7 @@ class Engine:
             self._live.add(stream.object.name, write.tokens, write.sources[-1])
             for other, outcome in list(self._removals.cancel(stream, write)):
                 self._journal.count(other, outcome)
-        if write.body.get("do_not_contact") is True and stream.object.name == "people":
+        if write.body.get("do_not_contact") is True and stream.object is PEOPLE:
             self._journal.barred_people |= write.own_tokens
 
     def _limit_pending_bytes(self) -> None:
@@ -252,7 +261,7 @@ class Engine:
         if self._earlier_jobs is not None and writes:
             self._earlier_jobs.settle_once()
         if self._world is not None:
-            writes = self._skip_unchanged(stream, writes, self._world)
+            writes = self._skip_unchanged(stream, writes, self._world, are_resolved=False)
         if stream.operation.active_field:
             for each in writes:
                 self._hold(stream, self._enrollments, each)
@@ -293,7 +302,7 @@ class Engine:
         assert self._ledger is not None  # noqa: S101
         world, ledger, settings = self._world, self._ledger, stream.settings
         if stream.waiting_keys or plan.names_in(writes):
-            writes = self._skip_unchanged(stream, self._resolve(stream, writes), world)
+            writes = self._skip_unchanged(stream, self._resolve(stream, writes), world, are_resolved=True)
         if writes and stream.operation.needs_id:
             self._wait_for(stream.object, writes)
             found = plan.find_update_ids(stream, writes, world, ledger, reads_ids=self._uses_jobs(stream, writes))
@@ -346,7 +355,7 @@ class Engine:
         ledger.forget_lookups(name, hints)
         return left
 
-    def _skip_unchanged(self, stream: Stream, writes: list[Write], world: World) -> list[Write]:
+    def _skip_unchanged(self, stream: Stream, writes: list[Write], world: World, *, are_resolved: bool) -> list[Write]:
         """Leave out what equals what was last written, unless something else is on its way for the same record."""
         if not writes or stream.settings.re_enroll or stream.settings.skip_unchanged is SkipUnchanged.SALESLOFT:
             return writes
@@ -354,7 +363,8 @@ class Engine:
         if self._writer.is_busy:
             uncertain |= {each.key for each in writes if self._writer.holds(stream.object, each.tokens)}
         skipped = plan.skip_unchanged(
-            stream, writes, world, self._clock.time(), self._settings.resend_after_days, uncertain
+            *(stream, writes, world, self._clock.time(), self._settings.resend_after_days, uncertain),
+            are_resolved=are_resolved,
         )
         self._count(stream, skipped.outcomes)
         return skipped.writes
@@ -540,7 +550,8 @@ class Engine:
         """Count what is to be removed and who is to be enrolled, then do it."""
         try:
             removals = self._find_removals()
-            enrollments = self._find_enrollments({token for each in removals for token in each.tokens})
+            removed_people = {token for each in removals if each.stream.object is PEOPLE for token in each.tokens}
+            enrollments = self._find_enrollments(removed_people)
             if self._settings.dry_run:
                 self._removed += len(removals)
                 self._enrolled += sum(len(writes) for _, writes in enrollments)

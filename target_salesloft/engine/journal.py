@@ -195,12 +195,15 @@ class Journal:
                 self.count(stream, each, was_sent=event.were_sent)
         elif isinstance(event, Sending):
             self.flush()
-            if event.batch.removal is None:
-                if self._world is not None:
-                    self._world.note_sending(stream.object, event.writes)
-                stream.ledger.mark_pending(
-                    (each.key, each.body, each.earlier) for each in event.writes if each.key is not None
-                )
+            is_removal = event.batch.removal is not None
+            if self._world is not None and not is_removal:
+                self._world.note_sending(stream.object, event.writes)
+            # A removal is pending without fields: should it take effect late, what is written meanwhile is sent again.
+            stream.ledger.mark_pending(
+                (each.key, {} if is_removal else each.body, each.earlier)
+                for each in event.writes
+                if each.key is not None
+            )
         elif isinstance(event, JobUploaded):
             stream.stats.uploaded += event.job.size
             stream.stats.jobs[event.job.id] = 0
@@ -311,7 +314,9 @@ class Journal:
             if each.write.key is not None and (each.result in WRITTEN or each.result is Result.UNCHANGED)
         )
         ledger.reject(
-            each.write.key for each in sent if each.write.key is not None and each.failed and each.was_rejected
+            each.write.key
+            for each in notes.outcomes
+            if each.write.key is not None and each.failed and each.was_rejected
         )
         ledger.note_spellings(
             (each.write.key, one.name, one.sent, one.held)

@@ -55,6 +55,8 @@ def skip_unchanged(  # noqa: PLR0913, PLR0917 (what decides)
     now: float,
     resend_days: int | None,
     uncertain: Collection[str | None],
+    *,
+    are_resolved: bool,
 ) -> Plan:
     """Leave out what equals what this stream has last written, as far as that is known without a request.
 
@@ -67,17 +69,18 @@ def skip_unchanged(  # noqa: PLR0913, PLR0917 (what decides)
         now: Seconds since the epoch.
         resend_days: After how many days a record is sent again anyway, or None.
         uncertain: Keys with which something else is on its way to Salesloft.
+        are_resolved: Whether references were looked up. Otherwise, remembered ids are good enough.
     """
     entries = stream.ledger.get(each.key for each in writes if each.key is not None and each.key not in uncertain)
     if not entries:
         return Plan(writes, [])
-    known = [each for each in writes if each.key in entries]
-    hints = world.get_hints(names_in(known)) if any(each.references for each in known) else {}
+    named = set() if are_resolved else names_in(each for each in writes if each.key in entries)
+    hints = world.get_hints(named) if named else {}
     changed: list[Write] = []
     unchanged: list[Outcome] = []
     for each in writes:
         entry = entries.get(each.key or "")
-        resolved = None if entry is None else each if _is_resolved(each) else with_ids(each, hints)
+        resolved = each if are_resolved or entry is None else with_ids(each, hints)
         if entry is not None and resolved is not None and _is_unchanged(stream, resolved, entry, now, resend_days):
             unchanged.append(Outcome(each, Result.UNCHANGED, record_id=entry.record_id))
         else:
@@ -86,14 +89,6 @@ def skip_unchanged(  # noqa: PLR0913, PLR0917 (what decides)
         return Plan(changed, unchanged)
     stream.stats.identical += len(unchanged)
     return Plan(writes, [])
-
-
-def _is_resolved(write: Write) -> bool:
-    """Return whether each reference was looked up: its id is in the body, or it is left out."""
-    return all(
-        field in write.body or any(each.startswith(f"{named.reference.name}:") for each in write.missing)
-        for field, named in write.references.items()
-    )
 
 
 def _is_unchanged(stream: Stream, write: Write, entry: Entry, now: float, resend_days: int | None) -> bool:

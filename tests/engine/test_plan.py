@@ -125,7 +125,8 @@ def test_upserts_by_an_id_that_does_not_exist_are_left_out(make_stream):
 
 
 def skip(stream, writes, clock, world=None, resend_days=None):
-    return plan.skip_unchanged(stream, writes, world or World(), clock.time(), resend_days, uncertain=())
+    world = world or World()
+    return plan.skip_unchanged(stream, writes, world, clock.time(), resend_days, uncertain=(), are_resolved=False)
 
 
 def confirm(stream, write, *, is_certain=True, record_id=5):

@@ -62,10 +62,9 @@ def test_merging_changes_none_of_the_writes():
 
 def test_a_merged_write_keeps_what_was_left_out_of_each():
     first = Write({}, "a", missing=("account.domain: not found",))
-    second = Write({}, "a", missing=("owner.email: not found",), is_again=True)
+    second = Write({}, "a", missing=("owner.email: not found",))
     for one in (combine(first, second), combine(second, first)):
         assert sorted(one.missing) == ["account.domain: not found", "owner.email: not found"]
-        assert one.is_again
 
 
 @pytest.mark.parametrize("normalize", [True, False])

@@ -205,6 +205,14 @@ KNOWN = {
         night(),
         **SINGLE,
     ),
+    "who is deleted late by a killed run, and comes back, is made again": scenario(
+        {"people": stream(deletes=True, **SKIPS)},
+        night(person(1), person(2)),
+        night(person(1, **GONE), person(2), kill={"signal": "SIGKILL", "at": 4, "when": "late"}),
+        night(person(1, 2), person(2)),
+        deleted_records="delete",
+        **SINGLE,
+    ),
     # 7. Identity
     "an address that moved is not written to its old holder": scenario(
         UPDATES,
@@ -295,11 +303,25 @@ KNOWN = {
     "nobody is enrolled in the name of another user": scenario(
         {"enrollments": enrollments(refs=["rep"])}, night(enrollment(1, 1, rep="nobody@team.test")), people=[1]
     ),
+    "a membership that is removed is not the person with the same id": scenario(
+        {"enrollments": enrollments(deletes=True)},
+        night(enrollment(1, 1, **GONE), enrollment(2, 0)),
+        people=[0, 1],
+        members=[[email(1), cadence(0), "active"]],
+        deleted_records="delete",
+    ),
     # 11. References
     "a reference that is no domain is left out": scenario(
         LINKED, night(person(1, employer="not a domain")), people=[1], **SINGLE
     ),
     "a missing reference is reported": scenario(LINKED, night(person(1, employer=domain(7))), **SINGLE),
+    "rows of one person are linked to the account that one of them names": scenario(
+        {"accounts": accounts(), "people": stream(refs=["employer"], **SKIPS)},
+        night(person(1)),
+        night(person(1, id=2, employer="not a domain"), person(1, employer=domain(1))),
+        firms=[1],
+        **SINGLE,
+    ),
     # 12. Two runs at once
     "two runs at once confirm what both have written": scenario(
         SKIPPING, night(*map(person, range(30)), twin=True), batch_size_rows=5, **SINGLE

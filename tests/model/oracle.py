@@ -848,7 +848,7 @@ class Oracle:
         before = self.nights[max(night.number - 1, 0)]
         earlier = self.nights[max(night.number - 2, 0)]
         runs = [*night.runs, *before.runs]
-        is_disturbed = any(self.is_doubtful(each) for each in (night, before, earlier)) or before.hits or night.hits
+        is_disturbed = any(map(self.may_send_again, (night, before, earlier))) or before.hits or night.hits
         is_same = night is not before and before.rows == night.rows and not night.plan.get("edits")
         if (
             self.ledger == "none"
@@ -874,8 +874,21 @@ class Oracle:
                     continue
                 table = self.streams[row["stream"]]["object"]
                 found = [record for record in night.after[table].values() if self.names(row, table, record)]
-                if not any(self.rivals(night, row, record) for record in found) and not self.siblings(night, row):
+                is_alone = not any(self.rivals(night, row, record) for record in found)
+                if is_alone and not self.siblings(night, row) and not self.was_taken_away(night, row):
                     yield Finding(code, night.number, f"{row} is {each['result']}")
+
+    def may_send_again(self, night):
+        """Return whether what was sent tonight is sent once more: what became of it is not certain."""
+        return self.is_doubtful(night) or any(kind.endswith(" row") for _, kind in night.plan.get("rejected", ()))
+
+    def was_taken_away(self, night, row):
+        """Return whether somebody has removed the account of a row: a run only learns it when it reads the account."""
+        return self.is_unknown(night, row.get("employer")) and any(
+            each.table == "accounts" and each.origin is None and same(each.before["domain"], row.get("employer"))
+            for each in self.effects
+            if each.before is not None
+        )
 
     def rivals(self, night, row, record):
         return any(

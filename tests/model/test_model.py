@@ -1,6 +1,7 @@
 """Random nights against an independent model; see README.md.
 
-`MODEL_SEED=123` runs one seed and shrinks it; `MODEL_SEEDS=0:500` runs many.
+`MODEL_SEED=123` runs one seed and shrinks it; `MODEL_SEEDS=0:500` runs many; `MODEL_DATABASE=postgres` uses one
+database.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tests.postgres import Database
 
 DEFAULT, MANY = range(20), range(20, 420)
 SHRINK_SECONDS = float(os.environ.get("MODEL_SHRINK_SECONDS", "60"))
+DATABASE = os.environ.get("MODEL_DATABASE")
 IGNORED = set(filter(None, os.environ.get("MODEL_IGNORE", "").split(",")))
 
 
@@ -76,10 +78,10 @@ def test_known_combinations(findings, name):
 
 @pytest.mark.parametrize("seed", DEFAULT if SEEDS is None else SEEDS)
 def test_nights_leave_salesloft_as_the_model_says(findings, seed):
-    check(findings, world.generate(seed), f"Shrink it: MODEL_SEED={seed}")
+    check(findings, world.generate(seed, DATABASE), f"Shrink it: MODEL_SEED={seed}")
 
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("seed", MANY if SEEDS is None else ())
 def test_many_nights_leave_salesloft_as_the_model_says(findings, seed):
-    check(findings, world.generate(seed), f"Shrink it: MODEL_SEED={seed}")
+    check(findings, world.generate(seed, DATABASE), f"Shrink it: MODEL_SEED={seed}")

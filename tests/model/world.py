@@ -50,14 +50,15 @@ def rep(number):
     return f"rep{number}@team.test"
 
 
-def generate(seed):
-    """Return the scenario of a seed."""
-    return _Generator(random.Random(seed)).scenario(seed)  # noqa: S311 (no secrets)
+def generate(seed, database=None):
+    """Return the scenario of a seed, with the given database for its ledger."""
+    return _Generator(random.Random(seed), database).scenario(seed)  # noqa: S311 (no secrets)
 
 
 class _Generator:
-    def __init__(self, chance):
+    def __init__(self, chance, database):
         self.chance = chance
+        self.database = database
         self.tables = {}
         self.versions = {}
 
@@ -73,7 +74,9 @@ class _Generator:
     def scenario(self, seed):
         streams = self.streams()
         self.tables = {name: self.table(name, stream) for name, stream in streams.items()}
-        ledger = self.pick("sqlite", "sqlite", "sqlite", "postgres" if seed % 4 == 3 else "sqlite", "none")
+        ledger = self.pick("sqlite", "sqlite", "sqlite", "sqlite", "none")
+        if ledger == "sqlite":
+            ledger = self.database or ("postgres" if seed % 4 == 3 else "sqlite")
         settings = self.settings(streams, ledger)
         return {
             "seed": seed,

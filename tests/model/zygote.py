@@ -19,6 +19,7 @@ import sqlite3
 import struct
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 EPOCH = 1_700_000_000.0
@@ -67,6 +68,7 @@ def main():
     clock.Clock.time = lambda _: EPOCH + shared.now()
     clock.Clock.wait_until = wait_until
     _import_all()
+    _warm_up(Path(sys.argv[1]).parent)
     gc.collect()
     gc.freeze()
     for line in sys.stdin:
@@ -94,6 +96,7 @@ def _import_all():
     import sqlalchemy as sa  # noqa: PLC0415
     import yaml  # noqa: F401, PLC0415
 
+    from target_salesloft.cli import admin  # noqa: F401, PLC0415
     from target_salesloft.settings.loader import ConfigSources, load  # noqa: PLC0415
     from target_salesloft.target import TargetSalesloft  # noqa: PLC0415
 
@@ -104,6 +107,34 @@ def _import_all():
     load(ConfigSources(({"api_key": "x" * 20},)), {}, print)
     for url in ("sqlite://", "postgresql+psycopg://"):
         sa.create_engine(url)
+
+
+def _warm_up(directory):
+    """Run the command once without effects, so that what it and its libraries cache need not be built by each fork."""
+    from target_salesloft.__main__ import main as command  # noqa: PLC0415
+
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    config, records = directory / "warm-up.json", directory / "warm-up.singer"
+    config.write_text(json.dumps({"api_key": "x" * 20, "dry_run": True, "failed_records_dir": str(directory)}))
+    lines = [
+        {"type": "SCHEMA", "stream": "people", "schema": {"properties": {}}, "key_properties": ["email_address"]},
+        {"type": "RECORD", "stream": "people", "record": {"email_address": "a@b.co"}},
+    ]
+    records.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    arguments = sys.argv
+    sys.argv = ["target-salesloft", "--config", str(config), "--input", str(records)]
+    output = os.dup(2)
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (a device)
+        os.dup2(nowhere.fileno(), 2)
+        with suppress(SystemExit):
+            command()
+    os.dup2(output, 2)
+    sys.argv = arguments
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    for each in (logging.root, *logging.root.manager.loggerDict.values()):
+        if isinstance(each, logging.Logger):
+            each.handlers.clear()
 
 
 def _run(job):
