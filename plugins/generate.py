@@ -135,6 +135,10 @@ commands:
     executable: target-salesloft-admin
     args: check
     description: Print the user of the token, its permissions, and the points remaining.
+  verify:
+    executable: target-salesloft-admin
+    args: verify
+    description: Find out with test records how Salesloft behaves, and remove them again.
   fields:
     executable: target-salesloft-admin
     args: fields

@@ -14,6 +14,9 @@ from target_salesloft.cli import ledger
 from target_salesloft.cli.check import check as run_check
 from target_salesloft.cli.fields import fields as run_fields
 from target_salesloft.cli.login import login as run_login
+from target_salesloft.cli.verify import Options
+from target_salesloft.cli.verify import clean as run_clean
+from target_salesloft.cli.verify import verify as run_verify
 from target_salesloft.clock import Clock
 from target_salesloft.exceptions import ConfigError, SalesloftFatalError, SalesloftRetriableError
 from target_salesloft.objects import OBJECTS
@@ -208,6 +211,45 @@ def adopt(clock: Clock, sources: ConfigSources, file: IO[Any] | None, *, overwri
     from target_salesloft.cli.adopt import adopt as run_adopt  # noqa: PLC0415 (the other commands need no SDK)
 
     return run_adopt(sources, os.environ, file, clock, overwrite=overwrite)
+
+
+@cli.command()
+@config_option
+@click.option("--yes", "is_confirmed", is_flag=True, help="Start without asking for the team's name.")
+@click.option("--no-bulk", is_flag=True, help="Create no bulk jobs.")
+@click.option(
+    "--custom-field",
+    "custom_fields",
+    multiple=True,
+    metavar="NAME",
+    help="Text custom field of people; twice. Without, custom fields are not verified.",
+)
+@click.option("--leave-behind", is_flag=True, help="Start even if the token may not delete the test records.")
+@click.option("--clean", is_flag=True, help="Only remove what an interrupted verification left behind.")
+@json_option
+@click.pass_obj
+def verify(  # noqa: PLR0913 (one argument per option)
+    clock: Clock,
+    settings: Mapping[str, Any],
+    *,
+    is_confirmed: bool,
+    no_bulk: bool,
+    custom_fields: Sequence[str],
+    leave_behind: bool,
+    clean: bool,
+    as_json: bool,
+) -> int:
+    """Verify how Salesloft behaves, with test records.
+
+    Creates three people and one account, and removes them again. Runs obey what it finds. Exits with 1 if something
+    differs from what is assumed, and with 2 if something could not be determined.
+    """
+    if len(custom_fields) not in {0, 2} or len(set(custom_fields)) != len(custom_fields):
+        raise click.UsageError("--custom-field requires two different fields.")
+    if clean:
+        return run_clean(settings, clock)
+    options = Options(custom_fields, not no_bulk, is_confirmed, leave_behind, as_json)
+    return run_verify(settings, clock, options)
 
 
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:

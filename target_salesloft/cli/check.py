@@ -129,23 +129,23 @@ def permissions(settings: RunSettings, client: SalesloftClient) -> Iterator[Perm
         scope = f"{each.scope}:read"
         is_listed = lists.pop(scope, None) is not None
         is_required = each.name in required or is_listed
-        yield Permission(scope, _has_permission(client, "GET", each.path), is_required)
+        yield Permission(scope, has_permission(client, "GET", each.path), is_required)
         if each.write_check is not None:
-            may_write = _has_permission(client, *each.write_check)
+            may_write = has_permission(client, *each.write_check)
             yield Permission(f"{each.scope}:write", may_write, each.name in required)
         if each.name in deleted:
             delete = each.removals[DeletedRecords.DELETE]
-            may_delete = _has_permission(client, delete.method, delete.path_for(NONEXISTENT_ID))
+            may_delete = has_permission(client, delete.method, delete.path_for(NONEXISTENT_ID))
             yield Permission(f"{each.scope}:delete", may_delete, required=True)
     for scope, path in lists.items():
-        yield Permission(scope, _has_permission(client, "GET", path), required=True)
+        yield Permission(scope, has_permission(client, "GET", path), required=True)
     otherwise = "custom fields will not be matched"
     yield Permission(
-        "custom_fields:read", _has_permission(client, "GET", "/custom_fields"), required=False, otherwise=otherwise
+        "custom_fields:read", has_permission(client, "GET", "/custom_fields"), required=False, otherwise=otherwise
     )
     if settings.write_method is not WriteMethod.RECORD:
         # Assumption: who may list bulk jobs may create them. Creating one to find out would leave it behind.
-        may_list = _has_permission(client, "GET", "/bulk_jobs")
+        may_list = has_permission(client, "GET", "/bulk_jobs")
         is_required = settings.write_method is WriteMethod.BULK
         yield Permission("bulk jobs", may_list, is_required, "records will be written one by one")
 
@@ -190,7 +190,7 @@ def configured_streams(settings: RunSettings) -> Iterator[StreamSettings]:
                 raise
 
 
-def _has_permission(client: SalesloftClient, method: str, path: str) -> bool:
+def has_permission(client: SalesloftClient, method: str, path: str) -> bool:
     """Return whether the token has the permission for a request.
 
     Raises:

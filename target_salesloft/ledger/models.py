@@ -185,10 +185,22 @@ capabilities: Final = sa.Table(
     metadata,
     sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
     sa.Column("name", sa.String(64), primary_key=True, comment="Such as `custom_fields`"),
-    sa.Column("value", sa.String(64), nullable=False, comment="Such as `replace`"),
+    sa.Column("value", sa.Text, nullable=False, comment="Such as `replace`"),
     sa.Column("version", sa.String(64), nullable=False, comment="Of the target that found it"),
     sa.Column("found_at", sa.BigInteger, nullable=False, comment="Seconds since the epoch"),
     sa.Column("verified", sa.Boolean, nullable=False, comment="By `verify`; otherwise, a run has noticed it"),
     sqlite_with_rowid=False,
     comment="What Salesloft was found to do where its documentation says nothing",
+)
+
+verifications: Final = sa.Table(
+    "verifications",
+    metadata,
+    sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
+    sa.Column("token", sa.String(16), primary_key=True, comment="Part of the names of all records that it creates"),
+    sa.Column("object", sa.String(16), primary_key=True, comment="`people`, `accounts` or `bulk_jobs`; empty: any"),
+    sa.Column("record_id", sa.BigInteger, primary_key=True, autoincrement=False, comment="Salesloft's id; 0: any"),
+    sa.Column("noted_at", sa.BigInteger, nullable=False, comment="Seconds since the epoch"),
+    sqlite_with_rowid=False,
+    comment="What `verify` may have created and has not removed; a row with id 0 is added before it creates anything",
 )

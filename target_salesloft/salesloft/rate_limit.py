@@ -74,6 +74,13 @@ class RateLimiter:
             return max(0, ours if self._team_remaining is None else min(ours, self._team_remaining))
 
     @property
+    def team_remaining(self) -> int | None:
+        """Points that the team has left in this minute according to responses; None if they don't say."""
+        with self._changed:
+            self._expire(self._clock.now())
+            return self._team_remaining
+
+    @property
     def waited_seconds(self) -> float:
         """Seconds in which at least one request waited for points."""
         with self._changed:

@@ -1,0 +1,249 @@
+"""Finds out with a few test records how Salesloft behaves, and removes them again."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+from contextlib import closing, contextmanager
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from target_salesloft.cli.check import has_permission
+from target_salesloft.exceptions import (
+    ConfigError,
+    LedgerError,
+    PermissionDeniedError,
+    RecordRejectedError,
+    SalesloftFatalError,
+)
+from target_salesloft.ledger.opening import get_host, get_scope, open_ledger
+from target_salesloft.ledger.verification import Notes
+from target_salesloft.objects import ACCOUNTS, NONEXISTENT_ID, PEOPLE, DeletedRecords, FieldType
+from target_salesloft.redaction import sanitize_line
+from target_salesloft.salesloft.build import build_client
+from target_salesloft.salesloft.custom_fields import CustomFields
+from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.validation import resolve
+from target_salesloft.verify.probes import run_probes
+from target_salesloft.verify.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from target_salesloft.clock import Clock
+    from target_salesloft.ledger.ledger import Ledger
+    from target_salesloft.salesloft.client import SalesloftClient
+    from target_salesloft.verify.questions import Finding
+
+# Someone is waiting, but a verification that ends early leaves records behind.
+MAX_RETRY_SECONDS: Final = 300
+MAX_NAME_LENGTH: Final = 200
+TABLE_WIDTH: Final = 120  # in a file
+AS_ASSUMED, DIFFERENT, OPEN = range(3)
+RESULTS: Final = {AS_ASSUMED: "as assumed", DIFFERENT: "not as assumed", OPEN: "not determined in full"}
+PLAN: Final = """\
+This creates three people and one account. They are named DELETE ME, have reserved addresses
+(@example.com) and do_not_contact, and are on no cadence. Where Salesloft does not behave as
+assumed, it may create a few more of them. All of them are deleted at the end."""
+BULK_PLAN: Final = "It also creates three bulk jobs of at most two rows. Salesloft keeps the list of jobs."
+COSTS: Final = "It takes about 80 points and up to five minutes."
+
+
+class Options(NamedTuple):
+    """The options of the command.
+
+    Attributes:
+        custom_fields: Two text custom fields of people, or none.
+        uses_bulk: Whether to create bulk jobs.
+        is_confirmed: Whether to start without asking.
+        leaves_behind: Whether to start even if the token may not delete.
+        as_json: Whether to print JSON.
+    """
+
+    custom_fields: Sequence[str] = ()
+    uses_bulk: bool = True
+    is_confirmed: bool = False
+    leaves_behind: bool = False
+    as_json: bool = False
+
+
+class Team(NamedTuple):
+    """The team that the credentials belong to, and its ledger."""
+
+    config: Mapping[str, Any]
+    client: SalesloftClient
+    ledger: Ledger
+
+
+@contextmanager
+def _connect(values: Mapping[str, Any], clock: Clock) -> Iterator[Team]:
+    config = resolve(values)
+    config["max_retry_seconds"] = min(config["max_retry_seconds"], MAX_RETRY_SECONDS)
+    with closing(build_client(config, clock, RateLimiter(config["rate_limit_per_minute"], clock))) as client:
+        identity = client.verify_credentials()
+        with closing(open_ledger(config.get("ledger_uri"), clock)) as ledger:
+            if not ledger.is_persistent:
+                raise LedgerError("Verifying requires the ledger, which notes what must be removed. Set ledger_uri.")
+            ledger.use_scope(get_scope(config, identity))
+            yield Team(config, client, ledger)
+
+
+def verify(values: Mapping[str, Any], clock: Clock, options: Options) -> int:
+    """Create test records, find out how Salesloft behaves, and remove them.
+
+    Returns:
+        The exit code: 0 if everything is as assumed, 1 if something differs or could not be removed, 2 if something
+        could not be determined.
+
+    Raises:
+        ConfigError: A setting or option is invalid.
+        SalesloftFatalError: Salesloft or the ledger cannot be used, or the token may not delete.
+    """
+    started = clock.now()
+    with _connect(values, clock) as team:
+        _check_custom_fields(team.client, options.custom_fields)
+        lacking = [] if options.leaves_behind else _missing_scopes(team.client)
+        if lacking:
+            raise PermissionDeniedError(
+                f"The token lacks {' and '.join(lacking)}, so the test records would stay in Salesloft. Add the "
+                "scopes, or accept that with --leave-behind."
+            )
+        name = _get_team_name(team.client)
+        _describe(team, name, options)
+        if not options.is_confirmed:
+            _confirm(name)
+        notes = Notes(team.ledger)
+        session = Session(team.client, clock, notes, custom_fields=options.custom_fields, uses_bulk=options.uses_bulk)
+        findings, left = _run(session)
+        version = metadata.version("target-salesloft")
+        found = {each.name: each.found for each in findings if each.found is not None}
+        team.ledger.set_capabilities(found, version, is_verified=True)
+        points = team.client.rate_limiter.points_spent
+    result = _result(findings)
+    if options.as_json:
+        document = {
+            "version": version,
+            "verified_at": f"{dt.datetime.fromtimestamp(clock.time(), tz=dt.timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
+            "points": points,
+            "seconds": round(clock.now() - started),
+            "result": RESULTS[result],
+            "not_removed": len(left),
+            "findings": [each._asdict() for each in findings],
+        }
+        print(json.dumps(document, indent=2))
+    else:
+        _print_table(findings)
+        print(f"Result: {RESULTS[result]}. {points} points spent. The ledger keeps what was found, and runs obey it.")
+    return DIFFERENT if left and not options.leaves_behind else result
+
+
+def clean(values: Mapping[str, Any], clock: Clock) -> int:
+    """Remove what interrupted verifications have left behind.
+
+    Returns:
+        The exit code: 1 if something could not be removed.
+
+    Raises:
+        ConfigError: A setting is invalid.
+        SalesloftFatalError: Salesloft or the ledger cannot be used.
+    """
+    with _connect(values, clock) as team:
+        notes = Notes(team.ledger)
+        tokens = notes.get()
+        if not tokens:
+            _say("Nothing to remove: every verification of this team has removed its records.")
+        left = [_remove(Session(team.client, clock, notes, token=each, was_interrupted=True)) for each in tokens]
+    return int(any(left))
+
+
+def _missing_scopes(client: SalesloftClient) -> list[str]:
+    deletes = {f"{each.scope}:delete": each.removals[DeletedRecords.DELETE] for each in (PEOPLE, ACCOUNTS)}
+    return [
+        scope
+        for scope, each in deletes.items()
+        if not has_permission(client, each.method, each.path_for(NONEXISTENT_ID))
+    ]
+
+
+def _check_custom_fields(client: SalesloftClient, names: Sequence[str]) -> None:
+    known = CustomFields(client).get(PEOPLE) if names else None
+    for each in names:
+        if known is not None and known.get(each) is not FieldType.TEXT:
+            raise ConfigError(f"--custom-field {_clean(each)}: people have no text custom field of this name.")
+
+
+def _get_team_name(client: SalesloftClient) -> str:
+    try:
+        team = client.request("GET", "/team").data
+    except (PermissionDeniedError, RecordRejectedError):
+        team = None
+    return _clean(team["name"]) if isinstance(team, dict) and team.get("name") else "unknown"
+
+
+def _describe(team: Team, name: str, options: Options) -> None:
+    user = team.client.verify_credentials()
+    _say(f"User: {_clean(user.get('name'))} <{_clean(user.get('email'))}>")
+    _say(f"Team: {name}")
+    _say(f"Host: {get_host(team.config)}")
+    _say(PLAN)
+    _say(f"{BULK_PLAN} {COSTS}" if options.uses_bulk else COSTS)
+    _say("If it is interrupted, run target-salesloft-admin verify --clean.")
+
+
+def _confirm(team: str) -> None:
+    _say(f"Type the name of the team to start, or add --yes next time: {team}")
+    if sys.stdin.readline().strip() != team:
+        raise click.ClickException("That is not the name of the team. Nothing was created.")
+
+
+def _run(session: Session) -> tuple[list[Finding], list[str]]:
+    """Return the findings, and what could not be removed."""
+    try:
+        findings = run_probes(session)
+    except BaseException:
+        session.was_interrupted = True
+        _remove(session)
+        raise
+    return findings, _remove(session)
+
+
+def _remove(session: Session) -> list[str]:
+    """Remove what a verification created, and print what is left."""
+    try:
+        left = session.remove_all()
+    except SalesloftFatalError:
+        _say("The test records could not be removed. Run target-salesloft-admin verify --clean.")
+        raise
+    for each in left:
+        _say(f"Not removed: {each}.")
+    _say("Some test records remain." if left else "All test records are removed.")
+    return left
+
+
+def _result(findings: Sequence[Finding]) -> int:
+    if any(each.differs for each in findings):
+        return DIFFERENT
+    return OPEN if any(each.found is None for each in findings) else AS_ASSUMED
+
+
+def _print_table(findings: Sequence[Finding]) -> None:
+    table = Table("", "", "assumed", "found", "what it means", box=None, pad_edge=False)
+    order = sorted(findings, key=lambda each: (not each.differs, each.found is not None))
+    for each in order:
+        mark = "differs" if each.differs else "open" if each.found is None else ""
+        table.add_row(mark, f"{each.name} {each.id}", each.assumed or "-", each.found or "?", each.meaning)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    console.print(table)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _clean(text: object) -> str:
+    return sanitize_line(str(text), MAX_NAME_LENGTH)

@@ -1,0 +1,67 @@
+"""What verifications have created, so that it is removed even if they are interrupted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from target_salesloft.ledger.models import verifications
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from target_salesloft.ledger.ledger import Ledger
+
+
+class Note(NamedTuple):
+    """A record that a verification has created.
+
+    Attributes:
+        object: `people`, `accounts` or `bulk_jobs`; empty if it may be any.
+        record_id: Salesloft's id; 0 if it may be any.
+    """
+
+    object: str
+    record_id: int
+
+
+ANY: Final = Note("", 0)
+"""The request that follows may create something."""
+
+
+class Notes:
+    """What verifications of the team may have created and have not removed.
+
+    Args:
+        ledger: Its scope is set.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._database = ledger.database
+        self._scope_id = ledger.scope_id
+
+    def add(self, token: str, note: Note) -> None:
+        """Note what a verification has created or may create next."""
+        values = {"scope_id": self._scope_id, "token": token, **note._asdict()}
+        insert = self._database.insert(verifications).values(**values, noted_at=int(self._database.clock.time()))
+        with self._database.transaction() as connection:
+            connection.execute(insert.on_conflict_do_nothing())
+
+    def get(self) -> dict[str, set[Note]]:
+        """Return the token of each verification that has not removed everything → what it has noted."""
+        table = verifications
+        query = sa.select(table.c.token, table.c.object, table.c.record_id).where(table.c.scope_id == self._scope_id)
+        found: dict[str, set[Note]] = {}
+        with self._database.reading() as connection:
+            for token, *note in connection.execute(query.order_by(table.c.token)):
+                found.setdefault(token, set()).add(Note(*note))
+        return found
+
+    def replace(self, token: str, left: Iterable[Note]) -> None:
+        """Forget what was removed, and keep what is left."""
+        table = verifications
+        with self._database.transaction() as connection:
+            connection.execute(table.delete().where(table.c.scope_id == self._scope_id, table.c.token == token))
+        for each in left:
+            self.add(token, each)

@@ -1,0 +1,145 @@
+"""The questions of a verification that no run depends on. Those that runs depend on are `ASSUMPTIONS`."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from target_salesloft.salesloft.assumptions import ASSUMPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Question(NamedTuple):
+    """What is asked.
+
+    Attributes:
+        id: What the documentation and the log call the assumption; empty if there is none.
+        values: What may be found → what it means; the first is assumed.
+        meaning: What any other value means. Without `values`, nothing is assumed.
+    """
+
+    id: str
+    values: Mapping[str, str] = MappingProxyType({})
+    meaning: str = ""
+
+    @property
+    def assumed(self) -> str:
+        return next(iter(self.values), "")
+
+
+class Finding(NamedTuple):
+    """The answer to a question.
+
+    Attributes:
+        name: The question's name.
+        id: The assumption's id, or an empty string.
+        assumed: What the target assumes; empty if nothing.
+        found: What was found; None if it could not be determined.
+        meaning: What it means or, if nothing was found, why.
+    """
+
+    name: str
+    id: str
+    assumed: str
+    found: str | None
+    meaning: str
+
+    @property
+    def differs(self) -> bool:
+        return self.found is not None and bool(self.assumed) and self.found != self.assumed
+
+
+def _ask(id_: str, meaning: str = "", /, **values: str) -> Question:
+    return Question(id_, MappingProxyType(values), meaning)
+
+
+QUESTIONS: Final[Mapping[str, Question]] = MappingProxyType(
+    {name: Question(each.id, each.values) for name, each in ASSUMPTIONS.items()}
+    | {
+        "identity": _ask(
+            "", known="The token's team is known.", unknown="The ledger uses a hash of the token instead."
+        ),
+        "rate_limit_headers": _ask(
+            "A20",
+            present="Responses say how many points remain.",
+            missing="Runs keep to rate_limit_per_minute, and do not see what other integrations spend.",
+        ),
+        "users": _ask("", several="Users can be looked up by email address.", one="Only the token's user is visible."),
+        "stages": _ask("", visible="Stages can be looked up by name.", none="No stages are visible."),
+        "cadences": _ask("", visible="Cadences can be looked up by name.", none="No cadences are visible."),
+        "per_page": _ask(
+            "A21", corrected="A per_page above 100 counts as 100.", other="A per_page above 100 is something else."
+        ),
+        "unknown_filters": _ask(
+            "A21", ignored="A filter that Salesloft does not know is ignored.", reject="It is rejected."
+        ),
+        "filters": _ask(
+            "A21", honored="`name[]=` filters lists.", ignored="`name[]=` filters nothing. Nothing can be looked up."
+        ),
+        "filters_scalar": _ask("", "Whether `name=value` filters a list. The target does not use it."),
+        "filters_commas": _ask("", "Whether `name=a,b` filters a list. The target does not use it."),
+        "filters_echo": _ask(
+            "A21",
+            present="Lists repeat the filters that counted.",
+            missing="Lists do not repeat filters, so that runs cannot check them.",
+        ),
+        "ids": _ask("", number="Ids are numbers.", text="Ids are text. The target accepts both."),
+        "rejected_fields": _ask("A2", "These fields were rejected with ordinary values.", none="All were accepted."),
+        "ignored_fields": _ask("A2", "Values of these fields are not stored.", none="All values were stored."),
+        "locked_fields": _ask("A2", "These fields keep their first value.", none="All values were changed."),
+        "reformatted_fields": _ask("A2", "Salesloft stores these in another form."),
+        "address": _ask("A3", "How the mixed-case email address was stored."),
+        "empty_list": _ask("A14", clear="An empty list erases the tags.", ignore="An empty list is ignored."),
+        "null_custom_field": _ask("A14", clear="A null erases a custom field.", ignore="A null is ignored."),
+        "unknown_fields": _ask(
+            "", reject="A record with an unknown field is rejected.", ignore="Unknown fields are ignored."
+        ),
+        "duplicates": _ask(
+            "A22",
+            reject="A second person with the same address is rejected.",
+            create="A second person with the same address is created. An insert that is repeated creates one.",
+        ),
+        "secondary_address": _ask("", "Whether an upsert matches a secondary address."),
+        "text_ids": _ask("", "Whether an id may be sent as text."),
+        "delete_twice": _ask(
+            "A15", accept="Deleting twice is harmless.", missing="The second deletion is a 404, which counts as gone."
+        ),
+        "read_after_delete": _ask(
+            "", missing="A deleted person is a 404.", found="A deleted person can still be read."
+        ),
+        "account_match": _ask(
+            "A4",
+            "Whether an upsert by a bare domain finds an account that was created with a URL.",
+        ),
+        "archived_in_upserts": _ask(
+            "A16",
+            reject="An upsert with `archived` is rejected. Accounts are restored by an update.",
+            accept="An upsert can restore an account.",
+            ignore="`archived` in an upsert is ignored.",
+        ),
+        "bulk_states": _ask("A7", "The states that a job went through."),
+        "bulk_seconds": _ask("A7", "How long a job of two rows took, in seconds."),
+        "bulk_row_statuses": _ask(
+            "A19", "Statuses of rows. All but `success` count as not written.", **{"error, success": "As documented."}
+        ),
+        "bulk_error": _ask("", "The type of a row's `error`. The target accepts any."),
+        "unknown_id_in_job": _ask(
+            "A10", reject="A row with an unknown id is an error.", create="A row with an unknown id creates a record."
+        ),
+    }
+)
+
+
+def answer(name: str, found: str | None, reason: str = "") -> Finding:
+    """Return the answer to a question.
+
+    Args:
+        name: The question's name.
+        found: What was found; None if it could not be determined.
+        reason: Why nothing was found.
+    """
+    question = QUESTIONS[name]
+    meaning = reason if found is None else question.values.get(found, question.meaning)
+    return Finding(name, question.id, question.assumed, found, meaning)

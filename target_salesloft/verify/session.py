@@ -1,0 +1,256 @@
+"""The requests of a verification. What they create bears its token, is noted in the ledger, and is removed again."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError
+from target_salesloft.ledger.verification import ANY, Note
+from target_salesloft.objects import ACCOUNTS, ID_FIELD, PEOPLE, DeletedRecords
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from target_salesloft.clock import Clock
+    from target_salesloft.ledger.verification import Notes
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.salesloft.client import SalesloftClient
+
+OK: Final = 200
+BULK_JOBS: Final = "bulk_jobs"
+TOKEN_BYTES: Final = 6
+LABELS: Final = ("first", "second", "personal", "secondary", "again", "job", "invalid")
+"""The parts of addresses that tell the people of a verification apart."""
+POLL_SECONDS: Final = 5.0
+JOB_SECONDS: Final = 300.0
+LATE_SECONDS: Final = 10.0
+"""A request that was interrupted has taken effect by then, or never will (assumption A24)."""
+
+
+class NotDeterminedError(Exception):
+    """A question stays open; the message is the reason."""
+
+
+class ForbiddenError(NotDeterminedError):
+    """The token has no permission for a request."""
+
+
+class Answer(NamedTuple):
+    """The response to a request that Salesloft accepted or rejected.
+
+    Attributes:
+        request: Its method and path.
+        status: The HTTP status if it was rejected, otherwise 200.
+        body: The JSON object; empty if it was rejected.
+        fields: The fields that the rejection names.
+    """
+
+    request: str
+    status: int
+    body: Mapping[str, Any] = MappingProxyType({})
+    fields: tuple[str, ...] = ()
+
+    @property
+    def is_accepted(self) -> bool:
+        return self.status == OK
+
+    def require(self) -> Answer:
+        """Return the answer itself.
+
+        Raises:
+            NotDeterminedError: Salesloft rejected the request.
+        """
+        if not self.is_accepted:
+            raise NotDeterminedError(f"Salesloft rejected {self.request} ({self.status}).")
+        return self
+
+    @property
+    def data(self) -> Any:
+        return self.require().body.get("data")
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [each for each in self.data or () if isinstance(each, dict)]
+
+    @property
+    def ids(self) -> list[int]:
+        return [int(row[ID_FIELD]) for row in self.rows]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The record that was read or written: `data` itself, or what it contains after an upsert."""
+        data = self.data if isinstance(self.data, dict) else {}
+        return next((data[each] for each in ("person", "account") if isinstance(data.get(each), dict)), data)
+
+    @property
+    def id(self) -> int:
+        number = str(self.record.get(ID_FIELD))
+        if not number.isdecimal():
+            raise NotDeterminedError(f"The response to {self.request} has no id.")
+        return int(number)
+
+
+@dataclass
+class Session:
+    """Sends the requests of one verification, and removes what they created.
+
+    Attributes:
+        token: Part of the addresses and names of all records that are created.
+        custom_fields: Two text custom fields of people, or none.
+        uses_bulk: Whether bulk jobs are created.
+        facts: What probes leave for those that follow, such as the id of the first person.
+        was_interrupted: Whether a request may take effect later.
+    """
+
+    client: SalesloftClient
+    clock: Clock
+    notes: Notes
+    token: str = field(default_factory=lambda: secrets.token_hex(TOKEN_BYTES))
+    custom_fields: Sequence[str] = ()
+    uses_bulk: bool = True
+    facts: dict[str, Any] = field(default_factory=dict)
+    was_interrupted: bool = False
+
+    def address(self, label: str) -> str:
+        """Return a reserved address, which no mail reaches."""
+        return f"Delete-Me-{self.token}-{label}@example.com"
+
+    @property
+    def mark(self) -> dict[str, Any]:
+        """Fields of all people that are created."""
+        return {"first_name": "DELETE ME", "last_name": f"target-salesloft {self.token}", "do_not_contact": True}
+
+    @property
+    def domain(self) -> str:
+        return f"delete-me-{self.token}.example"
+
+    @property
+    def name(self) -> str:
+        """The name of all accounts and bulk jobs that are created."""
+        return f"DELETE ME target-salesloft {self.token}"
+
+    def fact(self, name: str) -> Any:
+        """Return what an earlier probe found."""
+        if name not in self.facts:
+            raise NotDeterminedError("An earlier step failed.")
+        return self.facts[name]
+
+    def get(self, path: str, **params: Any) -> Answer:
+        return self.send("GET", path, params=params)
+
+    def send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, params: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """Send a request that creates no person and no account.
+
+        Raises:
+            NotDeterminedError: A response was lost, so that the next one may say what the first one would not.
+            SalesloftFatalError: The verification cannot continue.
+        """
+        name = f"{method} {re.sub(r'[0-9]+', '{id}', path)}"
+        encoded = None if body is None else msgspec.json.encode(body)
+        try:
+            reply = self.client.request(method, path, endpoint=name.partition(" ")[2], params=params, body=encoded)
+        except RecordRejectedError as error:
+            was_ambiguous = error.was_ambiguous
+            answer = Answer(name, error.status, fields=error.fields)
+        except PermissionDeniedError as error:
+            raise ForbiddenError(f"The token has no permission for {name}.") from error
+        else:
+            was_ambiguous = reply.was_ambiguous
+            answer = Answer(name, OK, reply.body)
+        if was_ambiguous and method != "GET":
+            self.was_interrupted = True
+            raise NotDeterminedError(f"The first response to {name} was lost.")
+        return answer
+
+    def create(self, salesloft_object: SalesloftObject, path: str, body: Mapping[str, Any]) -> Answer:
+        """Send a request that may create a person or an account, and note what it created."""
+        self.notes.add(self.token, ANY)
+        answer = self.send("POST", path, body)
+        if answer.is_accepted:
+            self.notes.add(self.token, Note(salesloft_object.name, answer.id))
+        return answer
+
+    def create_person(self, path: str, label: str, **fields: Any) -> Answer:
+        return self.create(PEOPLE, path, {"email_address": self.address(label), **self.mark, **fields})
+
+    def create_account(self, path: str, **fields: Any) -> Answer:
+        return self.create(ACCOUNTS, path, {"name": self.name, **fields})
+
+    # Removal
+
+    def find(self, salesloft_object: SalesloftObject, ids: Iterable[int]) -> set[int]:
+        """Return the ids of the records of this verification: those that are listed by name, and the given ids.
+
+        Nothing else is ever removed: a record counts only if it bears the token.
+        """
+        path = salesloft_object.path
+        if salesloft_object is PEOPLE:
+            addresses = [self.address(each) for each in LABELS]
+            spellings = [spelling for each in addresses for spelling in (each, each.lower(), each.upper())]
+            queries: list[dict[str, Any]] = [{"email_addresses[]": spellings}]
+        else:
+            queries = [{"name[]": self.name}, {"name[]": self.name, "archived": "true"}]
+        rows = [row for query in queries for row in self.client.paginate(path, query)]
+        listed = {int(row[ID_FIELD]) for row in rows if self._is_ours(salesloft_object, row)}
+        unlisted = [each for each in ids if each not in listed]
+        read = {each: self.get(f"{path}/{each}") for each in unlisted}
+        return listed | {
+            each for each, found in read.items() if found.is_accepted and self._is_ours(salesloft_object, found.data)
+        }
+
+    def _is_ours(self, salesloft_object: SalesloftObject, row: Mapping[str, Any]) -> bool:
+        names = ("email_address", "last_name") if salesloft_object is PEOPLE else ("name", "domain")
+        return any(self.token in str(row.get(each)).lower() for each in names)
+
+    def remove_all(self) -> list[str]:
+        """Remove everything that this verification has created, and return what could not be removed."""
+        if self.was_interrupted:
+            self.clock.wait_until(self.clock.now() + LATE_SECONDS)
+        noted = self.notes.get().get(self.token, set())
+        running = [each for each in noted if each.object == BULK_JOBS and not self._is_idle(each.record_id)]
+        left = [f"bulk job {each.record_id}, which is not done, and may still create a person" for each in running]
+        kept = {ANY, *running} if running else set()
+        for each in (PEOPLE, ACCOUNTS):
+            ids = {note.record_id for note in noted if note.object == each.name}
+            reasons = {number: self._delete(each, number) for number in self.find(each, ids)}
+            remaining = self.find(each, reasons) if reasons else set()
+            kept |= {Note(each.name, number) for number in remaining}
+            left += [f"{each.path}/{number}{reasons.get(number, '')}" for number in sorted(remaining)]
+        self.notes.replace(self.token, kept)
+        return left
+
+    def _delete(self, salesloft_object: SalesloftObject, record_id: int) -> str:
+        """Delete a record, and return why it could not be deleted, in brackets."""
+        operation = salesloft_object.removals[DeletedRecords.DELETE]
+        try:
+            self.client.request(operation.method, operation.path_for(record_id), endpoint=operation.path)
+        except PermissionDeniedError:
+            return f" (the token lacks {salesloft_object.scope}:delete)"
+        except RecordRejectedError as error:
+            return f" (rejected: {error.status})"
+        return ""
+
+    # Bulk jobs
+
+    def _is_idle(self, job_id: int) -> bool:
+        """Wait for a job, and return whether it does nothing more: a job that is open never executes."""
+        return any(job is None or job.get("state") in {"done", "open"} for job in self.poll_job(job_id))
+
+    def poll_job(self, job_id: int) -> Iterator[dict[str, Any] | None]:
+        """Yield a bulk job until it is done, for a limited time; None if there is no such job."""
+        deadline = self.clock.now() + JOB_SECONDS
+        while True:
+            answer = self.get(f"/bulk_jobs/{job_id}")
+            job = answer.data if answer.is_accepted and isinstance(answer.data, dict) else None
+            yield job
+            if job is None or job.get("state") == "done" or self.clock.now() >= deadline:
+                return
+            self.clock.wait_until(self.clock.now() + POLL_SECONDS)

@@ -1,0 +1,315 @@
+"""The command that finds out how Salesloft behaves, and removes what it creates."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing, suppress
+
+import pytest
+
+from salesloft_sandbox import Fault
+from salesloft_sandbox.worlds import ASSUMPTIONS
+from target_salesloft.cli import admin
+from target_salesloft.ledger.opening import open_ledger
+from target_salesloft.ledger.verification import Notes
+from target_salesloft.salesloft.transport import Transport
+from target_salesloft.verify.questions import QUESTIONS
+from tests.conftest import KEY
+
+pytestmark = pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
+
+CUSTOM = ("--custom-field", "Region", "--custom-field", "Lead Score")
+POINTS = 10_000
+NO_DELETES = ["people:read", "people:write", "accounts:read", "accounts:write"]
+FIELDS = {"ignored_fields": "phone,title", "locked_fields": "city"}
+WORLDS = [
+    f"{name}={value}"
+    for name, each in ASSUMPTIONS.items()
+    for value in (tuple(each.values)[1:] if each.values else [FIELDS[name]])
+]
+MIXED = [
+    ["custom_fields=replace", "email_case=sensitive", "archived_accounts=unmatched", "bulk_rows=without_record"],
+    ["null=ignore", "unknown_id=create", "bulk_filters=ignored", "bulk_processed=successes", "ids=text"],
+]
+# World → what else is found in it, or what is found instead.
+CONSEQUENCES = {
+    "null=ignore": {"null_custom_field": "ignore"},
+    "lists=merge": {"empty_list": "ignore"},
+    "unknown_id=create": {"unknown_id_in_job": "create"},
+    "unknown_fields=ignore": {"archived_in_upserts": "ignore"},
+    "ignored_fields=phone,title": {"ignored_fields": "phone, title"},
+}
+
+
+@pytest.fixture
+def salesloft(serve):
+    """A sandbox of which some keys may not delete."""
+    return serve(points_per_minute=POINTS, api_keys={KEY: None, "no-deletes": NO_DELETES, "no-writes": ["people:read"]})
+
+
+@pytest.fixture
+def config(salesloft, uri, tmp_path):
+    """Return a function that writes the settings, and returns the arguments that name them."""
+
+    def write(**settings):
+        values = {"api_url": salesloft.url, "api_key": KEY, "ledger_uri": uri, **settings}
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps(values), encoding="utf-8")
+        return "--config", str(file)
+
+    return write
+
+
+@pytest.fixture
+def verify(config, clock, capsys):
+    """Return a function that runs the command, and returns its exit code, output and errors."""
+
+    def verify(*arguments, **settings):
+        code = admin.main(["verify", *arguments, *config(**settings)], clock)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return verify
+
+
+@pytest.fixture
+def notes(uri, clock, salesloft):
+    """Return a function that returns what the ledger has noted."""
+
+    def notes():
+        with closing(open_ledger(uri, clock)) as ledger:
+            ledger.use_scope(f"{salesloft.url.split('/')[2]}/team/1")
+            return Notes(ledger).get()
+
+    return notes
+
+
+@pytest.fixture
+def is_clean(salesloft, notes):
+    """Return a function that returns whether nothing is left of any verification."""
+    return lambda: (salesloft.sandbox.people(), salesloft.sandbox.accounts(), notes()) == ([], [], {})
+
+
+def parse(out):
+    """Return the name of each question → what was found, if it is not as assumed."""
+    findings = json.loads(out)["findings"]
+    assert {each["name"] for each in findings} == set(QUESTIONS)
+    return {each["name"]: each["found"] for each in findings if each["assumed"] and each["found"] != each["assumed"]}
+
+
+def test_usual_world_is_as_assumed(verify, salesloft):
+    salesloft.sandbox.seed(people=[{"email_address": "ada@north.example"}], accounts=[{"name": "N", "domain": "n.io"}])
+    before = salesloft.sandbox.people(), salesloft.sandbox.accounts()
+    code, out, _ = verify("--yes", "--json", *CUSTOM)
+    assert (code, parse(out)) == (0, {})
+    assert (salesloft.sandbox.people(), salesloft.sandbox.accounts()) == before
+    assert salesloft.sandbox.cadence_memberships() == []
+    assert salesloft.sandbox.points_spent <= 85
+    assert json.loads(out)["points"] == salesloft.sandbox.points_spent
+
+
+@pytest.mark.parametrize(
+    "worlds", [*MIXED, *(pytest.param([each], marks=pytest.mark.matrix) for each in WORLDS)], ids=" ".join
+)
+def test_each_world_is_found(verify, salesloft, is_clean, worlds):
+    salesloft.sandbox.enter_world(*worlds)
+    code, out, _ = verify("--yes", "--json", *CUSTOM)
+    expected = dict(each.split("=") for each in worlds)
+    for each in worlds:
+        expected |= CONSEQUENCES.get(each, {})
+    assert (code, parse(out)) == (1, expected)
+    assert is_clean()
+
+
+def test_options_of_the_sandbox_are_found(verify, salesloft, is_clean):
+    sandbox = salesloft.sandbox
+    sandbox.records.format_phones = True
+    sandbox.faults.add(Fault("status", status=403, path="/bulk_jobs", contains="account/upsert"))
+    code, out, _ = verify("--yes", "--json", *CUSTOM)
+    assert (code, parse(out)) == (1, {"account_jobs": "unsupported"})
+    found = {each["name"]: each["found"] for each in json.loads(out)["findings"]}
+    assert found["reformatted_fields"] == "home_phone, mobile_phone, phone"
+    assert is_clean()
+
+
+def test_output_has_no_personal_data_and_no_secrets(verify):
+    _, out, err = verify("--yes", "--json")
+    assert not [each for each in ("@", KEY, "Ada", "Sandbox", "delete-me") if each.lower() in out.lower()]
+    assert KEY not in err
+
+
+def test_what_is_not_asked_is_open(verify, salesloft, is_clean):
+    code, out, _ = verify("--yes", "--no-bulk")
+    assert code == 2
+    assert "--custom-field" in out
+    assert not [each for each in salesloft.sandbox.requests if "bulk_jobs" in each.path]
+    assert is_clean()
+
+
+def test_fields_that_salesloft_rejects_are_left_out(verify, salesloft, is_clean):
+    rejection = {"errors": {"linkedin_url": ["is invalid"]}}
+    salesloft.sandbox.faults.add(Fault("status", status=422, path="/people", contains="linkedin_url", body=rejection))
+    code, out, _ = verify("--yes", "--json", *CUSTOM)
+    assert (code, parse(out)) == (1, {"rejected_fields": "linkedin_url"})
+    assert is_clean()
+
+
+def test_lost_response_leaves_questions_open_and_nothing_behind(verify, salesloft, is_clean):
+    salesloft.sandbox.faults.add(Fault("reset_after", method="POST", path="/people"))
+    code, _, _ = verify("--yes", "--no-bulk")
+    assert code == 2
+    assert is_clean()
+
+
+# Safety
+
+
+@pytest.mark.parametrize(("typed", "starts"), [("Sandbox\n", True), ("sandbox\n", False), ("", False)])
+def test_name_of_the_team_must_be_typed(verify, salesloft, monkeypatch, typed, starts):
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    code, _, err = verify("--no-bulk")
+    assert code == (2 if starts else 1)
+    assert [
+        each for each in ("Ada Okafor", "Sandbox", salesloft.url.split("/")[2], "80 points") if each not in err
+    ] == []
+    writes = [each for each in salesloft.sandbox.requests if each.method == "POST"]
+    assert bool(writes) is starts
+
+
+def test_token_that_may_not_delete_is_an_error(verify, salesloft):
+    code, _, err = verify("--yes", api_key="no-deletes")
+    assert (code, salesloft.sandbox.people()) == (1, [])
+    assert "people:delete" in err
+    assert "--leave-behind" in err
+
+
+def test_records_left_behind_are_listed_and_can_be_removed_later(verify, salesloft, is_clean):
+    code, out, err = verify("--yes", "--json", "--no-bulk", "--leave-behind", api_key="no-deletes")
+    assert code == 2
+    people, accounts = salesloft.sandbox.people(), salesloft.sandbox.accounts()
+    for each in people:
+        assert f"/people/{each['id']} " in err
+    assert json.loads(out)["not_removed"] == len(people) + len(accounts) > 3
+    assert all(each["do_not_contact"] for each in people)
+    assert verify("--clean")[0] == 0
+    assert is_clean()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "named"),
+    [
+        (["--custom-field", "Region", "--custom-field", "Renewal Date"], {}, "Renewal Date"),
+        (["--custom-field", "Region"], {}, "--custom-field"),
+        ([], {"ledger_uri": "none"}, "ledger_uri"),
+    ],
+)
+def test_invalid_options_are_errors(verify, salesloft, arguments, settings, named):
+    code, _, err = verify("--yes", *arguments, **settings)
+    assert code in {1, 2}
+    assert named in err
+    assert not [each for each in salesloft.sandbox.requests if each.method == "POST"]
+
+
+def test_records_without_the_token_are_never_removed(verify, salesloft, notes):
+    """A ledger may name ids that belong to others, for example after the data of a test team was replaced."""
+    verify("--yes", "--no-bulk", "--leave-behind", api_key="no-deletes")
+    noted = notes()
+    salesloft.sandbox.reset()
+    salesloft.sandbox.seed(
+        people=[{"email_address": f"p{number}@north.example"} for number in range(9)],
+        accounts=[{"name": f"A{number}", "domain": f"{number}.io"} for number in range(9)],
+    )
+    assert noted
+    assert verify("--clean")[0] == 0
+    assert (len(salesloft.sandbox.people()), len(salesloft.sandbox.accounts()), notes()) == (9, 9, {})
+
+
+# Interruptions
+
+
+SAMPLED = {11, 47, 64}
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@pytest.fixture
+def kill(monkeypatch):
+    """Return a function that lets a process die with its nth request, before or after it is sent."""
+    send = Transport.send
+
+    def kill(number, *, is_sent):
+        count = 0
+
+        def send_or_die(*arguments, **options):
+            nonlocal count
+            count += 1
+            if count == number and is_sent:
+                send(*arguments, **options)
+            if count >= number:
+                raise Killed
+            return send(*arguments, **options)
+
+        monkeypatch.setattr(Transport, "send", send_or_die)
+        return lambda: monkeypatch.setattr(Transport, "send", send)
+
+    return kill
+
+
+@pytest.mark.parametrize(
+    ("number", "is_sent"),
+    [
+        *((each, False) for each in SAMPLED),
+        *(pytest.param(each, True, marks=() if each in SAMPLED else pytest.mark.slow) for each in range(1, 96)),
+    ],
+)
+def test_clean_removes_what_a_killed_verification_leaves(verify, salesloft, is_clean, kill, number, is_sent):
+    sandbox = salesloft.sandbox
+    sandbox.enter_world("unknown_id=create", "email_case=sensitive", "archived_accounts=unmatched")
+    sandbox.bulk_jobs._wait = 12.0  # noqa: SLF001
+    revive = kill(number, is_sent=is_sent)
+    with suppress(Killed):
+        verify("--yes", *CUSTOM)
+    revive()
+    assert verify("--clean")[0] == 0
+    assert is_clean()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [12, 40, 62, 75])
+def test_clean_removes_what_a_killed_process_leaves(verify, config, salesloft, is_clean, number):
+    command = [sys.executable, "-m", "target_salesloft.cli.admin", "verify", "--yes", *config()]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill(event):
+        if event.number == number:
+            os.kill(process.pid, signal.SIGKILL)
+
+    salesloft.sandbox.on_request = kill
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    salesloft.sandbox.on_request = None
+    salesloft.wait_until_idle()
+    assert verify("--clean")[0] == 0
+    assert is_clean()
+
+
+def test_interrupted_verification_removes_its_records(verify, is_clean, monkeypatch):
+    send = Transport.send
+    count = 0
+
+    def interrupt_once(*arguments, **options):
+        nonlocal count
+        count += 1
+        if count == 30:
+            raise KeyboardInterrupt
+        return send(*arguments, **options)
+
+    monkeypatch.setattr(Transport, "send", interrupt_once)
+    assert verify("--yes")[0] == 130
+    assert is_clean()
