@@ -315,7 +315,8 @@ LEDGER_PAGE_HEAD: Final = """
 # Ledger tables
 
 The [ledger](../explanation/ledger.md) is a plain database. [Query the ledger](../guides/ledger-queries.md) has
-examples. Keys and values are stored as hashes, which are keyed with a random number of the ledger's own. In PostgreSQL,
+examples. Keys and values are stored as hashes, which are keyed with a random number of the ledger's own. Times
+(`…_at`) are seconds since the epoch. In PostgreSQL,
 the tables `tokens` and `token_locks` hold the [OAuth token](../guides/oauth-tokens.md), encrypted.
 """
 

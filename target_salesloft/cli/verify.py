@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from target_salesloft.clock import Clock
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.salesloft.client import SalesloftClient
+    from target_salesloft.settings.run import RunSettings
     from target_salesloft.verify.questions import Finding
 
 # Someone is waiting, but a verification that ends early leaves records behind.
@@ -75,22 +77,22 @@ class Options(NamedTuple):
 class Team(NamedTuple):
     """The team that the credentials belong to, and its ledger."""
 
-    config: Mapping[str, Any]
+    settings: RunSettings
     client: SalesloftClient
     ledger: Ledger
 
 
 @contextmanager
 def _connect(values: Mapping[str, Any], clock: Clock) -> Iterator[Team]:
-    config = resolve(values)
-    config["max_retry_seconds"] = min(config["max_retry_seconds"], MAX_RETRY_SECONDS)
-    with closing(build_client(config, clock, RateLimiter(config["rate_limit_per_minute"], clock))) as client:
+    settings = resolve(values)
+    settings = replace(settings, max_retry_seconds=min(settings.max_retry_seconds, MAX_RETRY_SECONDS))
+    with closing(build_client(settings, clock, RateLimiter(settings.rate_limit_per_minute, clock))) as client:
         identity = client.verify_credentials()
-        with closing(open_ledger(config.get("ledger_uri"), clock)) as ledger:
+        with closing(open_ledger(settings.ledger_uri, clock)) as ledger:
             if not ledger.is_persistent:
                 raise LedgerError("Verifying requires the ledger, which notes what must be removed. Set ledger_uri.")
-            ledger.use_scope(get_scope(config, identity))
-            yield Team(config, client, ledger)
+            ledger.use_scope(get_scope(settings, identity))
+            yield Team(settings, client, ledger)
 
 
 def verify(values: Mapping[str, Any], clock: Clock, options: Options) -> int:
@@ -189,7 +191,7 @@ def _describe(team: Team, name: str, options: Options) -> None:
     user = team.client.verify_credentials()
     _say(f"User: {_clean(user.get('name'))} <{_clean(user.get('email'))}>")
     _say(f"Team: {name}")
-    _say(f"Host: {get_host(team.config)}")
+    _say(f"Host: {get_host(team.settings)}")
     _say(PLAN)
     _say(f"{BULK_PLAN} {COSTS}" if options.uses_bulk else COSTS)
     _say("If it is interrupted, run target-salesloft-admin verify --clean.")
