@@ -381,7 +381,12 @@ def _exists(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():
             raise LedgerError(f"The ledger {path} is a link to a file that does not exist. Restore the file.") from None
-        _check_no_log(path, "-wal", "-journal")
+        try:
+            _check_no_log(path, "-wal", "-journal")
+        except LedgerError:
+            if path.exists():  # another process has created it meanwhile
+                return True
+            raise
         return False
     except OSError as error:
         raise LedgerError(f"Cannot use the ledger {path} ({error.strerror}).") from error
