@@ -69,7 +69,7 @@ runs: Final = sa.Table(
     sa.Column("run_id", sa.String(255), nullable=False, comment="Meltano's, if there is one; a run may be repeated"),
     sa.Column("version", sa.String(64), nullable=False),
     sa.Column("started_at", sa.BigInteger, nullable=False),
-    sa.Column("ended_at", sa.BigInteger, comment="Null while the run lasts, or if it was killed"),
+    sa.Column("ended_at", sa.BigInteger, comment="Null while it runs, or if it was killed"),
     sa.Column("exit_code", sa.Integer),
     sa.Column("seconds", sa.Float),
     sa.Column("points", sa.Integer),
@@ -121,7 +121,7 @@ jobs: Final = sa.Table(
     sa.Column("job_type", sa.String(64), nullable=False),
     sa.Column("key_field", sa.String(64), nullable=False),
     sa.Column("started_at", sa.Double, nullable=False),
-    comment="Bulk jobs that were marked ready, and whose results are not known yet; their records are in `pending`",
+    comment="Bulk jobs whose results are not known yet; their records are in `pending`",
 )
 
 failed: Final = sa.Table(
@@ -188,9 +188,9 @@ capabilities: Final = sa.Table(
     sa.Column("value", sa.Text, nullable=False, comment="Such as `replace`"),
     sa.Column("version", sa.String(64), nullable=False, comment="Of the target that found it"),
     sa.Column("found_at", sa.BigInteger, nullable=False),
-    sa.Column("verified", sa.Boolean, nullable=False, comment="By `verify`; otherwise, a run has noticed it"),
+    sa.Column("verified", sa.Boolean, nullable=False, comment="By `verify`; otherwise by a run"),
     sqlite_with_rowid=False,
-    comment="What Salesloft was found to do where its documentation says nothing",
+    comment="What Salesloft was found to do where that is not documented",
 )
 
 verifications: Final = sa.Table(
