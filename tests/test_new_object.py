@@ -17,7 +17,8 @@ from target_salesloft.objects import (
     build_operations,
 )
 from target_salesloft.records import Result, Write
-from target_salesloft.salesloft.client import Reply
+from target_salesloft.salesloft.client import Records
+from target_salesloft.salesloft.requester import Reply
 from target_salesloft.settings.options import NullValues, UnknownFields
 from target_salesloft.writers.base import Batch, Settled
 from target_salesloft.writers.single import SingleWriter
@@ -54,6 +55,9 @@ class RecordingClient:
         self.rows = rows
         self.requests = []
         self.lookups = []
+
+    def records(self, salesloft_object):
+        return Records(self, salesloft_object)
 
     def request(self, method, path, *, params=None, body=None, **_):
         self.requests.append((method, path, params, body))

@@ -95,7 +95,7 @@ def describe_user(client: SalesloftClient) -> str:
         SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
     """
     try:
-        user = client.request("GET", "/me").data
+        user = client.get_me()
     except PermissionDeniedError as error:
         return f"unknown user ({error})"
     except RecordRejectedError as error:

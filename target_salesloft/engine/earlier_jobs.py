@@ -14,17 +14,18 @@ from target_salesloft.exceptions import (
     UnexpectedResponseError,
 )
 from target_salesloft.redaction import redact_reason, request_names
+from target_salesloft.salesloft.bulk_jobs import JobState, RowStatus
 from target_salesloft.settings.options import WriteMethod
-from target_salesloft.writers.bulk import BulkJob, JobState, RowStatus, describe_row
+from target_salesloft.writers.bulk import BulkJob, describe_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from target_salesloft.clock import Clock
     from target_salesloft.ledger.ledger import Ledger, UnsettledJob
+    from target_salesloft.salesloft.bulk_jobs import ResultRow
     from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.settings.run import RunSettings
-    from target_salesloft.writers.bulk import ResultRow
     from target_salesloft.writers.jobs import JobsInFlight
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class EarlierJobs:
         self, settings: RunSettings, client: SalesloftClient, clock: Clock, jobs: JobsInFlight, ledger: Ledger
     ) -> None:
         self._waits = settings.write_method is not WriteMethod.RECORD
-        self._client = client
+        self._api = client.bulk_jobs
         self._clock = clock
         self._jobs = jobs
         self._ledger = ledger
@@ -69,7 +70,7 @@ class EarlierJobs:
 
         If its results will never be known, its records stay pending, and are sent again.
         """
-        opened = BulkJob(self._client, self._clock, job.id, job.type, job.key_field, job.keys)
+        opened = BulkJob(self._api, self._clock, job.id, job.type, job.key_field, job.keys)
         try:
             status = opened.get_status()
             if status.state == JobState.DONE:

@@ -1,79 +1,61 @@
-"""Salesloft API client: authentication, rate limit, retries, errors."""
+"""Salesloft's API, one method for each endpoint.
+
+```python
+client = SalesloftClient(ApiKeyAuthenticator(key))
+client.people.upsert({"email_address": "ada@example.com", "first_name": "Ada", "upsert_key": "email_address"})
+for person in client.people.list({"email_addresses[]": ["ada@example.com"]}):
+    print(person["id"])
+job = client.bulk_jobs.create("person/upsert", "import")
+client.bulk_jobs.upload(job, rows)
+client.bulk_jobs.start(job)
+```
+
+Errors are exceptions, see `exceptions.py`. Source of the endpoints: https://developers.salesloft.com/docs/api/.
+"""
 
 from __future__ import annotations
 
 import logging
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
-import requests
+import msgspec
 
-from target_salesloft.exceptions import (
-    ConnectionFailedError,
-    PermissionDeniedError,
-    QueryRejectedError,
-    RateLimitError,
-    RecordRejectedError,
-    SalesloftFatalError,
-    SalesloftRetriableError,
-    UnexpectedResponseError,
-)
-from target_salesloft.salesloft import responses
-from target_salesloft.salesloft.metrics import RequestKind, RequestMetrics
-from target_salesloft.salesloft.rate_limit import PAUSE_SECONDS
-from target_salesloft.salesloft.retry import Retrier
-from target_salesloft.salesloft.transport import Transport
+from target_salesloft.clock import Clock
+from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
+from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE, DeletedRecords, ParameterLocation, SyncMode
+from target_salesloft.salesloft.bulk_jobs import BulkJobs
+from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.salesloft.requester import Requester
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from target_salesloft.clock import Clock
     from target_salesloft.exceptions import OutcomeUnknownError
+    from target_salesloft.objects import Operation, SalesloftObject
     from target_salesloft.salesloft.auth.authenticators import Authenticator
-    from target_salesloft.salesloft.rate_limit import RateLimiter
-    from target_salesloft.salesloft.response import Response
+    from target_salesloft.salesloft.requester import Page, Reply
 
 logger = logging.getLogger(__name__)
 
-PAGE_SIZE: Final = 100  # the maximum
-# Later pages of a list cost several points each.
-# Source: https://developers.salesloft.com/docs/platform/api-basics/rate-limits/
-MAX_CHEAP_PAGES: Final = 100
-# Makes a list tell how many pages it has; without the second parameter, no more than 10,000 records are counted.
-# Source: https://developers.salesloft.com/docs/api/
-PAGE_COUNTS: Final = MappingProxyType({"include_paging_counts": "true", "limit_paging_counts": "false"})
+API_URL: Final = "https://api.salesloft.com/v2"
+POINTS_PER_MINUTE: Final = 600
 
 
-class Reply(NamedTuple):
-    """The response to a request.
+class SalesloftClient(Requester):
+    """Salesloft's API; one client is shared by all threads.
 
     Attributes:
-        body: The JSON object of the response.
-        requests: How often the request was sent.
-        was_ambiguous: Whether an earlier one of these may have taken effect, perhaps only later.
-    """
-
-    body: dict[str, Any]
-    requests: int
-    was_ambiguous: bool
-
-    @property
-    def data(self) -> Any:
-        """What Salesloft returned, or None if a write returned nothing."""
-        return self.body.get("data")
-
-
-class SalesloftClient:
-    """Sends requests to Salesloft; one client is shared by all sinks and threads.
-
-    Attributes:
-        metrics: Counts the requests.
+        people: The people.
+        accounts: The accounts.
+        cadence_memberships: The memberships of people in cadences.
+        bulk_jobs: The bulk jobs.
 
     Args:
-        api_url: The base URL with the version: `https://api.salesloft.com/v2`.
         authenticator: Adds the token to each request.
-        rate_limiter: Limits the points spent.
-        clock: The clock of the run.
+        api_url: The base URL with the version.
+        rate_limiter: Limits the points spent; to 600 a minute by default.
+        clock: Tells the time and waits.
         timeout: Seconds to wait for a connection, and for a response.
         max_retry_seconds: How long one request is retried.
         connections: Maximum number of parallel requests.
@@ -81,38 +63,42 @@ class SalesloftClient:
 
     def __init__(  # noqa: PLR0913 (dependencies are passed in)
         self,
-        *,
-        api_url: str,
         authenticator: Authenticator,
-        rate_limiter: RateLimiter,
-        clock: Clock,
-        timeout: float,
-        max_retry_seconds: float,
-        connections: int,
+        *,
+        api_url: str = API_URL,
+        rate_limiter: RateLimiter | None = None,
+        clock: Clock | None = None,
+        timeout: float = 60,
+        max_retry_seconds: float = 900,
+        connections: int = 8,
     ) -> None:
-        self._api_url = api_url.rstrip("/")
-        self.authenticator = authenticator
-        self.rate_limiter = rate_limiter
-        self.metrics = RequestMetrics()
-        self._clock = clock
-        self._timeout = timeout
-        self._max_retry_seconds = max_retry_seconds
+        clock = clock or Clock()
+        rate_limiter = rate_limiter or RateLimiter(POINTS_PER_MINUTE, clock)
+        super().__init__(api_url, authenticator, rate_limiter, clock, timeout, max_retry_seconds, connections)
         self._identity: Mapping[str, Any] | None = None
-        self._transport = Transport(self._api_url, setting="api_url", connections=connections)
-        self._retrier = Retrier(self._api_url, setting="api_url", clock=clock, max_retry_seconds=max_retry_seconds)
+        self.people = Records(self, PEOPLE)
+        self.accounts = Records(self, ACCOUNTS)
+        self.cadence_memberships = Records(self, CADENCE_MEMBERSHIPS)
+        self.bulk_jobs = BulkJobs(self, clock)
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
+    def records(self, salesloft_object: SalesloftObject) -> Records:
+        """Return the records of an object."""
+        return Records(self, salesloft_object)
+
+    def get_me(self) -> Any:
+        """Fetch the token's user and team."""
+        return self.request("GET", "/me").data
+
+    def list_custom_fields(self, field_type: str) -> list[dict[str, Any]]:
+        """Fetch the custom fields of `person`, `company` or `opportunity`."""
+        rows = self.paginate("/custom_fields", {"field_type": field_type})
+        return [row for row in rows if row.get("field_type") == field_type]
 
     def verify_credentials(self) -> Mapping[str, Any]:
-        """Check that Salesloft accepts the token, and return the token's user and team; fetched once, for one point.
+        """Check that Salesloft accepts the token, and return the token's user with its team; fetched once.
 
         Returns:
-            The user, with its `team`; empty if the token has no permission to fetch it.
-
-        Raises:
-            SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
+            Empty if the token has no permission to fetch it.
         """
         if self._identity is None:
             self._identity = self._fetch_identity()
@@ -120,165 +106,91 @@ class SalesloftClient:
 
     def _fetch_identity(self) -> Mapping[str, Any]:
         try:
-            identity = self.request("GET", "/me").data
+            identity = self.get_me()
         except PermissionDeniedError:
             logger.debug("The token is valid, but has no permission for GET /me.")
+            return {}
         except RecordRejectedError as error:
             raise UnexpectedResponseError(
                 f"Unexpected response to GET /me ({error.status}): {error}. Check api_url."
             ) from error
-        else:
-            return identity if isinstance(identity, dict) else {}
-        return {}
+        return identity if isinstance(identity, dict) else {}
 
-    def paginate(self, path: str, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a list, page by page; a page of a hundred rows costs a point.
 
-        Source: https://developers.salesloft.com/docs/api/ (`per_page` is at most 100).
+class Records:
+    """The records of an object; `objects.py` has their endpoints and fields."""
 
-        Args:
-            path: The path after the base URL, such as `/people`.
-            params: The query.
+    def __init__(self, requester: Requester, salesloft_object: SalesloftObject) -> None:
+        self._requester = requester
+        self._object = salesloft_object
+
+    def list(self, filters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the records that pass filters, a hundred per point."""
+        return self._requester.paginate(self._object.path, filters)
+
+    def pages(self, filters: Mapping[str, Any]) -> Iterator[Page]:
+        """Yield the pages of records that pass filters, a point each."""
+        return self._requester.pages(self._object.path, filters)
+
+    def upsert(self, body: Mapping[str, Any]) -> Reply:
+        """Create a record, or update the one that has the same value in the field that `upsert_key` names."""
+        return self.send(self._object.operations[SyncMode.UPSERT], body)
+
+    def create(self, body: Mapping[str, Any]) -> Reply:
+        """Create a record.
 
         Raises:
-            SalesloftFatalError: The run cannot continue; also if Salesloft rejects the query.
+            OutcomeUnknownError: A request may have created it. It is not sent again: see `send`.
         """
-        for rows, _ in self.pages(path, params):
-            yield from rows
+        return self.send(self._object.operations[SyncMode.INSERT], body)
 
-    def pages(self, path: str, params: Mapping[str, Any]) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
-        """Yield the rows of each page of a list, and the number of pages if the response tells it.
+    def update(self, record_id: int, body: Mapping[str, Any]) -> Reply:
+        """Update a record."""
+        return self.send(self._object.operations[SyncMode.UPDATE], body, record_id)
 
-        Args:
-            path: The path after the base URL, such as `/people`.
-            params: The query. With `PAGE_COUNTS`, responses tell the number of pages.
+    def remove(self, record_id: int, how: DeletedRecords = DeletedRecords.DELETE) -> Reply:
+        """Delete or archive a record."""
+        return self.send(self._object.removals[how], record_id=record_id)
 
-        Raises:
-            SalesloftFatalError: The run cannot continue; also if Salesloft rejects the query.
-        """
-        name = f"GET {path}"
-        page: int | None = 1
-        previous: list[dict[str, Any]] = []
-        while page:
-            query = {**params, "per_page": PAGE_SIZE, "page": page}
-            try:
-                body = self._request_with_retries(requests.Request("GET", path, params=query), name).body
-            except RecordRejectedError as error:
-                # The message may contain the values of the query.
-                fields = ", ".join(error.fields) or "no field named"
-                raise QueryRejectedError(f"Salesloft rejected {name} ({error.status}: {fields}).") from error
-            rows, next_page, pages = responses.parse_page(body, name)
-            if not (body.get("metadata") or {}).get("paging") and len(rows) >= PAGE_SIZE:
-                if rows == previous:  # the list has no pages
-                    return
-                # A full page that says nothing of others may have one after it.
-                previous, next_page = rows, page + 1
-            yield rows, pages
-            if next_page is not None and next_page <= page:
-                raise UnexpectedResponseError(
-                    f"Unexpected response to {name}: paging did not advance from page {page}. Check api_url."
-                )
-            page = next_page
-
-    def request(  # noqa: PLR0913 (the parts of a request)
+    def send(
         self,
-        method: str,
-        path: str,
+        operation: Operation,
+        body: Mapping[str, Any] | None = None,
+        record_id: int | None = None,
         *,
-        endpoint: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        body: bytes | None = None,
-        repeatable: bool = True,
+        location: ParameterLocation | None = None,
         earlier: OutcomeUnknownError | None = None,
-        requires_data: bool = False,
-        max_retry_seconds: float | None = None,
     ) -> Reply:
-        """Send a request, with retries.
+        """Send the request of an operation.
 
         Args:
-            method: The HTTP method.
-            path: The path after the base URL, such as `/people/17`.
-            endpoint: The pattern of the path, such as `/people/{id}`; the path itself by default.
-            params: The query.
-            body: JSON.
-            repeatable: Whether it may be sent again although it may have taken effect.
-            earlier: What an earlier call for the same request ended with.
-            requires_data: Whether a write without `data` in its response is an error; a GET always is.
-            max_retry_seconds: How long the request is retried, if less than usual.
-
-        Raises:
-            OutcomeUnknownError: It is not repeatable, and may have taken effect.
-            RecordRejectedError: Salesloft rejects what was sent (400, 404, 409, 413, 422).
-            SalesloftFatalError: The run cannot continue.
+            operation: One of the object's operations.
+            body: The fields of the record.
+            record_id: Salesloft's id of the record, if the path contains it.
+            location: Where the fields go, if not where the documentation says.
+            earlier: What the last attempt ended with. An operation that is not idempotent raises an
+                `OutcomeUnknownError` if it may have taken effect; it is sent again only with that error.
         """
-        headers = {"Content-Type": "application/json"} if body is not None else None
-        request = requests.Request(method, path, params=params, data=body, headers=headers)
-        return self._request_with_retries(
-            request,
-            f"{method} {endpoint or path}",
-            requires_data=requires_data or method == "GET",
-            repeatable=repeatable,
+        fields = {**(body or {}), **dict(operation.constants)}
+        in_query = (location or operation.parameters) is ParameterLocation.QUERY
+        return self._requester.request(
+            operation.method,
+            operation.path_for(record_id),
+            endpoint=operation.path,
+            params=fields if in_query else None,
+            body=msgspec.json.encode(fields) if fields and not in_query else None,
+            repeatable=operation.idempotent,
             earlier=earlier,
-            max_retry_seconds=max_retry_seconds,
         )
 
-    def _request_with_retries(
-        self, request: requests.Request, name: str, *, requires_data: bool = True, **options: Any
-    ) -> Reply:
-        request.url = self._api_url + str(request.url)
-        request.auth = self.authenticator
-        sent = 0
-        was_ambiguous = False
+    def check_write(self, max_retry_seconds: float | None = None) -> None:
+        """Check with a write that changes nothing that the token may write.
 
-        def send() -> dict[str, Any]:
-            nonlocal sent, was_ambiguous
-            if sent:
-                self.metrics.add_retry(name)
-            sent += 1
-            try:
-                return self._send(request, name, requires_data=requires_data)
-            except SalesloftRetriableError as error:
-                was_ambiguous = was_ambiguous or error.maybe_applied
-                raise
-
-        try:
-            body = self._retrier.call(send, name, **options)
-        except (RecordRejectedError, SalesloftFatalError) as error:
-            error.requests, error.was_ambiguous = sent, was_ambiguous
-            raise
-        return Reply(body, sent, was_ambiguous)
-
-    def _send(self, request: requests.Request, name: str, *, requires_data: bool) -> dict[str, Any]:
-        flow = self.authenticator.flow(request)
-        to_send: requests.Request | None = next(flow)
-        while to_send is not None:
-            response = self._send_throttled(to_send, name)
-            try:
-                to_send = flow.send(response)
-            except StopIteration:
-                to_send = None
-        try:
-            return responses.parse_response(response, name, self.authenticator.hint, requires_data=requires_data)
-        except RateLimitError as error:
-            error.retry_after = PAUSE_SECONDS if error.retry_after is None else error.retry_after
-            if error.retry_after <= self._max_retry_seconds:  # otherwise the run stops
-                self.rate_limiter.pause(error.retry_after)
-            raise
-
-    def _send_throttled(self, request: requests.Request, name: str) -> Response:
-        timeout = self._retrier.limit_timeout(self._timeout)
-        with self.rate_limiter.acquire(name) as reservation:
-            started, status = self._clock.now(), None
-            try:
-                # Adds the token only now: the wait for points may be longer than its life.
-                response = self._transport.send(request, connect_timeout=timeout, read_timeout=timeout)
-            except ConnectionFailedError as error:
-                if not error.maybe_applied:
-                    reservation.cost = 0  # the request did not reach Salesloft
-                raise
-            else:
-                status = response.status
-            finally:
-                self.metrics.add(RequestKind(name, status), self._clock.now() - started)
-            responses.update_from_headers(reservation, response)
-            return response
+        Raises:
+            SalesloftFatalError: It may not, or Salesloft does not respond.
+        """
+        if self._object.write_check is not None:
+            method, path = self._object.write_check
+            # A write is permitted if it is rejected only because the record does not exist.
+            with suppress(RecordRejectedError):
+                self._requester.request(method, path, body=b"{}", max_retry_seconds=max_retry_seconds)

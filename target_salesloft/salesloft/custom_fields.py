@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError
 from target_salesloft.objects import FieldType
@@ -32,12 +32,6 @@ class CustomFields:
         """Return the exact name and the type of each custom field, or None if they cannot be listed.
 
         Source: https://developers.salesloft.com/docs/api/ (custom fields)
-
-        Args:
-            salesloft_object: The object whose custom fields are wanted.
-
-        Raises:
-            SalesloftFatalError: The run cannot continue.
         """
         if salesloft_object.custom_field_type is None:
             return {}
@@ -46,11 +40,10 @@ class CustomFields:
         return self._cache[salesloft_object.name]
 
     def _fetch(self, salesloft_object: SalesloftObject) -> Mapping[str, FieldType] | None:
-        if self._client is None:
+        if self._client is None or salesloft_object.custom_field_type is None:
             return None
-        field_type = salesloft_object.custom_field_type
         try:
-            rows = list(self._client.paginate("/custom_fields", {"field_type": field_type}))
+            rows = self._client.list_custom_fields(salesloft_object.custom_field_type)
         except (PermissionDeniedError, QueryRejectedError) as error:
             hint = " Add the scope custom_fields:read." if isinstance(error, PermissionDeniedError) else ""
             logger.warning(
@@ -62,13 +55,6 @@ class CustomFields:
                 extra={"endpoint": "GET /custom_fields", **error.log_fields},
             )
             return None
-        # Salesloft ignores filters that it does not know.
-        matching = (row for row in rows if row.get("field_type") == field_type)
-        return {
-            row["name"]: custom_field_type(row) for row in matching if isinstance(row.get("name"), str) and row["name"]
-        }
-
-
-def custom_field_type(row: Mapping[str, Any]) -> FieldType:
-    """Return the type of a custom field: a date or text, the documented types; others are treated as text."""
-    return FieldType.DATE if row.get("value_type") == "date" else FieldType.TEXT
+        named = (row for row in rows if isinstance(row.get("name"), str) and row["name"])
+        # The documented types are a date and text; others are treated as text.
+        return {row["name"]: FieldType.DATE if row.get("value_type") == "date" else FieldType.TEXT for row in named}

@@ -1,19 +1,17 @@
-"""Maps HTTP statuses and request exceptions to error types."""
+"""Maps the status and body of responses to exceptions."""
 
 from __future__ import annotations
 
-import os
 import re
-import ssl
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import requests
-import urllib3.exceptions
 
 from target_salesloft.exceptions import (
     AuthenticationError,
-    ConnectionFailedError,
+    MalformedResponseError,
     PermissionDeniedError,
     RateLimitError,
     RecordRejectedError,
@@ -22,13 +20,20 @@ from target_salesloft.exceptions import (
     ServerError,
     UnexpectedResponseError,
 )
-from target_salesloft.salesloft.response import SUCCESS
+from target_salesloft.objects import OBJECTS
+from target_salesloft.redaction import (
+    NO_JSON,
+    NO_REASON,
+    redact_reason,
+    redact_secrets,
+    request_names,
+    sanitize_line,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from target_salesloft.salesloft.transport import Response
 
-    from target_salesloft.salesloft.response import Response
-
+SUCCESS: Final = range(200, 300)
 ERRORS: Final = MappingProxyType(
     {
         **dict.fromkeys(RecordRejectedError.STATUSES, RecordRejectedError),
@@ -38,17 +43,27 @@ ERRORS: Final = MappingProxyType(
         requests.codes.too_many_requests: RateLimitError,
     }
 )
-# Raised before the request was sent, the more specific class first.
-CONNECT_ERRORS: Final = MappingProxyType(
-    {
-        urllib3.exceptions.ProxyError: "the proxy refused or dropped the connection",
-        urllib3.exceptions.NameResolutionError: "the host name cannot be resolved",
-        urllib3.exceptions.NewConnectionError: "the connection failed",
-        urllib3.exceptions.ConnectTimeoutError: "the connection timed out",
-    }
+MAX_REASON_LENGTH: Final = 500
+SCOPE: Final = re.compile(r"\b[a-z_]+:(?:read|write|delete)\b")
+ABOUT_SCOPES: Final = re.compile(r"\bscope[ds]?\b", re.IGNORECASE)
+# First segment of the path → the resource in its scopes' names.
+RESOURCES: Final = MappingProxyType(
+    {"/custom_fields": "custom_fields"} | {path: each.scope for each in OBJECTS.values() for path in each.resources}
 )
-TIMEOUTS: Final = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
-TUNNEL_STATUS: Final = re.compile(r"^Tunnel connection failed: (\d{3})")
+# Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/
+SCOPES: Final = frozenset(
+    f"{resource}:{access}"
+    for resource in (
+        *RESOURCES.values(),
+        *("bulk_jobs", "cadences", "crm_id_account", "crm_id_person", "data_control", "external_id", "team", "users"),
+    )
+    for access in ("read", "write", "delete")
+)
+# Method → the access that it requires; `write` for others.
+ACCESS: Final = MappingProxyType({"GET": "read", "DELETE": "delete"})
+# Resource → the scope to write `crm_id`.
+# Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/
+CRM_SCOPES: Final = MappingProxyType({"people": "crm_id_person:write", "accounts": "crm_id_account:write"})
 
 
 def error_class(status: int) -> type[Exception] | None:
@@ -61,11 +76,7 @@ def error_class(status: int) -> type[Exception] | None:
 
 
 def raise_if_retriable(response: Response) -> None:
-    """Raise the error of a status after which the request is retried (408, 429, 5xx).
-
-    Raises:
-        SalesloftRetriableError: The request may be retried.
-    """
+    """Raise the error of a status after which the request is retried (408, 429, 5xx)."""
     kind = error_class(response.status)
     if kind is not None and issubclass(kind, SalesloftRetriableError):
         # The body follows no contract, and may repeat what was sent.
@@ -75,55 +86,99 @@ def raise_if_retriable(response: Response) -> None:
         raise kind(message, retry_after=response.retry_after, status=response.status)
 
 
-def classify_request_exception(error: OSError, setting: str) -> SalesloftRetriableError | SalesloftFatalError:
-    """Return the error for a request that got no response.
+def parse_response(response: Response, name: str, hint: str, *, requires_data: bool) -> dict[str, Any]:
+    """Return the JSON object of a response, or raise the error that it means.
+
+    A write that needs nothing from the response succeeds without `data`: repeating it would do harm.
 
     Args:
-        error: What `requests` raised. Its text is not repeated, because it may contain the request.
-        setting: The setting that holds the URL.
+        response: The response.
+        name: The request's method and endpoint.
+        hint: What to do if the token is rejected; a sentence.
+        requires_data: Whether a response without `data` is an error.
     """
-    causes = list(_causes(error))
-    if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes):
+    raise_if_retriable(response)
+    if error_class(response.status) is not None:
+        raise _fatal_error(response, name, hint)
+    if not requires_data and not response.body.strip():
+        return {}
+    body = response.json_object()
+    if body is None:
+        raise MalformedResponseError(f"{response.describe()}: the body is not a JSON object")
+    # An error with a success status is not documented; such a write is not known to have been applied.
+    if "data" not in body and (requires_data or "error" in body or "errors" in body):
+        raise MalformedResponseError(f"{response.describe()}: the body has no `data`")
+    return body
+
+
+def _fatal_error(response: Response, name: str, hint: str) -> RecordRejectedError | SalesloftFatalError:
+    """Return the error of a status that is not retried."""
+    kind = error_class(response.status)
+    reason = _message(response)
+    sent = msgspec.json.decode(response.request.body) if response.request.body else None
+    public_reason = redact_reason(reason, SCOPES.union(request_names(sent)))
+    if kind is RecordRejectedError and not _reports_missing_scope(response, public_reason):
+        errors = (response.json_object() or {}).get("errors")
+        fields = tuple(errors) if isinstance(errors, dict) else ()
+        return RecordRejectedError(response.status, reason, fields, request_id=response.request_id)
+    what = f"({response.describe()}, {name}): {public_reason.removesuffix('.')}."
+    log_fields = {"endpoint": name, "status": response.status}
+    if kind is AuthenticationError:
+        return AuthenticationError(f"Authentication failed {what} {hint}", **log_fields)
+    if kind is UnexpectedResponseError:
         return UnexpectedResponseError(
-            f"The certificate of the host in {setting} cannot be verified. "
-            "Check the proxy settings, REQUESTS_CA_BUNDLE and the system clock."
+            f"Unexpected response {what} Check api_url and the proxy settings.", **log_fields
         )
-    if any(tunnel_status(each) == requests.codes.proxy_authentication_required for each in causes):
-        return UnexpectedResponseError("The proxy requires authentication (407). Check the proxy settings.")
-    if not isinstance(error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
-        return UnexpectedResponseError(
-            f"The request cannot be sent ({type(error).__name__}). Check {setting} and the proxy settings."
-        )
-    for kind, reason in CONNECT_ERRORS.items():
-        if any(isinstance(each, kind) for each in causes):
-            return ConnectionFailedError(reason + _system_reason(causes), sent=False)
-    reason = "the connection was closed without a response"
-    if any(isinstance(each, ssl.SSLError) for each in causes):
-        reason = "the TLS connection failed"
-    elif any(isinstance(each, TIMEOUTS) for each in causes):
-        reason = "the request timed out"
-    return ConnectionFailedError(reason, sent=True)
+    scope = _missing_scope(name, public_reason, sent)
+    required = f"the scope {scope}" if scope else "a scope for this request"
+    return PermissionDeniedError(
+        f"Permission denied {what} The token lacks {required}, or its user lacks the permission. Add the scope to the "
+        "API key or the OAuth application (for OAuth, log in again), or use a user who has the permission.",
+        **log_fields,
+    )
 
 
-def tunnel_status(error: BaseException) -> int | None:
-    """Return the status with which a proxy refused a tunnel; `http.client` has it in the text only."""
-    found = TUNNEL_STATUS.match(str(error)) if isinstance(error, OSError) else None
-    return int(found[1]) if found else None
+def _message(response: Response) -> str:
+    """Return Salesloft's error message in one line, for any kind of body."""
+    body = response.json_object()
+    if body is None:
+        return NO_JSON
+    errors = body.get("errors")
+    if isinstance(errors, dict):
+        message = "; ".join(f"{field} {join_messages(messages)}" for field, messages in errors.items())
+    else:
+        message = str(errors or body.get("error") or NO_REASON)
+    token = response.request.headers.get("Authorization", "").rpartition(" ")[2]
+    return sanitize_line(redact_secrets(message, token), MAX_REASON_LENGTH)
 
 
-def _system_reason(causes: list[BaseException]) -> str:
-    """Return what the system or the proxy reported, such as ` (Connection refused)`."""
-    for each in causes:
-        status = tunnel_status(each)
-        if status is not None:
-            return f" (HTTP {status})"
-        if isinstance(each, OSError) and isinstance(each.errno, int) and each.errno > 0:
-            return f" ({os.strerror(each.errno)})"
-    return ""
+def join_messages(messages: Any) -> str:
+    """Return the error messages of a field, which may be a list, as a text."""
+    return ", ".join(map(str, messages)) if isinstance(messages, list) else str(messages)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and what it was raised from."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _reports_missing_scope(response: Response, reason: str) -> bool:
+    """Whether a response to a record is about the token: a single `error` that is about scopes.
+
+    Source: seen as 422 by other integrations, not documented. Validation errors of a record have `errors`.
+    """
+    body = response.json_object() or {}
+    return isinstance(body.get("error"), str) and not body.get("errors") and bool(ABOUT_SCOPES.search(reason))
+
+
+def _missing_scope(name: str, reason: str, sent: Any) -> str | None:
+    """Return the scope that a request requires, by the error message if it names one, otherwise by the request.
+
+    Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/
+    """
+    named = SCOPE.search(reason)
+    if named:
+        return named[0]
+    method, _, path = name.partition(" ")
+    resource = RESOURCES.get(f"/{path.split('/')[1]}")
+    if resource is None:
+        return None
+    scope = f"{resource}:{ACCESS.get(method, 'write')}"
+    if isinstance(sent, dict) and "crm_id" in sent and resource in CRM_SCOPES:
+        return f"{scope} or {CRM_SCOPES[resource]}"
+    return scope

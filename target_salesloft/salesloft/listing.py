@@ -1,20 +1,89 @@
-"""Short lists that are fetched once per run: users, stages, tiers."""
+"""Lists that are read to their end: all records of an object, and short lists such as users, stages and tiers."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.salesloft.responses import require_id
+from target_salesloft.exceptions import QueryRejectedError
+from target_salesloft.salesloft.requester import PAGE_COUNTS, PAGE_SIZE, parse_time, require_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from target_salesloft.salesloft.client import SalesloftClient
 
+# Later pages of a list cost several points each.
+# Source: https://developers.salesloft.com/docs/platform/api-basics/rate-limits/
+MAX_CHEAP_PAGES: Final = 100
+
+
+class ListTooLongError(Exception):
+    """Reading a list to its end costs more than it may: at least so many `points`."""
+
+    def __init__(self, points: float) -> None:
+        super().__init__(f"{points} points")
+        self.points = points
+
+
+def iter_all(
+    client: SalesloftClient, path: str, filters: Mapping[str, Any], *, order_by: str, max_points: float = math.inf
+) -> Iterator[dict[str, Any]]:
+    """Yield all rows of a list, a hundred per point, in the order of a time; some of them twice.
+
+    After the last cheap page, another query starts at the time that the page has reached. What changes meanwhile comes
+    (again) at the end, and none is left out.
+
+    Args:
+        client: Sends the requests.
+        path: Where the records are listed.
+        filters: The query.
+        order_by: A field with a time, such as `created_at`.
+        max_points: What this may cost.
+
+    Raises:
+        ListTooLongError: It would cost more.
+        QueryRejectedError: Salesloft rejects the query, or does not list all records in order.
+    """
+    order = {"sort_by": order_by, "sort_direction": "ASC", **PAGE_COUNTS}
+    seen: set[int] = set()
+    start: str | None = None
+    newest: str | None = None
+    points = expected_pages = 0
+    while True:
+        after: dict[str, Any] = {} if start is None else {f"{order_by}[gte]": start}
+        for number, page in enumerate(client.pages(path, {**filters, **order, **after}), 1):
+            points += 1
+            if start is None:
+                expected_pages = page.pages or 0
+            # The number of pages may be missing, or limited to the first 10,000 records.
+            if max(points, expected_pages) > max_points:
+                raise ListTooLongError(max(points, expected_pages))
+            seen.update(require_id(row, path) for row in page.rows)
+            yield from page.rows
+            newest = latest(page.rows, order_by, newest)
+            if number == MAX_CHEAP_PAGES:
+                break
+        else:
+            break
+        if newest == start:  # more records of one moment than cheap pages hold
+            raise QueryRejectedError(f"GET {path} does not list all records in order.")
+        start = newest
+    if len(seen) <= (expected_pages - 1) * PAGE_SIZE:
+        raise QueryRejectedError(f"GET {path} does not list all records in order.")
+
+
+def latest(rows: Iterable[Mapping[str, Any]], name: str, earlier: str | None = None) -> str | None:
+    """Return the latest of the times in a field, as Salesloft writes it: their offsets differ."""
+    found = [(moment, str(row[name])) for row in rows if (moment := parse_time(row.get(name))) is not None]
+    if earlier is not None and (moment := parse_time(earlier)) is not None:
+        found.append((moment, earlier))
+    return max(found)[1] if found else None
+
 
 class Listing:
-    """The records of a list by one or more of their attributes.
+    """The records of a short list by one or more of their attributes; fetched once.
 
     A value matches exactly or, if no record does, without regard to case and outer spaces.
 
@@ -26,11 +95,7 @@ class Listing:
     """
 
     def __init__(
-        self,
-        client: SalesloftClient,
-        path: str,
-        attributes: tuple[str, ...],
-        query: Iterable[tuple[str, str]] = (),
+        self, client: SalesloftClient, path: str, attributes: tuple[str, ...], query: Iterable[tuple[str, str]] = ()
     ) -> None:
         self._client = client
         self._path = path

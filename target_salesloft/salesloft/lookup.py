@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import urllib.parse
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from target_salesloft.exceptions import QueryRejectedError
 from target_salesloft.objects import ID_FIELD, identity_key
+from target_salesloft.salesloft.listing import ListTooLongError, iter_all
 from target_salesloft.salesloft.memberships import MembershipLookup
-from target_salesloft.salesloft.record_index import RecordIndex
-from target_salesloft.salesloft.responses import require_id
+from target_salesloft.salesloft.requester import require_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -54,7 +57,7 @@ class Lookup:
         self._field = field
         self._parallel_map = parallel_map
         self._cache: dict[str, tuple[int, ...]] = {}
-        self._index = RecordIndex(client, salesloft_object, field)
+        self._list_points: float = 0  # what listing all records costs, as far as known
         self._is_listed = False
         self._written: set[str] = set()  # since all records were listed
 
@@ -81,12 +84,23 @@ class Lookup:
 
     def _list_all(self, missing: Collection[str]) -> bool:
         """List all records if that costs fewer points than looking up some; return whether it was done."""
-        if not takes_one(self._object, self._field) or len(missing) < MIN_VALUES_TO_LIST:
+        points = len(missing) - 1
+        if not takes_one(self._object, self._field) or points < max(MIN_VALUES_TO_LIST - 1, self._list_points):
             return False
-        index = self._index.fetch(len(missing) - 1)
-        if index is None:
+        found: defaultdict[str, set[int]] = defaultdict(set)
+        try:
+            for row in iter_all(self._client, self._object.path, {}, order_by="created_at", max_points=points):
+                key = identity_key(self._field, row.get(self._field))
+                found[key].add(require_id(row, self._object.path))
+        except ListTooLongError as error:
+            self._list_points = error.points
             return False
-        self._cache, self._written, self._is_listed = index, set(), True
+        except QueryRejectedError as error:
+            logger.warning("%s Looking up %s by %s one by one instead.", error, self._object.name, self._field)
+            self._list_points = math.inf
+            return False
+        self._cache = {key: tuple(sorted(ids)) for key, ids in found.items()}
+        self._written, self._is_listed = set(), True
         logger.info("Listed all %s to look up %d ids by %s.", self._object.name, len(missing), self._field)
         return True
 

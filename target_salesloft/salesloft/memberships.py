@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from target_salesloft.exceptions import UnexpectedResponseError
+from target_salesloft.exceptions import QueryRejectedError, UnexpectedResponseError
 from target_salesloft.objects import CADENCE_MEMBERSHIPS, ENROLL, ID_FIELD
-from target_salesloft.salesloft.client import MAX_CHEAP_PAGES, PAGE_COUNTS
+from target_salesloft.salesloft.listing import ListTooLongError, iter_all, latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from target_salesloft.salesloft.client import SalesloftClient
 
 logger = logging.getLogger(__name__)
 
 UPDATED_AT: Final = "updated_at"
-# In these orders, people who are added or changed meanwhile come last, and none is left out.
-LIST_ORDER: Final = {"sort_by": "added_at", "sort_direction": "ASC"}
-LAST_CHANGED: Final = {"sort_by": UPDATED_AT, "sort_direction": "ASC"}
-NOT_LISTABLE: Final[tuple[list[dict[str, Any]], float]] = [], math.inf
 
 
 class Membership(NamedTuple):
@@ -50,14 +45,16 @@ class _Cadence:
     """
 
     members: dict[int, Membership] = field(default_factory=dict)
-    newest: str = ""
+    newest: str | None = None
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Add a membership."""
-        person_id, _, membership = parse_membership(row)
+    def add(self, row: dict[str, Any], cadence_id: int) -> None:
+        """Add a membership, unless it is of another cadence: Salesloft ignores unknown filters."""
+        person_id, found_id, membership = parse_membership(row)
+        if found_id != cadence_id:
+            return
         if person_id is not None:
             self.members[person_id] = membership
-        self.newest = max(self.newest, str(row.get(UPDATED_AT) or ""))
+        self.newest = latest([row], UPDATED_AT, self.newest)
 
 
 class MembershipLookup:
@@ -105,50 +102,22 @@ class MembershipLookup:
         if people == 1:
             return None
         cadence = _Cadence()
-        for number, (rows, pages) in enumerate(self._pages(cadence_id), start=1):
-            for row in rows:
-                if parse_membership(row)[1] == cadence_id:
-                    cadence.add(row)
-            # Without the number of pages, as many points are spent on the list as asking for the people would cost.
-            points = number if pages is None or number > pages else pages - number
-            if points > people:
-                return None
+        filters = {"cadence_id": cadence_id}
+        try:
+            for row in iter_all(
+                self._client, CADENCE_MEMBERSHIPS.path, filters, order_by=UPDATED_AT, max_points=people
+            ):
+                cadence.add(row, cadence_id)
+        except (ListTooLongError, QueryRejectedError) as error:
+            logger.debug("Cadence %d is not listed: %s", cadence_id, error)
+            return None
         logger.info("Listed %d memberships of cadence %d.", len(cadence.members), cadence_id)
         return cadence
 
-    def _pages(self, cadence_id: int) -> Iterator[tuple[list[dict[str, Any]], float | None]]:
-        """Yield the rows of each page of a cadence, a point each, and how many pages there are, if it is known."""
-        query = {"cadence_id": cadence_id, **PAGE_COUNTS}
-        pages_in_order = self._client.pages(CADENCE_MEMBERSHIPS.path, {**query, **LIST_ORDER})
-        for number, (rows, pages) in enumerate(pages_in_order, start=1):
-            yield rows, pages
-            if pages is not None and pages > MAX_CHEAP_PAGES:
-                yield from self._pages_by_change(query)
-                return
-            if number > MAX_CHEAP_PAGES:
-                yield NOT_LISTABLE
-                return
-
-    def _pages_by_change(self, query: Mapping[str, Any]) -> Iterator[tuple[list[dict[str, Any]], float]]:
-        """Yield the first page of many lists, each starting at the last change on the page before."""
-        start = ""
-        for number in itertools.count(1):
-            after = {f"{UPDATED_AT}[gte]": start} if start else {}
-            rows, pages = next(self._client.pages(CADENCE_MEMBERSHIPS.path, {**query, **LAST_CHANGED, **after}))
-            newest = max((str(row.get(UPDATED_AT) or "") for row in rows), default=start)
-            if pages is None or (pages > 1 and newest <= start):  # a hundred changed at the same time
-                yield NOT_LISTABLE
-                return
-            yield rows, number + max(pages, 1)
-            if pages <= 1:
-                return
-            start = newest
-
     def _refresh(self, cadence_id: int, cadence: _Cadence) -> None:
-        query = {"cadence_id": cadence_id, f"{UPDATED_AT}[gte]": cadence.newest, **LIST_ORDER}
-        for row in self._client.paginate(CADENCE_MEMBERSHIPS.path, query):
-            if parse_membership(row)[1] == cadence_id:
-                cadence.add(row)
+        filters = {"cadence_id": cadence_id, f"{UPDATED_AT}[gte]": cadence.newest}
+        for row in iter_all(self._client, CADENCE_MEMBERSHIPS.path, filters, order_by=UPDATED_AT):
+            cadence.add(row, cadence_id)
 
     def _find_one(self, cadence_id: int, person_id: int) -> list[tuple[int, Membership]]:
         found = []

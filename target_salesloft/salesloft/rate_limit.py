@@ -7,12 +7,15 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+import requests
+
 from target_salesloft.exceptions import RunCancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from target_salesloft.clock import Clock
+    from target_salesloft.salesloft.transport import Response
 
 WINDOW_SECONDS: Final = 60.0
 PAUSE_SECONDS: Final = 10.0
@@ -30,6 +33,17 @@ class Reservation:
     def __init__(self, cost: int) -> None:
         self.cost = cost
         self.remaining: int | None = None
+
+    def update(self, response: Response) -> None:
+        """Set what a response reports; invalid headers are ignored."""
+        cost = response.headers.get("x-ratelimit-endpoint-cost", "")
+        remaining = response.headers.get("x-ratelimit-remaining-minute", "")
+        if response.status == requests.codes.too_many_requests:
+            self.cost = 0
+        elif cost.isdecimal() and len(cost) <= len("9999"):
+            self.cost = int(cost)
+        if remaining.isdecimal() and len(remaining) <= len("999999"):
+            self.remaining = int(remaining)
 
 
 class RateLimiter:
@@ -88,16 +102,10 @@ class RateLimiter:
 
     @contextmanager
     def acquire(self, endpoint: str) -> Iterator[Reservation]:
-        """Wait until there are points for a request, and reserve them.
+        """Wait until there are points for a request, reserve them, and yield the reservation.
 
         Args:
             endpoint: Identifies requests of the same cost, such as `POST /people`.
-
-        Yields:
-            The reservation; the caller sets what the response reports.
-
-        Raises:
-            RunCancelledError: The run is stopping.
         """
         expected = min(self._costs.get(endpoint, 1), self._limit)
         self._reserve(expected)

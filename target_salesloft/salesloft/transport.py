@@ -2,27 +2,119 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import email.utils
 import functools
 import importlib.metadata
 import math
+import os
+import re
+import ssl
 import time
 import urllib.parse
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from target_salesloft.exceptions import ConnectionFailedError
-from target_salesloft.salesloft.errors import classify_request_exception
-from target_salesloft.salesloft.response import Response
+from target_salesloft.exceptions import (
+    ConnectionFailedError,
+    SalesloftFatalError,
+    SalesloftRetriableError,
+    UnexpectedResponseError,
+)
+from target_salesloft.redaction import sanitize_line
 from target_salesloft.urls import is_loopback
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from typing_extensions import Self
 
 CHUNK_SIZE: Final = 2**16
 MAX_RESPONSE_BYTES: Final = 2**26  # a page of a hundred records is far smaller
+MAX_REQUEST_ID_LENGTH: Final = 100
+# Salesloft documents no request id (assumption): these are the usual names, its proxies' included.
+REQUEST_ID_HEADERS: Final = ("X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Amzn-RequestId", "CF-Ray")
+# Raised before the request was sent, the more specific class first.
+CONNECT_ERRORS: Final = MappingProxyType(
+    {
+        urllib3.exceptions.ProxyError: "the proxy refused or dropped the connection",
+        urllib3.exceptions.NameResolutionError: "the host name cannot be resolved",
+        urllib3.exceptions.NewConnectionError: "the connection failed",
+        urllib3.exceptions.ConnectTimeoutError: "the connection timed out",
+    }
+)
+TIMEOUTS: Final = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
+TUNNEL_STATUS: Final = re.compile(r"^Tunnel connection failed: (\d{3})")
+
+
+@dataclass(frozen=True)
+class Response:
+    """An HTTP response whose body has been read.
+
+    Attributes:
+        status: The HTTP status.
+        headers: The headers; names are case-insensitive.
+        body: The decoded body.
+        request: The request, as it was sent.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    request: requests.PreparedRequest = field(repr=False)
+
+    @property
+    def request_id(self) -> str:
+        """The id that the server gave the request, or an empty string."""
+        found = next((self.headers[name] for name in REQUEST_ID_HEADERS if self.headers.get(name)), "")
+        return sanitize_line(found, MAX_REQUEST_ID_LENGTH)
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds that the server asks us to wait, or None if the header is missing or invalid.
+
+        Source: RFC 9110, section 10.2.3 (a number of seconds, or a date). Salesloft does not document the header.
+        """
+        header = self.headers.get("Retry-After", "").strip()
+        try:
+            seconds = float(header)
+        except ValueError:
+            try:
+                moment = email.utils.parsedate_to_datetime(header)
+                seconds = (moment - dt.datetime.now(tz=dt.timezone.utc)).total_seconds()
+            except (ValueError, TypeError, OverflowError):
+                return None
+            return max(seconds, 0.0)
+        return None if math.isnan(seconds) or seconds < 0 else seconds
+
+    def json(self) -> Any:
+        """Return the JSON value of the body.
+
+        Raises:
+            ValueError: The body is not JSON.
+        """
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ValueError("not JSON") from error
+
+    def json_object(self) -> dict[str, Any] | None:
+        """Return the JSON object of the body, or None if it is something else."""
+        try:
+            found = self.json()
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
+
+    def describe(self) -> str:
+        """Return the status and the request id, as messages contain them: `HTTP 503, request id 4f1a`."""
+        return f"HTTP {self.status}{f', request id {self.request_id}' if self.request_id else ''}"
 
 
 class Transport:
@@ -115,3 +207,57 @@ def user_agent() -> str:
     """Return the `User-Agent` header of all requests."""
     packages = ("target-salesloft", "singer-sdk", "requests")
     return " ".join(f"{name}/{importlib.metadata.version(name)}" for name in packages)
+
+
+def classify_request_exception(error: OSError, setting: str) -> SalesloftRetriableError | SalesloftFatalError:
+    """Return the error for a request that got no response.
+
+    Args:
+        error: What `requests` raised. Its text is not repeated, because it may contain the request.
+        setting: The setting that holds the URL.
+    """
+    causes = list(_causes(error))
+    if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes):
+        return UnexpectedResponseError(
+            f"The certificate of the host in {setting} cannot be verified. "
+            "Check the proxy settings, REQUESTS_CA_BUNDLE and the system clock."
+        )
+    if any(tunnel_status(each) == requests.codes.proxy_authentication_required for each in causes):
+        return UnexpectedResponseError("The proxy requires authentication (407). Check the proxy settings.")
+    if not isinstance(error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
+        return UnexpectedResponseError(
+            f"The request cannot be sent ({type(error).__name__}). Check {setting} and the proxy settings."
+        )
+    for kind, reason in CONNECT_ERRORS.items():
+        if any(isinstance(each, kind) for each in causes):
+            return ConnectionFailedError(reason + _system_reason(causes), sent=False)
+    reason = "the connection was closed without a response"
+    if any(isinstance(each, ssl.SSLError) for each in causes):
+        reason = "the TLS connection failed"
+    elif any(isinstance(each, TIMEOUTS) for each in causes):
+        reason = "the request timed out"
+    return ConnectionFailedError(reason, sent=True)
+
+
+def tunnel_status(error: BaseException) -> int | None:
+    """Return the status with which a proxy refused a tunnel; `http.client` has it in the text only."""
+    found = TUNNEL_STATUS.match(str(error)) if isinstance(error, OSError) else None
+    return int(found[1]) if found else None
+
+
+def _system_reason(causes: list[BaseException]) -> str:
+    """Return what the system or the proxy reported, such as ` (Connection refused)`."""
+    for each in causes:
+        status = tunnel_status(each)
+        if status is not None:
+            return f" (HTTP {status})"
+        if isinstance(each, OSError) and isinstance(each.errno, int) and each.errno > 0:
+            return f" ({os.strerror(each.errno)})"
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and what it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -7,11 +7,13 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from target_salesloft.exceptions import PermissionDeniedError
-from target_salesloft.objects import ID_FIELD, SyncMode
+import msgspec
+
+from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
+from target_salesloft.objects import ID_FIELD, OBJECTS, SyncMode
 from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.base import NotSent
-from target_salesloft.writers.bulk import BulkJobsForbiddenError, BulkJobTypeUnsupportedError, UploadRefusedError
+from target_salesloft.writers.bulk import JOB_NAME_PREFIX
 from target_salesloft.writers.jobs import JobsInFlight
 from target_salesloft.writers.single import SingleWriter
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from target_salesloft.clock import Clock
     from target_salesloft.objects import SalesloftObject
+    from target_salesloft.salesloft.bulk_jobs import BulkJobs
     from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.settings.run import RunSettings
     from target_salesloft.writers.base import Batch, Event
@@ -69,22 +72,25 @@ class AutoWriter:
     Args:
         single: Writes with single requests.
         jobs: Writes with bulk jobs.
+        api: The bulk jobs of the team.
         choice: Decides when a job is used.
         clock: The clock of the run.
         host: Where the records are written, for the log.
     """
 
-    def __init__(self, single: SingleWriter, jobs: JobsInFlight, choice: BulkChoice, clock: Clock, host: str) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 (dependencies are passed in)
+        self, single: SingleWriter, jobs: JobsInFlight, api: BulkJobs, choice: BulkChoice, clock: Clock, host: str
+    ) -> None:
         self._single = single
         self._jobs = jobs
+        self._api = api
         self._choice = choice
         self._clock = clock
         self._host = host
         self._queue: deque[Batch] = deque()
         self._announced: set[tuple[str, str]] = set()
-        self._unsupported: set[str] = set()
-        self._refused: set[Batch] = set()
-        self._is_forbidden = False
+        self._unavailable: set[str] = set()  # types of bulk jobs that Salesloft rejects
+        self._refused: set[Batch] = set()  # of writes that Salesloft refuses in uploads
         self._is_stopped = False
 
     @property
@@ -151,39 +157,49 @@ class AutoWriter:
 
     def _job_type(self, batch: Batch) -> str | None:
         job_type = self._choice.get_job_type(batch)
-        if self._is_forbidden or job_type in self._unsupported or batch in self._refused:
-            return None
-        return job_type
+        return None if job_type in self._unavailable or batch in self._refused else job_type
 
     def _upload(self, batch: Batch, job_type: str) -> Iterator[Event]:
-        """Start a job for a batch; where that is not possible, the batch is put back, for single requests."""
+        """Start a job for a batch; what Salesloft does not take in a job is put back, for single requests."""
+        job_id = self._create(batch, job_type)
+        if job_id is None:
+            self._queue.appendleft(batch)
+            return
         key_field = ID_FIELD if batch.mode is SyncMode.UPDATE else batch.upsert_key
-        try:
-            yield from self._jobs.upload(batch, job_type, key_field)
-        except BulkJobTypeUnsupportedError as error:
-            self._unsupported.add(job_type)
+        refused, events = self._jobs.upload(batch, job_id, job_type, key_field)
+        if events:
+            self._announce(batch, "bulk jobs")
+        if refused:
             logger.warning(
-                "Salesloft rejects bulk jobs of the type %s (%s). Writing %s with single requests in this run.",
-                *(job_type, error, batch.object.name),
+                "%s: Salesloft refuses the upload of %s records to a bulk job. Writing them with single requests.",
+                *(batch.stream, f"{len(refused):,}"),
                 extra={"stream": batch.stream, "job_type": job_type},
             )
-        except BulkJobsForbiddenError as error:
+            rest = msgspec.structs.replace(batch, writes=refused)
+            self._refused.add(rest)
+            self._queue.appendleft(rest)
+        yield from events
+
+    def _create(self, batch: Batch, job_type: str) -> int | None:
+        """Create a job, and return its id, or None if Salesloft does not take jobs of the type."""
+        try:
+            return self._api.create(job_type, f"{JOB_NAME_PREFIX}{job_type}")
+        except RecordRejectedError as error:
+            self._unavailable.add(job_type)
+            logger.warning(
+                "Salesloft rejects bulk jobs of the type %s (%s: %s). Writing %s with single requests in this run.",
+                *(job_type, error.status, error.reason, batch.object.name),
+                extra={"stream": batch.stream, "job_type": job_type},
+            )
+        except PermissionDeniedError as error:
             if self._choice.method is WriteMethod.BULK:
                 raise PermissionDeniedError(f"{error} Or set write_method to record.") from error
-            self._is_forbidden = True
+            self._unavailable |= {each for known in OBJECTS.values() for each in known.bulk_types.values()}
             message = "No permission to create bulk jobs. Using single requests in this run. %s"
             logger.warning(message, error, extra={"stream": batch.stream, "endpoint": "POST /bulk_jobs"})
-        except UploadRefusedError:
-            self._refused.add(batch)
-            logger.warning(
-                "%s: Salesloft refuses all records of a bulk job. Writing them with single requests.",
-                batch.stream,
-                extra={"stream": batch.stream, "job_type": job_type},
-            )
-        else:
-            self._announce(batch, "bulk jobs")
-            return
-        self._queue.appendleft(batch)
+        except UnexpectedResponseError as error:
+            raise UnexpectedResponseError(f"{error} Or set write_method to record.") from error
+        return None
 
     def _announce(self, batch: Batch, method: str) -> None:
         """Log once per stream and method where and how its records are written."""
@@ -197,13 +213,12 @@ class AutoWriter:
 def build_writer(settings: RunSettings, client: SalesloftClient, clock: Clock) -> tuple[AutoWriter, JobsInFlight]:
     """Return the writer for the settings, and its jobs."""
     jobs = JobsInFlight(
-        client,
+        client.bulk_jobs,
         clock,
         settings.bulk_job_timeout,
         limit=settings.bulk_jobs_in_flight,
-        max_refused=settings.max_failed_records,
         read_ids=settings.bulk_result_ids,
     )
     single = SingleWriter(client, clock, settings.max_parallel_requests)
     host = urlsplit(settings.api_url).hostname or ""
-    return AutoWriter(single, jobs, BulkChoice.from_settings(settings), clock, host), jobs
+    return AutoWriter(single, jobs, client.bulk_jobs, BulkChoice.from_settings(settings), clock, host), jobs

@@ -13,11 +13,12 @@ from target_salesloft.clock import duration
 from target_salesloft.mapping.coercion import describe
 from target_salesloft.objects import ID_FIELD, OBJECTS, SyncMode
 from target_salesloft.records import Outcome, Result, failure
-from target_salesloft.salesloft.client import PAGE_SIZE
+from target_salesloft.salesloft.bulk_jobs import MAX_UPLOAD_RECORDS
 from target_salesloft.salesloft.lookup import chunk_values
+from target_salesloft.salesloft.requester import PAGE_SIZE
 from target_salesloft.writers.auto import BulkChoice
 from target_salesloft.writers.base import Settled
-from target_salesloft.writers.bulk import MAX_ROWS_READ, MAX_UPLOAD_RECORDS, UNDOCUMENTED, UPSERT_KEY
+from target_salesloft.writers.bulk import MAX_ROWS_READ, UPSERT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -95,7 +96,7 @@ class Forecast:
         self._samples = 0
         self._references: defaultdict[Reference, set[str]] = defaultdict(set)
         self._jobs = 0
-        self._untried = len(UNDOCUMENTED)
+        self._untried = 1  # undocumented statuses of rows are asked for once
         self._incomplete: Counter[str] = Counter()
 
     def add(self, batch: Batch) -> str:
@@ -153,7 +154,6 @@ class Forecast:
         if self._settings.bulk_result_ids or records <= MAX_ROWS_READ:
             pages = math.ceil(records / PAGE_SIZE)
         else:
-            # Undocumented statuses of rows are tried once.
             pages, self._untried = 1 + self._untried, 0
         return JOB_OVERHEAD_POINTS + math.ceil(records / MAX_UPLOAD_RECORDS) + pages
 

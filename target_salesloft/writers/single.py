@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import re
 from collections import Counter, deque
@@ -25,6 +24,7 @@ from target_salesloft.exceptions import (
 from target_salesloft.objects import ID_FIELD, DeletedRecords, Operation, ParameterLocation, SyncMode
 from target_salesloft.records import Outcome, Result, Write, replace
 from target_salesloft.salesloft.lookup import find_matches
+from target_salesloft.salesloft.requester import parse_time
 from target_salesloft.writers.base import NotSent, Sending, Settled
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from target_salesloft.clock import Clock
     from target_salesloft.objects import SalesloftObject
-    from target_salesloft.salesloft.client import Reply, SalesloftClient
+    from target_salesloft.salesloft.client import SalesloftClient
+    from target_salesloft.salesloft.requester import Reply
     from target_salesloft.writers.base import Batch, Event
 
 logger = logging.getLogger(__name__)
@@ -224,13 +225,8 @@ class SingleWriter:
 
     def _accepts_writes(self, salesloft_object: SalesloftObject) -> bool:
         """Return whether Salesloft responds to a write that changes nothing."""
-        if salesloft_object.write_check is None:
-            return True
-        method, path = salesloft_object.write_check
         try:
-            self._client.request(method, path, body=b"{}", max_retry_seconds=CHECK_RETRY_SECONDS)
-        except RecordRejectedError:
-            return True
+            self._client.records(salesloft_object).check_write(CHECK_RETRY_SECONDS)
         except SalesloftFatalError:
             return False
         return True
@@ -251,9 +247,9 @@ class SingleWriter:
     def _send(self, write: Write, batch: Batch, operation: Operation) -> Outcome:
         try:
             if batch.removal is not None:
-                return self._remove(write, operation, REMOVED[batch.removal])
+                return self._remove(write, batch.object, operation, REMOVED[batch.removal])
             if operation.idempotent:
-                return self._update(write, batch.mode, operation)
+                return self._update(write, batch, operation)
             return self._create(write, batch, operation)
         except RecordRejectedError as error:
             if operation.active_field:
@@ -263,31 +259,29 @@ class SingleWriter:
             exists = batch.mode is SyncMode.INSERT and ALREADY_EXISTS.search(error.reason)
             return rejected(write, error, operation.name, Result.ALREADY_EXISTS if exists else Result.FAILED)
 
-    def _remove(self, write: Write, operation: Operation, result: Result) -> Outcome:
+    def _remove(self, write: Write, salesloft_object: SalesloftObject, operation: Operation, result: Result) -> Outcome:
         """Remove a record; one that is gone is unchanged."""
-        body = msgspec.json.encode(dict(operation.constants)) if operation.constants else None
-        path = operation.path_for(write.record_id)
         try:
-            reply = self._client.request(operation.method, path, endpoint=operation.path, body=body)
+            reply = self._client.records(salesloft_object).send(operation, record_id=write.record_id)
         except RecordRejectedError as error:
             if error.status == requests.codes.not_found:
                 return Outcome(write, Result.UNCHANGED, record_id=write.record_id, requests=error.requests)
             return rejected(write, error, operation.name)
         return Outcome(write, result, record_id=write.record_id, requests=reply.requests)
 
-    def _update(self, write: Write, mode: SyncMode, operation: Operation) -> Outcome:
+    def _update(self, write: Write, batch: Batch, operation: Operation) -> Outcome:
         """Write a record with an operation that may be repeated."""
         sent = 0
         was_ambiguous = False
         try:
-            reply = self._request(write, operation)
+            reply = self._request(write, batch.object, operation)
         except RecordRejectedError as error:
             # Something else has created the record since Salesloft searched for it: now it can be updated.
-            if mode is not SyncMode.UPSERT or not ALREADY_EXISTS.search(error.reason):
+            if batch.mode is not SyncMode.UPSERT or not ALREADY_EXISTS.search(error.reason):
                 raise
             sent, was_ambiguous = error.requests, error.was_ambiguous
-            reply = self._request(write, operation)
-        result = UPSERT_RESULTS.get(upsert_type(reply.data) or "", RESULTS[mode])
+            reply = self._request(write, batch.object, operation)
+        result = UPSERT_RESULTS.get(upsert_type(reply.data) or "", RESULTS[batch.mode])
         return written(
             write, result, reply.data, requests=sent + reply.requests, ambiguous=was_ambiguous or reply.was_ambiguous
         )
@@ -304,7 +298,7 @@ class SingleWriter:
         while True:
             sent = 0 if earlier is None else earlier.attempts
             try:
-                reply = self._request(write, operation, earlier)
+                reply = self._request(write, batch.object, operation, earlier)
             except OutcomeUnknownError as error:
                 earlier = error
                 outcome = self._find_created(write, batch, operation, identity, started, error)
@@ -369,18 +363,17 @@ class SingleWriter:
         is_used_again = operation.active_field and write.record_id is not None
         return [row for row in rows if row.get(operation.active_field)] if is_used_again else rows
 
-    def _request(self, write: Write, operation: Operation, earlier: OutcomeUnknownError | None = None) -> Reply:
+    def _request(
+        self,
+        write: Write,
+        salesloft_object: SalesloftObject,
+        operation: Operation,
+        earlier: OutcomeUnknownError | None = None,
+    ) -> Reply:
+        records = self._client.records(salesloft_object)
+
         def send(location: ParameterLocation) -> Reply:
-            in_body = location is ParameterLocation.BODY
-            return self._client.request(
-                operation.method,
-                operation.path_for(write.record_id),
-                endpoint=operation.path,
-                params=None if in_body else write.payload,
-                body=msgspec.json.encode(write.payload) if in_body else None,
-                repeatable=operation.idempotent,
-                earlier=earlier,
-            )
+            return records.send(operation, write.payload, write.record_id, location=location, earlier=earlier)
 
         location = self._locations.get(operation, operation.parameters)
         try:
@@ -469,8 +462,5 @@ def normalize_value(value: Any) -> str:
 
 def created_after(row: Mapping[str, Any], moment: float) -> bool:
     """Return whether Salesloft created a record after a moment, in seconds since the epoch."""
-    try:
-        created = dt.datetime.fromisoformat(str(row.get("created_at")).replace("Z", "+00:00"))
-    except ValueError:
-        return False
-    return created.tzinfo is not None and created.timestamp() >= moment
+    created = parse_time(row.get("created_at"))
+    return created is not None and created.timestamp() >= moment

@@ -178,30 +178,28 @@ def change_at(sandbox, moment):
 
 
 def test_a_long_cadence_is_listed_by_change_rather_than_by_costly_pages(sandbox, run, monkeypatch):
-    monkeypatch.setattr("target_salesloft.salesloft.memberships.MAX_CHEAP_PAGES", 2)
+    monkeypatch.setattr("target_salesloft.salesloft.listing.MAX_CHEAP_PAGES", 2)
     ids = add_people(sandbox, 452)
     add_memberships(sandbox, ids[:450])
     change_at(sandbox, lambda number: f"2026-01-02T03:{number // 60:02}:00.000000+00:00")
     result = run([SCHEMA, *enroll(ids)])
     assert "450 unchanged" in result.log
     assert times_added(sandbox) == [1] * 452
-    assert len(list_requests(sandbox)) == 1 + 7
+    assert len(list_requests(sandbox)) == 5
 
 
-@pytest.mark.parametrize("missing", ["updated_at[gte]", "counts", "moments"])
+@pytest.mark.parametrize("missing", ["updated_at[gte]", "moments"])
 def test_people_of_a_long_cadence_are_asked_for_if_it_cannot_be_listed(sandbox, run, monkeypatch, missing):
-    monkeypatch.setattr("target_salesloft.salesloft.memberships.MAX_CHEAP_PAGES", 2)
+    monkeypatch.setattr("target_salesloft.salesloft.listing.MAX_CHEAP_PAGES", 2)
     ids = add_people(sandbox, 420)
     add_memberships(sandbox, ids[:410])
     if missing == "moments":
         change_at(sandbox, lambda _: "2026-01-02T03:04:05.000000+00:00")
-    if missing == "counts":
-        monkeypatch.setattr("target_salesloft.salesloft.memberships.PAGE_COUNTS", {})
     if missing == "updated_at[gte]":
         monkeypatch.setattr("target_salesloft.salesloft.memberships.UPDATED_AT", "unknown")
     assert run([SCHEMA, *enroll(ids[380:])]).code == 0
     assert times_added(sandbox) == [1] * 420
-    assert 40 <= len(list_requests(sandbox)) <= 40 + 3
+    assert 40 <= len(list_requests(sandbox)) <= 40 + 4
 
 
 def test_a_cadence_is_listed_once_for_several_batches(sandbox, run):

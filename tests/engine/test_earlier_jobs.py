@@ -20,7 +20,8 @@ def leave(connect, ledger, clock, server):
     """Return a function that starts a job as a run that is killed then does."""
 
     def leave(writes, key_field="email_address", *, is_started=True, api_url=server.url):
-        job = BulkJob.create(connect(api_url=api_url), clock, "person/upsert", key_field)
+        api = connect(api_url=api_url).bulk_jobs
+        job = BulkJob(api, clock, api.create("person/upsert", "target-salesloft job"), "person/upsert", key_field)
         assert list(job.upload(writes)) == []
         people = ledger.stream("people", "people")
         people.mark_pending([(each.key, each.body, {}) for each in writes])
@@ -39,7 +40,7 @@ def settle(connect, ledger, clock, server):
     def settle(method=WriteMethod.AUTO, api_url=server.url):
         ledger.start_run("next", "1.0")
         client = connect(api_url=api_url)
-        jobs = JobsInFlight(client, clock, 600, limit=4)
+        jobs = JobsInFlight(client.bulk_jobs, clock, 600, limit=4)
         EarlierJobs(SimpleNamespace(write_method=method), client, clock, jobs, ledger).settle_once()
         return ledger.stream("people", "people")
 

@@ -19,9 +19,9 @@ from target_salesloft.exceptions import (
     ServerError,
     UnexpectedResponseError,
 )
-from target_salesloft.salesloft.errors import classify_request_exception
 from target_salesloft.salesloft.retry import FIRST_CONTACT_SECONDS, FIRST_CONTACT_TIMEOUT, Retrier
-from target_salesloft.settings.validation import is_loopback
+from target_salesloft.salesloft.transport import classify_request_exception
+from target_salesloft.urls import is_loopback
 from tests.conftest import FakeClock
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

@@ -92,8 +92,8 @@ class Driver:
 
 def build_auto(client, clock, choice, timeout=60, limit=4, *, read_ids=False):
     """A writer that chooses between bulk jobs and single requests."""
-    jobs = JobsInFlight(client, clock, timeout, limit=limit, read_ids=read_ids)
-    return AutoWriter(SingleWriter(client, clock, 8), jobs, choice, clock, "127.0.0.1")
+    jobs = JobsInFlight(client.bulk_jobs, clock, timeout, limit=limit, read_ids=read_ids)
+    return AutoWriter(SingleWriter(client, clock, 8), jobs, client.bulk_jobs, choice, clock, "127.0.0.1")
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from target_salesloft.salesloft.auth.token import Token
     from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
     from target_salesloft.salesloft.auth.token_store import TokenStore
-    from target_salesloft.salesloft.response import Response
     from target_salesloft.salesloft.retry import Retrier
+    from target_salesloft.salesloft.transport import Response
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from target_salesloft.clock import Clock
-    from target_salesloft.salesloft.response import Response
+    from target_salesloft.salesloft.transport import Response
 
 DEFAULT_LIFETIME_SECONDS: Final = 7200.0
 GRANT_ERRORS: Final = frozenset({400, 401, 403})

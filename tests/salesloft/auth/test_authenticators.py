@@ -23,7 +23,7 @@ from target_salesloft.salesloft.auth.authenticators import ClientCredentialsAuth
 from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, fingerprint
 from target_salesloft.salesloft.auth.token_endpoint import MAX_TIMEOUT
 from target_salesloft.salesloft.auth.token_store import FileTokenStore
-from target_salesloft.salesloft.response import Response
+from target_salesloft.salesloft.transport import Response
 
 from .conftest import CLIENT, FIRST, SECRET, accepted, sent_token, stored_at
 

@@ -26,9 +26,9 @@ pytestmark = pytest.mark.slow
 
 CRASHING = """
 import sys
-from target_salesloft.salesloft import responses
+from target_salesloft.salesloft import requester
 from target_salesloft.target import TargetSalesloft
-responses.parse_response = lambda response, *_, **options: response.crash
+requester.parse_response = lambda response, *_, **options: response.crash
 TargetSalesloft.cli()
 """
 

@@ -7,16 +7,27 @@ import dataclasses
 import pytest
 
 from salesloft_sandbox import lists
+from target_salesloft.exceptions import QueryRejectedError
 from target_salesloft.objects import ACCOUNTS
+from target_salesloft.salesloft.listing import ListTooLongError, iter_all, latest
 from target_salesloft.salesloft.lookup import Lookups
-from target_salesloft.salesloft.record_index import RecordIndex
 
 PAGE = 100
 
 
 @pytest.fixture
-def index(connect):
-    return RecordIndex(connect(), ACCOUNTS, "domain")
+def read(connect):
+    """Return a function that reads all accounts, or returns None if they cost too much or cannot be listed."""
+    client = connect()
+
+    def read(max_points):
+        try:
+            rows = list(iter_all(client, "/accounts", {}, order_by="created_at", max_points=max_points))
+        except (ListTooLongError, QueryRejectedError):
+            return None
+        return {each["id"]: each["domain"] for each in rows}
+
+    return read
 
 
 @pytest.fixture
@@ -52,67 +63,47 @@ def requests(sandbox):
 
 @pytest.mark.parametrize("count", [0, 1, PAGE - 1, PAGE, PAGE + 1, 7 * PAGE, 7 * PAGE + 1])
 @pytest.mark.parametrize("per_moment", [1, 7, PAGE + 50])
-def test_all_records_are_listed_by_several_queries(index, sandbox, add_accounts, monkeypatch, count, per_moment):
-    monkeypatch.setattr("target_salesloft.salesloft.record_index.MAX_CHEAP_PAGES", 3)
+def test_all_records_are_listed_by_several_queries(read, sandbox, add_accounts, monkeypatch, count, per_moment):
+    monkeypatch.setattr("target_salesloft.salesloft.listing.MAX_CHEAP_PAGES", 3)
     add_accounts(count, per_moment)
-    found = index.fetch(max_points=50)
-    assert found is not None
-    assert sorted(found) == sorted(f"domain={each}" for each in domains(count))
+    assert sorted(read(max_points=50).values()) == sorted(domains(count))
     assert len(requests(sandbox)) <= 2 * (count // PAGE) + 3
 
 
-def test_pages_that_cost_several_points_are_avoided(index, sandbox, add_accounts):
+def test_pages_that_cost_several_points_are_avoided(read, sandbox, add_accounts):
     add_accounts(101 * PAGE)
-    assert len(index.fetch(max_points=110)) == 101 * PAGE
+    assert len(read(max_points=110)) == 101 * PAGE
     assert {each.cost for each in requests(sandbox)} == {1}
 
 
-def test_records_with_the_same_value_are_all_found(index, sandbox):
-    ids = tuple(sandbox.state.add("accounts", {"name": "A", "domain": each}) for each in ("b.co", "B.co"))
-    assert index.fetch(max_points=5) == {"domain=b.co": ids}
-
-
-def test_list_that_costs_more_is_given_up_after_one_point(index, sandbox, add_accounts):
+@pytest.mark.parametrize(("counts", "requests_sent"), [("counted", 1), ("not counted", 4), ("limited", 4)])
+def test_list_that_costs_more_than_it_may_is_given_up(read, sandbox, add_accounts, monkeypatch, counts, requests_sent):
+    if counts != "counted":
+        query = {} if counts == "not counted" else {"include_paging_counts": "true"}
+        monkeypatch.setattr("target_salesloft.salesloft.listing.PAGE_COUNTS", query)
+        monkeypatch.setattr("salesloft_sandbox.pages.MAX_COUNTED", 2 * PAGE)
     add_accounts(6 * PAGE)
-    assert index.fetch(max_points=5) is None
-    assert index.fetch(max_points=5) is None
-    assert len(requests(sandbox)) == 1
-    assert index.fetch(max_points=6) is not None
+    assert read(max_points=3) is None
+    assert len(requests(sandbox)) == requests_sent
+    assert len(read(max_points=6)) == 6 * PAGE
 
 
-def test_list_without_counts_is_given_up_when_the_points_are_spent(index, sandbox, add_accounts, monkeypatch):
-    monkeypatch.setattr("target_salesloft.salesloft.record_index.PAGE_COUNTS", {})
-    add_accounts(6 * PAGE)
-    assert index.fetch(max_points=3) is None
-    assert len(requests(sandbox)) <= 4
-    assert index.fetch(max_points=6) is not None
-
-
-def test_counts_that_are_limited_are_not_trusted(index, add_accounts, monkeypatch):
-    monkeypatch.setattr("salesloft_sandbox.pages.MAX_COUNTED", 2 * PAGE)
-    monkeypatch.setattr("target_salesloft.salesloft.record_index.PAGE_COUNTS", {"include_paging_counts": "true"})
-    add_accounts(6 * PAGE)
-    assert index.fetch(max_points=3) is None
-    assert len(index.fetch(max_points=6)) == 6 * PAGE
-
-
-@pytest.mark.parametrize("ignored", ["range", "order"])
-def test_list_that_is_not_complete_is_not_used(index, add_accounts, monkeypatch, ignored, caplog):
-    monkeypatch.setattr("target_salesloft.salesloft.record_index.MAX_CHEAP_PAGES", 2)
-    add_accounts(5 * PAGE)
+@pytest.mark.parametrize("ignored", ["range", "order", "moment"])
+def test_list_that_is_not_complete_is_not_used(read, add_accounts, monkeypatch, ignored):
+    monkeypatch.setattr("target_salesloft.salesloft.listing.MAX_CHEAP_PAGES", 2)
+    add_accounts(5 * PAGE, per_moment=5 * PAGE if ignored == "moment" else 3)
     if ignored == "range":
         monkeypatch.setitem(lists.LISTS, "accounts", dataclasses.replace(lists.LISTS["accounts"], ranges=()))
-    else:
+    if ignored == "order":
         monkeypatch.setattr(lists.ListOptions, "order", lambda *_: "ORDER BY id DESC")
-    assert index.fetch(max_points=50) is None
-    assert "/accounts" in caplog.text
+    assert read(max_points=50) is None
 
 
-def test_more_records_of_one_moment_than_cheap_pages_hold_are_not_listed(index, sandbox, add_accounts, monkeypatch):
-    monkeypatch.setattr("target_salesloft.salesloft.record_index.MAX_CHEAP_PAGES", 2)
-    add_accounts(5 * PAGE, per_moment=5 * PAGE)
-    assert index.fetch(max_points=50) is None
-    assert len(requests(sandbox)) == 2
+def test_times_are_compared_with_their_offsets():
+    rows = [{"updated_at": each} for each in ("2026-11-01T01:30:00-05:00", "2026-11-01T01:40:00-04:00", None, "soon")]
+    assert latest(rows, "updated_at") == "2026-11-01T01:30:00-05:00"
+    assert latest([], "updated_at", "2026-11-01T06:31:00Z") == "2026-11-01T06:31:00Z"
+    assert latest(rows, "updated_at", "2026-11-01T06:31:00Z") == "2026-11-01T06:31:00Z"
 
 
 # Lookups
@@ -125,6 +116,12 @@ def test_ids_are_looked_up_where_salesloft_rejects_the_list(lookups, add_account
     found = lookups.get(ACCOUNTS, "domain").ids(domains(30))
     assert all(len(ids) == 1 for ids in found.values())
     assert "sort_by" in caplog.text
+
+
+def test_records_with_the_same_value_are_all_found(lookups, sandbox, add_accounts):
+    add_accounts(PAGE)
+    ids = tuple(sandbox.state.add("accounts", {"name": "A", "domain": each}) for each in ("b.co", "B.co"))
+    assert lookups.get(ACCOUNTS, "domain").ids(["b.co", *domains(30)])["domain=b.co"] == ids
 
 
 def test_ids_are_found_in_the_cheaper_way(lookups, sandbox, add_accounts):

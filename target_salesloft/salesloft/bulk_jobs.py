@@ -1,0 +1,242 @@
+"""Bulk jobs: up to 5,000 records are uploaded per point.
+
+Source for requests, states and limits: https://developers.salesloft.com/docs/api/ ("Bulk Jobs"). The cost of a job
+beyond its requests, its duration, and the maximum size of an upload are not documented.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import requests
+
+from target_salesloft.exceptions import RecordRejectedError, UnexpectedResponseError
+from target_salesloft.salesloft.requester import PAGE_SIZE, convert
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from target_salesloft.clock import Clock
+    from target_salesloft.exceptions import OutcomeUnknownError
+    from target_salesloft.salesloft.requester import Reply, Requester
+
+MAX_UPLOAD_RECORDS: Final = 5000
+UPLOAD_ENDPOINT: Final = "/bulk_jobs/{id}/job_data"
+# A new job may not be visible everywhere immediately (assumption).
+CONSISTENCY_SECONDS: Final = 10.0
+MAX_READS: Final = 3
+
+
+class JobState(str, enum.Enum):
+    """The documented states of a bulk job."""
+
+    OPEN = "open"
+    EXECUTING = "executing"
+    DONE = "done"
+
+
+# Not documented: a job in one of these states makes no progress.
+FAILED_STATES: Final = frozenset({"failed", "error", "errored", "cancelled", "canceled", "aborted", "expired"})
+
+
+class RowStatus(str, enum.Enum):
+    """The documented statuses of a row."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    PENDING = "pending"
+    RETRYING = "retrying"
+
+
+NOT_WRITTEN: Final = (RowStatus.ERROR.value, RowStatus.PENDING.value, RowStatus.RETRYING.value)
+NOT_FINAL: Final = frozenset({RowStatus.PENDING.value, RowStatus.RETRYING.value})
+# An assumption: rows of a job that was cancelled while it was executing, and rows that it left out.
+UNDOCUMENTED: Final = ("cancelled", "skipped")
+
+
+class JobStatus(msgspec.Struct):
+    """The state and counts of a job; a count that the response does not contain is None."""
+
+    state: str
+    id: int | None = None
+    name: str | None = None
+    total: int | None = None
+    processed: int | None = None
+    errors: int | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the job will never be done."""
+        return self.state in FAILED_STATES
+
+
+class ResultRow(msgspec.Struct):
+    """A row of a job's results. `record` is what was sent, `resource` what the single request would have returned."""
+
+    id: int
+    status: Any = None
+    error: Any = None
+    record: Any = None
+    resource: Any = None
+
+
+class _CreatedJob(msgspec.Struct):
+    id: int
+
+
+class _Filter:
+    """A filter of bulk jobs or of their rows. Which of two forms Salesloft takes is not documented (A6).
+
+    Attributes:
+        is_ignored: Whether Salesloft ignores both forms.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._forms = [f"{name}[]", name]
+        self.is_ignored = False
+
+    def params(self, values: Sequence[str]) -> dict[str, Any]:
+        """Return the parameters for some values."""
+        if self.is_ignored:
+            return {}
+        form = self._forms[0]
+        return {form: list(values) if form.endswith("[]") else ",".join(values)}
+
+    def next_form(self) -> bool:
+        """Note that the form does not work, and return whether it is worth another request."""
+        if self.is_ignored:
+            return False
+        del self._forms[0]
+        self.is_ignored = not self._forms
+        return not self.is_ignored
+
+
+class BulkJobs:
+    """The bulk jobs of a team."""
+
+    def __init__(self, requester: Requester, clock: Clock) -> None:
+        self._requester = requester
+        self._clock = clock
+        self._states = _Filter("state")
+        self._statuses = _Filter("status")
+        self._undocumented: tuple[str, ...] = UNDOCUMENTED
+
+    @property
+    def ignores_filters(self) -> bool:
+        """Whether Salesloft was found to ignore the filters by state and status."""
+        return self._states.is_ignored or self._statuses.is_ignored
+
+    def create(self, job_type: str, name: str) -> int:
+        """Create a job such as `person/upsert`, and return its id."""
+        body = msgspec.json.encode({"type": job_type, "name": name})
+        data = self._requester.request("POST", "/bulk_jobs", body=body, requires_data=True).data
+        return convert(data, _CreatedJob, "POST /bulk_jobs").id
+
+    def upload(
+        self,
+        job_id: int,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        earlier: OutcomeUnknownError | None = None,
+        max_retry_seconds: float | None = None,
+    ) -> Reply:
+        """Upload up to 5,000 rows: what single requests would send.
+
+        Raises:
+            OutcomeUnknownError: The rows may have been uploaded. `get` tells how many the job has.
+        """
+        body = msgspec.json.encode({"data": rows})
+        options = {"repeatable": False, "earlier": earlier, "max_retry_seconds": max_retry_seconds}
+        return self._request("POST", job_id, "/job_data", body=body, **options)
+
+    def start(self, job_id: int, *, earlier: OutcomeUnknownError | None = None) -> None:
+        """Mark a job as ready to be executed; only an open one can be changed.
+
+        Raises:
+            OutcomeUnknownError: The job may have been started. `get` tells its state.
+        """
+        body = msgspec.json.encode({"ready_to_execute": True})
+        self._request("PUT", job_id, body=body, repeatable=False, earlier=earlier)
+
+    def get(self, job_id: int) -> JobStatus:
+        """Fetch the state and counts of a job."""
+        return convert(self._request("GET", job_id).data, JobStatus, "GET /bulk_jobs/{id}")
+
+    def list(self, *, after: int = 0, state: JobState | None = None) -> dict[int, JobStatus]:
+        """Fetch up to a hundred jobs with higher ids than `after`, for a point; rows that are not jobs are left out.
+
+        Args:
+            after: The id after which the list starts.
+            state: Only jobs in this state, unless Salesloft ignores the filter.
+        """
+        while True:
+            filters = {} if state is None else self._states.params([state.value])
+            params = {**filters, "per_page": PAGE_SIZE, "id[gt]": after}
+            rows = convert(
+                self._requester.request("GET", "/bulk_jobs", params=params).data, list[Any], "GET /bulk_jobs"
+            )
+            listed = {}
+            for row in rows:
+                try:
+                    job = msgspec.convert(row, JobStatus, strict=False)
+                except msgspec.ValidationError:
+                    continue
+                if job.id is not None and job.id > after:
+                    listed[job.id] = job
+            is_filtered = state is None or all(each.state == state for each in listed.values())
+            if is_filtered or not self._states.next_form():
+                return listed
+
+    def iter_results(self, job_id: int, *, unwritten: bool = False, expected: int = 0) -> Iterator[ResultRow]:
+        """Yield the rows of a job, a hundred per point.
+
+        Args:
+            job_id: Salesloft's id of the job.
+            unwritten: Only rows that were not written, unless Salesloft ignores the filter.
+            expected: How many rows there are at least. A page that is not full is the last one only after so many.
+        """
+        last = count = 0
+        while True:
+            rows = self._get_unwritten(job_id, last) if unwritten else self._get_results(job_id, last, {})
+            if rows and rows[-1].id <= last:
+                raise UnexpectedResponseError("result paging did not advance.")
+            yield from rows
+            count += len(rows)
+            if not rows or (len(rows) < PAGE_SIZE and count >= expected):
+                return
+            last = rows[-1].id
+
+    def _get_unwritten(self, job_id: int, after: int) -> Sequence[ResultRow]:
+        while True:
+            try:
+                rows = self._get_results(job_id, after, self._statuses.params([*NOT_WRITTEN, *self._undocumented]))
+            except RecordRejectedError as error:
+                if not self._undocumented:
+                    raise
+                # Salesloft rejects statuses that it does not know, and may list those that it knows.
+                lists_known = all(each in error.reason for each in NOT_WRITTEN)
+                known = [each for each in self._undocumented if each in error.reason]
+                self._undocumented = tuple(known) if lists_known else self._undocumented[:-1]
+                continue
+            if all(row.status != RowStatus.SUCCESS for row in rows) or not self._statuses.next_form():
+                return rows
+
+    def _get_results(self, job_id: int, after: int, filters: Mapping[str, Any]) -> Sequence[ResultRow]:
+        params = {"per_page": PAGE_SIZE, "id[gt]": after, **filters}
+        data = self._request("GET", job_id, "/results", params=params).data
+        return convert(data, list[ResultRow], "GET /bulk_jobs/{id}/results")
+
+    def _request(self, method: str, job_id: int, path: str = "", **options: Any) -> Reply:
+        """Send a request for a job; a new job may not be found immediately."""
+        for attempt in range(1, MAX_READS + 1):
+            try:
+                return self._requester.request(
+                    method, f"/bulk_jobs/{job_id}{path}", endpoint=f"/bulk_jobs/{{id}}{path}", **options
+                )
+            except RecordRejectedError as error:
+                if error.status != requests.codes.not_found or attempt == MAX_READS:
+                    raise
+            self._clock.wait_until(self._clock.now() + CONSISTENCY_SECONDS)
+        raise AssertionError  # pragma: no cover

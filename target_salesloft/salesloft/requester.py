@@ -1,0 +1,299 @@
+"""Sends requests to Salesloft: token, rate limit, retries, and the pages of lists."""
+
+from __future__ import annotations
+
+import datetime as dt
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import msgspec
+import requests
+
+from target_salesloft.exceptions import (
+    ConnectionFailedError,
+    QueryRejectedError,
+    RateLimitError,
+    RecordRejectedError,
+    SalesloftFatalError,
+    SalesloftRetriableError,
+    UnexpectedResponseError,
+)
+from target_salesloft.salesloft.errors import parse_response
+from target_salesloft.salesloft.metrics import RequestKind, RequestMetrics
+from target_salesloft.salesloft.rate_limit import PAUSE_SECONDS
+from target_salesloft.salesloft.retry import Retrier
+from target_salesloft.salesloft.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from target_salesloft.clock import Clock
+    from target_salesloft.exceptions import OutcomeUnknownError
+    from target_salesloft.salesloft.auth.authenticators import Authenticator
+    from target_salesloft.salesloft.rate_limit import RateLimiter
+    from target_salesloft.salesloft.transport import Response
+
+PAGE_SIZE: Final = 100  # the maximum
+# Makes a list tell how many pages it has; without the second parameter, no more than 10,000 records are counted.
+# Source: https://developers.salesloft.com/docs/api/
+PAGE_COUNTS: Final = MappingProxyType({"include_paging_counts": "true", "limit_paging_counts": "false"})
+NO_FILTERS: Final = frozenset({*PAGE_COUNTS, "sort_by", "sort_direction", "page", "per_page"})
+
+T = TypeVar("T")
+
+
+class Reply(NamedTuple):
+    """The response to a request.
+
+    Attributes:
+        body: The JSON object of the response.
+        requests: How often the request was sent.
+        was_ambiguous: Whether an earlier one of these may have taken effect, perhaps only later.
+    """
+
+    body: dict[str, Any]
+    requests: int
+    was_ambiguous: bool
+
+    @property
+    def data(self) -> Any:
+        """What Salesloft returned, or None if a write returned nothing."""
+        return self.body.get("data")
+
+
+class Page(NamedTuple):
+    """A page of a list, and how many pages the list has, if `PAGE_COUNTS` were asked for and are known."""
+
+    rows: list[dict[str, Any]]
+    pages: int | None
+
+
+class _Paging(msgspec.Struct):
+    next_page: int | None = None
+    total_pages: int | None = None
+
+
+class _Metadata(msgspec.Struct):
+    paging: _Paging | None = None
+    filtering: Any = None
+
+
+class _List(msgspec.Struct):
+    data: list[dict[str, Any]]
+    metadata: _Metadata | None = None
+
+
+class Requester:
+    """Sends requests to Salesloft, from any thread.
+
+    Attributes:
+        authenticator: Adds the token to each request.
+        rate_limiter: Limits the points spent.
+        metrics: Counts the requests.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 (dependencies are passed in)
+        self,
+        api_url: str,
+        authenticator: Authenticator,
+        rate_limiter: RateLimiter,
+        clock: Clock,
+        timeout: float,
+        max_retry_seconds: float,
+        connections: int,
+    ) -> None:
+        self._api_url = api_url.rstrip("/")
+        self.authenticator = authenticator
+        self.rate_limiter = rate_limiter
+        self.metrics = RequestMetrics()
+        self._clock = clock
+        self._timeout = timeout
+        self._max_retry_seconds = max_retry_seconds
+        self._transport = Transport(self._api_url, setting="api_url", connections=connections)
+        self._retrier = Retrier(self._api_url, setting="api_url", clock=clock, max_retry_seconds=max_retry_seconds)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def paginate(self, path: str, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a list, page by page; a page of a hundred rows costs a point."""
+        for page in self.pages(path, params):
+            yield from page.rows
+
+    def pages(self, path: str, params: Mapping[str, Any]) -> Iterator[Page]:
+        """Yield the pages of a list.
+
+        Source: https://developers.salesloft.com/docs/api/ (`per_page` is at most 100; `data`, `metadata.paging`). Lists
+        without `metadata` are complete.
+
+        Raises:
+            QueryRejectedError: Salesloft rejects the query, or ignores one of its filters.
+        """
+        name = f"GET {path}"
+        number: int | None = 1
+        previous: list[dict[str, Any]] = []
+        while number:
+            try:
+                body = self.request("GET", path, params={**params, "per_page": PAGE_SIZE, "page": number}).body
+            except RecordRejectedError as error:
+                # The message may contain the values of the query.
+                fields = ", ".join(error.fields) or "no field named"
+                raise QueryRejectedError(f"Salesloft rejected {name} ({error.status}: {fields}).") from error
+            found = convert(body, _List, name)
+            metadata = found.metadata or _Metadata()
+            _check_filters(name, params, metadata.filtering)
+            paging = metadata.paging or _Paging()
+            next_number = paging.next_page
+            if metadata.paging is None and len(found.data) >= PAGE_SIZE:
+                if found.data == previous:  # the list has no pages
+                    return
+                # A full page that says nothing of others may have one after it.
+                previous, next_number = found.data, number + 1
+            yield Page(found.data, paging.total_pages)
+            if next_number is not None and next_number <= number:
+                raise UnexpectedResponseError(
+                    f"Unexpected response to {name}: paging did not advance from page {number}. Check api_url."
+                )
+            number = next_number
+
+    def request(  # noqa: PLR0913 (the parts of a request)
+        self,
+        method: str,
+        path: str,
+        *,
+        endpoint: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        repeatable: bool = True,
+        earlier: OutcomeUnknownError | None = None,
+        requires_data: bool = False,
+        max_retry_seconds: float | None = None,
+    ) -> Reply:
+        """Send a request, with retries.
+
+        Args:
+            method: The HTTP method.
+            path: The path after the base URL, such as `/people/17`.
+            endpoint: The pattern of the path, such as `/people/{id}`; the path itself by default.
+            params: The query.
+            body: JSON.
+            repeatable: Whether it may be sent again although it may have taken effect.
+            earlier: What an earlier call for the same request ended with.
+            requires_data: Whether a write without `data` in its response is an error; a GET always is.
+            max_retry_seconds: How long the request is retried, if less than usual.
+
+        Raises:
+            OutcomeUnknownError: It is not repeatable, and may have taken effect.
+            RecordRejectedError: Salesloft rejects what was sent (400, 404, 409, 413, 422).
+            SalesloftFatalError: No request is going to succeed.
+        """
+        name = f"{method} {endpoint or path}"
+        headers = {"Content-Type": "application/json"} if body is not None else None
+        request = requests.Request(method, self._api_url + path, params=params, data=body, headers=headers)
+        sent = 0
+        was_ambiguous = False
+
+        def send() -> dict[str, Any]:
+            nonlocal sent, was_ambiguous
+            if sent:
+                self.metrics.add_retry(name)
+            sent += 1
+            try:
+                return self._send(request, name, requires_data=requires_data or method == "GET")
+            except SalesloftRetriableError as error:
+                was_ambiguous = was_ambiguous or error.maybe_applied
+                raise
+
+        try:
+            found = self._retrier.call(
+                send, name, repeatable=repeatable, earlier=earlier, max_retry_seconds=max_retry_seconds
+            )
+        except (RecordRejectedError, SalesloftFatalError) as error:
+            error.requests, error.was_ambiguous = sent, was_ambiguous
+            raise
+        return Reply(found, sent, was_ambiguous)
+
+    def _send(self, request: requests.Request, name: str, *, requires_data: bool) -> dict[str, Any]:
+        flow = self.authenticator.flow(request)
+        response = self._send_throttled(next(flow), name)
+        while True:
+            try:
+                request = flow.send(response)
+            except StopIteration:
+                break
+            response = self._send_throttled(request, name)
+        try:
+            return parse_response(response, name, self.authenticator.hint, requires_data=requires_data)
+        except RateLimitError as error:
+            error.retry_after = PAUSE_SECONDS if error.retry_after is None else error.retry_after
+            if error.retry_after <= self._max_retry_seconds:  # otherwise, nothing is sent any more
+                self.rate_limiter.pause(error.retry_after)
+            raise
+
+    def _send_throttled(self, request: requests.Request, name: str) -> Response:
+        timeout = self._retrier.limit_timeout(self._timeout)
+        with self.rate_limiter.acquire(name) as reservation:
+            started, status = self._clock.now(), None
+            try:
+                response = self._transport.send(request, connect_timeout=timeout, read_timeout=timeout)
+            except ConnectionFailedError as error:
+                if not error.maybe_applied:
+                    reservation.cost = 0  # the request did not reach Salesloft
+                raise
+            else:
+                status = response.status
+            finally:
+                self.metrics.add(RequestKind(name, status), self._clock.now() - started)
+            reservation.update(response)
+            return response
+
+
+def _check_filters(name: str, params: Mapping[str, Any], understood: Any) -> None:
+    """Check that a list has understood its filters, where it repeats those: unknown ones are ignored.
+
+    Source: seen by other integrations (`metadata.filtering`), not documented.
+    """
+    if not isinstance(understood, dict):
+        return
+    ignored = {each.partition("[")[0] for each in params} - NO_FILTERS - understood.keys()
+    if ignored:
+        raise QueryRejectedError(f"Salesloft ignored filters of {name} ({', '.join(sorted(ignored))}).")
+
+
+def convert(data: Any, kind: type[T], name: str) -> T:
+    """Return a response in the type that is documented; ids and counts may be text.
+
+    Args:
+        data: The JSON of the response.
+        kind: The type.
+        name: The request's method and endpoint.
+
+    Raises:
+        UnexpectedResponseError: It is something else.
+    """
+    try:
+        return msgspec.convert(data, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise UnexpectedResponseError(f"Unexpected response to {name}. Check api_url.") from error
+
+
+def require_id(row: Mapping[str, Any], path: str) -> int:
+    """Return the id of a listed record, which may be text.
+
+    Raises:
+        UnexpectedResponseError: It has none.
+    """
+    number = str(row.get("id"))
+    if not number.isdecimal():
+        raise UnexpectedResponseError(f"GET {path} returned a record without an id.")
+    return int(number)
+
+
+def parse_time(value: Any) -> dt.datetime | None:
+    """Return a time of Salesloft's, or None if it is none. Offsets differ, even within a list."""
+    try:
+        moment = dt.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
