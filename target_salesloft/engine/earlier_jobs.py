@@ -61,7 +61,7 @@ class EarlierJobs:
         self._is_settled = True
         executing = [each for each in self._ledger.get_unsettled_jobs() if not self._settle(each)]
         if executing or self._waits:
-            self._jobs.wait_for_earlier_runs()
+            self._jobs.wait_for_earlier_runs(self._ledger.get_last_settled_job())
         for each in executing:
             self._settle(each)
 

@@ -335,6 +335,16 @@ class Ledger:
 
     # Bulk jobs that outlive their run
 
+    def get_last_settled_job(self) -> int:
+        """Return the highest id of a bulk job up to which all jobs of this ledger are settled; 0 if there is none."""
+        last = sa.select(scopes.c.last_job_id).where(scopes.c.id == self.scope_id)
+        unsettled = sa.select(sa.func.min(jobs.c.job_id)).where(jobs.c.scope_id == self.scope_id)
+        with self.database.reading() as connection:
+            first_unsettled = connection.execute(unsettled).scalar_one()
+            if first_unsettled is not None:
+                return int(first_unsettled) - 1
+            return connection.execute(last).scalar_one_or_none() or 0
+
     def get_unsettled_jobs(self) -> list[UnsettledJob]:
         """Return the bulk jobs that were started, and whose results are not known."""
         query = (
@@ -786,6 +796,8 @@ class StreamLedger:
                 statement = pending.update().where(pending.c.id == sa.bindparam("number"))
                 execute_many(connection, statement.values(row=sa.bindparam("new_row", type_=Bytes)), renamed)
             connection.execute(jobs.insert(), job)
+            is_ours = (scopes.c.id == self._ledger.scope_id) & (sa.func.coalesce(scopes.c.last_job_id, 0) < job_id)
+            connection.execute(scopes.update().where(is_ours).values(last_job_id=job_id))
 
     def _lock_last(self, connection: sa.Connection, keys: Iterable[str]) -> dict[bytes, int]:
         """Return hash of the key → `pending.id` of what this run sent last."""

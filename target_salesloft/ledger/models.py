@@ -39,6 +39,7 @@ scopes: Final = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("name", sa.String(255), nullable=False, unique=True),
+    sa.Column("last_job_id", sa.BigInteger, comment="Salesloft's id of the last bulk job that was marked ready"),
     comment="API host and Salesloft team",
 )
 

@@ -348,7 +348,7 @@ class JobsInFlight:
         Jobs that were never started do not count: they are never executed.
 
         Args:
-            last_known: The id after which the jobs start that are not known to be settled.
+            last_known: The id up to which jobs are settled. Where Salesloft ignores filters, the list starts after it.
 
         Raises:
             BulkJobUnfinishedError: One of them is not done in time.

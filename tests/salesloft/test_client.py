@@ -26,6 +26,9 @@ from target_salesloft.exceptions import (
     ServerError,
     UnexpectedResponseError,
 )
+from target_salesloft.salesloft.auth.authenticators import ApiKeyAuthenticator
+from target_salesloft.salesloft.bulk_jobs import JobState
+from target_salesloft.salesloft.client import SalesloftClient
 from tests.conftest import KEY
 
 BODY = msgspec.json.encode({"email_address": "ada@example.com", "upsert_key": "email_address"})
@@ -102,6 +105,16 @@ def test_rejected_query_is_reported_without_its_values(client, fault):
     assert "s3cr3t" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["email_address", "search", "created_at[at]"])
+def test_filter_that_was_not_understood_is_no_empty_list(serve, connect, name):
+    client = connect(api_url=serve().url)
+    with pytest.raises(QueryRejectedError) as error:
+        list(client.people.list({name: "s3cr3t", "sort_by": "created_at", "ids[]": [1]}))
+    assert name.partition("[")[0] in str(error.value)
+    assert "ids" not in str(error.value)
+    assert "s3cr3t" not in str(error.value)
+
+
 def test_paging_that_does_not_advance_stops_the_run(client, fault):
     fault("status", status=200, body={"data": [], "metadata": {"paging": {"next_page": 1}}}, times=None)
     with pytest.raises(UnexpectedResponseError, match="GET /people"):
@@ -150,6 +163,43 @@ def test_get_without_data_is_an_error(connect, fault, options):
     with pytest.raises(RetriesExhaustedError) as error:
         connect(max_retry_seconds=0).request("GET", "/me")
     assert isinstance(error.value.last_error, MalformedResponseError)
+
+
+# Endpoints
+
+
+@pytest.fixture
+def alone(server):
+    """A client with nothing but an API key, without settings and runs."""
+    client = SalesloftClient(ApiKeyAuthenticator(KEY), api_url=server.url)
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize(("records", "key"), [("people", "email_address"), ("accounts", "domain")])
+def test_records_are_created_updated_upserted_listed_and_removed(alone, sandbox, records, key):
+    endpoint = getattr(alone, records)
+    value = "ada@example.com" if key == "email_address" else "example.com"
+    number = endpoint.create({key: value, "name" if records == "accounts" else "first_name": "Ada"}).data["id"]
+    assert endpoint.upsert({key: value, "city": "Oslo", "upsert_key": key}).data["upsert_type"] == "update"
+    endpoint.update(number, {"country": "NO"})
+    (row,) = endpoint.list({"ids[]": [number]})
+    assert (row[key], row["city"], row["country"]) == (value, "Oslo", "NO")
+    endpoint.remove(number)
+    assert list(endpoint.list({"ids[]": [number]})) == []
+    assert alone.rate_limiter.points_spent == sandbox.points_spent
+
+
+def test_a_bulk_job_is_created_filled_started_and_read(alone):
+    jobs = alone.bulk_jobs
+    number = jobs.create("person/upsert", "import")
+    rows = [{"email_address": f"p{n}@b.co", "upsert_key": "email_address"} for n in range(150)]
+    jobs.upload(number, [*rows, {"email_address": "bad@b.co", "owner_id": 77, "upsert_key": "email_address"}])
+    assert jobs.list(state=JobState.EXECUTING) == {}
+    jobs.start(number)
+    assert (jobs.get(number).state, jobs.get(number).total, jobs.get(number).errors) == ("done", 151, 1)
+    assert len(list(jobs.iter_results(number))) == 151
+    assert [each.record["email_address"] for each in jobs.iter_results(number, unwritten=True)] == ["bad@b.co"]
 
 
 # Rejected requests

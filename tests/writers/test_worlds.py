@@ -1,0 +1,74 @@
+"""Bulk jobs where an assumption about Salesloft does not hold."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from target_salesloft.exceptions import BulkJobUnfinishedError
+from target_salesloft.objects import SyncMode
+from target_salesloft.records import Result
+from target_salesloft.settings.options import WriteMethod
+from target_salesloft.writers.bulk import BulkJob
+from target_salesloft.writers.jobs import JobsInFlight
+from tests.conftest import FakeClock
+from tests.writers.conftest import numbered, update, upsert
+
+WORLDS = {"A6": "bulk_filters=ignored", "A8": "bulk_rows=without_record", "A9": "bulk_processed=successes"}
+
+
+def contradicted(caplog):
+    return [each.assumption for each in caplog.records if hasattr(each, "assumption")]
+
+
+@pytest.mark.parametrize("count", [20, 250])
+@pytest.mark.parametrize("ids", [["A6"], ["A8"], ["A9"], ["A6", "A8"], ["A8", "A9"], ["A6", "A8", "A9"]])
+def test_each_record_has_its_own_outcome(auto, serve, caplog, ids, count):
+    server = serve(worlds=[WORLDS[each] for each in ids])
+    writer = auto(WriteMethod.BULK, api_url=server.url)
+    for prefix in ("a", "b"):
+        bad = {0, count // 2}
+        writes = [upsert(f"{prefix}{n}@b.co", **({"owner_id": 77} if n in bad else {})) for n in range(count)]
+        outcomes = writer.write(writes)
+        assert len(outcomes) == count
+        failed = [each.write.body["email_address"] for each in outcomes if each.result is Result.FAILED]
+        assert failed == [f"{prefix}{n}@b.co" for n in sorted(bad)]
+    assert len(server.sandbox.people()) == 2 * (count - 2)
+    # The filters of rows are only used for large jobs; each assumption is named once.
+    assert contradicted(caplog) == [each for each in ids if each != "A6" or count > 200]
+
+
+def test_updates_are_matched_without_what_was_sent(auto, serve):
+    server = serve(worlds=[WORLDS["A8"]])
+    ids = [server.sandbox.add("person", email_address=f"p{number}@b.co") for number in range(30)]
+    writes = [update(each, title="New", **({"owner_id": 77} if each == ids[7] else {})) for each in ids]
+    outcomes = auto(WriteMethod.BULK, api_url=server.url).write(writes, mode=SyncMode.UPDATE)
+    assert [each.write.record_id for each in outcomes if each.failed] == [ids[7]]
+    assert sum(each.result is Result.UPDATED for each in outcomes) == 29
+
+
+def test_rows_in_another_order_than_the_upload_are_not_guessed_at(bulk, fault):
+    resource = {"person": {"id": 1, "email_address": "p1@b.co"}, "upsert_type": "create"}
+    rows = [{"id": 1, "status": "success", "resource": resource}, {"id": 2, "status": "error", "error": "odd"}]
+    fault("status", status=200, body={"data": rows}, method="GET", path="/bulk_jobs/*/results", times=None)
+    with pytest.raises(BulkJobUnfinishedError, match="row 2"):
+        bulk.write([upsert("p0@b.co"), upsert("p1@b.co")])
+    assert bulk.outcomes == []
+
+
+@pytest.mark.parametrize("world", [[], [WORLDS["A6"]]])
+def test_jobs_of_earlier_runs_are_found_behind_many_old_jobs(connect, serve, clock, caplog, world):
+    server = serve(worlds=world, bulk_rate=1, points_per_minute=100_000)
+    api = connect(api_url=server.url, points_per_minute=100_000).bulk_jobs
+    for _ in range(205):
+        last = api.create("person/upsert", "target-salesloft old")
+    job = BulkJob(
+        api, FakeClock(), api.create("person/upsert", "target-salesloft new"), "person/upsert", "email_address"
+    )
+    job.upload(numbered(range(100)))
+    job.start()
+    caplog.set_level(logging.WARNING)
+    JobsInFlight(api, clock, 600, limit=1).wait_for_earlier_runs(last)
+    assert job.get_status().state == "done"
+    assert contradicted(caplog) == (["A6"] if world else [])
