@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import signal
 import sys
 from collections import Counter
 from functools import partial
@@ -41,7 +42,7 @@ from target_salesloft.settings.streams import StreamSettings, misspelled
 from target_salesloft.singer.batch import read_batch
 from target_salesloft.singer.input_file import InputFile
 from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, discard_input, require_keys, require_schema
-from target_salesloft.singer.shutdown import signals_blocked
+from target_salesloft.singer.shutdown import SIGNAL_EXIT_BASE, note_signals, signals_blocked
 from target_salesloft.sinks import SINKS
 
 if TYPE_CHECKING:
@@ -64,8 +65,6 @@ target-salesloft-admin.
 """
 Errors: TypeAlias = "dict[str, Mapping[str, Any]]"
 """Why a run failed: message → fields of its log line."""
-DISCARD_SECONDS: Final = 5.0
-"""How long input is read and discarded after a fatal error, so that the tap does not fail first."""
 
 
 class TargetSalesloft(Target):
@@ -368,8 +367,9 @@ class TargetSalesloft(Target):
             code, errors = cls._run(config, file_input)
         except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
             code, errors = 1, {format_internal_error(error): _log_fields(error)}
-        if code == 1:
-            discard_input(file_input, DISCARD_SECONDS)
+        if code in {1, SIGNAL_EXIT_BASE + signal.SIGINT}:
+            clock = Clock()
+            discard_input(file_input, clock, note_signals(clock))
         # Log the error last, where users look first.
         for message, fields in errors.items():
             cls.logger.error("%s", message, extra={"exit_code": code, **fields})

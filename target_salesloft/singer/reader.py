@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import select
 import stat
 import sys
-import time
 from collections import Counter
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from target_salesloft.clock import Clock
     from target_salesloft.singer.shutdown import Shutdown
 
     Handler = Callable[[dict[str, Any]], None]
+
+logger = logging.getLogger(__name__)
 
 INPUT_ERRORS: Final = (
     InvalidInputLine,
@@ -45,6 +48,8 @@ INPUT_ERRORS: Final = (
 MAX_LINE_BYTES: Final = 64 * 2**20
 BUFFER_BYTES: Final = 2**18
 IDLE_SECONDS: Final = 1.0
+DISCARD_SECONDS: Final = 60.0
+SILENT_SECONDS: Final = 2.0
 BYTE_ORDER_MARK: Final = "\ufeff"
 # What no database can hold.
 UNSTORABLE: Final = re.compile(r"[\0\ud800-\udfff]")
@@ -217,27 +222,30 @@ def read_lines(file: IO[AnyStr]) -> Iterator[AnyStr]:
         yield line
 
 
-def discard_input(file: IO[Any] | None, seconds: float) -> None:
-    """Read a pipe to its end and discard what it holds, for at most so many seconds.
+def discard_input(file: IO[Any] | None, clock: Clock, is_cancelled: Callable[[], bool]) -> None:
+    """Read a pipe or a socket to its end and discard what it holds, for at most `DISCARD_SECONDS`.
 
-    A tap that writes into a closed pipe fails, and Meltano would report the tap in place of the target.
+    A tap that writes into a closed pipe fails, and under Meltano its traceback would bury the target's error.
 
     Args:
-        file: The input of the run; standard input if None. Anything but a pipe or a socket is left as it is.
-        seconds: When to give up.
+        file: The input of the run; standard input if None.
+        clock: Time.
+        is_cancelled: Whether to give up earlier.
     """
     file = file or sys.stdin
     if not has_mode(file, stat.S_ISFIFO, stat.S_ISSOCK):
         return
     descriptor = file.fileno()
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        ready, _, _ = select.select([descriptor], [], [], left)
-        try:
+    started = clock.now()
+    has_told = False
+    while (seconds := clock.now() - started) < DISCARD_SECONDS and not is_cancelled():
+        if seconds >= SILENT_SECONDS and not has_told:
+            has_told = True
+            logger.info("The run has failed. The tap goes on: discarding its records for up to %d s.", DISCARD_SECONDS)
+        ready, _, _ = select.select([descriptor], [], [], IDLE_SECONDS)
+        with contextlib.suppress(BlockingIOError):
             if ready and not os.read(descriptor, BUFFER_BYTES):
                 return
-        except BlockingIOError:
-            continue
 
 
 def require_keys(message: Mapping[str, Any], **kinds: type) -> None:

@@ -149,6 +149,26 @@ def signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
+def note_signals(clock: Clock) -> Callable[[], bool]:
+    """Note signals from now on in place of ending the process.
+
+    Args:
+        clock: Time.
+
+    Returns:
+        A function that says whether a signal has arrived that does not belong to the one that ended the run.
+    """
+    started = clock.now()
+    noted: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if clock.now() - started >= FORCE_AFTER_SECONDS:
+            noted.append(number)
+
+    _set_handlers(note)
+    return lambda: bool(noted)
+
+
 def _set_handlers(handler: Callable[[int, object], None] | signal.Handlers) -> None:
     if threading.current_thread() is not threading.main_thread():
         return

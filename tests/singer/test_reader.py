@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
+from target_salesloft.clock import Clock
 from target_salesloft.encoding import decode_object, to_json_types
 from target_salesloft.singer import reader as reader_module
 from target_salesloft.singer.reader import LineReader, discard_input, require_keys, require_schema, wait_for_input
@@ -256,26 +257,35 @@ def test_rest_of_a_pipe_is_discarded_until_its_end():
     thread = threading.Thread(target=write)
     thread.start()
     with open(out, "rb") as file:  # noqa: PTH123 (a descriptor)
-        discard_input(file, seconds=20)
+        discard_input(file, Clock(), lambda: False)
     thread.join()
     assert errors == []
 
 
-def test_rest_of_a_pipe_is_discarded_for_a_limited_time():
+@pytest.mark.parametrize("cancelled_after", [5, 1_000])
+def test_rest_of_a_pipe_is_discarded_for_a_minute_or_until_a_signal(monkeypatch, clock, cancelled_after):
+    """The tap never ends."""
+    monkeypatch.setattr(reader_module, "IDLE_SECONDS", 0)
     out, into = os.pipe()
-    started = time.monotonic()
+    started = clock.now()
+
+    def is_cancelled():
+        os.write(into, b"more")
+        clock.tick(1)
+        return clock.now() - started >= cancelled_after
+
     with open(out, "rb") as file:  # noqa: PTH123 (a descriptor)
-        discard_input(file, seconds=0.05)
+        discard_input(file, clock, is_cancelled)
     os.close(into)
-    assert time.monotonic() - started < 5
+    assert clock.now() - started == min(cancelled_after, 60)
 
 
 def test_input_that_is_not_a_pipe_is_not_discarded(tmp_path):
     (tmp_path / "in").write_text("x", encoding="utf-8")
     with (tmp_path / "in").open("rb") as file:
-        discard_input(file, seconds=1)
+        discard_input(file, Clock(), lambda: False)
         assert file.read() == b"x"
-    discard_input(io.StringIO("x"), seconds=1)
+    discard_input(io.StringIO("x"), Clock(), lambda: False)
 
 
 @pytest.mark.parametrize(

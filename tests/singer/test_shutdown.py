@@ -9,7 +9,7 @@ import pytest
 
 from target_salesloft.exceptions import RunCancelledError
 from target_salesloft.singer import shutdown as shutdown_module
-from target_salesloft.singer.shutdown import Shutdown, signals_blocked
+from target_salesloft.singer.shutdown import Shutdown, note_signals, signals_blocked
 
 
 @pytest.fixture
@@ -155,3 +155,13 @@ def test_blocked_signals_are_delivered_afterwards(clock, handlers):  # noqa: ARG
         assert shutdown.exit_code == 1
     assert shutdown.exit_code == 128 + signal.SIGTERM
     shutdown.close()
+
+
+def test_after_the_run_only_a_later_signal_is_noted(shutdown, clock):  # noqa: ARG001 (restores the handlers)
+    """A Ctrl-C under Meltano delivers several signals."""
+    has_signal = note_signals(clock)
+    kill(signal.SIGTERM)
+    assert not has_signal()
+    clock.tick(3)
+    kill(signal.SIGINT)
+    assert has_signal()
