@@ -33,11 +33,9 @@ LOG_LEVEL_VARIABLES: Final = (f"{ENVIRONMENT_PREFIX}LOGLEVEL", "LOGLEVEL")
 
 @dataclass(frozen=True)
 class ConfigSources:
-    """Where the settings of a command come from. Nothing is read until `load` is called.
+    """Where the settings of a command come from: files, later ones first, and before all of them the environment.
 
-    Attributes:
-        files: Paths of JSON files, or settings that have been read already. Later ones take precedence.
-        environment: Whether to read the environment variables, which take precedence over all files.
+    A file is a path, or settings that have been read already. Nothing is read until `load` is called.
     """
 
     files: tuple[str | Mapping[str, Any], ...] = ()
@@ -56,11 +54,6 @@ def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str
     Variables that are set but not read are reported, with errors if the settings are invalid or a dry run or
     `max_records` was asked for, and as warnings otherwise. Meltano passes every setting in a file and as a variable;
     equal values are not reported.
-
-    Args:
-        sources: Files to read, and whether to read the environment.
-        environ: Environment variables of the process.
-        warn: Called with each warning.
 
     Raises:
         ConfigError: A file cannot be read, or a setting is unknown or invalid.
@@ -81,14 +74,7 @@ def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str
 
 
 def check_log_level(environ: Mapping[str, str]) -> None:
-    """Raise an error for an unknown log level, with which the SDK ends in a traceback.
-
-    Args:
-        environ: Environment variables of the process.
-
-    Raises:
-        ConfigError: The variable that decides holds no log level.
-    """
+    """Raise a `ConfigError` for an unknown log level, with which the SDK ends in a traceback."""
     name = next((name for name in LOG_LEVEL_VARIABLES if environ.get(name)), None)
     if name and not isinstance(logging.getLevelName(environ[name].upper()), int):
         raise ConfigError(
@@ -102,11 +88,6 @@ def read(
     """Return settings as they are written: files first, then environment variables.
 
     Each file is read once, so that it may be a pipe. The arguments are not modified.
-
-    Args:
-        sources: Files to read, and whether to read the environment.
-        environ: Environment variables of the process.
-        names: Settings to read from the environment.
 
     Raises:
         ConfigError: A file cannot be read.

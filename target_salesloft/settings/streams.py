@@ -84,10 +84,6 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     def for_stream(cls, stream: str, run: RunSettings) -> StreamSettings:
         """Return a stream's settings: from its exact name, else the longest matching glob, else those of all streams.
 
-        Args:
-            stream: The stream's name, after stream maps.
-            run: The settings of the run.
-
         Raises:
             ConfigError: The object is unknown, or does not have the upsert key or the sync mode.
         """
@@ -115,9 +111,6 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         Args:
             stream: The stream's name.
             own: The settings that are set for this stream.
-
-        Raises:
-            ConfigError: It has not.
         """
         salesloft_object, mode, removal = self.object, self.sync_mode, self.deleted_records
         if mode not in salesloft_object.operations:
@@ -165,10 +158,6 @@ def misspelled(entries: Collection[str], names: Iterable[str]) -> dict[str, str]
     """Return each entry of `streams` that resembles the name of a stream without settings → that name.
 
     Other entries that match no stream are for other taps.
-
-    Args:
-        entries: Names and globs in `streams`.
-        names: The streams of the run.
     """
     names = list(names)
     without_settings = [name for name in names if not any(_matches(name, entry) for entry in entries)]

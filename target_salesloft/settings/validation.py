@@ -75,9 +75,6 @@ def resolve(values: Mapping[str, Any]) -> RunSettings:
 
     Null and empty text mean that a setting is not set.
 
-    Args:
-        values: The settings as they are written.
-
     Raises:
         ConfigError: Settings are unknown or invalid. No message contains a secret.
     """

@@ -96,12 +96,7 @@ class LineReader(GenericSingerReader[str]):
     def process_lines(self, file_input: IO[str] | None, callbacks: Mapping[str, Handler]) -> Counter[str]:
         """Read all messages and call the handler of each.
 
-        Args:
-            file_input: Lines of Singer messages; standard input if None.
-            callbacks: Message type → the SDK's handler, for types that have none of ours.
-
-        Returns:
-            The number of messages of each type.
+        The SDK's callbacks are for the types that have no handler of ours.
 
         Raises:
             InvalidInputLine: A line is not a Singer message.
@@ -133,11 +128,7 @@ class LineReader(GenericSingerReader[str]):
                 yield line
 
     def deserialize_json(self, line: str) -> dict[str, Any]:
-        """Return the message of a line.
-
-        Raises:
-            InvalidInputLine: It is not a JSON object with a type.
-        """
+        """Return the message of a line."""
         message = decode_object(line)
         require_keys(message, type=str)
         return message
@@ -178,12 +169,7 @@ class WaitingInput(io.RawIOBase):
 
 
 def wait_for_input(file: IO[bytes], on_idle: Callable[[], object] = lambda: None) -> IO[bytes]:
-    """Return a reader of a file's descriptor that waits for data; a file without a descriptor as it is.
-
-    Args:
-        file: What to read.
-        on_idle: Called each second while there is no data.
-    """
+    """Return a reader of a file's descriptor that waits for data; a file without a descriptor as it is."""
     try:
         descriptor = file.fileno()
     except OSError:
@@ -197,7 +183,7 @@ def can_wait(file: IO[Any]) -> bool:
 
 
 def has_mode(file: IO[Any] | None, *tests: Callable[[int], bool]) -> bool:
-    """Return whether a file has a descriptor whose mode passes one of some tests, such as `stat.S_ISFIFO`."""
+    """Return whether a file has a descriptor whose mode passes a test such as `stat.S_ISFIFO`."""
     try:
         mode = os.fstat(file.fileno()).st_mode  # type: ignore[union-attr]
     except (AttributeError, OSError, ValueError):
@@ -206,11 +192,7 @@ def has_mode(file: IO[Any] | None, *tests: Callable[[int], bool]) -> bool:
 
 
 def read_lines(file: IO[AnyStr]) -> Iterator[AnyStr]:
-    """Yield the lines of a file, without a byte order mark at its start.
-
-    Raises:
-        InvalidInputLine: A line is longer than `MAX_LINE_BYTES`.
-    """
+    """Yield the lines of a file, without a byte order mark at its start."""
     first = True
     while line := file.readline(MAX_LINE_BYTES + 1):
         if len(line) > MAX_LINE_BYTES:
