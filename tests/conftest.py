@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import tempfile
 import threading
 import uuid
+from collections import Counter
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 
 from salesloft_sandbox import Fault, Sandbox, SandboxServer
 from target_salesloft.clock import Clock
+from target_salesloft.records import Result
 from target_salesloft.salesloft.auth.authenticators import ApiKeyAuthenticator
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.rate_limit import RateLimiter
@@ -39,20 +42,88 @@ hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.load_profile("default")
 
 
+SMOKE = (
+    "mapping/test_comparison.py",
+    "engine/test_plan.py",
+    "engine/test_journal.py",
+    "e2e/test_run.py::test_one_invalid_record_of_a_hundred_fails_and_can_be_replayed",
+    "e2e/test_skip_unchanged.py::test_unchanged_records_are_not_sent",
+    "e2e/test_references.py::test_person_is_linked_to_account_owner_and_stage",
+    "e2e/test_removal.py::test_people_are_deleted_by_key_on_request",
+    "model/test_model.py::test_known_combinations[what a killed run sent at request 5 is healed (single requests)]",
+)
+"""Tests across the layers, which `-m smoke` runs."""
+
+
 def pytest_configure(config):
     # Keep test runs away from the user's ledger and tokens.
-    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
+    os.environ["XDG_STATE_HOME"] = _make_directory(config)
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        # Processes that the tests start would compile everything each time, which takes longer than the tests.
+        os.environ["PYTHONPYCACHEPREFIX"] = _make_directory(config)
     # The SDK warns about Python versions in their last year whenever a target starts.
     config.addinivalue_line("filterwarnings", "ignore::singer_sdk.helpers._compat.SingerSDKPythonEOLWarning")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reasons(config))
 
 
-def pytest_xdist_auto_num_workers():
+def _make_directory(config):
+    directory = tempfile.mkdtemp(prefix="tests-")
+    config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+    return directory
+
+
+def pytest_report_header():
+    return (
+        "On two cores, the default suite takes two to three minutes, -m smoke 20 seconds, and -m slow 20 minutes. "
+        "The number of tests follows."
+    )
+
+
+class Reasons:
+    """Says at once, and not only at the end, why a test fails or is skipped; each reason once."""
+
+    def __init__(self, config):
+        self._config = config
+        self._seen = set()
+
+    def pytest_runtest_logreport(self, report):
+        if report.passed:
+            return
+        if report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        else:
+            reason = getattr(getattr(report.longrepr, "reprcrash", None), "message", "").partition("\n")[0]
+        if (report.outcome, reason) not in self._seen:
+            self._seen.add((report.outcome, reason))
+            reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+            reporter.ensure_newline()
+            reporter.write_line(f"{report.outcome}: {report.nodeid}: {reason}")
+
+
+def patience(seconds):
+    """Return a time limit for what another process or thread does: longer on a busy machine, or by TEST_PATIENCE."""
+    factor = float(os.environ.get("TEST_PATIENCE", "0")) or max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    return seconds * factor
+
+
+def pytest_xdist_auto_num_workers(config):
     """Use twice as many workers as cores, because tests often wait for a process or a server."""
-    return 2 * (os.cpu_count() or 1)
+    return 0 if config.option.markexpr == "smoke" else 2 * (os.cpu_count() or 1)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """With `-m smoke`, import only the files with such tests: importing all takes longer than the tests."""
+    if config.option.markexpr != "smoke" or not collection_path.match("test_*.py"):
+        return None
+    return not any(collection_path.match(each.partition("::")[0]) for each in SMOKE) or None
 
 
 def pytest_collection_modifyitems(items):
-    """Start with the slowest tests, so that no worker runs one of them alone at the end."""
+    """Mark the smoke tests, and start with the slowest tests, so that no worker runs one of them alone at the end."""
+    for item in items:
+        if item.nodeid.removeprefix("tests/").startswith(SMOKE):
+            item.add_marker("smoke")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
@@ -179,6 +250,18 @@ def connect(server, clock):
         client.close()
 
 
+@pytest.fixture
+def edit(sandbox, connect):
+    """Return a function that changes a person as its user does."""
+    client = connect()
+
+    def start(email, **values):
+        number = next(each["id"] for each in sandbox.people() if each["email_address"] == email)
+        client.request("PUT", f"/people/{number}", body=json.dumps(values).encode())
+
+    return start
+
+
 @pytest.fixture(scope="session")
 def postgres():
     """The directory of the socket of a PostgreSQL server."""
@@ -242,12 +325,20 @@ class Run:
         states: Parsed STATE messages.
         messages: Logged messages.
         directory: Directory of failed records files.
+        summary: The summary file, if there is one.
     """
 
     code: int
     states: list[Any]
     messages: list[str]
     directory: Path
+    summary: dict[str, Any] | None
+
+    def counts(self, stream="people"):
+        """Return result → records of a stream, as the summary has them."""
+        found = self.summary["streams"][stream]
+        names = ("read", "written", *(each.name.lower() for each in Result))
+        return Counter({name: found[name] for name in names if found[name]})
 
     @property
     def failed_files(self):
@@ -285,7 +376,7 @@ def config(server, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(config, clock, caplog):
+def run(config, clock, caplog, tmp_path):
     """Return a function that runs the target in this process with a fake clock."""
     from target_salesloft.target import TargetSalesloft  # noqa: PLC0415 (most tests need no target)
 
@@ -300,16 +391,18 @@ def run(config, clock, caplog):
 
     def start(messages, **settings):
         caplog.clear()
-        values = {**config, **settings}
+        values = {"summary_path": str(tmp_path.with_suffix(".json")), **config, **settings}
         out = io.StringIO()
         text = messages if isinstance(messages, str) else singer(messages)
         with redirect_stdout(out), pytest.raises(SystemExit) as end:
             FakeTimeTarget.invoke(config=ConfigSources((values,)), file_input=io.StringIO(text))
+        summary = Path(values["summary_path"])
         return Run(
             end.value.code,
             [json.loads(line) for line in out.getvalue().splitlines()],
             [each.getMessage() for each in caplog.records if not each.name.startswith("uvicorn")],
             Path(values.get("failed_records_dir", "failed_records")),
+            json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else None,
         )
 
     yield start

@@ -116,28 +116,6 @@ def test_settings_of_other_runs_do_not_apply_to_the_demo():
     }
 
 
-def test_report_shows_the_first_three_rows_in_columns(local_sandbox):
-    account = local_sandbox.state.add("accounts", {"name": "A", "domain": "example.com"})
-    for number in range(1, 6):
-        person = local_sandbox.add("person", email_address=f"p{number}@example.com", owner_id=1)
-        local_sandbox.state.update("people", person, {"account_id": account if number != 2 else None})
-    lines = demo.build_report(local_sandbox)
-    assert "People linked to an account: 4." in lines
-    heading = lines.index("People")
-    assert [line.split() for line in lines[heading + 1 : heading + 5]] == [
-        ["id", "email_address", "account", "owner", "custom_fields"],
-        ["1", "p1@example.com", "example.com", "Ada", "Okafor"],
-        ["2", "p2@example.com", "Ada", "Okafor"],
-        ["3", "p3@example.com", "example.com", "Ada", "Okafor"],
-    ]
-    assert len({line.find("Ada Okafor") for line in lines[heading + 2 : heading + 5]}) == 1
-    assert lines[heading + 5] == "  … and 2 more"
-
-
-def test_report_has_no_table_without_rows(local_sandbox):
-    assert not {"People", "Accounts"} & set(demo.build_report(local_sandbox))
-
-
 def test_report_truncates_long_values_and_shows_custom_fields(local_sandbox):
     name = "An Account with an Unusually Long and Detailed Name"
     local_sandbox.add("account", domain="example.com", name=name, custom_fields={"ARR": "12", "Segment": "SMB"})
@@ -183,37 +161,3 @@ def test_samples_use_reserved_domains_only(name):
     hosts = re.findall(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}(?![a-z0-9.@-])", text)
     assert len(hosts) >= 20
     assert {host.rpartition(".")[2] for host in hosts} <= {"example", "test"}
-
-
-@pytest.mark.parametrize("no_color", [True, False])
-def test_terminal_gets_color_and_whole_words(directory, capsys, monkeypatch, no_color):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("NO_COLOR", "1" if no_color else "")
-    demo.run(directory, pipeline=write_two_and_fail_one)
-    output = capsys.readouterr().out
-    assert ("\x1b[33m" in output) is not no_color
-    lines = re.sub(r"\x1b\[\d+m", "", output).splitlines()
-    assert max(map(len, lines)) <= 40
-    assert "2 records failed. They are saved with the reasons in failed_records/now.singer" in " ".join(
-        " ".join(lines).split()
-    )
-
-
-def test_output_that_is_not_a_terminal_has_no_color(directory, capsys):
-    demo.run(directory, pipeline=write_two_and_fail_one)
-    assert "\x1b" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("line", "fitted"),
-    [
-        ("  1  ada@example.com  Ada", "  1  ada@example.com …"),
-        ("  1  a@b.co  Region: EMEA", "  1  a@b.co  Region: …"),
-        ("people: 396 read, 384 written", "people: 396 read, 384\n    written"),
-        ("  1  ada@example.com", "  1  ada@example.com"),
-    ],
-)
-def test_lines_fit_without_broken_words(line, fitted):
-    assert demo.fit(line, 24) == fitted

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from target_salesloft.mapping.mapper import RecordMapper
-from target_salesloft.objects import ACCOUNTS, OBJECTS, PEOPLE, FieldType, SyncMode
-from target_salesloft.records import Result, Write
-from target_salesloft.settings.options import NullValues, UnknownFields, WriteMethod
-from target_salesloft.writers.auto import BulkChoice
-from tests.writers.conftest import Driver, build_auto
+from target_salesloft.objects import ACCOUNTS, OBJECTS, PEOPLE, FieldType
+from tests.conftest import record, schema
 
 PERSON = {
     "account_id": 1,
@@ -80,7 +76,7 @@ ACCOUNT = {
 RECORDS = {"people": PERSON, "accounts": ACCOUNT}
 KEYS = {"people": ("email_address", "id", "crm_id"), "accounts": ("domain", "id", "crm_id")}
 IN_THE_SANDBOX = {"people": "person", "accounts": "account"}
-OF_ONE_MODE = {"people": {"autotag_date": SyncMode.INSERT}, "accounts": {"archived": SyncMode.UPDATE}}
+OF_ONE_MODE = {"people": {"autotag_date": "insert"}, "accounts": {"archived": "update"}}
 JSON_TYPES = {
     FieldType.TEXT: str,
     FieldType.EMAIL: str,
@@ -91,64 +87,25 @@ JSON_TYPES = {
     FieldType.STRING_LIST: list,
     FieldType.CUSTOM_FIELDS: dict,
 }
-EACH = pytest.mark.parametrize(
-    ("salesloft_object", "record"), [(OBJECTS[name], record) for name, record in RECORDS.items()], ids=RECORDS
-)
-
-
-def mapped(salesloft_object, mode, record):
-    mapper = RecordMapper(
-        salesloft_object,
-        mode,
-        salesloft_object.upsert_keys[0],
-        mapping={"id": "id"} if "id" in record else {},
-        unknown_fields=UnknownFields.FAIL,
-        null_values=NullValues.IGNORE,
-        normalize=True,
-        columns=list(record),
-    )
-    one = mapper.map(record)
-    assert isinstance(one, Write)
-    assert mapper.warnings == []
-    return one
+EACH = pytest.mark.parametrize("name", RECORDS)
 
 
 @pytest.fixture
-def writers(connect, clock):
-    """Return a function that creates writers of a kind, which are closed after the test."""
-    made = []
-
-    def make(method):
-        made.append(build_auto(connect(), clock, BulkChoice(method, 1)))
-        return Driver(made[-1], clock)
-
-    yield make
-    for each in made:
-        each.close()
-
-
-@pytest.fixture
-def writer(writers):
-    return writers(WriteMethod.RECORD)
-
-
-def write(writer, one, salesloft_object, mode, key=None):
-    key = key or salesloft_object.upsert_keys[0]
-    return writer.write([one], salesloft_object=salesloft_object, mode=mode, key=key)
-
-
-@pytest.fixture
-def held(sandbox):
-    """Return the newest record in the sandbox: its id, and the fields that can be sent."""
+def write(run, sandbox):
+    """Return a function that writes a record, and returns counts, and what the sandbox holds: id and fields."""
     sandbox.add("account", name="First", domain="first.test")
 
-    def rows(salesloft_object):
-        last = sandbox.state.select(salesloft_object.name, tail="ORDER BY id")[-1]
-        assert last.pop("created_at") <= last.pop("updated_at")
-        last.pop("archived_at", None)
-        return last.pop("id"), last
+    def start(name, fields, key="", **settings):
+        stream = {"upsert_key": key, "mapping": {"id": "id"} if "id" in fields else {}, "unknown_fields": "fail"}
+        stream = {setting: value for setting, value in stream.items() if value}
+        result = run([schema(name, *fields), record(name, **fields)], **settings, streams={name: stream})
+        assert result.failed == []
+        row = sandbox.state.select(name, tail="ORDER BY id")[-1]
+        assert row.pop("created_at") <= row.pop("updated_at")
+        archived_at = row.pop("archived_at", None)
+        return result.counts(name), row.pop("id"), row, archived_at
 
-    return rows
+    return start
 
 
 def test_every_object_is_tested_here():
@@ -158,79 +115,49 @@ def test_every_object_is_tested_here():
 
 
 @EACH
-def test_fields_and_types_are_as_documented(salesloft_object, record):
-    special = set(OF_ONE_MODE.get(salesloft_object.name, ()))
-    assert set(salesloft_object.fields) == {*record, "id", *special}
-    for name, value in record.items():
-        assert JSON_TYPES[salesloft_object.fields[name].kind] is type(value), name
+def test_fields_and_types_are_as_documented(name):
+    fields = OBJECTS[name].fields
+    assert set(fields) == {*RECORDS[name], "id", *OF_ONE_MODE[name]}
+    for field, value in RECORDS[name].items():
+        assert JSON_TYPES[fields[field].kind] is type(value), field
 
 
 @EACH
-@pytest.mark.parametrize("mode", [SyncMode.UPSERT, SyncMode.INSERT])
-def test_each_field_of_a_new_record_is_written(writer, held, salesloft_object, record, mode):
-    one = mapped(salesloft_object, mode, record)
-    outcomes = write(writer, one, salesloft_object, mode)
-    assert [(each.result, each.reason) for each in outcomes] == [(Result.CREATED, "")]
-    assert held(salesloft_object)[1] == record
+@pytest.mark.parametrize(("mode", "method"), [("upsert", "record"), ("insert", "record"), ("upsert", "bulk")])
+def test_each_field_of_a_new_record_is_written(write, name, mode, method):
+    counts, _, row, _ = write(name, RECORDS[name], sync_mode=mode, write_method=method, bulk_min_records=1)
+    assert counts["written"] == 1
+    assert row == RECORDS[name]
 
 
 @EACH
-@pytest.mark.parametrize("mode", [SyncMode.UPSERT, SyncMode.UPDATE])
-def test_each_field_of_an_existing_record_is_written(writer, sandbox, held, salesloft_object, record, mode):
-    named = {"name": "Before"} if "name" in record else {}
-    key = salesloft_object.upsert_keys[0]
-    first = {key: record[key], "crm_id_type": "salesforce", **named}
-    known = sandbox.add(IN_THE_SANDBOX[salesloft_object.name], **first)
-    sent = {**record, "id": known} if mode is SyncMode.UPDATE else record
-    one = mapped(salesloft_object, mode, sent)
-    outcomes = write(writer, one, salesloft_object, mode)
-    assert [(each.result, each.reason) for each in outcomes] == [(Result.UPDATED, "")]
-    assert held(salesloft_object) == (known, record)
+@pytest.mark.parametrize("mode", ["upsert", "update"])
+def test_each_field_of_an_existing_record_is_written(write, sandbox, name, mode):
+    key = KEYS[name][0]
+    named = {"name": "Before"} if name == "accounts" else {}
+    known = sandbox.add(IN_THE_SANDBOX[name], **{key: RECORDS[name][key]}, **named)
+    fields = {**RECORDS[name], "id": known} if mode == "update" else RECORDS[name]
+    counts, number, row, _ = write(name, fields, sync_mode=mode, write_method="record")
+    assert (counts["updated"], number, row) == (1, known, RECORDS[name])
 
 
-@EACH
-def test_each_field_is_written_by_a_bulk_job(writers, held, salesloft_object, record):
-    one = mapped(salesloft_object, SyncMode.UPSERT, record)
-    outcomes = write(writers(WriteMethod.BULK), one, salesloft_object, SyncMode.UPSERT)
-    assert [(each.result, each.reason) for each in outcomes] == [(Result.WRITTEN, "")]
-    assert held(salesloft_object)[1] == record
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in KEYS.items() for key in keys])
+def test_a_record_is_found_by_each_of_its_keys(write, sandbox, name, key):
+    simple = {field: value for field, value in RECORDS[name].items() if field not in {"account_id", "custom_fields"}}
+    known = sandbox.add(IN_THE_SANDBOX[name], **simple)
+    counts, number, row, _ = write(name, {key: {**simple, "id": known}[key], "owner_id": 5}, key, write_method="record")
+    assert (counts["updated"], number, row["owner_id"]) == (1, known, 5)
 
 
-@pytest.mark.parametrize(
-    ("salesloft_object", "record", "key"),
-    [(OBJECTS[name], RECORDS[name], key) for name, keys in KEYS.items() for key in keys],
-)
-def test_a_record_is_found_by_each_of_its_keys(writer, sandbox, held, salesloft_object, record, key):
-    simple = {name: value for name, value in record.items() if name not in {"account_id", "custom_fields"}}
-    known = sandbox.add(IN_THE_SANDBOX[salesloft_object.name], **simple)
-    mapper = RecordMapper(
-        salesloft_object,
-        SyncMode.UPSERT,
-        key,
-        mapping={},
-        unknown_fields=UnknownFields.FAIL,
-        null_values=NullValues.IGNORE,
-        normalize=True,
-        columns=[key, "owner_id"],
-    )
-    one = mapper.map({key: {**record, "id": known}[key], "owner_id": 5})
-    outcomes = write(writer, one, salesloft_object, SyncMode.UPSERT, key)
-    assert [(each.result, each.reason) for each in outcomes] == [(Result.UPDATED, "")]
-    record_id, row = held(salesloft_object)
-    assert (record_id, row["owner_id"]) == (known, 5)
+def test_a_new_person_is_tagged_with_the_date_on_request(write):
+    _, _, row, _ = write("people", {"email_address": "ada@example.com", "autotag_date": "yes"}, sync_mode="insert")
+    assert len(row["tags"]) == 1
 
 
-def test_a_new_person_is_tagged_with_the_date_on_request(writer, held):
-    one = mapped(PEOPLE, SyncMode.INSERT, {"email_address": "ada@example.com", "autotag_date": "yes"})
-    assert [each.result for each in write(writer, one, PEOPLE, SyncMode.INSERT)] == [Result.CREATED]
-    assert len(held(PEOPLE)[1]["tags"]) == 1
-
-
-def test_an_account_is_archived_by_an_update(writer, sandbox):
-    known = sandbox.add("account", name="A", domain="a.test")
-    one = mapped(ACCOUNTS, SyncMode.UPDATE, {"id": known, "archived": 1})
-    assert [each.result for each in write(writer, one, ACCOUNTS, SyncMode.UPDATE)] == [Result.UPDATED]
-    assert [each["archived_at"] is None for each in sandbox.accounts()] == [False]
+def test_an_account_is_archived_by_an_update(write):
+    counts, _, _, archived_at = write("accounts", {"id": 1, "archived": 1}, sync_mode="update", write_method="record")
+    assert counts["updated"] == 1
+    assert archived_at
 
 
 @pytest.mark.parametrize(

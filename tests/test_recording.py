@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import patience
+
 SCRIPT = Path(__file__).parent.parent / "docs" / "record_run.py"
 
 
@@ -19,7 +21,7 @@ def text_of(frame):
 @pytest.mark.slow
 def test_script_records_a_run_with_progress_bars_and_a_replay_without_failures(tmp_path):
     image = tmp_path / "run.svg"
-    subprocess.run([sys.executable, str(SCRIPT), str(image)], check=True, timeout=60)
+    subprocess.run([sys.executable, str(SCRIPT), str(image)], check=True, timeout=patience(60))
     _, *frames = image.read_text(encoding="utf-8").split("<svg class=")
     assert len(frames) > 2
     assert re.search(r"\b0/[\d,]+ records", text_of(frames[0]))

@@ -8,7 +8,6 @@ from contextlib import redirect_stdout
 import pytest
 
 from target_salesloft.records import Outcome, Result, Source, Write
-from target_salesloft.sinks import SINKS, PeopleSink
 from target_salesloft.target import TargetSalesloft
 from tests.conftest import schema
 
@@ -32,10 +31,6 @@ def source(sink, number=0, **record):
 
 def mapped(sink, **record):
     return sink.mapper.map(source(sink, **record), record)
-
-
-def test_each_object_has_a_sink():
-    assert {name: each.salesloft_object.name for name, each in SINKS.items()} == {name: name for name in SINKS}
 
 
 def test_map_returns_a_write_with_its_source(sink):
@@ -71,10 +66,3 @@ def test_a_batch_is_merged_written_and_counted(sink, sandbox, tmp_path):
     assert results == {Result.CREATED: 2, Result.MERGED: 1, Result.FAILED: 1}
     (file,) = (tmp_path / "failed").glob("*.singer")
     assert "wrong" in file.read_text(encoding="utf-8")
-
-
-def test_an_open_batch_knows_its_keys(sink):
-    record = {"email_address": "A@b.co"}
-    sink.add(source(sink, **record), record, size=10)
-    assert sink.stream.batch.keys == {"email_address=a@b.co"}
-    assert type(sink) is PeopleSink

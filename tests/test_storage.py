@@ -15,7 +15,7 @@ import s3fs
 from target_salesloft import storage
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.storage import is_remote, local_path, open_storage, open_writable, split
-from tests.conftest import KEY, people, record, schema, serve_sandboxes, singer, state
+from tests.conftest import KEY, patience, people, record, schema, serve_sandboxes, singer, state
 from tests.e2e.conftest import until
 from tests.object_store import serve_azure_container, serve_bucket, serve_google_bucket
 from tests.salesloft.auth.conftest import CLIENT, FIRST, SECRET, command, settings_of
@@ -210,7 +210,7 @@ def test_rows_of_directories_are_listed_and_deleted(bucket):
 # Stores of other providers
 
 
-@pytest.fixture(params=["s3", "gs", pytest.param("abfs", marks=pytest.mark.slow)])
+@pytest.fixture(params=["s3", *(pytest.param(each, marks=pytest.mark.slow) for each in ("gs", "abfs"))])
 def store(request, monkeypatch):
     """The URL of an empty prefix in each kind of store, with the variables with which clients find it."""
     if request.param == "s3":
@@ -306,12 +306,12 @@ def test_runs_without_a_disk_lose_nothing_and_send_nothing_twice(start, server, 
     first.stdin.flush()
     until(lambda: len(sandbox.people()) > 20)
     first.terminate()
-    first.communicate(timeout=30)
+    first.communicate(timeout=patience(30))
     written = len(sandbox.people())
     assert 20 < written < 60
 
     second = start(allow_failed_records=True)
-    out, err = second.communicate(text, timeout=60)
+    out, err = second.communicate(text, timeout=patience(60))
     assert second.returncode == 0, err
     assert messages_of(out) == [{"night": 1}]
     emails = [each["email_address"] for each in sandbox.people()]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.conftest import KEY, record, schema, singer, state
@@ -44,18 +42,6 @@ def lose_ledger(tmp_path):
             each.unlink()
 
     return lose
-
-
-@pytest.fixture
-def edit(sandbox, connect):
-    """Return a function that changes a person as its user does."""
-    client = connect()
-
-    def start(email, **values):
-        number = next(each["id"] for each in sandbox.people() if each["email_address"] == email)
-        client.request("PUT", f"/people/{number}", body=json.dumps(values).encode())
-
-    return start
 
 
 def held(sandbox, name):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.conftest import KEY
+from tests.conftest import KEY, patience
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def start(tmp_path):
 
 def until(condition, seconds=20):
     """Poll until a condition holds."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)

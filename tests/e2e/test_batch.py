@@ -52,30 +52,8 @@ def test_records_of_all_files_are_written_in_order(run, sandbox, write, encoding
 def test_records_from_batch_and_messages_are_merged_by_key(run, sandbox, write):
     path = write("a.jsonl", rows([1], title="batch"))
     result = run([COLUMNS, *people([1], title="first"), batch(path), *people([1], title="last")])
-    assert "people: 3 read, 1 written (1 created), 2 merged" in result.messages
+    assert result.counts() == {"read": 3, "created": 1, "written": 1, "merged": 2}
     assert [each["title"] for each in sandbox.people()] == ["last"]
-
-
-def test_deleted_batch_record_is_skipped(run, sandbox, write):
-    path = write("a.jsonl", [*rows([1], _sdc_deleted_at="2026-01-31T00:00:00Z"), *rows([2])])
-    result = run([COLUMNS, batch(path)])
-    assert "people: 2 read, 1 written (1 created), 1 skipped" in result.messages
-    assert addresses(sandbox) == ["p2@example.com"]
-
-
-def test_batch_records_are_mapped_and_validated(run, sandbox, write):
-    columns = schema("people", "email_address", title={"type": "string"})
-    path = write("a.jsonl", [*rows([1], title=5), *rows([2], title="CEO")])
-    result = run([columns, batch(path)], stream_maps={"people": {"email_address": "email_address.upper()"}})
-    assert (result.code, addresses(sandbox)) == (1, ["p2@example.com"])
-    assert result.failed_records == [{"email_address": "p1@example.com", "title": 5}]
-
-
-def test_large_batch_file_is_written_in_several_batches(run, sandbox, write):
-    path = write("a.jsonl", rows(range(25)))
-    result = run([COLUMNS, batch(path), state({"n": 25})], batch_size_rows=10)
-    assert (result.code, result.states, len(sandbox.people())) == (0, [{"n": 25}], 25)
-    assert len([each for each in sandbox.requests if each.method == "POST"]) == 25
 
 
 def test_missing_batch_file_is_named_and_earlier_records_are_written(run, sandbox, write, tmp_path):
@@ -86,9 +64,7 @@ def test_missing_batch_file_is_named_and_earlier_records_are_written(run, sandbo
     assert "missing.jsonl: " in line
 
 
-@pytest.mark.parametrize(
-    "path", ["s3://bucket/a.jsonl", "odd://place/a.jsonl", "a.jsonl", 5, None, {"path": "a.jsonl"}, ""]
-)
+@pytest.mark.parametrize("path", ["odd://place/a.jsonl", "a.jsonl", 5, None, {"path": "a.jsonl"}, ""])
 def test_unreachable_batch_file_is_an_input_error(run, sandbox, path):
     message = {"type": "BATCH", "stream": "people", "encoding": JSONL, "manifest": [path]}
     result = run([COLUMNS, *people([1]), message])
@@ -106,13 +82,6 @@ def test_truncated_batch_file_is_named_and_earlier_records_are_written(run, sand
     assert set(addresses(sandbox)) <= {f"p{n}@example.com" for n in range(3)}
 
 
-def test_empty_gzip_file_is_an_error(run, tmp_path):
-    (tmp_path / "a.jsonl.gz").write_bytes(b"")
-    result = run([COLUMNS, batch(tmp_path / "a.jsonl.gz", encoding=GZIP), state({"n": 1})])
-    assert (result.code, result.states) == (1, [])
-    assert len(result.log_lines_containing("a.jsonl.gz: ")) == 1
-
-
 def test_uncompressed_file_with_gzip_encoding_is_an_error(run, write):
     result = run([COLUMNS, batch(write("a.jsonl.gz", rows([1])), encoding=GZIP)])
     assert result.code == 1
@@ -125,32 +94,6 @@ def test_invalid_line_in_batch_file_is_named_without_its_values(run, sandbox, wr
     assert (result.code, result.states, addresses(sandbox)) == (1, [], ["p1@example.com"])
     assert len(result.log_lines_containing("a.jsonl:2: ")) == 1
     assert "s3cr3t" not in result.log
-
-
-@pytest.mark.parametrize(
-    "encoding",
-    [{"format": "parquet"}, {"format": "jsonl", "compression": "zip"}, {"format": "jsonl", "compression": {}}, {}],
-)
-def test_unsupported_batch_encoding_names_the_supported_ones(run, sandbox, write, encoding):
-    result = run([COLUMNS, batch(write("a", rows([1])), encoding=encoding)])
-    assert (result.code, sandbox.people()) == (1, [])
-    (line,) = result.log_lines_containing("Invalid input at line 2: ")
-    assert "batch_config.encoding" in line
-    assert "jsonl" in line
-
-
-def test_failed_batch_record_is_saved_with_its_line(run, write):
-    path = write("a.jsonl", [*rows([1]), *rows([2], owner_id="x")])
-    result = run([COLUMNS, batch(path)])
-    assert [each["error"]["line"] for each in result.failed[1:]] == [2]
-    assert result.failed_records == [{"email_address": "p2@example.com", "owner_id": "x"}]
-
-
-def test_batch_before_its_schema_is_an_error(run, sandbox, write):
-    result = run([batch(write("a.jsonl", rows([1])))])
-    assert (result.code, sandbox.people()) == (1, [])
-    (line,) = result.log_lines_containing("Invalid input at line 1: ")
-    assert "'people'" in line
 
 
 def test_configured_batch_storage_is_read(run, sandbox, write, tmp_path):
@@ -185,13 +128,6 @@ def test_batch_addresses_are_logged_without_query_and_credentials(run, path):
     assert "s3cr3t" not in result.log
 
 
-def test_memory_address_is_an_input_error(run):
-    result = run([COLUMNS, batch("memory://a.jsonl")])
-    assert result.code == 1
-    (line,) = result.log_lines_containing("Invalid input at line 2: ")
-    assert "memory://" in line
-
-
 def test_too_long_line_of_a_batch_file_is_named(run, write, sandbox, monkeypatch):
     monkeypatch.setattr("target_salesloft.singer.reader.MAX_LINE_BYTES", 1_000)
     path = write("a.jsonl", [*rows([1]), *rows([2], title="s3cr3t" * 1_000)])
@@ -206,3 +142,13 @@ def test_failed_batch_record_is_reported_by_file_and_line(run, write):
     result = run([COLUMNS, batch(path)])
     assert result.failed[1]["error"]["file"] == f"file://{path}"
     assert result.log_lines_containing(f"{path}:2")
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [{"format": "parquet"}, {"format": "jsonl", "compression": "zip"}, {"format": "jsonl", "compression": {}}, {}],
+)
+def test_unsupported_encoding_is_an_input_error(run, sandbox, write, encoding):
+    result = run([COLUMNS, batch(write("a", rows([1])), encoding=encoding)])
+    assert (result.code, sandbox.people()) == (1, [])
+    assert "batch_config.encoding" in result.log

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.conftest import KEY, people, record, schema, singer, state
+from tests.conftest import KEY, patience, people, record, schema, singer, state
 
 PREFIX = "TARGET_SALESLOFT_"
 COLUMNS = schema("people", "email_address", "title", "owner_id", "zzzz")
@@ -36,7 +36,7 @@ def command(config, tmp_path):
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=60,
+            timeout=patience(60),
             check=False,
             cwd=tmp_path,
             env={**outside, **(environment or {})},
@@ -51,14 +51,6 @@ def test_stdout_holds_only_state(command, sandbox):
     assert [json.loads(line) for line in result.stdout.splitlines()] == [{"bookmark": "ä"}]
     assert len(sandbox.people()) == 5
     assert "people: 5 read, 5 written (5 created)" in result.stderr
-
-
-def test_input_option_reads_a_file(command, sandbox, tmp_path):
-    file = tmp_path / "in.singer"
-    file.write_text(singer([*LINES, record("people", email_address="zoë@example.com", title="Zoë")]), encoding="utf-8")
-    result = command("--input", str(file), command=[sys.executable, "-m", "target_salesloft"])
-    assert result.returncode == 0, result.stderr
-    assert "Zoë" in [each["title"] for each in sandbox.people()]
 
 
 def test_input_is_utf8_regardless_of_locale(command, sandbox, tmp_path):
@@ -101,9 +93,8 @@ def test_unread_variable_is_a_warning(command, sandbox):
     assert any("WARNING" in line and PREFIX + "SYNC_MODE" in line for line in result.stderr.splitlines())
 
 
-@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
-def test_secrets_and_personal_data_are_not_printed(command, sandbox, level, tmp_path):
-    result = command(text=singer([*LINES[:-1], *WRONG, LINES[-1]]), environment={"LOGLEVEL": level})
+def test_secrets_and_personal_data_are_not_printed(command, sandbox, tmp_path):
+    result = command(text=singer([*LINES[:-1], *WRONG, LINES[-1]]), environment={"LOGLEVEL": "DEBUG"})
     assert (result.returncode, result.stdout) == (1, "")
     assert len(sandbox.people()) == 5
     assert KEY not in result.stderr
@@ -112,31 +103,6 @@ def test_secrets_and_personal_data_are_not_printed(command, sandbox, level, tmp_
     (file,) = (tmp_path / "failed").glob("*.singer")
     assert "s3cr3t-owner" in file.read_text(encoding="utf-8")
     assert file.stat().st_mode & 0o777 == 0o600
-
-
-def test_failed_records_file_can_be_replayed(command, sandbox, tmp_path):
-    first = command(text=singer([*LINES[:-1], *WRONG]))
-    assert first.returncode == 1
-    (file,) = (tmp_path / "failed").glob("*.singer")
-    assert f"--input {file}" in first.stderr
-    fixed = tmp_path / "fixed.singer"
-    fixed.write_text(file.read_text(encoding="utf-8").replace("s3cr3t-owner", "1"), encoding="utf-8")
-    assert command("--input", str(fixed)).returncode == 0
-    assert [each["owner_id"] for each in sandbox.people()] == [None] * 5 + [1]
-
-
-def test_state_emitted_before_a_failure_is_on_stdout(command):
-    lines = [state({"n": 0}), COLUMNS, *WRONG, state({"n": 1})]
-    result = command(text=singer(lines))
-    assert (result.returncode, result.stdout) == (1, '{"n": 0}\n')
-
-
-def test_truncated_last_line_keeps_earlier_records(command, sandbox):
-    result = command(text=singer(LINES)[:-1] + '\n{"type": "RECORD", "stream": "people", "rec')
-    assert result.returncode == 1
-    assert len(sandbox.people()) == 5
-    assert [json.loads(line) for line in result.stdout.splitlines()] == [{"bookmark": "ä"}]
-    assert "Invalid input at line 8: " in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -168,8 +134,7 @@ def test_each_invalid_setting_is_reported_in_one_line(command, tmp_path, config)
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("name", ["LOGLEVEL", PREFIX + "LOGLEVEL"])
-@pytest.mark.parametrize("python", [False, True])
+@pytest.mark.parametrize(("name", "python"), [("LOGLEVEL", False), (PREFIX + "LOGLEVEL", True)])
 def test_an_unknown_log_level_is_one_line(command, name, python):
     module = [sys.executable, "-m", "target_salesloft"] if python else None
     result = command(text=singer(LINES), environment={name: "LOUD"}, command=module)
@@ -179,29 +144,11 @@ def test_an_unknown_log_level_is_one_line(command, name, python):
     assert "LOUD" in line
 
 
-@pytest.mark.parametrize(("name", "value"), [("MAX_PARALLEL_REQUESTS", "8.0"), ("STREAM_MAPS", '{"__else__": "x"}')])
-def test_a_variable_with_an_invalid_value_is_one_line(command, name, value):
-    result = command("--config", "ENV", text=singer(LINES), environment={PREFIX + name: value})
-    assert (result.returncode, result.stdout) == (1, "")
-    (line,) = [line for line in result.stderr.splitlines() if "ERROR" in line]
-    assert name.lower() in line
-    assert "Traceback" not in result.stderr
-
-
 def test_an_unread_dry_run_does_not_write(command, sandbox):
     result = command(text=singer(LINES), environment={PREFIX + "DRY_RUN": "true"})
     assert (result.returncode, result.stdout, sandbox.people()) == (1, "", [])
     assert PREFIX + "DRY_RUN" in result.stderr
     assert "--config ENV" in result.stderr
-
-
-def test_rejected_api_key_is_reported_in_one_line_without_the_key(command, sandbox):
-    sandbox.keys.revoke(KEY)
-    result = command(text=singer(LINES), environment={"LOGLEVEL": "DEBUG"})
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.count("Authentication failed ") == 1
-    assert KEY not in result.stderr
-    assert "Traceback" not in result.stderr
 
 
 def test_version_and_about(command):
@@ -240,32 +187,18 @@ def test_closed_stdin_or_stdout_is_an_error(command, redirect, expected):
     assert "Traceback" not in result.stderr
 
 
-def test_internal_error_is_reported_without_values(run, monkeypatch):
-    def fail(*_):
-        raise LookupError("s3cr3t@example.com")
-
-    monkeypatch.setattr("target_salesloft.mapping.mapper.RecordMapper.map", fail)
-    result = run([COLUMNS, *people([1]), state({"n": 1})])
-    assert (result.code, result.states) == (1, [])
-    assert "s3cr3t" not in result.log
-    (line,) = result.log_lines_containing("Internal error: LookupError in fail, line ")
-    assert "State" in line
-
-
-@pytest.mark.parametrize("stream", ["\x1b[31mcustomers", "\x1b[31m-people"])
-def test_control_characters_in_names_never_reach_the_log(command, stream):
-    column = "tit\x07le\nforged line"
+def test_control_characters_in_names_never_reach_the_log(command):
+    stream, column = "\x1b[31m-people", "tit\x07le\nforged line"
     result = command(text=singer([schema(stream, "email_address", column), record(stream, email_address="a@b.co")]))
-    assert "customers" in result.stderr or "people" in result.stderr
+    assert "people" in result.stderr
     assert not {"\x1b", "\x07"} & set(result.stderr)
     assert not any(line.startswith("forged") for line in result.stderr.splitlines())
 
 
-@pytest.mark.parametrize("wrong", [{"api_key": "ak" + "1" * 64}, {}, {"sync_mode": "upsrt"}], ids=str)
+@pytest.mark.parametrize("wrong", [{"api_key": "ak" + "1" * 64}, {"sync_mode": "upsrt"}], ids=str)
 def test_input_is_read_after_a_fatal_error_so_that_the_tap_does_not_fail(config, tmp_path, wrong):
     (tmp_path / "config.json").write_text(json.dumps({**config, **wrong}), encoding="utf-8")
-    stream = "people" if wrong else "orders"
-    lines = [schema(stream, "email_address"), *people(range(10_000), stream, title="x" * 100)]
+    lines = [schema("people", "email_address"), *people(range(10_000), title="x" * 100)]
     process = subprocess.Popen(
         [sys.executable, "-m", "target_salesloft", "--config", "config.json"],
         stdin=subprocess.PIPE,
@@ -278,6 +211,6 @@ def test_input_is_read_after_a_fatal_error_so_that_the_tap_does_not_fail(config,
     )  # more than a pipe holds: raises BrokenPipeError if the run stops reading
     process.stdin.close()
     process.stdin = None
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=patience(60))
     assert process.returncode == 1
     assert "Traceback" not in err.decode()

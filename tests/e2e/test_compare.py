@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.conftest import record, schema
@@ -24,26 +22,13 @@ def night(run, tmp_path):
 
 
 @pytest.fixture
-def compare(night, tmp_path):
+def compare(night):
     """Return a function that compares rows, and returns the numbers of the summary."""
 
     def start(rows, stream="people", **settings):
-        path = tmp_path / "summary.json"
-        result = night(rows, stream, dry_run=True, compare=True, summary_path=str(path), **settings)
+        result = night(rows, stream, dry_run=True, compare=True, **settings)
         assert result.code == 0, result.log
-        return json.loads(path.read_text(encoding="utf-8"))["streams"][stream]["compare"]
-
-    return start
-
-
-@pytest.fixture
-def edit(sandbox, connect):
-    """Return a function that changes a person as its user does."""
-    client = connect()
-
-    def start(email, **values):
-        number = next(each["id"] for each in sandbox.people() if each["email_address"] == email)
-        client.request("PUT", f"/people/{number}", body=json.dumps(values).encode())
+        return result.summary["streams"][stream]["compare"]
 
     return start
 
@@ -57,22 +42,21 @@ def held(sandbox, name):
 
 
 def test_compare_tells_exactly_what_a_run_changes(night, compare, sandbox):
-    for number in range(1000):
-        title = "Old" if number < 200 else "CEO"
-        city = "Old" if 170 <= number < 370 else "Rome"
+    for number in range(200):
+        title = "Old" if number < 40 else "CEO"
+        city = "Old" if 34 <= number < 74 else "Rome"
         sandbox.add("person", email_address=f"p{number}@b.co", title=title, city=city)
-    rows = [person(number, title="CEO", city="Rome") for number in range(1100)]
+    rows = [person(number, title="CEO", city="Rome") for number in range(220)]
     spent = sandbox.points_spent
     found = compare(rows)
-    assert (found["create"], found["update"], found["unchanged"]) == (100, 370, 630)
-    assert found["fields"] == {"title": 200, "city": 200}
+    assert (found["create"], found["update"], found["unchanged"]) == (20, 74, 126)
+    assert found["fields"] == {"title": 40, "city": 40}
     assert sandbox.points_spent - spent <= 20
     assert {each.method for each in sandbox.requests} == {"GET"}
     result = night(rows, skip_unchanged="salesloft")
-    assert result.log_lines_containing("470 written")
-    assert result.log_lines_containing("630 unchanged")
+    assert (result.counts()["written"], result.counts()["unchanged"]) == (94, 126)
     found = compare(rows)
-    assert (found["create"], found["update"], found["unchanged"]) == (0, 0, 1100)
+    assert (found["create"], found["update"], found["unchanged"]) == (0, 0, 220)
 
 
 def test_compare_counts_what_was_edited_in_salesloft(night, compare, edit):
@@ -96,7 +80,7 @@ def test_compare_writes_nothing_to_the_ledger(night, compare):
     night([person(1, title="CEO")])
     compare([person(1, title="CTO")])
     result = night([person(1, title="CEO")], skip_unchanged="ledger")
-    assert result.log_lines_containing("1 unchanged")
+    assert result.counts()["unchanged"] == 1
 
 
 def test_compare_reads_accounts_a_hundred_a_point(compare, sandbox):
@@ -117,24 +101,12 @@ def test_compare_reads_renamed_accounts_by_the_ids_of_the_ledger(night, compare,
     assert sandbox.points_spent - spent <= 4
 
 
-def test_compare_finds_accounts_of_another_name_by_domain(compare, sandbox):
-    sandbox.add("account", domain="c1.co", name="Old name")
-    sandbox.add("account", domain="other.co", name="C2")
-    found = compare([{"domain": "c1.co", "name": "C1"}, {"domain": "c2.co", "name": "C2"}], "accounts")
-    assert (found["create"], found["update"], found["fields"]) == (1, 1, {"name": 1})
-
-
 @pytest.mark.parametrize("settings", [{"sync_mode": "update"}, {"sync_mode": "insert"}, {"people_upsert_key": "id"}])
 def test_compare_knows_the_mode_and_the_key(compare, sandbox, settings):
     number = sandbox.add("person", email_address="p1@b.co", title="CEO")
     row = {"id": number} if "people_upsert_key" in settings else {}
     found = compare([person(1, title="CEO", **row)], **settings)
     assert (found["create"], found["update"], found["unchanged"]) == (0, 0, 1)
-
-
-def test_compare_of_a_stream_without_valid_records_finds_nothing(compare):
-    numbers = dict.fromkeys(("create", "update", "unchanged", "ambiguous", "missing"), 0)
-    assert compare([{"email_address": "invalid"}], allow_failed_records=True) == {**numbers, "fields": {}, "edited": {}}
 
 
 @pytest.mark.parametrize("mode", ["upsert", "update"])
@@ -168,50 +140,7 @@ def test_values_typed_in_salesloft_survive(night, sandbox, edit, mode, method):
     plans = {key: each["Plan"] for key, each in held(sandbox, "custom_fields").items()}
     assert plans == {f"p{number}@b.co": "Typed" if number == 2 else "B" for number in range(60)}
     assert set(held(sandbox, "phone").values()) == {"1"}
-    assert result.log_lines_containing("title: 1 kept")
-    assert result.log_lines_containing("phone: 60 kept")
-    assert result.log_lines_containing("custom_fields.Plan: 1 kept")
-
-
-def test_value_that_was_not_sent_for_a_while_still_counts_as_ours(night, sandbox):
-    night([person(1, title="CEO", city="Rome")], streams=PROTECTED)
-    night([person(1, title=None, city="Oslo")], streams=PROTECTED)
-    night([person(1, title="CTO", city="Oslo")], streams=PROTECTED)
-    assert held(sandbox, "title") == {"p1@b.co": "CTO"}
-
-
-def test_edited_value_that_was_set_back_counts_as_ours(night, sandbox, edit):
-    night([person(1, title="CEO", city="Rome")], streams=PROTECTED)
-    edit("p1@b.co", title="Typed")
-    night([person(1, title="CTO", city="Oslo")], streams=PROTECTED)
-    assert held(sandbox, "title") == {"p1@b.co": "Typed"}
-    edit("p1@b.co", title="CEO")
-    night([person(1, title="CTO", city="Oslo")], streams=PROTECTED)
-    assert held(sandbox, "title") == {"p1@b.co": "CTO"}
-
-
-def test_record_that_the_ledger_does_not_know_counts_as_edited_unless_empty(night, sandbox):
-    sandbox.add("person", email_address="p1@b.co", title="Typed")
-    sandbox.add("person", email_address="p2@b.co")
-    night([person(1, title="CEO"), person(2, title="CEO")], streams=PROTECTED)
-    assert held(sandbox, "title") == {"p1@b.co": "Typed", "p2@b.co": "CEO"}
-
-
-def test_record_of_which_all_changes_are_kept_is_not_sent(night, sandbox):
-    sandbox.add("person", email_address="p1@b.co", title="Typed")
-    result = night([person(1, title="CEO")], streams=PROTECTED)
-    assert result.log_lines_containing("1 unchanged")
-    assert {each.method for each in sandbox.requests} == {"GET"}
-
-
-@pytest.mark.parametrize("lost", [False, True])
-def test_value_of_unknown_outcome_does_not_count_as_edited(night, sandbox, fault, lost):
-    night([person(1, title="CEO")], streams=PROTECTED)
-    fault("reset_after" if lost else "reset_before", path="/person_upserts", times=1000)
-    assert night([person(1, title="CTO")], streams=PROTECTED, max_retry_seconds=1).code == 1
-    sandbox.faults.clear()
-    night([person(1, title="CIO")], streams=PROTECTED)
-    assert held(sandbox, "title") == {"p1@b.co": "CIO"}
+    assert result.summary["streams"]["people"]["kept"] == {"title": 1, "phone": 60, "custom_fields.Plan": 1}
 
 
 @pytest.mark.parametrize("field", ["email_address", "email", "id", "tittle", "custom_fields.Plann", "Plann"])
@@ -225,16 +154,6 @@ def test_unless_edited_without_the_ledger_is_an_error(night):
     result = night([person(1)], streams=PROTECTED, ledger_uri="none")
     assert result.code == 1
     assert result.log_lines_containing("streams.people.overwrite.title")
-
-
-def test_streams_without_these_settings_read_nothing(night, sandbox):
-    night([person(1, title="CEO")])
-    assert not [each for each in sandbox.requests if each.path.endswith("/people")]
-
-
-def test_inserts_overwrite_nothing(night, sandbox):
-    night([person(1, title="CEO")], sync_mode="insert", streams=PROTECTED)
-    assert held(sandbox, "title") == {"p1@b.co": "CEO"}
 
 
 # Values that Salesloft stores in another form
@@ -266,7 +185,7 @@ def test_value_that_salesloft_reshapes_is_equal_after_it_was_written(night, comp
     assert held(sandbox, "phone")["p1@b.co"] == "+404 555 000 1"
     found = compare(rows, ledger_uri=uri)
     assert (found["create"], found["update"], found["unchanged"]) == (0, 0, 3)
-    assert "3 unchanged" in night(rows, **settings, skip_unchanged="salesloft").log
+    assert night(rows, **settings, skip_unchanged="salesloft").counts()["unchanged"] == 3
     changed = [person(number, phone=f"404556{number:04}") for number in range(3)]
     assert compare(changed, ledger_uri=uri)["fields"] == {"phone": 3}
 
@@ -279,7 +198,7 @@ def test_reshaped_value_is_not_taken_for_an_edited_one(night, sandbox, edit, uri
     edit("p2@b.co", phone="7075550002")
     result = night([person(1, phone="4045559991"), person(2, phone="4045559992")], **settings)
     assert held(sandbox, "phone") == {"p1@b.co": "+404 555 999 1", "p2@b.co": "+707 555 000 2"}
-    assert result.log_lines_containing("phone: 1 kept")
+    assert result.summary["streams"]["people"]["kept"] == {"phone": 1}
     night([person(1, title="CEO"), person(2, title="CEO")], **settings)
     night([person(1, phone="4045550001"), person(2, phone="4045550002")], **settings)
     assert held(sandbox, "phone") == {"p1@b.co": "+404 555 000 1", "p2@b.co": "+707 555 000 2"}
@@ -299,18 +218,11 @@ def test_what_salesloft_holds_already_counts_as_written_by_this_stream(night, sa
     sandbox.add("person", email_address="p1@b.co", title="CEO")
     sandbox.add("person", email_address="p2@b.co", title="CEO")
     rows = [person(1, title="CEO"), person(2, title="CEO")]
-    assert "2 unchanged" in night(rows, skip_unchanged="salesloft").log
+    assert night(rows, skip_unchanged="salesloft").counts()["unchanged"] == 2
     result = night(rows, skip_unchanged="salesloft")
-    assert "2 unchanged" in result.log
+    assert result.counts()["unchanged"] == 2
     assert "identical" not in result.log, "what was not sent need not be skipped"
-    assert "2 unchanged" in night(rows, skip_unchanged="ledger").log
+    assert night(rows, skip_unchanged="ledger").counts()["unchanged"] == 2
     edit("p2@b.co", title="Chief")
     night([person(1, title="CTO"), person(2, title="CTO")], streams=PROTECTED)
     assert held(sandbox, "title") == {"p1@b.co": "CTO", "p2@b.co": "Chief"}
-
-
-def test_record_that_insert_finds_does_not_count_as_written(night, sandbox):
-    sandbox.add("person", email_address="p1@b.co", title="CEO")
-    night([person(1, title="CTO")], sync_mode="insert", skip_unchanged="salesloft")
-    night([person(1, title="CTO")], skip_unchanged="ledger")
-    assert held(sandbox, "title") == {"p1@b.co": "CTO"}

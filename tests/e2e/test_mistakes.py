@@ -53,13 +53,6 @@ def test_stream_map_error_names_what_does_not_exist(run, expression, name):
     assert f"'{name}'" in reason
 
 
-def test_misspelled_stream_in_stream_maps_is_a_warning(run):
-    maps = {"crm-peple": {"job_title": "'CTO'"}, "orders": {"a": "b"}, "people": {"__source__": "crm-people"}}
-    (warning,) = run([COLUMNS, *ROWS], stream_maps=maps).log_lines_containing("no such stream")
-    assert "stream_maps.crm-peple" in warning
-    assert "'crm-people'" in warning
-
-
 def test_too_many_failures_name_the_most_frequent_reason_last(run):
     rows = [*people(range(3), owner_id="x"), *people([3], title=["a"])]
     result = run([schema("people", "email_address", "owner_id", "title"), *rows], max_failed_records=2)

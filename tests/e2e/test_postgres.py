@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import requests
 
-from tests.conftest import serve_sandboxes
+from tests.conftest import patience, serve_sandboxes
 from tests.e2e.conftest import until
 from tests.salesloft.auth.conftest import CLIENT, FIRST, SECRET, command, settings_of, singer
 
@@ -57,7 +57,7 @@ def start(server, database, tmp_path):
 
 def finish(process, text=None):
     """Return the exit code, the STATE messages and the log of a process that ends."""
-    out, err = process.communicate(text, timeout=60)
+    out, err = process.communicate(text, timeout=patience(60))
     return process.returncode, [json.loads(line) for line in out.splitlines()], err
 
 
@@ -97,7 +97,7 @@ def test_login_on_one_machine_is_enough(start, server, database, tmp_path):
     login.stdout.readline()
     url = login.stdout.readline().strip()
     redirect = requests.post(url, data={"answer": "allow"}, timeout=5, allow_redirects=False).headers["Location"]
-    out, err = login.communicate(f"{redirect}\n", timeout=20)
+    out, err = login.communicate(f"{redirect}\n", timeout=patience(20))
     assert (login.returncode, err) == (0, "")
     assert database.name in out
     assert "s3cr3t" not in out

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import KEY, people, record, schema, singer, state
+from tests.conftest import KEY, people, schema, singer, state
 
 COLUMNS = schema("people", "email_address", "title")
 
@@ -75,13 +75,3 @@ def test_huge_field_fails_only_its_record(run, sandbox, method):
     assert result.reasons == ["title is too long"]
     assert [len(each["title"]) for each in result.failed_records] == [5_000_000]
     assert max(map(len, result.messages)) < 2_000
-
-
-@pytest.mark.parametrize("value", ["9999-12-31", "10000-01-01", "0000-00-00T00:00:00Z"])
-def test_out_of_range_date_is_written_to_a_text_field(run, sandbox, value):
-    column = {"type": ["string", "null"], "format": "date-time"}
-    result = run(
-        [schema("people", "email_address", title=column), record("people", email_address="a@b.co", title=value)]
-    )
-    assert result.code == 0
-    assert sandbox.people()[0]["title"] == value

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
-import json
 import re
+from collections import Counter
 
 import pytest
 
@@ -16,31 +15,6 @@ COLUMNS = schema("people", "email_address", "title", "owner_id")
 
 def addresses(sandbox):
     return sorted(each["email_address"] for each in sandbox.people())
-
-
-def test_people_and_accounts_are_written_with_their_last_values(run, sandbox):
-    result = run(
-        [
-            schema("public-dim_contacts", "email", "first_name", "tags"),
-            schema("companies", "domain", "name"),
-            record("public-dim_contacts", email="Ada@Example.com", first_name="Ada", tags="a, b"),
-            record("companies", domain="https://www.Engines.test/x", name="Engines"),
-            record("public-dim_contacts", email="ada@example.com ", first_name="Augusta"),
-            state({"n": 1}),
-        ]
-    )
-    assert (result.code, result.states, result.failed_files) == (0, [{"n": 1}], [])
-    (person,), (account,) = sandbox.people(), sandbox.accounts()
-    assert (person["email_address"], person["first_name"], person["tags"]) == ("ada@example.com", "Augusta", ["a", "b"])
-    assert (account["domain"], account["name"]) == ("engines.test", "Engines")
-    assert "public-dim_contacts: 2 read, 1 written (1 created), 1 merged" in result.messages
-    assert "companies: 1 read, 1 written (1 created)" in result.messages
-    assert result.log_lines_containing("points spent in ") == ["4 points spent in 0 s."]
-
-
-def test_empty_input_succeeds(run, sandbox):
-    result = run([])
-    assert (result.code, result.states, sandbox.requests) == (0, [], [])
 
 
 def test_sync_mode_per_stream(run, sandbox):
@@ -95,16 +69,6 @@ def test_one_invalid_record_of_a_hundred_fails_and_can_be_replayed(run, sandbox,
     assert addresses(sandbox) == sorted(f"p{number}@example.com" for number in range(100))
 
 
-def test_replaying_failures_saves_the_same_file(run):
-    first = run(hundred())
-    text = first.failed_files[0].read_text(encoding="utf-8")
-    before = first.failed
-    first.failed_files[0].unlink()
-    second = run(text)
-    assert second.code == 1
-    assert [each.get("record") for each in second.failed] == [each.get("record") for each in before]
-
-
 def test_allowed_failures_do_not_hold_back_state(run, sandbox):
     result = run(hundred(), allow_failed_records=True)
     assert (result.code, result.states, len(result.failed_records)) == (0, [{"n": 100}], 1)
@@ -129,9 +93,7 @@ def test_records_rejected_by_salesloft_are_saved_once_each(run, method):
     failed = [each["email_address"] for each in result.failed_records]
     assert len(failed) == len(set(failed))
     assert len(failed) == 250 if method == "bulk" else 151 <= len(failed) <= 155
-    (summary,) = result.log_lines_containing("people: 250 read, 0 written, ")
-    assert f" {len(failed)} failed" in summary
-    assert (f" {250 - len(failed)} not confirmed" in summary) == (len(failed) < 250)
+    assert result.counts() == Counter(read=250, failed=len(failed), not_confirmed=250 - len(failed))
     assert len(result.log_lines_containing("more than 150 records failed (max_failed_records)")) == 1
 
 
@@ -147,40 +109,9 @@ def test_first_failure_stops_a_run_that_allows_none_and_requests_in_flight_are_c
     written = len(sandbox.people())
     assert (result.code, len(result.failed_records)) == (1, 1)
     assert 40 <= written <= 43
-    assert result.log_lines_containing(f"people: 81 read, {written} written ({written} created), ")
-    assert result.log_lines_containing(f", {81 - 1 - written} not confirmed, 1 failed → ")
-
-
-@pytest.mark.parametrize(
-    ("settings", "last"),
-    [
-        ({}, "Invalid input at line 4: "),
-        ({"api_key": "ak1"}, "Authentication failed "),
-        ({"streams": {"people": {"mapping": {"title": "salary"}}}}, "Stream 'people': "),
-        ({"max_failed_records": 0, "batch_size_rows": 1}, "Stopping: more than 0 records failed (max_failed_records)"),
-    ],
-    ids=["a line", "the token", "a setting", "records"],
-)
-def test_error_is_the_last_log_line(run, settings, last):
-    result = run(
-        [COLUMNS, *people([1]), *people([2], owner_id=77), '{"type": "REC'], allow_failed_records=True, **settings
+    assert result.counts() == Counter(
+        read=81, created=written, written=written, failed=1, not_confirmed=81 - 1 - written
     )
-    assert result.code == 1
-    assert result.messages[-1].startswith(last)
-
-
-@pytest.mark.parametrize(("allowed", "code"), [(9, 1), (10, 0)])
-def test_max_failed_records_is_inclusive(run, allowed, code):
-    rows = [record("people", email_address=f"p{n}@b.co", owner_id="x") for n in range(10)]
-    assert run([COLUMNS, *rows], max_failed_records=allowed, allow_failed_records=True).code == code
-
-
-def test_merged_payload_that_fails_counts_and_saves_all_its_records(run):
-    result = run([COLUMNS, *people([1, 1, 1], owner_id=77), *people([2, 2])])
-    assert (result.code, len(result.failed_records)) == (1, 3)
-    (file,) = result.failed_files
-    expected = f"people: 5 read, 1 written (1 created), 1 merged, 3 failed → {file}"
-    assert expected in result.messages
 
 
 @pytest.mark.parametrize("mode", ["upsert", "insert", "update"])
@@ -192,77 +123,6 @@ def test_max_failed_records_counts_the_records_of_a_merged_payload(run, sandbox,
     assert run([COLUMNS, *people([1, 1, 1], owner_id=77)], **settings).code == code
 
 
-def test_records_merged_by_id_and_by_key_are_counted_once(run, sandbox):
-    number = sandbox.add("person", email_address="p1@example.com")
-    rows = [*people([1, 1], owner_id=77), *(record("people", sl_id=number, owner_id=77) for _ in range(2))]
-    streams = {"people": {"sync_mode": "update", "mapping": {"sl_id": "id"}}}
-    result = run([schema("people", "sl_id", "email_address", "owner_id"), *rows], streams=streams)
-    assert len(result.failed_records) == 4
-    assert result.log_lines_containing("people: 4 read, 0 written, 4 failed → ")
-
-
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({}, ["email_address", "mapping"]),
-        ({"people_upsert_key": "crm_id"}, ["crm_id", "mapping"]),
-        ({"sync_mode": "update"}, ["COLUMN: email_address", "COLUMN: id", "upsert_key"]),
-    ],
-)
-def test_stream_without_a_key_column_stops_the_run_before_the_first_record(run, sandbox, settings, named):
-    rows = [record("people", id=number, title="CEO") for number in range(100)]
-    result = run([schema("people", "id", "title"), *rows], **settings)
-    assert (result.code, result.failed_files, sandbox.people()) == (1, [], [])
-    (message,) = result.log_lines_containing("no column maps to")
-    assert "'people'" in message
-    assert [each for each in named if each not in message] == []
-
-
-@pytest.mark.parametrize("properties", [{}, {"title": {}}])
-def test_key_in_an_undeclared_column_is_accepted_if_the_schema_allows_more_columns(run, sandbox, properties):
-    message = schema("people", **properties)
-    message["schema"]["additionalProperties"] = True
-    assert run([message, *people([1])]).code == 0
-    assert addresses(sandbox) == ["p1@example.com"]
-
-
-def test_mapped_column_wins_even_if_the_schema_does_not_declare_it(run, sandbox):
-    rows = [record("people", email="home@b.co"), record("people", email="home@b.co", work_mail="work@b.co")]
-    streams = {"people": {"mapping": {"work_mail": "email_address"}}}
-    result = run([schema("people", "email"), *rows[1:]], streams=streams)
-    assert (result.code, addresses(sandbox)) == (0, ["work@b.co"])
-    sandbox.reset()
-    result = run([schema("people", "email"), *rows], streams=streams, batch_size_rows=1)
-    assert (result.code, addresses(sandbox)) == (1, ["work@b.co"])
-
-
-@pytest.mark.parametrize("mode", ["upsert", "update"])
-def test_warehouse_id_does_not_select_a_record_of_salesloft(run, sandbox, mode):
-    ids = [sandbox.add("person", email_address=f"p{number}@example.com", title="before") for number in range(2)]
-    row = record("people", id=ids[0], email_address="p1@example.com", title="after")
-    result = run([schema("people", "id", "email_address", "title"), row], sync_mode=mode)
-    assert result.code == 0
-    assert {each["id"]: each["title"] for each in sandbox.people()} == {ids[0]: "before", ids[1]: "after"}
-    assert len(result.log_lines_containing("not sent: id (")) == 1
-
-
-@pytest.mark.parametrize("empty", [[], "[]", " , ", ["", None]])
-@pytest.mark.parametrize(("null_values", "tags"), [("ignore", ["vip"]), ("clear", [])])
-def test_empty_list_erases_tags_only_with_null_values_clear(run, sandbox, empty, null_values, tags):
-    sandbox.add("person", email_address="p1@example.com", tags=["vip"])
-    result = run([schema("people", "email_address", "tags"), *people([1], tags=empty)], null_values=null_values)
-    assert (result.code, sandbox.people()[0]["tags"]) == (0, tags)
-
-
-@pytest.mark.parametrize("normalize", [True, False])
-def test_inserts_with_blank_keys_are_not_merged(run, sandbox, normalize):
-    rows = [record("people", email_address="", phone="1", last_name=name) for name in ("Ada", "Bo")]
-    columns = schema("people", "email_address", "phone", "last_name")
-    result = run([columns, *rows], sync_mode="insert", normalize=normalize)
-    assert result.code == 0
-    assert sorted(each["last_name"] for each in sandbox.people()) == ["Ada", "Bo"]
-
-
 @pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize("path", ["file", "file/failed"])
 def test_unusable_failed_records_dir_is_reported_before_anything_is_sent(run, sandbox, tmp_path, path, dry_run):
@@ -270,25 +130,6 @@ def test_unusable_failed_records_dir_is_reported_before_anything_is_sent(run, sa
     result = run(hundred(), failed_records_dir=str(tmp_path / path), dry_run=dry_run)
     assert (result.code, result.states, sandbox.requests) == (1, [], [])
     assert len(result.log_lines_containing("failed_records_dir")) == 1
-
-
-def test_record_violating_schema_fails(run, sandbox):
-    rows = [
-        schema("people", "email_address", title={"type": ["string", "null"]}),
-        *people([1], title="CEO"),
-        *people([2], title={"s3cr3t": 1}),
-    ]
-    result = run(rows)
-    assert (result.code, addresses(sandbox)) == (1, ["p1@example.com"])
-    (reason,) = result.reasons
-    assert "'title'" in reason
-    assert "s3cr3t" not in result.log
-
-
-def test_validation_can_be_disabled(run, sandbox):
-    rows = [schema("people", "email_address", title={"type": "integer"}), *people([1], title="CEO")]
-    assert run(rows, validate_records=False).code == 0
-    assert [each["title"] for each in sandbox.people()] == ["CEO"]
 
 
 @pytest.mark.parametrize(
@@ -331,34 +172,7 @@ def test_missing_key_fails_or_skips_the_record_as_the_stream_says(run, sandbox, 
     assert "email_address" in skipped
 
 
-def test_missing_key_column_is_an_error_even_if_records_without_a_key_are_skipped(run):
-    result = run([schema("people", "name"), record("people", name="Ada")], missing_key="skip")
-    assert result.code == 1
-    assert "email_address" in result.messages[-1]
-    assert not result.failed_files
-
-
 # Deleted
-
-
-def test_deleted_record_is_skipped(run, sandbox):
-    sandbox.add("person", email_address="p1@example.com", title="before")
-    gone = people([1], title="after", _sdc_deleted_at="2026-01-31T00:00:00Z")
-    there = people([2], _sdc_deleted_at=None)
-    result = run([COLUMNS, *gone, *there, state({"n": 1})])
-    assert (result.code, result.states) == (0, [{"n": 1}])
-    assert "people: 2 read, 1 written (1 created), 1 skipped" in result.messages
-    assert len(result.log_lines_containing("1 skipped: deleted")) == 1
-    assert {each["email_address"]: each["title"] for each in sandbox.people()} == {
-        "p1@example.com": "before",
-        "p2@example.com": None,
-    }
-
-
-@pytest.mark.parametrize("when", ["", " ", False, 0])
-def test_empty_deletion_time_is_not_a_deletion(run, sandbox, when):
-    result = run([COLUMNS, *people([1], _sdc_deleted_at=when)])
-    assert (result.code, addresses(sandbox)) == (0, ["p1@example.com"])
 
 
 @pytest.mark.parametrize(
@@ -405,70 +219,30 @@ def test_activate_version_deletes_nothing(run, sandbox):
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"),
+    "line",
     [
-        (
-            '{"type": "RECORD", "stream": "people", "record": {"email_address": "s3cr3t',
-            "not valid JSON",
-        ),
-        ("s3cr3t starting", "not valid JSON"),
-        ('["s3cr3t"]', "not a JSON object"),
-        ('{"type": "PING", "s3cr3t": 1}', "unknown message type 'PING'"),
-        ('{"stream": "people", "s3cr3t": 1}', "missing key 'type'"),
-        ('{"type": "RECORD", "stream": "people", "s3cr3t": 1}', "missing key 'record'"),
-        ('{"type": "RECORD", "record": {"email_address": "s3cr3t"}}', "missing key 'stream'"),
-        ('{"type": "STATE", "s3cr3t": 1}', "missing key 'value'"),
-        (json.dumps({**schema("people", "s3cr3t"), "key_properties": 5}), "'key_properties' is not a list"),
-        (json.dumps({**schema("people", "s3cr3t"), "key_properties": "s3cr3t"}), "'key_properties' is not a list"),
-        ('{"type": "SCHEMA", "stream": "leads", "s3cr3t": 1}', "missing key 'schema'"),
-        ('{"type": "SCHEMA", "stream": "leads", "schema": {"s3cr3t": 1}}', "missing key 'properties'"),
-        (record("leads", email_address="s3cr3t"), "a record of the stream 'leads'"),
-        (
-            {"type": "SCHEMA", "stream": "leads", "schema": {"properties": {"a": {"type": "x"}}}},
-            "invalid JSON schema",
-        ),
+        '{"type": "RECORD", "stream": "people", "record": {"email_address": "s3cr3t',
+        "s3cr3t starting",
+        '["s3cr3t"]',
+        '{"type": "PING", "s3cr3t": 1}',
+        '{"stream": "people", "s3cr3t": 1}',
+        '{"type": "RECORD", "stream": "people", "s3cr3t": 1}',
+        '{"type": "STATE", "s3cr3t": 1}',
+        {**schema("people", "s3cr3t"), "key_properties": "s3cr3t"},
+        '{"type": "SCHEMA", "stream": "leads", "schema": {"s3cr3t": 1}}',
+        record("leads", email_address="s3cr3t"),
+        {"type": "SCHEMA", "stream": "leads", "schema": {"properties": {"a": {"type": "x"}}}},
     ],
 )
-def test_invalid_line_is_named_and_earlier_records_are_written(run, sandbox, line, expected):
+def test_invalid_line_is_named_and_earlier_records_are_written(run, sandbox, line):
     result = run([COLUMNS, *people([1, 2]), state({"n": 2}), line, *people([3]), state({"n": 3})])
     assert (result.code, result.states) == (1, [{"n": 2}])
     assert addresses(sandbox) == ["p1@example.com", "p2@example.com"]
-    assert len(result.log_lines_containing(f"Invalid input at line 5: {expected}")) == 1
+    assert len(result.log_lines_containing("line 5")) == 1
     assert "s3cr3t" not in result.log
 
 
-def test_missing_key_property_is_reported_without_values(run):
-    result = run([schema("people", "email_address", "k", keys=["k"]), *people([1], k=1), *people([2])])
-    assert result.code == 1
-    (line,) = result.log_lines_containing("Invalid input at line 3: ")
-    assert "example.com" not in line
-
-
-def test_last_line_without_newline_is_read(run, sandbox):
-    lines = [COLUMNS, *people([1])]
-    text = "\n".join(json.dumps(each) for each in lines)
-    assert run(text).code == 0
-    assert len(sandbox.people()) == 1
-
-
 # Settings of streams
-
-
-def test_stream_without_object_stops_the_run(run, sandbox):
-    result = run([schema("orders", "a"), record("orders", a=1)])
-    assert result.code == 1
-    assert len(result.log_lines_containing("streams.orders.object")) == 1
-    assert sandbox.requests == []
-
-
-@pytest.mark.parametrize("columns", [["email_address", "zzzz"], ["email_address"]])
-def test_unknown_fields_fail_stops_the_run(run, sandbox, columns):
-    result = run([schema("people", *columns), *people([1], zzzz=1)], unknown_fields="fail")
-    assert result.code == 1
-    (message,) = result.log_lines_containing("column 'zzzz'")
-    assert "'people'" in message
-    assert "unknown_fields" in message
-    assert sandbox.people() == []
 
 
 @pytest.mark.parametrize(
@@ -489,15 +263,6 @@ def test_stream_map_error_fails_its_record(run, sandbox, maps):
     (reason,) = result.reasons
     assert f"'{next(iter(maps))}'" in reason
     assert "s3cr3t" not in result.log
-
-
-def test_record_failing_in_two_streams_is_saved_once(run, tmp_path):
-    settings = {"stream_maps": {"people": {}, "contacts": {"__source__": "people"}}}
-    result = run([COLUMNS, *people([1], owner_id="x")], **settings)
-    assert len(result.failed_records) == 1
-    (file,) = result.failed_files
-    again = run(file.read_text(encoding="utf-8"), failed_records_dir=str(tmp_path / "again"), **settings)
-    assert len(again.failed_records) == 1
 
 
 @pytest.mark.parametrize(
@@ -521,50 +286,9 @@ def nested(depth):
     return value
 
 
-def test_deeply_nested_schema_is_an_input_error(run):
-    message = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {"a": {"properties": nested(450)}}}}
-    result = run([message])
-    assert result.code == 1
-    assert len(result.log_lines_containing("Invalid input at line 1: ")) == 1
-
-
 def test_deeply_nested_state_is_emitted(run):
     result = run([COLUMNS, *people([1]), state(nested(900))])
     assert (result.code, result.states) == (0, [nested(900)])
-
-
-def test_undeclared_column_with_invalid_mapping_names_the_stream(run, sandbox):
-    streams = {"people": {"mapping": {"zzzz": "No Such Field"}}}
-    result = run([schema("people", "email_address"), *people([1], zzzz=1)], streams=streams)
-    assert result.code == 1
-    (message,) = result.log_lines_containing("'No Such Field'")
-    assert "'people'" in message
-    assert "'zzzz'" in message
-    assert sandbox.people() == []
-
-
-def test_misspelled_stream_in_settings_is_a_warning(run):
-    streams = {"peolpe": {"sync_mode": "update"}, "contacts": {}, "other-*": {}}
-    result = run([COLUMNS, *people([1])], streams=streams)
-    assert result.code == 0
-    (warning,) = result.log_lines_containing("no such stream")
-    assert "peolpe" in warning
-    assert "'people'" in warning
-
-
-def test_failed_records_directory_is_git_ignored(run, tmp_path):
-    result = run([COLUMNS, *people([1], owner_id="x")])
-    assert (result.directory / ".gitignore").read_text(encoding="utf-8") == "*\n"
-    (tmp_path / "mine").mkdir()
-    run([COLUMNS, *people([1], owner_id="x")], failed_records_dir=str(tmp_path / "mine"))
-    assert (tmp_path / "mine" / ".gitignore").read_text(encoding="utf-8") == "*.singer\n"
-
-
-def test_gitignore_of_an_existing_failed_records_dir_is_not_changed(run, tmp_path):
-    (tmp_path / ".gitignore").write_text("mine\n", encoding="utf-8")
-    result = run([COLUMNS, *people([1], owner_id="x")], failed_records_dir=str(tmp_path))
-    assert len(result.failed_files) == 1
-    assert (tmp_path / ".gitignore").read_text(encoding="utf-8") == "mine\n"
 
 
 @pytest.mark.parametrize(("settings", "kept"), [({}, 1), ({"dry_run": True}, 2), ({"failed_records_days": None}, 2)])
@@ -576,11 +300,6 @@ def test_old_failed_records_files_are_deleted_if_a_run_says_so(run, tmp_path, se
     result = run([COLUMNS, *people([1])], **{"failed_records_days": 30, **settings})
     assert (result.code, len(result.failed_files)) == (0, kept)
     assert len(result.log_lines_containing("failed_records_days")) == 2 - kept
-
-
-def test_null_state_is_ignored(run):
-    result = run([COLUMNS, *people(range(3)), state({"n": 3}), state(None)])
-    assert (result.code, result.states) == (0, [{"n": 3}])
 
 
 def test_columns_that_are_not_sent_are_logged_in_one_line(run, caplog):
@@ -595,23 +314,6 @@ def test_columns_that_are_not_sent_are_logged_in_one_line(run, caplog):
     assert [each.levelname for each in caplog.records if each.levelname == "WARNING"] == []
 
 
-def test_many_columns_that_are_not_sent_are_not_all_listed(run):
-    names = [f"c{number}" for number in range(500)]
-    (line,) = run([schema("people", "email_address", *names), *people([1])]).log_lines_containing("not sent: ")
-    assert "500" in line
-    assert len(line) < 500
-
-
-@pytest.mark.parametrize(("method", "words"), [("record", "single requests"), ("bulk", "bulk jobs")])
-def test_log_says_once_to_which_host_and_how_each_stream_is_written(run, method, words):
-    rows = [COLUMNS, *people(range(6)), schema("leads", "email_address"), *people([7], "leads")]
-    result = run(rows, write_method=method, batch_size_rows=2, streams={"leads": {"sync_mode": "insert"}})
-    lines = result.log_lines_containing("127.0.0.1 with")
-    assert len(lines) == 2
-    assert all(part in lines[0] for part in ("people", "upsert", words))
-    assert all(part in lines[1] for part in ("leads", "insert", "single requests"))
-
-
 def test_many_merged_records_are_a_warning_that_names_the_key_and_its_column(run):
     streams = {"people": {"mapping": {"owner_email": "email_address"}}}
     rows = [record("people", owner_email=f"o{max(0, number - 100)}@example.com") for number in range(300)]
@@ -619,29 +321,6 @@ def test_many_merged_records_are_a_warning_that_names_the_key_and_its_column(run
     (warning,) = result.log_lines_containing("same email_address")
     assert "'owner_email'" in warning
     assert "100 of " in warning
-
-
-@pytest.mark.parametrize("duplicates", [99, 100])
-def test_few_merged_records_are_no_warning(run, duplicates):
-    """99 are few in any stream, and 100 of 2,000 are not more than 5 percent."""
-    rows = [*people(range(1900)), *people([0] * duplicates)] if duplicates == 100 else people([0] * (duplicates + 1))
-    result = run([COLUMNS, *rows])
-    assert result.log_lines_containing(f"{duplicates} merged")
-    assert result.log_lines_containing("were merged") == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"api_key": ""}, "api_key"),
-        ({"sync_mode": "x"}, "sync_mode: 'x'"),
-        ({"api_url": "http://api.salesloft.com"}, "api_url: 'http://api.salesloft.com'"),
-    ],
-)
-def test_invalid_setting_stops_the_run_before_reading(run, sandbox, settings, expected):
-    result = run([COLUMNS, *people([1])], **settings)
-    assert (result.code, sandbox.requests) == (1, [])
-    assert len(result.log_lines_containing(expected)) == 1
 
 
 # Run-level errors
@@ -740,18 +419,6 @@ def test_stream_maps_can_duplicate_a_stream(run, sandbox):
     assert [each["domain"] for each in sandbox.accounts()] == ["engines.test"]
 
 
-def test_flattened_columns_can_be_mapped(run, sandbox):
-    nested = {"type": "object", "properties": {"mail": {"type": "string"}, "job": {"type": "string"}}}
-    result = run(
-        [schema("people", person=nested), record("people", person={"mail": "a@b.co", "job": "CEO"})],
-        flattening_enabled=True,
-        flattening_max_depth=2,
-        streams={"people": {"mapping": {"person__mail": "email_address", "person__job": "title"}}},
-    )
-    assert result.code == 0
-    assert [(each["email_address"], each["title"]) for each in sandbox.people()] == [("a@b.co", "CEO")]
-
-
 # State
 
 
@@ -784,62 +451,12 @@ def test_failure_holds_back_only_later_states(run, sandbox):
     assert len(sandbox.people()) == 14
 
 
-def test_failure_in_one_stream_holds_back_state_of_all(run, sandbox):
-    accounts = [record("accounts", domain=f"d{n}.test", name="A") for n in range(6)]
-    lines = [COLUMNS, schema("accounts", "domain", "name"), state({"n": 0}), *people([1], owner_id="x")]
-    for n in range(6):
-        lines += [accounts[n], state({"n": n + 1})]
-    result = run(lines, batch_size_rows=2)
-    assert (result.code, result.states) == (1, [{"n": 0}])
-    assert len(sandbox.accounts()) == 6
-
-
-def test_pending_stream_holds_back_state_of_written_stream(run):
-    lines = [COLUMNS, schema("accounts", "domain", "name"), *people([1])]
-    for n in range(4):
-        lines += [record("accounts", domain=f"d{n}.test", name="A"), state({"n": n})]
-    assert run(lines, batch_size_rows=2).states == [{"n": 3}]
-
-
 def test_schema_change_loses_nothing(run, sandbox):
     lines = [COLUMNS, *people([1], title="CEO"), state({"n": 1})]
     lines += [schema("people", "email_address", "city"), *people([2], city="Rome"), state({"n": 2})]
     result = run(lines)
     assert (result.code, result.states) == (0, [{"n": 2}])
     assert {(each["title"], each["city"]) for each in sandbox.people()} == {("CEO", None), (None, "Rome")}
-
-
-def test_later_values_win_across_schema_changes(run, sandbox):
-    lines = [
-        COLUMNS,
-        *people([1], title="first"),
-        schema("people", "email_address", "title"),
-        *people([1], title="last"),
-    ]
-    assert run(lines).code == 0
-    assert [each["title"] for each in sandbox.people()] == ["last"]
-
-
-def test_failure_before_schema_change_holds_back_later_states(run):
-    lines = [COLUMNS, *people([1], owner_id="x")]
-    for number in range(30):
-        lines += [schema("people", "email_address", f"c{number}"), *people([number + 2]), state({"n": number})]
-    assert run(lines).states == []
-
-
-def test_failure_holds_back_state_after_full_drains(run, monkeypatch):
-    """The SDK drains all sinks every few minutes, and drops those of older schemas."""
-    monkeypatch.setattr("target_salesloft.engine.engine.MAX_RECORD_AGE_SECONDS", -1.0)
-    lines = [COLUMNS, *people([1], owner_id="x")]
-    for number in range(60):
-        lines += [schema("people", "email_address", f"c{number}"), *people([number + 2]), state({"n": number})]
-    thresholds = gc.get_threshold()
-    gc.set_threshold(10)
-    try:
-        result = run(lines)
-    finally:
-        gc.set_threshold(*thresholds)
-    assert (result.code, result.states) == (1, [])
 
 
 def test_repeated_schema_starts_no_new_batch(run, sandbox):
@@ -869,8 +486,10 @@ def test_single_requests_use_the_rate_limit_fully_without_429(run, serve, clock,
     assert 1_120 <= clock.now() < (1_140 if parallel == 1 else 1_200)
 
 
-@pytest.mark.parametrize("retry_after", [True, False])
-@pytest.mark.parametrize("rolling", [True, False])
+@pytest.mark.parametrize(
+    ("rolling", "retry_after"),
+    [(True, False), *(pytest.param(*each, marks=pytest.mark.matrix) for each in [(True, True), (False, True)])],
+)
 def test_other_client_spending_half_the_rate_limit_loses_nothing(run, serve, clock, rolling, retry_after):
     server = serve(other_points=300, rolling=rolling, retry_after=retry_after)
     settings, lines = sent(700, api_url=server.url)
@@ -880,23 +499,14 @@ def test_other_client_spending_half_the_rate_limit_loses_nothing(run, serve, clo
     assert clock.now() <= 1_400
 
 
+@pytest.mark.slow
 def test_ten_thousand_people_in_bulk_cost_at_most_thirty_points(run, serve):
     server = serve()
     settings, lines = sent(10_000, "auto", api_url=server.url)
     result = run(lines, **settings)
     assert (result.code, len(server.sandbox.people())) == (0, 10_000)
     assert server.sandbox.points_spent <= 30
-    assert "people: 10,000 read, 10,000 written" in result.messages
-
-
-def test_accounts_and_people_share_the_rate_limit(run, serve):
-    server = serve(points_per_minute=50)
-    lines = [COLUMNS, schema("accounts", "domain", "name"), *people(range(60))]
-    lines += [record("accounts", domain=f"d{n}.test", name="A") for n in range(60)]
-    result = run(lines, write_method="record", api_url=server.url, rate_limit_per_minute=50)
-    assert (result.code, len(server.sandbox.people()), len(server.sandbox.accounts())) == (0, 60, 60)
-    assert (server.sandbox.points_spent, server.sandbox.count_responses(429)) == (PREFLIGHT_POINTS + 120, 0)
-    assert result.log_lines_containing("points spent in ")[0].startswith("121 points spent in ")
+    assert result.counts()["written"] == 10_000
 
 
 @pytest.mark.parametrize("mode", ["upsert", "insert"])
@@ -989,27 +599,6 @@ def test_reasons_that_differ_in_values_are_logged_as_one(run, write_method):
 # Several streams for one object
 
 
-def test_streams_with_one_alias_have_their_own_schema_and_keys(run, sandbox):
-    lines = [
-        schema("leads", "email_address", keys=["email_address"], title={"type": "integer"}),
-        schema("users", "email_address", keys=["login"], login={"type": "string"}, title={"type": "string"}),
-        record("leads", email_address="a@b.co", title=7),
-        record("users", email_address="c@d.co", title="CEO", login="c"),
-        record("leads", email_address="e@f.co", title="not an integer"),
-        state({"n": 3}),
-    ]
-    maps = {"leads": {"__alias__": "people"}, "users": {"__alias__": "people", "login": None}}
-    maps["users"]["__key_properties__"] = ["email_address"]
-    result = run(lines, stream_maps=maps)
-    assert result.code == 1
-    assert sorted((each["email_address"], each["title"]) for each in sandbox.people()) == [
-        ("a@b.co", "7"),
-        ("c@d.co", "CEO"),
-    ]
-    assert [each["email_address"] for each in result.failed_records] == ["e@f.co"]
-    assert result.log_lines_containing("people: 3 read, 2 written")
-
-
 @pytest.mark.parametrize("order", [("leads", "users"), ("users", "leads")])
 def test_later_message_wins_across_streams(run, sandbox, order):
     first, second = order
@@ -1025,14 +614,6 @@ def test_later_message_wins_across_streams(run, sandbox, order):
     assert {each["email_address"]: each["title"] for each in sandbox.people()} == {"a@b.co": "last", "c@d.co": "other"}
 
 
-def test_interleaved_streams_with_different_keys_are_written_in_one_batch_each(run, sandbox):
-    lines = [schema("leads", "email_address"), schema("users", "email_address")]
-    for number in range(60):
-        lines += people([number], "leads") + people([number + 100], "users")
-    assert run(lines, object="people").code == 0
-    assert sum(each.path == "/v2/bulk_jobs" and each.method == "POST" for each in sandbox.requests) == 2
-
-
 # Memory
 
 
@@ -1045,13 +626,6 @@ def test_batches_are_bounded_by_bytes_over_all_streams(run, sandbox, monkeypatch
     assert (result.code, result.states, len(sandbox.people())) == (0, [{"n": 200}], 200)
     jobs = sum(each.path == "/v2/bulk_jobs" and each.method == "POST" for each in sandbox.requests)
     assert 3 <= jobs <= 6
-
-
-def test_batches_drained_by_rows_do_not_count_as_pending_bytes(run, sandbox, monkeypatch):
-    monkeypatch.setattr("target_salesloft.engine.engine.MAX_PENDING_BYTES", 20_000)
-    lines = [COLUMNS, *people(range(350), title="x" * 100)]
-    assert run(lines, write_method="bulk", batch_size_rows=50).code == 0
-    assert sum(each.path == "/v2/bulk_jobs" and each.method == "POST" for each in sandbox.requests) == 7
 
 
 # Results of stream maps
@@ -1072,14 +646,6 @@ def test_dates_from_stream_maps_are_written(run, sandbox, expression, value):
     assert [each["title"] for each in sandbox.people()] == [value]
 
 
-def test_draft_4_schema_is_accepted(run, sandbox):
-    column = {"type": ["integer", "null"], "maximum": 10, "exclusiveMaximum": True}
-    result = run(
-        [schema("people", "email_address", owner_id=column), *people([1], owner_id=1), *people([2], owner_id=10)]
-    )
-    assert (result.code, addresses(sandbox)) == (1, ["p1@example.com"])
-
-
 @pytest.mark.parametrize("name", ["people[1]", "[people]", "a[b-c]"])
 def test_stream_names_with_brackets_can_be_configured(run, sandbox, name):
     streams = {name: {"object": "people", "mapping": {"mail": "email_address"}}}
@@ -1089,24 +655,6 @@ def test_stream_names_with_brackets_can_be_configured(run, sandbox, name):
 
 
 # Errors of our own
-
-
-def test_internal_error_while_a_sink_is_built_is_not_an_input_error(run, monkeypatch):
-    def fail(*_):
-        raise TypeError("unsupported operand: 's3cr3t@example.com'")
-
-    monkeypatch.setattr("target_salesloft.salesloft.custom_fields.CustomFields.get", fail)
-    result = run([schema("people", "email_address", "zzzz"), *people([1], zzzz=1)])
-    assert result.code == 1
-    assert result.log_lines_containing("Invalid input") == []
-    assert len(result.log_lines_containing("TypeError")) == 1
-    assert "s3cr3t" not in result.log
-
-
-def test_invalid_else_of_stream_maps_is_an_error_in_one_line(run, sandbox):
-    result = run([COLUMNS, *people([1])], stream_maps={"__else__": "x"})
-    assert (result.code, sandbox.requests) == (1, [])
-    assert "__else__" in result.messages[-1]
 
 
 # Connection test of Meltano
@@ -1128,9 +676,3 @@ def test_meltano_test_stream_is_a_connection_test(run, sandbox):
     assert (result.code, result.failed_files) == (0, [])
     assert [(each.method, each.path) for each in sandbox.requests] == [("GET", "/v2/me")]
     assert [each for each in result.messages if "error" in each.lower() or "exception" in each.lower()] == []
-
-
-def test_meltano_test_stream_fails_with_invalid_credentials(run):
-    result = run(meltano_test(), api_key="ak" + "1" * 64)
-    assert result.code == 1
-    assert "401" in result.messages[-1]

@@ -27,18 +27,6 @@ def read_rows(api, path, **query):
     return api.get(f"{path}/job_data", per_page=100, **query).json()["data"]
 
 
-@pytest.mark.parametrize("parameter", ["state", "state[]"])
-def test_list_filters_by_state(api, parameter):
-    start_job(api, [person(1)], name="first")
-    api.post("/bulk_jobs", type="person/upsert", name="second")
-    api.get("/bulk_jobs/1")
-    jobs = api.get("/bulk_jobs", **{parameter: "open"}).json()["data"]
-    assert [(job["id"], job["name"], job["state"]) for job in jobs] == [(2, "second", "open")]
-    assert len(api.get("/bulk_jobs", **{parameter: "open,done"}).json()["data"]) == 2
-    assert len(api.get("/bulk_jobs", **{parameter: ["open", "done"]}).json()["data"]) == 2
-    assert api.get("/bulk_jobs", **{parameter: "asleep"}).status_code == 422
-
-
 def test_list_is_paged_by_page_and_by_id(api):
     for number in range(5):
         api.post("/bulk_jobs", type="person/upsert", name=f"job {number}")
@@ -71,11 +59,6 @@ def test_row_has_the_configured_status_and_is_not_counted_as_an_error(sandbox, a
     assert [row["email_address"] for row in sandbox.people()] == ["p1@b.co", "p3@b.co"]
 
 
-def test_unknown_row_status_filter_is_rejected(api):
-    path = start_job(api, [person(1)])
-    assert api.get(f"{path}/results", **{"status[]": "asleep"}).status_code == 422
-
-
 @pytest.mark.parametrize("error", ["is invalid", ["is invalid"], {"email_address": ["is invalid"]}, None])
 def test_row_error_has_the_requested_type(sandbox, api, error):
     sandbox.faults.add(Fault("bulk_row", contains="p1@", times=None, body={"status": "error", "error": error}))
@@ -92,25 +75,12 @@ def test_counters_are_replaced(sandbox, api, counters):
     assert (read_job(api, path)["errors"], read_job(api, path)["processed"]) == (1, 2)
 
 
-def test_patch_changes_each_row_of_a_list(sandbox, api):
-    start_job(api, [person(1)])
-    start_job(api, [person(2)])
-    sandbox.faults.add(Fault("patch", path="/bulk_jobs", body={"state": "paused"}))
-    assert {job["state"] for job in api.get("/bulk_jobs").json()["data"]} == {"paused"}
-
-
 def test_ids_are_sent_as_text(sandbox, api):
     path = start_job(api, [person(1)])
     sandbox.faults.add(Fault("text_ids", path="/bulk_jobs*", times=None))
     assert read_job(api, path)["id"] == "1"
     (row,) = read_rows(api, path)
     assert (row["id"], row["resource"]["person"]["id"]) == ("1", "1")
-
-
-def test_a_poll_is_not_found_once(sandbox, api):
-    sandbox.faults.add(Fault("status", status=404, method="GET", path="/bulk_jobs/*"))
-    path = start_job(api, [person(1)])
-    assert [api.get(path).status_code for _ in range(2)] == [404, 200]
 
 
 def test_jobs_wait_before_they_start(start_sandbox, manual_clock):
@@ -144,15 +114,6 @@ def test_jobs_of_a_queue_wait_side_by_side(start_sandbox, manual_clock):
     assert [read_job(api, path)["processed"] for path in paths] == [0, 0, 0]
     manual_clock.tick(5)
     assert [read_job(api, path)["processed"] for path in paths] == [2, 2, 1]
-
-
-def test_queue_catches_up_when_it_is_not_polled(start_sandbox, manual_clock):
-    _, api = start_sandbox(bulk_wait=10, bulk_queue=True, bulk_rate=1)
-    paths = [start_job(api, [person(1), person(2)]) for _ in range(3)]
-    manual_clock.tick(15)
-    assert [read_job(api, path)["state"] for path in paths] == ["done", "done", "executing"]
-    manual_clock.tick(1)
-    assert read_job(api, paths[2])["state"] == "done"
 
 
 def test_one_job_waits_longer_on_request(start_sandbox, manual_clock):

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from salesloft_sandbox.__main__ import main
+from tests.conftest import patience
 
 COMMAND = [sys.executable, "-m", "salesloft_sandbox"]
 READY = re.compile(r"Sandbox at (\S+), API key (\S+), admin endpoints at (\S+)")
@@ -37,7 +38,7 @@ def test_serve_prints_its_urls_and_stops_on_signals(tmp_path, number):
         assert (types["Pet: name"], types["Born"]) == ("text", "date")
         assert requests.get(f"{admin}/state", timeout=5).json()["users"] == 5
         run.send_signal(number)
-        assert run.wait(timeout=5) == 0
+        assert run.wait(timeout=patience(5)) == 0
         assert run.stdout.read() == ""
 
 

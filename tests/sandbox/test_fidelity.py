@@ -8,56 +8,25 @@ import pytest
 import requests
 
 from salesloft_sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET
+from tests.documented_api import build
 
 CRM_ID = "003000000000000AAA"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
-# From https://developers.salesloft.com/docs/api/, typed in independently of the sandbox.
-DOCUMENTED = {
-    "/me": """
-        active bcc_email_address click_to_call_enabled created_at crm_connected email email_client_configured
-        email_client_email_address email_signature email_signature_click_tracking_disabled email_signature_type
-        external_feature_flags first_name from_address full_email_address group guid id job_role last_name
-        local_dial_enabled name phone_client phone_number_assignment role sending_email_address slack_username team
-        team_admin time_zone twitter_handle updated_at work_country
-    """,
-    "/team": """
-        allow_automated_email_steps call_recording_disabled click_tracking_default created_at custom_tracking_domain
-        deactivated dispositions_required email_daily_limit group_privacy_setting id license_limit local_dial_enabled
-        name plan plan_features record_by_default sentiments_required team_visibility_default updated_at
-    """,
-    "/people/1": """
-        account bouncing cadences city contact_restrictions country counts created_at crm_id crm_object_type crm_url
-        custom_fields display_name do_not_contact email_address eu_resident first_name full_email_address home_phone id
-        import job_seniority last_completed_step last_completed_step_cadence last_contacted_at last_contacted_by
-        last_contacted_type last_name last_replied_at linkedin_url locale locale_utc_offset mobile_phone
-        most_recent_cadence owner owner_crm_id person_company_industry person_company_name person_company_website
-        person_stage personal_email_address personal_website phone phone_extension secondary_email_address starred state
-        success_count tags title twitter_handle untouched updated_at work_city work_country work_state
-    """,
-    "/accounts/1": """
-        account_tier archived_at city company_stage company_type conversational_name country counts created_at creator
-        crm_id crm_object_type crm_url custom_fields description do_not_contact domain founded id industry
-        last_contacted_at last_contacted_by last_contacted_person last_contacted_type linkedin_url locale name owner
-        owner_crm_id phone postal_code revenue_range size state street tags twitter_handle updated_at user_relationships
-        website
-    """,
-    "/cadences/1": """
-        added_stage archived_at bounced_stage cadence_framework_id cadence_function cadence_priority counts created_at
-        creator draft external_identifier finished_stage groups id name opt_out_link_included owner
-        remove_bounces_enabled remove_replies_enabled replied_stage shared tags team_cadence updated_at
-    """,
-    "/cadence_memberships/1": """
-        added_at cadence counts created_at current_state currently_on_cadence id latest_action person person_deleted
-        updated_at user
-    """,
-    "/person_stages/1": "created_at id name order updated_at",
-    "/account_stages/1": "created_at id name order updated_at",
-    "/account_tiers/1": "created_at id name order updated_at",
-    "/custom_fields/1": "created_at field_type id name updated_at value_type",
-    "/groups/1": "accessible_groups id name parent_id",
+RESOURCES = {
+    "/me": "User",
+    "/users/1": "User",
+    "/team": "Team",
+    "/people/1": "Person",
+    "/accounts/1": "Account",
+    "/cadences/1": "Cadence",
+    "/cadence_memberships/1": "CadenceMembership",
+    "/person_stages/1": "PersonStage",
+    "/account_stages/1": "AccountStage",
+    "/account_tiers/1": "AccountTier",
+    "/custom_fields/1": "CustomField",
+    "/groups/1": "Group",
 }
-DOCUMENTED["/users/1"] = DOCUMENTED["/me"]
 
 
 def ids(response):
@@ -69,17 +38,14 @@ def people(sandbox):
     return [sandbox.add("person", email_address=f"p{number}@b.co", city="Oslo", owner_id=2) for number in range(3)]
 
 
-@pytest.mark.parametrize("path", DOCUMENTED)
-def test_documented_fields_are_present(sandbox, api, path):
+@pytest.mark.parametrize(("path", "resource"), RESOURCES.items())
+def test_documented_fields_are_present(sandbox, api, path, resource):
     sandbox.add("account", name="A", domain="a.com")
     person = sandbox.add("person", email_address="a@b.co")
     sandbox.memberships.add({"person_id": person, "cadence_id": 1}, 1)
     shown = api.get(path).json()["data"]
-    assert set(DOCUMENTED[path].split()) <= shown.keys()
-
-
-def test_me_is_one_of_the_users(api):
-    assert api.get("/me").json()["data"] == api.get("/users/1").json()["data"]
+    documented = build()["components"]["schemas"][resource]["properties"]
+    assert {name for name in documented if not name.startswith("_")} == {*shown} - {"_private_fields"}
 
 
 @pytest.mark.parametrize("path", ["/users/99", "/groups/99", "/cadences/99", "/custom_fields/99", "/account_tiers/99"])
@@ -93,11 +59,6 @@ def test_cadences_are_read_with_their_scope(start_sandbox):
     _, api = start_sandbox(api_keys={"ak" + "0" * 64: ["team:read"]})
     assert api.get("/users/1").status_code == 200
     assert api.get("/cadences/1").status_code == 403
-
-
-def test_user_without_permission_is_the_only_one_that_is_visible(start_sandbox):
-    _, api = start_sandbox(all_users_visible=False)
-    assert [api.get(f"/users/{number}").status_code for number in (1, 2)] == [200, 404]
 
 
 def test_groups_are_listed_and_have_users(api):
@@ -128,10 +89,6 @@ def test_lists_repeat_their_order(api):
     assert metadata["sorting"]["sort_by"] == "name"
     assert metadata["sorting"]["sort_direction"].startswith("ASC")
     assert api.get("/people").json()["metadata"]["sorting"]["sort_by"] == "updated_at"
-
-
-def test_bulk_jobs_do_not_repeat_filters(api):
-    assert api.get("/bulk_jobs", state="open").json()["metadata"].keys() == {"paging"}
 
 
 @pytest.mark.parametrize("query", [{"ids[]": [1, 3]}, {"ids": "1,3"}, {"ids": [1, 3]}, {"ids[]": 1, "ids": 3}])
@@ -189,13 +146,6 @@ def test_bodies_may_be_forms(sandbox, api):
     enrolled = api.session.post(f"{api.url}/cadence_memberships", data=membership, timeout=5)
     assert enrolled.json()["errors"].keys() == {"person_id"}
     assert api.session.put(f"{api.url}/people/1", data={"do_not_contact": "no"}, timeout=5).status_code == 422
-
-
-def test_bulk_jobs_may_be_forms(api):
-    job = api.session.post(f"{api.url}/bulk_jobs", data={"type": "person/upsert", "name": "n"}, timeout=5)
-    path = f"{api.url}/bulk_jobs/{job.json()['data']['id']}"
-    ready = api.session.put(path, data={"ready_to_execute": "true"}, timeout=5)
-    assert ready.json()["data"]["state"] == "executing"
 
 
 @pytest.mark.parametrize("body", [b"a[b]=1&a[]=2", b"\xff=1", b"a[]=1&a[b]=2"])
@@ -267,14 +217,6 @@ def test_domains_are_unique_as_they_are_stored(sandbox, api):
     repaired = api.put(f"/accounts/{raw.json()['data']['id']}", domain="nike.example")
     assert repaired.json()["data"]["domain"] == "nike.example"
     assert len(sandbox.accounts()) == 3
-
-
-def test_missing_and_invalid_tokens_have_their_own_messages(api):
-    missing = requests.get(f"{api.url}/me", timeout=5)
-    invalid = requests.get(f"{api.url}/me", headers={"Authorization": "Bearer nobody"}, timeout=5)
-    assert (missing.status_code, invalid.status_code) == (401, 401)
-    assert "developers.salesloft.com" in missing.json()["error"]
-    assert missing.json()["error"] != invalid.json()["error"]
 
 
 def test_ids_may_be_text_in_requests(sandbox, api):

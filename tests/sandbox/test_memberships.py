@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from salesloft_sandbox import Sandbox
-
 INBOUND, OUTBOUND, BRUNOS, DRAFT, ARCHIVED = 1, 2, 4, 5, 6
 PATH = "/cadence_memberships"
 
@@ -43,15 +41,6 @@ def test_parameters_may_be_taken_from_one_place_only(start_sandbox, accepted, re
     responses = {"query": enroll(api, **values), "body": api.post(PATH, **values)}
     assert responses[accepted].status_code == 201
     assert errors(responses[refused]) == {"person_id", "cadence_id"}
-
-
-def test_a_membership_is_used_again_when_the_person_is_added_again(sandbox, api, person):
-    first = enroll(api, person_id=person, cadence_id=INBOUND).json()["data"]["id"]
-    assert api.session.delete(f"{api.url}{PATH}/{first}", timeout=5).status_code == 204
-    assert api.get(f"{PATH}/{first}").json()["data"]["currently_on_cadence"] is False
-    assert enroll(api, person_id=person, cadence_id=INBOUND).json()["data"]["id"] == first
-    assert enroll(api, person_id=person, cadence_id=OUTBOUND).json()["data"]["id"] != first
-    assert [row["times_added"] for row in sandbox.cadence_memberships()] == [2, 1]
 
 
 def test_people_with_contact_restrictions_cannot_be_added(sandbox, api):
@@ -140,13 +129,3 @@ def test_deletes_require_scopes_of_their_own(start_sandbox, path):
     sandbox.add("account", name="A", domain="a.com")
     enroll(api, person_id=person, cadence_id=INBOUND)
     assert delete(api, path) == 403
-
-
-def test_memberships_survive_a_restart(tmp_path):
-    for _ in range(2):
-        sandbox = Sandbox(db=str(tmp_path / "team.sqlite"))
-        if not sandbox.people():
-            person = sandbox.add("person", email_address="a@b.co")
-            sandbox.memberships.add({"person_id": person, "cadence_id": INBOUND}, 1)
-        assert len(sandbox.cadence_memberships()) == 1
-        sandbox.close()

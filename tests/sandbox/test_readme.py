@@ -16,6 +16,7 @@ import requests
 from salesloft_sandbox.__main__ import main
 from salesloft_sandbox.fault_injection import FaultKind
 from salesloft_sandbox.worlds import ASSUMPTIONS
+from tests.conftest import patience
 
 ROOT = Path(__file__).parents[2] / "packages" / "salesloft-sandbox"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -75,7 +76,7 @@ def stranger(tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patience(60),
             check=check,
         )
 
