@@ -134,6 +134,11 @@ class Reference:
     object_name: str | None = None
     query: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def names_team_objects(self) -> bool:
+        """Whether its values are names that the team gave to its stages, tiers, and cadences: no personal data."""
+        return self.object_name is None and self.kind is FieldType.TEXT
+
 
 def index_references(*references: Reference) -> Mapping[str, Reference]:
     """Return name → reference."""

@@ -389,7 +389,7 @@ class Engine:
             self._wait_for_tokens(OBJECTS[str(name)], keys)
         ids = self._world.resolve(names)
         may_wait = frozenset() if self._is_final else frozenset(each for each in names if self._world.is_missing(each))
-        resolved = plan.resolve_references(stream, writes, ids, may_wait=may_wait)
+        resolved = plan.resolve_references(stream, writes, ids, may_wait=may_wait, names=self._world.team_names())
         self._count(stream, resolved.outcomes)
         stream.wait(resolved.waiting)
         return resolved.writes

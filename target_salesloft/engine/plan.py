@@ -5,13 +5,15 @@ Nothing is written here, neither to Salesloft nor to the ledger's records.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.mapping.comparison import flatten, held_value, is_equal
 from target_salesloft.objects import ID_FIELD, REQUIRED_REFERENCES, SyncMode, identity_key
 from target_salesloft.records import Outcome, Result, Write, combine, failure, replace
+from target_salesloft.redaction import sanitize_line
 from target_salesloft.settings.options import Misses, MissingReferences
+from target_salesloft.suggestions import closest_match
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     from target_salesloft.engine.stream import Stream
     from target_salesloft.engine.world import World
     from target_salesloft.ledger.ledger import Entry, Ledger
-    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.objects import Reference, SalesloftObject
     from target_salesloft.records import Named
+
+MAX_NAME_LENGTH: Final = 60
 
 
 class Plan(NamedTuple):
@@ -102,7 +106,12 @@ def _is_unchanged(stream: Stream, write: Write, entry: Entry, now: float, resend
 
 
 def resolve_references(
-    stream: Stream, writes: list[Write], ids: Mapping[Named, tuple[int, ...]], *, may_wait: frozenset[Named]
+    stream: Stream,
+    writes: list[Write],
+    ids: Mapping[Named, tuple[int, ...]],
+    *,
+    may_wait: frozenset[Named],
+    names: Mapping[Reference, Collection[str]],
 ) -> Plan:
     """Put the ids of records that writes refer to into their bodies.
 
@@ -111,6 +120,7 @@ def resolve_references(
         writes: What refers to records.
         ids: The ids of all records that each name stands for.
         may_wait: Names that were not found, and that this run may still write.
+        names: The names that exist, where they may be shown.
     """
     required = {*stream.operation.identity, *REQUIRED_REFERENCES}
     resolved: list[Write] = []
@@ -132,7 +142,7 @@ def resolve_references(
             if len(matches) == 1:
                 found[field] = matches[0]
                 continue
-            problem = f"ambiguous, {len(matches)} records match" if matches else "not found"
+            problem = f"ambiguous, {len(matches)} records match" if matches else f"not found{_suggest(named, names)}"
             problems.append(f"{named.reference.name}: {problem}")
             is_incomplete = is_incomplete or field in required
         if is_incomplete or (problems and stream.settings.missing_references is MissingReferences.FAIL):
@@ -140,6 +150,15 @@ def resolve_references(
         else:
             resolved.append(replace(write, body={**write.body, **found}, missing=tuple(problems)))
     return Plan(resolved, outcomes, waiting)
+
+
+def _suggest(named: Named, names: Mapping[Reference, Collection[str]]) -> str:
+    """Return a name that was not found, if it may be shown, and the one that may be meant."""
+    value = sanitize_line(named.value, MAX_NAME_LENGTH)
+    if named.reference not in names or "@" in value:
+        return ""
+    match = closest_match(value, names[named.reference])
+    return f": '{value}'" + (f" (did you mean '{sanitize_line(match, MAX_NAME_LENGTH)}'?)" if match else "")
 
 
 def find_update_ids(stream: Stream, writes: list[Write], world: World, ledger: Ledger, *, reads_ids: bool) -> Plan:

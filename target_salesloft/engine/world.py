@@ -83,6 +83,10 @@ class World:
             resolved |= found
         return resolved
 
+    def team_names(self) -> dict[Reference, Collection[str]]:
+        """Return the names of stages, tiers, and cadences that were listed in this run."""
+        return {each: listing.names for each, listing in self._listings.items() if each.names_team_objects}
+
     def _find_named(self, reference: Reference, named: list[Named]) -> dict[Named, tuple[int, ...]]:
         object_name, attribute = str(reference.object_name), reference.attributes[0]
         values = {each.key: each.value for each in named if (object_name, each.key) not in self._missing}

@@ -170,6 +170,12 @@ class Report:
                 f"{sent:,}",
                 extra={"records_identical": identical},
             )
+        if any(
+            "not found: '" in each
+            for stats in self._stats.values()
+            for each in (*stats.missing_references, *stats.reasons)
+        ):
+            self._logger.info("target-salesloft-admin fields lists the team's stages, tiers, cadences, and users.")
         for line in self._stats.job_times.lines():
             self._logger.info("%s", line)
         points = self._rate_limiter.points_spent

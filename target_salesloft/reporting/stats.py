@@ -11,7 +11,7 @@ from target_salesloft.records import MISSES, WRITTEN, Outcome, Result
 from target_salesloft.redaction import ELLIPSIS, NOT_SHOWN, redact_reason, request_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from target_salesloft.records import Source
     from target_salesloft.settings.run import RunSettings
@@ -182,7 +182,8 @@ class StreamStats:
             self.skipped[outcome.reason] += 1
         if outcome.write.references or outcome.write.missing:
             self._count_references(outcome)
-            for problem in outcome.write.missing:
+            for each in outcome.write.missing:
+                problem = self._bounded(each, self.missing_references)
                 self.missing_references[problem] += len(sources)
                 _keep_first(self.lacking[problem], sources)
 
@@ -203,15 +204,18 @@ class StreamStats:
             self.has_short_reasons |= ELLIPSIS in full_reason or full_reason == NOT_SHOWN
         if outcome.status is not None:
             full_reason = f"{full_reason} ({outcome.status})"
-        reason = full_reason
-        if reason not in self.reasons and len(self.reasons) >= MAX_DISTINCT_REASONS:
-            reason = OTHER_REASONS
+        reason = self._bounded(full_reason, self.reasons)
         sources = outcome.write.sources
         self.results[outcome.result] += len(sources)
         self.failed += len(sources)
         self.reasons[reason] += len(sources)
         _keep_first(self.failures[reason], sources)
         return full_reason
+
+    @staticmethod
+    def _bounded(reason: str, reasons: Collection[str]) -> str:
+        """Return a reason, or a name for all others once there are too many."""
+        return reason if reason in reasons or len(reasons) < MAX_DISTINCT_REASONS else OTHER_REASONS
 
     def comparison_lines(self) -> list[str]:
         """Return what a comparison with Salesloft has found, and in how many records Salesloft's values were kept."""

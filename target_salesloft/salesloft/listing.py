@@ -10,7 +10,7 @@ from target_salesloft.exceptions import QueryRejectedError
 from target_salesloft.salesloft.requester import PAGE_COUNTS, PAGE_SIZE, parse_time, require_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from target_salesloft.salesloft.client import SalesloftClient
 
@@ -110,6 +110,11 @@ class Listing:
             self._fetch()
         exact = (self._exact or {}).get(value)
         return tuple(sorted(exact or self._folded.get(_fold(value), set())))
+
+    @property
+    def names(self) -> Collection[str]:
+        """The values that match a record, as far as the list was read."""
+        return (self._exact or {}).keys()
 
     def _fetch(self) -> None:
         exact: defaultdict[str, set[int]] = defaultdict(set)
