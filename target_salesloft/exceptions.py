@@ -42,6 +42,8 @@ from typing import Any, Final
 
 from singer_sdk.exceptions import ConfigValidationError, FatalAPIError, RetriableAPIError
 
+from target_salesloft.messages import INTERNAL_ERROR, INVALID_SETTINGS
+
 
 class SalesloftRetriableError(RetriableAPIError):
     """A temporary error: the request may be retried.
@@ -113,6 +115,7 @@ class SalesloftFatalError(FatalAPIError):
     """An error that is not caused by a record: the run stops with this one line.
 
     Attributes:
+        code: See `messages.py`.
         log_fields: Fields of the line, such as `endpoint` and `status`, so that alerts need not parse the sentence.
         requests: How often the request was sent.
         was_ambiguous: Whether one of these may have taken effect.
@@ -122,15 +125,19 @@ class SalesloftFatalError(FatalAPIError):
         **log_fields: See the attribute.
     """
 
+    code = INTERNAL_ERROR
+
     def __init__(self, message: str, **log_fields: Any) -> None:
         super().__init__(message)
-        self.log_fields = log_fields
+        self.log_fields = {"code": self.code, **log_fields}
         self.requests = 0
         self.was_ambiguous = False
 
 
 class AuthenticationError(SalesloftFatalError):
     """401: the token is unknown, revoked or expired."""
+
+    code = "SL010"
 
 
 class TokenGrantError(AuthenticationError):
@@ -140,6 +147,8 @@ class TokenGrantError(AuthenticationError):
         error: The error code of OAuth, such as `invalid_grant`.
     """
 
+    code = "SL011"
+
     def __init__(self, message: str, error: str = "") -> None:
         super().__init__(message)
         self.error = error
@@ -148,25 +157,37 @@ class TokenGrantError(AuthenticationError):
 class TokenRefreshError(AuthenticationError):
     """Two refreshes of the OAuth token got no response; the refresh token may be spent."""
 
+    code = "SL012"
+
 
 class TokenStoreError(SalesloftFatalError):
     """The token store cannot be read, locked or written; the message states whether a token was spent."""
+
+    code = "SL013"
 
 
 class LedgerError(SalesloftFatalError):
     """The ledger cannot be used."""
 
+    code = "SL040"
+
 
 class LedgerVersionError(LedgerError):
     """A newer version of the target has written the ledger."""
+
+    code = "SL041"
 
 
 class LoginTimeoutError(SalesloftFatalError):
     """The user did not authorize the application in time."""
 
+    code = "SL014"
+
 
 class PermissionDeniedError(SalesloftFatalError):
     """403, or another status that reports a missing scope: the token lacks a scope, or its user a permission."""
+
+    code = "SL015"
 
 
 class RetriesExhaustedError(SalesloftFatalError):
@@ -179,6 +200,8 @@ class RetriesExhaustedError(SalesloftFatalError):
         limit: Seconds that retries may take.
         limit_name: The setting of the limit.
     """
+
+    code = "SL020"
 
     def __init__(  # noqa: PLR0913 (the data of the message)
         self,
@@ -209,49 +232,73 @@ class RetriesExhaustedError(SalesloftFatalError):
 class BulkJobUnfinishedError(SalesloftFatalError):
     """A bulk job was started, and the results of its records are not known in full."""
 
+    code = "SL030"
+
 
 class UnexpectedResponseError(SalesloftFatalError):
     """An undocumented response, or a request that cannot be sent; retrying does not help."""
+
+    code = "SL021"
 
 
 class QueryRejectedError(UnexpectedResponseError):
     """Salesloft rejects a list request; not caused by a record."""
 
+    code = "SL022"
+
 
 class RunCancelledError(SalesloftFatalError):
     """The run is stopping."""
+
+    code = "SL055"
 
 
 class UnknownColumnError(SalesloftFatalError):
     """A column matches no field and `unknown_fields` is `fail`."""
 
+    code = "SL004"
+
 
 class FailedRecordsFileError(SalesloftFatalError):
     """The failed records file cannot be written: the run stops before a record is lost."""
+
+    code = "SL052"
 
 
 class ResultsFileError(SalesloftFatalError):
     """The results file cannot be written: the run stops before results are lost."""
 
+    code = "SL053"
+
 
 class StateError(SalesloftFatalError):
     """STATE cannot be written to standard output: it is closed, or its disk is full."""
+
+    code = "SL051"
 
 
 class TooManyDeletedRecordsError(SalesloftFatalError):
     """The run would archive or delete more records than `max_deleted_records`."""
 
+    code = "SL063"
+
 
 class TooManyEnrollmentsError(SalesloftFatalError):
     """The run would add more people to cadences than `max_enrollments`."""
+
+    code = "SL064"
 
 
 class TooManyMissingReferencesError(SalesloftFatalError):
     """More of a stream's references were not found than `max_missing_references_percent`."""
 
+    code = "SL065"
+
 
 class FailedRecordsError(SalesloftFatalError):
     """More records failed than allowed, or the run is complete and failed records are not allowed."""
+
+    code = "SL060"
 
 
 class RecordRejectedError(Exception):
@@ -279,7 +326,12 @@ class RecordRejectedError(Exception):
 
 
 class ConfigError(ConfigValidationError):
-    """An invalid setting, settings file or option; one line per error, none with the value of a secret."""
+    """An invalid setting, settings file or option; one line per error, none with the value of a secret.
 
-    def __init__(self, *errors: str) -> None:
+    Attributes:
+        log_fields: Fields of each line.
+    """
+
+    def __init__(self, *errors: str, code: str = INVALID_SETTINGS) -> None:
         super().__init__("; ".join(errors), errors=list(errors))
+        self.log_fields = {"code": code}

@@ -67,7 +67,7 @@ def _retry_file(
         unusable[str(error)] += len(lines)
     for reason, count in unusable.items():
         message = "%s failed records cannot be retried (%s): %s"
-        logger.warning(message, f"{count:,}", file, reason, extra={"records_failed": count})
+        logger.warning(message, f"{count:,}", file, reason, extra={"code": "SL069", "records_failed": count})
     if unusable.keys() == {NO_LONGER_THERE}:
         # Someone has removed them from the file. They have been reported, and need not be every night.
         for name, record in (each for line in missing for each in lines[line].items()):
@@ -108,5 +108,5 @@ def _report(stream: Stream) -> None:
         extra=stats.log_fields(stream.name),
     )
     for reason, count in stats.reasons.most_common():
-        extra = {"stream": stream.name, "reason": reason, "records_failed": count}
+        extra = {"code": "SL061", "stream": stream.name, "reason": reason, "records_failed": count}
         logger.warning("%s: %s × %s", stream.name, f"{count:,}", reason, extra=extra)

@@ -6,7 +6,7 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from target_salesloft.engine.adopt import AdoptingEngine, Adoption
 from target_salesloft.engine.earlier_jobs import EarlierJobs
@@ -35,7 +35,7 @@ from target_salesloft.writers.auto import build_writer
 from target_salesloft.writers.none import NoneWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from target_salesloft.clock import Clock
     from target_salesloft.ledger.ledger import Ledger
@@ -153,7 +153,8 @@ class Run:
             if self._is_connected and not self.settings.dry_run:
                 forget_files(self.ledger.database, deleted)
         except (OSError, LedgerError) as error:
-            logger.warning("Old failed records files cannot be deleted (failed_records_days): %s", error)
+            message = "Old failed records files cannot be deleted (failed_records_days): %s"
+            logger.warning(message, error, extra={"code": "SL057"})
             return
         if deleted:
             count = f"{len(deleted):,} failed records file{'' if len(deleted) == 1 else 's'}"
@@ -172,7 +173,8 @@ class Run:
             unresolved = get_unresolved_files(self.ledger.database, resolved)
             deleted = self.journal.failed_records.delete(resolved - unresolved)
         except (OSError, LedgerError) as error:
-            logger.warning("Failed records files whose records are resolved cannot be deleted: %s", error)
+            message = "Failed records files whose records are resolved cannot be deleted: %s"
+            logger.warning(message, error, extra={"code": "SL057"})
             return
         if deleted:
             logger.info(
@@ -182,12 +184,12 @@ class Run:
                 " or saved again in a newer file" if self.journal.failed_records.path is not None else "",
             )
 
-    def record_end(self, exit_code: int, errors: Collection[str]) -> str | None:
+    def record_end(self, exit_code: int, errors: Mapping[str, Mapping[str, Any]]) -> str | None:
         """Note in the ledger and in the summary how the run ended, and close the ledger.
 
         Args:
             exit_code: The exit code.
-            errors: Why the run failed.
+            errors: Why the run failed: message → fields of its log line.
 
         Returns:
             An error if the summary cannot be written.
@@ -211,7 +213,7 @@ class Run:
                 run=self.info,
                 clock=self.clock,
                 exit_code=exit_code,
-                error=" ".join(errors) or None,
+                errors=errors,
                 stats=stats,
                 requests=self.requests,
                 rate_limiter=self.rate_limiter,

@@ -29,6 +29,7 @@ from target_salesloft.exceptions import (
     SalesloftFatalError,
     TooManyMissingReferencesError,
 )
+from target_salesloft.messages import INTERNAL_ERROR, INVALID_INPUT, INVALID_SETTINGS, SUMMARY_NOT_WRITTEN
 from target_salesloft.records import Result, Source, without_write
 from target_salesloft.redaction import format_internal_error
 from target_salesloft.reporting.build import configure_logging
@@ -46,7 +47,8 @@ from target_salesloft.singer.shutdown import SIGNAL_EXIT_BASE, note_signals, sig
 from target_salesloft.sinks import SINKS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import logging
+    from collections.abc import Callable, Mapping
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.mapper import StreamMap
@@ -107,7 +109,7 @@ class TargetSalesloft(Target):
             ConfigError: A setting is unknown or invalid.
         """
         if settings is None:
-            settings = load(ConfigSources((config or {},), parse_env_config), os.environ, self.logger.warning)
+            settings = load(ConfigSources((config or {},), parse_env_config), os.environ, _warner(self.logger))
         clock = clock or Clock()
         handlers = {
             "SCHEMA": self._handle_schema,
@@ -264,7 +266,7 @@ class TargetSalesloft(Target):
         ):
             for entry, stream in misspelled(entries, names).items():
                 message = "%s.%s: this run has no such stream. Did you mean '%s'?"
-                self.logger.warning(message, setting, entry, stream, extra={"stream": stream})
+                self.logger.warning(message, setting, entry, stream, extra={"code": "SL006", "stream": stream})
         try:
             super().process_endofpipe()
             run.engine.finish(is_complete=run.is_input_complete)
@@ -310,13 +312,14 @@ class TargetSalesloft(Target):
                 "past failed records.",
                 records_failed=stats.failed,
             )
-        self.logger.warning("%s", summary, extra={"records_failed": stats.failed})
+        self.logger.warning("%s", summary, extra={"code": "SL060", "records_failed": stats.failed})
 
     def _abandon(self) -> None:
         """Save and report what is known, while requests that have outlived the grace period are in flight."""
         self.run.abandon()
         shutdown = self.run.shutdown
-        self.run.record_end(shutdown.exit_code, [shutdown.describe(RunCancelledError("the grace period is over."))])
+        error = RunCancelledError("the grace period is over.")
+        self.run.record_end(shutdown.exit_code, {shutdown.describe(error): _log_fields(error)})
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
@@ -379,7 +382,7 @@ class TargetSalesloft(Target):
     def _run(cls, config: ConfigSources | None, file_input: IO[str] | None) -> tuple[int, Errors]:
         """Run, and return the exit code and the errors."""
         try:
-            settings = load(config or ConfigSources(), os.environ, cls.logger.warning)
+            settings = load(config or ConfigSources(), os.environ, _warner(cls.logger))
         except ConfigValidationError as error:
             return 1, dict.fromkeys(error.errors, _log_fields(error))
         errors: Errors
@@ -420,7 +423,7 @@ class TargetSalesloft(Target):
             self.run.shutdown.close()
         failure = self.run.record_end(self.run.shutdown.exit_code if errors else 0, errors)
         if failure is not None:
-            errors[failure] = {}
+            errors[failure] = {"code": SUMMARY_NOT_WRITTEN}
         return (self.run.shutdown.exit_code if errors else 0), errors
 
 
@@ -430,6 +433,13 @@ def documentation_url() -> str:
     return next((url for label, _, url in (each.partition(", ") for each in urls) if label == "Documentation"), "")
 
 
+def _warner(logger: logging.Logger) -> Callable[[str], None]:
+    """Return what logs a warning about settings."""
+    return partial(logger.warning, "%s", extra={"code": "SL002"})
+
+
 def _log_fields(error: Exception) -> dict[str, Any]:
     """Return the fields of the log line of an error that ends a run."""
-    return {"error_type": type(error).__name__, **getattr(error, "log_fields", {})}
+    kinds = {INPUT_ERRORS: INVALID_INPUT, (ConfigValidationError, MappingError): INVALID_SETTINGS}
+    code = next((code for types, code in kinds.items() if isinstance(error, types)), INTERNAL_ERROR)
+    return {"error_type": type(error).__name__, "code": code, **getattr(error, "log_fields", {})}

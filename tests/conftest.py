@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -31,6 +32,7 @@ from tests.exchanges import Exchanges
 from tests.postgres import Database, find_binaries, serve_postgres
 
 KEY = "ak" + "0" * 64
+CODE = re.compile(r" \[SL\d{3}\]$")
 POINTS = 1_000_000
 # A run verifies its token before it writes.
 PREFLIGHT_POINTS = 1
@@ -400,7 +402,7 @@ def run(config, clock, caplog, tmp_path):
         return Run(
             end.value.code,
             [json.loads(line) for line in out.getvalue().splitlines()],
-            [each.getMessage() for each in caplog.records if not each.name.startswith("uvicorn")],
+            [CODE.sub("", each.getMessage()) for each in caplog.records if not each.name.startswith("uvicorn")],
             Path(values.get("failed_records_dir", "failed_records")),
             json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else None,
         )

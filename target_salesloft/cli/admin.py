@@ -282,8 +282,10 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         return 130
     except ConfigError as error:
         for message in error.errors:
-            print(message, file=sys.stderr)
-    except (SalesloftFatalError, SalesloftRetriableError) as error:
+            print(f"{message} [{error.log_fields['code']}]", file=sys.stderr)
+    except SalesloftFatalError as error:
+        print(f"{error} [{error.code}]", file=sys.stderr)
+    except SalesloftRetriableError as error:
         print(error, file=sys.stderr)
     return 1
 

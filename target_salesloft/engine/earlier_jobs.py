@@ -91,7 +91,7 @@ class EarlierJobs:
             logger.warning(
                 "%s: the results of bulk job %d of an earlier run are unknown, its records are sent again: %s",
                 *(job.stream, job.id, cause),
-                extra={"stream": job.stream, "job_id": job.id},
+                extra={"code": "SL035", "stream": job.stream, "job_id": job.id},
             )
             self._ledger.forget_job(job.id)
         return True

@@ -403,7 +403,7 @@ class Engine:
                 "%s: %s records refer to records that have not been found so far, and are written without. If the "
                 "tap can, let it read these first.",
                 *(stream.name, f"{len(stream.waiting):,}"),
-                extra={"stream": stream.name},
+                extra={"code": "SL067", "stream": stream.name},
             )
             self._write_waiting(stream)
             return []
@@ -447,7 +447,7 @@ class Engine:
             "identifies them.",
             *(stream.name, f"{merged:,}", f"{read:,}", key),
             " or ".join(sorted(map(repr, stream.mapper.columns_of(key)))),
-            extra={"stream": stream.name, "records_read": read, "records_merged": merged},
+            extra={"code": "SL066", "stream": stream.name, "records_read": read, "records_merged": merged},
         )
 
     # Write
@@ -538,12 +538,14 @@ class Engine:
                 "The input has more than %s deleted records (max_deleted_records). If that many exist in Salesloft, a "
                 "run stops before it removes one.",
                 f"{self._settings.max_deleted_records:,}",
+                extra={"code": "SL063"},
             )
         if self._enrolled > self._settings.max_enrollments:
             logger.warning(
                 "The input would add more than %s people to cadences (max_enrollments). A run that does stops before "
                 "it adds the first one.",
                 f"{self._settings.max_enrollments:,}",
+                extra={"code": "SL064"},
             )
 
     def _finish_held(self) -> None:
@@ -631,7 +633,7 @@ class Engine:
                 " is" if len(kept) == 1 else "s are",
                 "" if len(kept) == 1 else "s",
                 lines + (", …" if len(kept) > MAX_NAMED else ""),
-                extra={"records_not_removed": len(kept)},
+                extra={"code": "SL068", "records_not_removed": len(kept)},
             )
         return removals
 

@@ -97,7 +97,7 @@ def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], wor
             "the others. This was tried with one of the %s, and its custom fields were restored. The run reads custom "
             "fields before it writes, and sends all of them.",
             stream.object.name,
-            extra={"stream": stream.name, "assumption": "A1"},
+            extra={"code": "SL028", "stream": stream.name, "assumption": "A1"},
         )
         return
 

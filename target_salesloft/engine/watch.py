@@ -73,7 +73,13 @@ class Watch:
                 "%s: Salesloft %s, for %s of %s records whose responses were read (assumption %s). %s These records "
                 "are sent again in the next run.",
                 *(stream, kind.what % name, f"{count:,}", f"{self._read[stream]:,}", kind.assumption, kind.advice),
-                extra={"stream": stream, "field": name, "assumption": kind.assumption, "records": count},
+                extra={
+                    "code": "SL028",
+                    "stream": stream,
+                    "field": name,
+                    "assumption": kind.assumption,
+                    "records": count,
+                },
             )
         self._found.clear()
 

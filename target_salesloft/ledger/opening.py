@@ -69,7 +69,8 @@ def open_database(uri: str | None, clock: Clock, *, create: bool = False, read_o
         reason = f"Cannot create the ledger {error.filename} ({error.strerror})."
         if uri:
             raise LedgerError(f"{reason} Check ledger_uri, or set it to {NO_LEDGER}.") from error
-        logger.warning("%s Running without it: nothing is remembered of this run. Set ledger_uri.", reason)
+        message = "%s Running without it: nothing is remembered of this run. Set ledger_uri."
+        logger.warning(message, reason, extra={"code": "SL042"})
         return Database(IN_MEMORY, clock)
 
 

@@ -91,6 +91,7 @@ def build_telemetry(
     try:
         from target_salesloft.reporting.otel import OtelTelemetry  # noqa: PLC0415 (an extra)
     except ImportError:
-        logger.warning("OTEL_* variables ask for telemetry. Install target-salesloft[otel] to export it.")
+        message = "OTEL_* variables ask for telemetry. Install target-salesloft[otel] to export it."
+        logger.warning(message, extra={"code": "SL056"})
         return Telemetry()
     return OtelTelemetry(environ, run, stats, requests, rate_limiter)

@@ -157,10 +157,10 @@ class Report:
             self._log_misses(stream, stats)
             missing = stats.missing_references.most_common()
             for line, (problem, count) in zip(stats.missing_reference_lines(), missing, strict=True):
-                extra = {"stream": stream, "reason": problem, "records_without_reference": count}
+                extra = {"code": "SL062", "stream": stream, "reason": problem, "records_without_reference": count}
                 self._logger.warning("%s: written without a reference: %s", stream, line, extra=extra)
             for line, (reason, count) in zip(stats.failure_lines(), stats.reasons.most_common(), strict=True):
-                extra = {"stream": stream, "records_failed": count, "reason": reason}
+                extra = {"code": "SL061", "stream": stream, "records_failed": count, "reason": reason}
                 self._logger.warning("%s: %s", stream, line, extra=extra)
         sent = sum(stats.written + stats.failed for stats in self._stats.values())
         if sent and (identical := sum(stats.identical for stats in self._stats.values())):
@@ -196,7 +196,7 @@ class Report:
                 "%s: the ledger does not know %s record%s that Salesloft has, so their values count as edited and "
                 "are kept (overwrite: unless_edited). If the ledger was lost, use target-salesloft-admin adopt.",
                 *(stream, f"{unknown:,}", "" if unknown == 1 else "s"),
-                extra={"stream": stream, "records_unknown_to_ledger": unknown},
+                extra={"code": "SL043", "stream": stream, "records_unknown_to_ledger": unknown},
             )
 
     def _log_summary(self, failed_records: str | None) -> None:
@@ -207,7 +207,7 @@ class Report:
 def format_line(record: logging.LogRecord) -> bool:
     """Put a log record on one line without control characters: names of streams and columns come from the tap.
 
-    A metric becomes a sentence with its tags.
+    A metric becomes a sentence with its tags, and a message with a code ends with it.
     """
     record.name = sanitize_line(record.name, len(record.name))
     if (point := _get_metric(record)) is not None:
@@ -216,8 +216,10 @@ def format_line(record: logging.LogRecord) -> bool:
         record.msg = f"METRIC: {point.metric.value} {round(point.value, 3):,}{f' ({shown})' if shown else ''}"
         record.metric_info, record.args = point.to_dict(), None
     message = record.getMessage()
-    if not message.isprintable():
-        record.msg, record.args = sanitize_line(message, len(message)), None
+    code = f" [{record.code}]" if hasattr(record, "code") else ""
+    if not message.isprintable() or not message.endswith(code):
+        message = sanitize_line(message, len(message)).removesuffix(code)
+        record.msg, record.args = f"{message}{code}", None
     return True
 
 

@@ -139,7 +139,8 @@ class OtelTelemetry(Telemetry):
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
         if any(thread.is_alive() for thread in threads):
-            logger.warning("The OpenTelemetry collector did not answer within %g s. Telemetry is lost.", EXPORT_SECONDS)
+            message = "The OpenTelemetry collector did not answer within %g s. Telemetry is lost."
+            logger.warning(message, EXPORT_SECONDS, extra={"code": "SL056"})
 
     def _export_spans(self) -> None:
         self._traces.force_flush(int(EXPORT_SECONDS * 1_000))

@@ -17,7 +17,7 @@ from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.storage import open_writable, split
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from target_salesloft.records import Source
     from target_salesloft.reporting.stats import StreamStats
@@ -52,12 +52,12 @@ class SummaryFile:
         return None
 
 
-def save_failed_start(settings: RunSettings, errors: Collection[str]) -> None:
+def save_failed_start(settings: RunSettings, errors: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the summary of a run that has failed before it could do anything, if that is possible.
 
     Args:
         settings: The settings.
-        errors: Why it failed.
+        errors: Why it failed: message → fields of its log line.
     """
     clock = Clock()
     run = RunInfo.start(clock)
@@ -68,7 +68,7 @@ def save_failed_start(settings: RunSettings, errors: Collection[str]) -> None:
                 run=run,
                 clock=clock,
                 exit_code=1,
-                error=" ".join(errors),
+                errors=errors,
                 stats=RunStats(),
                 requests=RequestMetrics(),
                 rate_limiter=RateLimiter(settings.rate_limit_per_minute, clock),
@@ -83,7 +83,7 @@ def summarize(  # noqa: PLR0913 (what is reported)
     run: RunInfo,
     clock: Clock,
     exit_code: int,
-    error: str | None,
+    errors: Mapping[str, Mapping[str, Any]],
     stats: RunStats,
     requests: RequestMetrics,
     rate_limiter: RateLimiter,
@@ -97,7 +97,7 @@ def summarize(  # noqa: PLR0913 (what is reported)
         run: The run.
         clock: The clock of the run.
         exit_code: The exit code.
-        error: Why the run failed, or None.
+        errors: Why the run failed: message → fields of its log line.
         stats: Counts per stream.
         requests: Counts of requests.
         rate_limiter: Knows the points.
@@ -112,7 +112,8 @@ def summarize(  # noqa: PLR0913 (what is reported)
         "ended_at": format_time(clock.time()),
         "seconds": round(seconds, 3),
         "exit_code": exit_code,
-        "error": error,
+        "error": " ".join(errors) or None,
+        "codes": list(dict.fromkeys(each["code"] for each in errors.values())),
         "dry_run": settings.dry_run,
         "points": rate_limiter.points_spent,
         "requests": sum(requests.counts.values()),

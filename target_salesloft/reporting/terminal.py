@@ -87,7 +87,7 @@ class TerminalReport(Report):
         if self._stats:
             CONSOLE.print(table(self._stats))
         if failed_records is not None:
-            self._logger.warning("Failed records were saved to %s.", failed_records)
+            self._logger.warning("Failed records were saved to %s.", failed_records, extra={"code": "SL060"})
 
 
 def install_rich_handler() -> None:

@@ -52,7 +52,7 @@ class CustomFields:
                 salesloft_object.name,
                 error,
                 hint,
-                extra={"endpoint": "GET /custom_fields", **error.log_fields},
+                extra={"endpoint": "GET /custom_fields", **error.log_fields, "code": "SL024"},
             )
             return None
         named = (row for row in rows if isinstance(row.get("name"), str) and row["name"])

@@ -75,8 +75,9 @@ class Lookup:
             found |= ids
         self._cache |= {key: ids for key, ids in found.items() if ids}
         if chunks:
+            ids = f"{len(missing):,} id{'' if len(missing) == 1 else 's'}"
             requests = f"{len(chunks):,} request{'' if len(chunks) == 1 else 's'}"
-            logger.info("Looked up %s ids by %s with %s.", f"{len(missing):,}", self._field, requests)
+            logger.info("Looked up %s by %s with %s.", ids, self._field, requests)
         return {key: self._cache.get(key, ()) for key in keys}
 
     def _find_missing(self, keys: Iterable[str]) -> list[str]:
@@ -96,7 +97,8 @@ class Lookup:
             self._list_points = error.points
             return False
         except QueryRejectedError as error:
-            logger.warning("%s Looking up %s by %s one by one instead.", error, self._object.name, self._field)
+            message = "%s Looking up %s by %s one by one instead."
+            logger.warning(message, error, self._object.name, self._field, extra={"code": "SL025"})
             self._list_points = math.inf
             return False
         self._cache = {key: tuple(sorted(ids)) for key, ids in found.items()}

@@ -126,7 +126,7 @@ class Retrier:
         return RetriesExhaustedError(name, elapsed, error, limit=limit, limit_name=limit_name, hint=hint)
 
     def _log(self, name: str, error: SalesloftRetriableError, seconds_left: float) -> None:
-        extra = {"endpoint": name, "status": error.status, "retry_after": error.retry_after}
+        extra = {"code": "SL023", "endpoint": name, "status": error.status, "retry_after": error.retry_after}
         if self._reached:
             logger.info("%s failed: %s. Retrying.", name, error, extra=extra)
         else:

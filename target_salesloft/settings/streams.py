@@ -92,7 +92,8 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         if name is None:
             raise ConfigError(
                 f"Unknown object for the stream '{stream}'. "
-                f"Set streams.{stream}.object to {' or '.join(OBJECTS)}, or object for all streams."
+                f"Set streams.{stream}.object to {' or '.join(OBJECTS)}, or object for all streams.",
+                code="SL003",
             )
         mapping = own.get("mapping", {})
         values = {name: getattr(run, name) for name in SHARED} | own
@@ -118,20 +119,23 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
             modes = ", ".join(each.value for each in salesloft_object.operations)
             raise ConfigError(
                 f"Invalid value for {name}: '{mode.value}' (expected one of: {modes}). "
-                f"Salesloft's {salesloft_object.name} have no {mode.value}."
+                f"Salesloft's {salesloft_object.name} have no {mode.value}.",
+                code="SL003",
             )
         if removal is not DeletedRecords.SKIP and removal not in salesloft_object.removals:
             name = f"streams.{stream}.deleted_records" if "deleted_records" in own else "deleted_records"
             expected = ", ".join(each.value for each in (DeletedRecords.SKIP, *salesloft_object.removals))
             raise ConfigError(
                 f"Invalid value for {name}: '{removal.value}' (expected one of: {expected}). The stream '{stream}' "
-                f"holds {salesloft_object.name}; set streams.{stream}.deleted_records."
+                f"holds {salesloft_object.name}; set streams.{stream}.deleted_records.",
+                code="SL003",
             )
         if self.upsert_key and self.upsert_key not in salesloft_object.upsert_keys:
             identity = " and ".join(salesloft_object.operations[mode].identity)
             expected = ", ".join(salesloft_object.upsert_keys) or f"none, because {identity} identify a record"
             raise ConfigError(
-                f"Invalid value for streams.{stream}.upsert_key: '{self.upsert_key}' (expected one of: {expected})."
+                f"Invalid value for streams.{stream}.upsert_key: '{self.upsert_key}' (expected one of: {expected}).",
+                code="SL003",
             )
         for column, to in self.mapping.items():
             if to is not None and "." in to and to not in salesloft_object.references:
@@ -146,7 +150,8 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
             hint = f"It is one of {' and '.join(others)}." if others else f"Did you mean '{match}'?"
             raise ConfigError(
                 f"streams.{stream}.mapping sends the column '{column}' to '{name}', which is no reference of "
-                f"{self.object.name}. {hint} Expected one of: {', '.join(references)}."
+                f"{self.object.name}. {hint} Expected one of: {', '.join(references)}.",
+                code="SL003",
             )
 
 

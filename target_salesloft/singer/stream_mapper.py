@@ -265,7 +265,7 @@ class StreamMapper:
     def _with_stream(self, error: ConfigError | UnknownColumnError) -> ConfigError | UnknownColumnError:
         name = f"Stream '{self._stream}'"
         if isinstance(error, ConfigError):
-            return ConfigError(*(f"{name}: {each}" for each in error.errors))
+            return ConfigError(*(f"{name}: {each}" for each in error.errors), code="SL003")
         return UnknownColumnError(f"{name}: {error}")
 
     def log_columns(self) -> None:
@@ -299,7 +299,7 @@ class StreamMapper:
     def _warn_once(self, warning: str) -> None:
         if warning not in self._warned:
             self._warned.add(warning)
-            self._logger.warning("%s: %s.", self._stream, warning, extra={"stream": self._stream})
+            self._logger.warning("%s: %s.", self._stream, warning, extra={"code": "SL005", "stream": self._stream})
 
 
 def _without_metadata(schema: Mapping[str, Any]) -> dict[str, Any]:

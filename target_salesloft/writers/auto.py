@@ -173,7 +173,7 @@ class AutoWriter:
             logger.warning(
                 "%s: Salesloft refuses the upload of %s records to a bulk job. Writing them with single requests.",
                 *(batch.stream, f"{len(refused):,}"),
-                extra={"stream": batch.stream, "job_type": job_type},
+                extra={"code": "SL032", "stream": batch.stream, "job_type": job_type},
             )
             rest = msgspec.structs.replace(batch, writes=refused)
             self._refused.add(rest)
@@ -189,14 +189,15 @@ class AutoWriter:
             logger.warning(
                 "Salesloft rejects bulk jobs of the type %s (%s: %s). Writing %s with single requests in this run.",
                 *(job_type, error.status, error.reason, batch.object.name),
-                extra={"stream": batch.stream, "job_type": job_type},
+                extra={"code": "SL031", "stream": batch.stream, "job_type": job_type},
             )
         except PermissionDeniedError as error:
             if self._choice.method is WriteMethod.BULK:
                 raise PermissionDeniedError(f"{error} Or set write_method to record.") from error
             self._unavailable |= {each for known in OBJECTS.values() for each in known.bulk_types.values()}
             message = "No permission to create bulk jobs. Using single requests in this run. %s"
-            logger.warning(message, error, extra={"stream": batch.stream, "endpoint": "POST /bulk_jobs"})
+            extra = {"code": "SL031", "stream": batch.stream, "endpoint": "POST /bulk_jobs"}
+            logger.warning(message, error, extra=extra)
         except UnexpectedResponseError as error:
             raise UnexpectedResponseError(f"{error} Or set write_method to record.") from error
         return None

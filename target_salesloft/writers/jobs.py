@@ -127,7 +127,7 @@ class JobInFlight:
             )
         if status.state not in {JobState.OPEN, JobState.EXECUTING} and state not in self.states:
             self.states.add(state)
-            extra = {"job_id": self.job.id, "job_state": state}
+            extra = {"code": "SL034", "job_id": self.job.id, "job_state": state}
             message = "Bulk job %d: unknown state '%s'. Waiting until it is done."
             logger.warning(message, self.job.id, state, extra=extra)
         return False
@@ -314,7 +314,7 @@ class JobsInFlight:
         """Log each assumption about Salesloft once that does not hold."""
         found = {*contradicted, *(["A6"] if self._api.ignores_filters else [])}
         for each in sorted(found - self._contradicted):
-            logger.warning("%s: %s", each, CONTRADICTED[each], extra={"assumption": each})
+            logger.warning("%s: %s", each, CONTRADICTED[each], extra={"code": "SL028", "assumption": each})
         self._contradicted |= found
 
     def _get_statuses(self) -> dict[JobInFlight, JobStatus]:
@@ -365,7 +365,7 @@ class JobsInFlight:
                 logger.warning(
                     "Cannot check for unfinished bulk jobs of earlier runs, which may overwrite newer values (%s).",
                     error if isinstance(error, SalesloftFatalError) else describe_cause(error),
-                    extra={"endpoint": LIST_JOBS},
+                    extra={"code": "SL033", "endpoint": LIST_JOBS},
                 )
                 return
             self._report(())

@@ -90,7 +90,7 @@ class Failure(NamedTuple):
     def log(self, operation: Operation) -> None:
         """Log which record stops the run."""
         if self.write.sources and not isinstance(self.error, RunCancelledError):
-            extra = {"endpoint": operation.name}
+            extra = {"code": "SL027", "endpoint": operation.name}
             position = self.write.sources[-1].position
             logger.warning("%s failed for line %s of the input.", operation.name, position, extra=extra)
 
@@ -387,7 +387,7 @@ class SingleWriter:
             logger.warning(
                 "Salesloft does not take the parameters of %s from the %s (%s). Sending them in the %s in this run.",
                 *(operation.name, operation.parameters.value, ", ".join(error.fields), location.value),
-                extra={"endpoint": operation.name, "status": error.status},
+                extra={"code": "SL026", "endpoint": operation.name, "status": error.status},
             )
         self._locations[operation] = location
         return reply

@@ -73,7 +73,7 @@ def test_unresolved_records_are_reported_if_they_are_known(clock, path, unresolv
         run=RunInfo.start(clock),
         clock=clock,
         exit_code=0,
-        error=None,
+        errors={},
         stats=RunStats(),
         requests=RequestMetrics(),
         rate_limiter=RateLimiter(600, clock),

@@ -104,7 +104,8 @@ class Refresh:
                 f"authorize again with {LOGIN_COMMAND}."
             ) from error
         self._lost_once = True
-        logger.warning("No response to a refresh of the OAuth token (%s). Retrying once.", error)
+        message = "No response to a refresh of the OAuth token (%s). Retrying once."
+        logger.warning(message, error, extra={"code": "SL017"})
 
     def _to_user_error(self, error: TokenGrantError) -> TokenGrantError:
         if error.error == "invalid_client":

@@ -128,6 +128,7 @@ class FileTokenStore:
             self.path,
             moved_to,
             LOGIN_COMMAND,
+            extra={"code": "SL016"},
         )
         return None
 

@@ -1,0 +1,73 @@
+"""The codes of messages: everything that a user may see has one, and the reference explains all of them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from target_salesloft import exceptions
+from target_salesloft.messages import (
+    GROUPS,
+    INTERNAL_ERROR,
+    INVALID_INPUT,
+    INVALID_SETTINGS,
+    MESSAGES,
+    SUMMARY_NOT_WRITTEN,
+)
+from tests.conftest import people, record, schema
+
+SOURCES = sorted(Path(exceptions.__file__).parent.rglob("*.py"))
+CODE = re.compile(r'"(SL\d{3})"')
+
+
+def test_codes_are_unique_and_all_of_them_are_used():
+    assert len(MESSAGES) == sum(map(len, GROUPS.values()))
+    texts = [each.read_text(encoding="utf-8") for each in SOURCES if each.name != "messages.py"]
+    used = {code for text in texts for code in CODE.findall(text)}
+    constants = {INTERNAL_ERROR, INVALID_INPUT, INVALID_SETTINGS, SUMMARY_NOT_WRITTEN}
+    assert used | constants == set(MESSAGES)
+
+
+def test_every_fatal_error_has_a_code():
+    kinds = [each for each in vars(exceptions).values() if isinstance(each, type)]
+    fatal = [each for each in kinds if issubclass(each, exceptions.SalesloftFatalError)]
+    assert {each.code for each in fatal} <= set(MESSAGES)
+    assert [each.__name__ for each in fatal if "code" not in vars(each)] == []
+
+
+def get_warnings():
+    """Yield the place and the code of each function that logs a warning."""
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        for function in ast.walk(ast.parse(text)):
+            if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            calls = [each for each in ast.walk(function) if isinstance(each, ast.Call)]
+            if any(isinstance(each.func, ast.Attribute) and each.func.attr == "warning" for each in calls):
+                yield f"{path.name}:{function.name}", CODE.findall(ast.get_source_segment(text, function))
+
+
+@pytest.mark.parametrize(("place", "codes"), list(get_warnings()))
+def test_every_warning_has_a_code(place, codes):
+    assert codes, place
+
+
+@pytest.mark.parametrize(
+    ("settings", "messages", "code"),
+    [
+        ({"api_key": "wrong"}, [], "SL010"),
+        ({"sync_mode": "wrong"}, [], "SL001"),
+        ({"streams": {"people": {"mapping": {"email_address": "nickname"}}}}, [], "SL003"),
+        ({"max_failed_records": 0}, [record("people", email_address="nonsense")], "SL060"),
+        ({}, ["no JSON"], "SL050"),
+    ],
+    ids=["wrong key", "invalid setting", "invalid mapping", "failed records", "invalid input"],
+)
+def test_an_error_ends_with_its_code(run, caplog, settings, messages, code):
+    run([schema("people", "email_address"), *people([1]), *messages], **settings)
+    last = caplog.records[-1]
+    assert last.code == code
+    assert last.getMessage().endswith(f" [{code}]")
