@@ -153,7 +153,7 @@ def missing_scope(work: Directory) -> None:
 
 def wrong_mapping(work: Directory) -> None:
     """A reference that does not exist."""
-    work.settings(streams={"people": {"mapping": {"company_domain": "account.doamin"}}})
+    work.settings(streams={"people": {"mapping": {"company_domain": "account.domains"}}})
     work.input(*people(range(1, 4)))
     work.load()
 
