@@ -404,7 +404,7 @@ def run(config, clock, caplog, tmp_path):
             [json.loads(line) for line in out.getvalue().splitlines()],
             [CODE.sub("", each.getMessage()) for each in caplog.records if not each.name.startswith("uvicorn")],
             Path(values.get("failed_records_dir", "failed_records")),
-            json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else None,
+            json.loads(summary.read_text(encoding="utf-8")) if summary.suffix and summary.is_file() else None,
         )
 
     yield start
