@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 
 def build_client(settings: RunSettings, clock: Clock, rate_limiter: RateLimiter) -> SalesloftClient:
-    """Return a client with the settings, which are valid."""
     return SalesloftClient(
         api_url=settings.api_url,
         authenticator=build_authenticator(settings, clock),
@@ -71,7 +70,6 @@ def build_token_store(settings: RunSettings, clock: Clock) -> TokenStore:
 
 
 def build_token_endpoint(settings: RunSettings, clock: Clock) -> TokenEndpoint:
-    """Return the token endpoint of the settings."""
     return TokenEndpoint(
         settings.auth_url,
         client_id=str(settings.client_id),

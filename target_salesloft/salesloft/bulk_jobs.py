@@ -193,7 +193,6 @@ class BulkJobs:
         """Yield the rows of a job, a hundred per point.
 
         Args:
-            job_id: Salesloft's id of the job.
             unwritten: Only rows that were not written, unless Salesloft ignores the filter.
             expected: How many rows there are at least. A page that is not full is the last one only after so many.
         """

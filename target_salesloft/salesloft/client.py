@@ -55,7 +55,6 @@ class SalesloftClient(Requester):
         authenticator: Adds the token to each request.
         api_url: The base URL with the version.
         rate_limiter: Limits the points spent; to 600 a minute by default.
-        clock: Tells the time and waits.
         timeout: Seconds to wait for a connection, and for a response.
         max_retry_seconds: How long one request is retried.
         connections: Maximum number of parallel requests.
@@ -82,7 +81,6 @@ class SalesloftClient(Requester):
         self.bulk_jobs = BulkJobs(self, clock)
 
     def records(self, salesloft_object: SalesloftObject) -> Records:
-        """Return the records of an object."""
         return Records(self, salesloft_object)
 
     def get_me(self) -> Any:

@@ -18,11 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class CustomFields:
-    """Fetches the team's custom fields, and caches them for the run.
-
-    Args:
-        client: Sends the requests; None if there are no credentials, as in a dry run.
-    """
+    """Fetches the team's custom fields, and caches them for the run."""
 
     def __init__(self, client: SalesloftClient | None) -> None:
         self._client = client

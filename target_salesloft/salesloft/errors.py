@@ -92,7 +92,6 @@ def parse_response(response: Response, name: str, hint: str, *, requires_data: b
     A write that needs nothing from the response succeeds without `data`: repeating it would do harm.
 
     Args:
-        response: The response.
         name: The request's method and endpoint.
         hint: What to do if the token is rejected; a sentence.
         requires_data: Whether a response without `data` is an error.

@@ -36,7 +36,6 @@ def iter_all(
     (again) at the end, and none is left out.
 
     Args:
-        client: Sends the requests.
         path: Where the records are listed.
         filters: The query.
         order_by: A field with a time, such as `created_at`.
@@ -88,7 +87,6 @@ class Listing:
     A value matches exactly or, if no record does, without regard to case and outer spaces.
 
     Args:
-        client: Sends the requests, a point per hundred records.
         path: Where the records are listed.
         attributes: Fields that may hold the value.
         query: The filters of the list.

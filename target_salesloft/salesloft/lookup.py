@@ -39,8 +39,6 @@ class Lookup:
     looked up again only once this run has written it.
 
     Args:
-        client: Sends the requests.
-        salesloft_object: The object to look up.
         field: The upsert key to look it up by.
         parallel_map: Calls a function with each of many values in threads, as `Executor.map` does.
     """
@@ -123,7 +121,6 @@ class Lookup:
                 self._written.add(key)
 
     def forget_all(self) -> None:
-        """Look everything up again."""
         self._cache, self._written, self._is_listed = {}, set(), False
 
     def _fetch_ids(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
@@ -136,10 +133,6 @@ class Lookups:
 
     Attributes:
         memberships: Finds memberships of people in cadences.
-
-    Args:
-        client: Sends the requests.
-        parallel: Maximum number of parallel requests.
     """
 
     def __init__(self, client: SalesloftClient, parallel: int) -> None:
@@ -149,7 +142,6 @@ class Lookups:
         self.memberships = MembershipLookup(client, self._threads.map)
 
     def get(self, salesloft_object: SalesloftObject, field: str) -> Lookup:
-        """Return the lookup of an object by a field."""
         key = salesloft_object.name, field
         if key not in self._lookups:
             self._lookups[key] = Lookup(self._client, salesloft_object, field, self._threads.map)
@@ -185,7 +177,6 @@ class Lookups:
         """Look records up again that this run has written.
 
         Args:
-            salesloft_object: What the records are.
             field: The field that they were looked up by.
             keys: The keys that they have now.
             ids: The ids of records that may have had other keys.
@@ -200,7 +191,6 @@ class Lookups:
             lookup.forget(keys, ids)
 
     def close(self) -> None:
-        """Wait for requests in flight, and stop the threads."""
         self._threads.shutdown(cancel_futures=True)
 
 
@@ -215,8 +205,6 @@ def fetch_rows(
     """Return the `identity_key` of each value → the rows that have it.
 
     Args:
-        client: Sends the request.
-        salesloft_object: What is listed.
         field: The field to filter by.
         values: As many as fit in one request.
     """

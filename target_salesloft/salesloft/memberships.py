@@ -64,7 +64,6 @@ class MembershipLookup:
     less. Of a cadence that was listed, only what has changed since is listed again.
 
     Args:
-        client: Sends the requests.
         parallel_map: Calls a function with each of many values in threads, as `Executor.map` does.
     """
 

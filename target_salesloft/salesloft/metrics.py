@@ -35,13 +35,11 @@ class RequestMetrics:
         self.retries: Counter[str] = Counter()
 
     def add(self, kind: RequestKind, seconds: float) -> None:
-        """Count a request that has ended."""
         with self._lock:
             self.counts[kind] += 1
             self.seconds[kind] += seconds
 
     def add_retry(self, endpoint: str) -> None:
-        """Count a request that is sent again."""
         with self._lock:
             self.retries[endpoint] += 1
 

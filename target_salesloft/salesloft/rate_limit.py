@@ -60,7 +60,6 @@ class RateLimiter:
 
     Args:
         points_per_minute: The points that we may spend.
-        clock: The clock of the run.
     """
 
     def __init__(self, points_per_minute: int, clock: Clock) -> None:
@@ -173,7 +172,6 @@ class RateLimiter:
         return now
 
     def _allow_probe(self, cost: int, now: float) -> None:
-        """Allow one request: its response reports what remains."""
         self._team_remaining = cost
         self._probe_at = now + PROBE_SECONDS
 

@@ -46,7 +46,6 @@ class Reply(NamedTuple):
     """The response to a request.
 
     Attributes:
-        body: The JSON object of the response.
         requests: How often the request was sent.
         was_ambiguous: Whether an earlier one of these may have taken effect, perhaps only later.
     """
@@ -113,7 +112,6 @@ class Requester:
         self._retrier = Retrier(self._api_url, setting="api_url", clock=clock, max_retry_seconds=max_retry_seconds)
 
     def close(self) -> None:
-        """Close the connections."""
         self._transport.close()
 
     def paginate(self, path: str, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -173,11 +171,9 @@ class Requester:
         """Send a request, with retries.
 
         Args:
-            method: The HTTP method.
             path: The path after the base URL, such as `/people/17`.
             endpoint: The pattern of the path, such as `/people/{id}`; the path itself by default.
             params: The query.
-            body: JSON.
             repeatable: Whether it may be sent again although it may have taken effect.
             earlier: What an earlier call for the same request ended with.
             requires_data: Whether a write without `data` in its response is an error; a GET always is.
@@ -265,8 +261,6 @@ def convert(data: Any, kind: type[T], name: str) -> T:
     """Return a response in the type that is documented; ids and counts may be text.
 
     Args:
-        data: The JSON of the response.
-        kind: The type.
         name: The request's method and endpoint.
 
     Raises:

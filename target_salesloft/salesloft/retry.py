@@ -43,8 +43,6 @@ class Retrier:
 
     Args:
         url: The URL of the service.
-        setting: The setting that holds the URL.
-        clock: The clock of the run.
         max_retry_seconds: How long a request is retried, counted from its first failure.
     """
 

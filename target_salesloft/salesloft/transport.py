@@ -151,7 +151,6 @@ class Transport:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
         self._session.close()
 
     def send(
@@ -165,7 +164,6 @@ class Transport:
         """Send a request, and return the response with any status.
 
         Args:
-            request: The request.
             connect_timeout: Seconds to wait for a connection.
             read_timeout: Seconds to wait for the response to start, and again for it to be complete.
             total_timeout: Seconds to wait for all of this together, if that is limited.
@@ -204,7 +202,6 @@ def _read_body(response: requests.Response, deadline: float) -> bytes:
 
 @functools.cache
 def user_agent() -> str:
-    """Return the `User-Agent` header of all requests."""
     packages = ("target-salesloft", "singer-sdk", "requests")
     return " ".join(f"{name}/{importlib.metadata.version(name)}" for name in packages)
 
@@ -214,7 +211,6 @@ def classify_request_exception(error: OSError, setting: str) -> SalesloftRetriab
 
     Args:
         error: What `requests` raised. Its text is not repeated, because it may contain the request.
-        setting: The setting that holds the URL.
     """
     causes = list(_causes(error))
     if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes):
@@ -257,7 +253,6 @@ def _system_reason(causes: list[BaseException]) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and what it was raised from."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -43,7 +43,6 @@ class BulkChoice(NamedTuple):
 
     @classmethod
     def from_settings(cls, settings: RunSettings) -> BulkChoice:
-        """Return the choice for the settings."""
         return cls(settings.write_method, settings.bulk_min_records)
 
     def get_job_type(self, batch: Batch) -> str | None:
@@ -70,11 +69,7 @@ class AutoWriter:
     while a job may hold one of its keys.
 
     Args:
-        single: Writes with single requests.
-        jobs: Writes with bulk jobs.
-        api: The bulk jobs of the team.
         choice: Decides when a job is used.
-        clock: The clock of the run.
         host: Where the records are written, for the log.
     """
 
@@ -95,26 +90,21 @@ class AutoWriter:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a batch has writes without an outcome."""
         return bool(self._queue) or self._jobs.is_busy
 
     @property
     def has_queue(self) -> bool:
-        """Whether a batch waits that is not sent or uploaded yet."""
         return bool(self._queue)
 
     @property
     def next_event_at(self) -> float:
-        """When to ask for the states of jobs, in seconds of the clock."""
         return self._jobs.next_poll if self._jobs.is_busy else self._clock.now()
 
     @property
     def unfinished(self) -> str:
-        """What happens to the jobs in flight, in sentences; empty if there are none."""
         return self._jobs.unfinished
 
     def submit(self, batch: Batch) -> None:
-        """Take a batch."""
         self._queue.append(batch)
 
     def advance(self, now: float) -> Iterator[Event]:
@@ -140,19 +130,16 @@ class AutoWriter:
                 yield from self._single.advance(now)
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:
-        """Return whether a write without an outcome may be of a record with one of these keys."""
         if any(each.object is salesloft_object for each in self._queue):
             return True
         return self._jobs.holds(salesloft_object, tokens)
 
     def stop(self) -> None:
-        """Send nothing more, and mark no job ready."""
         self._is_stopped = True
         self._single.stop()
         self._jobs.stop()
 
     def close(self) -> None:
-        """Wait for requests in flight."""
         self._single.close()
 
     def _job_type(self, batch: Batch) -> str | None:

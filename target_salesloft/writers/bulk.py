@@ -77,13 +77,10 @@ class BulkJob:
         key_field: The field that identifies a record.
         rows: Key of a row → what was uploaded.
         phase: How far it is.
+        may_hold_more: Whether an upload without a response may still arrive.
         contradicted: The ids of assumptions that its results contradict.
 
     Args:
-        api: The bulk jobs of the team.
-        clock: The clock of the run.
-        job_id: Salesloft's id.
-        job_type: Its type.
         key_field: The field that identifies a record.
         keys: The keys of all records of the job; those of `rows` by default.
     """
@@ -106,6 +103,7 @@ class BulkJob:
         self._api = api
         self._clock = clock
         self._retry_seconds: float | None = None
+        self.may_hold_more = False
         self.contradicted: set[str] = set()
 
     def unfinished(self, error: Exception) -> BulkJobUnfinishedError:
@@ -170,6 +168,7 @@ class BulkJob:
                     raise
                 if not self._was_received(chunk):
                     self._retry_seconds = SPLIT_RETRY_SECONDS
+                    self.may_hold_more = True
                     return error.last_error.status or requests.codes.server_error
             return None
 
@@ -206,7 +205,6 @@ class BulkJob:
     # Execution
 
     def start(self) -> None:
-        """Mark the job as ready to be executed."""
         earlier: OutcomeUnknownError | None = None
         self.phase = Phase.STARTING
         while True:
@@ -225,7 +223,6 @@ class BulkJob:
             return
 
     def get_status(self) -> JobStatus:
-        """Fetch the state and counts of the job."""
         return self._api.get(self.id)
 
     # Results
@@ -359,7 +356,6 @@ class BulkJob:
 
 
 def in_chunks(writes: Sequence[Write], size: int) -> Iterator[Sequence[Write]]:
-    """Yield writes in parts of a size."""
     return (writes[start : start + size] for start in range(0, len(writes), size))
 
 

@@ -67,7 +67,6 @@ class JobInFlight:
 
     Attributes:
         job: The job, with its records uploaded.
-        batch: What it writes.
         tokens: The keys by which its records may be named.
         started: When it was marked ready, in seconds of the clock.
         timeout_at: When it takes too long.
@@ -86,16 +85,15 @@ class JobInFlight:
     states: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.tokens = set().union(*(each.tokens for each in self.job.rows.values()))
+        writes = self.batch.writes if self.job.may_hold_more else self.job.rows.values()
+        self.tokens = set().union(*(each.tokens for each in writes))
         self._fields = fields_of(self.tokens)
 
     @property
     def is_started(self) -> bool:
-        """Whether it was marked ready."""
         return self.job.phase is Phase.STARTED
 
     def describe(self) -> Job:
-        """Return what events say of the job."""
         job = self.job
         return Job(job.id, job.type, job.key_field, dict(job.rows), self.processed, self.seconds)
 
@@ -137,8 +135,6 @@ class JobsInFlight:
     """Bulk jobs of this run that are not done.
 
     Args:
-        api: The bulk jobs of the team.
-        clock: The clock of the run.
         timeout: Seconds that a job may take after it was started or, if that is later, after the last job was done.
         limit: How many jobs may be in flight.
         read_ids: Whether to read the ids of written records, a hundred per point.
@@ -164,7 +160,6 @@ class JobsInFlight:
 
     @property
     def is_full(self) -> bool:
-        """Whether as many jobs are in flight as may be."""
         return len(self._jobs) >= self._limit
 
     @property
@@ -243,7 +238,6 @@ class JobsInFlight:
         yield from self._start_jobs()
 
     def stop(self) -> None:
-        """Mark no job ready any more."""
         self._is_stopped = True
 
     def _start_jobs(self) -> Iterator[Event]:

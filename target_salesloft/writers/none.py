@@ -37,11 +37,7 @@ WAITING_POLLS: Final = 4
 
 
 class NoneWriter:
-    """Writes nothing; counts the requests and points of each stream.
-
-    Args:
-        settings: The settings of the run.
-    """
+    """Writes nothing; counts the requests and points of each stream."""
 
     is_busy = has_queue = False
     next_event_at = 0.0
@@ -52,11 +48,9 @@ class NoneWriter:
         self._forecasts: defaultdict[str, Forecast] = defaultdict(lambda: Forecast(settings))
 
     def submit(self, batch: Batch) -> None:
-        """Take a batch."""
         self._queue.append(batch)
 
     def advance(self, now: float) -> Iterator[Event]:  # noqa: ARG002 (takes no time)
-        """Count what would be sent."""
         while self._queue:
             batch = self._queue.popleft()
             request = self._forecasts[batch.stream].add(batch)
@@ -67,7 +61,6 @@ class NoneWriter:
             yield Settled(batch, outcomes, were_sent=False)
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:  # noqa: ARG002
-        """Return that nothing is in flight."""
         return False
 
     def stop(self) -> None:
@@ -82,11 +75,7 @@ class NoneWriter:
 
 
 class Forecast:
-    """What a stream would send.
-
-    Args:
-        settings: The settings of the run.
-    """
+    """What a stream would send."""
 
     def __init__(self, settings: RunSettings) -> None:
         self._settings = settings
@@ -150,7 +139,6 @@ class Forecast:
         return request
 
     def _job_points(self, records: int) -> int:
-        """Return the points of a bulk job, without polls."""
         if self._settings.bulk_result_ids or records <= MAX_ROWS_READ:
             pages = math.ceil(records / PAGE_SIZE)
         else:

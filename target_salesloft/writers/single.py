@@ -61,12 +61,7 @@ UNKNOWN_OUTCOME_ADVICE: Final = "Search for the record in Salesloft, and send it
 
 
 class Failure(NamedTuple):
-    """A write that fails persistently.
-
-    Attributes:
-        write: What was written.
-        error: The error of the last request.
-    """
+    """A write that fails persistently."""
 
     write: Write
     error: BaseException
@@ -100,11 +95,6 @@ class SingleWriter:
 
     A request that fails persistently does not stop the run if its record is the cause: the record fails once Salesloft
     responds to writes of other records. If it does not, the run stops.
-
-    Args:
-        client: Sends the requests.
-        clock: The clock of the run.
-        parallel: Maximum number of parallel requests.
     """
 
     def __init__(self, client: SalesloftClient, clock: Clock, parallel: int) -> None:
@@ -122,30 +112,24 @@ class SingleWriter:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a batch waits: `advance` writes all of them."""
         return bool(self._queue)
 
     has_queue = is_busy
 
     @property
     def next_event_at(self) -> float:
-        """Now: requests are sent as soon as possible."""
         return self._clock.now()
 
     def submit(self, batch: Batch) -> None:
-        """Take a batch."""
         self._queue.append(batch)
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:  # noqa: ARG002
-        """Return whether a batch waits."""
         return bool(self._queue)
 
     def stop(self) -> None:
-        """Send nothing more."""
         self._is_stopped = True
 
     def close(self) -> None:
-        """Wait for requests in flight, and stop the threads."""
         self._threads.shutdown(cancel_futures=True)
 
     def advance(self, now: float) -> Iterator[Event]:  # noqa: ARG002 (requests need no time)
@@ -208,9 +192,7 @@ class SingleWriter:
         """Return whether an error may be caused by the record because Salesloft accepts other requests.
 
         Args:
-            error: The error of a write.
             failed_before: How many writes in a row had failed when the request was submitted.
-            operation: The write.
             salesloft_object: What was written.
         """
         if isinstance(error, RetriesExhaustedError):

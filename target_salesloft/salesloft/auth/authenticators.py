@@ -77,11 +77,6 @@ class TokenAuthenticator(Authenticator):
     """Sends an OAuth token, which is obtained when it is first needed, and again before it expires.
 
     One thread obtains it while the others wait.
-
-    Args:
-        endpoint: Issues the tokens.
-        clock: The clock of the run.
-        retrier: Retries token requests.
     """
 
     description = "OAuth"
@@ -171,9 +166,6 @@ class RefreshTokenAuthenticator(TokenAuthenticator):
     process refreshes at a time.
 
     Args:
-        endpoint: Issues the tokens.
-        clock: The clock of the run.
-        retrier: Retries token requests.
         store: Stores the newest token.
         configured: The setting `refresh_token`, or None to use the token that `login` stored.
     """

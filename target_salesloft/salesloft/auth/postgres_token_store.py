@@ -52,7 +52,6 @@ class PostgresTokenStore:
         uri: The SQLAlchemy URL of the database.
         application: Names the API host and the OAuth application.
         client_secret: The application's secret.
-        clock: The clock of the run.
         lock_timeout: Seconds to wait for other processes that refresh the same token.
 
     Raises:
@@ -83,7 +82,6 @@ class PostgresTokenStore:
             yield
 
     def read(self) -> StoredToken | None:
-        """Return the stored token, or None if there is none."""
         with self._transaction() as connection:
             query = sa.select(tokens.c.content).where(tokens.c.application == self._application)
             content = connection.execute(query).scalar_one_or_none()

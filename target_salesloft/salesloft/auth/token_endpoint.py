@@ -44,7 +44,6 @@ class TokenEndpoint:
         url: The setting `auth_url`.
         client_id: The id of the OAuth application.
         client_secret: Its secret.
-        clock: The clock of the run.
         timeout: Seconds that a request may take; at most `MAX_TIMEOUT` is used.
     """
 
@@ -67,7 +66,6 @@ class TokenEndpoint:
         return self._request_token({"grant_type": "authorization_code", **form})
 
     def client_credentials(self) -> Token:
-        """Request a token for the application itself."""
         return self._request_token({"grant_type": "client_credentials"})
 
     def _request_token(self, grant: Mapping[str, str]) -> Token:

@@ -30,7 +30,6 @@ class Refresh:
     trace. Writing it also proves that the store can be written.
 
     Args:
-        endpoint: Issues the tokens.
         store: Stores the newest token.
         stored: The token to exchange.
         configured: The setting `refresh_token`, or None.

@@ -66,8 +66,6 @@ class FileTokenStore:
         path: The path; a link is followed, so that its target is replaced and not the link.
 
     Args:
-        path: The path.
-        clock: The clock of the run.
         lock_timeout: Seconds to wait for other processes that refresh the same token.
     """
 
@@ -224,8 +222,6 @@ def wait_for_lock(acquire: Callable[[], bool], name: str, clock: Clock, timeout:
 
     Args:
         acquire: Tries it once.
-        name: Names the lock.
-        clock: The clock of the run.
         timeout: Seconds to wait for other processes.
 
     Raises:
