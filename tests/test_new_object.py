@@ -78,8 +78,8 @@ def send(clock):
     def send(client, salesloft_object, write, mode, key=""):
         writer = SingleWriter(client, clock, 1)
         writers.append(writer)
-        writer.submit(Batch("stream", salesloft_object, mode, key, [write]))
-        (settled,) = (each for each in writer.advance(clock.now()) if isinstance(each, Settled))
+        batch = Batch("stream", salesloft_object, mode, key, [write])
+        (settled,) = (each for each in writer.write(batch) if isinstance(each, Settled))
         (outcome,) = settled.outcomes
         return outcome.result
 

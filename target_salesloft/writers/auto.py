@@ -126,8 +126,7 @@ class AutoWriter:
                     return
                 self._queue.popleft()
                 self._announce(batch, "single requests")
-                self._single.submit(batch)
-                yield from self._single.advance(now)
+                yield from self._single.write(batch)
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:
         if any(each.object is salesloft_object for each in self._queue):

@@ -11,6 +11,7 @@ from target_salesloft.objects import DeletedRecords, SalesloftObject, SyncMode  
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from target_salesloft.objects import Operation
     from target_salesloft.records import Outcome, Write
 
 
@@ -32,6 +33,11 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     upsert_key: str
     writes: Sequence[Write]
     removal: DeletedRecords | None = None
+
+    @property
+    def operation(self) -> Operation:
+        """What is sent for each write, unless a bulk job writes them."""
+        return self.object.operations[self.mode] if self.removal is None else self.object.removals[self.removal]
 
 
 class Job(NamedTuple):

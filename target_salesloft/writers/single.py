@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import Counter, deque
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from types import MappingProxyType
@@ -21,17 +21,17 @@ from target_salesloft.exceptions import (
     RunCancelledError,
     SalesloftFatalError,
 )
-from target_salesloft.objects import ID_FIELD, DeletedRecords, Operation, ParameterLocation, SyncMode
+from target_salesloft.objects import ID_FIELD, DeletedRecords, ParameterLocation, SyncMode
 from target_salesloft.records import Outcome, Result, Write, replace
 from target_salesloft.salesloft.lookup import find_matches
 from target_salesloft.salesloft.requester import parse_time
 from target_salesloft.writers.base import NotSent, Sending, Settled
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from target_salesloft.clock import Clock
-    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.objects import Operation
     from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.salesloft.requester import Reply
     from target_salesloft.writers.base import Batch, Event
@@ -102,52 +102,28 @@ class SingleWriter:
         self._clock = clock
         self._parallel = parallel
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="writer")
-        self._queue: deque[Batch] = deque()
         self._is_stopped = False
         self._writable: set[Operation] = set()  # operations to which Salesloft has responded
         self._failed_in_a_row: Counter[Operation] = Counter()
         self._locations: dict[Operation, ParameterLocation] = {}  # where Salesloft has found the parameters
 
-    unfinished = ""
-
-    @property
-    def is_busy(self) -> bool:
-        return bool(self._queue)
-
-    has_queue = is_busy
-
-    @property
-    def next_event_at(self) -> float:
-        return self._clock.now()
-
-    def submit(self, batch: Batch) -> None:
-        self._queue.append(batch)
-
-    def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:  # noqa: ARG002
-        return bool(self._queue)
-
     def stop(self) -> None:
+        """Send nothing more."""
         self._is_stopped = True
 
     def close(self) -> None:
+        """Wait for requests in flight, and stop the threads."""
         self._threads.shutdown(cancel_futures=True)
 
-    def advance(self, now: float) -> Iterator[Event]:  # noqa: ARG002 (requests need no time)
+    def write(self, batch: Batch) -> Iterator[Event]:
         """Send a request for each write, and yield each outcome as soon as it is known.
 
         Raises:
             SalesloftFatalError: The run cannot go on. The outcomes of requests in flight have been yielded before.
         """
-        while self._queue:
-            batch = self._queue.popleft()
-            yield Sending(batch, batch.writes)
-            yield from self._write(batch)
-
-    def _write(self, batch: Batch) -> Iterator[Event]:
-        if batch.removal is None:
-            operation = batch.object.operations[batch.mode]
-        else:
-            operation = batch.object.removals[batch.removal]
+        yield Sending(batch, batch.writes)
+        operation = batch.operation
+        send = RequestOfBatch(self._client, self._clock, batch, self._locations)
         waiting = iter(batch.writes)
         in_flight: dict[Future[Outcome], tuple[Write, int]] = {}
         suspects: list[Failure] = []
@@ -155,8 +131,7 @@ class SingleWriter:
 
         def start(count: int) -> None:
             for write in islice(waiting, count):
-                future = self._threads.submit(self._send, write, batch, operation)
-                in_flight[future] = write, self._failed_in_a_row[operation]
+                in_flight[self._threads.submit(send, write)] = write, self._failed_in_a_row[operation]
 
         if not self._is_stopped:
             start(self._parallel)
@@ -170,7 +145,7 @@ class SingleWriter:
                     self._failed_in_a_row[operation] = 0
                     yield Settled(batch, [*(each.outcome(operation) for each in suspects), future.result()])
                     suspects.clear()
-                elif fatal is None and self._may_be_caused_by_record(error, failed_before, operation, batch.object):
+                elif fatal is None and self._may_be_caused_by_record(error, failed_before, batch):
                     suspects.append(Failure(write, error))
                     self._failed_in_a_row[operation] = failed_before + 1
                 else:
@@ -186,14 +161,13 @@ class SingleWriter:
         if not_sent := list(waiting):
             yield NotSent(batch, not_sent)
 
-    def _may_be_caused_by_record(
-        self, error: BaseException, failed_before: int, operation: Operation, salesloft_object: SalesloftObject
-    ) -> bool:
+    def _may_be_caused_by_record(self, error: BaseException, failed_before: int, batch: Batch) -> bool:
         """Return whether an error may be caused by the record because Salesloft accepts other requests.
 
         Args:
+            error: The error of a write.
             failed_before: How many writes in a row had failed when the request was submitted.
-            salesloft_object: What was written.
+            batch: What the write belongs to.
         """
         if isinstance(error, RetriesExhaustedError):
             # Not if Salesloft limits requests or cannot be reached.
@@ -203,12 +177,10 @@ class SingleWriter:
             return False
         if failed_before >= MAX_CONSECUTIVE[type(error)]:
             return False
-        return self._failed_in_a_row[operation] > 0 or self._accepts_writes(salesloft_object)
-
-    def _accepts_writes(self, salesloft_object: SalesloftObject) -> bool:
-        """Return whether Salesloft responds to a write that changes nothing."""
+        if self._failed_in_a_row[batch.operation] > 0:
+            return True
         try:
-            self._client.records(salesloft_object).check_write(CHECK_RETRY_SECONDS)
+            self._client.records(batch.object).check_write(CHECK_RETRY_SECONDS)
         except SalesloftFatalError:
             return False
         return True
@@ -224,55 +196,93 @@ class SingleWriter:
         only_one = len(suspects) == 1 and isinstance(suspects[0].error, RetriesExhaustedError)
         return None if only_one else suspects[0]
 
-    # In a thread for each request
 
-    def _send(self, write: Write, batch: Batch, operation: Operation) -> Outcome:
+class RequestOfBatch:
+    """Sends the request for a write of a batch, in a thread of its own.
+
+    Args:
+        client: Sends the requests.
+        clock: The clock of the run.
+        batch: What the writes belong to.
+        locations: Operation → where Salesloft has found its parameters; shared by all batches.
+    """
+
+    def __init__(
+        self, client: SalesloftClient, clock: Clock, batch: Batch, locations: dict[Operation, ParameterLocation]
+    ) -> None:
+        self._client = client
+        self._records = client.records(batch.object)
+        self._clock = clock
+        self._batch = batch
+        self._operation = batch.operation
+        self._locations = locations
+
+    def __call__(self, write: Write) -> Outcome:
+        """Send the request, and return the outcome.
+
+        Raises:
+            SalesloftFatalError: It is not known whether the record is the cause.
+        """
         try:
-            if batch.removal is not None:
-                return self._remove(write, batch.object, operation, REMOVED[batch.removal])
-            if operation.idempotent:
-                return self._update(write, batch, operation)
-            return self._create(write, batch, operation)
+            if self._batch.removal is not None:
+                return self._remove(write, REMOVED[self._batch.removal])
+            return self._update(write) if self._operation.idempotent else self._create(write)
         except RecordRejectedError as error:
-            if operation.active_field:
-                if ALREADY.search(error.reason) and self._find(write, batch.object, operation, operation.identity):
+            if self._operation.active_field:
+                if ALREADY.search(error.reason) and self._find(write, self._operation.identity):
                     return Outcome(write, Result.UNCHANGED, requests=error.requests)
-                return rejected(write, error, operation.name)
-            exists = batch.mode is SyncMode.INSERT and ALREADY_EXISTS.search(error.reason)
-            return rejected(write, error, operation.name, Result.ALREADY_EXISTS if exists else Result.FAILED)
+                return self._rejected(write, error)
+            exists = self._batch.mode is SyncMode.INSERT and ALREADY_EXISTS.search(error.reason)
+            return self._rejected(write, error, Result.ALREADY_EXISTS if exists else Result.FAILED)
 
-    def _remove(self, write: Write, salesloft_object: SalesloftObject, operation: Operation, result: Result) -> Outcome:
+    def _rejected(self, write: Write, error: RecordRejectedError, result: Result = Result.FAILED) -> Outcome:
+        """Return the outcome of a write that Salesloft rejects; an earlier request for it may still take effect."""
+        return Outcome(
+            write,
+            result,
+            error.reason,
+            error.status,
+            self._operation.name,
+            error.fields,
+            from_api=True,
+            was_rejected=not error.was_ambiguous,
+            is_ambiguous=error.was_ambiguous,
+            requests=error.requests,
+        )
+
+    def _remove(self, write: Write, result: Result) -> Outcome:
         """Remove a record; one that is gone is unchanged."""
         try:
-            reply = self._client.records(salesloft_object).send(operation, record_id=write.record_id)
+            reply = self._records.send(self._operation, record_id=write.record_id)
         except RecordRejectedError as error:
             if error.status == requests.codes.not_found:
                 return Outcome(write, Result.UNCHANGED, record_id=write.record_id, requests=error.requests)
-            return rejected(write, error, operation.name)
+            return self._rejected(write, error)
         return Outcome(write, result, record_id=write.record_id, requests=reply.requests)
 
-    def _update(self, write: Write, batch: Batch, operation: Operation) -> Outcome:
+    def _update(self, write: Write) -> Outcome:
         """Write a record with an operation that may be repeated."""
         sent = 0
         was_ambiguous = False
         try:
-            reply = self._request(write, batch.object, operation)
+            reply = self._request(write)
         except RecordRejectedError as error:
             # Something else has created the record since Salesloft searched for it: now it can be updated.
-            if batch.mode is not SyncMode.UPSERT or not ALREADY_EXISTS.search(error.reason):
+            if self._batch.mode is not SyncMode.UPSERT or not ALREADY_EXISTS.search(error.reason):
                 raise
             sent, was_ambiguous = error.requests, error.was_ambiguous
-            reply = self._request(write, batch.object, operation)
-        result = UPSERT_RESULTS.get(upsert_type(reply.data) or "", RESULTS[batch.mode])
+            reply = self._request(write)
+        result = UPSERT_RESULTS.get(upsert_type(reply.data) or "", RESULTS[self._batch.mode])
         return written(
             write, result, reply.data, requests=sent + reply.requests, ambiguous=was_ambiguous or reply.was_ambiguous
         )
 
-    def _create(self, write: Write, batch: Batch, operation: Operation) -> Outcome:
+    def _create(self, write: Write) -> Outcome:
         """Create a record with an operation that must not be repeated.
 
         The API has no idempotency keys: if the outcome of a request is unknown, the record is looked up first.
         """
+        batch = self._batch
         identity = batch.object.identity(batch.mode, batch.upsert_key, write.body) or ()
         result = Result.CREATED if write.record_id is None else Result.UPDATED
         started = self._clock.time()
@@ -280,82 +290,57 @@ class SingleWriter:
         while True:
             sent = 0 if earlier is None else earlier.attempts
             try:
-                reply = self._request(write, batch.object, operation, earlier)
+                reply = self._request(write, earlier)
             except OutcomeUnknownError as error:
                 earlier = error
-                outcome = self._find_created(write, batch, operation, identity, started, error)
+                outcome = self._find_created(write, identity, started, error)
                 if outcome is not None:
                     return replace(outcome, requests=error.attempts)
             except RecordRejectedError as error:
                 # It did not exist when it was looked up: a request before this one has created it late.
-                if earlier is None or not ALREADY_EXISTS.search(error.reason):
-                    raise
-                if not self._find(write, batch.object, operation, identity):
+                if earlier is None or not ALREADY_EXISTS.search(error.reason) or not self._find(write, identity):
                     raise
                 return written(write, result, None, requests=sent + error.requests)
             else:
                 ambiguous = earlier is not None or reply.was_ambiguous
                 return written(write, result, reply.data, requests=sent + reply.requests, ambiguous=ambiguous)
 
-    def _find_created(  # noqa: PLR0913, PLR0917 (what identifies a request)
-        self,
-        write: Write,
-        batch: Batch,
-        operation: Operation,
-        identity: tuple[str, ...],
-        started: float,
-        error: OutcomeUnknownError,
+    def _find_created(
+        self, write: Write, identity: tuple[str, ...], started: float, error: OutcomeUnknownError
     ) -> Outcome | None:
         """Return the outcome of a request that may have created a record, or None if it is to be sent again."""
+        name = self._operation.name
         if not identity:
-            return Outcome(
-                write,
-                Result.FAILED,
-                f"unknown whether the record was created ({error}); it has no {batch.upsert_key} to look it up by",
-                request=operation.name,
-                advice=UNKNOWN_OUTCOME_ADVICE,
-                is_ambiguous=True,
+            reason = (
+                f"unknown whether the record was created ({error}); it has no {self._batch.upsert_key} to look it up by"
             )
+            failed = Outcome(write, Result.FAILED, reason, request=name, is_ambiguous=True)
+            return replace(failed, advice=UNKNOWN_OUTCOME_ADVICE)
         message = "%s: outcome unknown (%s). Looking up the record before retrying."
-        logger.info(message, operation.name, error, extra={"endpoint": operation.name, "status": error.error.status})
-        rows = self._find(write, batch.object, operation, identity)
+        logger.info(message, name, error, extra={"endpoint": name, "status": error.error.status})
+        rows = self._find(write, identity)
         if not rows:
             self._clock.wait_until(self._clock.now() + LATE_WRITE_SECONDS)
-            rows = self._find(write, batch.object, operation, identity)
+            rows = self._find(write, identity)
         if not rows:
             return None
-        if not operation.active_field and not any(was_created_by_us(row, write.body, started) for row in rows):
-            return Outcome(
-                write,
-                Result.ALREADY_EXISTS,
-                f"{', '.join(identity)} already exists, with other values",
-                request=operation.name,
-                fields=identity,
-                is_ambiguous=True,
-            )
-        result = Result.CREATED if write.record_id is None else Result.UPDATED
-        return written(write, result, rows[0])
+        if not self._operation.active_field and not any(was_created_by_us(row, write.body, started) for row in rows):
+            reason = f"{', '.join(identity)} already exists, with other values"
+            return Outcome(write, Result.ALREADY_EXISTS, reason, request=name, fields=identity, is_ambiguous=True)
+        return written(write, Result.CREATED if write.record_id is None else Result.UPDATED, rows[0])
 
-    def _find(
-        self, write: Write, salesloft_object: SalesloftObject, operation: Operation, identity: tuple[str, ...]
-    ) -> list[dict[str, Any]]:
+    def _find(self, write: Write, identity: tuple[str, ...]) -> list[dict[str, Any]]:
         """Return the records of Salesloft that a request for a write may have written."""
-        rows = find_matches(self._client, salesloft_object, identity, write.body)
+        rows = find_matches(self._client, self._batch.object, identity, write.body)
         # One with an id existed before: it counts once it is in effect again.
-        is_used_again = operation.active_field and write.record_id is not None
-        return [row for row in rows if row.get(operation.active_field)] if is_used_again else rows
+        active_field = self._operation.active_field
+        return [row for row in rows if row.get(active_field)] if active_field and write.record_id is not None else rows
 
-    def _request(
-        self,
-        write: Write,
-        salesloft_object: SalesloftObject,
-        operation: Operation,
-        earlier: OutcomeUnknownError | None = None,
-    ) -> Reply:
-        records = self._client.records(salesloft_object)
+    def _request(self, write: Write, earlier: OutcomeUnknownError | None = None) -> Reply:
+        operation = self._operation
 
         def send(location: ParameterLocation) -> Reply:
-            return records.send(operation, write.payload, write.record_id, location=location, earlier=earlier)
+            return self._records.send(operation, write.payload, write.record_id, location=location, earlier=earlier)
 
         location = self._locations.get(operation, operation.parameters)
         try:
@@ -403,22 +388,6 @@ def written(write: Write, result: Result, response: Any, *, requests: int = 1, a
     if record_id is None and resource is not None:
         record_id = int(resource[ID_FIELD])
     return Outcome(write, result, record_id=record_id, resource=resource, requests=requests, is_ambiguous=ambiguous)
-
-
-def rejected(write: Write, error: RecordRejectedError, request: str, result: Result = Result.FAILED) -> Outcome:
-    """Return the outcome of a write that Salesloft rejects; an earlier request for it may still take effect."""
-    return Outcome(
-        write,
-        result,
-        error.reason,
-        error.status,
-        request,
-        error.fields,
-        from_api=True,
-        was_rejected=not error.was_ambiguous,
-        is_ambiguous=error.was_ambiguous,
-        requests=error.requests,
-    )
 
 
 def was_created_by_us(row: Mapping[str, Any], body: Mapping[str, Any], since: float) -> bool:

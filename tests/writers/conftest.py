@@ -90,10 +90,10 @@ class Driver:
         return [each.batch.stream for each in self.of(JobDone)]
 
 
-def build_auto(client, clock, choice, timeout=60, limit=4, *, read_ids=False):
+def build_auto(client, clock, choice, timeout=60, limit=4, *, read_ids=False, parallel=8):
     """A writer that chooses between bulk jobs and single requests."""
     jobs = JobsInFlight(client.bulk_jobs, clock, timeout, limit=limit, read_ids=read_ids)
-    return AutoWriter(SingleWriter(client, clock, 8), jobs, client.bulk_jobs, choice, clock, "127.0.0.1")
+    return AutoWriter(SingleWriter(client, clock, parallel), jobs, client.bulk_jobs, choice, clock, "127.0.0.1")
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def writers(connect, clock):
     made = []
 
     def make(parallel=8, **options):
-        made.append(SingleWriter(connect(**options), clock, parallel))
+        made.append(build_auto(connect(**options), clock, BulkChoice(WriteMethod.RECORD, 1), parallel=parallel))
         return Driver(made[-1], clock)
 
     yield make

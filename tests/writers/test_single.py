@@ -7,9 +7,10 @@ import pytest
 from target_salesloft.exceptions import PermissionDeniedError, RetriesExhaustedError
 from target_salesloft.objects import ACCOUNTS, SyncMode
 from target_salesloft.records import Result, Write
+from target_salesloft.settings.options import WriteMethod
+from target_salesloft.writers.auto import BulkChoice
 from target_salesloft.writers.base import NotSent, Sending
-from target_salesloft.writers.single import SingleWriter
-from tests.writers.conftest import Driver, insert, update, upsert
+from tests.writers.conftest import Driver, build_auto, insert, update, upsert
 
 
 def write(writer, writes, mode=SyncMode.UPSERT, **options):
@@ -135,7 +136,7 @@ def test_parallel_requests_are_limited(serve, connect, clock):
         return Counted()
 
     client.rate_limiter.acquire = acquire
-    writer = SingleWriter(client, clock, 4)
+    writer = build_auto(client, clock, BulkChoice(WriteMethod.RECORD, 1), parallel=4)
     try:
         outcomes = write(Driver(writer, clock), [upsert(f"p{number}@b.co") for number in range(24)])
     finally:
