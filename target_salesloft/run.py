@@ -12,10 +12,11 @@ from target_salesloft.engine.adopt import AdoptingEngine, Adoption
 from target_salesloft.engine.earlier_jobs import EarlierJobs
 from target_salesloft.engine.engine import Engine
 from target_salesloft.engine.journal import Journal
-from target_salesloft.engine.world import World
-from target_salesloft.exceptions import LedgerError, ResultsFileError, SalesloftFatalError
+from target_salesloft.engine.world import CAPABILITY_DAYS, World
+from target_salesloft.exceptions import ConfigError, LedgerError, ResultsFileError, SalesloftFatalError
 from target_salesloft.ledger.failed import forget_files, get_unresolved_files
 from target_salesloft.ledger.opening import get_scope, open_ledger
+from target_salesloft.objects import ACCOUNTS
 from target_salesloft.reporting.build import build_report, build_telemetry
 from target_salesloft.reporting.failed_records import FailedRecordsFile
 from target_salesloft.reporting.metrics import MetricsLog
@@ -23,12 +24,13 @@ from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.reporting.summary import SummaryFile, summarize
+from target_salesloft.salesloft.assumptions import Capabilities
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.lookup import Lookups
 from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.settings.options import NO_LEDGER
+from target_salesloft.settings.options import NO_LEDGER, NullValues
 from target_salesloft.singer.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.writers.auto import build_writer
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from target_salesloft.reporting.log import Report
     from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.settings.run import RunSettings
+    from target_salesloft.settings.streams import StreamSettings
     from target_salesloft.writers.jobs import JobsInFlight
 
 logger = logging.getLogger(__name__)
@@ -63,6 +66,7 @@ class Run:
         report: What is logged or shown.
         info: What identifies the run.
         is_input_complete: Whether nothing of the input is missing.
+        capabilities: What Salesloft was found to do, as far as it is known when the run starts.
     """
 
     settings: RunSettings
@@ -82,6 +86,7 @@ class Run:
     forecasts: NoneWriter
     requests: RequestMetrics
     is_input_complete: bool = True
+    capabilities: Capabilities = field(default_factory=Capabilities, init=False)
     _is_connected: bool = field(default=False, init=False)
     _is_closed: bool = field(default=False, init=False)
 
@@ -102,7 +107,34 @@ class Run:
             None if self.jobs is None else EarlierJobs(self.settings, self.client, self.clock, self.jobs, self.ledger)
         )
         self.engine.connect(world, self.ledger, earlier)
+        self._obey(world.capabilities)
         self._is_connected = True
+
+    def _obey(self, found: Capabilities) -> None:
+        """Use what `verify` found out about Salesloft, as far as it concerns the whole run."""
+        self.capabilities = found
+        if self.jobs is not None and found.account_jobs == "unsupported":
+            self.jobs.unavailable_types.update(ACCOUNTS.bulk_types.values())
+        if self.ledger.is_persistent and not any(
+            each.is_verified for each in self.ledger.get_capabilities(max_age_days=CAPABILITY_DAYS).values()
+        ):
+            logger.info(
+                "How Salesloft behaves was not verified in the last %d days. This run watches its assumptions. Verify "
+                "them with target-salesloft-admin verify.",
+                CAPABILITY_DAYS,
+            )
+
+    def check_stream(self, name: str, settings: StreamSettings) -> None:
+        """Check that Salesloft can do what the settings of a stream ask for.
+
+        Raises:
+            ConfigError: `verify` has found that it cannot.
+        """
+        if settings.null_values is NullValues.CLEAR and self.capabilities.null == "ignore":
+            raise ConfigError(
+                f"Invalid value for null_values of the stream '{name}': 'clear'. Salesloft ignores nulls (assumption "
+                "A14, found by target-salesloft-admin verify). Set null_values to ignore."
+            )
 
     @property
     def retries_failed_records(self) -> bool:

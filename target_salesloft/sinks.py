@@ -48,6 +48,7 @@ class SalesloftSink(BatchSink):
         run = cast("HasRun", target).run
         settings = StreamSettings.for_stream(stream_name, run.settings)
         run.connect()
+        run.check_stream(stream_name, settings)
         self._run = run
         self.mapper = StreamMapper(
             stream_name,

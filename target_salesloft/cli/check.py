@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import sys
 from contextlib import closing
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from target_salesloft.exceptions import ConfigError, PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
+from target_salesloft.exceptions import ConfigError, LedgerError, PermissionDeniedError, RecordRejectedError
+from target_salesloft.ledger.opening import get_scope, open_ledger
 from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
@@ -17,6 +19,7 @@ from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import WriteMethod
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.settings.validation import resolve
+from target_salesloft.verify.questions import QUESTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,6 +83,7 @@ def check(values: Mapping[str, Any], clock: Clock) -> int:
         for permission in permissions(settings, client):
             print(permission)
             missing |= permission.required and not permission.granted
+        print(f"Assumptions: {describe_capabilities(settings, client, clock)}")
     print(f"{rate_limiter.remaining:,} points remaining this minute")
     if missing:
         print(
@@ -94,19 +98,32 @@ def describe_user(client: SalesloftClient) -> str:
     Raises:
         SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
     """
-    try:
-        user = client.get_me()
-    except PermissionDeniedError as error:
-        return f"unknown user ({error})"
-    except RecordRejectedError as error:
-        raise UnexpectedResponseError(
-            f"Unexpected response to GET /me ({error.status}): {error}. Check api_url."
-        ) from error
-    if not isinstance(user, dict):
-        return "unknown user"
+    user = client.verify_credentials()
+    if not user:
+        return "unknown user (the token has no permission for GET /me)"
     team = user["team"] if isinstance(user.get("team"), dict) else {}
     text = f"{user.get('name')} <{user.get('email')}>, user {user.get('id')}, team {team.get('id')}"
     return sanitize_line(text, MAX_NAME_LENGTH)
+
+
+def describe_capabilities(settings: RunSettings, client: SalesloftClient, clock: Clock) -> str:
+    """Return when `verify` found out how Salesloft behaves, and what is not as assumed."""
+    try:
+        with closing(open_ledger(settings.ledger_uri, clock, read_only=True)) as ledger:
+            ledger.use_scope(get_scope(settings, client.verify_credentials()))
+            found = ledger.get_capabilities()
+    except LedgerError as error:
+        return f"unknown ({error})"
+    verified = [each.found_at for each in found.values() if each.is_verified]
+    if not verified:
+        return "not verified. To verify them, run target-salesloft-admin verify."
+    different = [
+        f"{name}={each.value}"
+        for name, each in sorted(found.items())
+        if name in QUESTIONS and QUESTIONS[name].assumed not in {"", each.value}
+    ]
+    day = dt.datetime.fromtimestamp(max(verified), tz=dt.timezone.utc)
+    return f"verified on {day:%Y-%m-%d}; not as assumed: {', '.join(different) or 'none'}"
 
 
 def permissions(settings: RunSettings, client: SalesloftClient) -> Iterator[Permission]:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
-from target_salesloft.cli.check import has_permission
+from target_salesloft.cli.check import describe_user, has_permission
 from target_salesloft.exceptions import (
     ConfigError,
     LedgerError,
@@ -188,8 +188,7 @@ def _get_team_name(client: SalesloftClient) -> str:
 
 
 def _describe(team: Team, name: str, options: Options) -> None:
-    user = team.client.verify_credentials()
-    _say(f"User: {_clean(user.get('name'))} <{_clean(user.get('email'))}>")
+    _say(f"User: {describe_user(team.client)}")
     _say(f"Team: {name}")
     _say(f"Host: {get_host(team.settings)}")
     _say(PLAN)

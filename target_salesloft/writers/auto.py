@@ -84,7 +84,6 @@ class AutoWriter:
         self._host = host
         self._queue: deque[Batch] = deque()
         self._announced: set[tuple[str, str]] = set()
-        self._unavailable: set[str] = set()  # types of bulk jobs that Salesloft rejects
         self._refused: set[Batch] = set()  # of writes that Salesloft refuses in uploads
         self._is_stopped = False
 
@@ -143,7 +142,7 @@ class AutoWriter:
 
     def _job_type(self, batch: Batch) -> str | None:
         job_type = self._choice.get_job_type(batch)
-        return None if job_type in self._unavailable or batch in self._refused else job_type
+        return None if job_type in self._jobs.unavailable_types or batch in self._refused else job_type
 
     def _upload(self, batch: Batch, job_type: str) -> Iterator[Event]:
         """Start a job for a batch; what Salesloft does not take in a job is put back, for single requests."""
@@ -171,7 +170,7 @@ class AutoWriter:
         try:
             return self._api.create(job_type, f"{JOB_NAME_PREFIX}{job_type}")
         except RecordRejectedError as error:
-            self._unavailable.add(job_type)
+            self._jobs.unavailable_types.add(job_type)
             logger.warning(
                 "Salesloft rejects bulk jobs of the type %s (%s: %s). Writing %s with single requests in this run.",
                 *(job_type, error.status, error.reason, batch.object.name),
@@ -180,7 +179,7 @@ class AutoWriter:
         except PermissionDeniedError as error:
             if self._choice.method is WriteMethod.BULK:
                 raise PermissionDeniedError(f"{error} Or set write_method to record.") from error
-            self._unavailable |= {each for known in OBJECTS.values() for each in known.bulk_types.values()}
+            self._jobs.unavailable_types |= {each for known in OBJECTS.values() for each in known.bulk_types.values()}
             message = "No permission to create bulk jobs. Using single requests in this run. %s"
             extra = {"code": "SL031", "stream": batch.stream, "endpoint": "POST /bulk_jobs"}
             logger.warning(message, error, extra=extra)

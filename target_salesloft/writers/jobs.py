@@ -134,6 +134,9 @@ class JobInFlight:
 class JobsInFlight:
     """Bulk jobs of this run that are not done.
 
+    Attributes:
+        unavailable_types: The types of jobs that Salesloft is known to reject.
+
     Args:
         timeout: Seconds that a job may take after it was started or, if that is later, after the last job was done.
         limit: How many jobs may be in flight.
@@ -146,6 +149,7 @@ class JobsInFlight:
         self._timeout = timeout
         self._limit = limit
         self._read_ids = read_ids
+        self.unavailable_types: set[str] = set()
         self._is_stopped = False
         self._jobs: list[JobInFlight] = []
         self._last_poll = -math.inf

@@ -15,11 +15,12 @@ import pytest
 from salesloft_sandbox import Fault
 from salesloft_sandbox.worlds import ASSUMPTIONS
 from target_salesloft.cli import admin
+from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.ledger.opening import open_ledger
 from target_salesloft.ledger.verification import Notes
 from target_salesloft.salesloft.transport import Transport
 from target_salesloft.verify.questions import QUESTIONS
-from tests.conftest import KEY
+from tests.conftest import KEY, people, record, schema
 
 pytestmark = pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
 
@@ -53,7 +54,7 @@ def salesloft(serve):
 
 
 @pytest.fixture
-def config(salesloft, uri, tmp_path):
+def write_config(salesloft, uri, tmp_path):
     """Return a function that writes the settings, and returns the arguments that name them."""
 
     def write(**settings):
@@ -66,11 +67,11 @@ def config(salesloft, uri, tmp_path):
 
 
 @pytest.fixture
-def verify(config, clock, capsys):
+def verify(write_config, clock, capsys):
     """Return a function that runs the command, and returns its exit code, output and errors."""
 
     def verify(*arguments, **settings):
-        code = admin.main(["verify", *arguments, *config(**settings)], clock)
+        code = admin.main(["verify", *arguments, *write_config(**settings)], clock)
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -283,8 +284,8 @@ def test_clean_removes_what_a_killed_verification_leaves(verify, salesloft, is_c
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [12, 40, 62, 75])
-def test_clean_removes_what_a_killed_process_leaves(verify, config, salesloft, is_clean, number):
-    command = [sys.executable, "-m", "target_salesloft.cli.admin", "verify", "--yes", *config()]
+def test_clean_removes_what_a_killed_process_leaves(verify, write_config, salesloft, is_clean, number):
+    command = [sys.executable, "-m", "target_salesloft.cli.admin", "verify", "--yes", *write_config()]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def kill(event):
@@ -313,3 +314,65 @@ def test_interrupted_verification_removes_its_records(verify, is_clean, monkeypa
     monkeypatch.setattr(Transport, "send", interrupt_once)
     assert verify("--yes")[0] == 130
     assert is_clean()
+
+
+# What runs make of it
+
+
+@pytest.fixture
+def run_with(run, salesloft, uri):
+    """Return a function that runs the target with the ledger."""
+    return lambda *messages, **settings: run(list(messages), api_url=salesloft.url, ledger_uri=uri, **settings)
+
+
+def test_runs_say_once_that_nothing_is_verified(verify, run_with, clock):
+    messages = [schema("people", "email_address"), schema("leads", "email_address"), *people([1])]
+    assert len(run_with(*messages).log_lines_containing("target-salesloft-admin verify")) == 1
+    verify("--yes")
+    assert run_with(*messages).log_lines_containing("target-salesloft-admin verify") == []
+    clock.tick(91 * SECONDS_PER_DAY)
+    assert len(run_with(*messages).log_lines_containing("target-salesloft-admin verify")) == 1
+
+
+@pytest.mark.parametrize("settings", [{"null_values": "clear"}, {"streams": {"people": {"null_values": "clear"}}}])
+def test_clearing_is_an_error_where_nulls_are_ignored(verify, salesloft, run_with, settings):
+    messages = [schema("people", "email_address"), *people([1])]
+    salesloft.sandbox.enter_world("null=ignore")
+    verify("--yes", "--no-bulk")
+    result = run_with(*messages, **settings)
+    assert (result.code, salesloft.sandbox.people()) == (1, [])
+    assert "null_values" in result.log
+    assert run_with(*messages).code == 0
+
+
+def test_jobs_that_are_not_supported_are_not_asked_for_again(verify, salesloft, run_with):
+    salesloft.sandbox.enter_world("account_jobs=unsupported")
+    verify("--yes")
+    before = len(salesloft.sandbox.requests)
+    rows = [record("accounts", domain=f"{number}.io", name="A") for number in range(3)]
+    assert run_with(schema("accounts", "domain", "name"), *rows, write_method="bulk").code == 0
+    assert len(salesloft.sandbox.accounts()) == 3
+    sent = salesloft.sandbox.requests[before:]
+    assert not [each for each in sent if (each.method, each.path) == ("POST", "/v2/bulk_jobs")]
+
+
+def test_custom_fields_that_are_replaced_are_kept(verify, salesloft, run_with):
+    salesloft.sandbox.enter_world("custom_fields=replace")
+    verify("--yes", "--no-bulk", *CUSTOM)
+    held = {"Region": "EU", "Lead Score": "1"}
+    salesloft.sandbox.seed(people=[{"email_address": "p1@example.com", "custom_fields": held}])
+    result = run_with(schema("people", "email_address", "Region"), *people([1], Region="US"))
+    assert result.code == 0
+    assert salesloft.sandbox.people()[0]["custom_fields"] == {**held, "Region": "US"}
+    assert result.log_lines_containing("A1") == []
+
+
+def test_check_shows_what_was_found(verify, salesloft, write_config, clock, capsys):
+    def check():
+        assert admin.main(["check", *write_config()], clock) == 0
+        return capsys.readouterr().out
+
+    assert "not verified" in check()
+    salesloft.sandbox.enter_world("null=ignore")
+    verify("--yes", "--no-bulk")
+    assert "null=ignore" in check()
