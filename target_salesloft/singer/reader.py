@@ -223,7 +223,8 @@ def discard_input(file: IO[Any] | None, clock: Clock, is_cancelled: Callable[[],
     while (seconds := clock.now() - started) < DISCARD_SECONDS and not is_cancelled():
         if seconds >= SILENT_SECONDS and not has_told:
             has_told = True
-            logger.info("The run has failed. The tap goes on: discarding its records for up to %d s.", DISCARD_SECONDS)
+            message = "The run has failed. Discarding the rest of the input for up to %d s; Ctrl-C ends this."
+            logger.info(message, DISCARD_SECONDS)
         ready, _, _ = select.select([descriptor], [], [], IDLE_SECONDS)
         with contextlib.suppress(BlockingIOError):
             if ready and not os.read(descriptor, BUFFER_BYTES):

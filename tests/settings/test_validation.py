@@ -5,10 +5,12 @@ from urllib.parse import quote
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from singer_sdk.target_base import Target
 
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.settings.schema import FOREIGN_SETTINGS, SETTINGS, leaves
+from target_salesloft.settings.schema import FOREIGN_SETTINGS, SETTINGS, STREAM_SETTINGS, leaves
 from target_salesloft.settings.validation import resolve
 from target_salesloft.target import TargetSalesloft
 
@@ -166,19 +168,10 @@ def test_each_error_is_reported():
     assert len(errors(sync_mode="x", null_values="y", streams={"a": {"object": "z", "b": 1, "c": 2}})) == 5
 
 
-NUMBERS = {
-    "bulk_min_records": 1,
-    "bulk_job_timeout": 1,
-    "rate_limit_per_minute": 1,
-    "max_parallel_requests": 1,
-    "request_timeout": 1,
-    "max_retry_seconds": 0,
-    "batch_size_rows": 1,
-    "max_failed_records": 0,
-}
-
-
-@pytest.mark.parametrize(("name", "minimum"), NUMBERS.items())
+@pytest.mark.parametrize(
+    ("name", "minimum"),
+    [(name, each["minimum"]) for name, each in SETTINGS["properties"].items() if "minimum" in each],
+)
 def test_numbers_have_a_minimum(name, minimum):
     (error,) = errors(**{name: minimum - 1})
     assert name in error
@@ -200,35 +193,31 @@ def test_null_and_empty_text_leave_the_default(value):
     assert (values.sync_mode, values.batch_size_rows, values.streams) == ("upsert", 10_000, {})
 
 
-DEFAULTS = {
-    "api_url": "https://api.salesloft.com/v2",
-    "auth_url": "https://accounts.salesloft.com/oauth/token",
-    "sync_mode": "upsert",
-    "people_upsert_key": "email_address",
-    "accounts_upsert_key": "domain",
-    "streams": {},
-    "unknown_fields": "ignore",
-    "null_values": "ignore",
-    "normalize": True,
-    "dry_run": False,
-    "write_method": "auto",
-    "bulk_min_records": 50,
-    "batch_size_rows": 10_000,
-    "rate_limit_per_minute": 600,
-    "max_parallel_requests": 8,
-    "request_timeout": 60,
-    "max_retry_seconds": 900,
-    "bulk_job_timeout": 3600,
-    "failed_records_dir": "failed_records",
-    "allow_failed_records": False,
-    "max_failed_records": 1000,
-    "validate_records": True,
-}
+def test_each_setting_has_its_default():
+    config = resolve(KEY).to_config()
+    defaults = {name: each["default"] for name, each in SETTINGS["properties"].items() if "default" in each}
+    assert config == {**defaults, **KEY, "stream_maps": {}}
 
 
-def test_defaults():
-    values = resolve(KEY).to_config()
-    assert {name: values[name] for name in DEFAULTS} == DEFAULTS
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text() | st.sampled_from([*STREAM_SETTINGS]), inner),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*SETTINGS["properties"]]), JSON_VALUES, max_size=3))
+def test_any_values_are_accepted_and_typed_or_reported(values):
+    try:
+        settings = resolve({**KEY, **values})
+    except ConfigError as error:
+        assert error.errors  # noqa: PT017
+    else:
+        assert resolve(settings.to_config()).to_config() == settings.to_config()
+
+
+def test_settings_do_not_show_secrets():
+    assert SECRET not in repr(resolve(KEY))
 
 
 # The schema

@@ -1,12 +1,16 @@
-"""Tests for the names of batch files in messages."""
+"""Batch files: their names in messages, and files in the Arrow format."""
 
 from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from singer_sdk.singerlib.exceptions import InvalidInputLine
 
-from target_salesloft.singer.batch import file_name
+from target_salesloft.singer.batch import file_name, read_batch
 
 SECRET = "s3cr3t"
 
@@ -79,3 +83,35 @@ def test_user_info_is_never_shown(scheme, before, after):
 )
 def test_parameters_are_never_shown(address, between, separator):
     assert SECRET not in file_name(f"{address}{separator}{between.replace('/', '')}{SECRET}")
+
+
+def arrow_message(path):
+    return {"stream": "people", "encoding": {"format": "arrow"}, "manifest": [path.as_uri()]}
+
+
+def test_arrow_files_are_read_as_records(tmp_path):
+    """With the SDK's pre-release: see the job `sdk` in .github/workflows/ci.yml."""
+    pytest.importorskip("singer_sdk.contrib.batch_decoder_arrow")
+    pytest.importorskip("nanoarrow")
+    arrow = pytest.importorskip("pyarrow")
+    rows = [
+        {"email_address": "a@b.co", "score": Decimal("0.10"), "at": dt.datetime(2026, 1, 31, tzinfo=dt.timezone.utc)},
+        {"email_address": "c@d.co", "score": None, "at": None},
+    ]
+    path = tmp_path / "people.arrow"
+    table = arrow.Table.from_pylist(rows)
+    with arrow.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+    first, second = read_batch(arrow_message(path), None)
+    assert first.record == {"email_address": "a@b.co", "score": Decimal("0.10"), "at": "2026-01-31T00:00:00+00:00"}
+    assert second.record == rows[1]
+    assert [first.line, second.line] == [1, 2]
+    assert first.size > 0
+
+
+def test_arrow_files_without_the_package_that_reads_them_are_an_error_that_names_it(tmp_path, monkeypatch):
+    monkeypatch.delattr("singer_sdk.batch.BaseBatchReader", raising=False)
+    path = tmp_path / "people.arrow"
+    path.write_bytes(b"ARROW1")
+    with pytest.raises(InvalidInputLine, match=r"singer-sdk 0\.55"):
+        list(read_batch(arrow_message(path), None))

@@ -50,11 +50,6 @@ def test_deeply_nested_line_is_an_error(depth):
     assert "nested" in input_error('{"s3cr3t": ' + "[" * depth)[0]
 
 
-@pytest.mark.parametrize(("text", "value"), [("1e99999999999999999999", math.inf), ("-1e-99999999999999999999", 0)])
-def test_out_of_range_number_is_decoded(text, value):
-    assert decode_object(f'{{"a": {text}}}') == {"a": value}
-
-
 @pytest.mark.parametrize("line", ['["s3cr3t"]', '"s3cr3t"', "7", "null"])
 def test_json_that_is_not_an_object_is_reported_without_its_content(line):
     message, number = input_error(line)
@@ -91,27 +86,26 @@ def test_lines_are_counted_from_one():
     assert seen == [1, 2, 3]
 
 
-@pytest.mark.parametrize("line", ['{"a": 0.1}', b'{"a": 0.1}'])
-def test_decimals_are_exact(line):
-    assert decode_object(line) == {"a": Decimal("0.1")}
-
-
-def test_integers_beyond_64_bits_are_exact():
-    assert decode_object(f'{{"a": {2**70}}}') == {"a": 2**70}
-
-
-def test_integer_with_too_many_digits_becomes_decimal():
-    assert decode_object(f'{{"a": {"9" * 5000}}}')["a"] == Decimal("9" * 5000)
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ('{"a": 0.1}', Decimal("0.1")),
+        (b'{"a": 0.1}', Decimal("0.1")),
+        (f'{{"a": {2**70}}}', 2**70),
+        (f'{{"a": {"9" * 5000}}}', Decimal("9" * 5000)),
+        ('{"a": 1e99999999999999999999}', math.inf),
+        ('{"a": -1e-99999999999999999999}', 0),
+        (r'{"a": "\ud800"}', "\ud800"),
+    ],
+)
+def test_values_are_decoded_exactly(line, value):
+    assert decode_object(line) == {"a": value}
 
 
 def test_nan_and_infinity_are_decoded():
     read = decode_object('{"a": NaN, "b": -Infinity, "c": 0.1}')
     assert math.isnan(read["a"])
     assert (read["b"], read["c"]) == (-math.inf, Decimal("0.1"))
-
-
-def test_lone_surrogate_is_decoded():
-    assert decode_object(r'{"a": "\ud800"}') == {"a": "\ud800"}
 
 
 @pytest.mark.parametrize("text", ["👩‍💻", "\u202eabc", "\x00\x1f", "ß\u0301"])

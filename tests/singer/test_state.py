@@ -3,7 +3,6 @@ from __future__ import annotations
 import gc
 import weakref
 
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -86,32 +85,6 @@ def test_sink_numbers_are_unique():
     assert len({buffer.register_sink() for _ in range(1_000)}) == 1_000
 
 
-def test_state_before_all_records_is_emitted_at_once():
-    buffer = StateBuffer()
-    buffer.add_state({"n": 1})
-    assert (buffer.pop_ready(), buffer.pop_ready()) == ({"n": 1}, None)
-
-
-def test_state_waits_only_for_earlier_records():
-    buffer = StateBuffer()
-    buffer.add_record(1)
-    buffer.add_state({"n": 1})
-    buffer.add_record(2)
-    assert buffer.pop_ready() is None
-    buffer.mark_settled(buffer.close_batch(1))
-    assert buffer.pop_ready() == {"n": 1}
-
-
-def test_failed_sink_holds_back_only_later_states():
-    buffer = StateBuffer()
-    buffer.add_record(2)
-    buffer.add_state({"n": 1})
-    buffer.add_record(1)
-    buffer.add_state({"n": 2})
-    buffer.mark_settled(buffer.close_batch(2))
-    assert [buffer.pop_ready(), buffer.pop_ready()] == [{"n": 1}, None]
-
-
 def test_only_the_newest_state_of_many_is_stored():
     class State(dict):
         """A state that can be watched."""
@@ -127,16 +100,3 @@ def test_only_the_newest_state_of_many_is_stored():
     assert list(alive) == [99]
     buffer.mark_settled(buffer.close_batch(1))
     assert buffer.pop_ready() == {"n": 99}
-
-
-@given(st.permutations([1, 2, 3, 4]), st.permutations([1, 2, 3, 4]))
-def test_last_state_is_emitted_once_in_any_drain_order(order, drained):
-    buffer = StateBuffer()
-    for sink in order:
-        buffer.add_record(sink)
-        buffer.add_state({"after": sink})
-    left = []
-    for sink in drained:
-        buffer.mark_settled(buffer.close_batch(sink))
-        left.append(buffer.pop_ready())
-    assert left.count({"after": order[-1]}) == 1
