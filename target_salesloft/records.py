@@ -105,6 +105,7 @@ class Write(msgspec.Struct, frozen=True, eq=False):
         is_removal: Whether the record is to be removed; the body has no more than what identifies it.
         earlier: Field that is not in the body → hash of what the ledger remembers of its value.
         missing: What was not found, and is left out: `account.domain: not found`.
+        spelling: The email address that is its key, in the case in which it is not sent; None if there is no other.
         extra: Fields that are sent besides or instead, because of what Salesloft holds. They do not count as written.
     """
 
@@ -116,6 +117,7 @@ class Write(msgspec.Struct, frozen=True, eq=False):
     is_removal: bool = False
     earlier: Mapping[str, bytes] = {}
     missing: tuple[str, ...] = ()
+    spelling: str | None = None
     extra: Mapping[str, Any] = {}
 
     @property

@@ -19,6 +19,7 @@ from target_salesloft.engine.held import (
 from target_salesloft.engine.journal import archived_by_us
 from target_salesloft.engine.protect import protect
 from target_salesloft.engine.stream import OpenBatch
+from target_salesloft.engine.twins import find_twins
 from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
 from target_salesloft.objects import (
     ENROLL,
@@ -303,6 +304,10 @@ class Engine:
         world, ledger, settings = self._world, self._ledger, stream.settings
         if stream.waiting_keys or plan.names_in(writes):
             writes = self._skip_unchanged(stream, self._resolve(stream, writes), world, are_resolved=True)
+        if writes and not self._settings.dry_run:
+            found = find_twins(stream, writes, world)
+            self._count(stream, found.outcomes)
+            writes = found.writes
         if writes and stream.operation.needs_id:
             self._wait_for(stream.object, writes)
             found = plan.find_update_ids(stream, writes, world, ledger, reads_ids=self._uses_jobs(stream, writes))
@@ -311,8 +316,8 @@ class Engine:
         elif (
             writes
             and settings.upsert_key == ID_FIELD
+            and settings.sync_mode is SyncMode.UPSERT
             and not self._settings.dry_run
-            and self._uses_jobs(stream, writes)
         ):
             found = plan.check_ids(stream, writes, world)
             self._count(stream, found.outcomes)

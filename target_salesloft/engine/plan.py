@@ -194,7 +194,7 @@ def find_update_ids(stream: Stream, writes: list[Write], world: World, ledger: L
 
 
 def check_ids(stream: Stream, writes: list[Write], world: World) -> Plan:
-    """Leave out upserts by an id that Salesloft does not have: in a bulk job, these must not create records."""
+    """Leave out upserts by an id that Salesloft does not have: whether these create records is not documented."""
     existing = _existing(stream.object, {int(each.body[ID_FIELD]) for each in writes}, world)
     found = [each for each in writes if int(each.body[ID_FIELD]) in existing]
     return Plan(found, [_not_found(stream, each, 0) for each in writes if int(each.body[ID_FIELD]) not in existing])

@@ -269,7 +269,7 @@ class RecordMapper:
             return Rejection(_describe(route, error), (route.target.name,))
         if custom:
             body[CUSTOM_FIELDS] = custom
-        return self._build_write(body, tuple(missing))
+        return self._build_write(body, tuple(missing), record)
 
     def map_key(self, record: Mapping[str, Any]) -> Write | Rejection:
         """Return a write with no more than what identifies a record whose columns are known."""
@@ -298,7 +298,9 @@ class RecordMapper:
         """Return whether a value is sent: an empty list counts as null, because it would erase what Salesloft has."""
         return self._clear or not (value is None or value == [])
 
-    def _build_write(self, body: dict[str, Any], missing_refs: tuple[str, ...]) -> Write | Rejection:
+    def _build_write(
+        self, body: dict[str, Any], missing_refs: tuple[str, ...], record: Mapping[str, Any]
+    ) -> Write | Rejection:
         """Add what the endpoint requires in addition to the fields."""
         references = {name: body.pop(name) for name in self._reference_fields if isinstance(body.get(name), Named)}
         if self._identity:
@@ -318,7 +320,10 @@ class RecordMapper:
         if self._mode is SyncMode.UPSERT:
             body["upsert_key"] = name
         key = None if value is None else identity_key(name, value)
-        return Write(body, key, record_id, references=references, missing=missing_refs)
+        spelling = None
+        if value is not None and self._object.fields[name].kind is FieldType.EMAIL:
+            spelling = _other_case(value, record.get(self._claims[Target(name)]))
+        return Write(body, key, record_id, references=references, missing=missing_refs, spelling=spelling)
 
     def _require_key(self, columns: Collection[str]) -> None:
         """Raise an error if no record can have a key, before the first record is read."""
@@ -517,6 +522,14 @@ class RecordMapper:
             return coerce
         # A blank key is no key, even without normalization: it would merge records that have nothing in common.
         return lambda value: None if is_blank(value) else coerce(value)
+
+
+def _other_case(sent: str, value: Any) -> str | None:
+    """Return an email address in the case in which it is not sent, if the source has it in mixed case."""
+    if not isinstance(value, str) or (value == sent and value.islower()):
+        return None
+    other = value.strip() if value.strip() != sent else sent.lower()
+    return other if other != sent and other.lower() == sent.lower() else None
 
 
 def _joint_key(identity: Iterable[str], body: Mapping[str, Any], references: Mapping[str, Named]) -> str:

@@ -132,3 +132,43 @@ def test_what_the_run_has_written_shows_what_salesloft_does(night, sandbox):
     result = night(rows, batch_size_rows=3)
     assert len(result.log_lines_containing("assumption A1")) == 1
     assert sorted(row["custom_fields"]["Lead Score"] for row in sandbox.people()) == list("012345")
+
+
+# A3: email addresses that differ in case are different
+
+
+@pytest.mark.parametrize("sync_mode", ["upsert", "update", "insert"])
+def test_person_whose_address_is_in_mixed_case_is_found(night, sandbox, sync_mode):
+    for number in range(3):
+        sandbox.add("person", email_address=f"Jane.{number}@Example.com", title="CEO")
+    sandbox.enter_world("email_case=sensitive")
+    rows = [{"email_address": f"Jane.{number}@Example.com", "title": "CTO"} for number in range(3)]
+    result = night(rows, sync_mode=sync_mode, already_exists="skip")
+    assert result.code == 0, result.log
+    assert held(sandbox, "title") == ["CEO" if sync_mode == "insert" else "CTO"] * 3
+    assert len(result.log_lines_containing("assumption A3")) == 1
+
+
+def test_case_that_does_not_count_costs_a_point(night, sandbox):
+    for number in range(150):
+        sandbox.add("person", email_address=f"Jane.{number}@Example.com")
+    spent = sandbox.points_spent
+    night([{"email_address": f"jane.{number}@example.com", "title": "CTO"} for number in range(150)])
+    without, spent = sandbox.points_spent - spent, sandbox.points_spent
+    result = night([{"email_address": f"JANE.{number}@example.com", "title": "CEO"} for number in range(150)])
+    assert not result.log_lines_containing("assumption")
+    assert sandbox.points_spent - spent == without + 1
+    assert held(sandbox, "title") == ["CEO"] * 150
+
+
+# A10: an upsert by an unknown id creates a record
+
+
+def test_unknown_id_creates_nothing(night, sandbox):
+    number = sandbox.add("person", email_address=EMAILS[0])
+    sandbox.enter_world("unknown_id=create")
+    rows = [{"id": each, "email_address": f"p{each}@b.co", "title": "CTO"} for each in (number, number + 7)]
+    result = night(rows, streams={"people": {"upsert_key": "id"}})
+    assert result.code == 1
+    assert [each["id"] for each in result.failed_records] == [number + 7]
+    assert held(sandbox, "title") == ["CTO"]

@@ -1,0 +1,89 @@
+"""Finds records that an upsert by their key would miss, so that it would create a second one beside them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from target_salesloft.engine.plan import Plan
+from target_salesloft.objects import ID_FIELD, FieldType, SyncMode
+from target_salesloft.records import Outcome, Result, replace
+from target_salesloft.writers.bulk import UPSERT_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from target_salesloft.engine.stream import Stream
+    from target_salesloft.engine.world import World
+    from target_salesloft.records import Write
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 100
+
+
+def find_twins(stream: Stream, writes: list[Write], world: World) -> Plan:
+    """Let writes of such records be written by id; inserts of them are left out."""
+    field = stream.object.fields.get(stream.settings.upsert_key)
+    if field is None or field.kind is not FieldType.EMAIL:
+        return Plan(writes, [])
+    ids = _find_other_case(stream, [each for each in writes if each.spelling is not None], world)
+    return _by_id(stream, writes, ids) if ids else Plan(writes, [])
+
+
+def _by_id(stream: Stream, writes: Sequence[Write], ids: Mapping[str, int]) -> Plan:
+    left: list[Write] = []
+    outcomes: list[Outcome] = []
+    for each in writes:
+        record_id = ids.get(each.key or "")
+        if record_id is None:
+            left.append(each)
+        elif stream.settings.sync_mode is SyncMode.INSERT:
+            field, request = stream.settings.upsert_key, f"GET {stream.object.path}"
+            reason = f"{field} already exists"
+            outcomes.append(Outcome(each, Result.ALREADY_EXISTS, reason, fields=(field,), request=request))
+        else:
+            is_upsert = stream.settings.sync_mode is SyncMode.UPSERT
+            extra = {UPSERT_KEY: ID_FIELD, ID_FIELD: record_id} if is_upsert else {}
+            left.append(replace(each, record_id=record_id, extra={**each.extra, **extra}))
+    return Plan(left, outcomes)
+
+
+def _find_other_case(stream: Stream, writes: Sequence[Write], world: World) -> dict[str, int]:
+    """Return the key → id of people whose address Salesloft holds in the case that is not sent, if case counts there.
+
+    Addresses that the source has in mixed case are looked up so, a hundred a point, until a response shows that case
+    does not count.
+    """
+    field = stream.settings.upsert_key
+    found: dict[str, int] = {}
+    for start in range(0, len(writes), CHUNK):
+        if world.capabilities.email_case == "insensitive":
+            break
+        chunk = {str(each.key): each for each in writes[start : start + CHUNK] if each.record_id is None}
+        rows = world.rows(stream.object, field, [each.spelling for each in chunk.values()])
+        exact = {key: matches[0] for key, matches in rows.items() if len(matches) == 1}
+        if any(row[field] != chunk[key].spelling for key, row in exact.items()):
+            world.learn(email_case="insensitive")
+        elif exact:
+            sent = world.rows(stream.object, field, [chunk[key].body[field] for key in exact])
+            missed = {key: int(row[ID_FIELD]) for key, row in exact.items() if not sent[key]}
+            if not missed and all(sent[key][0][ID_FIELD] == row[ID_FIELD] for key, row in exact.items()):
+                world.learn(email_case="insensitive")
+            else:
+                found |= missed
+                _warn(stream, world)
+    return {} if world.capabilities.email_case == "insensitive" else found
+
+
+def _warn(stream: Stream, world: World) -> None:
+    if world.capabilities.email_case == "sensitive":
+        return
+    world.learn(email_case="sensitive")
+    logger.warning(
+        "%s: email addresses that differ in case are different addresses in Salesloft (assumption A3): an upsert by "
+        "one would create a second person beside the other. Addresses that the source has in mixed case are looked up "
+        "in both spellings, and people who are found are written by id.",
+        stream.name,
+        extra={"stream": stream.name, "assumption": "A3"},
+    )
