@@ -1,4 +1,4 @@
-"""Sends along what Salesloft would erase otherwise: custom fields that are not sent."""
+"""Sends along what Salesloft would erase: custom fields that are not sent, and the elements of lists to add to."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def protect(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -
         is_known = world.capabilities.custom_fields is not None
         chunk = writes[len(protected) : len(protected) + (len(writes) if is_known else CHUNK)]
         is_at_risk = world.capabilities.custom_fields != "merge"
-        reading = [each for each in chunk if CUSTOM_FIELDS in each.body] if is_at_risk else []
+        reading = [
+            each for each in chunk if (is_at_risk and CUSTOM_FIELDS in each.body) or any(map(stream.adds_to, each.body))
+        ]
         sample = [stream.witness, *reading] if reading and stream.witness is not None and not is_known else reading
         held = {
             id(each): found[0]
@@ -46,8 +48,9 @@ def protect(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -
             if len(found) == 1
         }
         if not is_known:
-            _try_custom_fields(stream, [(each, held[id(each)]) for each in sample if id(each) in held], world)
-        protected += [_with_held(each, held[id(each)]) if id(each) in held else each for each in chunk]
+            records = [(each, held[id(each)]) for each in sample if id(each) in held and CUSTOM_FIELDS in each.body]
+            _try_custom_fields(stream, records, world)
+        protected += [_with_held(stream, each, held[id(each)]) if id(each) in held else each for each in chunk]
     # Once it is written, it can show what Salesloft does.
     stream.witness = next((each for each in writes if len(_custom_fields(each.body)) > 1), stream.witness)
     return protected
@@ -57,12 +60,16 @@ def _custom_fields(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in (row.get(CUSTOM_FIELDS) or {}).items() if value not in (None, "")}
 
 
-def _with_held(write: Write, row: Row) -> Write:
-    """Return a write that sends held custom fields along."""
-    held, sent = _custom_fields(row), write.body[CUSTOM_FIELDS]
-    if held.keys() <= sent.keys():
-        return write
-    return replace(write, extra={**write.extra, CUSTOM_FIELDS: {**held, **sent}})
+def _with_held(stream: Stream, write: Write, row: Row) -> Write:
+    """Return a write that sends held values along."""
+    extra = dict(write.extra)
+    held, sent = _custom_fields(row), write.body.get(CUSTOM_FIELDS)
+    if sent is not None and not held.keys() <= sent.keys():
+        extra[CUSTOM_FIELDS] = {**held, **sent}
+    for name in filter(stream.adds_to, write.body):
+        elements = row.get(name) or []
+        extra[name] = [*elements, *(each for each in write.body[name] or () if each not in elements)]
+    return replace(write, extra=extra)
 
 
 def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], world: World) -> None:

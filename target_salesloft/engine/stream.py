@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from target_salesloft.objects import FieldType
 from target_salesloft.records import Outcome
 from target_salesloft.reporting.stats import StreamStats
-from target_salesloft.settings.options import SkipUnchanged
+from target_salesloft.settings.options import ListFields, SkipUnchanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -126,6 +127,13 @@ class Stream:
         """Whether records are skipped that equal those last written."""
         # The ledger does not know whether a membership is still in effect.
         return self.settings.skip_unchanged is SkipUnchanged.LEDGER and not self.settings.re_enroll
+
+    def adds_to(self, name: str) -> bool:
+        """Return whether a field is a list, and its elements are added to those that Salesloft holds."""
+        if self.settings.list_fields is not ListFields.ADD:
+            return False
+        field = self.object.fields.get(name)
+        return field is not None and field.kind is FieldType.STRING_LIST
 
     def wait(self, writes: Iterable[Write]) -> None:
         """Let writes wait for records that they refer to."""

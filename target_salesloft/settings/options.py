@@ -54,6 +54,13 @@ class Misses(str, enum.Enum):
     SKIP = "skip"
 
 
+class ListFields(str, enum.Enum):
+    """Values of `list_fields`: what happens to the elements that Salesloft holds of a list that is sent."""
+
+    REPLACE = "replace"
+    ADD = "add"
+
+
 class SkipUnchanged(str, enum.Enum):
     """Values of `skip_unchanged`: how records that would change nothing are recognized."""
 

@@ -11,6 +11,7 @@ from target_salesloft.objects import ACCOUNTS, OBJECTS, PEOPLE, DeletedRecords, 
 from target_salesloft.settings.options import (
     CREDENTIALS,
     AuthMethod,
+    ListFields,
     Misses,
     MissingKey,
     MissingReferences,
@@ -106,6 +107,14 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         NullValues,
         about("Null values", "`ignore`: null is not sent, so nothing is erased in Salesloft. `clear`: null is sent."),
     ] = NullValues.IGNORE
+    list_fields: Annotated[
+        ListFields,
+        about(
+            "List fields",
+            "Tags and contact restrictions: `replace` what Salesloft holds, or `add` to it. Adding reads the records "
+            "first, a hundred per point.",
+        ),
+    ] = ListFields.REPLACE
     missing_key: Annotated[
         MissingKey,
         about("Missing key", "Records without a value for the upsert key: `fail`, or `skip` and count them."),

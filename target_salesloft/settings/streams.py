@@ -10,6 +10,7 @@ import msgspec
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.objects import OBJECTS, DeletedRecords, SalesloftObject, SyncMode
 from target_salesloft.settings.options import (  # noqa: TC001 (read by msgspec)
+    ListFields,
     Misses,
     MissingKey,
     MissingReferences,
@@ -68,6 +69,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     sync_mode: SyncMode
     unknown_fields: UnknownFields
     null_values: NullValues
+    list_fields: ListFields
     missing_key: MissingKey
     skip_unchanged: SkipUnchanged
     missing_references: MissingReferences

@@ -172,3 +172,22 @@ def test_unknown_id_creates_nothing(night, sandbox):
     assert result.code == 1
     assert [each["id"] for each in result.failed_records] == [number + 7]
     assert held(sandbox, "title") == ["CTO"]
+
+
+# A5: lists replace what Salesloft holds, or are added to it
+
+
+@pytest.mark.parametrize("world", ["lists=replace", "lists=merge"])
+def test_elements_are_added_to_a_list(night, sandbox, world):
+    sandbox.enter_world(world)
+    for email, tags in zip(EMAILS, (["rep"], ["rep", "new"], []), strict=True):
+        sandbox.add("person", email_address=email, tags=tags, contact_restrictions=["call"])
+    rows = rows_of(tags=["new"], contact_restrictions=["message"])
+    settings = {"streams": {"people": {"list_fields": "add"}}}
+    result = night(rows, **settings, skip_unchanged="salesloft")
+    assert result.code == 0, result.log
+    assert held(sandbox, "tags") == [["rep", "new"], ["rep", "new"], ["new"]]
+    assert held(sandbox, "contact_restrictions") == [["call", "message"]] * 3
+    assert not result.log_lines_containing("assumption")
+    for skip_unchanged in ("salesloft", "ledger"):
+        assert night(rows, **settings, skip_unchanged=skip_unchanged).log_lines_containing("3 unchanged")
