@@ -305,7 +305,7 @@ class Engine:
         if stream.waiting_keys or plan.names_in(writes):
             writes = self._skip_unchanged(stream, self._resolve(stream, writes), world, are_resolved=True)
         if writes and not self._settings.dry_run:
-            found = find_twins(stream, writes, world)
+            found = find_twins(stream, writes, world, ledger)
             self._count(stream, found.outcomes)
             writes = found.writes
         if writes and stream.operation.needs_id:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from target_salesloft.engine.stream import Stream
     from target_salesloft.engine.world import World
+    from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.records import Write
 
 logger = logging.getLogger(__name__)
@@ -22,12 +23,14 @@ logger = logging.getLogger(__name__)
 CHUNK = 100
 
 
-def find_twins(stream: Stream, writes: list[Write], world: World) -> Plan:
+def find_twins(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -> Plan:
     """Let writes of such records be written by id; inserts of them are left out."""
     field = stream.object.fields.get(stream.settings.upsert_key)
-    if field is None or field.kind is not FieldType.EMAIL:
-        return Plan(writes, [])
-    ids = _find_other_case(stream, [each for each in writes if each.spelling is not None], world)
+    ids: dict[str, int] = {}
+    if field is not None and field.kind is FieldType.EMAIL:
+        ids = _find_other_case(stream, [each for each in writes if each.spelling is not None], world)
+    elif field is not None and field.kind is FieldType.DOMAIN and world.capabilities.domains != "bare":
+        ids = _find_raw_domains(stream, writes, world, ledger)
     return _by_id(stream, writes, ids) if ids else Plan(writes, [])
 
 
@@ -74,6 +77,21 @@ def _find_other_case(stream: Stream, writes: Sequence[Write], world: World) -> d
                 found |= missed
                 _warn(stream, world)
     return {} if world.capabilities.email_case == "insensitive" else found
+
+
+def _find_raw_domains(stream: Stream, writes: Sequence[Write], world: World, ledger: Ledger) -> dict[str, int]:
+    """Return the key → id of accounts that hold a URL as their domain, of those that no run has written."""
+    keys = {each.key for each in writes if each.key is not None and each.record_id is None}
+    found = world.raw_domains.find(keys - ledger.get_last_writes(stream.object.name, keys).keys())
+    if found:
+        logger.warning(
+            "%s: Salesloft holds a URL instead of a bare domain in %s of these accounts (assumption A4): an upsert by "
+            "the domain would create a second account beside each. They are written by id, which also stores the bare "
+            "domain.",
+            *(stream.name, f"{len(found):,}"),
+            extra={"stream": stream.name, "assumption": "A4", "records": len(found)},
+        )
+    return found
 
 
 def _warn(stream: Stream, world: World) -> None:

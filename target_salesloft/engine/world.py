@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from target_salesloft.objects import ID_FIELD, OBJECTS, REFERENCES, SyncMode, identity_key
+from target_salesloft.engine.raw_domains import RawDomains
+from target_salesloft.objects import ID_FIELD, OBJECTS, REFERENCES, FieldType, SyncMode, identity_key
 from target_salesloft.salesloft.assumptions import Capabilities
 from target_salesloft.salesloft.listing import Listing
 from target_salesloft.salesloft.lookup import takes_one
@@ -35,6 +36,7 @@ class World:
 
     Attributes:
         capabilities: What Salesloft was found to do, by this run or an earlier one.
+        raw_domains: Finds accounts that hold a URL instead of a bare domain.
 
     Args:
         client: Sends the requests.
@@ -48,6 +50,7 @@ class World:
         self._ledger = ledger
         found = ledger.get_capabilities(max_age_days=CAPABILITY_DAYS)
         self.capabilities = Capabilities.from_values({name: each.value for name, each in found.items()})
+        self.raw_domains = RawDomains(client, lookups, ledger)
         self._listings: dict[Reference, Listing] = {}
         self._missing: set[tuple[str, str]] = set()  # object and key
 
@@ -92,6 +95,9 @@ class World:
         values = {each.key: each.value for each in named if (object_name, each.key) not in self._missing}
         hints = {key: hint.record_id for key, hint in self._ledger.get_lookups(reference.name, values).items()}
         ids = self.find_ids(OBJECTS[object_name], attribute, values, hints)
+        if reference.kind is FieldType.DOMAIN and self.capabilities.domains != "bare":
+            raw = self.raw_domains.find(key for key in values if not ids[key])
+            ids |= {key: (number,) for key, number in raw.items()}
         self._missing.update((object_name, key) for key in values if not ids[key])
         return {each: ids.get(each.key, ()) for each in named}
 

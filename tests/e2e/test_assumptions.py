@@ -191,3 +191,53 @@ def test_elements_are_added_to_a_list(night, sandbox, world):
     assert not result.log_lines_containing("assumption")
     for skip_unchanged in ("salesloft", "ledger"):
         assert night(rows, **settings, skip_unchanged=skip_unchanged).log_lines_containing("3 unchanged")
+
+
+# A4: accounts hold URLs as domains
+
+
+@pytest.fixture
+def raw_accounts(sandbox):
+    """Let Salesloft hold 230 accounts, of which three hold URLs, and one of these a bare twin too."""
+    for number in range(230):
+        sandbox.add("account", name=f"C{number}", domain=f"c{number}.co")
+    for name, domain in (("Nike", "https://www.nike.com"), ("Acme", "http://acme.com/"), ("Twin", "www.c7.co")):
+        sandbox.add("account", name=name, domain=domain)
+
+
+def domains(sandbox, *names):
+    return [(row["domain"], row["city"]) for row in sandbox.accounts() if row["name"] in names]
+
+
+@pytest.mark.usefixtures("raw_accounts")
+@pytest.mark.parametrize("sync_mode", ["upsert", "update", "insert"])
+def test_account_that_holds_a_url_gets_no_second_one(night, sandbox, sync_mode):
+    rows = [{"domain": "nike.com", "name": "Nike"}, {"domain": "acme.com", "name": "Acme"}]
+    rows = [{**row, "city": "Rome"} for row in [*rows, {"domain": "c7.co", "name": "C7"}]]
+    settings = {"sync_mode": sync_mode, "already_exists": "skip"}
+    result = night(rows, "accounts", **settings)
+    assert result.code == 0, result.log
+    assert len(sandbox.accounts()) == 233
+    (line,) = result.log_lines_containing("assumption A4")
+    assert " 2 " in line
+    if sync_mode != "insert":
+        assert domains(sandbox, "Nike", "Acme") == [("nike.com", "Rome"), ("acme.com", "Rome")]
+        assert domains(sandbox, "C7", "Twin") == [("c7.co", "Rome"), ("www.c7.co", None)]
+    spent = sandbox.points_spent
+    night([*rows, {"domain": "new.co", "name": "New", "city": "Rome"}], "accounts", sync_mode="upsert")
+    assert sandbox.points_spent - spent < 15
+    assert len(sandbox.accounts()) == 234
+
+
+@pytest.mark.usefixtures("raw_accounts")
+def test_person_is_linked_to_an_account_that_holds_a_url(night, sandbox):
+    mapping = {"company": "account.domain"}
+    rows = [
+        {"email_address": f"p{number}@b.co", "company": company}
+        for number, company in enumerate(["nike.com", "c7.co", "unknown.co"])
+    ]
+    for _ in range(2):
+        result = night(rows, streams={"people": {"mapping": mapping}})
+        assert result.code == 0, result.log
+        names = {row["id"]: row["name"] for row in sandbox.accounts()}
+        assert [names.get(each) for each in held(sandbox, "account_id")] == ["Nike", "C7", None]
