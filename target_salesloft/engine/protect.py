@@ -42,11 +42,14 @@ def protect(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -
             each for each in chunk if (is_at_risk and CUSTOM_FIELDS in each.body) or any(map(stream.adds_to, each.body))
         ]
         sample = [stream.witness, *reading] if reading and stream.witness is not None and not is_known else reading
-        held = {
-            id(each): found[0]
-            for each, found in zip(sample, read_held(stream, sample, world, ledger), strict=True)
-            if len(found) == 1
-        }
+        try:
+            rows = read_held(stream, sample, world, ledger)
+        except PermissionDeniedError as error:
+            if any(any(map(stream.adds_to, each.body)) for each in reading):
+                raise
+            world.assume(error, custom_fields="merge")
+            return writes
+        held = {id(each): found[0] for each, found in zip(sample, rows, strict=True) if len(found) == 1}
         if not is_known:
             records = [(each, held[id(each)]) for each in sample if id(each) in held and CUSTOM_FIELDS in each.body]
             _try_custom_fields(stream, records, world)

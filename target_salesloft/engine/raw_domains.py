@@ -6,7 +6,7 @@ import datetime as dt
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.exceptions import QueryRejectedError
+from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError
 from target_salesloft.mapping.coercion import CoercionError, normalize_domain
 from target_salesloft.objects import ACCOUNTS, ID_FIELD, identity_key
 from target_salesloft.salesloft.listing import ListTooLongError, iter_all, latest
@@ -83,7 +83,7 @@ class RawDomains:
                 extra={"assumption": "A4"},
             )
             return
-        except QueryRejectedError as error:
+        except (PermissionDeniedError, QueryRejectedError) as error:
             logger.warning(
                 "Accounts that hold a URL as their domain cannot be looked for (assumption A4): %s",
                 error,

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from target_salesloft.engine.plan import Plan
+from target_salesloft.exceptions import PermissionDeniedError
 from target_salesloft.objects import ID_FIELD, FieldType, SyncMode
 from target_salesloft.records import Outcome, Result, replace
 from target_salesloft.writers.bulk import UPSERT_KEY
@@ -64,7 +65,11 @@ def _find_other_case(stream: Stream, writes: Sequence[Write], world: World) -> d
         if world.capabilities.email_case == "insensitive":
             break
         chunk = {str(each.key): each for each in writes[start : start + CHUNK] if each.record_id is None}
-        rows = world.rows(stream.object, field, [each.spelling for each in chunk.values()])
+        try:
+            rows = world.rows(stream.object, field, [each.spelling for each in chunk.values()])
+        except PermissionDeniedError as error:
+            world.assume(error, email_case="insensitive")
+            break
         exact = {key: matches[0] for key, matches in rows.items() if len(matches) == 1}
         if any(row[field] != chunk[key].spelling for key, row in exact.items()):
             world.learn(email_case="insensitive")

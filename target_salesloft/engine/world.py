@@ -5,6 +5,7 @@ A remembered id is a hint. It is read, a hundred a point, before anything is wri
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,7 @@ import msgspec
 
 from target_salesloft.engine.raw_domains import RawDomains
 from target_salesloft.objects import ID_FIELD, OBJECTS, REFERENCES, FieldType, SyncMode, identity_key
-from target_salesloft.salesloft.assumptions import Capabilities
+from target_salesloft.salesloft.assumptions import ASSUMPTIONS, Capabilities
 from target_salesloft.salesloft.listing import Listing
 from target_salesloft.salesloft.lookup import takes_one
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from target_salesloft.salesloft.lookup import Lookups
 
     Row = dict[str, Any]
+
+logger = logging.getLogger(__name__)
 
 # What Salesloft was found to do counts for so long.
 CAPABILITY_DAYS: Final = 90
@@ -161,6 +164,17 @@ class World:
     def learn(self, **found: Any) -> None:
         """Note what Salesloft does, for the rest of the run: names and values of `Capabilities`."""
         self.capabilities = msgspec.structs.replace(self.capabilities, **found)
+
+    def assume(self, error: Exception, **assumed: Any) -> None:
+        """Take it for granted, for the rest of the run, that Salesloft does what is assumed: it cannot be watched."""
+        self.learn(**assumed)
+        for name, value in assumed.items():
+            assumption = ASSUMPTIONS[name]
+            logger.warning(
+                "Assumption %s cannot be checked in this run, and is taken to hold (%s). %s",
+                *(assumption.id, assumption.values[value], error),
+                extra={"assumption": assumption.id},
+            )
 
     # What this run changes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import record, schema
+from tests.conftest import KEY, record, schema
 
 EMAILS = [f"p{number}@b.co" for number in range(3)]
 
@@ -241,3 +241,13 @@ def test_person_is_linked_to_an_account_that_holds_a_url(night, sandbox):
         assert result.code == 0, result.log
         names = {row["id"]: row["name"] for row in sandbox.accounts()}
         assert [names.get(each) for each in held(sandbox, "account_id")] == ["Nike", "C7", None]
+
+
+def test_token_that_must_not_read_writes_nevertheless(serve, night):
+    server = serve(api_keys={KEY: ["people:write", "accounts:write", "custom_fields:read"]})
+    rows = [{"email_address": "Jane@Example.com", "Region": "EU", "Lead Score": "7"}]
+    result = night(rows, api_url=server.url, batch_size_rows=1)
+    assert result.code == 0, result.log
+    assert len(result.log_lines_containing("cannot be checked")) == 2
+    assert night([{"domain": "nike.com", "name": "Nike"}], "accounts", api_url=server.url).code == 0
+    assert (len(server.sandbox.people()), len(server.sandbox.accounts())) == (1, 1)
