@@ -7,7 +7,6 @@ import pytest
 from salesloft_sandbox import Fault
 from target_salesloft.exceptions import BulkJobUnfinishedError
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
-from target_salesloft.records import Result
 from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.base import JobDone, JobPolled, JobStarting, JobUploaded, Sending, Settled
 from tests.writers.conftest import numbered, update, upsert
@@ -61,17 +60,6 @@ def test_at_the_limit_the_next_batch_waits_until_a_job_is_done(started, clock):
     first_done = next(index for index, each in enumerate(writer.events) if isinstance(each, JobDone))
     assert [each.job.id for each in writer.events[first_done:] if isinstance(each, JobUploaded)] == [3]
     assert clock.now() < 1_000 + 3 * 60
-
-
-def test_jobs_that_are_done_are_settled_without_waiting(started, clock):
-    _, writer = started(bulk_wait=5)
-    submit(writer, numbered([1]), "first")
-    writer.advance()
-    assert (writer.done, clock.now()) == ([], 1_000.0)
-    clock.tick(30)
-    writer.advance()
-    assert writer.done == ["first"]
-    assert [each.result for each in writer.outcomes] == [Result.WRITTEN]
 
 
 def test_jobs_are_settled_in_any_order(started, clock):
@@ -197,16 +185,6 @@ def test_a_job_with_a_key_of_another_is_marked_ready_only_when_that_is_settled(s
     (read,) = moments(sandbox, "GET", "/1/results")
     assert marked >= read
     assert {each["title"] for each in sandbox.people() if each["email_address"] == "p2@b.co"} == {"Second"}
-
-
-def test_jobs_with_one_key_are_executed_one_after_the_other(started):
-    sandbox, writer = started(bulk_wait=60)
-    for title in ("1", "2", "3", "4"):
-        submit(writer, numbered([7], title=title), title)
-        assert states(sandbox).count("executing") == 1
-    writer.finish()
-    assert writer.done == ["1", "2", "3", "4"]
-    assert [each["title"] for each in sandbox.people()] == ["4"]
 
 
 def test_the_order_holds_whatever_the_order_of_execution(started):

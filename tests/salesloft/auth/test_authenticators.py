@@ -70,11 +70,6 @@ def test_new_refresh_token_is_stored_and_replaces_the_configured_one(authenticat
     assert stored_at(path)["refresh_token"] not in {FIRST, stored["refresh_token"]}
 
 
-def test_valid_stored_token_is_used_without_a_refresh(authenticator, oauth):
-    assert sent_token(authenticator()) == sent_token(authenticator())
-    assert oauth.refreshes == 1
-
-
 def test_newly_configured_refresh_token_takes_precedence(authenticator, oauth, path):
     sent_token(authenticator())
     oauth.revoke()
@@ -111,14 +106,6 @@ def test_stored_token_of_a_login_is_used(authenticator):
     who = authenticator(refresh_token=None, auth_method="refresh_token")
     assert isinstance(who, RefreshTokenAuthenticator)
     assert sent_token(who) == first
-
-
-@pytest.mark.parametrize("stored", [False, True])
-def test_method_does_not_depend_on_whether_a_token_is_stored(authenticator, stored):
-    if stored:
-        sent_token(authenticator())
-    assert isinstance(authenticator(refresh_token=None), ClientCredentialsAuthenticator)
-    assert isinstance(authenticator(refresh_token=None, auth_method="refresh_token"), RefreshTokenAuthenticator)
 
 
 def test_missing_stored_token_names_login(authenticator, sandbox, path):
@@ -481,10 +468,3 @@ def test_proxy_of_the_environment_is_used(authenticator, listener, monkeypatch):
     with pytest.raises(UnexpectedResponseError):
         sent_token(authenticator(auth_url="http://accounts.example/oauth/token"))
     assert sent == ["http://accounts.example/oauth/token"]
-
-
-def test_repr_contains_no_secret(authenticator):
-    who = authenticator()
-    token = sent_token(who)
-    shown = f"{who!r} {who._endpoint!r} {who._store!r}"  # noqa: SLF001
-    assert not [each for each in (FIRST, SECRET, token) if each in shown]
