@@ -110,8 +110,8 @@ def patience(seconds):
 
 
 def pytest_xdist_auto_num_workers(config):
-    """Use twice as many workers as cores, because tests often wait for a process or a server."""
-    return 0 if config.option.markexpr == "smoke" else 2 * (os.cpu_count() or 1)
+    """Use one more worker than cores, because tests often wait; smoke tests take less time than to start workers."""
+    return 0 if config.option.markexpr == "smoke" else (os.cpu_count() or 1) + 1
 
 
 def pytest_ignore_collect(collection_path, config):
