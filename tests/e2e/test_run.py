@@ -451,6 +451,11 @@ def test_failure_holds_back_only_later_states(run, sandbox):
     assert len(sandbox.people()) == 14
 
 
+def test_old_records_are_written_before_their_batch_is_full(run, monkeypatch):
+    monkeypatch.setattr("target_salesloft.engine.engine.MAX_RECORD_AGE_SECONDS", -1.0)
+    assert run([COLUMNS, *people([1]), state(1), *people([2]), state(2)]).states == [1, 2]
+
+
 def test_schema_change_loses_nothing(run, sandbox):
     lines = [COLUMNS, *people([1], title="CEO"), state({"n": 1})]
     lines += [schema("people", "email_address", "city"), *people([2], city="Rome"), state({"n": 2})]
