@@ -317,7 +317,7 @@ def test_columns_that_are_not_sent_are_logged_in_one_line(run, caplog):
 def test_many_merged_records_are_a_warning_that_names_the_key_and_its_column(run):
     streams = {"people": {"mapping": {"owner_email": "email_address"}}}
     rows = [record("people", owner_email=f"o{max(0, number - 100)}@example.com") for number in range(300)]
-    result = run([schema("people", "owner_email"), *rows], streams=streams, batch_size_rows=250)
+    result = run([schema("people", "owner_email"), *rows], streams=streams, batch_size_rows=250, write_method="record")
     (warning,) = result.log_lines_containing("same email_address")
     assert "'owner_email'" in warning
     assert "100 of " in warning
