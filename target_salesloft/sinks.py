@@ -35,7 +35,7 @@ class SalesloftSink(BatchSink):
 
     Attributes:
         salesloft_object: What the records become.
-        mapper: Maps records.
+        stream_mapper: Maps records.
         stream: What the engine knows of the stream.
     """
 
@@ -50,7 +50,7 @@ class SalesloftSink(BatchSink):
         run.connect()
         run.check_stream(stream_name, settings)
         self._run = run
-        self.mapper = StreamMapper(
+        self.stream_mapper = StreamMapper(
             stream_name,
             settings,
             run.settings,
@@ -65,7 +65,7 @@ class SalesloftSink(BatchSink):
             stream_name,
             number,
             settings,
-            self.mapper,
+            self.stream_mapper,
             run.ledger.stream(stream_name, self.salesloft_object.name),
             run.journal.stats[stream_name],
             resolve_overwrite(stream_name, settings, lambda: run.custom_fields.get(settings.object)),
@@ -94,7 +94,7 @@ class SalesloftSink(BatchSink):
             record: Its columns and values.
             size: The length of the record in the input, in bytes.
         """
-        mapped = self.mapper.map(source, record)
+        mapped = self.stream_mapper.map(source, record)
         if not (isinstance(mapped, Outcome) and mapped.result is Result.FILTERED):  # the SDK counts after stream maps
             self.record_counter_metric.increment()
         self._run.engine.feed(self.stream, mapped, size)

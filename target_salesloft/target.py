@@ -42,7 +42,14 @@ from target_salesloft.settings.schema import SETTINGS
 from target_salesloft.settings.streams import StreamSettings, misspelled
 from target_salesloft.singer.batch import read_batch
 from target_salesloft.singer.input_file import InputFile
-from target_salesloft.singer.reader import INPUT_ERRORS, LineReader, discard_input, require_keys, require_schema
+from target_salesloft.singer.reader import (
+    INPUT_ERRORS,
+    SILENT_SECONDS,
+    LineReader,
+    discard_input,
+    require_keys,
+    require_schema,
+)
 from target_salesloft.singer.shutdown import SIGNAL_EXIT_BASE, note_signals, signals_blocked
 from target_salesloft.sinks import SINKS
 
@@ -185,7 +192,7 @@ class TargetSalesloft(Target):
             # The SDK changes the schema that it is given.
             sink = self.get_sink(name, schema={**schema, "properties": dict(schema["properties"])}, key_properties=keys)
             self._sinks[name] = cast("SalesloftSink", sink)
-        self._sinks[name].mapper.use_schema(stream, stream_map, self._schemas[stream]["schema"]["properties"])
+        self._sinks[name].stream_mapper.use_schema(stream, stream_map, self._schemas[stream]["schema"]["properties"])
 
     def _handle_record(self, message: dict[str, Any]) -> None:
         require_keys(message, stream=str, record=dict)
@@ -370,9 +377,11 @@ class TargetSalesloft(Target):
             code, errors = cls._run(config, file_input)
         except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
             code, errors = 1, {format_internal_error(error): _log_fields(error)}
-        if code in {1, SIGNAL_EXIT_BASE + signal.SIGINT}:
-            clock = Clock()
+        clock = Clock()
+        if code == 1:
             discard_input(file_input, clock, note_signals(clock))
+        elif code == SIGNAL_EXIT_BASE + signal.SIGINT:
+            discard_input(file_input, clock, note_signals(clock), idle_seconds=SILENT_SECONDS)
         # Log the error last, where users look first.
         for message, fields in errors.items():
             cls.logger.error("%s", message, extra={"exit_code": code, **fields})

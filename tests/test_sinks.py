@@ -20,7 +20,7 @@ def sink(config, clock, monkeypatch):
     target = TargetSalesloft(config=config, clock=clock)
     sink = target.get_sink("people", schema=COLUMNS["schema"], key_properties=[])
     target.mapper.register_raw_stream_schema("people", COLUMNS["schema"], [])
-    sink.mapper.use_schema("people", target.mapper.stream_maps["people"][0], COLUMNS["schema"]["properties"])
+    sink.stream_mapper.use_schema("people", target.mapper.stream_maps["people"][0], COLUMNS["schema"]["properties"])
     yield sink
     target.run.close()
 
@@ -30,7 +30,7 @@ def source(sink, number=0, **record):
 
 
 def mapped(sink, **record):
-    return sink.mapper.map(source(sink, **record), record)
+    return sink.stream_mapper.map(source(sink, **record), record)
 
 
 def test_map_returns_a_write_with_its_source(sink):

@@ -204,7 +204,9 @@ def read_lines(file: IO[AnyStr]) -> Iterator[AnyStr]:
         yield line
 
 
-def discard_input(file: IO[Any] | None, clock: Clock, is_cancelled: Callable[[], bool]) -> None:
+def discard_input(
+    file: IO[Any] | None, clock: Clock, is_cancelled: Callable[[], bool], *, idle_seconds: float = DISCARD_SECONDS
+) -> None:
     """Read a pipe or a socket to its end and discard what it holds, for at most `DISCARD_SECONDS`.
 
     A tap that writes into a closed pipe fails, and under Meltano its traceback would bury the target's error.
@@ -213,22 +215,25 @@ def discard_input(file: IO[Any] | None, clock: Clock, is_cancelled: Callable[[],
         file: The input of the run; standard input if None.
         clock: Time.
         is_cancelled: Whether to give up earlier.
+        idle_seconds: How long to wait for more input. After a Ctrl-C, Meltano keeps the pipe open, and the tap is gone.
     """
     file = file or sys.stdin
     if not has_mode(file, stat.S_ISFIFO, stat.S_ISSOCK):
         return
     descriptor = file.fileno()
-    started = clock.now()
+    started = read_at = now = clock.now()
     has_told = False
-    while (seconds := clock.now() - started) < DISCARD_SECONDS and not is_cancelled():
-        if seconds >= SILENT_SECONDS and not has_told:
+    while now - started < DISCARD_SECONDS and now - read_at < idle_seconds and not is_cancelled():
+        if now - started >= SILENT_SECONDS and not has_told:
             has_told = True
             message = "The run has failed. Discarding the rest of the input for up to %d s; Ctrl-C ends this."
             logger.info(message, DISCARD_SECONDS)
         ready, _, _ = select.select([descriptor], [], [], IDLE_SECONDS)
+        now = clock.now()
         with contextlib.suppress(BlockingIOError):
             if ready and not os.read(descriptor, BUFFER_BYTES):
                 return
+            read_at = now if ready else read_at
 
 
 def require_keys(message: Mapping[str, Any], **kinds: type) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from singer_sdk.exceptions import MappingError, MissingKeyPropertiesError
 from singer_sdk.mapper import CustomStreamMap
@@ -27,7 +26,7 @@ from target_salesloft.suggestions import normalize_name
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
 
     from singer_sdk.mapper import StreamMap
 
@@ -42,67 +41,26 @@ DELETED_COLUMNS: Final = frozenset({"deletedat", "isdeleted"})
 SDK_METADATA: Final = "_sdc_"
 
 
-@dataclass(frozen=True)
-class SourceMapping:
-    """Maps the records of one of the tap's streams; the first step of a record.
+class SourceStream(NamedTuple):
+    """One of the tap's streams.
 
     Attributes:
-        stream: The stream's name in the tap.
-        key_properties: Columns that each record must have.
-        validator: Checks records against the stream's schema, or None.
-        mapper: Makes payloads.
-        missing_key: What happens to records without a value for the upsert key.
-        deleted_column: Column with a value in records that are deleted in the source.
-        removes: Whether such records are removed from Salesloft; otherwise they are skipped.
+        stream_map: What the SDK makes of its records.
+        validator: Checks records against its schema, or None.
+        mapper: Maps them.
     """
 
-    stream: str
-    key_properties: Sequence[str]
+    stream_map: StreamMap
     validator: RecordValidator | None
     mapper: RecordMapper
-    missing_key: MissingKey
-    deleted_column: str
-    removes: bool
 
-    def map(self, record: dict[str, Any], source: Source, *, is_removal: bool | None) -> Write | Outcome:
-        """Return what a record becomes, or its outcome if it is not to be written.
 
-        Args:
-            record: The record as stream maps have left it.
-            source: The record as the tap wrote it.
-            is_removal: Whether it is deleted in the source; None if that is not clear.
-
-        Raises:
-            MissingKeyPropertiesError: The record has not all key properties.
-            ConfigError: The mapping sends a column that the schema does not declare where it cannot go.
-            UnknownColumnError: A column matches no field, and `unknown_fields` is `fail`.
-        """
-        for key in self.key_properties:
-            if key not in record:
-                keys = ", ".join(self.key_properties)
-                raise MissingKeyPropertiesError(
-                    f"a record of the stream '{self.stream}' is missing a key property (expected: {keys})."
-                )
-        if is_removal and not self.removes:
-            return without_write(source, Result.SKIPPED, "deleted in the source")
-        if is_removal is None and self.removes:
-            write = self.mapper.map_key(record)
-            reason = f"{self.deleted_column}: neither true, false nor a time, so it is not clear if the row is deleted"
-            return failure(_of(write, source), reason)
-        mapped = self.mapper.map_key(record) if is_removal else self._map_valid(record)
-        if isinstance(mapped, Write):
-            return replace(mapped, is_removal=bool(is_removal), sources=(source,))
-        if not mapped.missing_key:
-            # Its key shows what it replaces, and what must not rest on it.
-            return failure(_of(self.mapper.map_key(record), source), mapped.reason, mapped.fields)
-        if self.missing_key is MissingKey.SKIP:
-            return without_write(source, Result.SKIPPED, mapped.reason)
-        reason = f"{mapped.reason} (missing_key: skip would skip it)"
-        return without_write(source, Result.FAILED, reason, mapped.fields)
-
-    def _map_valid(self, record: dict[str, Any]) -> Write | Rejection:
-        reason = None if self.validator is None else self.validator.rejection(record)
-        return self.mapper.map(record) if reason is None else Rejection(reason)
+def _transform(stream_map: StreamMap, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    transformed = stream_map.transform(cast("dict[str, Any]", record))
+    if isinstance(stream_map, CustomStreamMap) and transformed is not None:
+        converted: dict[str, Any] = to_json_types(transformed)
+        return converted
+    return transformed
 
 
 def _of(mapped: Write | Rejection, source: Source) -> Write:
@@ -144,8 +102,7 @@ class StreamMapper:
         self._logger = logger
         self._clock = clock
         self._validates = validates
-        self._mappings: dict[str, SourceMapping] = {}
-        self._stream_maps: dict[str, StreamMap] = {}
+        self._sources: dict[str, SourceStream] = {}
         self._warned: set[str] = set()
         self._described: set[ColumnMapping] = set()
 
@@ -168,7 +125,6 @@ class StreamMapper:
             UnknownColumnError: A column matches no field, and `unknown_fields` is `fail`.
         """
         schema: Mapping[str, Any] = stream_map.transformed_schema
-        self._stream_maps[source_stream] = stream_map
         validator = RecordValidator(_without_metadata(schema)) if self._validates else None
         try:
             mapper = RecordMapper(
@@ -189,15 +145,7 @@ class StreamMapper:
         deleted = self._settings.deleted_column
         if source_columns and deleted not in source_columns and not deleted.startswith(SDK_METADATA):
             self._warn_once(f"deleted_column names the column '{deleted}', which the stream does not have")
-        self._mappings[source_stream] = SourceMapping(
-            source_stream,
-            stream_map.transformed_key_properties or (),
-            validator,
-            mapper,
-            self._settings.missing_key,
-            self._settings.deleted_column,
-            removes=self._settings.deleted_records is not DeletedRecords.SKIP,
-        )
+        self._sources[source_stream] = SourceStream(stream_map, validator, mapper)
         self.log_columns()
 
     def _mapping(self, columns: Collection[str]) -> Mapping[str, str | None]:
@@ -214,7 +162,7 @@ class StreamMapper:
 
     def knows(self, source_stream: str) -> bool:
         """Return whether the tap has declared a stream in this run."""
-        return source_stream in self._mappings
+        return source_stream in self._sources
 
     def map(self, source: Source, record: Mapping[str, Any] | None = None) -> Write | Outcome:
         """Return what a record becomes, or its outcome if it is not to be written.
@@ -224,35 +172,59 @@ class StreamMapper:
             SalesloftFatalError: A column matches no field, and `unknown_fields` is `fail`.
             ConfigError: The stream's mapping does not fit the record.
         """
-        stream = source.schema["stream"]
         original = source.record if record is None else record
+        stream = self._sources[source.schema["stream"]]
         try:
-            transformed = self._transform(stream, original)
+            transformed = _transform(stream.stream_map, original)
         except Exception as error:  # noqa: BLE001 (an expression may raise anything)
-            return without_write(source, Result.FAILED, self._describe_map_error(stream, error))
+            return without_write(source, Result.FAILED, self._describe_map_error(stream.stream_map, error))
         if transformed is None:
             return without_write(source, Result.FILTERED, "stream_maps")
-        mapping = self._mappings[stream]
         try:
-            if columns := mapping.mapper.new_columns(transformed):
-                mapping.mapper.add_columns(columns, self._custom_fields(columns))
-            value = original.get(mapping.deleted_column)
+            if columns := stream.mapper.new_columns(transformed):
+                stream.mapper.add_columns(columns, self._custom_fields(columns))
+            value = original.get(self._settings.deleted_column)
             is_removal = False if value is None else parse_deleted(value, self._clock.time())
-            return mapping.map(transformed, source, is_removal=is_removal)
+            return self._map(stream, transformed, source, is_removal=is_removal)
         except (ConfigError, UnknownColumnError) as error:
             raise self._with_stream(error) from error
 
-    def _transform(self, stream: str, record: Mapping[str, Any]) -> dict[str, Any] | None:
-        stream_map = self._stream_maps[stream]
-        transformed = stream_map.transform(cast("dict[str, Any]", record))
-        if isinstance(stream_map, CustomStreamMap) and transformed is not None:
-            converted: dict[str, Any] = to_json_types(transformed)
-            return converted
-        return transformed
+    def _map(
+        self, stream: SourceStream, record: dict[str, Any], source: Source, *, is_removal: bool | None
+    ) -> Write | Outcome:
+        """Map a record as stream maps have left it; `is_removal` is None if it is not clear whether it is deleted."""
+        settings, mapper = self._settings, stream.mapper
+        keys = stream.stream_map.transformed_key_properties or ()
+        if not all(key in record for key in keys):
+            raise MissingKeyPropertiesError(
+                f"a record of the stream '{source.schema['stream']}' is missing a key property "
+                f"(expected: {', '.join(keys)})."
+            )
+        removes = settings.deleted_records is not DeletedRecords.SKIP
+        if is_removal and not removes:
+            return without_write(source, Result.SKIPPED, "deleted in the source")
+        if is_removal is None and removes:
+            reason = (
+                f"{settings.deleted_column}: neither true, false nor a time, so it is not clear if the row is deleted"
+            )
+            return failure(_of(mapper.map_key(record), source), reason)
+        rejection = None if is_removal or stream.validator is None else stream.validator.rejection(record)
+        if rejection is not None:
+            mapped: Write | Rejection = Rejection(rejection)
+        else:
+            mapped = mapper.map_key(record) if is_removal else mapper.map(record)
+        if isinstance(mapped, Write):
+            return replace(mapped, is_removal=bool(is_removal), sources=(source,))
+        if not mapped.missing_key:
+            # Its key shows what it replaces, and what must not rest on it.
+            return failure(_of(mapper.map_key(record), source), mapped.reason, mapped.fields)
+        if settings.missing_key is MissingKey.SKIP:
+            return without_write(source, Result.SKIPPED, mapped.reason)
+        reason = f"{mapped.reason} (missing_key: skip would skip it)"
+        return without_write(source, Result.FAILED, reason, mapped.fields)
 
-    def _describe_map_error(self, stream: str, error: Exception) -> str:
+    def _describe_map_error(self, stream_map: StreamMap, error: Exception) -> str:
         """Name the column and the type of error, but no values."""
-        stream_map = self._stream_maps[stream]
         expression = getattr(getattr(stream_map, "expr_evaluator", None), "expr", None)
         definitions = [each for each in self._run.stream_maps.values() if isinstance(each, dict)]
         columns = {name for each in definitions for name, value in each.items() if expression and value == expression}
@@ -270,10 +242,10 @@ class StreamMapper:
 
     def log_columns(self) -> None:
         """Log warnings about the mapping, and where columns go that have not been logged; each once."""
-        for mapping in self._mappings.values():
-            for warning in mapping.mapper.warnings:
+        for stream in self._sources.values():
+            for warning in stream.mapper.warnings:
                 self._warn_once(warning)
-            columns = [each for each in mapping.mapper.describe_columns() if each not in self._described]
+            columns = [each for each in stream.mapper.describe_columns() if each not in self._described]
             self._described.update(columns)
             left_out = [each for each in columns if each.field is None and each.reason != BY_MAPPING]
             for each in left_out:

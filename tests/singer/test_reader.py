@@ -274,6 +274,18 @@ def test_rest_of_a_pipe_is_discarded_for_a_minute_or_until_a_signal(monkeypatch,
     assert clock.now() - started == min(cancelled_after, 60)
 
 
+def test_after_ctrl_c_a_silent_pipe_is_not_waited_for(monkeypatch, clock):
+    """Meltano keeps it open, and the tap is gone."""
+    monkeypatch.setattr(reader_module, "IDLE_SECONDS", 0)
+    out, into = os.pipe()
+    os.write(into, b"more")
+    started = clock.now()
+    with open(out, "rb") as file:  # noqa: PTH123 (a descriptor)
+        discard_input(file, clock, lambda: clock.tick(1), idle_seconds=3)
+    os.close(into)
+    assert clock.now() - started == 4
+
+
 def test_input_that_is_not_a_pipe_is_not_discarded(tmp_path):
     (tmp_path / "in").write_text("x", encoding="utf-8")
     with (tmp_path / "in").open("rb") as file:
