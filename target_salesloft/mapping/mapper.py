@@ -149,6 +149,7 @@ class RecordMapper:
         columns_complete: Whether records cannot have other columns, so that a missing key column is an error.
         custom_fields: The team's custom fields: exact name → type. None if they are unknown, or not needed according
             to `needs_custom_fields`.
+        sends_unchecked: Whether custom fields are sent whose names cannot be checked.
 
     Raises:
         ConfigError: The mapping contradicts itself or the sync mode, or no column maps to the key.
@@ -169,6 +170,7 @@ class RecordMapper:
         columns: Iterable[str],
         columns_complete: bool = False,
         custom_fields: Mapping[str, FieldType] | None = None,
+        sends_unchecked: bool = True,
     ) -> None:
         self._object = salesloft_object
         self._mode = mode
@@ -179,6 +181,7 @@ class RecordMapper:
         self._clear = null_values is NullValues.CLEAR
         self._normalize = normalize
         self._omits_references = omits_references
+        self._sends_unchecked = sends_unchecked
         self._custom_fields: Mapping[str, FieldType] | None = None
         self._routes: dict[str, Route | None] = {}
         self._custom_routes: dict[str, Route | None] = {}
@@ -382,7 +385,7 @@ class RecordMapper:
         match = self._match_custom_field(column) or (prefixed and self._match_custom_field(prefixed["name"]))
         if match:
             return self._claim(column, Target(match, custom=True), self._custom_type(match))
-        if prefixed and self._custom_fields is None:
+        if prefixed and self._custom_fields is None and self._sends_unchecked:
             return self._claim(column, Target(prefixed["name"], custom=True), FieldType.TEXT)
         self._skip_unknown(column, prefixed["name"] if prefixed else None)
         return None
@@ -395,7 +398,8 @@ class RecordMapper:
         return self._custom_routes[column]
 
     def _resolve_custom(self, column: str, name: str) -> Route | None:
-        match = name if self._custom_fields is None else self._match_custom_field(name)
+        is_unchecked = self._custom_fields is None and self._sends_unchecked
+        match = name if is_unchecked else self._match_custom_field(name)
         if match is not None:
             return self._claim(column, Target(match, custom=True), self._custom_type(match))
         self._skip_unknown(column, name)
@@ -416,6 +420,12 @@ class RecordMapper:
         known = self._custom_fields
         if target.name not in (known or ()):
             self._check_reference(column, target.name)
+        if known is None and not self._sends_unchecked:
+            raise ConfigError(
+                f"mapping sends the column {_quote(column)} to the custom field {_quote(target.name)}, but the token "
+                "may not list custom fields, and Salesloft may ignore a name that does not exist (assumption A12). Add "
+                "the scope custom_fields:read, or set unchecked_custom_fields to true."
+            )
         if known is not None and target.name not in known:
             raise ConfigError(
                 f"mapping sends the column {_quote(column)} to {_quote(target.name)}, which is neither a field "

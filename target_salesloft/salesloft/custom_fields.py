@@ -24,6 +24,11 @@ class CustomFields:
         self._client = client
         self._cache: dict[str, Mapping[str, FieldType] | None] = {}
 
+    @property
+    def can_be_listed(self) -> bool:
+        """Whether there are credentials to list them with."""
+        return self._client is not None
+
     def get(self, salesloft_object: SalesloftObject) -> Mapping[str, FieldType] | None:
         """Return the exact name and the type of each custom field, or None if they cannot be listed.
 
@@ -43,8 +48,7 @@ class CustomFields:
         except (PermissionDeniedError, QueryRejectedError) as error:
             hint = " Add the scope custom_fields:read." if isinstance(error, PermissionDeniedError) else ""
             logger.warning(
-                "Custom fields of %s cannot be listed: %s Columns that `mapping` sends to custom fields are sent "
-                "unchecked, other unknown columns are ignored.%s",
+                "Custom fields of %s cannot be listed: %s Unknown columns are ignored.%s",
                 salesloft_object.name,
                 error,
                 hint,

@@ -103,6 +103,13 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         UnknownFields,
         about("Unknown fields", "Columns that match no Salesloft field: `ignore` (one log line per stream) or `fail`."),
     ] = UnknownFields.IGNORE
+    unchecked_custom_fields: Annotated[
+        bool,
+        about(
+            "Unchecked custom fields",
+            "`true`: send custom fields although their names cannot be checked, because the token may not list them.",
+        ),
+    ] = False
     null_values: Annotated[
         NullValues,
         about("Null values", "`ignore`: null is not sent, so nothing is erased in Salesloft. `clear`: null is sent."),

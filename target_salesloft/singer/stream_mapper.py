@@ -139,6 +139,7 @@ class StreamMapper:
                 columns=schema["properties"],
                 columns_complete=bool(schema["properties"]) and schema.get("additionalProperties") in {None, False},
                 custom_fields=self._custom_fields(schema["properties"]),
+                sends_unchecked=self._run.unchecked_custom_fields or not self._team_fields.can_be_listed,
             )
         except (ConfigError, UnknownColumnError) as error:
             raise self._with_stream(error) from error

@@ -251,3 +251,16 @@ def test_token_that_must_not_read_writes_nevertheless(serve, night):
     assert len(result.log_lines_containing("cannot be checked")) == 2
     assert night([{"domain": "nike.com", "name": "Nike"}], "accounts", api_url=server.url).code == 0
     assert (len(server.sandbox.people()), len(server.sandbox.accounts())) == (1, 1)
+
+
+# A12: unknown custom fields are ignored
+
+
+def test_custom_field_that_is_dropped_is_said(night, sandbox, fault):
+    fault("status", path="/custom_fields", status=403, times=None)
+    sandbox.enter_world("unknown_custom_fields=drop")
+    settings = {"unchecked_custom_fields": True, "streams": {"people": {"mapping": {"Regoin": "Regoin"}}}}
+    result = night(rows_of(Regoin="EU"), **settings)
+    (line,) = result.log_lines_containing("assumption A12")
+    assert "Regoin" in line
+    assert "3 of 3" in line

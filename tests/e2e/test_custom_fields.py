@@ -48,15 +48,20 @@ def test_custom_fields_are_fetched_once_per_run_and_object(run, sandbox):
     assert [each.path for each in sandbox.requests].count("/v2/custom_fields") == 1
 
 
-def test_missing_custom_fields_scope_is_one_warning_and_mapped_fields_are_sent(run, sandbox, fault):
+@pytest.mark.parametrize("is_mapped", [True, False])
+def test_custom_fields_that_cannot_be_listed_are_sent_on_request_only(run, sandbox, fault, is_mapped):
     fault("status", path="/custom_fields", status=403, times=None)
+    sandbox.enter_world("unknown_custom_fields=drop")
     row = {"email_address": "a@x.example", "score": "7", "Region": "EMEA"}
-    result = run(
-        [schema("people", *row), record("people", **row)],
-        streams={"people": {"mapping": {"score": "Lead Score"}}},
-    )
+    mapping = {"score": "Lead Score"} if is_mapped else {}
+    settings = {"streams": {"people": {"mapping": mapping}}}
+    result = run([schema("people", *row), record("people", **row)], **settings)
+    assert result.code == int(is_mapped)
+    assert len(sandbox.people()) == int(not is_mapped)
+    assert ("unchecked_custom_fields" in result.log) is is_mapped
+    result = run([schema("people", *row), record("people", **row)], **settings, unchecked_custom_fields=True)
     assert result.code == 0
-    assert sandbox.people()[0]["custom_fields"] == {"Lead Score": "7"}
+    assert sandbox.people()[0]["custom_fields"] == ({"Lead Score": "7"} if is_mapped else {})
     assert len(result.log_lines_containing("custom_fields:read")) == 1
 
 
