@@ -80,14 +80,14 @@ class RawDomains:
                 "accounts would cost %s points. Such an account gets a second one beside it if its domain is new to "
                 "the target.",
                 f"{error.points:,.0f}",
-                extra={"assumption": "A4"},
+                extra={"code": "SL028", "assumption": "A4"},
             )
             return
         except (PermissionDeniedError, QueryRejectedError) as error:
             logger.warning(
                 "Accounts that hold a URL as their domain cannot be looked for (assumption A4): %s",
                 error,
-                extra={"assumption": "A4"},
+                extra={"code": "SL028", "assumption": "A4"},
             )
             return
         if since is None:

@@ -94,7 +94,7 @@ def _find_raw_domains(stream: Stream, writes: Sequence[Write], world: World, led
             "the domain would create a second account beside each. They are written by id, which also stores the bare "
             "domain.",
             *(stream.name, f"{len(found):,}"),
-            extra={"stream": stream.name, "assumption": "A4", "records": len(found)},
+            extra={"code": "SL028", "stream": stream.name, "assumption": "A4", "records": len(found)},
         )
     return found
 
@@ -108,5 +108,5 @@ def _warn(stream: Stream, world: World) -> None:
         "one would create a second person beside the other. Addresses that the source has in mixed case are looked up "
         "in both spellings, and people who are found are written by id.",
         stream.name,
-        extra={"stream": stream.name, "assumption": "A3"},
+        extra={"code": "SL028", "stream": stream.name, "assumption": "A3"},
     )

@@ -173,7 +173,7 @@ class World:
             logger.warning(
                 "Assumption %s cannot be checked in this run, and is taken to hold (%s). %s",
                 *(assumption.id, assumption.values[value], error),
-                extra={"assumption": assumption.id},
+                extra={"code": "SL028", "assumption": assumption.id},
             )
 
     # What this run changes
