@@ -48,12 +48,12 @@ MAX_NAME_LENGTH: Final = 200
 TABLE_WIDTH: Final = 120  # in a file
 AS_ASSUMED, DIFFERENT, OPEN = range(3)
 RESULTS: Final = {AS_ASSUMED: "as assumed", DIFFERENT: "not as assumed", OPEN: "not determined in full"}
-PLAN: Final = """\
-This creates three people and one account. They are named DELETE ME, have reserved addresses
-(@example.com) and do_not_contact, and are on no cadence. Where Salesloft does not behave as
-assumed, it may create a few more of them. All of them are deleted at the end."""
-BULK_PLAN: Final = "It also creates three bulk jobs of at most two rows. Salesloft keeps the list of jobs."
-COSTS: Final = "It takes about 80 points and up to five minutes."
+PLAN: Final = """
+This creates three people and one account, named DELETE ME. The people have reserved addresses
+(@example.com) and do_not_contact, and are on no cadence. If Salesloft does not behave as assumed,
+a few more are created. All of them are deleted at the end."""
+BULK_PLAN: Final = "It also creates three bulk jobs of at most two rows, which stay in Salesloft's list of jobs."
+COSTS: Final = "It costs about 80 points, and takes up to five minutes."
 
 
 class Options(NamedTuple):
@@ -140,7 +140,7 @@ def verify(values: Mapping[str, Any], clock: Clock, options: Options) -> int:
         print(json.dumps(document, indent=2))
     else:
         _print_table(findings)
-        print(f"Result: {RESULTS[result]}. {points} points spent. The ledger keeps what was found, and runs obey it.")
+        print(f"{points} points spent.")
     return DIFFERENT if left and not options.leaves_behind else result
 
 
@@ -192,12 +192,14 @@ def _describe(team: Team, name: str, options: Options) -> None:
     _say(f"Team: {name}")
     _say(f"Host: {get_host(team.settings)}")
     _say(PLAN)
-    _say(f"{BULK_PLAN} {COSTS}" if options.uses_bulk else COSTS)
-    _say("If it is interrupted, run target-salesloft-admin verify --clean.")
+    if options.uses_bulk:
+        _say(BULK_PLAN)
+    _say(COSTS)
+    _say("If it is interrupted, run target-salesloft-admin verify --clean.\n")
 
 
 def _confirm(team: str) -> None:
-    _say(f"Type the name of the team to start, or add --yes next time: {team}")
+    _say(f"Type the name of the team to start: {team}")
     if sys.stdin.readline().strip() != team:
         raise click.ClickException("That is not the name of the team. Nothing was created.")
 
@@ -233,13 +235,14 @@ def _result(findings: Sequence[Finding]) -> int:
 
 
 def _print_table(findings: Sequence[Finding]) -> None:
-    table = Table("", "", "assumed", "found", "what it means", box=None, pad_edge=False)
-    order = sorted(findings, key=lambda each: (not each.differs, each.found is not None))
-    for each in order:
+    table = Table("", "question", "", "assumed", "found", "what it means", box=None, pad_edge=False)
+    for each in sorted(findings, key=lambda each: (not each.differs, each.found is not None)):
         mark = "differs" if each.differs else "open" if each.found is None else ""
-        table.add_row(mark, f"{each.name} {each.id}", each.assumed or "-", each.found or "?", each.meaning)
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
-    console.print(table)
+        table.add_row(mark, each.name, each.id, each.assumed or "-", each.found or "?", each.meaning)
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table)
+    assumed = sum(bool(each.assumed) and each.found == each.assumed for each in findings)
+    different, is_open = sum(each.differs for each in findings), sum(each.found is None for each in findings)
+    print(f"\n{assumed} as assumed, {different} different, {is_open} open. Runs obey the answers.")
 
 
 def _say(text: str) -> None:

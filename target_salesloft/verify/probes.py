@@ -163,7 +163,7 @@ def secondary_address(session: Session) -> Answers:
     if "secondary_email_address" not in session.fact("fields"):
         raise NotDeterminedError("Secondary addresses are not stored.")
     upserted = session.create_person(UPSERT_PEOPLE, "secondary", upsert_key="email_address")
-    yield "secondary_address", "matches" if upserted.id == session.fact("id") else "does not match"
+    yield "secondary_address", "matched" if upserted.id == session.fact("id") else "unmatched"
 
 
 def second_person(session: Session) -> Answers:
@@ -208,7 +208,7 @@ def accounts(session: Session) -> Answers:
     yield "domains", "bare" if is_rejected or is_bare else "raw"
     if not is_bare:
         upserted = session.create_account(UPSERT_ACCOUNTS, domain=session.domain, upsert_key="domain")
-        yield "account_match", "finds it" if upserted.id == account else "creates another one"
+        yield "account_match", "found" if upserted.id == account else "missed"
     else:
         yield "account_match", "does not apply"
     session.facts["domain"] = stored

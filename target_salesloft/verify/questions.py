@@ -16,17 +16,15 @@ class Question(NamedTuple):
 
     Attributes:
         id: What the documentation and the log call the assumption; empty if there is none.
-        values: What may be found → what it means; the first is assumed.
-        meaning: What any other value means. Without `values`, nothing is assumed.
+        assumed: What the target assumes; empty if nothing depends on it.
+        values: What may be found → what it means.
+        meaning: What any other value means.
     """
 
     id: str
-    values: Mapping[str, str] = MappingProxyType({})
+    assumed: str
+    values: Mapping[str, str]
     meaning: str = ""
-
-    @property
-    def assumed(self) -> str:
-        return next(iter(self.values), "")
 
 
 class Finding(NamedTuple):
@@ -52,11 +50,17 @@ class Finding(NamedTuple):
 
 
 def _ask(id_: str, meaning: str = "", /, **values: str) -> Question:
-    return Question(id_, MappingProxyType(values), meaning)
+    """Return a question of which the first value is assumed."""
+    return Question(id_, next(iter(values)), MappingProxyType(values), meaning)
+
+
+def _inquire(id_: str, meaning: str = "", /, **values: str) -> Question:
+    """Return a question of which nothing is assumed."""
+    return Question(id_, "", MappingProxyType(values), meaning)
 
 
 QUESTIONS: Final[Mapping[str, Question]] = MappingProxyType(
-    {name: Question(each.id, each.values) for name, each in ASSUMPTIONS.items()}
+    {name: Question(each.id, each.assumed, each.values) for name, each in ASSUMPTIONS.items()}
     | {
         "identity": _ask(
             "", known="The token's team is known.", unknown="The ledger uses a hash of the token instead."
@@ -78,19 +82,21 @@ QUESTIONS: Final[Mapping[str, Question]] = MappingProxyType(
         "filters": _ask(
             "A21", honored="`name[]=` filters lists.", ignored="`name[]=` filters nothing. Nothing can be looked up."
         ),
-        "filters_scalar": _ask("", "Whether `name=value` filters a list. The target does not use it."),
-        "filters_commas": _ask("", "Whether `name=a,b` filters a list. The target does not use it."),
+        "filters_scalar": _inquire("", "`name=value` for a filter of several values. The target does not send it."),
+        "filters_commas": _inquire("", "`name=a,b` for a filter of several values. The target does not send it."),
         "filters_echo": _ask(
             "A21",
             present="Lists repeat the filters that counted.",
             missing="Lists do not repeat filters, so that runs cannot check them.",
         ),
-        "ids": _ask("", number="Ids are numbers.", text="Ids are text. The target accepts both."),
-        "rejected_fields": _ask("A2", "These fields were rejected with ordinary values.", none="All were accepted."),
-        "ignored_fields": _ask("A2", "Values of these fields are not stored.", none="All values were stored."),
-        "locked_fields": _ask("A2", "These fields keep their first value.", none="All values were changed."),
-        "reformatted_fields": _ask("A2", "Salesloft stores these in another form."),
-        "address": _ask("A3", "How the mixed-case email address was stored."),
+        "ids": _ask("", number="Ids are numbers.", text="Ids are text, which the target accepts, too."),
+        "rejected_fields": _ask("A2", "Ordinary values of these fields are rejected.", none="All fields are accepted."),
+        "ignored_fields": _ask("A2", "Values of these fields are not stored.", none="All values are stored."),
+        "locked_fields": _ask("A2", "These fields keep their first value.", none="All values can be changed."),
+        "reformatted_fields": _inquire(
+            "A2", "These are stored in another form, which runs learn.", none="All values are stored as they are sent."
+        ),
+        "address": _inquire("A3", "How an email address in mixed case is stored."),
         "empty_list": _ask("A14", clear="An empty list erases the tags.", ignore="An empty list is ignored."),
         "null_custom_field": _ask("A14", clear="A null erases a custom field.", ignore="A null is ignored."),
         "unknown_fields": _ask(
@@ -101,17 +107,23 @@ QUESTIONS: Final[Mapping[str, Question]] = MappingProxyType(
             reject="A second person with the same address is rejected.",
             create="A second person with the same address is created. An insert that is repeated creates one.",
         ),
-        "secondary_address": _ask("", "Whether an upsert matches a secondary address."),
-        "text_ids": _ask("", "Whether an id may be sent as text."),
+        "secondary_address": _inquire(
+            "",
+            matched="An upsert may update a person by their secondary address.",
+            unmatched="An upsert does not look at secondary addresses.",
+        ),
+        "text_ids": _inquire("", "An id that is sent as text. The target sends numbers."),
         "delete_twice": _ask(
             "A15", accept="Deleting twice is harmless.", missing="The second deletion is a 404, which counts as gone."
         ),
         "read_after_delete": _ask(
             "", missing="A deleted person is a 404.", found="A deleted person can still be read."
         ),
-        "account_match": _ask(
+        "account_match": _inquire(
             "A4",
-            "Whether an upsert by a bare domain finds an account that was created with a URL.",
+            "The account holds the bare domain.",
+            found="An upsert by the bare domain finds an account that holds a URL.",
+            missed="An upsert by the bare domain creates a second account. Runs look for the first one.",
         ),
         "archived_in_upserts": _ask(
             "A16",
@@ -119,12 +131,12 @@ QUESTIONS: Final[Mapping[str, Question]] = MappingProxyType(
             accept="An upsert can restore an account.",
             ignore="`archived` in an upsert is ignored.",
         ),
-        "bulk_states": _ask("A7", "The states that a job went through."),
-        "bulk_seconds": _ask("A7", "How long a job of two rows took, in seconds."),
+        "bulk_states": _inquire("A7", "The states that a job went through."),
+        "bulk_seconds": _inquire("A7", "How many seconds a job of two rows took, with its time in the queue."),
         "bulk_row_statuses": _ask(
-            "A19", "Statuses of rows. All but `success` count as not written.", **{"error, success": "As documented."}
+            "A19", "Rows with any status but `success` count as not written.", **{"error, success": "As documented."}
         ),
-        "bulk_error": _ask("", "The type of a row's `error`. The target accepts any."),
+        "bulk_error": _inquire("", "The type of a row's `error`. The target accepts any."),
         "unknown_id_in_job": _ask(
             "A10", reject="A row with an unknown id is an error.", create="A row with an unknown id creates a record."
         ),

@@ -115,7 +115,7 @@ def test_usual_world_is_as_assumed(verify, salesloft):
 
 
 @pytest.mark.parametrize(
-    "worlds", [*MIXED, *(pytest.param([each], marks=pytest.mark.matrix) for each in WORLDS)], ids=" ".join
+    "worlds", [*MIXED, *(pytest.param([each], marks=pytest.mark.slow) for each in WORLDS)], ids=" ".join
 )
 def test_each_world_is_found(verify, salesloft, is_clean, worlds):
     salesloft.sandbox.enter_world(*worlds)

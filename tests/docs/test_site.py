@@ -8,6 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from target_salesloft.objects import OBJECTS
+from target_salesloft.verify.questions import QUESTIONS
 from tests.docs.blocks import DOCS, ROOT, read
 
 MAX_WORDS = 900
@@ -45,3 +46,8 @@ def test_readme_is_short():
 def test_scopes_are_documented(salesloft_object):
     documented = set(re.findall(r"`([^`\n]+)`", read(DOCS / "guides" / "authentication.md")))
     assert {f"{salesloft_object.scope}:{action}" for action in ("read", "write")} <= documented
+
+
+def test_page_of_the_assumptions_names_each_question():
+    page = (DOCS / "explanation" / "assumptions.md").read_text(encoding="utf-8")
+    assert [name for name in QUESTIONS if f"`{name}`" not in page] == []
