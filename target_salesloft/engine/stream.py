@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from target_salesloft.objects import FieldType
@@ -112,7 +113,7 @@ class Stream:
     has_warned: bool = False
     witness: Write | None = None
 
-    @property
+    @cached_property
     def object(self) -> SalesloftObject:
         """What its records become."""
         return self.settings.object

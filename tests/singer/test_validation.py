@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import http.server
-import threading
 from decimal import Decimal
 
 import pytest
@@ -77,15 +75,10 @@ def test_missing_required_column_is_named():
     assert "s3cr3t" not in reason
 
 
-@pytest.mark.parametrize("value", [Decimal("0.3"), Decimal("19.9"), Decimal(10)])
-def test_decimal_multiple_is_exact(value):
-    assert validator(a={"type": "number", "multipleOf": 0.1}).rejection({"a": value}) is None
-
-
-def test_decimal_that_is_not_a_multiple_is_rejected():
-    assert rejection({"a": Decimal("0.35")}, a={"multipleOf": 0.1}).startswith(
-        "column 'a': the value is not a multiple"
-    )
+@pytest.mark.parametrize(("value", "is_valid"), [("0.3", True), ("19.9", True), ("10", True), ("0.35", False)])
+def test_decimals_are_exact_multiples(value, is_valid):
+    reason = validator(a={"type": "number", "multipleOf": 0.1}).rejection({"a": Decimal(value)})
+    assert (reason is None) == is_valid
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -118,32 +111,11 @@ def test_uncheckable_record_is_rejected(record, why):
     assert why in rejection(record, a={"type": "integer"})
 
 
-def test_remote_reference_is_not_fetched():
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        """Notes what it is asked for."""
-
-        def do_GET(self):
-            asked.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"{}")
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            with pytest.raises(InvalidJSONSchema):
-                validator(a={"$ref": f"http://127.0.0.1:{server.server_port}/schema.json"}).rejection({"a": 1})
-        finally:
-            server.shutdown()
-            thread.join()
-    assert asked == []
+def test_remote_reference_is_not_fetched(server):
+    """The server would answer."""
+    with pytest.raises(InvalidJSONSchema):
+        validator(a={"$ref": f"{server.url}/schema.json"}).rejection({"a": 1})
+    assert server.sandbox.requests == []
 
 
 def test_local_reference_is_followed():
