@@ -254,7 +254,10 @@ def _check_filters(name: str, params: Mapping[str, Any], understood: Any) -> Non
         return
     ignored = {each.partition("[")[0] for each in params} - NO_FILTERS - understood.keys()
     if ignored:
-        raise QueryRejectedError(f"Salesloft ignored filters of {name} ({', '.join(sorted(ignored))}).")
+        raise QueryRejectedError(
+            f"Salesloft ignored filters of {name} ({', '.join(sorted(ignored))}), so that its list cannot be relied on "
+            "(A21). Please report this."
+        )
 
 
 def convert(data: Any, kind: type[T], name: str) -> T:
