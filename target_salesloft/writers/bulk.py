@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import requests
 
 from target_salesloft.exceptions import (
@@ -321,22 +322,30 @@ class BulkJob:
         return by_key
 
     def _match(self, rows: Sequence[ResultRow]) -> dict[str, ResultRow]:
-        """Return key → row. A row that does not say which record it is of is matched by the order of the upload.
+        """Return key → row. Rows that do not say which record they are of are matched by the order of the upload.
 
         Raises:
             BulkJobUnfinishedError: The records of some rows are not known.
         """
         keys = [self._key_of(row) for row in rows]
-        unknown = [row.id for row, key in zip(rows, keys, strict=True) if key is None]
         if any(not isinstance(row.record, dict) for row in rows):
             self.contradicted.add("A8")
-        if unknown:
-            uploaded = list(self.rows)
-            # The rows that say which record they are of must be in this order too.
-            if len(rows) != len(uploaded) or any(key not in {None, uploaded[n]} for n, key in enumerate(keys)):
-                raise BulkJobUnfinishedError(f"result row {unknown[0]} does not identify its record.")
-            keys = list(uploaded)
-        return {str(key): row for key, row in zip(keys, rows, strict=True)}
+        unknown = [row for row, key in zip(rows, keys, strict=True) if key is None]
+        if not unknown:
+            return {str(key): row for key, row in zip(keys, rows, strict=True)}
+        uploaded = list(self.rows)
+        # The rows that say which record they are of must be in this order too. If they are not, but all others have the
+        # same status, only the reasons cannot be told apart.
+        is_in_order = len(rows) == len(uploaded) and all(key in {None, uploaded[n]} for n, key in enumerate(keys))
+        others = [each for each in uploaded if each not in keys]
+        if is_in_order:
+            return dict(zip(uploaded, rows, strict=True))
+        if len(others) != len(unknown) or len({str(row.status) for row in unknown}) > 1:
+            raise BulkJobUnfinishedError(f"result row {unknown[0].id} does not identify its record.")
+        reasons = " | ".join(dict.fromkeys(join_messages(row.error) for row in unknown if row.error))
+        merged = msgspec.structs.replace(unknown[0], error=reasons)
+        known = {key: row for key, row in zip(keys, rows, strict=True) if key is not None}
+        return {**known, **dict.fromkeys(others, merged)}
 
     def _key_of(self, row: ResultRow) -> str | None:
         """Return the key of a row by what was sent or, without that, by the record that was written.

@@ -48,13 +48,23 @@ def test_updates_are_matched_without_what_was_sent(auto, serve):
     assert sum(each.result is Result.UPDATED for each in outcomes) == 29
 
 
-def test_rows_in_another_order_than_the_upload_are_not_guessed_at(bulk, fault):
-    resource = {"person": {"id": 1, "email_address": "p1@b.co"}, "upsert_type": "create"}
-    rows = [{"id": 1, "status": "success", "resource": resource}, {"id": 2, "status": "error", "error": "odd"}]
+def row(number, status, person=None):
+    resource = person and {"person": {"id": 1, "email_address": f"p{person}@b.co"}, "upsert_type": "create"}
+    return {"id": number, "status": status, "error": None if status == "success" else "odd", "resource": resource}
+
+
+@pytest.mark.parametrize("statuses", [["error", "error"], ["success", "success"], ["success", "error"]])
+def test_rows_in_another_order_than_the_upload_are_not_guessed_at(bulk, fault, statuses):
+    rows = [row(1, "success", 2), *(row(number, each) for number, each in enumerate(statuses, 2))]
     fault("status", status=200, body={"data": rows}, method="GET", path="/bulk_jobs/*/results", times=None)
-    with pytest.raises(BulkJobUnfinishedError, match="row 2"):
-        bulk.write([upsert("p0@b.co"), upsert("p1@b.co")])
-    assert bulk.outcomes == []
+    writes = numbered(range(3))
+    if len(set(statuses)) > 1:
+        with pytest.raises(BulkJobUnfinishedError, match="row 2"):
+            bulk.write(writes)
+        assert bulk.outcomes == []
+    else:
+        failed = {each.write.body["email_address"]: each.reason for each in bulk.write(writes) if each.failed}
+        assert failed == (dict.fromkeys(["p0@b.co", "p1@b.co"], "odd") if statuses[0] == "error" else {})
 
 
 @pytest.mark.parametrize("world", [[], [WORLDS["A6"]]])
