@@ -7,7 +7,7 @@ import time
 from typing import Final
 
 GRACE_SECONDS: Final = 20.0
-"""How long a run may take to end after a signal. No request for a token may take longer (see `auth.token_endpoint`)."""
+"""How long a run may take to end after a signal. No request for a token may take longer (see `token_endpoint`)."""
 SECONDS_PER_DAY: Final = 86_400
 
 

@@ -312,13 +312,6 @@ def test_request_id_of_a_rejected_record_is_not_part_of_its_reason(serve, connec
     assert (error.value.reason, error.value.request_id) == ("Nope", "sandbox-000001")
 
 
-def test_request_id_of_the_last_attempt_is_part_of_the_error(serve, connect):
-    server = serve(request_ids=True)
-    server.sandbox.faults.add(Fault("status", status=503, times=None))
-    with pytest.raises(RetriesExhaustedError, match="sandbox-000001"):
-        upsert(connect(api_url=server.url, max_retry_seconds=0))
-
-
 # Retries
 
 

@@ -60,14 +60,6 @@ def test_each_rejection_status_fails_the_record_alone(writer, sandbox, fault, st
     assert addresses(sandbox) == ["a@b.co"]
 
 
-def test_every_write__has_exactly_one_result(writer, sandbox):
-    writes = [upsert(f"p{number}@b.co", **({"owner_id": 77} if number % 7 == 0 else {})) for number in range(100)]
-    outcomes = write(writer, writes)
-    assert sorted(id(each.write) for each in outcomes) == sorted(map(id, writes))
-    assert sum(each.result is Result.FAILED for each in outcomes) == 15
-    assert len(sandbox.people()) == 85
-
-
 @pytest.mark.parametrize("kind", ["reset_before", "reset_after", "broken_json", "html", "status_after"])
 def test_an_upsert_with_an_unknown_outcome_is_retried_without_duplicates(writer, sandbox, fault, kind):
     fault(kind, times=3, **({"status": 200} if kind == "html" else {}))

@@ -151,20 +151,6 @@ def test_invalid_token_stops_the_run_before_anything_is_written(settings, real):
     assert [(each.method, each.path) for each in real.sandbox.requests] == [("GET", "/v2/me")]
 
 
-def test_missing_scope_is_named(serve, settings):
-    server = serve(oauth_scopes=["people:read"])
-    code, _, err = run({**settings, **settings_of(server)})
-    assert code == 1
-    assert "POST /person_upserts" in err
-    assert "people:write" in err
-
-
-def test_missing_scope_follows_from_the_endpoint(settings, real):
-    real.sandbox.faults.add(Fault("status", path="/person_upserts", status=403, body={"error": "Forbidden"}))
-    _, _, err = run(settings)
-    assert "people:write" in err
-
-
 # Twenty minutes
 
 

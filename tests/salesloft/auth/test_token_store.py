@@ -72,10 +72,6 @@ def test_no_temporary_files_remain(store, path):
     assert store.read() == STORED
 
 
-def test_missing_file_is_no_token(store):
-    assert store.read() is None
-
-
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(st.binary(), st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps)))
 def test_corrupt_file_is_moved_unchanged(store, path, content):
@@ -111,12 +107,6 @@ def test_truncated_file_is_reported_without_its_content(store, path, caplog):
     assert [each.levelno for each in caplog.records] == [logging.WARNING]
     assert f"{path}.damaged-1" in caplog.text
     assert "refresh-1" not in caplog.text
-
-
-def test_file_has_a_format_version(store, path):
-    with store.locked():
-        store.write(STORED)
-    assert json.loads(path.read_text(encoding="utf-8"))["version"] == FORMAT_VERSION == 1
 
 
 def write_private(path, content):
