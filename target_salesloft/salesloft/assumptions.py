@@ -46,8 +46,8 @@ ASSUMPTIONS: Final[Mapping[str, Assumption]] = MappingProxyType(
         ),
         "domains": _assumption(
             "A4",
-            raw="Some accounts hold URLs as domains. An upsert by the bare domain doesn't find them.",
             bare="Accounts hold bare domains.",
+            raw="Some accounts hold URLs as domains. An upsert by the bare domain doesn't find them.",
         ),
         "lists": _assumption(
             "A5",

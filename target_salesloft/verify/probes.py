@@ -141,7 +141,11 @@ def custom_fields(session: Session) -> Answers:
 def unknown_names(session: Session) -> Answers:
     path = session.fact("path")
     sent = session.send("PUT", path, {CUSTOM_FIELDS: {session.name: "x"}})
-    yield "unknown_custom_fields", "drop" if sent.is_accepted else "reject"
+    if sent.is_accepted and session.name in (session.get(path).record.get(CUSTOM_FIELDS) or {}):
+        session.left.append(f"the custom field '{session.name}', which Salesloft has created")
+        yield "unknown_custom_fields", "create"
+    else:
+        yield "unknown_custom_fields", "drop" if sent.is_accepted else "reject"
     sent = session.send("PUT", path, {UNKNOWN: "x"})
     yield "unknown_fields", "ignore" if sent.is_accepted else "reject"
 
@@ -197,21 +201,20 @@ def unknown_and_text_ids(session: Session) -> Answers:
 
 
 def accounts(session: Session) -> Answers:
-    created = session.create_account(ACCOUNTS.path, domain=f"https://www.{session.domain}/")
+    url = f"https://www.{session.domain}/"
+    created = session.create_account(ACCOUNTS.path, domain=url)
     is_rejected = not created.is_accepted
     if is_rejected:
         created = session.create_account(ACCOUNTS.path, domain=session.domain)
     account = created.id
     path = f"{ACCOUNTS.path}/{account}"
     stored = str(session.get(path).record.get("domain"))
-    is_bare = stored == session.domain
-    yield "domains", "bare" if is_rejected or is_bare else "raw"
-    if not is_bare:
+    yield "url_domains", "reject" if is_rejected else "keep" if stored == url else "normalize"
+    if stored == session.domain:
+        yield "account_match", "does not apply"
+    else:
         upserted = session.create_account(UPSERT_ACCOUNTS, domain=session.domain, upsert_key="domain")
         yield "account_match", "found" if upserted.id == account else "missed"
-    else:
-        yield "account_match", "does not apply"
-    session.facts["domain"] = stored
     session.send("PUT", path, {"archived": True}).require()
     upserted = session.create_account(UPSERT_ACCOUNTS, domain=stored, upsert_key="domain")
     is_archived = _is_archived(session, path)
@@ -339,7 +342,7 @@ PROBES: Final[tuple[tuple[Probe, tuple[str, ...]], ...]] = (
     (second_person, ("filters", "filters_echo", "filters_scalar", "filters_commas")),
     (deleted_person, ("delete_twice", "read_after_delete")),
     (unknown_and_text_ids, ("unknown_id", "text_ids")),
-    (accounts, ("domains", "account_match", "archived_accounts", "archived_in_upserts")),
+    (accounts, ("url_domains", "account_match", "archived_accounts", "archived_in_upserts")),
     (
         bulk_job,
         (

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+UNFORESEEN: Final = "Not foreseen. Please report it."
+
+
 class Question(NamedTuple):
     """What is asked.
 
@@ -60,8 +63,19 @@ def _inquire(id_: str, meaning: str = "", /, **values: str) -> Question:
 
 
 QUESTIONS: Final[Mapping[str, Question]] = MappingProxyType(
-    {name: Question(each.id, each.assumed, each.values) for name, each in ASSUMPTIONS.items()}
+    # What is stored today does not say what accounts of earlier years hold: runs look for URLs in any case.
+    {
+        name: Question(each.id, each.assumed, each.values, UNFORESEEN)
+        for name, each in ASSUMPTIONS.items()
+        if name != "domains"
+    }
     | {
+        "url_domains": _ask(
+            "A4",
+            "URLs as domains of accounts are stored in another form.",
+            keep="URLs as domains of accounts are stored as they are sent.",
+            reject="URLs as domains of accounts are rejected. The target sends bare domains.",
+        ),
         "identity": _ask(
             "", known="The token's team is known.", unknown="The ledger uses a hash of the token instead."
         ),

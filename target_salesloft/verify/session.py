@@ -106,6 +106,7 @@ class Session:
         uses_bulk: Whether bulk jobs are created.
         facts: What probes leave for those that follow, such as the id of the first person.
         was_interrupted: Whether a request may take effect later.
+        left: What cannot be removed.
     """
 
     client: SalesloftClient
@@ -116,6 +117,7 @@ class Session:
     uses_bulk: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
     was_interrupted: bool = False
+    left: list[str] = field(default_factory=list)
 
     def address(self, label: str) -> str:
         """Return a reserved address, which no mail reaches."""
@@ -216,7 +218,8 @@ class Session:
             self.clock.wait_until(self.clock.now() + LATE_SECONDS)
         noted = self.notes.get().get(self.token, set())
         running = [each for each in noted if each.object == BULK_JOBS and not self._is_idle(each.record_id)]
-        left = [f"bulk job {each.record_id}, which is not done, and may still create a person" for each in running]
+        left = list(self.left)
+        left += [f"bulk job {each.record_id}, which is not done, and may still create a person" for each in running]
         kept = {ANY, *running} if running else set()
         for each in (PEOPLE, ACCOUNTS):
             ids = {note.record_id for note in noted if note.object == each.name}
