@@ -22,7 +22,7 @@ def of_account(named, email="a@b.co", **values):
 
 
 def resolve(stream, writes, ids, may_wait=()):
-    return plan.resolve_references(stream, writes, ids, may_wait=frozenset(may_wait))
+    return plan.resolve_references(stream, writes, ids, may_wait=frozenset(may_wait), names={})
 
 
 def test_the_id_of_a_reference_is_put_into_the_body(make_stream):
