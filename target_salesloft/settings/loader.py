@@ -145,14 +145,16 @@ def _variables(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, An
     return found
 
 
-def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> bool:
+    """Set a value inside objects, and return whether that is possible; validation reports what is in the way."""
     *outer, last = path
     inner: Any = values
     for name in outer:
         inner = inner.setdefault(name, {})
         if not isinstance(inner, dict):
-            return  # validation reports it
+            return False
     inner[last] = value
+    return True
 
 
 def _parse(text: str, types: str | Sequence[str]) -> Any:
@@ -175,15 +177,10 @@ def _unflatten(setting: dict[str, Any]) -> dict[str, Any]:
     """Return an object as in `meltano.yml`: Meltano passes `people.mapping.job: title` in variables."""
     nested: dict[str, Any] = {}
     for path, value in setting.items():
-        *outer, last = (
-            [path] if isinstance(value, dict) else [name.replace("\\.", ".") for name in SEPARATOR.split(path)]
-        )
-        inner = nested
-        for name in outer:
-            inner = inner.setdefault(name, {})
-            if not isinstance(inner, dict):
-                return setting
-        inner[last] = value
+        is_nested = isinstance(value, dict)
+        names = [path] if is_nested else [name.replace("\\.", ".") for name in SEPARATOR.split(path)]
+        if not _set(nested, names, value):
+            return setting
     return nested
 
 
