@@ -39,7 +39,7 @@ class Batch(NamedTuple):
 class Report:
     """Logs the progress and the results of a run.
 
-    Every ten seconds, a thread logs a line per stream of which a batch is being written, or bulk jobs are in flight.
+    Every ten seconds, a thread logs a line per stream that has a batch being written, or bulk jobs in flight.
 
     Args:
         logger: The target's.

@@ -33,9 +33,9 @@ class Comparison:
 
     Attributes:
         create: Records that Salesloft does not have.
-        update: Records of which at least one field would change.
-        unchanged: Records of which none would.
-        ambiguous: Records of which Salesloft has several.
+        update: Records with at least one field that would change.
+        unchanged: Records without one.
+        ambiguous: Records whose key several records of Salesloft have.
         missing: Records with an id that Salesloft does not have.
         fields: Field → records in which it would change.
         edited: Field → those of them in which it was changed in Salesloft since this stream last wrote it.
@@ -364,7 +364,7 @@ class RunStats(defaultdict[str, StreamStats]):
         return sum(stats.failed for stats in self.values())
 
     def exceeding(self, max_percent: float | None) -> dict[str, StreamStats]:
-        """Return the streams, of at least `MIN_RATED_RECORDS`, of which more records failed than allowed."""
+        """Return the streams of at least `MIN_RATED_RECORDS` with more failed records than allowed."""
         return {
             stream: stats
             for stream, stats in self.items()
@@ -374,7 +374,7 @@ class RunStats(defaultdict[str, StreamStats]):
         }
 
     def missing_too_many(self, max_percent: float | None) -> list[str]:
-        """Return the streams of which more references were not found than allowed: `people: 12 of 40 (30.0%)`."""
+        """Return the streams with more missing references than allowed: `people: 12 of 40 (30.0%)`."""
         found = []
         for stream, stats in self.items() if max_percent is not None else ():
             missing = sum(stats.missing_references.values())

@@ -85,7 +85,7 @@ def _worlds(sandbox: Sandbox) -> str:
 def _records(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], count: int) -> str:
     """Return the newest rows of a table."""
     shown = list(reversed(rows[-MAX_ROWS:]))
-    note = f"{count:,}" if count == len(shown) else f"{count:,}, of which the last {len(shown):,} are shown"
+    note = f"{count:,}" if count == len(shown) else f"{count:,} (showing the last {len(shown):,})"
     return f"<p>{note}</p>" + (_table(columns, shown) if shown else "")
 
 

@@ -1,4 +1,4 @@
-"""What Salesloft does not document: the sandbox's assumptions, each of which can be replaced by its alternative.
+"""Assumptions about what Salesloft does not document. The sandbox can behave according to either alternative.
 
 A world is an assumption with another value, such as `custom_fields=replace`. Responses that depend on an assumption
 name it in the header `x-sandbox-assumption`.
