@@ -220,6 +220,11 @@ def gates(work: Directory) -> None:
     work.load()
 
 
+def verify(work: Directory) -> None:
+    """The assumptions about Salesloft."""
+    work.run("target-salesloft-admin verify --config config.json --yes")
+
+
 LIMITED_KEY: Final = "ak_limited"
 FEW: Final = 5
 # Name of the file → what is recorded, and the options of the sandbox.
@@ -239,6 +244,7 @@ SITUATIONS: Final[Mapping[str, tuple[Callable[[Directory], None], Mapping[str, A
     "outage": (outage, {}),
     "limit": (limit, {}),
     "gates": (gates, {}),
+    "verify": (verify, {}),
 }
 
 

@@ -290,7 +290,7 @@ class TargetSalesloft(Target):
         if limit := run.settings.max_records:
             not_sent = sum(each.results[Result.NOT_SENT] for each in stats.values())
             self.logger.info(
-                "max_records is %s: %s later records were read and not sent, and state was not moved.",
+                "max_records is %s: %s later records were read and not sent. State was not advanced.",
                 f"{limit:,}",
                 f"{not_sent:,}",
                 extra={"records_not_sent": not_sent},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import sqlite3
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from target_salesloft.clock import Clock
+
+logger = logging.getLogger(__name__)
 
 BUSY_SECONDS: Final = 60.0
 """How long a run waits for another process that writes to the same rows, or in SQLite to the same file."""
@@ -112,6 +115,8 @@ class Database:
         if version != models.SCHEMA_VERSION:
             with self.transaction() as connection:
                 stored = self._prepare(connection)
+            if version is None and self.is_persistent:
+                logger.info("There was no ledger at %s. A new one was created.", self.description)
         self.fingerprinter = Fingerprinter(self._get_salt(stored or {}))
 
     def _make_writable(self) -> None:
