@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from target_salesloft.engine import plan
+from target_salesloft.engine.claims import Claims
 from target_salesloft.engine.compare import compare, is_compared
 from target_salesloft.engine.held import (
     OTHER_ROW,
@@ -22,7 +23,6 @@ from target_salesloft.engine.stream import OpenBatch
 from target_salesloft.engine.twins import find_twins
 from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
 from target_salesloft.objects import (
-    ENROLL,
     ID_FIELD,
     OBJECTS,
     PEOPLE,
@@ -65,10 +65,8 @@ MAX_HELD: Final = 10_000
 MASS_MERGE_SHARE: Final = 0.05
 MASS_MERGE_RECORDS: Final = 100
 LATE_WRITE_SECONDS: Final = 10.0
-# A claim is renewed before each chunk of people; that of a run that was killed is waited for.
-CLAIM_SECONDS: Final = 30.0
-CLAIM_POLL_SECONDS: Final = 2.0
-CLAIM_CHUNK: Final = 20
+# Claims are renewed before each chunk of this many records.
+CLAIM_CHUNK: Final = 50
 MAX_NAMED: Final = 3
 TRIAL: Final = "a trial run (max_records) removes nothing and adds nobody to a cadence"
 
@@ -118,13 +116,13 @@ class Engine:
         self._world: World | None = None
         self._ledger: Ledger | None = None
         self._earlier_jobs: EarlierJobs | None = None
+        self._claims: Claims | None = None  # a dry run has none
         self._streams: dict[str, Stream] = {}
         self._live = LiveRows()
         self._removals = HeldWrites()
         self._enrollments = HeldWrites()
         self._removed = 0
         self._enrolled = 0
-        self._claimed: set[str] = set()
         self._is_final = False  # nothing waits for records that are still to come
         self._has_waited_for_inserts = False
         self._full_drain_at = clock.now() + MAX_RECORD_AGE_SECONDS
@@ -133,6 +131,8 @@ class Engine:
     def connect(self, world: World, ledger: Ledger, earlier_jobs: EarlierJobs | None) -> None:
         """Read Salesloft and the ledger from now on. A dry run that does not compare reads neither."""
         self._world, self._ledger, self._earlier_jobs = world, ledger, earlier_jobs
+        if not self._settings.dry_run:
+            self._claims = Claims(ledger, self._clock, self._shutdown)
         self._journal.connect(ledger, world)
 
     def add_stream(self, stream: Stream) -> None:
@@ -241,10 +241,20 @@ class Engine:
         waiting = self._take_waiting(stream)
         writes = self._begin(stream, batch)
         writes = merge([*waiting, *writes]) if waiting else writes
-        if writes and self._world is not None:
-            writes = self._plan(stream, writes)
-        if writes:
-            self._submit(stream, writes)
+        self._write(stream, writes)
+
+    def _write(self, stream: Stream, writes: list[Write]) -> None:
+        """Plan and submit what is to be written."""
+        try:
+            if writes and self._world is not None:
+                writes = self._plan(stream, writes)
+            if writes and stream.settings.sync_mode is SyncMode.INSERT:
+                self._submit_claimed(stream, writes)
+            elif writes:
+                self._submit(stream, writes)
+        finally:
+            if self._claims is not None:
+                self._claims.release()
 
     # Plan
 
@@ -423,13 +433,13 @@ class Engine:
         waiting = stream.take_waiting()
         was_final, self._is_final = self._is_final, True
         try:
-            writes = self._plan(stream, merge(waiting))
-            if writes:
-                self._submit(stream, writes)
+            self._write(stream, merge(waiting))
         finally:
             self._is_final = was_final
 
     def _leave_out_existing(self, stream: Stream, writes: list[Write], world: World) -> list[Write]:
+        """Leave out inserts of records that exist; two runs at once do not insert the same record."""
+        writes = self._claim(stream, writes, "inserting this record")
         entries = stream.ledger.get(each.key for each in writes if each.key is not None)
         pending = {key for key, entry in entries.items() if entry.is_pending}
         if pending and not self._has_waited_for_inserts:
@@ -567,18 +577,19 @@ class Engine:
                 self._check_limits(len(removals), sum(len(writes) for _, writes in enrollments))
             self._remove(removals)
             for stream, writes in enrollments:
-                self._enroll(stream, writes)
+                self._submit_claimed(stream, writes)
         finally:
-            if self._ledger is not None:
-                self._ledger.release(self._claimed)
+            if self._claims is not None:
+                self._claims.release()
 
-    def _enroll(self, stream: Stream, writes: Sequence[Write]) -> None:
-        if self._settings.dry_run or self._ledger is None:
-            self._submit(stream, writes)
+    def _submit_claimed(self, stream: Stream, writes: Sequence[Write], removal: DeletedRecords | None = None) -> None:
+        """Submit what this run has claimed, in chunks, so that the claims do not expire."""
+        if self._claims is None:
+            self._submit(stream, writes, removal)
             return
         for start in range(0, len(writes), CLAIM_CHUNK):
-            self._ledger.claim(self._claimed, CLAIM_SECONDS)
-            self._submit(stream, writes[start : start + CLAIM_CHUNK])
+            self._claims.renew()
+            self._submit(stream, writes[start : start + CLAIM_CHUNK], removal)
 
     def _check_limits(self, removals: int, enrollments: int) -> None:
         limit = self._settings.max_deleted_records
@@ -607,6 +618,7 @@ class Engine:
             writes = [write for each, write in held if each is stream]
             if stream.operation.identity:
                 writes = self._resolve(stream, writes)
+            writes = self._claim(stream, writes, "removing this record")
             existing, outcomes = find_removals(stream, writes, self._world)
             self._count(stream, outcomes)
             found += [Removal(stream, write, tokens_of(stream, write, row)) for write, row in existing]
@@ -652,7 +664,7 @@ class Engine:
                     if each.stream.object is salesloft_object and each.stream.settings.deleted_records is kind
                 ]
                 for stream in {id(each.stream): each.stream for each in of_kind}.values():
-                    self._submit(stream, [each.write for each in of_kind if each.stream is stream], kind)
+                    self._submit_claimed(stream, [each.write for each in of_kind if each.stream is stream], kind)
                 for each in of_kind:
                     self._journal.removed[salesloft_object.name] |= each.tokens
 
@@ -675,30 +687,26 @@ class Engine:
                 else:
                     seen.add(pair_of(each))
                     distinct.append(each)
-            new = self._without_members(stream, self._claim(stream, distinct))
+            new = self._without_members(stream, self._claim(stream, distinct, "adding this person"))
             allowed, outcomes = exclude(new, self._world, self._journal.barred_people | removed)
             self._count(stream, outcomes)
             if allowed:
                 found.append((stream, allowed))
         return found
 
-    def _claim(self, stream: Stream, writes: list[Write]) -> list[Write]:
-        """Return the memberships that no other run is about to create."""
-        if self._ledger is None or self._settings.dry_run:
+    def _claim(self, stream: Stream, writes: list[Write], doing: str) -> list[Write]:
+        """Return the writes that no other run is about to do too, and count the others as failed."""
+        if self._claims is None:
             return writes
-        keys = {_claim(each) for each in writes}
-        until = self._clock.now() + 2 * CLAIM_SECONDS
-        ours = self._ledger.claim(keys, CLAIM_SECONDS)
-        while ours != keys and self._clock.now() < until:
-            self._clock.wait_until(self._clock.now() + CLAIM_POLL_SECONDS)
-            self._shutdown.raise_if_stopping()
-            ours = self._ledger.claim(keys, CLAIM_SECONDS)
-        self._claimed |= ours
+        names = {each: _claim_on(stream, each) for each in writes if each.key is not None}
+        ours = self._claims.take(set(names.values()))
+        claimed: list[Write] = []
         for each in writes:
-            if _claim(each) not in ours:
-                reason = "another run is adding people to the cadence; run again"
-                self._journal.count(stream, failure(each, reason, ("person_id",)))
-        return [each for each in writes if _claim(each) in ours]
+            if each in names and names[each] not in ours:
+                self._journal.count(stream, failure(each, f"another run is {doing}; run again", tuple(each.references)))
+            else:
+                claimed.append(each)
+        return claimed
 
     def _without_members(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Leave out people who are or have been on the cadence; with `re_enroll`, only those who are."""
@@ -770,5 +778,8 @@ def _holds(stream: Stream, keys: set[str]) -> bool:
     )
 
 
-def _claim(write: Write) -> str:
-    return joint_key(ENROLL.identity, write.body)
+def _claim_on(stream: Stream, write: Write) -> str:
+    """Return the name of a claim: adding a person to a cadence and removing that membership exclude each other."""
+    if stream.operation.identity:
+        return joint_key(stream.operation.identity, write.body)
+    return f"{stream.object.name} {write.key}"

@@ -19,7 +19,7 @@ from tests.conftest import KEY, patience, record, schema, singer, state, without
 SEEDS = int(os.environ.get("CRASH_SEEDS", "4"))
 RECORDS = 240
 MODES = [("upsert", "record"), ("insert", "record"), ("update", "record"), ("upsert", "bulk")]
-LONGEST_RUN = 60
+LONGEST_RUN = 300
 
 
 def rows(chance, mode):

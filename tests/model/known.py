@@ -326,6 +326,16 @@ KNOWN = {
     "two runs at once confirm what both have written": scenario(
         SKIPPING, night(*map(person, range(30)), twin=True), batch_size_rows=5, **SINGLE
     ),
+    "two runs at once insert nobody twice": scenario(
+        {"people": stream(key="crm_id", mode="insert")}, night(*map(lead, EIGHT), twin=True), **SINGLE
+    ),
+    "two runs at once remove and enroll once": scenario(
+        {"people": stream(deletes=True), "enrollments": enrollments()},
+        night(*(person(each, **GONE) for each in FOUR), *(enrollment(each, each) for each in (4, 5)), twin=True),
+        people=SIX,
+        deleted_records="delete",
+        **SINGLE,
+    ),
     # 14. Rows of jobs
     "a row that comes twice hides none that is missing": scenario(
         {"people": stream()},
