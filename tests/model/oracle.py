@@ -672,11 +672,13 @@ class Oracle:
         failing = {self.key(row) for index, row in enumerate(night.rows) if outcomes.get(index) not in OK}
         last, keys = {}, defaultdict(set)
         for index, row in self.live(night):
-            if not self.is_to_hold(night, row, outcomes.get(index)):
-                continue
             stream = self.streams[row["stream"]]
             table = stream["object"]
             found = [each for each in night.after[table].values() if self.names(row, table, each)]
+            if not self.is_to_hold(night, row, outcomes.get(index)):
+                if outcomes.get(index) in OK:  # it may have been written over an earlier row
+                    last = {place: each for place, each in last.items() if each[0] not in found}
+                continue
             if not found:
                 yield from self.lost(night, row, outcomes[index])
             for record in found if len(found) == 1 else ():
@@ -874,6 +876,9 @@ class Oracle:
                     continue
                 table = self.streams[row["stream"]]["object"]
                 found = [record for record in night.after[table].values() if self.names(row, table, record)]
+                names = {str(row.get(name)).lower() for name in ("email_address", "crm_id", "domain")}
+                if not night.unstarted.isdisjoint(names | {str(record["id"]) for record in found}):
+                    continue  # until a day has passed, the request that marks the job ready may arrive
                 is_alone = not any(self.rivals(night, row, record) for record in found)
                 if is_alone and not self.siblings(night, row) and not self.was_taken_away(night, row):
                     yield Finding(code, night.number, f"{row} is {each['result']}")

@@ -280,6 +280,15 @@ class Team(Faults):
             self.mirror[table].clear()
             self.mirror[table].update(rows)
 
+    def unstarted(self):
+        """Return the values that name the records of open jobs, which may still be marked ready."""
+        state, found = self.sandbox.state, set()
+        for job in state.select("bulk_jobs", "state = ?", ("open",)):
+            for row in state.select("bulk_job_rows", "job_id = ?", (job["id"],)):
+                names = ("email_address", "crm_id", "domain", "id")
+                found |= {str(row["record"][name]).lower() for name in names if row["record"].get(name)}
+        return found
+
     # Faults
 
     def take(self, method, path, body):
@@ -512,6 +521,7 @@ class Night:
         lines: Line of the input → position of the row.
         aside: The names that files of the ledger were given.
         had_ledger: Whether there was a ledger before it.
+        unstarted: What names the records of jobs that were uploaded, and are not marked ready when it ends.
     """
 
     number: int
@@ -527,6 +537,7 @@ class Night:
     after: dict = field(default_factory=dict)
     aside: list = field(default_factory=list)
     had_ledger: bool = False
+    unstarted: set = field(default_factory=set)
 
 
 class Runner:
@@ -608,6 +619,7 @@ class Runner:
         ]
         team.refresh()
         night.after = {table: dict(team.mirror[table]) for table in team.mirror}
+        night.unstarted = team.unstarted()
         night.aside = [each.name for each in self.directory.glob("state/*") if ".db." in each.name]
         for each in self.directory.glob("state/*.db.*"):
             each.unlink()
