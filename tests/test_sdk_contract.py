@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import os
 import shutil
 import subprocess
 import sys
@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import KEY, people, record, schema, singer, state
+from tests.model.runner import LOGGING
 
 PRE_RELEASE = "singer-sdk>=0.55.0a0"
-METRIC = re.compile(r'METRIC: (\{.*"metric": ?"record_count".*\})')
 STOCK = ["-m", "tests.stock_target"]
 OURS = ["-m", "target_salesloft"]
 TEXT = {"type": "string"}
@@ -58,6 +58,7 @@ def compare(python, server, tmp_path):
     def run(script, messages, settings):
         config = tmp_path / "config.json"
         config.write_text(json.dumps(settings))
+        (tmp_path / "logging.yml").write_text(LOGGING)
         done = subprocess.run(
             [*python, *script, "--config", str(config)],
             input=singer(messages),
@@ -65,11 +66,12 @@ def compare(python, server, tmp_path):
             text=True,
             check=False,
             cwd=Path(__file__).parents[1],
+            env={**os.environ, "SINGER_SDK_LOG_CONFIG": str(tmp_path / "logging.yml")},
         )
         counts = Counter()
-        for line in done.stderr.splitlines():
-            if match := METRIC.search(line):
-                point = json.loads(match[1])
+        for line in (json.loads(each) for each in done.stderr.splitlines() if each.startswith("{")):
+            point = line.get("metric_info") or line["extra"].get("metric_info") or {}
+            if point.get("metric") == "record_count":
                 counts[point["tags"]["stream"]] += point["value"]
         return Result(done.returncode, [json.loads(each) for each in done.stdout.splitlines()], counts)
 
