@@ -23,6 +23,8 @@ MAX_REASONS: Final = 10
 # Longer times are shown by week, so that bars stay wide enough to read.
 MAX_DAILY_BARS: Final = 62
 WEEK: Final = 7
+# On so few days, each run has a bar of its own.
+FEW_DAYS: Final = 2
 CHART_WIDTH: Final = 720
 CHART_HEIGHT: Final = 110
 MIN_BAR_HEIGHT: Final = 2.0
@@ -99,7 +101,7 @@ def render(runs: Sequence[Run], failed: Sequence[FailedGroup], *, now: float, da
         points_per_minute: How many points a run may spend each minute.
     """
     described = [_describe_run(each, points_per_minute) for each in runs]
-    periods = _count_by_period(runs, now, days)
+    unit, periods = _count_by_period(runs, now, days)
     unresolved: Counter[str] = Counter()
     for group in failed:
         unresolved[group.stream] += group.records
@@ -119,6 +121,7 @@ def render(runs: Sequence[Run], failed: Sequence[FailedGroup], *, now: float, da
         failed_runs=sum(each.exit_code != 0 for each in runs[1:]) + sum(bool(each.exit_code) for each in runs[:1]),
         charts=[_build_chart(each, periods) for each in ("written", "failed")],
         periods=periods,
+        unit=unit,
         groups=list(GROUPS),
         streams=_count_by_stream(runs),
         reasons=reasons.most_common(MAX_REASONS),
@@ -154,8 +157,13 @@ def _count(run: Run) -> Counter[str]:
     return total
 
 
-def _count_by_period(runs: Iterable[Run], now: float, days: int) -> dict[str, Counter[str]]:
-    """Return the first day of each period → group → records, oldest first."""
+def _count_by_period(runs: Sequence[Run], now: float, days: int) -> tuple[str, dict[str, Counter[str]]]:
+    """Return the unit of the periods, and the start of each → group → records, oldest first."""
+    if 0 < len({run.started_at // SECONDS_PER_DAY for run in runs}) <= FEW_DAYS and len(runs) <= MAX_DAILY_BARS:
+        by_run: dict[str, Counter[str]] = {}
+        for run in reversed(runs):
+            by_run.setdefault(f"{_date(run.started_at / SECONDS_PER_DAY):%d %H:%M}", Counter()).update(_count(run))
+        return "run", by_run
     length = 1 if days <= MAX_DAILY_BARS else WEEK
     today = int(now) // SECONDS_PER_DAY
     periods = math.ceil(days / length)
@@ -165,7 +173,8 @@ def _count_by_period(runs: Iterable[Run], now: float, days: int) -> dict[str, Co
         if 0 <= age < periods:
             counts[-1 - age].update(_count(run))
     first = today - (periods - 1) * length
-    return {f"{_date(first + number * length):%b %d}": each for number, each in enumerate(counts)}
+    unit = "day" if length == 1 else "week"
+    return unit, {f"{_date(first + number * length):%b %d}": each for number, each in enumerate(counts)}
 
 
 def _count_by_stream(runs: Iterable[Run]) -> dict[str, Counter[str]]:
@@ -214,7 +223,7 @@ def _short(number: int) -> str:
     return f"{number / THOUSAND:.0f}k" if number >= THOUSAND else str(number)
 
 
-def _date(day: int) -> dt.datetime:
+def _date(day: float) -> dt.datetime:
     return dt.datetime.fromtimestamp(day * SECONDS_PER_DAY, tz=dt.timezone.utc)
 
 

@@ -16,8 +16,8 @@ NOW = 1_790_000_000
 DAY = 86_400
 
 
-def make_run(age=0, exit_code=0, streams=None, reasons=None, seconds=61.0, points=700):
-    return Run("host/team/1", "r", "1.0", NOW - age * DAY, NOW, exit_code, seconds, points, streams, reasons)
+def make_run(age=0.0, exit_code=0, streams=None, reasons=None, seconds=61.0, points=700):
+    return Run("host/team/1", "r", "1.0", int(NOW - age * DAY), NOW, exit_code, seconds, points, streams, reasons)
 
 
 def render(runs, failed=(), days=28):
@@ -96,13 +96,21 @@ def test_names_and_reasons_are_escaped():
     assert page.count("&lt;script&gt;") >= 5
 
 
-@pytest.mark.parametrize(("days", "rows"), [(1, 1), (28, 28), (62, 62), (63, 9), (365, 53)])
+@pytest.mark.parametrize(("days", "rows"), [(3, 3), (28, 28), (62, 62), (63, 9), (365, 53)])
 def test_long_times_are_shown_by_week(days, rows):
     runs = [make_run(age, streams={"people": {"read": 2, "created": 2}}) for age in range(days)]
     page = render(runs, days=days)
     by_period = page.partition("All numbers by")[2].partition("</details>")[0]
     written = [int(each) for each in re.findall(r'</th><td class="n">(\d+)</td>', by_period)]
     assert (len(written), sum(written)) == (rows, 2 * days)
+
+
+def test_a_few_days_are_shown_by_run():
+    runs = [make_run(number / 10, streams={"people": {"read": 2, "created": 2}}) for number in range(8)]
+    page = render(runs)
+    assert "Records by run" in page
+    assert page.count('<td class="n">2</td>') >= len(runs)
+    assert "Records by day" in render([*runs, make_run(5)])
 
 
 def test_only_the_last_of_many_runs_are_listed():
