@@ -55,10 +55,6 @@ ADMIN_SETTINGS: Final = (
 def read_settings(options: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings that the commands use: files first, then environment variables.
 
-    Args:
-        options: The values of `--config`. The environment is always read.
-        environ: Environment variables of the process.
-
     Raises:
         ConfigError: A file cannot be read.
     """
@@ -254,10 +250,6 @@ def verify(  # noqa: PLR0913 (one argument per option)
 
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     """Run the command.
-
-    Args:
-        argv: The arguments; those of the process by default.
-        clock: The clock of the run.
 
     Returns:
         The exit code: 0, 1 after an error, 2 after a usage error, 130 after Ctrl-C.

@@ -31,13 +31,6 @@ def adopt(
 ) -> int:
     """Note in the ledger what Salesloft holds of the records of an input, and print how many were adopted.
 
-    Args:
-        sources: The settings of the pipeline.
-        environ: Environment variables of the process.
-        file: Singer messages; standard input if None.
-        clock: The clock of the command.
-        overwrite: Whether to adopt records that the ledger knows, too.
-
     Returns:
         The exit code.
 

@@ -61,10 +61,6 @@ class Permission(NamedTuple):
 def check(values: Mapping[str, Any], clock: Clock) -> int:
     """Print the user of the token, its permissions, and the points remaining this minute.
 
-    Args:
-        values: The settings as they are written.
-        clock: The clock of the run.
-
     Returns:
         The exit code: 1 if a permission is missing that the settings require.
 
@@ -128,10 +124,6 @@ def describe_capabilities(settings: RunSettings, client: SalesloftClient, clock:
 
 def permissions(settings: RunSettings, client: SalesloftClient) -> Iterator[Permission]:
     """Probe each permission with a harmless request, and yield the results; each costs a point.
-
-    Args:
-        settings: The settings.
-        client: Sends the requests.
 
     Raises:
         SalesloftFatalError: Salesloft cannot be reached.

@@ -40,12 +40,6 @@ def fields(
 ) -> int:
     """Print the fields of objects; with credentials, the team's custom fields, users, stages, tiers, and cadences too.
 
-    Args:
-        values: The settings as they are written.
-        objects: Whose fields to print.
-        clock: The clock of the command.
-        stream: Singer messages: a mapping for the columns of their streams is printed instead.
-
     Returns:
         The exit code.
 

@@ -53,10 +53,6 @@ def is_interactive(stderr: TextIO | None, environment: Mapping[str, str]) -> boo
     """Return whether standard error is a terminal that can redraw lines, and the log is not collected.
 
     Meltano and CI collect it. A logging configuration of the user's own is not changed either.
-
-    Args:
-        stderr: Where the log goes; None if it is closed.
-        environment: The environment variables.
     """
     collected = ("MELTANO_PROJECT_ROOT", "CI", "SINGER_SDK_LOG_CONFIG")
     return (
@@ -77,15 +73,7 @@ def is_requested(environ: Mapping[str, str]) -> bool:
 def build_telemetry(
     environ: Mapping[str, str], run: RunInfo, stats: RunStats, requests: RequestMetrics, rate_limiter: RateLimiter
 ) -> Telemetry:
-    """Return what records the run.
-
-    Args:
-        environ: Environment variables of the process.
-        run: The run.
-        stats: Counts per stream.
-        requests: Counts of requests.
-        rate_limiter: Knows the points.
-    """
+    """Return what records the run."""
     if not is_requested(environ):
         return Telemetry()
     try:

@@ -73,10 +73,6 @@ class FailedRecordsFile:
     Attributes:
         path: The file, or the last one of a large run in an object store; None if no record has failed.
 
-    Args:
-        location: The directory in which the file is created: a path, or a URL of an object store.
-        dry_run: Whether the run is a dry run, which is part of the file's name.
-
     Raises:
         ConfigError: No file can be created there.
     """
@@ -102,10 +98,6 @@ class FailedRecordsFile:
 
         A dry run deletes only those of dry runs.
 
-        Args:
-            days: Files of runs that started longer ago are deleted.
-            now: Seconds since the epoch.
-
         Raises:
             OSError: A file cannot be deleted.
         """
@@ -123,9 +115,6 @@ class FailedRecordsFile:
     def read(self, file: str) -> Iterator[bytes]:
         """Yield the lines of a file of an earlier run.
 
-        Args:
-            file: Its location.
-
         Raises:
             OSError: The file cannot be read, or is in another directory.
         """
@@ -139,11 +128,6 @@ class FailedRecordsFile:
         """Yield records of a file of an earlier run, which a person may have edited, moved or emptied.
 
         Each of the lines is either yielded or counted in `unusable`.
-
-        Args:
-            file: Its location.
-            lines: The lines of the records to read.
-            unusable: Reason → records that cannot be read; complete when the iterator is exhausted.
         """
         pending = set(lines)
         broken: dict[int, str] = {}
@@ -159,9 +143,6 @@ class FailedRecordsFile:
 
     def delete(self, files: Iterable[str]) -> int:
         """Delete files of earlier runs; those in other directories are left.
-
-        Args:
-            files: Their locations.
 
         Returns:
             How many were deleted.
@@ -234,12 +215,7 @@ class FailedRecordsFile:
 
 
 def parse_failed(lines: Iterable[bytes], broken: dict[int, str]) -> Iterator[SavedRecord]:
-    """Yield the records in the lines of a failed records file, whatever the file holds.
-
-    Args:
-        lines: The lines.
-        broken: Line that cannot be used → why, without its content; filled meanwhile.
-    """
+    """Yield the records in the lines of a failed records file, whatever the file holds."""
     schemas: dict[str, Mapping[str, Any] | None] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -322,13 +298,7 @@ def _record_line(source: Source, outcome: Outcome, saved_line: int) -> dict[str,
 
 
 def replay_command(file: str, arguments: Sequence[str], environ: Mapping[str, str]) -> str:
-    """Return the command that sends a failed records file with the settings of this run.
-
-    Args:
-        file: The file.
-        arguments: The arguments of this command.
-        environ: Environment variables of this process.
-    """
+    """Return the command that sends a failed records file with the settings of this run."""
     if environ.get("MELTANO_PROJECT_ROOT"):
         environment = environ.get("MELTANO_ENVIRONMENT")
         command = ["meltano", *([f"--environment={environment}"] if environment else []), "invoke"]

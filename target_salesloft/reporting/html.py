@@ -91,15 +91,7 @@ class Chart(NamedTuple):
 
 
 def render(runs: Sequence[Run], failed: Sequence[FailedGroup], *, now: float, days: int, points_per_minute: int) -> str:
-    """Return a page that needs nothing else: no network, no script.
-
-    Args:
-        runs: The runs of some days, newest first.
-        failed: Failed records that are not resolved.
-        now: When the page is made, in seconds since the epoch.
-        days: How many days it shows.
-        points_per_minute: How many points a run may spend each minute.
-    """
+    """Return a page that needs nothing else: no network, no script."""
     described = [_describe_run(each, points_per_minute) for each in runs]
     unit, periods = _count_by_period(runs, now, days)
     unresolved: Counter[str] = Counter()

@@ -40,12 +40,6 @@ class Report:
     """Logs the progress and the results of a run.
 
     Every ten seconds, a thread logs a line per stream that has a batch being written, or bulk jobs in flight.
-
-    Args:
-        logger: The target's.
-        stats: Counts per stream.
-        rate_limiter: Knows the points.
-        clock: The clock of the run.
     """
 
     def __init__(self, logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> None:
@@ -108,12 +102,7 @@ class Report:
     # The mapping
 
     def mapping(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
-        """Show where columns of a stream go, for a person to check.
-
-        Args:
-            stream: The stream's name.
-            columns: Its columns.
-        """
+        """Show where columns of a stream go, for a person to check."""
         width = max(len(each.column) for each in columns)
         for each in columns:
             target = each.field or f"not sent: {each.reason}"
@@ -121,12 +110,7 @@ class Report:
             self._logger.info("%s: %s → %s", stream, each.column.ljust(width), target, extra=extra)
 
     def left_out(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
-        """Log the columns of a stream that are not sent, in one line.
-
-        Args:
-            stream: The stream's name.
-            columns: Columns without a field.
-        """
+        """Log the columns of a stream that are not sent, in one line."""
         by_reason: defaultdict[str, list[str]] = defaultdict(list)
         for each in columns[:MAX_COLUMNS_LISTED]:
             by_reason[each.reason].append(each.column)
@@ -137,13 +121,7 @@ class Report:
         self._logger.info("%s: %s not sent: %s%s.", stream, count, listed, more, extra=extra)
 
     def finish(self, failed_records: str | None, forecasts: Mapping[str, str], seconds: float) -> None:
-        """Report the results of all records.
-
-        Args:
-            failed_records: The failed records file, or None.
-            forecasts: Stream → what would be sent, in a dry run.
-            seconds: How long the run took.
-        """
+        """Report the results of all records."""
         self.stop()
         self._log_summary(failed_records)
         for stream, stats in self._stats.items():

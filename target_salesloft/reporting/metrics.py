@@ -30,12 +30,6 @@ class MetricsLog:
     """Logs what has changed since the last time: counts, and sums of seconds.
 
     There are no ids in tags: an endpoint is the pattern of a path.
-
-    Args:
-        stats: Counts per stream.
-        requests: Counts of requests.
-        rate_limiter: Knows the points.
-        clock: The clock of the run.
     """
 
     def __init__(self, stats: RunStats, requests: RequestMetrics, rate_limiter: RateLimiter, clock: Clock) -> None:

@@ -58,15 +58,7 @@ ATTRIBUTES: Final = frozenset(
 
 
 class OtelTelemetry(Telemetry):
-    """Records a span for the run, and spans for batches, bulk jobs and requests in it; and counts.
-
-    Args:
-        environ: Environment variables of the process.
-        run: The run.
-        stats: Counts per stream.
-        requests: Counts of requests.
-        rate_limiter: Knows the points.
-    """
+    """Records a span for the run, and spans for batches, bulk jobs and requests in it; and counts."""
 
     def __init__(
         self,
@@ -175,11 +167,7 @@ class OtelTelemetry(Telemetry):
 
 
 class AllowedAttributes(SpanExporter):
-    """Exports spans with the attributes of `ATTRIBUTES` only, and without events, which contain texts of errors.
-
-    Args:
-        exporter: Exports what is left.
-    """
+    """Exports spans with the attributes of `ATTRIBUTES` only, and without events, which contain texts of errors."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter

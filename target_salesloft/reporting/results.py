@@ -67,11 +67,6 @@ class ResultsFile:
 
     The file holds personal data: its mode is 0600. It is complete before STATE passes its records.
 
-    Args:
-        config: The settings.
-        run: The run.
-        clock: The clock of the run.
-
     Raises:
         ConfigError: The file cannot be written.
     """
@@ -92,12 +87,6 @@ class ResultsFile:
 
     def add(self, stream: str, salesloft_object: SalesloftObject, key_field: str | None, outcome: Outcome) -> None:
         """Add the records of a payload that has a result.
-
-        Args:
-            stream: The stream's name, after stream maps.
-            salesloft_object: What the records become.
-            key_field: The field that identifies a record.
-            result: The result.
 
         Raises:
             ResultsFileError: The file cannot be written.

@@ -147,11 +147,7 @@ class StreamStats:
         return ", ".join(parts)
 
     def log_fields(self, stream: str) -> dict[str, str | int]:
-        """Return the counts as fields of a log line: `records_read`, `records_written`, `records_failed`, ….
-
-        Args:
-            stream: The stream's name.
-        """
+        """Return the counts as fields of a log line: `records_read`, `records_written`, `records_failed`, …."""
         counts = {"read": self.read, **{each.name.lower(): self.results[each] for each in Result}}
         counts |= {"written": self.written, "failed": self.failed}
         return {"stream": stream} | {f"records_{name}": count for name, count in counts.items()}
@@ -316,14 +312,7 @@ class JobTimes:
     request_seconds: float = 0.0
 
     def add(self, records: int, seconds: float, *, request_seconds: float, points: int) -> None:
-        """Note a job that is settled.
-
-        Args:
-            records: How many it wrote.
-            seconds: How long it took.
-            request_seconds: How long single requests would have taken.
-            points: How many points are left in this minute.
-        """
+        """Note a job that is settled."""
         self.count += 1
         self.seconds += seconds
         self.longest = max(self.longest, seconds)
@@ -389,13 +378,7 @@ class RunStats(defaultdict[str, StreamStats]):
         return f"{stream}: {stats.failure_lines()[0]}"
 
     def failure_summary(self, file: str | None, settings: RunSettings, replay: str) -> str:
-        """Return how many records failed, the most frequent reason, and what to do.
-
-        Args:
-            file: The failed records file.
-            settings: The settings.
-            replay: The command that sends the file again.
-        """
+        """Return how many records failed, the most frequent reason, and what to do."""
         failed = self.failed
         has_one_reason = sum(len(stats.reasons) for stats in self.values()) == 1
         reason = ("" if has_one_reason else "most often ") + self.most_frequent_failure()

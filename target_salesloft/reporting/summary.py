@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 class SummaryFile:
     """Where the summary goes: the setting `summary_path`.
 
-    Args:
-        settings: The settings.
-        run: The run.
-
     Raises:
         ConfigError: The file cannot be written.
     """
@@ -53,12 +49,7 @@ class SummaryFile:
 
 
 def save_failed_start(settings: RunSettings, errors: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the summary of a run that has failed before it could do anything, if that is possible.
-
-    Args:
-        settings: The settings.
-        errors: Why it failed: message → fields of its log line.
-    """
+    """Write the summary of a run that has failed before it could do anything, if that is possible."""
     clock = Clock()
     run = RunInfo.start(clock)
     with suppress(ConfigError):
@@ -90,20 +81,7 @@ def summarize(  # noqa: PLR0913 (what is reported)
     failed_records: str | None,
     unresolved: int | None = None,
 ) -> dict[str, Any]:
-    """Return the summary of a run; it contains no values of records.
-
-    Args:
-        settings: The settings.
-        run: The run.
-        clock: The clock of the run.
-        exit_code: The exit code.
-        errors: Why the run failed: message → fields of its log line.
-        stats: Counts per stream.
-        requests: Counts of requests.
-        rate_limiter: Knows the points.
-        failed_records: The failed records file, or None.
-        unresolved: Failed records, of this run and earlier ones, that are not resolved; None if that is unknown.
-    """
+    """Return the summary of a run; it contains no values of records."""
     seconds = clock.now() - run.started
     return {
         "run_id": run.run_id,

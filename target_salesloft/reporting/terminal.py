@@ -34,14 +34,7 @@ SDK_MODULES: Final = frozenset({"plugin_base", "target_base", "metrics", "base"}
 
 
 class TerminalReport(Report):
-    """Shows at a terminal what `Report` logs.
-
-    Args:
-        logger: The target's.
-        stats: Counts per stream.
-        rate_limiter: Knows the points.
-        clock: The clock of the run.
-    """
+    """Shows at a terminal what `Report` logs."""
 
     def __init__(self, logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> None:
         super().__init__(logger, stats, rate_limiter, clock)
