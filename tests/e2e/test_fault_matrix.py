@@ -18,7 +18,7 @@ STEPS = {
         ("POST", "/bulk_jobs"),
         ("POST", "/bulk_jobs/*/job_data"),
         ("PUT", "/bulk_jobs/*"),
-        ("GET", "/bulk_jobs/*"),
+        ("GET", "/bulk_jobs/[0-9]"),
         ("GET", "/bulk_jobs/*/results"),
     ],
 }
