@@ -17,46 +17,56 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 API_KEY = "ak" + "0" * 64
-TEXT = {"type": ["string", "null"]}
+COLUMNS = (
+    "email_address",
+    "first_name",
+    "last_name",
+    "title",
+    "phone",
+    "city",
+    "state",
+    "country",
+    "person_company_name",
+    "linkedin_url",
+    "work_city",
+)
 SCHEMA = {
     "type": "SCHEMA",
     "stream": "people",
     "key_properties": ["email_address"],
-    "schema": {
-        "type": "object",
-        "properties": {
-            **dict.fromkeys(("email_address", "first_name", "last_name", "title", "phone", "city", "country"), TEXT),
-            "company_name": TEXT,
-            "tags": {"type": ["array", "null"], "items": {"type": "string"}},
-            "do_not_contact": {"type": ["boolean", "null"]},
-            "person_stage_id": {"type": ["integer", "null"]},
-            "updated_at": {"type": ["string", "null"], "format": "date-time"},
-            "score": {"type": ["number", "null"]},
-        },
-    },
+    "schema": {"type": "object", "properties": {each: {"type": ["string", "null"]} for each in COLUMNS}},
 }
 
 
-def write_people(path: Path, count: int) -> Path:
-    """Write a SCHEMA, a number of RECORDs, and a STATE after each thousand."""
+def write_people(path: Path, count: int, changed_each: int | None = None) -> Path:
+    """Write a SCHEMA, a number of RECORDs, and a STATE after each thousand.
+
+    All eleven columns are text, and all of them are sent: the target has the most to do, and the SDK's validator the
+    least.
+
+    Args:
+        path: The file.
+        count: How many people there are.
+        changed_each: Each of so many people has another title; None if nobody has.
+    """
     with path.open("w", encoding="utf-8") as file:
         print(json.dumps(SCHEMA), file=file)
         for number in range(count):
-            record = {
-                "email_address": f"Person.{number}@Example.com",
-                "first_name": f"First {number}",
-                "last_name": f"Last {number}",
-                "title": "Head of Examples",
-                "phone": f"+1 555 {number:07d}",
-                "city": "Atlanta",
-                "country": "US",
-                "company_name": "Example Inc",
-                "tags": ["one", "two"],
-                "do_not_contact": False,
-                "person_stage_id": 1 + number % 3,
-                "updated_at": "2026-10-01T12:34:56+00:00",
-                "score": number + 0.5,
-            }
+            is_changed = changed_each is not None and number % changed_each == 0
+            values = (
+                f"Person.{number}@Example.com",
+                f"First {number}",
+                f"Last {number}",
+                "Chief Example Officer" if is_changed else "Head of Examples",
+                f"+1 555 {number:07d}",
+                "Atlanta",
+                "Georgia",
+                "US",
+                "Example Inc",
+                f"https://www.linkedin.com/in/person-{number}",
+                "Atlanta",
+            )
+            record = dict(zip(COLUMNS, values, strict=True))
             print(json.dumps({"type": "RECORD", "stream": "people", "record": record}), file=file)
             if number % 1000 == 999:  # noqa: PLR2004 (each thousand)
                 print(json.dumps({"type": "STATE", "value": {"bookmarks": {"people": number}}}), file=file)

@@ -214,7 +214,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     @property
     def failed(self) -> bool:
         """Whether its records are saved as failed."""
-        return self.result in {Result.FAILED, Result.ALREADY_EXISTS}
+        return self.result is Result.FAILED or self.result is Result.ALREADY_EXISTS
 
 
 replace = msgspec.structs.replace

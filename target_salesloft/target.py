@@ -195,9 +195,12 @@ class TargetSalesloft(Target):
         self._sinks[name].stream_mapper.use_schema(stream, stream_map, self._schemas[stream]["schema"]["properties"])
 
     def _handle_record(self, message: dict[str, Any]) -> None:
-        require_keys(message, stream=str, record=dict)
+        stream: Any = message.get("stream")
+        record: Any = message.get("record")
         reader = self.message_reader
-        self._process(message["stream"], message["record"], reader.text, reader.line, None, len(reader.text))
+        if not (isinstance(stream, str) and isinstance(record, dict)):
+            require_keys(message, stream=str, record=dict)
+        self._process(stream, record, reader.text, reader.line, None, len(reader.text))
 
     def _handle_batch(self, message: dict[str, Any]) -> None:
         """Process the records of a BATCH message one by one, as if they had come in RECORD messages.

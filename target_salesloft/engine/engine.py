@@ -108,6 +108,7 @@ class Engine:
         report: Report,
     ) -> None:
         self._settings = settings
+        self._removes = settings.removes
         self._clock = clock
         self._shutdown = shutdown
         self._writer = writer
@@ -179,7 +180,7 @@ class Engine:
         write = mapped.write if isinstance(mapped, Outcome) else mapped
         if write.is_removal or (isinstance(mapped, Outcome) and not mapped.failed):
             return
-        if self._settings.removes:
+        if self._removes:
             self._live.add(stream.object.name, write.tokens, write.sources[-1])
             for other, outcome in list(self._removals.cancel(stream, write)):
                 self._journal.count(other, outcome)

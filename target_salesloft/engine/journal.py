@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from target_salesloft.engine.watch import Watch
 from target_salesloft.exceptions import FailedRecordsError
 from target_salesloft.ledger.failed import Failure
+from target_salesloft.ledger.ledger import StartedJob
 from target_salesloft.objects import PEOPLE
 from target_salesloft.records import GONE, WRITTEN, Result, replace
 from target_salesloft.settings.options import Misses
@@ -30,11 +31,13 @@ from target_salesloft.writers.base import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from target_salesloft.engine.stream import Stream
     from target_salesloft.engine.world import World
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.objects import SalesloftObject
-    from target_salesloft.records import Outcome, SavedAt, Source
+    from target_salesloft.records import Outcome, SavedAt, Source, Write
     from target_salesloft.reporting.failed_records import FailedRecordsFile
     from target_salesloft.reporting.metrics import MetricsLog
     from target_salesloft.reporting.results import ResultsFile
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     from target_salesloft.salesloft.rate_limit import RateLimiter
     from target_salesloft.settings.run import RunSettings
     from target_salesloft.singer.state import StateBuffer
-    from target_salesloft.writers.base import Event, Job
+    from target_salesloft.writers.base import Batch, Event, Job
 
 FLUSH_OUTCOMES: Final = 1_000
 FLUSH_FAILURES: Final = 100
@@ -194,16 +197,7 @@ class Journal:
             for each in event.outcomes:
                 self.count(stream, each, was_sent=event.were_sent)
         elif isinstance(event, Sending):
-            self.flush()
-            is_removal = event.batch.removal is not None
-            if self._world is not None and not is_removal:
-                self._world.note_sending(stream.object, event.writes)
-            # A removal is pending without fields: should it take effect late, what is written meanwhile is sent again.
-            stream.ledger.mark_pending(
-                (each.key, {} if is_removal else each.body, each.earlier)
-                for each in event.writes
-                if each.key is not None
-            )
+            self._mark_pending(stream, event.batch, event.writes)
         elif isinstance(event, JobUploaded):
             stream.stats.uploaded += event.job.size
             stream.stats.jobs[event.job.id] = 0
@@ -212,13 +206,24 @@ class Journal:
         elif isinstance(event, JobStarting):
             job = event.job
             self.telemetry.start_job(job.id, job.type, stream.name, job.size)
-            keys = [each.key for each in job.rows.values() if each.key is not None]
-            rows = {each.key: row for row, each in job.rows.items() if each.key not in {None, row}}
-            stream.ledger.start_job(job.id, job.type, job.key_field, keys, rows)
+            rows = {each.key: row for row, each in job.rows.items() if each.key is not None and each.key != row}
+            started = StartedJob(job.id, job.type, job.key_field, rows)
+            self._mark_pending(stream, event.batch, job.rows.values(), started)
         elif isinstance(event, JobDone):
             self._end_job(stream, event.job)
         else:
             assert isinstance(event, NotSent)  # noqa: S101 (the last kind; such records stay without an outcome)
+
+    def _mark_pending(
+        self, stream: Stream, batch: Batch, writes: Collection[Write], job: StartedJob | None = None
+    ) -> None:
+        self.flush()
+        is_removal = batch.removal is not None
+        if self._world is not None and not is_removal:
+            self._world.note_sending(stream.object, writes)
+        # A removal is pending without fields: should it take effect late, what is written meanwhile is sent again.
+        items = ((each.key, {} if is_removal else each.body, each.earlier) for each in writes if each.key is not None)
+        stream.ledger.mark_pending(items, job)
 
     def _end_job(self, stream: Stream, job: Job) -> None:
         self.flush()
@@ -363,7 +368,7 @@ class Journal:
         stream.ledger.confirm((str(each.write.key), each.record_id, True) for each in new)
 
     @staticmethod
-    def _fingerprint(stream: Stream, outcome: Outcome) -> bytes:
+    def _fingerprint(stream: Stream, outcome: Outcome) -> int:
         return stream.ledger.fingerprint(outcome.write.body)
 
     def _is_certain(self, stream: Stream, outcome: Outcome) -> bool:

@@ -181,6 +181,8 @@ class World:
     def note_sending(self, salesloft_object: SalesloftObject, writes: Collection[Write]) -> None:
         """Note that records may change: which record a name stands for is not known until it is read again."""
         for reference in REFERENCES[salesloft_object.name]:
+            if not self._ledger.has_lookups(reference.name):
+                continue
             attribute = reference.attributes[0]
             keys = {identity_key(attribute, each.body[attribute]) for each in writes if each.body.get(attribute)}
             self._ledger.distrust_lookups(reference.name, keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import json
 import os
 import secrets
 import sqlite3
@@ -309,56 +310,46 @@ def select_in(
     where: sa.ColumnElement[bool],
 ) -> list[sa.Row[Any]]:
     """Return the rows with the given keys."""
-    statement = sa.select(*columns).where(where, key.in_(sa.bindparam("keys", expanding=True)))
-    return [row for chunk in chunked(sorted(keys)) for row in connection.execute(statement, {"keys": chunk}).all()]
-
-
-def lock_in(
-    connection: sa.Connection,
-    columns: Sequence[sa.ColumnElement[Any]],
-    order: Sequence[sa.ColumnElement[Any]],
-    keys: Collection[Any],
-    where: sa.ColumnElement[bool],
-) -> list[sa.Row[Any]]:
-    """Return the rows with the given keys, locked until the end of the transaction.
-
-    Rows are locked in their order, so that two runs do not wait for each other.
-
-    Args:
-        connection: In a transaction that writes.
-        columns: What to return.
-        order: The column of the keys, and others that make the order unique.
-        keys: The keys.
-        where: A condition.
-    """
-    statement = (
-        sa.select(*columns)
-        .where(where, order[0].in_(sa.bindparam("keys", expanding=True)))
-        .order_by(*order)
-        .with_for_update()
-    )
-    return [row for chunk in chunked(sorted(keys)) for row in connection.execute(statement, {"keys": chunk}).all()]
-
-
-def execute_many(connection: sa.Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Execute a statement once for each row, of which all have the same columns.
-
-    Does without what SQLAlchemy does for each row, which takes longer than SQLite needs to write it.
-    """
-    compiled = statement.compile(dialect=connection.dialect, column_keys=list(rows[0]))
-    parameters: Sequence[Any] = rows
-    if compiled.positional:
-        get = itemgetter(*compiled.positiontup)
-        parameters = [get(row) for row in rows]
-    connection.exec_driver_sql(compiled.string, parameters)
+    statement = sa.select(*columns).where(where, _is_any(connection, key))
+    return [row for each in _key_lists(connection, keys) for row in connection.execute(statement, each).all()]
 
 
 def execute_in(
     connection: sa.Connection, statement: sa.Update | sa.Delete, key: sa.ColumnElement[Any], keys: Collection[Any]
 ) -> int:
     """Change the rows with the given keys, and return how many there were."""
-    statement = statement.where(key.in_(sa.bindparam("keys", expanding=True)))
-    return sum(connection.execute(statement, {"keys": chunk}).rowcount for chunk in chunked(sorted(keys)))
+    statement = statement.where(_is_any(connection, key))
+    return sum(connection.execute(statement, each).rowcount for each in _key_lists(connection, keys))
+
+
+def _is_any(connection: sa.Connection, key: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Return that a column is one of `keys`, as one parameter: SQLAlchemy takes long for one of each."""
+    if connection.dialect.name == "postgresql":
+        return key == sa.any_(sa.bindparam("keys", type_=postgresql.ARRAY(key.type)))
+    each = sa.func.json_each(sa.bindparam("keys", type_=sa.Text)).table_valued("value")
+    return key.in_(sa.select(each.c.value))
+
+
+def _key_lists(connection: sa.Connection, keys: Collection[Any]) -> Iterator[dict[str, Any]]:
+    for each in chunked(sorted(keys)):
+        yield {"keys": each if connection.dialect.name == "postgresql" else json.dumps(each)}
+
+
+def execute_many(
+    connection: sa.Connection, statement: Any, names: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Execute a statement once for each row of values.
+
+    Does without what SQLAlchemy does for each row, which takes longer than SQLite needs to write it.
+    """
+    if not rows:
+        return
+    compiled = statement.compile(dialect=connection.dialect, column_keys=names)
+    if compiled.positional:
+        positions = itemgetter(*map(names.index, compiled.positiontup))
+        connection.exec_driver_sql(compiled.string, [positions(row) for row in rows])
+    else:
+        connection.exec_driver_sql(compiled.string, [dict(zip(names, row, strict=True)) for row in rows])
 
 
 def _get_path(uri: str) -> Path | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
 
-from target_salesloft.ledger.database import execute_in, lock_in, select_in
+from target_salesloft.ledger.database import execute_in, select_in
 from target_salesloft.ledger.models import failed
 from target_salesloft.records import SavedAt
 
@@ -117,7 +117,7 @@ class FailedRecords:
         ids = self._find(connection, hashes)
         found = [
             each
-            for each in lock_in(connection, columns, [failed.c.id], ids, self._is_ours)
+            for each in select_in(connection, columns, failed.c.id, ids, self._is_ours)
             if SavedAt(each.file, each.line) not in rows
         ]
         execute_in(connection, failed.delete(), failed.c.id, [each.id for each in found])
@@ -150,11 +150,11 @@ class FailedRecords:
             for file, numbers in lines.items():
                 where = self._is_ours & (failed.c.file == file)
                 ids |= {number for (number,) in select_in(connection, [failed.c.id], failed.c.line, numbers, where)}
-            found = lock_in(connection, [failed.c.file], [failed.c.id], ids, self._is_ours)
+            found = select_in(connection, [failed.c.file], failed.c.id, ids, self._is_ours)
             execute_in(connection, failed.delete().where(self._is_ours), failed.c.id, ids)
         self.resolved_files.update(file for (file,) in found)
 
-    def _find(self, connection: sa.Connection, hashes: Iterable[bytes | None]) -> set[int]:
+    def _find(self, connection: sa.Connection, hashes: Iterable[int | None]) -> set[int]:
         """Return `failed.id` of the records whose key or source row has one of the given hashes."""
         known = {each for each in self._hashes.intersection(hashes) if each is not None}
         return {
@@ -169,7 +169,7 @@ class FailedRecords:
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         newest: list[UnresolvedRecord] = []
-        seen: set[bytes] = set()
+        seen: set[int] = set()
         for row in rows:
             hashes = {row.key, row.source} - {None}
             if not hashes & seen and (row.run_id != self._run_number or not self._run_number):
@@ -182,7 +182,7 @@ class FailedRecords:
         with self._database.reading() as connection:
             return int(connection.execute(sa.select(sa.func.count()).where(self._is_ours)).scalar_one())
 
-    def _hash(self, text: str | None) -> bytes | None:
+    def _hash(self, text: str | None) -> int | None:
         return None if text is None else self._database.fingerprinter.key(text)
 
 
@@ -213,6 +213,4 @@ def forget_files(database: Database, files: Collection[str]) -> None:
     if database.is_read_only or not files:
         return
     with database.transaction() as connection:
-        ids = [number for (number,) in select_in(connection, [failed.c.id], failed.c.file, files, sa.true())]
-        lock_in(connection, [failed.c.id], [failed.c.id], ids, sa.true())
-        execute_in(connection, failed.delete(), failed.c.id, ids)
+        execute_in(connection, failed.delete(), failed.c.file, files)

@@ -14,9 +14,8 @@ from target_salesloft.mapping.comparison import NOT_COMPARED, canonical, flatten
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KEY_BYTES: Final = 12
-FINGERPRINT_BYTES: Final = 8
-FIELD_BYTES: Final = 4
+HASH_BYTES: Final = 8
+VALUE_BYTES: Final = 4
 MAX_CACHED_KEYS: Final = 2**15
 """Each key is hashed several times from the look-up to the outcome: enough for the payloads of all jobs in flight."""
 MAX_CACHED_VALUES: Final = 2**13
@@ -26,55 +25,47 @@ encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Fingerprinter:
-    """Hashes what the ledger remembers.
-
-    Args:
-        salt: The ledger's, up to 64 bytes.
-    """
+    """Hashes what the ledger remembers: keys and payloads to integers that a database stores in 8 bytes."""
 
     def __init__(self, salt: bytes) -> None:
-        key = hashlib.blake2b(digest_size=KEY_BYTES, key=salt)
-        self._fingerprint = hashlib.blake2b(digest_size=FINGERPRINT_BYTES, key=salt)
-        value = hashlib.blake2b(digest_size=FIELD_BYTES, key=salt)
-        self._hash_key = functools.lru_cache(MAX_CACHED_KEYS)(functools.partial(_digest_text, key))
-        self._hash_value = functools.partial(_digest_value, value)
+        self._state = hashlib.blake2b(digest_size=HASH_BYTES, key=salt)
+        self._value_state = hashlib.blake2b(digest_size=VALUE_BYTES, key=salt)
+        self.key = functools.lru_cache(MAX_CACHED_KEYS)(self._hash_key)
         # True and 1 are equal, but not the same value.
-        self._hash_cached = functools.lru_cache(MAX_CACHED_VALUES, typed=True)(self._hash_value)
+        self._cached_value = functools.lru_cache(MAX_CACHED_VALUES, typed=True)(self._hash_value)
 
-    def key(self, key: str) -> bytes:
+    def _hash_key(self, key: str) -> int:
         """Return the hash of a key, such as `email_address=a@b.co`."""
-        return self._hash_key(key)
+        # A tap may send half of a surrogate pair; the record fails elsewhere.
+        return self._hash(key.encode(errors="surrogatepass"))
 
-    def fingerprint(self, body: Mapping[str, Any]) -> bytes:
+    def fingerprint(self, body: Mapping[str, Any]) -> int:
         """Return the hash of a payload; the order of its fields does not count."""
-        compared = {name: value for name, value in body.items() if name != NOT_COMPARED}
-        return _digest(self._fingerprint, _encode(compared))
+        return self._hash(_encode({name: value for name, value in body.items() if name != NOT_COMPARED}))
+
+    def _hash(self, data: bytes) -> int:
+        state = self._state.copy()
+        state.update(data)
+        return int.from_bytes(state.digest(), "big", signed=True)
 
     def fields(self, body: Mapping[str, Any]) -> dict[str, bytes]:
         """Return field → hash of its value. Custom fields are named `custom_fields.NAME`."""
-        cached = self._hash_cached
-        return {
-            name: cached(name, value) if isinstance(value, str) else self.value(name, value)
-            for name, value in flatten(body).items()
-        }
+        values, cached = flatten(body), self._cached_value
+        try:
+            return {name: cached(name, value) for name, value in values.items()}
+        except TypeError:  # a list cannot be the key of a cache
+            return {name: self.value(name, value) for name, value in values.items()}
 
     def value(self, name: str, value: Any) -> bytes:
         """Return the hash of the value of a field, which is the same for values that mean the same."""
-        if not isinstance(value, (list, dict)):
-            return self._hash_cached(name, value)
-        # Only what can be hashed can be the key of a cache, and in a tuple, True and 1 would be the same.
-        if isinstance(value, list) and all(isinstance(each, str) for each in value):
-            return self._hash_cached(name, tuple(value))
-        return self._hash_value(name, value)
+        # In a tuple, as the key of a cache, True and 1 would be the same.
+        return self._hash_value(name, value) if isinstance(value, (list, dict)) else self._cached_value(name, value)
 
-
-def _digest_text(keyed: hashlib.blake2b, text: str) -> bytes:
-    # A tap may send half of a surrogate pair; the record fails elsewhere.
-    return _digest(keyed, text.encode(errors="surrogatepass"))
-
-
-def _digest_value(keyed: hashlib.blake2b, name: str, value: Any) -> bytes:
-    return _digest(keyed, _encode(canonical(name, value)))
+    def _hash_value(self, name: str, value: Any) -> bytes:
+        state = self._value_state.copy()
+        meaning = canonical(name, value)
+        state.update(meaning.encode(errors="surrogatepass") if isinstance(meaning, str) else _encode(meaning))
+        return state.digest()
 
 
 def _encode(value: Any) -> bytes:
@@ -82,9 +73,3 @@ def _encode(value: Any) -> bytes:
         return encode(value)
     except UnicodeEncodeError:
         return json.dumps(value, sort_keys=True, default=str).encode()
-
-
-def _digest(keyed: hashlib.blake2b, data: bytes) -> bytes:
-    state = keyed.copy()
-    state.update(data)
-    return state.digest()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -15,11 +15,10 @@ import sqlalchemy as sa
 
 from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.exceptions import LedgerError
-from target_salesloft.ledger.database import execute_in, execute_many, lock_in, select_in
+from target_salesloft.ledger.database import execute_in, execute_many, select_in
 from target_salesloft.ledger.failed import FailedRecords
-from target_salesloft.ledger.fingerprint import FIELD_BYTES
+from target_salesloft.ledger.fingerprint import VALUE_BYTES
 from target_salesloft.ledger.models import (
-    Bytes,
     capabilities,
     claims,
     fields,
@@ -34,14 +33,23 @@ from target_salesloft.ledger.models import (
 from target_salesloft.ledger.models import streams as streams_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from target_salesloft.ledger.database import Database
 
 FIELD_ID_BYTES: Final = 2
-PENDING_COLUMNS: Final = tuple(
-    pending.c[name]
-    for name in ("key", "id", "stream_id", "run_id", "job_id", "fingerprint", "fields", "contested", "sent_at")
+RECORD_COLUMNS: Final = ("key", "fingerprint", "record_id", "written_at", "stream_id", "run_id", "fields")
+PENDING_COLUMNS: Final = (
+    "key",
+    "fingerprint",
+    "job_id",
+    "row",
+    "sent_at",
+    "stream_id",
+    "run_id",
+    "number",
+    "contested",
+    "fields",
 )
 SETTLED_AFTER_SECONDS: Final = SECONDS_PER_DAY
 """After this time, a request whose outcome is unknown has had its effect, or never will; a bulk job may still."""
@@ -87,11 +95,11 @@ class Entry(NamedTuple):
         field_names: Field ID → name.
     """
 
-    fingerprint: bytes | None
+    fingerprint: int | None
     record_id: int | None
     written_at: float | None
     encoded_fields: bytes
-    pending: Sequence[tuple[bytes, bytes]]
+    pending: Sequence[tuple[int, bytes]]
     field_names: Mapping[bytes, str]
 
     @property
@@ -108,12 +116,12 @@ class Entry(NamedTuple):
         """Return the hashes of the values of a field that may have been written last, the latest last."""
         return [each[name] for each in self._bodies() if name in each]
 
-    def is_unchanged(self, fingerprint: bytes) -> bool:
+    def is_unchanged(self, fingerprint: int) -> bool:
         """Return whether Salesloft holds a body, and nothing else was sent whose outcome is unknown."""
         return self.fingerprint == fingerprint and all(sent == fingerprint for sent, _ in self.pending)
 
     def _bodies(self) -> Iterator[dict[str, bytes]]:
-        size = FIELD_ID_BYTES + FIELD_BYTES
+        size = FIELD_ID_BYTES + VALUE_BYTES
         for encoded in (self.encoded_fields, *(each for _, each in self.pending)):
             parts = (encoded[start : start + size] for start in range(0, len(encoded), size))
             yield {self.field_names[each[:FIELD_ID_BYTES]]: each[FIELD_ID_BYTES:] for each in parts}
@@ -153,7 +161,7 @@ class Spellings:
         hash_key: Returns the hash of a key.
     """
 
-    def __init__(self, held: Mapping[tuple[bytes, str, bytes], bytes], hash_key: Callable[[str], bytes]) -> None:
+    def __init__(self, held: Mapping[tuple[int, str, bytes], bytes], hash_key: Callable[[str], int]) -> None:
         self._held = held
         self._hash_key = hash_key
 
@@ -170,7 +178,7 @@ class HashedKeys(Collection[str]):
         hash_key: Returns the hash of a key.
     """
 
-    def __init__(self, hashes: Iterable[bytes], hash_key: Callable[[str], bytes]) -> None:
+    def __init__(self, hashes: Iterable[int], hash_key: Callable[[str], int]) -> None:
         self._hashes = frozenset(hashes)
         self._hash_key = hash_key
 
@@ -214,6 +222,22 @@ class UnsettledJob:
     keys: HashedKeys
 
 
+class StartedJob(NamedTuple):
+    """A bulk job that is about to be marked ready.
+
+    Attributes:
+        id: Salesloft's ID.
+        type: Its type, such as `person/upsert`.
+        key_field: The field that identifies a record.
+        rows: Key → what identifies the record in the job, if that is not the key.
+    """
+
+    id: int
+    type: str
+    key_field: str
+    rows: Mapping[str, str] = MappingProxyType({})
+
+
 class Ledger:
     """What runs did for one team of Salesloft.
 
@@ -234,6 +258,7 @@ class Ledger:
         self.database = database
         self.run_number = 0
         self.scope_id = 0
+        self.numbers = itertools.count(1)
         self.field_names = FieldNames(database)
         self._field_ids: dict[str, bytes] = {}
         self._load_fields()
@@ -323,9 +348,7 @@ class Ledger:
             hashes |= {
                 key for (key,) in select_in(connection, [records.c.key], records.c.record_id, numbers, is_record)
             }
-            lock_in(connection, [pending.c.id], [pending.c.key, pending.c.id], hashes, is_pending)
             execute_in(connection, pending.delete().where(is_pending), pending.c.key, hashes)
-            lock_in(connection, [records.c.key], [records.c.key, records.c.stream_id], hashes, is_record)
             execute_in(connection, records.delete().where(is_record), records.c.key, hashes)
 
     def streams_of(self, object_name: str) -> sa.Select[tuple[int]]:
@@ -353,7 +376,7 @@ class Ledger:
             .where(jobs.c.scope_id == self.scope_id)
             .order_by(jobs.c.job_id)
         )
-        keys: defaultdict[tuple[int, int], list[bytes]] = defaultdict(list)
+        keys: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         with self.database.reading() as connection:
             found = connection.execute(query).all()
             if found:
@@ -394,16 +417,12 @@ class Ledger:
                 return
             is_of_job = (pending.c.stream_id == job.stream_id) & (pending.c.job_id == job_id)
             columns = sa.select(pending.c.key, sa.func.coalesce(pending.c.row, pending.c.key)).where(is_of_job)
-            rows: dict[bytes, bytes] = {each[0]: each[1] for each in connection.execute(columns)}
+            rows: dict[int, int] = {key: row for key, row in connection.execute(columns)}  # noqa: C416 (typed)
             certain = {key: certain_rows[row] for key, row in rows.items() if row in certain_rows}
-            keys = set(rows)
             sender = _Sender(job.stream_id, job.object, job.run_id, job_id)
-            written = dict.fromkeys(keys - certain.keys(), (None, True))
-            self.confirm(connection, sender, written)
-            rejected = [key for key in keys if certain.get(key)]
-            order = [pending.c.key, pending.c.id]
-            ids = lock_in(connection, [pending.c.id], order, rejected, is_of_job)
-            execute_in(connection, pending.delete(), pending.c.id, [number for (number,) in ids])
+            self.confirm(connection, sender, dict.fromkeys(rows.keys() - certain.keys(), (None, True)))
+            rejected = [key for key, is_certain in certain.items() if is_certain]
+            execute_in(connection, pending.delete().where(is_of_job), pending.c.key, rejected)
             connection.execute(jobs.delete().where(self._is_job(job_id)))
 
     def forget_job(self, job_id: int) -> None:
@@ -430,6 +449,12 @@ class Ledger:
         with self.database.reading() as connection:
             rows = select_in(connection, columns, lookups.c.key, hashes, self._is_lookup(reference))
         return {hashes[key]: Hint(record_id, is_trusted) for key, record_id, is_trusted in rows}
+
+    def has_lookups(self, reference: str) -> bool:
+        """Return whether any record was looked up."""
+        query = sa.select(sa.select(lookups.c.key).where(self._is_lookup(reference)).exists())
+        with self.database.reading() as connection:
+            return bool(connection.execute(query).scalar_one())
 
     def set_lookups(self, reference: str, ids: Mapping[str, int]) -> None:
         """Remember value → ID, trusted."""
@@ -458,11 +483,14 @@ class Ledger:
         hashes = set(self._hash_keys(values))
         if self.database.is_read_only or not (hashes or ids):
             return
-        where = self._is_lookup(reference)
-        with self.database.transaction() as connection:
-            hashes |= {key for (key,) in select_in(connection, [lookups.c.key], lookups.c.record_id, ids, where)}
-            lock_in(connection, [lookups.c.key], [lookups.c.key], hashes, where)
-            execute_in(connection, statement.where(where), lookups.c.key, hashes)
+        where, columns = self._is_lookup(reference), [lookups.c.key]
+        # Most runs look few records up: only those need a transaction that writes.
+        with self.database.reading() as connection:
+            known = {key for (key,) in select_in(connection, columns, lookups.c.key, hashes, where)}
+            known |= {key for (key,) in select_in(connection, columns, lookups.c.record_id, ids, where)}
+        if known:
+            with self.database.transaction() as connection:
+                execute_in(connection, statement.where(where), lookups.c.key, known)
 
     def _is_lookup(self, reference: str) -> sa.ColumnElement[bool]:
         return (lookups.c.scope_id == self.scope_id) & (lookups.c.reference == reference)
@@ -525,13 +553,12 @@ class Ledger:
             return
         where = (claims.c.scope_id == self.scope_id) & (claims.c.run_id == self.run_number)
         with self.database.transaction() as connection:
-            lock_in(connection, [claims.c.key], [claims.c.key], hashes, where)
             execute_in(connection, claims.delete().where(where), claims.c.key, hashes)
 
     # Used by StreamLedger
 
     def confirm(
-        self, connection: sa.Connection, sender: _Sender, results: Mapping[bytes, tuple[int | None, bool]]
+        self, connection: sa.Connection, sender: _Sender, results: Mapping[int, tuple[int | None, bool]]
     ) -> None:
         """Move what was confirmed from `pending` to `records`.
 
@@ -544,21 +571,20 @@ class Ledger:
             results: Hash of the key → Salesloft's ID, if known, and whether no request for it was ambiguous.
         """
         is_of_object = pending.c.stream_id.in_(self.streams_of(sender.object_name))
-        order = [pending.c.key, pending.c.id]
-        sent = {
-            key: list(rows)
-            for key, rows in groupby(lock_in(connection, PENDING_COLUMNS, order, results, is_of_object), itemgetter(0))
-        }
+        sent: defaultdict[int, list[_Sent]] = defaultdict(list)
+        columns = [pending.c[name] for name in _Sent._fields]
+        for row in select_in(connection, columns, pending.c.key, results, is_of_object):
+            sent[row[0]].append(_Sent(*row))
         unsettled: set[int] = set()
         if any(row.job_id is not None for rows in sent.values() for row in rows):
             unsettled = set(
                 connection.execute(sa.select(jobs.c.job_id).where(jobs.c.scope_id == self.scope_id)).scalars()
             )
         now = self._now()
-        written: list[dict[str, Any]] = []
-        done: list[int] = []
-        contested: list[int] = []
-        superseded: set[bytes] = set()
+        written: dict[int, tuple[Any, ...]] = {}
+        done: list[_Sent] = []
+        contested: list[_Sent] = []
+        superseded: set[int] = set()
         for key in sorted(results):
             record_id, is_certain = results[key]
             own, others = sender.split(sent.get(key, ()))
@@ -567,52 +593,39 @@ class Ledger:
             for other in others:
                 is_open = other.job_id in unsettled
                 if other.contested and not is_open:
-                    done.append(other.id)
+                    done.append(other)
                 elif last is not None and other.fingerprint == last.fingerprint:
                     # Its run confirms it, unless it was killed.
                     if not is_open and other.sent_at < now - SETTLED_AFTER_SECONDS:
-                        done.append(other.id)
+                        done.append(other)
                 else:
                     fingerprint = None
                     if not other.contested:
-                        contested.append(other.id)
-            done += [row.id for row in own]
+                        contested.append(other)
+            done += own
             if last is not None and last.contested:
                 superseded.add(key)
-            written.append(
-                {
-                    "stream_id": sender.stream_id,
-                    "key": key,
-                    "fingerprint": fingerprint,
-                    "fields": None if last is None else last.fields,
-                    "record_id": record_id,
-                    "run_id": sender.run_number,
-                    "written_at": now,
-                }
-            )
-        self._keep_later(connection, sender, written, superseded)
+            fields = None if last is None else last.fields
+            written[key] = (key, fingerprint, record_id, now, sender.stream_id, sender.run_number, fields)
+        for key, run_number in self._find_later(connection, sender, superseded).items():
+            *values, _, _ = written[key]
+            written[key] = (*values, run_number, None)
         insert = self.database.insert(records)
         changed = {name: insert.excluded[name] for name in ("fingerprint", "run_id", "written_at")} | {
             name: sa.func.coalesce(insert.excluded[name], records.c[name]) for name in ("fields", "record_id")
         }
-        if written:
-            statement = insert.on_conflict_do_update(index_elements=records.primary_key.columns, set_=changed)
-            execute_many(connection, statement, written)
-        execute_in(connection, pending.delete(), pending.c.id, done)
-        execute_in(connection, pending.update().values(contested=True), pending.c.id, contested)
+        statement = insert.on_conflict_do_update(index_elements=records.primary_key.columns, set_=changed)
+        execute_many(connection, statement, RECORD_COLUMNS, list(written.values()))
+        for change, rows in ((pending.delete(), done), (pending.update().values(contested=sa.true()), contested)):
+            execute_many(connection, change.where(*_IS_SENT), _SENT_KEY, [_sent_key(each) for each in rows])
 
-    def _keep_later(
-        self, connection: sa.Connection, sender: _Sender, written: list[dict[str, Any]], superseded: Collection[bytes]
-    ) -> None:
-        """Keep the fields that a later run has confirmed since a job of an earlier one was started."""
+    def _find_later(self, connection: sa.Connection, sender: _Sender, superseded: Collection[int]) -> dict[int, int]:
+        """Return key → the later run that has confirmed it since a job of an earlier one was started."""
         if sender.job_id is None or not superseded:
-            return
+            return {}
         where = (records.c.stream_id == sender.stream_id) & (records.c.run_id > sender.run_number)
         rows = select_in(connection, [records.c.key, records.c.run_id], records.c.key, superseded, where)
-        later = {row.key: row.run_id for row in rows}
-        for row in written:
-            if row["key"] in later:
-                row |= {"fields": None, "run_id": later[row["key"]]}
+        return {row.key: row.run_id for row in rows}
 
     def encode_fields(self, hashes: Mapping[str, bytes]) -> bytes:
         """Return the IDs of fields, each with the hash of its value."""
@@ -636,7 +649,7 @@ class Ledger:
         self.field_names.load()
         self._field_ids = {name: number for number, name in self.field_names.items()}
 
-    def _hash_keys(self, keys: Iterable[str]) -> dict[bytes, str]:
+    def _hash_keys(self, keys: Iterable[str]) -> dict[int, str]:
         hash_key = self.database.fingerprinter.key
         return {hash_key(key): key for key in keys}
 
@@ -664,7 +677,7 @@ class StreamLedger:
         self._object_name = object_name
         self.failed = FailedRecords(ledger.database, stream_id, ledger.run_number)
 
-    def fingerprint(self, body: Mapping[str, Any]) -> bytes:
+    def fingerprint(self, body: Mapping[str, Any]) -> int:
         """Return the hash of a body, to compare it with an entry."""
         return self._hasher.fingerprint(body)
 
@@ -676,15 +689,15 @@ class StreamLedger:
         """Return key → entry of the records that are known."""
         hashes = {self._hasher.key(key): key for key in keys}
         columns = [records.c[name] for name in ("key", "fingerprint", "record_id", "written_at", "fields")]
-        columns_of_pending = [pending.c[name] for name in ("key", "id", "fingerprint", "fields")]
-        sent: defaultdict[bytes, list[tuple[bytes, bytes]]] = defaultdict(list)
+        columns_of_pending = [pending.c[name] for name in ("sent_at", "number", "key", "fingerprint", "fields")]
+        sent: defaultdict[int, list[tuple[int, bytes]]] = defaultdict(list)
         with self._database.reading() as connection:
             where = pending.c.stream_id == self._stream_id
-            has_pending = connection.execute(sa.select(sa.select(pending.c.id).where(where).exists())).scalar_one()
+            has_pending = connection.execute(sa.select(sa.select(pending.c.key).where(where).exists())).scalar_one()
             rows = select_in(connection, columns, records.c.key, hashes, records.c.stream_id == self._stream_id)
             if has_pending:
                 found = select_in(connection, columns_of_pending, pending.c.key, hashes, where)
-                for key, _, fingerprint, encoded in sorted(found):
+                for _, _, key, fingerprint, encoded in sorted(found):
                     sent[key].append((fingerprint, encoded))
         names = self._ledger.field_names
         entries = {
@@ -694,34 +707,46 @@ class StreamLedger:
         entries |= {hashes[key]: Entry(None, None, None, b"", each, names) for key, each in sent.items()}
         return entries
 
-    def mark_pending(self, items: Iterable[tuple[str, Mapping[str, Any], Mapping[str, bytes]]]) -> None:
+    def mark_pending(
+        self, items: Iterable[tuple[str, Mapping[str, Any], Mapping[str, bytes]]], job: StartedJob | None = None
+    ) -> None:
         """Note durably what is about to be sent.
 
         Args:
             items: Key, body, and for fields that are not in the body the hash of the value that the ledger remembers.
+            job: The bulk job that is about to be marked ready with them, so that a later run can settle it.
         """
         if not self._ledger.writes_records:
             return
-        hasher, encode = self._hasher, self._ledger.encode_fields
-        constants = {
-            "stream_id": self._stream_id,
-            "run_id": self._ledger.run_number,
-            "contested": False,
-            "sent_at": self._database.clock.time(),
-        }
-        rows = [
-            {
-                "key": hasher.key(key),
-                "fingerprint": hasher.fingerprint(body),
-                "fields": encode({**earlier, **hasher.fields(body)}),
-                **constants,
-            }
+        hash_key, hasher, encode = self._hasher.key, self._hasher, self._ledger.encode_fields
+        number, run_number, stream_id = next(self._ledger.numbers), self._ledger.run_number, self._stream_id
+        job_id, named = (None, {}) if job is None else (job.id, job.rows)
+        now = self._database.clock.time()
+        rows = {
+            key: (
+                hash_key(key),
+                hasher.fingerprint(body),
+                job_id,
+                hash_key(named[key]) if key in named else None,
+                now,
+                stream_id,
+                run_number,
+                number,
+                False,
+                encode({**earlier, **hasher.fields(body)} if earlier else hasher.fields(body)),
+            )
             for key, body, earlier in items
-        ]
-        if rows:
-            rows.sort(key=itemgetter("key"))
-            with self._database.transaction() as connection:
-                execute_many(connection, pending.insert(), rows)
+        }
+        if not rows and job is None:
+            return
+        with self._database.transaction() as connection:
+            execute_many(connection, pending.insert(), PENDING_COLUMNS, sorted(rows.values()))
+            if job is not None:
+                values = {"job_id": job.id, "job_type": job.type, "key_field": job.key_field, "started_at": now}
+                ids = {"scope_id": self._ledger.scope_id, "stream_id": stream_id, "run_id": run_number}
+                connection.execute(jobs.insert(), {**ids, **values})
+                is_ours = (scopes.c.id == self._ledger.scope_id) & (sa.func.coalesce(scopes.c.last_job_id, 0) < job.id)
+                connection.execute(scopes.update().where(is_ours).values(last_job_id=job.id))
 
     def confirm(self, items: Iterable[tuple[str, int | None, bool]]) -> None:
         """Note that Salesloft holds what was sent last.
@@ -750,61 +775,15 @@ class StreamLedger:
 
     def reject(self, keys: Iterable[str]) -> None:
         """Note that nothing of what this run sent last was written. What was sent earlier stays pending."""
-        if not self._ledger.writes_records:
-            return
-        with self._database.transaction() as connection:
-            last = self._lock_last(connection, keys)
-            execute_in(connection, pending.delete(), pending.c.id, last.values())
-
-    def start_job(
-        self,
-        job_id: int,
-        job_type: str,
-        key_field: str,
-        keys: Collection[str],
-        rows: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        """Note durably that a bulk job is about to be marked ready, so that a later run can settle it.
-
-        Args:
-            job_id: Salesloft's ID.
-            job_type: Its type, such as `person/upsert`.
-            key_field: The field that identifies a record.
-            keys: The keys of its records, which are pending.
-            rows: Key → what identifies the record in the job, if that is not the key.
-        """
-        if not self._ledger.writes_records:
-            return
-        job = {
-            "scope_id": self._ledger.scope_id,
-            "job_id": job_id,
-            "stream_id": self._stream_id,
-            "run_id": self._ledger.run_number,
-            "job_type": job_type,
-            "key_field": key_field,
-            "started_at": self._database.clock.time(),
-        }
-        with self._database.transaction() as connection:
-            last = self._lock_last(connection, keys)
-            execute_in(connection, pending.update().values(job_id=job_id), pending.c.id, last.values())
-            renamed = [
-                {"number": last[hashed], "new_row": self._hasher.key(row)}
-                for key, row in rows.items()
-                if (hashed := self._hasher.key(key)) in last
-            ]
-            if renamed:
-                statement = pending.update().where(pending.c.id == sa.bindparam("number"))
-                execute_many(connection, statement.values(row=sa.bindparam("new_row", type_=Bytes)), renamed)
-            connection.execute(jobs.insert(), job)
-            is_ours = (scopes.c.id == self._ledger.scope_id) & (sa.func.coalesce(scopes.c.last_job_id, 0) < job_id)
-            connection.execute(scopes.update().where(is_ours).values(last_job_id=job_id))
-
-    def _lock_last(self, connection: sa.Connection, keys: Iterable[str]) -> dict[bytes, int]:
-        """Return hash of the key → `pending.id` of what this run sent last."""
         hashes = {self._hasher.key(key) for key in keys}
+        if not self._ledger.writes_records or not hashes:
+            return
         where = (pending.c.stream_id == self._stream_id) & (pending.c.run_id == self._ledger.run_number)
-        order = [pending.c.key, pending.c.id]
-        return {row.key: row.id for row in lock_in(connection, order, order, hashes, where)}
+        columns = [pending.c[name] for name in ("key", "stream_id", "run_id", "number")]
+        with self._database.transaction() as connection:
+            rows = select_in(connection, columns, pending.c.key, hashes, where)
+            last = {row.key: tuple(row) for row in sorted(rows)}
+            execute_many(connection, pending.delete().where(*_IS_SENT), _SENT_KEY, list(last.values()))
 
     def note_spellings(self, values: Iterable[tuple[str, str, Any, Any]]) -> None:
         """Note values that Salesloft has stored in another spelling: key of the record, field, sent and held value."""
@@ -840,6 +819,26 @@ class StreamLedger:
         return Spellings(held, self._hasher.key)
 
 
+class _Sent(NamedTuple):
+    """A row of `pending`."""
+
+    key: int
+    stream_id: int
+    run_id: int
+    number: int
+    job_id: int | None
+    fingerprint: int
+    fields: bytes
+    contested: bool
+    sent_at: float
+
+
+_SENT_KEY: Final = ("key_", "stream_id_", "run_id_", "number_")
+"""Parameters must not be called like columns."""
+_IS_SENT: Final = tuple(pending.c[name[:-1]] == sa.bindparam(name) for name in _SENT_KEY)
+_sent_key: Final = itemgetter(0, 1, 2, 3)
+
+
 class _Sender(NamedTuple):
     """Who sent what is confirmed: a run, or a bulk job of an earlier run."""
 
@@ -848,12 +847,12 @@ class _Sender(NamedTuple):
     run_number: int
     job_id: int | None = None
 
-    def split(self, rows: Sequence[sa.Row[Any]]) -> tuple[list[sa.Row[Any]], list[sa.Row[Any]]]:
-        """Return the sender's rows of `pending`, the confirmed one last, and those of other runs; oldest first."""
-        if len(rows) == 1 and (rows[0].run_id, rows[0].stream_id) == (self.run_number, self.stream_id):
-            return list(rows), []
-        own = [row for row in rows if row.run_id == self.run_number and row.stream_id == self.stream_id]
+    def split(self, rows: Sequence[_Sent]) -> tuple[Sequence[_Sent], Sequence[_Sent]]:
+        """Return the sender's rows of `pending`, the confirmed one last, and those of other runs."""
+        if len(rows) == 1 and rows[0].run_id == self.run_number and rows[0].stream_id == self.stream_id:
+            return rows, ()
+        own = sorted(row for row in rows if row.run_id == self.run_number and row.stream_id == self.stream_id)
         if self.job_id is not None:
-            last = max((row.id for row in own if row.job_id == self.job_id), default=0)
-            own = [row for row in own if row.id <= last]
+            last = max((row.number for row in own if row.job_id == self.job_id), default=0)
+            own = [row for row in own if row.number <= last]
         return own, [row for row in rows if row.run_id != self.run_number]

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from target_salesloft.ledger.fingerprint import FIELD_BYTES, FINGERPRINT_BYTES, KEY_BYTES
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -22,6 +20,25 @@ class Bytes(sa.LargeBinary):
     def bind_processor(self, dialect: sa.Dialect) -> Any:  # noqa: ARG002
         """Return that nothing is to be done."""
         return None
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:  # noqa: ARG002
+        """Return that nothing is to be done."""
+        return None
+
+
+def run_number(comment: str) -> sa.Column[int]:
+    """Return the column that names a run."""
+    return sa.Column("run_id", sa.Integer, nullable=False, comment=f"The run {comment}")
+
+
+def time_of(name: str, comment: str | None = None) -> sa.Column[float]:
+    """Return a column that holds a time, in seconds since the epoch."""
+    return sa.Column(name, sa.Double, nullable=False, comment=comment)
+
+
+def scope_key() -> sa.Column[int]:
+    """Return the first column of a key that is kept apart by team."""
+    return sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True)
 
 
 metadata: Final = sa.MetaData()
@@ -80,16 +97,17 @@ runs: Final = sa.Table(
     sqlite_autoincrement=True,
 )
 
+# Numbers first, the largest ones before: PostgreSQL pads them to multiples of their size.
 records: Final = sa.Table(
     "records",
     metadata,
-    sa.Column("stream_id", sa.ForeignKey("streams.id"), primary_key=True),
-    sa.Column("key", Bytes(KEY_BYTES), primary_key=True, comment="Hash of the key"),
-    sa.Column("fingerprint", Bytes(FINGERPRINT_BYTES), comment="Hash of the body last confirmed; null: send it again"),
-    sa.Column("fields", Bytes, comment="Field ids (2 bytes), each with the hash of its value (4 bytes)"),
+    sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False, comment="Hash of the key"),
+    sa.Column("fingerprint", sa.BigInteger, comment="Hash of the body last confirmed; null: send it again"),
     sa.Column("record_id", sa.BigInteger, comment="Salesloft's id"),
-    sa.Column("run_id", sa.Integer, nullable=False, comment="The run that wrote it last"),
-    sa.Column("written_at", sa.Double, nullable=False, comment="When it was confirmed"),
+    time_of("written_at", "When it was confirmed"),
+    sa.Column("stream_id", sa.ForeignKey("streams.id"), primary_key=True),
+    run_number("that wrote it last"),
+    sa.Column("fields", Bytes, comment="Field ids (2 bytes), each with the hash of its value (4 bytes)"),
     sqlite_with_rowid=False,
     comment="What Salesloft has confirmed, per stream and key",
 )
@@ -97,31 +115,30 @@ records: Final = sa.Table(
 pending: Final = sa.Table(
     "pending",
     metadata,
-    sa.Column("id", sa.Integer().with_variant(sa.BigInteger, "postgresql"), primary_key=True),
-    sa.Column("stream_id", sa.ForeignKey("streams.id"), nullable=False),
-    sa.Column("key", Bytes(KEY_BYTES), nullable=False, comment="Hash of the key"),
-    sa.Column("run_id", sa.Integer, nullable=False, comment="The run that sent it"),
+    sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False, comment="Hash of the key"),
+    sa.Column("fingerprint", sa.BigInteger, nullable=False, comment="Hash of the body"),
     sa.Column("job_id", sa.BigInteger, comment="The bulk job that it is part of"),
-    sa.Column("row", Bytes(KEY_BYTES), comment="Hash of what identifies it in that job; null: the key"),
-    sa.Column("fingerprint", Bytes(FINGERPRINT_BYTES), nullable=False, comment="Hash of the body"),
-    sa.Column("fields", Bytes, nullable=False, comment="As in `records`"),
+    sa.Column("row", sa.BigInteger, comment="Hash of what identifies it in that job; null: the key"),
+    time_of("sent_at"),
+    sa.Column("stream_id", sa.ForeignKey("streams.id"), primary_key=True),
+    sa.Column("run_id", sa.Integer, primary_key=True, comment="The run that sent it"),
+    sa.Column("number", sa.Integer, primary_key=True, comment="Counts what the run has sent"),
     sa.Column("contested", sa.Boolean, nullable=False, comment="Another run has written the record since"),
-    sa.Column("sent_at", sa.Double, nullable=False),
-    sa.Index("pending_key", "key"),
-    sqlite_autoincrement=True,
+    sa.Column("fields", Bytes, nullable=False, comment="As in `records`"),
+    sqlite_with_rowid=False,
     comment="What was sent and has no known outcome: Salesloft may hold any of it",
 )
 
 jobs: Final = sa.Table(
     "jobs",
     metadata,
-    sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
+    scope_key(),
     sa.Column("job_id", sa.BigInteger, primary_key=True, autoincrement=False, comment="Salesloft's id"),
     sa.Column("stream_id", sa.ForeignKey("streams.id"), nullable=False),
-    sa.Column("run_id", sa.Integer, nullable=False, comment="The run that started it"),
+    run_number("that started it"),
     sa.Column("job_type", sa.String(64), nullable=False),
     sa.Column("key_field", sa.String(64), nullable=False),
-    sa.Column("started_at", sa.Double, nullable=False),
+    time_of("started_at"),
     comment="Bulk jobs whose results are not known yet; their records are in `pending`",
 )
 
@@ -130,15 +147,15 @@ failed: Final = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("stream_id", sa.ForeignKey("streams.id"), nullable=False),
-    sa.Column("key", Bytes(KEY_BYTES), comment="Hash of the key; null if the record has none"),
-    sa.Column("source", Bytes(KEY_BYTES), comment="Hash of the source row's key properties; null if it has none"),
+    sa.Column("key", sa.BigInteger, comment="Hash of the key; null if the record has none"),
+    sa.Column("source", sa.BigInteger, comment="Hash of the source row's key properties; null if it has none"),
     sa.Column("file", sa.Text, nullable=False, comment="The failed records file"),
     sa.Column("line", sa.Integer, nullable=False, comment="The line of the record in that file"),
     sa.Column("reason", sa.Text, nullable=False, comment="Without values"),
     sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("run_id", sa.Integer, nullable=False, comment="The run in which it failed last"),
-    sa.Column("first_failed_at", sa.Double, nullable=False),
-    sa.Column("last_failed_at", sa.Double, nullable=False),
+    run_number("in which it failed last"),
+    time_of("first_failed_at"),
+    time_of("last_failed_at"),
     sa.UniqueConstraint("file", "line", "stream_id"),
     sa.Index("failed_key", "stream_id", "key"),
     comment="Failed records that are not resolved",
@@ -147,12 +164,12 @@ failed: Final = sa.Table(
 lookups: Final = sa.Table(
     "lookups",
     metadata,
-    sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
+    scope_key(),
     sa.Column("reference", sa.String(64), primary_key=True, comment="Such as `account.domain`"),
-    sa.Column("key", Bytes(KEY_BYTES), primary_key=True, comment="Hash of the value"),
+    sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False, comment="Hash of the value"),
     sa.Column("record_id", sa.BigInteger, nullable=False, comment="Salesloft's id"),
     sa.Column("trusted", sa.Boolean, nullable=False, comment="Whether an unchanged record may be skipped by it"),
-    sa.Column("seen_at", sa.Double, nullable=False),
+    time_of("seen_at"),
     sqlite_with_rowid=False,
     comment="IDs of records that others refer to",
 )
@@ -160,10 +177,10 @@ lookups: Final = sa.Table(
 claims: Final = sa.Table(
     "claims",
     metadata,
-    sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
-    sa.Column("key", Bytes(KEY_BYTES), primary_key=True, comment="Hash of what is claimed"),
-    sa.Column("run_id", sa.Integer, nullable=False, comment="The run that holds it"),
-    sa.Column("claimed_at", sa.Double, nullable=False),
+    scope_key(),
+    sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False, comment="Hash of what is claimed"),
+    run_number("that holds it"),
+    time_of("claimed_at"),
     sqlite_with_rowid=False,
     comment="Irreversible acts that one run has reserved, so that no other does the same",
 )
@@ -172,11 +189,11 @@ spellings: Final = sa.Table(
     "spellings",
     metadata,
     sa.Column("stream_id", sa.ForeignKey("streams.id"), primary_key=True),
-    sa.Column("key", Bytes(KEY_BYTES), primary_key=True, comment="Hash of the record's key"),
+    sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False, comment="Hash of the record's key"),
     sa.Column("field_id", sa.ForeignKey("fields.id"), primary_key=True),
-    sa.Column("sent", Bytes(FIELD_BYTES), nullable=False, comment="Hash of the value that was sent"),
-    sa.Column("held", Bytes(FIELD_BYTES), nullable=False, comment="Hash of the value that Salesloft holds"),
-    sa.Column("seen_at", sa.Double, nullable=False),
+    sa.Column("sent", Bytes, nullable=False, comment="Hash of the value that was sent"),
+    sa.Column("held", Bytes, nullable=False, comment="Hash of the value that Salesloft holds"),
+    time_of("seen_at"),
     sqlite_with_rowid=False,
     comment="Values of records that Salesloft stores in another spelling, such as phone numbers",
 )

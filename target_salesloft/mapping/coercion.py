@@ -112,6 +112,14 @@ def to_text(value: Any) -> str:
     raise CoercionError(describe(value))
 
 
+def to_trimmed_text(value: Any) -> str | None:
+    """Convert as `to_text` does, without spaces around the text; None if nothing is left."""
+    # Almost all values are plain text, and each check is made for each column of each record.
+    if type(value) is str and value.isascii() and "\0" not in value:
+        return value.strip() or None
+    return to_text(value).strip() or None
+
+
 def to_integer(value: Any) -> int:
     """Convert 123, 123.0 and "123" to a 64-bit integer. Nothing is rounded."""
     if isinstance(value, bool):
@@ -211,7 +219,7 @@ def normalize_email(text: str) -> str:
     stripped = text.strip()
     if not stripped:
         return ""
-    named = DISPLAY_NAME_AND_EMAIL.fullmatch(stripped)
+    named = DISPLAY_NAME_AND_EMAIL.fullmatch(stripped) if "<" in stripped else None
     address = (named["email"] if named else stripped).strip().lower()
     if address.startswith("mailto:"):
         address = address.removeprefix("mailto:").partition("?")[0]
@@ -258,9 +266,14 @@ COERCIONS: Final[Mapping[FieldType, Callable[[Any], Any]]] = MappingProxyType(
         FieldType.STRING_LIST: to_string_list,
     }
 )
-NORMALIZATIONS: Final[Mapping[FieldType, Callable[[str], str]]] = MappingProxyType(
-    {FieldType.TEXT: str.strip, FieldType.EMAIL: normalize_email, FieldType.DOMAIN: normalize_domain}
+NORMALIZING_COERCIONS: Final[Mapping[FieldType, Callable[[Any], Any]]] = MappingProxyType(
+    {
+        FieldType.TEXT: to_trimmed_text,
+        FieldType.EMAIL: lambda value: normalize_email(to_text(value)) or None,
+        FieldType.DOMAIN: lambda value: normalize_domain(to_text(value)) or None,
+    }
 )
+"""The same for kinds of text that are trimmed, and reduced to what identifies something; None for blank text."""
 
 
 def _ensure_storable(text: str) -> None:

@@ -25,9 +25,11 @@ DAY_AND_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(
 
 def flatten(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return field → value of a payload, with custom fields as `custom_fields.NAME`."""
-    flat = {name: value for name, value in body.items() if name not in {CUSTOM_FIELDS, NOT_COMPARED}}
-    custom = body.get(CUSTOM_FIELDS) or {}
-    return flat | {f"{CUSTOM_PREFIX}{name}": value for name, value in custom.items()}
+    flat = dict(body)
+    flat.pop(NOT_COMPARED, None)
+    custom = flat.pop(CUSTOM_FIELDS, None) or {}
+    flat.update({f"{CUSTOM_PREFIX}{name}": value for name, value in custom.items()})
+    return flat
 
 
 def canonical(name: str, value: Any) -> str | tuple[str, ...] | None:

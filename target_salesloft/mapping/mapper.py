@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from target_salesloft.exceptions import ConfigError, UnknownColumnError
 from target_salesloft.mapping.coercion import (
     COERCIONS,
-    NORMALIZATIONS,
+    NORMALIZING_COERCIONS,
     TYPE_NAMES,
     CoercionError,
     is_blank,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 CUSTOM_PREFIX: Final = "custom_fields."
 # `custom_fields.Region`, and `custom_fields__Region` as the SDK flattens it, with any separator.
 CUSTOM_COLUMN: Final = re.compile(r"custom_fields[^A-Za-z0-9]+(?P<name>.+)", re.DOTALL)
+CUSTOM_OBJECT: Final = FieldType.CUSTOM_FIELDS
 SDK_METADATA: Final = "_sdc_"
 MAX_NAME_LENGTH: Final = 100
 BY_MAPPING: Final = "left out by the mapping"
@@ -247,32 +248,42 @@ class RecordMapper:
         body: dict[str, Any] = {}
         custom: dict[str, Any] = {}
         missing: list[str] = []
-        route: Route | None = None
-        try:
-            for column, value in record.items():
-                route = self._routes[column]
-                if route is None:
-                    continue
-                if value is None:
-                    coerced = None
-                elif route.reference is None or not self._is_omitted(route):
-                    coerced = route.coerce(value)
-                else:
-                    coerced = self._name_or_none(route, value, missing)
-                if route.kind is not FieldType.CUSTOM_FIELDS:
-                    if self._is_sent(coerced):
-                        (custom if route.target.custom else body)[route.target.name] = coerced
-                    continue
-                for name, each in (coerced or {}).items():
-                    route = self._custom_route(name)
-                    if route is not None and self._is_sent(coerced := None if each is None else route.coerce(each)):
-                        custom[route.target.name] = coerced
-        except CoercionError as error:
-            assert route is not None  # noqa: S101 (only a route's coercion raises this error)
-            return Rejection(_describe(route, error), (route.target.name,))
+        sends_null = self._clear
+        for column, value in record.items():
+            route = self._routes[column]
+            if route is None:
+                continue
+            try:
+                coerced = None if value is None else route.coerce(value)
+            except CoercionError as error:
+                if route.reference is None or not self._is_omitted(route):
+                    return _reject(route, error)
+                coerced = None
+                missing.append(f"{route.reference.name}: not a valid value")
+            if route.kind is CUSTOM_OBJECT:
+                rejection = self._map_object(coerced or {}, custom)
+                if rejection is not None:
+                    return rejection
+            elif coerced is not None or sends_null:
+                name, is_custom = route.target
+                (custom if is_custom else body)[name] = coerced
         if custom:
             body[CUSTOM_FIELDS] = custom
         return self._build_write(body, tuple(missing), record)
+
+    def _map_object(self, values: Mapping[str, Any], custom: dict[str, Any]) -> Rejection | None:
+        """Map an object of custom fields."""
+        for name, value in values.items():
+            route = self._custom_route(name)
+            if route is None:
+                continue
+            try:
+                coerced = None if value is None else route.coerce(value)
+            except CoercionError as error:
+                return _reject(route, error)
+            if coerced is not None or self._clear:
+                custom[route.target.name] = coerced
+        return None
 
     def map_key(self, record: Mapping[str, Any]) -> Write | Rejection:
         """Return a write with no more than what identifies a record whose columns are known."""
@@ -287,19 +298,6 @@ class RecordMapper:
     def _is_omitted(self, route: Route) -> bool:
         """Return whether a record is written without a reference whose value is invalid."""
         return self._omits_references and route.target.name not in {*self._identity, *REQUIRED_REFERENCES}
-
-    @staticmethod
-    def _name_or_none(route: Route, value: Any, missing: list[str]) -> Any:
-        try:
-            return route.coerce(value)
-        except CoercionError:
-            assert route.reference is not None  # noqa: S101 (the caller has checked it)
-            missing.append(f"{route.reference.name}: not a valid value")
-            return None
-
-    def _is_sent(self, value: Any) -> bool:
-        """Return whether a value is sent: an empty list counts as null, because it would erase what Salesloft has."""
-        return self._clear or not (value is None or value == [])
 
     def _build_write(
         self, body: dict[str, Any], missing_refs: tuple[str, ...], record: Mapping[str, Any]
@@ -511,11 +509,12 @@ class RecordMapper:
         self._reference_fields.add(target.name)
         return Route(column, target, kind, self._name_by(reference), reference)
 
-    def _name_by(self, reference: Reference) -> Callable[[Any], Any]:
-        coerce, normalize = COERCIONS[reference.kind], NORMALIZATIONS[reference.kind]
+    @staticmethod
+    def _name_by(reference: Reference) -> Callable[[Any], Any]:
+        coerce = NORMALIZING_COERCIONS[reference.kind]
 
         def name(value: Any) -> Named | None:
-            text = None if is_blank(value) else normalize(coerce(value))
+            text = None if is_blank(value) else coerce(value)
             return Named(reference, text) if text else None
 
         return name
@@ -523,12 +522,13 @@ class RecordMapper:
     def _coercion(self, target: Target, kind: FieldType) -> Callable[[Any], Any]:
         if kind is FieldType.CUSTOM_FIELDS:
             return lambda value: None if is_blank(value) else parse_custom_fields(value)
+        if self._normalize and kind in NORMALIZING_COERCIONS:
+            return NORMALIZING_COERCIONS[kind]
         coerce = COERCIONS[kind]
-        if self._normalize:
-            normalize = NORMALIZATIONS.get(kind)
-            if normalize is not None:
-                return lambda value: normalize(coerce(value)) or None
-        elif target.custom or target.name not in self._object.upsert_keys:
+        if kind is FieldType.STRING_LIST and not self._clear:
+            # An empty list would erase what Salesloft has.
+            return lambda value: coerce(value) or None
+        if not self._normalize and (target.custom or target.name not in self._object.upsert_keys):
             return coerce
         # A blank key is no key, even without normalization: it would merge records that have nothing in common.
         return lambda value: None if is_blank(value) else coerce(value)
@@ -577,6 +577,10 @@ def _quote(name: str) -> str:
 
 def _clean(name: str) -> str:
     return sanitize_line(name, MAX_NAME_LENGTH)
+
+
+def _reject(route: Route, error: CoercionError) -> Rejection:
+    return Rejection(_describe(route, error), (route.target.name,))
 
 
 def _describe(route: Route, error: CoercionError) -> str:

@@ -130,7 +130,8 @@ class LineReader(GenericSingerReader[str]):
     def deserialize_json(self, line: str) -> dict[str, Any]:
         """Return the message of a line."""
         message = decode_object(line)
-        require_keys(message, type=str)
+        if not isinstance(message.get("type"), str):
+            require_keys(message, type=str)
         return message
 
 

@@ -66,7 +66,7 @@ class Job(NamedTuple):
 
 
 class Sending(NamedTuple):
-    """Writes are sent once the next event is asked for."""
+    """Writes are sent, in requests of their own, once the next event is asked for."""
 
     batch: Batch
     writes: Sequence[Write]
@@ -76,7 +76,7 @@ class Settled(NamedTuple):
     """Writes have an outcome.
 
     Attributes:
-        were_sent: Whether `Sending` has come for them; otherwise, they were refused before.
+        were_sent: Whether `Sending` or `JobStarting` has come for them; otherwise, they were refused before.
     """
 
     batch: Batch

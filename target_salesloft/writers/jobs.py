@@ -24,7 +24,7 @@ from target_salesloft.records import Result
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.bulk_jobs import JobState
 from target_salesloft.salesloft.requester import PAGE_SIZE
-from target_salesloft.writers.base import Job, JobDone, JobPolled, JobStarting, JobUploaded, Sending, Settled
+from target_salesloft.writers.base import Job, JobDone, JobPolled, JobStarting, JobUploaded, Settled
 from target_salesloft.writers.bulk import (
     JOB_NAME_PREFIX,
     MAX_ROWS_READ,
@@ -253,7 +253,6 @@ class JobsInFlight:
                 or any(other.holds(each.batch.object, each.tokens) for other in earlier)
             ):
                 continue
-            yield Sending(each.batch, list(each.job.rows.values()))
             yield JobStarting(each.batch, each.describe())
             try:
                 each.job.start()

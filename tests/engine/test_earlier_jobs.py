@@ -9,6 +9,7 @@ import pytest
 
 from target_salesloft.engine.earlier_jobs import EarlierJobs
 from target_salesloft.exceptions import BulkJobUnfinishedError
+from target_salesloft.ledger.ledger import StartedJob
 from target_salesloft.records import Write
 from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.bulk import BulkJob
@@ -24,9 +25,9 @@ def leave(connect, ledger, clock, server):
         job = BulkJob(api, clock, api.create("person/upsert", "target-salesloft job"), "person/upsert", key_field)
         assert list(job.upload(writes)) == []
         people = ledger.stream("people", "people")
-        people.mark_pending([(each.key, each.body, {}) for each in writes])
         rows = {each.key: row for row, each in job.rows.items() if row != each.key}
-        people.start_job(job.id, job.type, key_field, [each.key for each in writes], rows)
+        started = StartedJob(job.id, job.type, key_field, rows)
+        people.mark_pending([(each.key, each.body, {}) for each in writes], started)
         if is_started:
             job.start()
 

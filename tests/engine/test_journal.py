@@ -212,7 +212,6 @@ def test_a_job_is_known_to_the_ledger_until_all_its_records_are(start, ledger):
     job = Job(7, "person/upsert", "email_address", {each.key: each for each in writes})
     run.journal.apply(JobUploaded(run.batch(writes), job))
     assert (run.stream.stats.uploaded, dict(run.stream.stats.jobs)) == (2, {7: 0})
-    run.send(writes)
     run.journal.apply(JobStarting(run.batch(writes), job))
     assert [each.id for each in ledger.get_unsettled_jobs()] == [7]
     run.settle(*map(written, writes), flushes=False)

@@ -8,6 +8,7 @@ import pytest
 
 from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.ledger.history import prune
+from target_salesloft.ledger.ledger import StartedJob
 
 KEY = "email_address=ann@example.com"
 
@@ -34,6 +35,11 @@ def other_run(start):
 
 def send(stream, *keys, earlier=None, **values):
     stream.mark_pending([(key, body(key, **values), earlier or {}) for key in keys or (KEY,)])
+
+
+def start_job(stream, *keys, **values):
+    items = [(key, body(key, **values), {}) for key in keys or (KEY,)]
+    stream.mark_pending(items, StartedJob(7, "person/upsert", "email_address"))
 
 
 def confirm(stream, *keys, record_id=None, is_certain=True):
@@ -286,8 +292,7 @@ def test_number_of_a_run_is_not_used_again(start, clock):
 def test_job_is_settled_by_its_results(ledger, people, clock):
     keys = [f"email_address={name}@b.co" for name in ("written", "rejected", "unknown")]
     send(people, *keys, title="CEO")
-    send(people, *keys, title="CTO")
-    people.start_job(7, "person/upsert", "email_address", keys)
+    start_job(people, *keys, title="CTO")
     (job,) = ledger.get_unsettled_jobs()
     assert (job.id, job.type, job.key_field) == (7, "person/upsert", "email_address")
     assert (job.stream, job.object_name, job.started_at) == ("people", "people", clock.time())
@@ -301,8 +306,7 @@ def test_job_is_settled_by_its_results(ledger, people, clock):
 
 
 def test_job_that_is_settled_late_does_not_overwrite_what_was_confirmed_since(ledger, people, other_run):
-    send(people, title="CEO")
-    people.start_job(7, "person/upsert", "email_address", [KEY])
+    start_job(people, title="CEO")
     write(other_run, title="CTO", record_id=17)
     ledger.settle_job(7, {})
     assert not is_unchanged(people, title="CEO")
@@ -312,8 +316,7 @@ def test_job_that_is_settled_late_does_not_overwrite_what_was_confirmed_since(le
 
 
 def test_job_settled_as_not_written_leaves_what_was_confirmed_since(ledger, people, other_run):
-    send(people, title="CEO")
-    people.start_job(7, "person/upsert", "email_address", [KEY])
+    start_job(people, title="CEO")
     write(other_run, title="CTO")
     ledger.settle_job(7, {KEY: True})
     assert not is_pending(people)
@@ -322,8 +325,7 @@ def test_job_settled_as_not_written_leaves_what_was_confirmed_since(ledger, peop
 
 
 def test_job_makes_all_later_writes_uncertain_until_it_is_forgotten(ledger, people, other_run):
-    send(people, title="CEO")
-    people.start_job(7, "person/upsert", "email_address", [KEY])
+    start_job(people, title="CEO")
     for _ in range(3):
         write(other_run, title="CTO")
         assert not is_unchanged(people, title="CTO")
@@ -335,8 +337,7 @@ def test_job_makes_all_later_writes_uncertain_until_it_is_forgotten(ledger, peop
 
 
 def test_job_with_an_equal_body_does_not_make_later_writes_uncertain(ledger, people, other_run, clock):
-    send(people, title="CEO")
-    people.start_job(7, "person/upsert", "email_address", [KEY])
+    start_job(people, title="CEO")
     clock.tick(2 * SECONDS_PER_DAY)
     write(other_run, title="CEO")
     assert is_unchanged(people, title="CEO")
@@ -346,8 +347,7 @@ def test_job_with_an_equal_body_does_not_make_later_writes_uncertain(ledger, peo
 
 
 def test_what_another_run_has_sent_meanwhile_makes_the_results_of_a_job_uncertain(ledger, people, other_run):
-    send(people, title="CEO")
-    people.start_job(7, "person/upsert", "email_address", [KEY])
+    start_job(people, title="CEO")
     send(other_run, title="CTO")
     ledger.settle_job(7, {})
     assert not is_unchanged(people, title="CEO")
@@ -356,8 +356,7 @@ def test_what_another_run_has_sent_meanwhile_makes_the_results_of_a_job_uncertai
 
 
 def test_what_the_run_has_sent_after_its_job_stays_pending(ledger, people):
-    send(people, title="CEO")
-    people.start_job(7, "person/upsert", "email_address", [KEY])
+    start_job(people, title="CEO")
     send(people, title="CTO")
     ledger.settle_job(7, {})
     assert is_pending(people)
@@ -366,7 +365,7 @@ def test_what_the_run_has_sent_after_its_job_stays_pending(ledger, people):
 
 def test_job_of_another_team_is_left_alone(start, ledger, people):
     send(people)
-    people.start_job(7, "person/upsert", "email_address", [KEY])
+    start_job(people)
     other = start("127.0.0.1/team/2")
     assert other.get_unsettled_jobs() == []
     other.settle_job(7, {})
@@ -510,7 +509,7 @@ def test_ledger_in_memory_remembers_no_records(start):
     assert ledger.run_number
     people = ledger.stream("people", "people")
     write(people, record_id=17)
-    people.start_job(7, "person/upsert", "email_address", [KEY])
+    start_job(people)
     people.reject([KEY])
     people.adopt([(KEY, body(), 1)])
     ledger.forget("people", [KEY])
@@ -540,7 +539,7 @@ def test_read_only_ledger_reads_and_writes_nothing(start, ledger, people):
     reader.forget_lookups("account.domain", ["acme.com"], [1])
     reader.forget("people", [KEY], [17])
     stream.reject([KEY])
-    stream.start_job(7, "person/upsert", "email_address", [KEY])
+    start_job(stream)
     reader.settle_job(7, {})
     reader.forget_job(7)
     reader.finish_run(exit_code=0)

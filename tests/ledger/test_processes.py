@@ -14,6 +14,7 @@ from tests.ledger.conftest import SCOPE
 PREAMBLE = """
 import json, sys
 from target_salesloft.clock import Clock
+from target_salesloft.ledger.ledger import StartedJob
 from target_salesloft.ledger.opening import open_ledger
 uri, scope, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
 ledger = open_ledger(uri, Clock())
@@ -70,8 +71,8 @@ chance = random.Random(number)
 for night in range(8):
     chance.shuffle(keys)
     some = keys[:200]
-    people.mark_pending([(key, {"title": f"{number if night % 2 else 0}"}, {}) for key in some])
-    people.start_job(100 * number + night, "person/upsert", "email_address", some)
+    job = StartedJob(100 * number + night, "person/upsert", "email_address")
+    people.mark_pending([(key, {"title": f"{number if night % 2 else 0}"}, {}) for key in some], job)
     people.reject(some[:20])
     if night % 3:
         people.confirm([(key, None, True) for key in some[20:]])
@@ -133,9 +134,10 @@ print(json.dumps(sorted(set().union(*held))))
 
 def test_process_that_is_killed_leaves_what_it_has_noted(launch, start):
     script = """
-people.mark_pending([(key, {"title": "CEO"}, {}) for key in keys])
+items = [(key, {"title": "CEO"}, {}) for key in keys]
+people.mark_pending(items[:200])
+people.mark_pending(items[200:], StartedJob(7, "person/upsert", "email_address"))
 people.confirm([(key, None, True) for key in keys[:100]])
-people.start_job(7, "person/upsert", "email_address", keys[200:])
 wait("sent")
 """
     process = launch(script)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from target_salesloft.ledger.failed import Failure, SavedAt
+from target_salesloft.ledger.ledger import StartedJob
 from tests.docs.blocks import DOCS, get_blocks
 
 QUESTIONS = [each.text for each in get_blocks(DOCS / "guides" / "ledger-queries.md") if each.language == "sql"]
@@ -15,8 +16,8 @@ KEYS = [f"email_address={name}@example.com" for name in ("ann", "bob")]
 def test_questions_have_an_answer(start, question):
     ledger = start()
     people = ledger.stream("people", "people")
-    people.mark_pending([(key, {}, {}) for key in KEYS])
-    people.start_job(7, "person/upsert", "email_address", KEYS[:1])
+    people.mark_pending([(KEYS[0], {}, {})], StartedJob(7, "person/upsert", "email_address"))
+    people.mark_pending([(KEYS[1], {}, {})])
     people.confirm([(KEYS[1], 17, True)])
     people.failed.note([Failure(KEYS[0], None, SavedAt("/failed/1.singer", 2), "title is bad")])
     with ledger.database.reading() as connection:

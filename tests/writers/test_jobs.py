@@ -8,7 +8,7 @@ from salesloft_sandbox import Fault
 from target_salesloft.exceptions import BulkJobUnfinishedError
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
 from target_salesloft.settings.options import WriteMethod
-from target_salesloft.writers.base import JobDone, JobPolled, JobStarting, JobUploaded, Sending, Settled
+from target_salesloft.writers.base import JobDone, JobPolled, JobStarting, JobUploaded, Settled
 from tests.writers.conftest import numbered, update, upsert
 
 
@@ -224,7 +224,7 @@ def test_writes_are_announced_when_nothing_earlier_with_their_keys_is_in_flight(
     begun = []
 
     def note(event):
-        if isinstance(event, Sending):
+        if isinstance(event, JobStarting):
             begun.append((event.batch.stream, tuple(writer.done)))
 
     writer.at_event = note
@@ -319,7 +319,6 @@ def test_the_events_of_a_job_come_before_what_they_announce(started):
     writer.finish()
     assert [each for each in seen if each[0] is not JobPolled] == [
         (JobUploaded, ["open"]),
-        (Sending, ["open"]),
         (JobStarting, ["open"]),
         (Settled, ["done"]),
         (JobDone, ["done"]),
