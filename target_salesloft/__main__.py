@@ -3,18 +3,23 @@
 import gc
 import os
 import sys
+from importlib import metadata
 from typing import Final
 
-from target_salesloft.exceptions import ConfigError
-from target_salesloft.settings.loader import check_log_level
-from target_salesloft.target import TargetSalesloft
-
+NAME: Final = "target-salesloft"
 GC_THRESHOLD: Final = 50_000
 """A batch is many objects, and none of them is garbage: looking for some often would take a sixth of the CPU time."""
 
 
 def main() -> None:
     """Run the command."""
+    if sys.argv[1:] == ["--version"]:  # as the SDK prints it, which takes a second to import
+        sys.stdout.write(f"{NAME} v{metadata.version(NAME)}, Meltano SDK v{metadata.version('singer-sdk')}\n")
+        return
+    from target_salesloft.exceptions import ConfigError  # noqa: PLC0415 (see above)
+    from target_salesloft.settings.loader import check_log_level  # noqa: PLC0415
+    from target_salesloft.target import TargetSalesloft  # noqa: PLC0415
+
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     try:

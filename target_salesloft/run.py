@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from target_salesloft.engine.adopt import AdoptingEngine, Adoption
+from target_salesloft.engine.adopt import AdoptingEngine
 from target_salesloft.engine.earlier_jobs import EarlierJobs
 from target_salesloft.engine.engine import Engine
 from target_salesloft.engine.journal import Journal
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from target_salesloft.clock import Clock
+    from target_salesloft.engine.adopt import Adoption
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.reporting.log import Report
     from target_salesloft.salesloft.client import SalesloftClient
@@ -262,7 +263,7 @@ def build_run(
     target_logger: logging.Logger,
     clock: Clock,
     on_expired: Callable[[], object],
-    adoption: Adoption = Adoption.NONE,
+    adoption: Adoption | None = None,
 ) -> Run:
     """Build what the settings call for; nothing is sent yet.
 
@@ -281,7 +282,7 @@ def build_run(
     failed_records = FailedRecordsFile(settings.failed_records_dir, dry_run=settings.dry_run)
     rate_limiter = RateLimiter(settings.rate_limit_per_minute, clock)
     client = build_client(settings, clock, rate_limiter) if settings.credentials else None
-    adopts = adoption is not Adoption.NONE
+    adopts = adoption is not None
     reads = client is not None and (settings.compare or adopts or not settings.dry_run)
     stats = RunStats()
     requests = RequestMetrics() if client is None else client.metrics
@@ -303,7 +304,7 @@ def build_run(
     summary_file = SummaryFile(settings.summary_path, info)
     read_only = settings.dry_run and not adopts
     ledger = open_ledger(settings.ledger_uri if reads else NO_LEDGER, clock, read_only=read_only)
-    if adopts:
+    if adoption is not None:
         engine: Engine = AdoptingEngine(
             settings, clock, shutdown, adoption=adoption, writer=forecasts, journal=journal, report=report
         )

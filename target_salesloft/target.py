@@ -21,7 +21,6 @@ from singer_sdk.target_base import Target
 
 from target_salesloft.clock import Clock
 from target_salesloft.encoding import row_key
-from target_salesloft.engine.adopt import Adoption
 from target_salesloft.exceptions import (
     ConfigError,
     FailedRecordsError,
@@ -35,8 +34,6 @@ from target_salesloft.redaction import format_internal_error
 from target_salesloft.reporting.build import configure_logging
 from target_salesloft.reporting.failed_records import replay_command
 from target_salesloft.reporting.summary import save_failed_start
-from target_salesloft.retry import retry_failed_records
-from target_salesloft.run import build_run
 from target_salesloft.settings.loader import ConfigSources, load
 from target_salesloft.settings.schema import SETTINGS
 from target_salesloft.settings.streams import StreamSettings, misspelled
@@ -60,6 +57,7 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.mapper import StreamMap
 
+    from target_salesloft.engine.adopt import Adoption
     from target_salesloft.settings.run import RunSettings
     from target_salesloft.sinks import SalesloftSink
 
@@ -99,7 +97,7 @@ class TargetSalesloft(Target):
         parse_env_config: bool = False,
         settings: RunSettings | None = None,
         clock: Clock | None = None,
-        adoption: Adoption = Adoption.NONE,
+        adoption: Adoption | None = None,
         **kwargs: Any,
     ) -> None:
         """Create the target.
@@ -130,6 +128,8 @@ class TargetSalesloft(Target):
         super().__init__(config=settings.to_config(), message_reader=reader, **kwargs)
         # Sequentially: a failure must not hide other sinks' results.
         self.max_parallelism = 1
+        from target_salesloft.run import build_run  # noqa: PLC0415 (`--version` needs neither engine nor database)
+
         self.run = build_run(settings, self.logger, clock, on_expired=self._abandon, adoption=adoption)
         reader.shutdown = self.run.shutdown
         reader.on_idle = partial(self.run.shutdown.uninterrupted, self.run.engine.poll)
@@ -287,6 +287,8 @@ class TargetSalesloft(Target):
             if not exceeding:
                 run.journal.allow_failures()
                 if run.retries_failed_records:
+                    from target_salesloft.retry import retry_failed_records  # noqa: PLC0415 (rarely needed)
+
                     retry_failed_records(run, {name: each.stream for name, each in self._sinks.items()})
         finally:
             run.close()

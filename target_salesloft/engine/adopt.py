@@ -25,7 +25,6 @@ INVALID: Final = "invalid"
 class Adoption(enum.Enum):
     """Which records the ledger adopts."""
 
-    NONE = "none"
     UNKNOWN = "unknown"  # those that it does not know, and fields that it does not know
     ALL = "all"
 
