@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from target_salesloft.storage import OutputFile, Storage
 
 STREAM: Final = "salesloft_results"
+FINGERPRINT_COLUMN: Final = "_sdc_fingerprint"
+"""What the source calls a hash of the row, so that it can leave out rows that were sent. Never sent to Salesloft."""
 FLUSH_SECONDS: Final = 1.0
 FLUSH_LINES: Final = 10_000
 ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
@@ -39,6 +41,7 @@ PROPERTIES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "file": {"type": "string"},
         "line": {"type": "integer"},
         "source_key": {"type": ["object", "null"], "additionalProperties": True},
+        "fingerprint": TEXT,
         "key_field": TEXT,
         "key": TEXT,
         "salesloft_id": INTEGER,
@@ -166,11 +169,13 @@ def _rows(outcome: Outcome) -> Iterator[tuple[Source, dict[str, Any]]]:
 
 
 def _of(source: Source) -> dict[str, Any]:
-    keys = source.schema.get("key_properties") or ()
+    keys, record = source.schema.get("key_properties") or (), source.record
+    fingerprint = record.get(FINGERPRINT_COLUMN)
     return {
         "file": source.file or "",
         "line": source.line,
-        "source_key": {key: source.record.get(key) for key in keys} or None,
+        "source_key": {key: record.get(key) for key in keys} or None,
+        "fingerprint": None if fingerprint is None else str(fingerprint),
     }
 
 
