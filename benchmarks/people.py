@@ -52,25 +52,29 @@ def write_people(path: Path, count: int, changed_each: int | None = None) -> Pat
     with path.open("w", encoding="utf-8") as file:
         print(json.dumps(SCHEMA), file=file)
         for number in range(count):
-            is_changed = changed_each is not None and number % changed_each == 0
-            values = (
-                f"Person.{number}@Example.com",
-                f"First {number}",
-                f"Last {number}",
-                "Chief Example Officer" if is_changed else "Head of Examples",
-                f"+1 555 {number:07d}",
-                "Atlanta",
-                "Georgia",
-                "US",
-                "Example Inc",
-                f"https://www.linkedin.com/in/person-{number}",
-                "Atlanta",
-            )
-            record = dict(zip(COLUMNS, values, strict=True))
+            record = dict(zip(COLUMNS, person(number, changed_each), strict=True))
             print(json.dumps({"type": "RECORD", "stream": "people", "record": record}), file=file)
             if number % 1000 == 999:  # noqa: PLR2004 (each thousand)
                 print(json.dumps({"type": "STATE", "value": {"bookmarks": {"people": number}}}), file=file)
     return path
+
+
+def person(number: int, changed_each: int | None = None) -> tuple[str, ...]:
+    """Return the values of a person."""
+    is_changed = changed_each is not None and number % changed_each == 0
+    return (
+        f"Person.{number}@Example.com",
+        f"First {number}",
+        f"Last {number}",
+        "Chief Example Officer" if is_changed else "Head of Examples",
+        f"+1 555 {number:07d}",
+        "Atlanta",
+        "Georgia",
+        "US",
+        "Example Inc",
+        f"https://www.linkedin.com/in/person-{number}",
+        "Atlanta",
+    )
 
 
 @dataclass

@@ -1,0 +1,86 @@
+"""A ledger on PostgreSQL: what a record takes on disk, and in the write-ahead log, in two nights.
+
+`PYTHONPATH=. python benchmarks/ledger_postgres.py [RECORDS]` starts a server of its own. Records are noted without
+sending them, in batches of 10,000, as bulk jobs are. In the second night, 1 % have changed. A checkpoint comes before
+each night, so that the log has whole pages too.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from people import COLUMNS, person, table
+
+from target_salesloft.clock import Clock
+from target_salesloft.ledger.opening import open_ledger
+from tests.postgres import Database, find_binaries, serve_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from target_salesloft.ledger.ledger import Ledger
+
+BATCH = 10_000
+CHANGED_EACH = 100
+
+
+def bodies(records: int, changed_each: int | None = None) -> Iterator[list[tuple[str, dict[str, str]]]]:
+    """Yield batches of keys and bodies."""
+    for start in range(0, records, BATCH):
+        rows = (dict(zip(COLUMNS, person(number, changed_each), strict=True)) for number in range(start, start + BATCH))
+        yield [(f"email_address={row['email_address'].lower()}", row) for row in rows]
+
+
+def run_night(ledger: Ledger, records: int, changed_each: int | None) -> int:
+    """Note a night as a run does, and return how many records were written."""
+    ledger.use_scope("api.example.com/team/1")
+    ledger.start_run("benchmark", "1.0")
+    people, written = ledger.stream("people", "people"), 0
+    for batch in bodies(records, changed_each):
+        known = people.get(key for key, _ in batch)
+        changed = [
+            (key, body, {})
+            for key, body in batch
+            if key not in known or not known[key].is_unchanged(people.fingerprint(body))
+        ]
+        people.mark_pending(changed)
+        for start in range(0, len(changed), 1_000):
+            people.confirm((key, None, True) for key, _, _ in changed[start : start + 1_000])
+        written += len(changed)
+    return written
+
+
+def main() -> None:
+    """Measure both nights, and print a table."""
+    records = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    rows = []
+    with serve_postgres(find_binaries()) as directory:
+        database = Database(directory, "ledger")
+        database.create()
+
+        def ask(query: str) -> int:
+            return int(database.execute(query)[0][0])
+
+        for night, changed_each in (("first night", None), ("second night, 1 % changed", CHANGED_EACH)):
+            database.execute("CHECKPOINT")
+            before, started, cpu = ask("SELECT pg_current_wal_lsn() - '0/0'"), time.monotonic(), time.process_time()
+            ledger = open_ledger(database.url, Clock())
+            written = run_night(ledger, records, changed_each)
+            ledger.close()
+            wal = ask("SELECT pg_current_wal_lsn() - '0/0'") - before
+            seconds, cpu = time.monotonic() - started, time.process_time() - cpu
+            sizes = [ask(f"SELECT pg_total_relation_size('{name}')") for name in ("records", "pending")]
+            values = (sizes[0] / records, sizes[1] / 2**20, wal / written, 1e6 * cpu / records, seconds)
+            rows.append([night, f"{written:,}", *(f"{each:,.0f}" for each in values)])
+        started = time.monotonic()
+        database.execute("VACUUM records")
+        vacuum = time.monotonic() - started
+        index = ask("SELECT pg_relation_size('records_pkey')")
+    table(["", "written", "bytes a record", "pending, MB", "WAL a written record", "CPU µs a record", "seconds"], rows)
+    print(f"\nVacuum: {vacuum:.1f} s. Index: {index / records:.0f} bytes a record.")
+
+
+if __name__ == "__main__":
+    main()
