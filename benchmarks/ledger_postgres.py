@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from people import COLUMNS, person, table
 
 from target_salesloft.clock import Clock
 from target_salesloft.ledger.opening import open_ledger
-from tests.postgres import Database, find_binaries, serve_postgres
+from tests import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,8 +56,9 @@ def main() -> None:
     """Measure both nights, and print a table."""
     records = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     rows = []
-    with serve_postgres(find_binaries()) as directory:
-        database = Database(directory, "ledger")
+    server: Any = postgres  # has no types
+    with server.serve_postgres(server.find_binaries()) as directory:
+        database = server.Database(directory, "ledger")
         database.create()
 
         def ask(query: str) -> int:
