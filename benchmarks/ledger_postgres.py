@@ -40,7 +40,7 @@ def run_night(ledger: Ledger, records: int, changed_each: int | None) -> int:
     people, written = ledger.stream("people", "people"), 0
     for batch in bodies(records, changed_each):
         known = people.get(key for key, _ in batch)
-        changed = [
+        changed: list[tuple[str, dict[str, str], dict[str, bytes]]] = [
             (key, body, {})
             for key, body in batch
             if key not in known or not known[key].is_unchanged(people.fingerprint(body))
