@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import logging
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -184,11 +185,16 @@ class BulkJob:
         value = write.record_id if self.key_field == ID_FIELD and write.record_id else write.body[self.key_field]
         return identity_key(self.key_field, value)
 
-    def release(self, names: Collection[str]) -> None:
-        """Drop what was uploaded, but for the fields that identify records: the sources can be mapped again."""
+    def release(self, names: Collection[str], *, keep: int) -> None:
+        """Drop what was uploaded, but for the fields that identify records: the sources can be mapped again.
+
+        Args:
+            names: The fields that identify records.
+            keep: So many records, the first ones, stay complete.
+        """
         self.rows.update(
             (key, replace(each, body={name: value for name, value in each.body.items() if name in names}, extra={}))
-            for key, each in self.rows.items()
+            for key, each in islice(self.rows.items(), keep, None)
         )
 
     def _was_received(self, chunk: Sequence[Write]) -> bool:
@@ -228,7 +234,9 @@ class BulkJob:
 
     # Results
 
-    def get_outcomes(self, status: JobStatus, mode: SyncMode, *, read_ids: bool = False) -> list[Outcome]:
+    def get_outcomes(
+        self, status: JobStatus, mode: SyncMode, *, read_ids: bool = False, samples: bool = False
+    ) -> list[Outcome]:
         """Return the outcome of each uploaded write.
 
         A record counts as written only if the rows of the job say so, not its error count, which may lag behind.
@@ -239,12 +247,16 @@ class BulkJob:
             status: The status of the job when it is done.
             mode: How the records are written.
             read_ids: Whether to read the rows of success, which contain ids.
+            samples: Whether to read the first rows anyway, for a point: they show what Salesloft has stored.
 
         Raises:
             BulkJobUnfinishedError: The counts and rows of the job do not account for each record.
         """
         is_update = mode is SyncMode.UPDATE
         rows = self.get_rows(status, read_ids=read_ids, returns_all=True)
+        if samples and len(rows) < len(self.rows):
+            first = islice(self._api.iter_results(self.id), PAGE_SIZE)
+            rows |= {key: row for row in first if (key := self._key_of(row)) is not None}
         default = Result.UPDATED if is_update else Result.WRITTEN
         outcomes = []
         for key, write in self.rows.items():

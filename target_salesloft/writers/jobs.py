@@ -73,6 +73,7 @@ class JobInFlight:
         processed: How many records Salesloft has processed, as of the last poll.
         seconds: How long it took.
         states: Unknown states that were seen.
+        samples: Whether its first rows are read, because it is the first large job of its stream.
     """
 
     job: BulkJob
@@ -83,6 +84,7 @@ class JobInFlight:
     processed: int = 0
     seconds: float = 0.0
     states: set[str] = field(default_factory=set)
+    samples: bool = False
 
     def __post_init__(self) -> None:
         writes = self.batch.writes if self.job.may_hold_more else self.job.rows.values()
@@ -156,6 +158,7 @@ class JobsInFlight:
         self._last_seconds = 0.0  # how long the last job took
         self._can_list = True
         self._contradicted: set[str] = set()
+        self._sampled: set[str] = set()
 
     @property
     def is_busy(self) -> bool:
@@ -262,7 +265,10 @@ class JobsInFlight:
             each.started = self._clock.now()
             each.timeout_at = each.started + self._timeout
             if not self._read_ids and len(each.job.rows) > MAX_ROWS_READ:
-                each.job.release({*each.batch.object.lookups, each.batch.upsert_key, CUSTOM_FIELDS})
+                each.samples = each.batch.stream not in self._sampled
+                self._sampled.add(each.batch.stream)
+                names = {*each.batch.object.lookups, each.batch.upsert_key, CUSTOM_FIELDS}
+                each.job.release(names, keep=PAGE_SIZE if each.samples else 0)
 
     def _poll(self) -> Iterator[Event]:
         """Settle the jobs that are done. A fault of one job does not keep others that are done from being settled."""
@@ -273,7 +279,9 @@ class JobsInFlight:
             try:
                 outcomes = None
                 if each.is_done(status, self._clock.now(), self._timeout):
-                    outcomes = each.job.get_outcomes(status, each.batch.mode, read_ids=self._read_ids)
+                    outcomes = each.job.get_outcomes(
+                        status, each.batch.mode, read_ids=self._read_ids, samples=each.samples
+                    )
             except RunCancelledError:
                 raise
             except (RecordRejectedError, BulkJobUnfinishedError) as error:

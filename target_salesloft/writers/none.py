@@ -86,6 +86,7 @@ class Forecast:
         self._references: defaultdict[Reference, set[str]] = defaultdict(set)
         self._jobs = 0
         self._untried = 1  # undocumented statuses of rows are asked for once
+        self._unsampled = 1  # the first rows of the first large job are read
         self._incomplete: Counter[str] = Counter()
 
     def add(self, batch: Batch) -> str:
@@ -142,7 +143,8 @@ class Forecast:
         if self._settings.bulk_result_ids or records <= MAX_ROWS_READ:
             pages = math.ceil(records / PAGE_SIZE)
         else:
-            pages, self._untried = 1 + self._untried, 0
+            # The first rows of a stream's first large job are read too.
+            pages, self._untried, self._unsampled = 1 + self._untried + self._unsampled, 0, 0
         return JOB_OVERHEAD_POINTS + math.ceil(records / MAX_UPLOAD_RECORDS) + pages
 
     def describe(self) -> str:

@@ -264,3 +264,12 @@ def test_custom_field_that_is_dropped_is_said(night, sandbox, fault):
     (line,) = result.log_lines_containing("assumption A12")
     assert "Regoin" in line
     assert "3 of 3" in line
+
+
+def test_first_rows_of_a_large_job_show_what_is_stored(run, sandbox):
+    sandbox.enter_world("ignored_fields=title")
+    rows = [record("people", email_address=f"p{number}@b.co", title="CTO") for number in range(600)]
+    result = run([schema("people", "email_address", "title"), *rows], write_method="bulk", batch_size_rows=300)
+    assert result.code == 0, result.log
+    (line,) = result.log_lines_containing("(assumption A2)")
+    assert "100 of 100" in line
