@@ -204,6 +204,7 @@ def build_writer(settings: RunSettings, client: SalesloftClient, clock: Clock) -
         settings.bulk_job_timeout,
         limit=settings.bulk_jobs_in_flight,
         read_ids=settings.bulk_result_ids,
+        samples=True,
     )
     single = SingleWriter(client, clock, settings.max_parallel_requests)
     host = urlsplit(settings.api_url).hostname or ""

@@ -143,9 +143,19 @@ class JobsInFlight:
         timeout: Seconds that a job may take after it was started or, if that is later, after the last job was done.
         limit: How many jobs may be in flight.
         read_ids: Whether to read the ids of written records, a hundred per point.
+        samples: Whether to read the first rows of a stream's first large job: they show what Salesloft has stored.
     """
 
-    def __init__(self, api: BulkJobs, clock: Clock, timeout: float, *, limit: int, read_ids: bool = False) -> None:
+    def __init__(  # noqa: PLR0913 (dependencies and settings)
+        self,
+        api: BulkJobs,
+        clock: Clock,
+        timeout: float,
+        *,
+        limit: int,
+        read_ids: bool = False,
+        samples: bool = False,
+    ) -> None:
         self._api = api
         self._clock = clock
         self._timeout = timeout
@@ -158,6 +168,7 @@ class JobsInFlight:
         self._last_seconds = 0.0  # how long the last job took
         self._can_list = True
         self._contradicted: set[str] = set()
+        self._samples = samples
         self._sampled: set[str] = set()
 
     @property
@@ -265,7 +276,7 @@ class JobsInFlight:
             each.started = self._clock.now()
             each.timeout_at = each.started + self._timeout
             if not self._read_ids and len(each.job.rows) > MAX_ROWS_READ:
-                each.samples = each.batch.stream not in self._sampled
+                each.samples = self._samples and each.batch.stream not in self._sampled
                 self._sampled.add(each.batch.stream)
                 names = {*each.batch.object.lookups, each.batch.upsert_key, CUSTOM_FIELDS}
                 each.job.release(names, keep=PAGE_SIZE if each.samples else 0)
