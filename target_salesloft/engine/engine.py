@@ -403,7 +403,7 @@ class Engine:
                 if other.object.name == name and other is not stream and _holds(other, keys):
                     self.drain(other)
             self._wait_for_tokens(OBJECTS[str(name)], keys)
-        ids = self._world.resolve(names)
+        ids = self._world.resolve(names, is_final=self._is_final)
         may_wait = frozenset() if self._is_final else frozenset(each for each in names if self._world.is_missing(each))
         resolved = plan.resolve_references(stream, writes, ids, may_wait=may_wait, names=self._world.team_names())
         self._count(stream, resolved.outcomes)
