@@ -165,8 +165,6 @@ class Engine:
                     continue
                 if mapped.key in other.batch.keys:
                     self.drain(other)
-                if mapped.key in other.waiting_keys:
-                    self._write_waiting(other)
         self._note_row(stream, mapped)
         stream.batch.add(mapped, size)
         if len(stream.batch) >= stream.max_size and not self._make_room(stream):
@@ -234,11 +232,14 @@ class Engine:
         self._shutdown.raise_if_stopping()
 
     def _drain(self, stream: Stream, batch: OpenBatch) -> None:
-        # Other streams of the object name its records by another field: what was read first is written first.
+        # What was read first is written first, also by streams that name the object's records by another field.
         for other in self._streams.values():
-            is_other = other is not stream and other.object is stream.object
-            if is_other and other.settings.upsert_key != stream.settings.upsert_key:
+            if other is stream or other.object is not stream.object:
+                continue
+            if other.settings.upsert_key != stream.settings.upsert_key:
                 self.drain(other)
+            if not batch.keys.isdisjoint(other.waiting_keys):
+                self._write_waiting(other, batch.keys)
         waiting = self._take_waiting(stream)
         writes = self._begin(stream, batch)
         writes = merge([*waiting, *writes]) if waiting else writes
@@ -429,9 +430,9 @@ class Engine:
             return []
         return stream.take_waiting()
 
-    def _write_waiting(self, stream: Stream) -> None:
-        """Write what waits for records that it refers to, without these."""
-        waiting = stream.take_waiting()
+    def _write_waiting(self, stream: Stream, keys: Collection[str] | None = None) -> None:
+        """Write what waits for records that it refers to, without these: all, or what has one of the given keys."""
+        waiting = stream.take_waiting(keys)
         was_final, self._is_final = self._is_final, True
         try:
             self._write(stream, merge(waiting))

@@ -12,7 +12,7 @@ from target_salesloft.reporting.stats import StreamStats
 from target_salesloft.settings.options import ListFields, SkipUnchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from target_salesloft.ledger.ledger import StreamLedger
     from target_salesloft.objects import Operation, SalesloftObject
@@ -143,7 +143,10 @@ class Stream:
             if each.key is not None:
                 self.waiting_keys.add(each.key)
 
-    def take_waiting(self) -> list[Write]:
-        """Return what waits, and let it wait no longer."""
-        waiting, self.waiting, self.waiting_keys = self.waiting, [], set()
-        return waiting
+    def take_waiting(self, keys: Collection[str] | None = None) -> list[Write]:
+        """Return what waits, or what of it has one of the given keys, and let it wait no longer."""
+        taken = [each for each in self.waiting if keys is None or each.key in keys]
+        left = [] if keys is None else [each for each in self.waiting if each.key not in keys]
+        self.waiting, self.waiting_keys = [], set()
+        self.wait(left)
+        return taken
