@@ -869,6 +869,7 @@ class Oracle:
                 row = night.rows[index]
                 if (
                     "cadence" in row
+                    or self.has_other_keys(row)
                     or not self.is_remembered(row)
                     or each["result"] not in WRITTEN
                     or index not in known[0]
@@ -894,6 +895,12 @@ class Oracle:
             for each in self.effects
             if each.before is not None
         )
+
+    def has_other_keys(self, row):
+        """Return whether a job of another stream, which names records by another key, may be in flight for a row."""
+        stream = self.streams[row["stream"]]
+        others = [each for each in self.streams.values() if each["object"] == stream["object"]]
+        return self.settings["write_method"] != "record" and any(each["key"] != stream["key"] for each in others)
 
     def rivals(self, night, row, record):
         return any(
