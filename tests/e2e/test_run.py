@@ -585,19 +585,18 @@ def test_missing_key_property_of_stream_map_is_named(run):
     assert "email_address" in line
 
 
-@pytest.mark.parametrize("write_method", ["record", "bulk"])
-def test_reasons_that_differ_in_values_are_logged_as_one(run, write_method):
+@pytest.mark.parametrize("mode", ["upsert", "update"])
+def test_reasons_that_differ_in_values_are_logged_as_one(run, mode):
     names = [f"Ada{n} O'Lovelace" for n in range(30)]
     rows = [
         record("people", email_address=f"p{n}@b.co", first_name=name, id=70_000 + n) for n, name in enumerate(names)
     ]
     messages = [schema("people", "email_address", "first_name", "id"), *rows]
-    settings = {"streams": {"people": {"upsert_key": "id"}}, "write_method": write_method}
-    result = run(messages, **settings)
+    result = run(messages, streams={"people": {"upsert_key": "id"}}, sync_mode=mode, write_method="record")
     assert result.log_lines_containing("people: 30 × ")
     assert "Ada" not in result.log
     assert "70001" not in result.log
-    if write_method == "record":  # ids are read before a job
+    if mode == "update":  # ids are read before an upsert
         assert any("70001" in reason for reason in result.reasons)
 
 
