@@ -24,6 +24,7 @@ MIN_RATED_RECORDS: Final = 100
 """`max_failed_percent` does not apply to smaller streams."""
 SMALL_JOB_RECORDS: Final = 600
 """As many records as a team has points in a minute."""
+NOTICEABLE_SECONDS: Final = 5.0  # the first question after the state of a job is later than its end
 MIN_SAVED_SECONDS: Final = 10.0
 
 
@@ -323,7 +324,7 @@ class JobTimes:
 
     def lines(self) -> Iterator[str]:
         """Yield how long jobs took, and a hint if single requests would have been faster."""
-        if round(self.longest):
+        if self.longest >= NOTICEABLE_SECONDS:
             mean = duration(self.seconds / self.count)
             jobs = "1 bulk job" if self.count == 1 else f"{self.count:,} bulk jobs"
             yield f"{jobs} waited {mean} in Salesloft's queue on average, {duration(self.longest)} at most."

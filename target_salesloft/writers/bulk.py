@@ -79,6 +79,7 @@ class BulkJob:
         key_field: The field that identifies a record.
         rows: Key of a row → what was uploaded.
         phase: How far it is.
+        requests: How often one of its uploads was sent, at most.
         may_hold_more: Whether an upload without a response may still arrive.
         contradicted: The ids of assumptions that its results contradict.
 
@@ -105,6 +106,7 @@ class BulkJob:
         self._api = api
         self._clock = clock
         self._retry_seconds: float | None = None
+        self.requests = 1
         self.may_hold_more = False
         self.contradicted: set[str] = set()
 
@@ -154,7 +156,8 @@ class BulkJob:
         earlier: OutcomeUnknownError | None = None
         while True:
             try:
-                self._api.upload(self.id, rows, earlier=earlier, max_retry_seconds=self._retry_seconds)
+                reply = self._api.upload(self.id, rows, earlier=earlier, max_retry_seconds=self._retry_seconds)
+                self.requests = max(self.requests, reply.requests + (earlier.attempts if earlier else 0))
             except OutcomeUnknownError as error:
                 earlier = error
                 if not self._was_received(chunk):
@@ -265,11 +268,13 @@ class BulkJob:
                 resource = None if row is None else row.resource
                 is_told = read_ids or is_update
                 result = UPSERT_RESULTS.get(upsert_type(resource) or "", default) if is_told else default
-                outcomes.append(written(write, result, resource))
+                outcomes.append(written(write, result, resource, requests=self.requests))
                 continue
             reason, fields = describe_row(row)
-            outcome = Outcome(write, Result.FAILED, reason, request=f"bulk job {self.type}", fields=fields, requests=1)
-            outcomes.append(replace(outcome, from_api=True, was_rejected=row.status == RowStatus.ERROR))
+            outcome = Outcome(write, Result.FAILED, reason, request=f"bulk job {self.type}", fields=fields)
+            outcomes.append(
+                replace(outcome, from_api=True, requests=self.requests, was_rejected=row.status == RowStatus.ERROR)
+            )
         return outcomes
 
     def get_rows(self, status: JobStatus, *, read_ids: bool = False, returns_all: bool = False) -> dict[str, ResultRow]:
