@@ -154,9 +154,8 @@ class Forecast:
         sent = ", ".join(f"{count:,} by {request}" for request, count in self._records.items())
         lookups = sum(count_lookups(reference, values) for reference, values in self._references.items())
         # Jobs that are ready at about the same time are asked about at once.
-        polls = min(
-            math.ceil(self._jobs / 2), math.ceil(self._jobs / self._settings.bulk_jobs_in_flight) + WAITING_POLLS
-        )
+        rounds = math.ceil(self._jobs / self._settings.bulk_jobs_in_flight)
+        polls = min(self._jobs if self._jobs <= 1 else self._jobs - 1, rounds + WAITING_POLLS)
         total = self._points + polls + lookups
         points = f"{total:,} point{'' if total == 1 else 's'}"
         detail = f" (up to {lookups:,} to look up references)" if lookups else ""
