@@ -252,8 +252,10 @@ def _check_filters(name: str, params: Mapping[str, Any], understood: Any) -> Non
     """
     if not isinstance(understood, dict):
         return
-    ignored = {each.partition("[")[0] for each in params} - NO_FILTERS - understood.keys()
-    if ignored:
+    sent = {each.partition("[")[0] for each in params} - NO_FILTERS
+    ignored = sent - understood.keys()
+    # A name that was not sent may stand for one that was: then nothing is known.
+    if ignored and understood.keys() <= sent:
         raise QueryRejectedError(
             f"Salesloft ignored filters of {name} ({', '.join(sorted(ignored))}), so that its list cannot be relied on "
             "(A21). Please report this."

@@ -140,7 +140,7 @@ def test_signal_while_the_target_is_constructed_stops_the_run(run, sandbox, monk
         signal.raise_signal(number)  # to this thread: the server's do not block signals
         return build_run(*arguments, **options)
 
-    monkeypatch.setattr("target_salesloft.target.build_run", interrupted)
+    monkeypatch.setattr("target_salesloft.run.build_run", interrupted)
     result = run([schema("people", "email_address"), *people(range(3)), state({"n": 3})])
     assert (result.code, result.states, sandbox.people()) == (128 + number, [], [])
     assert number.name in result.messages[-1]

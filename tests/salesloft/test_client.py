@@ -103,6 +103,11 @@ def test_filter_that_was_not_understood_is_no_empty_list(serve, connect, name):
     assert "s3cr3t" not in str(error.value)
 
 
+def test_filters_that_are_repeated_under_another_name_are_not_judged(client, fault):
+    fault("status", status=200, body={"data": [{"id": 1}], "metadata": {"filtering": {"id": ["1"]}}})
+    assert [each["id"] for each in client.people.list({"ids[]": [1]})] == [1]
+
+
 def test_paging_that_does_not_advance_stops_the_run(client, fault):
     fault("status", status=200, body={"data": [], "metadata": {"paging": {"next_page": 1}}}, times=None)
     with pytest.raises(UnexpectedResponseError, match="GET /people"):
