@@ -900,7 +900,7 @@ class Oracle:
         """Return whether a job of another stream, which names records by another key, may be in flight for a row."""
         stream = self.streams[row["stream"]]
         others = [each for each in self.streams.values() if each["object"] == stream["object"]]
-        return self.settings["write_method"] != "record" and any(each["key"] != stream["key"] for each in others)
+        return self.settings.get("write_method") != "record" and any(each["key"] != stream["key"] for each in others)
 
     def rivals(self, night, row, record):
         return any(
