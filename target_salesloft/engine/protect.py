@@ -39,13 +39,15 @@ def protect(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -
         chunk = writes[len(protected) : len(protected) + (len(writes) if is_known else CHUNK)]
         is_at_risk = world.capabilities.custom_fields != "merge"
         reading = [
-            each for each in chunk if (is_at_risk and CUSTOM_FIELDS in each.body) or any(map(stream.adds_to, each.body))
+            each
+            for each in chunk
+            if (is_at_risk and CUSTOM_FIELDS in each.body) or not stream.added_fields.isdisjoint(each.body)
         ]
         sample = [stream.witness, *reading] if reading and stream.witness is not None and not is_known else reading
         try:
             rows = read_held(stream, sample, world, ledger)
         except PermissionDeniedError as error:
-            if any(any(map(stream.adds_to, each.body)) for each in reading):
+            if not all(stream.added_fields.isdisjoint(each.body) for each in reading):
                 raise
             world.assume(error, custom_fields="merge")
             return writes
@@ -69,7 +71,7 @@ def _with_held(stream: Stream, write: Write, row: Row) -> Write:
     held, sent = _custom_fields(row), write.body.get(CUSTOM_FIELDS)
     if sent is not None and not held.keys() <= sent.keys():
         extra[CUSTOM_FIELDS] = {**held, **sent}
-    for name in filter(stream.adds_to, write.body):
+    for name in sorted(stream.added_fields & write.body.keys()):
         elements = row.get(name) or []
         extra[name] = [*elements, *(each for each in write.body[name] or () if each not in elements)]
     return replace(write, extra=extra)

@@ -129,12 +129,12 @@ class Stream:
         # The ledger does not know whether a membership is still in effect.
         return self.settings.skip_unchanged is SkipUnchanged.LEDGER and not self.settings.re_enroll
 
-    def adds_to(self, name: str) -> bool:
-        """Return whether a field is a list, and its elements are added to those that Salesloft holds."""
+    @cached_property
+    def added_fields(self) -> frozenset[str]:
+        """The lists whose elements are added to those that Salesloft holds."""
         if self.settings.list_fields is not ListFields.ADD:
-            return False
-        field = self.object.fields.get(name)
-        return field is not None and field.kind is FieldType.STRING_LIST
+            return frozenset()
+        return frozenset(name for name, each in self.object.fields.items() if each.kind is FieldType.STRING_LIST)
 
     def wait(self, writes: Iterable[Write]) -> None:
         """Let writes wait for records that they refer to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import string
 import urllib.parse
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 MAX_KEYS_PER_REQUEST: Final = 100
 MAX_QUERY_CHARS: Final = 7000  # servers reject URLs longer than about 8,000 characters
+SAFE_BYTES: Final = f"{string.ascii_letters}{string.digits}_.-~ ".encode()  # a space becomes a plus sign
 MAX_CACHED_IDS: Final = 100_000
 # For fewer records than this it is not worth a point to learn what listing all of them would cost.
 MIN_VALUES_TO_LIST: Final = 20
@@ -237,8 +239,11 @@ def chunk_values(values: Iterable[str], name: str) -> Iterator[list[str]]:
     max_values = MAX_KEYS_PER_REQUEST if name.endswith("[]") else 1
     chunk: list[str] = []
     characters = 0
+    name_length = len(urllib.parse.urlencode({name: ""}))
     for value in values:
-        length = len(urllib.parse.urlencode({name: value}))
+        encoded = value.encode()
+        # Each byte that is not safe takes three characters. `urlencode` would take much longer to say so.
+        length = name_length + len(encoded) + 2 * len(encoded.translate(None, SAFE_BYTES))
         if chunk and (len(chunk) >= max_values or characters + length > MAX_QUERY_CHARS):
             yield chunk
             chunk, characters = [], 0
