@@ -18,7 +18,7 @@ UPDATES = 10_000
 
 
 def measure(directory: Path, people: Path, wait: float, *, limit: int) -> tuple[float, int]:
-    """Return the seconds and points that twelve jobs take, of which each waits some seconds."""
+    """Return the seconds and points that twelve jobs take if each waits for a while."""
     with sandbox("--bulk-queue", "--bulk-wait", str(wait), "--rate-limit", "100000") as address:
         settings = {"batch_size_rows": JOB_RECORDS, "bulk_jobs_in_flight": limit, "ledger_uri": "none"}
         result = run(target(directory, address, **settings), people)

@@ -197,7 +197,7 @@ class Run:
         """Delete those failed records files of earlier runs that are not needed any more.
 
         Args:
-            files: Files of which records were resolved, or have failed again and were saved in a newer file.
+            files: Files with records that were resolved, or failed again and were saved to a newer file.
         """
         resolved = set(files)
         if not resolved:

@@ -83,7 +83,7 @@ class AdoptingEngine(Engine):
 
 
 def adopt(stream: Stream, write: Write, row: Row, entry: Entry | None) -> Write:
-    """Return the write that would have written what Salesloft holds, but for the fields that the ledger knows.
+    """Return a write with the values that Salesloft holds, without the fields that the ledger knows.
 
     Args:
         stream: The stream.

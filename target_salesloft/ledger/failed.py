@@ -55,7 +55,7 @@ class FailedRecords:
     """The failed records of one stream.
 
     Attributes:
-        resolved_files: Files of which this run has resolved records.
+        resolved_files: Files with records that this run has resolved.
 
     Args:
         database: The ledger's.

@@ -171,7 +171,7 @@ class Spellings:
 
 
 class HashedKeys(Collection[str]):
-    """Keys of which only the hashes are known.
+    """Keys that are known by their hashes only.
 
     Args:
         hashes: The hashes.
@@ -637,7 +637,7 @@ class Ledger:
             return self.encode_fields(hashes)
 
     def add_fields(self, names: Iterable[str]) -> Mapping[str, bytes]:
-        """Return name → encoded ID of fields, of which new ones are added."""
+        """Return field name → encoded ID, after adding the fields that are new."""
         if missing := sorted({name for name in names if name not in self._field_ids}):
             statement = self.database.insert(fields).on_conflict_do_nothing()
             with self.database.transaction() as connection:

@@ -154,7 +154,7 @@ def _dot_advice(path: list[Any], value: Any) -> str:
 
 
 def _deepest(error: ValidationError) -> ValidationError:
-    """Return the error furthest inside a value of which every alternative failed."""
+    """Return the most deeply nested error of a value for which every alternative failed."""
     while error.context:
         deeper = max(error.context, key=lambda each: len(each.absolute_path))
         if len(deeper.absolute_path) == len(error.absolute_path):

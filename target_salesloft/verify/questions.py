@@ -53,12 +53,12 @@ class Finding(NamedTuple):
 
 
 def _ask(id_: str, meaning: str = "", /, **values: str) -> Question:
-    """Return a question of which the first value is assumed."""
+    """Return a question; we assume the first value."""
     return Question(id_, next(iter(values)), MappingProxyType(values), meaning)
 
 
 def _inquire(id_: str, meaning: str = "", /, **values: str) -> Question:
-    """Return a question of which nothing is assumed."""
+    """Return a question without an assumed answer."""
     return Question(id_, "", MappingProxyType(values), meaning)
 
 

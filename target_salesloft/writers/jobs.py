@@ -230,9 +230,6 @@ class JobsInFlight:
 
         Returns:
             The writes that Salesloft refuses, and what has happened.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
         """
         job = BulkJob(self._api, self._clock, job_id, job_type, key_field)
         try:

@@ -128,5 +128,5 @@ def cadence(row: Row, base_url: str, time_zone: str | None) -> dict[str, Any]:
 
 
 def plain(row: Row, _base_url: str, time_zone: str | None) -> dict[str, Any]:
-    """Serialize a stage, a tier or a custom field, whose fields are those of the database."""
+    """Serialize a stage, a tier, or a custom field, as it is in the database."""
     return localize(row, time_zone)
