@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -11,7 +11,7 @@ from target_salesloft.exceptions import ConfigError
 from target_salesloft.redaction import sanitize_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 # SQLAlchemy's default driver for PostgreSQL depends on its version.
 DRIVERS: Final = MappingProxyType(
@@ -27,8 +27,6 @@ EXAMPLES: Final = ("sqlite:////path/to/ledger.db", "postgresql+psycopg://user:pa
 MAX_REASON_LENGTH: Final = 200
 CHUNK: Final = 1_000
 """Values or rows in a statement: databases allow more, but SQLAlchemy takes about a kilobyte of memory for each."""
-
-T = TypeVar("T")
 
 
 def build_engine(uri: str, **options: Any) -> sa.Engine:
@@ -67,11 +65,6 @@ def lock_creation(connection: sa.Connection) -> None:
     """Wait for other processes that create tables: of two that do it at the same time, one would fail."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))
-
-
-def chunked(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield values in parts that fit in a statement."""
-    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
 
 
 def is_postgres(uri: str) -> bool:

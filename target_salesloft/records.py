@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping  # noqa: TC003 (msgspec reads the types of fields)
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,7 +15,9 @@ from target_salesloft.encoding import decode_object
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, Reference, identity_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+T = TypeVar("T")
 
 
 class SavedAt(NamedTuple):
@@ -220,6 +222,11 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 replace = msgspec.structs.replace
 
 
+def in_chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield values in parts of at most a size."""
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
 def failure(write: Write, reason: str, fields: tuple[str, ...] = (), request: str | None = None) -> Outcome:
     """Return the outcome of a write that is not sent, because of its record."""
     return Outcome(write, Result.FAILED, reason, fields=fields, request=request)
@@ -253,7 +260,7 @@ def merge(writes: Iterable[Write]) -> list[Write]:
 
 
 def _without_removed_rows(writes: Sequence[Write], keys: Collection[str | None]) -> list[Write]:
-    """Return writes of which no two are about one row of the source, if one of them removes it: the later is left."""
+    """Return the writes without earlier ones of a row that is also removed: the later of the two is kept."""
     left: list[Write | None] = []
     for write in writes:
         sources: tuple[Source, ...] = ()
@@ -273,7 +280,7 @@ def is_superseded(earlier: Write, later: Write) -> bool:
 
 
 def combine(first: Write, second: Write) -> Write:
-    """Return a write with the fields of both; those of the second win."""
+    """Return a write with the fields of both; the second wins."""
     sources = first.sources + second.sources
     if second.is_removal:
         return replace(second, sources=sources)

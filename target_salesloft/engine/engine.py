@@ -31,7 +31,7 @@ from target_salesloft.objects import (
     identity_key,
     joint_key,
 )
-from target_salesloft.records import Outcome, Result, Write, failure, is_superseded, merge, replace
+from target_salesloft.records import Outcome, Result, Write, failure, in_chunks, is_superseded, merge, replace
 from target_salesloft.reporting.stats import Comparison
 from target_salesloft.settings.options import SkipUnchanged, WriteMethod
 from target_salesloft.writers.base import Batch
@@ -284,7 +284,7 @@ class Engine:
         return writes
 
     def _without_superseded(self, stream: Stream, batch: OpenBatch) -> list[Write]:
-        """Return the writes of a batch but for removals of rows that come again and fail."""
+        """Return the writes of a batch, without removals of rows that come again later and fail."""
         failed = [each.write for each in batch.outcomes if each.failed]
         if not failed or not any(each.is_removal for each in batch.writes):
             return batch.writes
@@ -309,6 +309,11 @@ class Engine:
         for each in outcomes:
             self._journal.count(stream, each, is_found=is_found)
 
+    def _go_on(self, stream: Stream, planned: plan.Plan) -> list[Write]:
+        """Count what is decided, and return the writes that go on."""
+        self._count(stream, planned.outcomes)
+        return planned.writes
+
     def _plan(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Return what is to be sent of writes that are neither held nor known to be unchanged."""
         assert self._world is not None  # noqa: S101 (the caller has checked it)
@@ -317,23 +322,18 @@ class Engine:
         if stream.waiting_keys or plan.names_in(writes):
             writes = self._skip_unchanged(stream, self._resolve(stream, writes), world, are_resolved=True)
         if writes and not self._settings.dry_run:
-            found = find_twins(stream, writes, world, ledger)
-            self._count(stream, found.outcomes)
-            writes = found.writes
+            writes = self._go_on(stream, find_twins(stream, writes, world, ledger))
         if writes and stream.operation.needs_id:
             self._wait_for(stream.object, writes)
-            found = plan.find_update_ids(stream, writes, world, ledger, reads_ids=self._uses_jobs(stream, writes))
-            self._count(stream, found.outcomes)
-            writes = found.writes
+            reads_ids = self._uses_jobs(stream, writes)
+            writes = self._go_on(stream, plan.find_update_ids(stream, writes, world, ledger, reads_ids=reads_ids))
         elif (
             writes
             and settings.upsert_key == ID_FIELD
             and settings.sync_mode is SyncMode.UPSERT
             and not self._settings.dry_run
         ):
-            found = plan.check_ids(stream, writes, world)
-            self._count(stream, found.outcomes)
-            writes = found.writes
+            writes = self._go_on(stream, plan.check_ids(stream, writes, world))
         is_insert = settings.sync_mode is SyncMode.INSERT and settings.upsert_key
         if writes and is_insert and not self._settings.dry_run:
             writes = self._leave_out_existing(stream, writes, world)
@@ -383,8 +383,7 @@ class Engine:
             *(stream, writes, world, self._clock.time(), self._settings.resend_after_days, uncertain),
             are_resolved=are_resolved,
         )
-        self._count(stream, skipped.outcomes)
-        return skipped.writes
+        return self._go_on(stream, skipped)
 
     def _uses_jobs(self, stream: Stream, writes: Sequence[Write]) -> bool:
         """Return whether the writes may go into a bulk job."""
@@ -407,9 +406,8 @@ class Engine:
         ids = self._world.resolve(names, is_final=self._is_final)
         may_wait = frozenset() if self._is_final else frozenset(each for each in names if self._world.is_missing(each))
         resolved = plan.resolve_references(stream, writes, ids, may_wait=may_wait, names=self._world.team_names())
-        self._count(stream, resolved.outcomes)
         stream.wait(resolved.waiting)
-        return resolved.writes
+        return self._go_on(stream, resolved)
 
     def _take_waiting(self, stream: Stream) -> list[Write]:
         """Return writes that have waited for records that they refer to, if some of these were written since."""
@@ -540,14 +538,13 @@ class Engine:
 
     def _forecast(self) -> None:
         """Count what a dry run would remove and enroll; nothing is looked up."""
-        removals, enrollments = self._removals.take(), self._enrollments.take()
-        self._removed += len(removals)
-        self._enrolled += len(enrollments)
+        self._removed += len(self._removals)
+        self._enrolled += len(self._enrollments)
         self._warn_of_limits()
-        for stream, write in removals:
+        for stream, write in self._removals.take():
             self._submit(stream, [write], stream.settings.deleted_records)
-        for each in {id(stream): stream for stream, _ in enrollments}.values():
-            self._submit(each, [write for stream, write in enrollments if stream is each])
+        for stream, writes in self._enrollments.take_by_stream():
+            self._submit(stream, writes)
 
     def _warn_of_limits(self) -> None:
         if self._removed > self._settings.max_deleted_records:
@@ -589,9 +586,9 @@ class Engine:
         if self._claims is None:
             self._submit(stream, writes, removal)
             return
-        for start in range(0, len(writes), CLAIM_CHUNK):
+        for each in in_chunks(writes, CLAIM_CHUNK):
             self._claims.renew()
-            self._submit(stream, writes[start : start + CLAIM_CHUNK], removal)
+            self._submit(stream, each, removal)
 
     def _check_limits(self, removals: int, enrollments: int) -> None:
         limit = self._settings.max_deleted_records
@@ -615,11 +612,10 @@ class Engine:
         """Return the records that are to be removed: those that exist, and that no other row of the source names."""
         assert self._world is not None  # noqa: S101 (the caller has checked it)
         found: list[Removal] = []
-        held = self._removals.take()
-        for stream in {id(each): each for each, _ in held}.values():
-            writes = [write for each, write in held if each is stream]
+        for stream, held in self._removals.take_by_stream():
+            writes = held
             if stream.operation.identity:
-                writes = self._resolve(stream, writes)
+                writes = self._resolve(stream, held)
             writes = self._claim(stream, writes, "removing this record")
             existing, outcomes = find_removals(stream, writes, self._world)
             self._count(stream, outcomes)
@@ -635,10 +631,10 @@ class Engine:
                     named.setdefault(token, []).extend(each.write.sources)
             live = self._live.find(name, named) if named else set()
             for each in of_object:
-                if not each.tokens.isdisjoint(live):
+                is_live = not each.tokens.isdisjoint(live)
+                if is_live:
                     kept.append(each)
-                    self._journal.count(each.stream, Outcome(each.write, Result.MERGED, OTHER_ROW))
-                elif (name, each.write.record_id) in seen:
+                if is_live or (name, each.write.record_id) in seen:
                     self._journal.count(each.stream, Outcome(each.write, Result.MERGED, OTHER_ROW))
                 else:
                     seen.add((name, each.write.record_id))
@@ -675,13 +671,11 @@ class Engine:
     def _find_enrollments(self, removed: set[str]) -> list[tuple[Stream, list[Write]]]:
         """Return who is to be added to a cadence, and claim them, so that no other run adds them too."""
         assert self._world is not None  # noqa: S101 (the caller has checked it)
-        held = self._enrollments.take()
         seen: set[tuple[int, int]] = set()
         found: list[tuple[Stream, list[Write]]] = []
-        for stream in {id(each): each for each, _ in held}.values():
-            writes = self._resolve(stream, [write for each, write in held if each is stream])
+        for stream, held in self._enrollments.take_by_stream():
             distinct: list[Write] = []
-            for each in writes:
+            for each in self._resolve(stream, held):
                 if pair_of(each) in seen:
                     self._journal.count(
                         stream, Outcome(each, Result.MERGED, "an earlier record is the same membership")
@@ -735,13 +729,10 @@ class Engine:
 
     def _leave_out_members(self) -> None:
         """Account for memberships that exist, so that few are held; who is not found yet may still be written."""
-        held = self._enrollments.take()
-        for each in {id(each): each for each, _ in held}.values():
-            writes = self._resolve(each, [write for other, write in held if other is each])
-            for write in self._without_members(each, writes):
-                self._hold(each, self._enrollments, write)
-            for write in each.take_waiting():
-                self._hold(each, self._enrollments, write)
+        for stream, held in self._enrollments.take_by_stream():
+            writes = self._without_members(stream, self._resolve(stream, held))
+            for each in (*writes, *stream.take_waiting()):
+                self._hold(stream, self._enrollments, each)
 
     def is_superseded(self, stream: Stream, write: Write, failed_at: float) -> bool:
         """Return whether something newer than a failed record was written for the same record, by any stream.

@@ -93,6 +93,13 @@ class HeldWrites:
         held, self._held, self._by_row = list(self._held.values()), {}, {}
         return held
 
+    def take_by_stream(self) -> list[tuple[Stream, list[Write]]]:
+        """Return the writes that each stream holds, and hold nothing any more."""
+        by_stream: dict[int, tuple[Stream, list[Write]]] = {}
+        for stream, write in self.take():
+            by_stream.setdefault(id(stream), (stream, []))[1].append(write)
+        return list(by_stream.values())
+
 
 def _place(stream: Stream, write: Write) -> tuple[str, str, str]:
     row = write.sources[-1].row if write.is_removal else None
@@ -142,7 +149,7 @@ def _find_members(writes: Sequence[Write], world: World) -> tuple[list[tuple[Wri
 
 
 def tokens_of(stream: Stream, write: Write, row: Mapping[str, Any]) -> set[str]:
-    """Return all keys of a record: those of the source, and those that Salesloft holds."""
+    """Return all keys of a record, from the source and from Salesloft."""
     held = {identity_key(name, row[name]) for name in stream.object.upsert_keys if row.get(name)}
     if stream.operation.identity:
         held.add(joint_key(stream.operation.identity, write.body))

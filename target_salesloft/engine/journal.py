@@ -304,12 +304,10 @@ class Journal:
         """Note in the ledger what Salesloft has written or refused; all else stays pending there."""
         ledger = stream.ledger
         sent = [each for each in notes.outcomes if not each.write.is_removal]
+        gone = [each for each in (*notes.outcomes, *notes.others) if each.write.is_removal and each.result in GONE]
         if self._world is not None:
-            changed = [each for each in notes.outcomes if each.result in WRITTEN]
-            changed += [
-                each for each in (*notes.outcomes, *notes.others) if each.write.is_removal and each.result in GONE
-            ]
-            self._world.note_outcomes(stream.object, changed)
+            written = [each for each in notes.outcomes if each.result in WRITTEN]
+            self._world.note_outcomes(stream.object, [*written, *gone])
         self._adopt(stream, notes.found)
         differences = [(each, self.watch.examine(stream, each)) for each in sent if each.result in WRITTEN]
         not_held = {each.write.key for each, found in differences if not all(one.is_spelling for one in found)}
@@ -329,7 +327,6 @@ class Journal:
             for one in found
             if one.is_spelling and each.write.key is not None
         )
-        gone = [each for each in (*notes.outcomes, *notes.others) if each.write.is_removal and each.result in GONE]
         if gone and self._ledger is not None:
             ids = [each.record_id for each in gone if each.record_id is not None]
             self._ledger.forget(stream.object.name, [each.write.key for each in gone if each.write.key], ids)
@@ -373,8 +370,6 @@ class Journal:
 
     def _is_certain(self, stream: Stream, outcome: Outcome) -> bool:
         """Return whether no earlier request may still overwrite what was written."""
-        if outcome.is_ambiguous:
-            return False
         return not self._tainted or not any(
             (stream.object.name, token) in self._tainted for token in outcome.write.tokens
         )

@@ -243,10 +243,14 @@ def leave_out_existing(stream: Stream, writes: list[Write], pending: set[str], w
         elif each.key in pending and _holds_all(stream, each, found[0]):
             outcomes.append(Outcome(each, Result.UNCHANGED, record_id=int(found[0][ID_FIELD])))
         else:
-            reason = f"{field} already exists"
-            request = f"GET {stream.object.path}"
-            outcomes.append(Outcome(each, Result.ALREADY_EXISTS, reason, fields=(field,), request=request))
+            outcomes.append(already_exists(stream, each))
     return Plan(left, outcomes)
+
+
+def already_exists(stream: Stream, write: Write) -> Outcome:
+    """Return the outcome of an insert whose record Salesloft was read to hold."""
+    field, request = stream.settings.upsert_key, f"GET {stream.object.path}"
+    return Outcome(write, Result.ALREADY_EXISTS, f"{field} already exists", fields=(field,), request=request)
 
 
 def _holds_all(stream: Stream, write: Write, row: Mapping[str, Any]) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from target_salesloft.engine.plan import Plan
+from target_salesloft.engine.plan import Plan, already_exists
 from target_salesloft.exceptions import PermissionDeniedError
 from target_salesloft.objects import ID_FIELD, FieldType, SyncMode
-from target_salesloft.records import Outcome, Result, replace
+from target_salesloft.records import in_chunks, replace
 from target_salesloft.writers.bulk import UPSERT_KEY
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from target_salesloft.engine.stream import Stream
     from target_salesloft.engine.world import World
     from target_salesloft.ledger.ledger import Ledger
-    from target_salesloft.records import Write
+    from target_salesloft.records import Outcome, Write
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,7 @@ def _by_id(stream: Stream, writes: Sequence[Write], ids: Mapping[str, int]) -> P
         if record_id is None:
             left.append(each)
         elif stream.settings.sync_mode is SyncMode.INSERT:
-            field, request = stream.settings.upsert_key, f"GET {stream.object.path}"
-            reason = f"{field} already exists"
-            outcomes.append(Outcome(each, Result.ALREADY_EXISTS, reason, fields=(field,), request=request))
+            outcomes.append(already_exists(stream, each))
         else:
             is_upsert = stream.settings.sync_mode is SyncMode.UPSERT
             extra = {UPSERT_KEY: ID_FIELD, ID_FIELD: record_id} if is_upsert else {}
@@ -61,10 +59,10 @@ def _find_other_case(stream: Stream, writes: Sequence[Write], world: World) -> d
     """
     field = stream.settings.upsert_key
     found: dict[str, int] = {}
-    for start in range(0, len(writes), CHUNK):
+    for part in in_chunks(writes, CHUNK):
         if world.capabilities.email_case == "insensitive":
             break
-        chunk = {str(each.key): each for each in writes[start : start + CHUNK] if each.record_id is None}
+        chunk = {str(each.key): each for each in part if each.record_id is None}
         try:
             rows = world.rows(stream.object, field, [each.spelling for each in chunk.values()])
         except PermissionDeniedError as error:

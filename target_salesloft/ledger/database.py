@@ -19,10 +19,11 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
-from target_salesloft.database import EXAMPLES, build_engine, chunked, create_tables, describe_error, lock_creation
+from target_salesloft.database import CHUNK, EXAMPLES, build_engine, create_tables, describe_error, lock_creation
 from target_salesloft.exceptions import ConfigError, LedgerError, LedgerVersionError
 from target_salesloft.ledger import models
 from target_salesloft.ledger.fingerprint import Fingerprinter
+from target_salesloft.records import in_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -331,7 +332,7 @@ def _is_any(connection: sa.Connection, key: sa.ColumnElement[Any]) -> sa.ColumnE
 
 
 def _key_lists(connection: sa.Connection, keys: Collection[Any]) -> Iterator[dict[str, Any]]:
-    for each in chunked(sorted(keys)):
+    for each in in_chunks(sorted(keys), CHUNK):
         yield {"keys": each if connection.dialect.name == "postgresql" else json.dumps(each)}
 
 

@@ -19,7 +19,7 @@ from target_salesloft.exceptions import (
     RetriesExhaustedError,
 )
 from target_salesloft.objects import ID_FIELD, SyncMode, identity_key
-from target_salesloft.records import Outcome, Result, Write, replace
+from target_salesloft.records import Outcome, Result, Write, in_chunks, replace
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.bulk_jobs import (
     CONSISTENCY_SECONDS,
@@ -34,7 +34,7 @@ from target_salesloft.salesloft.requester import PAGE_SIZE
 from target_salesloft.writers.single import UPSERT_RESULTS, find_resource, upsert_type, written
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from target_salesloft.clock import Clock
     from target_salesloft.salesloft.bulk_jobs import BulkJobs, JobStatus, ResultRow
@@ -126,11 +126,7 @@ class BulkJob:
     # Upload
 
     def upload(self, writes: Sequence[Write]) -> list[Write]:
-        """Upload writes, and return those that Salesloft refuses: single requests decide about them.
-
-        Raises:
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Upload writes, and return those that Salesloft refuses: single requests decide about them."""
         chunks = deque(in_chunks(writes, MAX_UPLOAD_RECORDS))
         refused: list[Write] = []
         refusals = 0
@@ -189,7 +185,7 @@ class BulkJob:
         return identity_key(self.key_field, value)
 
     def release(self, names: Collection[str], *, keep: int) -> None:
-        """Drop what was uploaded, but for the fields that identify records: the sources can be mapped again.
+        """Drop all uploaded fields except those that identify records: the sources can be mapped again.
 
         Args:
             names: The fields that identify records.
@@ -379,10 +375,6 @@ class BulkJob:
         written_value = (find_resource(row.resource) or {}).get(self.key_field)
         key = identity_key(self.key_field, written_value)
         return key if key in self._keys else None
-
-
-def in_chunks(writes: Sequence[Write], size: int) -> Iterator[Sequence[Write]]:
-    return (writes[start : start + size] for start in range(0, len(writes), size))
 
 
 def describe_cause(error: Exception) -> str:
