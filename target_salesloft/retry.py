@@ -37,7 +37,10 @@ def retry_failed_records(run: Run, streams: Mapping[str, Stream]) -> None:
         for each in stream.ledger.failed.get_unresolved():
             unresolved.setdefault(each.saved_at.file, {}).setdefault(each.saved_at.line, {})[name] = each
     for file, lines in unresolved.items():
-        _retry_file(run, streams, file, lines)
+        if run.journal.failed_records.is_in_use(file):
+            logger.info("Another run is still writing to %s. A later run retries its failed records.", file)
+        else:
+            _retry_file(run, streams, file, lines)
     run.engine.finish(is_complete=run.is_input_complete)
     for stream in streams.values():
         _report(stream)

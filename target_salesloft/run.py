@@ -156,6 +156,7 @@ class Run:
         if self.client is not None:
             self.client.close()
         self._finish()
+        self.journal.failed_records.close()
 
     def abandon(self) -> None:
         """Save and report what is known, while requests that have outlived the grace period are in flight."""
@@ -206,15 +207,14 @@ class Run:
             unresolved = get_unresolved_files(self.ledger.database, resolved)
             deleted = self.journal.failed_records.delete(resolved - unresolved)
         except (OSError, LedgerError) as error:
-            message = "Failed records files whose records are resolved cannot be deleted: %s"
+            message = "Failed records files in which no record is left to retry cannot be deleted: %s"
             logger.warning(message, error, extra={"code": "SL057"})
             return
         if deleted:
             logger.info(
-                "Deleted %s failed records file%s of earlier runs: their records are resolved%s.",
+                "Deleted %s failed records file%s of earlier runs, in which no record is left to retry.",
                 f"{deleted:,}",
                 "" if deleted == 1 else "s",
-                " or saved again in a newer file" if self.journal.failed_records.path is not None else "",
             )
 
     def record_end(self, exit_code: int, errors: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -48,6 +48,9 @@ class OutputFile(Protocol):
     def append(self, data: bytes) -> None:
         """Append whole lines; they are stored when the method returns."""
 
+    def close(self) -> None:
+        """Let other runs read and delete the file."""
+
 
 class Storage(Protocol):
     """A directory on the disk, or a prefix in an object store. All methods raise OSError if they fail."""
@@ -66,6 +69,9 @@ class Storage(Protocol):
 
     def list_names(self) -> list[str]:
         """Return the names of the files; none if there is no directory."""
+
+    def is_in_use(self, name: str) -> bool:
+        """Whether another run still writes to a file, as far as that can be known."""
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading."""
@@ -159,36 +165,38 @@ def split(location: str) -> tuple[str, str]:
 
 
 class LocalFile:
-    """A file on the disk; what is appended is synced to it."""
-
-    is_full = False
-
-    def __init__(self, path: Path) -> None:
-        self.location = str(path)
-        self._path = path
-
-    def append(self, data: bytes) -> None:
-        """Append whole lines with one write, so that an interrupted process leaves whole lines."""
-        with self._path.open("ab", buffering=0) as file:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[file.write(rest) or 0 :]
-            os.fsync(file.fileno())
-
-
-class LockedFile(LocalFile):
     """A file on the disk to which only this process appends, as long as its descriptor is open."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        super().__init__(path)
+        self.location = str(path)
+        self._path = path
         self._descriptor = descriptor
-        weakref.finalize(self, os.close, descriptor)
+        self._close = weakref.finalize(self, os.close, descriptor)
+
+    @property
+    def is_full(self) -> bool:
+        return False
 
     def append(self, data: bytes) -> None:
+        """Append whole lines with one write, so that an interrupted process leaves whole lines. They are synced."""
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
         os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        self._close()
+
+
+class NewFile(LocalFile):
+    """A file that is continued in another one if somebody moves or deletes it."""
+
+    @property
+    def is_full(self) -> bool:
+        try:
+            return not os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except OSError:
+            return True
 
 
 def _open_locked(path: Path) -> int:
@@ -209,10 +217,10 @@ def _open_locked(path: Path) -> int:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> None:
+def _lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> None:
     """Lock a file until the process closes it or ends; file systems without locks are used without."""
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in {errno.EACCES, errno.EAGAIN}:
             raise BlockingIOError(errno.EAGAIN, "another run is writing to it") from error
@@ -233,19 +241,20 @@ class LocalDirectory:
         except OSError as error:
             raise OSError(error.errno, f"cannot write to {existing} ({error.strerror})") from error
 
-    def create(self, stem: str, suffix: str) -> LocalFile:
+    def create(self, stem: str, suffix: str) -> NewFile:
         """Create a file that only its owner can read; a number is added to a name that exists."""
         ignore_in_git(self._path)
         for number in itertools.count(1):
             path = self._path / f"{stem}{f'-{number}' if number > 1 else ''}{suffix}"
             try:
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o600))
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, mode=0o600)
             except FileExistsError:  # by another container, whose process has the same id
                 continue
-            return LocalFile(path)
+            _lock(descriptor)
+            return NewFile(path, descriptor)
         raise AssertionError  # pragma: no cover
 
-    def overwrite(self, name: str) -> LockedFile:
+    def overwrite(self, name: str) -> LocalFile:
         """Create an empty file in place of an existing one, unless another process has that open with this method."""
         self._path.mkdir(parents=True, exist_ok=True)
         path = (self._path / name).resolve()
@@ -257,7 +266,7 @@ class LocalDirectory:
             Path(temporary).replace(path)
         finally:
             os.close(existing)
-        return LockedFile(self._path / name, number)
+        return LocalFile(self._path / name, number)
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a temporary file next to the file, and rename it."""
@@ -269,6 +278,17 @@ class LocalDirectory:
 
     def list_names(self) -> list[str]:
         return [each.name for each in self._path.iterdir()] if self._path.is_dir() else []
+
+    def is_in_use(self, name: str) -> bool:
+        """Whether another process has a file locked. The lock of a killed one is gone."""
+        try:
+            with self.open(name) as file:
+                _lock(file.fileno(), fcntl.LOCK_SH)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass  # whoever reads or deletes it learns why
+        return False
 
     def open(self, name: str) -> IO[bytes]:
         """Open a regular file for reading; a pipe, which might never have data, is an error."""
@@ -330,6 +350,9 @@ class ObjectFile:
             self._path.fs.pipe_file(self._path.path, self._data + data)
         self._data += data
 
+    def close(self) -> None:
+        """Do nothing: stores have no locks."""
+
 
 class ObjectStore:
     """A prefix in an object store. Credentials come from where the store's fsspec package looks for them."""
@@ -371,6 +394,9 @@ class ObjectStore:
             except FileNotFoundError:
                 return []
         return [each.rpartition("/")[2] for each in found]
+
+    def is_in_use(self, name: str) -> bool:  # noqa: ARG002 (stores have no locks)
+        return False
 
     def open(self, name: str) -> IO[bytes]:
         """Fetch an object, which is not large."""

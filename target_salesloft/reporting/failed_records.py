@@ -112,6 +112,11 @@ class FailedRecordsFile:
             self._storage.delete(name)
         return [f"{self._directory}/{name}" for name in old]
 
+    def is_in_use(self, file: str) -> bool:
+        """Whether another run still writes to a file."""
+        directory, _, name = file.rpartition("/")
+        return directory == self._directory and self._storage.is_in_use(name)
+
     def read(self, file: str) -> Iterator[bytes]:
         """Yield the lines of a file of an earlier run.
 
@@ -142,7 +147,7 @@ class FailedRecordsFile:
         unusable.update(broken.get(line, NO_LONGER_THERE) for line in pending)
 
     def delete(self, files: Iterable[str]) -> int:
-        """Delete files of earlier runs; those in other directories are left.
+        """Delete files of earlier runs; those in other directories, and of runs that still go on, are left.
 
         Returns:
             How many were deleted.
@@ -152,9 +157,15 @@ class FailedRecordsFile:
         """
         here = [file.rpartition("/") for file in files if self.path is None or file != absolute(self.path)]
         names = {name for directory, _, name in here if directory == self._directory} & {*self._storage.list_names()}
-        for name in names:
+        unused = [name for name in names if not self._storage.is_in_use(name)]
+        for name in unused:
             self._storage.delete(name)
-        return len(names)
+        return len(unused)
+
+    def close(self) -> None:
+        """Let other runs retry its records."""
+        if self._file is not None:
+            self._file.close()
 
     def append(self, outcomes: Iterable[Outcome]) -> dict[int, SavedAt]:
         """Append failed records and flush them to disk.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -105,6 +107,29 @@ def test_record_that_fails_again_is_counted_and_not_saved_twice(night, sandbox, 
         assert len(result.failed_records) == 1
         assert unresolved() == [(1, attempts)]
     assert titles(sandbox) == {"cid": "CTO"}
+
+
+LOCK = """
+import fcntl, sys
+
+file = open(sys.argv[1], "ab")
+fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_failures_of_a_run_that_goes_on_are_left_to_a_later_one(night, reject, sandbox, unresolved):
+    (file,) = night({"ann": "xyzzy"}).failed_files
+    reject(on=False)
+    command = [sys.executable, "-c", LOCK, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other_run:
+        assert other_run.stdout.readline() == b"ready\n"
+        assert night({"cid": "CTO"}).code == 0
+        assert (titles(sandbox), unresolved()) == ({"cid": "CTO"}, [(1, 1)])
+        assert night({"ann": "CEO"}).code == 0  # resolves it
+        assert file.exists()
+        other_run.kill()
 
 
 def test_todays_mapping_is_used(night, sandbox, unresolved):

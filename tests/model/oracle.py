@@ -886,7 +886,14 @@ class Oracle:
 
     def may_send_again(self, night):
         """Return whether what was sent tonight is sent once more: what became of it is not certain."""
-        return self.is_doubtful(night) or any(kind.endswith(" row") for _, kind in night.plan.get("rejected", ()))
+        is_open = any(
+            each["not_confirmed"] for run in night.runs if run.summary for each in run.summary["streams"].values()
+        )
+        return (
+            is_open
+            or self.is_doubtful(night)
+            or any(kind.endswith(" row") for _, kind in night.plan.get("rejected", ()))
+        )
 
     def was_taken_away(self, night, row):
         """Return whether somebody has removed the account of a row: a run only learns it when it reads the account."""

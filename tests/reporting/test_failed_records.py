@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from collections import Counter
 from decimal import Decimal
@@ -193,7 +195,8 @@ def test_unusable_directory_stops_the_run_without_values(tmp_path):
 
 
 def test_full_disk_stops_the_run(directory, monkeypatch):
-    monkeypatch.setattr(LocalDirectory, "create", lambda *_: LocalFile(Path("/dev/full")))
+    full = Path("/dev/full")
+    monkeypatch.setattr(LocalDirectory, "create", lambda *_: LocalFile(full, os.open(full, os.O_WRONLY)))
     file = FailedRecordsFile(str(directory))
     with pytest.raises(FailedRecordsFileError, match="/dev/full: No space left on device"):
         file.append([failure()])
@@ -220,6 +223,41 @@ def test_file_of_a_dry_run_is_named_accordingly(directory):
         file.append([failure()])
     assert all(file.path.endswith("-dry-run.singer") for file in files)
     assert files[0].path != files[1].path
+
+
+def test_a_file_that_somebody_moves_is_continued_in_a_new_one(directory):
+    file = FailedRecordsFile(str(directory))
+    file.append([failure(line=1)])
+    moved = Path(file.path).rename(directory / "moved.singer")
+    file.append([failure(line=2)])
+    file.append([failure(line=3)])
+    assert len(moved.read_text(encoding="utf-8").splitlines()) == 2
+    assert [each["error"]["line"] for each in lines(file) if each["type"] == "RECORD"] == [2, 3]
+
+
+WRITER = """
+import sys
+from target_salesloft.storage import LocalDirectory
+from pathlib import Path
+
+file = LocalDirectory(Path(sys.argv[1])).create("2026-01-01T000000Z-1", ".singer")
+print(file.location, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_file_is_in_use_until_its_run_ends_or_is_killed(directory):
+    ours = FailedRecordsFile(str(directory))
+    command = [sys.executable, "-c", WRITER, str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        path = process.stdout.readline().strip()
+        assert ours.is_in_use(path)
+        assert ours.delete([path]) == 0
+        assert Path(path).exists()
+        process.kill()
+    assert not ours.is_in_use(path)
+    assert ours.delete([path]) == 1
+    assert not ours.is_in_use(path)
 
 
 # Each record is saved once

@@ -17,7 +17,7 @@ from target_salesloft.objects import PEOPLE
 from target_salesloft.records import Outcome, Result, Source, Write
 from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
-from target_salesloft.storage import LockedFile
+from target_salesloft.storage import LocalFile
 from tests.conftest import people, record, schema, state
 
 COLUMNS = schema("people", "email_address", "owner_id")
@@ -222,14 +222,14 @@ def test_a_loader_that_reads_the_file_reads_all_of_it(run, path):
 
 
 def test_state_waits_for_results_to_be_stored(run, path, monkeypatch):
-    append = LockedFile.append
+    append = LocalFile.append
 
     def fail_after_schema(self, data):
         if b"RECORD" in data:
             raise OSError(errno.ENOSPC, "No space left on device")
         append(self, data)
 
-    monkeypatch.setattr(LockedFile, "append", fail_after_schema)
+    monkeypatch.setattr(LocalFile, "append", fail_after_schema)
     result = run([COLUMNS, *people([1]), state({"a": 1})], results_path=str(path))
     assert (result.code, result.states) == (1, [])
 
