@@ -31,7 +31,6 @@ class Clock:
 
     @property
     def stopped(self) -> bool:
-        """Whether the run is stopping."""
         return self._stopped.is_set()
 
     def stop(self) -> None:

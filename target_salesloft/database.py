@@ -30,15 +30,7 @@ CHUNK: Final = 1_000
 
 
 def build_engine(uri: str, **options: Any) -> sa.Engine:
-    """Return an engine for the value of `ledger_uri`; nothing is connected yet.
-
-    Args:
-        uri: An SQLAlchemy URL.
-        **options: Passed to SQLAlchemy.
-
-    Raises:
-        ConfigError: The URL is invalid, or its driver is not installed.
-    """
+    """Return an engine for the value of `ledger_uri`; nothing is connected yet."""
     try:
         url = sa.make_url(uri)
         url = url.set(drivername=DRIVERS[url.drivername])
@@ -50,13 +42,7 @@ def build_engine(uri: str, **options: Any) -> sa.Engine:
 
 
 def create_tables(connection: sa.Connection, metadata: sa.MetaData, tables: Sequence[sa.Table] | None = None) -> None:
-    """Create the tables that are missing.
-
-    Args:
-        connection: In a transaction that is committed next.
-        metadata: The tables.
-        tables: Some of them; all by default.
-    """
+    """Create the tables that are missing."""
     lock_creation(connection)
     metadata.create_all(connection, tables)
 

@@ -49,8 +49,6 @@ class SalesloftRetriableError(RetriableAPIError):
     """A temporary error: the request may be retried.
 
     Attributes:
-        retry_after: Seconds that the server asked us to wait, or None.
-        status: The HTTP status, or None if there was no valid response.
         maybe_applied: Whether the request may have taken effect anyway.
     """
 
@@ -73,12 +71,7 @@ class ServerError(SalesloftRetriableError):
 
 
 class ConnectionFailedError(SalesloftRetriableError):
-    """No response: connection refused, reset or timed out.
-
-    Args:
-        message: What happened.
-        sent: Whether the request may have reached the server.
-    """
+    """No response: connection refused, reset or timed out."""
 
     def __init__(self, message: str, *, sent: bool) -> None:
         super().__init__(message)
@@ -98,10 +91,7 @@ class MalformedResponseError(SalesloftRetriableError):
 class OutcomeUnknownError(Exception):
     """A request that must not be sent twice may have taken effect: find out, then send it again or not.
 
-    Attributes:
-        error: The last error.
-        first_failure: When the request first failed, in seconds of the clock.
-        attempts: How often it was sent.
+    first_failure: When the request first failed, in seconds of the clock.
     """
 
     def __init__(self, error: SalesloftRetriableError, first_failure: float, attempts: int = 1) -> None:
@@ -115,14 +105,9 @@ class SalesloftFatalError(FatalAPIError):
     """An error that is not caused by a record: the run stops with this one line.
 
     Attributes:
-        code: See `messages.py`.
         log_fields: Fields of the line, such as `endpoint` and `status`, so that alerts need not parse the sentence.
         requests: How often the request was sent.
         was_ambiguous: Whether one of these may have taken effect.
-
-    Args:
-        message: What happened, and what to do.
-        **log_fields: See the attribute.
     """
 
     code = INTERNAL_ERROR
@@ -141,11 +126,7 @@ class AuthenticationError(SalesloftFatalError):
 
 
 class TokenGrantError(AuthenticationError):
-    """The authorization server rejects the client, the refresh token or the code.
-
-    Attributes:
-        error: The error code of OAuth, such as `invalid_grant`.
-    """
+    """The authorization server rejects the client, the refresh token or the code."""
 
     code = "SL011"
 
@@ -167,8 +148,6 @@ class TokenStoreError(SalesloftFatalError):
 
 
 class LedgerError(SalesloftFatalError):
-    """The ledger cannot be used."""
-
     code = "SL040"
 
 
@@ -193,12 +172,7 @@ class PermissionDeniedError(SalesloftFatalError):
 class RetriesExhaustedError(SalesloftFatalError):
     """A retriable error lasted longer than allowed, or the server asks for a longer wait.
 
-    Attributes:
-        name: The request, such as `GET /me`.
-        elapsed: Seconds since the first failure.
-        last_error: The last error.
-        limit: Seconds that retries may take.
-        limit_name: The setting of the limit.
+    limit_name: The setting of the limit.
     """
 
     code = "SL020"
@@ -248,8 +222,6 @@ class QueryRejectedError(UnexpectedResponseError):
 
 
 class RunCancelledError(SalesloftFatalError):
-    """The run is stopping."""
-
     code = "SL055"
 
 
@@ -304,13 +276,9 @@ class FailedRecordsError(SalesloftFatalError):
 class RecordRejectedError(Exception):
     """Salesloft rejects one record.
 
-    Attributes:
-        status: The HTTP status.
-        reason: Salesloft's error message, field by field; it may contain the record's values.
-        fields: The fields named in the message.
-        request_id: The request id of the response, or an empty string.
-        requests: How often the request was sent.
-        was_ambiguous: Whether an earlier one of these may have taken effect.
+    reason: Salesloft's error message, field by field; it may contain the record's values.
+    request_id: The request id of the response, or an empty string.
+    was_ambiguous: Whether an earlier one of these may have taken effect.
     """
 
     STATUSES: Final = frozenset({400, 404, 409, 413, 422})
@@ -326,11 +294,7 @@ class RecordRejectedError(Exception):
 
 
 class ConfigError(ConfigValidationError):
-    """An invalid setting, settings file or option; one line per error, none with the value of a secret.
-
-    Attributes:
-        log_fields: Fields of each line.
-    """
+    """An invalid setting, settings file or option; one line per error, none with the value of a secret."""
 
     def __init__(self, *errors: str, code: str = INVALID_SETTINGS) -> None:
         super().__init__("; ".join(errors), errors=list(errors))

@@ -74,7 +74,6 @@ def redact_reason(text: str, names: Iterable[str] = ()) -> str:
     cannot be one remains, with an ellipsis in place of the rest. The failed records file has the full text.
 
     Args:
-        text: The error text; field by field, separated by semicolons.
         names: What may remain besides the names of standard fields, such as those of custom fields and scopes.
     """
     if text in {"", NO_REASON, NO_JSON}:
@@ -108,7 +107,6 @@ def _pattern(names: frozenset[str]) -> re.Pattern[str]:
 
 
 def request_names(body: Any) -> Iterator[str]:
-    """Yield the names of the fields in the JSON of a request, also of custom fields and of the rows of an upload."""
     if not isinstance(body, dict):
         return
     yield from body

@@ -53,11 +53,7 @@ ADMIN_SETTINGS: Final = (
 
 
 def read_settings(options: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings that the commands use: files first, then environment variables.
-
-    Raises:
-        ConfigError: A file cannot be read.
-    """
+    """Return the settings that the commands use: files first, then environment variables."""
     sources = replace(ConfigSources.from_options(options), environment=True)
     return {name: value for name, value in read(sources, environ, ADMIN_SETTINGS).items() if name in ADMIN_SETTINGS}
 

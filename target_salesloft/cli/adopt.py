@@ -29,15 +29,7 @@ MAX_NAME_LENGTH: Final = 200
 def adopt(
     sources: ConfigSources, environ: Mapping[str, str], file: IO[Any] | None, clock: Clock, *, overwrite: bool
 ) -> int:
-    """Note in the ledger what Salesloft holds of the records of an input, and print how many were adopted.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        ConfigError: The settings are invalid.
-        SalesloftFatalError: Salesloft does not accept the credentials, or the ledger cannot be used.
-    """
+    """Note in the ledger what Salesloft holds of the records of an input, and print how many were adopted."""
     settings = load(sources, environ, lambda message: print(message, file=sys.stderr))
     if not settings.credentials:
         raise ConfigError("Adopting reads Salesloft: set credentials, as for a run.")

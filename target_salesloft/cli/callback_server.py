@@ -21,7 +21,6 @@ PAGE: Final = "<!doctype html><title>target-salesloft</title><p>{message}</p>\n"
 
 
 def parse_query(query: str) -> dict[str, str]:
-    """Return the parameters of a query; of repeated ones the last."""
     return dict(urllib.parse.parse_qsl(query))
 
 
@@ -35,10 +34,6 @@ class CallbackServer(ThreadingHTTPServer):
     """Receives the redirect to `/callback`.
 
     Browsers open connections that they never use, so each connection has a thread.
-
-    Args:
-        port: The port of the redirect URI.
-        state: The state that the redirect must have.
     """
 
     daemon_threads = True
@@ -67,7 +62,6 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = READ_SECONDS
 
     def do_GET(self) -> None:
-        """Respond to a browser."""
         parts = urllib.parse.urlsplit(self.path)
         redirect = parse_query(parts.query)
         if parts.path != "/callback":

@@ -38,11 +38,8 @@ PATTERN: Final = re.compile(r"[*?\[]")
 class Permission(NamedTuple):
     """The result of probing one permission.
 
-    Attributes:
-        name: The scope, or what it allows.
-        granted: Whether the token has it.
-        required: Whether the settings require it.
-        otherwise: What happens without it, if it is not required.
+    required: Whether the settings require it.
+    otherwise: What happens without it, if it is not required.
     """
 
     name: str
@@ -63,10 +60,6 @@ def check(values: Mapping[str, Any], clock: Clock) -> int:
 
     Returns:
         The exit code: 1 if a permission is missing that the settings require.
-
-    Raises:
-        ConfigError: The settings are invalid.
-        SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
     """
     settings = resolve(values)
     required_objects(settings)  # mistakes in `streams` are reported before the first request
@@ -89,11 +82,7 @@ def check(values: Mapping[str, Any], clock: Clock) -> int:
 
 
 def describe_user(client: SalesloftClient) -> str:
-    """Return the name of the token's user, as printable text.
-
-    Raises:
-        SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
-    """
+    """Return the name of the token's user, as printable text."""
     user = client.verify_credentials()
     if not user:
         return "unknown user (the token has no permission for GET /me)"
@@ -123,11 +112,7 @@ def describe_capabilities(settings: RunSettings, client: SalesloftClient, clock:
 
 
 def permissions(settings: RunSettings, client: SalesloftClient) -> Iterator[Permission]:
-    """Probe each permission with a harmless request, and yield the results; each costs a point.
-
-    Raises:
-        SalesloftFatalError: Salesloft cannot be reached.
-    """
+    """Probe each permission with a harmless request, and yield the results; each costs a point."""
     required = required_objects(settings)
     deleted = deleted_objects(settings)
     # Scope → where it is needed; lists without a scope can be read with any token.
@@ -186,11 +171,7 @@ def required_references(settings: RunSettings) -> list[Reference]:
 
 
 def configured_streams(settings: RunSettings) -> Iterator[StreamSettings]:
-    """Yield the settings of the streams that `streams` names.
-
-    Raises:
-        ConfigError: They are invalid.
-    """
+    """Yield the settings of the streams that `streams` names."""
     for stream in settings.streams:
         try:
             yield StreamSettings.for_stream(stream, settings)
@@ -200,11 +181,6 @@ def configured_streams(settings: RunSettings) -> Iterator[StreamSettings]:
 
 
 def has_permission(client: SalesloftClient, method: str, path: str) -> bool:
-    """Return whether the token has the permission for a request.
-
-    Raises:
-        SalesloftFatalError: Salesloft cannot be reached.
-    """
     is_read = method == "GET"
     try:
         client.request(method, path, params={"per_page": 1} if is_read else None, body=None if is_read else b"{}")

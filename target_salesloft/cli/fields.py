@@ -38,15 +38,7 @@ PLAIN: Final = re.compile(r"[A-Za-z_][\w .-]*")
 def fields(
     values: Mapping[str, Any], objects: Iterable[SalesloftObject], clock: Clock, stream: IO[Any] | None = None
 ) -> int:
-    """Print the fields of objects; with credentials, the team's custom fields, users, stages, tiers, and cadences too.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        ConfigError: The settings are invalid.
-        SalesloftFatalError: The token is rejected, or Salesloft cannot be reached.
-    """
+    """Print the fields of objects; with credentials, also custom fields, users, stages, tiers, and cadences."""
     settings = resolve({**values, "dry_run": True})  # which needs no credentials
     if not settings.credentials:
         _print_all(settings, objects, None, stream)
@@ -92,7 +84,6 @@ def _print_rows(title: str, rows: Collection[tuple[str, str]]) -> None:
 
 
 def _describe(salesloft_object: SalesloftObject) -> Iterator[tuple[str, str]]:
-    """Yield the name and the description of each field."""
     identity = {name for each in salesloft_object.operations.values() for name in each.identity}
     for name, field in salesloft_object.fields.items():
         aliases = [alias for alias, of in salesloft_object.aliases.items() if of == name]
@@ -134,11 +125,7 @@ def _list_names(client: SalesloftClient, references: Sequence[Reference]) -> lis
 
 
 def _read_columns(messages: IO[Any]) -> dict[str, list[str]]:
-    """Return stream → the columns that its SCHEMA messages declare.
-
-    Raises:
-        ConfigError: There is none.
-    """
+    """Return stream → the columns that its SCHEMA messages declare."""
     columns: dict[str, list[str]] = {}
     for line in messages:
         message = decode_object(line) if line.strip() else {}

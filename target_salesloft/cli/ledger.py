@@ -34,7 +34,6 @@ MAX_NAME_LENGTH: Final = 200
 
 
 def print_history(values: Mapping[str, Any], clock: Clock, *, limit: int, as_json: bool) -> int:
-    """Print the last runs, newest first."""
     settings = _resolve(values)
     with _open(settings, clock, read_only=True) as database:
         runs = get_runs(database, get_host(settings), limit=limit)
@@ -94,7 +93,6 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
 
 
 def write_report(values: Mapping[str, Any], clock: Clock, *, out: str, days: int) -> int:
-    """Write a page about the runs of some days."""
     settings = _resolve(values)
     now = clock.time()
     with _open(settings, clock, read_only=True) as database:
@@ -137,7 +135,6 @@ def forget(values: Mapping[str, Any], clock: Clock, *, stream: str | None, is_co
 
 
 def prune_ledger(values: Mapping[str, Any], clock: Clock, *, days: int) -> int:
-    """Delete what is older than some days and not needed."""
     settings = _resolve(values)
     with _open(settings, clock) as database:
         before = int(clock.time()) - days * SECONDS_PER_DAY

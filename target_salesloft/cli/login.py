@@ -32,11 +32,7 @@ MAX_REASON_LENGTH: Final = 100
 def login(values: Mapping[str, Any], clock: Clock, *, port: int, no_browser: bool) -> int:
     """Let a user authorize the application, store the token, and return the exit code.
 
-    Args:
-        values: The settings as they are written. The application's missing credentials are asked for.
-        clock: The clock to use.
-        port: The port of the redirect URI `http://127.0.0.1:PORT/callback`.
-        no_browser: Ask for the redirect's URL instead of listening for it.
+    no_browser: Ask for the redirect's URL instead of listening for it.
     """
     settings = resolve(_with_application(values))
     store = build_token_store(settings, clock)

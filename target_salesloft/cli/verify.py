@@ -57,15 +57,7 @@ COSTS: Final = "It costs about 80 points, and takes up to five minutes."
 
 
 class Options(NamedTuple):
-    """The options of the command.
-
-    Attributes:
-        custom_fields: Two text custom fields of people, or none.
-        uses_bulk: Whether to create bulk jobs.
-        is_confirmed: Whether to start without asking.
-        leaves_behind: Whether to start even if the token may not delete.
-        as_json: Whether to print JSON.
-    """
+    """The options of the command."""
 
     custom_fields: Sequence[str] = ()
     uses_bulk: bool = True
@@ -75,8 +67,6 @@ class Options(NamedTuple):
 
 
 class Team(NamedTuple):
-    """The team that the credentials belong to, and its ledger."""
-
     settings: RunSettings
     client: SalesloftClient
     ledger: Ledger
@@ -101,10 +91,6 @@ def verify(values: Mapping[str, Any], clock: Clock, options: Options) -> int:
     Returns:
         The exit code: 0 if everything is as assumed, 1 if something differs or could not be removed, 2 if something
         could not be determined.
-
-    Raises:
-        ConfigError: A setting or option is invalid.
-        SalesloftFatalError: Salesloft or the ledger cannot be used, or the token may not delete.
     """
     started = clock.now()
     with _connect(values, clock) as team:
@@ -145,15 +131,7 @@ def verify(values: Mapping[str, Any], clock: Clock, options: Options) -> int:
 
 
 def clean(values: Mapping[str, Any], clock: Clock) -> int:
-    """Remove what interrupted verifications have left behind.
-
-    Returns:
-        The exit code: 1 if something could not be removed.
-
-    Raises:
-        ConfigError: A setting is invalid.
-        SalesloftFatalError: Salesloft or the ledger cannot be used.
-    """
+    """Remove what interrupted verifications have left behind."""
     with _connect(values, clock) as team:
         notes = Notes(team.ledger)
         tokens = notes.get()
@@ -216,7 +194,6 @@ def _run(session: Session) -> tuple[list[Finding], list[str]]:
 
 
 def _remove(session: Session) -> list[str]:
-    """Remove what a verification created, and print what is left."""
     try:
         left = session.remove_all()
     except SalesloftFatalError:

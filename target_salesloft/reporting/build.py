@@ -30,7 +30,6 @@ ENDPOINT_VARIABLES: Final = (
 
 
 def build_report(logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> Report:
-    """Return the report for the log, or for a terminal if standard error is one."""
     if not is_interactive(sys.stderr, os.environ):
         return Report(logger, stats, rate_limiter, clock)
     from target_salesloft.reporting.terminal import TerminalReport  # noqa: PLC0415 (`rich` takes a tenth of a second)
@@ -73,7 +72,6 @@ def is_requested(environ: Mapping[str, str]) -> bool:
 def build_telemetry(
     environ: Mapping[str, str], run: RunInfo, stats: RunStats, requests: RequestMetrics, rate_limiter: RateLimiter
 ) -> Telemetry:
-    """Return what records the run."""
     if not is_requested(environ):
         return Telemetry()
     try:

@@ -45,15 +45,6 @@ GROUPS: Final[Mapping[str, frozenset[str]]] = {
 
 
 class Bar(NamedTuple):
-    """A rectangle of a chart, in its units.
-
-    Attributes:
-        x: Its left side.
-        y: Its top.
-        width: Its width.
-        height: Its height.
-    """
-
     x: float
     y: float
     width: float
@@ -63,10 +54,8 @@ class Bar(NamedTuple):
 class Label(NamedTuple):
     """A text of a chart, in its units.
 
-    Attributes:
-        text: The text.
-        x: Its middle.
-        y: Its baseline.
+    x: Its middle.
+    y: Its baseline.
     """
 
     text: str
@@ -78,8 +67,6 @@ class Chart(NamedTuple):
     """A bar chart of one group of records.
 
     Attributes:
-        group: What it shows.
-        summary: Its numbers in a few words.
         bars: One per period with records.
         labels: Texts below and above the bars.
     """

@@ -28,8 +28,6 @@ MAX_COLUMNS_LISTED: Final = 20
 
 
 class Batch(NamedTuple):
-    """A batch that is being written."""
-
     stream: str
     records: int
     completed_before: int
@@ -65,7 +63,6 @@ class Report:
 
     @contextlib.contextmanager
     def batch(self, stream: str, records: int) -> Iterator[None]:
-        """Show the progress of a batch while the `with` block runs."""
         self._batch = Batch(stream, records, self._stats[stream].completed, self._clock.now())
         try:
             yield

@@ -42,12 +42,10 @@ class MetricsLog:
         self._logger = sdk.get_metrics_logger()
 
     def log_if_due(self) -> None:
-        """Log if `INTERVAL_SECONDS` have passed since the last time."""
         if self._clock.now() >= self._log_at:
             self.log()
 
     def log(self) -> None:
-        """Log all metrics that have changed."""
         self._log_at = self._clock.now() + INTERVAL_SECONDS
         for kind, (count, seconds) in self._requests.snapshot().items():
             tags = _tags(kind)

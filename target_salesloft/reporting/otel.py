@@ -95,7 +95,6 @@ class OtelTelemetry(Telemetry):
         return self._tracer.start_as_current_span("batch", attributes=attributes, record_exception=False)
 
     def start_job(self, job_id: int, job_type: str, stream: str, records: int) -> None:
-        """Start the span of a bulk job."""
         self._jobs[job_id] = self._tracer.start_span(
             "bulk job",
             context=trace.set_span_in_context(self._run),
@@ -108,7 +107,6 @@ class OtelTelemetry(Telemetry):
         )
 
     def end_job(self, job_id: int) -> None:
-        """End the span of a bulk job."""
         if job_id in self._jobs:
             self._jobs.pop(job_id).end()
 
@@ -173,11 +171,9 @@ class AllowedAttributes(SpanExporter):
         self._exporter = exporter
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export spans."""
         return self._exporter.export([_reduce(span) for span in spans])
 
     def shutdown(self) -> None:
-        """Stop exporting."""
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:

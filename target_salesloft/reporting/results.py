@@ -69,9 +69,6 @@ class ResultsFile:
     """Writes one RECORD per record of the input as soon as its outcome is known, if `results_path` is set.
 
     The file holds personal data: its mode is 0600. It is complete before STATE passes its records.
-
-    Raises:
-        ConfigError: The file cannot be written.
     """
 
     def __init__(self, path: str | None, run: RunInfo, clock: Clock) -> None:
@@ -89,11 +86,6 @@ class ResultsFile:
             self.flush()  # a loader expects a file, also after a run without records
 
     def add(self, stream: str, salesloft_object: SalesloftObject, key_field: str | None, outcome: Outcome) -> None:
-        """Add the records of a payload that has a result.
-
-        Raises:
-            ResultsFileError: The file cannot be written.
-        """
         if self._storage is None:
             return
         common = {
@@ -113,11 +105,6 @@ class ResultsFile:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been added.
-
-        Raises:
-            ResultsFileError: The file cannot be written.
-        """
         if self._storage is None:
             return
         # The shutdown's thread writes what is left when the grace period is over.

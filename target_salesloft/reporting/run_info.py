@@ -21,11 +21,8 @@ UNSAFE_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]")
 class RunInfo:
     """A run.
 
-    Attributes:
-        run_id: Meltano's id if there is one, otherwise a random one.
-        version: The version of the target.
-        started: When it started, in seconds of the clock.
-        started_at: When it started, in seconds since the epoch.
+    run_id: Meltano's id if there is one, otherwise a random one.
+    started_at: When it started, in seconds since the epoch.
     """
 
     run_id: str
@@ -35,7 +32,6 @@ class RunInfo:
 
     @classmethod
     def start(cls, clock: Clock) -> RunInfo:
-        """Return a run that starts now."""
         run_id = os.environ.get(RUN_ID_VARIABLE) or str(uuid.uuid4())
         return cls(run_id, importlib.metadata.version("target-salesloft"), clock.now(), clock.time())
 

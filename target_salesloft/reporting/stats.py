@@ -33,9 +33,7 @@ class Comparison:
     """What a dry run finds out about a stream by comparing it with Salesloft.
 
     Attributes:
-        create: Records that Salesloft does not have.
         update: Records with at least one field that would change.
-        unchanged: Records without one.
         ambiguous: Records whose key several records of Salesloft have.
         missing: Records with an id that Salesloft does not have.
         fields: Field → records in which it would change.
@@ -51,12 +49,10 @@ class Comparison:
     edited: Counter[str] = field(default_factory=Counter)
 
     def counts(self) -> dict[str, Any]:
-        """Return the numbers for the summary."""
         counts = {name: getattr(self, name) for name in ("create", "update", "unchanged", "ambiguous", "missing")}
         return {**counts, "fields": dict(self.fields.most_common()), "edited": dict(self.edited.most_common())}
 
     def lines(self) -> list[str]:
-        """Return the numbers for the report at the end, each field on its own line."""
         counts = f"{self.create:,} created, {self.update:,} updated, {self.unchanged:,} unchanged"
         counts += f", {self.ambiguous:,} ambiguous" if self.ambiguous else ""
         counts += f", {self.missing:,} missing" if self.missing else ""
@@ -75,13 +71,10 @@ class StreamStats:
     """The results of a stream's records, and the reasons of failures.
 
     Attributes:
-        read: Records read.
         uploaded: Records uploaded in bulk jobs.
         jobs: Bulk job in flight → records that Salesloft has processed, as of the last poll.
         results: Result → records.
-        failed: Records that failed.
         unknown_to_ledger: Records that Salesloft has and the ledger does not know, so that no edit can be recognized.
-        references: References to other records that were looked up.
         missing_values: Hashes of the distinct values that were not found.
         reasons: Reason, without values → records that failed for it.
         has_short_reasons: Whether some of these reasons are not all that Salesloft said.
@@ -89,7 +82,6 @@ class StreamStats:
         missing_references: What was not found → records that were written without it.
         lacking: What was not found → the first of these records in the input.
         misses: `MISSES` → the first of these records in the input.
-        skipped: Reason → records that were skipped for it.
         identical: Records that were sent although they equal those last written.
         kept: Field → records in which Salesloft's value was left as it is.
         comparison: What a comparison with Salesloft has found, or None if there is none.
@@ -123,7 +115,6 @@ class StreamStats:
 
     @property
     def completed(self) -> int:
-        """Records that have a result."""
         return sum(self.results[each] for each in Result)
 
     @property
@@ -148,7 +139,6 @@ class StreamStats:
         return ", ".join(parts)
 
     def log_fields(self, stream: str) -> dict[str, str | int]:
-        """Return the counts as fields of a log line: `records_read`, `records_written`, `records_failed`, …."""
         counts = {"read": self.read, **{each.name.lower(): self.results[each] for each in Result}}
         counts |= {"written": self.written, "failed": self.failed}
         return {"stream": stream} | {f"records_{name}": count for name, count in counts.items()}
@@ -190,11 +180,7 @@ class StreamStats:
         self.missing_values.update(hash(each) for name, each in write.references.items() if name not in write.body)
 
     def record_failure(self, outcome: Outcome) -> str:
-        """Count the records of a failed write by its reason.
-
-        Returns:
-            The reason, without the values that Salesloft's text may contain.
-        """
+        """Count the records of a failed write by its reason."""
         full_reason = outcome.reason
         if outcome.from_api:
             full_reason = redact_reason(full_reason, {*request_names(outcome.write.body), *outcome.fields})
@@ -296,13 +282,11 @@ def _is_harmless(value: Any) -> bool:
 class JobTimes:
     """The times of a run's bulk jobs, mostly in Salesloft's queue.
 
-    Attributes:
-        count: Jobs that are settled.
-        seconds: How long they took together, from the moment when they were marked ready.
-        longest: How long the longest of them took, in seconds.
-        slow: Small jobs for which single requests would have been faster, and for which points were left.
-        slow_seconds: How long these took together.
-        request_seconds: How long single requests would have taken, by the mean of the run's requests.
+    seconds: How long they took together, from the moment when they were marked ready.
+    longest: How long the longest of them took, in seconds.
+    slow: Small jobs for which single requests would have been faster, and for which points were left.
+    slow_seconds: How long these took together.
+    request_seconds: How long single requests would have taken, by the mean of the run's requests.
     """
 
     count: int = 0
@@ -313,7 +297,6 @@ class JobTimes:
     request_seconds: float = 0.0
 
     def add(self, records: int, seconds: float, *, request_seconds: float, points: int) -> None:
-        """Note a job that is settled."""
         self.count += 1
         self.seconds += seconds
         self.longest = max(self.longest, seconds)
@@ -323,7 +306,6 @@ class JobTimes:
             self.request_seconds += request_seconds
 
     def lines(self) -> Iterator[str]:
-        """Yield how long jobs took, and a hint if single requests would have been faster."""
         if self.longest >= NOTICEABLE_SECONDS:
             mean = duration(self.seconds / self.count)
             jobs = "1 bulk job" if self.count == 1 else f"{self.count:,} bulk jobs"
@@ -338,11 +320,7 @@ class JobTimes:
 
 
 class RunStats(defaultdict[str, StreamStats]):
-    """Stream → its counts.
-
-    Attributes:
-        job_times: How long bulk jobs took.
-    """
+    """Stream → its counts."""
 
     def __init__(self) -> None:
         super().__init__(StreamStats)
@@ -350,7 +328,6 @@ class RunStats(defaultdict[str, StreamStats]):
 
     @property
     def failed(self) -> int:
-        """Records that failed in this run."""
         return sum(stats.failed for stats in self.values())
 
     def exceeding(self, max_percent: float | None) -> dict[str, StreamStats]:

@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 
 class SummaryFile:
-    """Where the summary goes: the setting `summary_path`.
-
-    Raises:
-        ConfigError: The file cannot be written.
-    """
+    """Where the summary goes: the setting `summary_path`."""
 
     def __init__(self, path: str | None, run: RunInfo) -> None:
         self._path = path

@@ -51,7 +51,6 @@ class TerminalReport(Report):
         self._redirection = contextlib.ExitStack()
 
     def start(self) -> None:
-        """Show the bars."""
         if self._held is not None:
             self._redirection.enter_context(contextlib.redirect_stdout(self._held))
         self._live.start()
@@ -59,7 +58,6 @@ class TerminalReport(Report):
         CONSOLE.show_cursor()
 
     def mapping(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
-        """Print a table of where columns of a stream go."""
         grid = Table(title=Text(f"{stream}: mapping"), title_justify="left")
         grid.add_column("column")
         grid.add_column("Salesloft field")
@@ -115,7 +113,6 @@ def _color(result: Result) -> str:
 
 
 def table(stats: RunStats) -> Table:
-    """Return the counts: a row per stream, a column per result that occurred."""
     shown = [each for each in Result if any(counts.results[each] for counts in stats.values())]
     grid = Table()
     grid.add_column("stream")

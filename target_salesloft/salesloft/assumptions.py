@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 class Assumption(NamedTuple):
     """An open point of the API.
 
-    Attributes:
-        id: What the documentation and the log call it.
-        values: What Salesloft may do; the first is assumed.
+    values: What Salesloft may do; the first is assumed.
     """
 
     id: str
@@ -24,7 +22,6 @@ class Assumption(NamedTuple):
 
     @property
     def assumed(self) -> str:
-        """The value that is assumed."""
         return next(iter(self.values))
 
 
@@ -125,5 +122,4 @@ class Capabilities(msgspec.Struct, frozen=True):
 
     @property
     def values(self) -> dict[str, str]:
-        """What is known: name → value."""
         return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}

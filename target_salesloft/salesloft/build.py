@@ -39,7 +39,6 @@ def build_client(settings: RunSettings, clock: Clock, rate_limiter: RateLimiter)
 
 
 def build_authenticator(settings: RunSettings, clock: Clock) -> Authenticator:
-    """Return the authenticator of the settings; only they decide about the method."""
     method = settings.authentication
     if method is AuthMethod.API_KEY:
         return ApiKeyAuthenticator(str(settings.api_key))
@@ -53,11 +52,7 @@ def build_authenticator(settings: RunSettings, clock: Clock) -> Authenticator:
 
 
 def build_token_store(settings: RunSettings, clock: Clock) -> TokenStore:
-    """Return the token store of the settings: the file `token_path`, or the database of `ledger_uri`, or a file.
-
-    Raises:
-        ConfigError: The database's URL cannot be used.
-    """
+    """Return the token store of the settings: the file `token_path`, or the database of `ledger_uri`, or a file."""
     path, uri, timeout = settings.token_path, settings.ledger_uri, settings.max_retry_seconds
     application = application_name(str(settings.client_id), settings.api_url)
     if uri and not path and is_postgres(uri):

@@ -30,8 +30,6 @@ MAX_READS: Final = 3
 
 
 class JobState(str, enum.Enum):
-    """The documented states of a bulk job."""
-
     OPEN = "open"
     EXECUTING = "executing"
     DONE = "done"
@@ -42,8 +40,6 @@ FAILED_STATES: Final = frozenset({"failed", "error", "errored", "cancelled", "ca
 
 
 class RowStatus(str, enum.Enum):
-    """The documented statuses of a row."""
-
     SUCCESS = "success"
     ERROR = "error"
     PENDING = "pending"
@@ -57,8 +53,6 @@ UNDOCUMENTED: Final = ("cancelled", "skipped")
 
 
 class JobStatus(msgspec.Struct):
-    """The state and counts of a job; a count that the response does not contain is None."""
-
     state: str
     id: int | None = None
     name: str | None = None
@@ -87,18 +81,13 @@ class _CreatedJob(msgspec.Struct):
 
 
 class _Filter:
-    """A filter of bulk jobs or of their rows. Which of two forms Salesloft takes is not documented (A6).
-
-    Attributes:
-        is_ignored: Whether Salesloft ignores both forms.
-    """
+    """A filter of bulk jobs or of their rows. Which of two forms Salesloft takes is not documented (A6)."""
 
     def __init__(self, name: str) -> None:
         self._forms = [f"{name}[]", name]
         self.is_ignored = False
 
     def params(self, values: Sequence[str]) -> dict[str, Any]:
-        """Return the parameters for some values."""
         if self.is_ignored:
             return {}
         form = self._forms[0]
@@ -161,16 +150,10 @@ class BulkJobs:
         self._request("PUT", job_id, body=body, repeatable=False, earlier=earlier)
 
     def get(self, job_id: int) -> JobStatus:
-        """Fetch the state and counts of a job."""
         return convert(self._request("GET", job_id).data, JobStatus, "GET /bulk_jobs/{id}")
 
     def list(self, *, after: int = 0, state: JobState | None = None) -> dict[int, JobStatus]:
-        """Fetch up to a hundred jobs with higher ids than `after`, for a point; rows that are not jobs are left out.
-
-        Args:
-            after: The id after which the list starts.
-            state: Only jobs in this state, unless Salesloft ignores the filter.
-        """
+        """Fetch up to a hundred jobs with higher ids than `after`, for a point; rows that are not jobs are left out."""
         while True:
             filters = {} if state is None else self._states.params([state.value])
             params = {**filters, "per_page": PAGE_SIZE, "id[gt]": after}

@@ -45,19 +45,8 @@ POINTS_PER_MINUTE: Final = 600
 class SalesloftClient(Requester):
     """Salesloft's API; one client is shared by all threads.
 
-    Attributes:
-        people: The people.
-        accounts: The accounts.
-        cadence_memberships: The memberships of people in cadences.
-        bulk_jobs: The bulk jobs.
-
     Args:
-        authenticator: Adds the token to each request.
-        api_url: The base URL with the version.
         rate_limiter: Limits the points spent; to 600 a minute by default.
-        timeout: Seconds to wait for a connection, and for a response.
-        max_retry_seconds: How long one request is retried.
-        connections: Maximum number of parallel requests.
     """
 
     def __init__(  # noqa: PLR0913 (dependencies are passed in)
@@ -84,7 +73,6 @@ class SalesloftClient(Requester):
         return Records(self, salesloft_object)
 
     def get_me(self) -> Any:
-        """Fetch the token's user and team."""
         return self.request("GET", "/me").data
 
     def list_custom_fields(self, field_type: str) -> list[dict[str, Any]]:
@@ -93,11 +81,7 @@ class SalesloftClient(Requester):
         return [row for row in rows if row.get("field_type") == field_type]
 
     def verify_credentials(self) -> Mapping[str, Any]:
-        """Check that Salesloft accepts the token, and return the token's user with its team; fetched once.
-
-        Returns:
-            Empty if the token has no permission to fetch it.
-        """
+        """Check that Salesloft accepts the token, and return the token's user with its team; fetched once."""
         if self._identity is None:
             self._identity = self._fetch_identity()
         return self._identity
@@ -143,11 +127,9 @@ class Records:
         return self.send(self._object.operations[SyncMode.INSERT], body)
 
     def update(self, record_id: int, body: Mapping[str, Any]) -> Reply:
-        """Update a record."""
         return self.send(self._object.operations[SyncMode.UPDATE], body, record_id)
 
     def remove(self, record_id: int, how: DeletedRecords = DeletedRecords.DELETE) -> Reply:
-        """Delete or archive a record."""
         return self.send(self._object.removals[how], record_id=record_id)
 
     def send(
@@ -162,8 +144,6 @@ class Records:
         """Send the request of an operation.
 
         Args:
-            operation: One of the object's operations.
-            body: The fields of the record.
             record_id: Salesloft's id of the record, if the path contains it.
             location: Where the fields go, if not where the documentation says.
             earlier: What the last attempt ended with. An operation that is not idempotent raises an
@@ -182,11 +162,7 @@ class Records:
         )
 
     def check_write(self, max_retry_seconds: float | None = None) -> None:
-        """Check with a write that changes nothing that the token may write.
-
-        Raises:
-            SalesloftFatalError: It may not, or Salesloft does not respond.
-        """
+        """Check with a write that changes nothing that the token may write."""
         if self._object.write_check is not None:
             method, path = self._object.write_check
             # A write is permitted if it is rejected only because the record does not exist.

@@ -26,7 +26,6 @@ class CustomFields:
 
     @property
     def can_be_listed(self) -> bool:
-        """Whether there are credentials to list them with."""
         return self._client is not None
 
     def get(self, salesloft_object: SalesloftObject) -> Mapping[str, FieldType] | None:

@@ -67,7 +67,6 @@ CRM_SCOPES: Final = MappingProxyType({"people": "crm_id_person:write", "accounts
 
 
 def error_class(status: int) -> type[Exception] | None:
-    """Return the type of error that a status means, or None for success."""
     if status in SUCCESS:
         return None
     if status >= requests.codes.server_error:
@@ -90,11 +89,6 @@ def parse_response(response: Response, name: str, hint: str, *, requires_data: b
     """Return the JSON object of a response, or raise the error that it means.
 
     A write that needs nothing from the response succeeds without `data`: repeating it would do harm.
-
-    Args:
-        name: The request's method and endpoint.
-        hint: What to do if the token is rejected; a sentence.
-        requires_data: Whether a response without `data` is an error.
     """
     raise_if_retriable(response)
     if error_class(response.status) is not None:
@@ -111,7 +105,6 @@ def parse_response(response: Response, name: str, hint: str, *, requires_data: b
 
 
 def _fatal_error(response: Response, name: str, hint: str) -> RecordRejectedError | SalesloftFatalError:
-    """Return the error of a status that is not retried."""
     kind = error_class(response.status)
     reason = _message(response)
     sent = msgspec.json.decode(response.request.body) if response.request.body else None
@@ -152,7 +145,6 @@ def _message(response: Response) -> str:
 
 
 def join_messages(messages: Any) -> str:
-    """Return the error messages of a field, which may be a list, as a text."""
     return ", ".join(map(str, messages)) if isinstance(messages, list) else str(messages)
 
 

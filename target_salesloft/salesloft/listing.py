@@ -34,16 +34,6 @@ def iter_all(
 
     After the last cheap page, another query starts at the time that the page has reached. What changes meanwhile comes
     (again) at the end, and none is left out.
-
-    Args:
-        path: Where the records are listed.
-        filters: The query.
-        order_by: A field with a time, such as `created_at`.
-        max_points: What this may cost.
-
-    Raises:
-        ListTooLongError: It would cost more.
-        QueryRejectedError: Salesloft rejects the query, or does not list all records in order.
     """
     order = {"sort_by": order_by, "sort_direction": "ASC", **PAGE_COUNTS}
     seen: set[int] = set()
@@ -85,11 +75,6 @@ class Listing:
     """The records of a short list by one or more of their attributes; fetched once.
 
     A value matches exactly or, if no record does, without regard to case and outer spaces.
-
-    Args:
-        path: Where the records are listed.
-        attributes: Fields that may hold the value.
-        query: The filters of the list.
     """
 
     def __init__(
@@ -103,7 +88,6 @@ class Listing:
         self._folded: Mapping[str, set[int]] = {}
 
     def ids(self, value: str) -> tuple[int, ...]:
-        """Return the ids of the records that match a value: none, one or several."""
         if self._exact is None:
             self._fetch()
         exact = (self._exact or {}).get(value)

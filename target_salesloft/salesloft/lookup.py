@@ -39,10 +39,6 @@ class Lookup:
 
     Where Salesloft's filter takes one value, all records are listed if that costs fewer points. What is missing then is
     looked up again only once this run has written it.
-
-    Args:
-        field: The upsert key to look it up by.
-        parallel_map: Calls a function with each of many values in threads, as `Executor.map` does.
     """
 
     def __init__(
@@ -131,11 +127,7 @@ class Lookup:
 
 
 class Lookups:
-    """The lookups of a run: one per object and field, shared by all streams.
-
-    Attributes:
-        memberships: Finds memberships of people in cadences.
-    """
+    """The lookups of a run: one per object and field, shared by all streams."""
 
     def __init__(self, client: SalesloftClient, parallel: int) -> None:
         self._client = client
@@ -179,9 +171,6 @@ class Lookups:
         """Look records up again that this run has written.
 
         Args:
-            field: The field that they were looked up by.
-            keys: The keys that they have now.
-            ids: The ids of records that may have had other keys.
             everything: Whether it is not known which records had other keys.
         """
         lookup = self._lookups.get((salesloft_object.name, field))
@@ -204,12 +193,7 @@ def takes_one(salesloft_object: SalesloftObject, field: str) -> bool:
 def fetch_rows(
     client: SalesloftClient, salesloft_object: SalesloftObject, field: str, values: Collection[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the `identity_key` of each value → the rows that have it.
-
-    Args:
-        field: The field to filter by.
-        values: As many as fit in one request.
-    """
+    """Return the `identity_key` of each value → the rows that have it."""
     found: dict[str, list[dict[str, Any]]] = {identity_key(field, value): [] for value in values}
     for row in client.paginate(salesloft_object.path, {salesloft_object.lookups[field]: list(values)}):
         # Salesloft ignores unknown filters: only rows that have the key count.

@@ -24,12 +24,7 @@ UPDATED_AT: Final = "updated_at"
 
 
 class Membership(NamedTuple):
-    """What Salesloft holds about a person in a cadence.
-
-    Attributes:
-        id: Salesloft's id of the membership.
-        is_active: Whether the person is on the cadence now; otherwise they have been.
-    """
+    """What Salesloft holds about a person in a cadence."""
 
     id: int
     is_active: bool
@@ -39,9 +34,7 @@ class Membership(NamedTuple):
 class _Cadence:
     """The memberships of a cadence that is listed.
 
-    Attributes:
-        members: Person → membership.
-        newest: When the last of them was updated, as Salesloft writes it.
+    newest: When the last of them was updated, as Salesloft writes it.
     """
 
     members: dict[int, Membership] = field(default_factory=dict)
@@ -62,9 +55,6 @@ class MembershipLookup:
 
     A cadence is listed (a hundred memberships cost a point), or each person is asked for (a point), whichever costs
     less. Of a cadence that was listed, only what has changed since is listed again.
-
-    Args:
-        parallel_map: Calls a function with each of many values in threads, as `Executor.map` does.
     """
 
     def __init__(self, client: SalesloftClient, parallel_map: Callable[..., Iterator[Any]]) -> None:

@@ -12,7 +12,6 @@ class RequestKind(NamedTuple):
 
     Attributes:
         endpoint: Method and pattern of the path, such as `PUT /people/{id}`.
-        status: The HTTP status, or None if there was no response.
     """
 
     endpoint: str
@@ -20,13 +19,7 @@ class RequestKind(NamedTuple):
 
 
 class RequestMetrics:
-    """Counts and times requests; safe for several threads.
-
-    Attributes:
-        counts: Requests by kind.
-        seconds: How long they took together, without waits.
-        retries: Endpoint → requests that were sent again.
-    """
+    """Counts and times requests; safe for several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,6 +43,5 @@ class RequestMetrics:
             return sum(self.seconds.values()) / max(self.counts.total(), 1)
 
     def snapshot(self) -> dict[RequestKind, tuple[int, float]]:
-        """Return kind → number of requests and their seconds."""
         with self._lock:
             return {kind: (count, self.seconds[kind]) for kind, count in self.counts.items()}

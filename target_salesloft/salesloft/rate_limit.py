@@ -25,9 +25,7 @@ PROBE_SECONDS: Final = 1.0
 class Reservation:
     """The cost of one request: the expected cost until the response reports the actual one.
 
-    Attributes:
-        cost: Points, as far as known.
-        remaining: Points that the team has left in this minute according to the response, or None.
+    remaining: Points that the team has left in this minute according to the response, or None.
     """
 
     def __init__(self, cost: int) -> None:
@@ -57,9 +55,6 @@ class RateLimiter:
 
     Source for 600 points per minute and team, and for the headers:
     https://developers.salesloft.com/docs/platform/api-basics/rate-limits/
-
-    Args:
-        points_per_minute: The points that we may spend.
     """
 
     def __init__(self, points_per_minute: int, clock: Clock) -> None:
@@ -80,7 +75,6 @@ class RateLimiter:
 
     @property
     def remaining(self) -> int:
-        """Points that can be spent now."""
         with self._changed:
             self._expire(self._clock.now())
             ours = self._limit - self._spent_in_window - self._in_flight
@@ -101,11 +95,7 @@ class RateLimiter:
 
     @contextmanager
     def acquire(self, endpoint: str) -> Iterator[Reservation]:
-        """Wait until there are points for a request, reserve them, and yield the reservation.
-
-        Args:
-            endpoint: Identifies requests of the same cost, such as `POST /people`.
-        """
+        """Wait until there are points for a request, reserve them, and yield the reservation."""
         expected = min(self._costs.get(endpoint, 1), self._limit)
         self._reserve(expected)
         reservation = Reservation(expected)

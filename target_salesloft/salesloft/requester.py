@@ -83,13 +83,7 @@ class _List(msgspec.Struct):
 
 
 class Requester:
-    """Sends requests to Salesloft, from any thread.
-
-    Attributes:
-        authenticator: Adds the token to each request.
-        rate_limiter: Limits the points spent.
-        metrics: Counts the requests.
-    """
+    """Sends requests to Salesloft, from any thread."""
 
     def __init__(  # noqa: PLR0913, PLR0917 (dependencies are passed in)
         self,
@@ -173,16 +167,9 @@ class Requester:
         Args:
             path: The path after the base URL, such as `/people/17`.
             endpoint: The pattern of the path, such as `/people/{id}`; the path itself by default.
-            params: The query.
             repeatable: Whether it may be sent again although it may have taken effect.
-            earlier: What an earlier call for the same request ended with.
             requires_data: Whether a write without `data` in its response is an error; a GET always is.
             max_retry_seconds: How long the request is retried, if less than usual.
-
-        Raises:
-            OutcomeUnknownError: It is not repeatable, and may have taken effect.
-            RecordRejectedError: Salesloft rejects what was sent (400, 404, 409, 413, 422).
-            SalesloftFatalError: No request is going to succeed.
         """
         name = f"{method} {endpoint or path}"
         headers = {"Content-Type": "application/json"} if body is not None else None
@@ -263,14 +250,7 @@ def _check_filters(name: str, params: Mapping[str, Any], understood: Any) -> Non
 
 
 def convert(data: Any, kind: type[T], name: str) -> T:
-    """Return a response in the type that is documented; ids and counts may be text.
-
-    Args:
-        name: The request's method and endpoint.
-
-    Raises:
-        UnexpectedResponseError: It is something else.
-    """
+    """Return a response in the type that is documented; ids and counts may be text."""
     try:
         return msgspec.convert(data, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -278,11 +258,7 @@ def convert(data: Any, kind: type[T], name: str) -> T:
 
 
 def require_id(row: Mapping[str, Any], path: str) -> int:
-    """Return the id of a listed record, which may be text.
-
-    Raises:
-        UnexpectedResponseError: It has none.
-    """
+    """Return the id of a listed record, which may be text."""
     number = str(row.get("id"))
     if not number.isdecimal():
         raise UnexpectedResponseError(f"GET {path} returned a record without an id.")

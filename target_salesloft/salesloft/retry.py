@@ -40,10 +40,6 @@ class Retrier:
 
     Until the service has responded once, connection errors and responses that are not its own are retried for
     `FIRST_CONTACT_SECONDS` only: the URL or the proxy is probably wrong.
-
-    Args:
-        url: The URL of the service.
-        max_retry_seconds: How long a request is retried, counted from its first failure.
     """
 
     def __init__(self, url: str, *, setting: str, clock: Clock, max_retry_seconds: float) -> None:
@@ -69,16 +65,10 @@ class Retrier:
         """Send a request until it succeeds, and return its result.
 
         Args:
-            send: Sends the request once.
-            name: Names the request in messages, such as `GET /me`.
             repeatable: Whether it may be sent again although it may have taken effect.
-            earlier: What an earlier call for the same request ended with.
-            max_retry_seconds: How long this request is retried, if less than usual.
 
         Raises:
             OutcomeUnknownError: A request that is not repeatable may have taken effect. It is time to find out.
-            RetriesExhaustedError: The request failed for longer than allowed, or the server asks for a longer wait.
-            RunCancelledError: The run is stopping.
         """
         first_failure = None if earlier is None else earlier.first_failure
         attempts = 0 if earlier is None else earlier.attempts

@@ -55,14 +55,7 @@ TUNNEL_STATUS: Final = re.compile(r"^Tunnel connection failed: (\d{3})")
 
 @dataclass(frozen=True)
 class Response:
-    """An HTTP response whose body has been read.
-
-    Attributes:
-        status: The HTTP status.
-        headers: The headers; names are case-insensitive.
-        body: The decoded body.
-        request: The request, as it was sent.
-    """
+    """An HTTP response whose body has been read."""
 
     status: int
     headers: Mapping[str, str]
@@ -71,7 +64,6 @@ class Response:
 
     @property
     def request_id(self) -> str:
-        """The id that the server gave the request, or an empty string."""
         found = next((self.headers[name] for name in REQUEST_ID_HEADERS if self.headers.get(name)), "")
         return sanitize_line(found, MAX_REQUEST_ID_LENGTH)
 
@@ -94,18 +86,13 @@ class Response:
         return None if math.isnan(seconds) or seconds < 0 else seconds
 
     def json(self) -> Any:
-        """Return the JSON value of the body.
-
-        Raises:
-            ValueError: The body is not JSON.
-        """
+        """Return the JSON value of the body."""
         try:
             return msgspec.json.decode(self.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError("not JSON") from error
 
     def json_object(self) -> dict[str, Any] | None:
-        """Return the JSON object of the body, or None if it is something else."""
         try:
             found = self.json()
         except ValueError:
@@ -118,13 +105,7 @@ class Response:
 
 
 class Transport:
-    """Sends requests to one service without retries; a context manager that closes the connections.
-
-    Args:
-        url: The URL of the service; it decides about proxies and certificates.
-        setting: The setting that holds the URL, named in errors.
-        connections: Maximum number of parallel connections.
-    """
+    """Sends requests to one service without retries; a context manager that closes the connections."""
 
     def __init__(self, url: str, *, setting: str, connections: int = 1) -> None:
         self._setting = setting
@@ -164,13 +145,7 @@ class Transport:
         """Send a request, and return the response with any status.
 
         Args:
-            connect_timeout: Seconds to wait for a connection.
             read_timeout: Seconds to wait for the response to start, and again for it to be complete.
-            total_timeout: Seconds to wait for all of this together, if that is limited.
-
-        Raises:
-            SalesloftRetriableError: There was no response; the request may be retried.
-            SalesloftFatalError: The request cannot be sent.
         """
         # Socket timeouts are in real time, so the deadlines are too.
         deadline = math.inf if total_timeout is None else time.monotonic() + total_timeout

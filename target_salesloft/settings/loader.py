@@ -54,9 +54,6 @@ def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str
     Variables that are set but not read are reported, with errors if the settings are invalid or a dry run or
     `max_records` was asked for, and as warnings otherwise. Meltano passes every setting in a file and as a variable;
     equal values are not reported.
-
-    Raises:
-        ConfigError: A file cannot be read, or a setting is unknown or invalid.
     """
     values = read(sources, environ)
     found = _variables(environ, SETTINGS["properties"])
@@ -88,9 +85,6 @@ def read(
     """Return settings as they are written: files first, then environment variables.
 
     Each file is read once, so that it may be a pipe. The arguments are not modified.
-
-    Raises:
-        ConfigError: A file cannot be read.
     """
     values: dict[str, Any] = {}
     for file in sources.files:
@@ -105,11 +99,7 @@ def read(
 
 
 def read_file(path: str) -> dict[str, Any]:
-    """Read settings from a JSON file.
-
-    Raises:
-        ConfigError: It cannot be read, or is not a JSON object.
-    """
+    """Read settings from a JSON file."""
     try:
         config = json.loads(Path(path).read_text(encoding="utf-8-sig"), parse_constant=_reject_constant)
     except OSError as error:
@@ -124,7 +114,6 @@ def read_file(path: str) -> dict[str, Any]:
 
 
 def variable(name: str) -> str:
-    """Return the environment variable of a setting."""
     return ENVIRONMENT_PREFIX + name.upper().replace(".", "_")
 
 
@@ -185,7 +174,6 @@ def _unflatten(setting: dict[str, Any]) -> dict[str, Any]:
 
 
 def _our_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return lowercase name → value of each variable with our prefix that is not empty."""
     return {
         name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
         for name, value in environ.items()

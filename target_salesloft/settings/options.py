@@ -12,8 +12,6 @@ NO_LEDGER: Final = "none"
 
 
 class AuthMethod(str, enum.Enum):
-    """The values of the setting `auth_method`."""
-
     API_KEY = "api_key"
     CLIENT_CREDENTIALS = "client_credentials"
     REFRESH_TOKEN = "refresh_token"  # noqa: S105 (not a token)
@@ -78,8 +76,6 @@ class Overwrite(str, enum.Enum):
 
 
 class WriteMethod(str, enum.Enum):
-    """Values of `write_method`."""
-
     AUTO = "auto"
     BULK = "bulk"
     RECORD = "record"

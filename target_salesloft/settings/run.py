@@ -341,7 +341,6 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         return "RunSettings(...)"
 
     def to_config(self) -> dict[str, Any]:
-        """Return what is set by name, as the SDK reads settings."""
         values: dict[str, Any] = msgspec.to_builtins(self)
         return {name: value for name, value in values.items() if value is not None}
 
@@ -352,7 +351,6 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def credentials(self) -> dict[str, str]:
-        """The credentials that are set."""
         return {name: getattr(self, name) for name in CREDENTIALS if getattr(self, name) is not None}
 
     @property

@@ -79,16 +79,11 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def object(self) -> SalesloftObject:
-        """What the records become."""
         return OBJECTS[self.object_name]
 
     @classmethod
     def for_stream(cls, stream: str, run: RunSettings) -> StreamSettings:
-        """Return a stream's settings: from its exact name, else the longest matching glob, else those of all streams.
-
-        Raises:
-            ConfigError: The object is unknown, or does not have the upsert key or the sync mode.
-        """
+        """Return a stream's settings: by its exact name, else the longest matching glob, else those of all streams."""
         own = {name: value for name, value in _own_settings(stream, run.streams).items() if value is not None}
         name = own.get("object") or run.object or _object_name(stream)
         if name is None:
@@ -109,12 +104,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         return settings
 
     def check(self, stream: str, own: Collection[str]) -> None:
-        """Check that the object has the sync mode, the way to remove records, and the upsert key.
-
-        Args:
-            stream: The stream's name.
-            own: The settings that are set for this stream.
-        """
+        """Check that the object has the sync mode, the way to remove records, and the upsert key."""
         salesloft_object, mode, removal = self.object, self.sync_mode, self.deleted_records
         if mode not in salesloft_object.operations:
             name = f"streams.{stream}.sync_mode" if "sync_mode" in own else f"sync_mode of the stream '{stream}'"

@@ -74,9 +74,6 @@ def resolve(values: Mapping[str, Any]) -> RunSettings:
     """Return validated settings with defaults filled in; the argument is not modified.
 
     Null and empty text mean that a setting is not set.
-
-    Raises:
-        ConfigError: Settings are unknown or invalid. No message contains a secret.
     """
     config = {name: _clean(name, value) for name, value in values.items() if value is not None and value != ""}
     secrets = _secrets(config)
@@ -128,7 +125,6 @@ def _unknown_setting(name: str, match: str | None) -> str:
 
 
 def _schema_errors(config: Mapping[str, Any], secrets: list[str]) -> Iterator[str]:
-    """Yield an error for each value that the schema does not allow."""
     for error in VALIDATOR.iter_errors(config):
         deepest: Any = _deepest(error)
         path = list(deepest.absolute_path)
@@ -164,7 +160,6 @@ def _deepest(error: ValidationError) -> ValidationError:
 
 
 def _expected(error: ValidationError) -> str:
-    """Return a description of what the schema allows."""
     allowed: Any = error.validator_value
     if error.validator in {"anyOf", "oneOf"}:
         return " or ".join(_expected(each) for each in error.context or ())
@@ -209,7 +204,6 @@ def _secrets(config: Mapping[str, Any]) -> list[str]:
 
 
 def _authentication_errors(settings: RunSettings) -> Iterator[str]:
-    """Yield what is missing or contradictory for one authentication method."""
     configured = settings.credentials
     for name, value in configured.items():
         if not value:

@@ -264,8 +264,6 @@ def account_jobs(session: Session) -> Answers:
 
 
 class Job(NamedTuple):
-    """A bulk job that is done."""
-
     id: int
     data: Mapping[str, Any]
     rows: list[dict[str, Any]]
@@ -274,7 +272,6 @@ class Job(NamedTuple):
 
 
 def run_job(session: Session, job_type: str, rows: list[dict[str, Any]]) -> Job:
-    """Execute a bulk job."""
     job_id = _create_job(session, job_type).id
     path = f"/bulk_jobs/{job_id}"
     session.send("POST", f"{path}/job_data", {"data": rows}).require()
@@ -357,11 +354,7 @@ PROBES: Final[tuple[tuple[Probe, tuple[str, ...]], ...]] = (
 
 
 def run_probes(session: Session) -> list[Finding]:
-    """Return the answer to each question.
-
-    Raises:
-        SalesloftFatalError: The verification cannot continue.
-    """
+    """Return the answer to each question."""
     findings = []
     for probe, names in PROBES:
         found: dict[str, str] = {}

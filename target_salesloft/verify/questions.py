@@ -33,12 +33,10 @@ class Question(NamedTuple):
 class Finding(NamedTuple):
     """The answer to a question.
 
-    Attributes:
-        name: The question's name.
-        id: The assumption's id, or an empty string.
-        assumed: What the target assumes; empty if nothing.
-        found: What was found; None if it could not be determined.
-        meaning: What it means or, if nothing was found, why.
+    id: The assumption's id, or an empty string.
+    assumed: What the target assumes; empty if nothing.
+    found: What was found; None if it could not be determined.
+    meaning: What it means or, if nothing was found, why.
     """
 
     name: str
@@ -159,13 +157,6 @@ QUESTIONS: Final[Mapping[str, Question]] = MappingProxyType(
 
 
 def answer(name: str, found: str | None, reason: str = "") -> Finding:
-    """Return the answer to a question.
-
-    Args:
-        name: The question's name.
-        found: What was found; None if it could not be determined.
-        reason: Why nothing was found.
-    """
     question = QUESTIONS[name]
     meaning = reason if found is None else question.values.get(found, question.meaning)
     return Finding(name, question.id, question.assumed, found, meaning)

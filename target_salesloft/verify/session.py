@@ -44,11 +44,9 @@ class ForbiddenError(NotDeterminedError):
 class Answer(NamedTuple):
     """The response to a request that Salesloft accepted or rejected.
 
-    Attributes:
-        request: Its method and path.
-        status: The HTTP status if it was rejected, otherwise 200.
-        body: The JSON object; empty if it was rejected.
-        fields: The fields that the rejection names.
+    status: The HTTP status if it was rejected, otherwise 200.
+    body: The JSON object; empty if it was rejected.
+    fields: The fields that the rejection names.
     """
 
     request: str
@@ -61,11 +59,6 @@ class Answer(NamedTuple):
         return self.status == OK
 
     def require(self) -> Answer:
-        """Return the answer itself.
-
-        Raises:
-            NotDeterminedError: Salesloft rejected the request.
-        """
         if not self.is_accepted:
             raise NotDeterminedError(f"Salesloft rejected {self.request} ({self.status}).")
         return self
@@ -101,9 +94,6 @@ class Session:
     """Sends the requests of one verification, and removes what they created.
 
     Attributes:
-        token: Part of the addresses and names of all records that are created.
-        custom_fields: Two text custom fields of people, or none.
-        uses_bulk: Whether bulk jobs are created.
         facts: What probes leave for those that follow, such as the id of the first person.
         was_interrupted: Whether a request may take effect later.
         left: What cannot be removed.
@@ -151,9 +141,7 @@ class Session:
     ) -> Answer:
         """Send a request that creates no person and no account.
 
-        Raises:
-            NotDeterminedError: A response was lost, so that the next one may say what the first one would not.
-            SalesloftFatalError: The verification cannot continue.
+        NotDeterminedError: A response was lost, so that the next one may say what the first one would not.
         """
         name = f"{method} {re.sub(r'[0-9]+', '{id}', path)}"
         encoded = None if body is None else msgspec.json.encode(body)

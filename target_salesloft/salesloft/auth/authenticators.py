@@ -31,12 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Authenticator(AuthBase):
-    """Adds a bearer token to requests.
-
-    Attributes:
-        description: Names the method of authentication.
-        hint: What to do if Salesloft rejects the token; a sentence.
-    """
+    """Adds a bearer token to requests."""
 
     description: str
     hint: str
@@ -47,12 +42,7 @@ class Authenticator(AuthBase):
         return r
 
     def flow(self, request: requests.Request) -> Generator[requests.Request, Response, None]:
-        """Yield a request each time that it is to be sent; the response is sent back into the generator.
-
-        Raises:
-            TokenExpiredError: The token expired on the way. The request may be retried.
-            SalesloftFatalError: No token can be obtained.
-        """
+        """Yield a request each time that it is to be sent; the response is sent back into the generator."""
         request.auth = self
         yield request
 
@@ -61,8 +51,6 @@ class Authenticator(AuthBase):
 
 
 class ApiKeyAuthenticator(Authenticator):
-    """Sends an API key."""
-
     description = "API key"
     hint = "Check api_key: it may be mistyped, revoked, or belong to another team."
 
@@ -165,8 +153,6 @@ class RefreshTokenAuthenticator(TokenAuthenticator):
     Each refresh revokes the refresh token that was exchanged, so the new one is stored before it is used, and only one
     process refreshes at a time.
 
-    Args:
-        store: Stores the newest token.
         configured: The setting `refresh_token`, or None to use the token that `login` stored.
     """
 

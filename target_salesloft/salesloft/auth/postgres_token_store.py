@@ -43,20 +43,7 @@ token_locks: Final = sa.Table(
 
 
 class PostgresTokenStore:
-    """A row in PostgreSQL, encrypted with a key that is derived from the application's secret.
-
-    Attributes:
-        description: The database's URL without its password.
-
-    Args:
-        uri: The SQLAlchemy URL of the database.
-        application: Names the API host and the OAuth application.
-        client_secret: The application's secret.
-        lock_timeout: Seconds to wait for other processes that refresh the same token.
-
-    Raises:
-        ConfigError: The URL cannot be used.
-    """
+    """A row in PostgreSQL, encrypted with a key that is derived from the application's secret."""
 
     def __init__(self, uri: str, application: str, client_secret: str, clock: Clock, lock_timeout: float) -> None:
         # A token is refreshed every few hours: connections would not survive in a pool.
@@ -113,7 +100,6 @@ class PostgresTokenStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        """Return a connection in a transaction, which is committed at the end."""
         try:
             self._create_tables()
             with self._engine.begin() as connection:

@@ -15,11 +15,9 @@ MARGIN: Final = 0.1
 class Token:
     """An access token, and the refresh token issued with it.
 
-    Attributes:
-        access_token: Sent with requests.
-        refresh_token: Exchanged for the next access token; None for client credentials.
-        issued_at: Seconds since the epoch.
-        expires_at: Seconds since the epoch.
+    refresh_token: Exchanged for the next access token; None for client credentials.
+    issued_at: Seconds since the epoch.
+    expires_at: Seconds since the epoch.
     """
 
     access_token: str = field(repr=False)
@@ -28,11 +26,7 @@ class Token:
     expires_at: float
 
     def fresh(self, now: float) -> bool:
-        """Return whether the token is valid for at least another minute, or a tenth of a shorter lifetime.
-
-        Args:
-            now: Seconds since the epoch.
-        """
+        """Return whether the token is valid for at least another minute, or a tenth of a shorter lifetime."""
         margin = min(MAX_MARGIN_SECONDS, (self.expires_at - self.issued_at) * MARGIN)
         return now < self.expires_at - margin
 

@@ -39,12 +39,6 @@ class TokenEndpoint:
     Source for the grants, their parameters and the lifetime of a token:
     https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/ and
     https://developers.salesloft.com/docs/platform/api-basics/client-creds/
-
-    Args:
-        url: The setting `auth_url`.
-        client_id: The id of the OAuth application.
-        client_secret: Its secret.
-        timeout: Seconds that a request may take; at most `MAX_TIMEOUT` is used.
     """
 
     def __init__(self, url: str, *, client_id: str, client_secret: str, clock: Clock, timeout: float) -> None:
@@ -92,7 +86,6 @@ class TokenEndpoint:
 
 
 def _grant_error(response: Response, form: Mapping[str, str]) -> TokenGrantError:
-    """Return the error with the server's reason, without the secrets that it may repeat."""
     body = response.json_object() or {}
     reasons = [str(body[name]) for name in ("error", "error_description") if body.get(name)]
     secrets = (form.get(name, "") for name in ("client_secret", "refresh_token", "code"))
@@ -101,11 +94,7 @@ def _grant_error(response: Response, form: Mapping[str, str]) -> TokenGrantError
 
 
 def parse_token_response(body: Mapping[str, Any], requested_at: float) -> Token:
-    """Return the token of a response; its lifetime counts from the request, so that it is never overestimated.
-
-    Raises:
-        MalformedResponseError: It has no valid token.
-    """
+    """Return the token of a response; its lifetime counts from the request, so that it is never overestimated."""
     access_token: Any = body.get("access_token")
     refresh_token: Any = body.get("refresh_token")
     if not is_token(access_token) or not (refresh_token is None or is_token(refresh_token)):

@@ -28,11 +28,6 @@ class Refresh:
 
     A marker is stored before the request, so that a run that is killed before it has stored the new token leaves a
     trace. Writing it also proves that the store can be written.
-
-    Args:
-        store: Stores the newest token.
-        stored: The token to exchange.
-        configured: The setting `refresh_token`, or None.
     """
 
     def __init__(self, endpoint: TokenEndpoint, store: TokenStore, stored: StoredToken, configured: str | None) -> None:
@@ -48,10 +43,8 @@ class Refresh:
         """Exchange the token, and store the new one before it is returned.
 
         Raises:
-            TokenGrantError: The refresh token is invalid, or no longer valid.
             TokenRefreshError: Two responses were lost.
             TokenStoreError: The store cannot be written; if that is known in time, no token is spent.
-            SalesloftRetriableError: The request may be retried.
         """
         current = self._store.read()
         if (refreshed := self._refreshed_elsewhere(current)) is not None:

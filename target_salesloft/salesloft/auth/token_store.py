@@ -37,9 +37,6 @@ DIRECTORY_MODE: Final = 0o700
 class TokenStore(Protocol):
     """Stores the newest OAuth token, and lets one process at a time refresh it.
 
-    Attributes:
-        description: Names the store in messages, such as its path.
-
     Each method raises a TokenStoreError if the store cannot be used, or must not be trusted.
     """
 
@@ -62,7 +59,6 @@ class FileTokenStore:
     """A JSON file that only its owner can read or write; it is replaced as a whole.
 
     Attributes:
-        description: The path.
         path: The path; a link is followed, so that its target is replaced and not the link.
 
     Args:
@@ -77,7 +73,6 @@ class FileTokenStore:
 
     @staticmethod
     def default_path(application: str) -> Path:
-        """Return the file of an application in the user's state directory."""
         return platformdirs.user_state_path("target-salesloft") / f"{application}.json"
 
     @contextmanager
@@ -184,7 +179,6 @@ class FileTokenStore:
 
 
 def application_name(client_id: str, api_url: str) -> str:
-    """Return what names an OAuth application and an API host in a token store."""
     host = urllib.parse.urlsplit(api_url).netloc.rpartition("@")[2].replace(":", "_")
     return f"{host}-{fingerprint(client_id)[:16]}"
 
@@ -195,16 +189,7 @@ def encode_token(stored: StoredToken) -> bytes:
 
 
 def decode_token(content: bytes, description: str) -> StoredToken:
-    """Return what `encode_token` has encoded.
-
-    Args:
-        content: The JSON.
-        description: Names the token store.
-
-    Raises:
-        msgspec.DecodeError: The content is corrupt.
-        TokenStoreError: It was written by a newer version.
-    """
+    """Return what `encode_token` has encoded."""
     stored = msgspec.json.decode(content, type=dict[str, Any])
     version = stored.pop("version", None)
     if not isinstance(version, int) or version < 1:
@@ -218,16 +203,7 @@ def decode_token(content: bytes, description: str) -> StoredToken:
 
 
 def wait_for_lock(acquire: Callable[[], bool], name: str, clock: Clock, timeout: float) -> None:
-    """Try to acquire a lock until it succeeds. Locks' own waits can be neither stopped nor tested with a fake clock.
-
-    Args:
-        acquire: Tries it once.
-        timeout: Seconds to wait for other processes.
-
-    Raises:
-        TokenStoreError: The lock is held for longer.
-        RunCancelledError: The run is stopping.
-    """
+    """Try to acquire a lock until it succeeds. Locks' own waits can be neither stopped nor tested with a fake clock."""
     deadline = clock.now() + timeout
     is_waiting = False
     while not acquire():
