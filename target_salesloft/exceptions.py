@@ -1,39 +1,6 @@
 """Exceptions.
 
 A message is one actionable line: what happened, to what, what to do. None contains a secret or personal data.
-
-```
-RetriableAPIError (SDK)
-└── SalesloftRetriableError     retried for at most `max_retry_seconds`
-    ├── RateLimitError          429
-    ├── ServerError             5xx and 408
-    ├── ConnectionFailedError   no response
-    ├── TokenExpiredError       401, and the token has expired since it was sent
-    └── MalformedResponseError  a response that is not Salesloft's JSON
-FatalAPIError (SDK)
-└── SalesloftFatalError         stops the run with exit code 1
-    ├── AuthenticationError     401
-    │   ├── TokenGrantError     the authorization server rejects a grant
-    │   └── TokenRefreshError   two refreshes of the token got no response
-    ├── TokenStoreError         the stored OAuth token cannot be read or written
-    ├── LoginTimeoutError       the user did not authorize the application in time
-    ├── PermissionDeniedError   403, or a missing scope
-    ├── RetriesExhaustedError   a retriable error lasted too long
-    ├── BulkJobUnfinishedError  the results of a bulk job are not known in full
-    ├── UnexpectedResponseError an undocumented response, or a request that cannot be sent
-    │   └── QueryRejectedError  Salesloft rejects a list request
-    ├── RunCancelledError       the run is stopping
-    ├── UnknownColumnError      a column matches no field and `unknown_fields` is `fail`
-    ├── FailedRecordsFileError  the failed records file cannot be written
-    ├── StateError              standard output cannot be written
-    ├── TooManyDeletedRecordsError  more removals than `max_deleted_records`
-    ├── TooManyEnrollmentsError  more people to add to cadences than `max_enrollments`
-    ├── TooManyMissingReferencesError  more than `max_missing_references_percent`
-    └── FailedRecordsError      records failed and `allow_failed_records` is not set
-RecordRejectedError             400, 404, 409, 413, 422: concerns one record
-OutcomeUnknownError             a request that must not be repeated may have taken effect
-ConfigError                     an invalid setting, settings file or option
-```
 """
 
 from __future__ import annotations
@@ -91,7 +58,7 @@ class MalformedResponseError(SalesloftRetriableError):
 class OutcomeUnknownError(Exception):
     """A request that must not be sent twice may have taken effect: find out, then send it again or not.
 
-    first_failure: When the request first failed, in seconds of the clock.
+    `first_failure` is when the request first failed, in seconds of the clock.
     """
 
     def __init__(self, error: SalesloftRetriableError, first_failure: float, attempts: int = 1) -> None:
@@ -172,7 +139,7 @@ class PermissionDeniedError(SalesloftFatalError):
 class RetriesExhaustedError(SalesloftFatalError):
     """A retriable error lasted longer than allowed, or the server asks for a longer wait.
 
-    limit_name: The setting of the limit.
+    `limit_name` is the setting of the limit.
     """
 
     code = "SL020"
@@ -276,9 +243,8 @@ class FailedRecordsError(SalesloftFatalError):
 class RecordRejectedError(Exception):
     """Salesloft rejects one record.
 
-    reason: Salesloft's error message, field by field; it may contain the record's values.
-    request_id: The request id of the response, or an empty string.
-    was_ambiguous: Whether an earlier one of these may have taken effect.
+    `reason` is Salesloft's error message, field by field; it may contain the record's values.
+    `was_ambiguous`: whether an earlier attempt may have taken effect.
     """
 
     STATUSES: Final = frozenset({400, 404, 409, 413, 422})

@@ -38,8 +38,9 @@ PATTERN: Final = re.compile(r"[*?\[]")
 class Permission(NamedTuple):
     """The result of probing one permission.
 
-    required: Whether the settings require it.
-    otherwise: What happens without it, if it is not required.
+    Attributes:
+        required: Whether the settings require it.
+        otherwise: What happens without it, if it is not required.
     """
 
     name: str

@@ -32,7 +32,8 @@ MAX_REASON_LENGTH: Final = 100
 def login(values: Mapping[str, Any], clock: Clock, *, port: int, no_browser: bool) -> int:
     """Let a user authorize the application, store the token, and return the exit code.
 
-    no_browser: Ask for the redirect's URL instead of listening for it.
+    Args:
+        no_browser: Ask for the redirect's URL instead of listening for it.
     """
     settings = resolve(_with_application(values))
     store = build_token_store(settings, clock)

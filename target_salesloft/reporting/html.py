@@ -54,8 +54,9 @@ class Bar(NamedTuple):
 class Label(NamedTuple):
     """A text of a chart, in its units.
 
-    x: Its middle.
-    y: Its baseline.
+    Attributes:
+        x: Its middle.
+        y: Its baseline.
     """
 
     text: str

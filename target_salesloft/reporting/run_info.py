@@ -21,8 +21,9 @@ UNSAFE_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]")
 class RunInfo:
     """A run.
 
-    run_id: Meltano's id if there is one, otherwise a random one.
-    started_at: When it started, in seconds since the epoch.
+    Attributes:
+        run_id: Meltano's id if there is one, otherwise a random one.
+        started_at: When it started, in seconds since the epoch.
     """
 
     run_id: str

@@ -282,11 +282,12 @@ def _is_harmless(value: Any) -> bool:
 class JobTimes:
     """The times of a run's bulk jobs, mostly in Salesloft's queue.
 
-    seconds: How long they took together, from the moment when they were marked ready.
-    longest: How long the longest of them took, in seconds.
-    slow: Small jobs for which single requests would have been faster, and for which points were left.
-    slow_seconds: How long these took together.
-    request_seconds: How long single requests would have taken, by the mean of the run's requests.
+    Attributes:
+        seconds: How long they took together, from the moment when they were marked ready.
+        longest: How long the longest of them took, in seconds.
+        slow: Small jobs for which single requests would have been faster, and for which points were left.
+        slow_seconds: How long these took together.
+        request_seconds: How long single requests would have taken, by the mean of the run's requests.
     """
 
     count: int = 0

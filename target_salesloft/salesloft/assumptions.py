@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class Assumption(NamedTuple):
     """An open point of the API.
 
-    values: What Salesloft may do; the first is assumed.
+    Attributes:
+        values: What Salesloft may do; the first is assumed.
     """
 
     id: str

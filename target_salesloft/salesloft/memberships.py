@@ -34,7 +34,8 @@ class Membership(NamedTuple):
 class _Cadence:
     """The memberships of a cadence that is listed.
 
-    newest: When the last of them was updated, as Salesloft writes it.
+    Attributes:
+        newest: When the last of them was updated, as Salesloft writes it.
     """
 
     members: dict[int, Membership] = field(default_factory=dict)

@@ -25,7 +25,8 @@ PROBE_SECONDS: Final = 1.0
 class Reservation:
     """The cost of one request: the expected cost until the response reports the actual one.
 
-    remaining: Points that the team has left in this minute according to the response, or None.
+    Attributes:
+        remaining: Points that the team has left in this minute according to the response, or None.
     """
 
     def __init__(self, cost: int) -> None:

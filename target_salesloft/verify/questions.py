@@ -33,10 +33,11 @@ class Question(NamedTuple):
 class Finding(NamedTuple):
     """The answer to a question.
 
-    id: The assumption's id, or an empty string.
-    assumed: What the target assumes; empty if nothing.
-    found: What was found; None if it could not be determined.
-    meaning: What it means or, if nothing was found, why.
+    Attributes:
+        id: The assumption's id, or an empty string.
+        assumed: What the target assumes; empty if nothing.
+        found: What was found; None if it could not be determined.
+        meaning: What it means or, if nothing was found, why.
     """
 
     name: str

@@ -44,9 +44,10 @@ class ForbiddenError(NotDeterminedError):
 class Answer(NamedTuple):
     """The response to a request that Salesloft accepted or rejected.
 
-    status: The HTTP status if it was rejected, otherwise 200.
-    body: The JSON object; empty if it was rejected.
-    fields: The fields that the rejection names.
+    Attributes:
+        status: The HTTP status if it was rejected, otherwise 200.
+        body: The JSON object; empty if it was rejected.
+        fields: The fields that the rejection names.
     """
 
     request: str

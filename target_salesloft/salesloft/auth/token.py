@@ -15,9 +15,10 @@ MARGIN: Final = 0.1
 class Token:
     """An access token, and the refresh token issued with it.
 
-    refresh_token: Exchanged for the next access token; None for client credentials.
-    issued_at: Seconds since the epoch.
-    expires_at: Seconds since the epoch.
+    Attributes:
+        refresh_token: Exchanged for the next access token; None for client credentials.
+        issued_at: Seconds since the epoch.
+        expires_at: Seconds since the epoch.
     """
 
     access_token: str = field(repr=False)
