@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -11,8 +12,11 @@ if TYPE_CHECKING:
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.singer.shutdown import Shutdown
 
-# A claim is renewed before each chunk of records. Another run waits for it, also if the run that holds it was killed.
-CLAIM_SECONDS: Final = 30.0
+logger = logging.getLogger(__name__)
+
+# Claims are renewed while requests are in flight. Another run waits for them, also if their run was killed.
+CLAIM_SECONDS: Final = 60.0
+RENEW_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 2.0
 
 
@@ -24,12 +28,15 @@ class Claims:
         self._clock = clock
         self._shutdown = shutdown
         self._held: set[str] = set()
+        self._renew_at = clock.now()
 
     def take(self, names: Collection[str]) -> set[str]:
         """Claim names, and return those that this run now holds: another run may hold the rest for too long."""
         wanted = set(names)
         until = self._clock.now() + 2 * CLAIM_SECONDS
         held = self._ledger.claim(wanted, CLAIM_SECONDS)
+        if held != wanted:
+            logger.info("Waiting for another run, which is writing %d of the same records.", len(wanted - held))
         while held != wanted and self._clock.now() < until:
             self._clock.wait_until(self._clock.now() + POLL_SECONDS)
             self._shutdown.raise_if_stopping()
@@ -37,11 +44,18 @@ class Claims:
         self._held |= held
         return held
 
-    def renew(self) -> None:
-        """Hold what is held for `CLAIM_SECONDS` more."""
-        self._ledger.claim(self._held, CLAIM_SECONDS)
+    def renew(self) -> set[str]:
+        """Hold what is held for `CLAIM_SECONDS` more, and return it: another run has what was not renewed in time."""
+        self._renew_at = self._clock.now() + RENEW_SECONDS
+        self._held = self._ledger.claim(self._held, CLAIM_SECONDS)
+        return self._held
+
+    def keep(self) -> None:
+        """Renew what is held, if it is time to; to be called every few seconds."""
+        if self._held and self._clock.now() >= self._renew_at:
+            self.renew()
 
     def release(self) -> None:
         """Give up all claims."""
         self._ledger.release(self._held)
-        self._held.clear()
+        self._held = set()

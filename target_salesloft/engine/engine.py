@@ -439,7 +439,7 @@ class Engine:
 
     def _leave_out_existing(self, stream: Stream, writes: list[Write], world: World) -> list[Write]:
         """Leave out inserts of records that exist; two runs at once do not insert the same record."""
-        writes = self._claim(stream, writes, "inserting this record")
+        writes = self._claim(stream, writes)
         entries = stream.ledger.get(each.key for each in writes if each.key is not None)
         pending = {key for key, entry in entries.items() if entry.is_pending}
         if pending and not self._has_waited_for_inserts:
@@ -487,6 +487,8 @@ class Engine:
         """Let the writer go on, and note what has happened."""
         for event in self._writer.advance(self._clock.now()):
             self._journal.apply(event)
+            if self._claims is not None:
+                self._claims.keep()
             if self._journal.has_too_many_failures():
                 self._writer.stop()
         self._journal.flush()
@@ -587,8 +589,8 @@ class Engine:
             self._submit(stream, writes, removal)
             return
         for each in in_chunks(writes, CLAIM_CHUNK):
-            self._claims.renew()
-            self._submit(stream, each, removal)
+            if claimed := self._only_claimed(stream, each, self._claims.renew()):
+                self._submit(stream, claimed, removal)
 
     def _check_limits(self, removals: int, enrollments: int) -> None:
         limit = self._settings.max_deleted_records
@@ -616,7 +618,7 @@ class Engine:
             writes = held
             if stream.operation.identity:
                 writes = self._resolve(stream, held)
-            writes = self._claim(stream, writes, "removing this record")
+            writes = self._claim(stream, writes)
             existing, outcomes = find_removals(stream, writes, self._world)
             self._count(stream, outcomes)
             found += [Removal(stream, write, tokens_of(stream, write, row)) for write, row in existing]
@@ -683,25 +685,29 @@ class Engine:
                 else:
                     seen.add(pair_of(each))
                     distinct.append(each)
-            new = self._without_members(stream, self._claim(stream, distinct, "adding this person"))
+            new = self._without_members(stream, self._claim(stream, distinct))
             allowed, outcomes = exclude(new, self._world, self._journal.barred_people | removed)
             self._count(stream, outcomes)
             if allowed:
                 found.append((stream, allowed))
         return found
 
-    def _claim(self, stream: Stream, writes: list[Write], doing: str) -> list[Write]:
+    def _claim(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Return the writes that no other run is about to do too, and count the others as failed."""
         if self._claims is None:
             return writes
-        names = {each: _claim_on(stream, each) for each in writes if each.key is not None}
-        ours = self._claims.take(set(names.values()))
+        return self._only_claimed(
+            stream, writes, self._claims.take({_claim_on(stream, each) for each in writes if each.key is not None})
+        )
+
+    def _only_claimed(self, stream: Stream, writes: Sequence[Write], ours: Collection[str]) -> list[Write]:
         claimed: list[Write] = []
         for each in writes:
-            if each in names and names[each] not in ours:
-                self._journal.count(stream, failure(each, f"another run is {doing}; run again", tuple(each.references)))
-            else:
+            if each.key is None or _claim_on(stream, each) in ours:
                 claimed.append(each)
+            else:
+                reason = "another run is writing this record; run again"
+                self._journal.count(stream, failure(each, reason, tuple(each.references)))
         return claimed
 
     def _without_members(self, stream: Stream, writes: list[Write]) -> list[Write]:

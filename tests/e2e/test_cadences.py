@@ -5,9 +5,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from time import sleep
+
 import pytest
 
-from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, people, record, schema, state
+from target_salesloft.engine.claims import CLAIM_SECONDS
+from target_salesloft.engine.engine import CLAIM_CHUNK
+from target_salesloft.writers import single
+from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, patience, people, record, schema, state
 
 INBOUND, OUTBOUND = 1, 2
 FIRST_POINTS = PREFLIGHT_POINTS + LIST_JOBS_POINTS
@@ -271,3 +278,40 @@ def test_dry_run_adds_nobody_and_forecasts_requests_and_points(sandbox, run):
     result = run(by_name(*((f"p{number}@example.com", CADENCE) for number in range(3))), **BY_NAME, dry_run=True)
     assert "3 by POST /cadence_memberships" in result.log
     assert "p0@example.com" not in result.log
+
+
+def claimed_at(database):
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute("SELECT max(claimed_at) FROM claims").fetchone()[0]
+
+
+def test_claims_do_not_expire_while_a_request_takes_long(sandbox, run, clock, tmp_path, monkeypatch):
+    monkeypatch.setattr(single, "NEWS_SECONDS", 0.01)
+    ledger = tmp_path / "ledger.db"
+    renewed = []
+
+    def take_long(event):
+        if event.is_before and (event.method, event.path) == ("POST", MEMBERSHIPS):
+            for _ in range(3):
+                before = claimed_at(ledger)
+                clock.tick(CLAIM_SECONDS / 3)
+                renewed.append(any(claimed_at(ledger) > before or sleep(0.01) for _ in range(int(patience(500)))))
+
+    sandbox.on_request = take_long
+    result = run([*enroll(add_people(sandbox, 1)), state(1)], ledger_uri=f"sqlite:///{ledger}")
+    assert (result.code, renewed) == (0, [True] * 3)
+
+
+def test_people_whom_another_run_has_claimed_meanwhile_are_not_added(sandbox, run, tmp_path):
+    ledger = tmp_path / "ledger.db"
+
+    def take_over(event):
+        if event.is_before and (event.method, event.path) == ("POST", MEMBERSHIPS):
+            with closing(sqlite3.connect(ledger)) as connection, connection:
+                connection.execute("UPDATE claims SET run_id = run_id + 1")
+
+    sandbox.on_request = take_over
+    result = run([*enroll(add_people(sandbox, CLAIM_CHUNK + 2)), state(1)], ledger_uri=f"sqlite:///{ledger}")
+    assert result.code == 1
+    assert counts(result) == {"read": CLAIM_CHUNK + 2, "created": CLAIM_CHUNK, "written": CLAIM_CHUNK, "failed": 2}
+    assert len(sandbox.cadence_memberships()) == CLAIM_CHUNK
