@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -61,8 +62,8 @@ def pytest_configure(config):
     # Keep test runs away from the user's ledger and tokens.
     os.environ["XDG_STATE_HOME"] = _make_directory(config)
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-        # Processes that the tests start would compile everything each time, which takes longer than the tests.
-        os.environ["PYTHONPYCACHEPREFIX"] = _make_directory(config)
+        # Workers and other processes would compile everything each time, which takes longer than the tests.
+        os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
     # The SDK warns about Python versions in their last year whenever a target starts.
     config.addinivalue_line("filterwarnings", "ignore::singer_sdk.helpers._compat.SingerSDKPythonEOLWarning")
     if not hasattr(config, "workerinput"):
@@ -127,6 +128,12 @@ def pytest_collection_modifyitems(items):
         if item.nodeid.removeprefix("tests/").startswith(SMOKE):
             item.add_marker("smoke")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector what has been imported and collected: it takes a third of a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 class FakeClock(Clock):

@@ -95,16 +95,7 @@ def test_custom_fields_that_are_not_sent_are_kept(night, sandbox, sync_mode):
     assert held(sandbox, "custom_fields") == [{"Lead Score": "7"}] * 3
 
 
-def test_custom_fields_that_a_rule_keeps_are_kept(night, sandbox):
-    for email in EMAILS:
-        sandbox.add("person", email_address=email, custom_fields={"Lead Score": "7"})
-    sandbox.enter_world("custom_fields=replace")
-    streams = {"people": {"overwrite": {"Lead Score": "if_empty"}}}
-    result = night(rows_of(**{"Region": "EU", "Lead Score": "9"}), streams=streams)
-    assert result.code == 0, result.log
-    assert held(sandbox, "custom_fields") == [{"Lead Score": "7", "Region": "EU"}] * 3
-
-
+@pytest.mark.parametrize("method", ["bulk"])
 def test_one_record_shows_that_custom_fields_are_merged(night, sandbox):
     for number in range(250):
         sandbox.add("person", email_address=f"p{number}@b.co", custom_fields={"Lead Score": "7", "Region": "US"})
@@ -117,6 +108,7 @@ def test_one_record_shows_that_custom_fields_are_merged(night, sandbox):
     assert held(sandbox, "custom_fields") == [{"Lead Score": "7", "Region": "EU"}] * 250
 
 
+@pytest.mark.parametrize("method", ["bulk"])
 def test_a_single_record_that_holds_other_custom_fields_is_found(night, sandbox):
     for number in range(250):
         others = {"Lead Score": "7"} if number == 180 else {}
@@ -149,6 +141,7 @@ def test_person_whose_address_is_in_mixed_case_is_found(night, sandbox, sync_mod
     assert len(result.log_lines_containing("assumption A3")) == 1
 
 
+@pytest.mark.parametrize("method", ["bulk"])
 def test_case_that_does_not_count_costs_a_point(night, sandbox):
     for number in range(150):
         sandbox.add("person", email_address=f"Jane.{number}@Example.com")

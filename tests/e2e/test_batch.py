@@ -49,21 +49,6 @@ def test_records_of_all_files_are_written_in_order(run, sandbox, write, encoding
     assert addresses(sandbox) == [f"p{n}@example.com" for n in range(3)]
 
 
-def test_records_from_batch_and_messages_are_merged_by_key(run, sandbox, write):
-    path = write("a.jsonl", rows([1], title="batch"))
-    result = run([COLUMNS, *people([1], title="first"), batch(path), *people([1], title="last")])
-    assert result.counts() == {"read": 3, "created": 1, "written": 1, "merged": 2}
-    assert [each["title"] for each in sandbox.people()] == ["last"]
-
-
-def test_missing_batch_file_is_named_and_earlier_records_are_written(run, sandbox, write, tmp_path):
-    paths = write("a.jsonl", rows([1])), tmp_path / "missing.jsonl"
-    result = run([COLUMNS, batch(*paths), *people([3]), state({"n": 1})])
-    assert (result.code, result.states, addresses(sandbox)) == (1, [], ["p1@example.com"])
-    (line,) = result.log_lines_containing("Invalid input at line 2: file://")
-    assert "missing.jsonl: " in line
-
-
 @pytest.mark.parametrize("path", ["odd://place/a.jsonl", "a.jsonl", 5, None, {"path": "a.jsonl"}, ""])
 def test_unreachable_batch_file_is_an_input_error(run, sandbox, path):
     message = {"type": "BATCH", "stream": "people", "encoding": JSONL, "manifest": [path]}
@@ -82,25 +67,12 @@ def test_truncated_batch_file_is_named_and_earlier_records_are_written(run, sand
     assert set(addresses(sandbox)) <= {f"p{n}@example.com" for n in range(3)}
 
 
-def test_uncompressed_file_with_gzip_encoding_is_an_error(run, write):
-    result = run([COLUMNS, batch(write("a.jsonl.gz", rows([1])), encoding=GZIP)])
-    assert result.code == 1
-    assert len(result.log_lines_containing("a.jsonl.gz: ")) == 1
-
-
 @pytest.mark.parametrize("line", ['{"email_address": "s3cr3t', "[1]", "s3cr3t"])
 def test_invalid_line_in_batch_file_is_named_without_its_values(run, sandbox, write, line):
     result = run([COLUMNS, batch(write("a.jsonl", [*rows([1]), line])), state({"n": 1})])
     assert (result.code, result.states, addresses(sandbox)) == (1, [], ["p1@example.com"])
     assert len(result.log_lines_containing("a.jsonl:2: ")) == 1
     assert "s3cr3t" not in result.log
-
-
-def test_configured_batch_storage_is_read(run, sandbox, write, tmp_path):
-    path = write("a.jsonl", rows([1]))
-    settings = {"batch_config": {"encoding": JSONL, "storage": {"root": f"file://{tmp_path}"}}}
-    assert run([COLUMNS, batch(path)], **settings).code == 0
-    assert addresses(sandbox) == ["p1@example.com"]
 
 
 def test_missing_batch_directory_is_not_created(run, tmp_path):

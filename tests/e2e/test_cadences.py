@@ -60,17 +60,6 @@ def test_people_are_added_with_user_and_step_and_the_same_pair_once(sandbox, run
     assert times_added(sandbox) == [1] * 3
 
 
-@pytest.mark.parametrize("mode", ["upsert", "insert"])
-def test_memberships_that_exist_running_or_ended_are_left_alone(sandbox, run, mode):
-    ids = add_people(sandbox, 3)
-    add_memberships(sandbox, ids[:2], ended=ids[:1])
-    before = sandbox.cadence_memberships()
-    result = run(enroll(ids), sync_mode=mode)
-    assert (result.code, counts(result)["unchanged"]) == (0, 2)
-    assert sandbox.cadence_memberships()[:2] == before
-    assert times_added(sandbox) == [1, 1, 1]
-
-
 def test_people_whose_time_has_ended_are_added_again_on_request_even_if_the_ledger_knows_them(sandbox, run):
     ids = add_people(sandbox, 4)
     assert run(enroll(ids), **LEDGER).code == 0
@@ -117,15 +106,6 @@ def test_parameters_are_sent_where_salesloft_takes_them(serve, run, accepted):
     assert times_added(sandbox) == [1] * 12
     refused = 0 if accepted == "query" else 1
     assert sandbox.points_spent == FIRST_POINTS + 1 + refused + 12 + READ_POINTS
-
-
-@pytest.mark.parametrize("kind", ["reset_before", "reset_after", "status_after"])
-def test_membership_is_looked_up_before_a_request_is_repeated(sandbox, run, fault, kind):
-    ids = add_people(sandbox, 3)
-    add_memberships(sandbox, ids[:1], ended=ids)
-    fault(kind, status=504, method="POST", path=MEMBERSHIPS, times=2)
-    assert run(enroll(ids), max_parallel_requests=1, **RE_ENROLL).code == 0
-    assert times_added(sandbox) == [2, 1, 1]
 
 
 @pytest.mark.parametrize(("method", "bulk"), [("bulk", 1), ("record", 0)])
@@ -247,16 +227,6 @@ CADENCE = "Inbound follow-up"
 
 def by_name(*rows):
     return [NAMED, *(record("enrollments", email=email, cadence=cadence) for email, cadence in rows)]
-
-
-def test_people_and_cadences_are_found_by_email_and_name(sandbox, run):
-    sandbox.define("cadences", name=CADENCE, archived_at="2025-01-02T03:04:05.000000+00:00")
-    rows = [(f"P{number}@example.com ", CADENCE) for number in (0, 1, 2, 0)]
-    messages = [*by_name(*rows), schema("people", "email_address"), *people(range(3))]
-    first, second = run(messages, **BY_NAME), run(messages, **BY_NAME)
-    assert counts(first) == {"read": 4, "created": 3, "written": 3, "merged": 1}
-    assert counts(second) == {"read": 4, "unchanged": 3, "merged": 1}
-    assert times_added(sandbox) == [1, 1, 1]
 
 
 def test_records_whose_person_or_cadence_is_not_found_fail(sandbox, run):

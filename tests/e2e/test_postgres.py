@@ -128,10 +128,9 @@ def test_database_that_goes_away_stops_the_run_and_loses_nothing(start, sandbox,
     assert len(sandbox.people()) == PEOPLE
 
 
-def test_database_that_is_down_is_reported_before_input_is_read(start, sandbox, database):
+def test_database_that_is_down_is_reported_before_input_is_read(run, sandbox, database):
     database.shut()
-    code, states, log = finish(start(0), shard(0))
-    assert (code, states) == (1, [])
-    assert "ledger_uri" in log
-    assert "Traceback" not in log
-    assert sandbox.people() == []
+    result = run(shard(0), ledger_uri=database.url)
+    assert (result.code, result.states, sandbox.people()) == (1, [], [])
+    assert "ledger_uri" in result.log
+    assert "Traceback" not in result.log

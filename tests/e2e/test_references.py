@@ -5,21 +5,14 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from tests.conftest import record, schema, state
 
 MAPPING = {"company": "account.domain", "rep": "owner.email_address", "stage": "person_stage.name"}
-STREAMS = {
-    "people": {"mapping": MAPPING},
-    "enrollments": {"mapping": {"person": "person.email_address"}, "deleted_records": "delete"},
-}
+STREAMS = {"people": {"mapping": MAPPING}}
 PEOPLE = schema("people", "email_address", "company", "rep", "stage", "title")
 ACCOUNTS = schema("accounts", "domain", "name")
-ENROLLMENTS = schema("enrollments", "person", "cadence_id", "_sdc_deleted_at")
-GONE = {"_sdc_deleted_at": "2026-11-20T08:00:00Z"}
 LEDGER = {"skip_unchanged": "ledger"}
 
 
@@ -29,10 +22,6 @@ def person(name, company=None, **columns):
 
 def account(domain, **columns):
     return record("accounts", domain=domain, name=domain.upper(), **columns)
-
-
-def enrollment(name, deleted=None):
-    return record("enrollments", person=f"{name}@b.co", cadence_id=1, _sdc_deleted_at=deleted)
 
 
 @pytest.fixture
@@ -160,15 +149,6 @@ def test_a_thousand_people_are_linked_for_few_points(load, sandbox, is_first, ot
 
 
 @pytest.mark.usefixtures("accounts")
-def test_unchanged_record_is_recognized_without_a_lookup(load, sandbox):
-    ann = person("ann", "acme.com", rep=first(sandbox, "users", "email")[0])
-    load(PEOPLE, ann)
-    before = lookups(sandbox, "/v2/accounts", "/v2/users")
-    assert load(PEOPLE, ann, **LEDGER).counts() == {"read": 1, "unchanged": 1}
-    assert lookups(sandbox, "/v2/accounts", "/v2/users") == before >= 2
-
-
-@pytest.mark.usefixtures("accounts")
 @pytest.mark.parametrize(("field", "more"), [("account_id", 0), ("title", 1)])
 def test_rejected_reference_is_not_looked_up_again(load, sandbox, fault, field, more):
     if more:  # the remembered id is read
@@ -202,50 +182,7 @@ def test_remembered_ids_are_read_before_they_are_written(load, sandbox, accounts
     assert lookups(sandbox, "/v2/accounts", "/v2/users") == before + 3
 
 
-@pytest.mark.parametrize("deleted_by", ["this target", "somebody", "nobody"])
-@pytest.mark.parametrize("is_first", [True, False])
-def test_people_are_linked_to_an_account_that_was_deleted_and_created_again(load, sandbox, deleted_by, is_first):
-    by_name = {"leads": {"object": "people", "mapping": {"firm": "account.name"}}}
-    settings = {**LEDGER, "streams": {**STREAMS, **by_name}}
-    acme = record("accounts", domain="acme.com", name="Acme", website="acme.com")
-    columns = schema("accounts", "domain", "name", "website")
-    leads = [schema("leads", "email_address", "firm"), record("leads", email_address="bob@b.co", firm="Acme")]
-    people = [PEOPLE, person("ann", "acme.com"), *leads]
-    load(ACCOUNTS, record("accounts", domain="acme.com", name="Acme"), *people, **settings)
-    if deleted_by == "somebody":
-        sandbox.state.delete("accounts", 1)
-    gone = [ACCOUNTS, record("accounts", domain="acme.com", **GONE)]
-    load(*gone, **settings, deleted_records="delete", dry_run=deleted_by == "nobody")
-    result = load(*([columns, acme, *people] if is_first else [*people, columns, acme]), **settings)
-    assert result.code == 0
-    assert {each["account_id"] for each in sandbox.people()} == {sandbox.accounts()[0]["id"]}
-    assert result.counts()["unchanged"] == (1 if deleted_by == "nobody" else 0)
-
-
 # Records that come before what they refer to
-
-
-@pytest.mark.parametrize("write_method", ["record", "bulk"])
-@pytest.mark.parametrize("seed", range(3))
-def test_order_of_the_input_does_not_matter(load, sandbox, seed, write_method):
-    generator = random.Random(seed)  # noqa: S311 (a reproducible order)
-    companies = {f"p{number}": f"c{generator.randrange(4)}.com" for number in range(8)}
-    people = [person(name, company, title=title) for title in ("1", "2") for name, company in companies.items()]
-    messages = [*people, *map(enrollment, companies)]
-    for number in range(4):
-        messages.insert(generator.randrange(len(messages) + 1), account(f"c{number}.com"))
-    for position in range(len(messages), 0, -generator.randint(1, 4)):
-        messages.insert(position, state(position))
-    settings = {"write_method": write_method, "batch_size_rows": seed + 1, **LEDGER}
-    result = load(PEOPLE, ACCOUNTS, ENROLLMENTS, *messages, state(99), **settings)
-    assert (result.code, result.states[-1]) == (0, 99)
-    assert result.states == sorted(result.states)
-    assert links(sandbox) == companies
-    assert {each["title"] for each in sandbox.people()} == {"2"}
-    assert [each["times_added"] for each in sandbox.cadence_memberships()] == [1] * len(companies)
-    before = sum(each.method != "GET" for each in sandbox.requests)
-    assert load(PEOPLE, ACCOUNTS, ENROLLMENTS, *messages, **LEDGER).code == 0
-    assert sum(each.method != "GET" for each in sandbox.requests) - before <= 2  # who has two rows is written again
 
 
 @pytest.mark.parametrize(
@@ -262,14 +199,6 @@ def test_accounts_that_come_later_are_looked_up_rarely(load, sandbox, count, fir
     )
     assert (result.code, result.states[-1], links(sandbox)) == (0, 2, companies)
     assert lookups(sandbox) <= most
-
-
-def test_record_whose_reference_never_comes_is_written_without_and_state_passes(load, sandbox):
-    result = load(PEOPLE, person("ann", "gone.com"), person("bob", "gone.com"), state(1), batch_size_rows=1)
-    assert (result.code, result.states) == (0, [1])
-    assert links(sandbox) == {"ann": None, "bob": None}
-    assert list(result.summary["streams"]["people"]["missing_references"].values()) == [2]
-    assert lookups(sandbox) == 2, "it is looked up, and then looked for among the accounts that hold URLs"
 
 
 @pytest.mark.parametrize(("stream", "link"), [("people", "c.com"), ("contacts", None)])
@@ -291,40 +220,9 @@ def test_later_values_win_over_those_of_a_deferred_record(load, sandbox, stream,
     assert links(sandbox) == {"ann": link, "bob": "c.com"}  # what another stream writes does not wait
 
 
-@pytest.mark.parametrize("person_first", [False, True])
-def test_deletion_wins_over_an_earlier_deferred_enrollment(load, sandbox, person_first):
-    people, deleted = [PEOPLE, person("ann")], enrollment("ann", GONE["_sdc_deleted_at"])
-    middle = [*people, deleted] if person_first else [deleted, *people]
-    result = load(ENROLLMENTS, enrollment("ann"), *middle, state(1), batch_size_rows=1)
-    assert (result.code, result.states) == (0, [1])
-    assert [each for each in sandbox.cadence_memberships() if each["currently_on_cadence"]] == []
-
-
 def test_too_many_deferred_records_are_written_without_what_they_refer_to(load, sandbox, monkeypatch):
     monkeypatch.setattr("target_salesloft.engine.engine.MAX_WAITING", 3)
     people = [person(f"p{number}", "c.com") for number in range(6)]
     result = load(PEOPLE, *people, state(1), ACCOUNTS, account("c.com"), state(2), batch_size_rows=1)
     assert (result.code, result.states[-1]) == (0, 2)
     assert list(links(sandbox).values()).count(None) == 4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("write_method", ["record", "bulk"])
-def test_run_that_fails_anywhere_is_completed_by_the_next_one(load, sandbox, fault, write_method):
-    companies = {f"p{number}": f"c{number}.com" for number in range(4)}
-    messages = [*map(enrollment, companies), *(person(*each) for each in companies.items())]
-    messages += [account(domain) for domain in companies.values()]
-    messages = [each for number, message in enumerate(messages, 1) for each in (message, state(number))]
-    for failing in range(60):
-        sandbox.reset()
-        fault("status", status=401, skip=failing)
-        settings = {"write_method": write_method, "batch_size_rows": 3, "ledger_uri": "none"}
-        result = load(PEOPLE, ACCOUNTS, ENROLLMENTS, *messages, **settings)
-        if result.code == 0:
-            break
-        sandbox.faults.clear()
-        rest = messages[2 * max(result.states, default=0) :]
-        assert load(PEOPLE, ACCOUNTS, ENROLLMENTS, *rest, **settings).code == 0
-        assert links(sandbox) == companies
-        assert [each["times_added"] for each in sandbox.cadence_memberships()] == [1] * 4
-    assert failing > 10

@@ -85,43 +85,6 @@ def test_what_is_gone_is_unchanged_and_costs_only_the_lookup(sandbox, run):
     assert not requests(sandbox, "DELETE")
 
 
-# The later of a row and its deletion wins
-
-ROWS = {
-    "people": (PEOPLE, {"email_address": "p0@example.com", "title": "VP"}),
-    "accounts": (ACCOUNTS, {"domain": "a.com", "name": "A"}),
-    "enrollments": (ENROLLMENTS, {"person_id": 1, "cadence_id": INBOUND}),
-}
-ORDERS = [("row", "gone"), ("gone", "row"), ("row", "gone", "row"), ("gone", "row", "gone")]
-SAMPLE = {("bulk", 1, "people"), ("record", 10, "accounts"), ("bulk", 1, "enrollments")}
-
-
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(
-    ("method", "batch_size", "stream"),
-    [
-        pytest.param(*each, marks=() if each in SAMPLE else pytest.mark.matrix)
-        for each in [(method, size, stream) for method in ("record", "bulk") for size in (1, 10) for stream in ROWS]
-    ],
-)
-def test_the_later_of_a_row_and_its_deletion_wins(serve, run, method, batch_size, stream, order):
-    sandbox = (server := serve(bulk_wait=30)).sandbox
-    declared, values = ROWS[stream]
-    sandbox.add("person", email_address="p0@example.com")
-    if stream == "accounts":
-        sandbox.add("account", domain="a.com", name="Before")
-    if stream == "enrollments":
-        sandbox.memberships.add(values, 1)
-    rows = {"row": record(stream, **values), "gone": record(stream, **values, **GONE)}
-    settings = {"batch_size_rows": batch_size, "write_method": method, "bulk_min_records": 1, "api_url": server.url}
-    result = run([declared, *(rows[each] for each in order), state(1)], **DELETE, **settings)
-    assert (result.code, result.states) == (0, [1])
-    rows = {"people": sandbox.people, "accounts": sandbox.accounts, "enrollments": sandbox.cadence_memberships}[
-        stream
-    ]()
-    assert len([each for each in rows if each.get("currently_on_cadence", True)]) == (order[-1] == "row")
-
-
 # The limit
 
 
@@ -168,23 +131,6 @@ def test_state_waits_for_removals(sandbox, run, fault, tmp_path):
     assert (again.code, emails(sandbox)) == (0, ["p5@example.com"])
 
 
-@pytest.mark.parametrize(
-    ("kind", "values", "counts"),
-    [
-        ("status", {"status": 404}, {"unchanged": 1, "deleted": 1}),
-        ("status", {"status": 503}, {"deleted": 2}),
-        ("reset_after", {"times": 2}, {"deleted": 2}),
-    ],
-)
-def test_deletes_are_repeated_and_what_is_gone_meanwhile_is_unchanged(sandbox, run, fault, kind, values, counts):
-    add_people(sandbox, 2)
-    fault(kind, method="DELETE", path="/v2/people/1", **values)
-    result = run([PEOPLE, *people([0, 1], **GONE)], **DELETE)
-    assert result.code == 0
-    assert result.counts() == {"read": 2, **counts} or kind == "reset_after"
-    assert len(sandbox.people()) == (1 if values.get("status") == 404 else 0)
-
-
 def test_nothing_is_removed_if_the_input_is_incomplete(sandbox, run):
     add_people(sandbox, 1)
     result = run([PEOPLE, *people([0], **GONE), *people([7]), "{"], **DELETE)
@@ -215,16 +161,6 @@ def test_missing_scope_is_named(serve, run):
 
 
 # Settings
-
-
-def test_setting_of_a_stream_wins(sandbox, run):
-    add_people(sandbox, 1)
-    sandbox.add("account", name="A", domain="a.com")
-    messages = [PEOPLE, *people([0], **GONE), ACCOUNTS, record("accounts", domain="a.com", **GONE)]
-    streams = {"accounts": {"deleted_records": "archive"}, "people": {"deleted_records": "skip"}}
-    assert run(messages, **DELETE, streams=streams).code == 0
-    assert len(sandbox.people()) == 1
-    assert sandbox.accounts()[0]["archived_at"]
 
 
 @pytest.mark.parametrize(

@@ -8,35 +8,13 @@ from collections import Counter
 
 import pytest
 
-from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, people, record, schema, state, without
+from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, people, record, schema, state
 
 COLUMNS = schema("people", "email_address", "title", "owner_id")
 
 
 def addresses(sandbox):
     return sorted(each["email_address"] for each in sandbox.people())
-
-
-def test_sync_mode_per_stream(run, sandbox):
-    known = sandbox.add("person", email_address="old@b.co", title="before")
-    result = run(
-        [
-            schema("new", "email_address"),
-            record("new", email_address="new@b.co"),
-            schema("old", "id", "title"),
-            record("old", id=known, title="after"),
-            schema("some", "email_address", "title"),
-            record("some", email_address="some@b.co"),
-        ],
-        object="people",
-        streams={"new": {"sync_mode": "insert"}, "old": {"sync_mode": "update", "upsert_key": "id"}},
-    )
-    assert result.code == 0
-    assert {each["email_address"]: each["title"] for each in sandbox.people()} == {
-        "old@b.co": "after",
-        "new@b.co": None,
-        "some@b.co": None,
-    }
 
 
 # Failed records
@@ -69,23 +47,6 @@ def test_one_invalid_record_of_a_hundred_fails_and_can_be_replayed(run, sandbox,
     assert addresses(sandbox) == sorted(f"p{number}@example.com" for number in range(100))
 
 
-def test_allowed_failures_do_not_hold_back_state(run, sandbox):
-    result = run(hundred(), allow_failed_records=True)
-    assert (result.code, result.states, len(result.failed_records)) == (0, [{"n": 100}], 1)
-    assert len(sandbox.people()) == 99
-    assert len(result.log_lines_containing("1 record failed (people: 1 × ")) == 1
-    assert not result.log_lines_containing("State was not advanced")
-
-
-def test_max_failed_records_stops_the_run(run, sandbox):
-    rows = [record("people", email_address=f"p{n}@b.co", owner_id="x" if n % 2 else None) for n in range(100)]
-    settings = {"batch_size_rows": 20, "max_failed_records": 15, "allow_failed_records": True}
-    result = run([COLUMNS, *rows, state({"n": 100})], **settings)
-    assert (result.code, result.states, len(result.failed_records)) == (1, [], 20)
-    assert len(sandbox.people()) == 10
-    assert len(result.log_lines_containing("more than 15 records failed (max_failed_records)")) == 1
-
-
 @pytest.mark.parametrize("method", ["record", "bulk"])
 def test_records_rejected_by_salesloft_are_saved_once_each(run, method):
     rows = [record("people", email_address=f"p{n}@b.co", owner_id=77) for n in range(250)]
@@ -95,23 +56,6 @@ def test_records_rejected_by_salesloft_are_saved_once_each(run, method):
     assert len(failed) == 250 if method == "bulk" else 151 <= len(failed) <= 155
     assert result.counts() == Counter(read=250, failed=len(failed), not_confirmed=250 - len(failed))
     assert len(result.log_lines_containing("more than 150 records failed (max_failed_records)")) == 1
-
-
-def test_first_failure_stops_a_run_that_allows_none_and_requests_in_flight_are_counted(run, sandbox, fault):
-    early, late = ([record("people", email_address=f"{when}{n}@b.co") for n in range(40)] for when in ("early", "late"))
-    rejected = record("people", email_address="p@b.co", owner_id=77)
-    fault(
-        "slow", contains="late", times=None, delay=0.5
-    )  # so that none of them completes before the rejection is known
-    result = run(
-        [COLUMNS, *early, rejected, *late], write_method="record", max_failed_records=0, max_parallel_requests=4
-    )
-    written = len(sandbox.people())
-    assert (result.code, len(result.failed_records)) == (1, 1)
-    assert 40 <= written <= 43
-    assert result.counts() == Counter(
-        read=81, created=written, written=written, failed=1, not_confirmed=81 - 1 - written
-    )
 
 
 @pytest.mark.parametrize("mode", ["upsert", "insert", "update"])
@@ -153,41 +97,7 @@ def test_unrepresentable_value_fails_only_its_record(run, sandbox, text):
     assert run(replay).reasons == reasons
 
 
-# Missing keys
-
-
-@pytest.mark.parametrize("mode", ["upsert", "update"])
-def test_missing_key_fails_or_skips_the_record_as_the_stream_says(run, sandbox, mode):
-    sandbox.add("person", email_address="p1@example.com")
-    rows = []
-    for stream in ("people", "leads"):
-        columns = schema(stream, email_address={"type": ["string", "null"]}, title={"type": "string"})
-        rows += [columns, *people([1], stream, title="x"), *(record(stream, email_address=each) for each in (None, ""))]
-    result = run(rows, sync_mode=mode, missing_key="skip", streams={"leads": {"missing_key": "fail"}, "people": {}})
-    assert result.code == 1
-    assert [line["stream"] for line in result.failed if line["type"] == "RECORD"] == ["leads", "leads"]
-    assert all("missing" in reason and "missing_key" in reason for reason in result.reasons)
-    (skipped,) = result.log_lines_containing("2 skipped: ")
-    assert "people" in skipped
-    assert "email_address" in skipped
-
-
 # Deleted
-
-
-@pytest.mark.parametrize(
-    ("value", "deleted"),
-    [("2026-01-31", True), (True, True), (1, True), ("t", True), ("false", False), ("0", False), (0, False)],
-)
-def test_deleted_column_of_a_stream_marks_deleted_records(run, sandbox, value, deleted):
-    streams = {"people": {"deleted_column": "is_deleted", "unknown_fields": "fail"}}
-    rows = [*people([1], is_deleted=value), *people([2], is_deleted=None)]
-    for columns in (schema("people", "email_address", "is_deleted"), schema("people")):
-        sandbox.reset()
-        result = run([columns, *rows], streams=streams)
-        assert result.code == 0
-        assert addresses(sandbox) == [*([] if deleted else ["p1@example.com"]), "p2@example.com"]
-        assert result.log_lines_containing("is_deleted") == []
 
 
 @pytest.mark.parametrize("column", ["deleted_at", "IsDeleted"])
@@ -333,26 +243,6 @@ def test_rejected_api_key_stops_the_run(run, sandbox):
     assert result.failed_files == []
 
 
-@pytest.mark.parametrize("method", ["record", "bulk"])
-def test_lasting_outage_stops_the_run_and_the_next_run_writes_everything(run, sandbox, fault, method):
-    fault("status", status=503, skip=3, times=None)
-    lines = [COLUMNS, *people(range(30)), state({"n": 30})]
-    first = run(lines, write_method=method, batch_size_rows=10, max_retry_seconds=100)
-    assert (first.code, first.states, first.failed_files) == (1, [], [])
-    sandbox.faults.clear()
-    second = run(lines, write_method=method, batch_size_rows=10)
-    assert (second.code, second.states) == (0, [{"n": 30}])
-    assert addresses(sandbox) == sorted(f"p{number}@example.com" for number in range(30))
-
-
-@pytest.mark.parametrize("method", ["record", "bulk"])
-def test_values_in_error_responses_are_not_logged(run, fault, method):
-    fault("status", status=500, times=3, body={"error": "duplicate key (email)=(p1@example.com)"})
-    result = run([COLUMNS, *people([1])], write_method=method)
-    assert result.code == 0
-    assert "p1@example.com" not in result.log
-
-
 # Stream maps and flattening
 
 
@@ -422,35 +312,6 @@ def test_stream_maps_can_duplicate_a_stream(run, sandbox):
 # State
 
 
-def test_state_is_emitted_as_soon_as_earlier_records_are_written(run):
-    lines = [
-        state({"n": 0}),
-        COLUMNS,
-        *people(range(5)),
-        state({"n": 5}),
-        *people(range(5, 8)),
-        state({"n": 8}),
-        *people(range(8, 12)),
-        state({"n": 12}),
-    ]
-    assert run(lines, batch_size_rows=5).states == [{"n": 0}, {"n": 5}, {"n": 8}, {"n": 12}]
-
-
-def test_failure_holds_back_only_later_states(run, sandbox):
-    lines = [
-        COLUMNS,
-        *people(range(5)),
-        state({"n": 5}),
-        *people([5], owner_id="x"),
-        *people(range(6, 10)),
-        state({"n": 10}),
-    ]
-    lines += [*people(range(10, 15)), state({"n": 15})]
-    result = run(lines, batch_size_rows=5)
-    assert (result.code, result.states) == (1, [{"n": 5}])
-    assert len(sandbox.people()) == 14
-
-
 def test_old_records_are_written_before_their_batch_is_full(run, monkeypatch):
     monkeypatch.setattr("target_salesloft.engine.engine.MAX_RECORD_AGE_SECONDS", -1.0)
     assert run([COLUMNS, *people([1]), state(1), *people([2]), state(2)]).states == [1, 2]
@@ -478,19 +339,6 @@ def sent(count, method="record", **settings):
     return {"write_method": method, "batch_size_rows": 10_000, **settings}, [COLUMNS, *people(range(count))]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("parallel", [1, 8])
-def test_single_requests_use_the_rate_limit_fully_without_429(run, serve, clock, parallel):
-    server = serve()
-    settings, lines = sent(1_300, api_url=server.url, max_parallel_requests=parallel)
-    result = run(lines, **settings)
-    assert result.code == 0
-    assert len(server.sandbox.people()) == 1_300
-    assert (server.sandbox.points_spent, server.sandbox.count_responses(429)) == (PREFLIGHT_POINTS + 1_300, 0)
-    # With threads, one may let a minute pass while a request of another is in flight, which then counts later.
-    assert 1_120 <= clock.now() < (1_140 if parallel == 1 else 1_200)
-
-
 @pytest.mark.parametrize(
     ("rolling", "retry_after"),
     [(True, False), *(pytest.param(*each, marks=pytest.mark.matrix) for each in [(True, True), (False, True)])],
@@ -502,49 +350,6 @@ def test_other_client_spending_half_the_rate_limit_loses_nothing(run, serve, clo
     assert (result.code, len(server.sandbox.people())) == (0, 700)
     assert server.sandbox.points_spent == PREFLIGHT_POINTS + 700
     assert clock.now() <= 1_400
-
-
-@pytest.mark.slow
-def test_ten_thousand_people_in_bulk_cost_at_most_thirty_points(run, serve):
-    server = serve()
-    settings, lines = sent(10_000, "auto", api_url=server.url)
-    result = run(lines, **settings)
-    assert (result.code, len(server.sandbox.people())) == (0, 10_000)
-    assert server.sandbox.points_spent <= 30
-    assert result.counts()["written"] == 10_000
-
-
-@pytest.mark.parametrize("mode", ["upsert", "insert"])
-def test_bulk_jobs_and_single_requests_have_equal_results(run, serve, mode, tmp_path):
-    states = []
-    rows = [
-        record(
-            "people",
-            email_address=f"p{n % 90}@Example.com",
-            title=f"t{n}",
-            tags="a, b" if n % 2 else None,
-            do_not_contact=n % 2 == 0,
-            owner_id=77 if n % 10 == 3 else 1,
-            Region=str(n),
-        )
-        for n in range(120)
-    ]
-    for method in ("bulk", "record"):
-        server = serve(points_per_minute=100_000)
-        server.sandbox.add("person", email_address="p7@example.com", title="before", city="Rome")
-        directory = tmp_path / method
-        result = run(
-            [schema("people", *rows[0]["record"]), *rows],
-            write_method=method,
-            sync_mode=mode,
-            api_url=server.url,
-            failed_records_dir=str(directory),
-        )
-        assert result.code == 1
-        landed = sorted(without(server.sandbox.people()), key=lambda row: row["email_address"])
-        states.append((landed, sorted(zip(result.reasons, map(repr, result.failed_records), strict=True))))
-    assert states[0] == states[1]
-    assert len(states[0][0]) == 81
 
 
 # What is logged
@@ -603,19 +408,21 @@ def test_reasons_that_differ_in_values_are_logged_as_one(run, mode):
 # Several streams for one object
 
 
-@pytest.mark.parametrize("order", [("leads", "users"), ("users", "leads")])
-def test_later_message_wins_across_streams(run, sandbox, order):
-    first, second = order
-    lines = [
-        schema("leads", "email_address", "title"),
-        schema("users", "email_address", "title"),
-        record(first, email_address="a@b.co", title="first"),
-        record(second, email_address="A@B.co", title="second"),
-        record(first, email_address="c@d.co", title="other"),
-        record(first, email_address="a@b.co", title="last"),
+def test_later_message_wins_across_streams(run, sandbox):
+    rows = [
+        record("leads", email_address="a@b.co", title="first"),
+        record("users", email_address="A@B.co", title="second"),
+        record("leads", email_address="c@d.co", title="other"),
+        record("leads", email_address="a@b.co", title="last"),
     ]
-    assert run(lines, object="people", write_method="record").code == 0
-    assert {each["email_address"]: each["title"] for each in sandbox.people()} == {"a@b.co": "last", "c@d.co": "other"}
+    columns = [schema(each, "email_address", "title") for each in ("leads", "users")]
+    for streams in (columns, columns[::-1]):
+        assert run([*streams, *rows], object="people", write_method="record").code == 0
+        assert {each["email_address"]: each["title"] for each in sandbox.people()} == {
+            "a@b.co": "last",
+            "c@d.co": "other",
+        }
+        sandbox.reset()
 
 
 # Memory
@@ -656,9 +463,6 @@ def test_stream_names_with_brackets_can_be_configured(run, sandbox, name):
     result = run([schema(name, "mail"), record(name, mail="a@b.co")], streams=streams)
     assert (result.code, addresses(sandbox)) == (0, ["a@b.co"])
     assert result.log_lines_containing("no such stream") == []
-
-
-# Errors of our own
 
 
 # Connection test of Meltano

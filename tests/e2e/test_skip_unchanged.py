@@ -9,8 +9,6 @@ import pytest
 
 from tests.conftest import KEY, record, schema
 
-COLUMNS = schema("people", "email_address", "title")
-
 
 @pytest.fixture
 def night(run, tmp_path):
@@ -58,23 +56,6 @@ def test_second_run_of_the_sample_data_writes_nothing_and_the_ledger_holds_no_va
     content = (tmp_path / "ledger.db").read_bytes().lower()
     assert len(values) > 50
     assert [each for each in (*values, KEY) if each.lower().encode() in content] == []
-
-
-def test_setting_of_the_stream_wins(night):
-    night({0: "CEO"})
-    result = night({0: "CEO"}, streams={"people": {"skip_unchanged": "off"}})
-    assert result.counts()["written"] == 1
-
-
-def test_another_stream_does_not_count(night):
-    night({0: "CEO"})
-    assert night({0: "CEO"}, stream="leads").counts("leads")["written"] == 1
-    assert night({0: "CTO"}, stream="leads").counts("leads")["written"] == 1
-    assert night({0: "CEO"}).counts()["unchanged"] == 1
-    assert night({0: "CTO"}, stream="leads").counts("leads")["unchanged"] == 1
-
-
-# Jobs that outlive their run
 
 
 def test_dry_run_leaves_the_ledger_alone(night, tmp_path):

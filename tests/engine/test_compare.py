@@ -8,7 +8,7 @@ from target_salesloft.engine.compare import compare
 from target_salesloft.records import Result
 from target_salesloft.reporting.stats import Comparison
 from target_salesloft.settings.options import Overwrite
-from tests.engine.conftest import World, person, results, row
+from tests.engine.conftest import World, person, row
 
 
 @pytest.fixture
@@ -128,12 +128,6 @@ def test_a_value_is_overwritten_if_this_stream_has_written_it_last(stream, ledge
     confirm(stream, person(title=written))
     sent = kept(stream, ledger, person(title="CEO", city="Rome"), row(1, "a@b.co", title="CTO"))
     assert ["title" in each for each in sent] == [is_sent]
-
-
-def test_a_record_of_which_only_kept_fields_differ_is_unchanged(stream, ledger):
-    stream.overwrite = {"title": Overwrite.IF_EMPTY}
-    result = compared(stream, ledger, [person(title="CEO")], row(1, "a@b.co", title="CTO"))
-    assert (result.changed, results(result.unchanged)) == ([], [Result.UNCHANGED])
 
 
 def test_of_several_records_no_value_that_is_to_be_kept_is_sent(stream, ledger):

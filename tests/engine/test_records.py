@@ -39,25 +39,8 @@ def test_writes_with_different_keys_keep_the_order_of_their_first_record():
     assert [(each.key, each.body["n"]) for each in merged] == [("a", 3), ("b", 2), ("c", 4)]
 
 
-def test_custom_fields_are_merged_individually():
-    merged = merge(
-        [
-            write("a", custom_fields={"Region": "EU", "Lead Score": "1"}),
-            write("a", custom_fields={"Lead Score": "2"}),
-            write("a", title="CEO"),
-        ]
-    )
-    assert merged[0].body == {"title": "CEO", "custom_fields": {"Region": "EU", "Lead Score": "2"}}
-
-
 def test_writes_without_a_key_are_not_merged():
     assert len(merge([write(None, n=1), write(None, n=1)])) == 2
-
-
-def test_merging_changes_none_of_the_writes():
-    first, second = write("a", custom_fields={"Region": "EU"}), write("a", custom_fields={"Region": "US"})
-    merge([first, second])
-    assert (first.body, second.body) == ({"custom_fields": {"Region": "EU"}}, {"custom_fields": {"Region": "US"}})
 
 
 def test_a_merged_write_keeps_what_was_left_out_of_each():
@@ -84,13 +67,6 @@ def test_email_addresses_that_differ_in_case_or_whitespace_are_one_key(normalize
 def test_similar_keys_are_not_merged(key, one, other):
     mapper = make_mapper(key=key, columns=[key])
     assert len(merge(mapper.map({key: each}) for each in (one, other))) == 2
-
-
-@pytest.mark.parametrize(("policy", "title"), [(NullValues.IGNORE, "CEO"), (NullValues.CLEAR, None)])
-def test_later_null_wins_only_with_null_values_clear(policy, title):
-    mapper = make_mapper(null_values=policy, columns=["email_address", "title"])
-    merged = merge(mapper.map({"email_address": EMAIL, "title": each}) for each in ("CEO", None))
-    assert merged[0].body["title"] == title
 
 
 @given(

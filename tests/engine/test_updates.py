@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, people, record, schema, state
+from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, people, record, schema
 
 COLUMNS = schema("people", "email_address", "title")
 
@@ -24,30 +24,6 @@ def test_people_are_looked_up_a_hundred_per_point_and_updated_by_single_requests
     assert result.code == 0
     assert {each["title"] for each in sandbox.people()} == {"New"}
     assert sandbox.points_spent == PREFLIGHT_POINTS + 250 + 3
-
-
-@pytest.mark.slow
-def test_ten_thousand_people_updated_by_email_cost_at_most_150_points(run, serve):
-    server = serve()
-    add_people(server.sandbox, 10_000)
-    lines = [COLUMNS, *people(range(10_000), title="New"), state({"n": 1})]
-    result = run(lines, sync_mode="update", api_url=server.url)
-    assert (result.code, result.states) == (0, [{"n": 1}])
-    assert {each["title"] for each in server.sandbox.people()} == {"New"}
-    assert len(server.sandbox.people()) == 10_000
-    spent = server.sandbox.points_spent
-    assert spent <= 150
-    forecast = run(lines, sync_mode="update", api_url=server.url, dry_run=True).log_lines_containing("about")[0]
-    points = int(forecast.partition("about ")[2].split()[0].replace(",", ""))
-    assert abs(points - spent) <= 0.05 * spent
-
-
-def test_missing_records_fail_before_the_job_and_are_not_created(run, sandbox):
-    add_people(sandbox, 100)
-    result = run([COLUMNS, *people(range(150), title="New")], sync_mode="update")
-    assert (result.code, jobs(sandbox), len(sandbox.people())) == (1, [100], 100)
-    assert len(result.failed_records) == 50
-    assert all(each.startswith("not found") for each in result.reasons)
 
 
 def test_an_id_that_does_not_exist_creates_no_record_in_a_job(run, sandbox):
@@ -75,19 +51,6 @@ def test_a_listed_record_without_an_id_stops_the_run(run, fault, number):
     assert "GET /people" in result.messages[-1]
 
 
-@pytest.mark.parametrize("id_first", [True, False])
-def test_rows_of_one_person_by_id_and_by_key_are_written_once(run, sandbox, fault, id_first):
-    number = sandbox.add("person", email_address="p0@example.com")
-    names = [{"id": number}, {"email_address": "p0@example.com"}]
-    first, second = names if id_first else reversed(names)
-    fault("reset_before", method="PUT", contains="Old")  # whichever is sent first, "Old" would arrive last
-    rows = [record("people", **first, title="Old"), record("people", **second, title="New")]
-    streams = {"people": {"sync_mode": "update", "mapping": {"id": "id"}}}
-    result = run([schema("people", "id", "email_address", "title"), *rows], streams=streams)
-    assert (result.code, sandbox.people()[0]["title"]) == (0, "New")
-    assert sum(each.method == "PUT" for each in sandbox.requests) == 1
-
-
 def test_a_record_that_was_missing_is_found_once_the_run_has_created_it(run, sandbox):
     updates = schema("updates", "email_address", "title")
     streams = {"updates": {"object": "people", "sync_mode": "update"}}
@@ -106,22 +69,3 @@ def test_a_record_that_a_job_in_flight_creates_is_found(run, serve):
     result = run(lines, streams=streams, batch_size_rows=60, api_url=server.url)
     assert result.code == 0
     assert [each["title"] for each in server.sandbox.people() if each["title"]] == ["New"]
-
-
-@pytest.mark.parametrize("name", ["people", "accounts"])
-def test_a_record_that_was_replaced_in_salesloft_is_found_under_its_new_id(run, sandbox, name):
-    key = {"people": "email_address", "accounts": "domain"}[name]
-    table = {"people": "person", "accounts": "account"}[name]
-    value = {"people": "a@b.co", "accounts": "b.co"}[name]
-    field = {"people": "title", "accounts": "city"}[name]
-    named = {"name": "A"} if name == "accounts" else {}
-
-    def update(text):
-        return run([schema(name, key, field), record(name, **{key: value, field: text})], sync_mode="update")
-
-    old = sandbox.add(table, **{key: value}, **named)
-    assert update("One").code == 0
-    sandbox.state.update(name, old, {key: f"moved.{value}"})
-    sandbox.add(table, **{key: value}, **named)
-    assert update("Two").code == 0
-    assert [each[field] for each in sandbox.state.select(name, tail="ORDER BY id")] == ["One", "Two"]

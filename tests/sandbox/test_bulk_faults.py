@@ -27,15 +27,6 @@ def read_rows(api, path, **query):
     return api.get(f"{path}/job_data", per_page=100, **query).json()["data"]
 
 
-def test_list_is_paged_by_page_and_by_id(api):
-    for number in range(5):
-        api.post("/bulk_jobs", type="person/upsert", name=f"job {number}")
-    second = api.get("/bulk_jobs", per_page=2, page=2).json()
-    assert [job["name"] for job in second["data"]] == ["job 2", "job 3"]
-    assert second["metadata"]["paging"]["next_page"] == 3
-    assert [job["id"] for job in api.get("/bulk_jobs", **{"id[gt]": 3}).json()["data"]] == [4, 5]
-
-
 @pytest.mark.parametrize("state", ["failed", "paused"])
 def test_job_ends_in_a_requested_state(sandbox, api, state):
     sandbox.faults.add(Fault("bulk_job", contains="load", body={"state": state, "rows": 1}))
