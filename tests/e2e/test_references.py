@@ -201,6 +201,12 @@ def test_accounts_that_come_later_are_looked_up_rarely(load, sandbox, count, fir
     assert lookups(sandbox) <= most
 
 
+def test_what_has_waited_is_written_as_soon_as_what_it_refers_to_is_there(load, sandbox):
+    messages = [ACCOUNTS, account("c.com"), person("bob"), state(1), person("cid"), state(2)]
+    result = load(PEOPLE, person("ann", "c.com"), *messages, batch_size_rows=1)
+    assert (result.code, result.states, links(sandbox)) == (0, [1, 2], {"ann": "c.com", "bob": None, "cid": None})
+
+
 @pytest.mark.parametrize(("stream", "link"), [("people", "c.com"), ("contacts", None)])
 def test_later_values_win_over_those_of_a_deferred_record(load, sandbox, stream, link):
     result = load(
