@@ -34,6 +34,7 @@ from target_salesloft.settings.options import NO_LEDGER, NullValues
 from target_salesloft.singer.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.writers.auto import build_writer
+from target_salesloft.writers.jobs import CONTRADICTED
 from target_salesloft.writers.none import NoneWriter
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Run:
             return
         self.ledger.use_scope(get_scope(self.settings, self.client.verify_credentials()))
         self.ledger.start_run(self.info.run_id, self.info.version)
-        world = World(self.client, self.lookups, self.ledger)
+        world = World(self.client, self.lookups, self.ledger, self.custom_fields)
         earlier = (
             None if self.jobs is None else EarlierJobs(self.settings, self.client, self.clock, self.jobs, self.ledger)
         )
@@ -112,10 +113,12 @@ class Run:
         self._is_connected = True
 
     def _obey(self, found: Capabilities) -> None:
-        """Use what `verify` found out about Salesloft, as far as it concerns the whole run."""
+        """Use what is known about Salesloft, as far as it concerns the whole run."""
         self.capabilities = found
-        if self.jobs is not None and found.account_jobs == "unsupported":
-            self.jobs.unavailable_types.update(ACCOUNTS.bulk_types.values())
+        if self.jobs is not None:
+            self.jobs.expect(found.contradicted)
+            if found.account_jobs == "unsupported":
+                self.jobs.unavailable_types.update(ACCOUNTS.bulk_types.values())
         if self.ledger.is_persistent and not any(
             each.is_verified for each in self.ledger.get_capabilities(max_age_days=CAPABILITY_DAYS).values()
         ):
@@ -232,6 +235,9 @@ class Run:
         if self._is_connected:
             with suppress(LedgerError):  # the run's own error matters more
                 unresolved = self.journal.count_unresolved()
+                if self.jobs is not None:
+                    seen = self.jobs.contradicted - self.capabilities.contradicted
+                    self.ledger.set_capabilities({each: CONTRADICTED[each].value for each in seen}, is_verified=False)
                 self.ledger.finish_run(
                     exit_code=exit_code,
                     points=self.rate_limiter.points_spent,

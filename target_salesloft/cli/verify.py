@@ -110,7 +110,7 @@ def verify(values: Mapping[str, Any], clock: Clock, options: Options) -> int:
         findings, left = _run(session)
         version = metadata.version("target-salesloft")
         found = {each.name: each.found for each in findings if each.found is not None}
-        team.ledger.set_capabilities(found, version, is_verified=True)
+        team.ledger.set_capabilities(found, is_verified=True)
         points = team.client.rate_limiter.points_spent
     result = _result(findings)
     if options.as_json:

@@ -29,7 +29,7 @@ def protect(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -
     """Return writes with what Salesloft holds, where it would erase that otherwise.
 
     Whether Salesloft keeps custom fields that are not sent is not documented. Until this run has tried it with one
-    record, held custom fields are read and sent along.
+    record, held custom fields are read and sent along. A write that sends all that the team has needs no reading.
     """
     if stream.settings.sync_mode is SyncMode.INSERT:
         return writes
@@ -37,11 +37,10 @@ def protect(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -
     while len(protected) < len(writes):
         is_known = world.capabilities.custom_fields is not None
         chunk = writes[len(protected) : len(protected) + (len(writes) if is_known else CHUNK)]
-        is_at_risk = world.capabilities.custom_fields != "merge"
         reading = [
             each
             for each in chunk
-            if (is_at_risk and CUSTOM_FIELDS in each.body) or not stream.added_fields.isdisjoint(each.body)
+            if world.may_erase_custom_fields(stream.object, each) or not stream.added_fields.isdisjoint(each.body)
         ]
         sample = [stream.witness, *reading] if reading and stream.witness is not None and not is_known else reading
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from target_salesloft.engine.raw_domains import RawDomains
-from target_salesloft.objects import ID_FIELD, OBJECTS, REFERENCES, FieldType, SyncMode, identity_key
+from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, OBJECTS, REFERENCES, FieldType, SyncMode, identity_key
 from target_salesloft.salesloft.assumptions import ASSUMPTIONS, Capabilities
 from target_salesloft.salesloft.listing import Listing
 from target_salesloft.salesloft.lookup import takes_one
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from target_salesloft.objects import Reference, SalesloftObject
     from target_salesloft.records import Named, Outcome, Write
     from target_salesloft.salesloft.client import SalesloftClient
+    from target_salesloft.salesloft.custom_fields import CustomFields
     from target_salesloft.salesloft.lookup import Lookups
 
     Row = dict[str, Any]
@@ -47,8 +48,9 @@ class World:
         ledger: Remembers ids between runs.
     """
 
-    def __init__(self, client: SalesloftClient, lookups: Lookups, ledger: Ledger) -> None:
+    def __init__(self, client: SalesloftClient, lookups: Lookups, ledger: Ledger, custom_fields: CustomFields) -> None:
         self._client = client
+        self._custom_fields = custom_fields
         self._lookups = lookups
         self._ledger = ledger
         found = ledger.get_capabilities(max_age_days=CAPABILITY_DAYS)
@@ -167,8 +169,21 @@ class World:
         return next((each for found in rows.values() for each in found), {})
 
     def learn(self, **found: Any) -> None:
-        """Note what Salesloft does, for the rest of the run: names and values of `Capabilities`."""
+        """Note what Salesloft does, for the rest of the run: names and values of `Capabilities`.
+
+        Later runs know it too if it is not as assumed: what this run has seen never lifts a safeguard of another.
+        """
         self.capabilities = msgspec.structs.replace(self.capabilities, **found)
+        unexpected = {name: value for name, value in found.items() if value != ASSUMPTIONS[name].assumed}
+        self._ledger.set_capabilities(unexpected, is_verified=False)
+
+    def may_erase_custom_fields(self, salesloft_object: SalesloftObject, write: Write) -> bool:
+        """Return whether a write sends custom fields, but not all that the team has."""
+        sent = write.body.get(CUSTOM_FIELDS)
+        if sent is None or self.capabilities.custom_fields == "merge":
+            return False
+        known = self._custom_fields.get(salesloft_object)
+        return known is None or not known.keys() <= sent.keys()
 
     def assume(self, error: Exception, **assumed: Any) -> None:
         """Take it for granted, for the rest of the run, that Salesloft does what is assumed: it cannot be watched."""

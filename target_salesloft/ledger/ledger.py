@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -506,10 +507,11 @@ class Ledger:
         oldest = self._now() - max_age_days * SECONDS_PER_DAY
         return {name: Capability(*found) for name, *found in rows if found[2] >= oldest}
 
-    def set_capabilities(self, values: Mapping[str, str], version: str, *, is_verified: bool) -> None:
+    def set_capabilities(self, values: Mapping[str, str], *, is_verified: bool) -> None:
         """Remember what was found: name → value."""
         if self.database.is_read_only or not values:
             return
+        version = metadata.version("target-salesloft")
         constants = {"scope_id": self.scope_id, "version": version, "found_at": self._now(), "verified": is_verified}
         rows = [{**constants, "name": name, "value": value} for name, value in sorted(values.items())]
         insert = self.database.insert(capabilities)

@@ -122,5 +122,10 @@ class Capabilities(msgspec.Struct, frozen=True):
         return msgspec.convert(known, cls)
 
     @property
+    def contradicted(self) -> set[str]:
+        """The assumptions that are known not to hold."""
+        return {name for name, value in self.values.items() if value != ASSUMPTIONS[name].assumed}
+
+    @property
     def values(self) -> dict[str, str]:
         return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}

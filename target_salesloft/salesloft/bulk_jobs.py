@@ -117,6 +117,10 @@ class BulkJobs:
         """Whether Salesloft was found to ignore the filters by state and status."""
         return self._states.is_ignored or self._statuses.is_ignored
 
+    def ignore_filters(self) -> None:
+        """Send no filters by state and status, because Salesloft is known to ignore them."""
+        self._states.is_ignored = self._statuses.is_ignored = True
+
     def create(self, job_type: str, name: str) -> int:
         """Create a job such as `person/upsert`, and return its id."""
         body = msgspec.json.encode({"type": job_type, "name": name})

@@ -81,7 +81,7 @@ class BulkJob:
         phase: How far it is.
         requests: How often one of its uploads was sent, at most.
         may_hold_more: Whether an upload without a response may still arrive.
-        contradicted: The ids of assumptions that its results contradict.
+        contradicted: The assumptions that its results contradict.
 
     Args:
         key_field: The field that identifies a record.
@@ -312,7 +312,7 @@ class BulkJob:
             raise CountMismatchError(f"expected {sent:,} records, job reports {status.total}")
         # Whether `processed` counts rows of error is not documented.
         if errors and status.processed == sent - errors:
-            self.contradicted.add("A9")
+            self.contradicted.add("bulk_processed")
         elif status.processed not in {None, sent}:
             raise CountMismatchError(f"{sent:,} records were uploaded, job reports {status.processed} as processed")
         read_all = read_ids or sent <= MAX_ROWS_READ or status.total is None or status.processed is None
@@ -342,7 +342,7 @@ class BulkJob:
         """
         keys = [self._key_of(row) for row in rows]
         if any(not isinstance(row.record, dict) for row in rows):
-            self.contradicted.add("A8")
+            self.contradicted.add("bulk_rows")
         unknown = [row for row, key in zip(rows, keys, strict=True) if key is None]
         if not unknown:
             return {str(key): row for key, row in zip(keys, rows, strict=True)}

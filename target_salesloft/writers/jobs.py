@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from target_salesloft.exceptions import (
     BulkJobUnfinishedError,
@@ -22,6 +22,7 @@ from target_salesloft.exceptions import (
 from target_salesloft.objects import CUSTOM_FIELDS, SyncMode
 from target_salesloft.records import Result
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.salesloft.assumptions import ASSUMPTIONS
 from target_salesloft.salesloft.bulk_jobs import JobState
 from target_salesloft.salesloft.requester import PAGE_SIZE
 from target_salesloft.writers.base import Job, JobDone, JobPolled, JobStarting, JobUploaded, Settled
@@ -53,11 +54,28 @@ MAX_LINES: Final = 10
 MAX_JOB_PAGES: Final = 2
 LIST_JOBS: Final = "GET /bulk_jobs"
 NOT_AVAILABLE: Final = (PermissionDeniedError, RecordRejectedError, UnexpectedResponseError)
+
+
+class Contradiction(NamedTuple):
+    """What Salesloft does where an assumption does not hold, and what the run does then."""
+
+    value: str
+    message: str
+
+
 CONTRADICTED: Final = {
-    "A6": "Salesloft ignores the filters of bulk jobs. All rows of jobs are read, a point per hundred.",
-    "A8": "Rows of bulk jobs do not contain what was sent. They are matched by the record that was written, or by the "
-    "order of the upload.",
-    "A9": "`processed` of bulk jobs does not count rows with errors. Both counts together are compared instead.",
+    "bulk_filters": Contradiction(
+        "ignored", "Salesloft ignores the filters of bulk jobs. All rows of jobs are read, a point per hundred."
+    ),
+    "bulk_rows": Contradiction(
+        "without_record",
+        "Rows of bulk jobs do not contain what was sent. They are matched by the record that was written, or by the "
+        "order of the upload.",
+    ),
+    "bulk_processed": Contradiction(
+        "successes",
+        "`processed` of bulk jobs does not count rows with errors. Both counts together are compared instead.",
+    ),
 }
 
 
@@ -138,6 +156,7 @@ class JobsInFlight:
 
     Attributes:
         unavailable_types: The types of jobs that Salesloft is known to reject.
+        contradicted: The assumptions about jobs that do not hold.
 
     Args:
         timeout: Seconds that a job may take after it was started or, if that is later, after the last job was done.
@@ -167,9 +186,15 @@ class JobsInFlight:
         self._last_poll = -math.inf
         self._last_seconds = 0.0  # how long the last job took
         self._can_list = True
-        self._contradicted: set[str] = set()
+        self.contradicted: set[str] = set()
         self._samples = samples
         self._sampled: set[str] = set()
+
+    def expect(self, contradicted: Collection[str]) -> None:
+        """Take it as known which assumptions do not hold."""
+        self.contradicted.update(CONTRADICTED.keys() & set(contradicted))
+        if "bulk_filters" in self.contradicted:
+            self._api.ignore_filters()
 
     @property
     def is_busy(self) -> bool:
@@ -325,10 +350,12 @@ class JobsInFlight:
 
     def _report(self, contradicted: Collection[str]) -> None:
         """Log each assumption about Salesloft once that does not hold."""
-        found = {*contradicted, *(["A6"] if self._api.ignores_filters else [])}
-        for each in sorted(found - self._contradicted):
-            logger.warning("%s: %s", each, CONTRADICTED[each], extra={"code": "SL028", "assumption": each})
-        self._contradicted |= found
+        found = {*contradicted, *(["bulk_filters"] if self._api.ignores_filters else [])}
+        for assumption, each in sorted((ASSUMPTIONS[each].id, each) for each in found - self.contradicted):
+            logger.warning(
+                "%s: %s", assumption, CONTRADICTED[each].message, extra={"code": "SL028", "assumption": assumption}
+            )
+        self.contradicted |= found
 
     def _get_statuses(self) -> dict[JobInFlight, JobStatus]:
         """Ask for the states of the jobs that are started with one request or, where that is not possible, singly."""
@@ -400,7 +427,7 @@ class JobsInFlight:
     def _list_unfinished(self, last_known: int) -> set[int]:
         """Return the ids of the jobs that this target has created and that are executing or waiting to be."""
         found: set[int] = set()
-        last = pages = 0
+        last, pages = last_known if self._api.ignores_filters else 0, 0
         while pages < MAX_JOB_PAGES:
             listed = self._api.list(after=last, state=JobState.EXECUTING)
             if self._api.ignores_filters and last < last_known:

@@ -118,6 +118,48 @@ def test_a_single_record_that_holds_other_custom_fields_is_found(night, sandbox)
     assert [each for each in held(sandbox, "custom_fields") if len(each) > 1] == [{"Lead Score": "7", "Region": "EU"}]
 
 
+def test_records_that_get_all_custom_fields_are_not_read(night, sandbox, fault):
+    for number in range(250):
+        sandbox.add("person", email_address=f"p{number}@b.co", custom_fields={"Region": "US"})
+    fault("status", status=200, body={"data": [{"name": "Region", "field_type": "person"}]}, path="/custom_fields")
+    night([{"email_address": f"p{number}@b.co", "Region": "EU"} for number in range(250)])
+    assert not [each for each in sandbox.requests if (each.method, each.path) == ("GET", "/v2/people")]
+    assert held(sandbox, "custom_fields") == [{"Region": "EU"}] * 250
+
+
+def test_custom_fields_that_are_replaced_are_tried_once_in_many_nights(night, sandbox):
+    for email in EMAILS:
+        sandbox.add("person", email_address=email, custom_fields={"Lead Score": "7", "Region": "US"})
+    sandbox.enter_world("custom_fields=replace")
+    counts = []
+    for region in ("EU", "UK"):
+        before = len(sandbox.requests)
+        result = night(rows_of(Region=region))
+        counts.append(len(sandbox.requests) - before)
+        assert held(sandbox, "custom_fields") == [{"Lead Score": "7", "Region": region}] * 3
+    assert counts[1] == counts[0] - 2, "the trial and the repair"
+    assert not result.log_lines_containing("assumption A1")
+    sandbox.enter_world("custom_fields=merge")
+    night(rows_of(Region="EU"))
+    assert held(sandbox, "custom_fields") == [{"Lead Score": "7", "Region": "EU"}] * 3
+
+
+def test_what_jobs_have_shown_is_known_in_later_nights(run, sandbox):
+    for world in ("bulk_filters=ignored", "bulk_processed=successes", "bulk_rows=without_record"):
+        sandbox.enter_world(world)
+    lists, warnings = [], []
+    for title in ("CTO", "CEO", "CFO"):
+        before = len(sandbox.requests)
+        rows = [record("people", email_address=email, title=title) for email in EMAILS]
+        rows.append(record("people", email_address="x@b.co", owner_id=77))
+        result = run([schema("people", "email_address", "title", "owner_id"), *rows], write_method="bulk")
+        assert result.counts()["failed"] == 1
+        lists.append([(each.method, each.path) for each in sandbox.requests[before:]].count(("GET", "/v2/bulk_jobs")))
+        warnings.append([each for each in ("A6", "A8", "A9") if result.log_lines_containing(f"{each}: ")])
+    assert warnings == [["A8", "A9"], ["A6"], []]
+    assert lists == [1, 3, 1]
+
+
 def test_what_the_run_has_written_shows_what_salesloft_does(night, sandbox):
     sandbox.enter_world("custom_fields=replace")
     rows = [{"email_address": f"p{number}@b.co", "Region": "EU", "Lead Score": str(number)} for number in range(6)]

@@ -472,11 +472,11 @@ def test_claims_are_held_by_one_run(start, ledger, clock):
 
 
 def test_capabilities_belong_to_a_team(start, ledger, clock):
-    ledger.set_capabilities({"custom_fields": "merge", "null": "clear"}, "1.0", is_verified=False)
+    ledger.set_capabilities({"custom_fields": "merge", "null": "clear"}, is_verified=False)
     clock.tick(10)
-    ledger.set_capabilities({"custom_fields": "replace"}, "1.1", is_verified=True)
+    ledger.set_capabilities({"custom_fields": "replace"}, is_verified=True)
     known = start().get_capabilities()
-    assert known["custom_fields"][:2] == ("replace", "1.1")
+    assert known["custom_fields"].value == "replace"
     assert known["custom_fields"].is_verified
     assert not known["null"].is_verified
     assert known["custom_fields"].found_at == known["null"].found_at + 10
