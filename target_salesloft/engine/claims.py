@@ -28,10 +28,11 @@ class Claims:
         self._clock = clock
         self._shutdown = shutdown
         self._held: set[str] = set()
+        self._lost: set[str] = set()
         self._renew_at = clock.now()
 
     def take(self, names: Collection[str]) -> set[str]:
-        """Claim names, and return those that this run now holds: another run may hold the rest for too long."""
+        """Claim names, and return those that another run holds for too long."""
         wanted = set(names)
         until = self._clock.now() + 2 * CLAIM_SECONDS
         held = self._ledger.claim(wanted, CLAIM_SECONDS)
@@ -42,13 +43,14 @@ class Claims:
             self._shutdown.raise_if_stopping()
             held = self._ledger.claim(wanted, CLAIM_SECONDS)
         self._held |= held
-        return held
+        return wanted - held
 
     def renew(self) -> set[str]:
-        """Hold what is held for `CLAIM_SECONDS` more, and return it: another run has what was not renewed in time."""
+        """Hold what is held for `CLAIM_SECONDS` more, and return what another run has taken over since it was taken."""
         self._renew_at = self._clock.now() + RENEW_SECONDS
-        self._held = self._ledger.claim(self._held, CLAIM_SECONDS)
-        return self._held
+        held, self._held = self._held, self._ledger.renew(self._held)
+        self._lost |= held - self._held
+        return self._lost
 
     def keep(self) -> None:
         """Renew what is held, if it is time to; to be called every few seconds."""
@@ -58,4 +60,4 @@ class Claims:
     def release(self) -> None:
         """Give up all claims."""
         self._ledger.release(self._held)
-        self._held = set()
+        self._held, self._lost = set(), set()

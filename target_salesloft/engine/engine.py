@@ -589,8 +589,8 @@ class Engine:
             self._submit(stream, writes, removal)
             return
         for each in in_chunks(writes, CLAIM_CHUNK):
-            if claimed := self._only_claimed(stream, each, self._claims.renew()):
-                self._submit(stream, claimed, removal)
+            if ours := self._leave_out_claimed(stream, each, self._claims.renew()):
+                self._submit(stream, ours, removal)
 
     def _check_limits(self, removals: int, enrollments: int) -> None:
         limit = self._settings.max_deleted_records
@@ -696,19 +696,19 @@ class Engine:
         """Return the writes that no other run is about to do too, and count the others as failed."""
         if self._claims is None:
             return writes
-        return self._only_claimed(
-            stream, writes, self._claims.take({_claim_on(stream, each) for each in writes if each.key is not None})
-        )
+        names = {_claim_on(stream, each) for each in writes if each.key is not None}
+        return self._leave_out_claimed(stream, writes, self._claims.take(names))
 
-    def _only_claimed(self, stream: Stream, writes: Sequence[Write], ours: Collection[str]) -> list[Write]:
-        claimed: list[Write] = []
+    def _leave_out_claimed(self, stream: Stream, writes: Sequence[Write], taken: Collection[str]) -> list[Write]:
+        """Leave out and fail what another run has claimed."""
+        ours: list[Write] = []
         for each in writes:
-            if each.key is None or _claim_on(stream, each) in ours:
-                claimed.append(each)
-            else:
+            if each.key is not None and _claim_on(stream, each) in taken:
                 reason = "another run is writing this record; run again"
                 self._journal.count(stream, failure(each, reason, tuple(each.references)))
-        return claimed
+            else:
+                ours.append(each)
+        return ours
 
     def _without_members(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Leave out people who are or have been on the cadence; with `re_enroll`, only those who are."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from target_salesloft.mapping.comparison import CUSTOM_PREFIX, Difference, canonical, find_differences
-from target_salesloft.objects import FieldType
+from target_salesloft.objects import DeletedRecords, FieldType
 from target_salesloft.records import Result
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from target_salesloft.engine.stream import Stream
     from target_salesloft.records import Outcome
 
@@ -44,11 +46,12 @@ MERGED: Final = Kind(
 
 
 class Watch:
-    """Counts the fields for which Salesloft returns other values than it was sent."""
+    """Counts the fields for which Salesloft returns other values than it was sent, and records that stay archived."""
 
     def __init__(self) -> None:
         self._read: Counter[str] = Counter()
         self._found: Counter[tuple[str, str, Kind]] = Counter()  # stream, field, kind
+        self._archived: Counter[str] = Counter()
 
     def examine(self, stream: Stream, outcome: Outcome) -> list[Difference]:
         """Return what the response to a write shows of its fields, where that is not what was sent, and count it."""
@@ -56,6 +59,7 @@ class Watch:
             return []
         is_new = outcome.result is Result.CREATED
         self._read[stream.name] += 1
+        self._archived[stream.name] += _stays_archived(stream, outcome.write.payload, outcome.resource)
         differences = []
         for each in find_differences(stream.object, outcome.write.payload, outcome.resource):
             kind = _kind_of(stream, each)
@@ -82,6 +86,24 @@ class Watch:
                 },
             )
         self._found.clear()
+        for stream, count in sorted(self._archived.items()):
+            if count:
+                logger.warning(
+                    "%s: %s of %s records whose responses were read are archived in Salesloft. They were written, and "
+                    "stay archived (assumption A16). Restore them in Salesloft if they are in use again.",
+                    *(stream, f"{count:,}", f"{self._read[stream]:,}"),
+                    extra={"code": "SL028", "stream": stream, "assumption": "A16", "records": count},
+                )
+        self._archived.clear()
+
+
+def _stays_archived(stream: Stream, sent: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
+    archive = stream.object.removals.get(DeletedRecords.ARCHIVE)
+    return (
+        archive is not None
+        and bool(held.get(archive.removed_field))
+        and all(name not in sent for name, _ in archive.constants)
+    )
 
 
 def _kind_of(stream: Stream, difference: Difference) -> Kind:

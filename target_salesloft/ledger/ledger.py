@@ -544,8 +544,18 @@ class Ledger:
         statement = insert.on_conflict_do_update(index_elements=claims.primary_key.columns, set_=changed, where=is_free)
         with self.database.transaction() as connection:
             connection.execute(statement, [{**constants, "key": key} for key in sorted(hashes)])
-            is_held = is_ours & (claims.c.run_id == self.run_number)
-            rows = select_in(connection, [claims.c.key], claims.c.key, hashes, is_held)
+            rows = select_in(connection, [claims.c.key], claims.c.key, hashes, self._is_our_claim)
+        return {hashes[key] for (key,) in rows}
+
+    def renew(self, keys: Collection[str]) -> set[str]:
+        """Renew claims of this run, and return those that no other run has taken over since they expired."""
+        hashes = self._hash_keys(keys)
+        if not hashes:
+            return set()
+        with self.database.transaction() as connection:
+            update = claims.update().where(self._is_our_claim).values(claimed_at=self._now())
+            execute_in(connection, update, claims.c.key, hashes)
+            rows = select_in(connection, [claims.c.key], claims.c.key, hashes, self._is_our_claim)
         return {hashes[key] for (key,) in rows}
 
     def release(self, keys: Collection[str]) -> None:
@@ -553,9 +563,12 @@ class Ledger:
         hashes = self._hash_keys(keys)
         if self.database.is_read_only or not hashes:
             return
-        where = (claims.c.scope_id == self.scope_id) & (claims.c.run_id == self.run_number)
         with self.database.transaction() as connection:
-            execute_in(connection, claims.delete().where(where), claims.c.key, hashes)
+            execute_in(connection, claims.delete().where(self._is_our_claim), claims.c.key, hashes)
+
+    @property
+    def _is_our_claim(self) -> sa.ColumnElement[bool]:
+        return (claims.c.scope_id == self.scope_id) & (claims.c.run_id == self.run_number)
 
     # Used by StreamLedger
 

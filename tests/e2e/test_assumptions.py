@@ -309,3 +309,21 @@ def test_first_rows_of_a_large_job_show_what_is_stored(run, sandbox):
     assert result.code == 0, result.log
     (line,) = result.log_lines_containing("(assumption A2)")
     assert "100 of 100" in line
+
+
+# A16: archived accounts
+
+
+@pytest.mark.parametrize(("sync_mode", "values"), [("upsert", {}), ("update", {}), ("update", {"archived": False})])
+def test_account_that_stays_archived_is_said(night, sandbox, sync_mode, values):
+    for name in "abc":
+        number = sandbox.add("account", name=name, domain=f"{name}.com")
+        if name != "a":
+            sandbox.state.update("accounts", number, {"archived_at": "2026-01-01T00:00:00.000000+00:00"})
+    rows = [{"domain": f"{name}.com", "industry": "Steel", **values} for name in "abc"]
+    result = night(rows, "accounts", sync_mode=sync_mode)
+    assert (result.code, [row["industry"] for row in sandbox.accounts()]) == (0, ["Steel"] * 3)
+    assert [bool(row["archived_at"]) for row in sandbox.accounts()] == [False, not values, not values]
+    found = result.log_lines_containing("assumption A16")
+    assert len(found) == (not values)
+    assert all("2 of 3" in line for line in found)

@@ -272,13 +272,14 @@ def test_claims_do_not_expire_while_a_request_takes_long(sandbox, run, clock, tm
     assert (result.code, renewed) == (0, [True] * 3)
 
 
-def test_people_whom_another_run_has_claimed_meanwhile_are_not_added(sandbox, run, tmp_path):
+@pytest.mark.parametrize("done", ["UPDATE claims SET run_id = run_id + 1", "DELETE FROM claims"])
+def test_people_whom_another_run_has_claimed_meanwhile_are_not_added(sandbox, run, tmp_path, done):
     ledger = tmp_path / "ledger.db"
 
     def take_over(event):
         if event.is_before and (event.method, event.path) == ("POST", MEMBERSHIPS):
             with closing(sqlite3.connect(ledger)) as connection, connection:
-                connection.execute("UPDATE claims SET run_id = run_id + 1")
+                connection.execute(done)
 
     sandbox.on_request = take_over
     result = run([*enroll(add_people(sandbox, CLAIM_CHUNK + 2)), state(1)], ledger_uri=f"sqlite:///{ledger}")

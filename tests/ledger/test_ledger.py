@@ -466,6 +466,11 @@ def test_claims_are_held_by_one_run(start, ledger, clock):
     assert other.claim(["a"], 60) == {"a"}
     assert ledger.claim(["a"], 60) == set()
     assert ledger.claim([], 60) == set()
+    clock.tick(61)
+    assert ledger.renew(["a", "b", "c"]) == {"b", "c"}, "they have expired, but nobody has taken them"
+    assert other.claim(["b"], 60) == set()
+    other.release(["a"])
+    assert ledger.renew(["a", "b"]) == {"b"}, "what the other run claimed, it has done"
 
 
 # Reshaped values

@@ -723,6 +723,7 @@ class Runner:
             "stderr": str(directory / "stderr"),
             "environment": {"XDG_STATE_HOME": str(state)},
             "seed": self.scenario["seed"],
+            "has_company": bool(plan.get("twin")),
             "kill": kill if kill and kill["when"].endswith("commit") and index == 0 else None,
             "busy_seconds": BUSY_SECONDS if plan.get("ledger", "").startswith("locked") else None,
         }

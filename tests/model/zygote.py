@@ -19,12 +19,14 @@ import sqlite3
 import struct
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
 EPOCH = 1_700_000_000.0
 START = 1_000.0
 _lock = threading.Lock()
+_has_company = False
 
 
 class SharedClock:
@@ -61,6 +63,8 @@ def main():
 
     def wait_until(self, moment):
         os.sched_yield()
+        if _has_company and not self.stopped:
+            time.sleep(min(max(moment - shared.now(), 0), 60) / 500)  # the other run gets on meanwhile
         if not self.stopped:
             shared.advance_to(moment)
 
@@ -139,6 +143,8 @@ def _warm_up(directory):
 
 def _run(job):
     """Be the command, in a child."""
+    global _has_company  # noqa: PLW0603 (of this process)
+    _has_company = job["has_company"]
     descriptors = [os.open(job["stdin"], os.O_RDONLY)] + [
         os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) for name in ("stdout", "stderr")
     ]
