@@ -5,11 +5,14 @@ A message is one actionable line: what happened, to what, what to do. None conta
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from singer_sdk.exceptions import ConfigValidationError, FatalAPIError, RetriableAPIError
 
 from target_salesloft.messages import INTERNAL_ERROR, INVALID_SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class SalesloftRetriableError(RetriableAPIError):
@@ -260,8 +263,11 @@ class RecordRejectedError(Exception):
 
 
 class ConfigError(ConfigValidationError):
-    """An invalid setting, settings file or option; one line per error, none with the value of a secret."""
+    """Invalid settings, settings files or options; one line per error, none with the value of a secret.
 
-    def __init__(self, *errors: str, code: str = INVALID_SETTINGS) -> None:
-        super().__init__("; ".join(errors), errors=list(errors))
-        self.log_fields = {"code": code}
+    `codes` has the code of each error, where they differ.
+    """
+
+    def __init__(self, *errors: str, code: str = INVALID_SETTINGS, codes: Mapping[str, str] | None = None) -> None:
+        self.codes = dict(codes or dict.fromkeys(errors, code))
+        super().__init__("; ".join(self.codes), errors=list(self.codes))

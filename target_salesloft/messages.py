@@ -19,6 +19,10 @@ class Message(NamedTuple):
 
 
 INVALID_SETTINGS: Final = "SL001"
+UNREAD_VARIABLE: Final = "SL002"
+UNKNOWN_SETTING: Final = "SL007"
+MISSING_CREDENTIALS: Final = "SL008"
+CONFLICTING_SETTINGS: Final = "SL009"
 INTERNAL_ERROR: Final = "SL099"
 INVALID_INPUT: Final = "SL050"
 SUMMARY_NOT_WRITTEN: Final = "SL054"
@@ -26,10 +30,13 @@ SUMMARY_NOT_WRITTEN: Final = "SL054"
 GROUPS: Final = {
     "Settings and streams": (
         Message(
-            INVALID_SETTINGS, "invalid settings", "A setting is unknown, invalid, or missing.", "Correct what it names."
+            INVALID_SETTINGS,
+            "invalid setting",
+            "The value of a setting or option, or a settings file, is invalid.",
+            "Use a value that the message lists.",
         ),
         Message(
-            "SL002",
+            UNREAD_VARIABLE,
             "variable not read",
             "An environment variable is set, but has no effect.",
             "Add `--config ENV`, or correct or unset the variable.",
@@ -58,6 +65,24 @@ GROUPS: Final = {
             "unknown stream",
             "`streams` or `stream_maps` names a stream that this run doesn't have.",
             "Check the spelling of the stream.",
+        ),
+        Message(
+            UNKNOWN_SETTING,
+            "unknown setting",
+            "There is no setting of this name, or it can only be set per stream.",
+            "Check the spelling and the place.",
+        ),
+        Message(
+            MISSING_CREDENTIALS,
+            "missing credentials",
+            "The settings that authentication needs are not set.",
+            "Set those of one [authentication method](../guides/authentication.md).",
+        ),
+        Message(
+            CONFLICTING_SETTINGS,
+            "conflicting settings",
+            "A setting requires another one, or excludes it.",
+            "Set what it requires, or remove one of the two.",
         ),
     ),
     "Authentication": (

@@ -28,7 +28,13 @@ from target_salesloft.exceptions import (
     SalesloftFatalError,
     TooManyMissingReferencesError,
 )
-from target_salesloft.messages import INTERNAL_ERROR, INVALID_INPUT, INVALID_SETTINGS, SUMMARY_NOT_WRITTEN
+from target_salesloft.messages import (
+    INTERNAL_ERROR,
+    INVALID_INPUT,
+    INVALID_SETTINGS,
+    SUMMARY_NOT_WRITTEN,
+    UNREAD_VARIABLE,
+)
 from target_salesloft.records import Result, Source, without_write
 from target_salesloft.redaction import format_internal_error
 from target_salesloft.reporting.build import configure_logging
@@ -175,7 +181,9 @@ class TargetSalesloft(Target):
         try:
             self.mapper.register_raw_stream_schema(stream, message["schema"], message.get("key_properties"))
         except MappingError as error:
-            raise ConfigError(f"stream_maps.{stream}: {' '.join(str(error).split()).removesuffix('.')}.") from error
+            raise ConfigError(
+                f"stream_maps.{stream}: {' '.join(str(error).split()).removesuffix('.')}.", code="SL003"
+            ) from error
         except Exception as error:
             raise InvalidInputLine(
                 f"the schema of the stream '{stream}' cannot be used with stream_maps or flattening "
@@ -398,7 +406,7 @@ class TargetSalesloft(Target):
         try:
             settings = load(config or ConfigSources(), os.environ, _warner(cls.logger))
         except ConfigValidationError as error:
-            return 1, dict.fromkeys(error.errors, _log_fields(error))
+            return 1, _setting_errors(error)
         errors: Errors
         try:
             # The SDK installs its own signal handlers while it constructs a target.
@@ -406,7 +414,7 @@ class TargetSalesloft(Target):
                 target = cls(settings=settings)
                 target.run.shutdown.install()
         except ConfigValidationError as error:
-            errors = dict.fromkeys(error.errors, _log_fields(error))
+            errors = _setting_errors(error)
         except (MappingError, SalesloftFatalError) as error:
             errors = {str(error): _log_fields(error)}
         else:
@@ -427,7 +435,7 @@ class TargetSalesloft(Target):
                 self.run.is_input_complete = False
                 self.process_endofpipe()  # what was read before is still written
         except ConfigValidationError as error:
-            errors |= dict.fromkeys(error.errors, _log_fields(error))
+            errors |= _setting_errors(error)
         except SalesloftFatalError as error:
             errors[f"{self.run.shutdown.describe(error)} {self.run.engine.unfinished}".rstrip()] = _log_fields(error)
         except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
@@ -449,7 +457,13 @@ def documentation_url() -> str:
 
 def _warner(logger: logging.Logger) -> Callable[[str], None]:
     """Return what logs a warning about settings."""
-    return partial(logger.warning, "%s", extra={"code": "SL002"})
+    return partial(logger.warning, "%s", extra={"code": UNREAD_VARIABLE})
+
+
+def _setting_errors(error: ConfigValidationError) -> Errors:
+    """Return message → fields of its log line; the SDK's own errors have no codes."""
+    codes = error.codes if isinstance(error, ConfigError) else {}
+    return {each: {**_log_fields(error), **({"code": codes[each]} if each in codes else {})} for each in error.errors}
 
 
 def _log_fields(error: Exception) -> dict[str, Any]:

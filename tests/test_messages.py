@@ -8,15 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from target_salesloft import exceptions
-from target_salesloft.messages import (
-    GROUPS,
-    INTERNAL_ERROR,
-    INVALID_INPUT,
-    INVALID_SETTINGS,
-    MESSAGES,
-    SUMMARY_NOT_WRITTEN,
-)
+from target_salesloft import exceptions, messages
+from target_salesloft.messages import GROUPS, MESSAGES
 from tests.conftest import people, record, schema
 
 SOURCES = sorted(Path(exceptions.__file__).parent.rglob("*.py"))
@@ -27,8 +20,11 @@ def test_codes_are_unique_and_all_of_them_are_used():
     assert len(MESSAGES) == sum(map(len, GROUPS.values()))
     texts = [each.read_text(encoding="utf-8") for each in SOURCES if each.name != "messages.py"]
     used = {code for text in texts for code in CODE.findall(text)}
-    constants = {INTERNAL_ERROR, INVALID_INPUT, INVALID_SETTINGS, SUMMARY_NOT_WRITTEN}
-    assert used | constants == set(MESSAGES)
+    constants = {
+        name: code for name, code in vars(messages).items() if isinstance(code, str) and CODE.match(f'"{code}"')
+    }
+    used |= {code for name, code in constants.items() if any(name in text for text in texts)}
+    assert used == set(MESSAGES)
 
 
 def test_every_fatal_error_has_a_code():
@@ -56,18 +52,30 @@ def test_every_warning_has_a_code(place, codes):
 
 
 @pytest.mark.parametrize(
-    ("settings", "messages", "code"),
+    ("settings", "lines", "code"),
     [
         ({"api_key": "wrong"}, [], "SL010"),
         ({"sync_mode": "wrong"}, [], "SL001"),
+        ({"sync_mod": "upsert"}, [], "SL007"),
+        ({"api_key": None}, [], "SL008"),
+        ({"compare": True}, [], "SL009"),
         ({"streams": {"people": {"mapping": {"email_address": "nickname"}}}}, [], "SL003"),
         ({"max_failed_records": 0}, [record("people", email_address="nonsense")], "SL060"),
         ({}, ["no JSON"], "SL050"),
     ],
-    ids=["wrong key", "invalid setting", "invalid mapping", "failed records", "invalid input"],
+    ids=[
+        "wrong key",
+        "invalid setting",
+        "unknown setting",
+        "no credentials",
+        "conflict",
+        "invalid mapping",
+        "failed records",
+        "invalid input",
+    ],
 )
-def test_an_error_ends_with_its_code(run, caplog, settings, messages, code):
-    run([schema("people", "email_address"), *people([1]), *messages], **settings)
+def test_an_error_ends_with_its_code(run, caplog, settings, lines, code):
+    run([schema("people", "email_address"), *people([1]), *lines], **settings)
     last = caplog.records[-1]
     assert last.code == code
     assert last.getMessage().endswith(f" [{code}]")

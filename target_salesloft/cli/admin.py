@@ -269,8 +269,8 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
             return 1
         return 130
     except ConfigError as error:
-        for message in error.errors:
-            print(f"{message} [{error.log_fields['code']}]", file=sys.stderr)
+        for message, code in error.codes.items():
+            print(f"{message} [{code}]", file=sys.stderr)
     except SalesloftFatalError as error:
         print(f"{error} [{error.code}]", file=sys.stderr)
     except SalesloftRetriableError as error:

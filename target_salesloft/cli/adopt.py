@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from target_salesloft.engine.adopt import Adoption
 from target_salesloft.exceptions import ConfigError, LedgerError
+from target_salesloft.messages import MISSING_CREDENTIALS
 from target_salesloft.records import Result
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.settings.loader import load
@@ -32,7 +33,7 @@ def adopt(
     """Note in the ledger what Salesloft holds of the records of an input, and print how many were adopted."""
     settings = load(sources, environ, lambda message: print(message, file=sys.stderr))
     if not settings.credentials:
-        raise ConfigError("Adopting reads Salesloft: set credentials, as for a run.")
+        raise ConfigError("Adopting reads Salesloft: set credentials, as for a run.", code=MISSING_CREDENTIALS)
     if settings.ledger_uri == NO_LEDGER:
         raise LedgerError("There is no ledger. Set ledger_uri.")
     # An adoption is no run of the pipeline: it has no outputs, and no limits but those of Salesloft.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.cli.callback_server import CallbackServer, parse_query, state_matches
 from target_salesloft.exceptions import ConfigError, TokenGrantError
+from target_salesloft.messages import MISSING_CREDENTIALS
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.auth.token import StoredToken, fingerprint
 from target_salesloft.salesloft.build import build_token_endpoint, build_token_store
@@ -58,7 +59,10 @@ def _with_application(values: Mapping[str, Any]) -> dict[str, Any]:
         if not config.get(name) and sys.stdin.isatty() and not config.get("api_key"):
             config[name] = prompt(f"{name} of the OAuth application: ")
     if not config.get("client_id"):
-        raise ConfigError("Missing settings client_id and client_secret: login requires an OAuth application.")
+        raise ConfigError(
+            "Missing settings client_id and client_secret: login requires an OAuth application.",
+            code=MISSING_CREDENTIALS,
+        )
     return config
 
 

@@ -37,7 +37,7 @@ def resolve_overwrite(
         standard = settings.object.aliases.get(name, name)
         setting = f"streams.{stream}.overwrite.{name}"
         if standard in {settings.upsert_key, ID_FIELD}:
-            raise ConfigError(f"Invalid field for {setting}: it identifies the records. Remove it.")
+            raise ConfigError(f"Invalid field for {setting}: it identifies the records. Remove it.", code="SL003")
         if standard in settings.object.fields and standard != CUSTOM_FIELDS:
             resolved[standard] = when
             continue
@@ -60,6 +60,7 @@ def _custom_field(
         names = [*salesloft_object.fields, *custom_fields]
         raise ConfigError(
             f"Unknown field for {setting}: Salesloft's {salesloft_object.name} have no field or custom field of this "
-            f"name{did_you_mean(name, names)}."
+            f"name{did_you_mean(name, names)}.",
+            code="SL003",
         )
     return CUSTOM_PREFIX + (name if name in matches else matches[0])

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.exceptions import ConfigError
+from target_salesloft.messages import UNREAD_VARIABLE
 from target_salesloft.settings.options import ENVIRONMENT_PREFIX
 from target_salesloft.settings.schema import SETTINGS, leaves
 from target_salesloft.settings.validation import resolve
@@ -61,9 +62,9 @@ def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str
         settings = resolve(values)
     except ConfigError as error:
         unread = [] if sources.environment else _unread_variables(environ, found, values)
-        raise ConfigError(*error.errors, *unread) from error
+        raise ConfigError(codes={**error.codes, **dict.fromkeys(unread, UNREAD_VARIABLE)}) from error
     if errors := _safeguard_errors(environ, settings):
-        raise ConfigError(*errors)
+        raise ConfigError(*errors, code=UNREAD_VARIABLE)
     config = settings.to_config()
     for message in _unknown_variables(environ) if sources.environment else _unread_variables(environ, found, config):
         warn(message)

@@ -15,6 +15,7 @@ import msgspec
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 
 from target_salesloft.exceptions import ConfigError
+from target_salesloft.messages import CONFLICTING_SETTINGS, INVALID_SETTINGS, MISSING_CREDENTIALS, UNKNOWN_SETTING
 from target_salesloft.redaction import iter_scalars, redact_secrets, sanitize_line
 from target_salesloft.settings.options import (
     CREDENTIALS,
@@ -77,17 +78,17 @@ def resolve(values: Mapping[str, Any]) -> RunSettings:
     """
     config = {name: _clean(name, value) for name, value in values.items() if value is not None and value != ""}
     secrets = _secrets(config)
-    errors = [*_unknown_settings(config), *_schema_errors(config, secrets)]
+    errors = dict.fromkeys(_unknown_settings(config), UNKNOWN_SETTING) | _schema_errors(config, secrets)
     if not errors:
         settings = msgspec.convert(config, RunSettings)
-        errors = [
-            *_authentication_errors(settings),
-            *_url_errors(settings, secrets),
-            *_path_errors(settings, secrets),
-            *_conflicts(settings),
-        ]
+        invalid = [*_credential_errors(settings), *_url_errors(settings, secrets), *_path_errors(settings, secrets)]
+        errors = (
+            dict.fromkeys(invalid, INVALID_SETTINGS)
+            | dict.fromkeys(_missing_credentials(settings), MISSING_CREDENTIALS)
+            | dict.fromkeys(_conflicts(settings), CONFLICTING_SETTINGS)
+        )
     if errors:
-        raise ConfigError(*(redact_secrets(error, *secrets) for error in errors))
+        raise ConfigError(codes={redact_secrets(error, *secrets): code for error, code in errors.items()})
     return settings
 
 
@@ -124,7 +125,9 @@ def _unknown_setting(name: str, match: str | None) -> str:
     return f"Unknown setting '{_name([name])}'." + (f" Did you mean '{match}'?" if match else "")
 
 
-def _schema_errors(config: Mapping[str, Any], secrets: list[str]) -> Iterator[str]:
+def _schema_errors(config: Mapping[str, Any], secrets: list[str]) -> dict[str, str]:
+    """Return an error for each value that the schema does not allow → its code."""
+    errors = {}
     for error in VALIDATOR.iter_errors(config):
         deepest: Any = _deepest(error)
         path = list(deepest.absolute_path)
@@ -135,12 +138,14 @@ def _schema_errors(config: Mapping[str, Any], secrets: list[str]) -> Iterator[st
                 if name not in deepest.schema["properties"]:
                     match = closest_match(name, deepest.schema["properties"])
                     unknown = _unknown_setting(_name([*path, name]), match and _name([*path, match]))
-                    yield unknown + _dot_advice(path, deepest.instance[name])
+                    errors[unknown + _dot_advice(path, deepest.instance[name])] = UNKNOWN_SETTING
             continue
         value = _format_value(deepest.instance, secrets)
         if SETTINGS["properties"][path[0]].get("secret"):
             value = ""
-        yield _invalid_value(_name(path), value, _expected(deepest)) + _dot_advice(path, deepest.instance)
+        message = _invalid_value(_name(path), value, _expected(deepest)) + _dot_advice(path, deepest.instance)
+        errors[message] = INVALID_SETTINGS
+    return errors
 
 
 def _dot_advice(path: list[Any], value: Any) -> str:
@@ -203,27 +208,30 @@ def _secrets(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _authentication_errors(settings: RunSettings) -> Iterator[str]:
-    configured = settings.credentials
-    for name, value in configured.items():
+def _credential_errors(settings: RunSettings) -> Iterator[str]:
+    for name, value in settings.credentials.items():
         if not value:
             yield _invalid_value(name, "", "a value that is not blank")
         elif not value.isascii() or not value.isprintable():
             yield _invalid_value(name, "", "printable ASCII characters")
+
+
+def _missing_credentials(settings: RunSettings) -> Iterator[str]:
+    configured, method = settings.credentials, settings.authentication
     if settings.dry_run and not settings.compare and not configured:
         return
-    method = settings.authentication
     if method is None:
         yield f"No credentials. Set api_key ({ENVIRONMENT_PREFIX}API_KEY), or client_id and client_secret for OAuth."
         return
     required = CREDENTIALS_OF_METHOD[method]
-    shown = f"auth_method {method.value}{'' if settings.auth_method else ' (inferred)'}"
     for name in required:
         if name not in configured:
-            yield f"Missing setting {name}: {shown} requires {' and '.join(required)}."
-    used = {*required, "refresh_token"} if method is AuthMethod.REFRESH_TOKEN else {*required}
-    if unused := ", ".join(name for name in configured if name not in used):
-        yield f"Conflicting credentials: {shown} does not use {unused}. Remove one or the other."
+            yield f"Missing setting {name}: {_describe_method(settings)} requires {' and '.join(required)}."
+
+
+def _describe_method(settings: RunSettings) -> str:
+    method = settings.authentication
+    return f"auth_method {method and method.value}{'' if settings.auth_method else ' (inferred)'}"
 
 
 def _path_errors(settings: RunSettings, secrets: list[str]) -> Iterator[str]:
@@ -254,7 +262,13 @@ def _names_a_file(path: str) -> bool:
 
 
 def _conflicts(settings: RunSettings) -> Iterator[str]:
-    """Yield an error for each setting that has no effect without another one."""
+    """Yield an error for each setting that has no effect without another one, or beside it."""
+    method = settings.authentication
+    if method is not None:
+        used = {*CREDENTIALS_OF_METHOD[method], *(["refresh_token"] if method is AuthMethod.REFRESH_TOKEN else [])}
+        if unused := ", ".join(name for name in settings.credentials if name not in used):
+            shown = _describe_method(settings)
+            yield f"Conflicting credentials: {shown} does not use {unused}. Remove one or the other."
     if settings.compare and not settings.dry_run:
         yield "compare requires dry_run: it reports what a real run would change. Set dry_run, or remove compare."
     if settings.ledger_uri != NO_LEDGER:
