@@ -22,7 +22,8 @@ BIN = Path(sys.executable).parent
 def run(server, tmp_path):
     """Run a command in the test's directory, require success or another exit code, and return its output."""
     settings = {"API_URL": server.url, "API_KEY": KEY}
-    environment = {**demo.build_environment(os.environ, settings), "NO_COLOR": "1"}
+    ledger = {"TARGET_SALESLOFT_LEDGER_URI": f"sqlite:///{tmp_path / 'ledger.db'}"}
+    environment = {**demo.build_environment(os.environ, settings), **ledger, "NO_COLOR": "1"}
 
     def start(*command, cwd=tmp_path, code=0, **variables):
         result = subprocess.run(

@@ -143,7 +143,7 @@ def test_a_thousand_people_are_linked_for_few_points(load, sandbox, is_first, ot
         assert users[each["owner_id"]] == f"u{number % 250}@example.com"
         assert stages[each["person_stage_id"]] == names[number % 2]
     spent = sandbox.points_spent
-    assert spent <= 400
+    assert spent <= 400 + others / 100  # all accounts are listed once, as some may hold a URL (A4)
     assert load(*messages, **LEDGER).code == 0
     assert sandbox.points_spent - spent <= 16
 
