@@ -603,6 +603,8 @@ class Runner:
             self.lose()
         night.had_ledger = self.scenario["ledger"] == "sqlite" and self.ledger.exists()
         runs = [self.prepare(night, index) for index in range(2 if plan.get("twin") else 1)]
+        for slot in range(2):
+            clock.note_wait(slot, 0)
         pids += [self.zygote.start(**self.job(each, plan, index)) for index, each in enumerate(runs)]
         codes = [self.zygote.wait(pid) for pid in pids]
         kill = plan.get("kill")
@@ -723,7 +725,7 @@ class Runner:
             "stderr": str(directory / "stderr"),
             "environment": {"XDG_STATE_HOME": str(state)},
             "seed": self.scenario["seed"],
-            "has_company": bool(plan.get("twin")),
+            "slot": index if plan.get("twin") else None,
             "kill": kill if kill and kill["when"].endswith("commit") and index == 0 else None,
             "busy_seconds": BUSY_SECONDS if plan.get("ledger", "").startswith("locked") else None,
         }

@@ -2,7 +2,7 @@
 
 It has imported the target and has no threads, so that a run costs a fork. It reads one JSON job a line and answers with
 the process's id; `{"wait": ID}` answers with how the process ended. Its children share a clock with the sandbox, on
-which waiting takes no time.
+which waiting takes no time. Of two runs at once, one that waits does not get ahead of one that works.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import fcntl
 import gc
 import json
 import logging
+import math
 import mmap
 import os
 import random
@@ -25,20 +26,27 @@ from pathlib import Path
 
 EPOCH = 1_700_000_000.0
 START = 1_000.0
+# A run that has not waited for so long while the other one waits was killed.
+SECONDS_WITHOUT_A_WAIT = 3
 _lock = threading.Lock()
-_has_company = False
 
 
 class SharedClock:
-    """Monotonic seconds in a file that all processes map. Reading needs no lock: 8 bytes are read at once."""
+    """Monotonic seconds in a file that all processes map. Reading needs no lock: 8 bytes are read at once.
+
+    Attributes:
+        slot: Which of two runs at once this process is, 0 or 1; None if it runs alone.
+    """
 
     def __init__(self, path):
         self._file = Path(path).open("r+b")  # noqa: SIM115 (as long as the process)
-        self._memory = mmap.mmap(self._file.fileno(), 8)
+        self._memory = mmap.mmap(self._file.fileno(), 24)
+        self._waiting = []
+        self.slot = None
 
     @classmethod
     def create(cls, path):
-        Path(path).write_bytes(struct.pack("d", START))
+        Path(path).write_bytes(struct.pack("ddd", START, 0, 0))
         return cls(path)
 
     def close(self):
@@ -46,14 +54,41 @@ class SharedClock:
         self._file.close()
 
     def now(self):
-        return struct.unpack("d", self._memory[:])[0]
+        return struct.unpack("d", self._memory[:8])[0]
 
     def advance_to(self, moment):
         with _lock:
             fcntl.lockf(self._file, fcntl.LOCK_EX)  # the system releases it if the process is killed
             if moment > self.now():
-                self._memory[:] = struct.pack("d", moment)
+                self._memory[:8] = struct.pack("d", moment)
             fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+    def note_wait(self, slot, moment):
+        """Note until when a run waits: 0 if it works, infinity if it has ended."""
+        self._memory[8 * slot + 8 : 8 * slot + 16] = struct.pack("d", moment)
+
+    def wait_until(self, moment, is_stopped):
+        """Advance to a moment, but not beyond one at which the other run has something to do."""
+        if self.slot is None:
+            self.advance_to(moment)
+            return
+        other = 1 - self.slot
+        self._change_waiting(self._waiting.append, moment)
+        killed_at = time.monotonic() + SECONDS_WITHOUT_A_WAIT
+        while self.now() < moment and not is_stopped():
+            until = struct.unpack("d", self._memory[8 * other + 8 : 8 * other + 16])[0]
+            if until > self.now():
+                self.advance_to(min(moment, until))
+            elif time.monotonic() > killed_at:
+                self.note_wait(other, math.inf)
+            else:
+                time.sleep(0.0005)  # real time: until the other run waits too
+        self._change_waiting(self._waiting.remove, moment)
+
+    def _change_waiting(self, change, moment):
+        with _lock:  # of several threads, the one counts that waits for the least time
+            change(moment)
+            self.note_wait(self.slot, min(self._waiting, default=0))
 
 
 def main():
@@ -63,10 +98,8 @@ def main():
 
     def wait_until(self, moment):
         os.sched_yield()
-        if _has_company and not self.stopped:
-            time.sleep(min(max(moment - shared.now(), 0), 60) / 500)  # the other run gets on meanwhile
         if not self.stopped:
-            shared.advance_to(moment)
+            shared.wait_until(moment, lambda: self.stopped)
 
     clock.Clock.now = lambda _: shared.now()
     clock.Clock.time = lambda _: EPOCH + shared.now()
@@ -83,7 +116,7 @@ def main():
         else:
             answer = os.fork()
             if answer == 0:
-                _run(job)
+                _run(job, shared)
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()
 
@@ -141,10 +174,9 @@ def _warm_up(directory):
             each.handlers.clear()
 
 
-def _run(job):
+def _run(job, shared):
     """Be the command, in a child."""
-    global _has_company  # noqa: PLW0603 (of this process)
-    _has_company = job["has_company"]
+    shared.slot = job["slot"]
     descriptors = [os.open(job["stdin"], os.O_RDONLY)] + [
         os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) for name in ("stdout", "stderr")
     ]
@@ -167,6 +199,8 @@ def _run(job):
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         logging.shutdown()
+        if shared.slot is not None:
+            shared.note_wait(shared.slot, math.inf)
         os._exit(code)
 
 
