@@ -39,7 +39,7 @@ SCHEMA = {
 }
 
 
-def write_people(path: Path, count: int, changed_each: int | None = None) -> Path:
+def write_people(path: Path, count: int, changed_each: int | None = None, *, has_capitals: bool = True) -> Path:
     """Write a SCHEMA, a number of RECORDs, and a STATE after each thousand.
 
     All eleven columns are text, and all of them are sent: the target has the most to do, and the SDK's validator the
@@ -49,11 +49,14 @@ def write_people(path: Path, count: int, changed_each: int | None = None) -> Pat
         path: The file.
         count: How many people there are.
         changed_each: Each of so many people has another title; None if nobody has.
+        has_capitals: Whether addresses have capitals: then, each is looked up before it is written.
     """
     with path.open("w", encoding="utf-8") as file:
         print(json.dumps(SCHEMA), file=file)
         for number in range(count):
             record = dict(zip(COLUMNS, person(number, changed_each), strict=True))
+            if not has_capitals:
+                record["email_address"] = record["email_address"].lower()
             print(json.dumps({"type": "RECORD", "stream": "people", "record": record}), file=file)
             if number % 1000 == 999:  # noqa: PLR2004 (each thousand)
                 print(json.dumps({"type": "STATE", "value": {"bookmarks": {"people": number}}}), file=file)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from target_salesloft.encoding import decode_object
+from target_salesloft.encoding import decode_object, row_key
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, Reference, identity_key
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ class Source(msgspec.Struct, frozen=True, eq=False):
         stored: Column → value, or the line that holds them: it takes a third of the memory.
         line: The line of the input or of the batch file, starting at 1.
         file: The batch file that the record came from, safe to log; None for the input itself.
-        row: Identifies the row of the source, by the stream's key properties; None if the tap does not name any.
         number: Its position among the records of the run.
         batch: The batch of the run that the record belongs to, see `Journal`.
         saved_at: Where the record is saved, if it failed in an earlier run and is retried.
@@ -51,7 +50,6 @@ class Source(msgspec.Struct, frozen=True, eq=False):
     stored: Mapping[str, Any] | str | bytes
     line: int
     file: str | None = None
-    row: str | None = None
     number: int = 0
     batch: int = 0
     saved_at: SavedAt | None = None
@@ -65,6 +63,11 @@ class Source(msgspec.Struct, frozen=True, eq=False):
             record: Mapping[str, Any] = decoded if self.file is not None else decoded["record"]
             return record
         return self.stored
+
+    @property
+    def row(self) -> str | None:
+        """What identifies the row of the source, by the stream's key properties; None if the tap names none."""
+        return row_key(self.schema["stream"], self.schema.get("key_properties") or (), self.record)
 
     @property
     def position(self) -> int | str:

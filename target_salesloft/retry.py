@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from singer_sdk.exceptions import ConfigValidationError
 
-from target_salesloft.encoding import row_key
 from target_salesloft.exceptions import UnknownColumnError
 from target_salesloft.records import Outcome, Source
 from target_salesloft.reporting.failed_records import NO_LONGER_THERE
@@ -79,13 +78,11 @@ def _retry_file(
 
 def _retry(run: Run, stream: Stream, saved: SavedRecord, record: UnresolvedRecord) -> None:
     source_stream = saved.schema["stream"]
-    row = row_key(source_stream, saved.schema.get("key_properties") or (), saved.record)
     source = Source(
         saved.schema,
         saved.record,
         saved.line,
         record.saved_at.file,
-        row,
         saved_at=record.saved_at,
         attempts=record.attempts,
     )

@@ -20,7 +20,6 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 from singer_sdk.target_base import Target
 
 from target_salesloft.clock import Clock
-from target_salesloft.encoding import row_key
 from target_salesloft.exceptions import (
     ConfigError,
     FailedRecordsError,
@@ -76,6 +75,8 @@ Reads Singer messages from standard input, writes state to standard output, and 
 To authorize the target, check its permissions, list Salesloft's fields, or see what runs did, use
 target-salesloft-admin.
 """
+POLL_RECORDS: Final = 100
+"""How often a batch file is interrupted to ask for the states of bulk jobs."""
 Errors: TypeAlias = "dict[str, Mapping[str, Any]]"
 """Why a run failed: message → fields of its log line."""
 
@@ -139,8 +140,11 @@ class TargetSalesloft(Target):
         self.run = build_run(settings, self.logger, clock, on_expired=self._abandon, adoption=adoption)
         reader.shutdown = self.run.shutdown
         reader.on_idle = partial(self.run.shutdown.uninterrupted, self.run.engine.poll)
+        reader.on_block = self._poll
         self._schemas: dict[str, dict[str, Any]] = {}
         self._sinks: dict[str, SalesloftSink] = {}
+        self._sinks_of: dict[str, list[SalesloftSink]] = {}
+        self._max_records = self.run.settings.max_records or math.inf
         self._records: Counter[str] = Counter()
         self._numbers = itertools.count(1)
 
@@ -189,18 +193,22 @@ class TargetSalesloft(Target):
                 f"the schema of the stream '{stream}' cannot be used with stream_maps or flattening "
                 f"({type(error).__name__})."
             ) from error
-        for stream_map in self.mapper.stream_maps[stream]:
-            if not isinstance(stream_map, RemoveRecordTransform):
-                self._use_schema(stream, stream_map)
+        self._sinks_of[stream] = [
+            self._use_schema(stream, each)
+            for each in self.mapper.stream_maps[stream]
+            if not isinstance(each, RemoveRecordTransform)
+        ]
 
-    def _use_schema(self, stream: str, stream_map: StreamMap) -> None:
+    def _use_schema(self, stream: str, stream_map: StreamMap) -> SalesloftSink:
         name, keys = stream_map.stream_alias, stream_map.transformed_key_properties
         schema = stream_map.transformed_schema
         if name not in self._sinks:
             # The SDK changes the schema that it is given.
-            sink = self.get_sink(name, schema={**schema, "properties": dict(schema["properties"])}, key_properties=keys)
-            self._sinks[name] = cast("SalesloftSink", sink)
-        self._sinks[name].stream_mapper.use_schema(stream, stream_map, self._schemas[stream]["schema"]["properties"])
+            schema = {**schema, "properties": dict(schema["properties"])}
+            self._sinks[name] = cast("SalesloftSink", self.get_sink(name, schema=schema, key_properties=keys))
+        sink = self._sinks[name]
+        sink.stream_mapper.use_schema(stream, stream_map, self._schemas[stream]["schema"]["properties"])
+        return sink
 
     def _handle_record(self, message: dict[str, Any]) -> None:
         stream: Any = message.get("stream")
@@ -217,6 +225,8 @@ class TargetSalesloft(Target):
         """
         require_keys(message, stream=str, encoding=dict, manifest=list)
         for each in read_batch(message, (self.run.settings.batch_config or {}).get("storage")):
+            if each.line % POLL_RECORDS == 0:
+                self._poll()
             try:
                 self._process(message["stream"], each.record, None, each.line, each.file, each.size)
             except INPUT_ERRORS as error:
@@ -230,34 +240,32 @@ class TargetSalesloft(Target):
         Args:
             stream: The stream's name in the tap.
             record: The record as the tap wrote it.
-            text: Its line in the input.
+            text: Its line in the input, or None if it comes from a batch file.
             line: The number of its line in the input or in the file.
             file: The batch file, or None.
             size: The length of its line in bytes.
         """
-        self.run.shutdown.raise_if_stopping()
-        self.run.engine.poll()
-        if stream == MELTANO_TEST_STREAM:
-            return
-        if stream not in self._schemas:
+        sinks = self._sinks_of.get(stream)
+        if sinks is None:
+            if stream == MELTANO_TEST_STREAM:
+                return
             raise RecordsWithoutSchemaException(f"a record of the stream '{stream}' came before its schema.")
-        schema = self._schemas[stream]
-        row = row_key(stream, schema.get("key_properties") or (), record)
         self._records[stream] += 1
-        limit = self.run.settings.max_records or math.inf
         number = next(self._numbers)
-        for stream_map in self.mapper.stream_maps[stream]:
-            sink = self._sinks.get(stream_map.stream_alias)
-            if sink is None:
-                continue
+        for sink in sinks:
             batch = sink.stream.batch.id
-            source = Source(schema, record if text is None else text, line, file, row, number, batch)
-            if self._records[stream] > limit:
+            source = Source(self._schemas[stream], record if text is None else text, line, file, number, batch)
+            if self._records[stream] > self._max_records:
                 sink.skip(without_write(source, Result.NOT_SENT, "max_records"))
             else:
                 sink.add(source, record, size)
-        if self._records[stream] == limit:
+        if self._records[stream] == self._max_records:
             self.drain_all()
+
+    def _poll(self) -> None:
+        """Do what is due between records."""
+        self.run.shutdown.raise_if_stopping()
+        self.run.engine.poll()
 
     def _handle_state(self, message: dict[str, Any]) -> None:
         """Hold STATE back until it may pass; the SDK would emit it with the next drain of any sink."""

@@ -37,6 +37,8 @@ from target_salesloft.suggestions import did_you_mean, normalize_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from target_salesloft.records import Source
+
 CUSTOM_PREFIX: Final = "custom_fields."
 # `custom_fields.Region`, and `custom_fields__Region` as the SDK flattens it, with any separator.
 CUSTOM_COLUMN: Final = re.compile(r"custom_fields[^A-Za-z0-9]+(?P<name>.+)", re.DOTALL)
@@ -176,6 +178,8 @@ class RecordMapper:
         self._object = salesloft_object
         self._mode = mode
         self._key = upsert_key
+        key_field = salesloft_object.fields.get(upsert_key)
+        self._is_email_key = key_field is not None and key_field.kind is FieldType.EMAIL
         self._identity = salesloft_object.operations[mode].identity
         self._mapping = mapping
         self._unknown_fields = unknown_fields
@@ -239,8 +243,8 @@ class RecordMapper:
         ]
         return sorted(described, key=lambda each: each.field is None)
 
-    def map(self, record: Mapping[str, Any]) -> Write | Rejection:
-        """Return the write of a record whose columns are known.
+    def map(self, record: Mapping[str, Any], source: Source | None = None) -> Write | Rejection:
+        """Return the write of a record whose columns are known, and which is built from a source.
 
         Raises:
             UnknownColumnError: An object of custom fields names an unknown one, and `unknown_fields` is `fail`.
@@ -248,9 +252,9 @@ class RecordMapper:
         body: dict[str, Any] = {}
         custom: dict[str, Any] = {}
         missing: list[str] = []
-        sends_null = self._clear
+        sends_null, routes = self._clear, self._routes
         for column, value in record.items():
-            route = self._routes[column]
+            route = routes[column]
             if route is None:
                 continue
             try:
@@ -269,7 +273,7 @@ class RecordMapper:
                 (custom if is_custom else body)[name] = coerced
         if custom:
             body[CUSTOM_FIELDS] = custom
-        return self._build_write(body, tuple(missing), record)
+        return self._build_write(body, tuple(missing), record, () if source is None else (source,))
 
     def _map_object(self, values: Mapping[str, Any], custom: dict[str, Any]) -> Rejection | None:
         """Map an object of custom fields."""
@@ -300,17 +304,24 @@ class RecordMapper:
         return self._omits_references and route.target.name not in {*self._identity, *REQUIRED_REFERENCES}
 
     def _build_write(
-        self, body: dict[str, Any], missing_refs: tuple[str, ...], record: Mapping[str, Any]
+        self,
+        body: dict[str, Any],
+        missing_refs: tuple[str, ...],
+        record: Mapping[str, Any],
+        sources: tuple[Source, ...],
     ) -> Write | Rejection:
         """Add what the endpoint requires in addition to the fields."""
-        references = {name: body.pop(name) for name in self._reference_fields if isinstance(body.get(name), Named)}
+        references = (
+            {name: body.pop(name) for name in self._reference_fields if isinstance(body.get(name), Named)}
+            if self._reference_fields
+            else {}
+        )
         if self._identity:
             missing = tuple(name for name in self._identity if body.get(name) is None and name not in references)
             if missing:
                 return Rejection(f"missing {' and '.join(missing)}", missing, missing_key=True)
-            return Write(
-                body, _joint_key(self._identity, body, references), references=references, missing=missing_refs
-            )
+            joint_key = _joint_key(self._identity, body, references)
+            return Write(body, joint_key, None, sources, references, missing=missing_refs)
         record_id = body.pop(ID_FIELD, None) if self._mode is SyncMode.UPDATE else None
         name = self._key if record_id is None else ID_FIELD
         value = body.get(name) if record_id is None else record_id
@@ -320,11 +331,11 @@ class RecordMapper:
             body.setdefault("crm_id_type", CRM_ID_TYPE)
         if self._mode is SyncMode.UPSERT:
             body["upsert_key"] = name
-        key = None if value is None else identity_key(name, value)
         spelling = None
-        if value is not None and self._object.fields[name].kind is FieldType.EMAIL:
+        if self._is_email_key and value is not None and record_id is None:
             spelling = _other_case(value, record.get(self._claims[Target(name)]))
-        return Write(body, key, record_id, references=references, missing=missing_refs, spelling=spelling)
+        key = None if value is None else identity_key(name, value)
+        return Write(body, key, record_id, sources, references, missing=missing_refs, spelling=spelling)
 
     def _require_key(self, columns: Collection[str]) -> None:
         """Raise an error if no record can have a key, before the first record is read."""

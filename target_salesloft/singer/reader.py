@@ -47,6 +47,7 @@ INPUT_ERRORS: Final = (
 
 MAX_LINE_BYTES: Final = 64 * 2**20
 BUFFER_BYTES: Final = 2**18
+BLOCK_BYTES: Final = 2**16
 IDLE_SECONDS: Final = 1.0
 DISCARD_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 2.0
@@ -65,6 +66,7 @@ class LineReader(GenericSingerReader[str]):
         text: That line.
         shutdown: Ends a read when a signal arrives; None if nothing does.
         on_idle: Called each second while the input has no data: a pipe, a socket or a terminal, also with `--input`.
+        on_block: Called before each block of lines.
 
     Args:
         handlers: Message type → what handles it in place of the SDK's callback.
@@ -75,6 +77,7 @@ class LineReader(GenericSingerReader[str]):
         self._handlers = handlers or {}
         self.shutdown: Shutdown | None = None
         self.on_idle: Callable[[], object] = lambda: None
+        self.on_block: Callable[[], object] = lambda: None
         self.line = 0
         self.text: str | bytes = ""
 
@@ -117,15 +120,14 @@ class LineReader(GenericSingerReader[str]):
         return counts
 
     def _lines(self, file: IO[str]) -> Iterator[str]:
-        read = read_lines(file)
-        while True:
-            line = next(read, None) if self.shutdown is None else self.shutdown.interruptible(next, read, None)
-            if line is None:
-                return
-            self.line += 1
-            self.text = line
-            if line and not line.isspace():
-                yield line
+        blocks = read_blocks(file)
+        while lines := next(blocks, None) if self.shutdown is None else self.shutdown.interruptible(next, blocks, None):
+            self.on_block()
+            for line in lines:
+                self.line += 1
+                self.text = line
+                if line and not line.isspace():
+                    yield line
 
     def deserialize_json(self, line: str) -> dict[str, Any]:
         """Return the message of a line."""
@@ -193,16 +195,37 @@ def has_mode(file: IO[Any] | None, *tests: Callable[[int], bool]) -> bool:
 
 
 def read_lines(file: IO[AnyStr]) -> Iterator[AnyStr]:
-    """Yield the lines of a file, without a byte order mark at its start."""
-    first = True
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        if len(line) > MAX_LINE_BYTES:
+    """Yield the lines of a file."""
+    for lines in read_blocks(file):
+        yield from lines
+
+
+def read_blocks(file: IO[AnyStr]) -> Iterator[list[AnyStr]]:
+    """Yield the lines of a file as they arrive, in blocks, without a byte order mark at its start.
+
+    To read line by line takes as long as to decode the lines.
+    """
+    read: Callable[[int], Any] = getattr(file, "read1", file.read)  # waits for no more than one byte
+    parts: list[Any] = []  # of a line whose end has not been read
+    mark = BYTE_ORDER_MARK
+    while block := read(BLOCK_BYTES):
+        *lines, rest = block.split(b"\n" if isinstance(block, bytes) else "\n")
+        if lines:
+            lines[0] = _join(*parts, lines[0], without=mark)
+            mark, parts = "", []
+            yield lines
+        parts.append(rest)
+        if sum(map(len, parts)) > MAX_LINE_BYTES:
             raise InvalidInputLine(f"longer than {MAX_LINE_BYTES // 2**20} MB.")
-        if first:
-            mark: Any = BYTE_ORDER_MARK.encode() if isinstance(line, bytes) else BYTE_ORDER_MARK
-            line = line.removeprefix(mark)
-            first = False
-        yield line
+    if any(parts):
+        yield [_join(*parts, without=mark)]
+
+
+def _join(*parts: AnyStr, without: str) -> AnyStr:
+    """Return a line without what may be at its start."""
+    line = parts[0][:0].join(parts)
+    prefix: Any = without.encode() if isinstance(line, bytes) else without
+    return line.removeprefix(prefix)
 
 
 def discard_input(

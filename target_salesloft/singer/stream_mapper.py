@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from singer_sdk.exceptions import MappingError, MissingKeyPropertiesError
-from singer_sdk.mapper import CustomStreamMap
+from singer_sdk.mapper import CustomStreamMap, SameRecordTransform
 
 from target_salesloft.encoding import to_json_types
 from target_salesloft.exceptions import ConfigError, UnknownColumnError
@@ -48,11 +48,15 @@ class SourceStream(NamedTuple):
         stream_map: What the SDK makes of its records.
         validator: Checks records against its schema, or None.
         mapper: Maps them.
+        keys: The key properties, which each record has.
+        is_same: Whether neither stream maps nor flattening change records.
     """
 
     stream_map: StreamMap
     validator: RecordValidator | None
     mapper: RecordMapper
+    keys: frozenset[str]
+    is_same: bool
 
 
 def _transform(stream_map: StreamMap, record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -146,7 +150,9 @@ class StreamMapper:
         deleted = self._settings.deleted_column
         if source_columns and deleted not in source_columns and not deleted.startswith(SDK_METADATA):
             self._warn_once(f"deleted_column names the column '{deleted}', which the stream does not have")
-        self._sources[source_stream] = SourceStream(stream_map, validator, mapper)
+        keys = frozenset(stream_map.transformed_key_properties or ())
+        is_same = isinstance(stream_map, SameRecordTransform) and not stream_map.flattening_enabled
+        self._sources[source_stream] = SourceStream(stream_map, validator, mapper, keys, is_same)
         self.log_columns()
 
     def _mapping(self, columns: Collection[str]) -> Mapping[str, str | None]:
@@ -176,7 +182,7 @@ class StreamMapper:
         original = source.record if record is None else record
         stream = self._sources[source.schema["stream"]]
         try:
-            transformed = _transform(stream.stream_map, original)
+            transformed = original if stream.is_same else _transform(stream.stream_map, original)
         except Exception as error:  # noqa: BLE001 (an expression may raise anything)
             return without_write(source, Result.FAILED, self._describe_map_error(stream.stream_map, error))
         if transformed is None:
@@ -191,15 +197,14 @@ class StreamMapper:
             raise self._with_stream(error) from error
 
     def _map(
-        self, stream: SourceStream, record: dict[str, Any], source: Source, *, is_removal: bool | None
+        self, stream: SourceStream, record: Mapping[str, Any], source: Source, *, is_removal: bool | None
     ) -> Write | Outcome:
         """Map a record as stream maps have left it; `is_removal` is None if it is not clear whether it is deleted."""
         settings, mapper = self._settings, stream.mapper
-        keys = stream.stream_map.transformed_key_properties or ()
-        if not all(key in record for key in keys):
+        if not stream.keys <= record.keys():
             raise MissingKeyPropertiesError(
                 f"a record of the stream '{source.schema['stream']}' is missing a key property "
-                f"(expected: {', '.join(keys)})."
+                f"(expected: {', '.join(stream.stream_map.transformed_key_properties or ())})."
             )
         removes = settings.deleted_records is not DeletedRecords.SKIP
         if is_removal and not removes:
@@ -213,9 +218,9 @@ class StreamMapper:
         if rejection is not None:
             mapped: Write | Rejection = Rejection(rejection)
         else:
-            mapped = mapper.map_key(record) if is_removal else mapper.map(record)
+            mapped = mapper.map_key(record) if is_removal else mapper.map(record, source)
         if isinstance(mapped, Write):
-            return replace(mapped, is_removal=bool(is_removal), sources=(source,))
+            return replace(mapped, is_removal=True, sources=(source,)) if is_removal else mapped
         if not mapped.missing_key:
             # Its key shows what it replaces, and what must not rest on it.
             return failure(_of(mapper.map_key(record), source), mapped.reason, mapped.fields)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 from singer_sdk.exceptions import InvalidJSONSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Messages go to the log, so values are masked. References are not fetched: the schema comes from outside.
 OPTIONS: dict[str, Any] = {"mask": "the value", "offline": True}
@@ -27,7 +30,7 @@ class RecordValidator:
         except (jsonschema_rs.ValidationError, ValueError) as error:
             raise InvalidJSONSchema(f"invalid JSON schema: {error!s:.300}") from error
 
-    def rejection(self, record: dict[str, Any]) -> str | None:
+    def rejection(self, record: Mapping[str, Any]) -> str | None:
         """Return why a record does not match the schema, without its values, or None if it does."""
         try:
             self._validator.validate(record)

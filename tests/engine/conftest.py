@@ -74,7 +74,7 @@ class World:
 
 
 def source(number=0, row=None, stream="people"):
-    return Source({"stream": stream}, {}, number + 1, row=row, number=number)
+    return Source({"stream": stream, "key_properties": ["id"]}, {"id": row}, number + 1, number=number)
 
 
 def person(email="a@b.co", *, number=0, row=None, is_removal=False, record_id=None, references=None, **body):

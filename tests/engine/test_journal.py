@@ -80,7 +80,8 @@ class StreamRun:
         for name in names:
             number = next(self._numbers)
             self.journal.add_record(batch)
-            source = Source({"stream": "people"}, {}, number, number=number, batch=batch, row=name)
+            schema = {"stream": "people", "key_properties": ["name"]}
+            source = Source(schema, {"name": name}, number, number=number, batch=batch)
             body = {"email_address": f"{name}@b.co", **values}
             writes.append(Write(body, f"email_address={name}@b.co", sources=(source,)))
         self.journal.state_buffer.add_state({"n": number})

@@ -15,7 +15,7 @@ SCHEMA = {"stream": "people"}
 
 
 def source(row=None, stream="people", number=0):
-    return Source({"stream": stream}, {}, number + 1, row=row, number=number)
+    return Source({"stream": stream, "key_properties": ["id"]}, {"id": row}, number + 1, number=number)
 
 
 def write(key, *, row=None, is_removal=False, references=None, **body):
@@ -161,7 +161,7 @@ def test_a_removal_replaces_only_the_write_of_its_own_row():
 
 def test_removals_of_several_rows_with_one_key_are_one():
     (merged,) = merge([removal("a", row="1"), removal("a", row="2")])
-    assert (merged.is_removal, [each.row for each in merged.sources]) == (True, ["1", "2"])
+    assert (merged.is_removal, [each.record["id"] for each in merged.sources]) == (True, ["1", "2"])
 
 
 @pytest.mark.parametrize(("stream", "is_one"), [("people", True), ("leads", False)])

@@ -143,11 +143,23 @@ def test_byte_order_mark_at_the_start_is_ignored():
 
 def test_too_long_line_is_an_error_and_not_read_whole(monkeypatch):
     monkeypatch.setattr(reader_module, "MAX_LINE_BYTES", 50)
+    monkeypatch.setattr(reader_module, "BLOCK_BYTES", 20)
     file = io.BytesIO(b'{"type": "RECORD"}\n{"type": "RECORD", "s3cr3t": "' + b"x" * 1_000)
     with pytest.raises(InvalidInputLine) as error:
         LineReader().process_lines(file, callbacks={"RECORD": lambda _: None})
     assert "s3cr3t" not in str(error.value)
     assert file.tell() < 100
+
+
+@given(st.lists(st.sampled_from(["", "{}", "\r", "long " * 9, "ß"])), st.booleans(), st.integers(1, 30), st.booleans())
+def test_lines_do_not_depend_on_how_much_is_read_at_once(lines, has_mark, size, ends):
+    text = ("\ufeff" if has_mark else "") + "\n".join(lines) + ("\n" if ends else "")
+    expected = [*lines] if ends and lines else [*lines[:-1], *filter(None, lines[-1:])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader_module, "BLOCK_BYTES", size)
+        for file, line_of in ((io.BytesIO(text.encode()), bytes.decode), (io.StringIO(text, newline=""), str)):
+            read = [line_of(each) for each in reader_module.read_lines(file)]
+            assert read == expected or (read == [""] and not lines)
 
 
 def test_non_blocking_input_is_waited_for():
