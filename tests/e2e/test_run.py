@@ -314,6 +314,7 @@ def test_stream_maps_can_duplicate_a_stream(run, sandbox):
 
 def test_old_records_are_written_before_their_batch_is_full(run, monkeypatch):
     monkeypatch.setattr("target_salesloft.engine.engine.MAX_RECORD_AGE_SECONDS", -1.0)
+    monkeypatch.setattr("target_salesloft.singer.reader.BLOCK_BYTES", 1)
     assert run([COLUMNS, *people([1]), state(1), *people([2]), state(2)]).states == [1, 2]
 
 
