@@ -140,10 +140,7 @@ class PermissionDeniedError(SalesloftFatalError):
 
 
 class RetriesExhaustedError(SalesloftFatalError):
-    """A retriable error lasted longer than allowed, or the server asks for a longer wait.
-
-    `limit_name` is the setting of the limit.
-    """
+    """A retriable error lasted longer than allowed, or the server asks for a longer wait."""
 
     code = "SL020"
 
@@ -154,13 +151,14 @@ class RetriesExhaustedError(SalesloftFatalError):
         last_error: SalesloftRetriableError,
         *,
         limit: float,
-        limit_name: str = "max_retry_seconds",
+        setting: str = "",
         hint: str = "",
     ) -> None:
         asked = last_error.retry_after or 0
         wait = f" (Retry-After: {asked:.0f} s)" if asked > limit else ""
+        source = f" ({setting}={limit:.0f})" if setting else ""
         super().__init__(
-            f"{name} failed after {elapsed:.0f} s of retries ({limit_name}={limit:.0f}): {last_error}{wait}. {hint}"
+            f"{name} failed after {elapsed:.0f} s of retries{source}: {last_error}{wait}. {hint}"
             "No data was lost; rerun later.",
             endpoint=name,
             status=last_error.status,
@@ -170,7 +168,6 @@ class RetriesExhaustedError(SalesloftFatalError):
         self.elapsed = elapsed
         self.last_error = last_error
         self.limit = limit
-        self.limit_name = limit_name
 
 
 class BulkJobUnfinishedError(SalesloftFatalError):

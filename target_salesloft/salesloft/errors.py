@@ -22,6 +22,7 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.objects import OBJECTS
 from target_salesloft.redaction import (
+    ELLIPSIS,
     NO_JSON,
     NO_REASON,
     redact_reason,
@@ -113,7 +114,7 @@ def _fatal_error(response: Response, name: str, hint: str) -> RecordRejectedErro
         errors = (response.json_object() or {}).get("errors")
         fields = tuple(errors) if isinstance(errors, dict) else ()
         return RecordRejectedError(response.status, reason, fields, request_id=response.request_id)
-    what = f"({response.describe()}, {name}): {public_reason.removesuffix('.')}."
+    what = f"({response.describe()}, {name}): {public_reason.strip(f'{ELLIPSIS} .')}."
     log_fields = {"endpoint": name, "status": response.status}
     if kind is AuthenticationError:
         return AuthenticationError(f"Authentication failed {what} {hint}", **log_fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -38,6 +39,8 @@ PAGE_SIZE: Final = 100  # the maximum
 # Source: https://developers.salesloft.com/docs/api/
 PAGE_COUNTS: Final = MappingProxyType({"include_paging_counts": "true", "limit_paging_counts": "false"})
 NO_FILTERS: Final = frozenset({*PAGE_COUNTS, "sort_by", "sort_direction", "page", "per_page"})
+
+FRACTION: Final = re.compile(r"[.,](\d+)")
 
 T = TypeVar("T")
 
@@ -267,8 +270,10 @@ def require_id(row: Mapping[str, Any], path: str) -> int:
 
 def parse_time(value: Any) -> dt.datetime | None:
     """Return a time of Salesloft's, or None if it is none. Offsets differ, even within a list."""
+    # Python 3.10 reads fractions of three or six digits only.
+    text = FRACTION.sub(lambda match: f".{match[1]:0<6.6}", str(value).replace("Z", "+00:00"))
     try:
-        moment = dt.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+        moment = dt.datetime.fromisoformat(text)
     except ValueError:
         return None
     return moment if moment.tzinfo is not None else None

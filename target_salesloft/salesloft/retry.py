@@ -83,11 +83,13 @@ class Retrier:
                 now = self._clock.now()
                 # Not since the first call, which may have waited for points.
                 first_failure = now if first_failure is None else first_failure
-                retry_at = now + max(wait, error.retry_after or 0)
                 exhausted = self._exhausted_error(name, now - first_failure, error, max_retry_seconds)
-                if retry_at - first_failure > exhausted.limit:
+                retry_until = first_failure + exhausted.limit
+                earliest = now + (error.retry_after or 0)
+                if now >= retry_until or earliest > retry_until:
                     raise exhausted from error
-                self._log(name, error, first_failure + exhausted.limit - now)
+                retry_at = min(max(now + wait, earliest), retry_until)
+                self._log(name, error, retry_until - now)
                 self._reached = self._reached or not isinstance(error, UNREACHED)
                 self._clock.wait_until(retry_at)
                 if error.maybe_applied and not repeatable:
@@ -105,13 +107,13 @@ class Retrier:
     ) -> RetriesExhaustedError:
         suspicious = not self._reached and isinstance(error, UNREACHED)
         if suspicious and self._max_retry_seconds > FIRST_CONTACT_SECONDS:
-            limit, limit_name = FIRST_CONTACT_SECONDS, "limit"
+            limit, setting = FIRST_CONTACT_SECONDS, ""
         elif max_retry_seconds is not None and max_retry_seconds < self._max_retry_seconds:
-            limit, limit_name = max_retry_seconds, "limit"
+            limit, setting = max_retry_seconds, ""
         else:
-            limit, limit_name = self._max_retry_seconds, "max_retry_seconds"
+            limit, setting = self._max_retry_seconds, "max_retry_seconds"
         hint = f"Check {self._setting} (host {self._host}) and the proxy settings. " if suspicious else ""
-        return RetriesExhaustedError(name, elapsed, error, limit=limit, limit_name=limit_name, hint=hint)
+        return RetriesExhaustedError(name, elapsed, error, limit=limit, setting=setting, hint=hint)
 
     def _log(self, name: str, error: SalesloftRetriableError, seconds_left: float) -> None:
         extra = {"code": "SL023", "endpoint": name, "status": error.status, "retry_after": error.retry_after}

@@ -96,6 +96,7 @@ def test_unreachable_api_url_is_reported_within_a_minute(connect, clock, caplog,
     with pytest.raises(RetriesExhaustedError, match=rf"GET /me .*{reason}.*api_url.*proxy") as error:
         connect(api_url=url).verify_credentials()
     assert clock.now() - 1_000 <= 60
+    assert error.value.elapsed == pytest.approx(FIRST_CONTACT_SECONDS)
     assert (error.value.limit, type(error.value.last_error)) == (FIRST_CONTACT_SECONDS, ConnectionFailedError)
     warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
     assert len(warnings) >= 2

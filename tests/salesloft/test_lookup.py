@@ -102,6 +102,9 @@ def test_list_that_is_not_complete_is_not_used(read, add_accounts, monkeypatch, 
 def test_times_are_compared_with_their_offsets():
     rows = [{"updated_at": each} for each in ("2026-11-01T01:30:00-05:00", "2026-11-01T01:40:00-04:00", None, "soon")]
     assert latest(rows, "updated_at") == "2026-11-01T01:30:00-05:00"
+    assert (
+        latest([{"updated_at": "2026-11-01T06:31:00.1234567Z"}, *rows], "updated_at") == "2026-11-01T06:31:00.1234567Z"
+    )
     assert latest([], "updated_at", "2026-11-01T06:31:00Z") == "2026-11-01T06:31:00Z"
     assert latest(rows, "updated_at", "2026-11-01T06:31:00Z") == "2026-11-01T06:31:00Z"
 
