@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from salesloft_sandbox import Fault
+
 
 def row(number, **fields):
     email = f"p{number}@b.co"
@@ -64,17 +66,6 @@ def test_rows_are_validated_like_single_requests(sandbox, api):
     assert shown[0]["resource"]["person"]["title"] == "CEO"
     assert shown[1]["resource"]["upsert_type"] == "create"
     assert shown[2]["resource"] is None
-
-
-def test_results_are_read_by_status_and_cursor(api):
-    path = run(api, [row(number, **({"x": 1} if number % 2 else {})) for number in range(6)])
-    wrong = results(api, path, **{"status[]": ["error"]})
-    assert [row["record"]["email_address"] for row in wrong] == ["p1@b.co", "p3@b.co", "p5@b.co"]
-    later = results(api, path, **{"status[]": ["error"], "id[gt]": wrong[0]["id"]})
-    assert later == wrong[1:]
-    assert results(api, path, **{"id[gt]": wrong[-1]["id"]}) == []
-    both = results(api, path, **{"status[]": ["error", "success"]})
-    assert len(both) == 6
 
 
 def test_results_are_not_paged_by_number(api):
@@ -161,3 +152,37 @@ def test_executing_job_continues_after_a_restart(tmp_path, start_sandbox):
     run(api, [row(1)])
     again, _ = start_sandbox(db=path)
     assert len(again.people()) == 1
+
+
+# Queues and faults
+
+
+def test_queue_executes_one_job_at_a_time(start_sandbox, manual_clock):
+    _, api = start_sandbox(bulk_queue=True, bulk_rate=1)
+    paths = [run(api, [row(1), row(2)]) for _ in range(3)]
+
+    def processed():
+        return [api.get(path).json()["data"]["processed"] for path in paths]
+
+    seen = []
+    for _ in range(6):
+        manual_clock.tick(1)
+        seen.append(processed())
+    assert seen == [[1, 0, 0], [2, 0, 0], [2, 1, 0], [2, 2, 0], [2, 2, 1], [2, 2, 2]]
+
+
+def test_jobs_of_a_queue_wait_side_by_side(start_sandbox, manual_clock):
+    _, api = start_sandbox(bulk_wait=10, bulk_queue=True, bulk_rate=1)
+    paths = [run(api, [row(1), row(2)]) for _ in range(3)]
+    manual_clock.tick(10)
+    assert [api.get(path).json()["data"]["processed"] for path in paths] == [0, 0, 0]
+    manual_clock.tick(5)
+    assert [api.get(path).json()["data"]["processed"] for path in paths] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"), [("bulk_job", {"status": "x"}), ("bulk_row", "cancelled"), ("patch", None), ("patch", [1])]
+)
+def test_invalid_fault_body_is_rejected(kind, body):
+    with pytest.raises(ValueError, match="body"):
+        Fault(kind, body=body)

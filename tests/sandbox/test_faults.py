@@ -1,38 +1,20 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 import requests
 
 from salesloft_sandbox import Fault
 from salesloft_sandbox.fault_injection import Faults
 
+from .conftest import KEY
+
+
+def upsert(api, email, **fields):
+    return api.post("/person_upserts", upsert_key="email_address", email_address=email, **fields)
+
 
 def create(api, email="a@b.co"):
     return api.post("/people", email_address=email)
-
-
-@pytest.mark.parametrize(("kind", "written"), [("reset_before", False), ("reset_after", True)])
-def test_reset_closes_the_connection_without_a_response(sandbox, api, kind, written):
-    fault = sandbox.faults.add(Fault(kind))
-    with pytest.raises(requests.ConnectionError, match="reset by peer"):
-        create(api)
-    assert bool(sandbox.people()) is written
-    assert fault.hits == 1
-    assert sandbox.count_responses(0) == 1
-    assert api.get("/me").status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("kind", "written"),
-    [("status", False), ("status_after", True), ("html", False), ("empty", False)],
-)
-def test_status_is_returned_before_or_after_the_write(sandbox, api, kind, written):
-    sandbox.faults.add(Fault(kind, status=502))
-    assert create(api).status_code == 502
-    assert bool(sandbox.people()) is written
-    assert sandbox.points_spent == int(written)
 
 
 def test_status_has_a_json_error_by_default(sandbox, api):
@@ -49,15 +31,6 @@ def test_retry_after_is_sent_unchanged(sandbox, api, value):
     sandbox.faults.add(Fault("status", status=429, retry_after=value))
     response = api.get("/me")
     assert (response.status_code, response.headers["retry-after"]) == (429, value)
-
-
-def test_broken_json_has_status_200_and_follows_the_write(sandbox, api):
-    sandbox.faults.add(Fault("broken_json"))
-    response = create(api)
-    assert response.status_code == 200
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(response.text)
-    assert len(sandbox.people()) == 1
 
 
 def test_slow_fault_exceeds_the_client_timeout(sandbox, api):
@@ -126,3 +99,48 @@ def test_large_body_is_rejected_with_413_in_html(start_sandbox):
     assert rejected.status_code == 413
     assert rejected.headers["content-type"].startswith("text/html")
     assert len(sandbox.people()) == 1
+
+
+def test_late_writes_are_committed_in_order_and_dropped_by_a_reset(start_sandbox, manual_clock):
+    sandbox, api = start_sandbox()
+    for title, delay in (("late", 3), ("early", 1)):
+        sandbox.faults.add(Fault("late_write", status=504, delay=delay))
+        upsert(api, "a@b.co", title=title)
+    manual_clock.tick(10)
+    assert [row["title"] for row in sandbox.people()] == ["late"]
+    sandbox.faults.add(Fault("late_write", status=504, delay=1))
+    upsert(api, "b@b.co")
+    sandbox.reset()
+    manual_clock.tick(10)
+    assert sandbox.people() == []
+
+
+def test_missing_scope_can_be_a_422_with_a_singular_error(start_sandbox):
+    _, api = start_sandbox(api_keys={KEY: ["people:read"]}, missing_scope_status=422)
+    response = upsert(api, "a@b.co")
+    assert response.status_code == 422
+    assert response.json().keys() == {"error"}
+    assert "scope" in response.json()["error"]
+
+
+@pytest.mark.parametrize("status", [404, 422])
+def test_upsert_by_unknown_id_is_rejected_with_the_configured_status(start_sandbox, status):
+    sandbox, api = start_sandbox(unknown_id_status=status)
+    response = api.post("/person_upserts", upsert_key="id", id=99, email_address="a@b.co")
+    assert response.status_code == status
+    assert sandbox.people() == []
+
+
+def test_request_ids_are_unique_and_off_by_default(start_sandbox, api):
+    assert "x-request-id" not in api.get("/me").headers
+    _, with_ids = start_sandbox(request_ids=True)
+    ids = [with_ids.get(path).headers["x-request-id"] for path in ("/me", "/me", "/nothing")]
+    assert len(set(ids)) == 3
+
+
+def test_429_omits_rate_headers_on_request(start_sandbox):
+    _, api = start_sandbox(points_per_minute=1, rate_headers_on_429=False)
+    assert "x-ratelimit-remaining-minute" in api.get("/me").headers
+    response = api.get("/me")
+    assert response.status_code == 429
+    assert not [name for name in response.headers if name.lower().startswith("x-ratelimit")]

@@ -10,7 +10,6 @@ import requests
 from salesloft_sandbox.oauth import DEFAULT_CLIENT, DEFAULT_SECRET
 from tests.documented_api import build
 
-CRM_ID = "003000000000000AAA"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 RESOURCES = {
@@ -53,12 +52,6 @@ def test_unknown_id_is_not_found(api, path):
     response = api.get(path)
     assert response.status_code == 404
     assert isinstance(response.json()["error"], str)
-
-
-def test_cadences_are_read_with_their_scope(start_sandbox):
-    _, api = start_sandbox(api_keys={"ak" + "0" * 64: ["team:read"]})
-    assert api.get("/users/1").status_code == 200
-    assert api.get("/cadences/1").status_code == 403
 
 
 def test_groups_are_listed_and_have_users(api):

@@ -34,15 +34,6 @@ def test_a_person_is_added_with_parameters_in_the_query_or_the_body(sandbox, api
     assert [row["times_added"] for row in sandbox.cadence_memberships()] == [1]
 
 
-@pytest.mark.parametrize(("accepted", "refused"), [("query", "body"), ("body", "query")])
-def test_parameters_may_be_taken_from_one_place_only(start_sandbox, accepted, refused):
-    sandbox, api = start_sandbox(membership_parameters=[accepted])
-    values = {"person_id": sandbox.add("person", email_address="a@b.co"), "cadence_id": INBOUND}
-    responses = {"query": enroll(api, **values), "body": api.post(PATH, **values)}
-    assert responses[accepted].status_code == 201
-    assert errors(responses[refused]) == {"person_id", "cadence_id"}
-
-
 def test_people_with_contact_restrictions_cannot_be_added(sandbox, api):
     for number, fields in enumerate(({"do_not_contact": True}, {"contact_restrictions": ["email"]})):
         person = sandbox.add("person", email_address=f"p{number}@b.co", **fields)

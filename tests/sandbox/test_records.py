@@ -67,12 +67,6 @@ def test_update_cannot_use_a_unique_value_of_another_record(api):
     assert taken.json() == {"errors": {"domain": ["has already been taken"]}}
 
 
-def test_missing_record_is_a_404(api):
-    for response in (api.get("/people/9"), api.put("/people/9", title="x"), api.get("/nothing")):
-        assert response.status_code == 404
-        assert isinstance(response.json()["error"], str)
-
-
 def test_body_that_is_not_a_json_object_is_a_400(api):
     for body in (b"{", b"[1]", b"\xff", b'{"a": NaN}'):
         response = api.send("/people", body)
