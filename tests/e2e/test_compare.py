@@ -76,6 +76,14 @@ def test_compare_reads_accounts_a_hundred_a_point(compare, sandbox):
     assert sandbox.points_spent - spent <= 4
 
 
+def test_compare_reads_renamed_accounts_by_the_ids_of_the_ledger(night, compare, sandbox):
+    rows = [{"domain": f"c{number}.co", "name": f"C{number}"} for number in range(20)]
+    night(rows, "accounts", write_method="record")
+    spent = sandbox.points_spent
+    assert compare([{**row, "name": f"New {row['name']}"} for row in rows], "accounts")["fields"] == {"name": 20}
+    assert sandbox.points_spent - spent <= 4
+
+
 @pytest.mark.parametrize("settings", [{"sync_mode": "update"}, {"sync_mode": "insert"}, {"people_upsert_key": "id"}])
 def test_compare_knows_the_mode_and_the_key(compare, sandbox, settings):
     number = sandbox.add("person", email_address="p1@b.co", title="CEO")
