@@ -90,14 +90,6 @@ def test_record_without_person_or_cadence_fails(run, columns):
     assert "missing" in result.reasons[0]
 
 
-def test_stream_that_has_no_column_for_the_cadence_stops_before_the_first_record(run, sandbox):
-    complete = schema("enrollments", person_id={"type": "integer"})
-    complete["schema"]["additionalProperties"] = False
-    result = run([complete])
-    assert (result.code, sandbox.cadence_memberships()) == (1, [])
-    assert "cadence_id" in result.log
-
-
 @pytest.mark.parametrize("accepted", ["query", "body"])
 def test_parameters_are_sent_where_salesloft_takes_them(serve, run, accepted):
     sandbox = (server := serve(membership_parameters=[accepted])).sandbox
@@ -190,21 +182,6 @@ def test_nobody_is_added_if_it_is_not_known_who_is_on_the_cadence(sandbox, run, 
 
 
 # Settings
-
-
-@pytest.mark.parametrize(
-    ("settings", "setting", "expected"),
-    [
-        ({"sync_mode": "update"}, "sync_mode", "upsert, insert"),
-        ({"streams": {"enrollments": {"sync_mode": "update"}}}, "streams.enrollments.sync_mode", "upsert, insert"),
-        ({"streams": {"enrollments": {"upsert_key": "crm_id"}}}, "streams.enrollments.upsert_key", "cadence_id"),
-    ],
-)
-def test_settings_that_memberships_do_not_have_are_errors(sandbox, run, settings, setting, expected):
-    result = run(enroll([1]), **settings)
-    assert (result.code, sandbox.cadence_memberships()) == (1, [])
-    assert setting in result.log
-    assert expected in result.log
 
 
 @pytest.mark.parametrize(("re_enroll", "numbers"), [(False, (2, 0, 3)), (True, (2, 1, 2))])

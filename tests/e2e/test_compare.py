@@ -101,11 +101,6 @@ def test_compare_counts_unknown_ids_as_missing(compare, sandbox, mode):
     assert (found["create"], found["update"], found["missing"]) == (0, 1, 1)
 
 
-@pytest.mark.parametrize("settings", [{"dry_run": True, "api_key": None}, {}])
-def test_compare_needs_a_dry_run_with_credentials(night, settings):
-    assert night([person(1)], compare=True, **settings).code == 1
-
-
 @pytest.mark.parametrize("mode", ["upsert", "update"])
 @pytest.mark.parametrize("method", ["bulk", "record"])
 def test_values_typed_in_salesloft_survive(night, sandbox, edit, mode, method):
@@ -124,19 +119,6 @@ def test_values_typed_in_salesloft_survive(night, sandbox, edit, mode, method):
     assert plans == {f"p{number}@b.co": "Typed" if number == 2 else "B" for number in range(60)}
     assert set(held(sandbox, "phone").values()) == {"1"}
     assert result.summary["streams"]["people"]["kept"] == {"title": 1, "phone": 60, "custom_fields.Plan": 1}
-
-
-@pytest.mark.parametrize("field", ["email_address", "email", "id", "tittle", "custom_fields.Plann", "Plann"])
-def test_unknown_field_or_key_in_overwrite_is_an_error(night, field):
-    result = night([person(1)], streams={"people": {"overwrite": {field: "if_empty"}}})
-    assert result.code == 1
-    assert result.log_lines_containing(f"streams.people.overwrite.{field}")
-
-
-def test_unless_edited_without_the_ledger_is_an_error(night):
-    result = night([person(1)], streams=PROTECTED, ledger_uri="none")
-    assert result.code == 1
-    assert result.log_lines_containing("streams.people.overwrite.title")
 
 
 # Values that Salesloft stores in another form

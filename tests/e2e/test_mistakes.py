@@ -23,7 +23,29 @@ def mapping(**columns):
         ({"stream_maps": {"crm-people": {"job_title": "first_name +"}}}, ["stream_maps.crm-people", "first_name +"]),
         ({"stream_maps": {"crm-people": {"__alias__": "customers"}}}, ["'customers'", "streams.customers.object"]),
         (mapping(job_title="id") | {"sync_mode": "insert"}, ["'job_title'", "id", "__NULL__"]),
-        ({"streams": {"crm-people": {"overwrite": {"titel": "if_empty"}}}}, ["overwrite.titel", "'title'"]),
+        *(
+            (
+                {"streams": {"crm-people": {"overwrite": {name: "if_empty"}}}},
+                [f"streams.crm-people.overwrite.{name}", meant],
+            )
+            for name, meant in {
+                "titel": "'title'",
+                "email_address": "",
+                "email": "",
+                "id": "",
+                "Plann": "",
+                "custom_fields.Plann": "",
+            }.items()
+        ),
+        (
+            {"streams": {"crm-people": {"overwrite": {"title": "unless_edited"}}}, "ledger_uri": "none"},
+            ["streams.crm-people.overwrite.title"],
+        ),
+        ({"compare": True}, ["compare", "dry_run"]),
+        ({"compare": True, "dry_run": True, "api_key": None}, ["api_key"]),
+        ({"deleted_records": "archive"}, ["deleted_records"]),
+        ({"streams": {"crm-people": {"deleted_records": "archive"}}}, ["streams.crm-people.deleted_records"]),
+        (mapping(owner_email="account.domian"), ["account.domian", "account.domain"]),
         ({"people_upsert_key": "email"}, ["people_upsert_key", "'email'", "email_address"]),
         ({"skip_unchanged": True}, ["skip_unchanged", "true", "ledger"]),
     ],

@@ -107,13 +107,6 @@ def test_ambiguous_name_is_not_guessed(run, sandbox):
     assert "ambiguous" in result.log
 
 
-def test_misspelled_reference_is_a_settings_error(run, sandbox):
-    streams = {"people": {"mapping": {"company": "account.domian"}}}
-    result = run([PEOPLE, person("ann", "acme.com")], streams=streams)
-    assert (result.code, sandbox.people()) == (1, [])
-    assert "account.domain" in result.messages[-1]
-
-
 # Points
 
 

@@ -170,16 +170,6 @@ def test_missing_scope_is_named(serve, run):
 # Settings
 
 
-@pytest.mark.parametrize(
-    "settings", [{"deleted_records": "archive"}, {"streams": {"people": {"deleted_records": "archive"}}}]
-)
-def test_people_cannot_be_archived(run, sandbox, settings):
-    add_people(sandbox, 1)
-    result = run([PEOPLE, *people([0], **GONE)], **settings)
-    assert (result.code, len(sandbox.people())) == (1, 1)
-    assert "deleted_records" in result.log
-
-
 @pytest.mark.parametrize(("limit", "warns"), [(1, True), (2, False)])
 def test_dry_run_counts_what_would_be_removed_and_warns_of_too_many(sandbox, run, limit, warns):
     add_people(sandbox, 2)
