@@ -8,8 +8,12 @@ COLUMNS = schema("crm-people", "email", "job_title", "owner_email")
 ROWS = [record("crm-people", email=f"p{n}@example.com", job_title="CTO", owner_email="o@example.com") for n in range(5)]
 
 
+def stream(**settings):
+    return {"streams": {"crm-people": settings}}
+
+
 def mapping(**columns):
-    return {"streams": {"crm-people": {"mapping": columns}}}
+    return stream(mapping=columns)
 
 
 @pytest.mark.parametrize(
@@ -23,28 +27,19 @@ def mapping(**columns):
         ({"stream_maps": {"crm-people": {"job_title": "first_name +"}}}, ["stream_maps.crm-people", "first_name +"]),
         ({"stream_maps": {"crm-people": {"__alias__": "customers"}}}, ["'customers'", "streams.customers.object"]),
         (mapping(job_title="id") | {"sync_mode": "insert"}, ["'job_title'", "id", "__NULL__"]),
+        (stream(overwrite={"titel": "if_empty"}), ["streams.crm-people.overwrite.titel", "'title'"]),
         *(
-            (
-                {"streams": {"crm-people": {"overwrite": {name: "if_empty"}}}},
-                [f"streams.crm-people.overwrite.{name}", meant],
-            )
-            for name, meant in {
-                "titel": "'title'",
-                "email_address": "",
-                "email": "",
-                "id": "",
-                "Plann": "",
-                "custom_fields.Plann": "",
-            }.items()
+            (stream(overwrite={name: "if_empty"}), [f"streams.crm-people.overwrite.{name}"])
+            for name in ("email_address", "email", "id", "Plann", "custom_fields.Plann")
         ),
         (
-            {"streams": {"crm-people": {"overwrite": {"title": "unless_edited"}}}, "ledger_uri": "none"},
+            stream(overwrite={"title": "unless_edited"}) | {"ledger_uri": "none"},
             ["streams.crm-people.overwrite.title"],
         ),
         ({"compare": True}, ["compare", "dry_run"]),
         ({"compare": True, "dry_run": True, "api_key": None}, ["api_key"]),
         ({"deleted_records": "archive"}, ["deleted_records"]),
-        ({"streams": {"crm-people": {"deleted_records": "archive"}}}, ["streams.crm-people.deleted_records"]),
+        (stream(deleted_records="archive"), ["streams.crm-people.deleted_records"]),
         (mapping(owner_email="account.domian"), ["account.domian", "account.domain"]),
         ({"people_upsert_key": "email"}, ["people_upsert_key", "'email'", "email_address"]),
         ({"skip_unchanged": True}, ["skip_unchanged", "true", "ledger"]),
