@@ -53,21 +53,16 @@ def write_two_and_fail_one(directory, settings):
     return 0
 
 
-def test_demo_prints_what_the_pipeline_wrote(directory, capsys):
+def test_demo_prints_what_the_pipeline_wrote_and_its_failed_records_file(directory, capsys):
+    earlier = directory / demo.FAILED_RECORDS_DIR / "earlier.singer"
+    earlier.parent.mkdir()
+    earlier.write_text('{"type": "RECORD"}\n')
     assert demo.run(directory, pipeline=write_two_and_fail_one) == 0
     output = capsys.readouterr().out
     assert "1 people and 1 accounts" in output
     assert "Points used: 2 of the 600" in output
     assert "ada@example.com" in output
     assert "Example" in output
-
-
-def test_demo_prints_the_failed_records_file_of_this_run(directory, capsys):
-    earlier = directory / demo.FAILED_RECORDS_DIR / "earlier.singer"
-    earlier.parent.mkdir()
-    earlier.write_text('{"type": "RECORD"}\n')
-    demo.run(directory, pipeline=write_two_and_fail_one)
-    output = capsys.readouterr().out
     assert "2 records failed" in output
     assert "failed_records/now.singer" in output
     assert "earlier" not in output

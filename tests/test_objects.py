@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from target_salesloft.objects import ACCOUNTS, OBJECTS, PEOPLE, FieldType
+from target_salesloft.objects import OBJECTS, FieldType
 from tests.conftest import record, schema
 
 PERSON = {
@@ -158,19 +158,3 @@ def test_an_account_is_archived_by_an_update(write):
     counts, _, _, archived_at = write("accounts", {"id": 1, "archived": 1}, sync_mode="update", write_method="record")
     assert counts["updated"] == 1
     assert archived_at
-
-
-@pytest.mark.parametrize(
-    ("salesloft_object", "column", "field"),
-    [
-        (PEOPLE, "email", "email_address"),
-        (PEOPLE, "company_name", "person_company_name"),
-        (PEOPLE, "company_website", "person_company_website"),
-        (PEOPLE, "company_industry", "person_company_industry"),
-        (ACCOUNTS, "company_name", "name"),
-    ],
-)
-def test_an_alias_means_a_field_of_its_object(salesloft_object, column, field):
-    assert salesloft_object.aliases[column] == field
-    assert field in salesloft_object.fields
-    assert column not in salesloft_object.fields

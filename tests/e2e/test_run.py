@@ -443,21 +443,6 @@ def test_batches_are_bounded_by_bytes_over_all_streams(run, sandbox, monkeypatch
 # Results of stream maps
 
 
-@pytest.mark.parametrize(
-    ("expression", "value"),
-    [
-        ("datetime.datetime(2026, 1, 31, 12, 30)", "2026-01-31T12:30:00"),
-        ("datetime.date(2026, 1, 31)", "2026-01-31"),
-        ("datetime.datetime.strptime(title, '%d.%m.%Y')", "2026-01-31T00:00:00"),
-    ],
-)
-def test_dates_from_stream_maps_are_written(run, sandbox, expression, value):
-    columns = schema("people", "email_address", title={"type": "string"})
-    result = run([columns, *people([1], title="31.01.2026")], stream_maps={"people": {"title": expression}})
-    assert (result.code, result.reasons) == (0, [])
-    assert [each["title"] for each in sandbox.people()] == [value]
-
-
 @pytest.mark.parametrize("name", ["people[1]", "[people]", "a[b-c]"])
 def test_stream_names_with_brackets_can_be_configured(run, sandbox, name):
     streams = {name: {"object": "people", "mapping": {"mail": "email_address"}}}

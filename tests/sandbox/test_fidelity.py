@@ -84,39 +84,6 @@ def test_lists_repeat_their_order(api):
     assert api.get("/people").json()["metadata"]["sorting"]["sort_by"] == "updated_at"
 
 
-@pytest.mark.parametrize("query", [{"ids[]": [1, 3]}, {"ids": "1,3"}, {"ids": [1, 3]}, {"ids[]": 1, "ids": 3}])
-@pytest.mark.usefixtures("people")
-def test_array_filters_are_lists_in_either_form(api, query):
-    assert sorted(ids(api.get("/people", **query))) == [1, 3]
-
-
-@pytest.mark.parametrize(
-    ("path", "query"),
-    [("/people", {"email_addresses": "P1@b.co"}), ("/people", {"ids": "2"}), ("/accounts", {"name": "Acme"})],
-)
-def test_array_filters_take_one_value(sandbox, api, people, path, query):
-    sandbox.add("account", name="Other", domain="b.com")
-    sandbox.add("account", name="Acme", domain="a.com")
-    assert ids(api.get(path, **query)) == [people[1]]
-
-
-def test_brackets_allow_commas_in_values(sandbox, api):
-    sandbox.add("account", name="Acme, Inc", domain="a.com")
-    assert ids(api.get("/accounts", **{"name[]": "Acme, Inc"})) == [1]
-    assert ids(api.get("/accounts", name="Acme, Inc")) == []
-
-
-def test_filters_take_null_and_the_start_of_a_value(sandbox, api, people):
-    nobody = sandbox.add("person", phone="1", last_name="B", city="100%")
-    assert ids(api.get("/people", **{"email_addresses[]": "_is_null"})) == [nobody]
-    assert len(ids(api.get("/people", **{"owner_id[]": ["_is_null", "2"]}))) == 4
-    assert sorted(ids(api.get("/people", **{"city[_starts_with]": "osl"}))) == people
-    assert ids(api.get("/people", **{"city[_starts_with]": "100%"})) == [nobody]
-    assert ids(api.get("/people", **{"city[_starts_with]": "___"})) == []
-    assert api.get("/people", **{"city[_starts_with]": "os"}).status_code == 422
-    assert sorted(ids(api.get("/people", do_not_contact="false"))) == [*people, nobody]
-
-
 def test_bodies_may_be_forms(sandbox, api):
     body = (
         "email_address=a%2Bb%40b.co&first_name=Zo%C3%AB&owner_id=2&do_not_contact=true"

@@ -187,17 +187,6 @@ def test_a_job_with_a_key_of_another_is_marked_ready_only_when_that_is_settled(s
     assert {each["title"] for each in sandbox.people() if each["email_address"] == "p2@b.co"} == {"Second"}
 
 
-def test_the_order_holds_whatever_the_order_of_execution(started):
-    """The first job is executed last: nothing depends on the queue."""
-    sandbox, writer = started()
-    sandbox.faults.add(Fault("bulk_job", delay=500, times=1))
-    submit(writer, numbered([1], title="Old"))
-    submit(writer, numbered([1, 2], title="New"))
-    submit(writer, numbered([2], title="Newest"))
-    writer.finish()
-    assert [each["title"] for each in sandbox.people()] == ["New", "Newest"]
-
-
 @pytest.mark.parametrize(
     ("write", "mode", "waits"),
     [
