@@ -6,6 +6,7 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from target_salesloft.engine.adopt import AdoptingEngine
@@ -24,17 +25,15 @@ from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.reporting.summary import SummaryFile, summarize
-from target_salesloft.salesloft.assumptions import Capabilities
 from target_salesloft.salesloft.build import build_client
+from target_salesloft.salesloft.bulk_jobs import CONTRADICTED
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.lookup import Lookups
-from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import NO_LEDGER, NullValues
-from target_salesloft.singer.shutdown import Shutdown
+from target_salesloft.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
-from target_salesloft.writers.auto import build_writer
-from target_salesloft.writers.jobs import CONTRADICTED
+from target_salesloft.writers.auto import BulkChoice, build_writer
 from target_salesloft.writers.none import NoneWriter
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.settings.run import RunSettings
     from target_salesloft.settings.streams import StreamSettings
-    from target_salesloft.writers.jobs import JobsInFlight
 
 logger = logging.getLogger(__name__)
 
@@ -57,68 +55,45 @@ class Run:
     """The parts of a run.
 
     Attributes:
-        settings: The settings.
-        clock: Time.
-        shutdown: Whether a signal has arrived.
-        client: Salesloft's API, or None in a dry run without credentials.
-        custom_fields: The team's custom fields.
-        ledger: What earlier runs did; empty in a dry run that does not compare.
-        journal: Accounts for each record.
-        engine: Takes records from the input to their outcomes.
-        report: What is logged or shown.
-        info: What identifies the run.
+        reads: Whether Salesloft and the ledger are read.
+        ledger: What earlier runs did; empty if it is not read.
         is_input_complete: Whether nothing of the input is missing.
-        capabilities: What Salesloft was found to do, as far as it is known when the run starts.
     """
 
     settings: RunSettings
+    reads: bool
     clock: Clock
     shutdown: Shutdown
-    client: SalesloftClient | None
+    client: SalesloftClient
     rate_limiter: RateLimiter
     custom_fields: CustomFields
+    lookups: Lookups
     ledger: Ledger
+    world: World
+    choice: BulkChoice
+    forecasts: NoneWriter
     journal: Journal
     engine: Engine
     report: Report
     info: RunInfo
     summary_file: SummaryFile
-    lookups: Lookups | None
-    jobs: JobsInFlight | None
-    forecasts: NoneWriter
-    requests: RequestMetrics
     is_input_complete: bool = True
-    capabilities: Capabilities = field(default_factory=Capabilities, init=False)
     _is_connected: bool = field(default=False, init=False)
     _is_closed: bool = field(default=False, init=False)
 
     def connect(self) -> None:
-        """Check once that Salesloft accepts the credentials, and use the team's ledger.
-
-        A dry run that does not compare does neither.
+        """Check once that Salesloft accepts the credentials, and use the team's ledger, if they are read.
 
         Raises:
             SalesloftFatalError: Salesloft does not accept them, or cannot be reached, or the ledger cannot be used.
         """
-        if self._is_connected or self.client is None or self.lookups is None:
+        if self._is_connected or not self.reads:
             return
         self.ledger.use_scope(get_scope(self.settings, self.client.verify_credentials()))
         self.ledger.start_run(self.info.run_id, self.info.version)
-        world = World(self.client, self.lookups, self.ledger, self.custom_fields)
-        earlier = (
-            None if self.jobs is None else EarlierJobs(self.settings, self.client, self.clock, self.jobs, self.ledger)
-        )
-        self.engine.connect(world, self.ledger, earlier)
-        self._obey(world.capabilities)
-        self._is_connected = True
-
-    def _obey(self, found: Capabilities) -> None:
-        """Use what is known about Salesloft, as far as it concerns the whole run."""
-        self.capabilities = found
-        if self.jobs is not None:
-            self.jobs.expect(found.contradicted)
-            if found.account_jobs == "unsupported":
-                self.jobs.unavailable_types.update(ACCOUNTS.bulk_types.values())
+        self.client.bulk_jobs.expect(self.world.capabilities.contradicted)
+        if self.world.capabilities.account_jobs == "unsupported":
+            self.choice.unavailable_types.update(ACCOUNTS.bulk_types.values())
         if self.ledger.is_persistent and not any(
             each.is_verified for each in self.ledger.get_capabilities(max_age_days=CAPABILITY_DAYS).values()
         ):
@@ -127,6 +102,7 @@ class Run:
                 "them with target-salesloft-admin verify.",
                 CAPABILITY_DAYS,
             )
+        self._is_connected = True
 
     def check_stream(self, name: str, settings: StreamSettings) -> None:
         """Check that Salesloft can do what the settings of a stream ask for.
@@ -134,7 +110,7 @@ class Run:
         Raises:
             ConfigError: `verify` has found that it cannot.
         """
-        if settings.null_values is NullValues.CLEAR and self.capabilities.null == "ignore":
+        if settings.null_values is NullValues.CLEAR and self.world.capabilities.null == "ignore":
             raise ConfigError(
                 f"Invalid value for null_values of the stream '{name}': 'clear'. Salesloft ignores nulls (assumption "
                 "A14, found by target-salesloft-admin verify). Set null_values to ignore."
@@ -154,10 +130,8 @@ class Run:
         with suppress(SalesloftFatalError):  # the run's own error matters more
             self.journal.flush()
         self.engine.close()
-        if self.lookups is not None:
-            self.lookups.close()
-        if self.client is not None:
-            self.client.close()
+        self.lookups.close()
+        self.client.close()
         self._finish()
         self.journal.failed_records.close()
 
@@ -235,9 +209,8 @@ class Run:
         if self._is_connected:
             with suppress(LedgerError):  # the run's own error matters more
                 unresolved = self.journal.count_unresolved()
-                if self.jobs is not None:
-                    seen = self.jobs.contradicted - self.capabilities.contradicted
-                    self.ledger.set_capabilities({each: CONTRADICTED[each].value for each in seen}, is_verified=False)
+                seen = self.client.bulk_jobs.contradicted - self.world.capabilities.contradicted
+                self.ledger.set_capabilities({each: CONTRADICTED[each].value for each in seen}, is_verified=False)
                 self.ledger.finish_run(
                     exit_code=exit_code,
                     points=self.rate_limiter.points_spent,
@@ -254,7 +227,7 @@ class Run:
                 exit_code=exit_code,
                 errors=errors,
                 stats=stats,
-                requests=self.requests,
+                requests=self.client.metrics,
                 rate_limiter=self.rate_limiter,
                 failed_records=self.journal.failed_records.path,
                 unresolved=unresolved,
@@ -287,53 +260,63 @@ def build_run(
     info = RunInfo.start(clock)
     failed_records = FailedRecordsFile(settings.failed_records_dir, dry_run=settings.dry_run)
     rate_limiter = RateLimiter(settings.rate_limit_per_minute, clock)
-    client = build_client(settings, clock, rate_limiter) if settings.credentials else None
-    adopts = adoption is not None
-    reads = client is not None and (settings.compare or adopts or not settings.dry_run)
+    client = build_client(settings, clock, rate_limiter)
     stats = RunStats()
-    requests = RequestMetrics() if client is None else client.metrics
-    forecasts = NoneWriter(settings)
-    jobs = None
     shutdown = Shutdown(clock, on_expired)
     report = build_report(target_logger, stats, rate_limiter, clock)
+    results = ResultsFile(settings.results_path, info, clock)
+    telemetry = build_telemetry(os.environ, info, stats, client.metrics, rate_limiter)
+    summary_file = SummaryFile(settings.summary_path, info)
+    reads = settings.reads or adoption is not None
+    read_only = settings.dry_run and adoption is None
+    ledger = open_ledger(settings.ledger_uri if reads else NO_LEDGER, clock, read_only=read_only)
+    lookups = Lookups(client, settings.max_parallel_requests)
+    custom_fields = CustomFields(client if settings.credentials else None)
+    world = World(client, lookups, ledger, custom_fields)
     journal = Journal(
         settings,
+        ledger=ledger,
+        world=world,
         stats=stats,
-        results=ResultsFile(settings.results_path, info, clock),
+        results=results,
         failed_records=failed_records,
-        state_buffer=StateBuffer(emits=not settings.dry_run and settings.max_records is None),
-        metrics=MetricsLog(stats, requests, rate_limiter, clock),
-        requests=requests,
+        states=StateBuffer(emits=not settings.dry_run and settings.max_records is None),
+        metrics=MetricsLog(stats, client.metrics, rate_limiter, clock),
+        requests=client.metrics,
         rate_limiter=rate_limiter,
-        telemetry=build_telemetry(os.environ, info, stats, requests, rate_limiter),
+        telemetry=telemetry,
     )
-    summary_file = SummaryFile(settings.summary_path, info)
-    read_only = settings.dry_run and not adopts
-    ledger = open_ledger(settings.ledger_uri if reads else NO_LEDGER, clock, read_only=read_only)
-    if adoption is not None:
-        engine: Engine = AdoptingEngine(
-            settings, clock, shutdown, adoption=adoption, writer=forecasts, journal=journal, report=report
-        )
-    elif settings.dry_run or client is None:
-        engine = Engine(settings, clock, shutdown, writer=forecasts, journal=journal, report=report)
-    else:
-        writer, jobs = build_writer(settings, client, clock)
-        engine = Engine(settings, clock, shutdown, writer=writer, journal=journal, report=report)
+    choice = BulkChoice(settings.write_method, settings.bulk_min_records)
+    forecasts = NoneWriter(settings, choice)
+    engine_class = Engine if adoption is None else partial(AdoptingEngine, adoption=adoption)
+    engine = engine_class(
+        settings,
+        clock,
+        shutdown,
+        world=world,
+        ledger=ledger,
+        earlier_jobs=EarlierJobs(settings, client.bulk_jobs, clock, ledger),
+        writer=forecasts if settings.dry_run else build_writer(settings, client, clock, choice),
+        choice=choice,
+        journal=journal,
+        report=report,
+    )
     return Run(
         settings=settings,
+        reads=reads,
         clock=clock,
         shutdown=shutdown,
         client=client,
         rate_limiter=rate_limiter,
-        custom_fields=CustomFields(client),
+        custom_fields=custom_fields,
+        lookups=lookups,
         ledger=ledger,
+        world=world,
+        choice=choice,
+        forecasts=forecasts,
         journal=journal,
         engine=engine,
         report=report,
         info=info,
         summary_file=summary_file,
-        lookups=Lookups(client, settings.max_parallel_requests) if client is not None and reads else None,
-        jobs=jobs,
-        forecasts=forecasts,
-        requests=requests,
     )

@@ -60,17 +60,15 @@ class SalesloftSink(BatchSink):
             clock=run.clock,
             validates=self.validate_schema,
         )
-        number = run.journal.state_buffer.register_sink()
         self.stream = Stream(
             stream_name,
-            number,
             settings,
             self.stream_mapper,
             run.ledger.stream(stream_name, self.salesloft_object.name),
             run.journal.stats[stream_name],
             resolve_overwrite(stream_name, settings, lambda: run.custom_fields.get(settings.object)),
             self.max_size,
-            OpenBatch(run.journal.open_batch(number)),
+            OpenBatch(run.journal.accounts.open_batch()),
         )
         run.engine.add_stream(self.stream)
 

@@ -42,6 +42,7 @@ from target_salesloft.reporting.summary import save_failed_start
 from target_salesloft.settings.loader import ConfigSources, load
 from target_salesloft.settings.schema import SETTINGS
 from target_salesloft.settings.streams import StreamSettings, misspelled
+from target_salesloft.shutdown import SIGNAL_EXIT_BASE, note_signals, signals_blocked
 from target_salesloft.singer.batch import read_batch
 from target_salesloft.singer.input_file import InputFile
 from target_salesloft.singer.reader import (
@@ -52,7 +53,6 @@ from target_salesloft.singer.reader import (
     require_keys,
     require_schema,
 )
-from target_salesloft.singer.shutdown import SIGNAL_EXIT_BASE, note_signals, signals_blocked
 from target_salesloft.sinks import SINKS
 
 if TYPE_CHECKING:
@@ -271,8 +271,7 @@ class TargetSalesloft(Target):
         """Hold STATE back until it may pass; the SDK would emit it with the next drain of any sink."""
         require_keys(message, value=object)
         if message["value"] is not None:
-            self.run.journal.state_buffer.add_state(message["value"])
-            self.run.journal.state_buffer.emit()
+            self.run.journal.add_state(message["value"])
 
     # The end
 

@@ -28,7 +28,7 @@ from target_salesloft.salesloft.auth.authenticators import ApiKeyAuthenticator
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.loader import ConfigSources
-from target_salesloft.singer.shutdown import SIGNALS
+from target_salesloft.shutdown import SIGNALS
 from tests.exchanges import Exchanges
 from tests.postgres import Database, find_binaries, serve_postgres
 

@@ -14,7 +14,7 @@ from target_salesloft.records import Result
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.settings.loader import load
 from target_salesloft.settings.options import NO_LEDGER
-from target_salesloft.singer.shutdown import signals_blocked
+from target_salesloft.shutdown import signals_blocked
 from target_salesloft.target import TargetSalesloft
 
 if TYPE_CHECKING:

@@ -61,8 +61,6 @@ class AdoptingEngine(Engine):
 
     def _plan(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Let the ledger adopt the records that Salesloft has once; nothing is left to be written."""
-        assert self._world is not None  # noqa: S101 (the caller has checked it)
-        assert self._ledger is not None  # noqa: S101
         entries = self._entries(stream, writes)
         for write, rows in zip(writes, read_held(stream, writes, self._world, self._ledger), strict=True):
             if len(rows) == 1:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from target_salesloft.clock import Clock
     from target_salesloft.ledger.ledger import Ledger
-    from target_salesloft.singer.shutdown import Shutdown
+    from target_salesloft.shutdown import Shutdown
 
 logger = logging.getLogger(__name__)
 
@@ -59,5 +59,6 @@ class Claims:
 
     def release(self) -> None:
         """Give up all claims."""
-        self._ledger.release(self._held)
+        if self._held:
+            self._ledger.release(self._held)
         self._held, self._lost = set(), set()

@@ -91,15 +91,6 @@ class Compared(NamedTuple):
     unknown: int = 0
 
 
-def is_compared(stream: Stream, *, dry_run: bool) -> bool:
-    """Return whether a stream's writes are compared with what Salesloft holds."""
-    settings = stream.settings
-    if not settings.upsert_key:
-        return False
-    keeps = bool(stream.overwrite) and settings.sync_mode is not SyncMode.INSERT
-    return dry_run or keeps or settings.skip_unchanged is SkipUnchanged.SALESLOFT
-
-
 def compare(stream: Stream, writes: Sequence[Write], world: World, ledger: Ledger) -> Compared:
     """Read what Salesloft holds of records, and compare."""
     skips = stream.stats.comparison is not None or stream.settings.skip_unchanged is SkipUnchanged.SALESLOFT

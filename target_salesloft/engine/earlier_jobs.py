@@ -15,55 +15,48 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.redaction import redact_reason, request_names
 from target_salesloft.salesloft.bulk_jobs import JobState, RowStatus
+from target_salesloft.salesloft.requester import PAGE_SIZE
 from target_salesloft.settings.options import WriteMethod
-from target_salesloft.writers.bulk import BulkJob, describe_row
+from target_salesloft.writers.bulk import JOB_NAME_PREFIX, BulkJob, describe_cause, describe_row
+from target_salesloft.writers.jobs import MAX_POLL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from target_salesloft.clock import Clock
     from target_salesloft.ledger.ledger import Ledger, UnsettledJob
-    from target_salesloft.salesloft.bulk_jobs import ResultRow
-    from target_salesloft.salesloft.client import SalesloftClient
+    from target_salesloft.salesloft.bulk_jobs import BulkJobs, ResultRow
     from target_salesloft.settings.run import RunSettings
-    from target_salesloft.writers.jobs import JobsInFlight
 
 logger = logging.getLogger(__name__)
 
 MAX_REASONS: Final = 3
+MAX_JOB_PAGES: Final = 2
 
 
 class EarlierJobs:
     """The bulk jobs of earlier runs, which could overwrite newer values.
 
-    Args:
-        settings: The settings of the run.
-        client: Sends the requests.
-        clock: Time.
-        jobs: Waits for jobs that are executing.
-        ledger: Knows which records they write.
+    Attributes:
+        are_settled: Whether this run may write.
     """
 
-    def __init__(
-        self, settings: RunSettings, client: SalesloftClient, clock: Clock, jobs: JobsInFlight, ledger: Ledger
-    ) -> None:
+    def __init__(self, settings: RunSettings, api: BulkJobs, clock: Clock, ledger: Ledger) -> None:
         self._waits = settings.write_method is not WriteMethod.RECORD
-        self._api = client.bulk_jobs
+        self._timeout = settings.bulk_job_timeout
+        self._api = api
         self._clock = clock
-        self._jobs = jobs
         self._ledger = ledger
-        self._is_settled = False
+        self.are_settled = False
 
-    def settle_once(self) -> None:
+    def settle(self) -> None:
         """Note what the jobs have written, before this run writes; those that are executing are waited for."""
-        if self._is_settled:
-            return
-        self._is_settled = True
         executing = [each for each in self._ledger.get_unsettled_jobs() if not self._settle(each)]
         if executing or self._waits:
-            self._jobs.wait_for_earlier_runs(self._ledger.get_last_settled_job())
+            wait_for_jobs(self._api, self._clock, self._timeout, self._ledger.get_last_settled_job())
         for each in executing:
             self._settle(each)
+        self.are_settled = True
 
     def _settle(self, job: UnsettledJob) -> bool:
         """Note the results of a job in the ledger, and return whether it need not be waited for.
@@ -112,3 +105,63 @@ def _report(job: UnsettledJob, failed: Collection[ResultRow]) -> None:
         f" ({described}). They are sent again when the tap reads them again." if failed else ".",
         extra={"stream": job.stream, "job_id": job.id, "records_failed": len(failed)},
     )
+
+
+def wait_for_jobs(api: BulkJobs, clock: Clock, timeout: float, last_settled: int) -> None:
+    """Wait for jobs of this target that are executing or waiting to be; those that were never started never are.
+
+    Args:
+        timeout: Seconds (`bulk_job_timeout`).
+        last_settled: The id up to which jobs are settled. Where Salesloft ignores filters, the list starts after it.
+
+    Raises:
+        BulkJobUnfinishedError: One of them is not done in time.
+    """
+    started = clock.now()
+    seen: set[int] = set()
+    while True:
+        try:
+            unfinished = _list_unfinished(api, last_settled)
+        except (PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
+            if seen:
+                raise
+            logger.warning(
+                "Cannot check for unfinished bulk jobs of earlier runs, which may overwrite newer values (%s).",
+                describe_cause(error),
+                extra={"code": "SL033", "endpoint": "GET /bulk_jobs"},
+            )
+            return
+        if not unfinished:
+            return
+        for job_id in sorted(unfinished - seen):
+            logger.info("Waiting for bulk job %d of an earlier run.", job_id, extra={"job_id": job_id})
+        seen |= unfinished
+        now = clock.now()
+        if now >= started + timeout:
+            raise BulkJobUnfinishedError(
+                f"Bulk job {min(unfinished)} of an earlier run: not done after {now - started:,.0f} s "
+                f"(bulk_job_timeout: {timeout:,.0f} s). Nothing was written in this run, because the job could "
+                "overwrite newer values; run again when it is done.",
+                job_id=min(unfinished),
+            )
+        clock.wait_until(min(now + MAX_POLL_SECONDS, started + timeout))
+
+
+def _list_unfinished(api: BulkJobs, last_settled: int) -> set[int]:
+    found: set[int] = set()
+    last, pages = last_settled if api.ignores_filters else 0, 0
+    while pages < MAX_JOB_PAGES:
+        listed = api.list(after=last, state=JobState.EXECUTING)
+        if api.ignores_filters and last < last_settled:
+            last = last_settled
+            continue
+        found |= {
+            number
+            for number, job in listed.items()
+            if job.state == JobState.EXECUTING and (job.name or "").startswith(JOB_NAME_PREFIX)
+        }
+        if len(listed) < PAGE_SIZE:
+            return found
+        last = max(listed)
+        pages += 1
+    raise UnexpectedResponseError(f"GET /bulk_jobs returned more than {MAX_JOB_PAGES * PAGE_SIZE} jobs.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from target_salesloft.engine import plan
 from target_salesloft.engine.claims import Claims
-from target_salesloft.engine.compare import compare, is_compared
+from target_salesloft.engine.compare import compare
 from target_salesloft.engine.held import (
     OTHER_ROW,
     HeldWrites,
@@ -20,20 +20,21 @@ from target_salesloft.engine.held import (
 from target_salesloft.engine.journal import archived_by_us
 from target_salesloft.engine.protect import protect
 from target_salesloft.engine.stream import OpenBatch
-from target_salesloft.engine.twins import find_twins
+from target_salesloft.engine.twins import find_other_case, find_raw_domains
 from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
 from target_salesloft.objects import (
     ID_FIELD,
     OBJECTS,
     PEOPLE,
     DeletedRecords,
+    FieldType,
     SyncMode,
     identity_key,
     joint_key,
 )
 from target_salesloft.records import Outcome, Result, Write, failure, in_chunks, is_superseded, merge, replace
 from target_salesloft.reporting.stats import Comparison
-from target_salesloft.settings.options import SkipUnchanged, WriteMethod
+from target_salesloft.settings.options import SkipUnchanged
 from target_salesloft.writers.base import Batch
 from target_salesloft.writers.bulk import UPSERT_KEY
 
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
     from target_salesloft.records import Source
     from target_salesloft.reporting.log import Report
     from target_salesloft.settings.run import RunSettings
-    from target_salesloft.singer.shutdown import Shutdown
+    from target_salesloft.shutdown import Shutdown
+    from target_salesloft.writers.auto import BulkChoice
     from target_salesloft.writers.base import Writer
 
 logger = logging.getLogger(__name__)
@@ -86,16 +88,7 @@ class Removal(NamedTuple):
 
 
 class Engine:
-    """Takes records from the input to their outcomes.
-
-    Args:
-        settings: The settings of the run.
-        clock: Time.
-        shutdown: Whether a signal has arrived.
-        writer: Writes, or only reports what it would write.
-        journal: Notes what happens.
-        report: Shows progress.
-    """
+    """Takes records from the input to their outcomes."""
 
     def __init__(  # noqa: PLR0913 (what the loop is between)
         self,
@@ -103,7 +96,11 @@ class Engine:
         clock: Clock,
         shutdown: Shutdown,
         *,
+        world: World,
+        ledger: Ledger,
+        earlier_jobs: EarlierJobs,
         writer: Writer,
+        choice: BulkChoice,
         journal: Journal,
         report: Report,
     ) -> None:
@@ -111,13 +108,14 @@ class Engine:
         self._removes = settings.removes
         self._clock = clock
         self._shutdown = shutdown
+        self._world = world
+        self._ledger = ledger
+        self._earlier_jobs = earlier_jobs
+        self._claims = Claims(ledger, clock, shutdown)
         self._writer = writer
+        self._choice = choice
         self._journal = journal
         self._report = report
-        self._world: World | None = None
-        self._ledger: Ledger | None = None
-        self._earlier_jobs: EarlierJobs | None = None
-        self._claims: Claims | None = None  # a dry run has none
         self._streams: dict[str, Stream] = {}
         self._live = LiveRows()
         self._removals = HeldWrites()
@@ -128,13 +126,6 @@ class Engine:
         self._has_waited_for_inserts = False
         self._full_drain_at = clock.now() + MAX_RECORD_AGE_SECONDS
         self._added_bytes = 0
-
-    def connect(self, world: World, ledger: Ledger, earlier_jobs: EarlierJobs | None) -> None:
-        """Read Salesloft and the ledger from now on. A dry run that does not compare reads neither."""
-        self._world, self._ledger, self._earlier_jobs = world, ledger, earlier_jobs
-        if not self._settings.dry_run:
-            self._claims = Claims(ledger, self._clock, self._shutdown)
-        self._journal.connect(ledger, world)
 
     def add_stream(self, stream: Stream) -> None:
         """Take the records of a stream."""
@@ -157,7 +148,7 @@ class Engine:
         is_retry = source.saved_at is not None
         (stream.retried if is_retry else stream.stats).read += 1
         if not is_retry:
-            self._journal.add_record(source.batch)
+            self._journal.accounts.add_record(source.batch)
         if isinstance(mapped, Write):
             for other in self._streams.values():
                 # Whichever batch is written last would win.
@@ -222,8 +213,8 @@ class Engine:
             return
         stream.is_draining = True
         try:
-            batch, stream.batch = stream.batch, OpenBatch(self._journal.open_batch(stream.number))
-            self._journal.close_batch(batch.id)
+            batch, stream.batch = stream.batch, OpenBatch(self._journal.accounts.open_batch())
+            self._journal.accounts.close_batch(batch.id)
             self._drain(stream, batch)
         finally:
             stream.is_draining = False
@@ -248,15 +239,14 @@ class Engine:
     def _write(self, stream: Stream, writes: list[Write]) -> None:
         """Plan and submit what is to be written."""
         try:
-            if writes and self._world is not None:
+            if writes:
                 writes = self._plan(stream, writes)
             if writes and stream.settings.sync_mode is SyncMode.INSERT:
                 self._submit_claimed(stream, writes)
             elif writes:
                 self._submit(stream, writes)
         finally:
-            if self._claims is not None:
-                self._claims.release()
+            self._claims.release()
 
     # Plan
 
@@ -271,14 +261,13 @@ class Engine:
             self._hold(stream, self._removals, each)
         writes = [each for each in writes if not each.is_removal]
         self._warn_of_mass_merge(stream)
-        if self._earlier_jobs is not None and writes:
-            self._earlier_jobs.settle_once()
-        if self._world is not None:
-            writes = self._skip_unchanged(stream, writes, self._world, are_resolved=False)
+        if writes and not (self._settings.dry_run or self._earlier_jobs.are_settled):
+            self._earlier_jobs.settle()
+        writes = self._skip_unchanged(stream, writes, are_resolved=False)
         if stream.operation.active_field:
             for each in writes:
                 self._hold(stream, self._enrollments, each)
-            if len(self._enrollments) >= MAX_HELD and self._world is not None:
+            if len(self._enrollments) >= MAX_HELD and self._settings.reads:
                 self._leave_out_members()
             return []
         return writes
@@ -316,47 +305,52 @@ class Engine:
 
     def _plan(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Return what is to be sent of writes that are neither held nor known to be unchanged."""
-        assert self._world is not None  # noqa: S101 (the caller has checked it)
-        assert self._ledger is not None  # noqa: S101
-        world, ledger, settings = self._world, self._ledger, stream.settings
+        if not self._settings.reads:
+            return writes
         if stream.waiting_keys or plan.names_in(writes):
-            writes = self._skip_unchanged(stream, self._resolve(stream, writes), world, are_resolved=True)
-        if writes and not self._settings.dry_run:
-            writes = self._go_on(stream, find_twins(stream, writes, world, ledger))
-        if writes and stream.operation.needs_id:
+            writes = self._skip_unchanged(stream, self._resolve(stream, writes), are_resolved=True)
+        if writes:
+            writes = self._find_existing(stream, writes)
+        if writes and stream.is_compared:
             self._wait_for(stream.object, writes)
-            reads_ids = self._uses_jobs(stream, writes)
-            writes = self._go_on(stream, plan.find_update_ids(stream, writes, world, ledger, reads_ids=reads_ids))
-        elif (
-            writes
-            and settings.upsert_key == ID_FIELD
-            and settings.sync_mode is SyncMode.UPSERT
-            and not self._settings.dry_run
-        ):
-            writes = self._go_on(stream, plan.check_ids(stream, writes, world))
-        is_insert = settings.sync_mode is SyncMode.INSERT and settings.upsert_key
-        if writes and is_insert and not self._settings.dry_run:
-            writes = self._leave_out_existing(stream, writes, world)
-        if writes and is_compared(stream, dry_run=self._settings.compare):
-            self._wait_for(stream.object, writes)
-            compared = compare(stream, writes, world, ledger)
-            self._count(stream, compared.unchanged, is_found=settings.sync_mode is not SyncMode.INSERT)
+            compared = compare(stream, writes, self._world, self._ledger)
+            self._count(stream, compared.unchanged, is_found=stream.settings.sync_mode is not SyncMode.INSERT)
             stream.stats.unknown_to_ledger += compared.unknown
             writes = compared.changed
-        if writes and not self._settings.dry_run:
-            writes = protect(stream, writes, world, ledger)
-        if writes and DeletedRecords.ARCHIVE in stream.object.removals and not self._settings.dry_run:
-            writes = self._restore(stream, writes, world, ledger)
+        if self._settings.dry_run:
+            return writes
+        if any(map(stream.may_erase, writes)):
+            writes = protect(stream, writes, self._world, self._ledger)
+        if writes and DeletedRecords.ARCHIVE in stream.object.removals:
+            writes = self._restore(stream, writes)
         return writes
 
-    def _restore(self, stream: Stream, writes: list[Write], world: World, ledger: Ledger) -> list[Write]:
+    def _find_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
+        """Find the records of Salesloft that writes must name by id, and leave out writes that must not be sent."""
+        world, ledger, settings = self._world, self._ledger, stream.settings
+        is_real = not self._settings.dry_run
+        if is_real and any(each.spelling is not None for each in writes):
+            writes = self._go_on(stream, find_other_case(stream, writes, world))
+        elif is_real and stream.is_keyed_by(FieldType.DOMAIN) and world.capabilities.domains != "bare":
+            writes = self._go_on(stream, find_raw_domains(stream, writes, world, ledger))
+        if stream.operation.needs_id:
+            self._wait_for(stream.object, writes)
+            reads_ids = stream.settings.sync_mode in stream.object.bulk_types and self._choice.uses_jobs(len(writes))
+            return self._go_on(stream, plan.find_update_ids(stream, writes, world, ledger, reads_ids=reads_ids))
+        if is_real and settings.upsert_key == ID_FIELD and settings.sync_mode is SyncMode.UPSERT:
+            return self._go_on(stream, plan.check_ids(stream, writes, world))
+        if is_real and settings.upsert_key and settings.sync_mode is SyncMode.INSERT:
+            return self._leave_out_existing(stream, writes)
+        return writes
+
+    def _restore(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Write records that this target has archived by their ids, so that they are archived no more."""
         name = archived_by_us(stream.object)
-        hints = ledger.get_lookups(name, [each.key for each in writes if each.key is not None])
+        hints = self._ledger.get_lookups(name, [each.key for each in writes if each.key is not None])
         if not hints:
             return writes
         removed_field = stream.object.removals[DeletedRecords.ARCHIVE].removed_field
-        rows = world.rows(stream.object, ID_FIELD, [each.record_id for each in hints.values()])
+        rows = self._world.rows(stream.object, ID_FIELD, [each.record_id for each in hints.values()])
         archived = {int(row[ID_FIELD]) for found in rows.values() for row in found if row.get(removed_field)}
         restored: list[Write] = []
         left: list[Write] = []
@@ -369,10 +363,10 @@ class Engine:
             restored.append(replace(each, body={**body, "archived": False}, record_id=hint.record_id))
         if restored:
             self._submit(stream, restored, mode=SyncMode.UPDATE)
-        ledger.forget_lookups(name, hints)
+        self._ledger.forget_lookups(name, hints)
         return left
 
-    def _skip_unchanged(self, stream: Stream, writes: list[Write], world: World, *, are_resolved: bool) -> list[Write]:
+    def _skip_unchanged(self, stream: Stream, writes: list[Write], *, are_resolved: bool) -> list[Write]:
         """Leave out what equals what was last written, unless something else is on its way for the same record."""
         if not writes or stream.settings.re_enroll or stream.settings.skip_unchanged is SkipUnchanged.SALESLOFT:
             return writes
@@ -380,22 +374,13 @@ class Engine:
         if self._writer.is_busy:
             uncertain |= {each.key for each in writes if self._writer.holds(stream.object, each.tokens)}
         skipped = plan.skip_unchanged(
-            *(stream, writes, world, self._clock.time(), self._settings.resend_after_days, uncertain),
+            *(stream, writes, self._world, self._clock.time(), self._settings.resend_after_days, uncertain),
             are_resolved=are_resolved,
         )
         return self._go_on(stream, skipped)
 
-    def _uses_jobs(self, stream: Stream, writes: Sequence[Write]) -> bool:
-        """Return whether the writes may go into a bulk job."""
-        if stream.settings.sync_mode not in stream.object.bulk_types:
-            return False
-        if self._settings.write_method is WriteMethod.AUTO:
-            return len(writes) >= self._settings.bulk_min_records
-        return self._settings.write_method is WriteMethod.BULK
-
     def _resolve(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Put the ids of records that writes refer to into their bodies; some may have to wait for these records."""
-        assert self._world is not None  # noqa: S101 (the caller has checked it)
         names = plan.names_in(writes)
         for name in {each.reference.object_name for each in names} - {None}:
             keys = {each.key for each in names if each.reference.object_name == name}
@@ -411,7 +396,7 @@ class Engine:
 
     def _take_waiting(self, stream: Stream) -> list[Write]:
         """Return writes that have waited for records that they refer to, if some of these were written since."""
-        if not stream.waiting or self._world is None:
+        if not stream.waiting:
             return []
         if len(stream.waiting) > MAX_WAITING:
             logger.warning(
@@ -437,7 +422,7 @@ class Engine:
         finally:
             self._is_final = was_final
 
-    def _leave_out_existing(self, stream: Stream, writes: list[Write], world: World) -> list[Write]:
+    def _leave_out_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Leave out inserts of records that exist; two runs at once do not insert the same record."""
         writes = self._claim(stream, writes)
         entries = stream.ledger.get(each.key for each in writes if each.key is not None)
@@ -446,7 +431,7 @@ class Engine:
             # A request of a run that was killed may take effect late.
             self._has_waited_for_inserts = True
             self._clock.wait_until(self._clock.now() + LATE_WRITE_SECONDS)
-        planned = plan.leave_out_existing(stream, writes, pending, world)
+        planned = plan.leave_out_existing(stream, writes, pending, self._world)
         for each in planned.outcomes:
             self._journal.count(stream, each, is_found=each.result is Result.UNCHANGED)
         return planned.writes
@@ -487,8 +472,7 @@ class Engine:
         """Let the writer go on, and note what has happened."""
         for event in self._writer.advance(self._clock.now()):
             self._journal.apply(event)
-            if self._claims is not None:
-                self._claims.keep()
+            self._claims.keep()
             if self._journal.has_too_many_failures():
                 self._writer.stop()
         self._journal.flush()
@@ -531,61 +515,34 @@ class Engine:
             for held in (self._removals, self._enrollments):
                 for stream, write in held.take():
                     self._journal.count(stream, Outcome(write, Result.SKIPPED, TRIAL))
-        elif self._world is None:
-            self._forecast()
-        elif is_complete:
+        elif is_complete or not self._settings.reads:
             self._finish_held()
         self._journal.flush()
         self._journal.stop_if_too_many()
 
-    def _forecast(self) -> None:
-        """Count what a dry run would remove and enroll; nothing is looked up."""
-        self._removed += len(self._removals)
-        self._enrolled += len(self._enrollments)
-        self._warn_of_limits()
-        for stream, write in self._removals.take():
-            self._submit(stream, [write], stream.settings.deleted_records)
-        for stream, writes in self._enrollments.take_by_stream():
-            self._submit(stream, writes)
-
-    def _warn_of_limits(self) -> None:
-        if self._removed > self._settings.max_deleted_records:
-            logger.warning(
-                "The input has more than %s deleted records (max_deleted_records). If that many exist in Salesloft, a "
-                "run stops before it removes one.",
-                f"{self._settings.max_deleted_records:,}",
-                extra={"code": "SL063"},
-            )
-        if self._enrolled > self._settings.max_enrollments:
-            logger.warning(
-                "The input would add more than %s people to cadences (max_enrollments). A run that does stops before "
-                "it adds the first one.",
-                f"{self._settings.max_enrollments:,}",
-                extra={"code": "SL064"},
-            )
-
     def _finish_held(self) -> None:
         """Count what is to be removed and who is to be enrolled, then do it."""
         try:
-            removals = self._find_removals()
-            removed_people = {token for each in removals if each.stream.object is PEOPLE for token in each.tokens}
-            enrollments = self._find_enrollments(removed_people)
-            if self._settings.dry_run:
-                self._removed += len(removals)
-                self._enrolled += sum(len(writes) for _, writes in enrollments)
-                self._warn_of_limits()
-            else:
-                self._check_limits(len(removals), sum(len(writes) for _, writes in enrollments))
+            if self._settings.reads:
+                removals = self._find_removals()
+                removed_people = {token for each in removals if each.stream.object is PEOPLE for token in each.tokens}
+                enrollments = self._find_enrollments(removed_people)
+            else:  # whether they exist is not known
+                removals = [Removal(stream, write, write.tokens) for stream, write in self._removals.take()]
+                enrollments = self._enrollments.take_by_stream()
+            enrolled = sum(len(writes) for _, writes in enrollments)
+            self._removed += len(removals)
+            self._enrolled += enrolled
+            self._check_limits(len(removals), enrolled)
             self._remove(removals)
             for stream, writes in enrollments:
                 self._submit_claimed(stream, writes)
         finally:
-            if self._claims is not None:
-                self._claims.release()
+            self._claims.release()
 
     def _submit_claimed(self, stream: Stream, writes: Sequence[Write], removal: DeletedRecords | None = None) -> None:
         """Submit what this run has claimed, in chunks, so that the claims do not expire."""
-        if self._claims is None:
+        if self._settings.dry_run:
             self._submit(stream, writes, removal)
             return
         for each in in_chunks(writes, CLAIM_CHUNK):
@@ -593,26 +550,43 @@ class Engine:
                 self._submit(stream, ours, removal)
 
     def _check_limits(self, removals: int, enrollments: int) -> None:
+        """Stop the run before it does more that cannot be undone than allowed; a dry run only warns.
+
+        Args:
+            removals: How many records are removed next; they are counted already.
+            enrollments: How many people are enrolled next.
+        """
         limit = self._settings.max_deleted_records
-        if removals and self._removed + removals > limit:
-            raise TooManyDeletedRecordsError(
-                f"Stopping: this run would archive or delete {self._removed + removals:,} records "
-                f"(max_deleted_records: {limit:,}); {self._removed:,} of them were removed. If they are meant to be "
-                "removed, raise max_deleted_records for one run."
+        if removals and self._removed > limit:
+            if not self._settings.dry_run:
+                raise TooManyDeletedRecordsError(
+                    f"Stopping: this run would archive or delete {self._removed:,} records (max_deleted_records: "
+                    f"{limit:,}); {self._removed - removals:,} of them were removed. If they are meant to be removed, "
+                    "raise max_deleted_records for one run."
+                )
+            logger.warning(
+                "The input has more than %s deleted records (max_deleted_records). If that many exist in Salesloft, a "
+                "run stops before it removes one.",
+                f"{limit:,}",
+                extra={"code": "SL063"},
             )
         limit = self._settings.max_enrollments
-        if enrollments and self._enrolled + enrollments > limit:
-            raise TooManyEnrollmentsError(
-                f"Stopping: this run would add {self._enrolled + enrollments:,} people to cadences (max_enrollments: "
-                f"{limit:,}); {self._enrolled:,} of them were added. If they are meant to get email, raise "
-                "max_enrollments for one run."
+        if enrollments and self._enrolled > limit:
+            if not self._settings.dry_run:
+                raise TooManyEnrollmentsError(
+                    f"Stopping: this run would add {self._enrolled:,} people to cadences (max_enrollments: {limit:,}); "
+                    f"{self._enrolled - enrollments:,} of them were added. If they are meant to get email, raise "
+                    "max_enrollments for one run."
+                )
+            logger.warning(
+                "The input would add more than %s people to cadences (max_enrollments). A run that does stops before "
+                "it adds the first one.",
+                f"{limit:,}",
+                extra={"code": "SL064"},
             )
-        self._removed += removals
-        self._enrolled += enrollments
 
     def _find_removals(self) -> list[Removal]:
         """Return the records that are to be removed: those that exist, and that no other row of the source names."""
-        assert self._world is not None  # noqa: S101 (the caller has checked it)
         found: list[Removal] = []
         for stream, held in self._removals.take_by_stream():
             writes = held
@@ -672,7 +646,6 @@ class Engine:
 
     def _find_enrollments(self, removed: set[str]) -> list[tuple[Stream, list[Write]]]:
         """Return who is to be added to a cadence, and claim them, so that no other run adds them too."""
-        assert self._world is not None  # noqa: S101 (the caller has checked it)
         seen: set[tuple[int, int]] = set()
         found: list[tuple[Stream, list[Write]]] = []
         for stream, held in self._enrollments.take_by_stream():
@@ -694,7 +667,7 @@ class Engine:
 
     def _claim(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Return the writes that no other run is about to do too, and count the others as failed."""
-        if self._claims is None:
+        if self._settings.dry_run:
             return writes
         names = {_claim_on(stream, each) for each in writes if each.key is not None}
         return self._leave_out_claimed(stream, writes, self._claims.take(names))
@@ -712,7 +685,6 @@ class Engine:
 
     def _without_members(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Leave out people who are or have been on the cadence; with `re_enroll`, only those who are."""
-        assert self._world is not None  # noqa: S101 (the caller has checked it)
         memberships = self._world.find_memberships([pair_of(each) for each in writes])
         new: list[Write] = []
         comparison = stream.stats.comparison
@@ -750,7 +722,7 @@ class Engine:
         """
         if not write.tokens.isdisjoint(self._journal.removed[stream.object.name]):
             return True
-        if self._ledger is None or not write.tokens:
+        if not write.tokens:
             return False
         return any(
             each >= failed_at for each in self._ledger.get_last_writes(stream.object.name, write.tokens).values()

@@ -11,7 +11,7 @@ import itertools
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from target_salesloft.engine.watch import Watch
 from target_salesloft.exceptions import FailedRecordsError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from target_salesloft.engine.world import World
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.objects import SalesloftObject
-    from target_salesloft.records import Outcome, SavedAt, Source, Write
+    from target_salesloft.records import Outcome, SavedAt, Write
     from target_salesloft.reporting.failed_records import FailedRecordsFile
     from target_salesloft.reporting.metrics import MetricsLog
     from target_salesloft.reporting.results import ResultsFile
@@ -46,11 +46,20 @@ if TYPE_CHECKING:
     from target_salesloft.salesloft.metrics import RequestMetrics
     from target_salesloft.salesloft.rate_limit import RateLimiter
     from target_salesloft.settings.run import RunSettings
-    from target_salesloft.singer.state import StateBuffer
     from target_salesloft.writers.base import Batch, Event, Job
 
 FLUSH_OUTCOMES: Final = 1_000
 FLUSH_FAILURES: Final = 100
+
+
+class States(Protocol):
+    """Holds STATE messages back, see `StateBuffer`."""
+
+    def add(self, value: Any, records: int, last_open: int) -> None:
+        """Note a STATE that comes after so many records."""
+
+    def emit(self, first_open: int) -> None:
+        """Let STATE messages pass that come before a record."""
 
 
 @dataclass
@@ -59,17 +68,75 @@ class Account:
 
     Attributes:
         id: What sources call the batch.
-        sink: What the state buffer calls the stream.
+        first: The number of its first record; 0 while it has none.
         outstanding: Records without an outcome.
-        has_failures: Whether records failed.
-        number: What the state buffer calls the batch once it is closed.
     """
 
     id: int
-    sink: int
+    first: int = 0
     outstanding: int = 0
     has_failures: bool = False
-    number: int | None = None
+    is_closed: bool = False
+
+
+class Accounts:
+    """Which records have outcomes, in batches that may be settled in any order.
+
+    A batch is settled when it is closed and each of its records has an outcome.
+    """
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+        self._accounts: dict[int, Account] = {}
+        self._settled: list[Account] = []
+        self.records = 0
+
+    def open_batch(self) -> int:
+        """Return the id of a new batch."""
+        number = next(self._ids)
+        self._accounts[number] = Account(number)
+        return number
+
+    def add_record(self, batch: int) -> None:
+        account = self._accounts[batch]
+        self.records += 1
+        account.first = account.first or self.records
+        account.outstanding += 1
+
+    def close_batch(self, batch: int) -> None:
+        """Note that a batch gets no more records."""
+        account = self._accounts[batch]
+        account.is_closed = True
+        if not account.outstanding:
+            self._settled.append(account)
+
+    def settle(self, batch: int, *, failed: bool) -> None:
+        """Note the outcome of a record. One that is retried belongs to no batch."""
+        account = self._accounts.get(batch)
+        if account is None:
+            return
+        account.outstanding -= 1
+        account.has_failures = account.has_failures or failed
+        if not account.outstanding and account.is_closed:
+            self._settled.append(account)
+
+    def take_settled(self) -> list[Account]:
+        settled, self._settled = self._settled, []
+        return settled
+
+    def remove(self, batch: int) -> None:
+        """Let STATE pass a batch."""
+        del self._accounts[batch]
+
+    @property
+    def first_open(self) -> int:
+        """The number of the first record that STATE must not pass."""
+        return min((each.first for each in self._accounts.values() if each.first), default=self.records + 1)
+
+    @property
+    def last_open(self) -> int:
+        """The number of the last record that is the first one of a batch; 0 if there is none."""
+        return max((each.first for each in self._accounts.values()), default=0)
 
 
 @dataclass
@@ -90,48 +157,37 @@ class Notes:
 
 
 class Journal:
-    """Accounts for each record.
-
-    Args:
-        settings: The settings of the run.
-        stats: Counts per stream.
-        results: Where the result of each record goes.
-        failed_records: Where failed records are saved.
-        state_buffer: STATE messages that are held back.
-        metrics: Logs metrics.
-        requests: Counts of requests.
-        rate_limiter: Knows the points.
-        telemetry: Records traces.
-    """
+    """Accounts for each record."""
 
     def __init__(  # noqa: PLR0913 (all that is written)
         self,
         settings: RunSettings,
         *,
+        ledger: Ledger,
+        world: World,
         stats: RunStats,
         results: ResultsFile,
         failed_records: FailedRecordsFile,
-        state_buffer: StateBuffer,
+        states: States,
         metrics: MetricsLog,
         requests: RequestMetrics,
         rate_limiter: RateLimiter,
         telemetry: Telemetry,
     ) -> None:
         self._settings = settings
+        self._ledger = ledger
+        self._world = world
         self.stats = stats
         self.results = results
         self.failed_records = failed_records
-        self.state_buffer = state_buffer
+        self._states = states
         self.metrics = metrics
         self._requests = requests
         self._rate_limiter = rate_limiter
         self.telemetry = telemetry
+        self.accounts = Accounts()
+        self.watch = Watch()
         self._streams: dict[str, Stream] = {}
-        self._ledger: Ledger | None = None
-        self._world: World | None = None
-        self._ids = itertools.count(1)
-        self._accounts: dict[int, Account] = {}
-        self._settled: list[Account] = []
         self._allowed_later: list[Account] = []
         self._notes: defaultdict[str, Notes] = defaultdict(Notes)
         self._noted = 0
@@ -140,38 +196,23 @@ class Journal:
         self._saving = threading.Lock()
         self._has_failed = False
         self._tainted: set[tuple[str, str]] = set()
-        self.watch = Watch()
         self.barred_people: set[str] = set()
         self.removed: defaultdict[str, set[str]] = defaultdict(set)
-
-    def connect(self, ledger: Ledger, world: World | None) -> None:
-        """Write to a ledger from now on, and tell the world what changes."""
-        self._ledger, self._world = ledger, world
 
     def add_stream(self, stream: Stream) -> None:
         """Account for a stream too."""
         self._streams[stream.name] = stream
 
-    # Batches
+    # State
 
-    def open_batch(self, sink: int) -> int:
-        """Return the id of a new batch."""
-        number = next(self._ids)
-        self._accounts[number] = Account(number, sink)
-        return number
+    def add_state(self, value: Any) -> None:
+        """Hold a STATE back until the records before it are accounted for.
 
-    def add_record(self, batch: int) -> None:
-        """Note a record of a batch."""
-        account = self._accounts[batch]
-        account.outstanding += 1
-        self.state_buffer.add_record(account.sink)
-
-    def close_batch(self, batch: int) -> None:
-        """Note that a batch gets no more records."""
-        account = self._accounts[batch]
-        account.number = self.state_buffer.close_batch(account.sink)
-        if not account.outstanding:
-            self._settled.append(account)
+        Raises:
+            StateError: Standard output is closed.
+        """
+        self._states.add(value, self.accounts.records, self.accounts.last_open)
+        self._states.emit(self.accounts.first_open)
 
     def allow_failures(self) -> None:
         """Let STATE pass the batches with failed records: at the end of the run, these are not too many.
@@ -180,9 +221,9 @@ class Journal:
             StateError: Standard output is closed.
         """
         for each in self._allowed_later:
-            self.state_buffer.mark_settled(each.number or 0)
+            self.accounts.remove(each.id)
         self._allowed_later.clear()
-        self.state_buffer.emit()
+        self._states.emit(self.accounts.first_open)
 
     # Events
 
@@ -219,7 +260,7 @@ class Journal:
     ) -> None:
         self.flush()
         is_removal = batch.removal is not None
-        if self._world is not None and not is_removal:
+        if not is_removal:
             self._world.note_sending(stream.object, writes)
         # A removal is pending without fields: should it take effect late, what is written meanwhile is sent again.
         items = ((each.key, {} if is_removal else each.body, each.earlier) for each in writes if each.key is not None)
@@ -235,8 +276,7 @@ class Journal:
         points = self._rate_limiter.remaining if self._settings.write_method.value == "auto" else 0
         self.stats.job_times.add(job.size, job.seconds, request_seconds=request_seconds, points=points)
         self.telemetry.end_job(job.id)
-        if self._ledger is not None:
-            self._ledger.forget_job(job.id)
+        self._ledger.forget_job(job.id)
 
     # Outcomes
 
@@ -253,7 +293,8 @@ class Journal:
             outcome = replace(outcome, result=Result.SKIPPED_EXISTING)
         stats = stream.retried if _is_retry(outcome) else stream.stats
         notes = self._notes[stream.name]
-        self.results.add(stream.name, stream.object, stream.settings.upsert_key or None, outcome)
+        if self.results.is_on:
+            self.results.add(stream.name, stream.object, stream.settings.upsert_key or None, outcome)
         if outcome.failed:
             notes.failures.append((outcome, stats.record_failure(outcome)))
             self._unsaved.append(outcome)
@@ -263,7 +304,7 @@ class Journal:
             stats.record(outcome)
         (notes.outcomes if was_sent else notes.found if is_found else notes.others).append(outcome)
         for source in outcome.write.sources:
-            self._settle(source, failed=outcome.failed)
+            self.accounts.settle(source.batch, failed=outcome.failed)
         if outcome.is_ambiguous:
             self._tainted.update((stream.object.name, token) for token in outcome.write.tokens)
         if outcome.write.is_removal and outcome.result in GONE:
@@ -271,15 +312,6 @@ class Journal:
         self._noted += 1
         if self._noted >= FLUSH_OUTCOMES or len(self._unsaved) >= FLUSH_FAILURES:
             self.flush()
-
-    def _settle(self, source: Source, *, failed: bool) -> None:
-        account = self._accounts.get(source.batch)
-        if account is None:
-            return
-        account.outstanding -= 1
-        account.has_failures = account.has_failures or failed
-        if not account.outstanding and account.number is not None:
-            self._settled.append(account)
 
     def flush(self) -> None:
         """Write what is known, and let STATE pass it.
@@ -291,24 +323,27 @@ class Journal:
         if self._has_failed:  # what could not be written then is lost to the rest: STATE must not pass it
             return
         self._has_failed = True
-        if self._settled:
+        settled = self.accounts.take_settled()
+        if settled:
             self.results.flush()
         self._noted = 0
         notes, self._notes = self._notes, defaultdict(Notes)
         for name, each in notes.items():
             self._note(self._streams[name], each)
-        self._release()
+        self._release(settled)
         self._has_failed = False
+        self.metrics.log_if_due()
 
     def _note(self, stream: Stream, notes: Notes) -> None:
         """Note in the ledger what Salesloft has written or refused; all else stays pending there."""
         ledger = stream.ledger
         sent = [each for each in notes.outcomes if not each.write.is_removal]
         gone = [each for each in (*notes.outcomes, *notes.others) if each.write.is_removal and each.result in GONE]
-        if self._world is not None:
-            written = [each for each in notes.outcomes if each.result in WRITTEN]
+        written = [each for each in notes.outcomes if each.result in WRITTEN]
+        if written or gone:
             self._world.note_outcomes(stream.object, [*written, *gone])
-        self._adopt(stream, notes.found)
+        if notes.found:
+            self._adopt(stream, notes.found)
         differences = [(each, self.watch.examine(stream, each)) for each in sent if each.result in WRITTEN]
         not_held = {each.write.key for each, found in differences if not all(one.is_spelling for one in found)}
         ledger.confirm(
@@ -327,46 +362,42 @@ class Journal:
             for one in found
             if one.is_spelling and each.write.key is not None
         )
-        if gone and self._ledger is not None:
+        if gone:
             ids = [each.record_id for each in gone if each.record_id is not None]
             self._ledger.forget(stream.object.name, [each.write.key for each in gone if each.write.key], ids)
         if self._settings.dry_run:
             return
         archived = {each.write.key: each.record_id for each in gone if each.result is Result.ARCHIVED}
-        if archived and self._ledger is not None:
+        if archived:
             known = {key: number for key, number in archived.items() if key is not None and number is not None}
             self._ledger.set_lookups(archived_by_us(stream.object), known)
-        done = [each for each in (*notes.outcomes, *notes.found, *notes.others) if not each.failed and _resolves(each)]
-        ledger.failed.resolve(
-            [each.write.key for each in done if each.write.key is not None],
-            [source.row for each in done for source in each.write.sources if source.row is not None],
-            [source.saved_at for each in done for source in each.write.sources if source.saved_at is not None],
-        )
-        ledger.failed.note(
-            Failure(each.write.key, source.row, saved_at, reason)
-            for each, reason in notes.failures
-            for source in each.write.sources
-            if (saved_at := source.saved_at or self._saved.get(source.number)) is not None
-        )
+        if ledger.failed.has_records:
+            done = [each for each in (*notes.outcomes, *notes.found, *notes.others) if _resolves(each)]
+            ledger.failed.resolve(
+                [each.write.key for each in done if each.write.key is not None],
+                [source.row for each in done for source in each.write.sources if source.row is not None],
+                [source.saved_at for each in done for source in each.write.sources if source.saved_at is not None],
+            )
+        if notes.failures:
+            ledger.failed.note(
+                Failure(each.write.key, source.row, saved_at, reason)
+                for each, reason in notes.failures
+                for source in each.write.sources
+                if (saved_at := source.saved_at or self._saved.get(source.number)) is not None
+            )
 
     def _adopt(self, stream: Stream, found: list[Outcome]) -> None:
         """Note in the ledger what Salesloft holds already: it is as if this stream had written it."""
-        entries = stream.ledger.get(each.write.key for each in found if each.write.key is not None)
+        ledger = stream.ledger
+        keyed = [(each.write.key, each) for each in found if each.write.key is not None]
+        entries = ledger.get(key for key, _ in keyed)
         new = [
-            each
-            for each in found
-            if each.write.key is not None
-            and (
-                (entry := entries.get(each.write.key)) is None
-                or not entry.is_unchanged(self._fingerprint(stream, each))
-            )
+            (key, each)
+            for key, each in keyed
+            if key not in entries or not entries[key].is_unchanged(ledger.fingerprint(each.write.body))
         ]
-        stream.ledger.mark_pending((str(each.write.key), each.write.body, each.write.earlier) for each in new)
-        stream.ledger.confirm((str(each.write.key), each.record_id, True) for each in new)
-
-    @staticmethod
-    def _fingerprint(stream: Stream, outcome: Outcome) -> int:
-        return stream.ledger.fingerprint(outcome.write.body)
+        ledger.mark_pending((key, each.write.body, each.write.earlier) for key, each in new)
+        ledger.confirm((key, each.record_id, True) for key, each in new)
 
     def _is_certain(self, stream: Stream, outcome: Outcome) -> bool:
         """Return whether no earlier request may still overwrite what was written."""
@@ -374,21 +405,17 @@ class Journal:
             (stream.object.name, token) in self._tainted for token in outcome.write.tokens
         )
 
-    def _release(self) -> None:
+    def _release(self, settled: list[Account]) -> None:
         """Let STATE pass the batches whose records all have outcomes, unless failures are not allowed."""
-        if not self._settled:
-            return
-        settled, self._settled = self._settled, []
         for each in settled:
-            self._accounts.pop(each.id, None)
             if each.has_failures and not self._settings.allow_failed_records:
                 continue
             if each.has_failures and self._settings.max_failed_percent is not None:
                 self._allowed_later.append(each)  # only the end of the run shows whether they are too many
                 continue
-            self.state_buffer.mark_settled(each.number or 0)
-        self.metrics.log_if_due()
-        self.state_buffer.emit()
+            self.accounts.remove(each.id)
+        if settled:
+            self._states.emit(self.accounts.first_open)
 
     def save_failed(self) -> None:
         """Save failed records that are not saved yet.
@@ -408,7 +435,7 @@ class Journal:
         Raises:
             LedgerError: The ledger cannot be read.
         """
-        if self._ledger is None or not self._ledger.is_persistent:
+        if not self._ledger.is_persistent:
             return None
         return sum(each.ledger.failed.count_unresolved() for each in self._streams.values())
 
@@ -444,4 +471,4 @@ def _is_retry(outcome: Outcome) -> bool:
 
 def _resolves(outcome: Outcome) -> bool:
     """Return whether earlier failures of the record do not count any more."""
-    return outcome.result not in {Result.NOT_SENT, Result.DRY_RUN, Result.DRY_RUN_REMOVAL}
+    return not outcome.failed and outcome.result not in {Result.NOT_SENT, Result.DRY_RUN, Result.DRY_RUN_REMOVAL}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.engine.compare import read_held
 from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError
-from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode
+from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD
 from target_salesloft.records import replace
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ def protect(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -
     Whether Salesloft keeps custom fields that are not sent is not documented. Until this run has tried it with one
     record, held custom fields are read and sent along. A write that sends all that the team has needs no reading.
     """
-    if stream.settings.sync_mode is SyncMode.INSERT:
-        return writes
     protected: list[Write] = []
     while len(protected) < len(writes):
         is_known = world.capabilities.custom_fields is not None

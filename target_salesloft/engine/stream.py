@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from target_salesloft.objects import FieldType
+from target_salesloft.objects import CUSTOM_FIELDS, FieldType, SyncMode
 from target_salesloft.records import Outcome
 from target_salesloft.reporting.stats import StreamStats
 from target_salesloft.settings.options import ListFields, SkipUnchanged
@@ -82,7 +82,6 @@ class Stream:
 
     Attributes:
         name: The stream's name, after stream maps.
-        number: What the state buffer calls it.
         settings: Its settings.
         mapper: Builds its writes.
         ledger: What the ledger knows of it.
@@ -98,7 +97,6 @@ class Stream:
     """
 
     name: str
-    number: int
     settings: StreamSettings
     mapper: SourceMapper
     ledger: StreamLedger
@@ -135,6 +133,25 @@ class Stream:
         if self.settings.list_fields is not ListFields.ADD:
             return frozenset()
         return frozenset(name for name, each in self.object.fields.items() if each.kind is FieldType.STRING_LIST)
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether writes are compared with what Salesloft holds."""
+        settings = self.settings
+        if not settings.upsert_key:
+            return False
+        keeps = bool(self.overwrite) and settings.sync_mode is not SyncMode.INSERT
+        return keeps or self.stats.comparison is not None or settings.skip_unchanged is SkipUnchanged.SALESLOFT
+
+    def is_keyed_by(self, kind: FieldType) -> bool:
+        field = self.object.fields.get(self.settings.upsert_key)
+        return field is not None and field.kind is kind
+
+    def may_erase(self, write: Write) -> bool:
+        """Return whether Salesloft may erase what it holds and the write does not send."""
+        if self.settings.sync_mode is SyncMode.INSERT:
+            return False
+        return CUSTOM_FIELDS in write.body or not self.added_fields.isdisjoint(write.body)
 
     def wait(self, writes: Iterable[Write]) -> None:
         """Let writes wait for records that they refer to."""

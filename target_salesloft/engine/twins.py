@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from target_salesloft.engine.plan import Plan, already_exists
 from target_salesloft.exceptions import PermissionDeniedError
-from target_salesloft.objects import ID_FIELD, FieldType, SyncMode
+from target_salesloft.objects import ID_FIELD, SyncMode
 from target_salesloft.records import in_chunks, replace
 from target_salesloft.writers.bulk import UPSERT_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from target_salesloft.engine.stream import Stream
     from target_salesloft.engine.world import World
@@ -24,18 +24,10 @@ logger = logging.getLogger(__name__)
 CHUNK = 100
 
 
-def find_twins(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -> Plan:
-    """Let writes of such records be written by id; inserts of them are left out."""
-    field = stream.object.fields.get(stream.settings.upsert_key)
-    ids: dict[str, int] = {}
-    if field is not None and field.kind is FieldType.EMAIL:
-        ids = _find_other_case(stream, [each for each in writes if each.spelling is not None], world)
-    elif field is not None and field.kind is FieldType.DOMAIN and world.capabilities.domains != "bare":
-        ids = _find_raw_domains(stream, writes, world, ledger)
-    return _by_id(stream, writes, ids) if ids else Plan(writes, [])
-
-
-def _by_id(stream: Stream, writes: Sequence[Write], ids: Mapping[str, int]) -> Plan:
+def _by_id(stream: Stream, writes: list[Write], ids: Mapping[str, int]) -> Plan:
+    """Let writes of the given records be written by id; inserts of them are left out."""
+    if not ids:
+        return Plan(writes, [])
     left: list[Write] = []
     outcomes: list[Outcome] = []
     for each in writes:
@@ -51,15 +43,15 @@ def _by_id(stream: Stream, writes: Sequence[Write], ids: Mapping[str, int]) -> P
     return Plan(left, outcomes)
 
 
-def _find_other_case(stream: Stream, writes: Sequence[Write], world: World) -> dict[str, int]:
-    """Return the key → id of people whose address Salesloft holds in the case that is not sent, if case counts there.
+def find_other_case(stream: Stream, writes: list[Write], world: World) -> Plan:
+    """Let people be written by id whose address Salesloft holds in the case that is not sent, if case counts there.
 
     Addresses that the source has in mixed case are looked up so, a hundred a point, until a response shows that case
     does not count.
     """
     field = stream.settings.upsert_key
     found: dict[str, int] = {}
-    for part in in_chunks(writes, CHUNK):
+    for part in in_chunks([each for each in writes if each.spelling is not None], CHUNK):
         if world.capabilities.email_case == "insensitive":
             break
         chunk = {str(each.key): each for each in part if each.record_id is None}
@@ -79,11 +71,11 @@ def _find_other_case(stream: Stream, writes: Sequence[Write], world: World) -> d
             else:
                 found |= missed
                 _warn(stream, world)
-    return {} if world.capabilities.email_case == "insensitive" else found
+    return _by_id(stream, writes, {} if world.capabilities.email_case == "insensitive" else found)
 
 
-def _find_raw_domains(stream: Stream, writes: Sequence[Write], world: World, ledger: Ledger) -> dict[str, int]:
-    """Return the key → id of accounts that hold a URL as their domain, of those that no run has written."""
+def find_raw_domains(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -> Plan:
+    """Let accounts be written by id that hold a URL as their domain, of those that no run has written."""
     keys = {each.key for each in writes if each.key is not None and each.record_id is None}
     found = world.raw_domains.find(keys - ledger.get_last_writes(stream.object.name, keys).keys())
     if found:
@@ -94,7 +86,7 @@ def _find_raw_domains(stream: Stream, writes: Sequence[Write], world: World, led
             *(stream.name, f"{len(found):,}"),
             extra={"code": "SL028", "stream": stream.name, "assumption": "A4", "records": len(found)},
         )
-    return found
+    return _by_id(stream, writes, found)
 
 
 def _warn(stream: Stream, world: World) -> None:

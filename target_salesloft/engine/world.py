@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -39,13 +40,7 @@ class World:
     """Finds records of Salesloft in the cheapest way that reads them in this run.
 
     Attributes:
-        capabilities: What Salesloft was found to do, by this run or an earlier one.
         raw_domains: Finds accounts that hold a URL instead of a bare domain.
-
-    Args:
-        client: Sends the requests.
-        lookups: Finds ids and rows by filters.
-        ledger: Remembers ids between runs.
     """
 
     def __init__(self, client: SalesloftClient, lookups: Lookups, ledger: Ledger, custom_fields: CustomFields) -> None:
@@ -53,11 +48,15 @@ class World:
         self._custom_fields = custom_fields
         self._lookups = lookups
         self._ledger = ledger
-        found = ledger.get_capabilities(max_age_days=CAPABILITY_DAYS)
-        self.capabilities = Capabilities.from_values({name: each.value for name, each in found.items()})
         self.raw_domains = RawDomains(client, lookups, ledger)
         self._listings: dict[Reference, Listing] = {}
         self._missing: set[tuple[str, str]] = set()  # object and key
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What Salesloft was found to do, by this run or an earlier one."""
+        found = self._ledger.get_capabilities(max_age_days=CAPABILITY_DAYS)
+        return Capabilities.from_values({name: each.value for name, each in found.items()})
 
     # References
 
@@ -228,7 +227,11 @@ class World:
                     is_unknown = is_unknown or each.record_id is None
                     moved.update([] if each.record_id is None else [each.record_id])
             self._missing.difference_update((salesloft_object.name, key) for key in keys)
-            self._lookups.forget(salesloft_object, attribute, keys, moved, everything=is_unknown)
+            lookup = self._lookups.used.get((salesloft_object.name, attribute))
+            if lookup is not None and is_unknown:
+                lookup.forget_all()
+            elif lookup is not None:
+                lookup.forget(keys, moved)
         self._remember(salesloft_object, outcomes)
 
     def _remember(self, salesloft_object: SalesloftObject, outcomes: Collection[Outcome]) -> None:

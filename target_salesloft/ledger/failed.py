@@ -56,6 +56,7 @@ class FailedRecords:
 
     Attributes:
         resolved_files: Files with records that this run has resolved.
+        has_records: Whether there may be any. Most runs have none, and need not ask for each record.
 
     Args:
         database: The ledger's.
@@ -72,8 +73,7 @@ class FailedRecords:
         self._remembers = database.is_persistent and not database.is_read_only
         with database.reading() as connection:
             rows = connection.execute(sa.select(failed.c.key, failed.c.source).where(self._is_ours)).all()
-        # Most runs have no failed records, and need not ask for each record whether it resolves one.
-        self._has_records = bool(rows)
+        self.has_records = bool(rows)
         self._hashes = {each for row in rows for each in row}
 
     def note(self, failures: Iterable[Failure]) -> None:
@@ -107,7 +107,7 @@ class FailedRecords:
         with self._database.transaction() as connection:
             self._take_over(connection, rows)
             connection.execute(statement, [rows[saved_at] for saved_at in sorted(rows)])
-        self._has_records = True
+        self.has_records = True
         self._hashes.update(row[name] for row in rows.values() for name in HASHES)
 
     def _take_over(self, connection: sa.Connection, rows: dict[SavedAt, dict[str, Any]]) -> None:
@@ -137,7 +137,7 @@ class FailedRecords:
             sources: Identify their source rows.
             saved: Where records are saved that were sent again.
         """
-        if not self._remembers or not self._has_records:
+        if not self._remembers or not self.has_records:
             return
         hashes = {self._hash(each) for values in (keys, sources) for each in values}
         lines: defaultdict[str, list[int]] = defaultdict(list)

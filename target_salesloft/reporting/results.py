@@ -77,6 +77,7 @@ class ResultsFile:
         self._lock = threading.Lock()
         self._lines: list[bytes] = []
         self._flush_at = 0.0
+        self.is_on = path is not None
         self._parts = 0
         self._file: OutputFile | None = None
         self._storage: Storage | None = None

@@ -7,20 +7,24 @@ beyond its requests, its duration, and the maximum size of an upload are not doc
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Final
+import logging
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import requests
 
 from target_salesloft.exceptions import RecordRejectedError, UnexpectedResponseError
+from target_salesloft.salesloft.assumptions import ASSUMPTIONS
 from target_salesloft.salesloft.requester import PAGE_SIZE, convert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from target_salesloft.clock import Clock
     from target_salesloft.exceptions import OutcomeUnknownError
     from target_salesloft.salesloft.requester import Reply, Requester
+
+logger = logging.getLogger(__name__)
 
 MAX_UPLOAD_RECORDS: Final = 5000
 UPLOAD_ENDPOINT: Final = "/bulk_jobs/{id}/job_data"
@@ -94,7 +98,6 @@ class _Filter:
         return {form: list(values) if form.endswith("[]") else ",".join(values)}
 
     def next_form(self) -> bool:
-        """Note that the form does not work, and return whether it is worth another request."""
         if self.is_ignored:
             return False
         del self._forms[0]
@@ -102,8 +105,35 @@ class _Filter:
         return not self.is_ignored
 
 
+class Contradiction(NamedTuple):
+    """What Salesloft does where an assumption does not hold, and what the run does then."""
+
+    value: str
+    message: str
+
+
+CONTRADICTED: Final = {
+    "bulk_filters": Contradiction(
+        "ignored", "Salesloft ignores the filters of bulk jobs. All rows of jobs are read, a point per hundred."
+    ),
+    "bulk_rows": Contradiction(
+        "without_record",
+        "Rows of bulk jobs do not contain what was sent. They are matched by the record that was written, or by the "
+        "order of the upload.",
+    ),
+    "bulk_processed": Contradiction(
+        "successes",
+        "`processed` of bulk jobs does not count rows with errors. Both counts together are compared instead.",
+    ),
+}
+
+
 class BulkJobs:
-    """The bulk jobs of a team."""
+    """The bulk jobs of a team.
+
+    Attributes:
+        contradicted: The assumptions about jobs that do not hold.
+    """
 
     def __init__(self, requester: Requester, clock: Clock) -> None:
         self._requester = requester
@@ -111,15 +141,33 @@ class BulkJobs:
         self._states = _Filter("state")
         self._statuses = _Filter("status")
         self._undocumented: tuple[str, ...] = UNDOCUMENTED
+        self.contradicted: set[str] = set()
 
     @property
     def ignores_filters(self) -> bool:
         """Whether Salesloft was found to ignore the filters by state and status."""
-        return self._states.is_ignored or self._statuses.is_ignored
+        return "bulk_filters" in self.contradicted
 
-    def ignore_filters(self) -> None:
-        """Send no filters by state and status, because Salesloft is known to ignore them."""
-        self._states.is_ignored = self._statuses.is_ignored = True
+    def expect(self, contradicted: Collection[str]) -> None:
+        """Take it as known which assumptions do not hold."""
+        self.contradicted = {each for each in contradicted if each in CONTRADICTED}
+        self._states.is_ignored = self._statuses.is_ignored = "bulk_filters" in self.contradicted
+
+    def contradict(self, assumption: str) -> None:
+        """Note, and log once, that an assumption does not hold."""
+        if assumption in self.contradicted:
+            return
+        self.contradicted.add(assumption)
+        number = ASSUMPTIONS[assumption].id
+        extra = {"code": "SL028", "assumption": number}
+        logger.warning("%s: %s", number, CONTRADICTED[assumption].message, extra=extra)
+
+    def _try_other_form(self, tried: _Filter) -> bool:
+        """Note that a form of a filter does not work, and return whether it is worth another request."""
+        is_worth_it = tried.next_form()
+        if tried.is_ignored:
+            self.contradict("bulk_filters")
+        return is_worth_it
 
     def create(self, job_type: str, name: str) -> int:
         """Create a job such as `person/upsert`, and return its id."""
@@ -173,7 +221,7 @@ class BulkJobs:
                 if job.id is not None and job.id > after:
                     listed[job.id] = job
             is_filtered = state is None or all(each.state == state for each in listed.values())
-            if is_filtered or not self._states.next_form():
+            if is_filtered or not self._try_other_form(self._states):
                 return listed
 
     def iter_results(self, job_id: int, *, unwritten: bool = False, expected: int = 0) -> Iterator[ResultRow]:
@@ -206,7 +254,7 @@ class BulkJobs:
                 known = [each for each in self._undocumented if each in error.reason]
                 self._undocumented = tuple(known) if lists_known else self._undocumented[:-1]
                 continue
-            if all(row.status != RowStatus.SUCCESS for row in rows) or not self._statuses.next_form():
+            if all(row.status != RowStatus.SUCCESS for row in rows) or not self._try_other_form(self._statuses):
                 return rows
 
     def _get_results(self, job_id: int, after: int, filters: Mapping[str, Any]) -> Sequence[ResultRow]:

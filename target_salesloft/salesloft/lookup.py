@@ -127,19 +127,23 @@ class Lookup:
 
 
 class Lookups:
-    """The lookups of a run: one per object and field, shared by all streams."""
+    """The lookups of a run: one per object and field, shared by all streams.
+
+    Attributes:
+        used: Name of the object and field → the lookup, once it was used.
+    """
 
     def __init__(self, client: SalesloftClient, parallel: int) -> None:
         self._client = client
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="lookup")
-        self._lookups: dict[tuple[str, str], Lookup] = {}
+        self.used: dict[tuple[str, str], Lookup] = {}
         self.memberships = MembershipLookup(client, self._threads.map)
 
     def get(self, salesloft_object: SalesloftObject, field: str) -> Lookup:
         key = salesloft_object.name, field
-        if key not in self._lookups:
-            self._lookups[key] = Lookup(self._client, salesloft_object, field, self._threads.map)
-        return self._lookups[key]
+        if key not in self.used:
+            self.used[key] = Lookup(self._client, salesloft_object, field, self._threads.map)
+        return self.used[key]
 
     def rows(
         self, salesloft_object: SalesloftObject, field: str, values: Iterable[Any]
@@ -164,22 +168,6 @@ class Lookups:
             for row in rows:
                 found.get(identity_key(field, row.get(field)), []).append(row)
         return found
-
-    def forget(
-        self, salesloft_object: SalesloftObject, field: str, keys: set[str], ids: set[int], *, everything: bool
-    ) -> None:
-        """Look records up again that this run has written.
-
-        Args:
-            everything: Whether it is not known which records had other keys.
-        """
-        lookup = self._lookups.get((salesloft_object.name, field))
-        if lookup is None:
-            return
-        if everything:
-            lookup.forget_all()
-        else:
-            lookup.forget(keys, ids)
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)

@@ -354,6 +354,11 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         return {name: getattr(self, name) for name in CREDENTIALS if getattr(self, name) is not None}
 
     @property
+    def reads(self) -> bool:
+        """Whether Salesloft and the ledger are read: a dry run that does not compare reads neither."""
+        return self.compare or not self.dry_run
+
+    @property
     def authentication(self) -> AuthMethod | None:
         """The authentication method, or None without credentials."""
         if self.auth_method is not None:

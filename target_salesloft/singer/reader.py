@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from target_salesloft.clock import Clock
-    from target_salesloft.singer.shutdown import Shutdown
+    from target_salesloft.shutdown import Shutdown
 
     Handler = Callable[[dict[str, Any]], None]
 

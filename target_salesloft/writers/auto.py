@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -30,35 +30,35 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class BulkChoice(NamedTuple):
+class BulkChoice:
     """When a batch is written with a bulk job.
 
     Attributes:
-        method: The setting `write_method`.
+        unavailable_types: The types of jobs that Salesloft is known to reject.
+
+    Args:
         min_records: With `auto`, the size of the smallest batch for which a job is created.
     """
 
-    method: WriteMethod
-    min_records: int
-
-    @classmethod
-    def from_settings(cls, settings: RunSettings) -> BulkChoice:
-        return cls(settings.write_method, settings.bulk_min_records)
+    def __init__(self, method: WriteMethod, min_records: int) -> None:
+        self.method = method
+        self._min_records = min_records
+        self.unavailable_types: set[str] = set()
 
     def get_job_type(self, batch: Batch) -> str | None:
         """Return the type of the bulk job that writes a batch, or None for single requests."""
         job_type = batch.object.bulk_types.get(batch.mode) if batch.removal is None else None
-        if job_type is None or not self.should_use_bulk(len(batch.writes)):
+        if job_type is None or job_type in self.unavailable_types or not self.uses_jobs(len(batch.writes)):
             return None
         # The jobs of updates are upserts, which do not accept all fields of an update.
         fields = batch.object.fields.items()
         other = {name for name, field in fields if SyncMode.UPSERT not in field.modes}
         return None if any(not other.isdisjoint(write.body) for write in batch.writes) else job_type
 
-    def should_use_bulk(self, records: int) -> bool:
-        """Return whether a batch of so many records is written with a bulk job, if there is one for it."""
+    def uses_jobs(self, records: int) -> bool:
+        """Return whether so many records are written with a bulk job, if there is one for them."""
         if self.method is WriteMethod.AUTO:
-            return records >= self.min_records
+            return records >= self._min_records
         return self.method is WriteMethod.BULK
 
 
@@ -89,7 +89,8 @@ class AutoWriter:
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._queue) or self._jobs.is_busy
+        # Once stopped, a job that was not started will not be.
+        return bool(self._queue) or any(each.is_started or not self._is_stopped for each in self._jobs.in_flight)
 
     @property
     def has_queue(self) -> bool:
@@ -97,7 +98,7 @@ class AutoWriter:
 
     @property
     def next_event_at(self) -> float:
-        return self._jobs.next_poll if self._jobs.is_busy else self._clock.now()
+        return self._jobs.next_poll
 
     @property
     def unfinished(self) -> str:
@@ -108,10 +109,11 @@ class AutoWriter:
 
     def advance(self, now: float) -> Iterator[Event]:
         """Start jobs, ask for their states, and send requests."""
-        yield from self._jobs.advance(now)
+        if self._jobs.in_flight:
+            yield from self._jobs.advance(now)
         while self._queue:
             batch = self._queue[0]
-            job_type = self._job_type(batch)
+            job_type = None if batch in self._refused else self._choice.get_job_type(batch)
             if self._is_stopped:
                 yield NotSent(self._queue.popleft(), batch.writes)
             elif job_type is not None:
@@ -121,8 +123,10 @@ class AutoWriter:
                 yield from self._upload(batch, job_type)
                 yield from self._jobs.advance(self._clock.now())
             else:
-                if self._jobs.holds(batch.object, set().union(*(each.tokens for each in batch.writes))):
-                    return
+                if self._jobs.in_flight:
+                    tokens = set[str]().union(*(each.tokens for each in batch.writes))
+                    if self._jobs.holds(batch.object, tokens):
+                        return
                 self._queue.popleft()
                 self._announce(batch, "single requests")
                 yield from self._single.write(batch)
@@ -139,10 +143,6 @@ class AutoWriter:
 
     def close(self) -> None:
         self._single.close()
-
-    def _job_type(self, batch: Batch) -> str | None:
-        job_type = self._choice.get_job_type(batch)
-        return None if job_type in self._jobs.unavailable_types or batch in self._refused else job_type
 
     def _upload(self, batch: Batch, job_type: str) -> Iterator[Event]:
         """Start a job for a batch; what Salesloft does not take in a job is put back, for single requests."""
@@ -170,7 +170,7 @@ class AutoWriter:
         try:
             return self._api.create(job_type, f"{JOB_NAME_PREFIX}{job_type}")
         except RecordRejectedError as error:
-            self._jobs.unavailable_types.add(job_type)
+            self._choice.unavailable_types.add(job_type)
             logger.warning(
                 "Salesloft rejects bulk jobs of the type %s (%s: %s). Writing %s with single requests in this run.",
                 *(job_type, error.status, error.reason, batch.object.name),
@@ -179,7 +179,7 @@ class AutoWriter:
         except PermissionDeniedError as error:
             if self._choice.method is WriteMethod.BULK:
                 raise PermissionDeniedError(f"{error} Or set write_method to record.") from error
-            self._jobs.unavailable_types |= {each for known in OBJECTS.values() for each in known.bulk_types.values()}
+            self._choice.unavailable_types |= {each for known in OBJECTS.values() for each in known.bulk_types.values()}
             message = "No permission to create bulk jobs. Using single requests in this run. %s"
             extra = {"code": "SL031", "stream": batch.stream, "endpoint": "POST /bulk_jobs"}
             logger.warning(message, error, extra=extra)
@@ -196,8 +196,7 @@ class AutoWriter:
             logger.info("%s: writing %s to %s with %s.", batch.stream, what, self._host, method, extra=extra)
 
 
-def build_writer(settings: RunSettings, client: SalesloftClient, clock: Clock) -> tuple[AutoWriter, JobsInFlight]:
-    """Return the writer for the settings, and its jobs."""
+def build_writer(settings: RunSettings, client: SalesloftClient, clock: Clock, choice: BulkChoice) -> AutoWriter:
     jobs = JobsInFlight(
         client.bulk_jobs,
         clock,
@@ -207,5 +206,4 @@ def build_writer(settings: RunSettings, client: SalesloftClient, clock: Clock) -
         samples=True,
     )
     single = SingleWriter(client, clock, settings.max_parallel_requests)
-    host = urlsplit(settings.api_url).hostname or ""
-    return AutoWriter(single, jobs, client.bulk_jobs, BulkChoice.from_settings(settings), clock, host), jobs
+    return AutoWriter(single, jobs, client.bulk_jobs, choice, clock, urlsplit(settings.api_url).hostname or "")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from target_salesloft.objects import DeletedRecords, SalesloftObject, SyncMode  # noqa: TC001 (read by msgspec)
+from target_salesloft.objects import ID_FIELD, DeletedRecords, SalesloftObject, SyncMode
+from target_salesloft.records import Outcome, Result, Write
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from target_salesloft.objects import Operation
-    from target_salesloft.records import Outcome, Write
 
 
 class Batch(msgspec.Struct, frozen=True, eq=False):
@@ -155,3 +156,38 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Wait for requests in flight."""
+
+
+# Responses
+
+UPSERT_RESULTS: Final = MappingProxyType({"create": Result.CREATED, "update": Result.UPDATED})
+
+
+class UpsertResponse(msgspec.Struct):
+    """The `data` of the response to an upsert; one page of the documentation shows it without `upsert_type`."""
+
+    upsert_type: str | None = None
+
+
+def upsert_type(data: Any) -> str | None:
+    """Return `create` or `update`, or None if the response does not contain it."""
+    try:
+        return msgspec.convert(data, UpsertResponse).upsert_type
+    except msgspec.ValidationError:
+        return None
+
+
+def find_resource(data: Any) -> dict[str, Any] | None:
+    """Return the record from the response to a write; that to an upsert has it one level deeper."""
+    candidates = [data, *data.values()] if isinstance(data, dict) else []
+    resources = (each for each in candidates if isinstance(each, dict))
+    return next((each for each in resources if str(each.get(ID_FIELD)).isdecimal()), None)
+
+
+def written(write: Write, result: Result, response: Any, *, requests: int = 1, ambiguous: bool = False) -> Outcome:
+    """Return the outcome of a write that Salesloft has taken; its id is that of the response if it is not known."""
+    resource = find_resource(response)
+    record_id = write.record_id
+    if record_id is None and resource is not None:
+        record_id = int(resource[ID_FIELD])
+    return Outcome(write, result, record_id=record_id, resource=resource, requests=requests, is_ambiguous=ambiguous)

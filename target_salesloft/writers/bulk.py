@@ -31,7 +31,7 @@ from target_salesloft.salesloft.bulk_jobs import (
 )
 from target_salesloft.salesloft.errors import MAX_REASON_LENGTH, join_messages
 from target_salesloft.salesloft.requester import PAGE_SIZE
-from target_salesloft.writers.single import UPSERT_RESULTS, find_resource, upsert_type, written
+from target_salesloft.writers.base import UPSERT_RESULTS, find_resource, upsert_type, written
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -81,7 +81,6 @@ class BulkJob:
         phase: How far it is.
         requests: How often one of its uploads was sent, at most.
         may_hold_more: Whether an upload without a response may still arrive.
-        contradicted: The assumptions that its results contradict.
 
     Args:
         key_field: The field that identifies a record.
@@ -108,7 +107,6 @@ class BulkJob:
         self._retry_seconds: float | None = None
         self.requests = 1
         self.may_hold_more = False
-        self.contradicted: set[str] = set()
 
     def unfinished(self, error: Exception) -> BulkJobUnfinishedError:
         """Return an error that names the job, what happened, what happens to the job, and what to do."""
@@ -312,7 +310,7 @@ class BulkJob:
             raise CountMismatchError(f"expected {sent:,} records, job reports {status.total}")
         # Whether `processed` counts rows of error is not documented.
         if errors and status.processed == sent - errors:
-            self.contradicted.add("bulk_processed")
+            self._api.contradict("bulk_processed")
         elif status.processed not in {None, sent}:
             raise CountMismatchError(f"{sent:,} records were uploaded, job reports {status.processed} as processed")
         read_all = read_ids or sent <= MAX_ROWS_READ or status.total is None or status.processed is None
@@ -342,7 +340,7 @@ class BulkJob:
         """
         keys = [self._key_of(row) for row in rows]
         if any(not isinstance(row.record, dict) for row in rows):
-            self.contradicted.add("bulk_rows")
+            self._api.contradict("bulk_rows")
         unknown = [row for row, key in zip(rows, keys, strict=True) if key is None]
         if not unknown:
             return {str(key): row for key, row in zip(keys, rows, strict=True)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from target_salesloft.exceptions import (
     BulkJobUnfinishedError,
@@ -22,17 +22,14 @@ from target_salesloft.exceptions import (
 from target_salesloft.objects import CUSTOM_FIELDS, SyncMode
 from target_salesloft.records import Result
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.salesloft.assumptions import ASSUMPTIONS
 from target_salesloft.salesloft.bulk_jobs import JobState
 from target_salesloft.salesloft.requester import PAGE_SIZE
 from target_salesloft.writers.base import Job, JobDone, JobPolled, JobStarting, JobUploaded, Settled
 from target_salesloft.writers.bulk import (
-    JOB_NAME_PREFIX,
     MAX_ROWS_READ,
     BulkJob,
     JobFailedError,
     Phase,
-    describe_cause,
 )
 
 if TYPE_CHECKING:
@@ -51,32 +48,8 @@ MIN_POLL_SECONDS: Final = 1.0
 MAX_POLL_SECONDS: Final = 20.0
 MAX_STATE_LENGTH: Final = 50
 MAX_LINES: Final = 10
-MAX_JOB_PAGES: Final = 2
 LIST_JOBS: Final = "GET /bulk_jobs"
 NOT_AVAILABLE: Final = (PermissionDeniedError, RecordRejectedError, UnexpectedResponseError)
-
-
-class Contradiction(NamedTuple):
-    """What Salesloft does where an assumption does not hold, and what the run does then."""
-
-    value: str
-    message: str
-
-
-CONTRADICTED: Final = {
-    "bulk_filters": Contradiction(
-        "ignored", "Salesloft ignores the filters of bulk jobs. All rows of jobs are read, a point per hundred."
-    ),
-    "bulk_rows": Contradiction(
-        "without_record",
-        "Rows of bulk jobs do not contain what was sent. They are matched by the record that was written, or by the "
-        "order of the upload.",
-    ),
-    "bulk_processed": Contradiction(
-        "successes",
-        "`processed` of bulk jobs does not count rows with errors. Both counts together are compared instead.",
-    ),
-}
 
 
 @dataclass(eq=False)
@@ -155,8 +128,7 @@ class JobsInFlight:
     """Bulk jobs of this run that are not done.
 
     Attributes:
-        unavailable_types: The types of jobs that Salesloft is known to reject.
-        contradicted: The assumptions about jobs that do not hold.
+        in_flight: The jobs, in the order in which they were uploaded.
 
     Args:
         timeout: Seconds that a job may take after it was started or, if that is later, after the last job was done.
@@ -180,30 +152,17 @@ class JobsInFlight:
         self._timeout = timeout
         self._limit = limit
         self._read_ids = read_ids
-        self.unavailable_types: set[str] = set()
         self._is_stopped = False
-        self._jobs: list[JobInFlight] = []
+        self.in_flight: list[JobInFlight] = []
         self._last_poll = -math.inf
         self._last_seconds = 0.0  # how long the last job took
         self._can_list = True
-        self.contradicted: set[str] = set()
         self._samples = samples
         self._sampled: set[str] = set()
 
-    def expect(self, contradicted: Collection[str]) -> None:
-        """Take it as known which assumptions do not hold."""
-        self.contradicted.update(CONTRADICTED.keys() & set(contradicted))
-        if "bulk_filters" in self.contradicted:
-            self._api.ignore_filters()
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a job is in flight; once stopped, one that was not started will not be."""
-        return any(each.is_started or not self._is_stopped for each in self._jobs)
-
     @property
     def is_full(self) -> bool:
-        return len(self._jobs) >= self._limit
+        return len(self.in_flight) >= self._limit
 
     @property
     def next_poll(self) -> float:
@@ -211,7 +170,7 @@ class JobsInFlight:
 
         That is when the oldest has waited as long as the last one took, and again after half the time it has waited.
         """
-        started = [each for each in self._jobs if each.is_started]
+        started = [each for each in self.in_flight if each.is_started]
         if not started:
             return self._clock.now()
         oldest = min(each.started for each in started)
@@ -223,13 +182,13 @@ class JobsInFlight:
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:
         """Return whether a job in flight may write a record with one of these keys."""
-        return any(each.holds(salesloft_object, tokens) for each in self._jobs)
+        return any(each.holds(salesloft_object, tokens) for each in self.in_flight)
 
     @property
     def unfinished(self) -> str:
         """What happens to the jobs in flight, in sentences; empty if there are none."""
-        started = [each for each in self._jobs if each.is_started]
-        open_jobs = [each for each in self._jobs if not each.is_started]
+        started = [each for each in self.in_flight if each.is_started]
+        open_jobs = [each for each in self.in_flight if not each.is_started]
         sentences = []
         if started:
             sentences.append(
@@ -263,8 +222,8 @@ class JobsInFlight:
             raise job.unfinished(error) from error
         if not job.rows:
             return refused, []
-        self._jobs.append(JobInFlight(job, batch))
-        return refused, [JobUploaded(batch, self._jobs[-1].describe())]
+        self.in_flight.append(JobInFlight(job, batch))
+        return refused, [JobUploaded(batch, self.in_flight[-1].describe())]
 
     def advance(self, now: float) -> Iterator[Event]:
         """Mark jobs ready that no earlier job holds back, and ask for the states of jobs if it is time to.
@@ -273,7 +232,7 @@ class JobsInFlight:
             BulkJobUnfinishedError: The results of a job's records are not known in full.
             SalesloftFatalError: The run cannot go on.
         """
-        if any(each.is_started for each in self._jobs) and now >= self.next_poll:
+        if any(each.is_started for each in self.in_flight) and now >= self.next_poll:
             yield from self._poll()
         yield from self._start_jobs()
 
@@ -281,8 +240,8 @@ class JobsInFlight:
         self._is_stopped = True
 
     def _start_jobs(self) -> Iterator[Event]:
-        for number, each in enumerate(list(self._jobs)):
-            earlier = self._jobs[:number]
+        for number, each in enumerate(list(self.in_flight)):
+            earlier = self.in_flight[:number]
             if (
                 self._is_stopped
                 or each.is_started
@@ -293,7 +252,7 @@ class JobsInFlight:
             try:
                 each.job.start()
             except (RecordRejectedError, SalesloftFatalError) as error:
-                self._jobs.remove(each)
+                self.in_flight.remove(each)
                 raise each.job.unfinished(error) from error
             each.started = self._clock.now()
             each.timeout_at = each.started + self._timeout
@@ -318,10 +277,10 @@ class JobsInFlight:
             except RunCancelledError:
                 raise
             except (RecordRejectedError, BulkJobUnfinishedError) as error:
-                self._jobs.remove(each)
+                self.in_flight.remove(each)
                 faults.append(each.job.unfinished(error))
             except SalesloftFatalError as error:
-                self._jobs.remove(each)
+                self.in_flight.remove(each)
                 raise each.job.unfinished(error) from error
             else:
                 if outcomes is not None:
@@ -331,12 +290,11 @@ class JobsInFlight:
 
     def _settle(self, done: JobInFlight, outcomes: list[Outcome]) -> Iterator[Event]:
         now = self._clock.now()
-        self._jobs.remove(done)
-        for each in self._jobs:
+        self.in_flight.remove(done)
+        for each in self.in_flight:
             # Only now the next one is executed.
             each.timeout_at = now + self._timeout
         done.seconds = self._last_seconds = now - done.started
-        self._report(done.job.contradicted)
         yield Settled(done.batch, outcomes)
         yield JobDone(done.batch, done.describe())
         created = [each for each in outcomes if each.result is Result.CREATED]
@@ -348,19 +306,10 @@ class JobsInFlight:
                 f"(input lines {listed}). Delete them, set write_method to record, and run again."
             )
 
-    def _report(self, contradicted: Collection[str]) -> None:
-        """Log each assumption about Salesloft once that does not hold."""
-        found = {*contradicted, *(["bulk_filters"] if self._api.ignores_filters else [])}
-        for assumption, each in sorted((ASSUMPTIONS[each].id, each) for each in found - self.contradicted):
-            logger.warning(
-                "%s: %s", assumption, CONTRADICTED[each].message, extra={"code": "SL028", "assumption": assumption}
-            )
-        self.contradicted |= found
-
     def _get_statuses(self) -> dict[JobInFlight, JobStatus]:
         """Ask for the states of the jobs that are started with one request or, where that is not possible, singly."""
         self._last_poll = self._clock.now()
-        started = [each for each in self._jobs if each.is_started]
+        started = [each for each in self.in_flight if each.is_started]
         listed: dict[int, JobStatus] = {}
         if self._can_list and len(started) > 1:
             try:
@@ -377,73 +326,8 @@ class JobsInFlight:
         except RunCancelledError:
             raise
         except (RecordRejectedError, SalesloftFatalError) as error:
-            self._jobs.remove(each)
+            self.in_flight.remove(each)
             raise each.job.unfinished(error) from error
-
-    # Earlier runs
-
-    def wait_for_earlier_runs(self, last_known: int = 0) -> None:
-        """Wait for unfinished jobs of earlier runs, which could overwrite newer values, for at most `bulk_job_timeout`.
-
-        Jobs that were never started do not count: they are never executed.
-
-        Args:
-            last_known: The id up to which jobs are settled. Where Salesloft ignores filters, the list starts after it.
-
-        Raises:
-            BulkJobUnfinishedError: One of them is not done in time.
-            SalesloftFatalError: The run cannot go on.
-        """
-        started = self._clock.now()
-        seen: set[int] = set()
-        while True:
-            try:
-                unfinished = self._list_unfinished(last_known)
-            except NOT_AVAILABLE as error:
-                if seen:
-                    raise
-                logger.warning(
-                    "Cannot check for unfinished bulk jobs of earlier runs, which may overwrite newer values (%s).",
-                    error if isinstance(error, SalesloftFatalError) else describe_cause(error),
-                    extra={"code": "SL033", "endpoint": LIST_JOBS},
-                )
-                return
-            self._report(())
-            if not unfinished:
-                return
-            for job_id in sorted(unfinished - seen):
-                logger.info("Waiting for bulk job %d of an earlier run.", job_id, extra={"job_id": job_id})
-            seen |= unfinished
-            now = self._clock.now()
-            if now >= started + self._timeout:
-                raise BulkJobUnfinishedError(
-                    f"Bulk job {min(unfinished)} of an earlier run: not done after {now - started:,.0f} s "
-                    f"(bulk_job_timeout: {self._timeout:,.0f} s). Nothing was written in this run, because the job "
-                    "could overwrite newer values; run again when it is done.",
-                    job_id=min(unfinished),
-                )
-            self._clock.wait_until(min(now + MAX_POLL_SECONDS, started + self._timeout))
-
-    def _list_unfinished(self, last_known: int) -> set[int]:
-        """Return the ids of the jobs that this target has created and that are executing or waiting to be."""
-        found: set[int] = set()
-        last, pages = last_known if self._api.ignores_filters else 0, 0
-        while pages < MAX_JOB_PAGES:
-            listed = self._api.list(after=last, state=JobState.EXECUTING)
-            if self._api.ignores_filters and last < last_known:
-                last = last_known
-                continue
-            found |= {number for number, job in listed.items() if is_unfinished(job)}
-            if len(listed) < PAGE_SIZE:
-                return found
-            last = max(listed)
-            pages += 1
-        raise UnexpectedResponseError(f"GET /bulk_jobs returned more than {MAX_JOB_PAGES * PAGE_SIZE} jobs.")
-
-
-def is_unfinished(job: JobStatus) -> bool:
-    """Return whether this target has created and started a job that is not done."""
-    return job.state == JobState.EXECUTING and (job.name or "").startswith(JOB_NAME_PREFIX)
 
 
 def fields_of(keys: Collection[str]) -> set[str]:

@@ -16,7 +16,6 @@ from target_salesloft.records import Outcome, Result, failure
 from target_salesloft.salesloft.bulk_jobs import MAX_UPLOAD_RECORDS
 from target_salesloft.salesloft.lookup import chunk_values
 from target_salesloft.salesloft.requester import PAGE_SIZE
-from target_salesloft.writers.auto import BulkChoice
 from target_salesloft.writers.base import Settled
 from target_salesloft.writers.bulk import MAX_ROWS_READ, UPSERT_KEY
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from target_salesloft.objects import Reference, SalesloftObject
     from target_salesloft.settings.run import RunSettings
+    from target_salesloft.writers.auto import BulkChoice
     from target_salesloft.writers.base import Batch, Event
 
 logger = logging.getLogger(__name__)
@@ -43,9 +43,9 @@ class NoneWriter:
     next_event_at = 0.0
     unfinished = ""
 
-    def __init__(self, settings: RunSettings) -> None:
+    def __init__(self, settings: RunSettings, choice: BulkChoice) -> None:
         self._queue: deque[Batch] = deque()
-        self._forecasts: defaultdict[str, Forecast] = defaultdict(lambda: Forecast(settings))
+        self._forecasts: defaultdict[str, Forecast] = defaultdict(lambda: Forecast(settings, choice))
 
     def submit(self, batch: Batch) -> None:
         self._queue.append(batch)
@@ -77,9 +77,9 @@ class NoneWriter:
 class Forecast:
     """What a stream would send."""
 
-    def __init__(self, settings: RunSettings) -> None:
+    def __init__(self, settings: RunSettings, choice: BulkChoice) -> None:
         self._settings = settings
-        self._choice = BulkChoice.from_settings(settings)
+        self._choice = choice
         self._records: Counter[str] = Counter()
         self._points = 0
         self._samples = 0

@@ -10,7 +10,6 @@ from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
 import requests
 
 from target_salesloft.exceptions import (
@@ -21,11 +20,11 @@ from target_salesloft.exceptions import (
     RunCancelledError,
     SalesloftFatalError,
 )
-from target_salesloft.objects import ID_FIELD, DeletedRecords, ParameterLocation, SyncMode
+from target_salesloft.objects import DeletedRecords, ParameterLocation, SyncMode
 from target_salesloft.records import Outcome, Result, Write, replace
 from target_salesloft.salesloft.lookup import find_matches
 from target_salesloft.salesloft.requester import parse_time
-from target_salesloft.writers.base import NotSent, Sending, Settled
+from target_salesloft.writers.base import UPSERT_RESULTS, NotSent, Sending, Settled, upsert_type, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,7 +56,6 @@ MAX_CONSECUTIVE: Final = MappingProxyType({RetriesExhaustedError: 1, PermissionD
 RESULTS: Final = MappingProxyType(
     {SyncMode.UPSERT: Result.WRITTEN, SyncMode.INSERT: Result.CREATED, SyncMode.UPDATE: Result.UPDATED}
 )
-UPSERT_RESULTS: Final = MappingProxyType({"create": Result.CREATED, "update": Result.UPDATED})
 REMOVED: Final = MappingProxyType({DeletedRecords.ARCHIVE: Result.ARCHIVED, DeletedRecords.DELETE: Result.DELETED})
 UNKNOWN_OUTCOME_ADVICE: Final = "Search for the record in Salesloft, and send it again only if it is missing."
 
@@ -362,36 +360,6 @@ class RequestOfBatch:
             )
         self._locations[operation] = location
         return reply
-
-
-class UpsertResponse(msgspec.Struct):
-    """The `data` of the response to an upsert; one page of the documentation shows it without `upsert_type`."""
-
-    upsert_type: str | None = None
-
-
-def upsert_type(data: Any) -> str | None:
-    """Return `create` or `update`, or None if the response does not contain it."""
-    try:
-        return msgspec.convert(data, UpsertResponse).upsert_type
-    except msgspec.ValidationError:
-        return None
-
-
-def find_resource(data: Any) -> dict[str, Any] | None:
-    """Return the record from the response to a write; that to an upsert has it one level deeper."""
-    candidates = [data, *data.values()] if isinstance(data, dict) else []
-    resources = (each for each in candidates if isinstance(each, dict))
-    return next((each for each in resources if str(each.get(ID_FIELD)).isdecimal()), None)
-
-
-def written(write: Write, result: Result, response: Any, *, requests: int = 1, ambiguous: bool = False) -> Outcome:
-    """Return the outcome of a write that Salesloft has taken; its id is that of the response if it is not known."""
-    resource = find_resource(response)
-    record_id = write.record_id
-    if record_id is None and resource is not None:
-        record_id = int(resource[ID_FIELD])
-    return Outcome(write, result, record_id=record_id, resource=resource, requests=requests, is_ambiguous=ambiguous)
 
 
 def was_created_by_us(row: Mapping[str, Any], body: Mapping[str, Any], since: float) -> bool:

@@ -107,7 +107,7 @@ def test_requests_outliving_the_grace_period_do_not_lose_failed_records(tmp_path
         config = {"api_url": server.url, "api_key": KEY, "write_method": "record", "failed_records_dir": "failed"}
         (tmp_path / "config.json").write_text(json.dumps({**config, "request_timeout": 60}), encoding="utf-8")
         program = (
-            "import target_salesloft.singer.shutdown as s; s.GRACE_SECONDS = 0.5; "
+            "import target_salesloft.shutdown as s; s.GRACE_SECONDS = 0.5; "
             "from target_salesloft.target import TargetSalesloft; TargetSalesloft.cli()"
         )
         lines = [

@@ -36,7 +36,6 @@ def make_stream(ledger):
         settings = StreamSettings.for_stream(name, resolve({"dry_run": True, **config}))
         return Stream(
             name,
-            1,
             settings,
             mapper=None,
             ledger=ledger.stream(name, settings.object.name),
@@ -68,6 +67,12 @@ class World:
     def find_ids(self, salesloft_object, field, values, hints=None):  # noqa: ARG002 (hints cost points only)
         found = self.rows(salesloft_object, field, values.values())
         return {key: tuple(row["id"] for row in found[identity_key(field, value)]) for key, value in values.items()}
+
+    def note_sending(self, salesloft_object, writes):
+        """Nothing is cached."""
+
+    def note_outcomes(self, salesloft_object, outcomes):
+        """Nothing is cached."""
 
     def find_memberships(self, pairs):
         return {pair: self._memberships[pair] for pair in pairs if pair in self._memberships}

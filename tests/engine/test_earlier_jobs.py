@@ -13,7 +13,6 @@ from target_salesloft.ledger.ledger import StartedJob
 from target_salesloft.records import Write
 from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.bulk import BulkJob
-from target_salesloft.writers.jobs import JobsInFlight
 
 
 @pytest.fixture
@@ -40,9 +39,8 @@ def settle(connect, ledger, clock, server):
 
     def settle(method=WriteMethod.AUTO, api_url=server.url):
         ledger.start_run("next", "1.0")
-        client = connect(api_url=api_url)
-        jobs = JobsInFlight(client.bulk_jobs, clock, 600, limit=4)
-        EarlierJobs(SimpleNamespace(write_method=method), client, clock, jobs, ledger).settle_once()
+        settings = SimpleNamespace(write_method=method, bulk_job_timeout=600)
+        EarlierJobs(settings, connect(api_url=api_url).bulk_jobs, clock, ledger).settle()
         return ledger.stream("people", "people")
 
     return settle

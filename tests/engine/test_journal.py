@@ -22,6 +22,7 @@ from target_salesloft.settings.validation import resolve
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.writers.base import Batch, Job, JobDone, JobStarting, JobUploaded, NotSent, Sending, Settled
 from tests.conftest import KEY
+from tests.engine.conftest import World
 
 
 class FailedRecords:
@@ -47,6 +48,7 @@ class Results:
     def __init__(self):
         self.flushed = 0
         self.is_full = False
+        self.is_on = True
 
     def add(self, *_):
         pass
@@ -75,17 +77,17 @@ class StreamRun:
 
     def read(self, *names, **values):
         """Return the writes of a batch, which is followed by a STATE."""
-        batch = self.journal.open_batch(self.stream.number)
+        batch = self.journal.accounts.open_batch()
         writes = []
         for name in names:
             number = next(self._numbers)
-            self.journal.add_record(batch)
+            self.journal.accounts.add_record(batch)
             schema = {"stream": "people", "key_properties": ["name"]}
             source = Source(schema, {"name": name}, number, number=number, batch=batch)
             body = {"email_address": f"{name}@b.co", **values}
             writes.append(Write(body, f"email_address={name}@b.co", sources=(source,)))
-        self.journal.state_buffer.add_state({"n": number})
-        self.journal.close_batch(batch)
+        self.journal.add_state({"n": number})
+        self.journal.accounts.close_batch(batch)
         return writes
 
     def batch(self, writes):
@@ -119,17 +121,17 @@ def start(make_stream, ledger, clock):
         failed_records, results = FailedRecords(), Results()
         journal = Journal(
             settings,
+            ledger=ledger,
+            world=World(),
             stats=stats,
             results=results,
             failed_records=failed_records,
-            state_buffer=StateBuffer(),
+            states=StateBuffer(),
             metrics=MetricsLog(stats, requests, rate_limiter, clock),
             requests=requests,
             rate_limiter=rate_limiter,
             telemetry=build_telemetry({}, RunInfo.start(clock), stats, requests, rate_limiter),
         )
-        stream.number = journal.state_buffer.register_sink()
-        journal.connect(ledger, None)
         return StreamRun(stream, journal, failed_records, results)
 
     return start

@@ -6,6 +6,7 @@ import weakref
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from target_salesloft.engine.journal import Accounts
 from target_salesloft.singer.state import StateBuffer
 
 SINKS = st.integers(1, 3)
@@ -17,6 +18,8 @@ class BufferMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.buffer = StateBuffer()
+        self.accounts = Accounts()
+        self.open = {}  # sink → its batch
         self.unsettled = []  # (position, sink) of each record that is not settled
         self.position = 0
         self.states = []  # (position, value), in the order they came
@@ -27,21 +30,30 @@ class BufferMachine(RuleBasedStateMachine):
     def a_record_comes(self, sink):
         self.position += 1
         self.unsettled.append((self.position, sink))
-        self.buffer.add_record(sink)
+        if sink not in self.open:
+            self.open[sink] = self.accounts.open_batch()
+        self.accounts.add_record(self.open[sink])
 
     @rule()
     def a_state_comes(self):
         value = {"n": len(self.states)}
         self.states.append((self.position, value))
-        self.buffer.add_state(value)
+        self.buffer.add(value, self.accounts.records, self.accounts.last_open)
         self.release()
 
     @rule(sink=SINKS)
     def a_sink_drains(self, sink):
         if sink not in self.failed:
             self.unsettled = [each for each in self.unsettled if each[1] != sink]
-            self.buffer.mark_settled(self.buffer.close_batch(sink))
+            self.drain(sink)
         self.release()
+
+    def drain(self, sink):
+        batch = self.open.pop(sink, None) or self.accounts.open_batch()
+        self.accounts.close_batch(batch)
+        while not self.accounts.take_settled():
+            self.accounts.settle(batch, failed=False)
+        self.accounts.remove(batch)
 
     @precondition(lambda self: not self.failed)
     @rule(sink=SINKS)
@@ -50,7 +62,7 @@ class BufferMachine(RuleBasedStateMachine):
             self.failed.add(sink)
 
     def release(self):
-        value = self.buffer.pop_ready()
+        value = self.buffer.pop_ready(self.accounts.first_open)
         may_leave = [each for position, each in self.states if all(position < first for first, _ in self.unsettled)]
         expected = may_leave[-1] if may_leave and may_leave[-1] not in self.left else None
         assert value == expected
@@ -71,7 +83,7 @@ class BufferMachine(RuleBasedStateMachine):
         if self.failed or not self.states:
             return
         for sink in (1, 2, 3):
-            self.buffer.mark_settled(self.buffer.close_batch(sink))
+            self.drain(sink)
         self.unsettled = []
         self.release()
         assert self.left[-1] == self.states[-1][1]
@@ -80,23 +92,17 @@ class BufferMachine(RuleBasedStateMachine):
 TestAnySequenceOfMessages = BufferMachine.TestCase
 
 
-def test_sink_numbers_are_unique():
-    buffer = StateBuffer()
-    assert len({buffer.register_sink() for _ in range(1_000)}) == 1_000
-
-
 def test_only_the_newest_state_of_many_is_stored():
     class State(dict):
         """A state that can be watched."""
 
     buffer = StateBuffer()
-    buffer.add_record(1)
     alive = weakref.WeakValueDictionary()
     for number in range(100):
         alive[number] = state = State(n=number)
-        buffer.add_state(state)
+        buffer.add(state, records=1, last_open=1)
     del state
     gc.collect()
     assert list(alive) == [99]
-    buffer.mark_settled(buffer.close_batch(1))
-    assert buffer.pop_ready() == {"n": 99}
+    assert buffer.pop_ready(first_open=1) is None
+    assert buffer.pop_ready(first_open=2) == {"n": 99}

@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from salesloft_sandbox import Fault
+from target_salesloft.engine.earlier_jobs import wait_for_jobs
 from target_salesloft.exceptions import (
     BulkJobUnfinishedError,
     RetriesExhaustedError,
@@ -16,7 +17,6 @@ from target_salesloft.records import Result
 from target_salesloft.settings.options import NullValues, UnknownFields, WriteMethod
 from target_salesloft.writers.base import NotSent
 from target_salesloft.writers.bulk import BulkJob
-from target_salesloft.writers.jobs import JobsInFlight
 from tests.conftest import FakeClock, people, schema
 from tests.writers.conftest import numbered, upsert
 
@@ -330,14 +330,14 @@ def test_jobs_of_others_and_jobs_that_were_not_started_are_not_waited_for(connec
     others.upload(numbered(range(100)))
     others.start()
     api.create(TYPE, "target-salesloft person/upsert")
-    JobsInFlight(api, clock, 600, limit=1).wait_for_earlier_runs()
+    wait_for_jobs(api, clock, 600, 0)
     assert clock.now() == 1_000.0
 
 
 @pytest.mark.parametrize("values", [{"status": 403}, {"status": 404}, {"status": 200, "body": {"data": "none"}}])
 def test_a_list_of_jobs_that_is_not_available_is_a_warning(connect, clock, fault, caplog, values):
     fault("status", method="GET", path="/bulk_jobs", **values)
-    JobsInFlight(connect().bulk_jobs, clock, 60, limit=1).wait_for_earlier_runs()
+    wait_for_jobs(connect().bulk_jobs, clock, 60, 0)
     assert len([each for each in caplog.records if each.levelno == logging.WARNING]) == 1
 
 

@@ -6,12 +6,12 @@ import logging
 
 import pytest
 
+from target_salesloft.engine.earlier_jobs import wait_for_jobs
 from target_salesloft.exceptions import BulkJobUnfinishedError
 from target_salesloft.objects import SyncMode
 from target_salesloft.records import Result
 from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.bulk import BulkJob
-from target_salesloft.writers.jobs import JobsInFlight
 from tests.conftest import FakeClock
 from tests.writers.conftest import numbered, update, upsert
 
@@ -36,7 +36,7 @@ def test_each_record_has_its_own_outcome(auto, serve, caplog, ids, count):
         assert failed == [f"{prefix}{n}@b.co" for n in sorted(bad)]
     assert len(server.sandbox.people()) == 2 * (count - 2)
     # The filters of rows are only used for large jobs; each assumption is named once.
-    assert contradicted(caplog) == [each for each in ids if each != "A6" or count > 200]
+    assert sorted(contradicted(caplog)) == [each for each in ids if each != "A6" or count > 200]
 
 
 def test_updates_are_matched_without_what_was_sent(auto, serve):
@@ -79,6 +79,6 @@ def test_jobs_of_earlier_runs_are_found_behind_many_old_jobs(connect, serve, clo
     job.upload(numbered(range(100)))
     job.start()
     caplog.set_level(logging.WARNING)
-    JobsInFlight(api, clock, 600, limit=1).wait_for_earlier_runs(last)
+    wait_for_jobs(api, clock, 600, last)
     assert job.get_status().state == "done"
     assert contradicted(caplog) == (["A6"] if world else [])

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from target_salesloft import shutdown as shutdown_module
 from target_salesloft.exceptions import RunCancelledError
-from target_salesloft.singer import shutdown as shutdown_module
-from target_salesloft.singer.shutdown import Shutdown, note_signals, signals_blocked
+from target_salesloft.shutdown import Shutdown, note_signals, signals_blocked
 
 
 @pytest.fixture
