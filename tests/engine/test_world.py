@@ -7,6 +7,7 @@ import pytest
 from target_salesloft.engine.world import World
 from target_salesloft.objects import ACCOUNTS, PEOPLE
 from target_salesloft.records import Named, Outcome, Result, Write
+from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.lookup import Lookups
 from tests.engine.conftest import person
 
@@ -23,7 +24,8 @@ def lookups(connect):
 
 @pytest.fixture
 def world(lookups, connect, ledger):
-    return World(connect(), lookups, ledger)
+    client = connect()
+    return World(client, lookups, ledger, CustomFields(client))
 
 
 @pytest.fixture
