@@ -13,7 +13,6 @@ from target_salesloft.mapping.coercion import (
     NORMALIZING_COERCIONS,
     TYPE_NAMES,
     CoercionError,
-    describe,
     normalize_domain,
     normalize_email,
     parse_custom_fields,
@@ -35,143 +34,101 @@ json_values = st.recursive(
 )
 
 
-def actual(kind, value):
-    """Return what a value is that cannot be converted; None for text with invalid content."""
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (FieldType.TEXT, 7.5, "7.5"),
+        (FieldType.TEXT, -0.0, "0"),
+        (FieldType.TEXT, 1e22, "10000000000000000000000"),
+        (FieldType.TEXT, Decimal("1500.00"), "1500"),
+        (FieldType.TEXT, Decimal("19.9000"), "19.9"),
+        (FieldType.TEXT, Decimal("1E-7"), "1E-7"),
+        (FieldType.TEXT, True, "true"),
+        (FieldType.INTEGER, Decimal("1.23E2"), 123),
+        (FieldType.INTEGER, "007", 7),
+        (FieldType.INTEGER, "+123.", 123),
+        (FieldType.STRING_LIST, "a, b", ["a", "b"]),
+        (FieldType.STRING_LIST, " , ", []),
+        (FieldType.STRING_LIST, '["a", "b, c"]', ["a", "b, c"]),
+        (FieldType.STRING_LIST, "[not json", ["[not json"]),
+        (FieldType.STRING_LIST, '{"a": 1}', ['{"a": 1}']),
+        (FieldType.STRING_LIST, ("a", None, " a ", "", "b"), ["a", "b"]),
+        (FieldType.STRING_LIST, [1, 2.0, True], ["1", "2", "true"]),
+        (FieldType.DATE, " 2026-01-31 ", "2026-01-31"),
+        (FieldType.DATE, "2026-01-31T23:59:59Z", "2026-01-31"),
+        (FieldType.DATE, "2026-01-31 23:59", "2026-01-31"),
+    ],
+)
+def test_convert(kind, value, expected):
+    assert COERCIONS[kind](value) == expected
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+def test_text_is_kept_as_it_is(text):
+    assert {COERCIONS[each](text) for each in (FieldType.TEXT, FieldType.EMAIL, FieldType.DOMAIN)} == {text}
+
+
+@given(st.dates() | st.datetimes(timezones=st.just(UTC)) | st.times())
+def test_dates_and_times_become_text(value):
+    assert COERCIONS[FieldType.TEXT](value) == value.isoformat()
+    if isinstance(value, dt.date):
+        assert COERCIONS[FieldType.DATE](value) == value.isoformat()[:10]
+
+
+@given(st.integers(-(2**63) + 1, 2**63 - 1))
+def test_integer_is_the_same_from_number_text_and_decimal(number):
+    forms = [number, str(number), f" {number}.0 ", Decimal(number)]
+    results = [COERCIONS[FieldType.INTEGER](each) for each in forms]
+    assert [(each, type(each)) for each in results] == [(number, int)] * len(forms)
+    assert COERCIONS[FieldType.TEXT](number) == COERCIONS[FieldType.TEXT](Decimal(number)) == str(number)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "got"),
+    [
+        (FieldType.TEXT, [1], "a list"),
+        (FieldType.TEXT, {"a": 1}, "an object"),
+        (FieldType.TEXT, 10**41, "a number with more than 40 digits"),
+        (FieldType.TEXT, Decimal("1E999999"), "a number with more than 40 digits"),
+        (FieldType.TEXT, -INFINITY, "NaN or infinity"),
+        (FieldType.TEXT, f"half {LONE}", "text that is not valid Unicode (unpaired surrogate)"),
+        (FieldType.TEXT, "a\0b", "text with a NUL character"),
+        (FieldType.TEXT, b"bytes", "bytes"),
+        (FieldType.INTEGER, True, "a boolean"),
+        (FieldType.INTEGER, Decimal("0.1"), "a number with decimal places"),
+        (FieldType.INTEGER, 2**63, "a number beyond 64 bits"),
+        (FieldType.INTEGER, "9" * 5000, "a number beyond 64 bits"),
+        (FieldType.INTEGER, 1e30, "a number"),
+        (FieldType.INTEGER, NAN, "NaN or infinity"),
+        (FieldType.INTEGER, dt.date(2026, 1, 31), "date"),
+        *((FieldType.INTEGER, each, None) for each in ("1.5", "1e3", "0x10", "1_000", "--7", "٣", "", "abc")),
+        (FieldType.BOOLEAN, 2, "an integer"),
+        (FieldType.BOOLEAN, 0.5, "a number"),
+        (FieldType.BOOLEAN, {}, "an object"),
+        (FieldType.BOOLEAN, "", None),
+        (FieldType.STRING_LIST, 5, "an integer"),
+        (FieldType.STRING_LIST, [["a"]], "a list"),
+        (FieldType.STRING_LIST, [NAN], "NaN or infinity"),
+        (FieldType.STRING_LIST, ["a\0b"], "text with a NUL character"),
+        *((FieldType.DATE, each, None) for each in ("31.01.2026", "2026-02-30", "2026-01-311", "26-1-3", "")),
+        (FieldType.DATE, dt.time(12, 30), "time"),
+    ],
+)
+def test_reject(kind, value, got):
+    """The error names what the value is; None for text with invalid content."""
     with pytest.raises(CoercionError) as error:
         COERCIONS[kind](value)
-    return error.value.actual
+    assert error.value.actual == got
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ("Ada", "Ada"),
-        (" as it is ", " as it is "),
-        ("", ""),
-        (1500, "1500"),
-        (-7, "-7"),
-        (7.0, "7"),
-        (7.5, "7.5"),
-        (-0.0, "0"),
-        (1e22, "10000000000000000000000"),
-        (2**70, "1180591620717411303424"),
-        (Decimal("1500.00"), "1500"),
-        (Decimal("19.9000"), "19.9"),
-        (Decimal("-0.0500"), "-0.05"),
-        (Decimal("1E-7"), "1E-7"),
-        (True, "true"),
-        (False, "false"),
-        (dt.date(2026, 1, 31), "2026-01-31"),
-        (dt.datetime(2026, 1, 31, 12, 30, tzinfo=UTC), "2026-01-31T12:30:00+00:00"),
-        (dt.time(12, 30), "12:30:00"),
-        ("Zoë 👩‍💻", "Zoë 👩‍💻"),
-        ("a\u0001b\u200f", "a\u0001b\u200f"),
-    ],
-)
-@pytest.mark.parametrize("kind", [FieldType.TEXT, FieldType.EMAIL, FieldType.DOMAIN])
-def test_convert_to_text(kind, value, text):
-    assert COERCIONS[kind](value) == text
+TRUE = [True, 1, 1.0, Decimal(1), "true", " TRUE ", "t", "1", "Yes", "y", "on"]
+FALSE = [False, 0, 0.0, Decimal(0), "false", "False", "f", "0", "no", "N", "off"]
 
 
-@pytest.mark.parametrize(
-    ("value", "got"),
-    [
-        ([1], "a list"),
-        ({"a": 1}, "an object"),
-        (10**41, "a number with more than 40 digits"),
-        (1e300, "a number with more than 40 digits"),
-        (Decimal("1E999999"), "a number with more than 40 digits"),
-        (NAN, "NaN or infinity"),
-        (-INFINITY, "NaN or infinity"),
-        (Decimal("NaN"), "NaN or infinity"),
-        (f"half {LONE}", "text that is not valid Unicode (unpaired surrogate)"),
-        ("a\0b", "text with a NUL character"),
-        (b"bytes", "bytes"),
-    ],
-)
-def test_reject_as_text(value, got):
-    assert actual(FieldType.TEXT, value) == got
-
-
-@pytest.mark.parametrize(
-    ("value", "integer"),
-    [
-        (123, 123),
-        (123.0, 123),
-        (Decimal(123), 123),
-        (Decimal("1.23E2"), 123),
-        ("123", 123),
-        (" 123 ", 123),
-        ("+7", 7),
-        ("-7", -7),
-        ("007", 7),
-        ("123.0", 123),
-        ("123.", 123),
-        (0, 0),
-        (2**63 - 1, 2**63 - 1),
-        (str(1 - 2**63), 1 - 2**63),
-    ],
-)
-def test_convert_to_integer(value, integer):
-    result = COERCIONS[FieldType.INTEGER](value)
-    assert (result, type(result)) == (integer, int)
-
-
-@pytest.mark.parametrize(
-    ("value", "got"),
-    [
-        (True, "a boolean"),
-        (1.5, "a number with decimal places"),
-        (Decimal("0.1"), "a number with decimal places"),
-        ("1.5", None),
-        ("1e3", None),
-        ("0x10", None),
-        ("1_000", None),
-        ("--7", None),
-        ("٣", None),
-        ("", None),
-        ("abc", None),
-        (2**63, "a number beyond 64 bits"),
-        (2**70, "a number beyond 64 bits"),
-        (str(2**70), "a number beyond 64 bits"),
-        ("9" * 5000, "a number beyond 64 bits"),
-        (1e30, "a number"),
-        (NAN, "NaN or infinity"),
-        (INFINITY, "NaN or infinity"),
-        (Decimal("Infinity"), "NaN or infinity"),
-        ([1], "a list"),
-        (dt.date(2026, 1, 31), "date"),
-    ],
-)
-def test_reject_as_integer(value, got):
-    assert actual(FieldType.INTEGER, value) == got
-
-
-@pytest.mark.parametrize("value", [True, 1, 1.0, Decimal(1), "true", " TRUE ", "t", "1", "Yes", "y", "on"])
-def test_convert_to_true(value):
-    assert COERCIONS[FieldType.BOOLEAN](value) is True
-
-
-@pytest.mark.parametrize("value", [False, 0, 0.0, Decimal(0), "false", "False", "f", "0", "no", "N", "off"])
-def test_convert_to_false(value):
-    assert COERCIONS[FieldType.BOOLEAN](value) is False
-
-
-@pytest.mark.parametrize(
-    ("value", "got"),
-    [
-        (2, "an integer"),
-        (2**70, "an integer"),
-        (0.5, "a number"),
-        (NAN, "NaN or infinity"),
-        ("maybe", None),
-        ("", None),
-        ([], "a list"),
-        ({}, "an object"),
-    ],
-)
-def test_reject_as_boolean(value, got):
-    assert actual(FieldType.BOOLEAN, value) == got
+@pytest.mark.parametrize(("values", "boolean"), [(TRUE, True), (FALSE, False)])
+def test_booleans_and_deleted_accept_the_same_words(values, boolean):
+    assert [COERCIONS[FieldType.BOOLEAN](each) for each in values] == [boolean] * len(values)
+    assert [parse_deleted(each, NOW) for each in values] == [boolean] * len(values)
 
 
 NOW = dt.datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
@@ -180,24 +137,19 @@ NOW = dt.datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
 @pytest.mark.parametrize(
     "value",
     [
-        *(True, 1, 1.0, Decimal(1), "true", " TRUE ", "t", "1", "1.0", "Yes", "y", "on"),
+        "1.0",
         *("2026-01-31", "2025-12-31", "1970-01-01", "0001-01-01", "0001-01-01T00:00:00+14:00"),
         *("2026-01-31T12:00:00Z", "2026-01-31 12:00:00", "2026-01-31T12:00", "2026-01-31 11:59:59.999999+00"),
         *("2026-01-31T14:00:00+02:00", "2026-01-31T04:00:00-0800", "2026-01-31 12:00:00 UTC", "2026-01-31t11:00:00,5z"),
         *(dt.date(2026, 1, 31), dt.datetime(2026, 1, 31, 11, tzinfo=UTC)),
     ],
 )
-def test_true_and_a_time_that_has_come_mean_deleted(value):
+def test_a_time_that_has_come_means_deleted(value):
     assert parse_deleted(value, NOW) is True
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(None, "", " ", False, 0, 0.0, Decimal("0.0"), "false", "False", "f", "0", "0.0", "no", "N", "off"),
-    ],
-)
-def test_false_and_nothing_do_not_mean_deleted(value):
+@pytest.mark.parametrize("value", [None, "", " ", "0.0"])
+def test_nothing_does_not_mean_deleted(value):
     assert parse_deleted(value, NOW) is False
 
 
@@ -223,63 +175,12 @@ def test_a_time_is_compared_with_now_in_any_zone(moment, separator, now):
     assert parse_deleted(text, now.timestamp()) is (True if moment <= now else None)
 
 
-@given(json_values, st.floats(0, 1e11))
-def test_any_value_is_deleted_or_not_or_invalid(value, now):
-    assert parse_deleted(value, now) in {True, False, None}
-
-
-@given(any_text, st.floats(0, 1e11))
+@given(json_values | any_text, st.floats(0, 1e11))
 def test_only_words_for_true_and_times_delete(text, now):
-    if parse_deleted(text, now):
+    found = parse_deleted(text, now)
+    assert found in {True, False, None}
+    if found and isinstance(text, str):
         assert text.strip().lower() in {"true", "t", "yes", "y", "on", "1"} or text.strip()[0] in "0123456789"
-
-
-@pytest.mark.parametrize(
-    ("value", "texts"),
-    [
-        ("a, b", ["a", "b"]),
-        ("a", ["a"]),
-        ("", []),
-        (" , ", []),
-        ('["a", "b, c"]', ["a", "b, c"]),
-        ("[]", []),
-        ("[not json", ["[not json"]),
-        ('{"a": 1}', ['{"a": 1}']),
-        (["a", "b"], ["a", "b"]),
-        (["a", None, " a ", "", "b"], ["a", "b"]),
-        ([1, 2.0, True], ["1", "2", "true"]),
-        (("a", "b"), ["a", "b"]),
-    ],
-)
-def test_convert_to_string_list(value, texts):
-    assert COERCIONS[FieldType.STRING_LIST](value) == texts
-
-
-@pytest.mark.parametrize(
-    ("value", "got"),
-    [
-        (5, "an integer"),
-        ({"a": 1}, "an object"),
-        ([["a"]], "a list"),
-        ([NAN], "NaN or infinity"),
-        ([LONE], "text that is not valid Unicode (unpaired surrogate)"),
-        (["a\0b"], "text with a NUL character"),
-    ],
-)
-def test_reject_as_string_list(value, got):
-    assert actual(FieldType.STRING_LIST, value) == got
-
-
-@pytest.mark.parametrize(
-    ("value", "fields"),
-    [
-        ({"Lead Score": 7, "Region": None}, {"Lead Score": 7, "Region": None}),
-        ('{"Lead Score": 7.0}', {"Lead Score": 7.0}),
-        ({}, {}),
-    ],
-)
-def test_parse_custom_fields(value, fields):
-    assert parse_custom_fields(value) == fields
 
 
 @pytest.mark.parametrize(
@@ -296,38 +197,6 @@ def test_reject_as_custom_fields(value, got):
     with pytest.raises(CoercionError) as error:
         parse_custom_fields(value)
     assert error.value.actual == got
-
-
-@pytest.mark.parametrize(
-    ("value", "day"),
-    [
-        ("2026-01-31", "2026-01-31"),
-        (" 2026-01-31 ", "2026-01-31"),
-        ("2026-01-31T23:59:59Z", "2026-01-31"),
-        ("2026-01-31 23:59", "2026-01-31"),
-        (dt.date(2026, 1, 31), "2026-01-31"),
-        (dt.datetime(2026, 1, 31, 23, 59, tzinfo=UTC), "2026-01-31"),
-    ],
-)
-def test_convert_to_date(value, day):
-    assert COERCIONS[FieldType.DATE](value) == day
-
-
-@pytest.mark.parametrize(
-    ("value", "got"),
-    [
-        ("31.01.2026", None),
-        ("2026-02-30", None),
-        ("2026-01-311", None),
-        ("26-1-3", None),
-        ("", None),
-        (20260131, "an integer"),
-        (dt.time(12, 30), "time"),
-        ([], "a list"),
-    ],
-)
-def test_reject_as_date(value, got):
-    assert actual(FieldType.DATE, value) == got
 
 
 @pytest.mark.parametrize(
@@ -351,17 +220,13 @@ def test_normalize_email(text, address):
 
 
 @pytest.mark.parametrize(
-    "text", ["nobody", "a@b", "a@@b.co", "two@b.co, three@b.co", "a b@c.de", "@b.co", "a@.co", "<>", ">a@b.co<"]
+    "text",
+    [
+        *("nobody", "a@b", "a@@b.co", "two@b.co, three@b.co", "a b@c.de", "@b.co", "a@.co", "<>", ">a@b.co<"),
+        *("Ada <a@b.co>, Bo <c@d.co>", "<a@b.co> <c@d.co>", "Ada <a@b.co> c@d.co", "a@b.co?c@d.co"),
+    ],
 )
-def test_reject_invalid_email(text):
-    with pytest.raises(CoercionError):
-        normalize_email(text)
-
-
-@pytest.mark.parametrize(
-    "text", ["Ada <a@b.co>, Bo <c@d.co>", "<a@b.co> <c@d.co>", "Ada <a@b.co> c@d.co", "a@b.co?c@d.co"]
-)
-def test_reject_ambiguous_email(text):
+def test_reject_invalid_or_ambiguous_email(text):
     with pytest.raises(CoercionError):
         normalize_email(text)
 
@@ -369,30 +234,14 @@ def test_reject_ambiguous_email(text):
 @pytest.mark.parametrize(
     ("text", "domain"),
     [
-        ("example.com", "example.com"),
-        ("Example.COM", "example.com"),
-        ("EXAMPLE.com.", "example.com"),
         (" www.example.com", "example.com"),
         ("https://www.Example.com:443/about?x#y", "example.com"),
-        ("http://example.com", "example.com"),
-        ("//www.example.com/a", "example.com"),
-        ("example.com/about", "example.com"),
-        ("example.com:8080", "example.com"),
-        ("acme.io/go?to=https://google.com", "acme.io"),
-        ("acme.io?next=https://google.com", "acme.io"),
-        ("acme.io#https://google.com", "acme.io"),
         ("acme.io//google.com", "acme.io"),
-        ("https://acme.io/https://google.com", "acme.io"),
-        ("https://acme.io?next=//google.com", "acme.io"),
-        ("acme.io/@google.com", "acme.io"),
-        ("HTTPS://ACME.IO", "acme.io"),
         ("www.www.example.com", "example.com"),
         ("www.com", "www.com"),
         ("acme\u3002io", "acme.io"),
-        ("shop.example.co.uk", "shop.example.co.uk"),
-        ("www.shop.example.com", "shop.example.com"),
+        ("www.shop.example.co.uk", "shop.example.co.uk"),
         ("www2.example.com", "www2.example.com"),
-        ("Bücher.de", "xn--bcher-kva.de"),
         ("https://www.bücher.de/x", "xn--bcher-kva.de"),
         ("", ""),
     ],
@@ -402,49 +251,15 @@ def test_normalize_domain(text, domain):
 
 
 @pytest.mark.parametrize(
-    "text", ["example", "not a domain", "a..b", "https:///about", "-", "192.168.0.10", "https://[::1]/", "[", "//"]
-)
-def test_reject_invalid_domain(text):
-    with pytest.raises(CoercionError):
-        normalize_domain(text)
-
-
-@pytest.mark.parametrize(
     "text",
     [
-        "good.com\\@evil.com",
-        "https://good.com\\@evil.com/",
-        "good.com\\evil.com",
-        "https://good.com@evil.com/",
-        "good.com%2F@evil.com",
-        "good.com%2f@evil.com",
-        "good.com%40evil.com",
-        "https://user:secret@example.com/",
-        "//good.com@evil.com",
-        "good.com:80@evil.com",
-        "good.com:@evil.com",
-        "ex ample.com",
-        "good.com evil.com",
-        "good.com\tevil.com",
-        "good.com\nevil.com",
-        "https://good.com\x0b@evil.com",
-        "good\x00.com",
-        "good\u200b.com",
-        "good.com\u202e",
-        "good.com\uff0f.evil.com",
-        "good%2ecom",
-        "good.com,evil.com",
-        "good.com;evil.com",
-        "good.com:evil.com",
-        "good.com:80:90",
-        "http:good.com",
-        "https://https://good.com",
-        "javascript://good.com/",
-        "android-app://com.acme.app",
-        ".good.com",
+        *("example", "not a domain", "a..b", "https:///about", "-", "192.168.0.10", "https://[::1]/", "[", "//"),
+        *("https://user:secret@example.com/", "good.com:80@evil.com", "good.com:80:90", "good.com%2F@evil.com"),
+        *("https://good.com\\@evil.com/", "good\u200b.com", "good.com\u202e", "good%2ecom", ".good.com"),
+        *("http:good.com", "https://https://good.com", "javascript://good.com/", "android-app://com.acme.app"),
     ],
 )
-def test_reject_ambiguous_domain(text):
+def test_reject_invalid_or_ambiguous_domain(text):
     with pytest.raises(CoercionError):
         normalize_domain(text)
 
@@ -471,14 +286,14 @@ def test_only_the_host_of_a_url_counts(domain, other, prefix, suffix, delimiter,
     DOMAINS,
     DOMAINS,
     st.sampled_from(["", "//", "https://"]),
-    st.text(st.sampled_from("\\\t\n\x00\x1f @:az"), min_size=1),
+    st.text(st.sampled_from("\\\t\n\x00\x1f @:az%2,;\u200b\u202e\uff0f"), min_size=1),
 )
 def test_text_between_two_hosts_never_selects_the_second(first, second, prefix, between):
     try:
         domain = normalize_domain(f"{prefix}{first}{between}{second}")
     except CoercionError:
         return
-    assert domain == f"{first}{between}{second}"  # letters only
+    assert domain == f"{first}{between}{second}"  # letters and digits only
 
 
 @pytest.mark.parametrize(
@@ -506,24 +321,6 @@ def test_domain_is_a_part_of_ascii_text(text):
     assert not text.isascii() or domain in text.lower()
 
 
-@pytest.mark.parametrize(
-    ("value", "name"),
-    [
-        (True, "a boolean"),
-        (1, "an integer"),
-        (1.5, "a number"),
-        (Decimal(1), "a number"),
-        (Decimal("NaN"), "NaN or infinity"),
-        ("x", "text"),
-        ([], "a list"),
-        ({}, "an object"),
-        (None, "NoneType"),
-    ],
-)
-def test_describe_names_the_type(value, name):
-    assert describe(value) == name
-
-
 SHAPES = {
     FieldType.TEXT: str,
     FieldType.EMAIL: str,
@@ -542,7 +339,7 @@ def test_each_type_has_a_conversion_and_a_name():
 
 @pytest.mark.parametrize("kind", list(SHAPES))
 @given(value=json_values)
-def test_any_value_is_converted_or_rejected(kind, value):
+def test_any_value_is_converted_once_or_rejected_without_the_value(kind, value):
     try:
         result = COERCIONS[kind](value)
     except CoercionError as error:
@@ -550,16 +347,11 @@ def test_any_value_is_converted_or_rejected(kind, value):
     else:
         assert type(result) is SHAPES[kind]
         assert json.loads(json.dumps(result, ensure_ascii=False).encode()) == result
-
-
-@pytest.mark.parametrize("kind", list(SHAPES))
-@given(value=json_values)
-def test_converting_twice_changes_nothing(kind, value):
+        assert COERCIONS[kind](result) == result
     try:
-        once = COERCIONS[kind](value)
-    except CoercionError:
-        return
-    assert COERCIONS[kind](once) == once
+        COERCIONS[kind](f"s3cr3t{value}")
+    except CoercionError as error:
+        assert "s3cr3t" not in str(error)  # noqa: PT017
 
 
 @pytest.mark.parametrize("kind", list(NORMALIZING_COERCIONS))
@@ -570,17 +362,3 @@ def test_normalizing_twice_changes_nothing(kind, text):
     except CoercionError:
         return
     assert once is None or NORMALIZING_COERCIONS[kind](once) == once
-
-
-@given(st.integers(-(2**63) + 1, 2**63 - 1))
-def test_integer_is_the_same_from_number_text_and_decimal(number):
-    coerce = COERCIONS[FieldType.INTEGER]
-    assert [coerce(number), coerce(str(number)), coerce(Decimal(number))] == [number] * 3
-
-
-@given(any_text, st.sampled_from(list(SHAPES)))
-def test_error_never_holds_the_value(text, kind):
-    try:
-        COERCIONS[kind](f"s3cr3t{text}")
-    except CoercionError as error:
-        assert "s3cr3t" not in str(error)  # noqa: PT017
