@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from collections import Counter
 
 import pytest
 
@@ -35,17 +34,6 @@ def test_line_of_a_batch_has_count_total_rate_and_points(report, stats, clock):
     assert stream == "people"
     assert [each in line for each in ("2,500 of 10,000", "(250/s)", "600 points")] == [True] * 3
     assert list(report.progress_lines()) == []
-
-
-def test_line_of_jobs_counts_what_is_uploaded_waiting_processed_and_written(report, stats):
-    jobs = {7: 2_000, 8: 0, 9: 300}
-    written = Counter({Result.WRITTEN: 10_000, Result.MERGED: 5})
-    stats["people"] = StreamStats(read=60_000, uploaded=30_000, jobs=jobs, results=written)
-    stats["accounts"] = StreamStats(read=60, uploaded=60, jobs={10: 0})
-    assert list(report.progress_lines()) == [
-        ("people", "30,000 of 60,000 uploaded, 3 jobs waiting, 2,300 processed, 10,000 written"),
-        ("accounts", "60 of 60 uploaded, 1 job waiting"),
-    ]
 
 
 def test_lines_are_logged_until_the_end(report, stats, caplog, monkeypatch):

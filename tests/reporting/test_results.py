@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import stat
 import subprocess
 import sys
 from collections import Counter
@@ -31,6 +30,7 @@ def path(tmp_path):
 
 def read(path):
     """Return the records of a results file, which must be valid."""
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     definition, *records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert definition["type"] == "SCHEMA"
     validator = jsonschema.Draft202012Validator(definition["schema"], format_checker=jsonschema.FormatChecker())
@@ -89,12 +89,6 @@ def test_rejection_names_status_and_request(run, path, fault):
     assert (row["result"], row["status"], row["request"]) == ("failed", 422, "POST /person_upserts")
 
 
-def test_records_of_a_failed_write_all_fail(run, path, fault):
-    fault("status", path="/person_upserts", status=422, body=TAKEN, times=1)
-    run([COLUMNS, person("a@example.com"), person("a@example.com")], results_path=str(path), write_method="record")
-    assert by_line(path) == {2: "failed", 3: "failed"}
-
-
 def test_records_that_are_not_sent_have_a_result(run, path):
     filtered = {"people": {"__filter__": "email_address != 'a@example.com'"}}
     messages = [COLUMNS, *(person(f"{name}@example.com") for name in "abcd")]
@@ -144,36 +138,6 @@ def test_batch_files_are_named(run, path, tmp_path):
     ]
 
 
-def test_file_is_private_and_replaced(run, path):
-    path.parent.mkdir()
-    path.write_text("old", encoding="utf-8")
-    run([COLUMNS], results_path=str(path))
-    assert read(path) == []
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
-def test_placeholders_name_the_run(run, tmp_path, monkeypatch):
-    monkeypatch.setenv("MELTANO_RUN_ID", "run-7")
-    run([COLUMNS, *people([1])], results_path=str(tmp_path / "{started_at}-{run_id}.singer"))
-    (file,) = tmp_path.glob("*-run-7.singer")
-    assert len(read(file)) == 1
-
-
-@pytest.mark.parametrize("value", ["-", "/dev/stdout", "directory/"])
-def test_invalid_path_is_an_error(run, value):
-    result = run([COLUMNS, *people([1])], results_path=value)
-    assert result.code == 1
-    assert "results_path" in result.messages[-1]
-
-
-def test_path_that_cannot_be_written_is_an_error_before_the_first_record(run, sandbox, tmp_path):
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    result = run([COLUMNS, *people([1])], results_path=str(tmp_path / "file" / "results.singer"))
-    assert result.code == 1
-    assert "results_path" in result.messages[-1]
-    assert not sandbox.requests
-
-
 WRITER = """
 import sys
 from pathlib import Path
@@ -202,16 +166,11 @@ def test_file_that_another_run_writes_to_is_left_alone(run, sandbox, path, write
     assert result.code == 1
     assert "{run_id}" in result.messages[-1]
     assert not sandbox.requests
+    assert run([COLUMNS, *people([2])], results_path=str(path.with_name("{run_id}.singer"))).code == 0
     writer.communicate()
     assert path.read_text(encoding="utf-8") == "first\nsecond\n"
     assert run([COLUMNS, *people([1])], results_path=str(path)).code == 0
     assert by_line(path) == {2: "created"}
-
-
-def test_runs_with_a_file_each_do_not_wait_for_each_other(run, path, writer):
-    other = path.with_name("{run_id}.singer")
-    assert run([COLUMNS, *people([1])], results_path=str(other)).code == 0
-    writer.communicate()
 
 
 def test_a_loader_that_reads_the_file_reads_all_of_it(run, path):
@@ -257,14 +216,6 @@ def test_any_key_of_the_source_is_written(results, path, key):
     results.add("people", PEOPLE, "email_address", outcome(key=key))
     results.flush()
     assert len(path.read_text(encoding="utf-8").splitlines()) == 2
-
-
-def test_without_a_path_nothing_is_written(clock, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    results = ResultsFile(None, RunInfo.start(clock), clock)
-    results.add("people", PEOPLE, "email_address", outcome())
-    results.flush()
-    assert list(tmp_path.iterdir()) == []
 
 
 # Attempts

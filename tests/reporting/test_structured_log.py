@@ -48,12 +48,16 @@ def test_summary_lines_have_fields(run, lines):
     assert lines()[-1]["extra"]["exit_code"] == 1
 
 
-def test_retries_have_fields(run, lines, fault):
+def test_retries_and_results_have_fields_and_are_counted(run, lines, fault):
     fault("status", path="/person_upserts", status=429, times=1)
     fault("reset_after", path="/me", times=1)
-    run([COLUMNS, *people([1])], write_method="record")
+    run([COLUMNS, *people([1, 2]), *people([2])], write_method="record")
     retried = {each["endpoint"]: each["status"] for each in fields(lines(), "endpoint", "status", "retry_after")}
     assert retried == {"GET /me": None, "POST /person_upserts": 429}
+    found = metrics(lines())
+    assert ("http_retry_count", {"endpoint": "POST /person_upserts"}, 1) in found
+    assert ("record_result_count", {"stream": "people", "result": "created"}, 2) in found
+    assert ("record_result_count", {"stream": "people", "result": "merged"}, 1) in found
 
 
 def metrics(lines):
@@ -78,21 +82,6 @@ def test_metrics_of_requests_have_endpoint_and_status_but_no_ids(run, lines, fau
     assert counts["PUT /people/{id}", 200] == 1
     assert {name for name, *_ in found} >= {"http_request_count", "http_request_duration", "points_spent"}
     assert not [tags for _, tags, _ in found if "@" in str(tags)]
-
-
-def test_metrics_count_retries_and_results(run, lines, fault):
-    fault("status", path="/person_upserts", status=503, times=2)
-    run([COLUMNS, *people([1, 2]), *people([2])], write_method="record")
-    found = metrics(lines())
-    assert ("http_retry_count", {"endpoint": "POST /person_upserts"}, 2) in found
-    assert ("record_result_count", {"stream": "people", "result": "created"}, 2) in found
-    assert ("record_result_count", {"stream": "people", "result": "merged"}, 1) in found
-
-
-def test_plain_lines_of_metrics_have_their_tags(run):
-    result = run([COLUMNS, *people([1, 2])], write_method="record")
-    assert "METRIC: record_result_count 2 (stream: people, result: created)" in result.messages
-    assert "METRIC: http_request_count 1 (endpoint: GET /me, http_status_code: 200)" in result.messages
 
 
 def test_metrics_can_be_excluded_with_the_filter_of_the_sdk(run):

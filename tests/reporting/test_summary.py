@@ -103,13 +103,6 @@ def test_file_is_replaced_as_a_whole_and_private(run, path):
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_dry_run_reports_what_would_be_written(run, path):
-    run([COLUMNS, *people([1, 2])], summary_path=str(path), dry_run=True)
-    summary = read(path)
-    assert summary["dry_run"] is True
-    assert (summary["streams"]["people"]["dry_run"], summary["streams"]["people"]["written"]) == (2, 0)
-
-
 @pytest.mark.parametrize(
     ("messages", "settings"),
     [
@@ -139,11 +132,14 @@ def test_internal_error_has_a_summary(run, path, monkeypatch):
     assert "p1@" not in path.read_text(encoding="utf-8")
 
 
-def test_placeholders_name_the_run(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("setting", ["summary_path", "results_path"])
+def test_placeholders_name_the_run(run, tmp_path, monkeypatch, setting):
     monkeypatch.setenv("MELTANO_RUN_ID", "../7")
-    run([COLUMNS], summary_path=str(tmp_path / "{run_id}" / "{started_at}.json"))
+    own = str(tmp_path / "own.json")
+    run([COLUMNS], **{"summary_path": own, setting: str(tmp_path / "{run_id}" / "{started_at}.json")})
     (file,) = tmp_path.glob(".._7/*.json")
-    assert file.stem == read(file)["started_at"].replace(":", "")
+    if setting == "summary_path":
+        assert file.stem == read(file)["started_at"].replace(":", "")
 
 
 def test_run_ids_are_unique_without_meltano(clock, monkeypatch):
@@ -151,18 +147,15 @@ def test_run_ids_are_unique_without_meltano(clock, monkeypatch):
     assert RunInfo.start(clock).run_id != RunInfo.start(clock).run_id
 
 
-@pytest.mark.parametrize("value", ["-", "/dev/stdout", "/proc/self/fd/1", "directory/", "..", "s3://bucket", "a\0b"])
-def test_invalid_path_is_an_error(run, value):
-    result = run([COLUMNS, *people([1])], summary_path=value)
-    assert result.code == 1
-    assert "summary_path" in result.messages[-1]
-
-
-def test_path_that_cannot_be_written_is_an_error_before_the_first_record(run, sandbox, tmp_path):
+@pytest.mark.parametrize(
+    "value", ["-", "/dev/stdout", "/proc/self/fd/1", "directory/", "..", "s3://bucket", "a\0b", "FILE/below.json"]
+)
+@pytest.mark.parametrize("setting", ["summary_path", "results_path"])
+def test_path_that_cannot_be_written_is_an_error_before_the_first_record(run, sandbox, tmp_path, setting, value):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    result = run([COLUMNS, *people([1])], summary_path=str(tmp_path / "file" / "summary.json"))
+    result = run([COLUMNS, *people([1])], **{setting: value.replace("FILE", str(tmp_path / "file"))})
     assert result.code == 1
-    assert "summary_path" in result.messages[-1]
+    assert setting in result.messages[-1]
     assert not sandbox.people()
 
 
@@ -202,11 +195,6 @@ def test_state_passes_failed_records_only_at_the_end_of_the_run(run):
     messages = [*early, *people(range(10, 210), owner_id="x"), state({"a": 3})]
     result = run(messages, allow_failed_records=True, max_failed_percent=50, batch_size_rows=1, write_method="record")
     assert (result.code, result.states) == (1, [{"a": 1}])
-
-
-def test_without_allow_failed_records_the_percentage_has_no_effect(run):
-    result = run(hundred(1), max_failed_percent=50)
-    assert (result.code, result.states) == (1, [])
 
 
 def test_records_that_are_not_found_are_counted_with_lines_and_harmless_keys(run, sandbox, path, tmp_path):
