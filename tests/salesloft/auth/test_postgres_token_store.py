@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import sys
-import threading
 
 import pytest
 
-from target_salesloft.exceptions import ConfigError, RunCancelledError, TokenStoreError
+from target_salesloft.exceptions import ConfigError, TokenStoreError
 from target_salesloft.salesloft.auth.postgres_token_store import PostgresTokenStore
 from target_salesloft.salesloft.auth.token import StoredToken, Token, fingerprint
 from target_salesloft.salesloft.auth.token_store import FileTokenStore
@@ -31,17 +30,6 @@ def make(database, clock):
 @pytest.fixture
 def store(make):
     return make()
-
-
-def test_missing_row_is_no_token(store):
-    assert store.read() is None
-
-
-def test_other_processes_read_the_stored_token(store, make):
-    with store.locked():
-        store.write(STORED)
-        assert store.read() == STORED
-    assert make().read() == STORED
 
 
 def test_applications_have_their_own_tokens(store, make):
@@ -77,14 +65,6 @@ def test_login_replaces_a_token_of_another_secret(store, make):
     assert store.read() == STORED
 
 
-def test_check_changes_nothing(store):
-    store.check_writable()
-    assert store.read() is None
-    store.write(STORED)
-    store.check_writable()
-    assert store.read() == STORED
-
-
 def test_check_reports_a_database_that_is_read_only(store, database):
     assert store.read() is None
     database.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
@@ -92,64 +72,11 @@ def test_check_reports_a_database_that_is_read_only(store, database):
         store.check_writable()
 
 
-def test_what_is_written_under_the_lock_is_seen_at_once(store, make):
-    with store.locked():
-        store.write(STORED)
-        assert make().read() == STORED
-
-
-def test_lock_is_waited_for(store, make, clock):
-    other = make().locked()
-    other.__enter__()
-    clock.on_wait = lambda: other.__exit__(None, None, None)
-    with store.locked():
-        assert clock.now() < 1_001
-
-
-def test_lock_that_is_never_released_stops_the_run(store, make):
-    with make().locked(), pytest.raises(TokenStoreError, match=r"30 s \(max_retry_seconds\)"), store.locked():
-        pass
-
-
-def test_lock_of_another_application_does_not_matter(store, make, clock):
-    with make(application="other").locked(), store.locked():
-        assert clock.now() == 1_000
-
-
 def test_lock_of_a_lost_connection_is_released(store, make, database):
     with pytest.raises(TokenStoreError, match="ledger_uri"), make().locked():
         database.disconnect()
     with store.locked():
         store.write(STORED)
-
-
-def test_stop_ends_the_wait_for_the_lock(store, make, clock):
-    clock.on_wait = clock.stop
-    with make().locked(), pytest.raises(RunCancelledError), store.locked():
-        pass
-
-
-def test_lock_excludes_other_stores(make):
-    inside, most, errors = [], [], []
-
-    def work():
-        try:
-            store = make(timeout=1e9)
-            for _ in range(10):
-                with store.locked():
-                    inside.append(1)
-                    most.append(len(inside))
-                    inside.pop()
-        except TokenStoreError as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert errors == []
-    assert (len(most), max(most)) == (40, 1)
 
 
 @pytest.mark.parametrize(

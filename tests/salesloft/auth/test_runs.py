@@ -138,19 +138,6 @@ def test_run_killed_during_a_refresh_is_reported_by_the_next(settings, real):
     assert any("an interrupted run" in each and "login" in each for each in last)
 
 
-def test_run_with_client_credentials(settings, real):
-    assert run({**settings, "refresh_token": ""})[0] == 0
-    assert len(real.sandbox.people()) == 2
-
-
-def test_invalid_token_stops_the_run_before_anything_is_written(settings, real):
-    code, out, err = run({**settings, "refresh_token": "", "client_id": "", "client_secret": "", "api_key": "ak-bad"})
-    assert (code, out) == (1, "")
-    assert "GET /me" in err
-    assert "Check api_key" in err
-    assert [(each.method, each.path) for each in real.sandbox.requests] == [("GET", "/v2/me")]
-
-
 # Twenty minutes
 
 
@@ -249,12 +236,4 @@ def test_crashed_run_logs_no_secret(settings, path):
     out, err = crashed.communicate(LINES, timeout=60)
     assert crashed.returncode == 1
     assert "AttributeError" in err
-    assert_clean(path, out, err)
-
-
-def test_invalid_settings_log_no_secret(settings, path):
-    code, out, err = run({**settings, "api_key": KEY}, LOGLEVEL="DEBUG")
-    assert code == 1
-    assert "Conflicting credentials" in err
-    assert KEY not in out + err
     assert_clean(path, out, err)
