@@ -426,6 +426,15 @@ def test_later_message_wins_across_streams(run, sandbox):
         sandbox.reset()
 
 
+def test_later_message_wins_whichever_key_its_stream_uses(run, sandbox):
+    number = sandbox.add("person", email_address="a@b.co")
+    columns = [schema("leads", "email_address", "title"), schema("users", "id", "title")]
+    rows = [record("users", id=number, title="first"), record("leads", email_address="a@b.co", title="last")]
+    streams = {"users": {"object": "people", "upsert_key": "id"}, "leads": {"object": "people"}}
+    assert run([*columns, *rows], streams=streams).code == 0
+    assert [each["title"] for each in sandbox.people()] == ["last"]
+
+
 # Memory
 
 
