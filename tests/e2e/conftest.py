@@ -42,3 +42,10 @@ def until(condition, seconds=20):
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
+
+
+def feed(process, data):
+    """Give a process its whole input."""
+    process.stdin.write(data)
+    process.stdin.close()
+    process.stdin = None  # `communicate` would flush it

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from tests.conftest import KEY, patience, people, record, schema, singer, state
+from tests.e2e.conftest import feed
 
 PREFIX = "TARGET_SALESLOFT_"
 COLUMNS = schema("people", "email_address", "title", "owner_id", "zzzz")
@@ -164,11 +165,7 @@ def test_input_is_read_after_a_fatal_error_so_that_the_tap_does_not_fail(config,
         stderr=subprocess.PIPE,
         cwd=tmp_path,
     )
-    process.stdin.write(
-        singer(lines).encode()
-    )  # more than a pipe holds: raises BrokenPipeError if the run stops reading
-    process.stdin.close()
-    process.stdin = None
+    feed(process, singer(lines).encode())  # more than a pipe holds: raises BrokenPipeError if the run stops reading
     _, err = process.communicate(timeout=patience(60))
     assert process.returncode == 1
     assert "Traceback" not in err.decode()

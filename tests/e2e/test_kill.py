@@ -15,6 +15,7 @@ import pytest
 
 from salesloft_sandbox import Sandbox, SandboxServer
 from tests.conftest import KEY, patience, record, schema, singer, state, without
+from tests.e2e.conftest import feed
 
 SEEDS = int(os.environ.get("CRASH_SEEDS", "4"))
 RECORDS = 240
@@ -71,9 +72,7 @@ class Runs:
         """Run to the end or until a signal at a random moment; return the exit code."""
         command = [sys.executable, "-m", "target_salesloft", "--config", str(self.config)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        process.stdin.write(lines_from(self.position, self.people))
-        process.stdin.close()
-        process.stdin = None
+        feed(process, lines_from(self.position, self.people))
         if number is not None:
             requests = len(self.sandbox.requests) + self.chance.randint(1, 60)
             end = time.monotonic() + LONGEST_RUN

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.conftest import patience, serve_sandboxes
-from tests.e2e.conftest import until
+from tests.e2e.conftest import feed, until
 from tests.salesloft.auth.conftest import CLIENT, FIRST, SECRET, command, settings_of, singer
 
 MACHINES = 3
@@ -72,9 +72,7 @@ def test_machines_share_the_token_and_what_was_written(start, sandbox, tmp_path)
         processes = [start(each) for each in range(MACHINES)]
         for number, each in enumerate(processes):
             # Each night, another machine has the same people.
-            each.stdin.write(shard((number + night) % MACHINES))
-            each.stdin.close()
-            each.stdin = None
+            feed(each, shard((number + night) % MACHINES))
         ends = [finish(each) for each in processes]
         assert [code for code, *_ in ends] == [0] * MACHINES, ends
         assert sandbox.oauth.refreshes == night + 1

@@ -72,26 +72,17 @@ def unresolved(admin):
     return lambda: [(each["records"], each["attempts"]) for each in admin("failed")]
 
 
-def test_record_that_is_accepted_now_is_written_and_its_file_deleted(night, reject, sandbox, unresolved):
-    assert night({"ann": "xyzzy", "bob": "CEO"}).code == 1
-    assert unresolved() == [(1, 1)]
+def test_record_that_is_accepted_now_is_written_and_its_file_deleted(night, reject, sandbox, unresolved, admin):
+    assert night({"ann": "xyzzy", "bob": "xyzzy 2"}).code == 1
+    night({"dan": "CFO"})
+    assert unresolved() == [(2, 2)]
     reject(on=False)
     result = night({"cid": "CTO"})
-    assert result.code == 0
-    assert len(result.states) == 1
-    assert titles(sandbox) == {"ann": "xyzzy", "bob": "CEO", "cid": "CTO"}
-    assert unresolved() == []
-    assert result.failed_files == []
+    assert (result.code, len(result.states), result.failed_files, unresolved()) == (0, 1, [], [])
+    assert titles(sandbox) == {"ann": "xyzzy", "bob": "xyzzy 2", "cid": "CTO", "dan": "CFO"}
     assert result.counts()["written"] == 1
+    assert result.summary["streams"]["people"]["retried"] == {"read": 2, "written": 2, "failed": 0}
     assert "xyzzy" not in result.log
-
-
-def test_summary_and_history_tell_what_was_retried(night, reject, admin):
-    night({"ann": "xyzzy", "bob": "xyzzy 2"})
-    night({"dan": "CFO"})
-    reject(on=False)
-    summary = night({"cid": "CTO"}).summary
-    assert summary["streams"]["people"]["retried"] == {"read": 2, "written": 2, "failed": 0}
     counts = [run["streams"]["people"] for run in admin("history")]
     assert [(each.get("retried"), each.get("failed again")) for each in counts] == [(2, None), (2, 2), (None, None)]
 

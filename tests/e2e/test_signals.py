@@ -12,7 +12,7 @@ from salesloft_sandbox import Fault, Sandbox, SandboxServer
 from target_salesloft.reporting.log import Report
 from target_salesloft.run import build_run
 from tests.conftest import KEY, patience, people, record, schema, singer, state
-from tests.e2e.conftest import until
+from tests.e2e.conftest import feed, until
 
 pytestmark = pytest.mark.slow
 
@@ -22,9 +22,7 @@ def test_signal_during_writes_counts_them_and_emits_no_state(start, number):
     with SandboxServer(Sandbox(latency=0.02)) as server:
         process = start(server, write_method="record", max_parallel_requests=2)
         lines = [schema("people", "email_address"), *people(range(400)), state({"bookmark": 400})]
-        process.stdin.write(singer(lines).encode())
-        process.stdin.close()
-        process.stdin = None
+        feed(process, singer(lines).encode())
         until(lambda: len(server.sandbox.people()) > 10)
         process.send_signal(number)
         out, err = process.communicate(timeout=patience(20))
@@ -56,9 +54,7 @@ def test_signal_while_waiting_for_input_stops_the_run(start):
 def test_signal_during_a_bulk_job_names_the_job(start):
     with SandboxServer(Sandbox(bulk_rate=1)) as server:
         process = start(server, write_method="bulk")
-        process.stdin.write(singer([schema("people", "email_address"), *people(range(60))]).encode())
-        process.stdin.close()
-        process.stdin = None
+        feed(process, singer([schema("people", "email_address"), *people(range(60))]).encode())
         until(lambda: any(each.path == "/v2/bulk_jobs/1" and each.method == "PUT" for each in server.sandbox.requests))
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=patience(20))
@@ -85,9 +81,7 @@ def test_duplicate_signals_are_ignored(start):
         process = start(server, write_method="record", max_parallel_requests=8)
         refused = record("people", email_address="refused@example.com", owner_id=77)
         lines = [schema("people", "email_address", "owner_id"), refused, *people(range(60)), state({"n": 61})]
-        process.stdin.write(singer(lines).encode())
-        process.stdin.close()
-        process.stdin = None
+        feed(process, singer(lines).encode())
         until(lambda: sum(each.method == "POST" for each in server.sandbox.requests) >= 8)
         for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
             process.send_signal(number)
@@ -121,9 +115,7 @@ def test_requests_outliving_the_grace_period_do_not_lose_failed_records(tmp_path
             stderr=subprocess.PIPE,
             cwd=tmp_path,
         )
-        process.stdin.write(singer(lines).encode())
-        process.stdin.close()
-        process.stdin = None
+        feed(process, singer(lines).encode())
         until(lambda: any(each.method == "POST" for each in server.sandbox.requests))
         time.sleep(0.3)  # until the target has read the rejection
         process.send_signal(signal.SIGTERM)
@@ -152,9 +144,7 @@ def test_stopped_run_leaves_whole_results_and_a_signal_a_summary(start, serve, t
     server = serve(latency=0.01)
     settings = {"write_method": "record", "max_parallel_requests": 1, "batch_size_rows": 50}
     process = start(server, results_path=str(results), summary_path=str(summary), **settings)
-    process.stdin.write(singer([schema("people", "email_address"), *people(range(1_000))]).encode())
-    process.stdin.close()
-    process.stdin = None
+    feed(process, singer([schema("people", "email_address"), *people(range(1_000))]).encode())
     until(lambda: results.exists() and results.stat().st_size > 10_000)
     process.send_signal(number)
     process.communicate(timeout=patience(20))

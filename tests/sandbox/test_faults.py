@@ -57,6 +57,11 @@ def test_rate_limit_headers_are_missing_or_invalid_on_request(sandbox, api):
         float(api.get("/me").headers["x-ratelimit-remaining-minute"])
 
 
+def test_ids_are_sent_as_text_on_request(sandbox, api):
+    sandbox.faults.add(Fault("text_ids"))
+    assert [api.get("/me").json()["data"]["id"] for _ in range(2)] == ["1", 1]
+
+
 def test_fault_applies_after_skip_and_for_times():
     faults = Faults()
     fault = faults.add(Fault("status", skip=2, times=2))
