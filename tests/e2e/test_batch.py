@@ -101,7 +101,8 @@ def test_batch_addresses_are_logged_without_query_and_credentials(run, path):
 
 
 def test_too_long_line_of_a_batch_file_is_named(run, write, sandbox, monkeypatch):
-    monkeypatch.setattr("target_salesloft.singer.reader.MAX_LINE_BYTES", 1_000)
+    for name in ("MAX_LINE_BYTES", "BLOCK_BYTES"):
+        monkeypatch.setattr(f"target_salesloft.singer.reader.{name}", 1_000)
     path = write("a.jsonl", [*rows([1]), *rows([2], title="s3cr3t" * 1_000)])
     result = run([COLUMNS, batch(path)])
     assert (result.code, addresses(sandbox)) == (1, ["p1@example.com"])
