@@ -30,7 +30,7 @@ from target_salesloft.salesloft.bulk_jobs import CONTRADICTED
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.lookup import Lookups
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.settings.options import NO_LEDGER, NullValues
+from target_salesloft.settings.options import NO_LEDGER, NullValues, admin_command
 from target_salesloft.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.writers.auto import BulkChoice, build_writer
@@ -99,8 +99,9 @@ class Run:
         ):
             logger.info(
                 "How Salesloft behaves was not verified in the last %d days. This run watches its assumptions. Verify "
-                "them with target-salesloft-admin verify.",
+                "them with %s.",
                 CAPABILITY_DAYS,
+                admin_command("verify"),
             )
         self._is_connected = True
 

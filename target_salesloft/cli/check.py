@@ -16,7 +16,7 @@ from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.settings.options import WriteMethod
+from target_salesloft.settings.options import WriteMethod, admin_command
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.settings.validation import resolve
 from target_salesloft.verify.questions import QUESTIONS
@@ -102,7 +102,7 @@ def describe_capabilities(settings: RunSettings, client: SalesloftClient, clock:
         return f"unknown ({error})"
     verified = [each.found_at for each in found.values() if each.is_verified]
     if not verified:
-        return "not verified. To verify them, run target-salesloft-admin verify."
+        return f"not verified. To verify them, run {admin_command('verify')}."
     different = [
         f"{name}={each.value}"
         for name, each in sorted(found.items())

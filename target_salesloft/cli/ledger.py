@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.history import forget_stream, get_failed, get_runs, get_streams, prune
 from target_salesloft.ledger.opening import get_host, open_database
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.reporting.failed_records import replay_command
 from target_salesloft.reporting.html import render
 from target_salesloft.settings.options import NO_LEDGER
 from target_salesloft.settings.validation import resolve
@@ -86,7 +88,7 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
     advice = (
         "The next run retries them (retry_failed_records)."
         if settings.retry_failed_records
-        else "Then replay a file (target-salesloft --input FILE), or set retry_failed_records: true."
+        else f"Then replay a file ({replay_command('FILE', (), os.environ)}), or set retry_failed_records: true."
     )
     print(f"\n{_plural(records, 'failed record')} in {_plural(len(files), 'file')}. Fix the cause. {advice}")
     return 0

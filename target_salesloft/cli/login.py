@@ -17,7 +17,7 @@ from target_salesloft.messages import MISSING_CREDENTIALS
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.auth.token import StoredToken, fingerprint
 from target_salesloft.salesloft.build import build_token_endpoint, build_token_store
-from target_salesloft.settings.options import ENVIRONMENT_PREFIX, AuthMethod
+from target_salesloft.settings.options import ENVIRONMENT_PREFIX, AuthMethod, admin_command
 from target_salesloft.settings.validation import resolve
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def login(values: Mapping[str, Any], clock: Clock, *, port: int, no_browser: boo
     method = AuthMethod.REFRESH_TOKEN
     if settings.authentication is not method:
         print(f"Set auth_method to {method.value} ({ENVIRONMENT_PREFIX}AUTH_METHOD={method.value}) to use it.")
-    print("Check its permissions: target-salesloft-admin check")
+    print(f"Check its permissions: {admin_command('check')}")
     return 0
 
 

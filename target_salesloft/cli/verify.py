@@ -29,6 +29,7 @@ from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.options import admin_command
 from target_salesloft.settings.validation import resolve
 from target_salesloft.verify.probes import run_probes
 from target_salesloft.verify.session import Session
@@ -173,7 +174,7 @@ def _describe(team: Team, name: str, options: Options) -> None:
     if options.uses_bulk:
         _say(BULK_PLAN)
     _say(COSTS)
-    _say("If it is interrupted, run target-salesloft-admin verify --clean.\n")
+    _say(f"If it is interrupted, run {admin_command('verify --clean')}.\n")
 
 
 def _confirm(team: str) -> None:
@@ -197,7 +198,7 @@ def _remove(session: Session) -> list[str]:
     try:
         left = session.remove_all()
     except SalesloftFatalError:
-        _say("The test records could not be removed. Run target-salesloft-admin verify --clean.")
+        _say(f"The test records could not be removed. Run {admin_command('verify --clean')}.")
         raise
     for each in left:
         _say(f"Not removed: {each}.")

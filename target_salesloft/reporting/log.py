@@ -13,6 +13,7 @@ from singer_sdk.metrics import Point
 
 from target_salesloft.clock import duration
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.settings.options import admin_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -150,7 +151,7 @@ class Report:
             for stats in self._stats.values()
             for each in (*stats.missing_references, *stats.reasons)
         ):
-            self._logger.info("target-salesloft-admin fields lists the team's stages, tiers, cadences, and users.")
+            self._logger.info("%s lists the team's stages, tiers, cadences, and users.", admin_command("fields"))
         for line in self._stats.job_times.lines():
             self._logger.info("%s", line)
         points = self._rate_limiter.points_spent

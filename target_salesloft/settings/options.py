@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import enum
+import os
 from typing import Final
 
 ENVIRONMENT_PREFIX: Final = "TARGET_SALESLOFT_"
 CREDENTIALS: Final = ("api_key", "client_id", "client_secret", "refresh_token")
 NO_LEDGER: Final = "none"
 """The value of `ledger_uri` that turns the ledger off."""
+
+
+def admin_command(command: str) -> str:
+    """Return how a user calls a command of `target-salesloft-admin`; under Meltano, that is not on the PATH."""
+    if os.environ.get("MELTANO_PROJECT_ROOT"):
+        return f"meltano invoke {os.environ.get('MELTANO_LOADER_NAME') or 'target-salesloft'}:{command}"
+    return f"target-salesloft-admin {command}"
 
 
 class AuthMethod(str, enum.Enum):
