@@ -49,7 +49,7 @@ def held(sandbox, name):
         ("lists=merge", {"tags": ["b"]}, "tags", ["a", "b"], "A5"),
     ],
 )
-@pytest.mark.parametrize("skip_unchanged", ["salesloft", "ledger"])
+@pytest.mark.parametrize(("method", "skip_unchanged"), [("record", "ledger"), ("bulk", "salesloft")])
 def test_value_that_salesloft_does_not_store_is_said_and_sent_again(
     night, sandbox, world, values, name, stored, assumption, skip_unchanged
 ):
@@ -64,17 +64,6 @@ def test_value_that_salesloft_does_not_store_is_said_and_sent_again(
         assert name in line
         assert "3 of 3" in line
         assert not result.log_lines_containing("3 unchanged")
-
-
-def test_spelling_of_salesloft_is_learned_per_record(night, sandbox):
-    sandbox.records.format_phones = True
-    try:
-        rows = rows_of(phone="4045550001")
-        result = night(rows, skip_unchanged="salesloft")
-        assert not result.log_lines_containing("assumption A")
-        assert night(rows, skip_unchanged="salesloft").log_lines_containing("3 unchanged")
-    finally:
-        sandbox.records.format_phones = False
 
 
 # A1: custom fields that are not sent are erased

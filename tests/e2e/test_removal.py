@@ -67,17 +67,6 @@ def test_accounts_are_archived_once_and_deleted(sandbox, run):
     assert [each["domain"] for each in sandbox.accounts()] == ["c.com"]
 
 
-def test_memberships_are_ended(sandbox, run):
-    ids = add_people(sandbox, 3)
-    for each in ids[:2]:
-        sandbox.memberships.add({"person_id": each, "cadence_id": INBOUND}, 1)
-    sandbox.memberships.end(1)
-    gone = [record("enrollments", person_id=each, cadence_id=INBOUND, **GONE) for each in ids]
-    result = run([ENROLLMENTS, *gone], **DELETE)
-    assert (result.code, result.counts("enrollments")) == (0, {"read": 3, "unchanged": 2, "deleted": 1})
-    assert [row["current_state"] for row in sandbox.cadence_memberships()] == ["completed", "removed"]
-
-
 def test_what_is_gone_is_unchanged_and_costs_only_the_lookup(sandbox, run):
     result = run([PEOPLE, *people(range(150), **GONE)], **DELETE, max_deleted_records=0)
     assert (result.code, result.counts()) == (0, {"read": 150, "unchanged": 150})

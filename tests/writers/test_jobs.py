@@ -60,6 +60,7 @@ def test_at_the_limit_the_next_batch_waits_until_a_job_is_done(started, clock):
     first_done = next(index for index, each in enumerate(writer.events) if isinstance(each, JobDone))
     assert [each.job.id for each in writer.events[first_done:] if isinstance(each, JobUploaded)] == [3]
     assert clock.now() < 1_000 + 3 * 60
+    assert writer.writer.unfinished == ""
 
 
 def test_jobs_are_settled_in_any_order(started, clock):
@@ -288,13 +289,6 @@ def test_jobs_that_wait_when_the_run_stops_are_named(started, clock):
     assert "Bulk jobs 1 and 3 (2 records) may still complete" in text
     assert "Bulk job 4 (2 records) was not started" in text
     assert "job 2" not in text
-
-
-def test_nothing_is_unfinished_when_all_jobs_are_settled(started):
-    _, writer = started()
-    submit(writer, numbered([1]))
-    writer.finish()
-    assert writer.writer.unfinished == ""
 
 
 # Events
