@@ -20,11 +20,14 @@ def control(api):
     return call
 
 
-def test_state_shows_counts_and_points(api, control):
+def test_state_shows_counts_points_and_records_and_points_can_be_spent(sandbox, api, control):
     api.post("/people", email_address="a@b.co")
     counts = control("GET", "state")
     assert (counts["people"], counts["accounts"], counts["users"]) == (1, 0, 5)
     assert (counts["points_spent"], counts["requests"], counts["responses_429"]) == (1, 1, 0)
+    assert control("GET", "people") == sandbox.people()
+    control("POST", "spend", {"points": 1_000_000})
+    assert api.get("/me").status_code == 429
 
 
 def test_admin_requests_are_free_and_not_logged(sandbox, control):
