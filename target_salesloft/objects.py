@@ -52,7 +52,6 @@ class Field:
     """A field of an object.
 
     Attributes:
-        kind: Its type.
         modes: The sync modes whose endpoint accepts it.
     """
 
@@ -72,9 +71,7 @@ class Operation:
     """A request that writes one record.
 
     Attributes:
-        method: The HTTP method.
         path: The path; `{id}` is replaced by Salesloft's id of the record.
-        parameters: Where the fields go.
         fallback: Where they go if Salesloft does not find them there; None if they have one place.
         identity: The fields that together identify a record; empty if the upsert key does.
         idempotent: Whether sending it twice has the same effect as sending it once. If not, a record is looked up
@@ -160,7 +157,6 @@ class SalesloftObject:
             ends in `[]`, one in any other.
         custom_field_type: Salesloft's name for the type of its custom fields, or None if it has none.
         stream_names: Last segments of stream names that mean this object.
-        fields: The standard fields.
         aliases: Other names of fields → the fields.
         references: Name → way to name another record.
         nested: Field with an id → the object in responses that has the id instead.
@@ -226,9 +222,7 @@ class SalesloftObject:
         """Return the fields that identify a record among Salesloft's records, or None if its values do not suffice.
 
         Args:
-            mode: How the record is written.
             upsert_key: The key of the stream, which is preferred to the other keys.
-            body: The fields of the record.
         """
         identity = self.operations[mode].identity
         candidates = [identity] if identity else [(key,) for key in (upsert_key, *self.upsert_keys)]
@@ -257,7 +251,6 @@ def build_fields(kinds: Mapping[FieldType, str], **special: Field) -> Mapping[st
 
     Args:
         kinds: Type → names of fields that all endpoints accept, separated by spaces.
-        special: Other fields.
     """
     standard = {name: Field(kind) for kind, names in kinds.items() for name in names.split()}
     return MappingProxyType(

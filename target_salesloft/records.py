@@ -21,12 +21,7 @@ T = TypeVar("T")
 
 
 class SavedAt(NamedTuple):
-    """Where a failed record is saved.
-
-    Attributes:
-        file: The failed records file.
-        line: The line in that file, starting at 1.
-    """
+    """Where a failed record is saved."""
 
     file: str
     line: int
@@ -85,7 +80,6 @@ class Named(NamedTuple):
     """Another record, named by a value.
 
     Attributes:
-        reference: How it is named.
         value: The value, normalized.
     """
 
@@ -104,7 +98,6 @@ class Write(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         body: Field → value, as the endpoint expects them. Never changed.
         key: What the source calls the record; None for an insert without a key. Never changes on the way.
-        record_id: Salesloft's id, once it is known.
         sources: The records that it was built from, the latest last.
         references: Field → the record whose id it is to hold.
         is_removal: Whether the record is to be removed; the body has no more than what identifies it.
@@ -182,19 +175,15 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     """What became of a Write.
 
     Attributes:
-        write: What was sent, or would have been.
-        result: The result of its records.
         reason: Why it failed or was skipped.
         status: The HTTP status of the response that rejected it, or None if it was not sent in a request of its own.
         request: The request that rejected it, such as `POST /people`, or None if it was not sent.
-        fields: The invalid fields, as far as known.
         advice: What to do, if neither the result nor the status determines it.
         from_api: Whether the reason is Salesloft's error text, which may contain values of the record.
         record_id: Salesloft's id of the record, if known.
         resource: The record as Salesloft holds it now, if the response says so.
         was_rejected: Whether it is certain that nothing was written. Other failures leave that unknown.
         is_ambiguous: Whether a request for it may take effect only later.
-        requests: How often it was sent.
     """
 
     write: Write

@@ -55,8 +55,6 @@ class Run:
     """The parts of a run.
 
     Attributes:
-        reads: Whether Salesloft and the ledger are read.
-        ledger: What earlier runs did; empty if it is not read.
         is_input_complete: Whether nothing of the input is missing.
     """
 
@@ -82,11 +80,7 @@ class Run:
     _is_closed: bool = field(default=False, init=False)
 
     def connect(self) -> None:
-        """Check once that Salesloft accepts the credentials, and use the team's ledger, if they are read.
-
-        Raises:
-            SalesloftFatalError: Salesloft does not accept them, or cannot be reached, or the ledger cannot be used.
-        """
+        """Check once that Salesloft accepts the credentials, and use the team's ledger, if they are read."""
         if self._is_connected or not self.reads:
             return
         self.ledger.use_scope(get_scope(self.settings, self.client.verify_credentials()))
@@ -106,11 +100,7 @@ class Run:
         self._is_connected = True
 
     def check_stream(self, name: str, settings: StreamSettings) -> None:
-        """Check that Salesloft can do what the settings of a stream ask for.
-
-        Raises:
-            ConfigError: `verify` has found that it cannot.
-        """
+        """Check that Salesloft can do what the settings of a stream ask for."""
         if settings.null_values is NullValues.CLEAR and self.world.capabilities.null == "ignore":
             raise ConfigError(
                 f"Invalid value for null_values of the stream '{name}': 'clear'. Salesloft ignores nulls (assumption "
@@ -199,7 +189,6 @@ class Run:
         """Note in the ledger and in the summary how the run ended, and close the ledger.
 
         Args:
-            exit_code: The exit code.
             errors: Why the run failed: message → fields of its log line.
 
         Returns:
@@ -248,15 +237,7 @@ def build_run(
     """Build what the settings call for; nothing is sent yet.
 
     Args:
-        settings: The settings.
-        target_logger: The target's.
-        clock: Time.
-        on_expired: See `Shutdown`.
         adoption: Which records the ledger adopts in place of a run that writes; such a run is a dry run.
-
-    Raises:
-        ConfigError: A setting cannot be used.
-        SalesloftFatalError: The token store or the ledger cannot be used.
     """
     info = RunInfo.start(clock)
     failed_records = FailedRecordsFile(settings.failed_records_dir, dry_run=settings.dry_run)

@@ -30,12 +30,7 @@ class Adoption(enum.Enum):
 
 
 class AdoptingEngine(Engine):
-    """Writes nothing to Salesloft: what it holds of each record of the input becomes what was last written.
-
-    Args:
-        adoption: Which records the ledger adopts.
-        **parts: See `Engine`.
-    """
+    """Writes nothing to Salesloft: what it holds of each record of the input becomes what was last written."""
 
     def __init__(self, *args: Any, adoption: Adoption, **parts: Any) -> None:
         super().__init__(*args, **parts)
@@ -81,14 +76,7 @@ class AdoptingEngine(Engine):
 
 
 def adopt(stream: Stream, write: Write, row: Row, entry: Entry | None) -> Write:
-    """Return a write with the values that Salesloft holds, without the fields that the ledger knows.
-
-    Args:
-        stream: The stream.
-        write: What the stream would write now.
-        row: The record as Salesloft holds it.
-        entry: What the ledger knows of it.
-    """
+    """Return a write with the values that Salesloft holds, without the fields that the ledger knows."""
     earlier = {} if entry is None else {name: entry.values(name)[-1] for name in entry.names}
     body: dict[str, Any] = {}
     custom: dict[str, Any] = {}

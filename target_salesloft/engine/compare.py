@@ -27,14 +27,7 @@ NAME: Final = "name"
 
 
 class Written:
-    """The values that a stream has written to a record, as far as the ledger knows.
-
-    Args:
-        key: The key of the record.
-        entry: What the ledger knows of the record, or None.
-        ledger: What it knows of the stream.
-        spellings: Values that Salesloft stores in another spelling.
-    """
+    """The values that a stream has written to a record, as far as the ledger knows."""
 
     def __init__(self, key: str, entry: Entry | None, ledger: StreamLedger, spellings: Spellings) -> None:
         self.entry = entry
@@ -61,12 +54,7 @@ class Written:
 
 
 class Identity(NamedTuple):
-    """What identifies a record in Salesloft.
-
-    Attributes:
-        field: The field.
-        value: Its value.
-    """
+    """What identifies a record in Salesloft."""
 
     field: str
     value: Any
@@ -82,7 +70,6 @@ class Compared(NamedTuple):
 
     Attributes:
         changed: What is to be written, without the fields that are kept.
-        unchanged: The outcomes of what Salesloft holds already.
         unknown: Records that Salesloft has and the ledger does not know, so that edits cannot be recognized.
     """
 

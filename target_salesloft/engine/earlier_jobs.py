@@ -35,11 +35,7 @@ MAX_JOB_PAGES: Final = 2
 
 
 class EarlierJobs:
-    """The bulk jobs of earlier runs, which could overwrite newer values.
-
-    Attributes:
-        are_settled: Whether this run may write.
-    """
+    """The bulk jobs of earlier runs, which could overwrite newer values."""
 
     def __init__(self, settings: RunSettings, api: BulkJobs, clock: Clock, ledger: Ledger) -> None:
         self._waits = settings.write_method is not WriteMethod.RECORD
@@ -111,11 +107,7 @@ def wait_for_jobs(api: BulkJobs, clock: Clock, timeout: float, last_settled: int
     """Wait for jobs of this target that are executing or waiting to be; those that were never started never are.
 
     Args:
-        timeout: Seconds (`bulk_job_timeout`).
         last_settled: The id up to which jobs are settled. Where Salesloft ignores filters, the list starts after it.
-
-    Raises:
-        BulkJobUnfinishedError: One of them is not done in time.
     """
     started = clock.now()
     seen: set[int] = set()

@@ -77,8 +77,6 @@ class Removal(NamedTuple):
     """A record that is to be removed.
 
     Attributes:
-        stream: The stream that says so.
-        write: What identifies the record.
         tokens: All keys of the record.
     """
 
@@ -140,8 +138,6 @@ class Engine:
         """Take a record of the input, in the order in which values of one key are to be written.
 
         Args:
-            stream: The stream.
-            mapped: What the record becomes.
             size: The length of the record in the input, in bytes.
         """
         source = (mapped.write if isinstance(mapped, Outcome) else mapped).sources[-1]
@@ -716,8 +712,6 @@ class Engine:
         """Return whether something newer than a failed record was written for the same record, by any stream.
 
         Args:
-            stream: The stream of the failed record.
-            write: What it becomes now.
             failed_at: When it failed last, in seconds since the epoch.
         """
         if not write.tokens.isdisjoint(self._journal.removed[stream.object.name]):

@@ -37,7 +37,6 @@ class LiveRows:
         """Return the tokens that another row names too.
 
         Args:
-            object_name: What the records are.
             tokens: Token → the rows that are deleted.
         """
         wanted = {
@@ -166,8 +165,6 @@ def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> tuple[li
     """Return who may be added to a cadence, and the outcomes of all others; people are read again.
 
     Args:
-        writes: Memberships with the ids of people.
-        world: Reads people.
         barred: The keys of people who failed, are removed, or are not to be contacted, by this run.
     """
     rows = world.rows(PEOPLE, ID_FIELD, [pair_of(each)[0] for each in writes])

@@ -67,9 +67,7 @@ class Account:
     """How much of a batch has outcomes.
 
     Attributes:
-        id: What sources call the batch.
         first: The number of its first record; 0 while it has none.
-        outstanding: Records without an outcome.
     """
 
     id: int
@@ -206,20 +204,12 @@ class Journal:
     # State
 
     def add_state(self, value: Any) -> None:
-        """Hold a STATE back until the records before it are accounted for.
-
-        Raises:
-            StateError: Standard output is closed.
-        """
+        """Hold a STATE back until the records before it are accounted for."""
         self._states.add(value, self.accounts.records, self.accounts.last_open)
         self._states.emit(self.accounts.first_open)
 
     def allow_failures(self) -> None:
-        """Let STATE pass the batches with failed records: at the end of the run, these are not too many.
-
-        Raises:
-            StateError: Standard output is closed.
-        """
+        """Let STATE pass the batches with failed records: at the end of the run, these are not too many."""
         for each in self._allowed_later:
             self.accounts.remove(each.id)
         self._allowed_later.clear()
@@ -228,11 +218,7 @@ class Journal:
     # Events
 
     def apply(self, event: Event) -> None:
-        """Note what has happened, or is about to.
-
-        Raises:
-            SalesloftFatalError: It cannot be noted.
-        """
+        """Note what has happened, or is about to."""
         stream = self._streams[event.batch.stream]
         if isinstance(event, Settled):
             for each in event.outcomes:
@@ -284,8 +270,6 @@ class Journal:
         """Note the outcome of a write.
 
         Args:
-            stream: Its stream.
-            outcome: The outcome.
             was_sent: Whether the ledger knows the write as pending.
             is_found: Whether Salesloft was read, and holds what the write says.
         """
@@ -314,11 +298,7 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is known, and let STATE pass it.
-
-        Raises:
-            SalesloftFatalError: It cannot be written.
-        """
+        """Write what is known, and let STATE pass it."""
         self.save_failed()
         if self._has_failed:  # what could not be written then is lost to the rest: STATE must not pass it
             return
@@ -418,11 +398,7 @@ class Journal:
             self._states.emit(self.accounts.first_open)
 
     def save_failed(self) -> None:
-        """Save failed records that are not saved yet.
-
-        Raises:
-            FailedRecordsFileError: The file cannot be written.
-        """
+        """Save failed records that are not saved yet."""
         # The shutdown's thread saves what is left when the grace period is over.
         with self._saving:
             unsaved, self._unsaved = self._unsaved, []
@@ -430,11 +406,7 @@ class Journal:
                 self._saved |= self.failed_records.append(unsaved)
 
     def count_unresolved(self) -> int | None:
-        """Return how many failed records of the run's streams are not resolved; None if no ledger remembers them.
-
-        Raises:
-            LedgerError: The ledger cannot be read.
-        """
+        """Return how many failed records of the run's streams are not resolved; None if no ledger remembers them."""
         if not self._ledger.is_persistent:
             return None
         return sum(each.ledger.failed.count_unresolved() for each in self._streams.values())
@@ -446,11 +418,7 @@ class Journal:
         return self.stats.failed > self._settings.max_failed_records
 
     def stop_if_too_many(self) -> None:
-        """Stop the run if too many records failed.
-
-        Raises:
-            FailedRecordsError: Too many records failed.
-        """
+        """Stop the run if too many records failed."""
         if self.has_too_many_failures():
             limit, file = self._settings.max_failed_records, self.failed_records.path
             raise FailedRecordsError(

@@ -25,12 +25,7 @@ def resolve_overwrite(
     """Return the setting `overwrite` by the names that the fields have in payloads.
 
     Args:
-        stream: The stream's name.
-        settings: Its settings.
         get_custom_fields: Returns the team's custom fields, or None if they are not known; called if they are needed.
-
-    Raises:
-        ConfigError: A field does not exist, or identifies the records.
     """
     resolved = {}
     for name, when in settings.overwrite.items():
@@ -48,11 +43,7 @@ def resolve_overwrite(
 def _custom_field(
     setting: str, name: str, salesloft_object: SalesloftObject, custom_fields: Iterable[str] | None
 ) -> str:
-    """Return `custom_fields.NAME` with the exact name.
-
-    Raises:
-        ConfigError: There is no such field.
-    """
+    """Return `custom_fields.NAME` with the exact name."""
     if custom_fields is None:  # they cannot be listed
         return CUSTOM_PREFIX + name
     matches = [each for each in custom_fields if each == name or normalize_name(each) == normalize_name(name)]

@@ -31,8 +31,6 @@ class Plan(NamedTuple):
     """What becomes of writes.
 
     Attributes:
-        writes: What goes on.
-        outcomes: What is decided.
         waiting: What waits for records that this run may still write.
     """
 
@@ -67,10 +65,6 @@ def skip_unchanged(  # noqa: PLR0913, PLR0917 (what decides)
     Without `skip_unchanged: ledger`, these are counted and written nevertheless.
 
     Args:
-        stream: The stream.
-        writes: What is to be written.
-        world: Knows the ids of records that writes refer to.
-        now: Seconds since the epoch.
         resend_days: After how many days a record is sent again anyway, or None.
         uncertain: Keys with which something else is on its way to Salesloft.
         are_resolved: Whether references were looked up. Otherwise, remembered ids are good enough.
@@ -116,9 +110,6 @@ def resolve_references(
     """Put the ids of records that writes refer to into their bodies.
 
     Args:
-        stream: The stream.
-        writes: What refers to records.
-        ids: The ids of all records that each name stands for.
         may_wait: Names that were not found, and that this run may still write.
         names: The names that exist, where they may be shown.
     """
@@ -165,10 +156,6 @@ def find_update_ids(stream: Stream, writes: list[Write], world: World, ledger: L
     """Find the records that updates change; those of one record are merged, later values win.
 
     Args:
-        stream: The stream.
-        writes: Updates.
-        world: Finds ids.
-        ledger: Remembers ids, as hints.
         reads_ids: Whether ids that the source names are read too: in a bulk job, an update is an upsert.
     """
     field = stream.settings.upsert_key
@@ -225,10 +212,7 @@ def leave_out_existing(stream: Stream, writes: list[Write], pending: set[str], w
     Salesloft need not refuse a second record with the same key, and an earlier run may have created it unnoticed.
 
     Args:
-        stream: The stream.
-        writes: Inserts.
         pending: The keys of those that were sent before, and whose outcome is unknown.
-        world: Reads records.
     """
     field = stream.settings.upsert_key
     reads_all = stream.object.lookups[field].endswith("[]")

@@ -30,13 +30,7 @@ MAX_POINTS: Final = 600
 
 
 class RawDomains:
-    """Lists all accounts once, a hundred per point, and in later runs those that were created since.
-
-    Args:
-        client: Sends the requests.
-        lookups: Reads accounts by id.
-        ledger: Remembers the accounts that were found.
-    """
+    """Lists all accounts once, a hundred per point, and in later runs those that were created since."""
 
     def __init__(self, client: SalesloftClient, lookups: Lookups, ledger: Ledger) -> None:
         self._client = client

@@ -42,10 +42,6 @@ class OpenBatch:
     """The records of a stream since it was last drained.
 
     Attributes:
-        id: What the journal calls the batch.
-        writes: What is to be done.
-        outcomes: The outcomes of records that are not written.
-        keys: The keys of the writes.
         size: The length of the records in the input, in bytes.
     """
 
@@ -82,17 +78,9 @@ class Stream:
 
     Attributes:
         name: The stream's name, after stream maps.
-        settings: Its settings.
-        mapper: Builds its writes.
-        ledger: What the ledger knows of it.
-        stats: Its counts.
         overwrite: Field → when Salesloft's value is overwritten.
-        max_size: How many records a batch may hold.
-        batch: The records since it was last drained.
         retried: The counts of failed records of earlier runs that are retried.
         waiting: Writes that wait for records that they refer to, in the order of the input: the run may write these.
-        waiting_keys: The keys of these.
-        is_draining: Whether its batch is being planned.
         witness: A write that was sent, and that can show what Salesloft does with custom fields.
     """
 

@@ -26,7 +26,6 @@ class Kind(NamedTuple):
     """How Salesloft may deal with a value that it does not store as it was sent.
 
     Attributes:
-        assumption: The assumption that does not hold.
         what: What Salesloft did; `%s` is the field.
         advice: What may be the cause, or what to do.
     """

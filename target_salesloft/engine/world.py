@@ -37,11 +37,7 @@ CAPABILITY_DAYS: Final = 90
 
 
 class World:
-    """Finds records of Salesloft in the cheapest way that reads them in this run.
-
-    Attributes:
-        raw_domains: Finds accounts that hold a URL instead of a bare domain.
-    """
+    """Finds records of Salesloft in the cheapest way that reads them in this run."""
 
     def __init__(self, client: SalesloftClient, lookups: Lookups, ledger: Ledger, custom_fields: CustomFields) -> None:
         self._client = client
@@ -77,7 +73,6 @@ class World:
         """Return the ids of all records that each name stands for, read in this run: none, one or several.
 
         Args:
-            names: What stands for records.
             is_final: Whether this run writes none of those that are not found.
         """
         by_reference: defaultdict[Reference, list[Named]] = defaultdict(list)
@@ -131,9 +126,6 @@ class World:
         """Return key → the ids of all records that have it.
 
         Args:
-            salesloft_object: What the records are.
-            field: The field that identifies them.
-            values: Key → value of the field.
             hints: Key → remembered id. Used where looking a record up costs more than verifying its id.
         """
         lookup = self._lookups.get(salesloft_object, field)

@@ -69,7 +69,6 @@ class AutoWriter:
     while a job may hold one of its keys.
 
     Args:
-        choice: Decides when a job is used.
         host: Where the records are written, for the log.
     """
 

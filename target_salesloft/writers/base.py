@@ -20,10 +20,6 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     """The writes of one stream that are submitted together. No two of them have a key or an id in common.
 
     Attributes:
-        stream: The stream's name.
-        object: What the records are.
-        mode: How they are written.
-        upsert_key: The field that identifies a record.
         writes: In the order of the input.
         removal: How the records are removed; None if they are written.
     """
@@ -45,11 +41,8 @@ class Job(NamedTuple):
     """A bulk job, as events describe it.
 
     Attributes:
-        id: Salesloft's id.
         type: Its type, such as `person/upsert`.
-        key_field: The field that identifies a record in it.
         rows: What identifies a record in it → what was uploaded.
-        processed: How many records Salesloft has processed, as of the last poll.
         seconds: How long it took until it was known to be done, once it was marked ready.
     """
 

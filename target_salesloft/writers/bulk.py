@@ -74,16 +74,12 @@ class BulkJob:
     """A bulk job of this run, or of an earlier one whose keys the ledger knows.
 
     Attributes:
-        id: Salesloft's id.
         type: Its type, such as `person/upsert`.
-        key_field: The field that identifies a record.
         rows: Key of a row → what was uploaded.
-        phase: How far it is.
         requests: How often one of its uploads was sent, at most.
         may_hold_more: Whether an upload without a response may still arrive.
 
     Args:
-        key_field: The field that identifies a record.
         keys: The keys of all records of the job; those of `rows` by default.
     """
 
@@ -186,7 +182,6 @@ class BulkJob:
         """Drop all uploaded fields except those that identify records: the sources can be mapped again.
 
         Args:
-            names: The fields that identify records.
             keep: So many records, the first ones, stay complete.
         """
         self.rows.update(
@@ -241,13 +236,7 @@ class BulkJob:
         update have been read before the job, so that they are updated.
 
         Args:
-            status: The status of the job when it is done.
-            mode: How the records are written.
-            read_ids: Whether to read the rows of success, which contain ids.
             samples: Whether to read the first rows anyway, for a point: they show what Salesloft has stored.
-
-        Raises:
-            BulkJobUnfinishedError: The counts and rows of the job do not account for each record.
         """
         is_update = mode is SyncMode.UPDATE
         rows = self.get_rows(status, read_ids=read_ids, returns_all=True)
@@ -275,12 +264,7 @@ class BulkJob:
         """Return key → row of each record that was not written, as soon as counts and rows account for each record.
 
         Args:
-            status: The status of the job when it is done.
-            read_ids: Whether to read the rows of success too.
             returns_all: Whether to return the rows of success too that were read.
-
-        Raises:
-            BulkJobUnfinishedError: The counts and rows of the job do not account for each record.
         """
         for attempt in range(1, MAX_READS + 1):
             try:
@@ -300,9 +284,6 @@ class BulkJob:
         """Read the rows of the job that were not written, and match them with what was uploaded.
 
         All rows are read if there are few, or if the counts are missing; otherwise, the rows of each other status.
-
-        Raises:
-            CountMismatchError: The counts and the rows do not agree.
         """
         sent = len(self._keys)
         errors = status.errors or 0
@@ -333,11 +314,7 @@ class BulkJob:
         return by_key
 
     def _match(self, rows: Sequence[ResultRow]) -> dict[str, ResultRow]:
-        """Return key → row. Rows that do not say which record they are of are matched by the order of the upload.
-
-        Raises:
-            BulkJobUnfinishedError: The records of some rows are not known.
-        """
+        """Return key → row. Rows that do not say which record they are of are matched by the order of the upload."""
         keys = [self._key_of(row) for row in rows]
         if any(not isinstance(row.record, dict) for row in rows):
             self._api.contradict("bulk_rows")
@@ -359,11 +336,7 @@ class BulkJob:
         return {**known, **dict.fromkeys(others, merged)}
 
     def _key_of(self, row: ResultRow) -> str | None:
-        """Return the key of a row by what was sent or, without that, by the record that was written.
-
-        Raises:
-            BulkJobUnfinishedError: It is no record of the job.
-        """
+        """Return the key of a row by what was sent or, without that, by the record that was written."""
         sent = row.record.get(self.key_field) if isinstance(row.record, dict) else None
         if sent is not None:
             key = identity_key(self.key_field, sent)

@@ -57,13 +57,8 @@ class JobInFlight:
     """A job that is not done.
 
     Attributes:
-        job: The job, with its records uploaded.
         tokens: The keys by which its records may be named.
-        started: When it was marked ready, in seconds of the clock.
-        timeout_at: When it takes too long.
-        processed: How many records Salesloft has processed, as of the last poll.
         seconds: How long it took.
-        states: Unknown states that were seen.
         samples: Whether its first rows are read, because it is the first large job of its stream.
     """
 
@@ -100,11 +95,7 @@ class JobInFlight:
         return not fields_of(tokens) <= self._fields or not self.tokens.isdisjoint(tokens)
 
     def is_done(self, status: JobStatus, now: float, timeout: float) -> bool:
-        """Return whether the job is done.
-
-        Raises:
-            BulkJobUnfinishedError: It is not done in time, or will never be.
-        """
+        """Return whether the job is done."""
         if status.state == JobState.DONE:
             return True
         progress = f"{status.processed} of {status.total} records processed"
@@ -127,12 +118,8 @@ class JobInFlight:
 class JobsInFlight:
     """Bulk jobs of this run that are not done.
 
-    Attributes:
-        in_flight: The jobs, in the order in which they were uploaded.
-
     Args:
         timeout: Seconds that a job may take after it was started or, if that is later, after the last job was done.
-        limit: How many jobs may be in flight.
         read_ids: Whether to read the ids of written records, a hundred per point.
         samples: Whether to read the first rows of a stream's first large job: they show what Salesloft has stored.
     """
@@ -208,9 +195,6 @@ class JobsInFlight:
 
         Args:
             batch: Writes that have no key in common: a job promises no order.
-            job_id: A new job.
-            job_type: Its type, such as `person/upsert`.
-            key_field: The field that identifies a record in the job.
 
         Returns:
             The writes that Salesloft refuses, and what has happened.
@@ -226,12 +210,7 @@ class JobsInFlight:
         return refused, [JobUploaded(batch, self.in_flight[-1].describe())]
 
     def advance(self, now: float) -> Iterator[Event]:
-        """Mark jobs ready that no earlier job holds back, and ask for the states of jobs if it is time to.
-
-        Raises:
-            BulkJobUnfinishedError: The results of a job's records are not known in full.
-            SalesloftFatalError: The run cannot go on.
-        """
+        """Mark jobs ready that no earlier job holds back, and ask for the states of jobs if it is time to."""
         if any(each.is_started for each in self.in_flight) and now >= self.next_poll:
             yield from self._poll()
         yield from self._start_jobs()

@@ -167,7 +167,6 @@ class SingleWriter:
         """Return whether an error may be caused by the record because Salesloft accepts other requests.
 
         Args:
-            error: The error of a write.
             failed_before: How many writes in a row had failed when the request was submitted.
             batch: What the write belongs to.
         """
@@ -203,9 +202,6 @@ class RequestOfBatch:
     """Sends the request for a write of a batch, in a thread of its own.
 
     Args:
-        client: Sends the requests.
-        clock: The clock of the run.
-        batch: What the writes belong to.
         locations: Operation → where Salesloft has found its parameters; shared by all batches.
     """
 
@@ -220,11 +216,7 @@ class RequestOfBatch:
         self._locations = locations
 
     def __call__(self, write: Write) -> Outcome:
-        """Send the request, and return the outcome.
-
-        Raises:
-            SalesloftFatalError: It is not known whether the record is the cause.
-        """
+        """Send the request, and return the outcome."""
         try:
             if self._batch.removal is not None:
                 return self._remove(write, REMOVED[self._batch.removal])
@@ -368,8 +360,6 @@ def was_created_by_us(row: Mapping[str, Any], body: Mapping[str, Any], since: fl
     Salesloft may store values in another format, such as that of phone numbers. So the time of creation counts too.
 
     Args:
-        row: The record as Salesloft returns it.
-        body: The fields that were sent.
         since: When the first request was sent, in seconds since the epoch.
     """
     sent = {name: value for name, value in body.items() if isinstance(value, (str, int)) and name in row}
