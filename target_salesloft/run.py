@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.settings.run import RunSettings
     from target_salesloft.settings.streams import StreamSettings
+    from target_salesloft.writers.base import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Run:
     world: World
     choice: BulkChoice
     forecasts: NoneWriter
+    writer: Writer
     journal: Journal
     engine: Engine
     report: Report
@@ -120,7 +122,7 @@ class Run:
         self._is_closed = True
         with suppress(SalesloftFatalError):  # the run's own error matters more
             self.journal.flush()
-        self.engine.close()
+        self.writer.close()
         self.lookups.close()
         self.client.close()
         self._finish()
@@ -270,6 +272,7 @@ def build_run(
     )
     choice = BulkChoice(settings.write_method, settings.bulk_min_records)
     forecasts = NoneWriter(settings, choice)
+    writer = forecasts if settings.dry_run else build_writer(settings, client, clock, choice)
     engine_class = Engine if adoption is None else partial(AdoptingEngine, adoption=adoption)
     engine = engine_class(
         settings,
@@ -278,7 +281,7 @@ def build_run(
         world=world,
         ledger=ledger,
         earlier_jobs=EarlierJobs(settings, client.bulk_jobs, clock, ledger),
-        writer=forecasts if settings.dry_run else build_writer(settings, client, clock, choice),
+        writer=writer,
         choice=choice,
         journal=journal,
         report=report,
@@ -296,6 +299,7 @@ def build_run(
         world=world,
         choice=choice,
         forecasts=forecasts,
+        writer=writer,
         journal=journal,
         engine=engine,
         report=report,

@@ -444,7 +444,7 @@ class TargetSalesloft(Target):
         except ConfigValidationError as error:
             errors |= _setting_errors(error)
         except SalesloftFatalError as error:
-            errors[f"{self.run.shutdown.describe(error)} {self.run.engine.unfinished}".rstrip()] = _log_fields(error)
+            errors[f"{self.run.shutdown.describe(error)} {self.run.writer.unfinished}".rstrip()] = _log_fields(error)
         except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
             errors[format_internal_error(error)] = _log_fields(error)
         finally:

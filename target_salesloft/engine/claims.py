@@ -27,7 +27,7 @@ class Claims:
         self._ledger = ledger
         self._clock = clock
         self._shutdown = shutdown
-        self._held: set[str] = set()
+        self.held: set[str] = set()
         self._lost: set[str] = set()
         self._renew_at = clock.now()
 
@@ -42,23 +42,23 @@ class Claims:
             self._clock.wait_until(self._clock.now() + POLL_SECONDS)
             self._shutdown.raise_if_stopping()
             held = self._ledger.claim(wanted, CLAIM_SECONDS)
-        self._held |= held
+        self.held |= held
         return wanted - held
 
     def renew(self) -> set[str]:
         """Hold what is held for `CLAIM_SECONDS` more, and return what another run has taken over since it was taken."""
         self._renew_at = self._clock.now() + RENEW_SECONDS
-        held, self._held = self._held, self._ledger.renew(self._held)
-        self._lost |= held - self._held
+        held, self.held = self.held, self._ledger.renew(self.held)
+        self._lost |= held - self.held
         return self._lost
 
     def keep(self) -> None:
         """Renew what is held, if it is time to; to be called every few seconds."""
-        if self._held and self._clock.now() >= self._renew_at:
+        if self._clock.now() >= self._renew_at:
             self.renew()
 
     def release(self) -> None:
         """Give up all claims."""
-        if self._held:
-            self._ledger.release(self._held)
-        self._held, self._lost = set(), set()
+        if self.held:
+            self._ledger.release(self.held)
+        self.held, self._lost = set(), set()

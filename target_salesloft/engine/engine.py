@@ -468,7 +468,8 @@ class Engine:
         """Let the writer go on, and note what has happened."""
         for event in self._writer.advance(self._clock.now()):
             self._journal.apply(event)
-            self._claims.keep()
+            if self._claims.held:
+                self._claims.keep()
             if self._journal.has_too_many_failures():
                 self._writer.stop()
         self._journal.flush()
@@ -716,20 +717,8 @@ class Engine:
         """
         if not write.tokens.isdisjoint(self._journal.removed[stream.object.name]):
             return True
-        if not write.tokens:
-            return False
-        return any(
-            each >= failed_at for each in self._ledger.get_last_writes(stream.object.name, write.tokens).values()
-        )
-
-    @property
-    def unfinished(self) -> str:
-        """What happens to bulk jobs that are in flight, in sentences; empty if there are none."""
-        return self._writer.unfinished
-
-    def close(self) -> None:
-        """Wait for requests in flight."""
-        self._writer.close()
+        last = self._ledger.get_last_writes(stream.object.name, write.tokens)
+        return any(each >= failed_at for each in last.values())
 
 
 def _holds(stream: Stream, keys: set[str]) -> bool:

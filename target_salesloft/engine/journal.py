@@ -21,11 +21,9 @@ from target_salesloft.objects import PEOPLE
 from target_salesloft.records import GONE, WRITTEN, Result, replace
 from target_salesloft.settings.options import Misses
 from target_salesloft.writers.base import (
-    JobDone,
     JobPolled,
     JobStarting,
     JobUploaded,
-    NotSent,
     Sending,
     Settled,
 )
@@ -236,10 +234,8 @@ class Journal:
             rows = {each.key: row for row, each in job.rows.items() if each.key is not None and each.key != row}
             started = StartedJob(job.id, job.type, job.key_field, rows)
             self._mark_pending(stream, event.batch, job.rows.values(), started)
-        elif isinstance(event, JobDone):
-            self._end_job(stream, event.job)
         else:
-            assert isinstance(event, NotSent)  # noqa: S101 (the last kind; such records stay without an outcome)
+            self._end_job(stream, event.job)
 
     def _mark_pending(
         self, stream: Stream, batch: Batch, writes: Collection[Write], job: StartedJob | None = None

@@ -12,7 +12,6 @@ import msgspec
 from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
 from target_salesloft.objects import ID_FIELD, OBJECTS, SyncMode
 from target_salesloft.settings.options import WriteMethod
-from target_salesloft.writers.base import NotSent
 from target_salesloft.writers.bulk import JOB_NAME_PREFIX
 from target_salesloft.writers.jobs import JobsInFlight
 from target_salesloft.writers.single import SingleWriter
@@ -114,7 +113,7 @@ class AutoWriter:
             batch = self._queue[0]
             job_type = None if batch in self._refused else self._choice.get_job_type(batch)
             if self._is_stopped:
-                yield NotSent(self._queue.popleft(), batch.writes)
+                self._queue.clear()
             elif job_type is not None:
                 if self._jobs.is_full:
                     return

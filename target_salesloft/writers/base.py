@@ -106,14 +106,7 @@ class JobDone(NamedTuple):
     job: Job
 
 
-class NotSent(NamedTuple):
-    """Writes are not sent: the writer was stopped."""
-
-    batch: Batch
-    writes: Sequence[Write]
-
-
-Event: TypeAlias = Sending | Settled | JobUploaded | JobStarting | JobPolled | JobDone | NotSent
+Event: TypeAlias = Sending | Settled | JobUploaded | JobStarting | JobPolled | JobDone
 
 
 class Writer(Protocol):

@@ -24,7 +24,7 @@ from target_salesloft.objects import DeletedRecords, ParameterLocation, SyncMode
 from target_salesloft.records import Outcome, Result, Write, replace
 from target_salesloft.salesloft.lookup import find_matches
 from target_salesloft.salesloft.requester import parse_time
-from target_salesloft.writers.base import UPSERT_RESULTS, NotSent, Sending, Settled, upsert_type, written
+from target_salesloft.writers.base import UPSERT_RESULTS, Sending, Settled, upsert_type, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -160,8 +160,6 @@ class SingleWriter:
             raise fatal.error
         if suspects:
             yield Settled(batch, [each.outcome(operation) for each in suspects])
-        if not_sent := list(waiting):
-            yield NotSent(batch, not_sent)
 
     def _may_be_caused_by_record(self, error: BaseException, failed_before: int, batch: Batch) -> bool:
         """Return whether an error may be caused by the record because Salesloft accepts other requests.
