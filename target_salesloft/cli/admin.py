@@ -64,7 +64,7 @@ config_option = click.option(
     multiple=True,
     metavar="FILE",
     callback=lambda _context, _option, value: read_settings(value, os.environ),
-    help="JSON file; repeatable.",
+    help="Settings file in JSON. Can be repeated.",
 )
 
 
@@ -76,13 +76,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def cli() -> None:
     """Authorize target-salesloft, check its permissions, list Salesloft's fields, and see what runs did.
 
-    Settings come from --config files and from TARGET_SALESLOFT_* environment variables, which take precedence.
+    Settings come from --config files and TARGET_SALESLOFT_* environment variables. Variables take precedence.
     """
 
 
 @cli.command()
 @config_option
-@click.option("--no-browser", is_flag=True, help="Paste the redirect's URL instead.")
+@click.option(
+    "--no-browser", is_flag=True, help="Print the URL, and ask for the one that the browser is redirected to."
+)
 @click.option(
     "--port",
     type=click.IntRange(1, 2**16 - 1),
@@ -102,7 +104,7 @@ def login(clock: Clock, settings: Mapping[str, Any], *, no_browser: bool, port: 
 def check(clock: Clock, settings: Mapping[str, Any]) -> int:
     """Check credentials and permissions.
 
-    Prints the user of the token, its permissions, and the points remaining this minute.
+    Prints the token's user, its permissions, and the points left in this minute.
     """
     return run_check(settings, clock)
 
@@ -115,20 +117,22 @@ def check(clock: Clock, settings: Mapping[str, Any]) -> int:
 def fields(clock: Clock, settings: Mapping[str, Any], name: str | None, stream: IO[Any] | None) -> int:
     """List the fields that columns can be mapped to.
 
-    With credentials, also the team's custom fields, users, stages, tiers, and cadences.
+    With credentials, it also lists the team's custom fields, users, stages, tiers, and cadences.
     """
     return run_fields(settings, [OBJECTS[each] for each in ([name] if name else OBJECTS)], clock, stream)
 
 
 @cli.command()
 @config_option
-@click.option("--limit", type=click.IntRange(1, MAX_RUNS), default=20, show_default=True, help="How many runs at most.")
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_RUNS), default=20, show_default=True, help="Maximum number of runs."
+)
 @json_option
 @click.pass_obj
 def history(clock: Clock, settings: Mapping[str, Any], *, limit: int, as_json: bool) -> int:
-    """List the last runs.
+    """List recent runs, newest first.
 
-    With their duration, exit code, points and counts, newest first.
+    Shows the exit code, duration, points, and counts of each run.
     """
     return ledger.print_history(settings, clock, limit=limit, as_json=as_json)
 
@@ -140,45 +144,45 @@ def history(clock: Clock, settings: Mapping[str, Any], *, limit: int, as_json: b
 def failed(clock: Clock, settings: Mapping[str, Any], *, as_json: bool) -> int:
     """List unresolved failed records.
 
-    By stream and reason, with the files that hold them.
+    They are grouped by stream and reason, with the files that hold them.
     """
     return ledger.print_failed(settings, clock, as_json=as_json)
 
 
 @cli.command()
 @config_option
-@click.option("--out", required=True, metavar="FILE", help="The HTML file, which is replaced.")
-@click.option("--days", type=click.IntRange(1, MAX_DAYS), default=28, show_default=True, help="How many days it shows.")
+@click.option("--out", required=True, metavar="FILE", help="HTML file to write. An existing one is replaced.")
+@click.option("--days", type=click.IntRange(1, MAX_DAYS), default=28, show_default=True, help="Number of days to show.")
 @click.pass_obj
 def report(clock: Clock, settings: Mapping[str, Any], *, out: str, days: int) -> int:
-    """Write a page about the last runs.
+    """Write an HTML report about recent runs.
 
-    Results, points, times and failures, without personal data. The page needs no network.
+    It shows results, points, times, and failures, contains no personal data, and works offline.
     """
     return ledger.write_report(settings, clock, out=out, days=days)
 
 
 @cli.command()
 @config_option
-@click.option("--stream", metavar="NAME", help="The stream's name. Without it, the streams are listed.")
+@click.option("--stream", metavar="NAME", help="Name of the stream. Without it, all streams are listed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def forget(clock: Clock, settings: Mapping[str, Any], *, stream: str | None, yes: bool) -> int:
-    """Forget what was written of a stream.
+    """Forget what was written for a stream.
 
-    The next run sends all of its records.
+    The next run then sends all records of the stream again.
     """
     return ledger.forget(settings, clock, stream=stream, is_confirmed=yes)
 
 
 @cli.command()
 @config_option
-@click.option("--days", type=click.IntRange(1, MAX_DAYS), required=True, help="How many days to keep.")
+@click.option("--days", type=click.IntRange(1, MAX_DAYS), required=True, help="Number of days to keep.")
 @click.pass_obj
 def prune(clock: Clock, settings: Mapping[str, Any], *, days: int) -> int:
     """Delete old runs from the ledger.
 
-    Looked-up ids too, and failed records whose file is gone. What was written is not forgotten.
+    Also deletes old looked-up ids, and failed records whose file is gone. What was written is not forgotten.
     """
     return ledger.prune_ledger(settings, clock, days=days)
 
@@ -190,15 +194,18 @@ def prune(clock: Clock, settings: Mapping[str, Any], *, days: int) -> int:
     multiple=True,
     metavar="FILE",
     callback=lambda _context, _option, value: replace(ConfigSources.from_options(value), environment=True),
-    help="JSON file; repeatable.",
+    help="Settings file in JSON. Can be repeated.",
 )
-@click.option("--input", "file", type=InputFile("rb"), help="File or URL with Singer messages instead of stdin.")
-@click.option("--overwrite", is_flag=True, help="Adopt records that the ledger knows, too.")
+@click.option(
+    "--input", "file", type=InputFile("rb"), help="File or URL with Singer messages, instead of standard input."
+)
+@click.option("--overwrite", is_flag=True, help="Also adopt records that the ledger already knows.")
 @click.pass_obj
 def adopt(clock: Clock, sources: ConfigSources, file: IO[Any] | None, *, overwrite: bool) -> int:
-    """Take what Salesloft holds as written by your streams, after the ledger was lost.
+    """Rebuild a lost ledger from what Salesloft holds.
 
-    Reads the tap's messages with the settings of the pipeline, and writes nothing to Salesloft.
+    Reads the tap's messages with the settings of the pipeline. Records that Salesloft already holds count as written by
+    your streams. Nothing is written to Salesloft.
     """
     from target_salesloft.cli.adopt import adopt as run_adopt  # noqa: PLC0415 (the other commands need no SDK)
 
@@ -214,7 +221,7 @@ def adopt(clock: Clock, sources: ConfigSources, file: IO[Any] | None, *, overwri
     "custom_fields",
     multiple=True,
     metavar="NAME",
-    help="Text custom field of people; twice. Without, custom fields are not verified.",
+    help="Text custom field of people. Name two of them to verify custom fields.",
 )
 @click.option("--leave-behind", is_flag=True, help="Start even if the token may not delete the test records.")
 @click.option("--clean", is_flag=True, help="Only remove what an interrupted verification left behind.")
@@ -231,10 +238,10 @@ def verify(  # noqa: PLR0913 (one argument per option)
     clean: bool,
     as_json: bool,
 ) -> int:
-    """Verify how Salesloft behaves, with test records.
+    """Verify with test records how Salesloft behaves.
 
-    Creates three people and one account, and removes them again. Runs obey what it finds. Exits with 1 if something
-    differs from what is assumed, and with 2 if something could not be determined.
+    Creates three people and one account, and removes them again. Later runs use the answers. The exit code is 1 if
+    something is not as assumed, and 2 if something could not be determined.
     """
     if len(custom_fields) not in {0, 2} or len(set(custom_fields)) != len(custom_fields):
         raise click.UsageError("--custom-field requires two different fields.")
