@@ -180,21 +180,12 @@ WRITES = st.builds(
 
 
 @given(st.lists(WRITES, max_size=8))
-def test_no_two_merged_writes_have_a_key_in_common(writes):
-    kinds = [(each.key, each.is_removal) for each in merge(writes)]
-    assert len(kinds) == len(set(kinds))
-
-
-@given(st.lists(WRITES, max_size=8))
-def test_no_source_is_lost_or_counted_twice(writes):
-    before = [id(source) for each in writes for source in each.sources]
-    after = [id(source) for each in merge(writes) for source in each.sources]
-    assert sorted(before) == sorted(after)
-
-
-@given(st.lists(WRITES, max_size=8))
-def test_the_last_record_of_a_key_decides(writes):
+def test_of_each_key_the_last_record_decides_and_no_source_is_lost_or_counted_twice(writes):
     merged = merge(writes)
+    kinds = [(each.key, each.is_removal) for each in merged]
+    assert len(kinds) == len(set(kinds))
+    before, after = ([id(source) for each in some for source in each.sources] for some in (writes, merged))
+    assert sorted(before) == sorted(after)
     for key in {each.key for each in writes}:
         last = [each for each in writes if each.key == key][-1]
         assert any(

@@ -190,31 +190,25 @@ def test_a_record_that_always_fails_in_a_batch_of_its_own_does_not_stop_the_run(
     assert [each.result for each in outcomes] == [Result.CREATED, Result.FAILED, Result.CREATED]
 
 
-@pytest.mark.parametrize("parallel", [1, 8])
-def test_an_outage_of_writes_only_stops_the_run(writers, sandbox, fault, clock, parallel):
-    fault("status", status=503, method="POST", times=None)
+@pytest.mark.parametrize(
+    ("values", "parallel", "written", "error"),
+    [
+        ({"status": 503, "method": "POST"}, 1, 0, RetriesExhaustedError),
+        ({"status": 503, "method": "POST"}, 8, 0, RetriesExhaustedError),
+        ({"status": 503, "skip": 10}, 8, 10, RetriesExhaustedError),
+        ({"status": 403, "method": "POST"}, 1, 0, PermissionDeniedError),
+    ],
+    ids=["of writes", "of parallel writes", "after some writes", "no permission to write"],
+)
+def test_an_outage_stops_the_run(writers, sandbox, fault, clock, values, parallel, written, error):
+    fault("status", times=None, **values)
     started = clock.now()
-    with pytest.raises(RetriesExhaustedError):
-        write(writers(parallel=parallel, max_retry_seconds=100), [upsert(f"p{number}@b.co") for number in range(30)])
-    assert sandbox.people() == []
+    writer = writers(parallel=parallel, max_retry_seconds=100)
+    with pytest.raises(error):
+        write(writer, [upsert(f"p{number}@b.co") for number in range(100)])
+    assert (len(sandbox.people()), failing(writer.outcomes)) == (written, [])
     # In fake time, waits of parallel requests add up.
     assert parallel > 1 or clock.now() - started <= 2 * 100 + 60
-
-
-def test_an_outage_in_the_middle_of_a_batch_stops_the_run(writers, sandbox, fault):
-    fault("status", status=503, skip=10, times=None)
-    writer = writers(max_retry_seconds=100)
-    with pytest.raises(RetriesExhaustedError):
-        write(writer, [upsert(f"p{number}@b.co") for number in range(100)])
-    assert len(sandbox.people()) == 10
-    assert not failing(writer.outcomes)
-
-
-def test_a_token_without_the_permission_to_write_stops_the_run(writers, sandbox, fault):
-    fault("status", status=403, method="POST", times=None)
-    with pytest.raises(PermissionDeniedError):
-        write(writers(parallel=1), [upsert(f"p{number}@b.co") for number in range(5)])
-    assert sandbox.people() == []
 
 
 def test_an_upsert_that_is_already_taken_is_tried_once_more(writer, fault):
