@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -84,26 +85,19 @@ def test_an_outcome_counts_its_requests_and_has_the_id(writer, sandbox, fault):
 def test_parallel_requests_are_limited(serve, connect, clock):
     server = serve(latency=0.03)
     client = connect(api_url=server.url)
-    now, most, lock, together = [0], [0], threading.Lock(), client.rate_limiter.acquire
+    now, lock, together = [], threading.Lock(), client.rate_limiter.acquire
+    most = 0
 
+    @contextmanager
     def acquire(endpoint):
-        inner = together(endpoint)
-
-        class Counted:
-            """Counts who is in it."""
-
-            def __enter__(self):
-                with lock:
-                    now[0] += 1
-                    most[0] = max(most[0], now[0])
-                return inner.__enter__()
-
-            def __exit__(self, *error):
-                with lock:
-                    now[0] -= 1
-                return inner.__exit__(*error)
-
-        return Counted()
+        nonlocal most
+        with together(endpoint) as point:
+            with lock:
+                now.append(endpoint)
+                most = max(most, len(now))
+            yield point
+            with lock:
+                now.pop()
 
     client.rate_limiter.acquire = acquire
     writer = build_auto(client, clock, BulkChoice(WriteMethod.RECORD, 1), parallel=4)
@@ -111,7 +105,7 @@ def test_parallel_requests_are_limited(serve, connect, clock):
         outcomes = write(Driver(writer, clock), [upsert(f"p{number}@b.co") for number in range(24)])
     finally:
         writer.close()
-    assert (len(outcomes), most[0]) == (24, 4)
+    assert (len(outcomes), most) == (24, 4)
 
 
 def test_writes_are_announced_before_a_request_is_sent(writer, paths):
