@@ -128,12 +128,6 @@ def test_file_that_is_no_database_is_left_alone(path, url, clock, tmp_path, opti
     assert str(path) in refuse(url, clock, tmp_path, **options)
 
 
-def test_default_file_that_is_no_database_is_left_alone(default, clock, tmp_path):
-    default.parent.mkdir(parents=True)
-    default.write_bytes(b"no database" * 1_000)
-    assert str(default) in refuse(None, clock, tmp_path, create=True)
-
-
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 @pytest.mark.parametrize("options", WAYS)
 def test_database_of_something_else_is_left_alone(path, url, clock, tmp_path, mode, options):

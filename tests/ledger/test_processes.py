@@ -156,19 +156,3 @@ wait("sent")
     entries = people.get(KEYS)
     assert [key for key in KEYS[200:] if key not in entries] == KEYS[200:201]
     assert all(entries[key].is_unchanged(fingerprint) for key in KEYS[201:])
-
-
-def test_process_that_is_killed_in_a_transaction_changes_nothing(launch, start):
-    script = """
-people.mark_pending([(key, {"title": "CEO"}, {}) for key in keys])
-with ledger.database.transaction() as connection:
-    connection.exec_driver_sql("DELETE FROM pending")
-    wait("half done")
-"""
-    process = launch(script)
-    assert process.stdout.readline()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    people = start().stream("people", "people")
-    assert all(each.is_pending for each in people.get(KEYS).values())
-    assert len(people.get(KEYS)) == len(KEYS)

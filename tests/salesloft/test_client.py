@@ -57,10 +57,6 @@ def client(connect):
 # Responses
 
 
-def test_trailing_slash_of_api_url_is_ignored(connect, server):
-    assert connect(api_url=server.url + "/").request("GET", "/me").data["id"] == 1
-
-
 def test_paginate_reads_a_hundred_rows_per_point(client, sandbox):
     for number in range(250):
         sandbox.add("person", email_address=f"p{number}@b.co")
@@ -143,19 +139,21 @@ def test_write_succeeds_without_data(client, sandbox, fault, kind, options):
     assert emails(sandbox) == ["ada@example.com"]
 
 
-def test_success_status_with_an_error_is_not_a_successful_write(connect, fault):
-    fault("status", status=200, body={"error": "nothing was written"}, times=None)
-    with pytest.raises(RetriesExhaustedError) as error:
-        upsert(connect(max_retry_seconds=0))
-    assert isinstance(error.value.last_error, MalformedResponseError)
-
-
-@pytest.mark.parametrize("options", [{"kind": "no_body"}, {"kind": "status", "status": 200, "body": {"ok": 1}}])
-def test_get_without_data_is_an_error(connect, fault, options):
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("POST", {"kind": "status", "status": 200, "body": {"error": "nothing was written"}}),
+        ("GET", {"kind": "status", "status": 200, "body": {"ok": 1}}),
+        ("GET", {"kind": "no_body"}),
+    ],
+)
+def test_success_status_with_an_error_or_without_needed_data_is_an_error(connect, fault, sandbox, method, options):
     fault(**options, times=None)
+    client = connect(max_retry_seconds=0)
     with pytest.raises(RetriesExhaustedError) as error:
-        connect(max_retry_seconds=0).request("GET", "/me")
+        upsert(client) if method == "POST" else client.request("GET", "/me")
     assert isinstance(error.value.last_error, MalformedResponseError)
+    assert len(sandbox.requests) == 1
 
 
 # Endpoints
@@ -163,8 +161,8 @@ def test_get_without_data_is_an_error(connect, fault, options):
 
 @pytest.fixture
 def alone(server):
-    """A client with nothing but an API key, without settings and runs."""
-    client = SalesloftClient(ApiKeyAuthenticator(KEY), api_url=server.url)
+    """A client with nothing but an API key, without settings and runs, whose URL ends in a slash."""
+    client = SalesloftClient(ApiKeyAuthenticator(KEY), api_url=server.url + "/")
     yield client
     client.close()
 
@@ -300,21 +298,14 @@ def test_undocumented_status_stops_the_run(client, sandbox, fault, status):
     assert len(sandbox.requests) == 1
 
 
-@pytest.mark.parametrize(("status", "body"), [(403, {"error": "No"}), (401, {"error": "No"}), (418, "")])
-def test_request_id_is_part_of_the_error(serve, connect, status, body):
+@pytest.mark.parametrize(("status", "body"), [(403, {"error": "No"}), (401, ""), (418, ""), (422, {"error": "Nope"})])
+def test_request_id_is_part_of_the_error_but_not_of_a_reason(serve, connect, status, body):
     server = serve(request_ids=True)
     connected = connect(api_url=server.url)
     server.sandbox.faults.add(Fault("status", status=status, body=body))
-    with pytest.raises(SalesloftFatalError, match="sandbox-000001"):
+    with pytest.raises((SalesloftFatalError, RecordRejectedError), match="sandbox-000001") as error:
         upsert(connected)
-
-
-def test_request_id_of_a_rejected_record_is_not_part_of_its_reason(serve, connect):
-    server = serve(request_ids=True)
-    server.sandbox.faults.add(Fault("status", status=422, body={"error": "Nope"}))
-    with pytest.raises(RecordRejectedError, match="sandbox-000001") as error:
-        upsert(connect(api_url=server.url))
-    assert (error.value.reason, error.value.request_id) == ("Nope", "sandbox-000001")
+    assert getattr(error.value, "reason", "Nope") == "Nope"
 
 
 # Retries
@@ -363,18 +354,14 @@ def test_waits_grow_up_to_a_minute(client, sandbox, fault):
 
 
 @pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("seconds", [42, 301, 900])
+@pytest.mark.parametrize("seconds", [42, 900, "a date in 90 s"])
 def test_retry_after_is_honored(client, clock, fault, status, seconds):
-    fault("status", status=status, retry_after=str(seconds))
-    upsert(client)
-    assert clock.now() == 1_000.0 + seconds
-
-
-def test_retry_after_may_be_a_date(client, clock, fault):
     moment = dt.datetime.now(tz=dt.timezone.utc) + dt.timedelta(seconds=90)
-    fault("status", status=503, retry_after=email.utils.format_datetime(moment, usegmt=True))
+    date = email.utils.format_datetime(moment, usegmt=True)
+    fault("status", status=status, retry_after=str(seconds) if isinstance(seconds, int) else date)
     upsert(client)
-    assert 1_080 < clock.now() <= 1_090
+    expected = 1_000 + (seconds if isinstance(seconds, int) else 90)
+    assert expected - (10 if seconds not in {42, 900} else 0) <= clock.now() <= expected
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -384,14 +371,8 @@ def test_retry_after_beyond_max_retry_seconds_stops_the_run(client, clock, sandb
     with pytest.raises(RetriesExhaustedError, match=r"max_retry_seconds.*Retry-After"):
         upsert(client)
     assert (clock.now(), len(sandbox.requests)) == (1_000.0, 1)
-
-
-def test_retry_after_beyond_max_retry_seconds_does_not_pause_other_threads(client, clock, fault):
-    fault("status", status=429, retry_after="31536000")
-    with pytest.raises(RetriesExhaustedError):
-        upsert(client)
     upsert(client)
-    assert clock.now() < 1_100
+    assert clock.now() < 1_100, "other threads do not wait either"
 
 
 @pytest.mark.parametrize(
@@ -453,13 +434,6 @@ def test_lasting_error_stops_the_run_after_max_retry_seconds(connect, clock, fau
     assert 200 < elapsed <= 300
     assert (error.value.name, error.value.elapsed, error.value.limit) == ("POST /person_upserts", elapsed, 300)
     assert isinstance(error.value.last_error, expected)
-
-
-def test_without_retry_seconds_the_first_error_stops_the_run(connect, sandbox, fault):
-    fault("status", status=503, retry_after="1", times=None)
-    with pytest.raises(RetriesExhaustedError):
-        upsert(connect(max_retry_seconds=0))
-    assert len(sandbox.requests) == 1
 
 
 def test_slow_response_is_retried(connect, sandbox, fault):

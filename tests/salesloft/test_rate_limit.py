@@ -26,24 +26,6 @@ def most_in_a_minute(spent):
     return max(sum(cost for at, cost in spent if first <= at < first + 60) for first, _ in spent)
 
 
-def test_all_points_of_a_minute_are_spent_without_waiting(clock):
-    rate_limiter = RateLimiter(600, clock)
-    for _ in range(600):
-        pay(rate_limiter)
-    assert (clock.now(), rate_limiter.points_spent, rate_limiter.remaining) == (1_000.0, 600, 0)
-
-
-def test_next_point_waits_until_the_minute_has_passed(clock):
-    rate_limiter = RateLimiter(2, clock)
-    pay(rate_limiter)
-    clock.tick(10)
-    pay(rate_limiter)
-    pay(rate_limiter)
-    assert clock.now() == 1_060.0
-    pay(rate_limiter)
-    assert clock.now() == 1_070.0
-
-
 @given(
     limit=st.integers(1, 30),
     requests=st.lists(st.tuples(st.integers(1, 12), st.floats(0, 30)), min_size=1, max_size=80),
@@ -89,22 +71,13 @@ def test_threads_share_the_limit(limit, threads, each):
     assert clock.now() == 1_000.0 + 60 * ((threads * each - 1) // limit)
 
 
-def test_points_in_flight_count(clock):
-    rate_limiter = RateLimiter(3, clock)
+def test_points_in_flight_count_and_from_the_response_on(clock):
+    rate_limiter = RateLimiter(6, clock)
     with rate_limiter.acquire("a"), rate_limiter.acquire("a"):
+        assert rate_limiter.remaining == 4
+        pay(rate_limiter, remaining=3)
         assert rate_limiter.remaining == 1
     assert rate_limiter.remaining == 1
-
-
-def test_points_in_flight_are_subtracted_from_the_team_s(clock):
-    rate_limiter = RateLimiter(600, clock)
-    with rate_limiter.acquire("a"):
-        pay(rate_limiter, remaining=5)
-        assert rate_limiter.remaining == 4
-    assert rate_limiter.remaining == 4
-
-
-def test_points_count_from_the_response(clock):
     rate_limiter = RateLimiter(1, clock)
     with rate_limiter.acquire("a"):
         clock.tick(30)
@@ -171,23 +144,15 @@ def test_pause_applies_to_all_threads_and_is_not_shortened(clock):
     assert rate_limiter.points_spent == 4
 
 
-def test_limit_of_one_point_serves_eight_threads(clock):
-    rate_limiter = RateLimiter(1, clock)
-    with ThreadPoolExecutor(8) as threads:
-        done = [threads.submit(pay, rate_limiter, f"GET /{number % 3}", cost=3) for number in range(24)]
-        for each in done:
-            each.result(timeout=20)
-    assert rate_limiter.points_spent == 72
-
-
+@pytest.mark.parametrize(("limit", "cost"), [(5, None), (1, 3)])
 @pytest.mark.parametrize("remaining", [None, 0, 1, 5])
-def test_eight_threads_complete_whatever_remains(clock, remaining):
-    rate_limiter = RateLimiter(5, clock)
+def test_eight_threads_complete_whatever_remains_and_costs(clock, remaining, limit, cost):
+    rate_limiter = RateLimiter(limit, clock)
     with ThreadPoolExecutor(8) as threads:
-        done = [threads.submit(pay, rate_limiter, remaining=remaining) for _ in range(64)]
+        done = [threads.submit(pay, rate_limiter, cost=cost, remaining=remaining) for _ in range(64)]
         for each in done:
             each.result(timeout=20)
-    assert rate_limiter.points_spent == 64
+    assert rate_limiter.points_spent == 64 * (cost or 1)
 
 
 def test_stop_ends_the_wait_for_points(clock):

@@ -86,11 +86,6 @@ def test_meltano_project_is_valid(project, meltano_schema):
     assert project["send_anonymous_usage_stats"] is False
 
 
-def test_sample_files_exist(project):
-    (tap,) = project["plugins"]["extractors"]
-    assert all((ROOT / each["path"]).is_file() for each in tap["config"]["files"])
-
-
 @pytest.mark.parametrize("path", [DEFINITION, SHORT_DEFINITION])
 def test_plugin_definition_is_valid(path, meltano_schema):
     definition = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -112,17 +107,7 @@ def test_hub_definition_states_all_capabilities(definition):
     assert set(definition["capabilities"]) == {each.value for each in TargetSalesloft.capabilities}
 
 
-def test_variant_is_the_owner_of_the_repository(definition):
-    assert definition["repo"].split("/")[-2:] == [definition["variant"], definition["name"]]
-
-
 def test_commands_of_the_plugin_definition_are_installed(definition):
     package = importlib.metadata.distribution(definition["pip_url"])
     installed = {each.name for each in package.entry_points.select(group="console_scripts")}
     assert {definition["executable"], *(each["executable"] for each in definition["commands"].values())} <= installed
-
-
-@pytest.mark.parametrize("name", ["config.json", "people.singer"])
-def test_samples_without_meltano_are_json(name):
-    text = (ROOT / "samples" / name).read_text(encoding="utf-8")
-    assert all(json.loads(each) for each in ([text] if name.endswith(".json") else text.splitlines()))

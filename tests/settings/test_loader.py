@@ -46,10 +46,7 @@ def test_later_files_take_precedence_and_the_environment_over_all():
 @pytest.mark.parametrize("value", [None, ""])
 def test_null_and_empty_text_set_nothing(value):
     assert Loaded({"dry_run": True}, {"dry_run": value}).values.dry_run is True
-    assert Loaded({"sync_mode": value}).values.sync_mode == "upsert"
-
-
-def test_an_empty_variable_sets_nothing():
+    assert Loaded({"sync_mode": value, "batch_size_rows": value}).values.sync_mode == "upsert"
     assert Loaded({"dry_run": True}, environment=True, dry_run="").values.dry_run is True
 
 
