@@ -60,8 +60,6 @@ class Field:
 
 
 class ParameterLocation(enum.Enum):
-    """Where a request carries the fields of a record."""
-
     BODY = "body"
     QUERY = "query"
 
@@ -99,11 +97,9 @@ class Operation:
 
     @property
     def needs_id(self) -> bool:
-        """Whether the path contains Salesloft's id of the record."""
         return "{id}" in self.path
 
     def path_for(self, record_id: int | None) -> str:
-        """Return the path of the request for a record."""
         return self.path.replace("{id}", str(record_id))
 
 
@@ -138,7 +134,6 @@ class Reference:
 
 
 def index_references(*references: Reference) -> Mapping[str, Reference]:
-    """Return name → reference."""
     return MappingProxyType({each.name: each for each in references})
 
 
@@ -276,12 +271,10 @@ def user_by_email(name: str, field: str) -> Reference:
 
 
 def person_by(attribute: str, kind: FieldType) -> Reference:
-    """Return the reference to a person by one of their fields."""
     return Reference(f"person.{attribute}", "person_id", "/people", (attribute,), kind, "people:read", "people")
 
 
 def account_by(attribute: str, kind: FieldType) -> Reference:
-    """Return the reference to an account by one of its fields."""
     return Reference(f"account.{attribute}", "account_id", "/accounts", (attribute,), kind, "accounts:read", "accounts")
 
 

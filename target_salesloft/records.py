@@ -21,8 +21,6 @@ T = TypeVar("T")
 
 
 class SavedAt(NamedTuple):
-    """Where a failed record is saved."""
-
     file: str
     line: int
 
@@ -52,7 +50,6 @@ class Source(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """Column → value."""
         if isinstance(self.stored, (str, bytes)):
             decoded = decode_object(self.stored)
             record: Mapping[str, Any] = decoded if self.file is not None else decoded["record"]
@@ -88,7 +85,6 @@ class Named(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What `identity_key` returns for the named record."""
         return identity_key(self.reference.attributes[0], self.value)
 
 
@@ -215,7 +211,6 @@ replace = msgspec.structs.replace
 
 
 def in_chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield values in parts of at most a size."""
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
@@ -225,7 +220,6 @@ def failure(write: Write, reason: str, fields: tuple[str, ...] = (), request: st
 
 
 def without_write(source: Source, result: Result, reason: str, fields: tuple[str, ...] = ()) -> Outcome:
-    """Return the outcome of a record that becomes no write."""
     return Outcome(Write({}, sources=(source,)), result, reason, fields=fields)
 
 

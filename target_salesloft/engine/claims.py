@@ -58,7 +58,6 @@ class Claims:
             self.renew()
 
     def release(self) -> None:
-        """Give up all claims."""
         if self.held:
             self._ledger.release(self.held)
         self.held, self._lost = set(), set()

@@ -54,14 +54,11 @@ class Written:
 
 
 class Identity(NamedTuple):
-    """What identifies a record in Salesloft."""
-
     field: str
     value: Any
 
     @property
     def key(self) -> str:
-        """What `identity_key` returns."""
         return identity_key(self.field, self.value)
 
 
@@ -79,7 +76,6 @@ class Compared(NamedTuple):
 
 
 def compare(stream: Stream, writes: Sequence[Write], world: World, ledger: Ledger) -> Compared:
-    """Read what Salesloft holds of records, and compare."""
     skips = stream.stats.comparison is not None or stream.settings.skip_unchanged is SkipUnchanged.SALESLOFT
     rows = read_held(stream, writes, world, ledger)
     keys = [each.key for each in writes if each.key is not None]
@@ -138,7 +134,6 @@ def _read(
 
 
 def _having(field: str, keys: Collection[str], found: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
-    """Return the rows that have one of the keys."""
     by_key: dict[str, list[Row]] = {}
     for row in (row for rows in found.values() for row in rows):
         key = identity_key(field, row.get(field))

@@ -63,7 +63,8 @@ class EarlierJobs:
         try:
             status = opened.get_status()
             if status.state == JobState.DONE:
-                rows = opened.get_rows(status)
+                found = opened.get_rows(status).items()
+                rows = {key: row for key, row in found if row.status != RowStatus.SUCCESS}
                 self._ledger.settle_job(job.id, {key: row.status == RowStatus.ERROR for key, row in rows.items()})
                 _report(job, rows.values())
             elif status.state == JobState.OPEN:

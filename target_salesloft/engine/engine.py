@@ -126,7 +126,6 @@ class Engine:
         self._added_bytes = 0
 
     def add_stream(self, stream: Stream) -> None:
-        """Take the records of a stream."""
         self._streams[stream.name] = stream
         self._journal.add_stream(stream)
         if self._settings.compare and stream.stats.comparison is None:
@@ -198,13 +197,11 @@ class Engine:
             self.drain_all()
 
     def drain_all(self) -> None:
-        """Plan and write what has been read of all streams."""
         self._full_drain_at = self._clock.now() + MAX_RECORD_AGE_SECONDS
         for each in list(self._streams.values()):
             self.drain(each)
 
     def drain(self, stream: Stream) -> None:
-        """Plan and write what has been read of a stream."""
         if stream.is_draining or not (len(stream.batch) or stream.waiting):
             return
         stream.is_draining = True
@@ -233,7 +230,6 @@ class Engine:
         self._write(stream, writes)
 
     def _write(self, stream: Stream, writes: list[Write]) -> None:
-        """Plan and submit what is to be written."""
         try:
             if writes:
                 writes = self._plan(stream, writes)
@@ -465,7 +461,6 @@ class Engine:
                 self._wait()
 
     def _advance(self) -> None:
-        """Let the writer go on, and note what has happened."""
         for event in self._writer.advance(self._clock.now()):
             self._journal.apply(event)
             if self._claims.held:
@@ -481,7 +476,6 @@ class Engine:
         self._advance()
 
     def wait(self) -> None:
-        """Wait until everything that was submitted has an outcome."""
         while self._writer.is_busy:
             self._wait()
 
@@ -670,7 +664,6 @@ class Engine:
         return self._leave_out_claimed(stream, writes, self._claims.take(names))
 
     def _leave_out_claimed(self, stream: Stream, writes: Sequence[Write], taken: Collection[str]) -> list[Write]:
-        """Leave out and fail what another run has claimed."""
         ours: list[Write] = []
         for each in writes:
             if each.key is not None and _claim_on(stream, each) in taken:

@@ -62,7 +62,6 @@ class HeldWrites:
         self._by_row: dict[str, set[tuple[str, str, str]]] = {}
 
     def __len__(self) -> int:
-        """Return how many are held."""
         return len(self._held)
 
     def add(self, stream: Stream, write: Write) -> Outcome | None:
@@ -156,7 +155,6 @@ def tokens_of(stream: Stream, write: Write, row: Mapping[str, Any]) -> set[str]:
 
 
 def pair_of(write: Write) -> tuple[int, int]:
-    """Return the ids of the person and the cadence of a membership."""
     person, cadence = ENROLL.identity
     return int(write.body[person]), int(write.body[cadence])
 

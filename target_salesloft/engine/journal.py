@@ -88,7 +88,6 @@ class Accounts:
         self.records = 0
 
     def open_batch(self) -> int:
-        """Return the id of a new batch."""
         number = next(self._ids)
         self._accounts[number] = Account(number)
         return number
@@ -153,8 +152,6 @@ class Notes:
 
 
 class Journal:
-    """Accounts for each record."""
-
     def __init__(  # noqa: PLR0913 (all that is written)
         self,
         settings: RunSettings,
@@ -196,7 +193,6 @@ class Journal:
         self.removed: defaultdict[str, set[str]] = defaultdict(set)
 
     def add_stream(self, stream: Stream) -> None:
-        """Account for a stream too."""
         self._streams[stream.name] = stream
 
     # State
@@ -216,7 +212,6 @@ class Journal:
     # Events
 
     def apply(self, event: Event) -> None:
-        """Note what has happened, or is about to."""
         stream = self._streams[event.batch.stream]
         if isinstance(event, Settled):
             for each in event.outcomes:
@@ -394,7 +389,6 @@ class Journal:
             self._states.emit(self.accounts.first_open)
 
     def save_failed(self) -> None:
-        """Save failed records that are not saved yet."""
         # The shutdown's thread saves what is left when the grace period is over.
         with self._saving:
             unsaved, self._unsaved = self._unsaved, []
@@ -410,11 +404,9 @@ class Journal:
     # Limits
 
     def has_too_many_failures(self) -> bool:
-        """Return whether more records failed than allowed."""
         return self.stats.failed > self._settings.max_failed_records
 
     def stop_if_too_many(self) -> None:
-        """Stop the run if too many records failed."""
         if self.has_too_many_failures():
             limit, file = self._settings.max_failed_records, self.failed_records.path
             raise FailedRecordsError(

@@ -40,7 +40,6 @@ class Plan(NamedTuple):
 
 
 def names_in(writes: Iterable[Write]) -> set[Named]:
-    """Return the records that writes refer to."""
     return {named for each in writes for named in each.references.values()}
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 
 class SourceMapper(Protocol):
-    """Builds writes."""
-
     def map(self, source: Source) -> Write | Outcome:
         """Return what a record becomes, or its outcome if it is not written."""
 
@@ -52,7 +50,6 @@ class OpenBatch:
     size: int = 0
 
     def add(self, mapped: Write | Outcome, size: int) -> None:
-        """Add what a record becomes."""
         self.size += size
         if isinstance(mapped, Outcome):
             self.outcomes.append(mapped)
@@ -68,7 +65,6 @@ class OpenBatch:
         self.keys = {each.key for each in writes if each.key is not None}
 
     def __len__(self) -> int:
-        """Return the number of records that it holds."""
         return len(self.writes) + len(self.outcomes)
 
 
@@ -101,12 +97,10 @@ class Stream:
 
     @cached_property
     def object(self) -> SalesloftObject:
-        """What its records become."""
         return self.settings.object
 
     @property
     def operation(self) -> Operation:
-        """The request that writes a record."""
         return self.object.operations[self.settings.sync_mode]
 
     @property

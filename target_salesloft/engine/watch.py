@@ -70,7 +70,6 @@ class Watch:
         return differences
 
     def report(self) -> None:
-        """Log each field once."""
         for (stream, name, kind), count in sorted(self._found.items()):
             logger.warning(
                 "%s: Salesloft %s, for %s of %s records whose responses were read (assumption %s). %s These records "

@@ -91,7 +91,6 @@ class World:
         return resolved
 
     def team_names(self) -> dict[Reference, Collection[str]]:
-        """Return the names of stages, tiers, and cadences that were listed in this run."""
         return {each: listing.names for each, listing in self._listings.items() if each.names_team_objects}
 
     def _find_named(self, reference: Reference, named: list[Named], *, is_final: bool) -> dict[Named, tuple[int, ...]]:
@@ -146,7 +145,6 @@ class World:
         return self._lookups.rows(salesloft_object, field, values)
 
     def find_memberships(self, pairs: Iterable[tuple[int, int]]) -> Mapping[tuple[int, int], Any]:
-        """Return the membership of each pair of person and cadence that has one."""
         return self._lookups.memberships.find(pairs)
 
     def update(self, salesloft_object: SalesloftObject, record_id: int, fields: Mapping[str, Any]) -> Row:

@@ -45,7 +45,6 @@ class BulkChoice:
         self.unavailable_types: set[str] = set()
 
     def get_job_type(self, batch: Batch) -> str | None:
-        """Return the type of the bulk job that writes a batch, or None for single requests."""
         job_type = batch.object.bulk_types.get(batch.mode) if batch.removal is None else None
         if job_type is None or job_type in self.unavailable_types or not self.uses_jobs(len(batch.writes)):
             return None
@@ -106,7 +105,6 @@ class AutoWriter:
         self._queue.append(batch)
 
     def advance(self, now: float) -> Iterator[Event]:
-        """Start jobs, ask for their states, and send requests."""
         if self._jobs.in_flight:
             yield from self._jobs.advance(now)
         while self._queue:

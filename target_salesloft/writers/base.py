@@ -55,7 +55,6 @@ class Job(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many records were uploaded."""
         return len(self.rows)
 
 

@@ -55,8 +55,6 @@ MAX_ROWS_READ: Final = 2 * PAGE_SIZE
 
 
 class Phase(enum.Enum):
-    """How far a bulk job is."""
-
     OPEN = "open"
     STARTING = "a request that starts it may have arrived"
     STARTED = "started"
@@ -239,7 +237,7 @@ class BulkJob:
             samples: Whether to read the first rows anyway, for a point: they show what Salesloft has stored.
         """
         is_update = mode is SyncMode.UPDATE
-        rows = self.get_rows(status, read_ids=read_ids, returns_all=True)
+        rows = self.get_rows(status, read_ids=read_ids)
         if samples and len(rows) < len(self.rows):
             first = islice(self._api.iter_results(self.id), PAGE_SIZE)
             rows |= {key: row for row in first if (key := self._key_of(row)) is not None}
@@ -260,24 +258,19 @@ class BulkJob:
             )
         return outcomes
 
-    def get_rows(self, status: JobStatus, *, read_ids: bool = False, returns_all: bool = False) -> dict[str, ResultRow]:
+    def get_rows(self, status: JobStatus, *, read_ids: bool = False) -> dict[str, ResultRow]:
         """Return key → row of each record that was not written, as soon as counts and rows account for each record.
 
-        Args:
-            returns_all: Whether to return the rows of success too that were read.
+        Rows of success that had to be read are returned too; with `read_ids`, those are all.
         """
         for attempt in range(1, MAX_READS + 1):
             try:
-                rows = self._reconcile(status, accept_not_final=attempt == MAX_READS, read_ids=read_ids)
+                return self._reconcile(status, accept_not_final=attempt == MAX_READS, read_ids=read_ids)
             except CountMismatchError as error:
                 if attempt == MAX_READS:
                     raise BulkJobUnfinishedError(f"{error}.") from error
                 self._clock.wait_until(self._clock.now() + CONSISTENCY_SECONDS)
                 status = self.get_status()
-            else:
-                if read_ids or returns_all:
-                    return rows
-                return {key: row for key, row in rows.items() if row.status != RowStatus.SUCCESS}
         raise AssertionError  # pragma: no cover
 
     def _reconcile(self, status: JobStatus, *, accept_not_final: bool, read_ids: bool) -> dict[str, ResultRow]:

@@ -95,7 +95,6 @@ class JobInFlight:
         return not fields_of(tokens) <= self._fields or not self.tokens.isdisjoint(tokens)
 
     def is_done(self, status: JobStatus, now: float, timeout: float) -> bool:
-        """Return whether the job is done."""
         if status.state == JobState.DONE:
             return True
         progress = f"{status.processed} of {status.total} records processed"
@@ -168,7 +167,6 @@ class JobsInFlight:
         return min(max(due, self._last_poll + MIN_POLL_SECONDS), *(each.timeout_at for each in started))
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:
-        """Return whether a job in flight may write a record with one of these keys."""
         return any(each.holds(salesloft_object, tokens) for each in self.in_flight)
 
     @property

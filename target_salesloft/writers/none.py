@@ -70,13 +70,10 @@ class NoneWriter:
         """Do nothing."""
 
     def describe(self, stream: str) -> str:
-        """Return a line with what would be sent for a stream, and the points and time that it would take."""
         return self._forecasts[stream].describe()
 
 
 class Forecast:
-    """What a stream would send."""
-
     def __init__(self, settings: RunSettings, choice: BulkChoice) -> None:
         self._settings = settings
         self._choice = choice
@@ -148,7 +145,6 @@ class Forecast:
         return JOB_OVERHEAD_POINTS + math.ceil(records / MAX_UPLOAD_RECORDS) + pages
 
     def describe(self) -> str:
-        """Return a line with what would be sent, and the points and time that it would take."""
         if not self._records:
             return "dry run, would send nothing"
         sent = ", ".join(f"{count:,} by {request}" for request, count in self._records.items())
@@ -189,7 +185,6 @@ def count_lookups(reference: Reference, values: Collection[str]) -> int:
 
 
 def mask(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a body with the types of its values in place of the values."""
     return {
         name: mask(value) if isinstance(value, dict) else value if name == UPSERT_KEY else f"<{describe(value)}>"
         for name, value in body.items()

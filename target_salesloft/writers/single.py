@@ -67,7 +67,6 @@ class Failure(NamedTuple):
     error: BaseException
 
     def outcome(self, operation: Operation) -> Outcome:
-        """Return the outcome if the record is the cause."""
         reason, advice = str(self.error), ""
         if isinstance(self.error, RetriesExhaustedError):
             reason = f"{self.error.last_error} for {self.error.elapsed:.0f} s; Salesloft accepted other requests"
@@ -83,7 +82,6 @@ class Failure(NamedTuple):
         )
 
     def log(self, operation: Operation) -> None:
-        """Log which record stops the run."""
         if self.write.sources and not isinstance(self.error, RunCancelledError):
             extra = {"code": "SL027", "endpoint": operation.name}
             position = self.write.sources[-1].position
@@ -108,11 +106,9 @@ class SingleWriter:
         self._locations: dict[Operation, ParameterLocation] = {}  # where Salesloft has found the parameters
 
     def stop(self) -> None:
-        """Send nothing more."""
         self._is_stopped = True
 
     def close(self) -> None:
-        """Wait for requests in flight, and stop the threads."""
         self._threads.shutdown(cancel_futures=True)
 
     def write(self, batch: Batch) -> Iterator[Event]:
@@ -214,7 +210,6 @@ class RequestOfBatch:
         self._locations = locations
 
     def __call__(self, write: Write) -> Outcome:
-        """Send the request, and return the outcome."""
         try:
             if self._batch.removal is not None:
                 return self._remove(write, REMOVED[self._batch.removal])
@@ -243,7 +238,6 @@ class RequestOfBatch:
         )
 
     def _remove(self, write: Write, result: Result) -> Outcome:
-        """Remove a record; one that is gone is unchanged."""
         try:
             reply = self._records.send(self._operation, record_id=write.record_id)
         except RecordRejectedError as error:
