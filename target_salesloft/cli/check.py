@@ -100,14 +100,15 @@ def describe_capabilities(settings: RunSettings, client: SalesloftClient, clock:
             found = ledger.get_capabilities()
     except LedgerError as error:
         return f"unknown ({error})"
-    verified = [each.found_at for each in found.values() if each.is_verified]
-    if not verified:
-        return f"not verified. To verify them, run {admin_command('verify')}."
     different = [
         f"{name}={each.value}"
         for name, each in sorted(found.items())
         if name in QUESTIONS and QUESTIONS[name].assumed not in {"", each.value}
     ]
+    verified = [each.found_at for each in found.values() if each.is_verified]
+    if not verified:
+        noticed = f"; runs noticed {', '.join(different)}" if different else ""
+        return f"not verified{noticed}. To verify them, run {admin_command('verify')}."
     day = dt.datetime.fromtimestamp(max(verified), tz=dt.timezone.utc)
     return f"verified on {day:%Y-%m-%d}; not as assumed: {', '.join(different) or 'none'}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
 import sys
@@ -18,6 +17,7 @@ from target_salesloft.ledger.opening import get_host, open_database
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.reporting.failed_records import replay_command
 from target_salesloft.reporting.html import render
+from target_salesloft.reporting.run_info import format_time
 from target_salesloft.settings.options import NO_LEDGER
 from target_salesloft.settings.validation import resolve
 from target_salesloft.storage import exists, open_storage, split
@@ -56,7 +56,7 @@ def print_history(values: Mapping[str, Any], clock: Clock, *, limit: int, as_jso
 
 
 def _describe_run(run: Run) -> list[str]:
-    started, name = _format_time(run.started_at), f"run {_clean(run.run_id)}"
+    started, name = format_time(run.started_at), f"run {_clean(run.run_id)}"
     if run.exit_code is None:
         return [started, "not finished: it is running, or was killed", name]
     spent = _plural(run.points or 0, "point")
@@ -76,7 +76,7 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
         team = f" ({each.team})" if len(teams) > 1 else ""
         print(f"{_clean(each.stream)}{team}: {each.records:,} × {_clean(each.reason)}")
         print(
-            f"  first failed {_format_time(each.first_failed_at)}, last {_format_time(each.last_failed_at)}, "
+            f"  first failed {format_time(each.first_failed_at)}, last {format_time(each.last_failed_at)}, "
             f"{'up to ' if each.attempts > 1 else ''}{_plural(each.attempts, 'attempt')}"
         )
         for file, count in each.files.items():
@@ -170,14 +170,10 @@ def _open(settings: RunSettings, clock: Clock, *, read_only: bool = False) -> Ab
 def _print_json(rows: list[dict[str, Any]]) -> None:
     times = ("started_at", "ended_at", "first_failed_at", "last_failed_at")
     shown = [
-        {name: _format_time(value) if name in times and value is not None else value for name, value in row.items()}
+        {name: format_time(value) if name in times and value is not None else value for name, value in row.items()}
         for row in rows
     ]
     print(json.dumps(shown, indent=2))
-
-
-def _format_time(seconds: float) -> str:
-    return f"{dt.datetime.fromtimestamp(seconds, tz=dt.timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _plural(count: int, noun: str) -> str:

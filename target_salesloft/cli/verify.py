@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import sys
 from contextlib import closing, contextmanager
@@ -26,6 +25,7 @@ from target_salesloft.ledger.opening import get_host, get_scope, open_ledger
 from target_salesloft.ledger.verification import Notes
 from target_salesloft.objects import ACCOUNTS, NONEXISTENT_ID, PEOPLE, DeletedRecords, FieldType
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.reporting.run_info import format_time
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.rate_limit import RateLimiter
@@ -117,7 +117,7 @@ def verify(values: Mapping[str, Any], clock: Clock, options: Options) -> int:
     if options.as_json:
         document = {
             "version": version,
-            "verified_at": f"{dt.datetime.fromtimestamp(clock.time(), tz=dt.timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
+            "verified_at": format_time(clock.time()),
             "points": points,
             "seconds": round(clock.now() - started),
             "result": RESULTS[result],

@@ -11,7 +11,7 @@ from singer_sdk import metrics as sdk
 if TYPE_CHECKING:
     from target_salesloft.clock import Clock
     from target_salesloft.reporting.stats import RunStats
-    from target_salesloft.salesloft.metrics import RequestKind, RequestMetrics
+    from target_salesloft.salesloft.metrics import RequestMetrics
     from target_salesloft.salesloft.rate_limit import RateLimiter
 
 INTERVAL_SECONDS: Final = 60.0
@@ -48,7 +48,7 @@ class MetricsLog:
     def log(self) -> None:
         self._log_at = self._clock.now() + INTERVAL_SECONDS
         for kind, (count, seconds) in self._requests.snapshot().items():
-            tags = _tags(kind)
+            tags: dict[str, Any] = {sdk.Tag.ENDPOINT: kind.endpoint, sdk.Tag.HTTP_STATUS_CODE: kind.status}
             if self._count(sdk.Metric.HTTP_REQUEST_COUNT, count, tags):
                 self._count(sdk.Metric.HTTP_REQUEST_DURATION, seconds, tags, kind="timer", force=True)
         for endpoint, count in list(self._requests.retries.items()):
@@ -84,7 +84,3 @@ class MetricsLog:
     def _log(self, metric: sdk.Metric | TargetMetric, value: float, tags: dict[str, Any], *, kind: str) -> None:
         tags = {**tags, sdk.Tag.PID: os.getpid()}
         sdk.log(self._logger, sdk.Point(kind, cast("sdk.Metric", metric), value, tags))
-
-
-def _tags(kind: RequestKind) -> dict[str, Any]:
-    return {sdk.Tag.ENDPOINT: kind.endpoint, sdk.Tag.HTTP_STATUS_CODE: kind.status}

@@ -177,7 +177,6 @@ class AllowedAttributes(SpanExporter):
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Do nothing: nothing is held back."""
         return self._exporter.force_flush(timeout_millis)
 
 

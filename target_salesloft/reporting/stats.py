@@ -168,16 +168,15 @@ class StreamStats:
         if outcome.result is Result.SKIPPED:
             self.skipped[outcome.reason] += 1
         if outcome.write.references or outcome.write.missing:
-            self._count_references(outcome)
+            references = outcome.write.references
+            self.references += len(references)
+            self.missing_values.update(
+                hash(each) for name, each in references.items() if name not in outcome.write.body
+            )
             for each in outcome.write.missing:
                 problem = self._bounded(each, self.missing_references)
                 self.missing_references[problem] += len(sources)
                 _keep_first(self.lacking[problem], sources)
-
-    def _count_references(self, outcome: Outcome) -> None:
-        write = outcome.write
-        self.references += len(write.references)
-        self.missing_values.update(hash(each) for name, each in write.references.items() if name not in write.body)
 
     def record_failure(self, outcome: Outcome) -> str:
         """Count the records of a failed write by its reason."""

@@ -72,9 +72,6 @@ class SalesloftClient(Requester):
     def records(self, salesloft_object: SalesloftObject) -> Records:
         return Records(self, salesloft_object)
 
-    def get_me(self) -> Any:
-        return self.request("GET", "/me").data
-
     def list_custom_fields(self, field_type: str) -> list[dict[str, Any]]:
         """Fetch the custom fields of `person`, `company` or `opportunity`."""
         rows = self.paginate("/custom_fields", {"field_type": field_type})
@@ -88,7 +85,7 @@ class SalesloftClient(Requester):
 
     def _fetch_identity(self) -> Mapping[str, Any]:
         try:
-            identity = self.get_me()
+            identity = self.request("GET", "/me").data
         except PermissionDeniedError:
             logger.debug("The token is valid, but has no permission for GET /me.")
             return {}

@@ -142,7 +142,8 @@ class Session:
     ) -> Answer:
         """Send a request that creates no person and no account.
 
-        NotDeterminedError: A response was lost, so that the next one may say what the first one would not.
+        Raises:
+            NotDeterminedError: A response was lost, so that the next one may say what the first one would not.
         """
         name = f"{method} {re.sub(r'[0-9]+', '{id}', path)}"
         encoded = None if body is None else msgspec.json.encode(body)
