@@ -26,19 +26,6 @@ def stats(*failures, read=0, **results):
     return made
 
 
-@pytest.mark.parametrize(
-    ("counts", "shown"),
-    [
-        ({"created": 312, "updated": 868}, "1,180 written (312 created, 868 updated)"),
-        ({"created": 5}, "5 written (5 created)"),
-        ({"created": 2, "written": 10}, "12 written"),
-        ({"merged": 20, "skipped": 3}, "0 written, 20 merged, 3 skipped"),
-    ],
-)
-def test_summary_line_counts_records_by_result(counts, shown):
-    assert stats(read=1_204, **counts).summary_line("people", None) == f"people: 1,204 read, {shown}"
-
-
 def test_reasons_are_grouped_most_frequent_first_with_the_first_three_records():
     taken = [failure("email_address is already taken", line, status=422, key=line) for line in range(46, 9, -1)]
     first, second = stats(failure("late", 3), *taken).failure_lines()

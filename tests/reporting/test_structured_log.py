@@ -7,7 +7,6 @@ import logging
 
 import pytest
 from singer_sdk.logging import StructuredFormatter
-from singer_sdk.metrics import MetricExclusionFilter, get_metrics_logger
 
 from tests.conftest import people, record, schema
 
@@ -82,18 +81,6 @@ def test_metrics_of_requests_have_endpoint_and_status_but_no_ids(run, lines, fau
     assert counts["PUT /people/{id}", 200] == 1
     assert {name for name, *_ in found} >= {"http_request_count", "http_request_duration", "points_spent"}
     assert not [tags for _, tags, _ in found if "@" in str(tags)]
-
-
-def test_metrics_can_be_excluded_with_the_filter_of_the_sdk(run):
-    logger = get_metrics_logger()
-    excluded = MetricExclusionFilter(metrics=["record_result_count"])
-    logger.addFilter(excluded)
-    try:
-        result = run([COLUMNS, *people([1])])
-    finally:
-        logger.removeFilter(excluded)
-    assert result.log_lines_containing("http_request_count")
-    assert not result.log_lines_containing("record_result_count")
 
 
 def test_bulk_jobs_are_timed(run, lines):
