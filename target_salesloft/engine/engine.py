@@ -37,6 +37,7 @@ from target_salesloft.reporting.stats import Comparison
 from target_salesloft.settings.options import SkipUnchanged
 from target_salesloft.writers.base import Batch
 from target_salesloft.writers.bulk import UPSERT_KEY
+from target_salesloft.writers.single import LATE_WRITE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -66,7 +67,6 @@ MAX_HELD: Final = 10_000
 # More merged records than this share of a stream, from this number on, look like a wrong key.
 MASS_MERGE_SHARE: Final = 0.05
 MASS_MERGE_RECORDS: Final = 100
-LATE_WRITE_SECONDS: Final = 10.0
 # Claims are renewed before each chunk of this many records.
 CLAIM_CHUNK: Final = 50
 MAX_NAMED: Final = 3

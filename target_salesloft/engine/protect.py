@@ -9,6 +9,7 @@ from target_salesloft.engine.compare import read_held
 from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD
 from target_salesloft.records import replace
+from target_salesloft.salesloft.requester import PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CHUNK: Final = 100
-"""So many records are read for a point."""
 MAX_TRIALS: Final = 3
 
 
@@ -34,7 +33,7 @@ def protect(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -
     protected: list[Write] = []
     while len(protected) < len(writes):
         is_known = world.capabilities.custom_fields is not None
-        chunk = writes[len(protected) : len(protected) + (len(writes) if is_known else CHUNK)]
+        chunk = writes[len(protected) : len(protected) + (len(writes) if is_known else PAGE_SIZE)]
         reading = [
             each
             for each in chunk

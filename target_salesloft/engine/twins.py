@@ -9,6 +9,7 @@ from target_salesloft.engine.plan import Plan, already_exists
 from target_salesloft.exceptions import PermissionDeniedError
 from target_salesloft.objects import ID_FIELD, SyncMode
 from target_salesloft.records import in_chunks, replace
+from target_salesloft.salesloft.requester import PAGE_SIZE
 from target_salesloft.writers.bulk import UPSERT_KEY
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from target_salesloft.records import Outcome, Write
 
 logger = logging.getLogger(__name__)
-
-CHUNK = 100
 
 
 def _by_id(stream: Stream, writes: list[Write], ids: Mapping[str, int]) -> Plan:
@@ -51,7 +50,7 @@ def find_other_case(stream: Stream, writes: list[Write], world: World) -> Plan:
     """
     field = stream.settings.upsert_key
     found: dict[str, int] = {}
-    for part in in_chunks([each for each in writes if each.spelling is not None], CHUNK):
+    for part in in_chunks([each for each in writes if each.spelling is not None], PAGE_SIZE):
         if world.capabilities.email_case == "insensitive":
             break
         chunk = {str(each.key): each for each in part if each.record_id is None}
