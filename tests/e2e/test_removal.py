@@ -56,13 +56,15 @@ def test_deleted_record_is_looked_up_once(sandbox, run, mode, remembered):
     assert len(requests(sandbox, "GET", "/v2/people")) == before + 1
 
 
-def test_accounts_are_archived_once_and_deleted(sandbox, run):
+def test_accounts_are_archived_once_restored_and_deleted(sandbox, run):
     for name in "abc":
         sandbox.add("account", name=name, domain=f"{name}.com")
     gone = [ACCOUNTS, *(record("accounts", domain=f"{name}.com", **GONE) for name in "ab")]
     assert run(gone, deleted_records="archive").counts("accounts")["archived"] == 2
     assert [each["archived_at"] is None for each in sandbox.accounts()] == [False, False, True]
     assert run(gone, deleted_records="archive", max_deleted_records=0).counts("accounts")["unchanged"] == 2
+    assert run([ACCOUNTS, record("accounts", domain="a.com", name="a")], deleted_records="archive").code == 0
+    assert [each["archived_at"] is None for each in sandbox.accounts()] == [True, False, True]
     assert run(gone, **DELETE).counts("accounts")["deleted"] == 2
     assert [each["domain"] for each in sandbox.accounts()] == ["c.com"]
 

@@ -36,6 +36,10 @@ ROWS = st.lists(
     rows=[{"email_address": "p0@example.com", "title": "CEO", "gone": None, "owner_id": None}],
     options={"sync_mode": "insert", "batch_size_rows": 3},
 )
+@example(
+    rows=[{"email_address": "p0@example.com", "title": "CEO", "gone": "2026-01-31", "owner_id": None}],
+    options={"sync_mode": "upsert", "deleted_records": "delete", "max_records": 5},
+)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=ROWS,
