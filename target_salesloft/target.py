@@ -346,7 +346,9 @@ class TargetSalesloft(Target):
         self.run.abandon()
         shutdown = self.run.shutdown
         error = RunCancelledError("the grace period is over.")
-        self.run.record_end(shutdown.exit_code, {shutdown.describe(error): _log_fields(error)})
+        message, fields = shutdown.describe(error), _log_fields(error)
+        self.run.record_end(shutdown.exit_code, {message: fields})
+        self.logger.error("%s", message, extra={"exit_code": shutdown.exit_code, **fields})
 
     @classmethod
     def get_singer_command(cls) -> click.Command:

@@ -91,7 +91,8 @@ def compare(stream: Stream, writes: Sequence[Write], world: World, ledger: Ledge
         if is_changed:
             changed.append(kept)
         else:
-            unchanged.append(Outcome(kept, Result.UNCHANGED, record_id=int(found[0][ID_FIELD])))
+            held = found[0]
+            unchanged.append(Outcome(kept, Result.UNCHANGED, record_id=int(held[ID_FIELD]), resource=held))
     return Compared(changed, unchanged, unknown)
 
 

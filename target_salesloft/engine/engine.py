@@ -306,9 +306,12 @@ class Engine:
         if writes and stream.is_compared:
             self._wait_for(stream.object, writes)
             compared = compare(stream, writes, self._world, self._ledger)
-            self._count(stream, compared.unchanged, is_found=stream.settings.sync_mode is not SyncMode.INSERT)
+            is_insert = stream.settings.sync_mode is SyncMode.INSERT
+            archived = {} if self._settings.dry_run or is_insert else self._find_archived(stream, writes)
+            unchanged = [each for each in compared.unchanged if each.write.key not in archived]
+            self._count(stream, unchanged, is_found=not is_insert)
             stream.stats.unknown_to_ledger += compared.unknown
-            writes = compared.changed
+            writes = [*compared.changed, *(each.write for each in compared.unchanged if each.write.key in archived)]
         if self._settings.dry_run:
             return writes
         if any(map(stream.may_erase, writes)):
@@ -335,27 +338,32 @@ class Engine:
             return self._leave_out_existing(stream, writes)
         return writes
 
+    def _find_archived(self, stream: Stream, writes: Sequence[Write]) -> dict[str | None, int]:
+        """Return key → id of the records that this target has archived, and that are archived still."""
+        if DeletedRecords.ARCHIVE not in stream.object.removals:
+            return {}
+        keys = [each.key for each in writes if each.key is not None]
+        hints = self._ledger.get_lookups(archived_by_us(stream.object), keys)
+        removed_field = stream.object.removals[DeletedRecords.ARCHIVE].removed_field
+        rows = self._world.rows(stream.object, ID_FIELD, [each.record_id for each in hints.values()]) if hints else {}
+        archived = {int(row[ID_FIELD]) for found in rows.values() for row in found if row.get(removed_field)}
+        return {key: each.record_id for key, each in hints.items() if each.record_id in archived}
+
     def _restore(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Write records that this target has archived by their ids, so that they are archived no more."""
-        name = archived_by_us(stream.object)
-        hints = self._ledger.get_lookups(name, [each.key for each in writes if each.key is not None])
-        if not hints:
-            return writes
-        removed_field = stream.object.removals[DeletedRecords.ARCHIVE].removed_field
-        rows = self._world.rows(stream.object, ID_FIELD, [each.record_id for each in hints.values()])
-        archived = {int(row[ID_FIELD]) for found in rows.values() for row in found if row.get(removed_field)}
+        archived = self._find_archived(stream, writes)
         restored: list[Write] = []
         left: list[Write] = []
         for each in writes:
-            hint = hints.get(each.key or "")
-            if hint is None or hint.record_id not in archived:
+            if each.key not in archived:
                 left.append(each)
                 continue
             body = {field: value for field, value in each.body.items() if field != UPSERT_KEY}
-            restored.append(replace(each, body={**body, "archived": False}, record_id=hint.record_id))
+            restored.append(replace(each, body={**body, "archived": False}, record_id=archived[each.key]))
         if restored:
             self._submit(stream, restored, mode=SyncMode.UPDATE)
-        self._ledger.forget_lookups(name, hints)
+        keys = [each.key for each in writes if each.key is not None]
+        self._ledger.forget_lookups(archived_by_us(stream.object), keys)
         return left
 
     def _skip_unchanged(self, stream: Stream, writes: list[Write], *, are_resolved: bool) -> list[Write]:

@@ -315,6 +315,8 @@ class Journal:
             self._world.note_outcomes(stream.object, [*written, *gone])
         if notes.found:
             self._adopt(stream, notes.found)
+        for each in notes.found:
+            self.watch.look_for_archived(stream, each)
         differences = [(each, self.watch.examine(stream, each)) for each in sent if each.result in WRITTEN]
         not_held = {each.write.key for each, found in differences if not all(one.is_spelling for one in found)}
         ledger.confirm(

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from target_salesloft.mapping.comparison import CUSTOM_PREFIX, Difference, canonical, find_differences
 from target_salesloft.objects import DeletedRecords, FieldType
 from target_salesloft.records import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from target_salesloft.engine.stream import Stream
     from target_salesloft.records import Outcome
 
@@ -58,7 +56,7 @@ class Watch:
             return []
         is_new = outcome.result is Result.CREATED
         self._read[stream.name] += 1
-        self._archived[stream.name] += _stays_archived(stream, outcome.write.payload, outcome.resource)
+        self.look_for_archived(stream, outcome)
         differences = []
         for each in find_differences(stream.object, outcome.write.payload, outcome.resource):
             kind = _kind_of(stream, each)
@@ -68,6 +66,12 @@ class Watch:
             if not each.is_spelling:
                 self._found[stream.name, each.name, kind] += 1
         return differences
+
+    def look_for_archived(self, stream: Stream, outcome: Outcome) -> None:
+        """Count a record that the source has, and that stays archived in Salesloft."""
+        archive = stream.object.removals.get(DeletedRecords.ARCHIVE)
+        if archive is not None and outcome.resource is not None and outcome.resource.get(archive.removed_field):
+            self._archived[stream.name] += all(name not in outcome.write.body for name, _ in archive.constants)
 
     def report(self) -> None:
         for (stream, name, kind), count in sorted(self._found.items()):
@@ -87,21 +91,12 @@ class Watch:
         for stream, count in sorted(self._archived.items()):
             if count:
                 logger.warning(
-                    "%s: %s of %s records whose responses were read are archived in Salesloft. They were written, and "
-                    "stay archived (assumption A16). Restore them in Salesloft if they are in use again.",
-                    *(stream, f"{count:,}", f"{self._read[stream]:,}"),
+                    "%s: %s records of the source are archived in Salesloft, and stay archived (assumption A16). "
+                    "Restore them in Salesloft if they are in use again.",
+                    *(stream, f"{count:,}"),
                     extra={"code": "SL028", "stream": stream, "assumption": "A16", "records": count},
                 )
         self._archived.clear()
-
-
-def _stays_archived(stream: Stream, sent: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
-    archive = stream.object.removals.get(DeletedRecords.ARCHIVE)
-    return (
-        archive is not None
-        and bool(held.get(archive.removed_field))
-        and all(name not in sent for name, _ in archive.constants)
-    )
 
 
 def _kind_of(stream: Stream, difference: Difference) -> Kind:

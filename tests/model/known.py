@@ -256,6 +256,12 @@ KNOWN = {
         night(account(1, **GONE)),
         night(account(1, 2)),
     ),
+    "an archived account that comes back as it was is archived no more": scenario(
+        {"accounts": accounts(deletes=True, archive=True, skip="salesloft")},
+        night(account(1)),
+        night(account(1, **GONE)),
+        night(account(1)),
+    ),
     # 8. and 9. Memberships
     "two streams enroll nobody twice": scenario(
         TWO_ENROLLMENTS,

@@ -474,13 +474,12 @@ class Oracle:
             return "miss not skipped"
         return "failed for a bad reference" if row.get("employer") == "not a domain" else "unexpected failure"
 
+    def is_kin(self, row, other):
+        """Return whether two rows have the same key, or are versions of one row of the source."""
+        return self.key(other) == self.key(row) or (other["stream"], other["id"]) == (row["stream"], row["id"])
+
     def siblings(self, night, row):
-        return [
-            other
-            for other in night.rows
-            if other is not row
-            and (self.key(other) == self.key(row) or (other["stream"], other["id"]) == (row["stream"], row["id"]))
-        ]
+        return [other for other in night.rows if other is not row and self.is_kin(row, other)]
 
     def is_bad(self, night, row):
         """Return whether a row fails for a reason of its own, if it is sent."""
@@ -502,30 +501,27 @@ class Oracle:
             return True
         if night.plan.get("twin") and (stream["mode"] == "insert" or self.is_gone_now(night, row)):
             return True  # the other run has inserted or removed it
-        missing = (row.get("employer") and not self.is_known(night, row["employer"])) or (
-            row.get("rep") and row["rep"] not in night.reps
-        )
+        misses = [self.misses(night, other) for other in (row, *others)]
         if "cadence" in row:
             # Rows of one membership are one, and the last one says in whose name.
-            unknown = [each for each in others if each.get("rep") and each["rep"] not in night.reps]
-            return self.may_not_be_enrolled(night, row) or unknown or (missing and row.get("rep") not in night.reps)
-        if missing and self.settings["missing_references"] == "fail":
+            return self.may_not_be_enrolled(night, row) or any(misses)
+        if misses[0] and self.settings["missing_references"] == "fail":
             return True
         if stream["mode"] == "update" and not self.holders(night, row):
             return self.settings["not_found"] == "fail"
         if stream["mode"] == "insert" and (self.holders(night, row) or others or self.is_carried(night, index)):
             return self.settings["already_exists"] == "fail" or bool(self.is_carried(night, index))
-        return self.is_taken(night, row) or any(self.is_missing_for(night, other) for other in others)
+        return self.is_taken(night, row) or (any(misses) and self.settings["missing_references"] == "fail")
 
     def is_gone_now(self, night, row):
         table = self.streams[row["stream"]]["object"]
         records = night.after.get(table, {}).values()
         return "cadence" not in row and not any(self.names(row, table, each) for each in records)
 
-    def is_missing_for(self, night, row):
-        return self.settings["missing_references"] == "fail" and (
-            (row.get("employer") and not self.is_known(night, row["employer"]))
-            or row.get("rep", "") not in {"", *night.reps}
+    def misses(self, night, row):
+        """Return whether something that a row refers to may be missing."""
+        return bool(row.get("employer") and not self.is_known(night, row["employer"])) or bool(
+            row.get("rep") and row["rep"] not in night.reps
         )
 
     def is_carried(self, night, index):
@@ -676,14 +672,18 @@ class Oracle:
             table = stream["object"]
             found = [each for each in night.after[table].values() if self.names(row, table, each)]
             if not self.is_to_hold(night, row, outcomes.get(index)):
-                if outcomes.get(index) in OK:  # it may have been written over an earlier row
-                    last = {place: each for place, each in last.items() if each[0] not in found}
+                if outcomes.get(index) in OK and stream["mode"] != "insert":  # it may be written over an earlier row
+                    last = {
+                        place: each
+                        for place, each in last.items()
+                        if each[0] not in found or place[2] not in self.wanted(row)
+                    }
                 continue
             if not found:
                 yield from self.lost(night, row, outcomes[index])
             for record in found if len(found) == 1 else ():
-                if record.get("archived_at") and self.was_archived_by_us(night, record["id"]):
-                    yield Finding("still archived", night.number, f"{row} is {outcomes[index]}")
+                if record.get("archived_at") and (outcomes[index] != "unchanged" or not self.is_remembered(row)):
+                    yield from self.archived(night, row, record, outcomes[index])
                 for name, value in self.wanted(row).items():
                     last[table, record["id"], name] = (record, row, value, outcomes[index] == "unchanged")
                     keys[table, record["id"], name].add(stream["key"])
@@ -692,6 +692,15 @@ class Oracle:
             if len(keys[table, number, name]) == 1 and self.key(row) not in failing:
                 yield from self.field(night, record, name, row, value, may_differ=unchanged and self.is_remembered(row))
         yield from self.removed(night, outcomes)
+
+    def archived(self, night, row, record, result):
+        """A record that comes back is archived no more if the ledger knows that we did that; else, the log names it."""
+        fates = {one.plan.get("ledger", "kept") for one in self.nights[: night.number + 1]}
+        is_known = self.ledger != "none" and fates == {"kept"} and self.was_archived_by_us(night, record["id"])
+        if is_known:
+            yield Finding("still archived", night.number, f"{row} is {result}")
+        elif not all("A16" in str(run.log) for run in night.runs):
+            yield Finding("archived and not told", night.number, f"{row} is {result}")
 
     def is_remembered(self, row):
         return self.streams[row["stream"]]["skip"] == "ledger"
@@ -850,7 +859,7 @@ class Oracle:
         before = self.nights[max(night.number - 1, 0)]
         earlier = self.nights[max(night.number - 2, 0)]
         runs = [*night.runs, *before.runs]
-        is_disturbed = any(map(self.may_send_again, (night, before, earlier))) or before.hits or night.hits
+        is_disturbed = any(map(self.is_doubtful, (night, before, earlier))) or before.hits or night.hits
         is_same = night is not before and before.rows == night.rows and not night.plan.get("edits")
         if (
             self.ledger == "none"
@@ -869,7 +878,8 @@ class Oracle:
                 row = night.rows[index]
                 if (
                     "cadence" in row
-                    or self.has_other_keys(row)
+                    or self.has_other_keys(run, row)
+                    or any(self.is_open(one, row) for one in (night, before, earlier))
                     or not self.is_remembered(row)
                     or each["result"] not in WRITTEN
                     or index not in known[0]
@@ -884,16 +894,16 @@ class Oracle:
                 if is_alone and not self.siblings(night, row) and not self.was_taken_away(night, row):
                     yield Finding(code, night.number, f"{row} is {each['result']}")
 
-    def may_send_again(self, night):
-        """Return whether what was sent tonight is sent once more: what became of it is not certain."""
-        is_open = any(
-            each["not_confirmed"] for run in night.runs if run.summary for each in run.summary["streams"].values()
-        )
-        return (
-            is_open
-            or self.is_doubtful(night)
-            or any(kind.endswith(" row") for _, kind in night.plan.get("rejected", ()))
-        )
+    def is_open(self, night, row):
+        """Return whether it is not certain what a night has done to the record of a row."""
+        for index, other in enumerate(night.rows):
+            if self.is_kin(row, other):
+                rejected = {kind for value, kind in night.plan.get("rejected", ()) if value in other.values()}
+                if rejected & {"cancelled row", "expired row"}:
+                    return True
+                if any(index not in self.outcomes(night, run) for run in night.runs):
+                    return True
+        return False
 
     def was_taken_away(self, night, row):
         """Return whether somebody has removed the account of a row: a run only learns it when it reads the account."""
@@ -903,11 +913,12 @@ class Oracle:
             if each.before is not None
         )
 
-    def has_other_keys(self, row):
+    def has_other_keys(self, run, row):
         """Return whether a job of another stream, which names records by another key, may be in flight for a row."""
-        stream = self.streams[row["stream"]]
-        others = [each for each in self.streams.values() if each["object"] == stream["object"]]
-        return self.settings.get("write_method") != "record" and any(each["key"] != stream["key"] for each in others)
+        key, table = self.streams[row["stream"]]["key"], self.streams[row["stream"]]["object"]
+        others = {name for name, each in self.streams.items() if each["object"] == table and each["key"] != key}
+        sent = {each["stream"] for each in run.results if each["result"] in WRITTEN | FAILED}
+        return self.settings.get("write_method") != "record" and bool(others & sent)
 
     def rivals(self, night, row, record):
         return any(

@@ -62,9 +62,6 @@ class _Generator:
         self.tables = {}
         self.versions = {}
 
-    def maybe(self, probability, value, other=None):
-        return value if self.chance.random() < probability else other
-
     def likely(self, probability):
         return self.chance.random() < probability
 
