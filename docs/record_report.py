@@ -63,7 +63,7 @@ def people(night: int, titles: list[str]) -> str:
     properties = {name: {"type": "string"} for name in ("email_address", "title")}
     messages = [{"type": "SCHEMA", "stream": "people", "schema": {"properties": properties}, "key_properties": []}]
     for number, title in enumerate(titles):
-        is_wrong = number < (180 if night == BAD_NIGHT else 3 if night % 5 == 0 else 0)
+        is_wrong = number < (180 if night == BAD_NIGHT else 3 if night and night % 5 == 0 else 0)
         record = {"email_address": f"p{number}" if is_wrong else f"p{number}@example.com", "title": title}
         messages.append({"type": "RECORD", "stream": "people", "record": record})
     return "".join(f"{json.dumps(each)}\n" for each in messages)
