@@ -55,6 +55,8 @@ def person(email, **values):
 
 def test_each_record_has_one_result(run, sandbox, path, monkeypatch):
     monkeypatch.setenv("MELTANO_RUN_ID", "run-7")
+    path.parent.mkdir()
+    path.write_text("old", encoding="utf-8")
     messages = [
         schema("people", "email_address", "owner_id", "customer", keys=["customer"]),
         person("a@example.com", customer=1),

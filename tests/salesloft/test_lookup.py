@@ -147,7 +147,7 @@ def test_records_that_are_not_in_the_list_are_looked_up_once_they_are_written(lo
     assert lookup.ids(["new.com"]) == {"domain=new.com": ()}
     assert len(requests(sandbox)) == spent
     number = sandbox.state.add("accounts", {"name": "A", "domain": "new.com"})
-    lookups.forget(ACCOUNTS, "domain", {"domain=new.com"}, set(), everything=False)
+    lookup.forget({"domain=new.com"}, set())
     assert lookup.ids(["new.com"]) == {"domain=new.com": (number,)}
 
 
@@ -156,7 +156,7 @@ def test_other_keys_of_a_written_record_are_looked_up_again(lookups, sandbox):
     lookup = lookups.get(ACCOUNTS, "domain")
     assert lookup.ids(["old.com"]) == {"domain=old.com": (number,)}
     sandbox.state.update("accounts", number, {"domain": "new.com"})
-    lookups.forget(ACCOUNTS, "domain", {"domain=new.com"}, {number}, everything=False)
+    lookup.forget({"domain=new.com"}, {number})
     assert lookup.ids(["old.com", "new.com"]) == {"domain=old.com": (), "domain=new.com": (number,)}
 
 

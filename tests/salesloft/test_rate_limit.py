@@ -85,6 +85,18 @@ def test_points_in_flight_count_and_from_the_response_on(clock):
     assert clock.now() == 1_090.0
 
 
+def test_points_in_flight_are_not_spent_by_another_thread(clock):
+    rate_limiter = RateLimiter(1, clock)
+    with ThreadPoolExecutor(1) as threads:
+        with rate_limiter.acquire("a"):
+            other = threads.submit(pay, rate_limiter)
+            while not (rate_limiter.waited_seconds or other.done()):
+                clock.tick(0.01)
+            released = clock.now()
+        other.result(timeout=20)
+    assert clock.now() >= released + 60
+
+
 def test_cost_is_learned_per_endpoint(clock):
     rate_limiter = RateLimiter(600, clock)
     pay(rate_limiter, "GET /people", cost=8)

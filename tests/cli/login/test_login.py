@@ -128,12 +128,13 @@ def test_denied_authorization_stops_login(start, free_port, path):
 @pytest.mark.parametrize(
     "pasted", ["URL", "", "hello", "http://[", "http://127.0.0.1:8910/callback?code=1&state=other"]
 )
-def test_only_the_url_of_the_redirect_can_be_pasted(start, path, pasted):
+def test_only_the_url_of_the_redirect_can_be_pasted(start, path, sandbox, pasted):
     login = start("--no-browser")
     is_right = pasted == "URL"
     code, out, err = login.end(f"  {consent(login.url) if is_right else pasted}\n")
     assert (code, err.count("\n")) == ((0, 0) if is_right else (1, 1))
     assert path.exists() is is_right
+    assert any(each.path == "/oauth/token" for each in sandbox.requests) is is_right
     assert (str(path) in out) is is_right
 
 
