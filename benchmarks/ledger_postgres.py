@@ -2,12 +2,13 @@
 
 `PYTHONPATH=. python benchmarks/ledger_postgres.py [RECORDS]` starts a server of its own. Records are noted without
 sending them, in batches of 10,000, as bulk jobs are. In the second night, 1 % have changed. A checkpoint comes before
-each night, so that the log has whole pages too.
+each night, so that the log has whole pages too. Options show what takes the log: `--fillfactor 70`,
+`--without-full-pages`, `--compressed-pages`.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,13 @@ def run_night(ledger: Ledger, records: int, changed_each: int | None) -> int:
 
 def main() -> None:
     """Measure both nights, and print a table."""
-    records = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    parser = argparse.ArgumentParser()
+    parser.add_argument("records", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("--fillfactor", type=int, help="of the table of records")
+    parser.add_argument("--without-full-pages", action="store_true")
+    parser.add_argument("--compressed-pages", action="store_true")
+    options = parser.parse_args()
+    records = options.records
     rows = []
     server: Any = postgres  # has no types
     with server.serve_postgres(server.find_binaries()) as directory:
@@ -63,6 +70,18 @@ def main() -> None:
 
         def ask(query: str) -> int:
             return int(database.execute(query)[0][0])
+
+        settings = {
+            "full_page_writes": options.without_full_pages and "off",
+            "wal_compression": options.compressed_pages,
+        }
+        for setting, value in settings.items():
+            if value:
+                database.execute(f"ALTER SYSTEM SET {setting} = {'on' if value is True else value}")
+        database.execute("SELECT pg_reload_conf()")
+        open_ledger(database.url, Clock()).close()
+        if options.fillfactor is not None:
+            database.execute(f"ALTER TABLE records SET (fillfactor = {options.fillfactor})")
 
         for night, changed_each in (("first night", None), ("second night, 1 % changed", CHANGED_EACH)):
             database.execute("CHECKPOINT")

@@ -163,6 +163,7 @@ class Result(str, enum.Enum):
 
 
 WRITTEN = (Result.CREATED, Result.UPDATED, Result.WRITTEN)
+FAILURES = (Result.FAILED, Result.ALREADY_EXISTS)
 MISSES = (Result.NOT_FOUND, Result.SKIPPED_EXISTING)
 GONE = (Result.DELETED, Result.ARCHIVED, Result.UNCHANGED)  # of a removal: Salesloft does not hold the record
 
@@ -204,7 +205,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     @property
     def failed(self) -> bool:
         """Whether its records are saved as failed."""
-        return self.result is Result.FAILED or self.result is Result.ALREADY_EXISTS
+        return self.result in FAILURES
 
 
 replace = msgspec.structs.replace

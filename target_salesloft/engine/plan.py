@@ -77,7 +77,7 @@ def skip_unchanged(  # noqa: PLR0913, PLR0917 (what decides)
     unchanged: list[Outcome] = []
     for each in writes:
         entry = entries.get(each.key or "")
-        resolved = each if are_resolved or entry is None else with_ids(each, hints)
+        resolved = with_ids(each, hints) if named and entry is not None else each
         if entry is not None and resolved is not None and _is_unchanged(stream, resolved, entry, now, resend_days):
             unchanged.append(Outcome(each, Result.UNCHANGED, record_id=entry.record_id))
         else:

@@ -12,6 +12,7 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 
 from target_salesloft.clock import SECONDS_PER_DAY
@@ -32,6 +33,7 @@ from target_salesloft.ledger.models import (
     spellings,
 )
 from target_salesloft.ledger.models import streams as streams_table
+from target_salesloft.mapping.comparison import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -84,7 +86,7 @@ class Capability(NamedTuple):
     is_verified: bool
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """What the ledger knows about a record of a stream.
 
     Attributes:
@@ -119,7 +121,8 @@ class Entry(NamedTuple):
 
     def is_unchanged(self, fingerprint: int) -> bool:
         """Return whether Salesloft holds a body, and nothing else was sent whose outcome is unknown."""
-        return self.fingerprint == fingerprint and all(sent == fingerprint for sent, _ in self.pending)
+        is_same = self.fingerprint == fingerprint
+        return is_same and (not self.pending or all(sent == fingerprint for sent, _ in self.pending))
 
     def _bodies(self) -> Iterator[dict[str, bytes]]:
         size = FIELD_ID_BYTES + VALUE_BYTES
@@ -642,14 +645,15 @@ class Ledger:
         rows = select_in(connection, [records.c.key, records.c.run_id], records.c.key, superseded, where)
         return {row.key: row.run_id for row in rows}
 
-    def encode_fields(self, hashes: Mapping[str, bytes]) -> bytes:
-        """Return the IDs of fields, each with the hash of its value."""
-        ids = self._field_ids
-        try:
-            return b"".join([ids[name] + value for name, value in hashes.items()])
-        except KeyError:
-            self.add_fields(hashes)
-            return self.encode_fields(hashes)
+    def encode_fields(self, body: Mapping[str, Any], earlier: Mapping[str, bytes]) -> bytes:
+        """Return the IDs of the fields of a body and of earlier ones, each with the hash of its value."""
+        values = flatten(body)
+        if not self._field_ids.keys() >= values.keys() | earlier.keys():
+            self.add_fields((*values, *earlier))
+        ids, hash_value = self._field_ids, self.database.fingerprinter.value
+        encoded = [ids[name] + hash_value(name, value) for name, value in values.items()]
+        encoded += [ids[name] + value for name, value in earlier.items() if name not in values]
+        return b"".join(encoded)
 
     def add_fields(self, names: Iterable[str]) -> Mapping[str, bytes]:
         """Return field name → encoded ID, after adding the fields that are new."""
@@ -748,7 +752,7 @@ class StreamLedger:
                 run_number,
                 number,
                 False,
-                encode({**earlier, **hasher.fields(body)} if earlier else hasher.fields(body)),
+                encode(body, earlier),
             )
             for key, body, earlier in items
         }
