@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from target_salesloft.mapping.comparison import NOT_COMPARED, canonical
+from target_salesloft.mapping.comparison import NOT_COMPARED, canonical, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,9 +50,17 @@ class Fingerprinter:
         state.update(data)
         return int.from_bytes(state.digest(), "big", signed=True)
 
+    def fields(self, body: Mapping[str, Any]) -> dict[str, bytes]:
+        """Return field → hash of its value. Custom fields are named `custom_fields.NAME`."""
+        values, cached = flatten(body), self._cached_value
+        try:
+            return {name: cached(name, value) for name, value in values.items()}
+        except TypeError:  # a list cannot be the key of a cache
+            return {name: self.value(name, value) for name, value in values.items()}
+
     def value(self, name: str, value: Any) -> bytes:
         """Return the hash of the value of a field, which is the same for values that mean the same."""
-        # A list cannot be the key of a cache; and in a tuple, True and 1 would be the same.
+        # In a tuple, as the key of a cache, True and 1 would be the same.
         return self._hash_value(name, value) if isinstance(value, (list, dict)) else self._cached_value(name, value)
 
     def _hash_value(self, name: str, value: Any) -> bytes:

@@ -33,7 +33,6 @@ from target_salesloft.ledger.models import (
     spellings,
 )
 from target_salesloft.ledger.models import streams as streams_table
-from target_salesloft.mapping.comparison import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -645,15 +644,14 @@ class Ledger:
         rows = select_in(connection, [records.c.key, records.c.run_id], records.c.key, superseded, where)
         return {row.key: row.run_id for row in rows}
 
-    def encode_fields(self, body: Mapping[str, Any], earlier: Mapping[str, bytes]) -> bytes:
-        """Return the IDs of the fields of a body and of earlier ones, each with the hash of its value."""
-        values = flatten(body)
-        if not self._field_ids.keys() >= values.keys() | earlier.keys():
-            self.add_fields((*values, *earlier))
-        ids, hash_value = self._field_ids, self.database.fingerprinter.value
-        encoded = [ids[name] + hash_value(name, value) for name, value in values.items()]
-        encoded += [ids[name] + value for name, value in earlier.items() if name not in values]
-        return b"".join(encoded)
+    def encode_fields(self, hashes: Mapping[str, bytes]) -> bytes:
+        """Return the IDs of fields, each with the hash of its value."""
+        ids = self._field_ids
+        try:
+            return b"".join([ids[name] + value for name, value in hashes.items()])
+        except KeyError:
+            self.add_fields(hashes)
+            return self.encode_fields(hashes)
 
     def add_fields(self, names: Iterable[str]) -> Mapping[str, bytes]:
         """Return field name → encoded ID, after adding the fields that are new."""
@@ -752,7 +750,7 @@ class StreamLedger:
                 run_number,
                 number,
                 False,
-                encode(body, earlier),
+                encode({**earlier, **hasher.fields(body)} if earlier else hasher.fields(body)),
             )
             for key, body, earlier in items
         }
