@@ -31,13 +31,7 @@ class HasRun(Protocol):
 
 
 class SalesloftSink(BatchSink):
-    """Takes the records of a stream, which may come from several streams of the tap.
-
-    Attributes:
-        salesloft_object: What the records become.
-        stream_mapper: Maps records.
-        stream: What the engine knows of the stream.
-    """
+    """Takes the records of a stream, which may come from several streams of the tap."""
 
     salesloft_object: ClassVar[SalesloftObject]
 
@@ -88,8 +82,6 @@ class SalesloftSink(BatchSink):
         """Take a record.
 
         Args:
-            source: The record.
-            record: Its columns and values.
             size: The length of the record in the input, in bytes.
         """
         mapped = self.stream_mapper.map(source, record)
@@ -108,20 +100,14 @@ class SalesloftSink(BatchSink):
 
 
 class PeopleSink(SalesloftSink):
-    """Writes people."""
-
     salesloft_object = PEOPLE
 
 
 class AccountsSink(SalesloftSink):
-    """Writes accounts."""
-
     salesloft_object = ACCOUNTS
 
 
 class CadenceMembershipsSink(SalesloftSink):
-    """Adds people to cadences."""
-
     salesloft_object = CADENCE_MEMBERSHIPS
 
 

@@ -238,7 +238,6 @@ class TargetSalesloft(Target):
         """Hand a record to each sink that it goes to.
 
         Args:
-            stream: The stream's name in the tap.
             record: The record as the tap wrote it.
             text: Its line in the input, or None if it comes from a batch file.
             line: The number of its line in the input or in the file.
@@ -411,7 +410,6 @@ class TargetSalesloft(Target):
 
     @classmethod
     def _run(cls, config: ConfigSources | None, file_input: IO[str] | None) -> tuple[int, Errors]:
-        """Run, and return the exit code and the errors."""
         try:
             settings = load(config or ConfigSources(), os.environ, _warner(cls.logger))
         except ConfigValidationError as error:

@@ -54,20 +54,14 @@ class Database:
     """The database of a ledger.
 
     Attributes:
-        clock: Time.
         is_persistent: Whether it outlives the run.
-        is_read_only: Whether nothing is written to it.
         description: The URL without its password.
-        fingerprinter: Hashes keys and values.
 
     Args:
-        uri: SQLAlchemy's URL.
-        clock: Time.
         create: Whether to create the database and its tables if there are none.
         read_only: Whether to write nothing, not even the tables of a newer version.
 
     Raises:
-        ConfigError: The URL cannot be used.
         LedgerError: The database cannot be used. It is left as it is.
         LedgerVersionError: A newer version of the target has written it.
         NoLedgerError: There is none, and `create` is not set.
@@ -208,11 +202,7 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """Return a connection in a transaction that may write, and is committed at the end.
-
-        Raises:
-            LedgerError: The database fails.
-        """
+        """Return a connection in a transaction that may write, and is committed at the end."""
         with self._lock, self._translating_errors(), self._writing_engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 # One writer at a time, as in SQLite: transactions are short, and lock the rows of several tables.
@@ -221,11 +211,7 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Return a connection in a transaction that only reads: it does not wait for processes that write.
-
-        Raises:
-            LedgerError: The database fails.
-        """
+        """Return a connection in a transaction that only reads: it does not wait for processes that write."""
         with self._lock, self._translating_errors(), self._engine.begin() as connection:
             yield connection
 
@@ -294,7 +280,6 @@ class Database:
             return int(connection.execute(query).scalar_one())
 
     def close(self) -> None:
-        """Close the connections."""
         self._engine.dispose()
 
 

@@ -27,7 +27,6 @@ class Failure(NamedTuple):
     Attributes:
         key: Its key, if it has one.
         source: Identifies the row of the source, if the tap names key properties.
-        saved_at: Where the record is saved.
         reason: Why it failed, without values.
     """
 
@@ -41,9 +40,7 @@ class UnresolvedRecord(NamedTuple):
     """A failed record that is not resolved.
 
     Attributes:
-        saved_at: Where it is saved.
         failed_at: When it failed last, in seconds since the epoch.
-        attempts: How often it was tried.
     """
 
     saved_at: SavedAt
@@ -59,7 +56,6 @@ class FailedRecords:
         has_records: Whether there may be any. Most runs have none, and need not ask for each record.
 
     Args:
-        database: The ledger's.
         stream_id: `streams.id`; 0 if it is unknown.
         run_number: `runs.id` of this run.
     """
@@ -133,8 +129,6 @@ class FailedRecords:
         """Forget failed records, because later ones succeeded.
 
         Args:
-            keys: Keys of records that have succeeded.
-            sources: Identify their source rows.
             saved: Where records are saved that were sent again.
         """
         if not self._remembers or not self.has_records:
@@ -187,29 +181,13 @@ class FailedRecords:
 
 
 def get_unresolved_files(database: Database, files: Collection[str]) -> set[str]:
-    """Return the given files that hold failed records which are not resolved, in any stream.
-
-    Args:
-        database: The ledger's.
-        files: Failed records files.
-
-    Raises:
-        LedgerError: The ledger cannot be read.
-    """
+    """Return the given files that hold failed records which are not resolved, in any stream."""
     with database.reading() as connection:
         return {file for (file,) in select_in(connection, [failed.c.file], failed.c.file, files, sa.true())}
 
 
 def forget_files(database: Database, files: Collection[str]) -> None:
-    """Forget the failed records of files that were deleted.
-
-    Args:
-        database: The ledger's.
-        files: Failed records files.
-
-    Raises:
-        LedgerError: The ledger cannot be written.
-    """
+    """Forget the failed records of files that were deleted."""
     if database.is_read_only or not files:
         return
     with database.transaction() as connection:

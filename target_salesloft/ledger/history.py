@@ -31,12 +31,9 @@ class Run(NamedTuple):
     Attributes:
         team: API host and team, as in the ledger.
         run_id: Meltano's id of the run, if there was one.
-        version: The target's version.
         started_at: Seconds since the epoch.
         ended_at: Seconds since the epoch; None while the run lasts, or if it was killed.
         exit_code: None while the run lasts, or if it was killed.
-        seconds: How long it took.
-        points: What it spent.
         streams: Stream → result → records.
         reasons: Stream → reason of failures → records.
     """
@@ -58,9 +55,7 @@ class FailedGroup(NamedTuple):
 
     Attributes:
         team: API host and team, as in the ledger.
-        stream: The stream's name.
         reason: Why they failed last.
-        records: How many there are.
         attempts: How often they were tried, at most.
         first_failed_at: Seconds since the epoch.
         last_failed_at: Seconds since the epoch.
@@ -81,13 +76,7 @@ def get_runs(database: Database, host: str, *, limit: int | None = None, since: 
     """Return the last runs, newest first.
 
     Args:
-        database: The ledger's.
-        host: The API host.
-        limit: How many at most.
         since: The earliest start, in seconds since the epoch.
-
-    Raises:
-        LedgerError: The ledger cannot be read.
     """
     columns = [scopes.c.name, *(runs.c[name] for name in Run._fields[1:])]
     query = sa.select(*columns).join(scopes).where(_is_of(host), runs.c.started_at >= since)
@@ -96,15 +85,7 @@ def get_runs(database: Database, host: str, *, limit: int | None = None, since: 
 
 
 def get_failed(database: Database, host: str) -> list[FailedGroup]:
-    """Return the failed records that are not resolved, most records first.
-
-    Args:
-        database: The ledger's.
-        host: The API host.
-
-    Raises:
-        LedgerError: The ledger cannot be read.
-    """
+    """Return the failed records that are not resolved, most records first."""
     group = [scopes.c.name, streams.c.name, failed.c.reason]
     number, attempts = sa.func.count(), sa.func.max(failed.c.attempts)
     first, last = sa.func.min(failed.c.first_failed_at), sa.func.max(failed.c.last_failed_at)
@@ -130,15 +111,7 @@ def _combine(one: FailedGroup, other: FailedGroup) -> FailedGroup:
 
 
 def get_streams(database: Database, host: str) -> dict[str, int]:
-    """Return stream → how many records the ledger knows of it, in all teams.
-
-    Args:
-        database: The ledger's.
-        host: The API host.
-
-    Raises:
-        LedgerError: The ledger cannot be read.
-    """
+    """Return stream → how many records the ledger knows of it, in all teams."""
     count = sa.func.count(records.c.key)
     query = sa.select(streams.c.name, count).select_from(streams.join(scopes).outerjoin(records))
     with database.reading() as connection:
@@ -149,16 +122,8 @@ def get_streams(database: Database, host: str) -> dict[str, int]:
 def forget_stream(database: Database, host: str, stream: str) -> int:
     """Forget what was written of a stream, so that the next run sends all of it.
 
-    Args:
-        database: The ledger's.
-        host: The API host.
-        stream: The stream's name.
-
     Returns:
         How many records were forgotten.
-
-    Raises:
-        LedgerError: The ledger cannot be written.
     """
     ids = sa.select(streams.c.id).join(scopes).where(_is_of(host), streams.c.name == stream)
     is_written, is_pending = records.c.stream_id.in_(ids), pending.c.stream_id.in_(ids)
@@ -177,16 +142,11 @@ def prune(database: Database, host: str, before: int, is_missing: Callable[[str]
     """Delete old runs, looked-up IDs, claims, spellings, and failed records whose file is gone.
 
     Args:
-        database: The ledger's.
-        host: The API host.
         before: What is older than this is deleted, in seconds since the epoch.
         is_missing: Whether a failed records file does not exist.
 
     Returns:
         What was deleted → how many.
-
-    Raises:
-        LedgerError: The ledger cannot be written.
     """
     teams = sa.select(scopes.c.id).where(_is_of(host))
     stream_ids = sa.select(streams.c.id).where(streams.c.scope_id.in_(teams))

@@ -74,7 +74,6 @@ class Capability(NamedTuple):
 
     Attributes:
         value: Such as `replace`.
-        version: The version of the target that found it.
         found_at: In seconds since the epoch.
         is_verified: Whether `verify` found it. Otherwise, a run has noticed it.
     """
@@ -90,11 +89,9 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         fingerprint: Of the body last confirmed; None if it is not certain that Salesloft holds it.
-        record_id: Salesloft's ID, if known.
         written_at: When a body was last confirmed, in seconds since the epoch; None if none was.
         encoded_fields: Field IDs, each with the hash of the value last confirmed.
         pending: Fingerprint and encoded fields of each body whose outcome is unknown, oldest first.
-        field_names: Field ID → name.
     """
 
     fingerprint: int | None
@@ -131,18 +128,13 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class FieldNames(dict[bytes, str]):
-    """Encoded ID of a field → name; those that another process has added are loaded when they are needed.
-
-    Args:
-        database: The ledger's.
-    """
+    """Encoded ID of a field → name; those that another process has added are loaded when they are needed."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
         self._database = database
 
     def load(self) -> None:
-        """Load all names."""
         with self._database.reading() as connection:
             rows = connection.execute(sa.select(fields.c.id, fields.c.name)).all()
         self.update({number.to_bytes(FIELD_ID_BYTES, "big"): name for number, name in rows})
@@ -161,7 +153,6 @@ class Spellings:
 
     Args:
         held: Hash of the key, field and hash of the value that was sent → hash of the value that Salesloft holds.
-        hash_key: Returns the hash of a key.
     """
 
     def __init__(self, held: Mapping[tuple[int, str, bytes], bytes], hash_key: Callable[[str], int]) -> None:
@@ -178,7 +169,6 @@ class HashedKeys(Collection[str]):
 
     Args:
         hashes: The hashes.
-        hash_key: Returns the hash of a key.
     """
 
     def __init__(self, hashes: Iterable[int], hash_key: Callable[[str], int]) -> None:
@@ -186,19 +176,13 @@ class HashedKeys(Collection[str]):
         self._hash_key = hash_key
 
     def __contains__(self, key: object) -> bool:
-        """Whether a key is one of them."""
         return isinstance(key, str) and self._hash_key(key) in self._hashes
 
     def __len__(self) -> int:
-        """Return how many there are."""
         return len(self._hashes)
 
     def __iter__(self) -> Iterator[str]:
-        """Refuse: hashes cannot be turned into keys.
-
-        Raises:
-            TypeError: Always.
-        """
+        """Refuse: hashes cannot be turned into keys."""
         raise TypeError("Only the hashes of these keys are known.")
 
 
@@ -207,13 +191,9 @@ class UnsettledJob:
     """A bulk job whose results are not known.
 
     Attributes:
-        id: Salesloft's ID.
         type: Its type, such as `person/upsert`.
         key_field: The field that identifies a record.
-        stream: The stream that it writes.
-        object_name: The object that it writes.
         started_at: When it was marked ready, in seconds since the epoch.
-        keys: The keys of its records.
     """
 
     id: int
@@ -229,7 +209,6 @@ class StartedJob(NamedTuple):
     """A bulk job that is about to be marked ready.
 
     Attributes:
-        id: Salesloft's ID.
         type: Its type, such as `person/upsert`.
         key_field: The field that identifies a record.
         rows: Key → what identifies the record in the job, if that is not the key.
@@ -249,12 +228,8 @@ class Ledger:
     methods that write do nothing.
 
     Attributes:
-        database: Where it is stored.
         run_number: `runs.id` of this run; 0 before it has started.
         scope_id: `scopes.id` of the team; 0 if it is unknown.
-
-    Args:
-        database: Where it is stored.
     """
 
     def __init__(self, database: Database) -> None:
@@ -289,7 +264,6 @@ class Ledger:
         )
 
     def start_run(self, run_id: str, version: str) -> None:
-        """Note that a run has started."""
         if self.database.is_read_only:
             return
         values = {"scope_id": self.scope_id, "run_id": run_id, "version": version, "started_at": int(self._now())}
@@ -306,7 +280,6 @@ class Ledger:
             connection.execute(update)
 
     def close(self) -> None:
-        """Close the database."""
         self.database.close()
 
     # Records, whichever stream has written them
@@ -335,13 +308,7 @@ class Ledger:
         return newest
 
     def forget(self, object_name: str, keys: Iterable[str], ids: Iterable[int] = ()) -> None:
-        """Forget records that were removed, whichever stream has written them, and what of them is pending.
-
-        Args:
-            object_name: Their object.
-            keys: Their keys.
-            ids: Salesloft's IDs.
-        """
+        """Forget records that were removed, whichever stream has written them, and what of them is pending."""
         hashes, numbers = set(self._hash_keys(keys)), set(ids)
         if not self.writes_records or not (hashes or numbers):
             return
@@ -406,7 +373,6 @@ class Ledger:
         """Note the results of a job, and forget the job.
 
         Args:
-            job_id: Salesloft's ID.
             not_written: Row of each record that was not written, as in `start_job` → whether it is certain that
                 nothing was. All other records of the job are in Salesloft.
         """
@@ -561,7 +527,6 @@ class Ledger:
         return {hashes[key] for (key,) in rows}
 
     def release(self, keys: Collection[str]) -> None:
-        """Give up claims of this run."""
         hashes = self._hash_keys(keys)
         if self.database.is_read_only or not hashes:
             return
@@ -583,8 +548,6 @@ class Ledger:
         another body for the record, in any stream, and its outcome is unknown, or was confirmed since.
 
         Args:
-            connection: In a transaction that writes.
-            sender: Who sent it.
             results: Hash of the key → Salesloft's ID, if known, and whether no request for it was ambiguous.
         """
         is_of_object = pending.c.stream_id.in_(self.streams_of(sender.object_name))
@@ -677,13 +640,8 @@ class Ledger:
 class StreamLedger:
     """What the ledger knows of the records of one stream. Another stream that writes the same records has its own.
 
-    Attributes:
-        failed: Failed records that are not resolved.
-
     Args:
-        ledger: The ledger.
         stream_id: `streams.id`; 0 if it is unknown.
-        object_name: The object that the stream writes.
     """
 
     def __init__(self, ledger: Ledger, stream_id: int, object_name: str) -> None:
@@ -837,8 +795,6 @@ class StreamLedger:
 
 
 class _Sent(NamedTuple):
-    """A row of `pending`."""
-
     key: int
     stream_id: int
     run_id: int

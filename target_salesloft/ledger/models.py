@@ -18,11 +18,9 @@ class Bytes(sa.LargeBinary):
     """Bytes as they are: SQLAlchemy wraps them for old drivers, which takes longer than storing them."""
 
     def bind_processor(self, dialect: sa.Dialect) -> Any:  # noqa: ARG002
-        """Return that nothing is to be done."""
         return None
 
     def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:  # noqa: ARG002
-        """Return that nothing is to be done."""
         return None
 
 

@@ -30,11 +30,9 @@ def open_ledger(uri: str | None, clock: Clock, *, read_only: bool = False) -> Le
 
     Args:
         uri: The value of `ledger_uri`. None is the default file, `none` a ledger that ends with the run.
-        clock: Time.
         read_only: Whether to write nothing. If there is no ledger, an empty one is returned.
 
     Raises:
-        ConfigError: The URL cannot be used.
         LedgerError: A ledger exists and cannot be used, or the one of `ledger_uri` cannot be created.
         LedgerVersionError: A newer version of the target has written it.
     """
@@ -46,12 +44,8 @@ def open_database(uri: str | None, clock: Clock, *, create: bool = False, read_o
 
     Args:
         uri: The value of `ledger_uri`.
-        clock: Time.
-        create: Whether to create the database if there is none.
-        read_only: Whether to write nothing.
 
     Raises:
-        ConfigError: The URL cannot be used.
         LedgerError: The database exists and cannot be used, or the one of `ledger_uri` cannot be created.
         LedgerVersionError: A newer version of the target has written it.
     """
@@ -80,7 +74,6 @@ def get_default_uri() -> str:
 
 
 def get_host(settings: RunSettings) -> str:
-    """Return the API host."""
     return urllib.parse.urlsplit(settings.api_url).netloc
 
 
@@ -88,7 +81,6 @@ def get_scope(settings: RunSettings, identity: Mapping[str, Any] | None) -> str:
     """Return the name of the API host and the team, or a hash of the credentials if the team is unknown.
 
     Args:
-        settings: The settings.
         identity: The response to `GET /me`, or None.
     """
     host = get_host(settings)

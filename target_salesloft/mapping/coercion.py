@@ -160,7 +160,6 @@ def parse_deleted(value: Any, now: float) -> bool | None:
     is unclear, such as a time to come, `active`, `-`, `null` as text, or a number: Singer times are ISO 8601 text.
 
     Args:
-        value: The value of `deleted_column`.
         now: Seconds since the epoch.
     """
     if value is None or is_blank(value):

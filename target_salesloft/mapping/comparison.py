@@ -41,7 +41,6 @@ def canonical(name: str, value: Any) -> str | tuple[str, ...] | None:
 
     Args:
         name: The field; that of a custom field starts with `custom_fields.`.
-        value: What is sent, or what Salesloft holds.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -73,8 +72,6 @@ class Difference(NamedTuple):
 
     Attributes:
         name: The field; that of a custom field starts with `custom_fields.`.
-        sent: What was sent.
-        held: What Salesloft holds.
         is_spelling: Whether both are the same in another spelling, such as that of phone numbers.
     """
 

@@ -53,8 +53,6 @@ class Rejection(NamedTuple):
     """Why a record cannot be sent. Holds no value of the record.
 
     Attributes:
-        reason: One line for people.
-        fields: The names of the invalid Salesloft fields.
         missing_key: Whether the record has no value for the key, and is valid otherwise.
     """
 
@@ -64,12 +62,7 @@ class Rejection(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A field of the payload.
-
-    Attributes:
-        name: The field's name.
-        custom: Whether it is one of the team's custom fields.
-    """
+    """A field of the payload."""
 
     name: str
     custom: bool = False
@@ -79,7 +72,6 @@ class Route(NamedTuple):
     """How a column's values get into the payload.
 
     Attributes:
-        column: The column's name.
         target: The field that receives the values.
         kind: The type of its values.
         coerce: Converts a value that is not None; returns None for values that count as null.
@@ -121,9 +113,7 @@ def needs_custom_fields(
     """Return whether the team's custom fields must be known to map these columns: listing them costs points.
 
     Args:
-        salesloft_object: The object that the records become.
         mapping: Column → field, custom field, or None to leave the column out.
-        columns: Names of columns.
     """
     targets = (
         _target_name(column, mapping) for column in columns if mapping.get(column) not in salesloft_object.references
@@ -140,12 +130,7 @@ class RecordMapper:
         left_out: Column that is not sent, although the mapping does not say so → why.
 
     Args:
-        salesloft_object: The object that the records become.
-        mode: The stream's sync mode.
-        upsert_key: The field that identifies records.
         mapping: Column → field, custom field, or None to leave the column out.
-        unknown_fields: What happens to columns that match no field.
-        null_values: Whether nulls are sent.
         normalize: Whether text is trimmed and email addresses and domains are reduced; blank text then counts as null.
         omits_references: Whether a record is written without references whose values are invalid.
         columns: The columns that the stream's schema declares.
@@ -205,7 +190,6 @@ class RecordMapper:
             )
 
     def new_columns(self, record: Mapping[str, Any]) -> list[str]:
-        """Return the columns of a record that the mapper does not know yet."""
         return [] if record.keys() <= self._routes.keys() else sorted(record.keys() - self._routes.keys())
 
     def add_columns(self, columns: Iterable[str], custom_fields: Mapping[str, FieldType] | None) -> None:
@@ -276,7 +260,6 @@ class RecordMapper:
         return self._build_write(body, tuple(missing), record, () if source is None else (source,))
 
     def _map_object(self, values: Mapping[str, Any], custom: dict[str, Any]) -> Rejection | None:
-        """Map an object of custom fields."""
         for name, value in values.items():
             route = self._custom_route(name)
             if route is None:
@@ -461,7 +444,6 @@ class RecordMapper:
         """Leave out a column that matches no field.
 
         Args:
-            column: The column's name.
             custom_name: The custom field that the column names explicitly, or None.
 
         Raises:

@@ -38,7 +38,6 @@ class BatchRecord(NamedTuple):
         file: The name of the file, safe to log.
         line: Its line in the file, from 1.
         size: The length of the line in bytes.
-        record: Columns and values.
     """
 
     file: str
@@ -51,7 +50,6 @@ def read_batch(message: Mapping[str, Any], storage: Mapping[str, Any] | None) ->
     """Yield the records of a BATCH message's files, one at a time: a file may be larger than memory.
 
     Args:
-        message: The BATCH message.
         storage: The setting `batch_config.storage`, which overrides the location of the files.
 
     Raises:

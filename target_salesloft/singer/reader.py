@@ -237,7 +237,6 @@ def discard_input(
 
     Args:
         file: The input of the run; standard input if None.
-        clock: Time.
         is_cancelled: Whether to give up earlier.
         idle_seconds: How long to wait for more input. After a Ctrl-C, Meltano keeps the pipe open, and the tap is gone.
     """

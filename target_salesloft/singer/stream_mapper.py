@@ -75,7 +75,6 @@ class StreamMapper:
     """Maps the records of a stream.
 
     Args:
-        stream: The stream's name.
         settings: Its settings.
         run: The settings of the run.
         custom_fields: The team's custom fields.
