@@ -738,16 +738,6 @@ class StreamLedger:
             with self._database.transaction() as connection:
                 self._ledger.confirm(connection, sender, results)
 
-    def adopt(self, items: Iterable[tuple[str, Mapping[str, Any], int | None]]) -> None:
-        """Note bodies as confirmed that were not sent, because Salesloft holds them.
-
-        Args:
-            items: Key, body, and Salesloft's ID if known.
-        """
-        adopted = list(items)
-        self.mark_pending((key, body, {}) for key, body, _ in adopted)
-        self.confirm((key, record_id, True) for key, _, record_id in adopted)
-
     def reject(self, keys: Iterable[str]) -> None:
         """Note that nothing of what this run sent last was written. What was sent earlier stays pending."""
         hashes = {self._hasher.key(key) for key in keys}

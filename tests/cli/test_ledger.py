@@ -25,7 +25,8 @@ def note(uri, server, clock):
             ledger.use_scope(f"{host}/team/1")
             ledger.start_run(run_id, "1.0")
             people = ledger.stream(stream, "people")
-            people.adopt((key, {"title": "CEO"}, None) for key in KEYS)
+            people.mark_pending((key, {"title": "CEO"}, {}) for key in KEYS)
+            people.confirm((key, None, True) for key in KEYS)
             people.failed.note(failures)
             if code is not None:
                 counts = {"streams": {stream: dict(results)}, "reasons": {stream: dict(reasons)} if reasons else {}}

@@ -151,7 +151,6 @@ def test_nothing_is_known_of_nothing(people):
     people.mark_pending([])
     people.confirm([])
     people.reject([])
-    people.adopt([])
     people.note_spellings([])
     assert people.get([]) == {}
 
@@ -161,12 +160,6 @@ def test_lone_surrogates_are_hashed(people):
     people.mark_pending([(key, {"title": "\ud800"}, {})])
     confirm(people, key)
     assert people.get([key])[key].is_unchanged(people.fingerprint({"title": "\ud800"}))
-
-
-def test_adopted_body_is_unchanged_without_being_sent(people):
-    people.adopt([(KEY, body(title="CEO"), 17)])
-    assert is_unchanged(people, title="CEO")
-    assert people.get([KEY])[KEY].record_id == 17
 
 
 # Two runs
@@ -508,7 +501,6 @@ def test_ledger_in_memory_remembers_no_records(start):
     write(people, record_id=17)
     start_job(people)
     people.reject([KEY])
-    people.adopt([(KEY, body(), 1)])
     ledger.forget("people", [KEY])
     assert people.get([KEY]) == {}
     assert ledger.get_ids("people", [KEY]) == {}
@@ -529,7 +521,6 @@ def test_read_only_ledger_reads_and_writes_nothing(start, ledger, people):
     assert is_unchanged(stream, title="CEO")
     write(stream, title="CTO")
     write(reader.stream("leads", "people"), title="CTO")
-    stream.adopt([(KEY, body(title="CTO"), 18)])
     stream.note_spellings([(KEY, "title", "CTO", "Cto")])
     reader.set_lookups("account.domain", {"acme.com": 2})
     reader.distrust_lookups("account.domain", ["acme.com"])

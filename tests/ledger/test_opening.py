@@ -22,6 +22,11 @@ WAYS = [{"create": True}, {}, {"read_only": True}]
 """How runs, commands that change the ledger, and commands and dry runs that only read it open it."""
 
 
+def write(people):
+    people.mark_pending([(KEY, {"title": "CEO"}, {})])
+    people.confirm([(KEY, 17, True)])
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "state" / "ledger.db"
@@ -37,7 +42,7 @@ def filled(start, url):
     """A ledger that a run has left behind."""
     ledger = start(where=url)
     people = ledger.stream("people", "people")
-    people.adopt([(KEY, {"title": "CEO"}, 17)])
+    write(people)
     ledger.close()
     return url
 
@@ -344,7 +349,7 @@ def test_newer_version_is_an_error(start, uri, clock, options):
 
 
 def test_older_version_is_migrated_and_keeps_its_records(start, uri, clock, monkeypatch):
-    start().stream("people", "people").adopt([(KEY, {"title": "CEO"}, 17)])
+    write(start().stream("people", "people"))
     with monkeypatch.context() as patch:
         patch.setattr(models, "SCHEMA_VERSION", CURRENT + 1)
         patch.setattr(models, "MIGRATIONS", {CURRENT: ["ALTER TABLE runs ADD COLUMN host TEXT", "DROP TABLE claims"]})
@@ -364,7 +369,7 @@ def test_older_version_is_migrated_and_keeps_its_records(start, uri, clock, monk
 
 
 def test_migration_that_fails_changes_nothing(start, uri, clock, monkeypatch):
-    start().stream("people", "people").adopt([(KEY, {"title": "CEO"}, 17)])
+    write(start().stream("people", "people"))
     with monkeypatch.context() as patch:
         patch.setattr(models, "SCHEMA_VERSION", CURRENT + 1)
         patch.setattr(
