@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import os
@@ -14,17 +15,18 @@ import tempfile
 import threading
 import uuid
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
-from salesloft_sandbox import Fault, Sandbox, SandboxServer
+from salesloft_sandbox import Fault, Sandbox, SandboxServer, bulk_jobs, database, memberships, records
 from salesloft_sandbox.fault_injection import FaultKind, Faults
 from salesloft_sandbox.fields import RESOURCES
 from salesloft_sandbox.pages import Lists
 from tests.conftest import KEY
 from tests.model import world
-from tests.model.zygote import SharedClock
+from tests.model.zygote import EPOCH, SharedClock
 
 HOUR = 3600.0
 MEMORY = Path("/dev/shm")  # noqa: S108 (a directory of its own)
@@ -39,6 +41,19 @@ formatters: {json: {(): singer_sdk.logging.StructuredFormatter}}
 handlers: {err: {class: logging.StreamHandler, formatter: json, stream: ext://sys.stderr}}
 root: {level: INFO, handlers: [err]}
 """
+
+
+@contextmanager
+def dates(clock):
+    """Let the sandbox date what it writes by the clock of the runs."""
+
+    def now():
+        return dt.datetime.fromtimestamp(EPOCH + clock.now(), dt.timezone.utc).isoformat(timespec="microseconds")
+
+    with ExitStack() as stack:
+        for module in (database, bulk_jobs.models, memberships.models, records.models):
+            stack.enter_context(mock.patch.object(module, "now", now))
+        yield
 
 
 class Zygote:
@@ -557,7 +572,7 @@ class Runner:
         """Run all nights, and two quiet ones; return the team and the nights."""
         self.team = Team(self.zygote.clock, **self.scenario["sandbox"])
         try:
-            with SandboxServer(self.team.sandbox) as server, pages(self.team):
+            with dates(self.zygote.clock), SandboxServer(self.team.sandbox) as server, pages(self.team):
                 self.url = server.url
                 self.server = server
                 self.team.outside(lambda: self.team.populate(self.scenario["held"]))
