@@ -99,7 +99,7 @@ class Shutdown:
     def close(self) -> None:
         """Ignore SIGINT, SIGTERM and SIGHUP from now on: the run has ended."""
         self._closed.set()
-        _set_handlers(signal.SIG_IGN)
+        ignore_signals()
 
     def _handle(self, number: int, _frame: object) -> None:
         if self._signal is None:
@@ -167,6 +167,11 @@ def note_signals(clock: Clock) -> Callable[[], bool]:
 
     _set_handlers(note)
     return lambda: bool(noted)
+
+
+def ignore_signals() -> None:
+    """Ignore SIGINT, SIGTERM and SIGHUP until the process has ended: Python would restore what the system does."""
+    _set_handlers(signal.SIG_IGN)
 
 
 def _set_handlers(handler: Callable[[int, object], None] | signal.Handlers) -> None:

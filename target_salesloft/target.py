@@ -42,7 +42,7 @@ from target_salesloft.reporting.summary import save_failed_start
 from target_salesloft.settings.loader import ConfigSources, load
 from target_salesloft.settings.schema import SETTINGS
 from target_salesloft.settings.streams import StreamSettings, misspelled
-from target_salesloft.shutdown import SIGNAL_EXIT_BASE, note_signals, signals_blocked
+from target_salesloft.shutdown import SIGNAL_EXIT_BASE, ignore_signals, note_signals, signals_blocked
 from target_salesloft.singer.batch import read_batch
 from target_salesloft.singer.input_file import InputFile
 from target_salesloft.singer.reader import (
@@ -403,6 +403,7 @@ class TargetSalesloft(Target):
             discard_input(file_input, clock, note_signals(clock))
         elif code == SIGNAL_EXIT_BASE + signal.SIGINT:
             discard_input(file_input, clock, note_signals(clock), idle_seconds=SILENT_SECONDS)
+        ignore_signals()
         # Log the error last, where users look first.
         for message, fields in errors.items():
             cls.logger.error("%s", message, extra={"exit_code": code, **fields})
