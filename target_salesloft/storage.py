@@ -287,7 +287,7 @@ class LocalDirectory:
         except BlockingIOError:
             return True
         except OSError:
-            pass  # whoever reads or deletes it learns why
+            pass  # reading or deleting the file reports the error
         return False
 
     def open(self, name: str) -> IO[bytes]:

@@ -18,7 +18,7 @@ from target_salesloft.salesloft.bulk_jobs import JobState, RowStatus
 from target_salesloft.salesloft.requester import PAGE_SIZE
 from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.bulk import JOB_NAME_PREFIX, BulkJob, describe_cause, describe_row
-from target_salesloft.writers.jobs import MAX_POLL_SECONDS
+from target_salesloft.writers.jobs import LIST_JOBS, MAX_POLL_SECONDS, NOT_AVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -115,13 +115,13 @@ def wait_for_jobs(api: BulkJobs, clock: Clock, timeout: float, last_settled: int
     while True:
         try:
             unfinished = _list_unfinished(api, last_settled)
-        except (PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
+        except NOT_AVAILABLE as error:
             if seen:
                 raise
             logger.warning(
                 "Cannot check for unfinished bulk jobs of earlier runs, which may overwrite newer values (%s).",
                 describe_cause(error),
-                extra={"code": "SL033", "endpoint": "GET /bulk_jobs"},
+                extra={"code": "SL033", "endpoint": LIST_JOBS},
             )
             return
         if not unfinished:
@@ -157,4 +157,4 @@ def _list_unfinished(api: BulkJobs, last_settled: int) -> set[int]:
             return found
         last = max(listed)
         pages += 1
-    raise UnexpectedResponseError(f"GET /bulk_jobs returned more than {MAX_JOB_PAGES * PAGE_SIZE} jobs.")
+    raise UnexpectedResponseError(f"{LIST_JOBS} returned more than {MAX_JOB_PAGES * PAGE_SIZE} jobs.")

@@ -21,7 +21,7 @@ from target_salesloft.engine.journal import archived_by_us
 from target_salesloft.engine.protect import protect
 from target_salesloft.engine.stream import OpenBatch
 from target_salesloft.engine.twins import find_other_case, find_raw_domains
-from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
+from target_salesloft.exceptions import SalesloftFatalError, TooManyDeletedRecordsError, TooManyEnrollmentsError
 from target_salesloft.objects import (
     ID_FIELD,
     OBJECTS,
@@ -40,7 +40,7 @@ from target_salesloft.writers.bulk import UPSERT_KEY
 from target_salesloft.writers.single import LATE_WRITE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from target_salesloft.clock import Clock
     from target_salesloft.engine.earlier_jobs import EarlierJobs
@@ -305,20 +305,20 @@ class Engine:
             writes = self._find_existing(stream, writes)
         if writes and stream.is_compared:
             self._wait_for(stream.object, writes)
+        archived = self._find_archived(stream, writes)
+        if writes and stream.is_compared:
             compared = compare(stream, writes, self._world, self._ledger)
             is_insert = stream.settings.sync_mode is SyncMode.INSERT
-            archived = {} if self._settings.dry_run or is_insert else self._find_archived(stream, writes)
-            unchanged = [each for each in compared.unchanged if each.write.key not in archived]
+            unchanged = [each for each in compared.unchanged if is_insert or each.write.key not in archived]
             self._count(stream, unchanged, is_found=not is_insert)
             stream.stats.unknown_to_ledger += compared.unknown
-            writes = [*compared.changed, *(each.write for each in compared.unchanged if each.write.key in archived)]
+            counted = {id(each) for each in unchanged}
+            writes = [*compared.changed, *(each.write for each in compared.unchanged if id(each) not in counted)]
         if self._settings.dry_run:
             return writes
         if any(map(stream.may_erase, writes)):
             writes = protect(stream, writes, self._world, self._ledger)
-        if writes and DeletedRecords.ARCHIVE in stream.object.removals:
-            writes = self._restore(stream, writes)
-        return writes
+        return self._restore(stream, writes, archived) if archived else writes
 
     def _find_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Find the records of Salesloft that writes must name by id, and leave out writes that must not be sent."""
@@ -340,18 +340,20 @@ class Engine:
 
     def _find_archived(self, stream: Stream, writes: Sequence[Write]) -> dict[str | None, int]:
         """Return key → id of the records that this target has archived, and that are archived still."""
-        if DeletedRecords.ARCHIVE not in stream.object.removals:
+        if self._settings.dry_run or DeletedRecords.ARCHIVE not in stream.object.removals:
             return {}
-        keys = [each.key for each in writes if each.key is not None]
-        hints = self._ledger.get_lookups(archived_by_us(stream.object), keys)
+        name = archived_by_us(stream.object)
+        hints = self._ledger.get_lookups(name, [each.key for each in writes if each.key is not None])
+        if not hints:
+            return {}
         removed_field = stream.object.removals[DeletedRecords.ARCHIVE].removed_field
-        rows = self._world.rows(stream.object, ID_FIELD, [each.record_id for each in hints.values()]) if hints else {}
+        rows = self._world.rows(stream.object, ID_FIELD, [each.record_id for each in hints.values()])
         archived = {int(row[ID_FIELD]) for found in rows.values() for row in found if row.get(removed_field)}
+        self._ledger.forget_lookups(name, [key for key, each in hints.items() if each.record_id not in archived])
         return {key: each.record_id for key, each in hints.items() if each.record_id in archived}
 
-    def _restore(self, stream: Stream, writes: list[Write]) -> list[Write]:
-        """Write records that this target has archived by their ids, so that they are archived no more."""
-        archived = self._find_archived(stream, writes)
+    def _restore(self, stream: Stream, writes: list[Write], archived: Mapping[str | None, int]) -> list[Write]:
+        """Write archived records by their ids, so that they are archived no more."""
         restored: list[Write] = []
         left: list[Write] = []
         for each in writes:
@@ -362,7 +364,7 @@ class Engine:
             restored.append(replace(each, body={**body, "archived": False}, record_id=archived[each.key]))
         if restored:
             self._submit(stream, restored, mode=SyncMode.UPDATE)
-        keys = [each.key for each in writes if each.key is not None]
+        keys = [each.key for each in restored if each.key is not None]
         self._ledger.forget_lookups(archived_by_us(stream.object), keys)
         return left
 
@@ -557,32 +559,33 @@ class Engine:
         """
         limit = self._settings.max_deleted_records
         if removals and self._removed > limit:
-            if not self._settings.dry_run:
-                raise TooManyDeletedRecordsError(
-                    f"Stopping: this run would archive or delete {self._removed:,} records (max_deleted_records: "
-                    f"{limit:,}); {self._removed - removals:,} of them were removed. If they are meant to be removed, "
-                    "raise max_deleted_records for one run."
-                )
-            logger.warning(
-                "The input has more than %s deleted records (max_deleted_records). If that many exist in Salesloft, a "
-                "run stops before it removes one.",
-                f"{limit:,}",
-                extra={"code": "SL063"},
+            error: SalesloftFatalError = TooManyDeletedRecordsError(
+                f"Stopping: this run would archive or delete {self._removed:,} records (max_deleted_records: "
+                f"{limit:,}); {self._removed - removals:,} of them were removed. If they are meant to be removed, "
+                "raise max_deleted_records for one run."
             )
+            message = (
+                "The input has more than %s deleted records (max_deleted_records). If that many exist in Salesloft, a "
+                "run stops before it removes one."
+            )
+            self._exceed(limit, error, message, "SL063")
         limit = self._settings.max_enrollments
         if enrollments and self._enrolled > limit:
-            if not self._settings.dry_run:
-                raise TooManyEnrollmentsError(
-                    f"Stopping: this run would add {self._enrolled:,} people to cadences (max_enrollments: {limit:,}); "
-                    f"{self._enrolled - enrollments:,} of them were added. If they are meant to get email, raise "
-                    "max_enrollments for one run."
-                )
-            logger.warning(
-                "The input would add more than %s people to cadences (max_enrollments). A run that does stops before "
-                "it adds the first one.",
-                f"{limit:,}",
-                extra={"code": "SL064"},
+            error = TooManyEnrollmentsError(
+                f"Stopping: this run would add {self._enrolled:,} people to cadences (max_enrollments: {limit:,}); "
+                f"{self._enrolled - enrollments:,} of them were added. If they are meant to get email, raise "
+                "max_enrollments for one run."
             )
+            message = (
+                "The input would add more than %s people to cadences (max_enrollments). A run that does stops before "
+                "it adds the first one."
+            )
+            self._exceed(limit, error, message, "SL064")
+
+    def _exceed(self, limit: int, error: SalesloftFatalError, message: str, code: str) -> None:
+        if not self._settings.dry_run:
+            raise error
+        logger.warning(message, f"{limit:,}", extra={"code": code})
 
     def _find_removals(self) -> list[Removal]:
         """Return the records that are to be removed: those that exist, and that no other row of the source names."""

@@ -76,6 +76,8 @@ class HeldWrites:
 
     def cancel(self, stream: Stream, write: Write) -> Iterator[tuple[Stream, Outcome]]:
         """Yield what is not to be done, because a later record of the same row of the source says otherwise."""
+        if not self._held:  # no need to decode the rows of the source
+            return
         places = {_place(stream, write)} if write.key is not None else set()
         for source in write.sources:
             if source.row is not None:

@@ -48,7 +48,7 @@ ALREADY: Final = re.compile(r"\balready\b", re.IGNORECASE)
 # A write may be applied some time after its response was lost, or a gateway has given up (504).
 LATE_WRITE_SECONDS: Final = 10.0
 CHECK_RETRY_SECONDS: Final = 30.0
-# After this time, an event comes even if no request is done.
+# An event is yielded this often even if no request has finished.
 NEWS_SECONDS: Final = 10.0
 # Consecutive writes that fail alike, each sent after the one before had failed, until the run stops. Errors that last
 # take `max_retry_seconds` each.
@@ -134,7 +134,7 @@ class SingleWriter:
         while in_flight:
             done, _ = wait(in_flight, timeout=NEWS_SECONDS, return_when=FIRST_COMPLETED)
             if not done:
-                yield Settled(batch, ())  # whoever asks for events may have something to renew
+                yield Settled(batch, ())  # so that claims can be renewed while requests are in flight
             for future in done:
                 write, failed_before = in_flight.pop(future)
                 error = future.exception()
