@@ -21,7 +21,7 @@ from target_salesloft.engine.journal import archived_by_us
 from target_salesloft.engine.protect import protect
 from target_salesloft.engine.stream import OpenBatch
 from target_salesloft.engine.twins import find_other_case, find_raw_domains
-from target_salesloft.exceptions import SalesloftFatalError, TooManyDeletedRecordsError, TooManyEnrollmentsError
+from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
 from target_salesloft.objects import (
     ID_FIELD,
     OBJECTS,
@@ -559,33 +559,32 @@ class Engine:
         """
         limit = self._settings.max_deleted_records
         if removals and self._removed > limit:
-            error: SalesloftFatalError = TooManyDeletedRecordsError(
-                f"Stopping: this run would archive or delete {self._removed:,} records (max_deleted_records: "
-                f"{limit:,}); {self._removed - removals:,} of them were removed. If they are meant to be removed, "
-                "raise max_deleted_records for one run."
-            )
-            message = (
+            if not self._settings.dry_run:
+                raise TooManyDeletedRecordsError(
+                    f"Stopping: this run would archive or delete {self._removed:,} records (max_deleted_records: "
+                    f"{limit:,}); {self._removed - removals:,} of them were removed. If they are meant to be removed, "
+                    "raise max_deleted_records for one run."
+                )
+            logger.warning(
                 "The input has more than %s deleted records (max_deleted_records). If that many exist in Salesloft, a "
-                "run stops before it removes one."
+                "run stops before it removes one.",
+                f"{limit:,}",
+                extra={"code": "SL063"},
             )
-            self._exceed(limit, error, message, "SL063")
         limit = self._settings.max_enrollments
         if enrollments and self._enrolled > limit:
-            error = TooManyEnrollmentsError(
-                f"Stopping: this run would add {self._enrolled:,} people to cadences (max_enrollments: {limit:,}); "
-                f"{self._enrolled - enrollments:,} of them were added. If they are meant to get email, raise "
-                "max_enrollments for one run."
-            )
-            message = (
+            if not self._settings.dry_run:
+                raise TooManyEnrollmentsError(
+                    f"Stopping: this run would add {self._enrolled:,} people to cadences (max_enrollments: {limit:,}); "
+                    f"{self._enrolled - enrollments:,} of them were added. If they are meant to get email, raise "
+                    "max_enrollments for one run."
+                )
+            logger.warning(
                 "The input would add more than %s people to cadences (max_enrollments). A run that does stops before "
-                "it adds the first one."
+                "it adds the first one.",
+                f"{limit:,}",
+                extra={"code": "SL064"},
             )
-            self._exceed(limit, error, message, "SL064")
-
-    def _exceed(self, limit: int, error: SalesloftFatalError, message: str, code: str) -> None:
-        if not self._settings.dry_run:
-            raise error
-        logger.warning(message, f"{limit:,}", extra={"code": code})
 
     def _find_removals(self) -> list[Removal]:
         """Return the records that are to be removed: those that exist, and that no other row of the source names."""
