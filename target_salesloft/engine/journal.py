@@ -13,11 +13,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import requests
+
 from target_salesloft.engine.watch import Watch
 from target_salesloft.exceptions import FailedRecordsError
 from target_salesloft.ledger.failed import Failure
 from target_salesloft.ledger.ledger import StartedJob
-from target_salesloft.objects import PEOPLE
+from target_salesloft.objects import PEOPLE, SyncMode
 from target_salesloft.records import GONE, WRITTEN, Result, replace
 from target_salesloft.settings.options import Misses
 from target_salesloft.writers.base import (
@@ -264,8 +266,7 @@ class Journal:
             was_sent: Whether the ledger knows the write as pending.
             is_found: Whether Salesloft was read, and holds what the write says.
         """
-        if outcome.result is Result.ALREADY_EXISTS and stream.settings.already_exists is Misses.SKIP:
-            outcome = replace(outcome, result=Result.SKIPPED_EXISTING)
+        outcome = _without_miss(stream, outcome)
         stats = stream.retried if _is_retry(outcome) else stream.stats
         notes = self._notes[stream.name]
         if self.results.is_on:
@@ -324,11 +325,7 @@ class Journal:
             for each in sent
             if each.write.key is not None and (each.result in WRITTEN or each.result is Result.UNCHANGED)
         )
-        ledger.reject(
-            each.write.key
-            for each in notes.outcomes
-            if each.write.key is not None and each.failed and each.was_rejected
-        )
+        ledger.reject(each.write.key for each in notes.outcomes if each.write.key is not None and each.was_rejected)
         ledger.note_spellings(
             (each.write.key, one.name, one.sent, one.held)
             for each, found in differences
@@ -421,6 +418,17 @@ class Journal:
 def archived_by_us(salesloft_object: SalesloftObject) -> str:
     """Return what the ledger calls the records that this target has archived, among the ids that it remembers."""
     return f"{salesloft_object.name}.archived"
+
+
+def _without_miss(stream: Stream, outcome: Outcome) -> Outcome:
+    """Return an outcome that does not count as a failure if the stream skips such records."""
+    settings = stream.settings
+    if outcome.result is Result.ALREADY_EXISTS and settings.already_exists is Misses.SKIP:
+        return replace(outcome, result=Result.SKIPPED_EXISTING)
+    is_gone = outcome.result is Result.FAILED and outcome.status == requests.codes.not_found
+    if is_gone and settings.sync_mode is SyncMode.UPDATE and settings.not_found is Misses.SKIP:
+        return replace(outcome, result=Result.NOT_FOUND)
+    return outcome
 
 
 def _is_retry(outcome: Outcome) -> bool:
