@@ -27,10 +27,13 @@ class Database:
         self.name = name
         self.url = f"postgresql+psycopg://postgres:s3cr3t-of-the-database@/{name}?host={directory}"
 
+    def where(self, database=None):
+        """Return what names a database, this one by default, to `psycopg.connect`."""
+        return {"host": str(self._directory), "user": "postgres", "dbname": database or self.name}
+
     def execute(self, statement, *values, database=None):
         """Run a statement in this database, and return the rows if there are any."""
-        where = {"host": str(self._directory), "user": "postgres", "dbname": database or self.name}
-        with psycopg.connect(**where, autocommit=True) as connection:
+        with psycopg.connect(**self.where(database), autocommit=True) as connection:
             cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 

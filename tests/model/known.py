@@ -34,6 +34,13 @@ def lead(number, version=1, name="people", **values):
     return {"stream": name, "id": number, **key, "title": f"title-{name}{number}-v{version}", **values}
 
 
+def by_id(number, version=1, spelling="number", **values):
+    """Return a person who is known by Salesloft's id."""
+    row = person(number, version, salesloft_id={"id of": email(number), "as": spelling}, **values)
+    del row["email_address"]
+    return row
+
+
 def account(number, version=1, **values):
     fields = {"name": f"name-accounts{number}-v0", "industry": f"industry-accounts{number}-v{version}"}
     return {"stream": "accounts", "id": number, "domain": domain(number), **fields, **values}
@@ -89,11 +96,52 @@ KNOWN = {
     "an insert that Salesloft has may be skipped": scenario(
         {"people": stream(mode="insert")}, night(person(1), person(2)), people=[1], already_exists="skip", **SINGLE
     ),
+    **{
+        f"ids that are gone are misses, and others are written ({mode}, {name})": scenario(
+            {"people": stream(key="id", mode=mode, not_found=miss)},
+            night(*map(by_id, SIX)),
+            night(
+                *(by_id(each, 2, spelling) for each, spelling in enumerate(("number", "text", "spaces", "decimal"))),
+                *(by_id(each, 2) for each in (4, 5, 6)),
+                edits=[["remake", "people", email(4)], ["delete", "people", email(5)]],
+            ),
+            people=SIX,
+            **settings,
+        )
+        for mode, name, settings, miss in (
+            ("upsert", "single requests", SINGLE, "fail"),
+            ("upsert", "jobs", JOBS, "skip"),
+            ("update", "single requests", SINGLE, "skip"),
+            ("update", "jobs", JOBS, "fail"),
+        )
+    },
+    "one stream skips what another one fails": scenario(
+        {
+            "people": stream(key="crm_id", mode="insert", already_exists="skip"),
+            "leads": stream(mode="update", not_found="fail"),
+            "contacts": stream(mode="update"),
+        },
+        night(lead(1), lead(2), person(3, name="leads"), person(4, name="contacts")),
+        people=[1],
+        not_found="skip",
+        **SINGLE,
+    ),
     # 2. The ledger
     "a run that cannot use its ledger writes nothing": scenario(
         SKIPPING, night(person(1)), night(person(1, 2), ledger="locked"), night(person(1)), **SINGLE
     )
     | {"seed": 1},
+    **{
+        f"a run that cannot use its ledger in PostgreSQL writes nothing ({name})": scenario(
+            SKIPPING,
+            night(person(1)),
+            night(person(1, 2), person(2), ledger="locked", **plan),
+            night(person(1)),
+            ledger="postgres",
+            **SINGLE,
+        )
+        for name, plan in (("reads wait", {}), ("writes wait", {"readable": True}))
+    },
     "a ledger that is locked later is not moved": scenario(
         SKIPPING, night(person(1)), night(*(person(each, 2) for each in SIX), ledger="locked later"), **SINGLE
     )
@@ -112,6 +160,12 @@ KNOWN = {
     "a live row of another stream and key wins over a deletion": scenario(
         {"people": stream(deletes=True), "leads": stream(key="crm_id", mode="update")},
         night(lead(1, name="leads"), person(1, **GONE)),
+        people=[1],
+        deleted_records="delete",
+    ),
+    "a live row that names the record by its id wins over a deletion": scenario(
+        {"people": stream(deletes=True), "leads": stream(key="id")},
+        night({**by_id(1), "stream": "leads"}, person(1, **GONE)),
         people=[1],
         deleted_records="delete",
     ),
@@ -342,6 +396,14 @@ KNOWN = {
         deleted_records="delete",
         **SINGLE,
     ),
+    "two machines with a ledger each write, remove and enroll without failures": scenario(
+        {"people": stream(deletes=True, **SKIPS), "enrollments": enrollments()},
+        night(*(person(each, **GONE) for each in FOUR), person(6), enrollment(4, 4), twin=True),
+        people=SIX,
+        deleted_records="delete",
+        **SINGLE,
+    )
+    | {"machines": 2},
     # 14. Rows of jobs
     "a row that comes twice hides none that is missing": scenario(
         {"people": stream()},

@@ -62,11 +62,21 @@ def same(one, other):
     return str(one).strip().lower() == str(other).strip().lower()
 
 
+def number(value):
+    """Return an id of Salesloft as a number, or empty text if it is none."""
+    try:
+        found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
+    except ValueError:
+        found = None
+    return "" if found is None or found != int(found) or abs(found) > 2**63 else int(found)
+
+
 class Oracle:
     def __init__(self, scenario, team, nights):
         self.streams = scenario["streams"]
         self.settings = {**DEFAULTS, **scenario["settings"]}
         self.ledger = scenario["ledger"]
+        self.machines = scenario.get("machines", 1)
         self.nights = nights
         self.effects = [each for each in team.effects if each.night >= 0]
         self.sources = defaultdict(list)
@@ -90,7 +100,8 @@ class Oracle:
                 yield from self.saved(night, run)
             yield from self.exits(night)
             yield from self.ledgers(night)
-            unsure = max(unsure - 1, 0)
+            if len(night.runs) >= self.machines:  # each ledger has learned what became of what was in doubt
+                unsure = max(unsure - 1, 0)
             if self.is_doubtful(night):
                 unsure = 2
             elif not unsure and all(run.code in {0, 1} for run in night.runs) and self.is_complete(night):
@@ -101,14 +112,25 @@ class Oracle:
 
     def key(self, row):
         stream = self.streams[row["stream"]]
-        return stream["object"], stream["key"], str(row.get(stream["key"])).strip().lower()
+        return stream["object"], stream["key"], str(self.named(row)).strip().lower()
+
+    def named(self, row):
+        """Return the value by which a row names its record."""
+        key = self.streams[row["stream"]]["key"]
+        return number(row.get("salesloft_id")) if key == "id" else row.get(key)
+
+    def setting(self, row, name):
+        return self.streams[row["stream"]].get(name, self.settings[name])
+
+    def creates(self, row):
+        """Return whether a row may create a record: one that is named by Salesloft's id exists, or there is none."""
+        stream = self.streams[row["stream"]]
+        return stream["mode"] != "update" and stream["key"] != "id"
 
     def names(self, row, table, record):
         """Return whether a row names a record of Salesloft by its upsert key."""
         stream = self.streams[row["stream"]]
-        return (
-            record is not None and stream["object"] == table and same(row.get(stream["key"]), record.get(stream["key"]))
-        )
+        return record is not None and stream["object"] == table and same(self.named(row), record.get(stream["key"]))
 
     def is_gone(self, row):
         return self.streams[row["stream"]]["deletes"] and any(row.get("gone") is each for each in DELETED)
@@ -184,13 +206,14 @@ class Oracle:
 
     def links_and_creations(self, effect, rows, where):
         modes = {self.streams[row["stream"]]["mode"] for row in rows}
+        is_of_two = self.are_apart(self.nights[effect.night])
         unique = "email_address" if effect.table == "people" else "domain"
         keys = {each["key"] for each in self.streams.values() if each["object"] == effect.table}
         if effect.op == "update" and keys == {unique} and not same(effect.before[unique], effect.after[unique]):
             yield Finding("misdirected write", effect.night, f"{where}, held {key_of(effect.before)}")
-        if effect.op == "create" and modes == {"update"}:
+        if effect.op == "create" and rows and not any(map(self.creates, rows)):
             yield Finding("created by an update", effect.night, where)
-        if effect.context.get("doubled"):
+        if effect.context.get("doubled") and not (is_of_two and "insert" in modes):
             is_new = all(effect.night == self.first(row) for row in rows)
             code = "inserted although it exists" if modes == {"insert"} and is_new else "doubled record"
             yield Finding(code, effect.night, where)
@@ -228,6 +251,10 @@ class Oracle:
             own = TOKEN.fullmatch(held) and any(each["stream"] == row["stream"] for _, each in self.sources[held])
             if rule == "if_empty" or not own:
                 yield Finding("overwritten value", effect.night, f"{rule} {field}: {held!r} became {value!r}")
+
+    def are_apart(self, night):
+        """Return whether two runs at once knew nothing of each other."""
+        return len(night.runs) > 1 and (self.machines > 1 or self.ledger == "none")
 
     # Removals and enrollments
 
@@ -290,7 +317,9 @@ class Oracle:
         rows = [row for one in origins for _, row in self.live(one) if "cadence" in row and self.enrolls(row, effect)]
         if not rows:
             yield "misdirected enrollment"
-        if effect.before is not None and effect.before["currently_on_cadence"]:
+        if self.are_apart(night):
+            pass  # both may enroll
+        elif effect.before is not None and effect.before["currently_on_cadence"]:
             yield "enrolled twice"
         elif effect.before is not None and not any(self.streams[row["stream"]].get("re_enroll") for row in rows):
             yield "enrolled again"
@@ -316,14 +345,17 @@ class Oracle:
             yield "enrolled before everything was written"
 
     def enrolls(self, row, effect):
-        stream = self.streams[row["stream"]]
         person = effect.context["person"]
         return (
             person is not None
-            and same(row["person"], person[stream["key"]])
+            and self.names_person(row, person)
             and same(row["cadence"], effect.context["cadence"])
             and ("rep" not in row or same(row["rep"], effect.context["rep"]))
         )
+
+    def names_person(self, row, person):
+        key = self.streams[row["stream"]]["key"]
+        return same(number(row["person"]) if key == "id" else row["person"], person[key])
 
     # Reports
 
@@ -469,7 +501,7 @@ class Oracle:
         if (
             "cadence" not in row
             and bool(self.holders(night, row)) == (stream["mode"] == "insert")
-            and stream["mode"] != "upsert"
+            and (stream["mode"] == "insert" or not self.creates(row))
         ):
             return "miss not skipped"
         return "failed for a bad reference" if row.get("employer") == "not a domain" else "unexpected failure"
@@ -487,6 +519,7 @@ class Oracle:
         values = [value for value in row.values() if isinstance(value, str)]
         return (
             any(len(value) > 255 or value in rejected for value in values)
+            or (self.streams[row["stream"]]["key"] == "id" and self.named(row) == "" and "cadence" not in row)
             or row.get("do_not_contact") == "maybe"
             or self.is_unclear(row)
         )
@@ -505,13 +538,15 @@ class Oracle:
         if "cadence" in row:
             # Rows of one membership are one, and the last one says in whose name.
             return self.may_not_be_enrolled(night, row) or any(misses)
-        if misses[0] and self.settings["missing_references"] == "fail":
+        if misses[0] and self.setting(row, "missing_references") == "fail":
             return True
-        if stream["mode"] == "update" and not self.holders(night, row):
-            return self.settings["not_found"] == "fail"
+        if not self.creates(row) and stream["mode"] != "insert" and not self.holders(night, row):
+            return self.setting(row, "not_found") == "fail"
         if stream["mode"] == "insert" and (self.holders(night, row) or others or self.is_carried(night, index)):
-            return self.settings["already_exists"] == "fail" or bool(self.is_carried(night, index))
-        return self.is_taken(night, row) or (any(misses) and self.settings["missing_references"] == "fail")
+            return self.setting(row, "already_exists") == "fail" or bool(self.is_carried(night, index))
+        if len(self.holders(night, row)) > 1 and any(map(self.are_apart, self.nights[: night.number + 1])):
+            return True  # two machines have inserted it
+        return self.is_taken(night, row) or (any(misses) and self.setting(row, "missing_references") == "fail")
 
     def is_gone_now(self, night, row):
         table = self.streams[row["stream"]]["object"]
@@ -554,16 +589,15 @@ class Oracle:
         )
 
     def may_not_be_enrolled(self, night, row):
-        stream = self.streams[row["stream"]]
         people = [*night.before["people"].values(), *night.after["people"].values()]
-        found = [each for each in people if same(each[stream["key"]], row["person"])]
+        found = [each for each in people if self.names_person(row, each)]
         blocked = any(each["do_not_contact"] or each["contact_restrictions"] for each in found)
         named = [
             other
             for other in night.rows
             if "cadence" not in other and any(self.names(other, "people", each) for each in found)
         ]
-        return len(found) < 2 or blocked or row["cadence"] not in night.cadences or bool(named)
+        return len(found) != 2 or blocked or row["cadence"] not in night.cadences or bool(named)
 
     def must_fail(self, night, row):  # noqa: PLR0911 (one reason after the other)
         if self.siblings(night, row) or self.is_gone(row):
@@ -579,19 +613,21 @@ class Oracle:
             isinstance(value, str) and len(value) > 255 and name not in stream["overwrite"]
             for name, value in row.items()
         )
+        if stream["key"] == "id" and self.named(row) == "":
+            return True
         exists = bool(self.holders(night, row))
-        if stream["mode"] == "update" and not exists:
-            named = any(
+        if stream["mode"] != "insert" and not self.creates(row) and not exists:
+            named = stream["key"] != "id" and any(
                 other is not row and other.get("stream") != row["stream"]
                 for other in night.rows
                 if self.streams[other["stream"]]["object"] == stream["object"]
             )
-            return not named and self.settings["not_found"] == "fail" and not night.plan.get("twin")
+            return not named and self.setting(row, "not_found") == "fail" and not night.plan.get("twin")
         if stream["mode"] == "insert":
             # The ledger, or a comparison, may say that there is nothing to insert.
             # What a killed run has sent is looked up, and counts as unchanged if Salesloft holds it.
             carried = any(row in earlier.rows for earlier in self.nights[: night.number])
-            return exists and not carried and self.settings["already_exists"] == "fail" and stream["skip"] == "off"
+            return exists and not carried and self.setting(row, "already_exists") == "fail" and stream["skip"] == "off"
         return long
 
     # The end of a run
@@ -644,7 +680,9 @@ class Oracle:
                 for each in self.effects
                 if each.night == night.number and each.origin is not None and not each.late
             ]
-            if effects or any(run.code == 0 for run in night.runs):
+            if self.machines > 1:  # the other one writes
+                effects = [each for each in night.runs[0].results if each["result"] in WRITTEN]
+            if effects or any(run.code == 0 for run in night.runs[: 1 if self.machines > 1 else 2]):
                 yield Finding(
                     "written without the ledger",
                     night.number,
@@ -696,7 +734,12 @@ class Oracle:
     def archived(self, night, row, record, result):
         """A record that comes back is archived no more if the ledger knows that we did that; else, the log names it."""
         fates = {one.plan.get("ledger", "kept") for one in self.nights[: night.number + 1]}
-        is_known = self.ledger != "none" and fates == {"kept"} and self.was_archived_by_us(night, record["id"])
+        is_known = (
+            self.ledger != "none"
+            and self.machines == 1
+            and fates == {"kept"}
+            and self.was_archived_by_us(night, record["id"])
+        )
         if is_known:
             yield Finding("still archived", night.number, f"{row} is {result}")
         elif not all("A16" in str(run.log) for run in night.runs):
@@ -721,7 +764,7 @@ class Oracle:
     def wanted(self, row):
         """Return the values that Salesloft should hold; for references, what they name."""
         columns = [*self.streams[row["stream"]]["fields"], "employer", "rep"]
-        cleared = [name for name in columns if name in row and self.settings["null_values"] == "clear"]
+        cleared = [name for name in columns if name in row and self.setting(row, "null_values") == "clear"]
         links = [name for name in ("employer", "rep") if row.get(name)]
         return self.values(row) | {name: row[name] for name in (*cleared, *links)}
 
@@ -738,7 +781,8 @@ class Oracle:
         rule = stream["overwrite"].get(name)
         if rule and not (rule == "unless_edited" and self.is_own(night, record["id"], column, row)):
             return
-        others = [self.by_others(night, table, record["id"], each, row) for each in (column, stream["key"])]
+        columns = (column,) if stream["key"] == "id" else (column, stream["key"])
+        others = [self.by_others(night, table, record["id"], each, row) for each in columns]
         if (may_differ and any(others)) or self.is_moving(night, row):
             return
         code = "not linked" if name in {"employer", "rep"} else "not held"
@@ -760,7 +804,7 @@ class Oracle:
         rows = [other for one in self.nights[: night.number + 1] for other in one.rows]
         moving = [other for other in rows if self.streams[other["stream"]]["moves"]]
         key = self.streams[row["stream"]]["key"]
-        return key != "crm_id" and any(same(row[key], other.get(key)) for other in moving)
+        return key not in {"crm_id", "id"} and any(same(row[key], other.get(key)) for other in moving)
 
     def by_others(self, night, table, number, column, row):
         """Return whether the last to change a field, or to create the record, was not the stream of a row."""
@@ -800,6 +844,7 @@ class Oracle:
         fates = {one.plan.get("ledger", "kept") for one in self.nights[: night.number + 1]}
         if (
             self.ledger == "none"
+            or self.machines > 1
             or fates != {"kept"}
             or any(each.was_killed or each.hits for each in self.nights[: night.number + 1])
         ):
@@ -842,8 +887,8 @@ class Oracle:
                     yield Finding("not removed", night.number, f"{row} is {outcomes[index]}")
 
     def still_enrolled(self, night, row, result):
-        stream, cadence = self.streams[row["stream"]], night.cadences.get(row["cadence"])
-        people = [each["id"] for each in night.after["people"].values() if same(each[stream["key"]], row["person"])]
+        cadence = night.cadences.get(row["cadence"])
+        people = [each["id"] for each in night.after["people"].values() if self.names_person(row, each)]
         live = [other for _, other in self.live(night) if "cadence" in other and other["cadence"] == row["cadence"]]
         for each in night.after["cadence_memberships"].values():
             if (
@@ -873,7 +918,10 @@ class Oracle:
             {index for index, each in self.outcomes(before, run).items() if each["result"] in OK} for run in before.runs
         ]
         code = "sent again" if len(runs) == 2 else "sent again after two runs at once"
-        for run in night.runs:
+        for position, run in enumerate(night.runs):
+            if self.machines > 1 and position == len(known):
+                continue  # the ledger of this run has not seen the night before
+            before_it = known[position if self.machines > 1 else 0]
             for index, each in self.outcomes(night, run).items():
                 row = night.rows[index]
                 if (
@@ -882,7 +930,7 @@ class Oracle:
                     or any(self.is_open(one, row) for one in (night, before, earlier))
                     or not self.is_remembered(row)
                     or each["result"] not in WRITTEN
-                    or index not in known[0]
+                    or index not in before_it
                 ):
                     continue
                 table = self.streams[row["stream"]]["object"]

@@ -20,20 +20,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
+import psycopg
+
 from salesloft_sandbox import Fault, Sandbox, SandboxServer, bulk_jobs, database, memberships, records
 from salesloft_sandbox.fault_injection import FaultKind, Faults
 from salesloft_sandbox.fields import RESOURCES
 from salesloft_sandbox.pages import Lists
 from tests.conftest import KEY
 from tests.model import world
+from tests.model.variations import PER_STREAM
 from tests.model.zygote import EPOCH, SharedClock
 
 HOUR = 3600.0
+NO_RECORD = 900_000
 MEMORY = Path("/dev/shm")  # noqa: S108 (a directory of its own)
 LONGEST_RUN = 120.0
 BUSY_SECONDS = 0.1
 TABLES = ("people", "accounts")
-QUIET = ("ledger", "faults", "kill", "twin", "max_records", "cut", "edits", "rejected")
+QUIET = ("ledger", "faults", "kill", "twin", "max_records", "cut", "edits", "rejected", "learns")
 LOGGING = """\
 version: 1
 disable_existing_loggers: false
@@ -567,6 +571,7 @@ class Runner:
         self.files = Counter()
         self.nights = []
         self.carried = []
+        self.ids = {}
 
     def run(self):
         """Run all nights, and two quiet ones; return the team and the nights."""
@@ -578,6 +583,7 @@ class Runner:
                 self.team.outside(lambda: self.team.populate(self.scenario["held"]))
                 nights = self.scenario["nights"]
                 quiet = {name: each for name, each in nights[-1].items() if name not in QUIET}
+                quiet |= {"twin": True} if "machines" in self.scenario else {}  # each has to learn what became of it
                 for plan in (*nights, quiet, quiet):
                     self.night(len(self.nights), plan)
                 self.histories()
@@ -591,7 +597,7 @@ class Runner:
         team.sandbox.advance()  # late effects of the night before
         team.night = number
         team.outside(lambda: [team.edit(*each) for each in plan.get("edits", ())])
-        rows = self.rows(number, plan)
+        rows = [self.with_ids(row, learns="learns" in plan) for row in self.rows(number, plan)]
         state = team.sandbox.state
         night = Night(
             number,
@@ -616,7 +622,7 @@ class Runner:
         lock = self.lock(plan)
         if plan.get("ledger") == "lost":
             self.lose()
-        night.had_ledger = self.scenario["ledger"] == "sqlite" and self.ledger.exists()
+        night.had_ledger = self.has_ledger()
         runs = [self.prepare(night, index) for index in range(2 if plan.get("twin") else 1)]
         for slot in range(2):
             clock.note_wait(slot, 0)
@@ -650,6 +656,21 @@ class Runner:
         rows = [row for row in plan["rows"] if row["stream"] in streams]
         return [*self.carried, *(row for row in rows if not (settle and streams[row["stream"]]["mode"] == "insert"))]
 
+    def with_ids(self, row, *, learns):
+        """Return a row with the ids that the source has learned: those of the first night, or of the last lesson."""
+        return {
+            column: self.spell_id(value["id of"], value["as"], learns=learns) if isinstance(value, dict) else value
+            for column, value in row.items()
+        }
+
+    def spell_id(self, name, spelling, *, learns):
+        found = (
+            self.team.find("people" if "@" in name else "accounts", name) if learns or name not in self.ids else None
+        )
+        number = self.ids[name] = found["id"] if found else self.ids.get(name, NO_RECORD + len(self.ids))
+        spellings = {"text": str(number), "spaces": f" {number} ", "decimal": float(number)}
+        return spellings.get(spelling, number)
+
     def carry(self, night):
         passed = max((each for run in night.runs for each in run.states), default=0)
         inserted = [row for row in night.rows[passed:] if self.scenario["streams"][row["stream"]]["mode"] == "insert"]
@@ -661,13 +682,25 @@ class Runner:
     def ledger(self):
         return self.directory / "state" / "ledger.db"
 
-    def uri(self):
-        if self.scenario["ledger"] == "postgres":
-            return self.database.url
-        return "none" if self.scenario["ledger"] == "none" else f"sqlite:///{self.ledger}"
+    def uri(self, machine=0):
+        if self.scenario["ledger"] == "none":
+            return "none"
+        if machine:
+            return f"sqlite:///{self.directory / 'state' / 'other.db'}"
+        return self.database.url if self.database else f"sqlite:///{self.ledger}"
+
+    def has_ledger(self):
+        if self.database:
+            return bool(self.tables())
+        return self.ledger.exists()
+
+    def tables(self):
+        return [
+            name for (name,) in self.database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        ]
 
     def lose(self):
-        if self.scenario["ledger"] == "postgres":
+        if self.database:
             self.database.execute("DROP SCHEMA public CASCADE")
             self.database.execute("CREATE SCHEMA public")
         for each in self.directory.glob("state/ledger.db*"):
@@ -676,13 +709,20 @@ class Runner:
     def lock(self, plan):
         """Hold a lock for the night, or from some request on; return what releases it."""
         fate = plan.get("ledger", "kept")
-        if not fate.startswith("locked") or self.scenario["ledger"] != "sqlite" or not self.ledger.exists():
+        if not fate.startswith("locked") or not self.has_ledger():
             return lambda: None
-        connection = sqlite3.connect(self.ledger, isolation_level=None, check_same_thread=False, timeout=5)
+        if self.database:
+            connection = psycopg.connect(**self.database.where())
+            mode = "EXCLUSIVE" if "readable" in plan else "ACCESS EXCLUSIVE"
+            statements = [f"SET lock_timeout = 5000; LOCK TABLE {', '.join(self.tables())} IN {mode} MODE"]
+        else:
+            connection = sqlite3.connect(self.ledger, isolation_level=None, check_same_thread=False, timeout=5)
+            statements = ["BEGIN IMMEDIATE"]
 
         def lock():
-            with suppress(sqlite3.OperationalError):
-                connection.execute("BEGIN IMMEDIATE")
+            with suppress(sqlite3.OperationalError, psycopg.errors.LockNotAvailable):
+                for each in statements:
+                    connection.execute(each)
 
         if fate == "locked":
             lock()
@@ -698,6 +738,7 @@ class Runner:
         directory.mkdir()
         streams = {name: target_settings(each) for name, each in self.scenario["streams"].items()}
         used = {row["stream"] for row in rows}
+        machine = index if "machines" in self.scenario else 0
         config = {
             "api_url": self.url,
             "api_key": KEY,
@@ -705,12 +746,12 @@ class Runner:
             "failed_records_dir": str(self.directory / "failed"),
             "results_path": str(directory / "results.singer"),
             "summary_path": str(directory / "summary.json"),
-            "ledger_uri": self.uri(),
+            "ledger_uri": self.uri(machine),
             "streams": streams,
             **self.scenario["settings"],
             **({"max_records": plan["max_records"]} if "max_records" in plan else {}),
         }
-        if plan.get("default ledger") or (self.scenario["ledger"] == "sqlite" and self.scenario["seed"] % 2):
+        if not machine and self.scenario["ledger"] == "sqlite" and self.scenario["seed"] % 2:
             # The default ledger, which a run may do without only where there has never been one.
             del config["ledger_uri"]
         (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -818,14 +859,16 @@ def target_settings(stream):
     if "employer" in stream["refs"]:
         mapping["employer"] = "account.domain"
     settings = {"object": stream["object"], "skip_unchanged": stream["skip"]}
+    settings |= {name: stream[name] for name in PER_STREAM if name in stream}
     if stream["object"] == "cadence_memberships":
-        mapping["person"] = "person.email_address" if stream["key"] == "email_address" else "person.crm_id"
+        mapping["person"] = "person_id" if stream["key"] == "id" else f"person.{stream['key']}"
         mapping["cadence"] = "cadence.name"
         mapping |= {"rep": "user.email_address"} if "rep" in stream["refs"] else {}
         settings |= {"re_enroll": True} if stream.get("re_enroll") else {}
     else:
         mapping |= {"rep": "owner.email_address"} if "rep" in stream["refs"] else {}
         settings |= {"sync_mode": stream["mode"], "upsert_key": stream["key"]}
+        mapping |= {"salesloft_id": "id", "id": None} if stream["key"] == "id" else {}
         settings |= {"overwrite": stream["overwrite"]} if stream["overwrite"] else {}
     settings |= {"deleted_column": "gone"} if stream["deletes"] else {}
     settings |= {"deleted_records": "archive"} if stream.get("archive") else {}
@@ -834,6 +877,6 @@ def target_settings(stream):
 
 def schema(name, stream):
     columns = ["id", "email_address", "crm_id", "last_name", "phone", "domain", "name", "employer", "rep", "person"]
-    columns += ["cadence", "gone", "do_not_contact", *stream["fields"]]
+    columns += ["salesloft_id", "cadence", "gone", "do_not_contact", *stream["fields"]]
     properties = {each: {} for each in columns}
     return {"type": "SCHEMA", "stream": name, "schema": {"properties": properties}, "key_properties": ["id"]}

@@ -5,7 +5,21 @@ from __future__ import annotations
 import copy
 import time
 
-NEEDED = {"stream", "id", "email_address", "crm_id", "domain", "name", "person", "cadence", "last_name", "phone"}
+from tests.model.variations import PER_STREAM
+
+NEEDED = {
+    "stream",
+    "id",
+    "email_address",
+    "crm_id",
+    "domain",
+    "name",
+    "person",
+    "cadence",
+    "last_name",
+    "phone",
+    "salesloft_id",
+}
 
 
 def shrink(scenario, fails, seconds):
@@ -45,6 +59,9 @@ def _parts(scenario):
     for number, night in enumerate(nights):
         yield from (("nights", number, "rows", each) for each in _slices(len(night["rows"])))
         yield from (("nights", number, name) for name in night if name not in {"rows", "state_every"})
+    yield from (
+        ("streams", name, each) for name, stream in scenario["streams"].items() for each in PER_STREAM if each in stream
+    )
     yield from (("sandbox", name) for name in scenario["sandbox"])
     for number, night in enumerate(nights):
         for name in ("rows", "edits", "faults", "rejected"):

@@ -1,7 +1,7 @@
 """Random nights against an independent model; see README.md.
 
-`MODEL_SEED=123` runs one seed and shrinks it; `MODEL_SEEDS=0:500` runs many; `MODEL_DATABASE=postgres` uses one
-database.
+`MODEL_SEED=123` runs one seed and shrinks it; `MODEL_SEEDS=0:500` or `3,14,15` runs many; `MODEL_DATABASE=postgres`
+uses one database.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ def chosen():
     if seed := os.environ.get("MODEL_SEED"):
         return [int(seed)]
     if seeds := os.environ.get("MODEL_SEEDS"):
+        if ":" not in seeds:
+            return [int(each) for each in seeds.split(",")]
         first, last = map(int, seeds.split(":"))
         return range(first, last)
     return None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import random
 
+from tests.model.variations import vary
+
 PEOPLE, ACCOUNTS, CADENCES, REPS = 7, 4, 3, 3
 KEYS = {"people": ["email_address", "email_address", "crm_id"], "accounts": ["domain", "domain", "crm_id"]}
 FIELDS = {"people": ["title", "city", "first_name"], "accounts": ["industry", "city", "street"]}
@@ -52,7 +54,9 @@ def rep(number):
 
 def generate(seed, database=None):
     """Return the scenario of a seed, with the given database for its ledger."""
-    return _Generator(random.Random(seed), database).scenario(seed)  # noqa: S311 (no secrets)
+    scenario = _Generator(random.Random(seed), database).scenario(seed)  # noqa: S311 (no secrets)
+    vary(scenario, random.Random(f"{seed}, varied"))  # noqa: S311 (no secrets)
+    return scenario
 
 
 class _Generator:

@@ -186,6 +186,8 @@ def _run(job, shared):
     sys.argv = job["argv"]
     random.seed(job["seed"])
     _instrument_sqlite(job.get("busy_seconds"), job.get("kill"))
+    if job.get("busy_seconds") is not None:
+        _instrument_postgres(job["busy_seconds"])
     code = 1
     try:
         if job["argv"][0] == "target-salesloft":
@@ -231,6 +233,20 @@ def _instrument_sqlite(busy_seconds, kill):
 
     original = sqlite3.connect
     sqlite3.connect = sqlite3.dbapi2.connect = connect
+
+
+def _instrument_postgres(busy_seconds):
+    """Let nobody wait long for a lock that is never released."""
+    import psycopg  # noqa: PLC0415
+
+    execute = psycopg.Cursor.execute
+
+    def execute_impatiently(self, query, *args, **options):
+        if "lock_timeout" in str(query):
+            query = f"SET LOCAL lock_timeout = {int(busy_seconds * 1000)}"
+        return execute(self, query, *args, **options)
+
+    psycopg.Cursor.execute = execute_impatiently
 
 
 if __name__ == "__main__":

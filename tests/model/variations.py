@@ -1,0 +1,77 @@
+"""More of what a scenario may have, drawn from numbers of its own: a seed keeps what it had without.
+
+Rows name Salesloft's ids by whose they are, since only a run assigns them: `{"id of": "p3@example.com", "as": "text"}`
+is the id that the source has learned, which may be of a record that is gone by now.
+"""
+
+from __future__ import annotations
+
+PER_STREAM = {
+    "not_found": ("fail", "skip"),
+    "already_exists": ("fail", "skip"),
+    "missing_references": ("omit", "fail"),
+    "null_values": ("ignore", "clear"),
+}
+SPELLINGS = ("number", "number", "number", "text", "spaces", "decimal")
+NO_IDS = (None, "", "twelve", 12.5, True, "99999999999999999999", 0, -1)
+MORE_PATHS = ("/users*", "/cadences*", "/custom_fields*", "/me*", "/people/*", "/accounts/*", "/cadence_memberships/*")
+
+
+def vary(scenario, chance):
+    """Change a new scenario in place."""
+    for name, stream in scenario["streams"].items():
+        if chance.random() < (0.25 if stream["mode"] != "insert" else 0):
+            _key_by_id(name, stream, scenario["nights"], chance)
+        for setting, values in PER_STREAM.items():
+            if stream["object"] != "cadence_memberships" and chance.random() < 0.15:
+                stream[setting] = chance.choice(values)
+    if scenario["ledger"] == "none" or chance.random() < 0.12:
+        _separate(scenario, chance)
+    for night in scenario["nights"]:
+        if str(night.get("ledger")).startswith("locked") and chance.random() < 0.5:
+            night["readable"] = True
+        for fault in night.get("faults", ()):
+            if fault["kind"] == "late_write" and chance.random() < 0.2:
+                fault["method"] = "DELETE"
+        if chance.random() < 0.08:
+            path, kind = chance.choice(MORE_PATHS), chance.choice(("status", "reset_before", "broken_json", "429"))
+            fault = {"kind": kind, "path": path, "skip": chance.choice((0, 0, 1)), "times": chance.choice((1, 2))}
+            night.setdefault("faults", []).append(fault | ({"status": 502} if kind == "status" else {}))
+
+
+def _key_by_id(name, stream, nights, chance):
+    """Let the rows of a stream name records by Salesloft's ids."""
+    column = "person" if stream["object"] == "cadence_memberships" else "salesloft_id"
+    unique = {"people": "email_address", "accounts": "domain"}.get(stream["object"], "")
+    keeps_unique = chance.random() < 0.25
+    spellings = {}
+    for night in nights:
+        if chance.random() < 0.3:
+            night["learns"] = True
+        for row in (each for each in night["rows"] if each["stream"] == name):
+            held = row.get(column) or row.get("crm_id") or row[unique]
+            spelling = spellings.setdefault(row["id"], chance.choice(SPELLINGS))
+            row[column] = {"id of": _name(held), "as": spelling}
+            if column == "salesloft_id" and chance.random() < 0.04:
+                row[column] = chance.choice(NO_IDS)
+            row.pop("crm_id", None)
+            if not keeps_unique:
+                row.pop(unique, None)
+    stream |= {"key": "id", "moves": keeps_unique and bool(unique)}
+
+
+def _name(key):
+    """Return the address of a person, or the domain of an account, that a key is of."""
+    if key.startswith("003"):
+        return f"p{int(key[3:])}@example.com"
+    return f"a{int(key[3:])}.example" if key.startswith("001") else key.lower()
+
+
+def _separate(scenario, chance):
+    """Let two runs at once have a ledger each, or none."""
+    if scenario["ledger"] != "none":
+        scenario["machines"] = 2
+        scenario["settings"]["retry_failed_records"] = False  # a ledger does not know what came after a failure
+    twins = [night for night in scenario["nights"] if chance.random() < (0.5 if "machines" in scenario else 0.12)]
+    for night in twins or (scenario["nights"][:1] if "machines" in scenario else ()):
+        night["twin"] = True
