@@ -36,9 +36,3 @@ class Clock:
     def stop(self) -> None:
         """Wake all waiters, and let no thread wait again."""
         self._stopped.set()
-
-
-def duration(seconds: float) -> str:
-    """Format seconds for people: `2 min 3 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes:,} min {rest} s" if minutes else f"{rest} s"

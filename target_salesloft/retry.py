@@ -12,6 +12,7 @@ from target_salesloft.exceptions import UnknownColumnError
 from target_salesloft.records import Outcome, Source
 from target_salesloft.reporting.failed_records import NO_LONGER_THERE
 from target_salesloft.singer.reader import INPUT_ERRORS
+from target_salesloft.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,8 +69,8 @@ def _retry_file(
     except (ConfigValidationError, UnknownColumnError, *INPUT_ERRORS) as error:
         unusable[str(error)] += len(lines)
     for reason, count in unusable.items():
-        message = "%s failed records cannot be retried (%s): %s"
-        logger.warning(message, f"{count:,}", file, reason, extra={"code": "SL069", "records_failed": count})
+        extra = {"code": "SL069", "records_failed": count}
+        logger.warning("%s cannot be retried (%s): %s", plural(count, "failed record"), file, reason, extra=extra)
     if unusable.keys() == {NO_LONGER_THERE}:
         # Someone has removed them from the file. They have been reported, and need not be every night.
         for name, record in (each for line in missing for each in lines[line].items()):
@@ -103,8 +104,8 @@ def _report(stream: Stream) -> None:
         return
     stream.stats.retried = {"read": stats.read, "written": stats.written, "failed": stats.failed}
     logger.info(
-        "%s: %s failed records of earlier runs retried: %s written, %s failed again.",
-        *(stream.name, f"{stats.read:,}", f"{stats.written:,}", f"{stats.failed:,}"),
+        "%s: retried %s of earlier runs: %s written, %s failed again.",
+        *(stream.name, plural(stats.read, "failed record"), f"{stats.written:,}", f"{stats.failed:,}"),
         extra=stats.log_fields(stream.name),
     )
     for reason, count in stats.reasons.most_common():

@@ -33,6 +33,7 @@ from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import NO_LEDGER, NullValues, admin_command
 from target_salesloft.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
+from target_salesloft.wording import plural
 from target_salesloft.writers.auto import BulkChoice, build_writer
 from target_salesloft.writers.none import NoneWriter
 
@@ -94,8 +95,8 @@ class Run:
             each.is_verified for each in self.ledger.get_capabilities(max_age_days=CAPABILITY_DAYS).values()
         ):
             logger.info(
-                "How Salesloft behaves was not verified in the last %d days. This run watches its assumptions. Verify "
-                "them with %s.",
+                "The assumptions about Salesloft were not verified in the last %d days. This run checks them as it "
+                "goes. To verify them, run %s.",
                 CAPABILITY_DAYS,
                 admin_command("verify"),
             )
@@ -161,8 +162,8 @@ class Run:
             logger.warning(message, error, extra={"code": "SL057"})
             return
         if deleted:
-            count = f"{len(deleted):,} failed records file{'' if len(deleted) == 1 else 's'}"
-            logger.info("Deleted %s older than %d days (failed_records_days).", count, days)
+            files = plural(len(deleted), "failed records file")
+            logger.info("Deleted %s older than %s (failed_records_days).", files, plural(days, "day"))
 
     def delete_resolved_files(self, files: Iterable[str]) -> None:
         """Delete those failed records files of earlier runs that are not needed any more.
@@ -182,9 +183,8 @@ class Run:
             return
         if deleted:
             logger.info(
-                "Deleted %s failed records file%s of earlier runs, in which no record is left to retry.",
-                f"{deleted:,}",
-                "" if deleted == 1 else "s",
+                "Deleted %s of earlier runs, in which no record is left to retry.",
+                plural(deleted, "failed records file"),
             )
 
     def record_end(self, exit_code: int, errors: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -314,7 +314,8 @@ class TargetSalesloft(Target):
                 f"{not_sent:,}",
                 extra={"records_not_sent": not_sent},
             )
-        missing = stats.missing_too_many(run.settings.max_missing_references_percent)
+        # A trial run leaves out most records that the others refer to.
+        missing = [] if limit else stats.missing_too_many(run.settings.max_missing_references_percent)
         if stats.failed:
             self._report_failures(exceeding)
         if missing:

@@ -16,6 +16,7 @@ from target_salesloft.settings.loader import load
 from target_salesloft.settings.options import NO_LEDGER
 from target_salesloft.shutdown import signals_blocked
 from target_salesloft.target import TargetSalesloft
+from target_salesloft.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +60,7 @@ def adopt(
     for stream, stats in target.run.journal.stats.items():
         print(f"{sanitize_line(stream, MAX_NAME_LENGTH)}: {_describe(stats)}")
     points = target.run.rate_limiter.points_spent
-    print(f"{points:,} point{'' if points == 1 else 's'} spent. Nothing was written to Salesloft.")
+    print(f"{plural(points, 'point')} spent. Nothing was written to Salesloft.")
     for each in errors:
         print(each, file=sys.stderr)
     return code

@@ -11,12 +11,12 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from target_salesloft.encoding import decode_object
 from target_salesloft.exceptions import ConfigError, PermissionDeniedError
-from target_salesloft.objects import ALL_MODES, ID_FIELD
+from target_salesloft.objects import ALL_MODES, ID_FIELD, FieldType
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.settings.streams import NULL_STRING, StreamSettings
+from target_salesloft.settings.streams import DELETED_COLUMNS, NULL_STRING, StreamSettings
 from target_salesloft.settings.validation import resolve
 from target_salesloft.suggestions import closest_match, normalize_name
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from target_salesloft.clock import Clock
-    from target_salesloft.objects import FieldType, Reference, SalesloftObject
+    from target_salesloft.objects import Reference, SalesloftObject
     from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.settings.run import RunSettings
 
@@ -32,6 +32,15 @@ MAX_NAME_LENGTH: Final = 200
 METADATA: Final = "_sdc_"
 # Words that say nothing about what a column holds.
 GENERIC: Final = frozenset({"id", "key", "name", "type", "date", "at"})
+# Words of warehouses → what Salesloft calls the same.
+SYNONYMS: Final = {
+    "company": "account",
+    "organization": "account",
+    "salesforce": "crm",
+    "sfdc": "crm",
+    "url": "domain",
+    "website": "domain",
+}
 PLAIN: Final = re.compile(r"[A-Za-z_][\w .-]*")
 
 
@@ -137,7 +146,7 @@ def _read_columns(messages: IO[Any]) -> dict[str, list[str]]:
     return columns
 
 
-def _print_mapping(stream: str, columns: Iterable[str], run: RunSettings, custom_fields: CustomFields) -> None:
+def _print_mapping(stream: str, columns: Collection[str], run: RunSettings, custom_fields: CustomFields) -> None:
     """Print the settings of a stream in YAML: what its columns become, with guesses for those that match no field."""
     try:
         settings = StreamSettings.for_stream(stream, run)
@@ -146,35 +155,73 @@ def _print_mapping(stream: str, columns: Iterable[str], run: RunSettings, custom
         return
     salesloft_object = settings.object
     custom = (custom_fields.get(salesloft_object) if salesloft_object.custom_field_type else None) or {}
+    print(f"  {_quote(stream)}:\n    object: {salesloft_object.name}")
+    marks = [each for each in columns if normalize_name(each) in DELETED_COLUMNS and each not in settings.mapping]
+    if settings.deleted_column in columns:
+        marks.insert(0, settings.deleted_column)
+    if marks:
+        print(f"    deleted_column: {_quote(marks[0])}")
+    print("    mapping:")
+    targets = dict(_known_targets(columns, settings, custom))
+    taken = {target for target, _ in targets.values()}
+    for column in columns:
+        if column in marks:
+            continue
+        if column in targets:
+            target, note = targets[column]
+        else:
+            target = _guess(column, _candidates(salesloft_object, custom, taken)) or NULL_STRING
+            note = "matches no field" if target == NULL_STRING else "a guess: check it"
+            taken.add(target)
+        print(f"      {_quote(column)}: {_quote(target)}  # {note}")
+
+
+def _known_targets(
+    columns: Iterable[str], settings: StreamSettings, custom: Iterable[str]
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield the columns that need no guess, with the field they are sent to and why."""
+    salesloft_object = settings.object
     known = {normalize_name(each): each for each in custom}
-    taken = {to for to in settings.mapping.values() if to}
-    print(f"  {_quote(stream)}:\n    object: {salesloft_object.name}\n    mapping:")
     for column in columns:
         name = salesloft_object.aliases.get(column, column)
         own = name if name in salesloft_object.fields and name != ID_FIELD else known.get(normalize_name(column))
         if column in settings.mapping:
-            target, note = settings.mapping[column] or NULL_STRING, "as set"
+            yield column, (settings.mapping[column] or NULL_STRING, "as set")
         elif own is not None:
-            target, note = own, "by its name"
-        else:
-            target = _guess(column, [*salesloft_object.references, *salesloft_object.fields, *custom], taken)
-            note = "matches no field" if target == NULL_STRING else "a guess: check it"
-        taken.add(target)
-        print(f"      {_quote(column)}: {_quote(target)}  # {note}")
+            links = [each for each in salesloft_object.references if _words(each) <= _words(own)]
+            yield column, (own, "by its name" + (f"; {links[0]} would link the record" if links else ""))
 
 
-def _guess(column: str, names: Iterable[str], taken: Collection[str]) -> str:
+def _candidates(
+    salesloft_object: SalesloftObject, custom: Iterable[str], taken: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield names that a column may be like, with the fields they mean, the key of the stream's object first.
+
+    Integers are Salesloft's own ids, which a warehouse rarely has.
+    """
+    fields = [name for name, each in salesloft_object.fields.items() if each.kind is not FieldType.INTEGER]
+    names = {each: each for each in (*salesloft_object.upsert_keys, *salesloft_object.references, *fields, *custom)}
+    names |= salesloft_object.aliases
+    yield from ((name, to) for name, to in names.items() if to not in {ID_FIELD, *taken})
+
+
+def _guess(column: str, candidates: Iterable[tuple[str, str]]) -> str | None:
     """Return the field that is most like a column: by its words, or as a whole."""
-    words = _words(column)
+    words, free = _words(column), dict(candidates)
     if words <= GENERIC:
-        return NULL_STRING
-    free = [each for each in names if each not in taken and each != ID_FIELD]
-    by_words = [each for each in free if words <= _words(each) or _words(each) <= words]
-    return next(iter(by_words), None) or closest_match(column, free) or NULL_STRING
+        return None
+    is_id = "id" in words  # another id is no match: the id of an account is not its CRM id
+    shared = {
+        name: len(words & known)
+        for name, known in ((each, _words(each)) for each in free)
+        if known <= words or (words <= known and not is_id)
+    }
+    match = max(shared, key=lambda each: shared[each], default=None if is_id else closest_match(column, free))
+    return None if match is None else free[match]
 
 
 def _words(name: str) -> set[str]:
-    return {each for each in re.split(r"[\W_]+", name.casefold()) if each}
+    return {SYNONYMS.get(each, each) for each in re.split(r"[\W_]+", name.casefold()) if each}
 
 
 def _quote(name: str) -> str:

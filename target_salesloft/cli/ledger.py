@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from target_salesloft.clock import SECONDS_PER_DAY, duration
+from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.history import forget_stream, get_failed, get_runs, get_streams, prune
 from target_salesloft.ledger.opening import get_host, open_database
@@ -22,6 +22,7 @@ from target_salesloft.settings.options import NO_LEDGER
 from target_salesloft.settings.validation import resolve
 from target_salesloft.storage import exists, open_storage, split
 from target_salesloft.suggestions import closest_match
+from target_salesloft.wording import duration, plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +60,7 @@ def _describe_run(run: Run) -> list[str]:
     started, name = format_time(run.started_at), f"run {_clean(run.run_id)}"
     if run.exit_code is None:
         return [started, "not finished: it is running, or was killed", name]
-    spent = _plural(run.points or 0, "point")
+    spent = plural(run.points or 0, "point")
     return [started, f"exit code {run.exit_code}", duration(run.seconds or 0), spent, name]
 
 
@@ -77,7 +78,7 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
         print(f"{_clean(each.stream)}{team}: {each.records:,} × {_clean(each.reason)}")
         print(
             f"  first failed {format_time(each.first_failed_at)}, last {format_time(each.last_failed_at)}, "
-            f"{'up to ' if each.attempts > 1 else ''}{_plural(each.attempts, 'attempt')}"
+            f"{'up to ' if each.attempts > 1 else ''}{plural(each.attempts, 'attempt')}"
         )
         for file, count in each.files.items():
             print(f"  {count:,} in {_clean(file)}")
@@ -90,7 +91,7 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
         if settings.retry_failed_records
         else f"Then replay a file ({replay_command('FILE', (), os.environ)}), or set retry_failed_records: true."
     )
-    print(f"\n{_plural(records, 'failed record')} in {_plural(len(files), 'file')}. Fix the cause. {advice}")
+    print(f"\n{plural(records, 'failed record')} in {plural(len(files), 'file')}. Fix the cause. {advice}")
     return 0
 
 
@@ -107,7 +108,7 @@ def write_report(values: Mapping[str, Any], clock: Clock, *, out: str, days: int
         open_storage(directory).replace(name, page.encode())
     except (OSError, ValueError) as error:
         raise LedgerError(f"Cannot write the report to {out} ({getattr(error, 'strerror', None) or error}).") from error
-    print(f"{_plural(len(runs), 'run')} of the last {_plural(days, 'day')}: {out}")
+    print(f"{plural(len(runs), 'run')} of the last {plural(days, 'day')}: {out}")
     return 0
 
 
@@ -119,7 +120,7 @@ def forget(values: Mapping[str, Any], clock: Clock, *, stream: str | None, is_co
         known = get_streams(database, host)
         if stream is None:
             for name, count in known.items():
-                print(f"{_clean(name)}: {_plural(count, 'record')}")
+                print(f"{_clean(name)}: {plural(count, 'record')}")
             print("Forget one with --stream NAME." if known else "The ledger knows no streams.")
             return 0
         if not known.get(stream):
@@ -128,11 +129,11 @@ def forget(values: Mapping[str, Any], clock: Clock, *, stream: str | None, is_co
             raise LedgerError(f"The ledger knows no records of a stream '{_clean(stream)}'.{suggestion}")
         if not is_confirmed:
             question = (
-                f"Forget {_plural(known[stream], 'record')} of the stream '{_clean(stream)}', so that all are sent?"
+                f"Forget {plural(known[stream], 'record')} of the stream '{_clean(stream)}', so that all are sent?"
             )
             click.confirm(question, abort=True)
         count = forget_stream(database, host, stream)
-    print(f"Forgot {_plural(count, 'record')}. The next run sends all records of the stream.")
+    print(f"Forgot {plural(count, 'record')}. The next run sends all records of the stream.")
     return 0
 
 
@@ -174,10 +175,6 @@ def _print_json(rows: list[dict[str, Any]]) -> None:
         for row in rows
     ]
     print(json.dumps(shown, indent=2))
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _clean(name: str) -> str:

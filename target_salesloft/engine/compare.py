@@ -222,7 +222,7 @@ def _count(
             comparison.edited[name] += 1
         if comparison.fields[name] <= MAX_SAMPLES:
             logger.info(
-                "%s: line %s of the input: %s differs: Salesloft holds %s, would become %s.",
+                "%s: line %s of the input: %s would change (%s → %s, without values).",
                 *(stream.name, write.sources[0].position, name, _describe(name, held), _describe(name, value)),
                 extra={"stream": stream.name, "field": name},
             )

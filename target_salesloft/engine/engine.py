@@ -35,6 +35,7 @@ from target_salesloft.objects import (
 from target_salesloft.records import Outcome, Result, Write, failure, in_chunks, is_superseded, merge, replace
 from target_salesloft.reporting.stats import Comparison
 from target_salesloft.settings.options import SkipUnchanged
+from target_salesloft.wording import plural
 from target_salesloft.writers.base import Batch
 from target_salesloft.writers.bulk import UPSERT_KEY
 from target_salesloft.writers.single import LATE_WRITE_SECONDS
@@ -402,8 +403,8 @@ class Engine:
             return []
         if len(stream.waiting) > MAX_WAITING:
             logger.warning(
-                "%s: %s records refer to records that have not been found so far, and are written without. If the "
-                "tap can, let it read these first.",
+                "%s: %s records refer to records that have not been found so far. They are written without the "
+                "reference. If possible, let the tap read the others first.",
                 *(stream.name, f"{len(stream.waiting):,}"),
                 extra={"code": "SL067", "stream": stream.name},
             )
@@ -561,13 +562,13 @@ class Engine:
         if removals and self._removed > limit:
             if not self._settings.dry_run:
                 raise TooManyDeletedRecordsError(
-                    f"Stopping: this run would archive or delete {self._removed:,} records (max_deleted_records: "
-                    f"{limit:,}); {self._removed - removals:,} of them were removed. If they are meant to be removed, "
-                    "raise max_deleted_records for one run."
+                    f"Stopping: this run would archive or delete {plural(self._removed, 'record')}, more than "
+                    f"max_deleted_records ({limit:,}). Removed so far: {self._removed - removals:,}. If the number is "
+                    "right, raise max_deleted_records for one run."
                 )
             logger.warning(
-                "The input has more than %s deleted records (max_deleted_records). If that many exist in Salesloft, a "
-                "run stops before it removes one.",
+                "The input has more than %s deleted records (max_deleted_records). If that many are in Salesloft, a "
+                "real run stops before it removes the first one.",
                 f"{limit:,}",
                 extra={"code": "SL063"},
             )
@@ -575,13 +576,13 @@ class Engine:
         if enrollments and self._enrolled > limit:
             if not self._settings.dry_run:
                 raise TooManyEnrollmentsError(
-                    f"Stopping: this run would add {self._enrolled:,} people to cadences (max_enrollments: {limit:,}); "
-                    f"{self._enrolled - enrollments:,} of them were added. If they are meant to get email, raise "
-                    "max_enrollments for one run."
+                    f"Stopping: this run would add {self._enrolled:,} people to cadences, more than max_enrollments "
+                    f"({limit:,}). Added so far: {self._enrolled - enrollments:,}. If all of them should get email, "
+                    "raise max_enrollments for one run."
                 )
             logger.warning(
-                "The input would add more than %s people to cadences (max_enrollments). A run that does stops before "
-                "it adds the first one.",
+                "The input would add more than %s people to cadences (max_enrollments). A real run stops before it "
+                "adds the first one.",
                 f"{limit:,}",
                 extra={"code": "SL064"},
             )
@@ -619,10 +620,9 @@ class Engine:
         if kept:
             lines = ", ".join(str(each.write.sources[-1].position) for each in kept[:MAX_NAMED])
             logger.warning(
-                "%s deleted record%s not removed, because another row of the source that is not deleted names the "
+                "%s not removed, because another row of the source that is not deleted names the "
                 "same record in Salesloft (line%s %s of the input).",
-                f"{len(kept):,}",
-                " is" if len(kept) == 1 else "s are",
+                plural(len(kept), "deleted record"),
                 "" if len(kept) == 1 else "s",
                 lines + (", …" if len(kept) > MAX_NAMED else ""),
                 extra={"code": "SL068", "records_not_removed": len(kept)},

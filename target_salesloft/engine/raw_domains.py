@@ -11,6 +11,7 @@ from target_salesloft.mapping.coercion import CoercionError, normalize_domain
 from target_salesloft.objects import ACCOUNTS, ID_FIELD, identity_key
 from target_salesloft.salesloft.listing import ListTooLongError, iter_all, latest
 from target_salesloft.salesloft.requester import parse_time
+from target_salesloft.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -70,25 +71,24 @@ class RawDomains:
                 self._found |= {key: int(each[ID_FIELD]) for key, each in _by_domain({"": [row]}).items()}
         except ListTooLongError as error:
             logger.warning(
-                "Accounts that hold a URL as their domain are not looked for in this run (assumption A4): listing all "
-                "accounts would cost %s points. Such an account gets a second one beside it if its domain is new to "
-                "the target.",
+                "This run doesn't look for accounts with a URL as the domain (assumption A4), because listing all "
+                "accounts would cost %s points. If such an account is written for the first time, Salesloft gets a "
+                "second account with its domain.",
                 f"{error.points:,.0f}",
                 extra={"code": "SL028", "assumption": "A4"},
             )
             return
         except (PermissionDeniedError, QueryRejectedError) as error:
             logger.warning(
-                "Accounts that hold a URL as their domain cannot be looked for (assumption A4): %s",
+                "Cannot look for accounts with a URL as the domain (assumption A4): %s",
                 error,
                 extra={"code": "SL028", "assumption": "A4"},
             )
             return
         if since is None:
             logger.info(
-                "Listed %s accounts to find those that hold a URL as their domain: %s. Later runs list new "
-                "accounts only.",
-                *(f"{count:,}", f"{len(self._found):,}"),
+                "Checked %s for a URL as the domain: found %s. Later runs only check new accounts.",
+                *(plural(count, "account"), f"{len(self._found):,}"),
             )
         self._ledger.set_lookups(RAW, self._found)
         moment = parse_time(newest)

@@ -10,6 +10,7 @@ from target_salesloft.exceptions import PermissionDeniedError
 from target_salesloft.objects import ID_FIELD, SyncMode
 from target_salesloft.records import in_chunks, replace
 from target_salesloft.salesloft.requester import PAGE_SIZE
+from target_salesloft.wording import plural
 from target_salesloft.writers.bulk import UPSERT_KEY
 
 if TYPE_CHECKING:
@@ -79,10 +80,9 @@ def find_raw_domains(stream: Stream, writes: list[Write], world: World, ledger: 
     found = world.raw_domains.find(keys - ledger.get_last_writes(stream.object.name, keys).keys())
     if found:
         logger.warning(
-            "%s: Salesloft holds a URL instead of a bare domain in %s of these accounts (assumption A4): an upsert by "
-            "the domain would create a second account beside each. They are written by id, which also stores the bare "
-            "domain.",
-            *(stream.name, f"{len(found):,}"),
+            "%s: %s in Salesloft with a URL as the domain (assumption A4). An upsert by domain would create a second "
+            "account, so these are written by id, which also corrects the domain.",
+            *(stream.name, plural(len(found), "account")),
             extra={"code": "SL028", "stream": stream.name, "assumption": "A4", "records": len(found)},
         )
     return _by_id(stream, writes, found)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from target_salesloft.mapping.comparison import CUSTOM_PREFIX, Difference, canonical, find_differences
 from target_salesloft.objects import DeletedRecords, FieldType
 from target_salesloft.records import Result
+from target_salesloft.wording import plural
 
 if TYPE_CHECKING:
     from target_salesloft.engine.stream import Stream
@@ -91,9 +92,9 @@ class Watch:
         for stream, count in sorted(self._archived.items()):
             if count:
                 logger.warning(
-                    "%s: %s records of the source are archived in Salesloft, and stay archived (assumption A16). "
-                    "Restore them in Salesloft if they are in use again.",
-                    *(stream, f"{count:,}"),
+                    "%s: the source has %s archived in Salesloft, where nothing unarchives them (assumption A16). "
+                    "Restore those that are in use again in Salesloft.",
+                    *(stream, plural(count, "record")),
                     extra={"code": "SL028", "stream": stream, "assumption": "A16", "records": count},
                 )
         self._archived.clear()

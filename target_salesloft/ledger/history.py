@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 (read by msgspec)
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 
+from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.database import execute_in
 from target_salesloft.ledger.models import (
     claims,
@@ -20,7 +23,7 @@ from target_salesloft.ledger.models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from target_salesloft.ledger.database import Database
 
@@ -80,8 +83,15 @@ def get_runs(database: Database, host: str, *, limit: int | None = None, since: 
     """
     columns = [scopes.c.name, *(runs.c[name] for name in Run._fields[1:])]
     query = sa.select(*columns).join(scopes).where(_is_of(host), runs.c.started_at >= since)
-    with database.reading() as connection:
-        return [Run(*row) for row in connection.execute(query.order_by(runs.c.id.desc()).limit(limit))]
+    try:
+        with database.reading() as connection:
+            rows = connection.execute(query.order_by(runs.c.id.desc()).limit(limit)).all()
+        return [msgspec.convert(tuple(row), Run) for row in rows]
+    except (ValueError, msgspec.ValidationError) as error:  # someone has edited it
+        raise LedgerError(
+            f"The table runs of the ledger {database.description} holds invalid JSON ({error}). Set the value in the "
+            "column streams or reasons to NULL."
+        ) from error
 
 
 def get_failed(database: Database, host: str) -> list[FailedGroup]:

@@ -436,7 +436,7 @@ class RecordMapper:
         prefixes = {each.partition(".")[0] for each in references}
         if "." in name and (name.partition(".")[0] in prefixes or did_you_mean(name, references)):
             raise ConfigError(
-                f"mapping sends the column {_quote(column)} to {_quote(name)}, which is no reference of "
+                f"mapping sends the column {_quote(column)} to {_quote(name)}, which is not a reference of "
                 f"{self._object.name} (expected one of: {', '.join(references)})."
             )
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jinja2
 
-from target_salesloft.clock import SECONDS_PER_DAY, duration
+from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.records import MISSES, WRITTEN, Result
+from target_salesloft.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from singer_sdk.logging import ConsoleFormatter
 from singer_sdk.metrics import Point
 
-from target_salesloft.clock import duration
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.settings.options import admin_command
+from target_salesloft.wording import duration, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -114,7 +114,7 @@ class Report:
             by_reason[each.reason].append(each.column)
         listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
         more = f"; and {len(columns) - MAX_COLUMNS_LISTED:,} more" if len(columns) > MAX_COLUMNS_LISTED else ""
-        count = f"{len(columns):,} column{' is' if len(columns) == 1 else 's are'}"
+        count = f"{plural(len(columns), 'column')} {'is' if len(columns) == 1 else 'are'}"
         extra = {"stream": stream, "columns_not_sent": len(columns)}
         self._logger.info("%s: %s not sent: %s%s.", stream, count, listed, more, extra=extra)
 
@@ -156,9 +156,8 @@ class Report:
             self._logger.info("%s", line)
         points = self._rate_limiter.points_spent
         self._logger.info(
-            "%s point%s spent in %s.",
-            f"{points:,}",
-            "" if points == 1 else "s",
+            "%s spent in %s.",
+            plural(points, "point"),
             duration(seconds),
             extra={"points_spent": points, "seconds": round(seconds, 3)},
         )
@@ -169,9 +168,10 @@ class Report:
             self._logger.info("%s: %s", stream, line, extra=extra)
         if unknown := stats.unknown_to_ledger:
             self._logger.warning(
-                "%s: the ledger does not know %s record%s that Salesloft has, so their values count as edited and "
+                "%s: the ledger does not know %s that Salesloft has, so their values count as edited and "
                 "are kept (overwrite: unless_edited). If the ledger was lost, use target-salesloft-admin adopt.",
-                *(stream, f"{unknown:,}", "" if unknown == 1 else "s"),
+                stream,
+                plural(unknown, "record"),
                 extra={"code": "SL043", "stream": stream, "records_unknown_to_ledger": unknown},
             )
 

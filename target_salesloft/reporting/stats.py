@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from target_salesloft.clock import duration
 from target_salesloft.records import MISSES, WRITTEN, Outcome, Result
 from target_salesloft.redaction import ELLIPSIS, NOT_SHOWN, redact_reason, request_names
+from target_salesloft.wording import duration, plural
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -53,13 +53,13 @@ class Comparison:
         return {**counts, "fields": dict(self.fields.most_common()), "edited": dict(self.edited.most_common())}
 
     def lines(self) -> list[str]:
-        counts = f"{self.create:,} created, {self.update:,} updated, {self.unchanged:,} unchanged"
+        counts = f"{self.create:,} would be created, {self.update:,} updated, {self.unchanged:,} unchanged"
         counts += f", {self.ambiguous:,} ambiguous" if self.ambiguous else ""
         counts += f", {self.missing:,} missing" if self.missing else ""
         return [
-            f"compared with Salesloft, would be: {counts}",
+            f"compared with Salesloft: {counts}",
             *(
-                f"{name} differs in {count:,} record{'' if count == 1 else 's'}"
+                f"{name} differs in {plural(count, 'record')}"
                 + (f", {self.edited[name]:,} of them edited in Salesloft" if self.edited[name] else "")
                 for name, count in self.fields.most_common()
             ),
@@ -126,7 +126,7 @@ class StreamStats:
     def jobs_waiting(self) -> str:
         """How many bulk jobs are in flight: `3 jobs waiting`; empty if there are none."""
         count = len(self.jobs)
-        return f"{count} job{'' if count == 1 else 's'} waiting" if count else ""
+        return f"{plural(count, 'job')} waiting" if count else ""
 
     def jobs_line(self) -> str:
         """Return the progress of bulk jobs: `30,000 of 60,000 uploaded, 3 jobs waiting, 10,000 written`.
@@ -307,8 +307,7 @@ class JobTimes:
 
     def lines(self) -> Iterator[str]:
         if self.longest >= NOTICEABLE_SECONDS:
-            mean = duration(self.seconds / self.count)
-            jobs = "1 bulk job" if self.count == 1 else f"{self.count:,} bulk jobs"
+            jobs, mean = plural(self.count, "bulk job"), duration(self.seconds / self.count)
             yield f"{jobs} waited {mean} in Salesloft's queue on average, {duration(self.longest)} at most."
         if self.slow_seconds - self.request_seconds >= MIN_SAVED_SECONDS:
             jobs = "1 of them was" if self.slow == 1 else f"{self.slow:,} of them were"
@@ -360,13 +359,13 @@ class RunStats(defaultdict[str, StreamStats]):
         failed = self.failed
         has_one_reason = sum(len(stats.reasons) for stats in self.values()) == 1
         reason = ("" if has_one_reason else "most often ") + self.most_frequent_failure()
-        summary = f"{failed:,} record{'s' if failed > 1 else ''} failed ({reason})."
+        summary = f"{plural(failed, 'record')} failed ({reason})."
         if any(stats.has_short_reasons for stats in self.values()):
             summary = f"{summary} The failed records file has Salesloft's full reasons."
         if settings.dry_run:
             return f"{summary} Fix the cause before a real run. See {file}."
         if not settings.allow_failed_records:
-            summary = f"{summary} State was not advanced past them (allow_failed_records)."
+            summary = f"{summary} State was not advanced past failed records (allow_failed_records)."
         if all(stats.failed == stats.results[Result.ALREADY_EXISTS] for stats in self.values()):
             return f"{summary} Use sync_mode upsert to update existing records. See {file}."
         return f"{summary} Fix the cause, then replay: {replay}"

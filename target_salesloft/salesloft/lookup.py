@@ -17,6 +17,7 @@ from target_salesloft.objects import ID_FIELD, identity_key
 from target_salesloft.salesloft.listing import ListTooLongError, iter_all
 from target_salesloft.salesloft.memberships import MembershipLookup
 from target_salesloft.salesloft.requester import require_id
+from target_salesloft.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -71,8 +72,7 @@ class Lookup:
             found |= ids
         self._cache |= {key: ids for key, ids in found.items() if ids}
         if chunks:
-            ids = f"{len(missing):,} id{'' if len(missing) == 1 else 's'}"
-            requests = f"{len(chunks):,} request{'' if len(chunks) == 1 else 's'}"
+            ids, requests = plural(len(missing), "id"), plural(len(chunks), "request")
             logger.info("Looked up %s by %s with %s.", ids, self._field, requests)
         return {key: self._cache.get(key, ()) for key in keys}
 
@@ -99,7 +99,7 @@ class Lookup:
             return False
         self._cache = {key: tuple(sorted(ids)) for key, ids in found.items()}
         self._written, self._is_listed = set(), True
-        logger.info("Listed all %s to look up %d ids by %s.", self._object.name, len(missing), self._field)
+        logger.info("Listed all %s to look up %s by %s.", self._object.name, plural(len(missing), "id"), self._field)
         return True
 
     def note_existing(self, value: Any, record_id: int) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # As in the SDK's stream maps. Meltano drops null inside an object.
 NULL_STRING: Final = "__NULL__"
+# Names of columns that often mark deleted records, normalized.
+DELETED_COLUMNS: Final = frozenset({"deletedat", "isdeleted"})
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +143,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         if others or match:
             hint = f"It is one of {' and '.join(others)}." if others else f"Did you mean '{match}'?"
             raise ConfigError(
-                f"streams.{stream}.mapping sends the column '{column}' to '{name}', which is no reference of "
+                f"streams.{stream}.mapping sends the column '{column}' to '{name}', which is not a reference of "
                 f"{self.object.name}. {hint} Expected one of: {', '.join(references)}.",
                 code="SL003",
             )

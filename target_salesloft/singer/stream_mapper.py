@@ -21,6 +21,7 @@ from target_salesloft.mapping.mapper import (
 from target_salesloft.objects import DeletedRecords, FieldType
 from target_salesloft.records import Outcome, Result, Source, Write, failure, replace, without_write
 from target_salesloft.settings.options import MissingKey, MissingReferences
+from target_salesloft.settings.streams import DELETED_COLUMNS
 from target_salesloft.singer.validation import RecordValidator
 from target_salesloft.suggestions import normalize_name
 
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from target_salesloft.settings.run import RunSettings
     from target_salesloft.settings.streams import StreamSettings
 
-# Names of columns that often mark deleted records, normalized.
-DELETED_COLUMNS: Final = frozenset({"deletedat", "isdeleted"})
 SDK_METADATA: Final = "_sdc_"
 
 

@@ -24,6 +24,7 @@ from target_salesloft.records import Result
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.bulk_jobs import JobState
 from target_salesloft.salesloft.requester import PAGE_SIZE
+from target_salesloft.wording import plural
 from target_salesloft.writers.base import Job, JobDone, JobPolled, JobStarting, JobUploaded, Settled
 from target_salesloft.writers.bulk import (
     MAX_ROWS_READ,
@@ -317,4 +318,4 @@ def describe_jobs(jobs: Collection[JobInFlight]) -> str:
     *others, last = [str(each.job.id) for each in jobs]
     numbers = f"jobs {', '.join(others)} and {last}" if others else f"job {last}"
     records = sum(len(each.job.rows) for each in jobs)
-    return f"Bulk {numbers} ({records:,} record{'' if records == 1 else 's'})"
+    return f"Bulk {numbers} ({plural(records, 'record')})"

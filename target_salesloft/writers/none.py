@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from target_salesloft.clock import duration
 from target_salesloft.mapping.coercion import describe
 from target_salesloft.objects import ID_FIELD, OBJECTS, SyncMode
 from target_salesloft.records import Outcome, Result, failure
 from target_salesloft.salesloft.bulk_jobs import MAX_UPLOAD_RECORDS
 from target_salesloft.salesloft.lookup import chunk_values
 from target_salesloft.salesloft.requester import PAGE_SIZE
+from target_salesloft.wording import duration, plural
 from target_salesloft.writers.base import Settled
 from target_salesloft.writers.bulk import MAX_ROWS_READ, UPSERT_KEY
 
@@ -153,7 +153,6 @@ class Forecast:
         rounds = math.ceil(self._jobs / self._settings.bulk_jobs_in_flight)
         polls = min(self._jobs if self._jobs <= 1 else self._jobs - 1, rounds + WAITING_POLLS)
         total = self._points + polls + lookups
-        points = f"{total:,} point{'' if total == 1 else 's'}"
         detail = f" (up to {lookups:,} to look up references)" if lookups else ""
         per_minute = self._settings.rate_limit_per_minute
         minutes = max(0, total - 1) // per_minute
@@ -164,7 +163,9 @@ class Forecast:
             if self._references and not self._settings.compare
             else []
         )
-        forecast = f"dry run, would send {sent}: about {points}{detail}, {time} at {per_minute:,} per minute"
+        forecast = (
+            f"dry run, would send {sent}: about {plural(total, 'point')}{detail}, {time} at {per_minute:,} per minute"
+        )
         return ". ".join([forecast, *notes])
 
 

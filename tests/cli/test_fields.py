@@ -71,23 +71,33 @@ def test_names_of_the_team_are_listed_with_credentials(fields, sandbox):
 
 
 def test_a_mapping_is_suggested_for_the_columns_of_a_stream(fields, tmp_path):
-    columns = ["id", "email", "job_title", "company_domain", "Lead score", "owner_email", "notes", "_sdc_batched_at"]
+    columns = ["id", "contact_email", "job_title", "company_domain", "Lead score", "owner_email", "notes"]
+    columns += ["account_key_id", "is_deleted", "_sdc_batched_at"]
     file = tmp_path / "tap.singer"
     file.write_text(json.dumps(schema("marts-people", *columns)), encoding="utf-8")
     code, out, _ = fields("--stream", str(file), api_key=KEY, streams={"marts-people": {"mapping": {"notes": None}}})
     assert code == 0
     assert yaml.safe_load(out)["streams"]["marts-people"] == {
         "object": "people",
+        "deleted_column": "is_deleted",
         "mapping": {
             "id": "__NULL__",
-            "email": "email_address",
+            "contact_email": "email_address",
             "job_title": "title",
             "company_domain": "account.domain",
             "Lead score": "Lead Score",
             "owner_email": "owner.email_address",
             "notes": "__NULL__",
+            "account_key_id": "__NULL__",  # not Salesloft's id of the account, and not a CRM id
         },
     }
+
+
+def test_a_field_is_not_guessed_for_a_column_if_another_has_its_name(fields, tmp_path):
+    file = tmp_path / "tap.singer"
+    file.write_text(json.dumps(schema("companies", "company_website", "website")), encoding="utf-8")
+    _, out, _ = fields("--stream", str(file))
+    assert yaml.safe_load(out)["streams"]["companies"]["mapping"] == {"company_website": "domain", "website": "website"}
 
 
 def test_a_file_without_a_schema_is_an_error(fields, tmp_path):

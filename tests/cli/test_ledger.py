@@ -2,6 +2,7 @@
 
 import io
 import json
+import sqlite3
 from contextlib import closing
 from unittest.mock import Mock
 
@@ -104,6 +105,18 @@ def test_history_lists_runs_newest_first(admin, note, clock):
     assert admin("history", "--limit", "1")[1].count("exit code") == 1
     note(code=None)
     assert "killed" in admin("history")[1]
+
+
+@pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("value", ['{"people": {"read": 3', '["people"]'])
+@pytest.mark.parametrize("arguments", [["history"], ["report", "--out", "report.html"]])
+def test_counts_that_someone_has_broken_are_an_error(admin, note, uri, arguments, value):
+    note({"read": 3})
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as ledger, ledger:
+        ledger.execute("UPDATE runs SET streams = ?", [value])
+    code, out, err = admin(*arguments)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "streams" in err
 
 
 def test_runs_of_another_host_are_not_listed(admin, note):

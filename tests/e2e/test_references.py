@@ -89,6 +89,21 @@ def test_missing_reference_is_omitted_counted_and_warned_of_once(load, sandbox):
     assert "gone" not in warning
 
 
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"max_missing_references_percent": 50}, 1),
+        ({"max_missing_references_percent": 70}, 0),
+        # The first records of each stream rarely belong together.
+        ({"max_missing_references_percent": 50, "max_records": 3}, 0),
+    ],
+)
+@pytest.mark.usefixtures("accounts")
+def test_too_many_missing_references_fail_the_run(load, sandbox, settings, code):
+    result = load(PEOPLE, person("a", "gone.com"), person("b", "gone.com"), person("c", "acme.com"), **settings)
+    assert (result.code, len(sandbox.people())) == (code, 3)
+
+
 @pytest.mark.parametrize("by_stream", [True, False])
 def test_missing_reference_fails_the_record_on_request(load, sandbox, by_stream):
     settings = {"missing_references": "fail"}
