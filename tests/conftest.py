@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.resources
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import jsonschema_rs
 import pytest
 
 from salesloft_sandbox import Fault, Sandbox, SandboxServer
@@ -39,6 +41,11 @@ POINTS = 1_000_000
 PREFLIGHT_POINTS = 1
 # It lists unfinished bulk jobs, unless it creates none (`write_method: record`).
 LIST_JOBS_POINTS = 1
+
+SUMMARY_SCHEMA = json.loads(
+    (importlib.resources.files("target_salesloft.reporting") / "summary.schema.json").read_text("utf-8")
+)
+SUMMARY = jsonschema_rs.validator_for(SUMMARY_SCHEMA, validate_formats=True)
 
 # A busy machine must not fail a property test.
 hypothesis.settings.register_profile("default", deadline=None)
@@ -325,6 +332,18 @@ def singer(messages):
     return "".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in messages)
 
 
+def read_summary(path):
+    """Return the summary of a run, which must have what its schema declares and nothing else."""
+    if not path.suffix or not path.is_file():
+        return None
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    SUMMARY.validate(summary)
+    assert set(summary) == set(SUMMARY_SCHEMA["properties"])
+    declared = set(SUMMARY_SCHEMA["$defs"]["stream"]["properties"])
+    assert [each for each in summary["streams"].values() if not set(each) <= declared] == []
+    return summary
+
+
 @dataclass
 class Run:
     """The result of a run.
@@ -405,13 +424,12 @@ def run(config, clock, caplog, tmp_path):
         text = messages if isinstance(messages, str) else singer(messages)
         with redirect_stdout(out), pytest.raises(SystemExit) as end:
             FakeTimeTarget.invoke(config=ConfigSources((values,)), file_input=io.StringIO(text))
-        summary = Path(values["summary_path"])
         return Run(
             end.value.code,
             [json.loads(line) for line in out.getvalue().splitlines()],
             [CODE.sub("", each.getMessage()) for each in caplog.records if not each.name.startswith("uvicorn")],
             Path(values.get("failed_records_dir", "failed_records")),
-            json.loads(summary.read_text(encoding="utf-8")) if summary.suffix and summary.is_file() else None,
+            read_summary(Path(values["summary_path"])),
         )
 
     yield start

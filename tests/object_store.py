@@ -9,11 +9,6 @@ import socket
 import subprocess
 from contextlib import closing, contextmanager
 
-import boto3
-import gcp_storage_emulator.server
-from azure.storage.blob import BlobServiceClient
-from moto.server import ThreadedMotoServer
-
 BUCKET = "target-salesloft"
 # Public: of the emulator's only account.
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -27,6 +22,8 @@ class Bucket:
     """
 
     def __init__(self, url):
+        import boto3  # noqa: PLC0415 (slow to import)
+
         self.environment = {
             "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "key-of-the-bucket",
@@ -62,6 +59,8 @@ class Bucket:
 @contextmanager
 def serve_bucket():
     """Serve a bucket while the block runs."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 (slow to import)
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -75,8 +74,10 @@ def serve_bucket():
 @contextmanager
 def serve_google_bucket():
     """Serve a bucket of Google Cloud Storage while the block runs; yield the variables with which clients find it."""
+    from gcp_storage_emulator.server import create_server  # noqa: PLC0415 (slow to import)
+
     port = find_port()
-    with gcp_storage_emulator.server.create_server("127.0.0.1", port, in_memory=True, default_bucket=BUCKET):
+    with create_server("127.0.0.1", port, in_memory=True, default_bucket=BUCKET):
         yield {
             "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
             "FSSPEC_GS_TOKEN": "anon",
@@ -87,6 +88,8 @@ def serve_google_bucket():
 @contextmanager
 def serve_azure_container():
     """Serve a container of Azure Blob Storage while the block runs; yield the variables with which clients find it."""
+    from azure.storage.blob import BlobServiceClient  # noqa: PLC0415 (slow to import)
+
     port = find_port()
     command = ["npx", "--yes", "--package=azurite@3", "azurite-blob", "--inMemoryPersistence", "--skipApiVersionCheck"]
     command += ["--disableTelemetry", "--blobPort", str(port)]

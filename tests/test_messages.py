@@ -46,9 +46,10 @@ def get_warnings():
                 yield f"{path.name}:{function.name}", CODE.findall(ast.get_source_segment(text, function))
 
 
-@pytest.mark.parametrize(("place", "codes"), list(get_warnings()))
-def test_every_warning_has_a_code(place, codes):
-    assert codes, place
+def test_every_warning_has_a_code():
+    codes = dict(get_warnings())
+    assert [place for place, found in codes.items() if not found] == []
+    assert len(codes) > 20
 
 
 @pytest.mark.parametrize(
@@ -62,16 +63,6 @@ def test_every_warning_has_a_code(place, codes):
         ({"streams": {"people": {"mapping": {"email_address": "nickname"}}}}, [], "SL003"),
         ({"max_failed_records": 0}, [record("people", email_address="nonsense")], "SL060"),
         ({}, ["no JSON"], "SL050"),
-    ],
-    ids=[
-        "wrong key",
-        "invalid setting",
-        "unknown setting",
-        "no credentials",
-        "conflict",
-        "invalid mapping",
-        "failed records",
-        "invalid input",
     ],
 )
 def test_an_error_ends_with_its_code(run, caplog, settings, lines, code):

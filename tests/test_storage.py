@@ -10,7 +10,6 @@ import sys
 
 import fsspec
 import pytest
-import s3fs
 
 from target_salesloft import storage
 from target_salesloft.exceptions import ConfigError
@@ -35,7 +34,7 @@ def bucket(served, monkeypatch):
     served.empty()
     for name, value in served.environment.items():
         monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()  # of clients with other credentials
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # of clients with other credentials
     return served
 
 

@@ -14,6 +14,7 @@ from target_salesloft.ledger.failed import Failure, SavedAt
 from target_salesloft.ledger.opening import open_ledger
 
 KEYS = [f"email_address=p{number}@example.com" for number in range(3)]
+SQLITE = pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_ledger_that_does_not_exist_is_empty_and_not_created(admin, tmp_path, co
     assert not list(tmp_path.rglob("*.db*"))
 
 
-@pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
+@SQLITE
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -107,7 +108,7 @@ def test_history_lists_runs_newest_first(admin, note, clock):
     assert "killed" in admin("history")[1]
 
 
-@pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
+@SQLITE
 @pytest.mark.parametrize("value", ['{"people": {"read": 3', '["people"]'])
 @pytest.mark.parametrize("arguments", [["history"], ["report", "--out", "report.html"]])
 def test_counts_that_someone_has_broken_are_an_error(admin, note, uri, arguments, value):
@@ -119,6 +120,7 @@ def test_counts_that_someone_has_broken_are_an_error(admin, note, uri, arguments
     assert "streams" in err
 
 
+@SQLITE
 def test_runs_of_another_host_are_not_listed(admin, note):
     note()
     note(host="127.0.0.1:1", run_id="other")
@@ -127,6 +129,7 @@ def test_runs_of_another_host_are_not_listed(admin, note):
     assert admin("history", api_url="http://127.0.0.2:1/v2")[1] == "No runs yet.\n"
 
 
+@SQLITE
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -180,6 +183,7 @@ def test_stream_is_forgotten_after_a_question(admin, note, known, monkeypatch):
     assert known("leads") == 0
 
 
+@SQLITE
 def test_unknown_stream_cannot_be_forgotten(admin, note, known):
     note()
     code, _, err = admin("forget", "--stream", "peple")
@@ -214,6 +218,7 @@ def test_prune_deletes_failed_records_only_if_their_file_is_gone(admin, note, cl
     assert admin("failed")[1] == "No failed records.\n"
 
 
+@SQLITE
 def test_prune_looks_for_files_in_object_stores(admin, note, clock, monkeypatch):
     store = fsspec.filesystem("memory")
     store.pipe_file("/failed/1.singer", b"{}")
@@ -229,6 +234,7 @@ def test_prune_looks_for_files_in_object_stores(admin, note, clock, monkeypatch)
     assert "failed records whose file is gone: 1" in admin("prune", "--days", "7")[1]
 
 
+@SQLITE
 @pytest.mark.parametrize("command", ["history", "failed", "prune"])
 def test_without_a_ledger_the_setting_is_named(admin, command):
     arguments = [command, "--days", "7"] if command == "prune" else [command]

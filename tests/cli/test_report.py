@@ -8,6 +8,7 @@ from tests.browser import find_browser, open_page
 from tests.conftest import people, record
 
 SECONDS_PER_DAY = 86_400
+SQLITE = pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -25,6 +26,7 @@ def texts(page):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.partition("</style>")[2]))
 
 
+@SQLITE
 def test_report_of_a_new_ledger_says_that_there_are_no_runs(report):
     code, page, _ = report("--days", "3660")
     assert code == 0
@@ -56,6 +58,7 @@ def test_report_shows_the_runs_of_some_days(report, night, clock):
     assert "Runs 2 " in texts(report("--days", "200")[1])
 
 
+@SQLITE
 def test_report_replaces_an_older_one(report, night, tmp_path):
     report()
     night(*people(range(3)))
@@ -63,6 +66,7 @@ def test_report_replaces_an_older_one(report, night, tmp_path):
     assert [each.name for each in tmp_path.glob("report*")] == ["report.html"]
 
 
+@SQLITE
 @pytest.mark.parametrize("settings", [{"ledger_uri": "none"}, {}], ids=["no ledger", "no directory"])
 def test_report_that_cannot_be_made_is_one_error(report, tmp_path, settings):
     out = tmp_path / "report.html" if settings else tmp_path / "config.json" / "report.html"
@@ -72,6 +76,7 @@ def test_report_that_cannot_be_made_is_one_error(report, tmp_path, settings):
     assert ("ledger_uri" if settings else "report.html") in error
 
 
+@SQLITE
 @pytest.mark.slow
 def test_browser_shows_the_report_without_network_and_names_each_part(report, night, clock, tmp_path):
     browser = find_browser()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -24,7 +25,7 @@ class Block:
     Attributes:
         language: The word after the fence.
         text: The content.
-        directives: Name → value of the directives in the comment above the block; see tests/README.md.
+        directives: Name → value of the directives in the comment above the block; see docs/contributing/tests.md.
         location: Document and line, in the format that editors open.
         heading: The heading of the section.
     """
@@ -58,6 +59,7 @@ def read(document):
     return "\n".join(markdown.preprocessors["snippet"].run(document.read_text(encoding="utf-8").splitlines()))
 
 
+@cache
 def get_blocks(document):
     """Return the code blocks of a document in order."""
     blocks = []

@@ -22,8 +22,13 @@ def select(condition):
     return [pytest.param(block, id=block.location) for block in BLOCKS if condition(block)]
 
 
-def test_languages_of_blocks_are_known():
+def test_blocks_have_known_languages_and_valid_code():
     assert {block.language for block in BLOCKS} <= LANGUAGES
+    for block in BLOCKS:
+        if block.language == "python":
+            ast.parse(block.text, block.location)
+        if block.language == "bash":
+            subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
 
 
 @pytest.mark.parametrize(
@@ -63,13 +68,3 @@ def test_meltano_project_is_valid(block, run):
         config = {name: value for name, value in loader["config"].items() if "$" not in str(value)}
         result = run("", **config)
         assert result.code == 0, result.log
-
-
-@pytest.mark.parametrize("block", select(lambda block: block.language == "python"))
-def test_python_is_valid(block):
-    ast.parse(block.text)
-
-
-@pytest.mark.parametrize("block", select(lambda block: block.language == "bash"))
-def test_shell_is_valid(block):
-    subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)

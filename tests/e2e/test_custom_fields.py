@@ -4,34 +4,6 @@ import pytest
 
 from tests.conftest import people, record, schema
 
-MAPPING = {
-    "Email": "email_address",
-    "First Name": "first_name",
-    "Company": "company_name",
-    "Lead Score": "Lead Score",
-    "Region": "custom_fields.Region",
-}
-ROW = {"Email": "Ann <Ann@X.example>", "First Name": " Ann ", "Company": "X", "Lead Score": 42, "Region": "EMEA"}
-
-
-def leads(row=ROW):
-    return [schema("leads_csv", *row), record("leads_csv", **row)]
-
-
-def settings(**changes):
-    mapping = {column: target for column, target in {**MAPPING, **changes}.items() if target is not ...}
-    return {"object": "people", "streams": {"leads_csv": {"mapping": mapping}}}
-
-
-def test_mapped_spreadsheet_columns_reach_custom_fields(run, sandbox):
-    result = run(leads(), **settings())
-    assert result.code == 0
-    (person,) = sandbox.people()
-    assert person["email_address"] == "ann@x.example"
-    assert person["first_name"] == "Ann"
-    assert person["person_company_name"] == "X"
-    assert person["custom_fields"] == {"Lead Score": "42", "Region": "EMEA"}
-
 
 @pytest.mark.parametrize("name", [5, None, "", {}])
 def test_custom_field_without_a_name_is_ignored(run, sandbox, fault, name):
@@ -65,25 +37,7 @@ def test_custom_fields_that_cannot_be_listed_are_sent_on_request_only(run, sandb
     assert len(result.log_lines_containing("custom_fields:read")) == 1
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"Lead Score": "Lead Scor"}, ["'Lead Score'", "'Lead Scor'"]),
-        ({"Region": "region"}, ["'Region'", "'region'"]),
-        ({"Company": "first_name"}, ["'First Name'", "'Company'", "'first_name'"]),
-        ({"Email": ...}, ["email_address", "mapping"]),
-    ],
-)
-def test_invalid_mapping_stops_the_run_before_the_first_write(run, sandbox, change, named):
-    result = run(leads(), **settings(**change))
-    assert result.code == 1
-    (message,) = result.log_lines_containing("'leads_csv': ")
-    assert [each for each in named if each not in message] == []
-    assert sandbox.people() == []
-
-
-@pytest.mark.parametrize("flattening", [False, True])
-@pytest.mark.parametrize("declared", [False, True])
+@pytest.mark.parametrize(("flattening", "declared"), [(False, False), (True, True)])
 def test_object_of_custom_fields_follows_the_rules_of_single_ones(run, sandbox, flattening, declared):
     held = {"Region": "EMEA", "Lead Score": "1"}
     sandbox.add("person", email_address="p1@example.com", custom_fields=held)

@@ -104,24 +104,6 @@ def test_too_many_missing_references_fail_the_run(load, sandbox, settings, code)
     assert (result.code, len(sandbox.people())) == (code, 3)
 
 
-@pytest.mark.parametrize("by_stream", [True, False])
-def test_missing_reference_fails_the_record_on_request(load, sandbox, by_stream):
-    settings = {"missing_references": "fail"}
-    if by_stream:
-        settings = {"streams": {"people": {"mapping": MAPPING, **settings}}}
-    result = load(PEOPLE, person("ann", "gone.com"), state(1), person("bob"), ACCOUNTS, state(2), **settings)
-    assert (result.code, result.states, list(links(sandbox))) == (1, [], ["bob"])
-    assert "account.domain" in result.reasons[0]
-
-
-def test_ambiguous_name_is_not_guessed(run, sandbox):
-    for _ in range(2):
-        sandbox.state.insert("accounts", {"name": "Twin", "domain": None})
-    result = run([PEOPLE, person("ann", "Twin")], streams={"people": {"mapping": {"company": "account.name"}}})
-    assert sandbox.people()[0]["account_id"] is None
-    assert "ambiguous" in result.log
-
-
 # Points
 
 
@@ -213,25 +195,6 @@ def test_what_has_waited_is_written_as_soon_as_what_it_refers_to_is_there(load, 
     messages = [ACCOUNTS, account("c.com"), person("bob"), state(1), person("cid"), state(2)]
     result = load(PEOPLE, person("ann", "c.com"), *messages, batch_size_rows=1)
     assert (result.code, result.states, links(sandbox)) == (0, [1, 2], {"ann": "c.com", "bob": None, "cid": None})
-
-
-@pytest.mark.parametrize(("stream", "link"), [("people", "c.com"), ("contacts", None)])
-def test_later_values_win_over_those_of_a_deferred_record(load, sandbox, stream, link):
-    result = load(
-        *(
-            PEOPLE,
-            schema("contacts", "email_address", "title"),
-            person("ann", "c.com", title="first"),
-            person("bob", "c.com"),
-        ),
-        record(stream, email_address="ann@b.co", title="second"),
-        *(ACCOUNTS, account("c.com"), state(1)),
-        batch_size_rows=1,
-        streams={**STREAMS, "contacts": {"object": "people"}},
-    )
-    assert (result.code, result.states) == (0, [1])
-    assert {each["email_address"]: each["title"] for each in sandbox.people()}["ann@b.co"] == "second"
-    assert links(sandbox) == {"ann": link, "bob": "c.com"}  # what another stream writes does not wait
 
 
 def test_too_many_deferred_records_are_written_without_what_they_refer_to(load, sandbox, monkeypatch):

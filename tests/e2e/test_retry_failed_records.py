@@ -153,15 +153,6 @@ def test_records_that_someone_has_removed_from_their_file_are_reported_once(nigh
     assert not night({"cid": "CEO"}).log_lines_containing(str(file))
 
 
-@pytest.mark.usefixtures("reject")
-def test_file_is_not_called_resolved_if_its_records_failed_again(night, unresolved):
-    (old,) = night({"ann": "xyzzy"}).failed_files
-    result = night({"ann": "xyzzy"})
-    assert not old.exists()
-    assert unresolved() == [(1, 2)]
-    assert result.summary["unresolved"] == 1
-
-
 def test_summary_counts_what_is_unresolved_after_a_run_without_failures(night, reject):
     def count(titles, **settings):
         return night(titles, **settings).summary["unresolved"]

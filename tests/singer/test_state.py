@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import weakref
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -90,6 +91,7 @@ class BufferMachine(RuleBasedStateMachine):
 
 
 TestAnySequenceOfMessages = BufferMachine.TestCase
+TestAnySequenceOfMessages.settings = settings(max_examples=40)
 
 
 def test_only_the_newest_state_of_many_is_stored():
