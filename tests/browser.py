@@ -17,11 +17,7 @@ def find_browser():
 
 
 class Page:
-    """A page of the browser.
-
-    Attributes:
-        events: The names and parameters of all events so far.
-    """
+    """A page of the browser."""
 
     def __init__(self, requests, responses):
         self._requests = requests

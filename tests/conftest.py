@@ -346,15 +346,7 @@ def read_summary(path):
 
 @dataclass
 class Run:
-    """The result of a run.
-
-    Attributes:
-        code: Exit code.
-        states: Parsed STATE messages.
-        messages: Logged messages.
-        directory: Directory of failed records files.
-        summary: The summary file, if there is one.
-    """
+    """The result of a run."""
 
     code: int
     states: list[Any]

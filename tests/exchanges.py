@@ -37,11 +37,7 @@ NUMBER = re.compile(r"/\d+(?=/|$)")
 
 
 class Exchanges:
-    """Collects what is not as documented.
-
-    Args:
-        with_requests: Whether requests are compared too. Responses always are.
-    """
+    """Collects what is not as documented."""
 
     def __init__(self, *, with_requests=True):
         self._with_requests = with_requests

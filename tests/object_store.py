@@ -15,11 +15,7 @@ AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1
 
 
 class Bucket:
-    """A bucket.
-
-    Attributes:
-        environment: The variables with which clients find it.
-    """
+    """A bucket."""
 
     def __init__(self, url):
         import boto3  # noqa: PLC0415 (slow to import)

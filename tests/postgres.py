@@ -15,12 +15,7 @@ from psycopg import sql
 
 
 class Database:
-    """A database of its own on a server.
-
-    Attributes:
-        name: Its name.
-        url: Its SQLAlchemy URL, with a password, which the server does not ask for.
-    """
+    """A database of its own on a server."""
 
     def __init__(self, directory, name):
         self._directory = directory

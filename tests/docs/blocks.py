@@ -60,6 +60,7 @@ def read(document):
 
 
 @cache
+@cache
 def get_blocks(document):
     """Return the code blocks of a document in order."""
     blocks = []

@@ -40,13 +40,7 @@ EOF""",
 
 
 class Workspace:
-    """A directory with the repository's clone URL, a Meltano project and tools of its own.
-
-    Args:
-        directory: An empty directory.
-        variables: Environment variables for the commands.
-        replace_ports: Replaces the ports that documents name with free ones.
-    """
+    """A directory with the repository's clone URL, a Meltano project and tools of its own."""
 
     def __init__(self, directory, variables, replace_ports):
         self.directory = directory / "work"

@@ -12,16 +12,14 @@ from tests.docs.blocks import DOCS
 SPEC = importlib.util.spec_from_file_location("record_gallery", DOCS / "record_gallery.py")
 gallery = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(gallery)
-FAST = "wrong-mapping"
 
 
 def outline(text):
     return re.findall(r"^\$ .*|^\(exit code \d+\)|\[SL\d{3}\]$", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == FAST else pytest.param(name, marks=pytest.mark.slow) for name in gallery.SITUATIONS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", gallery.SITUATIONS)
 def test_recorded_logs_are_up_to_date(name):
     recorded = (DOCS / "gallery" / f"{name}.txt").read_text(encoding="utf-8")
     assert set(outline(gallery.record(name))) == set(outline(recorded))

@@ -206,17 +206,6 @@ def by_name(*rows):
     return [NAMED, *(record("enrollments", email=email, cadence=cadence) for email, cadence in rows)]
 
 
-def test_records_whose_person_or_cadence_is_not_found_fail(sandbox, run):
-    add_people(sandbox, 2)
-    rows = [("p0@example.com", CADENCE), ("x@example.com", CADENCE), ("p1@example.com", "Draft")]
-    result = run(by_name(*rows), **BY_NAME, ledger_uri="none")
-    by_cadence, by_person = sorted(result.reasons)
-    assert "cadence.name" in by_cadence
-    assert "person.email_address" in by_person
-    assert (result.code, times_added(sandbox)) == (1, [1])
-    assert result.summary["streams"]["enrollments"]["missing_references"] == {}
-
-
 def test_dry_run_adds_nobody_and_forecasts_requests_and_points(sandbox, run):
     result = run(enroll(add_people(sandbox, 5)), dry_run=True)
     assert (result.code, sandbox.cadence_memberships()) == (0, [])

@@ -101,8 +101,7 @@ def test_compare_counts_unknown_ids_as_missing(compare, sandbox, mode):
     assert (found["create"], found["update"], found["missing"]) == (0, 1, 1)
 
 
-@pytest.mark.parametrize("mode", ["upsert", "update"])
-@pytest.mark.parametrize("method", ["bulk", "record"])
+@pytest.mark.parametrize(("mode", "method"), [("upsert", "bulk"), ("update", "record")])
 def test_values_typed_in_salesloft_survive(night, sandbox, edit, mode, method):
     sandbox.define_custom_field("Plan", "person")
     overwrite = {"title": "unless_edited", "phone": "if_empty", "Plan": "unless_edited"}

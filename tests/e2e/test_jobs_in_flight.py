@@ -28,7 +28,7 @@ def titles(sandbox):
 
 @pytest.mark.parametrize(
     ("seed", "skip"),
-    [(0, "off"), (2, "ledger"), *(pytest.param(seed, "ledger", marks=pytest.mark.matrix) for seed in range(3, 9))],
+    [(2, "ledger"), *((pytest.param(seed, "off", marks=pytest.mark.matrix)) for seed in range(3, 9))],
 )
 def test_the_last_value_of_a_key_wins_however_jobs_overlap(run, serve, seed, skip):
     chance = random.Random(seed)  # noqa: S311 (batches, not secrets)
@@ -48,8 +48,7 @@ def test_the_last_value_of_a_key_wins_however_jobs_overlap(run, serve, seed, ski
     assert result.states == sorted(result.states, key=lambda each: each["batch"])
     assert titles(server.sandbox) == last
     again = [COLUMNS, *(record("people", email_address=key, title=title) for key, title in last.items())]
-    unchanged = f"{len(last)} unchanged" if skip == "ledger" else "identical"
-    assert unchanged in run(again, **settings).log
+    assert run(again, **settings).counts()["unchanged"] == (len(last) if skip == "ledger" else 0)
     changed = [COLUMNS, *(record("people", email_address=key, title="C") for key in last)]
     assert run(changed, **settings).code == 0
     assert set(titles(server.sandbox).values()) == {"C"}

@@ -153,8 +153,7 @@ def test_rejected_reference_is_not_looked_up_again(load, sandbox, fault, field, 
 # Ids of earlier runs that are gone
 
 
-@pytest.mark.parametrize("method", ["record", "bulk"])
-@pytest.mark.parametrize("mode", ["upsert", "update"])
+@pytest.mark.parametrize(("mode", "method"), [("upsert", "record"), ("update", "bulk")])
 def test_remembered_ids_are_read_before_they_are_written(load, sandbox, accounts, method, mode):
     rep = first(sandbox, "users", "email")[0]
     people = {"ann": "acme.com", "bob": "acme.com", "cid": "b.co"}

@@ -60,12 +60,7 @@ class Results:
 
 
 class StreamRun:
-    """A run with one stream: records are read, sent, and settled.
-
-    Attributes:
-        stream: The stream.
-        journal: The journal.
-    """
+    """A run with one stream: records are read, sent, and settled."""
 
     def __init__(self, stream, journal, failed_records, results):
         self.stream = stream

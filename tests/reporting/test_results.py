@@ -92,22 +92,6 @@ def test_rejection_names_status_and_request(run, path, fault):
     assert (row["result"], row["status"], row["request"]) == ("failed", 422, "POST /person_upserts")
 
 
-def test_records_that_are_not_sent_have_a_result(run, path):
-    filtered = {"people": {"__filter__": "email_address != 'a@example.com'"}}
-    messages = [COLUMNS, *(person(f"{name}@example.com") for name in "abcd")]
-    run(messages, results_path=str(path), stream_maps=filtered, max_records=3)
-    assert by_line(path) == {2: "filtered", 3: "created", 4: "created", 5: "not_sent"}
-
-
-def test_updates_of_one_record_are_merged(run, sandbox, path):
-    run([COLUMNS, person("a@example.com")])
-    messages = [COLUMNS, person("a@example.com"), person("a@example.com"), person("b@example.com")]
-    run(messages, results_path=str(path), sync_mode="update")
-    assert by_line(path) == {2: "merged", 3: "updated", 4: "failed"}
-    assert by_line(path, "key")[3] == "a@example.com"
-    assert by_line(path, "salesloft_id")[3] == sandbox.people()[0]["id"]
-
-
 def test_records_of_a_bulk_job_and_unchanged_ones_have_results(run, path, tmp_path):
     messages = [COLUMNS, *people(range(60))]
     settings = {"results_path": str(path), "write_method": "bulk", "skip_unchanged": "ledger"}
@@ -231,13 +215,3 @@ def test_each_request_that_holds_a_record_is_an_attempt(run, path, fault):
     fault("status", path="/bulk_jobs/*/job_data", status=503, times=1)
     run([COLUMNS, *people(range(60))], results_path=str(path), write_method="bulk")
     assert set(by_line(path, "attempt").values()) == {2}
-
-
-def test_runs_in_which_a_record_failed_are_attempts(run, path, fault):
-    fault("status", path="/person_upserts", status=422, body=TAKEN, times=2)
-    settings = {"write_method": "record", "results_path": str(path), "retry_failed_records": True}
-    run([COLUMNS, person("a@example.com")], **settings)
-    for result, attempt in (("failed", 2), ("created", 3)):
-        run([COLUMNS, state({"n": 1})], **settings)
-        ((row),) = read(path)
-        assert (row["result"], row["attempt"]) == (result, attempt)

@@ -19,12 +19,7 @@ COLUMNS = schema("people", "email_address", "owner_id")
 
 
 class Receiver:
-    """Receives traces and metrics.
-
-    Attributes:
-        url: Where.
-        bodies: Path → what has been received there.
-    """
+    """Receives traces and metrics."""
 
     def __init__(self):
         bodies = self.bodies = {"/v1/traces": [], "/v1/metrics": []}

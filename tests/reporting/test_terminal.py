@@ -32,12 +32,7 @@ FIVE = singer([schema("people", "email_address"), *people(range(5)), state({"at"
 
 
 class Terminal:
-    """A pseudo-terminal that runs the command.
-
-    Attributes:
-        text: All output so far.
-        screen: The visible screen.
-    """
+    """A pseudo-terminal that runs the command."""
 
     def __init__(self, arguments, environment, *, stdout=None):
         self._master, slave = pty.openpty()

@@ -40,13 +40,7 @@ def batch_of(writes, *, stream="people", salesloft_object=PEOPLE, mode=SyncMode.
 
 
 class Driver:
-    """Submits batches to a writer, advances it, and keeps what it yields.
-
-    Attributes:
-        writer: The writer.
-        events: The events so far.
-        at_event: Called with each event before the next one is asked for, as the engine acts on it.
-    """
+    """Submits batches to a writer, advances it, and keeps what it yields."""
 
     def __init__(self, writer, clock):
         self.writer = writer

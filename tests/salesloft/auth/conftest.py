@@ -46,7 +46,7 @@ class FakeClock(SteadyClock):
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch):
+def no_settings_from_outside(monkeypatch):
     for name in [*os.environ]:
         if name.startswith(PREFIX):
             monkeypatch.delenv(name)
