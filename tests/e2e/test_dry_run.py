@@ -62,7 +62,7 @@ def test_dry_run_predicts_points_of_references(run, sandbox):
 @pytest.mark.parametrize(
     ("sync_mode", "wait", "count"),
     [
-        ("update", 30, 600),
+        ("update", 30, 1_500),
         *(
             pytest.param(*each, 4_000, marks=pytest.mark.slow)
             for each in [("upsert", 0), ("upsert", 30), ("update", 0)]
