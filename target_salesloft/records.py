@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping  # noqa: TC003 (msgspec reads the types of fields)
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
 T = TypeVar("T")
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+"""In place of `{}`, of which msgspec would make a new one for each record."""
 
 
 class SavedAt(NamedTuple):
@@ -108,12 +111,12 @@ class Write(msgspec.Struct, frozen=True, eq=False, gc=False):
     key: str | None = None
     record_id: int | None = None
     sources: tuple[Source, ...] = ()
-    references: Mapping[str, Named] = {}
+    references: Mapping[str, Named] = NOTHING
     is_removal: bool = False
-    earlier: Mapping[str, bytes] = {}
+    earlier: Mapping[str, bytes] = NOTHING
     missing: tuple[str, ...] = ()
     spelling: str | None = None
-    extra: Mapping[str, Any] = {}
+    extra: Mapping[str, Any] = NOTHING
 
     @property
     def payload(self) -> Mapping[str, Any]:

@@ -7,7 +7,6 @@ import math
 import os
 import signal
 import sys
-from collections import Counter
 from functools import partial
 from importlib import metadata
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
@@ -145,7 +144,7 @@ class TargetSalesloft(Target):
         self._sinks: dict[str, SalesloftSink] = {}
         self._sinks_of: dict[str, list[SalesloftSink]] = {}
         self._max_records = self.run.settings.max_records or math.inf
-        self._records: Counter[str] = Counter()
+        self._records: dict[str, int] = {}
         self._numbers = itertools.count(1)
 
     # Settings
@@ -249,20 +248,22 @@ class TargetSalesloft(Target):
             if stream == MELTANO_TEST_STREAM:
                 return
             raise RecordsWithoutSchemaException(f"a record of the stream '{stream}' came before its schema.")
-        self._records[stream] += 1
+        self._records[stream] = count = self._records.get(stream, 0) + 1
         number = next(self._numbers)
         for sink in sinks:
             batch = sink.stream.batch.id
             source = Source(self._schemas[stream], record if text is None else text, line, file, number, batch)
-            if self._records[stream] > self._max_records:
+            if count > self._max_records:
                 sink.skip(without_write(source, Result.NOT_SENT, "max_records"))
             else:
                 sink.add(source, record, size)
-        if self._records[stream] == self._max_records:
+        if count == self._max_records:
             self.drain_all()
 
     def _poll(self) -> None:
         """Do what is due between records."""
+        for sink in self._sinks.values():
+            sink.count_records()
         self.run.shutdown.raise_if_stopping()
         self.run.engine.poll()
 

@@ -140,30 +140,30 @@ class Engine:
         Args:
             size: The length of the record in the input, in bytes.
         """
-        source = (mapped.write if isinstance(mapped, Outcome) else mapped).sources[-1]
-        is_retry = source.saved_at is not None
-        (stream.retried if is_retry else stream.stats).read += 1
-        if not is_retry:
+        write = mapped.write if isinstance(mapped, Outcome) else mapped
+        source = write.sources[-1]
+        if source.saved_at is None:
+            stream.stats.read += 1
             self._journal.accounts.add_record(source.batch)
-        if isinstance(mapped, Write):
+        else:
+            stream.retried.read += 1
+        if isinstance(mapped, Write) and len(self._streams) > 1:
             for other in self._streams.values():
                 # Whichever batch is written last would win.
-                if other is stream or other.object is not stream.object or mapped.key is None:
-                    continue
-                if mapped.key in other.batch.keys:
+                if other is not stream and other.object is stream.object and write.key in other.batch.keys:
                     self.drain(other)
-        self._note_row(stream, mapped)
+        if isinstance(mapped, Write) or mapped.failed:
+            self._note_row(stream, write)
         stream.batch.add(mapped, size)
-        if len(stream.batch) >= stream.max_size and not self._make_room(stream):
+        if stream.batch.records >= stream.max_size and not self._make_room(stream):
             self.drain(stream)
         self._added_bytes += size
         if self._added_bytes >= MAX_PENDING_BYTES:
             self._limit_pending_bytes()
 
-    def _note_row(self, stream: Stream, mapped: Write | Outcome) -> None:
+    def _note_row(self, stream: Stream, write: Write) -> None:
         """Note which records the rows of the source name that are not deleted, and who is not to be contacted."""
-        write = mapped.write if isinstance(mapped, Outcome) else mapped
-        if write.is_removal or (isinstance(mapped, Outcome) and not mapped.failed):
+        if write.is_removal:
             return
         if self._removes:
             self._live.add(stream.object.name, write.tokens, write.sources[-1])
@@ -203,7 +203,7 @@ class Engine:
             self.drain(each)
 
     def drain(self, stream: Stream) -> None:
-        if stream.is_draining or not (len(stream.batch) or stream.waiting):
+        if stream.is_draining or not (stream.batch.records or stream.waiting):
             return
         stream.is_draining = True
         try:

@@ -44,12 +44,14 @@ class OpenBatch:
     """
 
     id: int
+    records: int = 0
     writes: list[Write] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
     size: int = 0
 
     def add(self, mapped: Write | Outcome, size: int) -> None:
+        self.records += 1
         self.size += size
         if isinstance(mapped, Outcome):
             self.outcomes.append(mapped)
@@ -60,12 +62,10 @@ class OpenBatch:
 
     def keep(self, writes: list[Write]) -> None:
         """Keep only these writes: all other records have their outcomes."""
-        self.size = self.size * len(writes) // max(len(self), 1)
+        self.size = self.size * len(writes) // max(self.records, 1)
+        self.records = len(writes)
         self.writes, self.outcomes = writes, []
         self.keys = {each.key for each in writes if each.key is not None}
-
-    def __len__(self) -> int:
-        return len(self.writes) + len(self.outcomes)
 
 
 @dataclass(eq=False)

@@ -114,9 +114,6 @@ def to_text(value: Any) -> str:
 
 def to_trimmed_text(value: Any) -> str | None:
     """Convert as `to_text` does, without spaces around the text; None if nothing is left."""
-    # Almost all values are plain text, and each check is made for each column of each record.
-    if type(value) is str and value.isascii() and "\0" not in value:
-        return value.strip() or None
     return to_text(value).strip() or None
 
 

@@ -17,6 +17,7 @@ from target_salesloft.mapping.coercion import (
     CoercionError,
     is_blank,
     parse_custom_fields,
+    to_trimmed_text,
 )
 from target_salesloft.objects import (
     CRM_ID_TYPE,
@@ -163,6 +164,7 @@ class RecordMapper:
         self._object = salesloft_object
         self._mode = mode
         self._key = upsert_key
+        self._key_target = Target(upsert_key)
         key_field = salesloft_object.fields.get(upsert_key)
         self._is_email_key = key_field is not None and key_field.kind is FieldType.EMAIL
         self._identity = salesloft_object.operations[mode].identity
@@ -174,6 +176,7 @@ class RecordMapper:
         self._sends_unchecked = sends_unchecked
         self._custom_fields: Mapping[str, FieldType] | None = None
         self._routes: dict[str, Route | None] = {}
+        self._texts: dict[str, str] = {}  # column → field, where text is trimmed and otherwise sent as it is
         self._custom_routes: dict[str, Route | None] = {}
         self._claims: dict[Target, str] = {}
         self._reference_fields: set[str] = set()
@@ -215,6 +218,11 @@ class RecordMapper:
                 self._claims.setdefault(self._target(target), column)
         for column in ordered[len(mapped) :]:
             self._routes[column] = self._resolve(column)
+        self._texts = {
+            column: route.target.name
+            for column, route in self._routes.items()
+            if route is not None and route.coerce is to_trimmed_text and not route.target.custom
+        }
 
     def describe_columns(self) -> list[ColumnMapping]:
         """Return where the columns go that are known so far, those that are sent first."""
@@ -236,9 +244,17 @@ class RecordMapper:
         body: dict[str, Any] = {}
         custom: dict[str, Any] = {}
         missing: list[str] = []
-        sends_null, routes = self._clear, self._routes
+        texts, sends_null = self._texts, self._clear
         for column, value in record.items():
-            route = routes[column]
+            field = texts.get(column)
+            # Almost all values are ASCII text for such a field: each step counts.
+            if field is not None and type(value) is str and value.isascii() and "\0" not in value:
+                if text := value.strip():
+                    body[field] = text
+                elif sends_null:
+                    body[field] = None
+                continue
+            route = self._routes[column]
             if route is None:
                 continue
             try:
@@ -316,7 +332,7 @@ class RecordMapper:
             body["upsert_key"] = name
         spelling = None
         if self._is_email_key and value is not None and record_id is None:
-            spelling = _other_case(value, record.get(self._claims[Target(name)]))
+            spelling = _other_case(value, record.get(self._claims[self._key_target]))
         key = None if value is None else identity_key(name, value)
         return Write(body, key, record_id, sources, references, missing=missing_refs, spelling=spelling)
 

@@ -10,7 +10,7 @@ import re
 import select
 import stat
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from singer_sdk.exceptions import (
@@ -106,28 +106,25 @@ class LineReader(GenericSingerReader[str]):
             RunCancelledError: A signal has arrived.
         """
         handlers = {**callbacks, **self._handlers}
-        counts: Counter[str] = Counter()
+        counts: defaultdict[str, int] = defaultdict(int)  # a Counter is slower
         if file_input is not None and can_wait(file_input):
             file_input = self._wait_for(file_input)
-        for line in self._lines(file_input or self.default_input):
-            message = self.deserialize_json(line)
-            kind = message["type"]
-            handler = handlers.get(kind)
-            if handler is None:
-                raise InvalidInputLine(f"unknown message type {sanitize_line(repr(kind), 40)}.")
-            handler(message)
-            counts[kind] += 1
-        return counts
-
-    def _lines(self, file: IO[str]) -> Iterator[str]:
-        blocks = read_blocks(file)
+        blocks = read_blocks(file_input or self.default_input)
         while lines := next(blocks, None) if self.shutdown is None else self.shutdown.interruptible(next, blocks, None):
             self.on_block()
             for line in lines:
                 self.line += 1
                 self.text = line
-                if line and not line.isspace():
-                    yield line
+                if not line or line.isspace():
+                    continue
+                message = self.deserialize_json(line)
+                kind = message["type"]
+                handler = handlers.get(kind)
+                if handler is None:
+                    raise InvalidInputLine(f"unknown message type {sanitize_line(repr(kind), 40)}.")
+                handler(message)
+                counts[kind] += 1
+        return Counter(counts)
 
     def deserialize_json(self, line: str) -> dict[str, Any]:
         """Return the message of a line."""
