@@ -41,6 +41,8 @@ POINTS = 1_000_000
 PREFLIGHT_POINTS = 1
 # It lists unfinished bulk jobs, unless it creates none (`write_method: record`).
 LIST_JOBS_POINTS = 1
+# Looking at a few people before new addresses are written for the first time.
+SAMPLE_POINTS = 1
 
 SUMMARY_SCHEMA = json.loads(
     (importlib.resources.files("target_salesloft.reporting") / "summary.schema.json").read_text("utf-8")

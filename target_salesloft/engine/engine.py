@@ -32,7 +32,7 @@ from target_salesloft.objects import (
     identity_key,
     joint_key,
 )
-from target_salesloft.records import Outcome, Result, Write, failure, in_chunks, is_superseded, merge, replace
+from target_salesloft.records import Outcome, Result, Write, failure, in_chunks, merge, replace
 from target_salesloft.reporting.stats import Comparison
 from target_salesloft.settings.options import SkipUnchanged
 from target_salesloft.wording import plural
@@ -267,13 +267,14 @@ class Engine:
 
     def _without_superseded(self, stream: Stream, batch: OpenBatch) -> list[Write]:
         """Return the writes of a batch, without removals of rows that come again later and fail."""
-        failed = [each.write for each in batch.outcomes if each.failed]
+        failed = [each.write.sources[-1] for each in batch.outcomes if each.failed]
         if not failed or not any(each.is_removal for each in batch.writes):
             return batch.writes
+        latest = {row: each.number for each in failed if (row := each.row) is not None}
         kept: list[Write] = []
         for each in batch.writes:
-            later = (other for other in failed if other.sources[-1].number > each.sources[-1].number)
-            if each.is_removal and any(is_superseded(each, other) and each.sources[-1].row for other in later):
+            source = each.sources[-1]
+            if each.is_removal and latest.get(source.row or "", source.number) > source.number:
                 self._journal.count(stream, Outcome(each, Result.MERGED, "a later record of the row failed"))
             else:
                 kept.append(each)
@@ -325,8 +326,8 @@ class Engine:
         """Find the records of Salesloft that writes must name by id, and leave out writes that must not be sent."""
         world, ledger, settings = self._world, self._ledger, stream.settings
         is_real = not self._settings.dry_run
-        if is_real and any(each.spelling is not None for each in writes):
-            writes = self._go_on(stream, find_other_case(stream, writes, world))
+        if is_real and stream.is_keyed_by(FieldType.EMAIL) and world.capabilities.email_case != "insensitive":
+            writes = self._go_on(stream, find_other_case(stream, writes, world, ledger))
         elif is_real and stream.is_keyed_by(FieldType.DOMAIN) and world.capabilities.domains != "bare":
             writes = self._go_on(stream, find_raw_domains(stream, writes, world, ledger))
         if stream.operation.needs_id:

@@ -43,15 +43,26 @@ def _by_id(stream: Stream, writes: list[Write], ids: Mapping[str, int]) -> Plan:
     return Plan(left, outcomes)
 
 
-def find_other_case(stream: Stream, writes: list[Write], world: World) -> Plan:
-    """Let people be written by id whose address Salesloft holds in the case that is not sent, if case counts there.
+def find_other_case(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -> Plan:
+    """Let people be written by id whose address Salesloft holds in another case, if case counts there.
 
     Addresses that the source has in mixed case are looked up so, a hundred a point, until a response shows that case
-    does not count.
+    does not count. Others are looked for once it is known that it counts. To find out, a few people are looked at.
     """
+    found = _find_spellings(stream, [each for each in writes if each.spelling is not None], world)
+    creates = stream.settings.sync_mode is not SyncMode.UPDATE and not world.capitals.is_sampled
+    if world.capabilities.email_case is None and creates and _new_keys(stream, writes, ledger):
+        _try_case(stream, world)
+    if world.capabilities.email_case == "sensitive":
+        found |= world.capitals.find(_new_keys(stream, writes, ledger) - found.keys())
+    return _by_id(stream, writes, {} if world.capabilities.email_case == "insensitive" else found)
+
+
+def _find_spellings(stream: Stream, writes: list[Write], world: World) -> dict[str, int]:
+    """Return the key → the id of people whom Salesloft holds in the case that is not sent."""
     field = stream.settings.upsert_key
     found: dict[str, int] = {}
-    for part in in_chunks([each for each in writes if each.spelling is not None], PAGE_SIZE):
+    for part in in_chunks(writes, PAGE_SIZE):
         if world.capabilities.email_case == "insensitive":
             break
         chunk = {str(each.key): each for each in part if each.record_id is None}
@@ -71,13 +82,33 @@ def find_other_case(stream: Stream, writes: list[Write], world: World) -> Plan:
             else:
                 found |= missed
                 _warn(stream, world)
-    return _by_id(stream, writes, {} if world.capabilities.email_case == "insensitive" else found)
+    return found
+
+
+def _try_case(stream: Stream, world: World) -> None:
+    """Look up one of the people whose address has capitals in lowercase, if there are some."""
+    try:
+        held = world.capitals.sample()
+        rows = world.rows(stream.object, stream.settings.upsert_key, [key.partition("=")[2] for key in held][:1])
+    except PermissionDeniedError as error:
+        world.assume(error, email_case="insensitive")
+        return
+    for key, found in rows.items():
+        if any(row[ID_FIELD] == held[key][ID_FIELD] for row in found):
+            world.learn(email_case="insensitive")
+        else:
+            _warn(stream, world)
+
+
+def _new_keys(stream: Stream, writes: list[Write], ledger: Ledger) -> set[str]:
+    """Return the keys of what no run has written."""
+    keys = {each.key for each in writes if each.key is not None and each.record_id is None}
+    return keys - ledger.get_last_writes(stream.object.name, keys).keys()
 
 
 def find_raw_domains(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -> Plan:
     """Let accounts be written by id that hold a URL as their domain, of those that no run has written."""
-    keys = {each.key for each in writes if each.key is not None and each.record_id is None}
-    found = world.raw_domains.find(keys - ledger.get_last_writes(stream.object.name, keys).keys())
+    found = world.urls.find(_new_keys(stream, writes, ledger))
     if found:
         logger.warning(
             "%s: %s in Salesloft with a URL as the domain (assumption A4). An upsert by domain would create a second "
@@ -94,8 +125,8 @@ def _warn(stream: Stream, world: World) -> None:
     world.learn(email_case="sensitive")
     logger.warning(
         "%s: email addresses that differ in case are different addresses in Salesloft (assumption A3): an upsert by "
-        "one would create a second person beside the other. Addresses that the source has in mixed case are looked up "
-        "in both spellings, and people who are found are written by id.",
+        "one would create a second person beside the other. All people are listed once, to remember whose address has "
+        "capitals; people who are found are written by id.",
         stream.name,
         extra={"code": "SL028", "stream": stream.name, "assumption": "A3"},
     )

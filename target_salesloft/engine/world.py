@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from target_salesloft.engine.raw_domains import RawDomains
+from target_salesloft.engine.hidden_keys import CAPITALS, URLS, HiddenKeys
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, OBJECTS, REFERENCES, FieldType, SyncMode, identity_key
 from target_salesloft.salesloft.assumptions import ASSUMPTIONS, Capabilities
 from target_salesloft.salesloft.listing import Listing
@@ -44,7 +44,8 @@ class World:
         self._custom_fields = custom_fields
         self._lookups = lookups
         self._ledger = ledger
-        self.raw_domains = RawDomains(client, lookups, ledger)
+        self.urls = HiddenKeys(URLS, client, lookups, ledger)
+        self.capitals = HiddenKeys(CAPITALS, client, lookups, ledger)
         self._listings: dict[Reference, Listing] = {}
         self._missing: set[tuple[str, str]] = set()  # object and key
 
@@ -99,7 +100,7 @@ class World:
         hints = {key: hint.record_id for key, hint in self._ledger.get_lookups(reference.name, values).items()}
         ids = self.find_ids(OBJECTS[object_name], attribute, values, hints)
         if is_final and reference.kind is FieldType.DOMAIN and self.capabilities.domains != "bare":
-            raw = self.raw_domains.find(each.key for each in named if not ids.get(each.key))
+            raw = self.urls.find(each.key for each in named if not ids.get(each.key))
             ids |= {key: (number,) for key, number in raw.items()}
         self._missing.update((object_name, key) for key in values if not ids[key])
         return {each: ids.get(each.key, ()) for each in named}

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, people, record, schema, state
+from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, SAMPLE_POINTS, people, record, schema, state
 
 COLUMNS = schema("people", "email_address", "title", "owner_id")
 
@@ -297,7 +297,7 @@ def test_repeated_schema_starts_no_new_batch(run, sandbox):
     lines = list(itertools.chain.from_iterable([COLUMNS, *people([n])] for n in range(60)))
     assert run(lines).code == 0
     assert len(sandbox.people()) == 60
-    assert sandbox.points_spent == PREFLIGHT_POINTS + LIST_JOBS_POINTS + 5
+    assert sandbox.points_spent == PREFLIGHT_POINTS + LIST_JOBS_POINTS + SAMPLE_POINTS + 5
 
 
 # Points
@@ -311,7 +311,7 @@ def test_other_client_spending_half_the_rate_limit_loses_nothing(run, serve, clo
     server = serve(other_points=300, rolling=rolling, retry_after=retry_after)
     result = run([COLUMNS, *people(range(700))], api_url=server.url, write_method="record", batch_size_rows=10_000)
     assert (result.code, len(server.sandbox.people())) == (0, 700)
-    assert server.sandbox.points_spent == PREFLIGHT_POINTS + 700
+    assert server.sandbox.points_spent == PREFLIGHT_POINTS + SAMPLE_POINTS + 700
     assert clock.now() <= 1_400
 
 

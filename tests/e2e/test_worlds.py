@@ -50,8 +50,9 @@ DOMAINS = ("https://www.nike.com", "acme.com", "gone.com")
 
 
 def row_of(number):
-    """Return a row of a person: the first three exist, and the last one does not."""
-    return {"email_address": f"Jane.{number}@Example.com", "first_name": "Jane", **PERSON}
+    """Return a row of a person: the first three exist, one of them in another case, and the last one does not."""
+    email = f"Jane.{number}@Example.com"
+    return {"email_address": email.lower() if number == 2 else email, "first_name": "Jane", **PERSON}
 
 
 @pytest.fixture
