@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from target_salesloft.engine.plan import Plan, already_exists
-from target_salesloft.exceptions import PermissionDeniedError
+from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError
 from target_salesloft.objects import ID_FIELD, SyncMode
 from target_salesloft.records import in_chunks, replace
 from target_salesloft.salesloft.requester import PAGE_SIZE
@@ -90,7 +90,7 @@ def _try_case(stream: Stream, world: World) -> None:
     try:
         held = world.capitals.sample()
         rows = world.rows(stream.object, stream.settings.upsert_key, [key.partition("=")[2] for key in held][:1])
-    except PermissionDeniedError as error:
+    except (PermissionDeniedError, QueryRejectedError) as error:
         world.assume(error, email_case="insensitive")
         return
     for key, found in rows.items():

@@ -163,7 +163,6 @@ def test_what_the_run_has_written_shows_what_salesloft_does(night, sandbox):
 
 
 @pytest.mark.parametrize(
-@pytest.mark.parametrize(
     ("sent", "sync_mode", "method"),
     [
         ("Jane.{}@Example.com", "upsert", "record"),
