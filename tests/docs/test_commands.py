@@ -67,15 +67,17 @@ def workspace(tmp_path, salesloft, replace_ports):
 
 @pytest.fixture
 def project(workspace):
-    """A Meltano project with a tap."""
+    """A Meltano project with two taps."""
     project = workspace.directory / "your-project"
     project.mkdir()
-    tap = project / "tap-yours"
-    tap.write_text(f"#!/bin/sh\ncat {project}/rows.singer\n", encoding="utf-8")
-    tap.chmod(0o755)
     (project / "rows.singer").write_bytes((HERE / "right.singer").read_bytes())
-    extractor = {"name": "tap-yours", "namespace": "tap_yours", "executable": str(tap)}
-    meltano = {"default_environment": "dev", "environments": [{"name": "dev"}], "plugins": {"extractors": [extractor]}}
+    extractors = []
+    for name, rows in {"tap-yours": project / "rows.singer", "tap-postgres": HERE / "warehouse.singer"}.items():
+        tap = project / name
+        tap.write_text(f"#!/bin/sh\ncat {rows}\n", encoding="utf-8")
+        tap.chmod(0o755)
+        extractors.append({"name": name, "namespace": name.replace("-", "_"), "executable": str(tap)})
+    meltano = {"default_environment": "dev", "environments": [{"name": "dev"}], "plugins": {"extractors": extractors}}
     (project / "meltano.yml").write_text(yaml.safe_dump(meltano), encoding="utf-8")
 
 
@@ -85,6 +87,9 @@ def test_commands_with_meltano(workspace, salesloft):
     workspace.run_documents(*WITH_MELTANO, start=".")
     emails = [each["email_address"] for each in salesloft.sandbox.people()]
     assert "jorg.andersson@ironvale-ceramics.example" in emails
+    linked = {each["email_address"]: each["account_id"] for each in salesloft.sandbox.people()}
+    assert linked["mia@tannwald-foods.example"] is not None
+    assert "gone@tannwald-foods.example" not in emails
     assert "edsger@example.com" in emails, "the failed record was not replayed"
     mail = (workspace.calls / "mail").read_text(encoding="utf-8")
     assert "email_address" in mail
