@@ -25,8 +25,6 @@ CREATE_LOCK: Final = 7_256_395_638
 POSTGRES_EXTRA: Final = "ledger_uri: PostgreSQL requires the extra postgres. Install target-salesloft[postgres]."
 EXAMPLES: Final = ("sqlite:////path/to/ledger.db", "postgresql+psycopg://user:password@host/database")
 MAX_REASON_LENGTH: Final = 200
-CHUNK: Final = 1_000
-"""Values or rows in a statement: databases allow more, but SQLAlchemy takes about a kilobyte of memory for each."""
 
 
 def build_engine(uri: str, **options: Any) -> sa.Engine:

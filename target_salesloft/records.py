@@ -140,6 +140,10 @@ class Write(msgspec.Struct, frozen=True, eq=False, gc=False):
         return found if self.record_id is None else {*found, identity_key(ID_FIELD, self.record_id)}
 
 
+def tokens_in(writes: Iterable[Write]) -> set[str]:
+    return set().union(*(each.tokens for each in writes))
+
+
 IDENTIFYING = ("email_address", "crm_id", "domain", ID_FIELD)
 
 

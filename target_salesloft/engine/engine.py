@@ -32,7 +32,7 @@ from target_salesloft.objects import (
     identity_key,
     joint_key,
 )
-from target_salesloft.records import Outcome, Result, Write, failure, in_chunks, merge, replace
+from target_salesloft.records import Outcome, Result, Write, failure, in_chunks, merge, replace, tokens_in
 from target_salesloft.reporting.stats import Comparison
 from target_salesloft.settings.options import SkipUnchanged
 from target_salesloft.wording import plural
@@ -246,7 +246,7 @@ class Engine:
     def _begin(self, stream: Stream, batch: OpenBatch) -> list[Write]:
         """Account for records that are not written, merge the others, and leave out what is held or unchanged."""
         stream.mapper.log_columns()
-        self._count(stream, batch.outcomes)
+        self._journal.count_all(stream, batch.outcomes)
         writes = self._without_superseded(stream, batch)
         # Records of an update are merged when their ids are known: some name a person by id, others by key.
         writes = merge(writes)
@@ -288,13 +288,9 @@ class Engine:
             for other, outcome in list(self._enrollments.cancel(stream, write)):
                 self._journal.count(other, outcome)
 
-    def _count(self, stream: Stream, outcomes: Iterable[Outcome], *, is_found: bool = False) -> None:
-        for each in outcomes:
-            self._journal.count(stream, each, is_found=is_found)
-
     def _go_on(self, stream: Stream, planned: plan.Plan) -> list[Write]:
         """Count what is decided, and return the writes that go on."""
-        self._count(stream, planned.outcomes)
+        self._journal.count_all(stream, planned.outcomes)
         return planned.writes
 
     def _plan(self, stream: Stream, writes: list[Write]) -> list[Write]:
@@ -312,7 +308,7 @@ class Engine:
             compared = compare(stream, writes, self._world, self._ledger)
             is_insert = stream.settings.sync_mode is SyncMode.INSERT
             unchanged = [each for each in compared.unchanged if is_insert or each.write.key not in archived]
-            self._count(stream, unchanged, is_found=not is_insert)
+            self._journal.count_all(stream, unchanged, is_found=not is_insert)
             stream.stats.unknown_to_ledger += compared.unknown
             counted = {id(each) for each in unchanged}
             writes = [*compared.changed, *(each.write for each in compared.unchanged if id(each) not in counted)]
@@ -375,7 +371,7 @@ class Engine:
         if not writes or stream.settings.re_enroll or stream.settings.skip_unchanged is SkipUnchanged.SALESLOFT:
             return writes
         uncertain: set[str | None] = set(stream.waiting_keys)
-        if self._writer.is_busy:
+        if self._holds_any(stream.object, writes):
             uncertain |= {each.key for each in writes if self._writer.holds(stream.object, each.tokens)}
         skipped = plan.skip_unchanged(
             *(stream, writes, self._world, self._clock.time(), self._settings.resend_after_days, uncertain),
@@ -491,9 +487,13 @@ class Engine:
         while self._writer.is_busy:
             self._wait()
 
+    def _holds_any(self, salesloft_object: SalesloftObject, writes: Iterable[Write]) -> bool:
+        """Return whether something is in flight that may be of the same records."""
+        return self._writer.is_busy and self._writer.holds(salesloft_object, tokens_in(writes))
+
     def _wait_for(self, salesloft_object: SalesloftObject, writes: Iterable[Write]) -> None:
         """Wait until nothing is in flight that may be of the same records."""
-        self._wait_for_tokens(salesloft_object, set().union(*(each.tokens for each in writes)))
+        self._wait_for_tokens(salesloft_object, tokens_in(writes))
 
     def _wait_for_tokens(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> None:
         while self._writer.is_busy and self._writer.holds(salesloft_object, tokens):
@@ -597,7 +597,7 @@ class Engine:
                 writes = self._resolve(stream, held)
             writes = self._claim(stream, writes)
             existing, outcomes = find_removals(stream, writes, self._world)
-            self._count(stream, outcomes)
+            self._journal.count_all(stream, outcomes)
             found += [Removal(stream, write, tokens_of(stream, write, row)) for write, row in existing]
         removals: list[Removal] = []
         kept: list[Removal] = []
@@ -662,7 +662,7 @@ class Engine:
                     distinct.append(each)
             new = self._without_members(stream, self._claim(stream, distinct))
             allowed, outcomes = exclude(new, self._world, self._journal.barred_people | removed)
-            self._count(stream, outcomes)
+            self._journal.count_all(stream, outcomes)
             if allowed:
                 found.append((stream, allowed))
         return found

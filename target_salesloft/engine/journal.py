@@ -31,7 +31,7 @@ from target_salesloft.writers.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from target_salesloft.engine.stream import Stream
     from target_salesloft.engine.world import World
@@ -216,8 +216,7 @@ class Journal:
     def apply(self, event: Event) -> None:
         stream = self._streams[event.batch.stream]
         if isinstance(event, Settled):
-            for each in event.outcomes:
-                self.count(stream, each, was_sent=event.were_sent)
+            self.count_all(stream, event.outcomes, was_sent=event.were_sent)
         elif isinstance(event, Sending):
             self._mark_pending(stream, event.batch, event.writes)
         elif isinstance(event, JobUploaded):
@@ -259,13 +258,25 @@ class Journal:
 
     # Outcomes
 
-    def count(self, stream: Stream, outcome: Outcome, *, was_sent: bool = False, is_found: bool = False) -> None:
-        """Note the outcome of a write.
+    def count(self, stream: Stream, outcome: Outcome, *, is_found: bool = False) -> None:
+        self.count_all(stream, [outcome], is_found=is_found)
+
+    def count_all(
+        self, stream: Stream, outcomes: Iterable[Outcome], *, was_sent: bool = False, is_found: bool = False
+    ) -> None:
+        """Note the outcomes of writes.
 
         Args:
-            was_sent: Whether the ledger knows the write as pending.
-            is_found: Whether Salesloft was read, and holds what the write says.
+            was_sent: Whether the ledger knows the writes as pending.
+            is_found: Whether Salesloft was read, and holds what the writes say.
         """
+        for each in outcomes:
+            self._count(stream, each, was_sent=was_sent, is_found=is_found)
+        # Those of a bulk job are noted together: a transaction of the ledger writes each page that it touches once.
+        if self._noted >= FLUSH_OUTCOMES or len(self._unsaved) >= FLUSH_FAILURES:
+            self.flush()
+
+    def _count(self, stream: Stream, outcome: Outcome, *, was_sent: bool, is_found: bool) -> None:
         outcome = _without_miss(stream, outcome)
         stats = stream.retried if _is_retry(outcome) else stream.stats
         notes = self._notes[stream.name]
@@ -286,8 +297,6 @@ class Journal:
         if outcome.write.is_removal and outcome.result in GONE:
             self.removed[stream.object.name] |= outcome.write.tokens
         self._noted += 1
-        if self._noted >= FLUSH_OUTCOMES or len(self._unsaved) >= FLUSH_FAILURES:
-            self.flush()
 
     def flush(self) -> None:
         """Write what is known, and let STATE pass it."""

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 
-from target_salesloft.database import CHUNK, EXAMPLES, build_engine, create_tables, describe_error, lock_creation
+from target_salesloft.database import EXAMPLES, build_engine, create_tables, describe_error, lock_creation
 from target_salesloft.exceptions import ConfigError, LedgerError, LedgerVersionError
 from target_salesloft.ledger import models
 from target_salesloft.ledger.fingerprint import Fingerprinter
@@ -39,6 +39,8 @@ SALT_BYTES: Final = 16
 MAX_SALT_BYTES: Final = 64
 WRITE_LOCK: Final = 7_256_395_639
 """An arbitrary number, of PostgreSQL's advisory locks."""
+MAX_KEYS: Final = 10_000
+"""In a statement."""
 IN_MEMORY: Final = "sqlite://"
 POSTGRES_LOCK_ERRORS: Final = frozenset({"55P03", "40P01"})
 START_ANEW: Final = (
@@ -296,28 +298,29 @@ def select_in(
     where: sa.ColumnElement[bool],
 ) -> list[sa.Row[Any]]:
     """Return the rows with the given keys."""
-    statement = sa.select(*columns).where(where, _is_any(connection, key))
-    return [row for each in _key_lists(connection, keys) for row in connection.execute(statement, each).all()]
+    statement = sa.select(*columns).where(where, is_any(connection, key))
+    return [row for each in key_lists(connection, keys) for row in connection.execute(statement, each).all()]
 
 
 def execute_in(
     connection: sa.Connection, statement: sa.Update | sa.Delete, key: sa.ColumnElement[Any], keys: Collection[Any]
 ) -> int:
     """Change the rows with the given keys, and return how many there were."""
-    statement = statement.where(_is_any(connection, key))
-    return sum(connection.execute(statement, each).rowcount for each in _key_lists(connection, keys))
+    statement = statement.where(is_any(connection, key))
+    return sum(connection.execute(statement, each).rowcount for each in key_lists(connection, keys))
 
 
-def _is_any(connection: sa.Connection, key: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """Return that a column is one of `keys`, as one parameter: SQLAlchemy takes long for one of each."""
+def is_any(connection: sa.Connection, key: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Return that a column is one of `key_lists`, as one parameter: SQLAlchemy takes long for one of each."""
     if connection.dialect.name == "postgresql":
         return key == sa.any_(sa.bindparam("keys", type_=postgresql.ARRAY(key.type)))
     each = sa.func.json_each(sa.bindparam("keys", type_=sa.Text)).table_valued("value")
     return key.in_(sa.select(each.c.value))
 
 
-def _key_lists(connection: sa.Connection, keys: Collection[Any]) -> Iterator[dict[str, Any]]:
-    for each in in_chunks(sorted(keys), CHUNK):
+def key_lists(connection: sa.Connection, keys: Collection[Any]) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of statements with `is_any`."""
+    for each in in_chunks(sorted(keys), MAX_KEYS):
         yield {"keys": each if connection.dialect.name == "postgresql" else json.dumps(each)}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from target_salesloft.mapping.comparison import NOT_COMPARED, canonical, flatten
+from target_salesloft.mapping.comparison import NOT_COMPARED, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,6 @@ HASH_BYTES: Final = 8
 VALUE_BYTES: Final = 4
 MAX_CACHED_KEYS: Final = 2**15
 """Each key is hashed several times from the look-up to the outcome: enough for the payloads of all jobs in flight."""
-MAX_CACHED_VALUES: Final = 2**13
-"""Many records have the same titles, cities and stages."""
 
 encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
@@ -31,8 +29,6 @@ class Fingerprinter:
         self._state = hashlib.blake2b(digest_size=HASH_BYTES, key=salt)
         self._value_state = hashlib.blake2b(digest_size=VALUE_BYTES, key=salt)
         self.key = functools.lru_cache(MAX_CACHED_KEYS)(self._hash_key)
-        # True and 1 are equal, but not the same value.
-        self._cached_value = functools.lru_cache(MAX_CACHED_VALUES, typed=True)(self._hash_value)
 
     def _hash_key(self, key: str) -> int:
         """Return the hash of a key, such as `email_address=a@b.co`."""
@@ -50,23 +46,15 @@ class Fingerprinter:
         state.update(data)
         return int.from_bytes(state.digest(), "big", signed=True)
 
-    def fields(self, body: Mapping[str, Any]) -> dict[str, bytes]:
-        """Return field → hash of its value. Custom fields are named `custom_fields.NAME`."""
-        values, cached = flatten(body), self._cached_value
-        try:
-            return {name: cached(name, value) for name, value in values.items()}
-        except TypeError:  # a list cannot be the key of a cache
-            return {name: self.value(name, value) for name, value in values.items()}
-
     def value(self, name: str, value: Any) -> bytes:
-        """Return the hash of the value of a field, which is the same for values that mean the same."""
-        # In a tuple, as the key of a cache, True and 1 would be the same.
-        return self._hash_value(name, value) if isinstance(value, (list, dict)) else self._cached_value(name, value)
+        """Return the hash of the value of a field, which is the same for values that mean the same.
 
-    def _hash_value(self, name: str, value: Any) -> bytes:
-        state = self._value_state.copy()
+        Args:
+            name: The field; that of a custom field starts with `custom_fields.`.
+        """
         meaning = canonical(name, value)
-        state.update(meaning.encode(errors="surrogatepass") if isinstance(meaning, str) else _encode(meaning))
+        state = self._value_state.copy()
+        state.update(meaning.encode("utf-8", "surrogatepass") if isinstance(meaning, str) else _encode(meaning))
         return state.digest()
 
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.exceptions import LedgerError
-from target_salesloft.ledger.database import execute_in, execute_many, select_in
+from target_salesloft.ledger.database import execute_in, execute_many, is_any, key_lists, select_in
 from target_salesloft.ledger.failed import FailedRecords
 from target_salesloft.ledger.fingerprint import VALUE_BYTES
 from target_salesloft.ledger.models import (
@@ -33,6 +33,7 @@ from target_salesloft.ledger.models import (
     spellings,
 )
 from target_salesloft.ledger.models import streams as streams_table
+from target_salesloft.mapping.comparison import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,6 +54,8 @@ PENDING_COLUMNS: Final = (
     "contested",
     "fields",
 )
+REPEATED_TYPES: Final = frozenset({str, bool, type(None)})
+"""Values of these types have the same hash if they are equal; True and 1 are equal, and do not."""
 SETTLED_AFTER_SECONDS: Final = SECONDS_PER_DAY
 """After this time, a request whose outcome is unknown has had its effect, or never will; a bulk job may still."""
 
@@ -551,6 +554,8 @@ class Ledger:
             results: Hash of the key → Salesloft's ID, if known, and whether no request for it was ambiguous.
         """
         is_of_object = pending.c.stream_id.in_(self.streams_of(sender.object_name))
+        undisputed = self._confirm_undisputed(connection, sender, results)
+        results = {key: result for key, result in results.items() if key not in undisputed}
         sent: defaultdict[int, list[_Sent]] = defaultdict(list)
         columns = [pending.c[name] for name in _Sent._fields]
         for row in select_in(connection, columns, pending.c.key, results, is_of_object):
@@ -590,14 +595,40 @@ class Ledger:
         for key, run_number in self._find_later(connection, sender, superseded).items():
             *values, _, _ = written[key]
             written[key] = (*values, run_number, None)
-        insert = self.database.insert(records)
-        changed = {name: insert.excluded[name] for name in ("fingerprint", "run_id", "written_at")} | {
-            name: sa.func.coalesce(insert.excluded[name], records.c[name]) for name in ("fields", "record_id")
-        }
-        statement = insert.on_conflict_do_update(index_elements=records.primary_key.columns, set_=changed)
-        execute_many(connection, statement, RECORD_COLUMNS, list(written.values()))
+        insert = _replacing_records(self.database.insert(records))
+        execute_many(connection, insert, RECORD_COLUMNS, list(written.values()))
         for change, rows in ((pending.delete(), done), (pending.update().values(contested=sa.true()), contested)):
             execute_many(connection, change.where(*_IS_SENT), _SENT_KEY, [_sent_key(each) for each in rows])
+
+    def _confirm_undisputed(
+        self, connection: sa.Connection, sender: _Sender, results: Mapping[int, tuple[int | None, bool]]
+    ) -> Collection[int]:
+        """Confirm what was sent once, by nobody else, and return the hashes of the keys.
+
+        That is nearly everything: the database moves it without being asked for it.
+        """
+        if sender.job_id is not None:
+            return ()
+        other = pending.alias()
+        is_other = [other.c[name] != pending.c[name] for name in ("stream_id", "run_id", "number")]
+        is_disputed = sa.exists().where(other.c.key == pending.c.key, sa.or_(*is_other))
+        is_own = (pending.c.stream_id == sender.stream_id) & (pending.c.run_id == sender.run_number)
+        values = {**pending.c, "record_id": sa.null(), "written_at": sa.literal(self._now())}
+        moved = sa.select(*(values[name] for name in RECORD_COLUMNS)).where(is_own, ~pending.c.contested, ~is_disputed)
+        moved = moved.where(is_any(connection, pending.c.key))
+        insert = _replacing_records(self.database.insert(records).from_select(RECORD_COLUMNS, moved))
+        certain = [key for key, (_, is_certain) in results.items() if is_certain]
+        keys = [
+            key
+            for each in key_lists(connection, certain)
+            for (key,) in connection.execute(insert.returning(records.c.key), each)
+        ]
+        execute_in(connection, pending.delete().where(is_own), pending.c.key, keys)
+        known = [(record_id, sender.stream_id, key) for key in keys if (record_id := results[key][0]) is not None]
+        is_record = (records.c.stream_id == sa.bindparam("stream_id_")) & (records.c.key == sa.bindparam("key_"))
+        update = records.update().where(is_record).values(record_id=sa.bindparam("record_id"))
+        execute_many(connection, update, ("record_id", "stream_id_", "key_"), known)
+        return set(keys)
 
     def _find_later(self, connection: sa.Connection, sender: _Sender, superseded: Collection[int]) -> dict[int, int]:
         """Return key → the later run that has confirmed it since a job of an earlier one was started."""
@@ -607,14 +638,32 @@ class Ledger:
         rows = select_in(connection, [records.c.key, records.c.run_id], records.c.key, superseded, where)
         return {row.key: row.run_id for row in rows}
 
-    def encode_fields(self, hashes: Mapping[str, bytes]) -> bytes:
-        """Return the IDs of fields, each with the hash of its value."""
-        ids = self._field_ids
-        try:
-            return b"".join([ids[name] + value for name, value in hashes.items()])
-        except KeyError:
-            self.add_fields(hashes)
-            return self.encode_fields(hashes)
+    def encode_fields(self, bodies: Sequence[Mapping[str, Any]]) -> list[bytes]:
+        """Return the IDs of the fields of each body, as `flatten` returns it, each with the hash of its value."""
+        alike: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+        for position, body in enumerate(bodies):
+            alike[tuple(body)].append(position)
+        encoded = [b""] * len(bodies)
+        for names, positions in alike.items():
+            columns = [self._encode_column(name, [bodies[each][name] for each in positions]) for name in names]
+            for position, *row in zip(positions, *columns, strict=True):
+                encoded[position] = b"".join(row)
+        return encoded
+
+    def encode_earlier(self, body: Mapping[str, Any], hashes: Mapping[str, bytes]) -> bytes:
+        """Return the IDs of fields that are not in a body, each with the hash of its value."""
+        left = {name: value for name, value in hashes.items() if name not in flatten(body)}
+        ids = self.add_fields(left)
+        return b"".join(ids[name] + value for name, value in left.items())
+
+    def _encode_column(self, name: str, values: Sequence[Any]) -> list[bytes]:
+        number, hash_value = self.add_fields([name])[name], self.database.fingerprinter.value
+        distinct = {*values} if {*map(type, values)} <= REPEATED_TYPES else ()
+        if not 0 < len(distinct) <= len(values) // 2:
+            return [number + hash_value(name, each) for each in values]
+        # Many records have the same titles, cities and stages.
+        encoded = {each: number + hash_value(name, each) for each in distinct}
+        return [encoded[each] for each in values]
 
     def add_fields(self, names: Iterable[str]) -> Mapping[str, bytes]:
         """Return field name → encoded ID, after adding the fields that are new."""
@@ -635,6 +684,14 @@ class Ledger:
 
     def _now(self) -> float:
         return self.database.clock.time()
+
+
+def _replacing_records(insert: Any) -> Any:
+    """Return an INSERT that replaces rows, but no fields and no ID with null."""
+    changed = {name: insert.excluded[name] for name in ("fingerprint", "run_id", "written_at")} | {
+        name: sa.func.coalesce(insert.excluded[name], records.c[name]) for name in ("fields", "record_id")
+    }
+    return insert.on_conflict_do_update(index_elements=records.primary_key.columns, set_=changed)
 
 
 class StreamLedger:
@@ -693,14 +750,16 @@ class StreamLedger:
         """
         if not self._ledger.writes_records:
             return
-        hash_key, hasher, encode = self._hasher.key, self._hasher, self._ledger.encode_fields
+        items = list(items)
+        hash_key, hash_body = self._hasher.key, self._hasher.fingerprint
         number, run_number, stream_id = next(self._ledger.numbers), self._ledger.run_number, self._stream_id
         job_id, named = (None, {}) if job is None else (job.id, job.rows)
         now = self._database.clock.time()
+        encoded = self._ledger.encode_fields([flatten(body) for _, body, _ in items])
         rows = {
             key: (
                 hash_key(key),
-                hasher.fingerprint(body),
+                hash_body(body),
                 job_id,
                 hash_key(named[key]) if key in named else None,
                 now,
@@ -708,9 +767,9 @@ class StreamLedger:
                 run_number,
                 number,
                 False,
-                encode({**earlier, **hasher.fields(body)} if earlier else hasher.fields(body)),
+                fields + self._ledger.encode_earlier(body, earlier) if earlier else fields,
             )
-            for key, body, earlier in items
+            for (key, body, earlier), fields in zip(items, encoded, strict=True)
         }
         if not rows and job is None:
             return

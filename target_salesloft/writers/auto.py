@@ -11,6 +11,7 @@ import msgspec
 
 from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
 from target_salesloft.objects import ID_FIELD, OBJECTS, SyncMode
+from target_salesloft.records import tokens_in
 from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.bulk import JOB_NAME_PREFIX
 from target_salesloft.writers.jobs import JobsInFlight
@@ -119,10 +120,8 @@ class AutoWriter:
                 yield from self._upload(batch, job_type)
                 yield from self._jobs.advance(self._clock.now())
             else:
-                if self._jobs.in_flight:
-                    tokens = set[str]().union(*(each.tokens for each in batch.writes))
-                    if self._jobs.holds(batch.object, tokens):
-                        return
+                if self._jobs.in_flight and self._jobs.holds(batch.object, tokens_in(batch.writes)):
+                    return
                 self._queue.popleft()
                 self._announce(batch, "single requests")
                 yield from self._single.write(batch)

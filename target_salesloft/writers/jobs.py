@@ -20,7 +20,7 @@ from target_salesloft.exceptions import (
     UnexpectedResponseError,
 )
 from target_salesloft.objects import CUSTOM_FIELDS, SyncMode
-from target_salesloft.records import Result
+from target_salesloft.records import Result, tokens_in
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.bulk_jobs import JobState
 from target_salesloft.salesloft.requester import PAGE_SIZE
@@ -59,6 +59,7 @@ class JobInFlight:
 
     Attributes:
         tokens: The keys by which its records may be named.
+        fields: Those that the keys are of.
         seconds: How long it took.
         samples: Whether its first rows are read, because it is the first large job of its stream.
     """
@@ -66,6 +67,7 @@ class JobInFlight:
     job: BulkJob
     batch: Batch
     tokens: set[str] = field(init=False)
+    fields: set[str] = field(init=False)
     started: float = 0.0
     timeout_at: float = math.inf
     processed: int = 0
@@ -75,8 +77,8 @@ class JobInFlight:
 
     def __post_init__(self) -> None:
         writes = self.batch.writes if self.job.may_hold_more else self.job.rows.values()
-        self.tokens = set().union(*(each.tokens for each in writes))
-        self._fields = fields_of(self.tokens)
+        self.tokens = tokens_in(writes)
+        self.fields = fields_of(self.tokens)
 
     @property
     def is_started(self) -> bool:
@@ -86,14 +88,14 @@ class JobInFlight:
         job = self.job
         return Job(job.id, job.type, job.key_field, dict(job.rows), self.processed, self.seconds)
 
-    def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:
-        """Return whether the job may write a record with one of these keys.
+    def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str], fields: set[str]) -> bool:
+        """Return whether the job may write a record with one of these keys, which are of these fields.
 
         Keys of different fields may identify the same record.
         """
         if self.batch.object is not salesloft_object or not tokens:
             return False
-        return not fields_of(tokens) <= self._fields or not self.tokens.isdisjoint(tokens)
+        return not fields <= self.fields or not self.tokens.isdisjoint(tokens)
 
     def is_done(self, status: JobStatus, now: float, timeout: float) -> bool:
         if status.state == JobState.DONE:
@@ -168,7 +170,8 @@ class JobsInFlight:
         return min(max(due, self._last_poll + MIN_POLL_SECONDS), *(each.timeout_at for each in started))
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:
-        return any(each.holds(salesloft_object, tokens) for each in self.in_flight)
+        fields = fields_of(tokens)
+        return any(each.holds(salesloft_object, tokens, fields) for each in self.in_flight)
 
     @property
     def unfinished(self) -> str:
@@ -223,7 +226,7 @@ class JobsInFlight:
             if (
                 self._is_stopped
                 or each.is_started
-                or any(other.holds(each.batch.object, each.tokens) for other in earlier)
+                or any(other.holds(each.batch.object, each.tokens, each.fields) for other in earlier)
             ):
                 continue
             yield JobStarting(each.batch, each.describe())
