@@ -126,12 +126,7 @@ class Write(msgspec.Struct, frozen=True, eq=False, gc=False):
     @property
     def tokens(self) -> set[str]:
         """The keys by which it may name a record: its own, Salesloft's id, and other fields that identify records."""
-        found = {identity_key(name, value) for name in IDENTIFYING if (value := self.body.get(name)) is not None}
-        if self.key is not None:
-            found.add(self.key)
-        if self.record_id is not None:
-            found.add(identity_key(ID_FIELD, self.record_id))
-        return found
+        return tokens_in([self])
 
     @property
     def own_tokens(self) -> set[str]:
@@ -140,8 +135,12 @@ class Write(msgspec.Struct, frozen=True, eq=False, gc=False):
         return found if self.record_id is None else {*found, identity_key(ID_FIELD, self.record_id)}
 
 
-def tokens_in(writes: Iterable[Write]) -> set[str]:
-    return set().union(*(each.tokens for each in writes))
+def tokens_in(writes: Collection[Write]) -> set[str]:
+    """Return the keys by which writes may name records."""
+    found = {each.key for each in writes if each.key is not None}
+    for name in IDENTIFYING:
+        found |= {identity_key(name, value) for each in writes if (value := each.body.get(name)) is not None}
+    return found | {identity_key(ID_FIELD, each.record_id) for each in writes if each.record_id is not None}
 
 
 IDENTIFYING = ("email_address", "crm_id", "domain", ID_FIELD)

@@ -41,7 +41,7 @@ from target_salesloft.writers.bulk import UPSERT_KEY
 from target_salesloft.writers.single import LATE_WRITE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from target_salesloft.clock import Clock
     from target_salesloft.engine.earlier_jobs import EarlierJobs
@@ -487,11 +487,11 @@ class Engine:
         while self._writer.is_busy:
             self._wait()
 
-    def _holds_any(self, salesloft_object: SalesloftObject, writes: Iterable[Write]) -> bool:
+    def _holds_any(self, salesloft_object: SalesloftObject, writes: Collection[Write]) -> bool:
         """Return whether something is in flight that may be of the same records."""
         return self._writer.is_busy and self._writer.holds(salesloft_object, tokens_in(writes))
 
-    def _wait_for(self, salesloft_object: SalesloftObject, writes: Iterable[Write]) -> None:
+    def _wait_for(self, salesloft_object: SalesloftObject, writes: Collection[Write]) -> None:
         """Wait until nothing is in flight that may be of the same records."""
         self._wait_for_tokens(salesloft_object, tokens_in(writes))
 
