@@ -19,12 +19,18 @@ MORE_PATHS = ("/users*", "/cadences*", "/custom_fields*", "/me*", "/people/*", "
 
 def vary(scenario, chance):
     """Change a new scenario in place."""
-    for name, stream in scenario["streams"].items():
-        if chance.random() < (0.25 if stream["mode"] != "insert" else 0):
+    streams = scenario["streams"]
+    kinds = [each["object"] for each in streams.values()]
+    for name, stream in streams.items():
+        share = 0.4 if kinds.count(stream["object"]) > 1 else 0.25
+        if stream["mode"] != "insert" and chance.random() < share:
             _key_by_id(name, stream, scenario["nights"], chance)
         for setting, values in PER_STREAM.items():
-            if stream["object"] != "cadence_memberships" and chance.random() < 0.15:
+            is_asked = setting == "not_found" and stream["key"] == "id"
+            if stream["object"] != "cadence_memberships" and chance.random() < (0.5 if is_asked else 0.15):
                 stream[setting] = chance.choice(values)
+    if chance.random() < 0.3:
+        scenario["sandbox"] |= chance.choice(({"worlds": ["unknown_id=create"]}, {"unknown_id_status": 422}))
     if scenario["ledger"] == "none" or chance.random() < 0.12:
         _separate(scenario, chance)
     for night in scenario["nights"]:
@@ -57,7 +63,8 @@ def _key_by_id(name, stream, nights, chance):
             row.pop("crm_id", None)
             if not keeps_unique:
                 row.pop(unique, None)
-    stream |= {"key": "id", "moves": keeps_unique and bool(unique)}
+    mode = stream["mode"] if column == "person" else chance.choice(("upsert", "update"))
+    stream |= {"key": "id", "mode": mode, "moves": keeps_unique and bool(unique)}
 
 
 def _name(key):
