@@ -929,6 +929,7 @@ class Oracle:
                     or self.has_other_keys(run, row)
                     or any(self.is_open(one, row) for one in (night, before, earlier))
                     or not self.is_remembered(row)
+                    or (self.machines > 1 and self.streams[row["stream"]]["overwrite"])  # the other one may overwrite
                     or each["result"] not in WRITTEN
                     or index not in before_it
                 ):
