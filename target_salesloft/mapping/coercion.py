@@ -118,7 +118,7 @@ def to_trimmed_text(value: Any) -> str | None:
 
 
 def to_integer(value: Any) -> int:
-    """Convert 123, 123.0 and "123" to a 64-bit integer. Nothing is rounded."""
+    """Convert 123, 123.0 and "123" to a 64-bit integer. Nothing is rounded. All integers of Salesloft's are ids."""
     if isinstance(value, bool):
         raise CoercionError(describe(value))
     if isinstance(value, str):
@@ -131,7 +131,9 @@ def to_integer(value: Any) -> int:
         number = int(value)
     else:
         raise CoercionError(describe(value))
-    if abs(number) > MAX_INTEGER:
+    if number < 0:  # looking up others with it would fail, too
+        raise CoercionError("a negative number")
+    if number > MAX_INTEGER:
         raise CoercionError("a number beyond 64 bits")
     return number
 

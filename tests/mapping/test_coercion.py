@@ -75,12 +75,13 @@ def test_dates_and_times_become_text(value):
         assert COERCIONS[FieldType.DATE](value) == value.isoformat()[:10]
 
 
-@given(st.integers(-(2**63) + 1, 2**63 - 1))
+@given(st.integers(0, 2**63 - 1))
 def test_integer_is_the_same_from_number_text_and_decimal(number):
     forms = [number, str(number), f" {number}.0 ", Decimal(number)]
     results = [COERCIONS[FieldType.INTEGER](each) for each in forms]
     assert [(each, type(each)) for each in results] == [(number, int)] * len(forms)
-    assert COERCIONS[FieldType.TEXT](number) == COERCIONS[FieldType.TEXT](Decimal(number)) == str(number)
+    for each in (number, -number):
+        assert COERCIONS[FieldType.TEXT](each) == COERCIONS[FieldType.TEXT](Decimal(each)) == str(each)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,7 @@ def test_integer_is_the_same_from_number_text_and_decimal(number):
         (FieldType.INTEGER, True, "a boolean"),
         (FieldType.INTEGER, Decimal("0.1"), "a number with decimal places"),
         (FieldType.INTEGER, 2**63, "a number beyond 64 bits"),
+        (FieldType.INTEGER, "-1", "a negative number"),
         (FieldType.INTEGER, "9" * 5000, "a number beyond 64 bits"),
         (FieldType.INTEGER, 1e30, "a number"),
         (FieldType.INTEGER, NAN, "NaN or infinity"),

@@ -115,6 +115,17 @@ KNOWN = {
             ("update", "jobs", JOBS, "fail"),
         )
     },
+    "an id that is none fails alone": scenario(
+        {"people": stream(key="id", mode="update"), "enrollments": enrollments(key="id")},
+        night(
+            *(person(each) | {"salesloft_id": value} for each, value in enumerate(("-1", 0, None, "x"), 1)),
+            by_id(0),
+            enrollment(1, 0) | {"person": -1},
+            enrollment(2, 0) | {"person": {"id of": email(1), "as": "text"}},
+        ),
+        people=FOUR,
+        **JOBS,
+    ),
     "one stream skips what another one fails": scenario(
         {
             "people": stream(key="crm_id", mode="insert", already_exists="skip"),

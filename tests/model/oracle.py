@@ -68,7 +68,7 @@ def number(value):
         found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
     except ValueError:
         found = None
-    return "" if found is None or found != int(found) or abs(found) > 2**63 else int(found)
+    return "" if found is None or found != int(found) or not 0 <= found < 2**63 else int(found)
 
 
 class Oracle:
