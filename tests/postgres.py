@@ -35,6 +35,13 @@ class Database:
     def create(self):
         self.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self.name)), database="postgres")
 
+    def empty(self):
+        """Delete the rows of a ledger, if there is one, but not what identifies it."""
+        found = self.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        tables = [sql.Identifier(name) for (name,) in found if name != "properties"]
+        if tables:
+            self.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(tables)))
+
     def disconnect(self):
         """End all connections."""
         self.execute(

@@ -53,6 +53,7 @@ def failure(line, file="/failed/1.singer", reason="title is bad"):
     return Failure(f"email_address={line}@b.co", None, SavedAt(str(file), line), reason)
 
 
+@SQLITE
 @pytest.mark.parametrize("command", ["history", "failed"])
 def test_ledger_that_does_not_exist_is_empty_and_not_created(admin, tmp_path, command):
     code, out, _ = admin(command)

@@ -27,6 +27,14 @@ def write(people):
     people.confirm([(KEY, 17, True)])
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def uri(request, tmp_path):
+    """The URL of a database without tables."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("database").url
+    return f"sqlite:///{tmp_path}/state/ledger.db"
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "state" / "ledger.db"

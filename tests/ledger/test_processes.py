@@ -102,36 +102,27 @@ for night in range(8):
     assert all(entries[key].is_unchanged(last.fingerprint({"title": "CEO"})) for key in KEYS)
 
 
-def test_two_equal_runs_leave_nothing_pending(launch, start):
+def test_two_equal_runs_leave_nothing_pending_and_exclude_each_other_by_claims(launch, start):
     script = """
 people.mark_pending([(key, {"title": "CEO"}, {}) for key in keys])
 wait("sent")
-for start in range(0, 300, 50):
-    people.confirm([(key, None, True) for key in keys[start : start + 50]])
-"""
-    processes = [launch(script) for _ in range(2)]
-    go_on(*processes)
-    for each in processes:
-        finish(each)
-    people = start().stream("people", "people")
-    entries = people.get(KEYS)
-    assert not [key for key in KEYS if entries[key].is_pending]
-    assert all(entries[key].is_unchanged(people.fingerprint({"title": "CEO"})) for key in KEYS)
-
-
-def test_claims_of_processes_exclude_each_other(launch):
-    script = """
-wait("ready")
 order = keys[:: -1 if number % 2 else 1]
 held = [ledger.claim(order[start : start + 100], 3_600) for start in range(0, 300, 100)]
+for start in range(0, 300, 50):
+    people.confirm([(key, None, True) for key in keys[start : start + 50]])
 print(json.dumps(sorted(set().union(*held))))
 """
     processes = [launch(script) for _ in range(2)]
     go_on(*processes)
     held = [json.loads(finish(each)) for each in processes]
     assert sorted(held[0] + held[1]) == sorted(KEYS)
+    people = start().stream("people", "people")
+    entries = people.get(KEYS)
+    assert not [key for key in KEYS if entries[key].is_pending]
+    assert all(entries[key].is_unchanged(people.fingerprint({"title": "CEO"})) for key in KEYS)
 
 
+@pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
 def test_process_that_is_killed_leaves_what_it_has_noted(launch, start):
     script = """
 items = [(key, {"title": "CEO"}, {}) for key in keys]

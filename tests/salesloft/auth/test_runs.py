@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import json
 import signal
 import subprocess
 import sys
-import time
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 
 import pytest
 
 from salesloft_sandbox import Fault
 from target_salesloft.clock import Clock
 from target_salesloft.salesloft.auth.token_store import FileTokenStore
-from target_salesloft.settings.loader import ConfigSources
-from target_salesloft.target import TargetSalesloft
+from tests.e2e.conftest import until
 
 from .conftest import FIRST, SECRET, command, settings_of, singer, stored_at
 
@@ -53,7 +49,7 @@ def start(settings, **environment):
     return subprocess.Popen(**command("target-salesloft", "--config", "ENV", config=settings, **environment))
 
 
-def run(settings, text=LINES, **environment):
+def execute(settings, text=LINES, **environment):
     process = start(settings, **environment)
     out, err = process.communicate(text, timeout=60)
     return process.returncode, out, err
@@ -70,23 +66,6 @@ def running(settings):
     finally:
         process.kill()
         process.communicate()
-
-
-def until(true):
-    """Wait for another process, with a timeout."""
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def test_successive_runs_need_only_the_first_refresh_token(settings, real):
-    assert run(settings)[0] == 0
-    assert run(settings)[0] == 0
-    real.sandbox.oauth.revoke_access()
-    assert run(settings)[0] == 0
-    assert real.sandbox.oauth.refreshes == 2
-    assert len(real.sandbox.people()) == 2
 
 
 def test_parallel_runs_share_one_token(settings, real, path):
@@ -110,10 +89,10 @@ def test_run_killed_after_a_refresh_can_be_rerun(settings, real, path):
     real.sandbox.faults.add(Fault("slow", path="/me", delay=30))
     with running(settings):
         until(lambda: path.exists() and stored_at(path)["token"])
-    assert run(settings)[0] == 0
+    assert execute(settings)[0] == 0
     assert real.sandbox.oauth.refreshes == 1
     real.sandbox.oauth.revoke_access()
-    assert run(settings)[0] == 0
+    assert execute(settings)[0] == 0
 
 
 def test_run_terminated_during_a_refresh_stores_the_new_token(settings, real, path):
@@ -124,7 +103,7 @@ def test_run_terminated_during_a_refresh_stores_the_new_token(settings, real, pa
         assert process.wait(timeout=20) == 128 + signal.SIGTERM
     assert real.sandbox.oauth.refreshes == 1
     assert stored_at(path)["token"] is not None
-    assert run(settings)[0] == 0
+    assert execute(settings)[0] == 0
 
 
 def test_run_killed_during_a_refresh_is_reported_by_the_next(settings, real):
@@ -132,7 +111,7 @@ def test_run_killed_during_a_refresh_is_reported_by_the_next(settings, real):
     with running(settings):
         until(lambda: late.hits)
     until(lambda: real.sandbox.oauth.refreshes)
-    code, out, err = run(settings)
+    code, out, err = execute(settings)
     assert (code, out) == (1, "")
     last = err.splitlines()[-3:]
     assert any("an interrupted run" in each and "login" in each for each in last)
@@ -141,40 +120,21 @@ def test_run_killed_during_a_refresh_is_reported_by_the_next(settings, real):
 # Twenty minutes
 
 
-@pytest.fixture
-def fake_time_target(clock):
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    class FakeTimeTarget(TargetSalesloft):
-        """The target, in fake time."""
-
-        def __init__(self, **options):
-            super().__init__(clock=clock, **options)
-
-    yield FakeTimeTarget
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize("token", [FIRST, None])
-def test_short_lived_tokens_neither_lose_nor_duplicate_records(serve, clock, path, fake_time_target, token):
+def test_short_lived_tokens_neither_lose_nor_duplicate_records(serve, clock, path, run, token):
     server = serve(clock=clock.now, token_seconds=5, points_per_minute=60)
-    config = {**settings_of(server), "rate_limit_per_minute": 60, "token_path": str(path), "write_method": "record"}
-    config |= {"refresh_token": token} if token else {}
+    config = {"rate_limit_per_minute": 60, "refresh_token": token, "write_method": "record", "token_path": str(path)}
     emails = [f"p{number}@example.com" for number in range(1_200)]
-    out = io.StringIO()
     began = clock.now()
     # Reading the time takes time, so that tokens expire between requests and in flight.
     time_of = clock.time
     clock.time = lambda: clock.tick(0.1) or time_of()
-    with redirect_stdout(out), pytest.raises(SystemExit) as end:
-        fake_time_target.invoke(config=ConfigSources((config,)), file_input=io.StringIO(singer(emails)))
-    assert end.value.code == 0
+    result = run(singer(emails), **{**settings_of(server), **config})
+    assert (result.code, result.states) == (0, [{"count": 1_200}])
     assert clock.now() - began > 20 * 60 - 60
     assert sorted(each["email_address"] for each in server.sandbox.people()) == sorted(emails)
     created = [each for each in server.sandbox.requests if each.path == "/v2/person_upserts" and each.status == 200]
     assert len(created) == 1_200
-    assert [json.loads(line) for line in out.getvalue().splitlines()] == [{"count": 1_200}]
     tokens = [each for each in server.sandbox.requests if each.path == "/oauth/token"]
     assert len(tokens) >= 20
     assert {each.status for each in tokens} == {200}
@@ -201,7 +161,7 @@ def assert_clean(path, *texts):
 
 def test_successful_run_logs_no_secret(settings, real, path):
     for _ in range(2):
-        code, out, err = run(settings, LOGLEVEL="DEBUG")
+        code, out, err = execute(settings, LOGLEVEL="DEBUG")
         assert code == 0
         assert "DEBUG" in err
         assert_clean(path, out, err)
@@ -210,12 +170,12 @@ def test_successful_run_logs_no_secret(settings, real, path):
 
 
 def test_rejected_run_logs_no_secret(settings, real, path):
-    assert run(settings)[0] == 0
+    assert execute(settings)[0] == 0
     real.sandbox.oauth.revoke()
     words = {"error": "invalid_grant", "error_description": f"{stored_at(path)['refresh_token']} of {SECRET} is bad"}
     real.sandbox.faults.add(Fault("status", path="/oauth/token", status=400, body=words))
     for _ in range(2):
-        code, out, err = run(settings, LOGLEVEL="DEBUG")
+        code, out, err = execute(settings, LOGLEVEL="DEBUG")
         assert code == 1
         assert "invalid_grant" in err
         assert_clean(path, out, err)
@@ -224,7 +184,7 @@ def test_rejected_run_logs_no_secret(settings, real, path):
 @pytest.mark.parametrize("kind", ["reset_before", "reset_after", "broken_json", "status_after"])
 def test_failed_refresh_logs_no_secret(settings, real, path, kind):
     real.sandbox.faults.add(Fault(kind, path="/oauth/token", times=2))
-    _, out, err = run(settings, LOGLEVEL="DEBUG")
+    _, out, err = execute(settings, LOGLEVEL="DEBUG")
     assert "Traceback" not in err
     assert_clean(path, out, err)
 
