@@ -75,6 +75,7 @@ def test_without_adopting_all_values_count_as_edited(night, lose_ledger, sandbox
     lose_ledger()
     result = night(person(1, "President"), streams=TITLE)
     assert held(sandbox, "title") == {"p1@b.co": "CEO"}
+    assert result.summary["streams"]["people"]["unknown_to_ledger"] == 1
     (line,) = result.log_lines_containing("target-salesloft-admin adopt")
     assert "people" in line
 

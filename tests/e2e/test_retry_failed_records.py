@@ -83,7 +83,9 @@ def test_record_that_is_accepted_now_is_written_and_its_file_deleted(night, reje
     assert result.counts()["written"] == 1
     assert result.summary["streams"]["people"]["retried"] == {"read": 2, "written": 2, "failed": 0}
     assert "xyzzy" not in result.log
-    counts = [run["streams"]["people"] for run in admin("history")]
+    history = admin("history")
+    assert history[0]["run_id"] == result.summary["run_id"]
+    counts = [run["streams"]["people"] for run in history]
     assert [(each.get("retried"), each.get("failed again")) for each in counts] == [(2, None), (2, 2), (None, None)]
 
 

@@ -268,22 +268,6 @@ def test_stream_maps_rename_filter_and_compute(run, sandbox):
     assert [(each["email_address"], each["first_name"]) for each in sandbox.people()] == [("ada@example.com", "Ada")]
 
 
-def test_failed_record_is_saved_as_the_tap_wrote_it(run, sandbox):
-    settings = {"stream_maps": {"contacts": {"email_address": "mail", "mail": None}}}
-    lines = [
-        schema("contacts", mail={"type": "string"}),
-        record("contacts", mail="a@b.co"),
-        record("contacts", mail="wrong"),
-    ]
-    result = run(lines, **settings)
-    assert (result.code, result.failed_records) == (1, [{"mail": "wrong"}])
-    file = result.failed_files[0]
-    fixed = file.read_text(encoding="utf-8").replace("wrong", "c@d.co")
-    file.unlink()
-    assert run(fixed, **settings).code == 0
-    assert addresses(sandbox) == ["a@b.co", "c@d.co"]
-
-
 # State
 
 
@@ -397,14 +381,6 @@ def test_batches_are_bounded_by_bytes_over_all_streams(run, sandbox, monkeypatch
 
 
 # Results of stream maps
-
-
-@pytest.mark.parametrize("name", ["people[1]", "[people]", "a[b-c]"])
-def test_stream_names_with_brackets_can_be_configured(run, sandbox, name):
-    streams = {name: {"object": "people", "mapping": {"mail": "email_address"}}}
-    result = run([schema(name, "mail"), record(name, mail="a@b.co")], streams=streams)
-    assert (result.code, addresses(sandbox)) == (0, ["a@b.co"])
-    assert result.log_lines_containing("no such stream") == []
 
 
 # Connection test of Meltano
