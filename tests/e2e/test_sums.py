@@ -40,6 +40,13 @@ ROWS = st.lists(
     rows=[{"email_address": "p0@example.com", "title": "CEO", "gone": "2026-01-31", "owner_id": None}],
     options={"sync_mode": "upsert", "deleted_records": "delete", "max_records": 5},
 )
+@example(
+    rows=[
+        {"email_address": f"p{number}@example.com", "title": title, "gone": None, "owner_id": None}
+        for number, title in enumerate(("drop", "CEO", "CEO"))
+    ],
+    options={"sync_mode": "update", "max_records": 2, "stream_maps": {"people": {"__filter__": "title != 'drop'"}}},
+)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=ROWS,
