@@ -22,6 +22,14 @@ def test_people_are_looked_up_a_hundred_per_point_and_updated_by_single_requests
     assert sandbox.points_spent == PREFLIGHT_POINTS + 250 + 3
 
 
+def test_an_id_that_does_not_exist_is_no_row_of_a_job(run, sandbox):
+    ids = [sandbox.add("person", email_address=f"p{number}@example.com") for number in range(60)]
+    rows = [record("people", id=number, title="New") for number in (*ids, 9_999)]
+    result = run([schema("people", "id", "title"), *rows], sync_mode="update", people_upsert_key="id")
+    assert (result.code, [each["total"] for each in sandbox.state.select("bulk_jobs")]) == (1, [60])
+    assert [each["id"] for each in result.failed_records] == [9_999]
+
+
 def test_a_record_with_its_id_needs_no_lookup_for_a_single_request(run, sandbox):
     number = sandbox.add("person", email_address="p0@example.com")
     messages = [schema("people", "id", "title"), record("people", id=number, title="New")]
