@@ -88,21 +88,11 @@ class _Filter:
     """A filter of bulk jobs or of their rows. Which of two forms Salesloft takes is not documented (A6)."""
 
     def __init__(self, name: str) -> None:
-        self._forms = [f"{name}[]", name]
-        self.is_ignored = False
+        self.forms = [f"{name}[]", name]
 
     def params(self, values: Sequence[str]) -> dict[str, Any]:
-        if self.is_ignored:
-            return {}
-        form = self._forms[0]
+        form = self.forms[0]
         return {form: list(values) if form.endswith("[]") else ",".join(values)}
-
-    def next_form(self) -> bool:
-        if self.is_ignored:
-            return False
-        del self._forms[0]
-        self.is_ignored = not self._forms
-        return not self.is_ignored
 
 
 class Contradiction(NamedTuple):
@@ -151,7 +141,6 @@ class BulkJobs:
     def expect(self, contradicted: Collection[str]) -> None:
         """Take it as known which assumptions do not hold."""
         self.contradicted = {each for each in contradicted if each in CONTRADICTED}
-        self._states.is_ignored = self._statuses.is_ignored = "bulk_filters" in self.contradicted
 
     def contradict(self, assumption: str) -> None:
         """Note, and log once, that an assumption does not hold."""
@@ -164,10 +153,12 @@ class BulkJobs:
 
     def _try_other_form(self, tried: _Filter) -> bool:
         """Note that a form of a filter does not work, and return whether it is worth another request."""
-        is_worth_it = tried.next_form()
-        if tried.is_ignored:
+        if self.ignores_filters:
+            return False
+        del tried.forms[0]
+        if not tried.forms:
             self.contradict("bulk_filters")
-        return is_worth_it
+        return bool(tried.forms)
 
     def create(self, job_type: str, name: str) -> int:
         """Create a job such as `person/upsert`, and return its id."""
@@ -207,7 +198,7 @@ class BulkJobs:
     def list(self, *, after: int = 0, state: JobState | None = None) -> dict[int, JobStatus]:
         """Fetch up to a hundred jobs with higher ids than `after`, for a point; rows that are not jobs are left out."""
         while True:
-            filters = {} if state is None else self._states.params([state.value])
+            filters = {} if state is None or self.ignores_filters else self._states.params([state.value])
             params = {**filters, "per_page": PAGE_SIZE, "id[gt]": after}
             rows = convert(
                 self._requester.request("GET", "/bulk_jobs", params=params).data, list[Any], "GET /bulk_jobs"
@@ -244,8 +235,9 @@ class BulkJobs:
 
     def _get_unwritten(self, job_id: int, after: int) -> Sequence[ResultRow]:
         while True:
+            statuses = [*NOT_WRITTEN, *self._undocumented]
             try:
-                rows = self._get_results(job_id, after, self._statuses.params([*NOT_WRITTEN, *self._undocumented]))
+                rows = self._get_results(job_id, after, {} if self.ignores_filters else self._statuses.params(statuses))
             except RecordRejectedError as error:
                 if not self._undocumented:
                     raise
