@@ -336,7 +336,8 @@ def execute_many(
     compiled = statement.compile(dialect=connection.dialect, column_keys=names)
     if compiled.positional:
         positions = itemgetter(*map(names.index, compiled.positiontup))
-        connection.exec_driver_sql(compiled.string, [positions(row) for row in rows])
+        is_in_order = tuple(compiled.positiontup) == tuple(names)
+        connection.exec_driver_sql(compiled.string, rows if is_in_order else [positions(row) for row in rows])
     else:
         connection.exec_driver_sql(compiled.string, [dict(zip(names, row, strict=True)) for row in rows])
 

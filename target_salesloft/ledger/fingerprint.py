@@ -12,12 +12,14 @@ import msgspec
 from target_salesloft.mapping.comparison import NOT_COMPARED, canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 HASH_BYTES: Final = 8
 VALUE_BYTES: Final = 4
 MAX_CACHED_KEYS: Final = 2**15
 """Each key is hashed several times from the look-up to the outcome: enough for the payloads of all jobs in flight."""
+REPEATED_TYPES: Final = frozenset({str, bool, type(None)})
+"""Equal values of these types have the same hash. True and 1 are equal, but do not."""
 
 encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
@@ -56,6 +58,15 @@ class Fingerprinter:
         state = self._value_state.copy()
         state.update(meaning.encode("utf-8", "surrogatepass") if isinstance(meaning, str) else _encode(meaning))
         return state.digest()
+
+    def column(self, name: str, values: Sequence[Any]) -> list[bytes]:
+        """Return the hashes of the values of a field in many records."""
+        distinct = {*values} if {*map(type, values)} <= REPEATED_TYPES else ()
+        if not 0 < len(distinct) <= len(values) // 2:
+            return [self.value(name, each) for each in values]
+        # Many records have the same titles, cities and stages.
+        hashes = {each: self.value(name, each) for each in distinct}
+        return [hashes[each] for each in values]
 
 
 def _encode(value: Any) -> bytes:

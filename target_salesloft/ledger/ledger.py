@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import chain, count, repeat
 from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -34,6 +34,7 @@ from target_salesloft.ledger.models import (
 )
 from target_salesloft.ledger.models import streams as streams_table
 from target_salesloft.mapping.comparison import flatten
+from target_salesloft.records import in_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,8 +55,8 @@ PENDING_COLUMNS: Final = (
     "contested",
     "fields",
 )
-REPEATED_TYPES: Final = frozenset({str, bool, type(None)})
-"""Values of these types have the same hash if they are equal; True and 1 are equal, and do not."""
+ENCODED_TOGETHER: Final = 1_000
+"""Records whose fields are encoded column by column: more take more memory, and no less time."""
 SETTLED_AFTER_SECONDS: Final = SECONDS_PER_DAY
 """After this time, a request whose outcome is unknown has had its effect, or never will; a bulk job may still."""
 
@@ -239,7 +240,7 @@ class Ledger:
         self.database = database
         self.run_number = 0
         self.scope_id = 0
-        self.numbers = itertools.count(1)
+        self.numbers = count(1)
         self.field_names = FieldNames(database)
         self._field_ids: dict[str, bytes] = {}
         self._load_fields()
@@ -639,14 +640,15 @@ class Ledger:
         return {row.key: row.run_id for row in rows}
 
     def encode_fields(self, bodies: Sequence[Mapping[str, Any]]) -> list[bytes]:
-        """Return the IDs of the fields of each body, as `flatten` returns it, each with the hash of its value."""
-        alike: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
-        for position, body in enumerate(bodies):
-            alike[tuple(body)].append(position)
+        """Return the IDs of the fields of each body, each with the hash of its value."""
+        alike: defaultdict[tuple[str, ...], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        for position, body in enumerate(map(flatten, bodies)):
+            alike[tuple(body)].append((position, body))
         encoded = [b""] * len(bodies)
-        for names, positions in alike.items():
-            columns = [self._encode_column(name, [bodies[each][name] for each in positions]) for name in names]
-            for position, *row in zip(positions, *columns, strict=True):
+        for names, found in alike.items():
+            ids, hash_column = self.add_fields(names), self.database.fingerprinter.column
+            columns = [(repeat(ids[name]), hash_column(name, [body[name] for _, body in found])) for name in names]
+            for (position, _), *row in zip(found, *chain(*columns), strict=False):
                 encoded[position] = b"".join(row)
         return encoded
 
@@ -655,15 +657,6 @@ class Ledger:
         left = {name: value for name, value in hashes.items() if name not in flatten(body)}
         ids = self.add_fields(left)
         return b"".join(ids[name] + value for name, value in left.items())
-
-    def _encode_column(self, name: str, values: Sequence[Any]) -> list[bytes]:
-        number, hash_value = self.add_fields([name])[name], self.database.fingerprinter.value
-        distinct = {*values} if {*map(type, values)} <= REPEATED_TYPES else ()
-        if not 0 < len(distinct) <= len(values) // 2:
-            return [number + hash_value(name, each) for each in values]
-        # Many records have the same titles, cities and stages.
-        encoded = {each: number + hash_value(name, each) for each in distinct}
-        return [encoded[each] for each in values]
 
     def add_fields(self, names: Iterable[str]) -> Mapping[str, bytes]:
         """Return field name → encoded ID, after adding the fields that are new."""
@@ -755,7 +748,8 @@ class StreamLedger:
         number, run_number, stream_id = next(self._ledger.numbers), self._ledger.run_number, self._stream_id
         job_id, named = (None, {}) if job is None else (job.id, job.rows)
         now = self._database.clock.time()
-        encoded = self._ledger.encode_fields([flatten(body) for _, body, _ in items])
+        chunks = in_chunks([body for _, body, _ in items], ENCODED_TOGETHER)
+        encoded = chain.from_iterable(map(self._ledger.encode_fields, chunks))
         rows = {
             key: (
                 hash_key(key),

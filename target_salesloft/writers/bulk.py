@@ -34,7 +34,7 @@ from target_salesloft.salesloft.requester import PAGE_SIZE
 from target_salesloft.writers.base import UPSERT_RESULTS, find_resource, upsert_type, written
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from target_salesloft.clock import Clock
     from target_salesloft.salesloft.bulk_jobs import BulkJobs, JobStatus, ResultRow
@@ -165,16 +165,17 @@ class BulkJob:
                     return error.last_error.status or requests.codes.server_error
             return None
 
-    def _row(self, write: Write) -> dict[str, Any]:
+    def _row(self, write: Write) -> Mapping[str, Any]:
         """Return the body of an upsert; that of an update is completed with the id."""
         if UPSERT_KEY in write.body:
-            return dict(write.payload)
+            return write.payload
         return {**write.payload, ID_FIELD: write.record_id, UPSERT_KEY: self.key_field}
 
     def row_key(self, write: Write) -> str:
         """Return what identifies the row of a write within the job."""
         value = write.record_id if self.key_field == ID_FIELD and write.record_id else write.body[self.key_field]
-        return identity_key(self.key_field, value)
+        key = identity_key(self.key_field, value)
+        return write.key if write.key == key else key  # one text of the two is enough
 
     def release(self, names: Collection[str], *, keep: int) -> None:
         """Drop all uploaded fields except those that identify records: the sources can be mapped again.
@@ -183,7 +184,7 @@ class BulkJob:
             keep: So many records, the first ones, stay complete.
         """
         self.rows.update(
-            (key, replace(each, body={name: value for name, value in each.body.items() if name in names}, extra={}))
+            (key, replace(each, body={name: each.body[name] for name in names if name in each.body}, extra={}))
             for key, each in islice(self.rows.items(), keep, None)
         )
 

@@ -20,7 +20,7 @@ from target_salesloft.exceptions import (
     UnexpectedResponseError,
 )
 from target_salesloft.objects import CUSTOM_FIELDS, SyncMode
-from target_salesloft.records import Result, tokens_in
+from target_salesloft.records import Result, replace, tokens_in
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.bulk_jobs import JobState
 from target_salesloft.salesloft.requester import PAGE_SIZE
@@ -58,6 +58,7 @@ class JobInFlight:
     """A job that is not done.
 
     Attributes:
+        batch: What the job was built from, without its writes.
         tokens: The keys by which its records may be named.
         fields: Those that the keys are of.
         seconds: How long it took.
@@ -79,6 +80,7 @@ class JobInFlight:
         writes = self.batch.writes if self.job.may_hold_more else self.job.rows.values()
         self.tokens = tokens_in(writes)
         self.fields = fields_of(self.tokens)
+        self.batch = replace(self.batch, writes=())  # the job has them, and drops what need not be kept
 
     @property
     def is_started(self) -> bool:
