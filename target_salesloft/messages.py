@@ -123,7 +123,7 @@ GROUPS: Final = {
             "A response is not as documented, or a request can't be sent.",
             "Check `api_url` and the proxy settings.",
         ),
-        Message("SL022", "query rejected", "Salesloft rejects a list request.", "Check `api_url`; report it."),
+        Message("SL022", "query rejected", "Salesloft rejects a list request.", "Check `api_url`, and report it."),
         Message("SL023", "request retried", "A request failed and is sent again.", "Nothing, unless it persists."),
         Message(
             "SL024",
@@ -134,7 +134,9 @@ GROUPS: Final = {
         Message(
             "SL025", "records not listed", "Records are looked up one by one instead.", "Nothing. It costs points."
         ),
-        Message("SL026", "parameters moved", "Salesloft takes parameters from another place.", "Nothing; report it."),
+        Message(
+            "SL026", "parameters moved", "Salesloft expects parameters elsewhere.", "Nothing, but please report it."
+        ),
         Message(
             "SL027",
             "request failed for a record",
@@ -144,7 +146,7 @@ GROUPS: Final = {
         Message(
             "SL028",
             "assumption does not hold",
-            "Salesloft does something else than the target assumes, such as not storing a value that it accepted.",
+            "Salesloft doesn't behave as the target assumes: for example, it did not store a value that it accepted.",
             "Follow the message; see [Assumptions](../explanation/assumptions.md).",
         ),
     ),
@@ -257,7 +259,7 @@ GROUPS: Final = {
             "More than `max_missing_references_percent`. Everything was written.",
             "Check the source of the references.",
         ),
-        Message("SL066", "many rows with one key", "Most records were merged.", "Check which column is the key."),
+        Message("SL066", "many rows with one key", "Many records were merged.", "Check which column is the key."),
         Message(
             "SL067",
             "too many waiting records",
@@ -267,8 +269,8 @@ GROUPS: Final = {
         Message(
             "SL068",
             "deleted row with another row",
-            "A deleted row was not removed, because another row has the same record.",
-            "Check whether both should name it.",
+            "A deleted row was not removed, because another row names the same record.",
+            "Check whether both rows should name it.",
         ),
         Message(
             "SL069",
