@@ -107,7 +107,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         about(
             "Unchecked custom fields",
-            "`true`: send custom fields although their names cannot be checked, because the token may not list them.",
+            "`true`: send custom fields even if their names cannot be checked, because the token may not list them.",
         ),
     ] = False
     null_values: Annotated[
@@ -138,7 +138,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         Percentage | None,
         about(
             "Maximum missing references percent",
-            "Exit with code 1 after everything is written if more of a stream's references than this were not found.",
+            "Maximum percentage of a stream's references that may be missing. If more are missing, everything is "
+            "written, and the run exits with code 1.",
         ),
     ] = None
     not_found: Annotated[
@@ -196,7 +197,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         about(
             "Maximum records",
             "Send only the first records of each stream, for example to try a new mapping on 10 records. State is not "
-            "moved, so the next run without it sends all records.",
+            "advanced, so the next run without it sends all records.",
         ),
     ] = None
     write_method: Annotated[
@@ -220,8 +221,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         about(
             "Bulk result IDs",
-            "Read the results of bulk jobs record by record, a hundred per point, to learn Salesloft's ids and to tell "
-            "created from updated.",
+            "Read the results of bulk jobs record by record, a hundred per point, to get Salesloft's ids and to "
+            "distinguish created from updated records.",
         ),
     ] = False
     rate_limit_per_minute: Annotated[
@@ -262,7 +263,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         Positive | None,
         about(
             "Resend after days",
-            "With `skip_unchanged: ledger`, send a record again after so many days although it is unchanged.",
+            "With `skip_unchanged: ledger`, send a record again after this many days, even if it is unchanged.",
         ),
     ] = None
     failed_records_dir: Annotated[
@@ -313,7 +314,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
             "Results path",
             "File for a Singer stream `salesloft_results` with the result of each record, for a loader to put into a "
             "warehouse. It contains personal data. `{run_id}` and `{started_at}` are replaced. Set `bulk_result_ids` "
-            "too, if it should hold Salesloft's ids and tell created from updated records.",
+            "too, to get Salesloft's ids and to distinguish created from updated records.",
         ),
     ] = None
     summary_path: Annotated[

@@ -209,7 +209,7 @@ class StreamMapper:
             return without_write(source, Result.SKIPPED, "deleted in the source")
         if is_removal is None and removes:
             reason = (
-                f"{settings.deleted_column}: neither true, false nor a time, so it is not clear if the row is deleted"
+                f"{settings.deleted_column}: neither a boolean nor a time, so it is unclear whether the row is deleted"
             )
             return failure(_of(mapper.map_key(record), source), reason)
         rejection = None if is_removal or stream.validator is None else stream.validator.rejection(record)
