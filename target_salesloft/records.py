@@ -238,6 +238,8 @@ def merge(writes: Iterable[Write]) -> list[Write]:
     removal and a write are one only if both are the same row of the source: otherwise, another row still has the key.
     """
     writes = list(writes)
+    if len({each.key for each in writes}) == len(writes):
+        return writes
     removed = {each.key for each in writes if each.is_removal and each.key is not None}
     merged: list[Write] = []
     positions: dict[tuple[str, bool], int] = {}

@@ -133,7 +133,7 @@ class Stream:
         """Return whether Salesloft may erase what it holds and the write does not send."""
         if self.settings.sync_mode is SyncMode.INSERT:
             return False
-        return CUSTOM_FIELDS in write.body or not self.added_fields.isdisjoint(write.body)
+        return CUSTOM_FIELDS in write.body or bool(self.added_fields & write.body.keys())
 
     def wait(self, writes: Iterable[Write]) -> None:
         """Let writes wait for records that they refer to."""

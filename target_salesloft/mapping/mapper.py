@@ -30,7 +30,7 @@ from target_salesloft.objects import (
     SyncMode,
     identity_key,
 )
-from target_salesloft.records import Named, Write
+from target_salesloft.records import NOTHING, Named, Write
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.settings.options import NullValues, UnknownFields
 from target_salesloft.suggestions import did_you_mean, normalize_name
@@ -310,11 +310,9 @@ class RecordMapper:
         sources: tuple[Source, ...],
     ) -> Write | Rejection:
         """Add what the endpoint requires in addition to the fields."""
-        references = (
-            {name: body.pop(name) for name in self._reference_fields if isinstance(body.get(name), Named)}
-            if self._reference_fields
-            else {}
-        )
+        references = NOTHING
+        if self._reference_fields:
+            references = {name: body.pop(name) for name in self._reference_fields if isinstance(body.get(name), Named)}
         if self._identity:
             missing = tuple(name for name in self._identity if body.get(name) is None and name not in references)
             if missing:
