@@ -136,7 +136,9 @@ class Oracle:
         return self.streams[row["stream"]]["deletes"] and any(row.get("gone") is each for each in DELETED)
 
     def is_unclear(self, row):
-        return self.streams[row["stream"]]["deletes"] and row.get("gone") in UNCLEAR
+        """Return whether a row says neither that it is deleted nor that it is kept, while that matters."""
+        is_removing = self.streams[row["stream"]]["deletes"] and self.removes(row) != "skip"
+        return is_removing and row.get("gone") in UNCLEAR
 
     def removes(self, row):
         """Return what happens to deleted rows of a row's stream."""
@@ -449,7 +451,7 @@ class Oracle:
             if result in FAILED:
                 if not self.may_fail(night, index, row):
                     yield Finding(self.failure_code(night, row), night.number, text)
-            elif self.is_unclear(row) and self.removes(row) != "skip":
+            elif self.is_unclear(row):
                 if result not in {"merged", "not_sent"}:
                     yield Finding("unclear deletion", night.number, text)
             elif self.must_fail(night, row) and self.is_success(row, result):
@@ -606,7 +608,7 @@ class Oracle:
         if row.get("do_not_contact") == "maybe":
             return True
         if self.is_unclear(row):
-            return self.removes(row) != "skip"
+            return True
         if "cadence" in row:
             return "rep" in row and row["rep"] not in night.reps
         long = any(
@@ -663,7 +665,8 @@ class Oracle:
         """Return whether a record that is always refused is not the only one: otherwise, the run may stop."""
         refused = {value for value, kind in night.plan.get("rejected", ()) if kind in {"500", "403"}}
         streams = {row["stream"] for row in night.rows if refused & {*map(str, row.values())}}
-        good = Counter(row["stream"] for _, row in self.live(night) if not self.is_bad(night, row))
+        rows = [row for _, row in self.live(night) if self.creates(row) or self.holders(night, row)]
+        good = Counter(row["stream"] for row in rows if not self.is_bad(night, row))
         sends = {name for name, each in self.streams.items() if each["skip"] == "off" and each["mode"] == "upsert"}
         return all(good[name] > 1 and name in sends for name in streams)
 
