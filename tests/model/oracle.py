@@ -27,6 +27,7 @@ SUMMED = (
     "not_confirmed",
     "failed",
 )
+REPORTED = (WRITTEN | {"deleted", "archived"}, {"unchanged"}, {"merged"}, {"failed", "already exists"})
 TRANSIENT = {"status", "status_after", "reset_before", "reset_after", "late_write", "html", "empty", "broken_json"}
 AMBIGUOUS = {"late_write", "bulk_job", "twice"}
 DEFAULTS = {
@@ -98,6 +99,7 @@ class Oracle:
                 yield from self.state(night, run)
                 yield from self.results(night, run)
                 yield from self.saved(night, run)
+            yield from self.report(night)
             yield from self.exits(night)
             yield from self.ledgers(night)
             if len(night.runs) >= self.machines:  # each ledger has learned what became of what was in doubt
@@ -420,6 +422,21 @@ class Oracle:
                 expected = {stream["written"] - stream["created"] - stream["updated"]}
             if count not in expected:
                 text = f"{name}: {count} {result} in the history, {expected} in the summary"
+                yield Finding("sums", night.number, text)
+
+    def report(self, night):
+        """The report says the same of all runs together as their history."""
+        told = defaultdict(Counter)
+        for name, counts in (
+            (name, counts) for run in night.history for name, counts in (run["streams"] or {}).items()
+        ):
+            told[name].update(counts)
+        for name, counts in told.items():
+            groups = [sum(counts[each] for each in group) for group in REPORTED]
+            *most, failed = groups
+            expected = [counts["read"], *most, counts["read"] - sum(groups), failed]
+            if night.report.get(name) != expected:
+                text = f"{name}: {night.report.get(name)} in the report, {expected} in the history"
                 yield Finding("sums", night.number, text)
 
     def is_finished(self, run):

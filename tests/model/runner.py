@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -541,6 +542,8 @@ class Night:
         aside: The names that files of the ledger were given.
         had_ledger: Whether there was a ledger before it.
         unstarted: What names the records of jobs that were uploaded, and are not marked ready when it ends.
+        history: Of the last night: what the ledger tells about each run.
+        report: Of the last night: stream → the numbers of the report about all runs.
     """
 
     number: int
@@ -557,6 +560,8 @@ class Night:
     aside: list = field(default_factory=list)
     had_ledger: bool = False
     unstarted: set = field(default_factory=set)
+    history: list = field(default_factory=list)
+    report: dict = field(default_factory=dict)
 
 
 class Runner:
@@ -812,17 +817,23 @@ class Runner:
 
     def histories(self):
         """Read what the ledger tells about all runs that have come to an end."""
-        if self.scenario["ledger"] == "none":
-            return
         directory = self.directory / f"{len(self.nights) - 1}-0"
-        command = ["target-salesloft-admin", "history", "--json", "--limit", "100"]
-        job = self.job(directory, {}, 1) | {"argv": [*command, "--config", str(directory / "config.json")]}
-        job |= {"stdout": str(directory / "history"), "stderr": str(directory / "history.log")}
-        if self.zygote.wait(self.zygote.start(**job)) != 0:
+        page, last = directory / "report.html", self.nights[-1]
+        if self.scenario["ledger"] == "none" or not self.ask(directory, "history", "--json", "--limit", "100"):
             return
-        rows = {each["run_id"]: each for each in json.loads((directory / "history").read_text(encoding="utf-8"))}
+        last.history = json.loads((directory / "history").read_text(encoding="utf-8"))
+        rows = {each["run_id"]: each for each in last.history}
         for run in [run for night in self.nights for run in night.runs]:
             run.history = rows.get((run.summary or {}).get("run_id"))
+        if self.ask(directory, "report", "--out", str(page)):
+            last.report = dict(reported(page.read_text(encoding="utf-8")))
+
+    def ask(self, directory, command, *options):
+        """Run a command that reads the ledger, and return whether it succeeded."""
+        job = self.job(directory, {}, 1)
+        job["argv"] = ["target-salesloft-admin", command, *options, "--config", str(directory / "config.json")]
+        job |= {"stdout": str(directory / command), "stderr": str(directory / f"{command}.log")}
+        return self.zygote.wait(self.zygote.start(**job)) == 0
 
 
 @contextmanager
@@ -842,6 +853,13 @@ def pages(team):
         yield
     finally:
         Lists.list = original
+
+
+def reported(page):
+    """Yield each stream of a report, and its numbers: read, written, unchanged, merged, left out, failed."""
+    table = page.partition("Records by result, all runs together")[2].partition("</table>")[0]
+    for name, cells in re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)\n', table):
+        yield name, [int(each.replace(",", "")) for each in re.findall(r"<td[^>]*>([\d,]+)</td>", cells)]
 
 
 def parse(file):
