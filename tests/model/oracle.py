@@ -551,8 +551,9 @@ class Oracle:
         stream, others = self.streams[row["stream"]], self.siblings(night, row)
         if self.is_bad(night, row) or any(self.is_bad(night, other) for other in others):
             return True
-        if night.plan.get("twin") and (stream["mode"] == "insert" or self.is_gone_now(night, row)):
-            return True  # the other run has inserted or removed it
+        is_raced = stream["mode"] == "insert" and not (self.are_apart(night) and self.skips_existing(row))
+        if night.plan.get("twin") and (is_raced or self.is_gone_now(night, row)):
+            return True  # the other run is inserting it, or has inserted or removed it
         misses = [self.misses(night, other) for other in (row, *others)]
         if "cadence" in row:
             # Rows of one membership are one, and the last one says in whose name.
@@ -562,10 +563,13 @@ class Oracle:
         if not self.creates(row) and stream["mode"] != "insert" and not self.holders(night, row):
             return self.setting(row, "not_found") == "fail"
         if stream["mode"] == "insert" and (self.holders(night, row) or others or self.is_carried(night, index)):
-            return self.setting(row, "already_exists") == "fail" or bool(self.is_carried(night, index))
+            return not self.skips_existing(row) or bool(self.is_carried(night, index))
         if len(self.holders(night, row)) > 1 and any(map(self.are_apart, self.nights[: night.number + 1])):
             return True  # two machines have inserted it
         return self.is_taken(night, row) or (any(misses) and self.setting(row, "missing_references") == "fail")
+
+    def skips_existing(self, row):
+        return self.setting(row, "already_exists") == "skip"
 
     def is_gone_now(self, night, row):
         table = self.streams[row["stream"]]["object"]
@@ -646,7 +650,7 @@ class Oracle:
             # The ledger, or a comparison, may say that there is nothing to insert.
             # What a killed run has sent is looked up, and counts as unchanged if Salesloft holds it.
             carried = any(row in earlier.rows for earlier in self.nights[: night.number])
-            return exists and not carried and self.setting(row, "already_exists") == "fail" and stream["skip"] == "off"
+            return exists and not carried and not self.skips_existing(row) and stream["skip"] == "off"
         return long
 
     # The end of a run
