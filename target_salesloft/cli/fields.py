@@ -170,7 +170,7 @@ def _print_mapping(stream: str, columns: Collection[str], run: RunSettings, cust
         if column in targets:
             target, note = targets[column]
         else:
-            target = _guess(column, _candidates(salesloft_object, custom, taken)) or NULL_STRING
+            target = _guess(column, salesloft_object, custom, taken) or NULL_STRING
             note = "matches no field" if target == NULL_STRING else "a guess: check it"
             taken.add(target)
         print(f"      {_quote(column)}: {_quote(target)}  # {note}")
@@ -192,36 +192,29 @@ def _known_targets(
             yield column, (own, "by its name" + (f"; {links[0]} would link the record" if links else ""))
 
 
-def _candidates(
-    salesloft_object: SalesloftObject, custom: Iterable[str], taken: Collection[str]
-) -> Iterator[tuple[str, str]]:
-    """Yield names that a column may be like, with the fields they mean, the key of the stream's object first.
+def _guess(column: str, salesloft_object: SalesloftObject, custom: Iterable[str], taken: Collection[str]) -> str | None:
+    """Return the field that is most like a column: by its words, or as a whole; the key of the object comes first.
 
     Integers are Salesloft's own ids, which a warehouse rarely has.
     """
-    fields = [name for name, each in salesloft_object.fields.items() if each.kind is not FieldType.INTEGER]
-    names = {each: each for each in (*salesloft_object.upsert_keys, *salesloft_object.references, *fields, *custom)}
-    names |= salesloft_object.aliases
-    yield from ((name, to) for name, to in names.items() if to not in {ID_FIELD, *taken})
-
-
-def _guess(column: str, candidates: Iterable[tuple[str, str]]) -> str | None:
-    """Return the field that is most like a column: by its words, or as a whole."""
-    words, free = _words(column), dict(candidates)
+    words, references = _words(column), salesloft_object.references
     if words <= GENERIC:
         return None
-    is_id = "id" in words  # another id is no match: the id of an account is not its CRM id
+    fields = [name for name, each in salesloft_object.fields.items() if each.kind is not FieldType.INTEGER]
+    free = [each for each in (*salesloft_object.upsert_keys, *references, *fields, *custom) if each not in taken]
+    # The id of a company is not its CRM id, and a company may be named by its name or its domain.
+    is_exact = "id" in words
     shared = {
         name: len(words & known)
-        for name, known in ((each, _words(each)) for each in free)
-        if known <= words or (words <= known and not is_id)
+        for name, known in ((each, _words(each)) for each in free if each != ID_FIELD)
+        if known <= words or (words <= known and not is_exact and name not in references)
     }
-    match = max(shared, key=lambda each: shared[each], default=None if is_id else closest_match(column, free))
-    return None if match is None else free[match]
+    return max(shared, key=lambda each: shared[each], default=None if is_exact else closest_match(column, free))
 
 
 def _words(name: str) -> set[str]:
-    return {SYNONYMS.get(each, each) for each in re.split(r"[\W_]+", name.casefold()) if each}
+    """Return what a name says, in Salesloft's words; `email_address` says no more than `email`."""
+    return {SYNONYMS.get(each, each) for each in re.split(r"[\W_]+", name.casefold()) if each} - {"address"}
 
 
 def _quote(name: str) -> str:

@@ -72,7 +72,7 @@ def test_names_of_the_team_are_listed_with_credentials(fields, sandbox):
 
 def test_a_mapping_is_suggested_for_the_columns_of_a_stream(fields, tmp_path):
     columns = ["id", "contact_email", "job_title", "company_domain", "Lead score", "owner_email", "notes"]
-    columns += ["account_key_id", "is_deleted", "_sdc_batched_at"]
+    columns += ["account_key_id", "company", "is_deleted", "_sdc_batched_at"]
     file = tmp_path / "tap.singer"
     file.write_text(json.dumps(schema("marts-people", *columns)), encoding="utf-8")
     code, out, _ = fields("--stream", str(file), api_key=KEY, streams={"marts-people": {"mapping": {"notes": None}}})
@@ -88,6 +88,7 @@ def test_a_mapping_is_suggested_for_the_columns_of_a_stream(fields, tmp_path):
             "Lead score": "Lead Score",
             "owner_email": "owner.email_address",
             "notes": "__NULL__",
+            "company": "person_company_name",
             "account_key_id": "__NULL__",  # not Salesloft's id of the account, and not a CRM id
         },
     }
