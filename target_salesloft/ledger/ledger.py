@@ -712,6 +712,8 @@ class StreamLedger:
 
     def get(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Return key → entry of the records that are known."""
+        if not self._ledger.is_persistent:
+            return {}
         hashes = {self._hasher.key(key): key for key in keys}
         columns = [records.c[name] for name in ("key", "fingerprint", "record_id", "written_at", "fields")]
         columns_of_pending = [pending.c[name] for name in ("sent_at", "number", "key", "fingerprint", "fields")]
