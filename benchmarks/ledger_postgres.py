@@ -47,8 +47,7 @@ def run_night(ledger: Ledger, records: int, changed_each: int | None) -> int:
             if key not in known or not known[key].is_unchanged(people.fingerprint(body))
         ]
         people.mark_pending(changed)
-        for start in range(0, len(changed), 1_000):
-            people.confirm((key, None, True) for key, _, _ in changed[start : start + 1_000])
+        people.confirm((key, None, True) for key, _, _ in changed)
         written += len(changed)
     return written
 

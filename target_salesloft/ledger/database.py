@@ -269,6 +269,12 @@ class Database:
         """Return an INSERT that knows ON CONFLICT."""
         return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
 
+    def upsert(self, table: sa.Table, *names: str, **options: Any) -> Any:
+        """Return an INSERT that changes the given columns of a row that exists."""
+        insert = self.insert(table)
+        changed = {name: insert.excluded[name] for name in names}
+        return insert.on_conflict_do_update(index_elements=table.primary_key.columns, set_=changed, **options)
+
     def get_id(self, table: sa.Table, **values: Any) -> int:
         """Return the ID of the row with these values. If it is missing, it is added, or 0 is returned if read-only."""
         condition = sa.and_(*(table.c[name] == value for name, value in values.items()))

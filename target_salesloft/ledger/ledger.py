@@ -42,19 +42,8 @@ if TYPE_CHECKING:
     from target_salesloft.ledger.database import Database
 
 FIELD_ID_BYTES: Final = 2
-RECORD_COLUMNS: Final = ("key", "fingerprint", "record_id", "written_at", "stream_id", "run_id", "fields")
-PENDING_COLUMNS: Final = (
-    "key",
-    "fingerprint",
-    "job_id",
-    "row",
-    "sent_at",
-    "stream_id",
-    "run_id",
-    "number",
-    "contested",
-    "fields",
-)
+RECORD_COLUMNS: Final = tuple(records.columns.keys())
+PENDING_COLUMNS: Final = tuple(pending.columns.keys())
 ENCODED_TOGETHER: Final = 1_000
 """Records whose fields are encoded column by column: more take more memory, and no less time."""
 SETTLED_AFTER_SECONDS: Final = SECONDS_PER_DAY
@@ -436,9 +425,7 @@ class Ledger:
         constants = {"scope_id": self.scope_id, "reference": reference, "trusted": True, "seen_at": self._now()}
         hashes = {self.database.fingerprinter.key(value): number for value, number in ids.items()}
         rows = [{**constants, "key": key, "record_id": hashes[key]} for key in sorted(hashes)]
-        insert = self.database.insert(lookups)
-        changed = {name: insert.excluded[name] for name in ("record_id", "trusted", "seen_at")}
-        statement = insert.on_conflict_do_update(index_elements=lookups.primary_key.columns, set_=changed)
+        statement = self.database.upsert(lookups, "record_id", "trusted", "seen_at")
         with self.database.transaction() as connection:
             connection.execute(statement, rows)
 
@@ -486,9 +473,7 @@ class Ledger:
         version = metadata.version("target-salesloft")
         constants = {"scope_id": self.scope_id, "version": version, "found_at": self._now(), "verified": is_verified}
         rows = [{**constants, "name": name, "value": value} for name, value in sorted(values.items())]
-        insert = self.database.insert(capabilities)
-        changed = {name: insert.excluded[name] for name in ("value", "version", "found_at", "verified")}
-        statement = insert.on_conflict_do_update(index_elements=capabilities.primary_key.columns, set_=changed)
+        statement = self.database.upsert(capabilities, "value", "version", "found_at", "verified")
         with self.database.transaction() as connection:
             connection.execute(statement, rows)
 
@@ -511,9 +496,7 @@ class Ledger:
                 held = select_in(connection, [claims.c.key], claims.c.key, hashes, is_ours & ~is_free)
             return {hashes[key] for key in hashes.keys() - {key for (key,) in held}}
         constants = {"scope_id": self.scope_id, "run_id": self.run_number, "claimed_at": now}
-        insert = self.database.insert(claims)
-        changed = {name: insert.excluded[name] for name in ("run_id", "claimed_at")}
-        statement = insert.on_conflict_do_update(index_elements=claims.primary_key.columns, set_=changed, where=is_free)
+        statement = self.database.upsert(claims, "run_id", "claimed_at", where=is_free)
         with self.database.transaction() as connection:
             connection.execute(statement, [{**constants, "key": key} for key in sorted(hashes)])
             rows = select_in(connection, [claims.c.key], claims.c.key, hashes, self._is_our_claim)
@@ -652,11 +635,10 @@ class Ledger:
                 encoded[position] = b"".join(row)
         return encoded
 
-    def encode_earlier(self, body: Mapping[str, Any], hashes: Mapping[str, bytes]) -> bytes:
-        """Return the IDs of fields that are not in a body, each with the hash of its value."""
-        left = {name: value for name, value in hashes.items() if name not in flatten(body)}
-        ids = self.add_fields(left)
-        return b"".join(ids[name] + value for name, value in left.items())
+    def encode_hashes(self, hashes: Mapping[str, bytes]) -> bytes:
+        """Return the IDs of fields, each with the given hash of its value."""
+        ids = self.add_fields(hashes)
+        return b"".join(ids[name] + value for name, value in hashes.items())
 
     def add_fields(self, names: Iterable[str]) -> Mapping[str, bytes]:
         """Return field name → encoded ID, after adding the fields that are new."""
@@ -763,7 +745,8 @@ class StreamLedger:
                 run_number,
                 number,
                 False,
-                fields + self._ledger.encode_earlier(body, earlier) if earlier else fields,
+                # Of a field that is in both, the last one counts.
+                self._ledger.encode_hashes(earlier) + fields if earlier else fields,
             )
             for (key, body, earlier), fields in zip(items, encoded, strict=True)
         }
@@ -822,9 +805,7 @@ class StreamLedger:
             {**constants, "key": key, "field_id": int.from_bytes(ids[name], "big"), "sent": sent, "held": held}
             for (key, name), (sent, held) in sorted(seen.items())
         ]
-        insert = self._database.insert(spellings)
-        changed = {name: insert.excluded[name] for name in ("sent", "held", "seen_at")}
-        statement = insert.on_conflict_do_update(index_elements=spellings.primary_key.columns, set_=changed)
+        statement = self._database.upsert(spellings, "sent", "held", "seen_at")
         with self._database.transaction() as connection:
             connection.execute(statement, rows)
 
