@@ -119,8 +119,8 @@ class HiddenKeys:
             return
         if since is None:
             logger.info(
-                "Checked %s %s for %s: found %s. Later runs only check new ones.",
-                *(f"{count:,}", form.object.name, form.what, f"{len(self._found):,}"),
+                "Found %s %s (of %s). Later runs only check new ones.",
+                *(f"{len(self._found):,}", form.what, f"{count:,}"),
             )
         self._ledger.set_lookups(form.ids, self._found)
         moment = parse_time(newest)

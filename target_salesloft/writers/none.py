@@ -159,7 +159,7 @@ class Forecast:
         time = f"at least {duration(minutes * 60)}" if minutes else "less than a minute"
         notes = [f"{count:,} without {what}" for what, count in self._incomplete.items()]
         notes += (
-            ["References were not looked up; compare: true does so"]
+            ["References were not looked up (compare: true looks them up)"]
             if self._references and not self._settings.compare
             else []
         )
