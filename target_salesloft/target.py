@@ -112,9 +112,6 @@ class TargetSalesloft(Target):
             config: The settings as the user wrote them.
             parse_env_config: Whether to read environment variables too.
             settings: The settings as `load` returned them, in place of both.
-            clock: The clock of the run.
-            adoption: See `build_run`.
-            **kwargs: Passed to the SDK.
 
         Raises:
             ConfigError: A setting is unknown or invalid.
@@ -237,10 +234,8 @@ class TargetSalesloft(Target):
         """Hand a record to each sink that it goes to.
 
         Args:
-            record: The record as the tap wrote it.
             text: Its line in the input, or None if it comes from a batch file.
             line: The number of its line in the input or in the file.
-            file: The batch file, or None.
             size: The length of its line in bytes.
         """
         sinks = self._sinks_of.get(stream)

@@ -73,8 +73,6 @@ class Route(NamedTuple):
     """How a column's values get into the payload.
 
     Attributes:
-        target: The field that receives the values.
-        kind: The type of its values.
         coerce: Converts a value that is not None; returns None for values that count as null.
         reference: How the values name another record, whose id is to be sent instead.
     """
@@ -91,8 +89,7 @@ class ColumnMapping(NamedTuple):
 
     Attributes:
         column: The column's name, safe to log.
-        field: The Salesloft field or custom field that receives its values; None if the column is left out.
-        reason: Why it is left out.
+        field: None if the column is left out.
     """
 
     column: str
@@ -127,7 +124,7 @@ class RecordMapper:
     """Maps the records of one stream.
 
     Attributes:
-        warnings: Messages about the mapping, each once. The caller logs them and empties the list.
+        warnings: Messages about the mapping, each once.
         left_out: Column that is not sent, although the mapping does not say so → why.
 
     Args:

@@ -44,9 +44,6 @@ class SourceStream(NamedTuple):
     """One of the tap's streams.
 
     Attributes:
-        stream_map: What the SDK makes of its records.
-        validator: Checks records against its schema, or None.
-        mapper: Maps them.
         keys: The key properties, which each record has.
         is_same: Whether neither stream maps nor flattening change records.
     """
@@ -74,13 +71,7 @@ class StreamMapper:
     """Maps the records of a stream.
 
     Args:
-        settings: Its settings.
-        run: The settings of the run.
-        custom_fields: The team's custom fields.
-        report: Where the mapping is shown.
-        logger: The sink's.
         clock: Whether the time of a deletion has come.
-        validates: Whether records are checked against the schema.
     """
 
     def __init__(  # noqa: PLR0913 (dependencies are passed in)
