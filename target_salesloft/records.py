@@ -168,6 +168,8 @@ class Result(str, enum.Enum):
     ADOPTED = "adopted"  # by `target-salesloft-admin adopt`: the ledger has noted what Salesloft holds
     FAILED = "failed"
 
+    __hash__ = str.__hash__  # in C: results are counted for each record
+
 
 WRITTEN = (Result.CREATED, Result.UPDATED, Result.WRITTEN)
 FAILURES = (Result.FAILED, Result.ALREADY_EXISTS)

@@ -160,7 +160,7 @@ class StreamStats:
     def record(self, outcome: Outcome) -> None:
         """Count the records of a write that did not fail: all but the last are merged into it."""
         sources = outcome.write.sources
-        self.results[outcome.result] += len(sources) if outcome.is_of_all else 1
+        self.results[outcome.result] += len(sources) if len(sources) > 1 and outcome.is_of_all else 1
         if len(sources) > 1 and not outcome.is_of_all:
             self.results[Result.MERGED] += len(sources) - 1
         if outcome.result in MISSES:
