@@ -167,8 +167,7 @@ class Engine:
             return
         if self._removes:
             self._live.add(stream.object.name, write.tokens, write.sources[-1])
-            for other, outcome in list(self._removals.cancel(stream, write)):
-                self._journal.count(other, outcome)
+            self._cancel(self._removals, stream, write)
         if write.body.get("do_not_contact") is True and stream.object is PEOPLE:
             self._journal.barred_people |= write.own_tokens
 
@@ -260,6 +259,8 @@ class Engine:
         if stream.operation.active_field:
             for each in writes:
                 self._hold(stream, self._enrollments, each)
+            for deleted in (each.write for each in batch.outcomes if each.write.is_removal):
+                self._cancel(self._enrollments, stream, deleted)
             if len(self._enrollments) >= MAX_HELD and self._settings.reads:
                 self._leave_out_members()
             return []
@@ -283,10 +284,14 @@ class Engine:
     def _hold(self, stream: Stream, held: HeldWrites, write: Write) -> None:
         replaced = held.add(stream, write)
         if replaced is not None:
-            self._journal.count(stream, replaced)
+            self._journal.count(*replaced)
         if write.is_removal and stream.operation.active_field:
-            for other, outcome in list(self._enrollments.cancel(stream, write)):
-                self._journal.count(other, outcome)
+            self._cancel(self._enrollments, stream, write)
+
+    def _cancel(self, held: HeldWrites, stream: Stream, write: Write) -> None:
+        """Count what a later record of the same row of the source takes back."""
+        for other, outcome in list(held.cancel(stream, write)):
+            self._journal.count(other, outcome)
 
     def _go_on(self, stream: Stream, planned: plan.Plan) -> list[Write]:
         """Count what is decided, and return the writes that go on."""

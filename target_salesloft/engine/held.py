@@ -64,15 +64,15 @@ class HeldWrites:
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, stream: Stream, write: Write) -> Outcome | None:
-        """Hold a write, and return the outcome of an earlier one with its key, which it replaces."""
+    def add(self, stream: Stream, write: Write) -> tuple[Stream, Outcome] | None:
+        """Hold a write, and return the stream and the outcome of an earlier one with its key, which it replaces."""
         place = _place(stream, write)
         earlier = self._held.pop(place, None)
         self._held[place] = stream, write
         for source in write.sources:
             if source.row is not None:
                 self._by_row.setdefault(source.row, set()).add(place)
-        return None if earlier is None else Outcome(earlier[1], Result.MERGED, SUPERSEDED)
+        return None if earlier is None else (earlier[0], Outcome(earlier[1], Result.MERGED, SUPERSEDED))
 
     def cancel(self, stream: Stream, write: Write) -> Iterator[tuple[Stream, Outcome]]:
         """Yield what is not to be done, because a later record of the same row of the source says otherwise."""
@@ -83,10 +83,12 @@ class HeldWrites:
             if source.row is not None:
                 places |= self._by_row.get(source.row, set())
         for place in places:
-            held = self._held.get(place)
-            if held is not None and held[0].object is stream.object and is_superseded(held[1], write):
+            other, held = self._held.get(place, (None, None))
+            if other is None or held is None or held.sources[-1].number > write.sources[-1].number:
+                continue
+            if other.object is stream.object and is_superseded(held, write):
                 del self._held[place]
-                yield held[0], Outcome(held[1], Result.MERGED, SUPERSEDED)
+                yield other, Outcome(held, Result.MERGED, SUPERSEDED)
 
     def take(self) -> list[tuple[Stream, Write]]:
         """Return what is held, in the order of the input, and hold nothing any more."""

@@ -197,7 +197,8 @@ class StreamMapper:
             )
         removes = settings.deleted_records is not DeletedRecords.SKIP
         if is_removal and not removes:
-            return without_write(source, Result.SKIPPED, "deleted in the source")
+            deleted = Write({}, sources=(source,), is_removal=True)
+            return Outcome(deleted, Result.SKIPPED, "deleted in the source")
         if is_removal is None and removes:
             reason = (
                 f"{settings.deleted_column}: neither a boolean nor a time, so it is unclear whether the row is deleted"

@@ -57,8 +57,8 @@ def stream(make_stream):
 def test_a_held_write_replaces_an_earlier_one_of_the_same_row(stream):
     held = HeldWrites()
     assert held.add(stream, removal(row="1")) is None
-    replaced = held.add(stream, removal(row="1", number=4))
-    assert (replaced.result, replaced.write.sources[-1].number) == (Result.MERGED, 0)
+    other, replaced = held.add(stream, removal(row="1", number=4))
+    assert (other, replaced.result, replaced.write.sources[-1].number) == (stream, Result.MERGED, 0)
     assert [each.sources[-1].number for _, each in held.take()] == [4]
     assert (len(held), held.take()) == (0, [])
 

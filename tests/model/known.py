@@ -343,6 +343,15 @@ KNOWN = {
         deleted_records="delete",
         batch_size_rows=1,
     ),
+    **{
+        f"an enrollment whose row is deleted later is none, although nothing is removed (batches of {size})": scenario(
+            {"enrollments": enrollments(deletes=True)},
+            night(enrollment(1, 1), enrollment(2, 2, **GONE), enrollment(1, 1, **GONE), enrollment(2, 2)),
+            people=[1, 2],
+            batch_size_rows=size,
+        )
+        for size in (1, 100)
+    },
     "a full page without metadata is not the last one": scenario(
         {"enrollments": enrollments()},
         night(*(enrollment(each, each) for each in SIX), faults=[{"kind": "no metadata"}]),
