@@ -377,6 +377,8 @@ class Oracle:
             total = sum(stream[each] for each in SUMMED)
             if stream["read"] != total:
                 yield Finding("sums", night.number, f"{name}: {stream['read']} read, {total} counted")
+            if any(stream[each] < 0 for each in SUMMED):
+                yield Finding("sums", night.number, f"{name}: less than nothing in {stream}")
             rows = sum(row["stream"] == name for row in night.rows)
             if run.code == 0 and stream["read"] != rows:
                 yield Finding("sums", night.number, f"{name}: {stream['read']} read of {rows}")
@@ -979,11 +981,11 @@ class Oracle:
         return False
 
     def was_taken_away(self, night, row):
-        """Return whether somebody has removed the account of a row: a run only learns it when it reads the account."""
+        """Return whether the account of a row was removed, by somebody or by a run, which may make it again."""
         return self.is_unknown(night, row.get("employer")) and any(
-            each.table == "accounts" and each.origin is None and same(each.before["domain"], row.get("employer"))
+            (each.origin is None or each.op == "delete") and same(each.before["domain"], row.get("employer"))
             for each in self.effects
-            if each.before is not None
+            if each.table == "accounts" and each.before is not None
         )
 
     def has_other_keys(self, run, row):
