@@ -86,7 +86,8 @@ def test_the_mode_decides_about_key_and_id(mode, key, record, name, sent):
 def test_id_is_used_for_updates_if_settings_say_so(key, columns, mapping, left_out):
     mapper = make_mapper(mode=SyncMode.UPDATE, key=key, columns=columns, mapping=mapping)
     record = {"id": 4711, "salesloft_id": 17} if left_out else {"id": 17, "title": "CEO"}
-    assert mapper.map(record).record_id == 17
+    write = mapper.map(record)
+    assert (write.record_id, write.key) == (17, "id=17")
     assert (mapper.warnings, list(mapper.left_out)) == ([], left_out)
 
 
