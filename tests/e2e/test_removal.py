@@ -112,6 +112,13 @@ def test_nothing_is_removed_if_the_input_is_incomplete(sandbox, run):
     assert emails(sandbox) == ["p0@example.com", "p7@example.com"]
 
 
+def test_row_that_comes_again_and_fails_is_not_removed(sandbox, run):
+    add_people(sandbox, 1)
+    columns = schema("people", "email_address", "owner_id", keys=["email_address"])
+    result = run([columns, *people([0], **GONE), *people([0], owner_id="x")], **DELETE)
+    assert (result.code, emails(sandbox)) == (1, ["p0@example.com"])
+
+
 def test_only_the_key_of_a_deleted_record_counts(sandbox, run):
     add_people(sandbox, 1)
     columns = schema("people", email_address={"type": "string"}, title={"type": "string"}, owner_id={"type": "integer"})

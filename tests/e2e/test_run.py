@@ -251,6 +251,7 @@ def test_stream_maps_rename_filter_and_compute(run, sandbox):
             schema("contacts", first={"type": "string"}, last={"type": "string"}, score={"type": "integer"}),
             record("contacts", first="Ada", last="L", score=9),
             record("contacts", first="Bob", last="M", score=1),
+            record("contacts", first="No address", last="N", score=9),
         ],
         stream_maps={
             "contacts": {
@@ -264,8 +265,9 @@ def test_stream_maps_rename_filter_and_compute(run, sandbox):
             }
         },
     )
-    assert result.code == 0
     assert [(each["email_address"], each["first_name"]) for each in sandbox.people()] == [("ada@example.com", "Ada")]
+    # As the tap wrote it.
+    assert (result.code, result.failed_records) == (1, [{"first": "No address", "last": "N", "score": 9}])
 
 
 # State
