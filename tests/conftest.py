@@ -400,10 +400,23 @@ class Run:
         return [each for each in self.messages if text in each]
 
 
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory):
+    """An empty ledger to copy, as it takes longer to create its tables."""
+    from target_salesloft.ledger.opening import open_ledger  # noqa: PLC0415 (imports SQLAlchemy)
+
+    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
+    open_ledger(f"sqlite:///{path}", Clock()).close()
+    return path
+
+
 @pytest.fixture
-def config(server, tmp_path, monkeypatch):
+def config(server, empty_ledger, tmp_path, monkeypatch):
     """Settings of a run against the shared sandbox, with a ledger of its own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    place = tmp_path / "state" / "target-salesloft" / "ledger.db"
+    place.parent.mkdir(parents=True)
+    shutil.copy(empty_ledger, place)
     return {"api_url": server.url, "api_key": KEY, "failed_records_dir": str(tmp_path / "failed")}
 
 

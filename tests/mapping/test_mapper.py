@@ -97,8 +97,9 @@ def test_id_is_used_for_updates_if_settings_say_so(key, columns, mapping, left_o
 )
 def test_missing_or_blank_key_is_rejected(salesloft_object, key, blank):
     record = {"city": "Rome"} if blank == "absent" else {"city": "Rome", key: blank}
-    for null_values, normalize in itertools.product(NullValues, (True, False)):
-        options = {"key": key, "null_values": null_values, "normalize": normalize}
+    modes = (SyncMode.UPSERT, SyncMode.UPDATE)
+    for mode, null_values, normalize in itertools.product(modes, NullValues, (True, False)):
+        options = {"mode": mode, "key": key, "null_values": null_values, "normalize": normalize}
         rejection = reject(record, salesloft_object=salesloft_object, **options)
         assert (rejection.fields, rejection.missing_key) == ((key,), True)
 
