@@ -279,6 +279,12 @@ def test_old_records_are_written_before_their_batch_is_full(run, monkeypatch):
     assert run([COLUMNS, *people([1]), state(1), *people([2]), state(2)]).states == [1, 2]
 
 
+def test_a_later_schema_replaces_an_earlier_one(run, sandbox):
+    schemas = [schema("people", email_address={}, title={"type": kind}) for kind in ("string", "integer")]
+    assert run([schemas[0], *people([1], title="1"), schemas[1], *people([2], title=2)]).code == 0
+    assert [each["title"] for each in sandbox.people()] == ["1", "2"]
+
+
 def test_repeated_schema_starts_no_new_batch(run, sandbox):
     lines = list(itertools.chain.from_iterable([COLUMNS, *people([n])] for n in range(60)))
     assert run(lines).code == 0
