@@ -43,6 +43,8 @@ def vary(scenario, chance):
             path, kind = chance.choice(MORE_PATHS), chance.choice(("status", "reset_before", "broken_json", "429"))
             fault = {"kind": kind, "path": path, "skip": chance.choice((0, 0, 1)), "times": chance.choice((1, 2))}
             night.setdefault("faults", []).append(fault | ({"status": 502} if kind == "status" else {}))
+    if any(each["refs"] for each in streams.values()) and chance.random() < 0.1:
+        scenario["settings"]["max_missing_references_percent"] = 0
 
 
 def _key_by_id(name, stream, nights, chance):
