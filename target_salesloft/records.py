@@ -237,19 +237,21 @@ def merge(writes: Iterable[Write]) -> list[Write]:
     """Merge writes with the same key; later values win.
 
     Requests run in parallel and bulk jobs promise no order, so two writes with one key must not be sent together. A
-    removal and a write are one only if both are the same row of the source: otherwise, another row still has the key.
+    removal and another write are one only if both are the same row of the source: otherwise, another row still has the
+    key, or may come back.
     """
     writes = list(writes)
     if len({each.key for each in writes}) == len(writes):
         return writes
     removed = {each.key for each in writes if each.is_removal and each.key is not None}
     merged: list[Write] = []
-    positions: dict[tuple[str, bool], int] = {}
+    positions: dict[tuple[str, bool, str | None], int] = {}
     for write in _without_removed_rows(writes, removed) if removed else writes:
         if write.key is None:
             merged.append(write)
             continue
-        position = positions.setdefault((write.key, write.is_removal), len(merged))
+        row = write.sources[-1].row if write.is_removal else None
+        position = positions.setdefault((write.key, write.is_removal, row), len(merged))
         if position == len(merged):
             merged.append(write)
         else:

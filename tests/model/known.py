@@ -168,6 +168,13 @@ KNOWN = {
     "a live row wins over a deletion with another source key": scenario(
         DELETING, night(person(1), person(1, 2, id=2, **GONE)), people=[1], deleted_records="delete"
     ),
+    "a row that comes back wins over the deletions of its earlier version and of another row": scenario(
+        DELETING,
+        night(person(1, **GONE), person(1, id=2, **GONE), person(2), person(1)),
+        people=[1],
+        deleted_records="delete",
+        batch_size_rows=3,
+    ),
     "a live row of another stream and key wins over a deletion": scenario(
         {"people": stream(deletes=True), "leads": stream(key="crm_id", mode="update")},
         night(lead(1, name="leads"), person(1, **GONE)),
