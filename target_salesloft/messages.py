@@ -230,7 +230,7 @@ GROUPS: Final = {
             "SL060",
             "failed records",
             "Records failed, and more than allowed if the run failed.",
-            "Fix the cause, and [replay](../guides/failed-records.md) the file.",
+            "Fix the rows or the cause, and run again, or [replay](../guides/failed-records.md) the file.",
         ),
         Message(
             "SL061", "reason of failures", "How many records of a stream failed for it, and where.", "Fix the cause."

@@ -18,7 +18,7 @@ from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.streams import DELETED_COLUMNS, NULL_STRING, StreamSettings
 from target_salesloft.settings.validation import resolve
-from target_salesloft.suggestions import closest_match, normalize_name
+from target_salesloft.suggestions import TYPO, closest_match, normalize_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 MAX_NAME_LENGTH: Final = 200
 METADATA: Final = "_sdc_"
 # Words that say nothing about what a column holds.
-GENERIC: Final = frozenset({"id", "key", "name", "type", "date", "at"})
+GENERIC: Final = frozenset({"id", "key", "name", "type", "date", "at", "no", "nr", "number", "code", "contact"})
 # Words of warehouses → what Salesloft calls the same.
 SYNONYMS: Final = {
     "company": "account",
+    "mail": "email",
     "organization": "account",
     "salesforce": "crm",
     "sfdc": "crm",
+    "site": "domain",
     "url": "domain",
     "website": "domain",
 }
@@ -174,6 +176,8 @@ def _print_mapping(stream: str, columns: Collection[str], run: RunSettings, cust
             note = "matches no field" if target == NULL_STRING else "a guess: check it"
             taken.add(target)
         print(f"      {_quote(column)}: {_quote(target)}  # {note}")
+    if settings.upsert_key and settings.upsert_key not in taken:
+        print(f"      # Add the column of {settings.upsert_key}, the upsert key: none was found.")
 
 
 def _known_targets(
@@ -209,7 +213,7 @@ def _guess(column: str, salesloft_object: SalesloftObject, custom: Iterable[str]
         for name, known in ((each, _words(each)) for each in free if each != ID_FIELD)
         if known <= words or (words <= known and not is_exact and name not in references)
     }
-    return max(shared, key=lambda each: shared[each], default=None if is_exact else closest_match(column, free))
+    return max(shared, key=lambda each: shared[each], default=None if is_exact else closest_match(column, free, TYPO))
 
 
 def _words(name: str) -> set[str]:

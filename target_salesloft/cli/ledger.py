@@ -89,7 +89,8 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
     advice = (
         "The next run retries them (retry_failed_records)."
         if settings.retry_failed_records
-        else f"Then replay a file ({replay_command('FILE', (), os.environ)}), or set retry_failed_records: true."
+        else "Rows that are fixed in the source are written when they are read again. For the others, replay a file "
+        f"({replay_command('FILE', (), os.environ)}), or set retry_failed_records: true."
     )
     print(f"\n{plural(records, 'failed record')} in {plural(len(files), 'file')}. Fix the cause. {advice}")
     return 0

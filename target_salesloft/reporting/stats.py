@@ -364,8 +364,11 @@ class RunStats(defaultdict[str, StreamStats]):
             summary = f"{summary} The failed records file has Salesloft's full reasons."
         if settings.dry_run:
             return f"{summary} Fix the cause before a real run. See {file}."
-        if not settings.allow_failed_records:
-            summary = f"{summary} State was not advanced past failed records (allow_failed_records)."
         if all(stats.failed == stats.results[Result.ALREADY_EXISTS] for stats in self.values()):
             return f"{summary} Use sync_mode upsert to update existing records. See {file}."
-        return f"{summary} Fix the cause, then replay: {replay}"
+        if settings.allow_failed_records:
+            return f"{summary} Fix the cause. If these rows are not read again, replay: {replay}"
+        return (
+            f"{summary} State does not pass them (allow_failed_records: false). Fix the rows or the cause, and run "
+            f"again, or replay: {replay}"
+        )

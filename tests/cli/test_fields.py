@@ -72,7 +72,7 @@ def test_names_of_the_team_are_listed_with_credentials(fields, sandbox):
 
 def test_a_mapping_is_suggested_for_the_columns_of_a_stream(fields, tmp_path):
     columns = ["id", "contact_email", "job_title", "company_domain", "Lead score", "owner_email", "notes"]
-    columns += ["account_key_id", "company", "is_deleted", "_sdc_batched_at"]
+    columns += ["account_key_id", "company", "contact_no", "company_no", "is_deleted", "_sdc_batched_at"]
     file = tmp_path / "tap.singer"
     file.write_text(json.dumps(schema("marts-people", *columns)), encoding="utf-8")
     code, out, _ = fields("--stream", str(file), api_key=KEY, streams={"marts-people": {"mapping": {"notes": None}}})
@@ -89,6 +89,8 @@ def test_a_mapping_is_suggested_for_the_columns_of_a_stream(fields, tmp_path):
             "owner_email": "owner.email_address",
             "notes": "__NULL__",
             "company": "person_company_name",
+            "contact_no": "__NULL__",
+            "company_no": "__NULL__",
             "account_key_id": "__NULL__",  # not Salesloft's id of the account, and not a CRM id
         },
     }
@@ -99,6 +101,17 @@ def test_a_field_is_not_guessed_for_a_column_if_another_has_its_name(fields, tmp
     file.write_text(json.dumps(schema("companies", "company_website", "website")), encoding="utf-8")
     _, out, _ = fields("--stream", str(file))
     assert yaml.safe_load(out)["streams"]["companies"]["mapping"] == {"company_website": "domain", "website": "website"}
+
+
+def test_a_key_that_no_column_goes_to_is_said(fields, tmp_path):
+    file = tmp_path / "tap.singer"
+    messages = [schema("companies", "website"), schema("contacts", "work_mail", "company_site")]
+    file.write_text("\n".join(map(json.dumps, messages)), encoding="utf-8")
+    _, out, _ = fields("--stream", str(file))
+    streams = yaml.safe_load(out)["streams"]
+    assert streams["contacts"]["mapping"] == {"work_mail": "email_address", "company_site": "account.domain"}
+    assert streams["companies"]["mapping"] == {"website": "website"}
+    assert [each for each in out.splitlines() if each.strip().startswith("#") and "domain" in each]
 
 
 def test_a_file_without_a_schema_is_an_error(fields, tmp_path):
