@@ -560,15 +560,15 @@ class Oracle:
         if "cadence" in row:
             # Rows of one membership are one, and the last one says in whose name.
             return self.may_not_be_enrolled(night, row) or any(misses)
-        if misses[0] and self.setting(row, "missing_references") == "fail":
-            return True
+        if any(misses) and self.setting(row, "missing_references") == "fail":
+            return True  # rows with one key may have become one
         if not self.creates(row) and stream["mode"] != "insert" and not self.holders(night, row):
             return self.setting(row, "not_found") == "fail"
         if stream["mode"] == "insert" and (self.holders(night, row) or others or self.is_carried(night, index)):
             return not self.skips_existing(row) or bool(self.is_carried(night, index))
         if len(self.holders(night, row)) > 1 and any(map(self.are_apart, self.nights[: night.number + 1])):
             return True  # two machines have inserted it
-        return self.is_taken(night, row) or (any(misses) and self.setting(row, "missing_references") == "fail")
+        return self.is_taken(night, row)
 
     def skips_existing(self, row):
         return self.setting(row, "already_exists") == "skip"
