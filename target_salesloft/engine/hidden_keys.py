@@ -117,7 +117,7 @@ class HiddenKeys:
         except (PermissionDeniedError, QueryRejectedError) as error:
             logger.warning("Cannot look for %s (assumption %s): %s", form.what, form.assumption, error, extra=extra)
             return
-        if since is None:
+        if since is None and count:
             logger.info(
                 "Found %s %s (of %s). Later runs only check new ones.",
                 *(f"{len(self._found):,}", form.what, f"{count:,}"),
