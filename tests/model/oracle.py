@@ -674,7 +674,8 @@ class Oracle:
             return
         expected = failed and not self.settings["allow_failed_records"]
         if self.settings.get("max_missing_references_percent") == 0 and "max_records" not in night.plan:
-            lacking = any(each.get("missing_references") for each in self.outcomes(night, run).values())
+            outcomes = self.outcomes(night, run).values()
+            lacking = any(each.get("missing_references") and each["result"] not in FAILED for each in outcomes)
             if not lacking and any(self.misses(night, row) for row in night.rows):
                 return  # others may count, too
             expected = expected or lacking
