@@ -39,7 +39,11 @@ SCHEMA = {
 }
 
 
-def write_people(path: Path, count: int, changed_each: int | None = None, *, has_capitals: bool = True) -> Path:
+# Addresses with capitals are looked up before they are written.
+HAS_CAPITALS = "--lowercase" not in sys.argv
+
+
+def write_people(path: Path, count: int, changed_each: int | None = None, *, has_capitals: bool = HAS_CAPITALS) -> Path:
     """Write a SCHEMA, a number of RECORDs, and a STATE after each thousand.
 
     All eleven columns are text, and all of them are sent: the target has the most to do, and the SDK's validator the

@@ -87,7 +87,7 @@ def _make_directory(config):
 
 def pytest_report_header():
     return (
-        "On two cores, the default suite takes two to three minutes, -m smoke 20 seconds, and -m slow 20 minutes. "
+        "On two cores, the default suite takes four to five minutes, -m smoke 20 seconds, and -m slow 20 minutes. "
         "The number of tests follows."
     )
 
