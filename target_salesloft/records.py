@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-"""In place of `{}`, of which msgspec would make a new one for each record."""
+"""The default in place of `{}`: msgspec copies a dict that is a default for each new record."""
 
 
 class SavedAt(NamedTuple):
