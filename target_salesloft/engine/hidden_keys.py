@@ -14,7 +14,7 @@ from target_salesloft.salesloft.listing import ListTooLongError, iter_all, lates
 from target_salesloft.salesloft.requester import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.objects import SalesloftObject
@@ -46,7 +46,7 @@ class HiddenForm(NamedTuple):
 
     def key_of(self, held: str) -> str | None:
         """Return the key of the plain form of a value, or None if the value is in plain form."""
-        if self is CAPITALS:
+        if self.object is PEOPLE:
             return None if held == held.lower() else identity_key(self.field, held)
         try:
             key = identity_key(self.field, normalize_domain(held))
@@ -89,7 +89,8 @@ class HiddenKeys:
         hints = {key: hint.record_id for key, hint in self._ledger.get_lookups(form.ids, keys).items()}
         hints |= {key: self._found[key] for key in keys & self._found.keys()}
         rows = self._lookups.rows(form.object, ID_FIELD, hints.values()) if hints else {}
-        found = {key: hints[key] for key, row in self._by_key(rows).items() if hints.get(key) == int(row[ID_FIELD])}
+        by_key = self._by_key(row for matches in rows.values() for row in matches)
+        found = {key: hints[key] for key, row in by_key.items() if hints.get(key) == int(row[ID_FIELD])}
         plain = self._lookups.rows(form.object, form.field, [key.partition("=")[2] for key in found]) if found else {}
         return {key: number for key, number in found.items() if not plain[key]}
 
@@ -105,7 +106,7 @@ class HiddenKeys:
             for row in iter_all(self._client, form.object.path, filters, order_by=CREATED_AT, max_points=max_points):
                 count += 1
                 newest = latest([row], CREATED_AT, newest)
-                self._found |= {key: int(each[ID_FIELD]) for key, each in self._by_key({"": [row]}).items()}
+                self._found |= {key: int(each[ID_FIELD]) for key, each in self._by_key([row]).items()}
         except ListTooLongError as error:
             logger.warning(
                 "This run doesn't look for %s (assumption %s), because listing all %s would cost %s points. If such a "
@@ -137,11 +138,11 @@ class HiddenKeys:
         page = next(iter(self._client.pages(self._form.object.path, {})), None)
         self._ledger.set_lookups(self._form.seen, {SAMPLE: 1})
         self.is_sampled = True
-        return self._by_key({"": [] if page is None else page.rows})
+        return {} if page is None else self._by_key(page.rows)
 
-    def _by_key(self, rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    def _by_key(self, rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
-        for row in (row for matches in rows.values() for row in matches):
+        for row in rows:
             held = row.get(self._form.field)
             key = self._form.key_of(str(held)) if held else None
             if key is not None:

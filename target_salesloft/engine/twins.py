@@ -50,8 +50,9 @@ def find_other_case(stream: Stream, writes: list[Write], world: World, ledger: L
     does not count. Others are looked for once it is known that it counts. To find out, a few people are looked at.
     """
     found = _find_spellings(stream, [each for each in writes if each.spelling is not None], world)
-    creates = stream.settings.sync_mode is not SyncMode.UPDATE and not world.capitals.is_sampled
-    if world.capabilities.email_case is None and creates and _new_keys(stream, writes, ledger):
+    creates = stream.settings.sync_mode is not SyncMode.UPDATE
+    is_untried = world.capabilities.email_case is None and not world.capitals.is_sampled
+    if creates and is_untried and _new_keys(stream, writes, ledger):
         _try_case(stream, world)
     if world.capabilities.email_case == "sensitive":
         found |= world.capitals.find(_new_keys(stream, writes, ledger) - found.keys())
