@@ -312,11 +312,11 @@ class Engine:
         if writes and stream.is_compared:
             compared = compare(stream, writes, self._world, self._ledger)
             is_insert = stream.settings.sync_mode is SyncMode.INSERT
-            unchanged = [each for each in compared.unchanged if is_insert or each.write.key not in archived]
+            to_restore = {} if is_insert else archived
+            unchanged = [each for each in compared.unchanged if each.write.key not in to_restore]
             self._journal.count_all(stream, unchanged, is_found=not is_insert)
             stream.stats.unknown_to_ledger += compared.unknown
-            counted = {id(each) for each in unchanged}
-            writes = [*compared.changed, *(each.write for each in compared.unchanged if id(each) not in counted)]
+            writes = [*compared.changed, *(each.write for each in compared.unchanged if each.write.key in to_restore)]
         if self._settings.dry_run:
             return writes
         if any(map(stream.may_erase, writes)):

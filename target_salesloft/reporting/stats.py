@@ -160,9 +160,10 @@ class StreamStats:
     def record(self, outcome: Outcome) -> None:
         """Count the records of a write that did not fail: all but the last are merged into it."""
         sources = outcome.write.sources
-        self.results[outcome.result] += len(sources) if len(sources) > 1 and outcome.is_of_all else 1
-        if len(sources) > 1 and not outcome.is_of_all:
-            self.results[Result.MERGED] += len(sources) - 1
+        count = len(sources) if len(sources) > 1 and outcome.is_of_all else 1
+        self.results[outcome.result] += count
+        if count < len(sources):
+            self.results[Result.MERGED] += len(sources) - count
         if outcome.result in MISSES:
             _keep_first(self.misses[outcome.result], sources)
         if outcome.result is Result.SKIPPED:
