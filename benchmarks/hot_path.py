@@ -2,8 +2,8 @@
 
 `python benchmarks/hot_path.py none|first|second` profiles a night without a ledger, the first one with it, or one in
 which 1% have changed. A timer interrupts the target after each millisecond of CPU time, so that small functions look no
-slower than they are, and calls of C code count for the line that makes them. `--capitals` gives the addresses capitals,
-so that they are looked up.
+slower than they are, and calls of C code count for the line that makes them. With `--lowercase`, addresses have no
+capitals, so that they are not looked up.
 """
 
 from __future__ import annotations
@@ -72,17 +72,15 @@ def _short(file: str) -> str:
 
 def main() -> None:
     """Run the target in this process, and print where its time goes."""
-    arguments = [each for each in sys.argv[1:] if each != "--capitals"]
-    has_capitals = len(arguments) < len(sys.argv) - 1
-    night = arguments[0] if arguments else "first"
+    night = next((each for each in sys.argv[1:] if not each.startswith("--")), "first")
     with tempfile.TemporaryDirectory() as name, sandbox("--rate-limit", "100000") as address:
         directory = Path(name)
-        people = write_people(directory / "people.singer", PEOPLE, has_capitals=has_capitals)
+        people = write_people(directory / "people.singer", PEOPLE)
         settings = {"ledger_uri": "none"} if night == "none" else {"skip_unchanged": "ledger"}
         command = target(directory, address, **settings)
         if night == "second":
             run(command, people)
-            people = write_people(directory / "second.singer", PEOPLE, changed_each=100, has_capitals=has_capitals)
+            people = write_people(directory / "second.singer", PEOPLE, changed_each=100)
         sys.argv = ["target-salesloft", *command[3:], "--input", str(people)]
         from target_salesloft.target import TargetSalesloft  # noqa: PLC0415 (what is measured begins here)
 
