@@ -6,7 +6,7 @@ Settings come from `target_salesloft/settings/`, fields from `target_salesloft/o
   project's `meltano.yml`, so it contains only what Meltano requires
 - `plugins/loaders/target-salesloft.yml`, the plugin definition for Meltano Hub
 - the part of `meltano.yml` between the markers
-- the pages `settings-*.md`, `fields.md`, and `ledger-tables.md` of `docs/reference/`, and the tables in `codes`
+- the pages `settings-*.md`, `fields.md`, and `ledger-tables.md` of `docs/reference/`
 - `.env.example`
 - the repository's URL in `README.md`, which comes from `pyproject.toml`
 """
@@ -25,14 +25,13 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from target_salesloft.ledger.models import metadata
-from target_salesloft.messages import GROUPS, Message
 from target_salesloft.objects import ALL_MODES, ID_FIELD, OBJECTS, FieldType
 from target_salesloft.settings.loader import variable
 from target_salesloft.settings.schema import SETTINGS, STREAM_SETTINGS, leaves
 from target_salesloft.target import TargetSalesloft
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import sqlalchemy as sa
 
@@ -302,21 +301,9 @@ def generate() -> dict[Path, str]:
         REFERENCE / "settings-streams.md": GENERATED + STREAMS_PAGE_HEAD + _stream_table(),
         REFERENCE / "fields.md": GENERATED + FIELDS_PAGE_HEAD + "".join(map(_object_section, OBJECTS.values())),
         REFERENCE / "ledger-tables.md": GENERATED + LEDGER_PAGE_HEAD + "".join(map(_ledger_table, LEDGER_TABLES)),
-        **{
-            REFERENCE / "codes" / f"{title.lower().replace(' ', '-')}.md": _messages_table(messages)
-            for title, messages in GROUPS.items()
-        },
         ROOT / ".env.example": _env_example(),
         readme: re.sub(r"git clone \S+", f"git clone {REPOSITORY}.git", readme.read_text(encoding="utf-8")),
     }
-
-
-def _messages_table(messages: Iterable[Message]) -> str:
-    rows = [
-        f"| <span id={each.code}>{each.code}</span> | {each.name} | {each.meaning} | {each.action} |"
-        for each in messages
-    ]
-    return "\n".join([GENERATED, "| code | name | meaning | what to do |", "|---|---|---|---|", *rows, ""])
 
 
 def _about() -> dict[str, Any]:
