@@ -27,9 +27,9 @@ Percentage = Annotated[float, Meta(ge=0, le=100)]
 SECRET: Final = {"secret": True, "writeOnly": True}
 
 
-def about(title: str, description: str, **schema: Any) -> Meta:
+def about(description: str, **schema: Any) -> Meta:
     """Return what the schema says about a setting besides its type and default."""
-    return Meta(title=title, description=description, extra_json_schema=schema)
+    return Meta(description=description, extra_json_schema=schema)
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,23 +41,19 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     auth_method: Annotated[
         AuthMethod | None,
         about(
-            "Authentication method",
             "If unset, inferred from the credentials that are set. Set it to `refresh_token` to use the token that "
-            "`target-salesloft-admin login` stored.",
+            "`target-salesloft-admin login` stored."
         ),
     ] = None
     api_key: Annotated[
         str | None,
-        about(
-            "API key", "Salesloft API key. The alternative is OAuth, with `client_id` and `client_secret`.", **SECRET
-        ),
+        about("Salesloft API key. The alternative is OAuth, with `client_id` and `client_secret`.", **SECRET),
     ] = None
-    client_id: Annotated[str | None, about("Client ID", "ID of the OAuth application.")] = None
-    client_secret: Annotated[str | None, about("Client secret", "Secret of the OAuth application.", **SECRET)] = None
+    client_id: Annotated[str | None, about("ID of the OAuth application.")] = None
+    client_secret: Annotated[str | None, about("Secret of the OAuth application.", **SECRET)] = None
     refresh_token: Annotated[
         str | None,
         about(
-            "Refresh token",
             "First refresh token of a user who authorized the OAuth application. Later ones are stored at "
             "`token_path`.",
             **SECRET,
@@ -66,186 +62,151 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     token_path: Annotated[
         str | None,
         about(
-            "Token path",
             "File that stores the OAuth token between runs. By default, the PostgreSQL database of `ledger_uri`, or "
-            "one file per application in the user's state directory.",
+            "one file per application in the user's state directory."
         ),
     ] = None
-    auth_url: Annotated[str, about("Token URL", "OAuth token URL.")] = "https://accounts.salesloft.com/oauth/token"
-    api_url: Annotated[str, about("API URL", "API base URL.")] = "https://api.salesloft.com/v2"
+    auth_url: Annotated[str, about("OAuth token URL.")] = "https://accounts.salesloft.com/oauth/token"
+    api_url: Annotated[str, about("API base URL.")] = "https://api.salesloft.com/v2"
     object: Annotated[
         str | None,
         about(
-            "Object",
             "Salesloft object for streams that `streams` does not configure. If unset, the last part of the stream's "
             "name decides.",
             enum=[*OBJECTS],
         ),
     ] = None
     sync_mode: Annotated[
-        SyncMode, about("Sync mode", "`upsert`: create or update. `insert`: only create. `update`: only update.")
+        SyncMode, about("`upsert`: create or update. `insert`: only create. `update`: only update.")
     ] = SyncMode.UPSERT
-    people_upsert_key: Annotated[
-        str, about("Upsert key of people", "Field that identifies existing people.", enum=[*PEOPLE.upsert_keys])
-    ] = PEOPLE.upsert_keys[0]
+    people_upsert_key: Annotated[str, about("Field that identifies existing people.", enum=[*PEOPLE.upsert_keys])] = (
+        PEOPLE.upsert_keys[0]
+    )
     accounts_upsert_key: Annotated[
-        str, about("Upsert key of accounts", "Field that identifies existing accounts.", enum=[*ACCOUNTS.upsert_keys])
+        str, about("Field that identifies existing accounts.", enum=[*ACCOUNTS.upsert_keys])
     ] = ACCOUNTS.upsert_keys[0]
     streams: Annotated[
         dict[str, dict[str, Any]],
         about(
-            "Streams",
             "Settings per stream name or glob. `mapping` sends a column to a Salesloft field or custom field; null or "
-            "`__NULL__` leaves the column out.",
+            "`__NULL__` leaves the column out."
         ),
     ] = {}
     unknown_fields: Annotated[
-        UnknownFields,
-        about("Unknown fields", "Columns that match no Salesloft field: `ignore` (one log line per stream) or `fail`."),
+        UnknownFields, about("Columns that match no Salesloft field: `ignore` (one log line per stream) or `fail`.")
     ] = UnknownFields.IGNORE
     unchecked_custom_fields: Annotated[
         bool,
-        about(
-            "Unchecked custom fields",
-            "`true`: send custom fields even if their names cannot be checked, because the token may not list them.",
-        ),
+        about("`true`: send custom fields even if their names cannot be checked, because the token may not list them."),
     ] = False
     null_values: Annotated[
-        NullValues,
-        about("Null values", "`ignore`: null is not sent, so nothing is erased in Salesloft. `clear`: null is sent."),
+        NullValues, about("`ignore`: null is not sent, so nothing is erased in Salesloft. `clear`: null is sent.")
     ] = NullValues.IGNORE
     list_fields: Annotated[
         ListFields,
         about(
-            "List fields",
             "Tags and contact restrictions: `replace` what Salesloft holds, or `add` to it. Adding reads the records "
-            "first, a hundred per point.",
+            "first, a hundred per point."
         ),
     ] = ListFields.REPLACE
     missing_key: Annotated[
-        MissingKey,
-        about("Missing key", "Records without a value for the upsert key: `fail`, or `skip` and count them."),
+        MissingKey, about("Records without a value for the upsert key: `fail`, or `skip` and count them.")
     ] = MissingKey.FAIL
     missing_references: Annotated[
         MissingReferences,
         about(
-            "Missing references",
             "References in `mapping`, such as `account.domain`, that name no record or several: `omit` the reference "
-            "and write the rest, or `fail` the record.",
+            "and write the rest, or `fail` the record."
         ),
     ] = MissingReferences.OMIT
     max_missing_references_percent: Annotated[
         Percentage | None,
         about(
-            "Maximum missing references percent",
             "Maximum percentage of a stream's references that may be missing. If more are missing, everything is "
-            "written, and the run exits with code 1.",
+            "written, and the run exits with code 1."
         ),
     ] = None
     not_found: Annotated[
-        Misses, about("Not found", "Updates of records that Salesloft does not have: `fail`, or `skip` and count them.")
+        Misses, about("Updates of records that Salesloft does not have: `fail`, or `skip` and count them.")
     ] = Misses.FAIL
     already_exists: Annotated[
-        Misses, about("Already exists", "Inserts of records that Salesloft has: `fail`, or `skip` and count them.")
+        Misses, about("Inserts of records that Salesloft has: `fail`, or `skip` and count them.")
     ] = Misses.FAIL
     deleted_records: Annotated[
         DeletedRecords,
         about(
-            "Deleted records",
             "Records that are deleted in the source: `skip` them, or `archive` (accounts) or `delete` them in "
-            "Salesloft. Deletes cannot be undone.",
+            "Salesloft. Deletes cannot be undone."
         ),
     ] = DeletedRecords.SKIP
     max_deleted_records: Annotated[
-        NotNegative,
-        about(
-            "Maximum deleted records",
-            "A run that would archive or delete more records than this stops before the first one.",
-        ),
+        NotNegative, about("A run that would archive or delete more records than this stops before the first one.")
     ] = 100
     max_enrollments: Annotated[
-        NotNegative,
-        about(
-            "Maximum enrollments", "A run that would add more people to cadences than this stops before the first one."
-        ),
+        NotNegative, about("A run that would add more people to cadences than this stops before the first one.")
     ] = 100
     normalize: Annotated[
         bool,
         about(
-            "Normalize",
             "Trim text (empty text counts as null), lowercase email addresses and domains, and reduce a URL to its "
-            "domain.",
+            "domain."
         ),
     ] = True
     dry_run: Annotated[
         bool,
         about(
-            "Dry run",
-            "Do everything except write, and report what would be sent and its cost in points. Needs no credentials.",
+            "Do everything except write, and report what would be sent and its cost in points. Needs no credentials."
         ),
     ] = False
     compare: Annotated[
         bool,
         about(
-            "Compare",
             "With `dry_run`, read what Salesloft holds, and report what would be created, updated (per field) or left "
-            "unchanged.",
+            "unchanged."
         ),
     ] = False
     max_records: Annotated[
         Positive | None,
         about(
-            "Maximum records",
             "Send only the first records of each stream, for example to try a new mapping on 10 records. State is not "
-            "advanced, so the next run without it sends all records.",
+            "advanced, so the next run without it sends all records."
         ),
     ] = None
     write_method: Annotated[
         WriteMethod,
         about(
-            "Write method",
             "`record`: one request per record. `bulk`: bulk jobs where supported. `auto`: bulk jobs for batches of at "
-            "least `bulk_min_records`.",
+            "least `bulk_min_records`."
         ),
     ] = WriteMethod.AUTO
     bulk_min_records: Annotated[
-        Positive, about("Minimum bulk records", "Minimum number of records in a bulk job with `write_method: auto`.")
+        Positive, about("Minimum number of records in a bulk job with `write_method: auto`.")
     ] = 50
-    bulk_job_timeout: Annotated[
-        Positive, about("Bulk job timeout", "Maximum seconds that a bulk job may take before the run stops.")
-    ] = 3600
+    bulk_job_timeout: Annotated[Positive, about("Maximum seconds that a bulk job may take before the run stops.")] = (
+        3600
+    )
     bulk_jobs_in_flight: Annotated[
-        Positive, about("Bulk jobs in flight", "Maximum number of bulk jobs that wait in Salesloft's queue at once.")
+        Positive, about("Maximum number of bulk jobs that wait in Salesloft's queue at once.")
     ] = 4
     bulk_result_ids: Annotated[
         bool,
         about(
-            "Bulk result IDs",
             "Read the results of bulk jobs record by record, a hundred per point, to get Salesloft's ids and to "
-            "distinguish created from updated records.",
+            "distinguish created from updated records."
         ),
     ] = False
     rate_limit_per_minute: Annotated[
-        Positive,
-        about(
-            "Rate limit per minute", "Maximum cost points per minute. Lower it to leave quota for other integrations."
-        ),
+        Positive, about("Maximum cost points per minute. Lower it to leave quota for other integrations.")
     ] = 600
-    max_parallel_requests: Annotated[
-        int, Meta(ge=1, le=64), about("Maximum parallel requests", "Maximum concurrent requests.")
-    ] = 8
-    request_timeout: Annotated[int, Meta(ge=1, le=86_400), about("Request timeout", "Request timeout in seconds.")] = 60
+    max_parallel_requests: Annotated[int, Meta(ge=1, le=64), about("Maximum concurrent requests.")] = 8
+    request_timeout: Annotated[int, Meta(ge=1, le=86_400), about("Request timeout in seconds.")] = 60
     max_retry_seconds: Annotated[
-        NotNegative,
-        about("Maximum retry seconds", "Maximum retry time per request in seconds (429, 5xx, connection errors)."),
+        NotNegative, about("Maximum retry time per request in seconds (429, 5xx, connection errors).")
     ] = 900
-    batch_size_rows: Annotated[
-        Positive, about("Batch size rows", "Maximum records per batch. State advances after each batch.")
-    ] = 10_000
+    batch_size_rows: Annotated[Positive, about("Maximum records per batch. State advances after each batch.")] = 10_000
     ledger_uri: Annotated[
         str | None,
         about(
-            "Ledger URI",
             "SQLAlchemy URL of the database that remembers what was written. By default, an SQLite file in the user's "
             "state directory. `none` turns it off.",
             **SECRET,
@@ -254,75 +215,57 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     skip_unchanged: Annotated[
         SkipUnchanged,
         about(
-            "Skip unchanged",
             "`ledger`: skip a record that equals the one last written from the same stream. `salesloft`: read what "
-            "Salesloft holds, and skip what is equal there. `off`: send all.",
+            "Salesloft holds, and skip what is equal there. `off`: send all."
         ),
     ] = SkipUnchanged.OFF
     resend_after_days: Annotated[
         Positive | None,
-        about(
-            "Resend after days",
-            "With `skip_unchanged: ledger`, send a record again after this many days, even if it is unchanged.",
-        ),
+        about("With `skip_unchanged: ledger`, send a record again after this many days, even if it is unchanged."),
     ] = None
     failed_records_dir: Annotated[
-        str,
-        about(
-            "Failed records directory",
-            "Directory for the Singer files with failed records. Created when a record fails.",
-        ),
+        str, about("Directory for the Singer files with failed records. Created when a record fails.")
     ] = "failed_records"
     failed_records_days: Annotated[
         Positive | None,
-        about(
-            "Failed records days",
-            "Delete failed records files of runs that started longer ago than this. By default, they are kept.",
-        ),
+        about("Delete failed records files of runs that started longer ago than this. By default, they are kept."),
     ] = None
     allow_failed_records: Annotated[
         bool,
         about(
-            "Allow failed records",
             "`false`: if records failed, the run exits with code 1 and state does not advance past them. `true`: it "
-            "exits with code 0 and state advances.",
+            "exits with code 0 and state advances."
         ),
     ] = False
     retry_failed_records: Annotated[
         bool,
         about(
-            "Retry failed records",
             "Try failed records of earlier runs again at the end of the input, unless something newer was written for "
-            "the same key. Files whose records are all resolved are deleted.",
+            "the same key. Files whose records are all resolved are deleted."
         ),
     ] = False
-    max_failed_records: Annotated[
-        NotNegative, about("Maximum failed records", "Stop the run when more records than this have failed.")
-    ] = 1000
+    max_failed_records: Annotated[NotNegative, about("Stop the run when more records than this have failed.")] = 1000
     max_failed_percent: Annotated[
         Percentage | None,
         about(
-            "Maximum failed percent",
             "With `allow_failed_records`: the percentage of a stream's records that may fail. If more fail, all other "
             "records are written, the run exits with code 1, and state does not advance past failed records. Streams "
-            "of fewer than 100 records are not checked.",
+            "of fewer than 100 records are not checked."
         ),
     ] = None
     results_path: Annotated[
         str | None,
         about(
-            "Results path",
             "File for a Singer stream `salesloft_results` with the result of each record, for a loader to put into a "
             "warehouse. It contains personal data. `{run_id}` and `{started_at}` are replaced. Set `bulk_result_ids` "
-            "too, to get Salesloft's ids and to distinguish created from updated records.",
+            "too, to get Salesloft's ids and to distinguish created from updated records."
         ),
     ] = None
     summary_path: Annotated[
         str | None,
         about(
-            "Summary path",
             "File for the results of the run as JSON, also if the run fails. `{run_id}` and `{started_at}` are "
-            "replaced.",
+            "replaced."
         ),
     ] = None
 

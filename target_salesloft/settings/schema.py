@@ -26,6 +26,9 @@ VALUES: Final[dict[str, list[str]]] = {
     if isinstance(kind, type) and issubclass(kind, enum.Enum)
 }
 
+# Words in names of settings → the words in their titles.
+_WORDS: Final = {"auth": "authentication", "dir": "directory", "ids": "IDs", "max": "maximum", "min": "minimum"}
+_ACRONYMS: Final = frozenset({"api", "id", "uri", "url"})
 # Descriptions of the SDK's settings, in terms of this target.
 _SDK_DESCRIPTIONS: Final = {
     "batch_config.encoding.format": "No effect: each BATCH message states its format.",
@@ -84,7 +87,12 @@ def _properties(struct: type[msgspec.Struct]) -> dict[str, Any]:
     """Return the schema of each field of a struct as the SDK writes it: null means that the setting is not set."""
     _, definitions = msgspec.json.schema_components([struct], ref_template="{name}")
     fields = definitions[struct.__name__]["properties"]
-    return {name: _inline({"anyOf": [NULL], **each}) for name, each in fields.items()}
+    return {name: _inline({"title": _title(name), "anyOf": [NULL], **each}) for name, each in fields.items()}
+
+
+def _title(name: str) -> str:
+    title = " ".join(each.upper() if each in _ACRONYMS else _WORDS.get(each, each) for each in name.split("_"))
+    return title[0].upper() + title[1:]
 
 
 def _inline(schema: Mapping[str, Any]) -> dict[str, Any]:

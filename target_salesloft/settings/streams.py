@@ -37,34 +37,29 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     upsert_key: Annotated[
         str,
         about(
-            "Upsert key",
             "Field that identifies existing records, in place of the object's.",
             enum=sorted({key for each in OBJECTS.values() for key in each.upsert_keys}),
         ),
     ]
     mapping: Annotated[
         dict[str, str | None],
-        about(
-            "Mapping", "Sends a column to a Salesloft field or custom field; null or `__NULL__` leaves the column out."
-        ),
+        about("Sends a column to a Salesloft field or custom field; null or `__NULL__` leaves the column out."),
     ]
     deleted_column: Annotated[
-        str, about("Deleted column", "Column with a value in rows that are deleted in the source: a time, or true.")
+        str, about("Column with a value in rows that are deleted in the source: a time, or true.")
     ] = "_sdc_deleted_at"
     re_enroll: Annotated[
         bool,
         about(
-            "Re-enroll",
             "Cadence memberships: `true` adds people again whose time on the cadence has ended, each time their record "
-            "comes.",
+            "comes."
         ),
     ] = False
     overwrite: Annotated[
         dict[str, Overwrite],
         about(
-            "Overwrite",
             "Field → when Salesloft's value is overwritten: `always`, `if_empty` (only null or blank), `unless_edited` "
-            "(only what this stream last wrote, or nothing).",
+            "(only what this stream last wrote, or nothing)."
         ),
     ] = {}
     object_name: str = msgspec.field(name="object")
