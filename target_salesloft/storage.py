@@ -15,7 +15,7 @@ import uuid
 import weakref
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from target_salesloft.exceptions import ConfigError
@@ -34,50 +34,9 @@ QUERY: Final = re.compile(r"\?\S*")
 MAX_OBJECT_BYTES: Final = 8 * 2**20
 """An object that is larger is continued in a new one: an object store cannot append, so all of it is sent again."""
 MAX_REASON_LENGTH: Final = 200
-
-
-class OutputFile(Protocol):
-    """A file that grows."""
-
-    location: str  # as messages show it
-
-    @property
-    def is_full(self) -> bool:
-        """Whether to continue in a new file."""
-
-    def append(self, data: bytes) -> None:
-        """Append whole lines; they are stored when the method returns."""
-
-    def close(self) -> None:
-        """Let other runs read and delete the file."""
-
-
-class Storage(Protocol):
-    """A directory on the disk, or a prefix in an object store. All methods raise OSError if they fail."""
-
-    def check(self) -> None:
-        """Check that files can be created; leaves nothing behind."""
-
-    def create(self, stem: str, suffix: str) -> OutputFile:
-        """Create a file that no other run has; the name may get a number."""
-
-    def overwrite(self, name: str) -> OutputFile:
-        """Create a file in place of an existing one, unless another run is writing to it (BlockingIOError)."""
-
-    def replace(self, name: str, data: bytes) -> None:
-        """Write a file so that others see either all of it or what was there before."""
-
-    def list_names(self) -> list[str]:
-        """Return the names of the files; none if there is no directory."""
-
-    def is_in_use(self, name: str) -> bool:
-        """Whether another run still writes to a file, as far as that can be known."""
-
-    def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading."""
-
-    def delete(self, name: str) -> None:
-        """Delete a file."""
+OutputFile: TypeAlias = "LocalFile | ObjectFile"
+Storage: TypeAlias = "LocalDirectory | ObjectStore"
+"""Where files are written. All methods raise OSError if they fail."""
 
 
 def is_remote(location: str) -> bool:
@@ -112,25 +71,27 @@ def open_writable(setting: str, location: str) -> Storage:
 
 def open_remote(location: str) -> IO[bytes]:
     """Open a file in an object store for reading."""
-    from upath import UPath  # noqa: PLC0415 (takes a moment, which local files need not spend)
-
     with storage_errors():
-        return buffered(UPath(location).open("rb"))
+        return buffered(_remote_path(location).open("rb"))
 
 
 def exists(location: str) -> bool:
     """Return whether there is a file."""
     if not is_remote(location):
         return local_path(location).exists()
-    from upath import UPath  # noqa: PLC0415 (takes a moment, which local files need not spend)
-
     with storage_errors():
-        path = UPath(location)
+        path = _remote_path(location)
         try:
             path.fs.info(path.path)  # its `exists` takes a store that does not answer for a missing file
         except FileNotFoundError:
             return False
     return True
+
+
+def _remote_path(location: str) -> UPath:
+    from upath import UPath  # noqa: PLC0415 (takes a moment, which local files need not spend)
+
+    return UPath(location)
 
 
 def buffered(file: Any) -> IO[bytes]:
@@ -165,7 +126,11 @@ def split(location: str) -> tuple[str, str]:
 
 
 class LocalFile:
-    """A file on the disk to which only this process appends, as long as its descriptor is open."""
+    """A file on the disk to which only this process appends, as long as its descriptor is open.
+
+    Attributes:
+        location: The file, as messages show it.
+    """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.location = str(path)
@@ -175,6 +140,7 @@ class LocalFile:
 
     @property
     def is_full(self) -> bool:
+        """Whether to continue in a new file."""
         return False
 
     def append(self, data: bytes) -> None:
@@ -185,6 +151,7 @@ class LocalFile:
         os.fsync(self._descriptor)
 
     def close(self) -> None:
+        """Let other runs read and delete the file."""
         self._close()
 
 
@@ -233,6 +200,7 @@ class LocalDirectory:
         self._path = path
 
     def check(self) -> None:
+        """Check that files can be created, and leave nothing behind."""
         existing = self._path.absolute()
         try:
             while not existing.exists():
@@ -277,6 +245,7 @@ class LocalDirectory:
         write_atomically(path, data)
 
     def list_names(self) -> list[str]:
+        """Return the names of the files; none if there is no directory."""
         return [each.name for each in self._path.iterdir()] if self._path.is_dir() else []
 
     def is_in_use(self, name: str) -> bool:
@@ -358,11 +327,8 @@ class ObjectStore:
     """A prefix in an object store. Credentials come from where the store's fsspec package looks for them."""
 
     def __init__(self, location: str) -> None:
-        # Takes a moment, which local files need not spend.
-        from upath import UPath  # noqa: PLC0415
-
         with storage_errors():
-            self._path = UPath(location)
+            self._path = _remote_path(location)
             _ = self._path.fs
 
     def check(self) -> None:
