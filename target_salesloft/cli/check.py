@@ -8,8 +8,10 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import click
 from msgspec.structs import replace
 
+from target_salesloft.cli.options import config_option
 from target_salesloft.exceptions import ConfigError, LedgerError, PermissionDeniedError, RecordRejectedError
 from target_salesloft.ledger.opening import get_scope, open_ledger
 from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords
@@ -56,11 +58,13 @@ class Permission(NamedTuple):
         return f"{self.name}: no{f' ({self.otherwise})' if self.otherwise else ''}"
 
 
-def check(values: Mapping[str, Any], clock: Clock) -> int:
-    """Print the user of the token, its permissions, and the points remaining this minute.
+@click.command()
+@config_option
+@click.pass_obj
+def check(clock: Clock, values: Mapping[str, Any]) -> int:
+    """Check credentials and permissions.
 
-    Returns:
-        The exit code: 1 if a permission is missing that the settings require.
+    Prints the token's user, its permissions, and the points left in this minute.
     """
     settings = resolve(values)
     required_objects(settings)  # mistakes in `streams` are reported before the first request

@@ -9,15 +9,19 @@ from collections import defaultdict
 from contextlib import closing
 from typing import IO, TYPE_CHECKING, Any, Final
 
+import click
+
+from target_salesloft.cli.options import config_option
 from target_salesloft.encoding import decode_object
 from target_salesloft.exceptions import ConfigError, PermissionDeniedError
-from target_salesloft.objects import ALL_MODES, ID_FIELD, FieldType
+from target_salesloft.objects import ALL_MODES, ID_FIELD, OBJECTS, FieldType
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.streams import DELETED_COLUMNS, NULL_STRING, StreamSettings
 from target_salesloft.settings.validation import resolve
+from target_salesloft.singer.input_file import InputFile
 from target_salesloft.suggestions import TYPO, closest_match, normalize_name
 
 if TYPE_CHECKING:
@@ -46,10 +50,17 @@ SYNONYMS: Final = {
 PLAIN: Final = re.compile(r"[A-Za-z_][\w .-]*")
 
 
-def fields(
-    values: Mapping[str, Any], objects: Iterable[SalesloftObject], clock: Clock, stream: IO[Any] | None = None
-) -> int:
-    """Print the fields of objects; with credentials, also custom fields, users, stages, tiers, and cadences."""
+@click.command()
+@config_option
+@click.argument("name", metavar="[OBJECT]", type=click.Choice(list(OBJECTS)), required=False)
+@click.option("--stream", type=InputFile("rb"), metavar="FILE", help="Suggest a mapping for the tap's output in FILE.")
+@click.pass_obj
+def fields(clock: Clock, values: Mapping[str, Any], name: str | None, stream: IO[Any] | None) -> int:
+    """List the fields that columns can be mapped to.
+
+    With credentials, it also lists the team's custom fields, users, stages, tiers, and cadences.
+    """
+    objects = [OBJECTS[each] for each in ([name] if name else OBJECTS)]
     settings = resolve({**values, "dry_run": True})  # which needs no credentials
     if not settings.credentials:
         _print_all(settings, objects, None, stream)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from target_salesloft.cli.options import MAX_DAYS, MAX_RUNS, config_option, json_option
 from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.history import forget_stream, get_failed, get_runs, get_streams, prune
@@ -36,7 +37,18 @@ if TYPE_CHECKING:
 MAX_NAME_LENGTH: Final = 200
 
 
-def print_history(values: Mapping[str, Any], clock: Clock, *, limit: int, as_json: bool) -> int:
+@click.command()
+@config_option
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_RUNS), default=20, show_default=True, help="Maximum number of runs."
+)
+@json_option
+@click.pass_obj
+def history(clock: Clock, values: Mapping[str, Any], *, limit: int, as_json: bool) -> int:
+    """List recent runs, newest first.
+
+    Shows the exit code, duration, points, and counts of each run.
+    """
     settings = _resolve(values)
     with _open(settings, clock, read_only=True) as database:
         runs = get_runs(database, get_host(settings), limit=limit)
@@ -64,8 +76,15 @@ def _describe_run(run: Run) -> list[str]:
     return [started, f"exit code {run.exit_code}", duration(run.seconds or 0), spent, name]
 
 
-def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> int:
-    """Print the failed records that are not resolved, by stream and reason."""
+@click.command()
+@config_option
+@json_option
+@click.pass_obj
+def failed(clock: Clock, values: Mapping[str, Any], *, as_json: bool) -> int:
+    """List unresolved failed records.
+
+    They are grouped by stream and reason, with the files that hold them.
+    """
     settings = _resolve(values)
     with _open(settings, clock, read_only=True) as database:
         groups = get_failed(database, get_host(settings))
@@ -96,14 +115,23 @@ def print_failed(values: Mapping[str, Any], clock: Clock, *, as_json: bool) -> i
     return 0
 
 
-def write_report(values: Mapping[str, Any], clock: Clock, *, out: str, days: int) -> int:
+@click.command()
+@config_option
+@click.option("--out", required=True, metavar="FILE", help="HTML file to write. An existing one is replaced.")
+@click.option("--days", type=click.IntRange(1, MAX_DAYS), default=28, show_default=True, help="Number of days to show.")
+@click.pass_obj
+def report(clock: Clock, values: Mapping[str, Any], *, out: str, days: int) -> int:
+    """Write an HTML report about recent runs.
+
+    It shows results, points, times, and failures, contains no personal data, and works offline.
+    """
     settings = _resolve(values)
     now = clock.time()
     with _open(settings, clock, read_only=True) as database:
         host = get_host(settings)
         runs = get_runs(database, host, since=int(now) - days * SECONDS_PER_DAY)
-        failed = get_failed(database, host)
-    page = render(runs, failed, now=now, days=days, points_per_minute=settings.rate_limit_per_minute)
+        groups = get_failed(database, host)
+    page = render(runs, groups, now=now, days=days, points_per_minute=settings.rate_limit_per_minute)
     try:
         directory, name = split(out)
         open_storage(directory).replace(name, page.encode())
@@ -113,8 +141,16 @@ def write_report(values: Mapping[str, Any], clock: Clock, *, out: str, days: int
     return 0
 
 
-def forget(values: Mapping[str, Any], clock: Clock, *, stream: str | None, is_confirmed: bool) -> int:
-    """Forget what was written of a stream, so that the next run sends all of it; without a stream, list streams."""
+@click.command()
+@config_option
+@click.option("--stream", metavar="NAME", help="Name of the stream. Without it, all streams are listed.")
+@click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def forget(clock: Clock, values: Mapping[str, Any], *, stream: str | None, is_confirmed: bool) -> int:
+    """Forget what was written for a stream.
+
+    The next run then sends all records of the stream again.
+    """
     settings = _resolve(values)
     host = get_host(settings)
     with _open(settings, clock, read_only=stream is None) as database:
@@ -138,7 +174,15 @@ def forget(values: Mapping[str, Any], clock: Clock, *, stream: str | None, is_co
     return 0
 
 
-def prune_ledger(values: Mapping[str, Any], clock: Clock, *, days: int) -> int:
+@click.command("prune")
+@config_option
+@click.option("--days", type=click.IntRange(1, MAX_DAYS), required=True, help="Number of days to keep.")
+@click.pass_obj
+def prune_ledger(clock: Clock, values: Mapping[str, Any], *, days: int) -> int:
+    """Delete old runs from the ledger.
+
+    Also deletes old looked-up ids, and failed records whose file is gone. What was written is not forgotten.
+    """
     settings = _resolve(values)
     with _open(settings, clock) as database:
         before = int(clock.time()) - days * SECONDS_PER_DAY

@@ -11,7 +11,10 @@ import urllib.parse
 import webbrowser
 from typing import TYPE_CHECKING, Any, Final
 
+import click
+
 from target_salesloft.cli.callback_server import CallbackServer, parse_query, state_matches
+from target_salesloft.cli.options import config_option
 from target_salesloft.exceptions import ConfigError, TokenGrantError
 from target_salesloft.messages import MISSING_CREDENTIALS
 from target_salesloft.redaction import sanitize_line
@@ -27,15 +30,25 @@ if TYPE_CHECKING:
     from target_salesloft.salesloft.auth.token import Token
     from target_salesloft.settings.run import RunSettings
 
+DEFAULT_PORT: Final = 8910
 MAX_REASON_LENGTH: Final = 100
 
 
-def login(values: Mapping[str, Any], clock: Clock, *, port: int, no_browser: bool) -> int:
-    """Let a user authorize the application, store the token, and return the exit code.
-
-    Args:
-        no_browser: Ask for the redirect's URL instead of listening for it.
-    """
+@click.command()
+@config_option
+@click.option(
+    "--no-browser", is_flag=True, help="Print the URL, and ask for the one that the browser is redirected to."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 2**16 - 1),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="Port of the redirect URI http://127.0.0.1:PORT/callback.",
+)
+@click.pass_obj
+def login(clock: Clock, values: Mapping[str, Any], *, no_browser: bool, port: int) -> int:
+    """Authorize with OAuth, and store the token."""
     settings = resolve(_with_application(values))
     store = build_token_store(settings, clock)
     with store.locked():

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from target_salesloft.cli.check import describe_user, has_permission
+from target_salesloft.cli.options import config_option, json_option
 from target_salesloft.exceptions import (
     ConfigError,
     LedgerError,
@@ -57,16 +58,6 @@ BULK_PLAN: Final = "It also creates three bulk jobs of at most two rows, which s
 COSTS: Final = "It costs about 80 points, and takes up to five minutes."
 
 
-class Options(NamedTuple):
-    """The options of the command."""
-
-    custom_fields: Sequence[str] = ()
-    uses_bulk: bool = True
-    is_confirmed: bool = False
-    leaves_behind: bool = False
-    as_json: bool = False
-
-
 class Team(NamedTuple):
     settings: RunSettings
     client: SalesloftClient
@@ -86,37 +77,60 @@ def _connect(values: Mapping[str, Any], clock: Clock) -> Iterator[Team]:
             yield Team(settings, client, ledger)
 
 
-def verify(values: Mapping[str, Any], clock: Clock, options: Options) -> int:
-    """Create test records, find out how Salesloft behaves, and remove them.
+@click.command()
+@config_option
+@click.option("--yes", "is_confirmed", is_flag=True, help="Start without asking for the team's name.")
+@click.option("--no-bulk", is_flag=True, help="Create no bulk jobs.")
+@click.option(
+    "--custom-field",
+    "custom_fields",
+    multiple=True,
+    metavar="NAME",
+    help="Text custom field of people. Name two of them to verify custom fields.",
+)
+@click.option("--leave-behind", is_flag=True, help="Start even if the token may not delete the test records.")
+@click.option("--clean", is_flag=True, help="Only remove what an interrupted verification left behind.")
+@json_option
+@click.pass_obj
+def verify(  # noqa: PLR0913 (one argument per option)
+    clock: Clock,
+    values: Mapping[str, Any],
+    *,
+    is_confirmed: bool,
+    no_bulk: bool,
+    custom_fields: Sequence[str],
+    leave_behind: bool,
+    clean: bool,
+    as_json: bool,
+) -> int:
+    """Verify with test records how Salesloft behaves.
 
-    Returns:
-        The exit code: 0 if everything is as assumed, 1 if something differs or could not be removed, 2 if something
-        could not be determined.
+    Creates three people and one account, and removes them again. Later runs use the answers. The exit code is 1 if
+    something is not as assumed, and 2 if something could not be determined.
     """
+    if len(custom_fields) not in {0, 2} or len(set(custom_fields)) != len(custom_fields):
+        raise click.UsageError("--custom-field requires two different fields.")
+    if clean:
+        return _clean_up(values, clock)
     started = clock.now()
     with _connect(values, clock) as team:
-        _check_custom_fields(team.client, options.custom_fields)
-        lacking = [] if options.leaves_behind else _missing_scopes(team.client)
-        if lacking:
-            raise PermissionDeniedError(
-                f"The token lacks {' and '.join(lacking)}, so the test records would stay in Salesloft. Add the "
-                "scopes, or accept that with --leave-behind."
-            )
+        _check_custom_fields(team.client, custom_fields)
+        if not leave_behind:
+            _require_deletes(team.client)
         name = _get_team_name(team.client)
-        _describe(team, name, options)
-        if not options.is_confirmed:
+        _describe(team, name, uses_bulk=not no_bulk)
+        if not is_confirmed:
             _confirm(name)
         notes = Notes(team.ledger)
-        session = Session(team.client, clock, notes, custom_fields=options.custom_fields, uses_bulk=options.uses_bulk)
+        session = Session(team.client, clock, notes, custom_fields=custom_fields, uses_bulk=not no_bulk)
         findings, left = _run(session)
-        version = metadata.version("target-salesloft")
         found = {each.name: each.found for each in findings if each.found is not None}
         team.ledger.set_capabilities(found, is_verified=True)
         points = team.client.rate_limiter.points_spent
     result = _result(findings)
-    if options.as_json:
+    if as_json:
         document = {
-            "version": version,
+            "version": metadata.version("target-salesloft"),
             "verified_at": format_time(clock.time()),
             "points": points,
             "seconds": round(clock.now() - started),
@@ -128,10 +142,10 @@ def verify(values: Mapping[str, Any], clock: Clock, options: Options) -> int:
     else:
         _print_table(findings)
         print(f"{points} points spent.")
-    return DIFFERENT if left and not options.leaves_behind else result
+    return DIFFERENT if left and not leave_behind else result
 
 
-def clean(values: Mapping[str, Any], clock: Clock) -> int:
+def _clean_up(values: Mapping[str, Any], clock: Clock) -> int:
     """Remove what interrupted verifications have left behind."""
     with _connect(values, clock) as team:
         notes = Notes(team.ledger)
@@ -142,13 +156,19 @@ def clean(values: Mapping[str, Any], clock: Clock) -> int:
     return int(any(left))
 
 
-def _missing_scopes(client: SalesloftClient) -> list[str]:
+def _require_deletes(client: SalesloftClient) -> None:
+    """Check that the token may delete the test records."""
     deletes = {f"{each.scope}:delete": each.removals[DeletedRecords.DELETE] for each in (PEOPLE, ACCOUNTS)}
-    return [
+    lacking = [
         scope
         for scope, each in deletes.items()
         if not has_permission(client, each.method, each.path_for(NONEXISTENT_ID))
     ]
+    if lacking:
+        raise PermissionDeniedError(
+            f"The token lacks {' and '.join(lacking)}, so the test records would stay in Salesloft. Add the scopes, or "
+            "accept that with --leave-behind."
+        )
 
 
 def _check_custom_fields(client: SalesloftClient, names: Sequence[str]) -> None:
@@ -166,12 +186,12 @@ def _get_team_name(client: SalesloftClient) -> str:
     return _clean(team["name"]) if isinstance(team, dict) and team.get("name") else "unknown"
 
 
-def _describe(team: Team, name: str, options: Options) -> None:
+def _describe(team: Team, name: str, *, uses_bulk: bool) -> None:
     _say(f"User: {describe_user(team.client)}")
     _say(f"Team: {name}")
     _say(f"Host: {get_host(team.settings)}")
     _say(PLAN)
-    if options.uses_bulk:
+    if uses_bulk:
         _say(BULK_PLAN)
     _say(COSTS)
     _say(f"If it is interrupted, run {admin_command('verify --clean')}.\n")

@@ -357,5 +357,6 @@ def test_interrupt_ends_the_command_with_code_130(monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("target_salesloft.cli.admin.run_login", interrupt)
+    monkeypatch.setenv("TARGET_SALESLOFT_CLIENT_ID", "id")
+    monkeypatch.setattr("target_salesloft.cli.login.resolve", interrupt)
     assert main(["login"]) == 130

@@ -1,0 +1,59 @@
+"""The options that commands of `target-salesloft-admin` share."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from target_salesloft.objects import OBJECTS
+from target_salesloft.settings.loader import ConfigSources, read
+from target_salesloft.settings.options import CREDENTIALS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# More than any ledger holds, and little enough for dates, memory and databases.
+MAX_DAYS: Final = 3_660
+MAX_RUNS: Final = 100_000
+# The settings that the commands use; invalid values of others do not matter here.
+ADMIN_SETTINGS: Final = (
+    "auth_method",
+    *CREDENTIALS,
+    "token_path",
+    "ledger_uri",
+    "auth_url",
+    "api_url",
+    "request_timeout",
+    "max_retry_seconds",
+    "rate_limit_per_minute",
+    "object",
+    "streams",
+    "write_method",
+    "deleted_records",
+    "retry_failed_records",
+    *(f"{name}_upsert_key" for name, each in OBJECTS.items() if each.upsert_keys),
+)
+
+
+def use_environment(options: Sequence[str]) -> ConfigSources:
+    return replace(ConfigSources.from_options(options), environment=True)
+
+
+def _read(_context: click.Context, _option: click.Parameter, options: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that the commands use: files first, then environment variables."""
+    found = read(use_environment(options), os.environ, ADMIN_SETTINGS)
+    return {name: value for name, value in found.items() if name in ADMIN_SETTINGS}
+
+
+config_option = click.option(
+    "--config",
+    "values",
+    multiple=True,
+    metavar="FILE",
+    callback=_read,
+    help="Settings file in JSON. Can be repeated.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
