@@ -131,11 +131,12 @@ class Report:
                 extra = {"stream": stream, "records_skipped": count, "reason": reason}
                 self._logger.info("%s: %s skipped: %s", stream, f"{count:,}", reason, extra=extra)
             self._log_misses(stream, stats)
-            missing = stats.missing_references.most_common()
-            for line, (problem, count) in zip(stats.missing_reference_lines(), missing, strict=True):
-                extra = {"code": "SL062", "stream": stream, "reason": problem, "records_without_reference": count}
+            for reason, line in stats.missing_references.lines().items():
+                count = stats.missing_references[reason]
+                extra = {"code": "SL062", "stream": stream, "reason": reason, "records_without_reference": count}
                 self._logger.warning("%s: written without a reference: %s", stream, line, extra=extra)
-            for line, (reason, count) in zip(stats.failure_lines(), stats.reasons.most_common(), strict=True):
+            for reason, line in stats.reasons.lines().items():
+                count = stats.reasons[reason]
                 extra = {"code": "SL061", "stream": stream, "records_failed": count, "reason": reason}
                 self._logger.warning("%s: %s", stream, line, extra=extra)
         sent = sum(stats.written + stats.failed for stats in self._stats.values())

@@ -11,7 +11,7 @@ from target_salesloft.redaction import ELLIPSIS, NOT_SHOWN, redact_reason, reque
 from target_salesloft.wording import duration, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from target_salesloft.records import Source
     from target_salesloft.settings.run import RunSettings
@@ -66,6 +66,29 @@ class Comparison:
         ]
 
 
+class Reasons(Counter[str]):
+    """Reason, without values → records.
+
+    Attributes:
+        first: Reason → the first of its records in the input.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: defaultdict[str, list[Source]] = defaultdict(list)
+
+    def add(self, reason: str, sources: Sequence[Source]) -> None:
+        """Count records by a reason, or by a name for all others once there are too many."""
+        if reason not in self and len(self) >= MAX_DISTINCT_REASONS:
+            reason = OTHER_REASONS
+        self[reason] += len(sources)
+        _keep_first(self.first[reason], sources)
+
+    def lines(self) -> dict[str, str]:
+        """Return reason → line: `37 × title is too long (lines 4, 9, 12, … of the input; id 17, …)`."""
+        return {each: f"{count:,} × {each} ({_locate(count, self.first[each])})" for each, count in self.most_common()}
+
+
 @dataclass
 class StreamStats:
     """The results of a stream's records, and the reasons of failures.
@@ -76,11 +99,9 @@ class StreamStats:
         results: Result → records.
         unknown_to_ledger: Records that Salesloft has and the ledger does not know, so that no edit can be recognized.
         missing_values: Hashes of the distinct values that were not found.
-        reasons: Reason, without values → records that failed for it.
+        reasons: Why records failed.
         has_short_reasons: Whether some of these reasons are not all that Salesloft said.
-        failures: Reason → the first of these records in the input.
-        missing_references: What was not found → records that were written without it.
-        lacking: What was not found → the first of these records in the input.
+        missing_references: What was not found, where records were written without it.
         misses: `MISSES` → the first of these records in the input.
         identical: Records that were sent although they equal those last written.
         kept: Field → records in which Salesloft's value was left as it is.
@@ -96,11 +117,9 @@ class StreamStats:
     unknown_to_ledger: int = 0
     references: int = 0
     missing_values: set[int] = field(default_factory=set)
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: Reasons = field(default_factory=Reasons)
     has_short_reasons: bool = False
-    failures: defaultdict[str, list[Source]] = field(default_factory=lambda: defaultdict(list))
-    missing_references: Counter[str] = field(default_factory=Counter)
-    lacking: defaultdict[str, list[Source]] = field(default_factory=lambda: defaultdict(list))
+    missing_references: Reasons = field(default_factory=Reasons)
     misses: defaultdict[Result, list[Source]] = field(default_factory=lambda: defaultdict(list))
     skipped: Counter[str] = field(default_factory=Counter)
     identical: int = 0
@@ -175,9 +194,7 @@ class StreamStats:
                 hash(each) for name, each in references.items() if name not in outcome.write.body
             )
             for each in outcome.write.missing:
-                problem = self._bounded(each, self.missing_references)
-                self.missing_references[problem] += len(sources)
-                _keep_first(self.lacking[problem], sources)
+                self.missing_references.add(each, sources)
 
     def record_failure(self, outcome: Outcome) -> str:
         """Count the records of a failed write by its reason."""
@@ -187,18 +204,11 @@ class StreamStats:
             self.has_short_reasons |= ELLIPSIS in full_reason or full_reason == NOT_SHOWN
         if outcome.status is not None:
             full_reason = f"{full_reason} ({outcome.status})"
-        reason = self._bounded(full_reason, self.reasons)
         sources = outcome.write.sources
         self.results[outcome.result] += len(sources)
         self.failed += len(sources)
-        self.reasons[reason] += len(sources)
-        _keep_first(self.failures[reason], sources)
+        self.reasons.add(full_reason, sources)
         return full_reason
-
-    @staticmethod
-    def _bounded(reason: str, reasons: Collection[str]) -> str:
-        """Return a reason, or a name for all others once there are too many."""
-        return reason if reason in reasons or len(reasons) < MAX_DISTINCT_REASONS else OTHER_REASONS
 
     def comparison_lines(self) -> list[str]:
         """Return what a comparison with Salesloft has found, and in how many records Salesloft's values were kept."""
@@ -207,17 +217,6 @@ class StreamStats:
             kept = ", ".join(f"{name}: {count:,} kept" for name, count in self.kept.most_common())
             lines.append(f"values in Salesloft that were not overwritten: {kept}")
         return lines
-
-    def failure_lines(self) -> list[str]:
-        """Return reasons, most frequent first: `37 × title is too long (lines 4, 9, 12, … of the input; id 17, …)`."""
-        return [
-            f"{count:,} × {each} ({_locate(count, self.failures[each])})" for each, count in self.reasons.most_common()
-        ]
-
-    def missing_reference_lines(self) -> list[str]:
-        """Return what was not found, most frequent first, like `failure_lines`."""
-        found = self.missing_references.most_common()
-        return [f"{count:,} × {each} ({_locate(count, self.lacking[each])})" for each, count in found]
 
     def miss_lines(self) -> dict[Result, str]:
         """Return the lines about misses: `37 not found, skipped (lines 4, 9, 12, …; id 17, 23, 41)`."""
@@ -353,7 +352,7 @@ class RunStats(defaultdict[str, StreamStats]):
     def most_frequent_failure(self) -> str:
         """Return the most frequent reason: `people: 37 × title: expected text, got a list (lines 4, 9, 12, …)`."""
         stream, stats = max(self.items(), key=lambda each: max(each[1].reasons.values(), default=0))
-        return f"{stream}: {stats.failure_lines()[0]}"
+        return f"{stream}: {next(iter(stats.reasons.lines().values()))}"
 
     def failure_summary(self, file: str | None, settings: RunSettings, replay: str) -> str:
         """Return how many records failed, the most frequent reason, and what to do."""

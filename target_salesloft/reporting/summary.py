@@ -109,7 +109,7 @@ def _stream(name: str, stats: StreamStats, run: RunSettings) -> dict[str, Any]:
         "written": stats.written,
         "failed": stats.failed,
         "reasons": [
-            {"reason": reason, "count": count, **_locate(stats.failures[reason])}
+            {"reason": reason, "count": count, **_locate(stats.reasons.first[reason])}
             for reason, count in stats.reasons.most_common()
         ],
         "skipped_reasons": [{"reason": reason, "count": count} for reason, count in stats.skipped.most_common()],

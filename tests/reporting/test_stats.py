@@ -28,7 +28,7 @@ def stats(*failures, read=0, **results):
 
 def test_reasons_are_grouped_most_frequent_first_with_the_first_three_records():
     taken = [failure("email_address is already taken", line, status=422, key=line) for line in range(46, 9, -1)]
-    first, second = stats(failure("late", 3), *taken).failure_lines()
+    first, second = stats(failure("late", 3), *taken).reasons.lines().values()
     assert first.startswith("37 × email_address is already taken (422) (lines 10, 11, 12, … ")
     assert first.endswith("; a 10, 11, 12, …)")
     assert second.startswith("1 × late (line 3 ")
@@ -36,7 +36,7 @@ def test_reasons_are_grouped_most_frequent_first_with_the_first_three_records():
 
 @pytest.mark.parametrize("key", ["ada@example.com", "Ada Lovelace", True, "x" * 41, None])
 def test_keys_that_may_be_personal_data_are_not_shown(key):
-    (line,) = stats(failure(key=key)).failure_lines()
+    (line,) = stats(failure(key=key)).reasons.lines().values()
     assert line.endswith(" of the input)")
 
 
