@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -14,12 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # SQLAlchemy's default driver for PostgreSQL depends on its version.
-DRIVERS: Final = MappingProxyType(
-    {
-        "sqlite": "sqlite",
-        **dict.fromkeys(("postgres", "postgresql", "postgresql+psycopg"), "postgresql+psycopg"),
-    }
-)
+DRIVERS: Final = {
+    "sqlite": "sqlite",
+    **dict.fromkeys(("postgres", "postgresql", "postgresql+psycopg"), "postgresql+psycopg"),
+}
 CREATE_LOCK: Final = 7_256_395_638
 """An arbitrary number, of PostgreSQL's advisory locks."""
 POSTGRES_EXTRA: Final = "ledger_uri: PostgreSQL requires the extra postgres. Install target-salesloft[postgres]."

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -49,14 +48,10 @@ ALL_MODES: Final = frozenset(SyncMode)
 
 @dataclass(frozen=True)
 class Field:
-    """A field of an object.
-
-    Attributes:
-        modes: The sync modes whose endpoint accepts it.
-    """
+    """A field of an object."""
 
     kind: FieldType
-    modes: frozenset[SyncMode] = ALL_MODES
+    modes: frozenset[SyncMode] = ALL_MODES  # whose endpoint accepts it
 
 
 class ParameterLocation(enum.Enum):
@@ -134,7 +129,7 @@ class Reference:
 
 
 def index_references(*references: Reference) -> Mapping[str, Reference]:
-    return MappingProxyType({each.name: each for each in references})
+    return {each.name: each for each in references}
 
 
 @dataclass(frozen=True)
@@ -232,36 +227,26 @@ NONEXISTENT_ID: Final = 0
 REQUIRED_REFERENCES: Final = frozenset({"user_id"})
 CRM_ID_TYPE: Final = "salesforce"
 # The values of fields that accept no others.
-CHOICES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "job_seniority": ("director", "executive", "individual_contributor", "manager", "vice_president", "unknown"),
-        "contact_restrictions": ("call", "email", "message"),
-    }
-)
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "job_seniority": ("director", "executive", "individual_contributor", "manager", "vice_president", "unknown"),
+    "contact_restrictions": ("call", "email", "message"),
+}
 CUSTOM_FIELDS: Final = "custom_fields"
 
 
 def build_fields(kinds: Mapping[FieldType, str], **special: Field) -> Mapping[str, Field]:
-    """Return the fields of an object, and its `id`.
-
-    Args:
-        kinds: Type → names of fields that all endpoints accept, separated by spaces.
-    """
+    """Return the fields of an object, and its `id`, from type → names of fields that all endpoints accept."""
     standard = {name: Field(kind) for kind, names in kinds.items() for name in names.split()}
-    return MappingProxyType(
-        {ID_FIELD: Field(FieldType.INTEGER, frozenset({SyncMode.UPSERT, SyncMode.UPDATE})), **standard, **special}
-    )
+    return {ID_FIELD: Field(FieldType.INTEGER, frozenset({SyncMode.UPSERT, SyncMode.UPDATE})), **standard, **special}
 
 
 def build_operations(path: str, upsert_path: str) -> Mapping[SyncMode, Operation]:
     """Return the operations of an object that is created, updated and upserted as People are."""
-    return MappingProxyType(
-        {
-            SyncMode.UPSERT: Operation("POST", upsert_path),
-            SyncMode.INSERT: Operation("POST", path, idempotent=False),
-            SyncMode.UPDATE: Operation("PUT", f"{path}/{{id}}"),
-        }
-    )
+    return {
+        SyncMode.UPSERT: Operation("POST", upsert_path),
+        SyncMode.INSERT: Operation("POST", path, idempotent=False),
+        SyncMode.UPDATE: Operation("PUT", f"{path}/{{id}}"),
+    }
 
 
 def user_by_email(name: str, field: str) -> Reference:
@@ -284,8 +269,8 @@ PEOPLE: Final = SalesloftObject(
     path="/people",
     operations=build_operations("/people", "/person_upserts"),
     upsert_keys=("email_address", "id", "crm_id"),
-    bulk_types=MappingProxyType({SyncMode.UPSERT: "person/upsert", SyncMode.UPDATE: "person/upsert"}),
-    lookups=MappingProxyType({"email_address": "email_addresses[]", "id": "ids[]", "crm_id": "crm_id[]"}),
+    bulk_types={SyncMode.UPSERT: "person/upsert", SyncMode.UPDATE: "person/upsert"},
+    lookups={"email_address": "email_addresses[]", "id": "ids[]", "crm_id": "crm_id[]"},
     custom_field_type="person",
     stream_names=frozenset({"person", "people", "contact", "contacts", "lead", "leads", "prospect", "prospects"}),
     fields=build_fields(
@@ -304,14 +289,12 @@ PEOPLE: Final = SalesloftObject(
         },
         autotag_date=Field(FieldType.BOOLEAN, frozenset({SyncMode.INSERT})),
     ),
-    aliases=MappingProxyType(
-        {
-            "email": "email_address",
-            "company_name": "person_company_name",
-            "company_website": "person_company_website",
-            "company_industry": "person_company_industry",
-        }
-    ),
+    aliases={
+        "email": "email_address",
+        "company_name": "person_company_name",
+        "company_website": "person_company_website",
+        "company_industry": "person_company_industry",
+    },
     references=index_references(
         account_by("domain", FieldType.DOMAIN),
         account_by("crm_id", FieldType.TEXT),
@@ -319,15 +302,13 @@ PEOPLE: Final = SalesloftObject(
         user_by_email("owner", "owner_id"),
         Reference("person_stage.name", "person_stage_id", "/person_stages", ("name",), FieldType.TEXT),
     ),
-    nested=MappingProxyType(
-        {
-            "account_id": "account",
-            "owner_id": "owner",
-            "person_stage_id": "person_stage",
-            "import_id": "import",
-        }
-    ),
-    removals=MappingProxyType({DeletedRecords.DELETE: Operation("DELETE", "/people/{id}")}),
+    nested={
+        "account_id": "account",
+        "owner_id": "owner",
+        "person_stage_id": "person_stage",
+        "import_id": "import",
+    },
+    removals={DeletedRecords.DELETE: Operation("DELETE", "/people/{id}")},
     write_only=frozenset({"crm_id_type", "autotag_date"}),
     required=(("email_address",), ("phone", "last_name")),
 )
@@ -339,8 +320,8 @@ ACCOUNTS: Final = SalesloftObject(
     operations=build_operations("/accounts", "/account_upserts"),
     upsert_keys=("domain", "id", "crm_id"),
     # An assumption: the documentation names jobs of people only.
-    bulk_types=MappingProxyType({SyncMode.UPSERT: "account/upsert", SyncMode.UPDATE: "account/upsert"}),
-    lookups=MappingProxyType({"domain": "domain", "id": "ids[]", "crm_id": "crm_id[]", "name": "name[]"}),
+    bulk_types={SyncMode.UPSERT: "account/upsert", SyncMode.UPDATE: "account/upsert"},
+    lookups={"domain": "domain", "id": "ids[]", "crm_id": "crm_id[]", "name": "name[]"},
     custom_field_type="company",
     stream_names=frozenset({"account", "accounts", "company", "companies", "organization", "organizations"}),
     fields=build_fields(
@@ -357,24 +338,20 @@ ACCOUNTS: Final = SalesloftObject(
         },
         archived=Field(FieldType.BOOLEAN, frozenset({SyncMode.UPDATE})),
     ),
-    aliases=MappingProxyType({"company_name": "name"}),
+    aliases={"company_name": "name"},
     references=index_references(
         user_by_email("owner", "owner_id"),
         Reference("account_stage.name", "company_stage_id", "/account_stages", ("name",), FieldType.TEXT),
         Reference("account_tier.name", "account_tier_id", "/account_tiers", ("name",), FieldType.TEXT),
     ),
-    nested=MappingProxyType(
-        {"owner_id": "owner", "account_tier_id": "account_tier", "company_stage_id": "company_stage"}
-    ),
-    removals=MappingProxyType(
-        {
-            DeletedRecords.ARCHIVE: Operation(
-                "PUT", "/accounts/{id}", constants=(("archived", True),), removed_field="archived_at"
-            ),
-            DeletedRecords.DELETE: Operation("DELETE", "/accounts/{id}"),
-        }
-    ),
-    times=MappingProxyType({"archived": "archived_at"}),
+    nested={"owner_id": "owner", "account_tier_id": "account_tier", "company_stage_id": "company_stage"},
+    removals={
+        DeletedRecords.ARCHIVE: Operation(
+            "PUT", "/accounts/{id}", constants=(("archived", True),), removed_field="archived_at"
+        ),
+        DeletedRecords.DELETE: Operation("DELETE", "/accounts/{id}"),
+    },
+    times={"archived": "archived_at"},
     write_only=frozenset({"crm_id_type"}),
     required=(("name", "domain"),),
 )
@@ -394,16 +371,14 @@ CADENCE_MEMBERSHIPS: Final = SalesloftObject(
     name="cadence_memberships",
     scope="cadences",
     path="/cadence_memberships",
-    operations=MappingProxyType({SyncMode.UPSERT: ENROLL, SyncMode.INSERT: ENROLL}),
+    operations={SyncMode.UPSERT: ENROLL, SyncMode.INSERT: ENROLL},
     upsert_keys=(),
-    bulk_types=MappingProxyType({}),
-    lookups=MappingProxyType({"person_id": "person_id", "cadence_id": "cadence_id"}),
+    bulk_types={},
+    lookups={"person_id": "person_id", "cadence_id": "cadence_id"},
     custom_field_type=None,
     stream_names=frozenset({"cadence_membership", "cadence_memberships", "enrollment", "enrollments"}),
-    fields=MappingProxyType(
-        {name: Field(FieldType.INTEGER) for name in ("person_id", "cadence_id", "user_id", "step_id")}
-    ),
-    aliases=MappingProxyType({}),
+    fields={name: Field(FieldType.INTEGER) for name in ("person_id", "cadence_id", "user_id", "step_id")},
+    aliases={},
     references=index_references(
         person_by("email_address", FieldType.EMAIL),
         person_by("crm_id", FieldType.TEXT),
@@ -418,25 +393,16 @@ CADENCE_MEMBERSHIPS: Final = SalesloftObject(
         ),
         user_by_email("user", "user_id"),
     ),
-    nested=MappingProxyType({"person_id": "person", "cadence_id": "cadence", "user_id": "user"}),
-    removals=MappingProxyType({DeletedRecords.DELETE: Operation("DELETE", "/cadence_memberships/{id}")}),
+    nested={"person_id": "person", "cadence_id": "cadence", "user_id": "user"},
+    removals={DeletedRecords.DELETE: Operation("DELETE", "/cadence_memberships/{id}")},
     sends_email=True,
 )
 
-OBJECTS: Final[Mapping[str, SalesloftObject]] = MappingProxyType(
-    {each.name: each for each in (PEOPLE, ACCOUNTS, CADENCE_MEMBERSHIPS)}
-)
-REFERENCES: Final[Mapping[str, tuple[Reference, ...]]] = MappingProxyType(
-    {
-        name: tuple(
-            reference
-            for each in OBJECTS.values()
-            for reference in each.references.values()
-            if reference.object_name == name
-        )
-        for name in OBJECTS
-    }
-)
+OBJECTS: Final[Mapping[str, SalesloftObject]] = {each.name: each for each in (PEOPLE, ACCOUNTS, CADENCE_MEMBERSHIPS)}
+REFERENCES: Final[Mapping[str, tuple[Reference, ...]]] = {
+    name: tuple(of for each in OBJECTS.values() for of in each.references.values() if of.object_name == name)
+    for name in OBJECTS
+}
 """The name of an object → the references that name its records."""
 CASE_INSENSITIVE_FIELDS: Final = frozenset(
     name

@@ -26,12 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def retry_failed_records(run: Run, streams: Mapping[str, Stream]) -> None:
-    """Retry failed records in the streams of this run in which they are not resolved. STATE has left before.
-
-    Args:
-        run: The run.
-        streams: Name → stream.
-    """
+    """Retry failed records in the streams of this run in which they are not resolved. STATE has left before."""
     unresolved: dict[str, dict[int, dict[str, UnresolvedRecord]]] = {}
     for name, stream in streams.items():
         for each in stream.ledger.failed.get_unresolved():
@@ -50,14 +45,7 @@ def retry_failed_records(run: Run, streams: Mapping[str, Stream]) -> None:
 def _retry_file(
     run: Run, streams: Mapping[str, Stream], file: str, lines: Mapping[int, Mapping[str, UnresolvedRecord]]
 ) -> None:
-    """Retry the records of a file.
-
-    Args:
-        run: The run.
-        streams: Name → stream.
-        file: A failed records file.
-        lines: Line of the file → name of each stream in which its record is not resolved.
-    """
+    """Retry the records of a file: line → each stream in which its record is not resolved."""
     unusable: Counter[str] = Counter()
     missing = set(lines)
     try:

@@ -54,11 +54,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Run:
-    """The parts of a run.
-
-    Attributes:
-        is_input_complete: Whether nothing of the input is missing.
-    """
+    """The parts of a run."""
 
     settings: RunSettings
     reads: bool
@@ -168,8 +164,7 @@ class Run:
     def delete_resolved_files(self, files: Iterable[str]) -> None:
         """Delete those failed records files of earlier runs that are not needed any more.
 
-        Args:
-            files: Files with records that were resolved, or failed again and were saved to a newer file.
+        Each has records that were resolved, or failed again and were saved to a newer file.
         """
         resolved = set(files)
         if not resolved:
@@ -190,11 +185,7 @@ class Run:
     def record_end(self, exit_code: int, errors: Mapping[str, Mapping[str, Any]]) -> str | None:
         """Note in the ledger and in the summary how the run ended, and close the ledger.
 
-        Args:
-            errors: Why the run failed: message → fields of its log line.
-
-        Returns:
-            An error if the summary cannot be written.
+        Each error is a message with the fields of its log line. Returns another one if the summary cannot be written.
         """
         stats = self.journal.stats
         unresolved = None
@@ -236,11 +227,7 @@ def build_run(
     on_expired: Callable[[], object],
     adoption: Adoption | None = None,
 ) -> Run:
-    """Build what the settings call for; nothing is sent yet.
-
-    Args:
-        adoption: Which records the ledger adopts in place of a run that writes; such a run is a dry run.
-    """
+    """Build what the settings call for; nothing is sent yet. A run that adopts records is a dry run."""
     info = RunInfo.start(clock)
     failed_records = FailedRecordsFile(settings.failed_records_dir, dry_run=settings.dry_run)
     rate_limiter = RateLimiter(settings.rate_limit_per_minute, clock)

@@ -32,12 +32,8 @@ class Shutdown:
     """Turns signals into an orderly end of the run.
 
     The signal handler only sets a flag and stops the clock. It raises an exception only while the run waits for input
-    (`interruptible`), so that stream maps, requests and writes to disk are never cut off.
-
-    Args:
-        clock: Stopped by the first signal, which ends all waits.
-        on_expired: Called in another thread if the run has not ended `GRACE_SECONDS` after the first signal; the
-            process exits afterwards.
+    (`interruptible`), so that stream maps, requests and writes to disk are never cut off. If the run has not ended
+    `GRACE_SECONDS` after the first signal, `on_expired` is called in another thread, and the process exits.
     """
 
     def __init__(self, clock: Clock, on_expired: Callable[[], object] = lambda: None) -> None:
@@ -60,20 +56,12 @@ class Shutdown:
         return f"Stopped by {self._signal.name}: {error} State was not advanced past unwritten records."
 
     def raise_if_stopping(self) -> None:
-        """Raise an exception if a signal has arrived.
-
-        Raises:
-            RunCancelledError: A signal has arrived.
-        """
+        """Raise a `RunCancelledError` if a signal has arrived."""
         if self._signal is not None or self._clock.stopped:
             raise RunCancelledError("Cancelled.")
 
     def interruptible(self, function: Callable[..., T], *args: object) -> T:
-        """Call a function that may block, such as a read of standard input, and let a signal end it.
-
-        Raises:
-            RunCancelledError: A signal has arrived, before or during the call.
-        """
+        """Call a function that may block, such as a read of standard input; a signal ends it with an exception."""
         self._interruptible = True
         try:
             self.raise_if_stopping()
@@ -82,11 +70,7 @@ class Shutdown:
             self._interruptible = False
 
     def uninterrupted(self, function: Callable[[], object]) -> None:
-        """Call a function, within a call of `interruptible`, that a signal must not cut off.
-
-        Raises:
-            RunCancelledError: A signal has arrived meanwhile.
-        """
+        """Call a function, within a call of `interruptible`, that a signal must not cut off."""
         self._interruptible = False
         function()
         self._interruptible = True
@@ -108,11 +92,7 @@ class Shutdown:
             os._exit(SIGNAL_EXIT_BASE + number)
 
     def request_stop(self, number: int) -> None:
-        """Start to end the run; only the first call has an effect.
-
-        Raises:
-            RunCancelledError: The run waits for input.
-        """
+        """Start to end the run; only the first call has an effect."""
         if self._signal is not None:
             return
         self._signal = signal.Signals(number)
@@ -152,11 +132,7 @@ def signals_blocked() -> Iterator[None]:
 def note_signals(clock: Clock) -> Callable[[], bool]:
     """Note signals from now on in place of ending the process.
 
-    Args:
-        clock: Time.
-
-    Returns:
-        A function that says whether a signal has arrived that does not belong to the one that ended the run.
+    The function that is returned says whether one has arrived that does not belong to the one that ended the run.
     """
     started = clock.now()
     noted: list[int] = []

@@ -14,7 +14,6 @@ import tempfile
 import uuid
 import weakref
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
@@ -27,9 +26,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
 REMOTE: Final = re.compile(r"[a-z][a-z0-9+.-]*:/{1,2}[^/]", re.IGNORECASE)
-EXTRAS: Final = MappingProxyType(
-    {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
-)
+EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
 QUERY: Final = re.compile(r"\?\S*")
 MAX_OBJECT_BYTES: Final = 8 * 2**20
 """An object that is larger is continued in a new one: an object store cannot append, so all of it is sent again."""

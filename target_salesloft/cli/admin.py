@@ -65,11 +65,7 @@ for each in (login, check, fields, history, failed, report, forget, prune_ledger
 
 
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
-    """Run the command.
-
-    Returns:
-        The exit code: 0, 1 after an error, 2 after a usage error, 130 after Ctrl-C.
-    """
+    """Return the exit code: 0, 1 after an error, 2 after a usage error, 130 after Ctrl-C."""
     level = logging.getLevelName(os.environ.get("LOGLEVEL", "").upper())
     logging.basicConfig(
         format="%(levelname)s %(message)s",

@@ -38,17 +38,12 @@ PATTERN: Final = re.compile(r"[*?\[]")
 
 
 class Permission(NamedTuple):
-    """The result of probing one permission.
-
-    Attributes:
-        required: Whether the settings require it.
-        otherwise: What happens without it, if it is not required.
-    """
+    """The result of probing one permission."""
 
     name: str
     granted: bool
     required: bool
-    otherwise: str = ""
+    otherwise: str = ""  # what happens without it, if it is not required
 
     def __str__(self) -> str:
         if self.granted:

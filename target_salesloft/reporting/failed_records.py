@@ -9,7 +9,6 @@ import re
 import shlex
 import threading
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from singer_sdk.exceptions import InvalidJSONSchema
@@ -33,25 +32,21 @@ TIME_FORMAT: Final = "%Y-%m-%dT%H%M%SZ"
 DRY_RUN_SUFFIX: Final = "-dry-run.singer"
 # Of no other files: old ones are deleted.
 FILE_NAME: Final = re.compile(r"(?P<started>\d{4}-\d\d-\d\dT\d{6}Z)-\d+(-[0-9a-f]+)?(-dry-run)?\.singer", re.ASCII)
-ADVICE: Final[Mapping[Result | int | None, str]] = MappingProxyType(
-    {
-        None: "Fix the source value or the mapping, then replay this file.",
-        404: "The record does not exist, or the token's user cannot see it. Fix the id, or use sync_mode upsert.",
-        409: "The record was changed at the same time by something else. Replay this file.",
-        413: "The record is too large. Shorten its longest fields, then replay this file.",
-        Result.ALREADY_EXISTS: "The record already exists. Use sync_mode upsert to update it.",
-    }
-)
+ADVICE: Final[Mapping[Result | int | None, str]] = {
+    None: "Fix the source value or the mapping, then replay this file.",
+    404: "The record does not exist, or the token's user cannot see it. Fix the id, or use sync_mode upsert.",
+    409: "The record was changed at the same time by something else. Replay this file.",
+    413: "The record is too large. Shorten its longest fields, then replay this file.",
+    Result.ALREADY_EXISTS: "The record already exists. Use sync_mode upsert to update it.",
+}
 
 
 @dataclass(frozen=True)
 class SavedRecord:
-    """A record of a failed records file.
+    """A record of a failed records file, with the SCHEMA message in effect for it.
 
     Attributes:
         line: The line on which it was saved, from 1; lines that were removed from the file since do not change it.
-        schema: The SCHEMA message in effect for it.
-        record: Column → value.
         size: The length of its line in bytes.
     """
 
@@ -69,12 +64,6 @@ class FailedRecordsFile:
 
     Each line is a SCHEMA or RECORD message as the tap wrote it; a RECORD has an `error` next to its `record`. So
     `target-salesloft --input FILE` sends the records again. The file holds personal data: its mode is 0600.
-
-    Attributes:
-        path: The file, or the last one of a large run in an object store; None if no record has failed.
-
-    Raises:
-        ConfigError: No file can be created there.
     """
 
     def __init__(self, location: str, *, dry_run: bool = False) -> None:
@@ -90,16 +79,13 @@ class FailedRecordsFile:
 
     @property
     def path(self) -> str | None:
-        """The file, as messages show it."""
+        """The file, or the last one of a large run in an object store; None if no record has failed."""
         return None if self._file is None else self._file.location
 
     def delete_old(self, days: int, now: float) -> list[str]:
         """Delete the files of earlier runs that are older than some days, and return their locations.
 
         A dry run deletes only those of dry runs.
-
-        Raises:
-            OSError: A file cannot be deleted.
         """
         earliest = now - days * SECONDS_PER_DAY
         old = [
@@ -118,11 +104,7 @@ class FailedRecordsFile:
         return directory == self._directory and self._storage.is_in_use(name)
 
     def read(self, file: str) -> Iterator[bytes]:
-        """Yield the lines of a file of an earlier run.
-
-        Raises:
-            OSError: The file cannot be read, or is in another directory.
-        """
+        """Yield the lines of a file of an earlier run."""
         directory, _, name = file.rpartition("/")
         if directory != self._directory:
             raise FileNotFoundError(errno.ENOENT, "not in failed_records_dir")
@@ -147,14 +129,7 @@ class FailedRecordsFile:
         unusable.update(broken.get(line, NO_LONGER_THERE) for line in pending)
 
     def delete(self, files: Iterable[str]) -> int:
-        """Delete files of earlier runs; those in other directories, and of runs that still go on, are left.
-
-        Returns:
-            How many were deleted.
-
-        Raises:
-            OSError: A file cannot be deleted.
-        """
+        """Delete files of earlier runs, and return how many: not in other directories, nor of runs that still go on."""
         here = [file.rpartition("/") for file in files if self.path is None or file != absolute(self.path)]
         names = {name for directory, _, name in here if directory == self._directory} & {*self._storage.list_names()}
         unused = [name for name in names if not self._storage.is_in_use(name)]
@@ -168,15 +143,9 @@ class FailedRecordsFile:
             self._file.close()
 
     def append(self, outcomes: Iterable[Outcome]) -> dict[int, SavedAt]:
-        """Append failed records and flush them to disk.
+        """Append failed records, flush them to disk, and return the number of each source → where it is saved.
 
         A record is saved once, also if it fails in two streams, or if two threads save it.
-
-        Returns:
-            Number of each source → where it is saved.
-
-        Raises:
-            FailedRecordsFileError: The file cannot be written.
         """
         with self._lock:
             unsaved: dict[int, tuple[Source, Outcome]] = {}
@@ -264,11 +233,7 @@ def _use_schema(message: Mapping[str, Any], schemas: dict[str, Mapping[str, Any]
 def _parse_record(
     message: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any] | None]
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the SCHEMA message and the record of a RECORD message.
-
-    Raises:
-        InvalidInputLine: It is none, or has no schema.
-    """
+    """Return the SCHEMA message and the record of a RECORD message."""
     if message.get("type") != "RECORD":
         raise InvalidInputLine("not a RECORD message")
     require_keys(message, stream=str, record=dict)

@@ -53,25 +53,13 @@ class Bar(NamedTuple):
 
 
 class Label(NamedTuple):
-    """A text of a chart, in its units.
-
-    Attributes:
-        x: Its middle.
-        y: Its baseline.
-    """
-
     text: str
-    x: float
-    y: float
+    x: float  # its middle
+    y: float  # its baseline
 
 
 class Chart(NamedTuple):
-    """A bar chart of one group of records.
-
-    Attributes:
-        bars: One per period with records.
-        labels: Texts below and above the bars.
-    """
+    """A bar chart of one group of records, with a bar per period that has some."""
 
     group: str
     summary: str

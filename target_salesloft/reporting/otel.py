@@ -7,7 +7,6 @@ import logging
 import re
 import threading
 import time
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -181,7 +180,7 @@ class AllowedAttributes(SpanExporter):
 
 
 def _reduce(span: ReadableSpan) -> ReadableSpan:
-    attributes: Mapping[str, Any] = span.attributes or MappingProxyType({})
+    attributes: Mapping[str, Any] = span.attributes or {}
     return ReadableSpan(
         name=span.name,
         context=span.get_span_context(),

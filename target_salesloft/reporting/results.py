@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,7 +15,7 @@ from target_salesloft.reporting.run_info import format_time
 from target_salesloft.storage import open_writable, split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from target_salesloft.clock import Clock
     from target_salesloft.objects import SalesloftObject
@@ -30,39 +29,34 @@ FINGERPRINT_COLUMN: Final = "_sdc_fingerprint"
 FLUSH_SECONDS: Final = 1.0
 FLUSH_LINES: Final = 10_000
 ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
-TEXT: Final = MappingProxyType({"type": ["string", "null"]})
-INTEGER: Final = MappingProxyType({"type": ["integer", "null"]})
-KEY_PROPERTIES: Final = ("run_id", "stream", "file", "line")
-PROPERTIES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-    {
-        "run_id": {"type": "string"},
-        "stream": {"type": "string"},
-        "object": TEXT,
-        "file": {"type": "string"},
-        "line": {"type": "integer"},
-        "source_key": {"type": ["object", "null"], "additionalProperties": True},
-        "fingerprint": TEXT,
-        "key_field": TEXT,
-        "key": TEXT,
-        "salesloft_id": INTEGER,
-        "result": {"type": "string"},
-        "reason": TEXT,
-        "fields": {"type": ["array", "null"], "items": {"type": "string"}},
-        "status": INTEGER,
-        "request": TEXT,
-        "missing_references": {"type": ["array", "null"], "items": {"type": "string"}},
-        "attempt": INTEGER,
-        "finished_at": {"type": "string", "format": "date-time"},
-    }
-)
-SCHEMA_MESSAGE: Final = MappingProxyType(
-    {
-        "type": "SCHEMA",
-        "stream": STREAM,
-        "schema": {"type": "object", "properties": {name: dict(each) for name, each in PROPERTIES.items()}},
-        "key_properties": list(KEY_PROPERTIES),
-    }
-)
+TEXT: Final = {"type": ["string", "null"]}
+INTEGER: Final = {"type": ["integer", "null"]}
+PROPERTIES: Final = {
+    "run_id": {"type": "string"},
+    "stream": {"type": "string"},
+    "object": TEXT,
+    "file": {"type": "string"},
+    "line": {"type": "integer"},
+    "source_key": {"type": ["object", "null"], "additionalProperties": True},
+    "fingerprint": TEXT,
+    "key_field": TEXT,
+    "key": TEXT,
+    "salesloft_id": INTEGER,
+    "result": {"type": "string"},
+    "reason": TEXT,
+    "fields": {"type": ["array", "null"], "items": {"type": "string"}},
+    "status": INTEGER,
+    "request": TEXT,
+    "missing_references": {"type": ["array", "null"], "items": {"type": "string"}},
+    "attempt": INTEGER,
+    "finished_at": {"type": "string", "format": "date-time"},
+}
+SCHEMA_MESSAGE: Final = {
+    "type": "SCHEMA",
+    "stream": STREAM,
+    "schema": {"type": "object", "properties": PROPERTIES},
+    "key_properties": ["run_id", "stream", "file", "line"],
+}
 
 
 class ResultsFile:
@@ -116,7 +110,7 @@ class ResultsFile:
                 if self._file is None or self._file.is_full:
                     self._parts += 1
                     self._file = self._storage.overwrite(self._part_name())
-                    lines.insert(0, dumps_line(dict(SCHEMA_MESSAGE)))
+                    lines.insert(0, dumps_line(SCHEMA_MESSAGE))
                 if lines:
                     self._file.append(b"".join(lines))
             except OSError as error:

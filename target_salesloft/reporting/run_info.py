@@ -19,17 +19,12 @@ UNSAFE_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run.
-
-    Attributes:
-        run_id: Meltano's id if there is one, otherwise a random one.
-        started_at: When it started, in seconds since the epoch.
-    """
+    """A run; its id is Meltano's if there is one, otherwise a random one."""
 
     run_id: str
     version: str
-    started: float
-    started_at: float
+    started: float  # as the clock's `now`
+    started_at: float  # in seconds since the epoch
 
     @classmethod
     def start(cls, clock: Clock) -> RunInfo:

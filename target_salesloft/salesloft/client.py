@@ -43,11 +43,7 @@ POINTS_PER_MINUTE: Final = 600
 
 
 class SalesloftClient(Requester):
-    """Salesloft's API; one client is shared by all threads.
-
-    Args:
-        rate_limiter: Limits the points spent; to 600 a minute by default.
-    """
+    """Salesloft's API; one client is shared by all threads."""
 
     def __init__(  # noqa: PLR0913 (dependencies are passed in)
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -35,22 +34,20 @@ if TYPE_CHECKING:
     from target_salesloft.salesloft.transport import Response
 
 SUCCESS: Final = range(200, 300)
-ERRORS: Final = MappingProxyType(
-    {
-        **dict.fromkeys(RecordRejectedError.STATUSES, RecordRejectedError),
-        requests.codes.unauthorized: AuthenticationError,
-        requests.codes.forbidden: PermissionDeniedError,
-        requests.codes.request_timeout: ServerError,
-        requests.codes.too_many_requests: RateLimitError,
-    }
-)
+ERRORS: Final = {
+    **dict.fromkeys(RecordRejectedError.STATUSES, RecordRejectedError),
+    requests.codes.unauthorized: AuthenticationError,
+    requests.codes.forbidden: PermissionDeniedError,
+    requests.codes.request_timeout: ServerError,
+    requests.codes.too_many_requests: RateLimitError,
+}
 MAX_REASON_LENGTH: Final = 500
 SCOPE: Final = re.compile(r"\b[a-z_]+:(?:read|write|delete)\b")
 ABOUT_SCOPES: Final = re.compile(r"\bscope[ds]?\b", re.IGNORECASE)
 # First segment of the path → the resource in its scopes' names.
-RESOURCES: Final = MappingProxyType(
-    {"/custom_fields": "custom_fields"} | {path: each.scope for each in OBJECTS.values() for path in each.resources}
-)
+RESOURCES: Final = {"/custom_fields": "custom_fields"} | {
+    path: each.scope for each in OBJECTS.values() for path in each.resources
+}
 # Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/
 SCOPES: Final = frozenset(
     f"{resource}:{access}"
@@ -61,10 +58,10 @@ SCOPES: Final = frozenset(
     for access in ("read", "write", "delete")
 )
 # Method → the access that it requires; `write` for others.
-ACCESS: Final = MappingProxyType({"GET": "read", "DELETE": "delete"})
+ACCESS: Final = {"GET": "read", "DELETE": "delete"}
 # Resource → the scope to write `crm_id`.
 # Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/
-CRM_SCOPES: Final = MappingProxyType({"people": "crm_id_person:write", "accounts": "crm_id_account:write"})
+CRM_SCOPES: Final = {"people": "crm_id_person:write", "accounts": "crm_id_account:write"}
 
 
 def error_class(status: int) -> type[Exception] | None:

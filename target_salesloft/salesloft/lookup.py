@@ -127,11 +127,7 @@ class Lookup:
 
 
 class Lookups:
-    """The lookups of a run: one per object and field, shared by all streams.
-
-    Attributes:
-        used: Name of the object and field → the lookup, once it was used.
-    """
+    """The lookups of a run: one per object and field that was used, shared by all streams."""
 
     def __init__(self, client: SalesloftClient, parallel: int) -> None:
         self._client = client

@@ -32,14 +32,10 @@ class Membership(NamedTuple):
 
 @dataclass
 class _Cadence:
-    """The memberships of a cadence that is listed.
-
-    Attributes:
-        newest: When the last of them was updated, as Salesloft writes it.
-    """
+    """The memberships of a cadence that is listed, by person."""
 
     members: dict[int, Membership] = field(default_factory=dict)
-    newest: str | None = None
+    newest: str | None = None  # when the last of them was updated, as Salesloft writes it
 
     def add(self, row: dict[str, Any], cadence_id: int) -> None:
         """Add a membership, unless it is of another cadence: Salesloft ignores unknown filters."""

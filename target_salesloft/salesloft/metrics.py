@@ -8,13 +8,9 @@ from typing import NamedTuple
 
 
 class RequestKind(NamedTuple):
-    """What requests are counted by.
+    """What requests are counted by."""
 
-    Attributes:
-        endpoint: Method and pattern of the path, such as `PUT /people/{id}`.
-    """
-
-    endpoint: str
+    endpoint: str  # method and pattern of the path, such as `PUT /people/{id}`
     status: int | None
 
 

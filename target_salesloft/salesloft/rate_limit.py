@@ -23,15 +23,11 @@ PROBE_SECONDS: Final = 1.0
 
 
 class Reservation:
-    """The cost of one request: the expected cost until the response reports the actual one.
-
-    Attributes:
-        remaining: Points that the team has left in this minute according to the response, or None.
-    """
+    """The cost of one request: the expected cost until the response reports the actual one."""
 
     def __init__(self, cost: int) -> None:
         self.cost = cost
-        self.remaining: int | None = None
+        self.remaining: int | None = None  # points that the team has left in this minute according to the response
 
     def update(self, response: Response) -> None:
         """Set what a response reports; invalid headers are ignored."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 PAGE_SIZE: Final = 100  # the maximum
 # Makes a list tell how many pages it has; without the second parameter, no more than 10,000 records are counted.
 # Source: https://developers.salesloft.com/docs/api/
-PAGE_COUNTS: Final = MappingProxyType({"include_paging_counts": "true", "limit_paging_counts": "false"})
+PAGE_COUNTS: Final = {"include_paging_counts": "true", "limit_paging_counts": "false"}
 NO_FILTERS: Final = frozenset({*PAGE_COUNTS, "sort_by", "sort_direction", "page", "per_page"})
 
 FRACTION: Final = re.compile(r"[.,](\d+)")

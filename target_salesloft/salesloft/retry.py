@@ -64,9 +64,6 @@ class Retrier:
     ) -> Result:
         """Send a request until it succeeds, and return its result.
 
-        Args:
-            repeatable: Whether it may be sent again although it may have taken effect.
-
         Raises:
             OutcomeUnknownError: A request that is not repeatable may have taken effect. It is time to find out.
         """

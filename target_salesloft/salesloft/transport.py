@@ -13,7 +13,6 @@ import ssl
 import time
 import urllib.parse
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -33,22 +32,18 @@ from target_salesloft.urls import is_loopback
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from typing_extensions import Self
-
 CHUNK_SIZE: Final = 2**16
 MAX_RESPONSE_BYTES: Final = 2**26  # a page of a hundred records is far smaller
 MAX_REQUEST_ID_LENGTH: Final = 100
 # Salesloft documents no request id (assumption): these are the usual names, its proxies' included.
 REQUEST_ID_HEADERS: Final = ("X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Amzn-RequestId", "CF-Ray")
 # Raised before the request was sent, the more specific class first.
-CONNECT_ERRORS: Final = MappingProxyType(
-    {
-        urllib3.exceptions.ProxyError: "the proxy refused or dropped the connection",
-        urllib3.exceptions.NameResolutionError: "the host name cannot be resolved",
-        urllib3.exceptions.NewConnectionError: "the connection failed",
-        urllib3.exceptions.ConnectTimeoutError: "the connection timed out",
-    }
-)
+CONNECT_ERRORS: Final = {
+    urllib3.exceptions.ProxyError: "the proxy refused or dropped the connection",
+    urllib3.exceptions.NameResolutionError: "the host name cannot be resolved",
+    urllib3.exceptions.NewConnectionError: "the connection failed",
+    urllib3.exceptions.ConnectTimeoutError: "the connection timed out",
+}
 TIMEOUTS: Final = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
 TUNNEL_STATUS: Final = re.compile(r"^Tunnel connection failed: (\d{3})")
 
@@ -85,19 +80,12 @@ class Response:
             return max(seconds, 0.0)
         return None if math.isnan(seconds) or seconds < 0 else seconds
 
-    def json(self) -> Any:
-        """Return the JSON value of the body."""
-        try:
-            return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ValueError("not JSON") from error
-
     def json_object(self) -> dict[str, Any] | None:
+        """Return the JSON object in the body, or None if it is something else."""
         try:
-            found = self.json()
-        except ValueError:
+            return msgspec.json.decode(self.body, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return found if isinstance(found, dict) else None
 
     def describe(self) -> str:
         """Return the status and the request id, as messages contain them: `HTTP 503, request id 4f1a`."""
@@ -105,7 +93,7 @@ class Response:
 
 
 class Transport:
-    """Sends requests to one service without retries; a context manager that closes the connections."""
+    """Sends requests to one service without retries."""
 
     def __init__(self, url: str, *, setting: str, connections: int = 1) -> None:
         self._setting = setting
@@ -124,12 +112,6 @@ class Transport:
         if is_loopback(urllib.parse.urlsplit(url).hostname or ""):
             # A proxy would look for the service on its own machine, and would see the token.
             self._options["proxies"] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._session.close()
@@ -182,11 +164,7 @@ def user_agent() -> str:
 
 
 def classify_request_exception(error: OSError, setting: str) -> SalesloftRetriableError | SalesloftFatalError:
-    """Return the error for a request that got no response.
-
-    Args:
-        error: What `requests` raised. Its text is not repeated, because it may contain the request.
-    """
+    """Return the error for a request that got no response; the text of `requests` may contain the request."""
     causes = list(_causes(error))
     if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes):
         return UnexpectedResponseError(

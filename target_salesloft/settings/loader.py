@@ -8,7 +8,6 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.exceptions import ConfigError
@@ -23,9 +22,7 @@ if TYPE_CHECKING:
 
     from target_salesloft.settings.run import RunSettings
 
-BOOLEANS: Final = MappingProxyType(
-    dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
-)
+BOOLEANS: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 # Meltano separates the levels of a setting by dots and escapes a dot in a name with a backslash.
 SEPARATOR: Final = re.compile(r"(?<!\\)\.")
 # The SDK reads the first of these that is set.

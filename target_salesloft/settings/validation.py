@@ -6,7 +6,6 @@ import json
 import math
 import re
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -36,25 +35,21 @@ if TYPE_CHECKING:
 
     from jsonschema import ValidationError
 
-TYPE_NAMES: Final = MappingProxyType(
-    {
-        "string": "a string",
-        "integer": "an integer",
-        "number": "a number",
-        "boolean": "true or false",
-        "object": "an object",
-        "array": "a list",
-        "null": "null",
-    }
-)
+TYPE_NAMES: Final = {
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "null": "null",
+}
 # The credentials that each method requires; refresh_token is optional, because `login` can have stored one.
-CREDENTIALS_OF_METHOD: Final = MappingProxyType(
-    {
-        AuthMethod.API_KEY: ("api_key",),
-        AuthMethod.CLIENT_CREDENTIALS: ("client_id", "client_secret"),
-        AuthMethod.REFRESH_TOKEN: ("client_id", "client_secret"),
-    }
-)
+CREDENTIALS_OF_METHOD: Final = {
+    AuthMethod.API_KEY: ("api_key",),
+    AuthMethod.CLIENT_CREDENTIALS: ("client_id", "client_secret"),
+    AuthMethod.REFRESH_TOKEN: ("client_id", "client_secret"),
+}
 # JSON Schema accepts 8.0 as an integer, and Python code does not.
 VALIDATOR: Final = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
     DEFAULT_JSONSCHEMA_VALIDATOR,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from target_salesloft.salesloft.assumptions import ASSUMPTIONS
@@ -15,36 +14,22 @@ UNFORESEEN: Final = "Not foreseen. Please report it."
 
 
 class Question(NamedTuple):
-    """What is asked.
+    """What is asked."""
 
-    Attributes:
-        id: What the documentation and the log call the assumption; empty if there is none.
-        assumed: What the target assumes; empty if nothing depends on it.
-        values: What may be found → what it means.
-        meaning: What any other value means.
-    """
-
-    id: str
-    assumed: str
-    values: Mapping[str, str]
-    meaning: str = ""
+    id: str  # what the documentation and the log call the assumption; empty if there is none
+    assumed: str  # empty if nothing depends on the answer
+    values: Mapping[str, str]  # what may be found → what it means
+    meaning: str = ""  # what any other value means
 
 
 class Finding(NamedTuple):
-    """The answer to a question.
-
-    Attributes:
-        id: The assumption's id, or an empty string.
-        assumed: What the target assumes; empty if nothing.
-        found: What was found; None if it could not be determined.
-        meaning: What it means or, if nothing was found, why.
-    """
+    """The answer to a question."""
 
     name: str
     id: str
     assumed: str
-    found: str | None
-    meaning: str
+    found: str | None  # None if it could not be determined
+    meaning: str  # what it means or, if nothing was found, why
 
     @property
     def differs(self) -> bool:
@@ -53,108 +38,102 @@ class Finding(NamedTuple):
 
 def _ask(id_: str, meaning: str = "", /, **values: str) -> Question:
     """Return a question; we assume the first value."""
-    return Question(id_, next(iter(values)), MappingProxyType(values), meaning)
+    return Question(id_, next(iter(values)), values, meaning)
 
 
 def _inquire(id_: str, meaning: str = "", /, **values: str) -> Question:
     """Return a question without an assumed answer."""
-    return Question(id_, "", MappingProxyType(values), meaning)
+    return Question(id_, "", values, meaning)
 
 
-QUESTIONS: Final[Mapping[str, Question]] = MappingProxyType(
-    # What is stored today does not say what accounts of earlier years hold: runs look for URLs in any case.
-    {
+QUESTIONS: Final[Mapping[str, Question]] = {
+    **{
         name: Question(each.id, each.assumed, each.values, UNFORESEEN)
         for name, each in ASSUMPTIONS.items()
+        # What is stored today does not say what accounts of earlier years hold: runs look for URLs in any case.
         if name != "domains"
-    }
-    | {
-        "url_domains": _ask(
-            "A4",
-            "URLs as domains of accounts are stored in another form.",
-            keep="URLs as domains of accounts are stored as they are sent.",
-            reject="URLs as domains of accounts are rejected. The target sends bare domains.",
-        ),
-        "identity": _ask(
-            "", known="The token's team is known.", unknown="The ledger uses a hash of the token instead."
-        ),
-        "rate_limit_headers": _ask(
-            "A20",
-            present="Responses say how many points remain.",
-            missing="Runs keep to rate_limit_per_minute, and do not see what other integrations spend.",
-        ),
-        "users": _ask("", several="Users can be looked up by email address.", one="Only the token's user is visible."),
-        "stages": _ask("", visible="Stages can be looked up by name.", none="No stages are visible."),
-        "cadences": _ask("", visible="Cadences can be looked up by name.", none="No cadences are visible."),
-        "per_page": _ask(
-            "A21", corrected="A per_page above 100 counts as 100.", other="A per_page above 100 is something else."
-        ),
-        "unknown_filters": _ask(
-            "A21", ignored="A filter that Salesloft does not know is ignored.", reject="It is rejected."
-        ),
-        "filters": _ask(
-            "A21", honored="`name[]=` filters lists.", ignored="`name[]=` filters nothing. Nothing can be looked up."
-        ),
-        "filters_scalar": _inquire("", "`name=value` for a filter of several values. The target does not send it."),
-        "filters_commas": _inquire("", "`name=a,b` for a filter of several values. The target does not send it."),
-        "filters_echo": _ask(
-            "A21",
-            present="Lists repeat the filters that counted.",
-            missing="Lists do not repeat filters, so that runs cannot check them.",
-        ),
-        "ids": _ask("", number="Ids are numbers.", text="Ids are text, which the target accepts, too."),
-        "rejected_fields": _ask("A2", "Ordinary values of these fields are rejected.", none="All fields are accepted."),
-        "ignored_fields": _ask("A2", "Values of these fields are not stored.", none="All values are stored."),
-        "locked_fields": _ask("A2", "These fields keep their first value.", none="All values can be changed."),
-        "reformatted_fields": _inquire(
-            "A2", "These are stored in another form, which runs learn.", none="All values are stored as they are sent."
-        ),
-        "address": _inquire("A3", "How an email address in mixed case is stored."),
-        "empty_list": _ask("A14", clear="An empty list erases the tags.", ignore="An empty list is ignored."),
-        "null_custom_field": _ask("A14", clear="A null erases a custom field.", ignore="A null is ignored."),
-        "unknown_fields": _ask(
-            "", reject="A record with an unknown field is rejected.", ignore="Unknown fields are ignored."
-        ),
-        "duplicates": _ask(
-            "A22",
-            reject="A second person with the same address is rejected.",
-            create="A second person with the same address is created. An insert that is repeated creates one.",
-        ),
-        "secondary_address": _inquire(
-            "",
-            matched="An upsert may update a person by their secondary address.",
-            unmatched="An upsert does not look at secondary addresses.",
-        ),
-        "text_ids": _inquire("", "An id that is sent as text. The target sends numbers."),
-        "delete_twice": _ask(
-            "A15", accept="Deleting twice is harmless.", missing="The second deletion is a 404, which counts as gone."
-        ),
-        "read_after_delete": _ask(
-            "", missing="A deleted person is a 404.", found="A deleted person can still be read."
-        ),
-        "account_match": _inquire(
-            "A4",
-            "The account holds the bare domain.",
-            found="An upsert by the bare domain finds an account that holds a URL.",
-            missed="An upsert by the bare domain creates a second account. Runs look for the first one.",
-        ),
-        "archived_in_upserts": _ask(
-            "A16",
-            reject="An upsert with `archived` is rejected. Accounts are restored by an update.",
-            accept="An upsert can restore an account.",
-            ignore="`archived` in an upsert is ignored.",
-        ),
-        "bulk_states": _inquire("A7", "The states that a job went through."),
-        "bulk_seconds": _inquire("A7", "How many seconds a job of two rows took, with its time in the queue."),
-        "bulk_row_statuses": _ask(
-            "A19", "Rows with any status but `success` count as not written.", **{"error, success": "As documented."}
-        ),
-        "bulk_error": _inquire("", "The type of a row's `error`. The target accepts any."),
-        "unknown_id_in_job": _ask(
-            "A10", reject="A row with an unknown id is an error.", create="A row with an unknown id creates a record."
-        ),
-    }
-)
+    },
+    "url_domains": _ask(
+        "A4",
+        "URLs as domains of accounts are stored in another form.",
+        keep="URLs as domains of accounts are stored as they are sent.",
+        reject="URLs as domains of accounts are rejected. The target sends bare domains.",
+    ),
+    "identity": _ask("", known="The token's team is known.", unknown="The ledger uses a hash of the token instead."),
+    "rate_limit_headers": _ask(
+        "A20",
+        present="Responses say how many points remain.",
+        missing="Runs keep to rate_limit_per_minute, and do not see what other integrations spend.",
+    ),
+    "users": _ask("", several="Users can be looked up by email address.", one="Only the token's user is visible."),
+    "stages": _ask("", visible="Stages can be looked up by name.", none="No stages are visible."),
+    "cadences": _ask("", visible="Cadences can be looked up by name.", none="No cadences are visible."),
+    "per_page": _ask(
+        "A21", corrected="A per_page above 100 counts as 100.", other="A per_page above 100 is something else."
+    ),
+    "unknown_filters": _ask(
+        "A21", ignored="A filter that Salesloft does not know is ignored.", reject="It is rejected."
+    ),
+    "filters": _ask(
+        "A21", honored="`name[]=` filters lists.", ignored="`name[]=` filters nothing. Nothing can be looked up."
+    ),
+    "filters_scalar": _inquire("", "`name=value` for a filter of several values. The target does not send it."),
+    "filters_commas": _inquire("", "`name=a,b` for a filter of several values. The target does not send it."),
+    "filters_echo": _ask(
+        "A21",
+        present="Lists repeat the filters that counted.",
+        missing="Lists do not repeat filters, so that runs cannot check them.",
+    ),
+    "ids": _ask("", number="Ids are numbers.", text="Ids are text, which the target accepts, too."),
+    "rejected_fields": _ask("A2", "Ordinary values of these fields are rejected.", none="All fields are accepted."),
+    "ignored_fields": _ask("A2", "Values of these fields are not stored.", none="All values are stored."),
+    "locked_fields": _ask("A2", "These fields keep their first value.", none="All values can be changed."),
+    "reformatted_fields": _inquire(
+        "A2", "These are stored in another form, which runs learn.", none="All values are stored as they are sent."
+    ),
+    "address": _inquire("A3", "How an email address in mixed case is stored."),
+    "empty_list": _ask("A14", clear="An empty list erases the tags.", ignore="An empty list is ignored."),
+    "null_custom_field": _ask("A14", clear="A null erases a custom field.", ignore="A null is ignored."),
+    "unknown_fields": _ask(
+        "", reject="A record with an unknown field is rejected.", ignore="Unknown fields are ignored."
+    ),
+    "duplicates": _ask(
+        "A22",
+        reject="A second person with the same address is rejected.",
+        create="A second person with the same address is created. An insert that is repeated creates one.",
+    ),
+    "secondary_address": _inquire(
+        "",
+        matched="An upsert may update a person by their secondary address.",
+        unmatched="An upsert does not look at secondary addresses.",
+    ),
+    "text_ids": _inquire("", "An id that is sent as text. The target sends numbers."),
+    "delete_twice": _ask(
+        "A15", accept="Deleting twice is harmless.", missing="The second deletion is a 404, which counts as gone."
+    ),
+    "read_after_delete": _ask("", missing="A deleted person is a 404.", found="A deleted person can still be read."),
+    "account_match": _inquire(
+        "A4",
+        "The account holds the bare domain.",
+        found="An upsert by the bare domain finds an account that holds a URL.",
+        missed="An upsert by the bare domain creates a second account. Runs look for the first one.",
+    ),
+    "archived_in_upserts": _ask(
+        "A16",
+        reject="An upsert with `archived` is rejected. Accounts are restored by an update.",
+        accept="An upsert can restore an account.",
+        ignore="`archived` in an upsert is ignored.",
+    ),
+    "bulk_states": _inquire("A7", "The states that a job went through."),
+    "bulk_seconds": _inquire("A7", "How many seconds a job of two rows took, with its time in the queue."),
+    "bulk_row_statuses": _ask(
+        "A19", "Rows with any status but `success` count as not written.", **{"error, success": "As documented."}
+    ),
+    "bulk_error": _inquire("", "The type of a row's `error`. The target accepts any."),
+    "unknown_id_in_job": _ask(
+        "A10", reject="A row with an unknown id is an error.", create="A row with an unknown id creates a record."
+    ),
+}
 
 
 def answer(name: str, found: str | None, reason: str = "") -> Finding:

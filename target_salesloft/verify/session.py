@@ -42,18 +42,12 @@ class ForbiddenError(NotDeterminedError):
 
 
 class Answer(NamedTuple):
-    """The response to a request that Salesloft accepted or rejected.
-
-    Attributes:
-        status: The HTTP status if it was rejected, otherwise 200.
-        body: The JSON object; empty if it was rejected.
-        fields: The fields that the rejection names.
-    """
+    """The response to a request that Salesloft accepted or rejected."""
 
     request: str
-    status: int
+    status: int  # 200 if it was accepted
     body: Mapping[str, Any] = MappingProxyType({})
-    fields: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()  # which a rejection names
 
     @property
     def is_accepted(self) -> bool:

@@ -151,9 +151,7 @@ class RefreshTokenAuthenticator(TokenAuthenticator):
     """Acts as the user who authorized the application.
 
     Each refresh revokes the refresh token that was exchanged, so the new one is stored before it is used, and only one
-    process refreshes at a time.
-
-        configured: The setting `refresh_token`, or None to use the token that `login` stored.
+    process refreshes at a time. Without a configured refresh token, the one that `login` stored is used.
     """
 
     def __init__(

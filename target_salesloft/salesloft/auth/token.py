@@ -13,12 +13,9 @@ MARGIN: Final = 0.1
 
 @dataclass(frozen=True)
 class Token:
-    """An access token, and the refresh token issued with it.
+    """An access token, and the refresh token issued with it: none for client credentials.
 
-    Attributes:
-        refresh_token: Exchanged for the next access token; None for client credentials.
-        issued_at: Seconds since the epoch.
-        expires_at: Seconds since the epoch.
+    Times are in seconds since the epoch.
     """
 
     access_token: str = field(repr=False)
@@ -37,7 +34,6 @@ class StoredToken:
     """The contents of a token store.
 
     Attributes:
-        refresh_token: The newest refresh token.
         seed_digest: The fingerprint of the setting `refresh_token` that it is derived from; None after a login
             without that setting.
         token: The newest token; None before the first refresh.

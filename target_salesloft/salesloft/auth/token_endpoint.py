@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,7 +68,7 @@ class TokenEndpoint:
         # No credentials of ~/.netrc, which `auth` excludes.
         request = requests.Request("POST", self.url, data=form, auth=lambda prepared: prepared)
         requested_at = self._clock.time()
-        with Transport(self.url, setting="auth_url") as transport:
+        with closing(Transport(self.url, setting="auth_url")) as transport:
             response = transport.send(
                 request,
                 connect_timeout=min(self._timeout, MAX_CONNECT_TIMEOUT),

@@ -56,16 +56,10 @@ class TokenStore(Protocol):
 
 
 class FileTokenStore:
-    """A JSON file that only its owner can read or write; it is replaced as a whole.
-
-    Attributes:
-        path: The path; a link is followed, so that its target is replaced and not the link.
-
-    Args:
-        lock_timeout: Seconds to wait for other processes that refresh the same token.
-    """
+    """A JSON file that only its owner can read or write; it is replaced as a whole."""
 
     def __init__(self, path: Path, clock: Clock, lock_timeout: float) -> None:
+        # A link is followed, so that its target is replaced and not the link.
         self.path = Path(os.path.realpath(path.expanduser()))
         self.description = str(self.path)
         self._clock = clock
