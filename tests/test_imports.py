@@ -31,6 +31,13 @@ def test_options_that_only_print_import_nothing_heavy(option, by_the_sdk):
     assert HEAVY & set(imported.split()) <= by_the_sdk
 
 
+def test_a_run_imports_no_other_authentication_and_database_than_it_uses():
+    script = "import sys, target_salesloft.target, target_salesloft.run; print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    unused = {"filelock", "jinja2", "platformdirs", "psycopg", "rich", "sqlalchemy.dialects.postgresql"}
+    assert unused & set(imported) == set()
+
+
 def test_version_is_what_the_sdk_prints(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["target-salesloft", "--version"])
     main()

@@ -7,8 +7,6 @@ import logging
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
 
-import platformdirs
-
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
 from target_salesloft.ledger.database import IN_MEMORY, Database, NoLedgerError
 from target_salesloft.ledger.ledger import Ledger
@@ -70,6 +68,8 @@ def open_database(uri: str | None, clock: Clock, *, create: bool = False, read_o
 
 def get_default_uri() -> str:
     """Return the URL of the SQLite file in the user's state directory."""
+    import platformdirs  # noqa: PLC0415 (takes a moment, which a run with `ledger_uri` need not spend)
+
     return f"sqlite:///{platformdirs.user_state_path('target-salesloft') / 'ledger.db'}"
 
 

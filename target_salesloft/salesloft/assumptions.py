@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -109,10 +109,10 @@ class Capabilities(msgspec.Struct, frozen=True):
     @classmethod
     def from_values(cls, values: Mapping[str, str]) -> Capabilities:
         """Return the capabilities of name → value. Names and values of other versions are left out."""
-        known = {
+        known: dict[str, Any] = {
             name: each for name, each in values.items() if name in ASSUMPTIONS and each in ASSUMPTIONS[name].values
         }
-        return msgspec.convert(known, cls)
+        return cls(**known)
 
     @property
     def contradicted(self) -> set[str]:

@@ -13,7 +13,6 @@ from target_salesloft.salesloft.auth.authenticators import (
     RefreshTokenAuthenticator,
 )
 from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
-from target_salesloft.salesloft.auth.token_store import FileTokenStore, application_name
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.retry import Retrier
 from target_salesloft.settings.options import AuthMethod
@@ -21,7 +20,7 @@ from target_salesloft.settings.options import AuthMethod
 if TYPE_CHECKING:
     from target_salesloft.clock import Clock
     from target_salesloft.salesloft.auth.authenticators import Authenticator
-    from target_salesloft.salesloft.auth.token_store import TokenStore
+    from target_salesloft.salesloft.auth.token_refresh import TokenStore
     from target_salesloft.salesloft.rate_limit import RateLimiter
     from target_salesloft.settings.run import RunSettings
 
@@ -53,6 +52,9 @@ def build_authenticator(settings: RunSettings, clock: Clock) -> Authenticator:
 
 def build_token_store(settings: RunSettings, clock: Clock) -> TokenStore:
     """Return the token store of the settings: the file `token_path`, or the database of `ledger_uri`, or a file."""
+    # Takes a moment, which runs with an API key need not spend.
+    from target_salesloft.salesloft.auth.token_store import FileTokenStore, application_name  # noqa: PLC0415
+
     path, uri, timeout = settings.token_path, settings.ledger_uri, settings.max_retry_seconds
     application = application_name(str(settings.client_id), settings.api_url)
     if uri and not path and is_postgres(uri):

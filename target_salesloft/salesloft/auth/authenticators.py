@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from target_salesloft.clock import Clock
     from target_salesloft.salesloft.auth.token import Token
     from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
-    from target_salesloft.salesloft.auth.token_store import TokenStore
+    from target_salesloft.salesloft.auth.token_refresh import TokenStore
     from target_salesloft.salesloft.retry import Retrier
     from target_salesloft.salesloft.transport import Response
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from target_salesloft.exceptions import (
     SalesloftRetriableError,
@@ -16,11 +16,18 @@ from target_salesloft.exceptions import (
 from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, StoredToken, fingerprint
 
 if TYPE_CHECKING:
+    from target_salesloft.salesloft.auth.postgres_token_store import PostgresTokenStore
     from target_salesloft.salesloft.auth.token import Token
     from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
-    from target_salesloft.salesloft.auth.token_store import TokenStore
+    from target_salesloft.salesloft.auth.token_store import FileTokenStore
 
 logger = logging.getLogger(__name__)
+
+TokenStore: TypeAlias = "FileTokenStore | PostgresTokenStore"
+"""Stores the newest OAuth token, and lets one process at a time refresh it.
+
+Each method raises a TokenStoreError if the store cannot be used, or must not be trusted.
+"""
 
 
 class Refresh:

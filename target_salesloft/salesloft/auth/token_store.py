@@ -10,7 +10,7 @@ import tempfile
 import urllib.parse
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import filelock
 import msgspec
@@ -22,7 +22,6 @@ from target_salesloft.storage import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
     from target_salesloft.clock import Clock
 
@@ -32,27 +31,6 @@ FORMAT_VERSION: Final = 1
 LOCK_POLL_SECONDS: Final = 0.1
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
-
-
-class TokenStore(Protocol):
-    """Stores the newest OAuth token, and lets one process at a time refresh it.
-
-    Each method raises a TokenStoreError if the store cannot be used, or must not be trusted.
-    """
-
-    description: str
-
-    def locked(self) -> AbstractContextManager[None]:
-        """Return a context in which no other process refreshes the token."""
-
-    def read(self) -> StoredToken | None:
-        """Return the stored token, or None if there is none."""
-
-    def write(self, stored: StoredToken) -> None:
-        """Replace the stored token durably."""
-
-    def check_writable(self) -> None:
-        """Check that a token can be stored, without changing what is stored."""
 
 
 class FileTokenStore:
