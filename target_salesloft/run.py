@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
 
     from target_salesloft.clock import Clock
     from target_salesloft.engine.adopt import Adoption
-    from target_salesloft.ledger.ledger import Ledger
-    from target_salesloft.reporting.log import Report
-    from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.settings.run import RunSettings
     from target_salesloft.settings.streams import StreamSettings
     from target_salesloft.writers.base import Writer
@@ -52,41 +48,79 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
 class Run:
-    """The parts of a run."""
+    """Builds the parts of a run, and ends it. Nothing is sent before `connect`. A run that adopts records is dry."""
 
-    settings: RunSettings
-    reads: bool
-    clock: Clock
-    shutdown: Shutdown
-    client: SalesloftClient
-    rate_limiter: RateLimiter
-    custom_fields: CustomFields
-    lookups: Lookups
-    ledger: Ledger
-    world: World
-    choice: BulkChoice
-    forecasts: NoneWriter
-    writer: Writer
-    journal: Journal
-    engine: Engine
-    report: Report
-    info: RunInfo
-    summary_file: SummaryFile
-    is_input_complete: bool = True
-    _is_connected: bool = field(default=False, init=False)
-    _is_closed: bool = field(default=False, init=False)
+    def __init__(
+        self,
+        settings: RunSettings,
+        target_logger: logging.Logger,
+        clock: Clock,
+        on_expired: Callable[[], object],
+        adoption: Adoption | None = None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.is_input_complete = True
+        self._is_connected = False
+        self._is_closed = False
+        self._reads = settings.reads or adoption is not None
+        self.info = RunInfo.start(clock)
+        failed_records = FailedRecordsFile(settings.failed_records_dir, dry_run=settings.dry_run)
+        self.rate_limiter = RateLimiter(settings.rate_limit_per_minute, clock)
+        self.client = build_client(settings, clock, self.rate_limiter)
+        stats = RunStats()
+        self.shutdown = Shutdown(clock, on_expired)
+        self.report = build_report(target_logger, stats, self.rate_limiter, clock)
+        results = ResultsFile(settings.results_path, self.info, clock)
+        telemetry = build_telemetry(os.environ, self.info, stats, self.client.metrics, self.rate_limiter)
+        self._summary_file = SummaryFile(settings.summary_path, self.info)
+        read_only = settings.dry_run and adoption is None
+        self.ledger = open_ledger(settings.ledger_uri if self._reads else NO_LEDGER, clock, read_only=read_only)
+        self._lookups = Lookups(self.client, settings.max_parallel_requests)
+        self.custom_fields = CustomFields(self.client if settings.credentials else None)
+        self._world = World(self.client, self._lookups, self.ledger, self.custom_fields)
+        self.journal = Journal(
+            settings,
+            ledger=self.ledger,
+            world=self._world,
+            stats=stats,
+            results=results,
+            failed_records=failed_records,
+            states=StateBuffer(emits=not settings.dry_run and settings.max_records is None),
+            metrics=MetricsLog(stats, self.client.metrics, self.rate_limiter, clock),
+            requests=self.client.metrics,
+            rate_limiter=self.rate_limiter,
+            telemetry=telemetry,
+        )
+        self._choice = BulkChoice(settings.write_method, settings.bulk_min_records)
+        self._forecasts = NoneWriter(settings, self._choice)
+        self.writer: Writer = (
+            self._forecasts if settings.dry_run else build_writer(settings, self.client, clock, self._choice)
+        )
+        engine_class = Engine if adoption is None else partial(AdoptingEngine, adoption=adoption)
+        self.engine = engine_class(
+            settings,
+            clock,
+            self.shutdown,
+            world=self._world,
+            ledger=self.ledger,
+            earlier_jobs=EarlierJobs(settings, self.client.bulk_jobs, clock, self.ledger),
+            writer=self.writer,
+            choice=self._choice,
+            journal=self.journal,
+            report=self.report,
+        )
 
     def connect(self) -> None:
         """Check once that Salesloft accepts the credentials, and use the team's ledger, if they are read."""
-        if self._is_connected or not self.reads:
+        if self._is_connected or not self._reads:
             return
         self.ledger.use_scope(get_scope(self.settings, self.client.verify_credentials()))
         self.ledger.start_run(self.info.run_id, self.info.version)
-        self.client.bulk_jobs.expect(self.world.capabilities.contradicted)
-        if self.world.capabilities.account_jobs == "unsupported":
-            self.choice.unavailable_types.update(ACCOUNTS.bulk_types.values())
+        self.client.bulk_jobs.expect(self._world.capabilities.contradicted)
+        if self._world.capabilities.account_jobs == "unsupported":
+            self._choice.unavailable_types.update(ACCOUNTS.bulk_types.values())
         if self.ledger.is_persistent and not any(
             each.is_verified for each in self.ledger.get_capabilities(max_age_days=CAPABILITY_DAYS).values()
         ):
@@ -100,7 +134,7 @@ class Run:
 
     def check_stream(self, name: str, settings: StreamSettings) -> None:
         """Check that Salesloft can do what the settings of a stream ask for."""
-        if settings.null_values is NullValues.CLEAR and self.world.capabilities.null == "ignore":
+        if settings.null_values is NullValues.CLEAR and self._world.capabilities.null == "ignore":
             raise ConfigError(
                 f"Invalid value for null_values of the stream '{name}': 'clear'. Salesloft ignores nulls (assumption "
                 "A14, found by target-salesloft-admin verify). Set null_values to ignore."
@@ -120,7 +154,7 @@ class Run:
         with suppress(SalesloftFatalError):  # the run's own error matters more
             self.journal.flush()
         self.writer.close()
-        self.lookups.close()
+        self._lookups.close()
         self.client.close()
         self._finish()
         self.journal.failed_records.close()
@@ -142,7 +176,7 @@ class Run:
         stats = self.journal.stats
         for each in stats.values():
             each.close()
-        forecasts = {name: self.forecasts.describe(name) for name in (stats if self.settings.dry_run else ())}
+        forecasts = {name: self._forecasts.describe(name) for name in (stats if self.settings.dry_run else ())}
         self.report.finish(self.journal.failed_records.path, forecasts, self.clock.now() - self.info.started)
 
     def _delete_old_files(self) -> None:
@@ -192,7 +226,7 @@ class Run:
         if self._is_connected:
             with suppress(LedgerError):  # the run's own error matters more
                 unresolved = self.journal.count_unresolved()
-                seen = self.client.bulk_jobs.contradicted - self.world.capabilities.contradicted
+                seen = self.client.bulk_jobs.contradicted - self._world.capabilities.contradicted
                 self.ledger.set_capabilities({each: CONTRADICTED[each].value for each in seen}, is_verified=False)
                 self.ledger.finish_run(
                     exit_code=exit_code,
@@ -202,7 +236,7 @@ class Run:
                     reasons={name: dict(each.reasons) for name, each in stats.items()},
                 )
         self.ledger.close()
-        failure = self.summary_file.save(
+        failure = self._summary_file.save(
             summarize(
                 settings=self.settings,
                 run=self.info,
@@ -218,78 +252,3 @@ class Run:
         )
         self.journal.telemetry.stop(exit_code)
         return failure
-
-
-def build_run(
-    settings: RunSettings,
-    target_logger: logging.Logger,
-    clock: Clock,
-    on_expired: Callable[[], object],
-    adoption: Adoption | None = None,
-) -> Run:
-    """Build what the settings call for; nothing is sent yet. A run that adopts records is a dry run."""
-    info = RunInfo.start(clock)
-    failed_records = FailedRecordsFile(settings.failed_records_dir, dry_run=settings.dry_run)
-    rate_limiter = RateLimiter(settings.rate_limit_per_minute, clock)
-    client = build_client(settings, clock, rate_limiter)
-    stats = RunStats()
-    shutdown = Shutdown(clock, on_expired)
-    report = build_report(target_logger, stats, rate_limiter, clock)
-    results = ResultsFile(settings.results_path, info, clock)
-    telemetry = build_telemetry(os.environ, info, stats, client.metrics, rate_limiter)
-    summary_file = SummaryFile(settings.summary_path, info)
-    reads = settings.reads or adoption is not None
-    read_only = settings.dry_run and adoption is None
-    ledger = open_ledger(settings.ledger_uri if reads else NO_LEDGER, clock, read_only=read_only)
-    lookups = Lookups(client, settings.max_parallel_requests)
-    custom_fields = CustomFields(client if settings.credentials else None)
-    world = World(client, lookups, ledger, custom_fields)
-    journal = Journal(
-        settings,
-        ledger=ledger,
-        world=world,
-        stats=stats,
-        results=results,
-        failed_records=failed_records,
-        states=StateBuffer(emits=not settings.dry_run and settings.max_records is None),
-        metrics=MetricsLog(stats, client.metrics, rate_limiter, clock),
-        requests=client.metrics,
-        rate_limiter=rate_limiter,
-        telemetry=telemetry,
-    )
-    choice = BulkChoice(settings.write_method, settings.bulk_min_records)
-    forecasts = NoneWriter(settings, choice)
-    writer = forecasts if settings.dry_run else build_writer(settings, client, clock, choice)
-    engine_class = Engine if adoption is None else partial(AdoptingEngine, adoption=adoption)
-    engine = engine_class(
-        settings,
-        clock,
-        shutdown,
-        world=world,
-        ledger=ledger,
-        earlier_jobs=EarlierJobs(settings, client.bulk_jobs, clock, ledger),
-        writer=writer,
-        choice=choice,
-        journal=journal,
-        report=report,
-    )
-    return Run(
-        settings=settings,
-        reads=reads,
-        clock=clock,
-        shutdown=shutdown,
-        client=client,
-        rate_limiter=rate_limiter,
-        custom_fields=custom_fields,
-        lookups=lookups,
-        ledger=ledger,
-        world=world,
-        choice=choice,
-        forecasts=forecasts,
-        writer=writer,
-        journal=journal,
-        engine=engine,
-        report=report,
-        info=info,
-        summary_file=summary_file,
-    )

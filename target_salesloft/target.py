@@ -131,9 +131,9 @@ class TargetSalesloft(Target):
         super().__init__(config=settings.to_config(), message_reader=reader, **kwargs)
         # Sequentially: a failure must not hide other sinks' results.
         self.max_parallelism = 1
-        from target_salesloft.run import build_run  # noqa: PLC0415 (`--version` needs neither engine nor database)
+        from target_salesloft.run import Run  # noqa: PLC0415 (`--version` needs neither engine nor database)
 
-        self.run = build_run(settings, self.logger, clock, on_expired=self._abandon, adoption=adoption)
+        self.run = Run(settings, self.logger, clock, on_expired=self._abandon, adoption=adoption)
         reader.shutdown = self.run.shutdown
         reader.on_idle = partial(self.run.shutdown.uninterrupted, self.run.engine.poll)
         reader.on_block = self._poll

@@ -10,7 +10,7 @@ import pytest
 
 from salesloft_sandbox import Fault, Sandbox, SandboxServer
 from target_salesloft.reporting.log import Report
-from target_salesloft.run import build_run
+from target_salesloft.run import Run
 from tests.conftest import KEY, patience, people, record, schema, singer, state
 from tests.e2e.conftest import feed, until
 
@@ -131,9 +131,9 @@ def test_requests_outliving_the_grace_period_do_not_lose_failed_records(tmp_path
 def test_signal_while_the_target_is_constructed_stops_the_run(run, sandbox, monkeypatch, number):
     def interrupted(*arguments, **options):
         signal.raise_signal(number)  # to this thread: the server's do not block signals
-        return build_run(*arguments, **options)
+        return Run(*arguments, **options)
 
-    monkeypatch.setattr("target_salesloft.run.build_run", interrupted)
+    monkeypatch.setattr("target_salesloft.run.Run", interrupted)
     result = run([schema("people", "email_address"), *people(range(3)), state({"n": 3})])
     assert (result.code, result.states, sandbox.people()) == (128 + number, [], [])
     assert number.name in result.messages[-1]
