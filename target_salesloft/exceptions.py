@@ -1,6 +1,6 @@
-"""Exceptions.
+"""Exceptions. A message is one line: what happened, to what, what to do. None has a secret or personal data.
 
-A message is one actionable line: what happened, to what, what to do. None contains a secret or personal data.
+`docs/reference/codes/` explains the codes.
 """
 
 from __future__ import annotations
@@ -106,14 +106,10 @@ class TokenGrantError(AuthenticationError):
 
 
 class TokenRefreshError(AuthenticationError):
-    """Two refreshes of the OAuth token got no response; the refresh token may be spent."""
-
     code = "SL012"
 
 
 class TokenStoreError(SalesloftFatalError):
-    """The token store cannot be read, locked or written; the message states whether a token was spent."""
-
     code = "SL013"
 
 
@@ -122,14 +118,10 @@ class LedgerError(SalesloftFatalError):
 
 
 class LedgerVersionError(LedgerError):
-    """A newer version of the target has written the ledger."""
-
     code = "SL041"
 
 
 class LoginTimeoutError(SalesloftFatalError):
-    """The user did not authorize the application in time."""
-
     code = "SL014"
 
 
@@ -171,8 +163,6 @@ class RetriesExhaustedError(SalesloftFatalError):
 
 
 class BulkJobUnfinishedError(SalesloftFatalError):
-    """A bulk job was started, and the results of its records are not known in full."""
-
     code = "SL030"
 
 
@@ -193,50 +183,34 @@ class RunCancelledError(SalesloftFatalError):
 
 
 class UnknownColumnError(SalesloftFatalError):
-    """A column matches no field and `unknown_fields` is `fail`."""
-
     code = "SL004"
 
 
 class FailedRecordsFileError(SalesloftFatalError):
-    """The failed records file cannot be written: the run stops before a record is lost."""
-
     code = "SL052"
 
 
 class ResultsFileError(SalesloftFatalError):
-    """The results file cannot be written: the run stops before results are lost."""
-
     code = "SL053"
 
 
 class StateError(SalesloftFatalError):
-    """STATE cannot be written to standard output: it is closed, or its disk is full."""
-
     code = "SL051"
 
 
 class TooManyDeletedRecordsError(SalesloftFatalError):
-    """The run would archive or delete more records than `max_deleted_records`."""
-
     code = "SL063"
 
 
 class TooManyEnrollmentsError(SalesloftFatalError):
-    """The run would add more people to cadences than `max_enrollments`."""
-
     code = "SL064"
 
 
 class TooManyMissingReferencesError(SalesloftFatalError):
-    """More of a stream's references were not found than `max_missing_references_percent`."""
-
     code = "SL065"
 
 
 class FailedRecordsError(SalesloftFatalError):
-    """More records failed than allowed, or the run is complete and failed records are not allowed."""
-
     code = "SL060"
 
 
