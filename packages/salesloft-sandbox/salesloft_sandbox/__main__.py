@@ -31,14 +31,7 @@ REFUSING_STATUSES = STATUSES["refuse_bulk_types"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        argv: The arguments; those of the process if omitted.
-
-    Returns:
-        The exit code.
-    """
+    """Run the command."""
     args = _build_parser().parse_args(argv)
     return int(args.run(args) or 0)
 

@@ -26,21 +26,13 @@ class Scopes:
     granted: frozenset[str] | None = None
 
     def require(self, scope: str) -> None:
-        """Check that a scope is granted; an empty one always is.
-
-        Raises:
-            MissingScopeError: The scope is missing.
-        """
+        """Check that a scope is granted; an empty one always is."""
         if scope and self.granted is not None and scope not in self.granted:
             raise MissingScopeError(scope)
 
 
 class ApiKeys:
-    """The valid API keys and access tokens.
-
-    Args:
-        initial: The keys that are valid from the start, or key -> scopes (None for all scopes).
-    """
+    """The valid API keys and access tokens."""
 
     def __init__(self, initial: Iterable[str] | Mapping[str, Iterable[str] | None]) -> None:
         self._initial = initial if isinstance(initial, dict) else dict.fromkeys(initial)
@@ -62,11 +54,7 @@ class ApiKeys:
         self._scopes.pop(key, None)
 
     def get_scopes(self, authorization: str) -> Scopes:
-        """Return the scopes for the value of an Authorization header.
-
-        Raises:
-            ApiError: The header is missing, or its key is unknown.
-        """
+        """Return the scopes for the value of an Authorization header."""
         scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise ApiError(401, NO_KEY)

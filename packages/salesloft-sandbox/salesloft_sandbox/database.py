@@ -146,13 +146,6 @@ class State:
     """The tables of the database; thread-safe.
 
     Names of tables and columns only come from `TABLES`, never from a request; values are always bound.
-
-    Args:
-        path: The database file, readable and writable by its owner only; `:memory:` for none.
-
-    Raises:
-        OSError: The file cannot be created or its mode cannot be set.
-        sqlite3.Error: The file is not a usable database.
     """
 
     def __init__(self, path: str = IN_MEMORY) -> None:
@@ -237,14 +230,7 @@ class State:
             return self._db.execute(sql, values).fetchall()
 
     def select(self, table: str, where: str = "TRUE", values: Sequence[Any] = (), tail: str = "") -> list[Row]:
-        """Return rows as dicts with JSON and booleans decoded, `id` first.
-
-        Args:
-            table: The name of the table.
-            where: A condition with a `?` per value.
-            values: The values of the condition.
-            tail: ORDER BY and LIMIT.
-        """
+        """Return rows as dicts with JSON and booleans decoded, `id` first."""
         columns = TABLES[table]
         names = ", ".join(f'"{name}"' for name in ("id", *columns))
         sql = f'SELECT {names} FROM "{table}" WHERE {where} {tail}'  # noqa: S608

@@ -56,15 +56,7 @@ class Style(enum.Enum):
 
 
 def run(directory: Path | None = None, *, pipeline: Pipeline | None = None) -> int:
-    """Run the sample pipeline against a sandbox and print what was written.
-
-    Args:
-        directory: The directory of `meltano.yml` and `samples`; the current one if omitted.
-        pipeline: Runs the pipeline in a directory with settings of the target; Meltano if omitted.
-
-    Returns:
-        The exit code of the pipeline.
-    """
+    """Run the sample pipeline against a sandbox and print what was written."""
     directory = directory or Path.cwd()
     if not all((directory / name).is_file() for name in REQUIRED_FILES):
         return _print_error("No meltano.yml and samples in this directory. Run the demo in a clone of the repository.")
@@ -91,15 +83,7 @@ def run(directory: Path | None = None, *, pipeline: Pipeline | None = None) -> i
 
 
 def run_meltano(directory: Path, settings: Mapping[str, str]) -> int:
-    """Run the sample pipeline with Meltano and print its output.
-
-    Args:
-        directory: The Meltano project.
-        settings: The settings of the target, in upper case.
-
-    Returns:
-        The exit code of Meltano.
-    """
+    """Run the sample pipeline with Meltano and print its output."""
     if not (directory / ".meltano" / "loaders" / "target-salesloft").is_dir():
         _print("Meltano first installs the tap and the target. This takes a while.")
     # Without an .env file and without state: each run is independent of earlier runs and does not change their state.
@@ -128,12 +112,7 @@ def _find_meltano() -> str | None:
 
 
 def build_environment(inherited: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the pipeline: settings of the demo replace those of the user.
-
-    Args:
-        inherited: The environment of this process.
-        settings: The settings of the target, in upper case.
-    """
+    """Return the environment of the pipeline: settings of the demo replace those of the user."""
     environment = {name: value for name, value in inherited.items() if not name.startswith(IGNORED_VARIABLES)}
     settings = {
         **settings,

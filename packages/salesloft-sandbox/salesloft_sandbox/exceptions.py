@@ -12,13 +12,7 @@ Errors = dict[str, list[str]]
 
 
 class ApiError(Exception):
-    """An error response.
-
-    Args:
-        status: The HTTP status.
-        message: The message under `error`; unused if `errors` is given.
-        errors: The messages per field under `errors`.
-    """
+    """An error response."""
 
     def __init__(self, status: int, message: str = "", *, errors: Mapping[str, list[str]] | None = None) -> None:
         super().__init__(message or errors)

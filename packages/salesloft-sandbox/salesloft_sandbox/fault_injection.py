@@ -136,11 +136,7 @@ class Fault:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Fault:
-        """Create a fault from a JSON object.
-
-        Raises:
-            ValueError: The kind is missing or unknown, or a name or a value is invalid.
-        """
+        """Create a fault from a JSON object."""
         names = {spec.name for spec in fields(cls) if spec.init}
         unknown = set(values) - names
         if unknown or "kind" not in values:
@@ -200,13 +196,7 @@ class Faults:
         return self._take(lambda fault: not fault.kind.body_keys and fault.matches(method, path, body))
 
     def take_bulk(self, kind: FaultKind, job_id: int, body: bytes) -> Fault | None:
-        """Return the fault for a bulk job or one of its rows, if any, and count it.
-
-        Args:
-            kind: `bulk_job` or `bulk_row`.
-            job_id: The id of the bulk job.
-            body: The job or the row, as JSON.
-        """
+        """Return the fault for a bulk job or one of its rows, if any, and count it."""
         path = f"/bulk_jobs/{job_id}"
         return self._take(lambda fault: fault.kind is kind and fault.matches(fault.method, path, body))
 
@@ -216,11 +206,7 @@ class Faults:
 
 
 class LateWrites:
-    """Requests that are handled later than they are answered.
-
-    Args:
-        clock: Monotonic seconds.
-    """
+    """Requests that are handled later than they are answered."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -13,11 +13,7 @@ PART = re.compile(r"\[([^\[\]]*)\]")
 
 
 def parse_form(body: bytes) -> dict[str, Any]:
-    """Return a form-encoded body as an object; its values are text, lists and objects.
-
-    Raises:
-        ApiError: The body is not a valid form.
-    """
+    """Return a form-encoded body as an object; its values are text, lists and objects."""
     form: dict[str, Any] = {}
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True)

@@ -9,7 +9,6 @@ import datetime as dt
 import re
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from salesloft_sandbox.exceptions import ApiError
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
     from starlette.datastructures import QueryParams
 
 DIGITS = re.compile(r"\d{1,9}", re.ASCII)
-RANGES = MappingProxyType({"gt": ">", "gte": ">=", "lt": "<", "lte": "<="})
+RANGES = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 DIRECTIONS = ("ASC", "DESC")
 STARTS_WITH = "[_starts_with]"
 MIN_PREFIX = 3
 IS_NULL = "_is_null"
-BOOLEANS = MappingProxyType({"true": True, "false": False})
+BOOLEANS = {"true": True, "false": False}
 
 
 class Match(Enum):
@@ -39,13 +38,11 @@ class Match(Enum):
     SEARCH = "each word is part of a column"
 
 
-_TRUE_OR_FALSE: Mapping[Match, str] = MappingProxyType(
-    {
-        Match.BOOLEAN: '"{}" IS ?',
-        Match.TRUE_OR_NOT: 'COALESCE("{}", FALSE) = ?',
-        Match.PRESENT: '("{}" IS NOT NULL) = ?',
-    }
-)
+_TRUE_OR_FALSE: Mapping[Match, str] = {
+    Match.BOOLEAN: '"{}" IS ?',
+    Match.TRUE_OR_NOT: 'COALESCE("{}", FALSE) = ?',
+    Match.PRESENT: '("{}" IS NOT NULL) = ?',
+}
 
 
 @dataclass(frozen=True)
@@ -81,15 +78,7 @@ class ListOptions:
     always_paged: bool = True
 
     def where(self, query: QueryParams, exact: Collection[str] = ()) -> tuple[str, list[Any]]:
-        """Return the condition of a query, and its values.
-
-        Args:
-            query: The parameters of the query.
-            exact: Columns whose values must be equal in upper and lower case too.
-
-        Raises:
-            ApiError: A value is invalid.
-        """
+        """Return the condition of a query, and its values."""
         conditions, values = ["TRUE"], []
         for name, each in self.filters.items():
             wanted = _wanted(name, query)
@@ -110,11 +99,7 @@ class ListOptions:
         return " AND ".join(conditions), values
 
     def order(self, query: QueryParams) -> str:
-        """Return the ORDER BY of a query.
-
-        Raises:
-            ApiError: `sort_by` or `sort_direction` is invalid.
-        """
+        """Return the ORDER BY of a query."""
         column, direction = self._sorting(query)
         return f'ORDER BY "{column}" {direction}, id {direction}'
 
@@ -135,11 +120,7 @@ class ListOptions:
         return found
 
     def sorting(self, query: QueryParams) -> dict[str, str]:
-        """Return the order of a query, as the response repeats it.
-
-        Raises:
-            ApiError: `sort_by` or `sort_direction` is invalid.
-        """
+        """Return the order of a query, as the response repeats it."""
         column, direction = self._sorting(query)
         return {"sort_by": column, "sort_direction": f"{direction} NULLS LAST"}
 
@@ -232,11 +213,7 @@ LISTS: Mapping[str, ListOptions] = {
 
 
 def number(name: str, value: str) -> int:
-    """Return the number of a query parameter.
-
-    Raises:
-        ApiError: It is not one.
-    """
+    """Return the number of a query parameter."""
     if not DIGITS.fullmatch(value):
         raise ApiError.invalid(name.removesuffix("[]"), "must be an integer")
     return int(value)
@@ -271,11 +248,7 @@ def _compare(name: str, each: Filter, wanted: list[str], *, is_exact: bool) -> t
 
 
 def _prefix(name: str, text: str) -> str:
-    """Return the start of a value.
-
-    Raises:
-        ApiError: It is too short.
-    """
+    """Return the start of a value."""
     if len(text) < MIN_PREFIX:
         raise ApiError.invalid(name.removesuffix("[]"), f"must have at least {MIN_PREFIX} characters")
     return text

@@ -64,11 +64,7 @@ class Reset(Response):
 
 
 class Middleware:
-    """Turns handlers into HTTP endpoints.
-
-    Args:
-        sandbox: The sandbox.
-    """
+    """Turns handlers into HTTP endpoints."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox

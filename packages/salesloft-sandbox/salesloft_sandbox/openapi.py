@@ -103,13 +103,7 @@ RESPONSES: Mapping[tuple[str, str], Schema] = {
 
 
 def build(endpoints: Iterable[Endpoint], url: str, version: str) -> Schema:
-    """Return the document.
-
-    Args:
-        endpoints: The endpoints of the API.
-        url: The URL of the API including its version.
-        version: The version of the sandbox.
-    """
+    """Return the document."""
     paths: dict[str, Schema] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)

@@ -24,23 +24,14 @@ MAX_COUNTED = 10_000
 
 
 class Lists:
-    """The lists of tables, with the filters and sort orders of `LISTS`.
-
-    Args:
-        state: The database.
-        assumptions: What Salesloft does where it is not documented.
-    """
+    """The lists of tables, with the filters and sort orders of `LISTS`."""
 
     def __init__(self, state: State, assumptions: Assumptions) -> None:
         self._state = state
         self._assumptions = assumptions
 
     def list(self, table: str, request: ApiRequest, serialize: Serializer) -> dict[str, Any]:
-        """Return the response with the rows of a table that a request asks for.
-
-        Raises:
-            ApiError: A parameter of the query is invalid.
-        """
+        """Return the response with the rows of a table that a request asks for."""
         options, query = LISTS[table], request.query
         metadata: dict[str, Any] = {"filtering": options.filtering(query), "sorting": options.sorting(query)}
         where, order = options.where(query, self._exact(table, query)), options.order(query)
@@ -56,11 +47,7 @@ class Lists:
         return {"metadata": metadata, "data": [serialize(row, request.base_url, request.time_zone) for row in rows]}
 
     def get(self, table: str, request: ApiRequest, serialize: Serializer) -> dict[str, Any]:
-        """Return the response with the row whose id is in the path of a request.
-
-        Raises:
-            ApiError: There is no such row.
-        """
+        """Return the response with the row whose id is in the path of a request."""
         row = self._state.get(table, request.ids["id"])
         if row is None:
             raise ApiError(404, "Not found")
@@ -80,14 +67,7 @@ class Lists:
 
 
 def paging(page: int, per_page: int, *, has_next: bool, total: int | None = None) -> dict[str, Any]:
-    """Return the `paging` of a list.
-
-    Args:
-        page: The number of the page, from 1.
-        per_page: Rows per page.
-        has_next: Whether there is a next page.
-        total: The number of rows of all pages, if it was requested.
-    """
+    """Return the `paging` of a list."""
     numbers: dict[str, Any] = {
         "per_page": per_page,
         "current_page": page,
@@ -98,20 +78,12 @@ def paging(page: int, per_page: int, *, has_next: bool, total: int | None = None
 
 
 def page_number(query: QueryParams) -> int:
-    """Return the number of the requested page; numbers below 1 mean the first one.
-
-    Raises:
-        ApiError: It is not a number.
-    """
+    """Return the number of the requested page; numbers below 1 mean the first one."""
     return max(1, _integer("page", query.get("page", "1")))
 
 
 def page_size(query: QueryParams) -> int:
-    """Return the requested rows per page; numbers out of range are corrected.
-
-    Raises:
-        ApiError: It is not a number.
-    """
+    """Return the requested rows per page; numbers out of range are corrected."""
     return min(MAX_PER_PAGE, max(1, _integer("per_page", query.get("per_page", str(DEFAULT_PER_PAGE)))))
 
 

@@ -39,15 +39,7 @@ class RateLimitResult:
 
 
 class RateLimiter:
-    """Counts points per minute.
-
-    Args:
-        clock: Monotonic seconds.
-        limit: Points per minute.
-        other_points: Points per minute that other integrations spend, evenly.
-        rolling: Count the last 60 seconds instead of fixed minutes. The first fixed minute starts with the first
-            request.
-    """
+    """Counts points per minute."""
 
     def __init__(
         self,
@@ -90,11 +82,7 @@ class RateLimiter:
             return RateLimitResult(allowed=True, cost=0, remaining=self._remaining())
 
     def spend(self, points: int) -> None:
-        """Spend points on behalf of another integration of the team.
-
-        Raises:
-            ValueError: The number of points is negative.
-        """
+        """Spend points on behalf of another integration of the team."""
         if points < 0:
             raise ValueError(f"points must be 0 or more, got {points}")
         with self._lock:

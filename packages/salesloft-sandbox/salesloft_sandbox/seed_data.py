@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TEAM: Mapping[str, Any] = MappingProxyType(
-    {
-        "id": 1,
-        "name": "Sandbox",
-        "plan": "enterprise",
-        "deactivated": False,
-        "license_limit": 5,
-        "group_privacy_setting": "all_public",
-        "team_visibility_default": "public",
-    }
-)
+TEAM: Mapping[str, Any] = {
+    "id": 1,
+    "name": "Sandbox",
+    "plan": "enterprise",
+    "deactivated": False,
+    "license_limit": 5,
+    "group_privacy_setting": "all_public",
+    "team_visibility_default": "public",
+}
 
 TIME_ZONE = "America/New_York"
 """The time zone of the users."""

@@ -40,17 +40,7 @@ class ReferenceData(Protocol):
 def check_fields(
     resource: Resource, known: Mapping[str, Field], body: Mapping[str, Any], reference_data: ReferenceData
 ) -> Errors:
-    """Validate each field of a body.
-
-    Args:
-        resource: The resource that the body describes.
-        known: The fields that the action accepts.
-        body: The parsed JSON object.
-        reference_data: The existing data.
-
-    Returns:
-        Messages per field; empty if the body is valid.
-    """
+    """Validate each field of a body."""
     errors: Errors = {}
     for name, value in body.items():
         field = known.get(name)

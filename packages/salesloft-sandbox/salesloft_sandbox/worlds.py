@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from salesloft_sandbox.fields import RESOURCES, FieldType
@@ -50,11 +49,7 @@ class Assumption:
         return {f"{self.name}={value}": text for value, text in self.values.items() if value != self.default}
 
     def check(self, value: str) -> None:
-        """Check a value.
-
-        Raises:
-            ValueError: The value is unknown.
-        """
+        """Check a value."""
         if self.values:
             if value not in self.values:
                 raise ValueError(f"{self.name} must be one of {', '.join(self.values)}, got {value!r}")
@@ -74,111 +69,102 @@ class Assumption:
 
 
 def _assumption(name: str, **values: str) -> Assumption:
-    return Assumption(name, MappingProxyType(values))
+    return Assumption(name, values)
 
 
 def _field_list(name: str, meaning: str) -> Assumption:
-    return Assumption(name, MappingProxyType({}), meaning)
+    return Assumption(name, {}, meaning)
 
 
-ASSUMPTIONS: Mapping[str, Assumption] = MappingProxyType(
-    {
-        each.name: each
-        for each in (
-            _assumption(
-                "custom_fields",
-                merge="An update keeps the custom fields that it does not send.",
-                replace="An update removes the custom fields that it does not send.",
-            ),
-            _assumption(
-                "null",
-                clear="A null in an update removes the value.",
-                ignore="A null in an update is ignored.",
-            ),
-            _assumption(
-                "lists",
-                replace="Tags and contact restrictions in an update replace the stored ones.",
-                merge="Tags and contact restrictions in an update are added to the stored ones.",
-            ),
-            _field_list("ignored_fields", "Values of these fields are accepted, but not stored."),
-            _field_list("locked_fields", "Once these fields have a value, other values are accepted, but not stored."),
-            _assumption(
-                "email_case",
-                insensitive="Email addresses of people match regardless of case.",
-                sensitive="Email addresses of people that differ in case are different addresses.",
-            ),
-            _assumption(
-                "domains",
-                raw="Domains of accounts may be URLs. They are stored as sent, and unique as they are stored.",
-                bare="Domains of accounts that are URLs are rejected with a 422.",
-            ),
-            _assumption(
-                "bulk_filters",
-                honored="The filters `state` and `status` of bulk jobs and their rows work.",
-                ignored="The filters `state` and `status` of bulk jobs and their rows are ignored; `id[gt]` works.",
-            ),
-            _assumption(
-                "bulk_rows",
-                with_record="The rows of a bulk job contain the record that was sent.",
-                without_record="The rows of a bulk job have no `record`.",
-            ),
-            _assumption(
-                "bulk_processed",
-                all="`processed` of a bulk job includes rows with errors.",
-                successes="`processed` of a bulk job does not include rows with errors.",
-            ),
-            _assumption(
-                "unknown_id",
-                reject="An upsert by an unknown id is rejected.",
-                create="An upsert by an unknown id creates a record, with another id.",
-            ),
-            _assumption(
-                "unknown_custom_fields",
-                reject="A record with an undefined custom field is rejected with a 422.",
-                drop="Values of undefined custom fields are accepted, but not stored.",
-            ),
-            _assumption(
-                "unknown_fields",
-                reject="A record with an unknown field is rejected with a 422.",
-                ignore="Unknown fields are ignored.",
-            ),
-            _assumption(
-                "archived_accounts",
-                stay="An upsert updates an archived account, which stays archived.",
-                unarchive="An upsert updates an archived account, which is no longer archived.",
-                unmatched="An upsert does not match archived accounts, but creates another account.",
-            ),
-            _assumption(
-                "archived_in_upserts",
-                reject="`archived` is an unknown field in an upsert of an account.",
-                accept="`archived` in an upsert archives or restores an account, as in an update.",
-            ),
-            _assumption(
-                "account_jobs",
-                supported="Bulk jobs of the type `account/upsert` work like `person/upsert`.",
-                unsupported="Bulk jobs of the type `account/upsert` are rejected with a 422.",
-            ),
-            _assumption(
-                "ids",
-                number="Ids in responses are numbers.",
-                text="Ids in responses are text.",
-            ),
-        )
-    }
-)
+ASSUMPTIONS: Mapping[str, Assumption] = {
+    each.name: each
+    for each in (
+        _assumption(
+            "custom_fields",
+            merge="An update keeps the custom fields that it does not send.",
+            replace="An update removes the custom fields that it does not send.",
+        ),
+        _assumption(
+            "null",
+            clear="A null in an update removes the value.",
+            ignore="A null in an update is ignored.",
+        ),
+        _assumption(
+            "lists",
+            replace="Tags and contact restrictions in an update replace the stored ones.",
+            merge="Tags and contact restrictions in an update are added to the stored ones.",
+        ),
+        _field_list("ignored_fields", "Values of these fields are accepted, but not stored."),
+        _field_list("locked_fields", "Once these fields have a value, other values are accepted, but not stored."),
+        _assumption(
+            "email_case",
+            insensitive="Email addresses of people match regardless of case.",
+            sensitive="Email addresses of people that differ in case are different addresses.",
+        ),
+        _assumption(
+            "domains",
+            raw="Domains of accounts may be URLs. They are stored as sent, and unique as they are stored.",
+            bare="Domains of accounts that are URLs are rejected with a 422.",
+        ),
+        _assumption(
+            "bulk_filters",
+            honored="The filters `state` and `status` of bulk jobs and their rows work.",
+            ignored="The filters `state` and `status` of bulk jobs and their rows are ignored; `id[gt]` works.",
+        ),
+        _assumption(
+            "bulk_rows",
+            with_record="The rows of a bulk job contain the record that was sent.",
+            without_record="The rows of a bulk job have no `record`.",
+        ),
+        _assumption(
+            "bulk_processed",
+            all="`processed` of a bulk job includes rows with errors.",
+            successes="`processed` of a bulk job does not include rows with errors.",
+        ),
+        _assumption(
+            "unknown_id",
+            reject="An upsert by an unknown id is rejected.",
+            create="An upsert by an unknown id creates a record, with another id.",
+        ),
+        _assumption(
+            "unknown_custom_fields",
+            reject="A record with an undefined custom field is rejected with a 422.",
+            drop="Values of undefined custom fields are accepted, but not stored.",
+        ),
+        _assumption(
+            "unknown_fields",
+            reject="A record with an unknown field is rejected with a 422.",
+            ignore="Unknown fields are ignored.",
+        ),
+        _assumption(
+            "archived_accounts",
+            stay="An upsert updates an archived account, which stays archived.",
+            unarchive="An upsert updates an archived account, which is no longer archived.",
+            unmatched="An upsert does not match archived accounts, but creates another account.",
+        ),
+        _assumption(
+            "archived_in_upserts",
+            reject="`archived` is an unknown field in an upsert of an account.",
+            accept="`archived` in an upsert archives or restores an account, as in an update.",
+        ),
+        _assumption(
+            "account_jobs",
+            supported="Bulk jobs of the type `account/upsert` work like `person/upsert`.",
+            unsupported="Bulk jobs of the type `account/upsert` are rejected with a 422.",
+        ),
+        _assumption(
+            "ids",
+            number="Ids in responses are numbers.",
+            text="Ids in responses are text.",
+        ),
+    )
+}
 
 _relied_on: ContextVar[set[str] | None] = ContextVar("relied_on", default=None)
 
 
 class Assumptions:
-    """The value of each assumption.
-
-    Args:
-        worlds: The worlds to start in, such as `custom_fields=replace`.
-
-    Raises:
-        ValueError: A world is unknown.
-    """
+    """The value of each assumption."""
 
     def __init__(self, worlds: Iterable[str] = ()) -> None:
         self._initial = tuple(worlds)
@@ -191,11 +177,7 @@ class Assumptions:
         self.enter(*self._initial)
 
     def enter(self, *worlds: str) -> None:
-        """Enter worlds in addition to the current ones. `NAME=DEFAULT` leaves one.
-
-        Raises:
-            ValueError: A world is unknown; nothing was changed.
-        """
+        """Enter worlds in addition to the current ones. `NAME=DEFAULT` leaves one."""
         values = {}
         for world in worlds:
             name, separator, value = world.partition("=")

@@ -70,17 +70,6 @@ class BulkJobs:
     There is no background task: each request first brings the jobs up to the time of the clock, so that a test
     controls their progress by its clock.
 
-    Args:
-        state: The database of jobs and rows.
-        records: Executes the rows.
-        faults: Faults of jobs and rows.
-        assumptions: What Salesloft does where it is not documented.
-        clock: Monotonic seconds.
-        rate: Rows per second that a job executes; None for all at once.
-        wait: Seconds that a job waits after it is marked as ready; jobs wait side by side.
-        single_queue: Execute one job at a time, in the order in which they are marked as ready.
-        refused_types: Job type -> the status that rejects the creation of such a job.
-
     Attributes:
         assumptions: What Salesloft does where it is not documented.
     """
@@ -122,11 +111,7 @@ class BulkJobs:
         self._queue_free_at = self._clock()
 
     def create(self, job_type: Any, name: Any, scopes: Scopes) -> Row:
-        """Create a job.
-
-        Raises:
-            ApiError: The type is not supported, or the API key lacks the scope to write its records.
-        """
+        """Create a job."""
         status = self._refused_types.get(job_type) if isinstance(job_type, str) else None
         is_assumed = job_type == f"{ACCOUNT.name}/{ACTION}" and status is None
         if is_assumed and self.assumptions.value("account_jobs") == "unsupported":
@@ -154,11 +139,7 @@ class BulkJobs:
         return self.get(job_id)
 
     def read(self, job_id: int) -> Row:
-        """Return a job as Salesloft reports it.
-
-        Raises:
-            ApiError: There is no job with this id.
-        """
+        """Return a job as Salesloft reports it."""
         return self._reported(self.get(job_id))
 
     def select(self, states: Sequence[str], after: int, limit: int, offset: int) -> list[Row]:
@@ -170,17 +151,7 @@ class BulkJobs:
     def rows(
         self, job_id: int, statuses: Sequence[str], after: int, limit: int
     ) -> tuple[Resource, list[tuple[Row, Row | None]]]:
-        """Return rows of a job, each with the record that it wrote.
-
-        Args:
-            job_id: The id of the job.
-            statuses: The statuses of the rows; empty for all.
-            after: The id after which the rows start.
-            limit: The maximum number of rows.
-
-        Raises:
-            ApiError: There is no job with this id.
-        """
+        """Return rows of a job, each with the record that it wrote."""
         job = self.get(job_id)
         note(*self._assumed.get(job_id, ()))
         resource = get_resource(job["type"])
@@ -199,22 +170,14 @@ class BulkJobs:
         return {status for (status,) in self._state.raw("SELECT DISTINCT status FROM bulk_job_rows")}
 
     def get(self, job_id: int) -> Row:
-        """Return a job.
-
-        Raises:
-            ApiError: There is no job with this id.
-        """
+        """Return a job."""
         job = self._state.get("bulk_jobs", job_id)
         if job is None:
             raise ApiError(404, f"There is no bulk job with the id {job_id}")
         return job
 
     def upload(self, job_id: int, rows: Any, scopes: Scopes) -> int:
-        """Add rows to an open job and return their number.
-
-        Raises:
-            ApiError: The job is not open, or there are too many rows, or they are not objects.
-        """
+        """Add rows to an open job and return their number."""
         with self._state.transaction():
             job = self._open(job_id)
             scopes.require(get_resource(job["type"]).write_scope)
@@ -231,11 +194,7 @@ class BulkJobs:
         return len(rows)
 
     def update(self, job_id: int, body: Mapping[str, Any]) -> Row:
-        """Rename an open job, or mark it as ready to execute.
-
-        Raises:
-            ApiError: The job is not open, or a value has the wrong type.
-        """
+        """Rename an open job, or mark it as ready to execute."""
         with self._state.transaction():
             self._open(job_id)
             values: dict[str, Any] = {"updated_at": now()}

@@ -18,15 +18,7 @@ def bulk_job(row: Row) -> dict[str, Any]:
 
 
 def bulk_row(resource: Resource, row: Row, written: Row | None, base_url: str, time_zone: str | None) -> dict[str, Any]:
-    """Serialize a row of a bulk job.
-
-    Args:
-        resource: The resource that the job writes.
-        row: The row of the job.
-        written: The record that the row wrote, if any.
-        base_url: The URL of the API including its version.
-        time_zone: The time zone of the user.
-    """
+    """Serialize a row of a bulk job."""
     return {
         "id": row["id"],
         "status": row["status"],

@@ -23,12 +23,7 @@ UNFINISHED = {JobState.OPEN.value, JobState.EXECUTING.value}
 
 
 def build(jobs: BulkJobs, *, records_as_sent: bool) -> list[Endpoint]:
-    """Return the endpoints.
-
-    Args:
-        jobs: The bulk jobs.
-        records_as_sent: Whether rows contain their records as they were sent.
-    """
+    """Return the endpoints."""
     routes = _Routes(jobs, records_as_sent=records_as_sent)
     return [
         Endpoint("GET", PATH, routes.list),

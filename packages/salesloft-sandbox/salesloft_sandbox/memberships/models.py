@@ -30,36 +30,20 @@ OPTIONAL = ("user_id", "step_id")
 
 
 class Memberships:
-    """The memberships of the team.
-
-    Args:
-        state: The database.
-    """
+    """The memberships of the team."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     def get(self, membership_id: int) -> Row:
-        """Return a membership.
-
-        Raises:
-            ApiError: There is no membership with this id.
-        """
+        """Return a membership."""
         row = self._state.get(TABLE, membership_id)
         if row is None:
             raise ApiError(404, f"There is no cadence membership with the id {membership_id}")
         return row
 
     def add(self, fields: Mapping[str, Any], own_id: int) -> int:
-        """Add a person to a cadence, and return the id of the membership.
-
-        Args:
-            fields: `person_id`, `cadence_id`, and optionally `user_id` and `step_id`.
-            own_id: The id of the token's user.
-
-        Raises:
-            ApiError: The person cannot be added; nothing was written.
-        """
+        """Add a person to a cadence, and return the id of the membership."""
         with self._state.transaction():
             errors = {name: ["is required"] for name in REQUIRED if fields.get(name) is None}
             values = {name: _integer(fields[name]) for name in (*REQUIRED, *OPTIONAL) if fields.get(name) is not None}
@@ -71,15 +55,7 @@ class Memberships:
             return self._write(values, own_id)
 
     def end(self, membership_id: int, state: str = "completed") -> None:
-        """End a membership as Salesloft does when the last step is done, or when someone removes the person.
-
-        Args:
-            membership_id: The id of the membership.
-            state: The state that it is in from now on.
-
-        Raises:
-            ValueError: There is no such state.
-        """
+        """End a membership as Salesloft does when the last step is done, or when someone removes the person."""
         if state not in STATES:
             raise ValueError(f"the state must be one of: {', '.join(STATES)}")
         values = {"current_state": state, "currently_on_cadence": state in RUNNING, "updated_at": now()}

@@ -15,13 +15,7 @@ COUNTS = ("bounces", "calls", "clicks", "replies", "sent_emails", "views")
 
 
 def membership(row: Row, base_url: str, time_zone: str | None) -> dict[str, Any]:
-    """Serialize a membership of a person in a cadence.
-
-    Args:
-        row: The row of the database.
-        base_url: The URL of the API including its version, for links to other records.
-        time_zone: The time zone of the user.
-    """
+    """Serialize a membership of a person in a cadence."""
     return {
         **localize({name: value for name, value in row.items() if name not in HIDDEN}, time_zone),
         "cadence": link(row["cadence_id"], "cadences", base_url),

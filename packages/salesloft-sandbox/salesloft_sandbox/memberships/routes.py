@@ -19,13 +19,7 @@ PATH = "/cadence_memberships"
 
 
 def build(memberships: Memberships, lists: Lists, parameters: Collection[str]) -> list[Endpoint]:
-    """Return the endpoints.
-
-    Args:
-        memberships: The memberships.
-        lists: The lists of tables.
-        parameters: Where a new membership takes its parameters from: `query`, `body` or both.
-    """
+    """Return the endpoints."""
     routes = _Routes(memberships, lists, parameters)
     return [
         Endpoint("GET", PATH, routes.list, "cadences:read"),

@@ -59,14 +59,6 @@ class OAuth:
     """The OAuth applications and their tokens.
 
     Each refresh issues a new refresh token and revokes the older ones and their access tokens.
-
-    Args:
-        keys: The API keys, to which access tokens are added.
-        clock: Monotonic seconds.
-        clients: Client id -> client secret.
-        token_seconds: Lifetime of an access token.
-        scopes: The scopes of a grant; None for all.
-        refresh_tokens: Refresh tokens of the first client that are valid from the start.
     """
 
     def __init__(  # noqa: PLR0913 - one argument per option
@@ -142,11 +134,7 @@ class OAuth:
         return format_scopes(self._codes[code].grant.scopes)
 
     def token(self, form: Mapping[str, str]) -> dict[str, Any]:
-        """Return the response to a token request.
-
-        Raises:
-            TokenGrantError: The request is rejected.
-        """
+        """Return the response to a token request."""
         grants = {
             "authorization_code": self._by_code,
             "refresh_token": self._by_refresh_token,

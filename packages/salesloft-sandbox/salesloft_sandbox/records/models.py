@@ -29,12 +29,6 @@ EMPTY_INSTEAD_OF_NULL: dict[str, Any] = {
 class Records:
     """The people and accounts of the team.
 
-    Args:
-        state: The database.
-        memberships: The memberships of people in cadences.
-        assumptions: What Salesloft does where it is not documented.
-        unknown_id_status: The status of an upsert by an unknown id: 404 or 422.
-
     Attributes:
         format_phones: Whether phone numbers are stored in another format than they are sent.
     """
@@ -55,45 +49,26 @@ class Records:
         self.format_phones = format_phones
 
     def get(self, resource: Resource, record_id: int) -> Row:
-        """Return a record.
-
-        Raises:
-            ApiError: The record does not exist.
-        """
+        """Return a record."""
         row = self._state.get(resource.table, record_id)
         if row is None:
             raise _not_found(resource, record_id)
         return row
 
     def create(self, resource: Resource, body: Mapping[str, Any], scopes: Scopes) -> int:
-        """Create a record and return its id.
-
-        Raises:
-            ApiError: The body is invalid; nothing was written.
-        """
+        """Create a record and return its id."""
         with self._state.transaction():
             return self._insert(resource, self._checked(resource, Action.CREATE, body, scopes))
 
     def update(self, resource: Resource, record_id: int, body: Mapping[str, Any], scopes: Scopes) -> None:
-        """Change the given fields of a record.
-
-        Raises:
-            ApiError: The record does not exist, or the body is invalid; nothing was written.
-        """
+        """Change the given fields of a record."""
         with self._state.transaction():
             if not self._state.exists(resource.table, record_id):
                 raise _not_found(resource, record_id)
             self._change(resource, record_id, self._checked(resource, Action.UPDATE, body, scopes))
 
     def upsert(self, resource: Resource, body: Mapping[str, Any], scopes: Scopes) -> tuple[str, int]:
-        """Update the record that matches `upsert_key`, or create one.
-
-        Returns:
-            `create` or `update`, and the record's id.
-
-        Raises:
-            ApiError: The body is invalid; nothing was written.
-        """
+        """Update the record that matches `upsert_key`, or create one."""
         with self._state.transaction():
             body = self._checked(resource, Action.UPSERT, body, scopes)
             found = self._match(resource, body)
@@ -103,11 +78,7 @@ class Records:
             return "update", found
 
     def delete(self, resource: Resource, record_id: int) -> None:
-        """Delete a record. People of a deleted account stay, without an account.
-
-        Raises:
-            ApiError: There has never been such a record.
-        """
+        """Delete a record. People of a deleted account stay, without an account."""
         with self._state.transaction():
             # A delete can be sent twice.
             if not self._state.existed(resource.table, record_id):

@@ -15,14 +15,7 @@ HIDDEN = {"crm_id_type"}
 
 
 def record(resource: Resource, row: Row, base_url: str, time_zone: str | None) -> dict[str, Any]:
-    """Serialize a person or an account.
-
-    Args:
-        resource: The resource.
-        row: The row of the database.
-        base_url: The URL of the API including its version, for links to other records.
-        time_zone: The time zone of the user.
-    """
+    """Serialize a person or an account."""
     hidden = HIDDEN | {column for column, _ in resource.embedded.values()}
     data = localize({name: value for name, value in row.items() if name not in hidden}, time_zone)
     for field in resource.stored:

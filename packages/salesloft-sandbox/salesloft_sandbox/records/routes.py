@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 
 def build(records: Records, lists: Lists) -> list[Endpoint]:
-    """Return the endpoints.
-
-    Args:
-        records: The people and accounts.
-        lists: The lists of tables.
-    """
+    """Return the endpoints."""
     return [endpoint for resource in RESOURCES.values() for endpoint in _Routes(resource, records, lists).endpoints()]
 
 

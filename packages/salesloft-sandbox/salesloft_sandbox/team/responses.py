@@ -5,7 +5,6 @@ From https://developers.salesloft.com/docs/api/: documented fields that the sand
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from salesloft_sandbox.links import link
@@ -18,63 +17,57 @@ if TYPE_CHECKING:
     from salesloft_sandbox.database import Row
 
 STAGES = ("added_stage", "bounced_stage", "finished_stage", "replied_stage")
-TEAM_DEFAULTS: Mapping[str, Any] = MappingProxyType(
-    {
-        "_private_fields": {},
-        "allow_automated_email_steps": True,
-        "call_recording_disabled": False,
-        "click_tracking_default": False,
-        "created_at": None,
-        "custom_tracking_domain": None,
-        "dispositions_required": False,
-        "email_daily_limit": None,
-        "local_dial_enabled": False,
-        "plan_features": {},
-        "record_by_default": False,
-        "sentiments_required": False,
-        "updated_at": None,
-    }
-)
-USER_DEFAULTS: Mapping[str, Any] = MappingProxyType(
-    {
-        "_private_fields": {},
-        "bcc_email_address": None,
-        "click_to_call_enabled": False,
-        "crm_connected": False,
-        "email_client_configured": False,
-        "email_signature": None,
-        "email_signature_click_tracking_disabled": False,
-        "email_signature_type": None,
-        "external_feature_flags": {},
-        "job_role": None,
-        "local_dial_enabled": False,
-        "phone_client": None,
-        "phone_number_assignment": None,
-        "slack_username": None,
-        "twitter_handle": None,
-        "work_country": None,
-    }
-)
-CADENCE_DEFAULTS: Mapping[str, Any] = MappingProxyType(
-    {
-        "cadence_framework_id": None,
-        "cadence_function": None,
-        "cadence_priority": None,
-        "counts": {
-            "cadence_people": 0,
-            "meetings_booked": None,
-            "opportunities_created": None,
-            "people_acted_on_count": 0,
-            "target_daily_people": 0,
-        },
-        "external_identifier": None,
-        "groups": [],
-        "opt_out_link_included": False,
-        "remove_bounces_enabled": True,
-        "remove_replies_enabled": True,
-        "tags": [],
-    }
-)
+TEAM_DEFAULTS: Mapping[str, Any] = {
+    "_private_fields": {},
+    "allow_automated_email_steps": True,
+    "call_recording_disabled": False,
+    "click_tracking_default": False,
+    "created_at": None,
+    "custom_tracking_domain": None,
+    "dispositions_required": False,
+    "email_daily_limit": None,
+    "local_dial_enabled": False,
+    "plan_features": {},
+    "record_by_default": False,
+    "sentiments_required": False,
+    "updated_at": None,
+}
+USER_DEFAULTS: Mapping[str, Any] = {
+    "_private_fields": {},
+    "bcc_email_address": None,
+    "click_to_call_enabled": False,
+    "crm_connected": False,
+    "email_client_configured": False,
+    "email_signature": None,
+    "email_signature_click_tracking_disabled": False,
+    "email_signature_type": None,
+    "external_feature_flags": {},
+    "job_role": None,
+    "local_dial_enabled": False,
+    "phone_client": None,
+    "phone_number_assignment": None,
+    "slack_username": None,
+    "twitter_handle": None,
+    "work_country": None,
+}
+CADENCE_DEFAULTS: Mapping[str, Any] = {
+    "cadence_framework_id": None,
+    "cadence_function": None,
+    "cadence_priority": None,
+    "counts": {
+        "cadence_people": 0,
+        "meetings_booked": None,
+        "opportunities_created": None,
+        "people_acted_on_count": 0,
+        "target_daily_people": 0,
+    },
+    "external_identifier": None,
+    "groups": [],
+    "opt_out_link_included": False,
+    "remove_bounces_enabled": True,
+    "remove_replies_enabled": True,
+    "tags": [],
+}
 
 
 def team() -> dict[str, Any]:
@@ -83,13 +76,7 @@ def team() -> dict[str, Any]:
 
 
 def user(row: Row, base_url: str, time_zone: str | None) -> dict[str, Any]:
-    """Serialize a user.
-
-    Args:
-        row: The row of the database.
-        base_url: The URL of the API including its version, for links to other records.
-        time_zone: The time zone of the user that the API key acts for.
-    """
+    """Serialize a user."""
     email = row["email"]
     return {
         **USER_DEFAULTS,

@@ -29,13 +29,7 @@ TABLES: dict[str, tuple[Serializer, str]] = {
 
 
 def build(state: State, lists: Lists, *, all_users_visible: bool) -> list[Endpoint]:
-    """Return the endpoints.
-
-    Args:
-        state: The database.
-        lists: The lists of tables.
-        all_users_visible: Whether the API key's user sees all users, or only themselves.
-    """
+    """Return the endpoints."""
     routes = _Routes(state, lists, all_users_visible=all_users_visible)
     endpoints = [
         Endpoint("GET", "/me", routes.me),
