@@ -17,12 +17,11 @@ from target_salesloft.exceptions import ConfigError, LedgerError, ResultsFileErr
 from target_salesloft.ledger.failed import forget_files, get_unresolved_files
 from target_salesloft.ledger.opening import get_scope, open_ledger
 from target_salesloft.objects import ACCOUNTS
-from target_salesloft.reporting.build import build_report, build_telemetry
+from target_salesloft.reporting.build import build_report, build_stats
 from target_salesloft.reporting.failed_records import FailedRecordsFile
 from target_salesloft.reporting.metrics import MetricsLog
 from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
-from target_salesloft.reporting.stats import RunStats
 from target_salesloft.reporting.summary import SummaryFile, summarize
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.bulk_jobs import CONTRADICTED
@@ -69,11 +68,10 @@ class Run:
         failed_records = FailedRecordsFile(settings.failed_records_dir, dry_run=settings.dry_run)
         self.rate_limiter = RateLimiter(settings.rate_limit_per_minute, clock)
         self.client = build_client(settings, clock, self.rate_limiter)
-        stats = RunStats()
+        stats = build_stats(os.environ, self.info, self.client.metrics, self.rate_limiter)
         self.shutdown = Shutdown(clock, on_expired)
         self.report = build_report(target_logger, stats, self.rate_limiter, clock)
         results = ResultsFile(settings.results_path, self.info, clock)
-        telemetry = build_telemetry(os.environ, self.info, stats, self.client.metrics, self.rate_limiter)
         self._summary_file = SummaryFile(settings.summary_path, self.info)
         read_only = settings.dry_run and adoption is None
         self.ledger = open_ledger(settings.ledger_uri if self._reads else NO_LEDGER, clock, read_only=read_only)
@@ -89,9 +87,7 @@ class Run:
             failed_records=failed_records,
             states=StateBuffer(emits=not settings.dry_run and settings.max_records is None),
             metrics=MetricsLog(stats, self.client.metrics, self.rate_limiter, clock),
-            requests=self.client.metrics,
             rate_limiter=self.rate_limiter,
-            telemetry=telemetry,
         )
         self._choice = BulkChoice(settings.write_method, settings.bulk_min_records)
         self._forecasts = NoneWriter(settings, self._choice)
@@ -109,7 +105,6 @@ class Run:
             writer=self.writer,
             choice=self._choice,
             journal=self.journal,
-            report=self.report,
         )
 
     def connect(self) -> None:
@@ -177,7 +172,9 @@ class Run:
         for each in stats.values():
             each.close()
         forecasts = {name: self._forecasts.describe(name) for name in (stats if self.settings.dry_run else ())}
-        self.report.finish(self.journal.failed_records.path, forecasts, self.clock.now() - self.info.started)
+        seconds = self.clock.now() - self.info.started
+        request_seconds = self.client.metrics.mean_seconds / self.settings.max_parallel_requests
+        self.report.finish(self.journal.failed_records.path, forecasts, seconds, request_seconds)
 
     def _delete_old_files(self) -> None:
         days = self.settings.failed_records_days
@@ -250,5 +247,5 @@ class Run:
                 unresolved=unresolved,
             )
         )
-        self.journal.telemetry.stop(exit_code)
+        stats.stop(exit_code)
         return failure

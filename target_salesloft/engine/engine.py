@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.objects import SalesloftObject
     from target_salesloft.records import Source
-    from target_salesloft.reporting.log import Report
     from target_salesloft.settings.run import RunSettings
     from target_salesloft.shutdown import Shutdown
     from target_salesloft.writers.auto import BulkChoice
@@ -101,7 +100,6 @@ class Engine:
         writer: Writer,
         choice: BulkChoice,
         journal: Journal,
-        report: Report,
     ) -> None:
         self._settings = settings
         self._removes = settings.removes
@@ -114,7 +112,6 @@ class Engine:
         self._writer = writer
         self._choice = choice
         self._journal = journal
-        self._report = report
         self._streams: dict[str, Stream] = {}
         self._live = LiveRows()
         self._removals = HeldWrites()
@@ -467,7 +464,7 @@ class Engine:
         """Hand writes to the writer, and wait until they are sent or uploaded."""
         settings = stream.settings
         batch = Batch(stream.name, stream.object, mode or settings.sync_mode, settings.upsert_key, writes, removal)
-        with self._journal.telemetry.batch(stream.name, len(writes)), self._report.batch(stream.name, len(writes)):
+        with self._journal.stats.writing(stream.name, len(writes), self._clock.now()):
             self._writer.submit(batch)
             self._advance()
             while self._writer.has_queue:

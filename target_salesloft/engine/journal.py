@@ -1,4 +1,4 @@
-"""The only writer of counts, results, failed records, the ledger, telemetry and STATE.
+"""The only writer of counts, results, failed records, the ledger and STATE.
 
 For each outcome, in this order: failed records file, results file, ledger, STATE. A kill between two of them makes the
 next run do something again that does no harm: a record is saved as failed twice, or sent twice with the same values.
@@ -21,7 +21,8 @@ from target_salesloft.ledger.failed import Failure
 from target_salesloft.ledger.ledger import StartedJob
 from target_salesloft.objects import PEOPLE, SyncMode
 from target_salesloft.records import GONE, WRITTEN, Result, replace
-from target_salesloft.settings.options import Misses
+from target_salesloft.reporting.stats import JobTime
+from target_salesloft.settings.options import Misses, WriteMethod
 from target_salesloft.writers.base import (
     JobPolled,
     JobStarting,
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from target_salesloft.reporting.metrics import MetricsLog
     from target_salesloft.reporting.results import ResultsFile
     from target_salesloft.reporting.stats import RunStats
-    from target_salesloft.reporting.telemetry import Telemetry
-    from target_salesloft.salesloft.metrics import RequestMetrics
     from target_salesloft.salesloft.rate_limit import RateLimiter
     from target_salesloft.settings.run import RunSettings
     from target_salesloft.writers.base import Batch, Event, Job
@@ -165,9 +164,7 @@ class Journal:
         failed_records: FailedRecordsFile,
         states: States,
         metrics: MetricsLog,
-        requests: RequestMetrics,
         rate_limiter: RateLimiter,
-        telemetry: Telemetry,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -177,9 +174,7 @@ class Journal:
         self.failed_records = failed_records
         self._states = states
         self.metrics = metrics
-        self._requests = requests
         self._rate_limiter = rate_limiter
-        self.telemetry = telemetry
         self.accounts = Accounts()
         self.watch = Watch()
         self._streams: dict[str, Stream] = {}
@@ -221,12 +216,11 @@ class Journal:
             self._mark_pending(stream, event.batch, event.writes)
         elif isinstance(event, JobUploaded):
             stream.stats.uploaded += event.job.size
-            stream.stats.jobs[event.job.id] = 0
         elif isinstance(event, JobPolled):
             stream.stats.jobs[event.job.id] = event.job.processed
         elif isinstance(event, JobStarting):
             job = event.job
-            self.telemetry.start_job(job.id, job.type, stream.name, job.size)
+            self.stats.start_job(stream.name, job.id, job.type, job.size)
             rows = {each.key: row for row, each in job.rows.items() if each.key is not None and each.key != row}
             started = StartedJob(job.id, job.type, job.key_field, rows)
             self._mark_pending(stream, event.batch, job.rows.values(), started)
@@ -246,14 +240,8 @@ class Journal:
 
     def _end_job(self, stream: Stream, job: Job) -> None:
         self.flush()
-        stream.stats.jobs.pop(job.id, None)
-        if not job.size:
-            return
-        self.metrics.log_job(job.type, job.seconds)
-        request_seconds = job.size * self._requests.mean_seconds / self._settings.max_parallel_requests
-        points = self._rate_limiter.remaining if self._settings.write_method.value == "auto" else 0
-        self.stats.job_times.add(job.size, job.seconds, request_seconds=request_seconds, points=points)
-        self.telemetry.end_job(job.id)
+        points = self._rate_limiter.remaining if self._settings.write_method is WriteMethod.AUTO else 0
+        self.stats.end_job(stream.name, job.id, JobTime(job.type, job.size, job.seconds, points))
         self._ledger.forget_job(job.id)
 
     # Outcomes

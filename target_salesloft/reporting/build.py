@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from target_salesloft.reporting.log import Report, configure_handler, restrict_library_logs
-from target_salesloft.reporting.telemetry import Telemetry
+from target_salesloft.reporting.stats import RunStats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from target_salesloft.clock import Clock
     from target_salesloft.reporting.run_info import RunInfo
-    from target_salesloft.reporting.stats import RunStats
     from target_salesloft.salesloft.metrics import RequestMetrics
     from target_salesloft.salesloft.rate_limit import RateLimiter
 
@@ -69,15 +68,15 @@ def is_requested(environ: Mapping[str, str]) -> bool:
     return any(environ.get(name) for name in ENDPOINT_VARIABLES)
 
 
-def build_telemetry(
-    environ: Mapping[str, str], run: RunInfo, stats: RunStats, requests: RequestMetrics, rate_limiter: RateLimiter
-) -> Telemetry:
+def build_stats(
+    environ: Mapping[str, str], run: RunInfo, requests: RequestMetrics, rate_limiter: RateLimiter
+) -> RunStats:
     if not is_requested(environ):
-        return Telemetry()
+        return RunStats()
     try:
-        from target_salesloft.reporting.otel import OtelTelemetry  # noqa: PLC0415 (an extra)
+        from target_salesloft.reporting.otel import OtelStats  # noqa: PLC0415 (an extra)
     except ImportError:
         message = "OTEL_* variables ask for telemetry. Install target-salesloft[otel] to export it."
         logger.warning(message, extra={"code": "SL056"})
-        return Telemetry()
-    return OtelTelemetry(environ, run, stats, requests, rate_limiter)
+        return RunStats()
+    return OtelStats(environ, run, requests, rate_limiter)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from singer_sdk.logging import ConsoleFormatter
 from singer_sdk.metrics import Point
@@ -28,13 +27,6 @@ METRICS_LOGGER: Final = "singer_sdk.metrics"
 MAX_COLUMNS_LISTED: Final = 20
 
 
-class Batch(NamedTuple):
-    stream: str
-    records: int
-    completed_before: int
-    started: float
-
-
 class Report:
     """Logs the progress and the results of a run.
 
@@ -46,7 +38,6 @@ class Report:
         self._stats = stats
         self._rate_limiter = rate_limiter
         self._clock = clock
-        self._batch: Batch | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._log_progress, name="progress", daemon=True)
 
@@ -62,24 +53,16 @@ class Report:
         if self._thread.is_alive():
             self._thread.join()
 
-    @contextlib.contextmanager
-    def batch(self, stream: str, records: int) -> Iterator[None]:
-        self._batch = Batch(stream, records, self._stats[stream].completed, self._clock.now())
-        try:
-            yield
-        finally:
-            self._batch = None
-
     def progress_lines(self) -> Iterator[tuple[str, str]]:
         """Yield stream and progress of each stream that is being written."""
-        batch = self._batch
+        batch = self._stats.batch
         # Copied: the other thread may add streams.
         for stream, stats in list(self._stats.items()):
             if stats.jobs:
                 yield stream, stats.jobs_line()
             elif batch is not None and batch.stream == stream:
                 completed = stats.completed - batch.completed_before
-                seconds = max(self._clock.now() - batch.started, 1.0)
+                seconds = max(self._clock.now() - batch.at, 1.0)
                 done = f"{completed:,} of {batch.records:,} records ({completed / seconds:,.0f}/s)"
                 yield stream, f"{done}, {self._rate_limiter.remaining:,} points remaining"
 
@@ -118,8 +101,15 @@ class Report:
         extra = {"stream": stream, "columns_not_sent": len(columns)}
         self._logger.info("%s: %s not sent: %s%s.", stream, count, listed, more, extra=extra)
 
-    def finish(self, failed_records: str | None, forecasts: Mapping[str, str], seconds: float) -> None:
-        """Report the results of all records."""
+    def finish(
+        self, failed_records: str | None, forecasts: Mapping[str, str], seconds: float, request_seconds: float
+    ) -> None:
+        """Report the results of all records.
+
+        Args:
+            seconds: How long the run took.
+            request_seconds: How long single requests take per record.
+        """
         self.stop()
         self._log_summary(failed_records)
         for stream, stats in self._stats.items():
@@ -153,7 +143,7 @@ class Report:
             for each in (*stats.missing_references, *stats.reasons)
         ):
             self._logger.info("%s lists the team's stages, tiers, cadences, and users.", admin_command("fields"))
-        for line in self._stats.job_times.lines():
+        for line in self._stats.job_lines(request_seconds):
             self._logger.info("%s", line)
         points = self._rate_limiter.points_spent
         self._logger.info(

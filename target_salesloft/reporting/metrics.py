@@ -38,6 +38,7 @@ class MetricsLog:
         self._rate_limiter = rate_limiter
         self._clock = clock
         self._logged: dict[tuple[Any, ...], float] = {}
+        self._logged_jobs = 0
         self._log_at = clock.now() + INTERVAL_SECONDS
         self._logger = sdk.get_metrics_logger()
 
@@ -57,12 +58,11 @@ class MetricsLog:
             for result, count in list(stats.results.items()):
                 tags = {sdk.Tag.STREAM: stream, "result": result.name.lower()}
                 self._count(TargetMetric.RECORD_RESULT_COUNT, count, tags)
+        for job in self._stats.job_times[self._logged_jobs :]:
+            self._logged_jobs += 1
+            self._log(sdk.Metric.JOB_DURATION, round(job.seconds, 3), {sdk.Tag.JOB_TYPE: job.type}, kind="timer")
         self._count(TargetMetric.POINTS_SPENT, self._rate_limiter.points_spent, {})
         self._count(TargetMetric.RATE_LIMITED_SECONDS, self._rate_limiter.waited_seconds, {}, kind="timer")
-
-    def log_job(self, job_type: str, seconds: float) -> None:
-        """Log how long a bulk job has taken, mostly in Salesloft's queue."""
-        self._log(sdk.Metric.JOB_DURATION, round(seconds, 3), {sdk.Tag.JOB_TYPE: job_type}, kind="timer")
 
     def _count(
         self,

@@ -24,18 +24,17 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Status, StatusCode
 
-from target_salesloft.reporting.telemetry import Telemetry
+from target_salesloft.reporting.stats import RunStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import requests
     from opentelemetry.metrics import CallbackOptions
     from opentelemetry.sdk.trace.export import SpanExportResult
 
     from target_salesloft.reporting.run_info import RunInfo
-    from target_salesloft.reporting.stats import RunStats
+    from target_salesloft.reporting.stats import JobTime
     from target_salesloft.salesloft.metrics import RequestMetrics
     from target_salesloft.salesloft.rate_limit import RateLimiter
 
@@ -56,18 +55,18 @@ ATTRIBUTES: Final = frozenset(
 )  # fmt: skip
 
 
-class OtelTelemetry(Telemetry):
-    """Records a span for the run, and spans for batches, bulk jobs and requests in it; and counts."""
+class OtelStats(RunStats):
+    """Exports its counts, and spans for the run, and for batches, bulk jobs and requests in it."""
 
     def __init__(
         self,
         environ: Mapping[str, str],
         run: RunInfo,
-        stats: RunStats,
         requests: RequestMetrics,
         rate_limiter: RateLimiter,
     ) -> None:
-        self._stats, self._requests, self._rate_limiter = stats, requests, rate_limiter
+        super().__init__()
+        self._requests, self._rate_limiter = requests, rate_limiter
         names = {} if environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: NAME}
         resource = Resource.create({**names, "service.version": run.version})
         self._spans = OTLPSpanExporter()
@@ -81,20 +80,25 @@ class OtelTelemetry(Telemetry):
         self._create_instruments()
         self._tracer = self._traces.get_tracer(NAME, run.version)
         self._run = self._tracer.start_span("run", attributes={"salesloft.run_id": run.run_id})
-        self._jobs: dict[int, trace.Span] = {}
+        self._job_spans: dict[int, trace.Span] = {}
         self._token = otel_context.attach(trace.set_span_in_context(self._run))
         RequestsInstrumentor().instrument(
             tracer_provider=self._traces, meter_provider=NoOpMeterProvider(), request_hook=_name_request
         )
         ThreadingInstrumentor().instrument()
 
-    def batch(self, stream: str, records: int) -> AbstractContextManager[object]:
-        """Record a span for a batch while the `with` block runs."""
+    @contextlib.contextmanager
+    def writing(self, stream: str, records: int, now: float) -> Iterator[None]:
         attributes: dict[str, str | int] = {"salesloft.stream": stream, "salesloft.records": records}
-        return self._tracer.start_as_current_span("batch", attributes=attributes, record_exception=False)
+        with (
+            super().writing(stream, records, now),
+            self._tracer.start_as_current_span("batch", attributes=attributes, record_exception=False),
+        ):
+            yield
 
-    def start_job(self, job_id: int, job_type: str, stream: str, records: int) -> None:
-        self._jobs[job_id] = self._tracer.start_span(
+    def start_job(self, stream: str, job_id: int, job_type: str, records: int) -> None:
+        super().start_job(stream, job_id, job_type, records)
+        self._job_spans[job_id] = self._tracer.start_span(
             "bulk job",
             context=trace.set_span_in_context(self._run),
             attributes={
@@ -105,15 +109,15 @@ class OtelTelemetry(Telemetry):
             },
         )
 
-    def end_job(self, job_id: int) -> None:
-        if job_id in self._jobs:
-            self._jobs.pop(job_id).end()
+    def end_job(self, stream: str, job_id: int, time: JobTime) -> None:
+        super().end_job(stream, job_id, time)
+        self._job_spans.pop(job_id).end()
 
     def stop(self, exit_code: int) -> None:
         """End all spans, and export what has not been exported, for at most `EXPORT_SECONDS`."""
         RequestsInstrumentor().uninstrument()
         ThreadingInstrumentor().uninstrument()
-        for span in self._jobs.values():
+        for span in self._job_spans.values():
             span.set_status(Status(StatusCode.ERROR))
             span.end()
         self._run.set_attribute("salesloft.exit_code", exit_code)
@@ -144,7 +148,7 @@ class OtelTelemetry(Telemetry):
         meter = self._metrics.get_meter(NAME)
 
         def records(_: CallbackOptions) -> Iterable[Observation]:
-            for stream, stats in list(self._stats.items()):
+            for stream, stats in list(self.items()):
                 for result, count in list(stats.results.items()):
                     yield Observation(count, {"salesloft.stream": stream, "salesloft.result": result.name.lower()})
 

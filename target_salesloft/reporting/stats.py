@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from target_salesloft.records import MISSES, WRITTEN, Outcome, Result
 from target_salesloft.redaction import ELLIPSIS, NOT_SHOWN, redact_reason, request_names
@@ -277,53 +278,86 @@ def _is_harmless(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-@dataclass
-class JobTimes:
-    """The times of a run's bulk jobs, mostly in Salesloft's queue.
+class JobTime(NamedTuple):
+    """How long a bulk job took, mostly in Salesloft's queue.
 
     Attributes:
-        seconds: How long they took together, from the moment when they were marked ready.
-        longest: How long the longest of them took, in seconds.
-        slow: Small jobs for which single requests would have been faster, and for which points were left.
-        slow_seconds: How long these took together.
-        request_seconds: How long single requests would have taken, by the mean of the run's requests.
+        seconds: From the moment when it was marked ready.
+        points: How many points were left for single requests instead.
     """
 
-    count: int = 0
-    seconds: float = 0.0
-    longest: float = 0.0
-    slow: int = 0
-    slow_seconds: float = 0.0
-    request_seconds: float = 0.0
+    type: str
+    records: int
+    seconds: float
+    points: int
 
-    def add(self, records: int, seconds: float, *, request_seconds: float, points: int) -> None:
-        self.count += 1
-        self.seconds += seconds
-        self.longest = max(self.longest, seconds)
-        if records < min(SMALL_JOB_RECORDS, points) and request_seconds < seconds:
-            self.slow += 1
-            self.slow_seconds += seconds
-            self.request_seconds += request_seconds
 
-    def lines(self) -> Iterator[str]:
-        if self.longest >= NOTICEABLE_SECONDS:
-            jobs, mean = plural(self.count, "bulk job"), duration(self.seconds / self.count)
-            yield f"{jobs} waited {mean} in Salesloft's queue on average, {duration(self.longest)} at most."
-        if self.slow_seconds - self.request_seconds >= MIN_SAVED_SECONDS:
-            jobs = "1 of them was" if self.slow == 1 else f"{self.slow:,} of them were"
-            yield (
-                f"{jobs} for fewer than {SMALL_JOB_RECORDS} records and took {duration(self.slow_seconds)}; single "
-                f"requests would have taken about {duration(self.request_seconds)}, and points were left for them. "
-                f"To use single requests for such batches, set bulk_min_records to {SMALL_JOB_RECORDS}."
-            )
+class BatchStarted(NamedTuple):
+    stream: str
+    records: int
+    completed_before: int
+    at: float
 
 
 class RunStats(defaultdict[str, StreamStats]):
-    """Stream → its counts."""
+    """Stream → its counts, and what is under way. `otel.py` has those that are exported too.
+
+    Attributes:
+        batch: The batch that is being written.
+        job_times: Of the bulk jobs that are done.
+    """
 
     def __init__(self) -> None:
         super().__init__(StreamStats)
-        self.job_times = JobTimes()
+        self.batch: BatchStarted | None = None
+        self.job_times: list[JobTime] = []
+
+    @contextlib.contextmanager
+    def writing(self, stream: str, records: int, now: float) -> Iterator[None]:
+        """Note that a batch is being written while the `with` block runs."""
+        self.batch = BatchStarted(stream, records, self[stream].completed, now)
+        try:
+            yield
+        finally:
+            self.batch = None
+
+    def start_job(self, stream: str, job_id: int, job_type: str, records: int) -> None:  # noqa: ARG002
+        """Note that a bulk job is about to be executed."""
+        self[stream].jobs[job_id] = 0
+
+    def end_job(self, stream: str, job_id: int, time: JobTime) -> None:
+        self[stream].jobs.pop(job_id, None)
+        self.job_times.append(time)
+
+    def stop(self, exit_code: int) -> None:
+        """Do nothing: the run has ended, and nothing is exported."""
+
+    def job_lines(self, request_seconds: float) -> Iterator[str]:
+        """Yield how long bulk jobs took, and whether single requests would have been faster.
+
+        Args:
+            request_seconds: How long single requests take per record.
+        """
+        if not self.job_times:
+            return
+        seconds = [each.seconds for each in self.job_times]
+        if max(seconds) >= NOTICEABLE_SECONDS:
+            jobs, mean = plural(len(seconds), "bulk job"), duration(sum(seconds) / len(seconds))
+            yield f"{jobs} waited {mean} in Salesloft's queue on average, {duration(max(seconds))} at most."
+        slow = [
+            each
+            for each in self.job_times
+            if each.records < min(SMALL_JOB_RECORDS, each.points) and each.records * request_seconds < each.seconds
+        ]
+        took = sum(each.seconds for each in slow)
+        singly = sum(each.records for each in slow) * request_seconds
+        if took - singly >= MIN_SAVED_SECONDS:
+            jobs = "1 of them was" if len(slow) == 1 else f"{len(slow):,} of them were"
+            yield (
+                f"{jobs} for fewer than {SMALL_JOB_RECORDS} records and took {duration(took)}; single "
+                f"requests would have taken about {duration(singly)}, and points were left for them. "
+                f"To use single requests for such batches, set bulk_min_records to {SMALL_JOB_RECORDS}."
+            )
 
     @property
     def failed(self) -> int:

@@ -12,9 +12,7 @@ from target_salesloft.engine.journal import Journal
 from target_salesloft.exceptions import FailedRecordsError, FailedRecordsFileError, LedgerError, ResultsFileError
 from target_salesloft.objects import SyncMode
 from target_salesloft.records import Outcome, Result, SavedAt, Source, Write, replace
-from target_salesloft.reporting.build import build_telemetry
 from target_salesloft.reporting.metrics import MetricsLog
-from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
@@ -123,9 +121,7 @@ def start(make_stream, ledger, clock):
             failed_records=failed_records,
             states=StateBuffer(),
             metrics=MetricsLog(stats, requests, rate_limiter, clock),
-            requests=requests,
             rate_limiter=rate_limiter,
-            telemetry=build_telemetry({}, RunInfo.start(clock), stats, requests, rate_limiter),
         )
         return StreamRun(stream, journal, failed_records, results)
 
@@ -209,8 +205,8 @@ def test_a_job_is_known_to_the_ledger_until_all_its_records_are(start, ledger):
     writes = run.read("a", "b")
     job = Job(7, "person/upsert", "email_address", {each.key: each for each in writes})
     run.journal.apply(JobUploaded(run.batch(writes), job))
-    assert (run.stream.stats.uploaded, dict(run.stream.stats.jobs)) == (2, {7: 0})
     run.journal.apply(JobStarting(run.batch(writes), job))
+    assert (run.stream.stats.uploaded, dict(run.stream.stats.jobs)) == (2, {7: 0})
     assert [each.id for each in ledger.get_unsettled_jobs()] == [7]
     run.settle(*map(written, writes), flushes=False)
     run.journal.apply(JobDone(run.batch(writes), job))

@@ -26,7 +26,7 @@ def report(stats, clock):
 
 def test_line_of_a_batch_has_count_total_rate_and_points(report, stats, clock):
     stats["people"].results[Result.WRITTEN] = 300
-    with report.batch("people", 10_000):
+    with stats.writing("people", 10_000, clock.now()):
         assert [line.partition(",")[0] for _, line in report.progress_lines()] == ["0 of 10"]
         stats["people"].results[Result.WRITTEN] += 2_500
         clock.tick(10)
