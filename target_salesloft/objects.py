@@ -176,6 +176,10 @@ class SalesloftObject:
     sends_email: bool = False
     required: tuple[tuple[str, ...], ...] = ()
 
+    def operation(self, mode: SyncMode, removal: DeletedRecords | None) -> Operation:
+        """Return the request that writes a record or, if it is to be removed, the one that does that."""
+        return self.operations[mode] if removal is None else self.removals[removal]
+
     def missing_to_create(self, body: Mapping[str, Any], references: Collection[str] = ()) -> tuple[str, ...]:
         """Return the fields that a record lacks to be created, by the first alternative; empty if it lacks none."""
         lacking = [

@@ -174,6 +174,7 @@ class Result(str, enum.Enum):
 WRITTEN = (Result.CREATED, Result.UPDATED, Result.WRITTEN)
 FAILURES = (Result.FAILED, Result.ALREADY_EXISTS)
 MISSES = (Result.NOT_FOUND, Result.SKIPPED_EXISTING)
+UPSERT_RESULTS = MappingProxyType({"create": Result.CREATED, "update": Result.UPDATED})  # by the response
 GONE = (Result.DELETED, Result.ARCHIVED, Result.UNCHANGED)  # of a removal: Salesloft does not hold the record
 
 
@@ -231,6 +232,21 @@ def failure(write: Write, reason: str, fields: tuple[str, ...] = (), request: st
 
 def without_write(source: Source, result: Result, reason: str, fields: tuple[str, ...] = ()) -> Outcome:
     return Outcome(Write({}, sources=(source,)), result, reason, fields=fields)
+
+
+def written(
+    write: Write,
+    result: Result,
+    resource: Mapping[str, Any] | None,
+    *,
+    requests: int = 1,
+    is_ambiguous: bool = False,
+) -> Outcome:
+    """Return the outcome of a write that Salesloft has taken; its id is that of the response if it is not known."""
+    record_id = write.record_id
+    if record_id is None and resource is not None:
+        record_id = int(resource[ID_FIELD])
+    return Outcome(write, result, record_id=record_id, resource=resource, requests=requests, is_ambiguous=is_ambiguous)
 
 
 def merge(writes: Iterable[Write]) -> list[Write]:

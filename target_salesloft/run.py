@@ -12,6 +12,7 @@ from target_salesloft.engine.adopt import AdoptingEngine
 from target_salesloft.engine.earlier_jobs import EarlierJobs
 from target_salesloft.engine.engine import Engine
 from target_salesloft.engine.journal import Journal
+from target_salesloft.engine.twins import Twins
 from target_salesloft.engine.world import CAPABILITY_DAYS, World
 from target_salesloft.exceptions import ConfigError, LedgerError, ResultsFileError, SalesloftFatalError
 from target_salesloft.ledger.failed import forget_files, get_unresolved_files
@@ -100,6 +101,7 @@ class Run:
             clock,
             self.shutdown,
             world=self._world,
+            twins=Twins(self.client, self._world, self.ledger),
             ledger=self.ledger,
             earlier_jobs=EarlierJobs(settings, self.client.bulk_jobs, clock, self.ledger),
             writer=self.writer,

@@ -11,6 +11,7 @@ from target_salesloft.engine.overwrite import resolve_overwrite
 from target_salesloft.engine.stream import OpenBatch, Stream
 from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE
 from target_salesloft.records import Outcome, Result
+from target_salesloft.reporting.stats import Comparison
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.singer.stream_mapper import StreamMapper
 
@@ -54,12 +55,14 @@ class SalesloftSink(BatchSink):
             clock=run.clock,
             validates=self.validate_schema,
         )
+        stats = run.journal.stats[stream_name]
+        stats.comparison = Comparison() if run.settings.compare else None
         self.stream = Stream(
             stream_name,
             settings,
             self.stream_mapper,
             run.ledger.stream(stream_name, self.salesloft_object.name),
-            run.journal.stats[stream_name],
+            stats,
             resolve_overwrite(stream_name, settings, lambda: run.custom_fields.get(settings.object)),
             self.max_size,
             OpenBatch(run.journal.accounts.open_batch()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.engine import plan
 from target_salesloft.engine.claims import Claims
 from target_salesloft.engine.compare import compare
@@ -20,7 +21,6 @@ from target_salesloft.engine.held import (
 from target_salesloft.engine.journal import archived_by_us
 from target_salesloft.engine.protect import protect
 from target_salesloft.engine.stream import OpenBatch
-from target_salesloft.engine.twins import find_other_case, find_raw_domains
 from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
 from target_salesloft.objects import (
     ID_FIELD,
@@ -33,7 +33,6 @@ from target_salesloft.objects import (
     joint_key,
 )
 from target_salesloft.records import Outcome, Result, Write, failure, in_chunks, merge, replace, tokens_in
-from target_salesloft.reporting.stats import Comparison
 from target_salesloft.settings.options import SkipUnchanged
 from target_salesloft.wording import plural
 from target_salesloft.writers.base import Batch
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from target_salesloft.engine.earlier_jobs import EarlierJobs
     from target_salesloft.engine.journal import Journal
     from target_salesloft.engine.stream import Stream
+    from target_salesloft.engine.twins import Twins
     from target_salesloft.engine.world import World
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.objects import SalesloftObject
@@ -95,6 +95,7 @@ class Engine:
         shutdown: Shutdown,
         *,
         world: World,
+        twins: Twins,
         ledger: Ledger,
         earlier_jobs: EarlierJobs,
         writer: Writer,
@@ -106,6 +107,7 @@ class Engine:
         self._clock = clock
         self._shutdown = shutdown
         self._world = world
+        self._twins = twins
         self._ledger = ledger
         self._earlier_jobs = earlier_jobs
         self._claims = Claims(ledger, clock, shutdown)
@@ -126,8 +128,6 @@ class Engine:
     def add_stream(self, stream: Stream) -> None:
         self._streams[stream.name] = stream
         self._journal.add_stream(stream)
-        if self._settings.compare and stream.stats.comparison is None:
-            stream.stats.comparison = Comparison()
 
     # Records
 
@@ -151,8 +151,15 @@ class Engine:
                     self.drain(other)
         if isinstance(mapped, Write) or mapped.failed:
             self._note_row(stream, write)
-        stream.batch.add(mapped, size)
-        if stream.batch.records >= stream.max_size and not self._make_room(stream):
+        batch = stream.batch
+        if isinstance(mapped, Outcome):
+            batch.outcomes.append(mapped)
+        else:
+            batch.writes.append(mapped)
+            if mapped.key is not None:
+                batch.keys.add(mapped.key)
+        batch.size += size
+        if batch.records >= stream.max_size and not self._make_room(stream):
             self.drain(stream)
         self._added_bytes += size
         if self._added_bytes >= MAX_PENDING_BYTES:
@@ -299,7 +306,7 @@ class Engine:
         """Return what is to be sent of writes that are neither held nor known to be unchanged."""
         if not self._settings.reads:
             return writes
-        if stream.waiting_keys or plan.names_in(writes):
+        if stream.waiting or any(each.references for each in writes):
             writes = self._skip_unchanged(stream, self._resolve(stream, writes), are_resolved=True)
         if writes:
             writes = self._find_existing(stream, writes)
@@ -316,7 +323,7 @@ class Engine:
             writes = [*compared.changed, *(each.write for each in compared.unchanged if each.write.key in to_restore)]
         if self._settings.dry_run:
             return writes
-        if any(map(stream.may_erase, writes)):
+        if any(name in each.body for each in writes for name in stream.erasable):
             writes = protect(stream, writes, self._world, self._ledger)
         return self._restore(stream, writes, archived) if archived else writes
 
@@ -324,10 +331,8 @@ class Engine:
         """Find the records of Salesloft that writes must name by id, and leave out writes that must not be sent."""
         world, ledger, settings = self._world, self._ledger, stream.settings
         is_real = not self._settings.dry_run
-        if is_real and stream.is_keyed_by(FieldType.EMAIL) and world.capabilities.email_case != "insensitive":
-            writes = self._go_on(stream, find_other_case(stream, writes, world, ledger))
-        elif is_real and stream.is_keyed_by(FieldType.DOMAIN) and world.capabilities.domains != "bare":
-            writes = self._go_on(stream, find_raw_domains(stream, writes, world, ledger))
+        if is_real and stream.key_type in {FieldType.EMAIL, FieldType.DOMAIN}:
+            writes = self._go_on(stream, self._twins.find(stream, writes))
         if stream.operation.needs_id:
             self._wait_for(stream.object, writes)
             reads_ids = stream.settings.sync_mode in stream.object.bulk_types and self._choice.uses_jobs(len(writes))
@@ -372,14 +377,18 @@ class Engine:
         """Leave out what equals what was last written, unless something else is on its way for the same record."""
         if not writes or stream.settings.re_enroll or stream.settings.skip_unchanged is SkipUnchanged.SALESLOFT:
             return writes
+        entries = stream.ledger.get(each.key for each in writes if each.key is not None)
+        if not entries:
+            return writes
+        known = [each for each in writes if each.key in entries]
         uncertain: set[str | None] = set(stream.waiting_keys)
-        if self._holds_any(stream.object, writes):
-            uncertain |= {each.key for each in writes if self._writer.holds(stream.object, each.tokens)}
-        skipped = plan.skip_unchanged(
-            *(stream, writes, self._world, self._clock.time(), self._settings.resend_after_days, uncertain),
-            are_resolved=are_resolved,
-        )
-        return self._go_on(stream, skipped)
+        if self._holds_any(stream.object, known):
+            uncertain |= {each.key for each in known if self._writer.holds(stream.object, each.tokens)}
+        entries = {key: each for key, each in entries.items() if key not in uncertain}
+        hints = None if are_resolved else self._world.get_hints(plan.names_in(known))
+        days = self._settings.resend_after_days
+        resend_before = 0.0 if days is None else self._clock.time() - days * SECONDS_PER_DAY
+        return self._go_on(stream, plan.skip_unchanged(stream, writes, entries, hints, resend_before))
 
     def _resolve(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Put the ids of records that writes refer to into their bodies; some may have to wait for these records."""
@@ -390,10 +399,12 @@ class Engine:
                 if other.object.name == name and other is not stream and _holds(other, keys):
                     self.drain(other)
             self._wait_for_tokens(OBJECTS[str(name)], keys)
-        ids = self._world.resolve(names, is_final=self._is_final)
+        ids = self._world.resolve(names)
+        if self._is_final:
+            ids |= self._twins.find_named(each for each in names if not ids[each])
         may_wait = frozenset() if self._is_final else frozenset(each for each in names if self._world.is_missing(each))
         resolved = plan.resolve_references(stream, writes, ids, may_wait=may_wait, names=self._world.team_names())
-        stream.wait(resolved.waiting)
+        stream.waiting += resolved.waiting
         return self._go_on(stream, resolved)
 
     def _take_waiting(self, stream: Stream) -> list[Write]:

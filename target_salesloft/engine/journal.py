@@ -19,7 +19,8 @@ from target_salesloft.engine.watch import Watch
 from target_salesloft.exceptions import FailedRecordsError
 from target_salesloft.ledger.failed import Failure
 from target_salesloft.ledger.ledger import StartedJob
-from target_salesloft.objects import PEOPLE, SyncMode
+from target_salesloft.mapping.comparison import find_differences
+from target_salesloft.objects import PEOPLE, DeletedRecords, SyncMode
 from target_salesloft.records import GONE, WRITTEN, Result, replace
 from target_salesloft.reporting.stats import JobTime
 from target_salesloft.settings.options import Misses, WriteMethod
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from target_salesloft.reporting.stats import RunStats
     from target_salesloft.salesloft.rate_limit import RateLimiter
     from target_salesloft.settings.run import RunSettings
-    from target_salesloft.writers.base import Batch, Event, Job
+    from target_salesloft.writers.base import Batch, Event
 
 FLUSH_OUTCOMES: Final = 1_000
 FLUSH_FAILURES: Final = 100
@@ -215,17 +216,19 @@ class Journal:
         elif isinstance(event, Sending):
             self._mark_pending(stream, event.batch, event.writes)
         elif isinstance(event, JobUploaded):
-            stream.stats.uploaded += event.job.size
+            stream.stats.uploaded += event.records
         elif isinstance(event, JobPolled):
-            stream.stats.jobs[event.job.id] = event.job.processed
+            stream.stats.jobs[event.job_id] = event.processed
         elif isinstance(event, JobStarting):
-            job = event.job
-            self.stats.start_job(stream.name, job.id, job.type, job.size)
-            rows = {each.key: row for row, each in job.rows.items() if each.key is not None and each.key != row}
-            started = StartedJob(job.id, job.type, job.key_field, rows)
-            self._mark_pending(stream, event.batch, job.rows.values(), started)
+            self.stats.start_job(stream.name, event.job_id, event.job_type, len(event.rows))
+            rows = {each.key: row for row, each in event.rows.items() if each.key is not None and each.key != row}
+            started = StartedJob(event.job_id, event.job_type, event.key_field, rows)
+            self._mark_pending(stream, event.batch, event.rows.values(), started)
         else:
-            self._end_job(stream, event.job)
+            self.flush()
+            points = self._rate_limiter.remaining if self._settings.write_method is WriteMethod.AUTO else 0
+            self.stats.end_job(stream.name, event.job_id, JobTime(event.job_type, event.records, event.seconds, points))
+            self._ledger.forget_job(event.job_id)
 
     def _mark_pending(
         self, stream: Stream, batch: Batch, writes: Collection[Write], job: StartedJob | None = None
@@ -237,12 +240,6 @@ class Journal:
         # A removal is pending without fields: should it take effect late, what is written meanwhile is sent again.
         items = ((each.key, {} if is_removal else each.body, each.earlier) for each in writes if each.key is not None)
         stream.ledger.mark_pending(items, job)
-
-    def _end_job(self, stream: Stream, job: Job) -> None:
-        self.flush()
-        points = self._rate_limiter.remaining if self._settings.write_method is WriteMethod.AUTO else 0
-        self.stats.end_job(stream.name, job.id, JobTime(job.type, job.size, job.seconds, points))
-        self._ledger.forget_job(job.id)
 
     # Outcomes
 
@@ -313,9 +310,15 @@ class Journal:
             self._world.note_outcomes(stream.object, [*written, *gone])
         if notes.found:
             self._adopt(stream, notes.found)
-        for each in notes.found:
-            self.watch.look_for_archived(stream, each)
-        differences = [(each, self.watch.examine(stream, each)) for each in sent if each.result in WRITTEN]
+        shown = [(each, each.resource) for each in written if each.resource is not None]
+        if DeletedRecords.ARCHIVE in stream.object.removals:
+            self.watch.look_for_archived(stream, (*notes.found, *written))
+        self.watch.read[stream.name] += len(shown)
+        differences = [
+            (each, self.watch.examine(stream, each, found))
+            for each, resource in shown
+            if (found := list(find_differences(stream.object, each.write.payload, resource)))
+        ]
         not_held = {each.write.key for each, found in differences if not all(one.is_spelling for one in found)}
         ledger.confirm(
             (each.write.key, each.record_id, each.write.key not in not_held and self._is_certain(stream, each))

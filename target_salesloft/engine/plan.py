@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.mapping.comparison import flatten, held_value, is_equal
 from target_salesloft.objects import ID_FIELD, REQUIRED_REFERENCES, SyncMode, identity_key
 from target_salesloft.records import Outcome, Result, Write, combine, failure, replace
@@ -49,36 +48,28 @@ def with_ids(write: Write, ids: Mapping[Named, int]) -> Write | None:
     return None if None in found.values() else replace(write, body={**write.body, **found})
 
 
-def skip_unchanged(  # noqa: PLR0913, PLR0917 (what decides)
+def skip_unchanged(
     stream: Stream,
     writes: list[Write],
-    world: World,
-    now: float,
-    resend_days: int | None,
-    uncertain: Collection[str | None],
-    *,
-    are_resolved: bool,
+    entries: Mapping[str, Entry],
+    hints: Mapping[Named, int] | None,
+    resend_before: float,
 ) -> Plan:
     """Leave out what equals what this stream has last written, as far as that is known without a request.
 
     Without `skip_unchanged: ledger`, these are counted and written nevertheless.
 
     Args:
-        resend_days: After how many days a record is sent again anyway, or None.
-        uncertain: Keys with which something else is on its way to Salesloft.
-        are_resolved: Whether references were looked up. Otherwise, remembered ids are good enough.
+        entries: Key → what the ledger knows.
+        hints: Remembered ids, which are good enough to recognize a record; None if references were looked up.
+        resend_before: What was last written before this time is sent again anyway.
     """
-    entries = stream.ledger.get(each.key for each in writes if each.key is not None and each.key not in uncertain)
-    if not entries:
-        return Plan(writes, [])
-    named = set() if are_resolved else names_in(each for each in writes if each.key in entries)
-    hints = world.get_hints(named) if named else {}
     changed: list[Write] = []
     unchanged: list[Outcome] = []
     for each in writes:
         entry = entries.get(each.key or "")
-        resolved = with_ids(each, hints) if named and entry is not None else each
-        if entry is not None and resolved is not None and _is_unchanged(stream, resolved, entry, now, resend_days):
+        resolved = each if hints is None or entry is None or not each.references else with_ids(each, hints)
+        if entry is not None and resolved is not None and _is_unchanged(stream, resolved, entry, resend_before):
             unchanged.append(Outcome(each, Result.UNCHANGED, record_id=entry.record_id))
         else:
             changed.append(each)
@@ -88,10 +79,8 @@ def skip_unchanged(  # noqa: PLR0913, PLR0917 (what decides)
     return Plan(writes, [])
 
 
-def _is_unchanged(stream: Stream, write: Write, entry: Entry, now: float, resend_days: int | None) -> bool:
-    if entry.written_at is None:
-        return False
-    if resend_days is not None and entry.written_at + resend_days * SECONDS_PER_DAY <= now:
+def _is_unchanged(stream: Stream, write: Write, entry: Entry, resend_before: float) -> bool:
+    if entry.written_at is None or entry.written_at <= resend_before:
         return False
     if stream.settings.sync_mode is SyncMode.INSERT:
         return not entry.is_pending  # an insert that was confirmed is not repeated, whatever it writes
@@ -116,7 +105,7 @@ def resolve_references(
     resolved: list[Write] = []
     outcomes: list[Outcome] = []
     waiting: list[Write] = []
-    waiting_keys = {each.key for each in stream.waiting if each.key is not None}
+    waiting_keys = stream.waiting_keys
     for write in writes:
         # One that comes later must not be written earlier.
         if write.key in waiting_keys or any(named in may_wait for named in write.references.values()):

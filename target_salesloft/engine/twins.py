@@ -1,33 +1,265 @@
-"""Finds records that an upsert by their key would miss, so that it would create a second one beside them."""
+"""Finds records that hold a key in another form, so that an upsert by the plain form would create a second one."""
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from target_salesloft.engine.plan import Plan, already_exists
 from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError
-from target_salesloft.objects import ID_FIELD, SyncMode
+from target_salesloft.mapping.coercion import CoercionError, normalize_domain
+from target_salesloft.objects import ACCOUNTS, ID_FIELD, PEOPLE, FieldType, SyncMode, identity_key
 from target_salesloft.records import in_chunks, replace
-from target_salesloft.salesloft.requester import PAGE_SIZE
+from target_salesloft.salesloft.listing import ListTooLongError, iter_all, latest
+from target_salesloft.salesloft.requester import PAGE_SIZE, parse_time
 from target_salesloft.wording import plural
 from target_salesloft.writers.bulk import UPSERT_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from target_salesloft.engine.stream import Stream
-    from target_salesloft.engine.world import World
+    from target_salesloft.engine.world import Row, World
     from target_salesloft.ledger.ledger import Ledger
-    from target_salesloft.records import Outcome, Write
+    from target_salesloft.objects import SalesloftObject
+    from target_salesloft.records import Named, Outcome, Write
+    from target_salesloft.salesloft.client import SalesloftClient
 
 logger = logging.getLogger(__name__)
+
+CREATED_AT: Final = "created_at"
+MAX_POINTS: Final = 600
+SAMPLE: Final = "sample"
+
+
+class Form(NamedTuple):
+    """A form in which Salesloft may hold a key, so that no filter by the plain form finds it.
+
+    Attributes:
+        what: Its records, in a sentence.
+        ids: What the ledger calls them.
+        seen: What the ledger calls the time at which the latest record that was listed was created.
+    """
+
+    object: SalesloftObject
+    field: str
+    assumption: str
+    what: str
+    ids: str
+    seen: str
+
+    def keys(self, rows: Iterable[Row]) -> dict[str, Row]:
+        """Return the key of the plain form → the row, for those that hold it in this form."""
+        found: dict[str, Row] = {}
+        for row in rows:
+            held = str(row.get(self.field) or "")
+            try:
+                key = identity_key(self.field, held if self.object is PEOPLE else normalize_domain(held))
+            except CoercionError:
+                continue
+            is_plain = held == held.lower() if self.object is PEOPLE else key == identity_key(self.field, held)
+            if not is_plain:
+                found.setdefault(key, row)
+        return found
+
+
+URLS: Final = Form(
+    ACCOUNTS, "domain", "A4", "accounts with a URL as the domain", "accounts.raw_domain", "accounts.listed"
+)
+CAPITALS: Final = Form(
+    PEOPLE, "email_address", "A3", "people with capitals in the address", "people.capitals", "people.listed"
+)
+
+
+class Twins:
+    """Finds the records of writes, and of references, that Salesloft holds in another form.
+
+    All records are listed once, a hundred per point, and in later runs those that were created since.
+    """
+
+    def __init__(self, client: SalesloftClient, world: World, ledger: Ledger) -> None:
+        self._client = client
+        self._world = world
+        self._ledger = ledger
+        self._listed: dict[str, dict[str, int]] = {}  # `Form.ids` → key of the plain form → id
+
+    def find(self, stream: Stream, writes: list[Write]) -> Plan:
+        """Let writes of records that are held in another form be written by id; inserts of them are left out."""
+        capabilities = self._world.capabilities
+        if stream.key_type is FieldType.EMAIL and capabilities.email_case != "insensitive":
+            found = self._find_other_case(stream, writes)
+        elif stream.key_type is FieldType.DOMAIN and capabilities.domains != "bare":
+            found = self._find_raw_domains(stream, writes)
+        else:
+            found = {}
+        return _by_id(stream, writes, found) if found else Plan(writes, [])
+
+    def find_named(self, names: Iterable[Named]) -> dict[Named, tuple[int, ...]]:
+        """Return the ids of accounts with a URL as the domain, by the names of which none was found."""
+        if self._world.capabilities.domains == "bare":
+            return {}
+        named = [each for each in names if each.reference.kind is FieldType.DOMAIN]
+        ids = self._find_hidden(URLS, {each.key for each in named})
+        for each in named:
+            if each.key in ids:
+                self._ledger.set_lookups(each.reference.name, {each.key: ids[each.key]})
+        return {each: (ids[each.key],) for each in named if each.key in ids}
+
+    # Addresses
+
+    def _find_other_case(self, stream: Stream, writes: list[Write]) -> dict[str, int]:
+        """Return key → id of the people whose address Salesloft holds in another case, if case counts there.
+
+        Addresses that the source has in mixed case are looked up so, a hundred a point, until a response shows that
+        case does not count. Others are looked for once it is known that it counts. To find out, a few people are looked
+        at.
+        """
+        world = self._world
+        found = self._find_spellings(stream, [each for each in writes if each.spelling is not None])
+        creates = stream.settings.sync_mode is not SyncMode.UPDATE
+        is_untried = world.capabilities.email_case is None and not self._is_sampled
+        if creates and is_untried and self._new_keys(stream, writes):
+            self._try_case(stream)
+        if world.capabilities.email_case == "sensitive":
+            found |= self._find_hidden(CAPITALS, self._new_keys(stream, writes) - found.keys())
+        return {} if world.capabilities.email_case == "insensitive" else found
+
+    def _find_spellings(self, stream: Stream, writes: list[Write]) -> dict[str, int]:
+        """Return key → id of people whom Salesloft holds in the case that is not sent."""
+        world, field = self._world, stream.settings.upsert_key
+        found: dict[str, int] = {}
+        for part in in_chunks(writes, PAGE_SIZE):
+            if world.capabilities.email_case == "insensitive":
+                break
+            chunk = {str(each.key): each for each in part if each.record_id is None}
+            try:
+                rows = world.rows(stream.object, field, [each.spelling for each in chunk.values()])
+            except PermissionDeniedError as error:
+                world.assume(error, email_case="insensitive")
+                break
+            exact = {key: matches[0] for key, matches in rows.items() if len(matches) == 1}
+            if any(row[field] != chunk[key].spelling for key, row in exact.items()):
+                world.learn(email_case="insensitive")
+            elif exact:
+                sent = world.rows(stream.object, field, [chunk[key].body[field] for key in exact])
+                missed = {key: int(row[ID_FIELD]) for key, row in exact.items() if not sent[key]}
+                if not missed and all(sent[key][0][ID_FIELD] == row[ID_FIELD] for key, row in exact.items()):
+                    world.learn(email_case="insensitive")
+                else:
+                    found |= missed
+                    self._note_case(stream)
+        return found
+
+    @cached_property
+    def _is_sampled(self) -> bool:
+        """Whether this run or an earlier one has looked at a few people."""
+        return bool(self._ledger.get_lookups(CAPITALS.seen, [SAMPLE]))
+
+    def _try_case(self, stream: Stream) -> None:
+        """Look up one of the people whose address has capitals in lowercase, if there are some in the first hundred."""
+        try:
+            page = next(iter(self._client.pages(PEOPLE.path, {})), None)
+            self._ledger.set_lookups(CAPITALS.seen, {SAMPLE: 1})
+            self._is_sampled = True
+            for key, held in list(CAPITALS.keys([] if page is None else page.rows).items())[:1]:
+                rows = self._world.rows(PEOPLE, CAPITALS.field, [key.partition("=")[2]])
+                if any(row[ID_FIELD] == held[ID_FIELD] for row in rows[key]):
+                    self._world.learn(email_case="insensitive")
+                else:
+                    self._note_case(stream)
+        except (PermissionDeniedError, QueryRejectedError) as error:
+            self._world.assume(error, email_case="insensitive")
+
+    def _note_case(self, stream: Stream) -> None:
+        if self._world.capabilities.email_case == "sensitive":
+            return
+        self._world.learn(email_case="sensitive")
+        logger.warning(
+            "%s: email addresses that differ in case are different addresses in Salesloft (assumption A3): an upsert "
+            "by one would create a second person beside the other. All people are listed once, to remember whose "
+            "address has capitals; people who are found are written by id.",
+            stream.name,
+            extra={"code": "SL028", "stream": stream.name, "assumption": "A3"},
+        )
+
+    # Domains
+
+    def _find_raw_domains(self, stream: Stream, writes: list[Write]) -> dict[str, int]:
+        """Return key → id of the accounts that hold a URL as their domain, of those that no run has written."""
+        found = self._find_hidden(URLS, self._new_keys(stream, writes))
+        if found:
+            logger.warning(
+                "%s: %s in Salesloft with a URL as the domain (assumption A4). An upsert by domain would create a "
+                "second account, so these are written by id, which also corrects the domain.",
+                *(stream.name, plural(len(found), "account")),
+                extra={"code": "SL028", "stream": stream.name, "assumption": "A4", "records": len(found)},
+            )
+        return found
+
+    # Both
+
+    def _new_keys(self, stream: Stream, writes: list[Write]) -> set[str]:
+        """Return the keys of what no run has written."""
+        keys = {each.key for each in writes if each.key is not None and each.record_id is None}
+        return keys - self._ledger.get_last_writes(stream.object.name, keys).keys()
+
+    def _find_hidden(self, form: Form, keys: set[str]) -> dict[str, int]:
+        """Return key → the id of the record that holds it in another form, read in this run.
+
+        A key that another record holds in plain form is left out: that one is found by it.
+        """
+        if not keys:
+            return {}
+        if form.ids not in self._listed:
+            self._list(form, max(len(keys), MAX_POINTS if self._ledger.is_persistent else 0))
+        listed = self._listed[form.ids]
+        hints = {key: hint.record_id for key, hint in self._ledger.get_lookups(form.ids, keys).items()}
+        hints |= {key: listed[key] for key in keys & listed.keys()}
+        rows = self._world.rows(form.object, ID_FIELD, hints.values()) if hints else {}
+        by_key = form.keys(row for matches in rows.values() for row in matches)
+        found = {key: hints[key] for key, row in by_key.items() if hints.get(key) == int(row[ID_FIELD])}
+        plain = self._world.rows(form.object, form.field, [key.partition("=")[2] for key in found]) if found else {}
+        return {key: number for key, number in found.items() if not plain[key]}
+
+    def _list(self, form: Form, max_points: int) -> None:
+        found = self._listed[form.ids] = {}
+        hint = self._ledger.get_lookups(form.seen, [CREATED_AT]).get(CREATED_AT)
+        since = None if hint is None else dt.datetime.fromtimestamp(hint.record_id, dt.timezone.utc).isoformat()
+        filters: dict[str, Any] = {} if since is None else {f"{CREATED_AT}[gte]": since}
+        newest: str | None = None
+        count = 0
+        extra = {"code": "SL028", "assumption": form.assumption}
+        try:
+            for row in iter_all(self._client, form.object.path, filters, order_by=CREATED_AT, max_points=max_points):
+                count += 1
+                newest = latest([row], CREATED_AT, newest)
+                found |= {key: int(each[ID_FIELD]) for key, each in form.keys([row]).items()}
+        except ListTooLongError as error:
+            logger.warning(
+                "This run doesn't look for %s (assumption %s), because listing all %s would cost %s points. If such a "
+                "record is written for the first time, Salesloft gets a second one.",
+                *(form.what, form.assumption, form.object.name, f"{error.points:,.0f}"),
+                extra=extra,
+            )
+            return
+        except (PermissionDeniedError, QueryRejectedError) as error:
+            logger.warning("Cannot look for %s (assumption %s): %s", form.what, form.assumption, error, extra=extra)
+            return
+        if since is None and count:
+            logger.info(
+                "Found %s %s (of %s). Later runs only check new ones.",
+                *(f"{len(found):,}", form.what, f"{count:,}"),
+            )
+        self._ledger.set_lookups(form.ids, found)
+        moment = parse_time(newest)
+        if moment is not None:
+            self._ledger.set_lookups(form.seen, {CREATED_AT: int(moment.timestamp())})
 
 
 def _by_id(stream: Stream, writes: list[Write], ids: Mapping[str, int]) -> Plan:
     """Let writes of the given records be written by id; inserts of them are left out."""
-    if not ids:
-        return Plan(writes, [])
     left: list[Write] = []
     outcomes: list[Outcome] = []
     for each in writes:
@@ -41,93 +273,3 @@ def _by_id(stream: Stream, writes: list[Write], ids: Mapping[str, int]) -> Plan:
             extra = {UPSERT_KEY: ID_FIELD, ID_FIELD: record_id} if is_upsert else {}
             left.append(replace(each, record_id=record_id, extra={**each.extra, **extra}))
     return Plan(left, outcomes)
-
-
-def find_other_case(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -> Plan:
-    """Let people be written by id whose address Salesloft holds in another case, if case counts there.
-
-    Addresses that the source has in mixed case are looked up so, a hundred a point, until a response shows that case
-    does not count. Others are looked for once it is known that it counts. To find out, a few people are looked at.
-    """
-    found = _find_spellings(stream, [each for each in writes if each.spelling is not None], world)
-    creates = stream.settings.sync_mode is not SyncMode.UPDATE
-    is_untried = world.capabilities.email_case is None and not world.capitals.is_sampled
-    if creates and is_untried and _new_keys(stream, writes, ledger):
-        _try_case(stream, world)
-    if world.capabilities.email_case == "sensitive":
-        found |= world.capitals.find(_new_keys(stream, writes, ledger) - found.keys())
-    return _by_id(stream, writes, {} if world.capabilities.email_case == "insensitive" else found)
-
-
-def _find_spellings(stream: Stream, writes: list[Write], world: World) -> dict[str, int]:
-    """Return the key → the id of people whom Salesloft holds in the case that is not sent."""
-    field = stream.settings.upsert_key
-    found: dict[str, int] = {}
-    for part in in_chunks(writes, PAGE_SIZE):
-        if world.capabilities.email_case == "insensitive":
-            break
-        chunk = {str(each.key): each for each in part if each.record_id is None}
-        try:
-            rows = world.rows(stream.object, field, [each.spelling for each in chunk.values()])
-        except PermissionDeniedError as error:
-            world.assume(error, email_case="insensitive")
-            break
-        exact = {key: matches[0] for key, matches in rows.items() if len(matches) == 1}
-        if any(row[field] != chunk[key].spelling for key, row in exact.items()):
-            world.learn(email_case="insensitive")
-        elif exact:
-            sent = world.rows(stream.object, field, [chunk[key].body[field] for key in exact])
-            missed = {key: int(row[ID_FIELD]) for key, row in exact.items() if not sent[key]}
-            if not missed and all(sent[key][0][ID_FIELD] == row[ID_FIELD] for key, row in exact.items()):
-                world.learn(email_case="insensitive")
-            else:
-                found |= missed
-                _warn(stream, world)
-    return found
-
-
-def _try_case(stream: Stream, world: World) -> None:
-    """Look up one of the people whose address has capitals in lowercase, if there are some."""
-    try:
-        held = world.capitals.sample()
-        rows = world.rows(stream.object, stream.settings.upsert_key, [key.partition("=")[2] for key in held][:1])
-    except (PermissionDeniedError, QueryRejectedError) as error:
-        world.assume(error, email_case="insensitive")
-        return
-    for key, found in rows.items():
-        if any(row[ID_FIELD] == held[key][ID_FIELD] for row in found):
-            world.learn(email_case="insensitive")
-        else:
-            _warn(stream, world)
-
-
-def _new_keys(stream: Stream, writes: list[Write], ledger: Ledger) -> set[str]:
-    """Return the keys of what no run has written."""
-    keys = {each.key for each in writes if each.key is not None and each.record_id is None}
-    return keys - ledger.get_last_writes(stream.object.name, keys).keys()
-
-
-def find_raw_domains(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -> Plan:
-    """Let accounts be written by id that hold a URL as their domain, of those that no run has written."""
-    found = world.urls.find(_new_keys(stream, writes, ledger))
-    if found:
-        logger.warning(
-            "%s: %s in Salesloft with a URL as the domain (assumption A4). An upsert by domain would create a second "
-            "account, so these are written by id, which also corrects the domain.",
-            *(stream.name, plural(len(found), "account")),
-            extra={"code": "SL028", "stream": stream.name, "assumption": "A4", "records": len(found)},
-        )
-    return _by_id(stream, writes, found)
-
-
-def _warn(stream: Stream, world: World) -> None:
-    if world.capabilities.email_case == "sensitive":
-        return
-    world.learn(email_case="sensitive")
-    logger.warning(
-        "%s: email addresses that differ in case are different addresses in Salesloft (assumption A3): an upsert by "
-        "one would create a second person beside the other. All people are listed once, to remember whose address has "
-        "capitals; people who are found are written by id.",
-        stream.name,
-        extra={"code": "SL028", "stream": stream.name, "assumption": "A3"},
-    )

@@ -9,13 +9,16 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from target_salesloft.mapping.comparison import CUSTOM_PREFIX, Difference, canonical, find_differences
+from target_salesloft.mapping.comparison import CUSTOM_PREFIX, canonical
 from target_salesloft.objects import DeletedRecords, FieldType
 from target_salesloft.records import Result
 from target_salesloft.wording import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from target_salesloft.engine.stream import Stream
+    from target_salesloft.mapping.comparison import Difference
     from target_salesloft.records import Outcome
 
 logger = logging.getLogger(__name__)
@@ -47,39 +50,36 @@ class Watch:
     """Counts the fields for which Salesloft returns other values than it was sent, and records that stay archived."""
 
     def __init__(self) -> None:
-        self._read: Counter[str] = Counter()
+        self.read: Counter[str] = Counter()  # stream → responses that were compared
         self._found: Counter[tuple[str, str, Kind]] = Counter()  # stream, field, kind
         self._archived: Counter[str] = Counter()
 
-    def examine(self, stream: Stream, outcome: Outcome) -> list[Difference]:
-        """Return what the response to a write shows of its fields, where that is not what was sent, and count it."""
-        if outcome.resource is None:
-            return []
-        is_new = outcome.result is Result.CREATED
-        self._read[stream.name] += 1
-        self.look_for_archived(stream, outcome)
+    def examine(self, stream: Stream, outcome: Outcome, found: list[Difference]) -> list[Difference]:
+        """Count the fields in which the response to a write differs from what was sent, and return those that count."""
         differences = []
-        for each in find_differences(stream.object, outcome.write.payload, outcome.resource):
+        for each in found:
             kind = _kind_of(stream, each)
-            if kind is MERGED and is_new:  # such as the tag with the date that `autotag_date` asks for
+            # Such as the tag with the date that `autotag_date` asks for.
+            if kind is MERGED and outcome.result is Result.CREATED:
                 continue
             differences.append(each)
             if not each.is_spelling:
                 self._found[stream.name, each.name, kind] += 1
         return differences
 
-    def look_for_archived(self, stream: Stream, outcome: Outcome) -> None:
-        """Count a record that the source has, and that stays archived in Salesloft."""
-        archive = stream.object.removals.get(DeletedRecords.ARCHIVE)
-        if archive is not None and outcome.resource is not None and outcome.resource.get(archive.removed_field):
-            self._archived[stream.name] += all(name not in outcome.write.body for name, _ in archive.constants)
+    def look_for_archived(self, stream: Stream, outcomes: Iterable[Outcome]) -> None:
+        """Count the records that the source has, and that stay archived in Salesloft."""
+        archive = stream.object.removals[DeletedRecords.ARCHIVE]
+        for each in outcomes:
+            if each.resource is not None and each.resource.get(archive.removed_field):
+                self._archived[stream.name] += all(name not in each.write.body for name, _ in archive.constants)
 
     def report(self) -> None:
         for (stream, name, kind), count in sorted(self._found.items()):
             logger.warning(
                 "%s: Salesloft %s, for %s of %s records whose responses were read (assumption %s). %s These records "
                 "are sent again in the next run.",
-                *(stream, kind.what % name, f"{count:,}", f"{self._read[stream]:,}", kind.assumption, kind.advice),
+                *(stream, kind.what % name, f"{count:,}", f"{self.read[stream]:,}", kind.assumption, kind.advice),
                 extra={
                     "code": "SL028",
                     "stream": stream,

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from target_salesloft.engine.hidden_keys import CAPITALS, URLS, HiddenKeys
-from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, OBJECTS, REFERENCES, FieldType, SyncMode, identity_key
+from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, OBJECTS, REFERENCES, SyncMode, identity_key
 from target_salesloft.salesloft.assumptions import ASSUMPTIONS, Capabilities
 from target_salesloft.salesloft.listing import Listing
 from target_salesloft.salesloft.lookup import takes_one
@@ -44,8 +43,6 @@ class World:
         self._custom_fields = custom_fields
         self._lookups = lookups
         self._ledger = ledger
-        self.urls = HiddenKeys(URLS, client, lookups, ledger)
-        self.capitals = HiddenKeys(CAPITALS, client, lookups, ledger)
         self._listings: dict[Reference, Listing] = {}
         self._missing: set[tuple[str, str]] = set()  # object and key
 
@@ -70,12 +67,8 @@ class World:
             }
         return hints
 
-    def resolve(self, names: Iterable[Named], *, is_final: bool = True) -> dict[Named, tuple[int, ...]]:
-        """Return the ids of all records that each name stands for, read in this run: none, one or several.
-
-        Args:
-            is_final: Whether this run writes none of those that are not found.
-        """
+    def resolve(self, names: Iterable[Named]) -> dict[Named, tuple[int, ...]]:
+        """Return the ids of all records that each name stands for, read in this run: none, one or several."""
         by_reference: defaultdict[Reference, list[Named]] = defaultdict(list)
         for each in names:
             by_reference[each.reference].append(each)
@@ -84,7 +77,7 @@ class World:
             if reference.object_name is None:
                 found = {each: self._listing(reference).ids(each.value) for each in named}
             else:
-                found = self._find_named(reference, named, is_final=is_final)
+                found = self._find_named(reference, named)
             one = {each.key: ids[0] for each, ids in found.items() if len(ids) == 1}
             self._ledger.set_lookups(reference.name, one)
             self._ledger.forget_lookups(reference.name, [each.key for each in named if each.key not in one])
@@ -94,14 +87,11 @@ class World:
     def team_names(self) -> dict[Reference, Collection[str]]:
         return {each: listing.names for each, listing in self._listings.items() if each.names_team_objects}
 
-    def _find_named(self, reference: Reference, named: list[Named], *, is_final: bool) -> dict[Named, tuple[int, ...]]:
+    def _find_named(self, reference: Reference, named: list[Named]) -> dict[Named, tuple[int, ...]]:
         object_name, attribute = str(reference.object_name), reference.attributes[0]
         values = {each.key: each.value for each in named if (object_name, each.key) not in self._missing}
         hints = {key: hint.record_id for key, hint in self._ledger.get_lookups(reference.name, values).items()}
         ids = self.find_ids(OBJECTS[object_name], attribute, values, hints)
-        if is_final and reference.kind is FieldType.DOMAIN and self.capabilities.domains != "bare":
-            raw = self.urls.find(each.key for each in named if not ids.get(each.key))
-            ids |= {key: (number,) for key, number in raw.items()}
         self._missing.update((object_name, key) for key in values if not ids[key])
         return {each: ids.get(each.key, ()) for each in named}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
@@ -17,11 +17,8 @@ MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {1: ("DROP TABLE reshaped",)}
 class Bytes(sa.LargeBinary):
     """Bytes as they are: SQLAlchemy wraps them for old drivers, which takes longer than storing them."""
 
-    def bind_processor(self, dialect: sa.Dialect) -> Any:  # noqa: ARG002
-        return None
-
-    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:  # noqa: ARG002
-        return None
+    bind_processor = sa.types.TypeEngine.bind_processor
+    result_processor = sa.types.TypeEngine.result_processor
 
 
 def run_number(comment: str) -> sa.Column[int]:

@@ -19,7 +19,7 @@ from target_salesloft.encoding import decode_object, dumps_line
 from target_salesloft.exceptions import FailedRecordsFileError
 from target_salesloft.records import Outcome, Result, SavedAt, Source
 from target_salesloft.singer.reader import require_keys, require_schema
-from target_salesloft.singer.validation import RecordValidator
+from target_salesloft.singer.validation import build_validator
 from target_salesloft.storage import absolute, open_writable
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _use_schema(message: Mapping[str, Any], schemas: dict[str, Mapping[str, Any]
         schemas[message["stream"]] = None
     require_schema(message)
     try:
-        RecordValidator(message["schema"])
+        build_validator(message["schema"])
     except InvalidJSONSchema:
         return
     schemas[message["stream"]] = message

@@ -259,6 +259,27 @@ def convert(data: Any, kind: type[T], name: str) -> T:
         raise UnexpectedResponseError(f"Unexpected response to {name}. Check api_url.") from error
 
 
+class _Upserted(msgspec.Struct):
+    """The `data` of the response to an upsert; one page of the documentation shows it without `upsert_type`."""
+
+    upsert_type: str | None = None
+
+
+def upsert_type(data: Any) -> str | None:
+    """Return `create` or `update`, or None if the response does not contain it."""
+    try:
+        return msgspec.convert(data, _Upserted).upsert_type
+    except msgspec.ValidationError:
+        return None
+
+
+def find_resource(data: Any) -> dict[str, Any] | None:
+    """Return the record from the response to a write; that to an upsert has it one level deeper."""
+    candidates = [data, *data.values()] if isinstance(data, dict) else []
+    resources = (each for each in candidates if isinstance(each, dict))
+    return next((each for each in resources if str(each.get("id")).isdecimal()), None)
+
+
 def require_id(row: Mapping[str, Any], path: str) -> int:
     """Return the id of a listed record, which may be text."""
     number = str(row.get("id"))

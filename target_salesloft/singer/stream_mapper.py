@@ -22,7 +22,7 @@ from target_salesloft.objects import DeletedRecords, FieldType
 from target_salesloft.records import Outcome, Result, Source, Write, failure, replace, without_write
 from target_salesloft.settings.options import MissingKey, MissingReferences
 from target_salesloft.settings.streams import DELETED_COLUMNS
-from target_salesloft.singer.validation import RecordValidator
+from target_salesloft.singer.validation import build_validator, describe_invalid
 from target_salesloft.suggestions import normalize_name
 
 if TYPE_CHECKING:
@@ -44,12 +44,13 @@ class SourceStream(NamedTuple):
     """One of the tap's streams.
 
     Attributes:
+        validator: Of `jsonschema-rs`; None if records are not validated.
         keys: The key properties, which each record has.
         is_same: Whether neither stream maps nor flattening change records.
     """
 
     stream_map: StreamMap
-    validator: RecordValidator | None
+    validator: Any
     mapper: RecordMapper
     keys: frozenset[str]
     is_same: bool
@@ -118,7 +119,7 @@ class StreamMapper:
             UnknownColumnError: A column matches no field, and `unknown_fields` is `fail`.
         """
         schema: Mapping[str, Any] = stream_map.transformed_schema
-        validator = RecordValidator(_without_metadata(schema)) if self._validates else None
+        validator = build_validator(_without_metadata(schema)) if self._validates else None
         try:
             mapper = RecordMapper(
                 self._object,
@@ -204,9 +205,12 @@ class StreamMapper:
                 f"{settings.deleted_column}: neither a boolean nor a time, so it is unclear whether the row is deleted"
             )
             return failure(_of(mapper.map_key(record), source), reason)
-        rejection = None if is_removal or stream.validator is None else stream.validator.rejection(record)
-        if rejection is not None:
-            mapped: Write | Rejection = Rejection(rejection)
+        mapped: Write | Rejection
+        try:
+            if not is_removal and stream.validator is not None:
+                stream.validator.validate(record)
+        except ValueError as error:
+            mapped = Rejection(describe_invalid(error))
         else:
             mapped = mapper.map_key(record) if is_removal else mapper.map(record, source)
         if isinstance(mapped, Write):

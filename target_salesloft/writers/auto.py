@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
-from target_salesloft.objects import ID_FIELD, OBJECTS, SyncMode
+from target_salesloft.objects import OBJECTS, SyncMode
 from target_salesloft.records import tokens_in
 from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.bulk import JOB_NAME_PREFIX
@@ -145,8 +145,7 @@ class AutoWriter:
         if job_id is None:
             self._queue.appendleft(batch)
             return
-        key_field = ID_FIELD if batch.mode is SyncMode.UPDATE else batch.upsert_key
-        refused, events = self._jobs.upload(batch, job_id, job_type, key_field)
+        refused, events = self._jobs.upload(batch, job_id)
         if events:
             self._announce(batch, "bulk jobs")
         if refused:
@@ -198,7 +197,6 @@ def build_writer(settings: RunSettings, client: SalesloftClient, clock: Clock, c
         settings.bulk_job_timeout,
         limit=settings.bulk_jobs_in_flight,
         read_ids=settings.bulk_result_ids,
-        samples=True,
     )
     single = SingleWriter(client, clock, settings.max_parallel_requests)
     return AutoWriter(single, jobs, client.bulk_jobs, choice, clock, urlsplit(settings.api_url).hostname or "")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import msgspec
-
-from target_salesloft.objects import ID_FIELD, DeletedRecords, SalesloftObject, SyncMode
-from target_salesloft.records import Outcome, Result, Write
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from target_salesloft.objects import Operation
+    from target_salesloft.objects import DeletedRecords, SalesloftObject, SyncMode
+    from target_salesloft.records import Outcome, Write
 
 
 class Batch(msgspec.Struct, frozen=True, eq=False):
@@ -30,32 +27,6 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     upsert_key: str
     writes: Sequence[Write]
     removal: DeletedRecords | None = None
-
-    @property
-    def operation(self) -> Operation:
-        """What is sent for each write, unless a bulk job writes them."""
-        return self.object.operations[self.mode] if self.removal is None else self.object.removals[self.removal]
-
-
-class Job(NamedTuple):
-    """A bulk job, as events describe it.
-
-    Attributes:
-        type: Its type, such as `person/upsert`.
-        rows: What identifies a record in it → what was uploaded.
-        seconds: How long it took until it was known to be done, once it was marked ready.
-    """
-
-    id: int
-    type: str
-    key_field: str
-    rows: Mapping[str, Write]
-    processed: int = 0
-    seconds: float = 0.0
-
-    @property
-    def size(self) -> int:
-        return len(self.rows)
 
 
 class Sending(NamedTuple):
@@ -81,28 +52,46 @@ class JobUploaded(NamedTuple):
     """The records of a bulk job are uploaded; it may still have to wait for earlier jobs."""
 
     batch: Batch
-    job: Job
+    job_id: int
+    records: int
 
 
 class JobStarting(NamedTuple):
-    """A bulk job is marked ready once the next event is asked for."""
+    """A bulk job is marked ready once the next event is asked for.
+
+    Attributes:
+        job_type: Such as `person/upsert`.
+        key_field: The field that identifies a record in it.
+        rows: What identifies a record in it → what was uploaded.
+    """
 
     batch: Batch
-    job: Job
+    job_id: int
+    job_type: str
+    key_field: str
+    rows: Mapping[str, Write]
 
 
 class JobPolled(NamedTuple):
     """It is known how far a bulk job is."""
 
     batch: Batch
-    job: Job
+    job_id: int
+    processed: int
 
 
 class JobDone(NamedTuple):
-    """Each record of a bulk job has its outcome."""
+    """Each record of a bulk job has its outcome.
+
+    Attributes:
+        seconds: How long it took until it was known to be done, once it was marked ready.
+    """
 
     batch: Batch
-    job: Job
+    job_id: int
+    job_type: str
+    records: int
+    seconds: float
 
 
 Event: TypeAlias = Sending | Settled | JobUploaded | JobStarting | JobPolled | JobDone
@@ -141,38 +130,3 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Wait for requests in flight."""
-
-
-# Responses
-
-UPSERT_RESULTS: Final = MappingProxyType({"create": Result.CREATED, "update": Result.UPDATED})
-
-
-class UpsertResponse(msgspec.Struct):
-    """The `data` of the response to an upsert; one page of the documentation shows it without `upsert_type`."""
-
-    upsert_type: str | None = None
-
-
-def upsert_type(data: Any) -> str | None:
-    """Return `create` or `update`, or None if the response does not contain it."""
-    try:
-        return msgspec.convert(data, UpsertResponse).upsert_type
-    except msgspec.ValidationError:
-        return None
-
-
-def find_resource(data: Any) -> dict[str, Any] | None:
-    """Return the record from the response to a write; that to an upsert has it one level deeper."""
-    candidates = [data, *data.values()] if isinstance(data, dict) else []
-    resources = (each for each in candidates if isinstance(each, dict))
-    return next((each for each in resources if str(each.get(ID_FIELD)).isdecimal()), None)
-
-
-def written(write: Write, result: Result, response: Any, *, requests: int = 1, ambiguous: bool = False) -> Outcome:
-    """Return the outcome of a write that Salesloft has taken; its id is that of the response if it is not known."""
-    resource = find_resource(response)
-    record_id = write.record_id
-    if record_id is None and resource is not None:
-        record_id = int(resource[ID_FIELD])
-    return Outcome(write, result, record_id=record_id, resource=resource, requests=requests, is_ambiguous=ambiguous)

@@ -19,7 +19,7 @@ from target_salesloft.exceptions import (
     RetriesExhaustedError,
 )
 from target_salesloft.objects import ID_FIELD, SyncMode, identity_key
-from target_salesloft.records import Outcome, Result, Write, in_chunks, replace
+from target_salesloft.records import UPSERT_RESULTS, Outcome, Result, Write, in_chunks, replace, written
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.bulk_jobs import (
     CONSISTENCY_SECONDS,
@@ -30,8 +30,7 @@ from target_salesloft.salesloft.bulk_jobs import (
     RowStatus,
 )
 from target_salesloft.salesloft.errors import MAX_REASON_LENGTH, join_messages
-from target_salesloft.salesloft.requester import PAGE_SIZE
-from target_salesloft.writers.base import UPSERT_RESULTS, find_resource, upsert_type, written
+from target_salesloft.salesloft.requester import PAGE_SIZE, find_resource, upsert_type
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -86,8 +85,8 @@ class BulkJob:
         api: BulkJobs,
         clock: Clock,
         job_id: int,
-        job_type: str = "",
-        key_field: str = "",
+        job_type: str,
+        key_field: str,
         keys: Collection[str] | None = None,
     ) -> None:
         self.id = job_id
@@ -247,10 +246,10 @@ class BulkJob:
         for key, write in self.rows.items():
             row = rows.get(key)
             if row is None or row.status == RowStatus.SUCCESS:
-                resource = None if row is None else row.resource
+                response = None if row is None else row.resource
                 is_told = read_ids or is_update
-                result = UPSERT_RESULTS.get(upsert_type(resource) or "", default) if is_told else default
-                outcomes.append(written(write, result, resource, requests=self.requests))
+                result = UPSERT_RESULTS.get(upsert_type(response) or "", default) if is_told else default
+                outcomes.append(written(write, result, find_resource(response), requests=self.requests))
                 continue
             reason, fields = describe_row(row)
             outcome = Outcome(write, Result.FAILED, reason, request=f"bulk job {self.type}", fields=fields)

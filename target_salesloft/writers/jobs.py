@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from target_salesloft.exceptions import (
@@ -19,13 +18,13 @@ from target_salesloft.exceptions import (
     SalesloftFatalError,
     UnexpectedResponseError,
 )
-from target_salesloft.objects import CUSTOM_FIELDS, SyncMode
+from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode
 from target_salesloft.records import Result, replace, tokens_in
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.bulk_jobs import JobState
 from target_salesloft.salesloft.requester import PAGE_SIZE
 from target_salesloft.wording import plural
-from target_salesloft.writers.base import Job, JobDone, JobPolled, JobStarting, JobUploaded, Settled
+from target_salesloft.writers.base import JobDone, JobPolled, JobStarting, JobUploaded, Settled
 from target_salesloft.writers.bulk import (
     MAX_ROWS_READ,
     BulkJob,
@@ -34,7 +33,7 @@ from target_salesloft.writers.bulk import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from target_salesloft.clock import Clock
     from target_salesloft.objects import SalesloftObject
@@ -53,42 +52,36 @@ LIST_JOBS: Final = "GET /bulk_jobs"
 NOT_AVAILABLE: Final = (PermissionDeniedError, RecordRejectedError, UnexpectedResponseError)
 
 
-@dataclass(eq=False)
-class JobInFlight:
-    """A job that is not done.
+class JobInFlight(BulkJob):
+    """A job of this run that is not done.
 
     Attributes:
         batch: What the job was built from, without its writes.
         tokens: The keys by which its records may be named.
         fields: Those that the keys are of.
-        seconds: How long it took.
         samples: Whether its first rows are read, because it is the first large job of its stream.
     """
 
-    job: BulkJob
-    batch: Batch
-    tokens: set[str] = field(init=False)
-    fields: set[str] = field(init=False)
-    started: float = 0.0
-    timeout_at: float = math.inf
-    processed: int = 0
-    seconds: float = 0.0
-    states: set[str] = field(default_factory=set)
-    samples: bool = False
+    def __init__(self, api: BulkJobs, clock: Clock, job_id: int, batch: Batch) -> None:
+        key_field = ID_FIELD if batch.mode is SyncMode.UPDATE else batch.upsert_key
+        super().__init__(api, clock, job_id, batch.object.bulk_types[batch.mode], key_field)
+        self.batch = replace(batch, writes=())  # the job has them, and drops what need not be kept
+        self.tokens: set[str] = set()
+        self.fields: set[str] = set()
+        self.started_at = 0.0
+        self.timeout_at = math.inf
+        self.samples = False
+        self._states: set[str] = set()
 
-    def __post_init__(self) -> None:
-        writes = self.batch.writes if self.job.may_hold_more else self.job.rows.values()
-        self.tokens = tokens_in(writes)
+    def upload(self, writes: Sequence[Write]) -> list[Write]:
+        refused = super().upload(writes)
+        self.tokens = tokens_in(writes if self.may_hold_more else self.rows.values())
         self.fields = fields_of(self.tokens)
-        self.batch = replace(self.batch, writes=())  # the job has them, and drops what need not be kept
+        return refused
 
     @property
     def is_started(self) -> bool:
-        return self.job.phase is Phase.STARTED
-
-    def describe(self) -> Job:
-        job = self.job
-        return Job(job.id, job.type, job.key_field, dict(job.rows), self.processed, self.seconds)
+        return self.phase is Phase.STARTED
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str], fields: set[str]) -> bool:
         """Return whether the job may write a record with one of these keys, which are of these fields.
@@ -108,14 +101,14 @@ class JobInFlight:
             raise JobFailedError(f"its state is '{state}' ({progress}).")
         if now >= self.timeout_at:
             raise BulkJobUnfinishedError(
-                f"not done after {now - self.started:,.0f} s (bulk_job_timeout: {timeout:,.0f} s): "
+                f"not done after {now - self.started_at:,.0f} s (bulk_job_timeout: {timeout:,.0f} s): "
                 f"state '{state}', {progress}. Follow its progress in Salesloft, or increase bulk_job_timeout."
             )
-        if status.state not in {JobState.OPEN, JobState.EXECUTING} and state not in self.states:
-            self.states.add(state)
-            extra = {"code": "SL034", "job_id": self.job.id, "job_state": state}
+        if status.state not in {JobState.OPEN, JobState.EXECUTING} and state not in self._states:
+            self._states.add(state)
+            extra = {"code": "SL034", "job_id": self.id, "job_state": state}
             message = "Bulk job %d: unknown state '%s'. Waiting until it is done."
-            logger.warning(message, self.job.id, state, extra=extra)
+            logger.warning(message, self.id, state, extra=extra)
         return False
 
 
@@ -125,19 +118,9 @@ class JobsInFlight:
     Args:
         timeout: Seconds that a job may take after it was started or, if that is later, after the last job was done.
         read_ids: Whether to read the ids of written records, a hundred per point.
-        samples: Whether to read the first rows of a stream's first large job: they show what Salesloft has stored.
     """
 
-    def __init__(  # noqa: PLR0913 (dependencies and settings)
-        self,
-        api: BulkJobs,
-        clock: Clock,
-        timeout: float,
-        *,
-        limit: int,
-        read_ids: bool = False,
-        samples: bool = False,
-    ) -> None:
+    def __init__(self, api: BulkJobs, clock: Clock, timeout: float, *, limit: int, read_ids: bool = False) -> None:
         self._api = api
         self._clock = clock
         self._timeout = timeout
@@ -148,7 +131,6 @@ class JobsInFlight:
         self._last_poll = -math.inf
         self._last_seconds = 0.0  # how long the last job took
         self._can_list = True
-        self._samples = samples
         self._sampled: set[str] = set()
 
     @property
@@ -164,7 +146,7 @@ class JobsInFlight:
         started = [each for each in self.in_flight if each.is_started]
         if not started:
             return self._clock.now()
-        oldest = min(each.started for each in started)
+        oldest = min(each.started_at for each in started)
         due = oldest + max(self._last_seconds, MIN_POLL_SECONDS)
         if self._last_poll >= due:
             wait = (self._last_poll - oldest) / 2
@@ -194,7 +176,7 @@ class JobsInFlight:
             )
         return " ".join(sentences)
 
-    def upload(self, batch: Batch, job_id: int, job_type: str, key_field: str) -> tuple[list[Write], list[Event]]:
+    def upload(self, batch: Batch, job_id: int) -> tuple[list[Write], list[Event]]:
         """Upload a batch; its job is marked ready once no earlier one may hold one of its keys.
 
         Args:
@@ -203,15 +185,15 @@ class JobsInFlight:
         Returns:
             The writes that Salesloft refuses, and what has happened.
         """
-        job = BulkJob(self._api, self._clock, job_id, job_type, key_field)
+        job = JobInFlight(self._api, self._clock, job_id, batch)
         try:
             refused = job.upload(batch.writes)
         except (RecordRejectedError, SalesloftFatalError) as error:
             raise job.unfinished(error) from error
         if not job.rows:
             return refused, []
-        self.in_flight.append(JobInFlight(job, batch))
-        return refused, [JobUploaded(batch, self.in_flight[-1].describe())]
+        self.in_flight.append(job)
+        return refused, [JobUploaded(job.batch, job_id, len(job.rows))]
 
     def advance(self, now: float) -> Iterator[Event]:
         """Mark jobs ready that no earlier job holds back, and ask for the states of jobs if it is time to."""
@@ -231,40 +213,37 @@ class JobsInFlight:
                 or any(other.holds(each.batch.object, each.tokens, each.fields) for other in earlier)
             ):
                 continue
-            yield JobStarting(each.batch, each.describe())
+            yield JobStarting(each.batch, each.id, each.type, each.key_field, dict(each.rows))
             try:
-                each.job.start()
+                each.start()
             except (RecordRejectedError, SalesloftFatalError) as error:
                 self.in_flight.remove(each)
-                raise each.job.unfinished(error) from error
-            each.started = self._clock.now()
-            each.timeout_at = each.started + self._timeout
-            if not self._read_ids and len(each.job.rows) > MAX_ROWS_READ:
-                each.samples = self._samples and each.batch.stream not in self._sampled
+                raise each.unfinished(error) from error
+            each.started_at = self._clock.now()
+            each.timeout_at = each.started_at + self._timeout
+            if not self._read_ids and len(each.rows) > MAX_ROWS_READ:
+                each.samples = each.batch.stream not in self._sampled
                 self._sampled.add(each.batch.stream)
                 names = {*each.batch.object.lookups, each.batch.upsert_key, CUSTOM_FIELDS}
-                each.job.release(names, keep=PAGE_SIZE if each.samples else 0)
+                each.release(names, keep=PAGE_SIZE if each.samples else 0)
 
     def _poll(self) -> Iterator[Event]:
         """Settle the jobs that are done. A fault of one job does not keep others that are done from being settled."""
         faults: list[BulkJobUnfinishedError] = []
         for each, status in self._get_statuses().items():
-            each.processed = status.processed or 0
-            yield JobPolled(each.batch, each.describe())
+            yield JobPolled(each.batch, each.id, status.processed or 0)
             try:
                 outcomes = None
                 if each.is_done(status, self._clock.now(), self._timeout):
-                    outcomes = each.job.get_outcomes(
-                        status, each.batch.mode, read_ids=self._read_ids, samples=each.samples
-                    )
+                    outcomes = each.get_outcomes(status, each.batch.mode, read_ids=self._read_ids, samples=each.samples)
             except RunCancelledError:
                 raise
             except (RecordRejectedError, BulkJobUnfinishedError) as error:
                 self.in_flight.remove(each)
-                faults.append(each.job.unfinished(error))
+                faults.append(each.unfinished(error))
             except SalesloftFatalError as error:
                 self.in_flight.remove(each)
-                raise each.job.unfinished(error) from error
+                raise each.unfinished(error) from error
             else:
                 if outcomes is not None:
                     yield from self._settle(each, outcomes)
@@ -277,9 +256,9 @@ class JobsInFlight:
         for each in self.in_flight:
             # Only now the next one is executed.
             each.timeout_at = now + self._timeout
-        done.seconds = self._last_seconds = now - done.started
+        self._last_seconds = now - done.started_at
         yield Settled(done.batch, outcomes)
-        yield JobDone(done.batch, done.describe())
+        yield JobDone(done.batch, done.id, done.type, len(outcomes), self._last_seconds)
         created = [each for each in outcomes if each.result is Result.CREATED]
         if created and done.batch.mode is SyncMode.UPDATE:
             lines = [str(source.position) for each in created for source in each.write.sources]
@@ -296,21 +275,21 @@ class JobsInFlight:
         listed: dict[int, JobStatus] = {}
         if self._can_list and len(started) > 1:
             try:
-                listed = self._api.list(after=min(each.job.id for each in started) - 1)
+                listed = self._api.list(after=min(each.id for each in started) - 1)
             except NOT_AVAILABLE as error:
                 extra = {"endpoint": LIST_JOBS}
                 logger.info("Cannot list bulk jobs (%s). Polling them one by one.", error, extra=extra)
-            self._can_list = any(each.job.id in listed for each in started)
-        return {each: listed.get(each.job.id) or self._get_status(each) for each in started}
+            self._can_list = any(each.id in listed for each in started)
+        return {each: listed.get(each.id) or self._get_status(each) for each in started}
 
     def _get_status(self, each: JobInFlight) -> JobStatus:
         try:
-            return each.job.get_status()
+            return each.get_status()
         except RunCancelledError:
             raise
         except (RecordRejectedError, SalesloftFatalError) as error:
             self.in_flight.remove(each)
-            raise each.job.unfinished(error) from error
+            raise each.unfinished(error) from error
 
 
 def fields_of(keys: Collection[str]) -> set[str]:
@@ -320,7 +299,7 @@ def fields_of(keys: Collection[str]) -> set[str]:
 
 def describe_jobs(jobs: Collection[JobInFlight]) -> str:
     """Return the numbers of jobs and of their records: `Bulk jobs 3, 4 and 5 (25,000 records)`."""
-    *others, last = [str(each.job.id) for each in jobs]
+    *others, last = [str(each.id) for each in jobs]
     numbers = f"jobs {', '.join(others)} and {last}" if others else f"job {last}"
-    records = sum(len(each.job.rows) for each in jobs)
+    records = sum(len(each.rows) for each in jobs)
     return f"Bulk {numbers} ({plural(records, 'record')})"

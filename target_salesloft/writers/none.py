@@ -90,7 +90,7 @@ class Forecast:
         """Count a batch, log the first few records with their values masked, and return the name of the request."""
         if batch.removal is not None:
             return self._add_removals(batch)
-        operation = batch.operation
+        operation = batch.object.operations[batch.mode]
         bulk_type = self._choice.get_job_type(batch)
         request = operation.name if bulk_type is None else f"bulk job {bulk_type}"
         if bulk_type is not None:
@@ -126,8 +126,7 @@ class Forecast:
         return request
 
     def _add_removals(self, batch: Batch) -> str:
-        assert batch.removal is not None  # noqa: S101 (the caller has checked it)
-        request = batch.operation.name
+        request = batch.object.operation(batch.mode, batch.removal).name
         self._records[request] += len(batch.writes)
         field = batch.upsert_key or ID_FIELD
         values = [str(each.body.get(field, each.record_id)) for each in batch.writes]

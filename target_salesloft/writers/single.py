@@ -21,16 +21,16 @@ from target_salesloft.exceptions import (
     SalesloftFatalError,
 )
 from target_salesloft.objects import DeletedRecords, ParameterLocation, SyncMode
-from target_salesloft.records import Outcome, Result, Write, replace
+from target_salesloft.records import UPSERT_RESULTS, Outcome, Result, Write, replace, written
 from target_salesloft.salesloft.lookup import find_matches
-from target_salesloft.salesloft.requester import parse_time
-from target_salesloft.writers.base import UPSERT_RESULTS, Sending, Settled, upsert_type, written
+from target_salesloft.salesloft.requester import find_resource, parse_time, upsert_type
+from target_salesloft.writers.base import Sending, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from target_salesloft.clock import Clock
-    from target_salesloft.objects import Operation
+    from target_salesloft.objects import Operation, SalesloftObject
     from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.salesloft.requester import Reply
     from target_salesloft.writers.base import Batch, Event
@@ -118,8 +118,8 @@ class SingleWriter:
             SalesloftFatalError: The run cannot go on. The outcomes of requests in flight have been yielded before.
         """
         yield Sending(batch, batch.writes)
-        operation = batch.operation
-        send = RequestOfBatch(self._client, self._clock, batch, self._locations)
+        operation = batch.object.operation(batch.mode, batch.removal)
+        send = RequestOfBatch(self._client, self._clock, batch, operation, self._locations)
         waiting = iter(batch.writes)
         in_flight: dict[Future[Outcome], tuple[Write, int]] = {}
         suspects: list[Failure] = []
@@ -143,7 +143,7 @@ class SingleWriter:
                     self._failed_in_a_row[operation] = 0
                     yield Settled(batch, [*(each.outcome(operation) for each in suspects), future.result()])
                     suspects.clear()
-                elif fatal is None and self._may_be_caused_by_record(error, failed_before, batch):
+                elif fatal is None and self._may_be_caused_by_record(error, failed_before, batch.object, operation):
                     suspects.append(Failure(write, error))
                     self._failed_in_a_row[operation] = failed_before + 1
                 else:
@@ -157,12 +157,13 @@ class SingleWriter:
         if suspects:
             yield Settled(batch, [each.outcome(operation) for each in suspects])
 
-    def _may_be_caused_by_record(self, error: BaseException, failed_before: int, batch: Batch) -> bool:
+    def _may_be_caused_by_record(
+        self, error: BaseException, failed_before: int, salesloft_object: SalesloftObject, operation: Operation
+    ) -> bool:
         """Return whether an error may be caused by the record because Salesloft accepts other requests.
 
         Args:
             failed_before: How many writes in a row had failed when the request was submitted.
-            batch: What the write belongs to.
         """
         if isinstance(error, RetriesExhaustedError):
             # Not if Salesloft limits requests or cannot be reached.
@@ -172,10 +173,10 @@ class SingleWriter:
             return False
         if failed_before >= MAX_CONSECUTIVE[type(error)]:
             return False
-        if self._failed_in_a_row[batch.operation] > 0:
+        if self._failed_in_a_row[operation] > 0:
             return True
         try:
-            self._client.records(batch.object).check_write(CHECK_RETRY_SECONDS)
+            self._client.records(salesloft_object).check_write(CHECK_RETRY_SECONDS)
         except SalesloftFatalError:
             return False
         return True
@@ -200,13 +201,18 @@ class RequestOfBatch:
     """
 
     def __init__(
-        self, client: SalesloftClient, clock: Clock, batch: Batch, locations: dict[Operation, ParameterLocation]
+        self,
+        client: SalesloftClient,
+        clock: Clock,
+        batch: Batch,
+        operation: Operation,
+        locations: dict[Operation, ParameterLocation],
     ) -> None:
         self._client = client
         self._records = client.records(batch.object)
         self._clock = clock
         self._batch = batch
-        self._operation = batch.operation
+        self._operation = operation
         self._locations = locations
 
     def __call__(self, write: Write) -> Outcome:
@@ -259,9 +265,9 @@ class RequestOfBatch:
             sent, was_ambiguous = error.requests, error.was_ambiguous
             reply = self._request(write)
         result = UPSERT_RESULTS.get(upsert_type(reply.data) or "", RESULTS[self._batch.mode])
-        return written(
-            write, result, reply.data, requests=sent + reply.requests, ambiguous=was_ambiguous or reply.was_ambiguous
-        )
+        is_ambiguous = was_ambiguous or reply.was_ambiguous
+        requests_sent = sent + reply.requests
+        return written(write, result, find_resource(reply.data), requests=requests_sent, is_ambiguous=is_ambiguous)
 
     def _create(self, write: Write) -> Outcome:
         """Create a record with an operation that must not be repeated.
@@ -288,8 +294,8 @@ class RequestOfBatch:
                     raise
                 return written(write, result, None, requests=sent + error.requests)
             else:
-                ambiguous = earlier is not None or reply.was_ambiguous
-                return written(write, result, reply.data, requests=sent + reply.requests, ambiguous=ambiguous)
+                resource, is_ambiguous = find_resource(reply.data), earlier is not None or reply.was_ambiguous
+                return written(write, result, resource, requests=sent + reply.requests, is_ambiguous=is_ambiguous)
 
     def _find_created(
         self, write: Write, identity: tuple[str, ...], started: float, error: OutcomeUnknownError

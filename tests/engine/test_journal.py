@@ -18,7 +18,7 @@ from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.validation import resolve
 from target_salesloft.singer.state import StateBuffer
-from target_salesloft.writers.base import Batch, Job, JobDone, JobStarting, JobUploaded, Sending, Settled
+from target_salesloft.writers.base import Batch, JobDone, JobStarting, JobUploaded, Sending, Settled
 from tests.conftest import KEY
 from tests.engine.conftest import World
 
@@ -203,13 +203,13 @@ def test_a_later_write_of_a_record_is_not_certain_after_an_ambiguous_one(start):
 def test_a_job_is_known_to_the_ledger_until_all_its_records_are(start, ledger):
     run = start()
     writes = run.read("a", "b")
-    job = Job(7, "person/upsert", "email_address", {each.key: each for each in writes})
-    run.journal.apply(JobUploaded(run.batch(writes), job))
-    run.journal.apply(JobStarting(run.batch(writes), job))
+    batch = run.batch(writes)
+    run.journal.apply(JobUploaded(batch, 7, 2))
+    run.journal.apply(JobStarting(batch, 7, "person/upsert", "email_address", {each.key: each for each in writes}))
     assert (run.stream.stats.uploaded, dict(run.stream.stats.jobs)) == (2, {7: 0})
     assert [each.id for each in ledger.get_unsettled_jobs()] == [7]
     run.settle(*map(written, writes), flushes=False)
-    run.journal.apply(JobDone(run.batch(writes), job))
+    run.journal.apply(JobDone(batch, 7, "person/upsert", 2, 5.0))
     assert all(map(run.is_confirmed, writes))
     assert (ledger.get_unsettled_jobs(), dict(run.stream.stats.jobs)) == ([], {})
 

@@ -125,8 +125,10 @@ def test_upserts_by_an_id_that_does_not_exist_are_left_out(make_stream):
 
 
 def skip(stream, writes, clock, world=None, resend_days=None):
-    world = world or World()
-    return plan.skip_unchanged(stream, writes, world, clock.time(), resend_days, uncertain=(), are_resolved=False)
+    entries = stream.ledger.get(each.key for each in writes)
+    hints = (world or World()).get_hints(plan.names_in(writes))
+    resend_before = 0.0 if resend_days is None else clock.time() - resend_days * SECONDS_PER_DAY
+    return plan.skip_unchanged(stream, writes, entries, hints, resend_before)
 
 
 def confirm(stream, write, *, is_certain=True, record_id=5):

@@ -58,7 +58,7 @@ def test_at_the_limit_the_next_batch_waits_until_a_job_is_done(started, clock):
     writer.finish()
     assert writer.done == ["0", "1", "2"]
     first_done = next(index for index, each in enumerate(writer.events) if isinstance(each, JobDone))
-    assert [each.job.id for each in writer.events[first_done:] if isinstance(each, JobUploaded)] == [3]
+    assert [each.job_id for each in writer.events[first_done:] if isinstance(each, JobUploaded)] == [3]
     assert clock.now() < 1_000 + 3 * 60
     assert writer.writer.unfinished == ""
 
@@ -313,9 +313,9 @@ def test_polls_say_how_many_records_of_a_job_are_processed(started):
     sandbox.faults.add(Fault("patch", method="GET", path="/bulk_jobs/1", body={"processed": None}, skip=1))
     submit(writer, numbered(range(60)))
     writer.finish()
-    known = [each.job.processed for each in writer.of(JobPolled) if each.job.processed]
+    known = [each.processed for each in writer.of(JobPolled) if each.processed]
     assert known == sorted(known)
     assert len(set(known)) > 1
     assert known[-1] == 60
     (done,) = writer.of(JobDone)
-    assert done.job.seconds >= 60
+    assert done.seconds >= 60
