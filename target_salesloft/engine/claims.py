@@ -5,11 +5,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
+from target_salesloft.engine.plan import Plan
+from target_salesloft.objects import joint_key
+from target_salesloft.records import failure
+
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from target_salesloft.clock import Clock
+    from target_salesloft.engine.stream import Stream
     from target_salesloft.ledger.ledger import Ledger
+    from target_salesloft.records import Outcome, Write
     from target_salesloft.shutdown import Shutdown
 
 logger = logging.getLogger(__name__)
@@ -31,9 +37,9 @@ class Claims:
         self._lost: set[str] = set()
         self._renew_at = clock.now()
 
-    def take(self, names: Collection[str]) -> set[str]:
-        """Claim names, and return those that another run holds for too long."""
-        wanted = set(names)
+    def take(self, stream: Stream, writes: Sequence[Write]) -> Plan:
+        """Claim the records of writes; a write fails if another run holds its record for too long."""
+        wanted = {_name(stream, each) for each in writes if each.key is not None}
         until = self._clock.now() + 2 * CLAIM_SECONDS
         held = self._ledger.claim(wanted, CLAIM_SECONDS)
         if held != wanted:
@@ -43,21 +49,45 @@ class Claims:
             self._shutdown.raise_if_stopping()
             held = self._ledger.claim(wanted, CLAIM_SECONDS)
         self.held |= held
-        return wanted - held
+        return _without(stream, writes, wanted - held)
 
-    def renew(self) -> set[str]:
-        """Hold what is held for `CLAIM_SECONDS` more, and return what another run has taken over since it was taken."""
-        self._renew_at = self._clock.now() + RENEW_SECONDS
-        held, self.held = self.held, self._ledger.renew(self.held)
-        self._lost |= held - self.held
-        return self._lost
+    def renew(self, stream: Stream, writes: Sequence[Write]) -> Plan:
+        """Hold what is held for `CLAIM_SECONDS` more; writes fail that another run has claimed since."""
+        self._renew()
+        return _without(stream, writes, self._lost)
 
     def keep(self) -> None:
         """Renew what is held, if it is time to; to be called every few seconds."""
         if self._clock.now() >= self._renew_at:
-            self.renew()
+            self._renew()
+
+    def _renew(self) -> None:
+        self._renew_at = self._clock.now() + RENEW_SECONDS
+        held, self.held = self.held, self._ledger.renew(self.held)
+        self._lost |= held - self.held
 
     def release(self) -> None:
         if self.held:
             self._ledger.release(self.held)
         self.held, self._lost = set(), set()
+
+
+def _name(stream: Stream, write: Write) -> str:
+    """Return the name of a claim: adding a person to a cadence and removing that membership exclude each other."""
+    if stream.operation.identity:
+        return joint_key(stream.operation.identity, write.body)
+    return f"{stream.object.name} {write.key}"
+
+
+def _without(stream: Stream, writes: Sequence[Write], taken: Collection[str]) -> Plan:
+    if not taken:
+        return Plan(list(writes), [])
+    ours: list[Write] = []
+    outcomes: list[Outcome] = []
+    for each in writes:
+        if each.key is not None and _name(stream, each) in taken:
+            reason = "another run is writing this record; run again"
+            outcomes.append(failure(each, reason, tuple(each.references)))
+        else:
+            ours.append(each)
+    return Plan(ours, outcomes)

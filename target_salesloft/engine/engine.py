@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from target_salesloft.clock import SECONDS_PER_DAY
-from target_salesloft.engine import plan
+from target_salesloft.engine import held, plan
 from target_salesloft.engine.claims import Claims
 from target_salesloft.engine.compare import compare
-from target_salesloft.engine.held import (
-    OTHER_ROW,
-    HeldWrites,
-    LiveRows,
-    exclude,
-    find_removals,
-    pair_of,
-    tokens_of,
-)
+from target_salesloft.engine.held import HeldWrites, LiveRows, Removal
 from target_salesloft.engine.journal import archived_by_us
 from target_salesloft.engine.protect import protect
 from target_salesloft.engine.stream import OpenBatch
-from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
 from target_salesloft.objects import (
     ID_FIELD,
     OBJECTS,
@@ -30,11 +21,9 @@ from target_salesloft.objects import (
     FieldType,
     SyncMode,
     identity_key,
-    joint_key,
 )
-from target_salesloft.records import Outcome, Result, Write, failure, in_chunks, merge, replace, tokens_in
+from target_salesloft.records import Outcome, Result, Write, in_chunks, merge, replace, tokens_in
 from target_salesloft.settings.options import SkipUnchanged
-from target_salesloft.wording import plural
 from target_salesloft.writers.base import Batch
 from target_salesloft.writers.bulk import UPSERT_KEY
 from target_salesloft.writers.single import LATE_WRITE_SECONDS
@@ -50,7 +39,6 @@ if TYPE_CHECKING:
     from target_salesloft.engine.world import World
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.objects import SalesloftObject
-    from target_salesloft.records import Source
     from target_salesloft.settings.run import RunSettings
     from target_salesloft.shutdown import Shutdown
     from target_salesloft.writers.auto import BulkChoice
@@ -69,20 +57,7 @@ MASS_MERGE_SHARE: Final = 0.05
 MASS_MERGE_RECORDS: Final = 100
 # Claims are renewed before each chunk of this many records.
 CLAIM_CHUNK: Final = 50
-MAX_NAMED: Final = 3
 TRIAL: Final = "a trial run (max_records) removes nothing and adds nobody to a cadence"
-
-
-class Removal(NamedTuple):
-    """A record that is to be removed.
-
-    Attributes:
-        tokens: All keys of the record.
-    """
-
-    stream: Stream
-    write: Write
-    tokens: set[str]
 
 
 class Engine:
@@ -285,21 +260,25 @@ class Engine:
                 kept.append(each)
         return kept
 
-    def _hold(self, stream: Stream, held: HeldWrites, write: Write) -> None:
-        replaced = held.add(stream, write)
+    def _hold(self, stream: Stream, writes: HeldWrites, write: Write) -> None:
+        replaced = writes.add(stream, write)
         if replaced is not None:
             self._journal.count(*replaced)
         if write.is_removal and stream.operation.active_field:
             self._cancel(self._enrollments, stream, write)
 
-    def _cancel(self, held: HeldWrites, stream: Stream, write: Write) -> None:
+    def _cancel(self, writes: HeldWrites, stream: Stream, write: Write) -> None:
         """Count what a later record of the same row of the source takes back."""
-        for other, outcome in list(held.cancel(stream, write)):
+        for other, outcome in list(writes.cancel(stream, write)):
             self._journal.count(other, outcome)
 
-    def _go_on(self, stream: Stream, planned: plan.Plan) -> list[Write]:
-        """Count what is decided, and return the writes that go on."""
-        self._journal.count_all(stream, planned.outcomes)
+    def _go_on(self, stream: Stream, planned: plan.Plan, *, is_found: bool = False) -> list[Write]:
+        """Count what is decided, and return the writes that go on.
+
+        Args:
+            is_found: Whether Salesloft was read, and holds what the writes say that do not go on.
+        """
+        self._journal.count_all(stream, planned.outcomes, is_found=is_found and not self._settings.dry_run)
         return planned.writes
 
     def _plan(self, stream: Stream, writes: list[Write]) -> list[Write]:
@@ -528,9 +507,9 @@ class Engine:
                 self._write_waiting(each)
         self.wait()
         if self._settings.max_records is not None and not self._settings.dry_run:
-            for held in (self._removals, self._enrollments):
-                for stream, write in held.take():
-                    self._journal.count(stream, Outcome(write, Result.SKIPPED, TRIAL))
+            for waiting in (self._removals, self._enrollments):
+                for stream, writes in waiting.take():
+                    self._journal.count_all(stream, [Outcome(each, Result.SKIPPED, TRIAL) for each in writes])
         elif is_complete or not self._settings.reads:
             self._finish_held()
         self._journal.flush()
@@ -541,20 +520,62 @@ class Engine:
         try:
             if self._settings.reads:
                 removals = self._find_removals()
-                removed_people = {token for each in removals if each.stream.object is PEOPLE for token in each.tokens}
-                enrollments = self._find_enrollments(removed_people)
+                enrollments = self._find_enrollments(removals)
             else:  # whether they exist is not known
-                removals = [Removal(stream, write, write.tokens) for stream, write in self._removals.take()]
-                enrollments = self._enrollments.take_by_stream()
+                taken = self._removals.take()
+                removals = [Removal(stream, each, each.tokens) for stream, writes in taken for each in writes]
+                enrollments = self._enrollments.take()
             enrolled = sum(len(writes) for _, writes in enrollments)
+            held.check_limits(self._settings, self._removed, len(removals), self._enrolled, enrolled)
             self._removed += len(removals)
             self._enrolled += enrolled
-            self._check_limits(len(removals), enrolled)
-            self._remove(removals)
+            for stream, kind, of_stream in held.in_order(removals):
+                self._submit_claimed(stream, [each.write for each in of_stream], kind)
+                self._journal.removed[stream.object.name].update(*(each.tokens for each in of_stream))
             for stream, writes in enrollments:
                 self._submit_claimed(stream, writes)
         finally:
             self._claims.release()
+
+    def _find_removals(self) -> list[Removal]:
+        """Return the records that are to be removed: those that exist, and that no other row of the source names."""
+        found: list[Removal] = []
+        for stream, removed in self._removals.take():
+            writes = self._resolve(stream, removed) if stream.operation.identity else removed
+            existing, outcomes = held.find_removals(stream, self._claim(stream, writes), self._world)
+            self._journal.count_all(stream, outcomes)
+            found += existing
+        removals, others = held.keep_live(found, self._live)
+        for each in others:
+            self._journal.count(each.stream, Outcome(each.write, Result.MERGED, held.OTHER_ROW))
+        return removals
+
+    def _find_enrollments(self, removals: Sequence[Removal]) -> list[tuple[Stream, list[Write]]]:
+        """Return who is to be added to a cadence, and claim them, so that no other run adds them too."""
+        removed = {token for each in removals if each.stream.object is PEOPLE for token in each.tokens}
+        seen: set[tuple[int, int]] = set()
+        found: list[tuple[Stream, list[Write]]] = []
+        for stream, enrolled in self._enrollments.take():
+            writes = self._go_on(stream, held.distinct(self._resolve(stream, enrolled), seen))
+            writes = self._without_members(stream, self._claim(stream, writes))
+            allowed = self._go_on(stream, held.exclude(writes, self._world, self._journal.barred_people | removed))
+            if allowed:
+                found.append((stream, allowed))
+        return found
+
+    def _without_members(self, stream: Stream, writes: list[Write]) -> list[Write]:
+        return self._go_on(stream, held.without_members(stream, writes, self._world), is_found=True)
+
+    def _leave_out_members(self) -> None:
+        """Account for memberships that exist, so that few are held; who is not found yet may still be written."""
+        for stream, enrolled in self._enrollments.take():
+            writes = self._without_members(stream, self._resolve(stream, enrolled))
+            for each in (*writes, *stream.take_waiting()):
+                self._hold(stream, self._enrollments, each)
+
+    def _claim(self, stream: Stream, writes: list[Write]) -> list[Write]:
+        """Return the writes that no other run is about to do too, and count the others as failed."""
+        return writes if self._settings.dry_run else self._go_on(stream, self._claims.take(stream, writes))
 
     def _submit_claimed(self, stream: Stream, writes: Sequence[Write], removal: DeletedRecords | None = None) -> None:
         """Submit what this run has claimed, in chunks, so that the claims do not expire."""
@@ -562,169 +583,8 @@ class Engine:
             self._submit(stream, writes, removal)
             return
         for each in in_chunks(writes, CLAIM_CHUNK):
-            if ours := self._leave_out_claimed(stream, each, self._claims.renew()):
+            if ours := self._go_on(stream, self._claims.renew(stream, each)):
                 self._submit(stream, ours, removal)
-
-    def _check_limits(self, removals: int, enrollments: int) -> None:
-        """Stop the run before it does more that cannot be undone than allowed; a dry run only warns.
-
-        Args:
-            removals: How many records are removed next; they are counted already.
-            enrollments: How many people are enrolled next.
-        """
-        limit = self._settings.max_deleted_records
-        if removals and self._removed > limit:
-            if not self._settings.dry_run:
-                raise TooManyDeletedRecordsError(
-                    f"Stopping: this run would archive or delete {plural(self._removed, 'record')}, more than "
-                    f"max_deleted_records ({limit:,}). Removed so far: {self._removed - removals:,}. If the number is "
-                    "right, raise max_deleted_records for one run."
-                )
-            logger.warning(
-                "The input has more than %s deleted records (max_deleted_records). If that many are in Salesloft, a "
-                "real run stops before it removes the first one.",
-                f"{limit:,}",
-                extra={"code": "SL063"},
-            )
-        limit = self._settings.max_enrollments
-        if enrollments and self._enrolled > limit:
-            if not self._settings.dry_run:
-                raise TooManyEnrollmentsError(
-                    f"Stopping: this run would add {self._enrolled:,} people to cadences, more than max_enrollments "
-                    f"({limit:,}). Added so far: {self._enrolled - enrollments:,}. If all of them should get email, "
-                    "raise max_enrollments for one run."
-                )
-            logger.warning(
-                "The input would add more than %s people to cadences (max_enrollments). A real run stops before it "
-                "adds the first one.",
-                f"{limit:,}",
-                extra={"code": "SL064"},
-            )
-
-    def _find_removals(self) -> list[Removal]:
-        """Return the records that are to be removed: those that exist, and that no other row of the source names."""
-        found: list[Removal] = []
-        for stream, held in self._removals.take_by_stream():
-            writes = held
-            if stream.operation.identity:
-                writes = self._resolve(stream, held)
-            writes = self._claim(stream, writes)
-            existing, outcomes = find_removals(stream, writes, self._world)
-            self._journal.count_all(stream, outcomes)
-            found += [Removal(stream, write, tokens_of(stream, write, row)) for write, row in existing]
-        removals: list[Removal] = []
-        kept: list[Removal] = []
-        seen: set[tuple[str, int | None]] = set()
-        for name in OBJECTS:
-            of_object = [each for each in found if each.stream.object.name == name]
-            named: dict[str, list[Source]] = {}
-            for each in of_object:
-                for token in each.tokens:
-                    named.setdefault(token, []).extend(each.write.sources)
-            live = self._live.find(name, named) if named else set()
-            for each in of_object:
-                is_live = not each.tokens.isdisjoint(live)
-                if is_live:
-                    kept.append(each)
-                if is_live or (name, each.write.record_id) in seen:
-                    self._journal.count(each.stream, Outcome(each.write, Result.MERGED, OTHER_ROW))
-                else:
-                    seen.add((name, each.write.record_id))
-                    removals.append(each)
-        if kept:
-            lines = ", ".join(str(each.write.sources[-1].position) for each in kept[:MAX_NAMED])
-            logger.warning(
-                "%s not removed, because another row of the source that is not deleted names the "
-                "same record in Salesloft (line%s %s of the input).",
-                plural(len(kept), "deleted record"),
-                "" if len(kept) == 1 else "s",
-                lines + (", …" if len(kept) > MAX_NAMED else ""),
-                extra={"code": "SL068", "records_not_removed": len(kept)},
-            )
-        return removals
-
-    def _remove(self, removals: Sequence[Removal]) -> None:
-        """Remove records, those that refer to others first."""
-        for salesloft_object in reversed(tuple(OBJECTS.values())):
-            for kind in salesloft_object.removals:
-                of_kind = [
-                    each
-                    for each in removals
-                    if each.stream.object is salesloft_object and each.stream.settings.deleted_records is kind
-                ]
-                for stream in {id(each.stream): each.stream for each in of_kind}.values():
-                    self._submit_claimed(stream, [each.write for each in of_kind if each.stream is stream], kind)
-                for each in of_kind:
-                    self._journal.removed[salesloft_object.name] |= each.tokens
-
-    # Memberships
-
-    def _find_enrollments(self, removed: set[str]) -> list[tuple[Stream, list[Write]]]:
-        """Return who is to be added to a cadence, and claim them, so that no other run adds them too."""
-        seen: set[tuple[int, int]] = set()
-        found: list[tuple[Stream, list[Write]]] = []
-        for stream, held in self._enrollments.take_by_stream():
-            distinct: list[Write] = []
-            for each in self._resolve(stream, held):
-                if pair_of(each) in seen:
-                    self._journal.count(
-                        stream, Outcome(each, Result.MERGED, "an earlier record is the same membership")
-                    )
-                else:
-                    seen.add(pair_of(each))
-                    distinct.append(each)
-            new = self._without_members(stream, self._claim(stream, distinct))
-            allowed, outcomes = exclude(new, self._world, self._journal.barred_people | removed)
-            self._journal.count_all(stream, outcomes)
-            if allowed:
-                found.append((stream, allowed))
-        return found
-
-    def _claim(self, stream: Stream, writes: list[Write]) -> list[Write]:
-        """Return the writes that no other run is about to do too, and count the others as failed."""
-        if self._settings.dry_run:
-            return writes
-        names = {_claim_on(stream, each) for each in writes if each.key is not None}
-        return self._leave_out_claimed(stream, writes, self._claims.take(names))
-
-    def _leave_out_claimed(self, stream: Stream, writes: Sequence[Write], taken: Collection[str]) -> list[Write]:
-        ours: list[Write] = []
-        for each in writes:
-            if each.key is not None and _claim_on(stream, each) in taken:
-                reason = "another run is writing this record; run again"
-                self._journal.count(stream, failure(each, reason, tuple(each.references)))
-            else:
-                ours.append(each)
-        return ours
-
-    def _without_members(self, stream: Stream, writes: list[Write]) -> list[Write]:
-        """Leave out people who are or have been on the cadence; with `re_enroll`, only those who are."""
-        memberships = self._world.find_memberships([pair_of(each) for each in writes])
-        new: list[Write] = []
-        comparison = stream.stats.comparison
-        for each in writes:
-            membership = memberships.get(pair_of(each))
-            if membership is not None and not (stream.settings.re_enroll and not membership.is_active):
-                self._journal.count(
-                    stream,
-                    Outcome(each, Result.UNCHANGED, record_id=membership.id),
-                    is_found=not self._settings.dry_run,
-                )
-                if comparison is not None:
-                    comparison.unchanged += 1
-                continue
-            if comparison is not None:
-                comparison.create += membership is None
-                comparison.update += membership is not None
-            new.append(each if membership is None else replace(each, record_id=membership.id))
-        return new
-
-    def _leave_out_members(self) -> None:
-        """Account for memberships that exist, so that few are held; who is not found yet may still be written."""
-        for stream, held in self._enrollments.take_by_stream():
-            writes = self._without_members(stream, self._resolve(stream, held))
-            for each in (*writes, *stream.take_waiting()):
-                self._hold(stream, self._enrollments, each)
 
     def is_superseded(self, stream: Stream, write: Write, failed_at: float) -> bool:
         """Return whether something newer than a failed record was written for the same record, by any stream.
@@ -747,10 +607,3 @@ def _holds(stream: Stream, keys: set[str]) -> bool:
         for field in fields
         if (value := each.body.get(field)) is not None
     )
-
-
-def _claim_on(stream: Stream, write: Write) -> str:
-    """Return the name of a claim: adding a person to a cadence and removing that membership exclude each other."""
-    if stream.operation.identity:
-        return joint_key(stream.operation.identity, write.body)
-    return f"{stream.object.name} {write.key}"

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from target_salesloft.objects import ENROLL, ID_FIELD, PEOPLE, identity_key, joint_key
+from target_salesloft.engine.plan import Plan
+from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
+from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, PEOPLE, identity_key, joint_key
 from target_salesloft.records import Outcome, Result, Write, failure, is_superseded, replace
+from target_salesloft.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from target_salesloft.engine.stream import Stream
-    from target_salesloft.engine.world import Row, World
+    from target_salesloft.engine.world import World
+    from target_salesloft.objects import DeletedRecords
     from target_salesloft.records import Source
+    from target_salesloft.settings.run import RunSettings
 
-SUPERSEDED = "a later record has the same key"
-OTHER_ROW = "another row of the source has the same key"
+logger = logging.getLogger(__name__)
+
+MAX_NAMED: Final = 3
+SUPERSEDED: Final = "a later record has the same key"
+OTHER_ROW: Final = "another row of the source has the same key"
 
 
 class LiveRows:
@@ -90,16 +99,12 @@ class HeldWrites:
                 del self._held[place]
                 yield other, Outcome(held, Result.MERGED, SUPERSEDED)
 
-    def take(self) -> list[tuple[Stream, Write]]:
-        """Return what is held, in the order of the input, and hold nothing any more."""
-        held, self._held, self._by_row = list(self._held.values()), {}, {}
-        return held
-
-    def take_by_stream(self) -> list[tuple[Stream, list[Write]]]:
-        """Return the writes that each stream holds, and hold nothing any more."""
-        by_stream: dict[int, tuple[Stream, list[Write]]] = {}
-        for stream, write in self.take():
-            by_stream.setdefault(id(stream), (stream, []))[1].append(write)
+    def take(self) -> list[tuple[Stream, list[Write]]]:
+        """Return the writes that each stream holds, in the order of the input, and hold nothing any more."""
+        by_stream: dict[str, tuple[Stream, list[Write]]] = {}
+        for stream, write in self._held.values():
+            by_stream.setdefault(stream.name, (stream, []))[1].append(write)
+        self._held, self._by_row = {}, {}
         return list(by_stream.values())
 
 
@@ -108,17 +113,27 @@ def _place(stream: Stream, write: Write) -> tuple[str, str, str]:
     return stream.object.name, str(write.key), str(row)
 
 
-def find_removals(
-    stream: Stream, writes: Sequence[Write], world: World
-) -> tuple[list[tuple[Write, dict[str, Any]]], list[Outcome]]:
-    """Return the removals whose records exist, each with what Salesloft holds, and the outcomes of all others."""
+class Removal(NamedTuple):
+    """A record that is to be removed.
+
+    Attributes:
+        tokens: All keys of the record.
+    """
+
+    stream: Stream
+    write: Write
+    tokens: set[str]
+
+
+def find_removals(stream: Stream, writes: Sequence[Write], world: World) -> tuple[list[Removal], list[Outcome]]:
+    """Return the removals whose records exist, and the outcomes of all others."""
     if stream.operation.identity:
-        return _find_members(writes, world)
+        return _find_members(stream, writes, world)
     field = stream.settings.upsert_key
     by_field: dict[str, list[Write]] = {}
     for each in writes:
         by_field.setdefault(field if each.record_id is None else ID_FIELD, []).append(each)
-    found: list[tuple[Write, Row]] = []
+    found: list[Removal] = []
     outcomes: list[Outcome] = []
     removed_field = stream.object.removals[stream.settings.deleted_records].removed_field
     for name, group in by_field.items():
@@ -132,30 +147,108 @@ def find_removals(
             elif not matches or (removed_field and matches[0].get(removed_field)):
                 outcomes.append(Outcome(write, Result.UNCHANGED))
             else:
-                found.append((replace(write, record_id=int(matches[0][ID_FIELD])), matches[0]))
+                held = {identity_key(key, matches[0][key]) for key in stream.object.upsert_keys if matches[0].get(key)}
+                found.append(Removal(stream, replace(write, record_id=int(matches[0][ID_FIELD])), write.tokens | held))
     return found, outcomes
 
 
-def _find_members(writes: Sequence[Write], world: World) -> tuple[list[tuple[Write, Row]], list[Outcome]]:
+def _find_members(stream: Stream, writes: Sequence[Write], world: World) -> tuple[list[Removal], list[Outcome]]:
     pairs = [pair_of(each) for each in writes]
     memberships = world.find_memberships(pairs)
-    found: list[tuple[Write, Row]] = []
+    found: list[Removal] = []
     outcomes: list[Outcome] = []
     for write, pair in zip(writes, pairs, strict=True):
         membership = memberships.get(pair)
         if membership is None or not membership.is_active:
             outcomes.append(Outcome(write, Result.UNCHANGED))
         else:
-            found.append((replace(write, record_id=membership.id), {}))
+            tokens = {*write.tokens, joint_key(stream.operation.identity, write.body)}
+            found.append(Removal(stream, replace(write, record_id=membership.id), tokens))
     return found, outcomes
 
 
-def tokens_of(stream: Stream, write: Write, row: Mapping[str, Any]) -> set[str]:
-    """Return all keys of a record, from the source and from Salesloft."""
-    held = {identity_key(name, row[name]) for name in stream.object.upsert_keys if row.get(name)}
-    if stream.operation.identity:
-        held.add(joint_key(stream.operation.identity, write.body))
-    return write.tokens | held
+def keep_live(found: Sequence[Removal], live: LiveRows) -> tuple[list[Removal], list[Removal]]:
+    """Return each record once that no other row of the source names, and the removals that are not done."""
+    removals: list[Removal] = []
+    others: list[Removal] = []
+    kept: list[Removal] = []
+    seen: set[tuple[str, int | None]] = set()
+    for name in OBJECTS:
+        of_object = [each for each in found if each.stream.object.name == name]
+        named: dict[str, list[Source]] = {}
+        for each in of_object:
+            for token in each.tokens:
+                named.setdefault(token, []).extend(each.write.sources)
+        tokens = live.find(name, named) if named else set()
+        for each in of_object:
+            is_live = not each.tokens.isdisjoint(tokens)
+            if is_live:
+                kept.append(each)
+            if is_live or (name, each.write.record_id) in seen:
+                others.append(each)
+            else:
+                seen.add((name, each.write.record_id))
+                removals.append(each)
+    if kept:
+        lines = ", ".join(str(each.write.sources[-1].position) for each in kept[:MAX_NAMED])
+        logger.warning(
+            "%s not removed, because another row of the source that is not deleted names the "
+            "same record in Salesloft (line%s %s of the input).",
+            plural(len(kept), "deleted record"),
+            "" if len(kept) == 1 else "s",
+            lines + (", …" if len(kept) > MAX_NAMED else ""),
+            extra={"code": "SL068", "records_not_removed": len(kept)},
+        )
+    return removals, others
+
+
+def in_order(removals: Sequence[Removal]) -> Iterator[tuple[Stream, DeletedRecords, list[Removal]]]:
+    """Yield what each stream removes, records that refer to others first."""
+    for salesloft_object in reversed(tuple(OBJECTS.values())):
+        for kind in salesloft_object.removals:
+            by_stream: dict[str, list[Removal]] = {}
+            for each in removals:
+                if each.stream.object is salesloft_object and each.stream.settings.deleted_records is kind:
+                    by_stream.setdefault(each.stream.name, []).append(each)
+            for of_stream in by_stream.values():
+                yield of_stream[0].stream, kind, of_stream
+
+
+def without_members(stream: Stream, writes: Sequence[Write], world: World) -> Plan:
+    """Leave out people who are or have been on the cadence; with `re_enroll`, only those who are."""
+    memberships = world.find_memberships([pair_of(each) for each in writes])
+    new: list[Write] = []
+    outcomes: list[Outcome] = []
+    for each in writes:
+        membership = memberships.get(pair_of(each))
+        if membership is None:
+            new.append(each)
+        elif stream.settings.re_enroll and not membership.is_active:
+            new.append(replace(each, record_id=membership.id))
+        else:
+            outcomes.append(Outcome(each, Result.UNCHANGED, record_id=membership.id))
+    if (comparison := stream.stats.comparison) is not None:
+        comparison.unchanged += len(outcomes)
+        comparison.create += sum(each.record_id is None for each in new)
+        comparison.update += sum(each.record_id is not None for each in new)
+    return Plan(new, outcomes)
+
+
+def distinct(writes: Sequence[Write], seen: set[tuple[int, int]]) -> Plan:
+    """Return each membership once.
+
+    Args:
+        seen: Those of other streams, to which these are added.
+    """
+    new: list[Write] = []
+    outcomes: list[Outcome] = []
+    for each in writes:
+        if pair_of(each) in seen:
+            outcomes.append(Outcome(each, Result.MERGED, "an earlier record is the same membership"))
+        else:
+            seen.add(pair_of(each))
+            new.append(each)
+    return Plan(new, outcomes)
 
 
 def pair_of(write: Write) -> tuple[int, int]:
@@ -163,7 +256,7 @@ def pair_of(write: Write) -> tuple[int, int]:
     return int(write.body[person]), int(write.body[cadence])
 
 
-def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> tuple[list[Write], list[Outcome]]:
+def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> Plan:
     """Return who may be added to a cadence, and the outcomes of all others; people are read again.
 
     Args:
@@ -187,4 +280,41 @@ def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> tuple[li
             outcomes.append(Outcome(each, Result.SKIPPED, "the person is not to be contacted (do_not_contact)"))
         else:
             allowed.append(each)
-    return allowed, outcomes
+    return Plan(allowed, outcomes)
+
+
+def check_limits(settings: RunSettings, removed: int, removals: int, enrolled: int, enrollments: int) -> None:
+    """Stop the run before it does more that cannot be undone than allowed; a dry run only warns.
+
+    Args:
+        removed: How many records this run has removed; `removals` are next.
+        enrolled: How many people this run has enrolled; `enrollments` are next.
+    """
+    limit = settings.max_deleted_records
+    if removals and removed + removals > limit:
+        if not settings.dry_run:
+            raise TooManyDeletedRecordsError(
+                f"Stopping: this run would archive or delete {plural(removed + removals, 'record')}, more than "
+                f"max_deleted_records ({limit:,}). Removed so far: {removed:,}. If the number is "
+                "right, raise max_deleted_records for one run."
+            )
+        logger.warning(
+            "The input has more than %s deleted records (max_deleted_records). If that many are in Salesloft, a "
+            "real run stops before it removes the first one.",
+            f"{limit:,}",
+            extra={"code": "SL063"},
+        )
+    limit = settings.max_enrollments
+    if enrollments and enrolled + enrollments > limit:
+        if not settings.dry_run:
+            raise TooManyEnrollmentsError(
+                f"Stopping: this run would add {enrolled + enrollments:,} people to cadences, more than "
+                f"max_enrollments ({limit:,}). Added so far: {enrolled:,}. If all of them should get email, raise "
+                "max_enrollments for one run."
+            )
+        logger.warning(
+            "The input would add more than %s people to cadences (max_enrollments). A real run stops before it "
+            "adds the first one.",
+            f"{limit:,}",
+            extra={"code": "SL064"},
+        )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from target_salesloft.engine.held import HeldWrites, LiveRows, exclude, find_removals, tokens_of
+from target_salesloft.engine.held import HeldWrites, LiveRows, exclude, find_removals
 from target_salesloft.objects import CADENCE_MEMBERSHIPS
 from target_salesloft.records import Named, Result, Write
 from target_salesloft.salesloft.memberships import Membership
@@ -59,7 +59,7 @@ def test_a_held_write_replaces_an_earlier_one_of_the_same_row(stream):
     assert held.add(stream, removal(row="1")) is None
     other, replaced = held.add(stream, removal(row="1", number=4))
     assert (other, replaced.result, replaced.write.sources[-1].number) == (stream, Result.MERGED, 0)
-    assert [each.sources[-1].number for _, each in held.take()] == [4]
+    assert [each.sources[-1].number for _, writes in held.take() for each in writes] == [4]
     assert (len(held), held.take()) == (0, [])
 
 
@@ -101,7 +101,7 @@ def test_removals_get_the_ids_of_the_records_that_exist(stream):
     writes = [removal("a@b.co"), removal("gone@b.co"), removal("twice@b.co")]
     world = World([row(1, "a@b.co"), row(2, "twice@b.co"), row(3, "twice@b.co")])
     found, outcomes = find_removals(stream, writes, world)
-    assert [(write.record_id, held["id"]) for write, held in found] == [(1, 1)]
+    assert [each.write.record_id for each in found] == [1]
     assert {each.write.body["email_address"]: each.result for each in outcomes} == {
         "gone@b.co": Result.UNCHANGED,
         "twice@b.co": Result.FAILED,
@@ -110,8 +110,8 @@ def test_removals_get_the_ids_of_the_records_that_exist(stream):
 
 def test_a_removal_that_names_an_id_is_read_by_it(stream):
     world = World([row(1, "moved@b.co")])
-    ((write, _),), outcomes = find_removals(stream, [removal("a@b.co", record_id=1)], world)
-    assert (write.record_id, outcomes) == (1, [])
+    (found,), outcomes = find_removals(stream, [removal("a@b.co", record_id=1)], world)
+    assert (found.write.record_id, outcomes) == (1, [])
 
 
 def test_accounts_that_are_archived_are_unchanged(make_stream):
@@ -120,12 +120,13 @@ def test_accounts_that_are_archived_are_unchanged(make_stream):
     domains = ("a.co", "b.co")
     writes = [Write({"domain": each}, f"domain={each}", sources=(source(),), is_removal=True) for each in domains]
     found, outcomes = find_removals(stream, writes, World(accounts=accounts))
-    assert ([write.record_id for write, _ in found], results(outcomes)) == ([2], [Result.UNCHANGED])
+    assert ([each.write.record_id for each in found], results(outcomes)) == ([2], [Result.UNCHANGED])
 
 
 def test_a_removal_is_of_all_keys_that_the_record_holds(stream):
-    tokens = tokens_of(stream, removal("old@b.co", record_id=1), row(1, "new@b.co", crm_id="7"))
-    assert tokens == {"email_address=old@b.co", "email_address=new@b.co", "crm_id=7", "id=1"}
+    world = World([row(1, "new@b.co", crm_id="7")])
+    (found,), _ = find_removals(stream, [removal("old@b.co", record_id=1)], world)
+    assert found.tokens == {"email_address=old@b.co", "email_address=new@b.co", "crm_id=7", "id=1"}
 
 
 # Memberships
@@ -142,12 +143,12 @@ def test_only_active_memberships_are_removed(make_stream):
     stream = make_stream("cadence_memberships", deleted_records="delete")
     memberships = {(1, 3): Membership(7, is_active=True), (2, 3): Membership(8, is_active=False)}
     found, outcomes = find_removals(stream, [member(1), member(2), member(4)], World(memberships=memberships))
-    assert ([write.record_id for write, _ in found], results(outcomes)) == ([7], [Result.UNCHANGED] * 2)
+    assert ([each.write.record_id for each in found], results(outcomes)) == ([7], [Result.UNCHANGED] * 2)
 
 
 def test_people_who_are_not_to_be_contacted_are_not_added():
     world = World([row(1, "a@b.co"), row(2, "c@d.co", do_not_contact=True)])
-    allowed, outcomes = exclude([member(1), member(2), member(9)], world, set())
+    allowed, outcomes, _ = exclude([member(1), member(2), member(9)], world, set())
     assert [each.body["person_id"] for each in allowed] == [1]
     assert results(outcomes) == [Result.SKIPPED, Result.FAILED]
 
@@ -155,11 +156,13 @@ def test_people_who_are_not_to_be_contacted_are_not_added():
 @pytest.mark.parametrize("barred", ["email_address=a@b.co", "crm_id=7", "id=1"])
 def test_people_whose_own_record_failed_or_is_removed_are_not_added_by_whichever_key(barred):
     world = World([row(1, "a@b.co", crm_id="7")])
-    allowed, outcomes = exclude([member(1)], world, {barred})
+    allowed, outcomes, _ = exclude([member(1)], world, {barred})
     assert (allowed, results(outcomes)) == ([], [Result.FAILED])
     assert "a@b.co" not in outcomes[0].reason
 
 
 def test_people_are_barred_by_the_name_that_the_source_uses():
-    allowed, outcomes = exclude([member(1, email="old@b.co")], World([row(1, "new@b.co")]), {"email_address=old@b.co"})
+    allowed, outcomes, _ = exclude(
+        [member(1, email="old@b.co")], World([row(1, "new@b.co")]), {"email_address=old@b.co"}
+    )
     assert (allowed, results(outcomes)) == ([], [Result.FAILED])
