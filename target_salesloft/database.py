@@ -21,7 +21,6 @@ CREATE_LOCK: Final = 7_256_395_638
 """An arbitrary number, of PostgreSQL's advisory locks."""
 POSTGRES_EXTRA: Final = "ledger_uri: PostgreSQL requires the extra postgres. Install target-salesloft[postgres]."
 EXAMPLES: Final = ("sqlite:////path/to/ledger.db", "postgresql+psycopg://user:password@host/database")
-MAX_REASON_LENGTH: Final = 200
 
 
 def build_engine(uri: str, **options: Any) -> sa.Engine:
@@ -57,4 +56,4 @@ def describe_error(error: Exception) -> str:
     """Return what the database reports, as one line without SQL and values."""
     cause = getattr(error, "orig", None) or error
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    return sanitize_line(lines[0], MAX_REASON_LENGTH)
+    return sanitize_line(lines[0])

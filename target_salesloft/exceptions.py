@@ -16,13 +16,9 @@ if TYPE_CHECKING:
 
 
 class SalesloftRetriableError(RetriableAPIError):
-    """A temporary error: the request may be retried.
+    """A temporary error: the request may be retried."""
 
-    Attributes:
-        maybe_applied: Whether the request may have taken effect anyway.
-    """
-
-    maybe_applied: bool = True
+    maybe_applied: bool = True  # whether the request may have taken effect anyway
 
     def __init__(self, message: str, *, retry_after: float | None = None, status: int | None = None) -> None:
         super().__init__(message)

@@ -213,11 +213,7 @@ class SalesloftObject:
         return nested.get(ID_FIELD) if isinstance(nested, dict) else row.get(name)
 
     def identity(self, mode: SyncMode, upsert_key: str, body: Mapping[str, Any]) -> tuple[str, ...] | None:
-        """Return the fields that identify a record among Salesloft's records, or None if its values do not suffice.
-
-        Args:
-            upsert_key: The key of the stream, which is preferred to the other keys.
-        """
+        """Return the fields that identify a record, the given key preferred, or None if its values do not suffice."""
         identity = self.operations[mode].identity
         candidates = [identity] if identity else [(key,) for key in (upsert_key, *self.upsert_keys)]
         return next((fields for fields in candidates if all(body.get(field) for field in fields)), None)

@@ -46,9 +46,10 @@ NO_JSON: Final = "(the body is not Salesloft's JSON; check api_url and the proxy
 ELLIPSIS: Final = "…"
 WORD: Final = re.compile(r"\w")
 NOT_SHOWN: Final = "(reason not shown: it may contain values)"
+MAX_LENGTH: Final = 200
 
 
-def sanitize_line(text: str, max_length: int) -> str:
+def sanitize_line(text: str, max_length: int = MAX_LENGTH) -> str:
     """Return external text as one line of printable characters, truncated to a maximum length."""
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:max_length]
 
@@ -71,10 +72,8 @@ def redact_reason(text: str, names: Iterable[str] = ()) -> str:
     """Return an error text of Salesloft's as it may be logged: names of fields, and phrases of `PHRASES`.
 
     Salesloft repeats values, and reformats some of them. So a text is not searched for values; instead, only what
-    cannot be one remains, with an ellipsis in place of the rest. The failed records file has the full text.
-
-    Args:
-        names: What may remain besides the names of standard fields, such as those of custom fields and scopes.
+    cannot be one remains, with an ellipsis in place of the rest. The failed records file has the full text. Names of
+    standard fields remain, and the given ones, such as those of custom fields and scopes.
     """
     if text in {"", NO_REASON, NO_JSON}:
         return text

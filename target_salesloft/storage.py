@@ -30,7 +30,6 @@ EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azur
 QUERY: Final = re.compile(r"\?\S*")
 MAX_OBJECT_BYTES: Final = 8 * 2**20
 """An object that is larger is continued in a new one: an object store cannot append, so all of it is sent again."""
-MAX_REASON_LENGTH: Final = 200
 OutputFile: TypeAlias = "LocalFile | ObjectFile"
 Storage: TypeAlias = "LocalDirectory | ObjectStore"
 """Where files are written. All methods raise OSError if they fail."""
@@ -108,11 +107,7 @@ def absolute(location: str) -> str:
 
 
 def split(location: str) -> tuple[str, str]:
-    """Return the directory and the name of a file.
-
-    Raises:
-        ValueError: It names no file.
-    """
+    """Return the directory and the name of a file, or raise a ValueError if it names none."""
     directory, _, name = location.rpartition("/")
     if name in {"", ".", ".."} or directory.endswith(":/"):
         raise ValueError("names no file")
@@ -123,14 +118,10 @@ def split(location: str) -> tuple[str, str]:
 
 
 class LocalFile:
-    """A file on the disk to which only this process appends, as long as its descriptor is open.
-
-    Attributes:
-        location: The file, as messages show it.
-    """
+    """A file on the disk to which only this process appends, as long as its descriptor is open."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        self.location = str(path)
+        self.location = str(path)  # as messages show it
         self._path = path
         self._descriptor = descriptor
         self._close = weakref.finalize(self, os.close, descriptor)
@@ -380,4 +371,4 @@ def storage_errors() -> Iterator[None]:
         yield
     except Exception as error:
         text = QUERY.sub("", str(error))  # a signature may be in a query
-        raise OSError(errno.EIO, sanitize_line(f"{type(error).__name__}: {text}", MAX_REASON_LENGTH)) from error
+        raise OSError(errno.EIO, sanitize_line(f"{type(error).__name__}: {text}")) from error

@@ -19,11 +19,7 @@ def normalize_name(name: str) -> str:
 
 
 def closest_match(name: str, known: Iterable[str], cutoff: float = SIMILAR) -> str | None:
-    """Return the known name that is most like a name as a whole, or None if none is similar enough.
-
-    Args:
-        cutoff: Least share of characters in common, from 0 to 1.
-    """
+    """Return the known name that is most like a name as a whole, or None if none is similar enough."""
     match = max(known, key=lambda each: _similarity(name, each), default=None)
     return match if match is not None and _similarity(name, match) >= cutoff else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from target_salesloft.clock import Clock
     from target_salesloft.reporting.stats import StreamStats
     from target_salesloft.settings.loader import ConfigSources
-
-MAX_NAME_LENGTH: Final = 200
 
 
 def adopt(
@@ -58,7 +56,7 @@ def adopt(
         target.run.shutdown.install()
     code, errors = target.run_to_end(file)
     for stream, stats in target.run.journal.stats.items():
-        print(f"{sanitize_line(stream, MAX_NAME_LENGTH)}: {_describe(stats)}")
+        print(f"{sanitize_line(stream)}: {_describe(stats)}")
     points = target.run.rate_limiter.points_spent
     print(f"{plural(points, 'point')} spent. Nothing was written to Salesloft.")
     for each in errors:

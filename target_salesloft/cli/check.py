@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 # Someone is waiting for the command.
 CHECK_RETRY_SECONDS: Final = 60
-MAX_NAME_LENGTH: Final = 200
 PATTERN: Final = re.compile(r"[*?\[]")
 
 
@@ -88,7 +87,7 @@ def describe_user(client: SalesloftClient) -> str:
         return "unknown user (the token has no permission for GET /me)"
     team = user["team"] if isinstance(user.get("team"), dict) else {}
     text = f"{user.get('name')} <{user.get('email')}>, user {user.get('id')}, team {team.get('id')}"
-    return sanitize_line(text, MAX_NAME_LENGTH)
+    return sanitize_line(text)
 
 
 def describe_capabilities(settings: RunSettings, client: SalesloftClient, clock: Clock) -> str:

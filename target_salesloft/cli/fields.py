@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.settings.run import RunSettings
 
-MAX_NAME_LENGTH: Final = 200
 METADATA: Final = "_sdc_"
 # Words that say nothing about what a column holds.
 GENERIC: Final = frozenset({"id", "key", "name", "type", "date", "at", "no", "nr", "number", "code", "contact"})
@@ -128,7 +127,7 @@ def _describe_references(salesloft_object: SalesloftObject) -> Iterator[tuple[st
 
 def _describe_custom(custom_fields: Mapping[str, FieldType]) -> Iterator[tuple[str, str]]:
     for name, kind in sorted(custom_fields.items()):
-        yield f"custom_fields.{_clean(name)}", f"{kind.value}; custom field"
+        yield f"custom_fields.{sanitize_line(name)}", f"{kind.value}; custom field"
 
 
 def _list_names(client: SalesloftClient, references: Sequence[Reference]) -> list[tuple[str, str]]:
@@ -140,7 +139,7 @@ def _list_names(client: SalesloftClient, references: Sequence[Reference]) -> lis
         return [("", f"not listed: {error}")]
     how = " or ".join(each.name for each in references)
     names = ((next((row[each] for each in first.attributes if row.get(each)), ""), row) for row in rows)
-    return sorted((_clean(str(name)), f"{how}; id {row.get(ID_FIELD)}") for name, row in names)
+    return sorted((sanitize_line(str(name)), f"{how}; id {row.get(ID_FIELD)}") for name, row in names)
 
 
 # A mapping for a stream
@@ -233,9 +232,5 @@ def _words(name: str) -> set[str]:
 
 
 def _quote(name: str) -> str:
-    name = _clean(name)
+    name = sanitize_line(name)
     return name if PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
-
-
-def _clean(name: str) -> str:
-    return sanitize_line(name, MAX_NAME_LENGTH)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from target_salesloft.ledger.history import Run
     from target_salesloft.settings.run import RunSettings
 
-MAX_NAME_LENGTH: Final = 200
-
 
 @click.command()
 @config_option
@@ -60,16 +58,16 @@ def history(clock: Clock, values: Mapping[str, Any], *, limit: int, as_json: boo
         print("  ".join([*_describe_run(each), *([each.team] if len(teams) > 1 else [])]))
         for stream, counts in (each.streams or {}).items():
             shown = ", ".join(f"{count:,} {result}" for result, count in counts.items())
-            print(f"  {_clean(stream)}: {shown}")
+            print(f"  {sanitize_line(stream)}: {shown}")
             for reason, count in (each.reasons or {}).get(stream, {}).items():
-                print(f"    {count:,} × {_clean(reason)}")
+                print(f"    {count:,} × {sanitize_line(reason)}")
     if not runs:
         print("No runs yet.")
     return 0
 
 
 def _describe_run(run: Run) -> list[str]:
-    started, name = format_time(run.started_at), f"run {_clean(run.run_id)}"
+    started, name = format_time(run.started_at), f"run {sanitize_line(run.run_id)}"
     if run.exit_code is None:
         return [started, "not finished: it is running, or was killed", name]
     spent = plural(run.points or 0, "point")
@@ -94,13 +92,13 @@ def failed(clock: Clock, values: Mapping[str, Any], *, as_json: bool) -> int:
     teams = {each.team for each in groups}
     for each in groups:
         team = f" ({each.team})" if len(teams) > 1 else ""
-        print(f"{_clean(each.stream)}{team}: {each.records:,} × {_clean(each.reason)}")
+        print(f"{sanitize_line(each.stream)}{team}: {each.records:,} × {sanitize_line(each.reason)}")
         print(
             f"  first failed {format_time(each.first_failed_at)}, last {format_time(each.last_failed_at)}, "
             f"{'up to ' if each.attempts > 1 else ''}{plural(each.attempts, 'attempt')}"
         )
         for file, count in each.files.items():
-            print(f"  {count:,} in {_clean(file)}")
+            print(f"  {count:,} in {sanitize_line(file)}")
     if not groups:
         print("No failed records.")
         return 0
@@ -157,17 +155,16 @@ def forget(clock: Clock, values: Mapping[str, Any], *, stream: str | None, is_co
         known = get_streams(database, host)
         if stream is None:
             for name, count in known.items():
-                print(f"{_clean(name)}: {plural(count, 'record')}")
+                print(f"{sanitize_line(name)}: {plural(count, 'record')}")
             print("Forget one with --stream NAME." if known else "The ledger knows no streams.")
             return 0
         if not known.get(stream):
             match = closest_match(stream, known)
-            suggestion = f" Did you mean '{_clean(match)}'?" if match else ""
-            raise LedgerError(f"The ledger knows no records of a stream '{_clean(stream)}'.{suggestion}")
+            suggestion = f" Did you mean '{sanitize_line(match)}'?" if match else ""
+            raise LedgerError(f"The ledger knows no records of a stream '{sanitize_line(stream)}'.{suggestion}")
         if not is_confirmed:
-            question = (
-                f"Forget {plural(known[stream], 'record')} of the stream '{_clean(stream)}', so that all are sent?"
-            )
+            records = plural(known[stream], "record")
+            question = f"Forget {records} of the stream '{sanitize_line(stream)}', so that all are sent?"
             click.confirm(question, abort=True)
         count = forget_stream(database, host, stream)
     print(f"Forgot {plural(count, 'record')}. The next run sends all records of the stream.")
@@ -196,7 +193,7 @@ def _is_missing(file: str) -> bool:
     try:
         return not exists(file)
     except OSError as error:
-        print(f"Cannot look for {_clean(file)} ({error.strerror}). Its records are kept.", file=sys.stderr)
+        print(f"Cannot look for {sanitize_line(file)} ({error.strerror}). Its records are kept.", file=sys.stderr)
         return False
 
 
@@ -220,7 +217,3 @@ def _print_json(rows: list[dict[str, Any]]) -> None:
         for row in rows
     ]
     print(json.dumps(shown, indent=2))
-
-
-def _clean(name: str) -> str:
-    return sanitize_line(name, MAX_NAME_LENGTH)

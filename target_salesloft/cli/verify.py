@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 # Someone is waiting, but a verification that ends early leaves records behind.
 MAX_RETRY_SECONDS: Final = 300
-MAX_NAME_LENGTH: Final = 200
 TABLE_WIDTH: Final = 120  # in a file
 AS_ASSUMED, DIFFERENT, OPEN = range(3)
 RESULTS: Final = {AS_ASSUMED: "as assumed", DIFFERENT: "not as assumed", OPEN: "not determined in full"}
@@ -175,7 +174,7 @@ def _check_custom_fields(client: SalesloftClient, names: Sequence[str]) -> None:
     known = CustomFields(client).get(PEOPLE) if names else None
     for each in names:
         if known is not None and known.get(each) is not FieldType.TEXT:
-            raise ConfigError(f"--custom-field {_clean(each)}: people have no text custom field of this name.")
+            raise ConfigError(f"--custom-field {sanitize_line(each)}: people have no text custom field of this name.")
 
 
 def _get_team_name(client: SalesloftClient) -> str:
@@ -183,7 +182,7 @@ def _get_team_name(client: SalesloftClient) -> str:
         team = client.request("GET", "/team").data
     except (PermissionDeniedError, RecordRejectedError):
         team = None
-    return _clean(team["name"]) if isinstance(team, dict) and team.get("name") else "unknown"
+    return sanitize_line(str(team["name"])) if isinstance(team, dict) and team.get("name") else "unknown"
 
 
 def _describe(team: Team, name: str, *, uses_bulk: bool) -> None:
@@ -245,7 +244,3 @@ def _print_table(findings: Sequence[Finding]) -> None:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _clean(text: object) -> str:
-    return sanitize_line(str(text), MAX_NAME_LENGTH)

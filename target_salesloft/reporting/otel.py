@@ -27,7 +27,7 @@ from opentelemetry.trace import Status, StatusCode
 from target_salesloft.reporting.stats import RunStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import requests
     from opentelemetry.metrics import CallbackOptions
@@ -145,25 +145,23 @@ class OtelStats(RunStats):
             self._metrics.shutdown(EXPORT_SECONDS * 1_000)
 
     def _create_instruments(self) -> None:
+        counters: dict[str, Callable[[CallbackOptions], Iterable[Observation]]] = {
+            "records": lambda _: [
+                Observation(count, {"salesloft.stream": stream, "salesloft.result": result.name.lower()})
+                for stream, stats in list(self.items())
+                for result, count in list(stats.results.items())
+            ],
+            "requests": lambda _: [
+                Observation(count, {TEMPLATE: kind.endpoint, "http.response.status_code": kind.status or 0})
+                for kind, (count, _seconds) in self._requests.snapshot().items()
+            ],
+            "retries": lambda _: [
+                Observation(count, {TEMPLATE: endpoint}) for endpoint, count in list(self._requests.retries.items())
+            ],
+            "points": lambda _: [Observation(self._rate_limiter.points_spent)],
+        }
         meter = self._metrics.get_meter(NAME)
-
-        def records(_: CallbackOptions) -> Iterable[Observation]:
-            for stream, stats in list(self.items()):
-                for result, count in list(stats.results.items()):
-                    yield Observation(count, {"salesloft.stream": stream, "salesloft.result": result.name.lower()})
-
-        def requests(_: CallbackOptions) -> Iterable[Observation]:
-            for kind, (count, _seconds) in self._requests.snapshot().items():
-                yield Observation(count, {TEMPLATE: kind.endpoint, "http.response.status_code": kind.status or 0})
-
-        def retries(_: CallbackOptions) -> Iterable[Observation]:
-            for endpoint, count in list(self._requests.retries.items()):
-                yield Observation(count, {TEMPLATE: endpoint})
-
-        def points(_: CallbackOptions) -> Iterable[Observation]:
-            yield Observation(self._rate_limiter.points_spent)
-
-        for name, callback in {"records": records, "requests": requests, "retries": retries, "points": points}.items():
+        for name, callback in counters.items():
             meter.create_observable_counter(f"salesloft.{name}", [callback])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -125,12 +126,8 @@ class ResultsFile:
                 ) from error
 
     def _part_name(self) -> str:
-        stem, dot, suffix = self._name.rpartition(".")
-        return (
-            self._name
-            if self._parts == 1
-            else f"{stem or suffix}-{self._parts}{dot if stem else ''}{suffix if stem else ''}"
-        )
+        name = PurePosixPath(self._name)
+        return self._name if self._parts == 1 else f"{name.stem}-{self._parts}{name.suffix}"
 
 
 def _rows(outcome: Outcome) -> Iterator[tuple[Source, dict[str, Any]]]:

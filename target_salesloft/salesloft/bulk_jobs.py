@@ -119,11 +119,7 @@ CONTRADICTED: Final = {
 
 
 class BulkJobs:
-    """The bulk jobs of a team.
-
-    Attributes:
-        contradicted: The assumptions about jobs that do not hold.
-    """
+    """The bulk jobs of a team."""
 
     def __init__(self, requester: Requester, clock: Clock) -> None:
         self._requester = requester
@@ -131,7 +127,7 @@ class BulkJobs:
         self._states = _Filter("state")
         self._statuses = _Filter("status")
         self._undocumented: tuple[str, ...] = UNDOCUMENTED
-        self.contradicted: set[str] = set()
+        self.contradicted: set[str] = set()  # assumptions about jobs that do not hold
 
     @property
     def ignores_filters(self) -> bool:
@@ -176,8 +172,7 @@ class BulkJobs:
     ) -> Reply:
         """Upload up to 5,000 rows: what single requests would send.
 
-        Raises:
-            OutcomeUnknownError: The rows may have been uploaded. `get` tells how many the job has.
+        After an `OutcomeUnknownError`, `get` tells how many the job has.
         """
         body = msgspec.json.encode({"data": rows})
         options = {"repeatable": False, "earlier": earlier, "max_retry_seconds": max_retry_seconds}
@@ -186,8 +181,7 @@ class BulkJobs:
     def start(self, job_id: int, *, earlier: OutcomeUnknownError | None = None) -> None:
         """Mark a job as ready to be executed; only an open one can be changed.
 
-        Raises:
-            OutcomeUnknownError: The job may have been started. `get` tells its state.
+        After an `OutcomeUnknownError`, `get` tells its state.
         """
         body = msgspec.json.encode({"ready_to_execute": True})
         self._request("PUT", job_id, body=body, repeatable=False, earlier=earlier)

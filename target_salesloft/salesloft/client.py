@@ -112,11 +112,7 @@ class Records:
         return self.send(self._object.operations[SyncMode.UPSERT], body)
 
     def create(self, body: Mapping[str, Any]) -> Reply:
-        """Create a record.
-
-        Raises:
-            OutcomeUnknownError: A request may have created it. It is not sent again: see `send`.
-        """
+        """Create a record. A request that may have created it is not sent again: see `send`."""
         return self.send(self._object.operations[SyncMode.INSERT], body)
 
     def update(self, record_id: int, body: Mapping[str, Any]) -> Reply:

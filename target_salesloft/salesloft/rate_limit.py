@@ -137,16 +137,13 @@ class RateLimiter:
                 self._clock.wait_until(ready_at)
         finally:
             if waits:
-                self._end_wait()
-
-    def _end_wait(self) -> None:
-        with self._changed:
-            self._waiting -= 1
-            if not self._waiting:
-                self._waited += self._clock.now() - self._waiting_since
+                with self._changed:
+                    self._waiting -= 1
+                    if not self._waiting:
+                        self._waited += self._clock.now() - self._waiting_since
 
     def _ready_at(self, cost: int, now: float) -> float | None:
-        """Return when to check again, or None for when a request in flight has completed."""
+        """Return when to check again, or None for when a request in flight has completed. May allow a probe."""
         if self._spent_in_window + self._in_flight + cost > self._limit:
             return self._spent[0][0] + WINDOW_SECONDS if self._spent else None
         if self._team_remaining is None or self._team_remaining >= cost:
@@ -155,12 +152,9 @@ class RateLimiter:
             return self._probe_at
         if self._in_flight:
             return None
-        self._allow_probe(cost, now)
-        return now
-
-    def _allow_probe(self, cost: int, now: float) -> None:
         self._team_remaining = cost
         self._probe_at = now + PROBE_SECONDS
+        return now
 
     def _release(self, endpoint: str, expected: int, reservation: Reservation) -> None:
         with self._changed:

@@ -39,13 +39,6 @@ class NullValues(str, enum.Enum):
     CLEAR = "clear"
 
 
-class MissingKey(str, enum.Enum):
-    """Values of `missing_key`: what happens to a record without a value for the key."""
-
-    FAIL = "fail"
-    SKIP = "skip"
-
-
 class MissingReferences(str, enum.Enum):
     """Values of `missing_references`: what happens to a record that refers to one that is not found."""
 
@@ -54,7 +47,7 @@ class MissingReferences(str, enum.Enum):
 
 
 class Misses(str, enum.Enum):
-    """Values of `not_found` and `already_exists`: what happens to a record that cannot be written as asked."""
+    """Values of `missing_key`, `not_found`, `already_exists`: what happens to a record that cannot be written."""
 
     FAIL = "fail"
     SKIP = "skip"

@@ -13,7 +13,6 @@ from target_salesloft.settings.options import (
     AuthMethod,
     ListFields,
     Misses,
-    MissingKey,
     MissingReferences,
     NullValues,
     SkipUnchanged,
@@ -110,8 +109,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ListFields.REPLACE
     missing_key: Annotated[
-        MissingKey, about("Records without a value for the upsert key: `fail`, or `skip` and count them.")
-    ] = MissingKey.FAIL
+        Misses, about("Records without a value for the upsert key: `fail`, or `skip` and count them.")
+    ] = Misses.FAIL
     missing_references: Annotated[
         MissingReferences,
         about(

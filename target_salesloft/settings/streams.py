@@ -12,7 +12,6 @@ from target_salesloft.objects import OBJECTS, DeletedRecords, SalesloftObject, S
 from target_salesloft.settings.options import (  # noqa: TC001 (read by msgspec)
     ListFields,
     Misses,
-    MissingKey,
     MissingReferences,
     NullValues,
     Overwrite,
@@ -67,7 +66,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     unknown_fields: UnknownFields
     null_values: NullValues
     list_fields: ListFields
-    missing_key: MissingKey
+    missing_key: Misses
     skip_unchanged: SkipUnchanged
     missing_references: MissingReferences
     not_found: Misses

@@ -61,7 +61,6 @@ VALIDATOR: Final = jsonschema.validators.extend(  # type: ignore[no-untyped-call
 USER_INFO: Final = re.compile(r"^([a-z][a-z0-9+.-]*://)?.*@", re.IGNORECASE | re.DOTALL)
 QUERY: Final = re.compile(r"[?#].*", re.DOTALL)
 NUMBERS: Final = tuple(name for name, each in SETTINGS["properties"].items() if "number" in each.get("type", ()))
-MAX_NAME_LENGTH: Final = 200
 MAX_VALUE_LENGTH: Final = 100
 MIN_SECRET_LENGTH: Final = 4
 
@@ -189,7 +188,7 @@ def _invalid_value(name: str, value: str, expected: str) -> str:
 
 
 def _name(path: list[Any]) -> str:
-    return sanitize_line(".".join(map(str, path)), MAX_NAME_LENGTH)
+    return sanitize_line(".".join(map(str, path)))
 
 
 def _secrets(config: Mapping[str, Any]) -> list[str]:

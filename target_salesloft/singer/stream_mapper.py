@@ -20,7 +20,7 @@ from target_salesloft.mapping.mapper import (
 )
 from target_salesloft.objects import DeletedRecords, FieldType
 from target_salesloft.records import Outcome, Result, Source, Write, failure, replace, without_write
-from target_salesloft.settings.options import MissingKey, MissingReferences
+from target_salesloft.settings.options import Misses, MissingReferences
 from target_salesloft.settings.streams import DELETED_COLUMNS
 from target_salesloft.singer.validation import build_validator, describe_invalid
 from target_salesloft.suggestions import normalize_name
@@ -218,7 +218,7 @@ class StreamMapper:
         if not mapped.missing_key:
             # Its key shows what it replaces, and what must not rest on it.
             return failure(_of(mapper.map_key(record), source), mapped.reason, mapped.fields)
-        if settings.missing_key is MissingKey.SKIP:
+        if settings.missing_key is Misses.SKIP:
             return without_write(source, Result.SKIPPED, mapped.reason)
         reason = f"{mapped.reason} (missing_key: skip would skip it)"
         return without_write(source, Result.FAILED, reason, mapped.fields)
