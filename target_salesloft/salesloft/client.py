@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from target_salesloft.clock import Clock
 from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
 from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE, DeletedRecords, ParameterLocation, SyncMode
 from target_salesloft.salesloft.bulk_jobs import BulkJobs
-from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.salesloft.requester import Requester
 
 if TYPE_CHECKING:
@@ -33,37 +32,31 @@ if TYPE_CHECKING:
 
     from target_salesloft.exceptions import OutcomeUnknownError
     from target_salesloft.objects import Operation, SalesloftObject
-    from target_salesloft.salesloft.auth.authenticators import Authenticator
     from target_salesloft.salesloft.requester import Page, Reply
 
 logger = logging.getLogger(__name__)
-
-API_URL: Final = "https://api.salesloft.com/v2"
-POINTS_PER_MINUTE: Final = 600
 
 
 class SalesloftClient(Requester):
     """Salesloft's API; one client is shared by all threads."""
 
-    def __init__(  # noqa: PLR0913 (dependencies are passed in)
-        self,
-        authenticator: Authenticator,
-        *,
-        api_url: str = API_URL,
-        rate_limiter: RateLimiter | None = None,
-        clock: Clock | None = None,
-        timeout: float = 60,
-        max_retry_seconds: float = 900,
-        connections: int = 8,
-    ) -> None:
-        clock = clock or Clock()
-        rate_limiter = rate_limiter or RateLimiter(POINTS_PER_MINUTE, clock)
-        super().__init__(api_url, authenticator, rate_limiter, clock, timeout, max_retry_seconds, connections)
-        self._identity: Mapping[str, Any] | None = None
-        self.people = Records(self, PEOPLE)
-        self.accounts = Records(self, ACCOUNTS)
-        self.cadence_memberships = Records(self, CADENCE_MEMBERSHIPS)
-        self.bulk_jobs = BulkJobs(self, clock)
+    _identity: Mapping[str, Any] | None = None
+
+    @property
+    def people(self) -> Records:
+        return self.records(PEOPLE)
+
+    @property
+    def accounts(self) -> Records:
+        return self.records(ACCOUNTS)
+
+    @property
+    def cadence_memberships(self) -> Records:
+        return self.records(CADENCE_MEMBERSHIPS)
+
+    @cached_property
+    def bulk_jobs(self) -> BulkJobs:
+        return BulkJobs(self, self._clock)
 
     def records(self, salesloft_object: SalesloftObject) -> Records:
         return Records(self, salesloft_object)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import msgspec
 import requests
 
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import (
     ConnectionFailedError,
     QueryRejectedError,
@@ -20,19 +21,19 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.salesloft.errors import parse_response
 from target_salesloft.salesloft.metrics import RequestKind, RequestMetrics
-from target_salesloft.salesloft.rate_limit import PAUSE_SECONDS
+from target_salesloft.salesloft.rate_limit import PAUSE_SECONDS, RateLimiter
 from target_salesloft.salesloft.retry import Retrier
 from target_salesloft.salesloft.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from target_salesloft.clock import Clock
     from target_salesloft.exceptions import OutcomeUnknownError
     from target_salesloft.salesloft.auth.authenticators import Authenticator
-    from target_salesloft.salesloft.rate_limit import RateLimiter
     from target_salesloft.salesloft.transport import Response
 
+API_URL: Final = "https://api.salesloft.com/v2"
+POINTS_PER_MINUTE: Final = 600
 PAGE_SIZE: Final = 100  # the maximum
 # Makes a list tell how many pages it has; without the second parameter, no more than 10,000 records are counted.
 # Source: https://developers.salesloft.com/docs/api/
@@ -87,25 +88,28 @@ class _List(msgspec.Struct):
 class Requester:
     """Sends requests to Salesloft, from any thread."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 (dependencies are passed in)
+    def __init__(  # noqa: PLR0913 (dependencies are passed in)
         self,
-        api_url: str,
         authenticator: Authenticator,
-        rate_limiter: RateLimiter,
-        clock: Clock,
-        timeout: float,
-        max_retry_seconds: float,
-        connections: int,
+        *,
+        api_url: str = API_URL,
+        rate_limiter: RateLimiter | None = None,
+        clock: Clock | None = None,
+        timeout: float = 60,
+        max_retry_seconds: float = 900,
+        connections: int = 8,
     ) -> None:
         self._api_url = api_url.rstrip("/")
         self.authenticator = authenticator
-        self.rate_limiter = rate_limiter
+        self._clock = clock or Clock()
+        self.rate_limiter = rate_limiter or RateLimiter(POINTS_PER_MINUTE, self._clock)
         self.metrics = RequestMetrics()
-        self._clock = clock
         self._timeout = timeout
         self._max_retry_seconds = max_retry_seconds
         self._transport = Transport(self._api_url, setting="api_url", connections=connections)
-        self._retrier = Retrier(self._api_url, setting="api_url", clock=clock, max_retry_seconds=max_retry_seconds)
+        self._retrier = Retrier(
+            self._api_url, setting="api_url", clock=self._clock, max_retry_seconds=max_retry_seconds
+        )
 
     def close(self) -> None:
         self._transport.close()
