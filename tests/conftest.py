@@ -51,8 +51,9 @@ SUMMARY_SCHEMA = json.loads(
 )
 SUMMARY = jsonschema_rs.validator_for(SUMMARY_SCHEMA, validate_formats=True)
 
-# A busy machine must not fail a property test.
-hypothesis.settings.register_profile("default", deadline=None)
+# A busy machine must not fail a property test. CI tries more examples: pytest --hypothesis-profile=thorough
+hypothesis.settings.register_profile("default", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=300)
 hypothesis.settings.load_profile("default")
 
 

@@ -48,14 +48,6 @@ def command(config, tmp_path):
     return start
 
 
-def test_stdout_holds_only_state(command, sandbox):
-    result = command(text=singer(LINES))
-    assert result.returncode == 0, result.stderr
-    assert [json.loads(line) for line in result.stdout.splitlines()] == [{"bookmark": "ä"}]
-    assert len(sandbox.people()) == 5
-    assert "people: 5 read, 5 written (5 created)" in result.stderr
-
-
 def test_input_is_utf8_regardless_of_locale_and_other_bytes_are_an_error(command, sandbox, tmp_path):
     file = tmp_path / "in.singer"
     line = '{"type": "RECORD", "stream": "people", "record": {"email_address": "p1@example.com", "title": "Zoë"}}\n'
@@ -67,7 +59,7 @@ def test_input_is_utf8_regardless_of_locale_and_other_bytes_are_an_error(command
     assert [each["title"] for each in sandbox.people()] == ["Zoë"]
 
 
-def test_config_env_reads_environment(command, server, sandbox, tmp_path):
+def test_config_env_reads_environment_and_stdout_holds_only_state(command, server, sandbox, tmp_path):
     environment = {
         PREFIX + "API_KEY": KEY,
         PREFIX + "API_URL": server.url,
@@ -75,9 +67,10 @@ def test_config_env_reads_environment(command, server, sandbox, tmp_path):
         PREFIX + "FAILED_RECORDS_DIR": str(tmp_path / "elsewhere"),
         PREFIX + "STREAMS": '{"deals": {"object": "people", "mapping": {"mail": "email_address"}}}',
     }
-    text = singer([schema("deals", "mail"), record("deals", mail="a@b.co")])
+    text = singer([schema("deals", "mail"), record("deals", mail="a@b.co"), state({"bookmark": "ä"})])
     result = command("--config", "ENV", text=text, environment=environment, configured=False)
     assert result.returncode == 0, result.stderr
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [{"bookmark": "ä"}]
     assert [each["email_address"] for each in sandbox.people()] == ["a@b.co"]
     assert [each.path for each in sandbox.requests] == ["/v2/me", "/v2/bulk_jobs", *["/v2/people"] * 3]
 

@@ -105,6 +105,7 @@ def test_login_on_one_machine_is_enough(start, server, database, tmp_path):
     assert server.sandbox.oauth.refreshes == 0
 
 
+@pytest.mark.slow
 def test_database_that_goes_away_stops_the_run_and_loses_nothing(start, sandbox, database):
     process = start(0, batch_size_rows=1)
     messages = shard(0).splitlines(keepends=True)

@@ -197,15 +197,15 @@ def test_other_tables_in_postgresql_do_not_matter(database, start):
         "DROP TABLE pending",
     ],
 )
-@pytest.mark.parametrize("options", WAYS)
-def test_damaged_ledger_is_left_alone(filled, path, clock, statement, options):
+def test_damaged_ledger_is_left_alone(filled, path, clock, statement):
     execute(path, statement)
     with closing(sqlite3.connect(path)) as connection:
         before = list(connection.iterdump())
-    with pytest.raises(LedgerError, match="ledger"):
-        open_database(filled, clock, **options)
-    with closing(sqlite3.connect(path)) as connection:
-        assert list(connection.iterdump()) == before
+    for options in WAYS:
+        with pytest.raises(LedgerError, match="ledger"):
+            open_database(filled, clock, **options)
+        with closing(sqlite3.connect(path)) as connection:
+            assert list(connection.iterdump()) == before
 
 
 def test_ledger_with_damaged_pages_stops_the_run(filled, path, clock):

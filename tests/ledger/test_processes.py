@@ -1,18 +1,18 @@
-"""Several processes with one ledger, and processes that are killed."""
+"""Several runs with one ledger at the same time, and runs that are killed."""
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.ledger.conftest import SCOPE
 
 PREAMBLE = """
-import json, sys
+import sys
 from target_salesloft.clock import Clock
 from target_salesloft.ledger.ledger import StartedJob
 from target_salesloft.ledger.opening import open_ledger
@@ -57,9 +57,8 @@ def go_on(*processes):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err[-700:]
-    return out
 
 
 @pytest.mark.slow
@@ -102,24 +101,25 @@ for night in range(8):
     assert all(entries[key].is_unchanged(last.fingerprint({"title": "CEO"})) for key in KEYS)
 
 
-def test_two_equal_runs_leave_nothing_pending_and_exclude_each_other_by_claims(launch, start):
-    script = """
-people.mark_pending([(key, {"title": "CEO"}, {}) for key in keys])
-wait("sent")
-order = keys[:: -1 if number % 2 else 1]
-held = [ledger.claim(order[start : start + 100], 3_600) for start in range(0, 300, 100)]
-for start in range(0, 300, 50):
-    people.confirm([(key, None, True) for key in keys[start : start + 50]])
-print(json.dumps(sorted(set().union(*held))))
-"""
-    processes = [launch(script) for _ in range(2)]
-    go_on(*processes)
-    held = [json.loads(finish(each)) for each in processes]
+def test_two_equal_runs_leave_nothing_pending_and_exclude_each_other_by_claims(start):
+    ledgers = [start() for _ in range(2)]
+    streams = [each.stream("people", "people") for each in ledgers]
+    for each in streams:
+        each.mark_pending([(key, {"title": "CEO"}, {}) for key in KEYS])
+
+    def run(number):
+        order = KEYS[:: -1 if number else 1]
+        held = [ledgers[number].claim(order[first : first + 100], 3_600) for first in range(0, 300, 100)]
+        for first in range(0, 300, 50):
+            streams[number].confirm([(key, None, True) for key in KEYS[first : first + 50]])
+        return sorted(set().union(*held))
+
+    with ThreadPoolExecutor(2) as threads:
+        held = list(threads.map(run, range(2)))
     assert sorted(held[0] + held[1]) == sorted(KEYS)
-    people = start().stream("people", "people")
-    entries = people.get(KEYS)
+    entries = streams[0].get(KEYS)
     assert not [key for key in KEYS if entries[key].is_pending]
-    assert all(entries[key].is_unchanged(people.fingerprint({"title": "CEO"})) for key in KEYS)
+    assert all(entries[key].is_unchanged(streams[0].fingerprint({"title": "CEO"})) for key in KEYS)
 
 
 @pytest.mark.parametrize("uri", ["sqlite"], indirect=True)

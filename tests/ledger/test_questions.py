@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from target_salesloft.ledger.failed import Failure, SavedAt
 from target_salesloft.ledger.ledger import StartedJob
 from tests.docs.blocks import DOCS, get_blocks
@@ -12,8 +10,7 @@ QUESTIONS = [each.text for each in get_blocks(DOCS / "guides" / "ledger-queries.
 KEYS = [f"email_address={name}@example.com" for name in ("ann", "bob")]
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_questions_have_an_answer(start, question):
+def test_questions_have_an_answer(start):
     ledger = start()
     people = ledger.stream("people", "people")
     people.mark_pending([(KEYS[0], {}, {})], StartedJob(7, "person/upsert", "email_address"))
@@ -21,4 +18,4 @@ def test_questions_have_an_answer(start, question):
     people.confirm([(KEYS[1], 17, True)])
     people.failed.note([Failure(KEYS[0], None, SavedAt("/failed/1.singer", 2), "title is bad")])
     with ledger.database.reading() as connection:
-        assert len(connection.exec_driver_sql(question).all()) == 1
+        assert [each for each in QUESTIONS if len(connection.exec_driver_sql(each).all()) != 1] == []
