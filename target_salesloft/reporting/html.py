@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import jinja2
 
 from target_salesloft.clock import SECONDS_PER_DAY
-from target_salesloft.records import MISSES, WRITTEN, Result
+from target_salesloft.records import FAILURES, MISSES, WRITTEN, Result
 from target_salesloft.wording import duration
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ GROUPS: Final[Mapping[str, frozenset[str]]] = {
     "left out": frozenset(
         each.value for each in (Result.SKIPPED, *MISSES, Result.FILTERED, Result.NOT_SENT, Result.NOT_CONFIRMED)
     ),
-    "failed": frozenset(each.value for each in (Result.FAILED, Result.ALREADY_EXISTS)),
+    "failed": frozenset(each.value for each in FAILURES),
 }
 
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from target_salesloft.records import MISSES, WRITTEN, Outcome, Result
+from target_salesloft.records import FAILURES, MISSES, WRITTEN, Outcome, Result
 from target_salesloft.redaction import ELLIPSIS, NOT_SHOWN, redact_reason, request_names
 from target_salesloft.wording import duration, plural
 
@@ -114,7 +114,6 @@ class StreamStats:
     uploaded: int = 0
     jobs: dict[int, int] = field(default_factory=dict)
     results: Counter[Result] = field(default_factory=Counter)
-    failed: int = 0
     unknown_to_ledger: int = 0
     references: int = 0
     missing_values: set[int] = field(default_factory=set)
@@ -134,8 +133,12 @@ class StreamStats:
         return sum(self.results[each] for each in WRITTEN)
 
     @property
+    def failed(self) -> int:
+        return sum(self.results[each] for each in FAILURES)
+
+    @property
     def completed(self) -> int:
-        return sum(self.results[each] for each in Result)
+        return self.results.total()
 
     @property
     def processed(self) -> int:
@@ -207,7 +210,6 @@ class StreamStats:
             full_reason = f"{full_reason} ({outcome.status})"
         sources = outcome.write.sources
         self.results[outcome.result] += len(sources)
-        self.failed += len(sources)
         self.reasons.add(full_reason, sources)
         return full_reason
 

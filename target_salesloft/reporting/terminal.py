@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from target_salesloft.records import WRITTEN, Result
+from target_salesloft.records import FAILURES, WRITTEN, Result
 from target_salesloft.reporting.log import Report
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def bars(stats: RunStats, remaining: int) -> Group:
 
 
 def _color(result: Result) -> str:
-    return "red" if result in {Result.FAILED, Result.ALREADY_EXISTS} else "green" if result in WRITTEN else ""
+    return "red" if result in FAILURES else "green" if result in WRITTEN else ""
 
 
 def table(stats: RunStats) -> Table:

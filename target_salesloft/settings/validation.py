@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import jsonschema.validators
 import msgspec
+from jsonschema.exceptions import best_match
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 
 from target_salesloft.exceptions import ConfigError
@@ -123,7 +124,7 @@ def _schema_errors(config: Mapping[str, Any], secrets: list[str]) -> dict[str, s
     """Return an error for each value that the schema does not allow → its code."""
     errors = {}
     for error in VALIDATOR.iter_errors(config):
-        deepest: Any = _deepest(error)
+        deepest: Any = best_match([error])
         path = list(deepest.absolute_path)
         if deepest.validator == "type" and "enum" in deepest.schema:
             continue  # another error lists the values
@@ -146,16 +147,6 @@ def _dot_advice(path: list[Any], value: Any) -> str:
     """Return what to do about an object where the settings of a stream have none: Meltano splits names at dots."""
     is_split = path[:1] == ["streams"] and len(path) > 1 and isinstance(value, dict)
     return r" If the name of a stream or column has a dot, write it as \. in meltano.yml." if is_split else ""
-
-
-def _deepest(error: ValidationError) -> ValidationError:
-    """Return the most deeply nested error of a value for which every alternative failed."""
-    while error.context:
-        deeper = max(error.context, key=lambda each: len(each.absolute_path))
-        if len(deeper.absolute_path) == len(error.absolute_path):
-            return error
-        error = deeper
-    return error
 
 
 def _expected(error: ValidationError) -> str:

@@ -209,7 +209,7 @@ def test_bar_fills_as_records_complete():
         return line.count("━")
 
     shown = shown_as(
-        bars({"people": StreamStats(read=100, failed=3, results=Counter({Result.FAILED: 3, Result.MERGED: 7}))}, 588)
+        bars({"people": StreamStats(read=100, results=Counter({Result.FAILED: 3, Result.MERGED: 7}))}, 588)
     )
     assert "10/100 records  3 failed" in shown
     assert "588 points remaining" in shown
