@@ -36,7 +36,6 @@ def build_engine(uri: str, **options: Any) -> sa.Engine:
 
 
 def create_tables(connection: sa.Connection, metadata: sa.MetaData, tables: Sequence[sa.Table] | None = None) -> None:
-    """Create the tables that are missing."""
     lock_creation(connection)
     metadata.create_all(connection, tables)
 

@@ -48,8 +48,6 @@ ALL_MODES: Final = frozenset(SyncMode)
 
 @dataclass(frozen=True)
 class Field:
-    """A field of an object."""
-
     kind: FieldType
     modes: frozenset[SyncMode] = ALL_MODES  # whose endpoint accepts it
 

@@ -72,7 +72,6 @@ def open_remote(location: str) -> IO[bytes]:
 
 
 def exists(location: str) -> bool:
-    """Return whether there is a file."""
     if not is_remote(location):
         return local_path(location).exists()
     with storage_errors():

@@ -171,7 +171,6 @@ def required_references(settings: RunSettings) -> list[Reference]:
 
 
 def configured_streams(settings: RunSettings) -> Iterator[StreamSettings]:
-    """Yield the settings of the streams that `streams` names."""
     for stream in settings.streams:
         try:
             yield StreamSettings.for_stream(stream, settings)

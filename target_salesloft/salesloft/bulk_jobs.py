@@ -119,8 +119,6 @@ CONTRADICTED: Final = {
 
 
 class BulkJobs:
-    """The bulk jobs of a team."""
-
     def __init__(self, requester: Requester, clock: Clock) -> None:
         self._requester = requester
         self._clock = clock

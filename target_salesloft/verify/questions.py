@@ -14,8 +14,6 @@ UNFORESEEN: Final = "Not foreseen. Please report it."
 
 
 class Question(NamedTuple):
-    """What is asked."""
-
     id: str  # what the documentation and the log call the assumption; empty if there is none
     assumed: str  # empty if nothing depends on the answer
     values: Mapping[str, str]  # what may be found → what it means

@@ -96,7 +96,6 @@ def _build_sandbox(args: argparse.Namespace) -> Sandbox:
 
 
 def demo(_args: argparse.Namespace) -> int:
-    """Run the demo."""
     return run_demo()
 
 

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 
 def build_routes(sandbox: Sandbox, api: Sequence[Endpoint], version: str) -> list[Route]:
-    """Build the admin routes of a sandbox."""
-
     async def show_page(request: Request) -> Response:
         if not _is_local(request.headers, sandbox.admin_hosts):
             return _forbidden()
@@ -83,7 +81,6 @@ def is_loopback(host: str | None) -> bool:
 
 
 def _strings(body: Any, name: str) -> list[str]:
-    """Return a list of strings in a body."""
     values = body[name]
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise TypeError(f"{name} must be a list of strings")

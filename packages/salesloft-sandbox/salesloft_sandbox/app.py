@@ -27,7 +27,6 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def endpoints(sandbox: Sandbox) -> list[Endpoint]:
-    """Return the endpoints of the API."""
     lists = Lists(sandbox.state, sandbox.assumptions)
     return [
         *team.build(sandbox.state, lists, all_users_visible=sandbox.all_users_visible),

@@ -161,7 +161,6 @@ class State:
         self._create()
 
     def close(self) -> None:
-        """Close the database."""
         with self._lock:
             self._db.close()
 
@@ -203,14 +202,12 @@ class State:
             return int(self._db.execute(sql, _encoded(values)).lastrowid or 0)
 
     def update(self, table: str, row_id: int, values: Mapping[str, Any]) -> None:
-        """Update columns of a row."""
         names = ", ".join(f'"{name}" = ?' for name in values)
         sql = f'UPDATE "{table}" SET {names} WHERE id = ?'  # noqa: S608
         with self._lock:
             self._db.execute(sql, [*_encoded(values), row_id])
 
     def delete(self, table: str, row_id: int) -> None:
-        """Delete a row."""
         with self._lock:
             self._db.execute(f'DELETE FROM "{table}" WHERE id = ?', (row_id,))  # noqa: S608
 
@@ -220,7 +217,6 @@ class State:
         return bool(last) and 1 <= row_id <= last[0][0]
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Execute a statement for many rows."""
         with self._lock:
             self._db.executemany(sql, rows)
 
@@ -237,7 +233,6 @@ class State:
         return [_decoded(columns, row) for row in self.raw(sql, values)]
 
     def value(self, table: str, row_id: int, column: str) -> Any:
-        """Return one column of an existing row."""
         sql = f'SELECT "{column}" FROM "{table}" WHERE id = ?'  # noqa: S608
         return _decoded_value(TABLES[table][column], self.raw(sql, (row_id,))[0][0])
 
@@ -255,7 +250,6 @@ class State:
         return [row[0] for row in self.raw(sql, (value,))]
 
     def exists(self, table: str, record_id: int) -> bool:
-        """Return whether a table has a row with this id."""
         return bool(self.ids_where(table, "id", record_id))
 
     def custom_field_types(self, field_type: str) -> Mapping[str, str]:

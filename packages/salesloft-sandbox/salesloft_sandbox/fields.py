@@ -103,17 +103,14 @@ class Resource:
 
     @property
     def read_scope(self) -> str:
-        """The scope that reading requires."""
         return f"{self.table}:read"
 
     @property
     def write_scope(self) -> str:
-        """The scope that writing requires."""
         return f"{self.table}:write"
 
     @property
     def delete_scope(self) -> str:
-        """The scope that deleting requires."""
         return f"{self.table}:delete"
 
     @property

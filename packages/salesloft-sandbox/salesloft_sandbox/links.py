@@ -6,7 +6,6 @@ from typing import Any
 
 
 def link(record_id: int | None, table: str, base_url: str) -> dict[str, Any] | None:
-    """Return the link to a record, or None if there is none."""
     if record_id is None:
         return None
     return {"id": record_id, "_href": f"{base_url}/{table}/{record_id}"}

@@ -99,7 +99,6 @@ class ListOptions:
         return " AND ".join(conditions), values
 
     def order(self, query: QueryParams) -> str:
-        """Return the ORDER BY of a query."""
         column, direction = self._sorting(query)
         return f'ORDER BY "{column}" {direction}, id {direction}'
 

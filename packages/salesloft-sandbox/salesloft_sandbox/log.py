@@ -71,7 +71,6 @@ class RequestLog:
             return self._started
 
     def add(self, request: LoggedRequest) -> None:
-        """Add a request."""
         with self._lock:
             self._latest.append(request)
             self._counts[request.status] += 1

@@ -103,7 +103,6 @@ RESPONSES: Mapping[tuple[str, str], Schema] = {
 
 
 def build(endpoints: Iterable[Endpoint], url: str, version: str) -> Schema:
-    """Return the document."""
     paths: dict[str, Schema] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)

@@ -67,7 +67,6 @@ class Lists:
 
 
 def paging(page: int, per_page: int, *, has_next: bool, total: int | None = None) -> dict[str, Any]:
-    """Return the `paging` of a list."""
     numbers: dict[str, Any] = {
         "per_page": per_page,
         "current_page": page,

@@ -40,7 +40,6 @@ class ReferenceData(Protocol):
 def check_fields(
     resource: Resource, known: Mapping[str, Field], body: Mapping[str, Any], reference_data: ReferenceData
 ) -> Errors:
-    """Validate each field of a body."""
     errors: Errors = {}
     for name, value in body.items():
         field = known.get(name)

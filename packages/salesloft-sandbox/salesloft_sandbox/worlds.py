@@ -38,7 +38,6 @@ class Assumption:
 
     @property
     def default(self) -> str:
-        """The default value."""
         return next(iter(self.values), "")
 
     @property
@@ -49,7 +48,6 @@ class Assumption:
         return {f"{self.name}={value}": text for value, text in self.values.items() if value != self.default}
 
     def check(self, value: str) -> None:
-        """Check a value."""
         if self.values:
             if value not in self.values:
                 raise ValueError(f"{self.name} must be one of {', '.join(self.values)}, got {value!r}")

@@ -120,11 +120,8 @@ class FileTokenStore:
             raise self._io_error(error) from error
 
     def check_writable(self) -> None:
-        """Replace the file with itself, or write a temporary file next to it if it does not exist."""
-        stored = self.read()
-        if stored is not None:
-            self.write(stored)
-            return
+        """Check that the file is a token's if it exists, and that one can be written next to it."""
+        self.read()
         try:
             tempfile.TemporaryFile(dir=self.path.parent).close()
         except OSError as error:

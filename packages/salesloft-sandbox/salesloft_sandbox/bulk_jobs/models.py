@@ -111,7 +111,6 @@ class BulkJobs:
         self._queue_free_at = self._clock()
 
     def create(self, job_type: Any, name: Any, scopes: Scopes) -> Row:
-        """Create a job."""
         status = self._refused_types.get(job_type) if isinstance(job_type, str) else None
         is_assumed = job_type == f"{ACCOUNT.name}/{ACTION}" and status is None
         if is_assumed and self.assumptions.value("account_jobs") == "unsupported":
@@ -170,7 +169,6 @@ class BulkJobs:
         return {status for (status,) in self._state.raw("SELECT DISTINCT status FROM bulk_job_rows")}
 
     def get(self, job_id: int) -> Row:
-        """Return a job."""
         job = self._state.get("bulk_jobs", job_id)
         if job is None:
             raise ApiError(404, f"There is no bulk job with the id {job_id}")
@@ -304,7 +302,6 @@ class BulkJobs:
 
 
 def get_resource(job_type: str) -> Resource:
-    """Return the resource that jobs of a type write."""
     return RESOURCES[job_type.partition("/")[0]]
 
 

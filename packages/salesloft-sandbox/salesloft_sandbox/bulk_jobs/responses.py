@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 
 def bulk_job(row: Row) -> dict[str, Any]:
-    """Serialize a bulk job."""
     return {**to_utc(row), "scopes": row["scopes"] or []}
 
 

@@ -23,7 +23,6 @@ UNFINISHED = {JobState.OPEN.value, JobState.EXECUTING.value}
 
 
 def build(jobs: BulkJobs, *, records_as_sent: bool) -> list[Endpoint]:
-    """Return the endpoints."""
     routes = _Routes(jobs, records_as_sent=records_as_sent)
     return [
         Endpoint("GET", PATH, routes.list),

@@ -30,13 +30,10 @@ OPTIONAL = ("user_id", "step_id")
 
 
 class Memberships:
-    """The memberships of the team."""
-
     def __init__(self, state: State) -> None:
         self._state = state
 
     def get(self, membership_id: int) -> Row:
-        """Return a membership."""
         row = self._state.get(TABLE, membership_id)
         if row is None:
             raise ApiError(404, f"There is no cadence membership with the id {membership_id}")
@@ -65,7 +62,6 @@ class Memberships:
             self._set_stage(row["person_id"], row["cadence_id"], "finished_stage_id")
 
     def end_all(self, person_id: int, *, is_deleted: bool = False) -> None:
-        """End the memberships of a person."""
         for row in self._state.select(TABLE, "person_id = ?", (person_id,)):
             if row["currently_on_cadence"]:
                 self.end(row["id"], "removed")
@@ -118,7 +114,6 @@ class Memberships:
             self._state.update("people", person_id, {"person_stage_id": stage_id, "updated_at": now()})
 
     def find(self, person_id: int, cadence_id: int) -> Row | None:
-        """Return the membership of a person in a cadence, or None."""
         where = "person_id = ? AND cadence_id = ?"
         return next(iter(self._state.select(TABLE, where, (person_id, cadence_id))), None)
 

@@ -19,7 +19,6 @@ PATH = "/cadence_memberships"
 
 
 def build(memberships: Memberships, lists: Lists, parameters: Collection[str]) -> list[Endpoint]:
-    """Return the endpoints."""
     routes = _Routes(memberships, lists, parameters)
     return [
         Endpoint("GET", PATH, routes.list, "cadences:read"),

@@ -49,7 +49,6 @@ class Records:
         self.format_phones = format_phones
 
     def get(self, resource: Resource, record_id: int) -> Row:
-        """Return a record."""
         row = self._state.get(resource.table, record_id)
         if row is None:
             raise _not_found(resource, record_id)

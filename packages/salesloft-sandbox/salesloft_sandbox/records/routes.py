@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def build(records: Records, lists: Lists) -> list[Endpoint]:
-    """Return the endpoints."""
     return [endpoint for resource in RESOURCES.values() for endpoint in _Routes(resource, records, lists).endpoints()]
 
 

@@ -71,12 +71,10 @@ CADENCE_DEFAULTS: Mapping[str, Any] = {
 
 
 def team() -> dict[str, Any]:
-    """Serialize the team."""
     return {**TEAM_DEFAULTS, **TEAM}
 
 
 def user(row: Row, base_url: str, time_zone: str | None) -> dict[str, Any]:
-    """Serialize a user."""
     email = row["email"]
     return {
         **USER_DEFAULTS,

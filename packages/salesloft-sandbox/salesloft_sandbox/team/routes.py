@@ -29,7 +29,6 @@ TABLES: dict[str, tuple[Serializer, str]] = {
 
 
 def build(state: State, lists: Lists, *, all_users_visible: bool) -> list[Endpoint]:
-    """Return the endpoints."""
     routes = _Routes(state, lists, all_users_visible=all_users_visible)
     endpoints = [
         Endpoint("GET", "/me", routes.me),
