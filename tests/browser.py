@@ -1,7 +1,5 @@
 """A headless browser, driven by the DevTools protocol over a pipe."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

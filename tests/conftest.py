@@ -1,7 +1,5 @@
 """A fake clock, a served sandbox, and whole runs of the target against it."""
 
-from __future__ import annotations
-
 import gc
 import importlib.resources
 import io

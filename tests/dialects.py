@@ -1,7 +1,5 @@
 """Dialects that are equal in all engines, so that statements compiled for one can be used with another."""
 
-from __future__ import annotations
-
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 

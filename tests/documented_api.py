@@ -4,8 +4,6 @@ Generated from tables that were typed in from the documentation: endpoints, para
 target nor the sandbox uses it, so that an error in either of them is found. Known differences are in `exchanges.py`.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 ANY = {}

@@ -1,7 +1,5 @@
 """Compares each request to the sandbox, and each response, with Salesloft's documentation."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading

@@ -1,7 +1,5 @@
 """Object stores with the interfaces of S3, Google Cloud Storage and Azure Blob Storage, on this machine."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -1,7 +1,5 @@
 """A PostgreSQL server for tests, in a temporary directory."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import shutil

@@ -1,7 +1,5 @@
 """A target that overrides nothing but what the SDK demands: what it does is the SDK's contract."""
 
-from __future__ import annotations
-
 from singer_sdk import Target
 from singer_sdk.sinks import BatchSink
 

@@ -1,7 +1,5 @@
 """The demo without Meltano: the settings of the pipeline, and the report."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Tests for the encoding of values from the input."""
 
-from __future__ import annotations
-
 import json
 import math
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """What commands that need no run import."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

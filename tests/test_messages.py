@@ -1,7 +1,5 @@
 """The codes of messages: everything that a user may see has one, and the reference explains all of them."""
 
-from __future__ import annotations
-
 import ast
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Objects that the target does not have: one like people, and one unlike them."""
 
-from __future__ import annotations
-
 from types import MappingProxyType
 
 import pytest

@@ -1,7 +1,5 @@
 """Sends each field of each object through each endpoint. The fields are typed here, not read from the code."""
 
-from __future__ import annotations
-
 import pytest
 
 from target_salesloft.objects import OBJECTS, FieldType

@@ -1,7 +1,5 @@
 """Wheels, source distributions and release notes."""
 
-from __future__ import annotations
-
 import email
 import os
 import re
@@ -11,14 +9,11 @@ import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-
-if TYPE_CHECKING:
-    from email.message import Message
 
 ROOT = Path(__file__).parents[1]
 

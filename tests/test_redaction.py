@@ -1,7 +1,5 @@
 """Tests for the redaction of secrets and values."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -1,7 +1,5 @@
 """What the SDK promises to a pipeline is kept: the same input through a stock target and through this one."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Output files in an object store, and where they are on the disk."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import shutil

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from target_salesloft.objects import ACCOUNTS, PEOPLE

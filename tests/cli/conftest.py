@@ -1,7 +1,5 @@
 """Runs with a ledger, and the command that prints what the ledger knows."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """`adopt`: after a lost ledger, what Salesloft holds is taken as written by this stream."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.conftest import KEY, record, schema, singer, state

@@ -1,7 +1,5 @@
 """The command that finds out how Salesloft behaves, and removes what it creates."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """Code blocks of the documents."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

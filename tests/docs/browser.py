@@ -1,7 +1,5 @@
 """Authorizes an OAuth application in the sandbox, as a user in a browser does."""
 
-from __future__ import annotations
-
 import sys
 
 import requests

@@ -1,7 +1,5 @@
 """Runs the commands of documents in a directory and an environment of their own."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import re

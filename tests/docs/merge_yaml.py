@@ -1,7 +1,5 @@
 """Merge YAML from standard input into a file, as a reader of the documents edits meltano.yml."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

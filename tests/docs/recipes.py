@@ -1,7 +1,5 @@
 """Recipes of the cookbook: the tap's records, the settings, and what Salesloft holds after the run."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 

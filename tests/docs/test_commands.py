@@ -1,7 +1,5 @@
 """The commands of the documents run, in order, for a user who has nothing but the documents."""
 
-from __future__ import annotations
-
 import re
 import socket
 

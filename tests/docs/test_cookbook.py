@@ -1,7 +1,5 @@
 """The recipes of the documents give the results that the pages show."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.docs.blocks import DOCUMENTS, get_blocks

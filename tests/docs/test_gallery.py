@@ -1,7 +1,5 @@
 """The recorded logs: what is recorded today has the commands, exit codes, and message codes that the page shows."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 

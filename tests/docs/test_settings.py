@@ -1,7 +1,5 @@
 """Settings and code that the documents show are valid."""
 
-from __future__ import annotations
-
 import ast
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """The pages of the documentation, and links that the build of the site does not check."""
 
-from __future__ import annotations
-
 import re
 
 from markdown_it import MarkdownIt

@@ -1,7 +1,5 @@
 """Runs in worlds in which an assumption about Salesloft does not hold: nothing is lost, doubled or misreported."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.conftest import KEY, SAMPLE_POINTS, record, schema

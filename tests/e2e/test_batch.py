@@ -1,7 +1,5 @@
 """BATCH messages, whose records are in files."""
 
-from __future__ import annotations
-
 import gzip
 import json
 

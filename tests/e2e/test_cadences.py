@@ -3,8 +3,6 @@
 `tests/model` checks enrollments by reference in any order with other rows, with kills, faults and limits.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from contextlib import closing
 from time import sleep

@@ -1,7 +1,5 @@
 """The real command, as a user and Meltano run it."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

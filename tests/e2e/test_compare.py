@@ -1,7 +1,5 @@
 """Runs that compare with what Salesloft holds: dry runs, `skip_unchanged: salesloft`, and `overwrite`."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.conftest import record, schema

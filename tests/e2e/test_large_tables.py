@@ -1,7 +1,5 @@
 """The dbt model of docs/guides/large-tables.md sends only what has changed."""
 
-from __future__ import annotations
-
 import json
 import re
 

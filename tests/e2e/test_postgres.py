@@ -1,7 +1,5 @@
 """Runs on several machines that share PostgreSQL, and no disk."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 

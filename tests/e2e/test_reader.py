@@ -1,7 +1,5 @@
 """A reader that others wrote for Salesloft reads what the target has written: Airbyte's source, with another URL."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

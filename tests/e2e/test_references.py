@@ -3,8 +3,6 @@
 `tests/model` checks references to what moved, was deleted or made again, in any order with other rows.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from tests.conftest import record, schema, state

@@ -3,8 +3,6 @@
 `tests/model` checks removals in any order with other rows, with kills, faults and limits.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from tests.conftest import people, record, schema, state

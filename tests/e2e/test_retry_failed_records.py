@@ -1,7 +1,5 @@
 """Failed records of earlier runs are tried again at the end of the input."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Whole runs of the target in fake time."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """The SDK's own suite for targets, against a sandbox: its streams hold anything but people."""
 
-from __future__ import annotations
-
 import pytest
 from singer_sdk.testing import SuiteConfig, get_target_test_class
 

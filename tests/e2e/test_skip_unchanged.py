@@ -1,7 +1,5 @@
 """Several nights with one ledger: what is unchanged is not sent again."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

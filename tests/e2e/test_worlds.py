@@ -1,7 +1,5 @@
 """Worlds, alone and in random pairs: where an assumption does not hold, nothing is lost, doubled, or hidden."""
 
-from __future__ import annotations
-
 import itertools
 import random
 

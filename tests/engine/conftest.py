@@ -1,7 +1,5 @@
 """Streams and a ledger for the functions of the engine, and a Salesloft that is a list of rows."""
 
-from __future__ import annotations
-
 import pytest
 
 from target_salesloft.engine.stream import OpenBatch, Stream

@@ -1,7 +1,5 @@
 """Comparison with what Salesloft holds."""
 
-from __future__ import annotations
-
 import pytest
 
 from target_salesloft.engine.compare import compare

@@ -1,7 +1,5 @@
 """Bulk jobs that outlived their run."""
 
-from __future__ import annotations
-
 import logging
 from types import SimpleNamespace
 

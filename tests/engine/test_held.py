@@ -1,7 +1,5 @@
 """What waits for the end of the input: removals and memberships."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The order in which is noted what has happened, so that a kill at any moment does no harm."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from contextlib import closing

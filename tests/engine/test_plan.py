@@ -1,7 +1,5 @@
 """What becomes of writes, before anything is sent."""
 
-from __future__ import annotations
-
 import pytest
 
 from target_salesloft.clock import SECONDS_PER_DAY

@@ -1,7 +1,5 @@
 """How writes with the same key become one."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

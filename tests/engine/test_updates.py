@@ -1,7 +1,5 @@
 """Whole runs that update records: ids are found first, and cost as little as possible."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, people, record, schema

@@ -1,7 +1,5 @@
 """What is known of Salesloft, over HTTP: a remembered id is a hint."""
 
-from __future__ import annotations
-
 import pytest
 
 from target_salesloft.engine.world import World

@@ -1,7 +1,5 @@
 """Runs with one ledger."""
 
-from __future__ import annotations
-
 import pytest
 
 from target_salesloft.ledger.opening import open_ledger

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from target_salesloft.ledger.failed import Failure, SavedAt, forget_files, get_unresolved_files

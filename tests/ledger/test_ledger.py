@@ -1,7 +1,5 @@
 """What the ledger remembers of records, jobs, IDs and claims."""
 
-from __future__ import annotations
-
 import stat
 
 import pytest

@@ -1,7 +1,5 @@
 """Which databases are used as a ledger, and which are left alone."""
 
-from __future__ import annotations
-
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor

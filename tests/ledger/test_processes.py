@@ -1,7 +1,5 @@
 """Several runs with one ledger at the same time, and runs that are killed."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The SQL of docs/guides/ledger-queries.md."""
 
-from __future__ import annotations
-
 from target_salesloft.ledger.failed import Failure, SavedAt
 from target_salesloft.ledger.ledger import StartedJob
 from tests.docs.blocks import DOCS, get_blocks

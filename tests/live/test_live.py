@@ -4,8 +4,6 @@
 another Salesloft. `verify --clean` with the ledger `LEDGER` removes what an interrupted test leaves behind.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

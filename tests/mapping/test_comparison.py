@@ -1,7 +1,5 @@
 """Which values of a field mean the same."""
 
-from __future__ import annotations
-
 import datetime as dt
 from decimal import Decimal
 

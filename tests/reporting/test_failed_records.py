@@ -1,7 +1,5 @@
 """Tests for the failed records file."""
 
-from __future__ import annotations
-
 import datetime as dt
 import errno
 import json

@@ -1,7 +1,5 @@
 """The page about runs, as pure code."""
 
-from __future__ import annotations
-
 import re
 
 import hypothesis

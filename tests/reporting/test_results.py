@@ -1,7 +1,5 @@
 """Tests for the results file."""
 
-from __future__ import annotations
-
 import errno
 import json
 import stat

@@ -1,7 +1,5 @@
 """Reasons of failures: what is counted, located, and shown of them. Whole runs test the counts."""
 
-from __future__ import annotations
-
 import pytest
 
 from target_salesloft.records import Outcome, Result, Source, Write, replace

@@ -1,7 +1,5 @@
 """Log lines as JSON, and metrics."""
 
-from __future__ import annotations
-
 import json
 import logging
 

@@ -1,7 +1,5 @@
 """Tests for the summary of a run."""
 
-from __future__ import annotations
-
 import json
 import stat
 

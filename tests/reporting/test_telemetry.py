@@ -1,7 +1,5 @@
 """OpenTelemetry: what a receiver of OTLP over HTTP gets from a run."""
 
-from __future__ import annotations
-
 import socket
 import sys
 import threading

@@ -1,7 +1,5 @@
 """The registry of assumptions."""
 
-from __future__ import annotations
-
 import typing
 
 from target_salesloft.salesloft.assumptions import ASSUMPTIONS, Capabilities

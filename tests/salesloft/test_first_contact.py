@@ -1,7 +1,5 @@
 """Wrong URLs, proxies, TLS and other network errors before Salesloft has responded once."""
 
-from __future__ import annotations
-
 import logging
 import socket
 import ssl

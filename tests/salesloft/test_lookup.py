@@ -1,7 +1,5 @@
 """All records of an object are listed where that costs fewer points."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -1,7 +1,5 @@
 """A sandbox with a manual clock, served over HTTP."""
 
-from __future__ import annotations
-
 import pytest
 import requests
 

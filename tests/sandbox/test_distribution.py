@@ -1,7 +1,5 @@
 """The sandbox as a package of its own."""
 
-from __future__ import annotations
-
 import email
 import re
 import subprocess

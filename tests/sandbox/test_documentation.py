@@ -1,7 +1,5 @@
 """The comparison with Salesloft's documentation finds differences, and each known one exists."""
 
-from __future__ import annotations
-
 import json
 import re
 

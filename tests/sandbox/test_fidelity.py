@@ -1,7 +1,5 @@
 """Details in which the sandbox answers as Salesloft does."""
 
-from __future__ import annotations
-
 import datetime as dt
 
 import pytest

@@ -1,7 +1,5 @@
 """The hook of tests in the same process: called before and after the effect of each request."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

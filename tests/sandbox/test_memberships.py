@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 INBOUND, OUTBOUND, BRUNOS, DRAFT, ARCHIVED = 1, 2, 4, 5, 6

@@ -1,7 +1,5 @@
 """The OpenAPI document that the sandbox serves: what it says is true, for clients in any language."""
 
-from __future__ import annotations
-
 import pytest
 import requests
 from hypothesis import HealthCheck, Phase, given, settings

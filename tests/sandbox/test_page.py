@@ -1,7 +1,5 @@
 """The page at `/_sandbox/`, read over HTTP and in a browser."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

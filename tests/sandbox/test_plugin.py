@@ -1,7 +1,5 @@
 """The pytest plugin, in tests as others would write them."""
 
-from __future__ import annotations
-
 import pytest
 import requests
 

@@ -1,7 +1,5 @@
 """Protection of the local data: admin endpoints, database file, options, and start of the server."""
 
-from __future__ import annotations
-
 import stat
 
 import pytest

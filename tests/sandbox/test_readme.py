@@ -1,7 +1,5 @@
 """The README of the sandbox: a stranger can follow it, and its tables are complete."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

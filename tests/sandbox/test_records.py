@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 
 CRM_ID = "003000000000000AAA"

@@ -1,7 +1,5 @@
 """Each assumption about Salesloft, and the world in which it does not hold."""
 
-from __future__ import annotations
-
 import pytest
 import requests
 

@@ -1,7 +1,5 @@
 """The generated files, and the sample project."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.resources
 import json

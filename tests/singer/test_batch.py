@@ -1,7 +1,5 @@
 """Batch files: their names in messages, and files in the Arrow format."""
 
-from __future__ import annotations
-
 import datetime as dt
 from decimal import Decimal
 

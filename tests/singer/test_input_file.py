@@ -1,7 +1,5 @@
 """The option `--input` with URLs."""
 
-from __future__ import annotations
-
 import click
 import pytest
 

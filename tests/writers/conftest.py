@@ -1,7 +1,5 @@
 """Writers against the shared sandbox, writes, and what drives a writer to its end."""
 
-from __future__ import annotations
-
 import pytest
 
 from target_salesloft.objects import PEOPLE, SyncMode, identity_key

@@ -1,7 +1,5 @@
 """Choice between bulk jobs and single requests."""
 
-from __future__ import annotations
-
 import logging
 
 import pytest

@@ -1,7 +1,5 @@
 """Several bulk jobs in flight."""
 
-from __future__ import annotations
-
 import pytest
 
 from salesloft_sandbox import Fault

@@ -1,7 +1,5 @@
 """Bulk jobs where an assumption about Salesloft does not hold."""
 
-from __future__ import annotations
-
 import logging
 
 import pytest

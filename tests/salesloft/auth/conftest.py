@@ -1,7 +1,5 @@
 """A sandbox that issues OAuth tokens, authenticators for it, and a fake clock."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Whole runs with OAuth: successive, concurrent, killed and long ones, and that they log no secret."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

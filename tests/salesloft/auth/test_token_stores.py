@@ -1,7 +1,5 @@
 """What each kind of token store does."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest
