@@ -125,7 +125,8 @@ def test_an_object_may_be_created_by_query_parameters(send):
 
 def test_an_object_may_be_identified_by_several_fields(send):
     pairs = [(1, 3), (4, 2), (1, 2)]
-    client = RecordingClient([{"person": {"id": person}, "cadence": {"id": cadence}} for person, cadence in pairs])
+    rows = [{"id": 7, "person": {"id": person}, "cadence": {"id": cadence}} for person, cadence in pairs]
+    client = RecordingClient(rows)
     write = Write({"person_id": 1, "cadence_id": 2})
     assert send(client, CADENCE_MEMBERSHIPS, write, SyncMode.INSERT) is Result.CREATED
     assert client.lookups == [("/cadence_memberships", {"person_id": 1, "cadence_id": 2})]
