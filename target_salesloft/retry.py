@@ -79,7 +79,10 @@ def _retry(run: Run, stream: Stream, saved: SavedRecord, record: UnresolvedRecor
         return
     mapped = stream.mapper.map(source)
     write = mapped.write if isinstance(mapped, Outcome) else mapped
-    if run.engine.is_superseded(stream, write, record.failed_at):
+    # Something newer was written for the same record, by any stream.
+    last = run.ledger.get_last_writes(stream.object.name, write.tokens)
+    is_removed = not write.tokens.isdisjoint(run.journal.removed[stream.object.name])
+    if is_removed or any(each >= record.failed_at for each in last.values()):
         stream.ledger.failed.resolve([], [], [record.saved_at])
     else:
         run.engine.feed(stream, mapped, saved.size)

@@ -110,11 +110,7 @@ class TargetSalesloft(Target):
 
         Args:
             config: The settings as the user wrote them.
-            parse_env_config: Whether to read environment variables too.
-            settings: The settings as `load` returned them, in place of both.
-
-        Raises:
-            ConfigError: A setting is unknown or invalid.
+            settings: The settings as `load` returned them, in place of `config` and the environment.
         """
         if settings is None:
             settings = load(ConfigSources((config or {},), parse_env_config), os.environ, _warner(self.logger))
@@ -151,23 +147,13 @@ class TargetSalesloft(Target):
         """Do nothing: `config_jsonschema` already holds the SDK's settings that have an effect here."""
 
     def get_sink_class(self, stream_name: str) -> type[SalesloftSink]:
-        """Return the sink of the object that a stream's records become.
-
-        Raises:
-            ConfigError: The settings do not say which object that is.
-        """
+        """Return the sink of the object that a stream's records become."""
         return SINKS[StreamSettings.for_stream(stream_name, self.run.settings).object.name]
 
     # Messages
 
     def _handle_schema(self, message: dict[str, Any]) -> None:
-        """Set up how a stream's records are mapped.
-
-        Raises:
-            InvalidInputLine: The message is not a SCHEMA, or flattening fails on it.
-            ConfigError: The stream's `stream_maps` are invalid.
-            SalesloftFatalError: Salesloft does not accept the credentials, or the stream's mapping does not fit.
-        """
+        """Set up how a stream's records are mapped."""
         require_schema(message)
         stream = message["stream"]
         if stream == MELTANO_TEST_STREAM:
@@ -271,12 +257,7 @@ class TargetSalesloft(Target):
     # The end
 
     def process_endofpipe(self) -> None:
-        """Write what is left, and report how the run went.
-
-        Raises:
-            FailedRecordsError: Records failed, and `allow_failed_records` is not set, or more than
-                `max_failed_percent` of a stream.
-        """
+        """Write what is left, and report how the run went."""
         run = self.run
         stats = run.journal.stats
         exceeding: list[str] = []
@@ -338,7 +319,6 @@ class TargetSalesloft(Target):
         self.logger.warning("%s", summary, extra={"code": "SL060", "records_failed": stats.failed})
 
     def _abandon(self) -> None:
-        """Save and report what is known, while requests that have outlived the grace period are in flight."""
         self.run.abandon()
         shutdown = self.run.shutdown
         error = RunCancelledError("the grace period is over.")
@@ -381,11 +361,7 @@ class TargetSalesloft(Target):
         config: ConfigSources | None = None,
         file_input: IO[str] | None = None,
     ) -> None:
-        """Run, and exit with code 0, 1 or 128 plus the number of a signal; an error is one log line.
-
-        Raises:
-            SystemExit: Always.
-        """
+        """Run, and exit with code 0, 1 or 128 plus the number of a signal; an error is one log line."""
         if about:
             cls.print_about(about_format)
             return
@@ -428,7 +404,6 @@ class TargetSalesloft(Target):
         return 1, errors
 
     def run_to_end(self, file_input: IO[str] | None) -> tuple[int, Errors]:
-        """Read the input, write it, and return the exit code and the errors."""
         errors: Errors = {}
         try:
             try:
@@ -455,13 +430,11 @@ class TargetSalesloft(Target):
 
 
 def documentation_url() -> str:
-    """Return where the documentation is."""
     urls: list[str] = metadata.metadata("target-salesloft").get_all("Project-URL") or []
     return next((url for label, _, url in (each.partition(", ") for each in urls) if label == "Documentation"), "")
 
 
 def _warner(logger: logging.Logger) -> Callable[[str], None]:
-    """Return what logs a warning about settings."""
     return partial(logger.warning, "%s", extra={"code": UNREAD_VARIABLE})
 
 

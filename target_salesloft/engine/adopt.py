@@ -57,7 +57,7 @@ class AdoptingEngine(Engine):
     def _plan(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Let the ledger adopt the records that Salesloft has once; nothing is left to be written."""
         entries = self._entries(stream, writes)
-        for write, rows in zip(writes, read_held(stream, writes, self._world, self._ledger), strict=True):
+        for write, rows in zip(writes, read_held(stream, writes, self._world), strict=True):
             if len(rows) == 1:
                 adopted = adopt(stream, write, rows[0], entries.get(write.key or ""))
                 outcome = Outcome(adopted, Result.ADOPTED, record_id=int(rows[0][ID_FIELD]))

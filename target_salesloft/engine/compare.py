@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from target_salesloft.engine.plan import Plan
 from target_salesloft.mapping.coercion import describe
 from target_salesloft.mapping.comparison import CUSTOM_PREFIX, canonical, flatten, held_value, is_equal
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode, identity_key
@@ -17,13 +18,12 @@ if TYPE_CHECKING:
 
     from target_salesloft.engine.stream import Stream
     from target_salesloft.engine.world import Row, World
-    from target_salesloft.ledger.ledger import Entry, Ledger, Spellings, StreamLedger
+    from target_salesloft.ledger.ledger import Entry, Spellings, StreamLedger
     from target_salesloft.reporting.stats import Comparison
 
 logger = logging.getLogger(__name__)
 
 MAX_SAMPLES: Final = 3
-NAME: Final = "name"
 
 
 class Written:
@@ -53,94 +53,50 @@ class Written:
         return [] if self.entry is None else self.entry.values(name)
 
 
-class Identity(NamedTuple):
-    field: str
-    value: Any
-
-    @property
-    def key(self) -> str:
-        return identity_key(self.field, self.value)
-
-
-class Compared(NamedTuple):
-    """What a comparison has found.
-
-    Attributes:
-        changed: What is to be written, without the fields that are kept.
-        unknown: Records that Salesloft has and the ledger does not know, so that edits cannot be recognized.
-    """
-
-    changed: list[Write]
-    unchanged: list[Outcome]
-    unknown: int = 0
-
-
-def compare(stream: Stream, writes: Sequence[Write], world: World, ledger: Ledger) -> Compared:
+def compare(stream: Stream, writes: Sequence[Write], world: World) -> Plan:
+    """Leave out what Salesloft holds already, and fields that are kept."""
     skips = stream.stats.comparison is not None or stream.settings.skip_unchanged is SkipUnchanged.SALESLOFT
-    rows = read_held(stream, writes, world, ledger)
     keys = [each.key for each in writes if each.key is not None]
     entries, spellings = stream.ledger.get(keys), stream.ledger.get_spellings(keys)
     watches_edits = Overwrite.UNLESS_EDITED in stream.overwrite.values()
     changed: list[Write] = []
     unchanged: list[Outcome] = []
-    unknown = 0
-    for write, found in zip(writes, rows, strict=True):
+    for write, found in zip(writes, read_held(stream, writes, world), strict=True):
         known = Written(write.key or "", entries.get(write.key or ""), stream.ledger, spellings)
-        unknown += watches_edits and len(found) == 1 and known.entry is None
+        stream.stats.unknown_to_ledger += watches_edits and len(found) == 1 and known.entry is None
         kept, is_changed = _compare_one(stream, write, found, known, skips=skips)
         if is_changed:
             changed.append(kept)
         else:
             held = found[0]
             unchanged.append(Outcome(kept, Result.UNCHANGED, record_id=int(held[ID_FIELD]), resource=held))
-    return Compared(changed, unchanged, unknown)
+    return Plan(changed, unchanged)
 
 
-def read_held(stream: Stream, writes: Sequence[Write], world: World, ledger: Ledger) -> list[list[Row]]:
+def read_held(stream: Stream, writes: Sequence[Write], world: World) -> list[list[Row]]:
     """Return the records of Salesloft that each write identifies: none, one or several."""
     identities = [_identity(stream, each) for each in writes]
-    held = _read(stream, world, ledger, {one: each.body for each, one in zip(writes, identities, strict=True) if one})
-    return [[] if one is None else held.get(one.key, []) for one in identities]
+    values: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    names: dict[str, str] = {}
+    for write, identity in zip(writes, identities, strict=True):
+        if identity is not None:
+            field, value = identity
+            values[field][identity_key(field, value)] = value
+            names[identity_key(field, value)] = write.body.get("name") or ""
+    held = {
+        key: rows
+        for field in values
+        for key, rows in world.find_rows(stream.object, field, values[field], names).items()
+    }
+    return [[] if each is None else held.get(identity_key(*each), []) for each in identities]
 
 
-def _identity(stream: Stream, write: Write) -> Identity | None:
+def _identity(stream: Stream, write: Write) -> tuple[str, Any] | None:
+    """Return a field that identifies the record, and its value."""
     if write.record_id is not None:
-        return Identity(ID_FIELD, write.record_id)
+        return ID_FIELD, write.record_id
     fields = stream.object.identity(stream.settings.sync_mode, stream.settings.upsert_key, write.body)
-    return None if fields is None else Identity(fields[0], write.body[fields[0]])
-
-
-def _read(
-    stream: Stream, world: World, ledger: Ledger, records: Mapping[Identity, Mapping[str, Any]]
-) -> dict[str, list[Row]]:
-    """Return the key of each identity → the records that it identifies: none, one or several.
-
-    Where Salesloft has no filter of many values, remembered ids and names are tried first.
-    """
-    by_field: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-    for identity in records:
-        by_field[identity.field][identity.key] = identity.value
-    found: dict[str, list[Row]] = {}
-    for field, values in by_field.items():
-        if not stream.object.lookups[field].endswith("[]"):
-            ids = ledger.get_ids(stream.object.name, values)
-            found |= _having(field, values, world.rows(stream.object, ID_FIELD, ids.values()))
-            names = {each.key: body.get(NAME) for each, body in records.items() if each.field == field}
-            names = {key: name for key, name in names.items() if key not in found and name}
-            if NAME in stream.object.lookups:
-                found |= _having(field, names, world.rows(stream.object, NAME, names.values()))
-        missing = [value for key, value in values.items() if key not in found]
-        found.update(world.rows(stream.object, field, missing))
-    return found
-
-
-def _having(field: str, keys: Collection[str], found: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
-    by_key: dict[str, list[Row]] = {}
-    for row in (row for rows in found.values() for row in rows):
-        key = identity_key(field, row.get(field))
-        if key in keys:
-            by_key.setdefault(key, []).append(row)
-    return by_key
+    return None if fields is None else (fields[0], write.body[fields[0]])
 
 
 def _compare_one(stream: Stream, write: Write, rows: list[Row], known: Written, *, skips: bool) -> tuple[Write, bool]:
@@ -151,7 +107,7 @@ def _compare_one(stream: Stream, write: Write, rows: list[Row], known: Written, 
         names = [name for name in flatten(write.body) if _when(stream, name) is not Overwrite.ALWAYS] if rows else []
         if comparison is not None:
             identity = _identity(stream, write)
-            is_missing = not rows and identity is not None and identity.field == ID_FIELD
+            is_missing = not rows and identity is not None and identity[0] == ID_FIELD
             comparison.missing += is_missing
             comparison.create += not rows and not is_missing
             comparison.ambiguous += len(rows) > 1

@@ -290,34 +290,33 @@ class Engine:
         if writes:
             writes = self._find_existing(stream, writes)
         if writes and stream.is_compared:
-            self._wait_for(stream.object, writes)
+            self._wait_for(stream.object, tokens_in(writes))
         archived = self._find_archived(stream, writes)
         if writes and stream.is_compared:
-            compared = compare(stream, writes, self._world, self._ledger)
+            compared = compare(stream, writes, self._world)
             is_insert = stream.settings.sync_mode is SyncMode.INSERT
             to_restore = {} if is_insert else archived
-            unchanged = [each for each in compared.unchanged if each.write.key not in to_restore]
+            unchanged = [each for each in compared.outcomes if each.write.key not in to_restore]
             self._journal.count_all(stream, unchanged, is_found=not is_insert)
-            stream.stats.unknown_to_ledger += compared.unknown
-            writes = [*compared.changed, *(each.write for each in compared.unchanged if each.write.key in to_restore)]
+            writes = [*compared.writes, *(each.write for each in compared.outcomes if each.write.key in to_restore)]
         if self._settings.dry_run:
             return writes
         if any(name in each.body for each in writes for name in stream.erasable):
-            writes = protect(stream, writes, self._world, self._ledger)
+            writes = protect(stream, writes, self._world)
         return self._restore(stream, writes, archived) if archived else writes
 
     def _find_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Find the records of Salesloft that writes must name by id, and leave out writes that must not be sent."""
-        world, ledger, settings = self._world, self._ledger, stream.settings
+        settings = stream.settings
         is_real = not self._settings.dry_run
         if is_real and stream.key_type in {FieldType.EMAIL, FieldType.DOMAIN}:
             writes = self._go_on(stream, self._twins.find(stream, writes))
         if stream.operation.needs_id:
-            self._wait_for(stream.object, writes)
+            self._wait_for(stream.object, tokens_in(writes))
             reads_ids = stream.settings.sync_mode in stream.object.bulk_types and self._choice.uses_jobs(len(writes))
-            return self._go_on(stream, plan.find_update_ids(stream, writes, world, ledger, reads_ids=reads_ids))
+            return self._go_on(stream, plan.find_update_ids(stream, writes, self._world, reads_ids=reads_ids))
         if is_real and settings.upsert_key == ID_FIELD and settings.sync_mode is SyncMode.UPSERT:
-            return self._go_on(stream, plan.check_ids(stream, writes, world))
+            return self._go_on(stream, plan.check_ids(stream, writes, self._world))
         if is_real and settings.upsert_key and settings.sync_mode is SyncMode.INSERT:
             return self._leave_out_existing(stream, writes)
         return writes
@@ -361,7 +360,7 @@ class Engine:
             return writes
         known = [each for each in writes if each.key in entries]
         uncertain: set[str | None] = set(stream.waiting_keys)
-        if self._holds_any(stream.object, known):
+        if self._writer.is_busy and self._writer.holds(stream.object, tokens_in(known)):
             uncertain |= {each.key for each in known if self._writer.holds(stream.object, each.tokens)}
         entries = {key: each for key, each in entries.items() if key not in uncertain}
         hints = None if are_resolved else self._world.get_hints(plan.names_in(known))
@@ -377,7 +376,7 @@ class Engine:
             for other in list(self._streams.values()):
                 if other.object.name == name and other is not stream and _holds(other, keys):
                     self.drain(other)
-            self._wait_for_tokens(OBJECTS[str(name)], keys)
+            self._wait_for(OBJECTS[str(name)], keys)
         ids = self._world.resolve(names)
         if self._is_final:
             ids |= self._twins.find_named(each for each in names if not ids[each])
@@ -479,15 +478,8 @@ class Engine:
         while self._writer.is_busy:
             self._wait()
 
-    def _holds_any(self, salesloft_object: SalesloftObject, writes: Collection[Write]) -> bool:
-        """Return whether something is in flight that may be of the same records."""
-        return self._writer.is_busy and self._writer.holds(salesloft_object, tokens_in(writes))
-
-    def _wait_for(self, salesloft_object: SalesloftObject, writes: Collection[Write]) -> None:
-        """Wait until nothing is in flight that may be of the same records."""
-        self._wait_for_tokens(salesloft_object, tokens_in(writes))
-
-    def _wait_for_tokens(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> None:
+    def _wait_for(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> None:
+        """Wait until nothing is in flight that may be of records with these keys."""
         while self._writer.is_busy and self._writer.holds(salesloft_object, tokens):
             self._wait()
 
@@ -585,17 +577,6 @@ class Engine:
         for each in in_chunks(writes, CLAIM_CHUNK):
             if ours := self._go_on(stream, self._claims.renew(stream, each)):
                 self._submit(stream, ours, removal)
-
-    def is_superseded(self, stream: Stream, write: Write, failed_at: float) -> bool:
-        """Return whether something newer than a failed record was written for the same record, by any stream.
-
-        Args:
-            failed_at: When it failed last, in seconds since the epoch.
-        """
-        if not write.tokens.isdisjoint(self._journal.removed[stream.object.name]):
-            return True
-        last = self._ledger.get_last_writes(stream.object.name, write.tokens)
-        return any(each >= failed_at for each in last.values())
 
 
 def _holds(stream: Stream, keys: set[str]) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from target_salesloft.engine.stream import Stream
     from target_salesloft.engine.world import World
-    from target_salesloft.ledger.ledger import Entry, Ledger
+    from target_salesloft.ledger.ledger import Entry
     from target_salesloft.objects import Reference, SalesloftObject
     from target_salesloft.records import Named
 
@@ -140,7 +140,7 @@ def _suggest(named: Named, names: Mapping[Reference, Collection[str]]) -> str:
     return f": '{value}'" + (f" (did you mean '{sanitize_line(match, MAX_NAME_LENGTH)}'?)" if match else "")
 
 
-def find_update_ids(stream: Stream, writes: list[Write], world: World, ledger: Ledger, *, reads_ids: bool) -> Plan:
+def find_update_ids(stream: Stream, writes: list[Write], world: World, *, reads_ids: bool) -> Plan:
     """Find the records that updates change; those of one record are merged, later values win.
 
     Args:
@@ -148,8 +148,7 @@ def find_update_ids(stream: Stream, writes: list[Write], world: World, ledger: L
     """
     field = stream.settings.upsert_key
     values = {identity_key(field, each.body[field]): each.body[field] for each in writes if each.record_id is None}
-    hints = ledger.get_ids(stream.object.name, values) if values else {}
-    ids = world.find_ids(stream.object, field, values, hints) if values else {}
+    ids = world.find_ids(stream.object, field, values) if values else {}
     named = {each.record_id for each in writes if each.record_id is not None}
     existing = _existing(stream.object, named, world) if reads_ids else named
     outcomes: list[Outcome] = []

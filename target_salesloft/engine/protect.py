@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from target_salesloft.engine.stream import Stream
     from target_salesloft.engine.world import Row, World
-    from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.records import Write
 
 logger = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ logger = logging.getLogger(__name__)
 MAX_TRIALS: Final = 3
 
 
-def protect(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -> list[Write]:
+def protect(stream: Stream, writes: list[Write], world: World) -> list[Write]:
     """Return writes with what Salesloft holds, where it would erase that otherwise.
 
     Whether Salesloft keeps custom fields that are not sent is not documented. Until this run has tried it with one
@@ -41,7 +40,7 @@ def protect(stream: Stream, writes: list[Write], world: World, ledger: Ledger) -
         ]
         sample = [stream.witness, *reading] if reading and stream.witness is not None and not is_known else reading
         try:
-            rows = read_held(stream, sample, world, ledger)
+            rows = read_held(stream, sample, world)
         except PermissionDeniedError as error:
             if not all(stream.added_fields.isdisjoint(each.body) for each in reading):
                 raise

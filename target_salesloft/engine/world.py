@@ -116,10 +116,12 @@ class World:
         """Return key → the ids of all records that have it.
 
         Args:
-            hints: Key → remembered id. Used where looking a record up costs more than verifying its id.
+            hints: Key → remembered id; by default, that of the record that a stream has written. Used where looking a
+                record up costs more than verifying its id.
         """
         lookup = self._lookups.get(salesloft_object, field)
-        if hints and takes_one(salesloft_object, field):
+        if takes_one(salesloft_object, field):
+            hints = self._ledger.get_ids(salesloft_object.name, values) if hints is None else hints
             unknown = {key: hints[key] for key in hints.keys() & values.keys() if not lookup.is_known(key)}
             rows = self._lookups.rows(salesloft_object, ID_FIELD, unknown.values())
             for key, record_id in unknown.items():
@@ -128,6 +130,29 @@ class World:
                     lookup.note_existing(values[key], record_id)
         found_ids = lookup.ids(values.values())
         return {key: found_ids[identity_key(field, value)] for key, value in values.items()}
+
+    def find_rows(
+        self, salesloft_object: SalesloftObject, field: str, values: Mapping[str, Any], names: Mapping[str, str]
+    ) -> dict[str, list[Row]]:
+        """Return the key of each value → what Salesloft holds of the records that have it. Not cached.
+
+        Where Salesloft has no filter of many values, remembered ids and names are tried first.
+
+        Args:
+            names: Key → the name that the record may have.
+        """
+        found: dict[str, list[Row]] = {}
+        if takes_one(salesloft_object, field):
+            ids = self._ledger.get_ids(salesloft_object.name, values)
+            for name, likely in ((ID_FIELD, ids), ("name", names)):
+                left = {key: likely[key] for key in values if key not in found and likely.get(key)}
+                rows = self.rows(salesloft_object, name, left.values()) if left else {}
+                for row in (row for each in rows.values() for row in each):
+                    key = identity_key(field, row.get(field))
+                    if key in left:
+                        found.setdefault(key, []).append(row)
+        missing = [value for key, value in values.items() if key not in found]
+        return {**found, **self.rows(salesloft_object, field, missing)}
 
     def rows(
         self, salesloft_object: SalesloftObject, field: str, values: Iterable[Any]

@@ -66,6 +66,9 @@ class World:
         found = self.rows(salesloft_object, field, values.values())
         return {key: tuple(row["id"] for row in found[identity_key(field, value)]) for key, value in values.items()}
 
+    def find_rows(self, salesloft_object, field, values, names):  # noqa: ARG002 (names cost points only)
+        return self.rows(salesloft_object, field, values.values())
+
     def note_sending(self, salesloft_object, writes):
         """Nothing is cached."""
 

@@ -66,37 +66,37 @@ def test_a_record_waits_for_one_that_this_run_may_still_write_and_later_ones_of_
 # Updates
 
 
-def find(stream, writes, world, ledger, *, reads_ids=False):
-    return plan.find_update_ids(stream, writes, world, ledger, reads_ids=reads_ids)
+def find(stream, writes, world, *, reads_ids=False):
+    return plan.find_update_ids(stream, writes, world, reads_ids=reads_ids)
 
 
-def test_updates_get_the_ids_of_their_records(make_stream, ledger):
+def test_updates_get_the_ids_of_their_records(make_stream):
     world = World([row(1, "a@b.co"), row(2, "c@d.co")])
-    found = find(make_stream(sync_mode="update"), [person("C@d.co"), person("a@b.co")], world, ledger)
+    found = find(make_stream(sync_mode="update"), [person("C@d.co"), person("a@b.co")], world)
     assert [each.record_id for each in found.writes] == [2, 1]
     assert [each.key for each in found.writes] == ["email_address=c@d.co", "email_address=a@b.co"]
 
 
 @pytest.mark.parametrize(("setting", "result"), [("fail", Result.FAILED), ("skip", Result.NOT_FOUND)])
-def test_an_update_of_a_record_that_does_not_exist(make_stream, ledger, setting, result):
-    found = find(make_stream(sync_mode="update", not_found=setting), [person()], World(), ledger)
+def test_an_update_of_a_record_that_does_not_exist(make_stream, setting, result):
+    found = find(make_stream(sync_mode="update", not_found=setting), [person()], World())
     assert (found.writes, results(found.outcomes)) == ([], [result])
     assert "a@b.co" not in found.outcomes[0].reason
 
 
 @pytest.mark.parametrize("setting", ["fail", "skip"])
-def test_an_update_of_several_records_fails(make_stream, ledger, setting):
+def test_an_update_of_several_records_fails(make_stream, setting):
     world = World([row(1, "a@b.co"), row(2, "A@b.co")])
-    found = find(make_stream(sync_mode="update", not_found=setting), [person()], world, ledger)
+    found = find(make_stream(sync_mode="update", not_found=setting), [person()], world)
     assert (found.writes, results(found.outcomes)) == ([], [Result.FAILED])
     assert "2" in found.outcomes[0].reason
 
 
 @pytest.mark.parametrize("id_first", [True, False])
-def test_updates_of_one_record_by_id_and_by_key_are_one_and_the_later_wins(make_stream, ledger, id_first):
+def test_updates_of_one_record_by_id_and_by_key_are_one_and_the_later_wins(make_stream, id_first):
     one, other = by_id(1, title="Id", city="Rome"), person("a@b.co", title="Key", state="X")
     writes = [one, other] if id_first else [other, one]
-    found = find(make_stream(sync_mode="update"), writes, World([row(1, "a@b.co")]), ledger)
+    found = find(make_stream(sync_mode="update"), writes, World([row(1, "a@b.co")]))
     (write,) = found.writes
     assert write.record_id == 1
     assert (write.body["title"], write.body["city"], write.body["state"]) == ("Key" if id_first else "Id", "Rome", "X")
@@ -104,9 +104,9 @@ def test_updates_of_one_record_by_id_and_by_key_are_one_and_the_later_wins(make_
 
 
 @pytest.mark.parametrize("reads_ids", [True, False])
-def test_ids_of_the_source_are_read_only_where_an_unknown_one_would_create_a_record(make_stream, ledger, reads_ids):
+def test_ids_of_the_source_are_read_only_where_an_unknown_one_would_create_a_record(make_stream, reads_ids):
     writes = [by_id(1, title="x"), by_id(99, title="x")]
-    found = find(make_stream(sync_mode="update"), writes, World([row(1, "a@b.co")]), ledger, reads_ids=reads_ids)
+    found = find(make_stream(sync_mode="update"), writes, World([row(1, "a@b.co")]), reads_ids=reads_ids)
     assert [each.record_id for each in found.writes] == ([1] if reads_ids else [1, 99])
     assert results(found.outcomes) == ([Result.FAILED] if reads_ids else [])
 
