@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from singer_sdk.sinks import BatchSink
 
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from target_salesloft.run import Run
 
 
-class HasRun(Protocol):
-    """What a sink needs of its target."""
-
-    run: Run
-
-
 class SalesloftSink(BatchSink):
     """Takes the records of a stream, which may come from several streams of the tap."""
 
@@ -40,7 +34,7 @@ class SalesloftSink(BatchSink):
         self, target: Target, stream_name: str, schema: dict[str, Any], key_properties: Sequence[str] | None
     ) -> None:
         super().__init__(target, stream_name, schema, key_properties)
-        run = cast("HasRun", target).run
+        run: Run = cast("Any", target).run
         settings = StreamSettings.for_stream(stream_name, run.settings)
         run.connect()
         run.check_stream(stream_name, settings)

@@ -6,7 +6,7 @@ import logging
 from array import array
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from target_salesloft.engine.plan import Plan
+from target_salesloft.engine.plan import Plan, ambiguous_or_missing
 from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
 from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, PEOPLE, identity_key, joint_key
 from target_salesloft.records import Outcome, Result, Write, failure, is_superseded, replace
@@ -142,8 +142,7 @@ def find_removals(stream: Stream, writes: Sequence[Write], world: World) -> tupl
         for write, value in zip(group, values, strict=True):
             matches = rows[identity_key(name, value)]
             if len(matches) > 1:
-                reason = f"ambiguous: {len(matches)} {stream.object.name} have this {name}"
-                outcomes.append(failure(write, reason, (name,), request=f"GET {stream.object.path}"))
+                outcomes.append(ambiguous_or_missing(stream, write, name, len(matches)))
             elif not matches or (removed_field and matches[0].get(removed_field)):
                 outcomes.append(Outcome(write, Result.UNCHANGED))
             else:

@@ -56,11 +56,8 @@ class World:
 
     def get_hints(self, names: Iterable[Named]) -> dict[Named, int]:
         """Return the ids by which an unchanged record may be recognized; nothing is written by them."""
-        by_reference: defaultdict[Reference, list[Named]] = defaultdict(list)
-        for each in names:
-            by_reference[each.reference].append(each)
         hints: dict[Named, int] = {}
-        for reference, named in by_reference.items():
+        for reference, named in _by_reference(names).items():
             found = self._ledger.get_lookups(reference.name, [each.key for each in named])
             hints |= {
                 each: hint.record_id for each in named if (hint := found.get(each.key)) is not None and hint.is_trusted
@@ -69,11 +66,8 @@ class World:
 
     def resolve(self, names: Iterable[Named]) -> dict[Named, tuple[int, ...]]:
         """Return the ids of all records that each name stands for, read in this run: none, one or several."""
-        by_reference: defaultdict[Reference, list[Named]] = defaultdict(list)
-        for each in names:
-            by_reference[each.reference].append(each)
         resolved: dict[Named, tuple[int, ...]] = {}
-        for reference, named in by_reference.items():
+        for reference, named in _by_reference(names).items():
             if reference.object_name is None:
                 found = {each: self._listing(reference).ids(each.value) for each in named}
             else:
@@ -215,29 +209,25 @@ class World:
     def note_outcomes(self, salesloft_object: SalesloftObject, outcomes: Collection[Outcome]) -> None:
         """Note what records hold now: earlier look-ups by what has changed do not count any more."""
         attributes = {each.attributes[0] for each in REFERENCES[salesloft_object.name]} | set(salesloft_object.lookups)
+        removed = {each.record_id for each in outcomes if each.write.is_removal and each.record_id is not None}
+        written = [each for each in outcomes if not each.write.is_removal]
         for attribute in attributes - {ID_FIELD}:
-            keys = set()
-            moved: set[int] = set()
-            is_unknown = False
-            for each in outcomes:
-                if each.write.is_removal:
-                    if each.record_id is not None:
-                        moved.add(each.record_id)
-                    continue
-                value = each.write.body.get(attribute)
-                if value is None:
-                    continue
-                key = identity_key(attribute, value)
-                keys.add(key)
-                if each.write.key != key:  # another field identifies the record, so that this one may have changed
-                    is_unknown = is_unknown or each.record_id is None
-                    moved.update([] if each.record_id is None else [each.record_id])
+            named = [
+                (identity_key(attribute, value), each)
+                for each in written
+                if (value := each.write.body.get(attribute)) is not None
+            ]
+            keys = {key for key, _ in named}
             self._missing.difference_update((salesloft_object.name, key) for key in keys)
             lookup = self._lookups.used.get((salesloft_object.name, attribute))
-            if lookup is not None and is_unknown:
+            if lookup is None:
+                continue
+            # Where another field identifies a record, this one may have changed.
+            moved = {each.record_id for key, each in named if each.write.key != key}
+            if None in moved:
                 lookup.forget_all()
-            elif lookup is not None:
-                lookup.forget(keys, moved)
+            else:
+                lookup.forget(keys, removed | {each for each in moved if each is not None})
         self._remember(salesloft_object, outcomes)
 
     def _remember(self, salesloft_object: SalesloftObject, outcomes: Collection[Outcome]) -> None:
@@ -257,3 +247,10 @@ class World:
                 ids = {each.record_id for each in removed if each.record_id is not None}
                 keys = [identity_key(attribute, value) for each in removed if (value := each.write.body.get(attribute))]
                 self._ledger.forget_lookups(reference.name, keys, ids)
+
+
+def _by_reference(names: Iterable[Named]) -> Mapping[Reference, list[Named]]:
+    by_reference: defaultdict[Reference, list[Named]] = defaultdict(list)
+    for each in names:
+        by_reference[each.reference].append(each)
+    return by_reference

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_UPLOAD_RECORDS: Final = 5000
-UPLOAD_ENDPOINT: Final = "/bulk_jobs/{id}/job_data"
 # A new job may not be visible everywhere immediately (assumption).
 CONSISTENCY_SECONDS: Final = 10.0
 MAX_READS: Final = 3
