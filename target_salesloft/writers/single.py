@@ -319,7 +319,7 @@ class RequestOfBatch:
         if not self._operation.active_field and not any(was_created_by_us(row, write.body, started) for row in rows):
             reason = f"{', '.join(identity)} already exists, with other values"
             return Outcome(write, Result.ALREADY_EXISTS, reason, request=name, fields=identity, is_ambiguous=True)
-        return written(write, Result.CREATED if write.record_id is None else Result.UPDATED, rows[0])
+        return written(write, Result.CREATED if write.record_id is None else Result.UPDATED, find_resource(rows[0]))
 
     def _find(self, write: Write, identity: tuple[str, ...]) -> list[dict[str, Any]]:
         """Return the records of Salesloft that a request for a write may have written."""
