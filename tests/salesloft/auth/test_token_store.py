@@ -113,6 +113,12 @@ def test_file_that_others_can_write_is_rejected(store, path, mode):
     assert path.exists()
 
 
+def test_check_reports_a_directory_that_cannot_be_written(store, path):
+    assert not path.parent.exists()
+    with pytest.raises(TokenStoreError, match=str(path)):
+        store.check_writable()
+
+
 def test_file_of_another_user_is_rejected(store, path, monkeypatch):
     with store.locked():
         store.write(STORED)
