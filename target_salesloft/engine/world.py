@@ -212,6 +212,9 @@ class World:
         removed = {each.record_id for each in outcomes if each.write.is_removal and each.record_id is not None}
         written = [each for each in outcomes if not each.write.is_removal]
         for attribute in attributes - {ID_FIELD}:
+            lookup = self._lookups.used.get((salesloft_object.name, attribute))
+            if lookup is None and not self._missing:
+                continue
             named = [
                 (identity_key(attribute, value), each)
                 for each in written
@@ -219,7 +222,6 @@ class World:
             ]
             keys = {key for key, _ in named}
             self._missing.difference_update((salesloft_object.name, key) for key in keys)
-            lookup = self._lookups.used.get((salesloft_object.name, attribute))
             if lookup is None:
                 continue
             # Where another field identifies a record, this one may have changed.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import secrets
@@ -16,6 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import event
 
@@ -328,7 +328,7 @@ def is_any(connection: sa.Connection, key: sa.ColumnElement[Any]) -> sa.ColumnEl
 def key_lists(connection: sa.Connection, keys: Collection[Any]) -> Iterator[dict[str, Any]]:
     """Yield the parameters of statements with `is_any`."""
     for each in in_chunks(sorted(keys), MAX_KEYS):
-        yield {"keys": each if connection.dialect.name == "postgresql" else json.dumps(each)}
+        yield {"keys": each if connection.dialect.name == "postgresql" else msgspec.json.encode(each).decode()}
 
 
 def execute_many(

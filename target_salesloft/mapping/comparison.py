@@ -27,8 +27,9 @@ def flatten(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return field → value of a payload, with custom fields as `custom_fields.NAME`."""
     flat = dict(body)
     flat.pop(NOT_COMPARED, None)
-    custom = flat.pop(CUSTOM_FIELDS, None) or {}
-    flat.update({f"{CUSTOM_PREFIX}{name}": value for name, value in custom.items()})
+    custom = flat.pop(CUSTOM_FIELDS, None)
+    if custom:
+        flat.update({f"{CUSTOM_PREFIX}{name}": value for name, value in custom.items()})
     return flat
 
 

@@ -279,8 +279,9 @@ def upsert_type(data: Any) -> str | None:
 
 def find_resource(data: Any) -> dict[str, Any] | None:
     """Return the record from the response to a write; that to an upsert has it one level deeper."""
-    candidates = [data, *data.values()] if isinstance(data, dict) else []
-    resources = (each for each in candidates if isinstance(each, dict))
+    if not isinstance(data, dict):
+        return None
+    resources = (each for each in (data, *data.values()) if isinstance(each, dict))
     return next((each for each in resources if str(each.get("id")).isdecimal()), None)
 
 
