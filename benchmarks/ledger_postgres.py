@@ -10,46 +10,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from people import COLUMNS, person, table
+from nights import run_night
+from people import table
 
 from target_salesloft.clock import Clock
 from target_salesloft.ledger.opening import open_ledger
 from tests import postgres
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from target_salesloft.ledger.ledger import Ledger
-
-BATCH = 10_000
 CHANGED_EACH = 100
-
-
-def bodies(records: int, changed_each: int | None = None) -> Iterator[list[tuple[str, dict[str, str]]]]:
-    """Yield batches of keys and bodies."""
-    for start in range(0, records, BATCH):
-        rows = (dict(zip(COLUMNS, person(number, changed_each), strict=True)) for number in range(start, start + BATCH))
-        yield [(f"email_address={row['email_address'].lower()}", row) for row in rows]
-
-
-def run_night(ledger: Ledger, records: int, changed_each: int | None) -> int:
-    """Note a night as a run does, and return how many records were written."""
-    ledger.use_scope("api.example.com/team/1")
-    ledger.start_run("benchmark", "1.0")
-    people, written = ledger.stream("people", "people"), 0
-    for batch in bodies(records, changed_each):
-        known = people.get(key for key, _ in batch)
-        changed: list[tuple[str, dict[str, str], dict[str, bytes]]] = [
-            (key, body, {})
-            for key, body in batch
-            if key not in known or not known[key].is_unchanged(people.fingerprint(body))
-        ]
-        people.mark_pending(changed)
-        people.confirm((key, None, True) for key, _, _ in changed)
-        written += len(changed)
-    return written
 
 
 def main() -> None:
