@@ -221,24 +221,29 @@ def test_a_job_that_is_not_done_as_expected_stops_the_run_and_is_named(bulk, fau
     assert faults[0]["kind"] != "bulk_job" or clock.now() < 1_000 + 60
 
 
-@pytest.mark.parametrize("count", [3, 250])
-@pytest.mark.parametrize(
-    "faults",
-    [
-        [{"kind": "text_ids", "times": None}],
-        *([{"kind": "status", "status": 404, **STEPS[step]}] for step in ("upload", "ready", "poll", "results")),
-        *([{"kind": "replace_status", "status": 201, **step}] for step in STEPS.values()),
-        *([{"kind": "replace_status", "status": 204, **STEPS[step]}] for step in ("upload", "ready")),
-        [{"kind": "late_write", "status": 504, "delay": 5, **STEPS["upload"]}],
-        [{"kind": "status_after", "status": 503, **STEPS["ready"]}, counts(1, state="open")],
-        [counts(8, state="finalizing")],
-        *([counts(1, **{name: value})] for name, value in {"processed": 2, "total": 2, "errors": 0}.items()),
-        *([counts(**{name: None})] for name in ("total", "processed", "errors")),
-        [{"kind": "patch", "body": {"status": "retrying"}, **STEPS["results"]}],
-        [answer("results", [])],
-        [answer("results", [row(7, "bad@b.co"), row(8, "bad@b.co")])],
-    ],
-)
+UNUSUAL = [
+    [{"kind": "text_ids", "times": None}],
+    *([{"kind": "status", "status": 404, **STEPS[step]}] for step in ("upload", "ready", "poll", "results")),
+    *([{"kind": "replace_status", "status": 201, **step}] for step in STEPS.values()),
+    *([{"kind": "replace_status", "status": 204, **STEPS[step]}] for step in ("upload", "ready")),
+    [{"kind": "late_write", "status": 504, "delay": 5, **STEPS["upload"]}],
+    [{"kind": "status_after", "status": 503, **STEPS["ready"]}, counts(1, state="open")],
+    [counts(8, state="finalizing")],
+    *([counts(1, **{name: value})] for name, value in {"processed": 2, "total": 2, "errors": 0}.items()),
+    *([counts(**{name: None})] for name in ("total", "processed", "errors")),
+    [{"kind": "patch", "body": {"status": "retrying"}, **STEPS["results"]}],
+    [answer("results", [])],
+    [answer("results", [row(7, "bad@b.co"), row(8, "bad@b.co")])],
+]
+# Each with a small or a large job; the other cases are marked `matrix`.
+SIZES = [
+    pytest.param(faults, count, marks=() if number % 2 == (count > 3) else pytest.mark.matrix)
+    for number, faults in enumerate(UNUSUAL)
+    for count in (3, 250)
+]
+
+
+@pytest.mark.parametrize(("faults", "count"), SIZES)
 def test_what_is_unusual_is_waited_for_or_put_up_with(bulk, sandbox, fault, faults, count):
     struck = [fault(**each) for each in faults]
     outcomes = write(bulk, [*numbered(range(count - 1)), upsert("bad@b.co", owner_id=77)])

@@ -155,8 +155,9 @@ def test_the_unknown_state_of_a_job_is_said_once(started, caplog):
     assert len([each for each in caplog.messages if "'paused'" in each]) == 1
 
 
-@pytest.mark.parametrize("limit", [1, 4])
-@pytest.mark.parametrize(("wait", "rate"), [(8, None), (0, 1), (120, 1), (1800, None)])
+@pytest.mark.parametrize(
+    ("limit", "wait", "rate"), [(4, 8, None), (1, 0, 1), (4, 120, 1), (1, 1800, None), (4, 1800, None)]
+)
 def test_polls_cost_few_points_and_little_time(started, clock, limit, wait, rate):
     sandbox, writer = started(limit=limit, bulk_wait=wait, bulk_rate=rate, bulk_queue=True, timeout=7200)
     for number in range(12):
