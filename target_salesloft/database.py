@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.redaction import sanitize_line
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # SQLAlchemy's default driver for PostgreSQL depends on its version.
 DRIVERS: Final = {
@@ -35,9 +32,9 @@ def build_engine(uri: str, **options: Any) -> sa.Engine:
         raise ConfigError(POSTGRES_EXTRA) from error
 
 
-def create_tables(connection: sa.Connection, metadata: sa.MetaData, tables: Sequence[sa.Table] | None = None) -> None:
+def create_tables(connection: sa.Connection, metadata: sa.MetaData) -> None:
     lock_creation(connection)
-    metadata.create_all(connection, tables)
+    metadata.create_all(connection)
 
 
 def lock_creation(connection: sa.Connection) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class SyncMode(str, enum.Enum):
@@ -178,12 +178,9 @@ class SalesloftObject:
         """Return the request that writes a record or, if it is to be removed, the one that does that."""
         return self.operations[mode] if removal is None else self.removals[removal]
 
-    def missing_to_create(self, body: Mapping[str, Any], references: Collection[str] = ()) -> tuple[str, ...]:
+    def missing_to_create(self, body: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the fields that a record lacks to be created, by the first alternative; empty if it lacks none."""
-        lacking = [
-            tuple(name for name in names if body.get(name) is None and name not in references)
-            for names in self.required
-        ]
+        lacking = [tuple(name for name in names if body.get(name) is None) for names in self.required]
         return () if () in lacking or not lacking else lacking[0]
 
     @property

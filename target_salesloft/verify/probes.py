@@ -230,7 +230,7 @@ def accounts(session: Session) -> Answers:
 def bulk_job(session: Session) -> Answers:
     known = {"upsert_key": "email_address", "email_address": session.fact("stored")["email_address"], **session.mark}
     invalid = {**known, "email_address": session.address("invalid"), "job_seniority": "delete me"}
-    job = run_job(session, "person/upsert", [known, invalid])
+    job = run_job(session, [known, invalid])
     session.facts["job"] = job.id
     yield "bulk_states", " → ".join(job.states)
     yield "bulk_seconds", f"{job.seconds:.0f}"
@@ -250,7 +250,7 @@ def bulk_job(session: Session) -> Answers:
 
 def unknown_id_in_job(session: Session) -> Answers:
     row = {"upsert_key": "id", "id": session.fact("unknown"), "email_address": session.address("job"), **session.mark}
-    job = run_job(session, "person/upsert", [row])
+    job = run_job(session, [row])
     yield "unknown_id_in_job", "create" if any(each.get("status") == "success" for each in job.rows) else "reject"
 
 
@@ -271,8 +271,8 @@ class Job(NamedTuple):
     seconds: float
 
 
-def run_job(session: Session, job_type: str, rows: list[dict[str, Any]]) -> Job:
-    job_id = _create_job(session, job_type).id
+def run_job(session: Session, rows: list[dict[str, Any]]) -> Job:
+    job_id = _create_job(session, "person/upsert").id
     path = f"/bulk_jobs/{job_id}"
     session.send("POST", f"{path}/job_data", {"data": rows}).require()
     started = session.clock.now()
