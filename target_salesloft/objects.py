@@ -160,12 +160,12 @@ class SalesloftObject:
     path: str
     operations: Mapping[SyncMode, Operation]
     upsert_keys: tuple[str, ...]
-    bulk_types: Mapping[SyncMode, str]
     lookups: Mapping[str, str]
     custom_field_type: str | None
     stream_names: frozenset[str]
     fields: Mapping[str, Field]
-    aliases: Mapping[str, str]
+    bulk_types: Mapping[SyncMode, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     references: Mapping[str, Reference] = field(default_factory=dict)
     nested: Mapping[str, str] = field(default_factory=dict)
     removals: Mapping[DeletedRecords, Operation] = field(default_factory=dict)
@@ -368,12 +368,10 @@ CADENCE_MEMBERSHIPS: Final = SalesloftObject(
     path="/cadence_memberships",
     operations={SyncMode.UPSERT: ENROLL, SyncMode.INSERT: ENROLL},
     upsert_keys=(),
-    bulk_types={},
     lookups={"person_id": "person_id", "cadence_id": "cadence_id"},
     custom_field_type=None,
     stream_names=frozenset({"cadence_membership", "cadence_memberships", "enrollment", "enrollments"}),
     fields={name: Field(FieldType.INTEGER) for name in ("person_id", "cadence_id", "user_id", "step_id")},
-    aliases={},
     references=index_references(
         person_by("email_address", FieldType.EMAIL),
         person_by("crm_id", FieldType.TEXT),

@@ -1,7 +1,5 @@
 """Objects that the target does not have: one like people, and one unlike them."""
 
-from types import MappingProxyType
-
 import pytest
 
 from target_salesloft.exceptions import OutcomeUnknownError, ServerError
@@ -29,8 +27,8 @@ OPPORTUNITIES = SalesloftObject(
     path="/opportunities",
     operations=build_operations("/opportunities", "/opportunity_upserts"),
     upsert_keys=("crm_id", "id"),
-    bulk_types=MappingProxyType({SyncMode.UPSERT: "opportunity/upsert"}),
-    lookups=MappingProxyType({"crm_id": "crm_id[]", "id": "ids[]"}),
+    bulk_types={SyncMode.UPSERT: "opportunity/upsert"},
+    lookups={"crm_id": "crm_id[]", "id": "ids[]"},
     custom_field_type="opportunity",
     stream_names=frozenset({"opportunity", "opportunities", "deal", "deals"}),
     fields=build_fields(
@@ -41,7 +39,7 @@ OPPORTUNITIES = SalesloftObject(
             FieldType.CUSTOM_FIELDS: "custom_fields",
         }
     ),
-    aliases=MappingProxyType({"stage": "stage_name"}),
+    aliases={"stage": "stage_name"},
 )
 # --8<-- [end:example]
 
