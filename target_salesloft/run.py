@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 
 class Run:
-    """Builds the parts of a run, and ends it. Nothing is sent before `connect`. A run that adopts records is dry."""
+    """Builds the parts of a run, and ends it. Nothing is sent before `connect`; adopting records is a dry run."""
 
     def __init__(
         self,
