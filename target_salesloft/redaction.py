@@ -77,7 +77,7 @@ def redact_reason(text: str, names: Iterable[str] = ()) -> str:
     """
     if text in {"", NO_REASON, NO_JSON}:
         return text
-    pattern = _pattern(frozenset(names))
+    pattern = _pattern(frozenset(names) - FIELD_NAMES)
     clauses: list[str] = []
     for clause in text.split(";"):
         text = clause.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")

@@ -73,13 +73,18 @@ class Zygote:
             self.directory.symlink_to(self._real)
         self.clock = SharedClock.create(self.directory / "clock")
         (self.directory / "logging.yml").write_text(LOGGING, encoding="utf-8")
-        command = [sys.executable, "-m", "tests.model.zygote", str(self.directory / "clock")]
+        with SandboxServer(Sandbox(clock=self.clock.now)) as server:
+            self._process = self._spawn(server.url)
+            self._process.stdout.readline()  # it is ready
+
+    def _spawn(self, url):
+        command = [sys.executable, "-m", "tests.model.zygote", str(self.directory / "clock"), url, KEY]
         environment = {
             **os.environ,
             "SINGER_SDK_LOG_CONFIG": str(self.directory / "logging.yml"),
             "PYTHONWARNINGS": "ignore",
         }
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

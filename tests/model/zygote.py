@@ -105,9 +105,11 @@ def main():
     clock.Clock.time = lambda _: EPOCH + shared.now()
     clock.Clock.wait_until = wait_until
     _import_all()
-    _warm_up(Path(sys.argv[1]).parent)
+    _warm_up(Path(sys.argv[1]).parent, *sys.argv[2:])
     gc.collect()
     gc.freeze()
+    sys.stdout.write("0\n")
+    sys.stdout.flush()
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:
@@ -137,35 +139,80 @@ def _import_all():
     from target_salesloft.settings.loader import ConfigSources, load  # noqa: PLC0415
     from target_salesloft.target import TargetSalesloft  # noqa: PLC0415
 
-    metadata.version = functools.cache(metadata.version)
-    importlib_metadata.version = functools.cache(importlib_metadata.version)
-    TargetSalesloft.get_singer_command()
+    for module in (metadata, importlib_metadata):
+        module.version = functools.cache(module.version)
+        module.metadata = functools.cache(module.metadata)
+    TargetSalesloft.get_singer_command = functools.cache(TargetSalesloft.get_singer_command)
+    _share_statements(sa)
 
     load(ConfigSources(({"api_key": "x" * 20},)), {}, print)
     for url in ("sqlite://", "postgresql+psycopg://"):
         sa.create_engine(url)
 
 
-def _warm_up(directory):
-    """Run the command once without effects, so that what it and its libraries cache need not be built by each fork."""
+def _share_statements(sa):
+    """Let all engines of a kind share what they compile, so that a fork need not compile it again."""
+    create, caches = sa.create_engine, {}
+
+    def create_engine(url, **options):
+        engine = create(url, **options)
+        kind = type(engine.dialect)
+        kind.__hash__, kind.__eq__ = lambda _: hash(kind), lambda one, other: type(one) is type(other)
+        engine._compiled_cache = caches.setdefault(kind, engine._compiled_cache)  # noqa: SLF001 (there is no other way)
+        return engine
+
+    sa.create_engine = create_engine
+
+
+def _warm_up(directory, url, key):
+    """Run the commands once, so that what they and their libraries cache need not be built by each fork."""
     from target_salesloft.__main__ import main as command  # noqa: PLC0415
+    from target_salesloft.cli.admin import main as admin  # noqa: PLC0415
 
     handlers = {each: signal.getsignal(each) for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    settings = {
+        "api_url": url,
+        "api_key": key,
+        "failed_records_dir": str(directory / "warm-up"),
+        "ledger_uri": f"sqlite:///{directory / 'warm-up.db'}",
+        "results_path": str(directory / "warm-up.results"),
+        "allow_failed_records": True,
+        "bulk_min_records": 4,
+        "streams": {"people": {"mapping": {"employer": "account.domain"}, "deleted_column": "gone"}},
+    }
     config, records = directory / "warm-up.json", directory / "warm-up.singer"
-    config.write_text(json.dumps({"api_key": "x" * 20, "dry_run": True, "failed_records_dir": str(directory)}))
-    lines = [
-        {"type": "SCHEMA", "stream": "people", "schema": {"properties": {}}, "key_properties": ["email_address"]},
-        {"type": "RECORD", "stream": "people", "record": {"email_address": "a@b.co"}},
-    ]
-    records.write_text("".join(json.dumps(each) + "\n" for each in lines))
-    arguments = sys.argv
-    sys.argv = ["target-salesloft", "--config", str(config), "--input", str(records)]
-    output = os.dup(2)
+    config.write_text(json.dumps(settings))
+
+    def put(*people):
+        schema = {
+            "type": "SCHEMA",
+            "stream": "people",
+            "schema": {"properties": {}},
+            "key_properties": ["email_address"],
+        }
+        lines = [schema, *({"type": "RECORD", "stream": "people", "record": each} for each in people)]
+        records.write_text("".join(json.dumps(each) + "\n" for each in lines))
+
+    rows = [{"email_address": f"{each}@b.co", "employer": f"{each}.co", "gone": None} for each in range(5)]
+    refused = {"email_address": "a@b.co", "title": "x" * 300}
+    run = ["target-salesloft", "--config", str(config), "--input", str(records)]
+    report = ["target-salesloft-admin", "report", "--config", str(config), "--out", str(directory / "warm-up.html")]
+    arguments, kept = sys.argv, [os.dup(each) for each in (1, 2)]
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (a device)
-        os.dup2(nowhere.fileno(), 2)
+        for each in (1, 2):
+            os.dup2(nowhere.fileno(), each)
+        for people in (rows, [rows[0] | {"gone": True}, refused], [*rows, refused]):
+            put(*people)
+            sys.argv = run
+            with suppress(SystemExit):
+                command()
+        sys.argv = report
         with suppress(SystemExit):
-            command()
-    os.dup2(output, 2)
+            admin()
+        sys.stdout.flush()
+    for number, each in enumerate(kept, 1):
+        os.dup2(each, number)
+        os.close(each)
     sys.argv = arguments
     for number, handler in handlers.items():
         signal.signal(number, handler)
