@@ -430,7 +430,7 @@ KNOWN = {
         deleted_records="delete",
         **SINGLE,
     )
-    | {"machines": 2},
+    | {"machines": "apart"},
     # 14. Rows of jobs
     "a row that comes twice hides none that is missing": scenario(
         {"people": stream()},

@@ -77,7 +77,8 @@ class Oracle:
         self.streams = scenario["streams"]
         self.settings = {**DEFAULTS, **scenario["settings"]}
         self.ledger = scenario["ledger"]
-        self.machines = scenario.get("machines", 1)
+        self.is_apart = scenario.get("machines") in {"apart", "none"}  # two machines share no ledger
+        self.with_ledger = {0} if scenario.get("machines") == "none" else {0, 1}
         self.nights = nights
         self.effects = [each for each in team.effects if each.night >= 0]
         self.sources = defaultdict(list)
@@ -88,7 +89,7 @@ class Oracle:
                         self.sources[value].append((night.number, row))
 
     def findings(self):
-        unsure = 0
+        unsure = Counter()
         for effect in self.effects:
             yield from self.effect(effect)
         for night in self.nights:
@@ -102,11 +103,14 @@ class Oracle:
             yield from self.report(night)
             yield from self.exits(night)
             yield from self.ledgers(night)
-            if len(night.runs) >= self.machines:  # each ledger has learned what became of what was in doubt
-                unsure = max(unsure - 1, 0)
+            unsure -= Counter(self.ledgers_of(night))  # they have learned what became of what was in doubt
             if self.is_doubtful(night):
-                unsure = 2
-            elif not unsure and all(run.code in {0, 1} for run in night.runs) and self.is_complete(night):
+                unsure = Counter({0: 2, 1: 2})
+            elif (
+                not unsure.keys() & self.ledgers_of(night)
+                and all(run.code in {0, 1} for run in night.runs)
+                and self.is_complete(night)
+            ):
                 yield from self.holds(night)
                 yield from self.idle(night)
 
@@ -207,6 +211,8 @@ class Oracle:
                 yield from self.kept(effect, field, value, named)
         if not effect.late:
             yield from self.links_and_creations(effect, rows, where)
+            for later in self.after_failure(effect):
+                yield Finding("retried although written later", effect.night, f"{where}: {later}")
 
     def links_and_creations(self, effect, rows, where):
         modes = {self.streams[row["stream"]]["mode"] for row in rows}
@@ -225,6 +231,20 @@ class Oracle:
             meant = [row.get(column) for row in self.naming(effect)]
             if name in effect.context and rows and not any(same(effect.context[name], each) for each in meant):
                 yield Finding("misdirected link", effect.night, f"{where}: {effect.context}")
+
+    def after_failure(self, effect):
+        """Yield what was written or removed with the key of a row after it had failed and before it was retried."""
+        values = [each for each in effect.body.values() if isinstance(each, str) and TOKEN.fullmatch(each)]
+        sources = [one for each in values for one in self.sources[each] if one[0] <= effect.night]
+        failed_in = max((number for number, _ in sources), default=effect.night)
+        keys = {self.key(row) for number, row in sources if number == failed_in}
+        for night in self.nights[failed_in + 1 : effect.night + 1]:
+            if self.is_elsewhere(self.nights[effect.night], night.number) or "ledger" in night.plan:
+                continue
+            for run in night.runs if len(night.runs) == 1 else ():
+                for index, each in self.outcomes(night, run).items():
+                    if each["result"] in {*WRITTEN, "deleted", "archived"} and self.key(night.rows[index]) in keys:
+                        yield night.rows[index]
 
     def tonight(self, night):
         """Return what runs have changed in a night."""
@@ -258,7 +278,15 @@ class Oracle:
 
     def are_apart(self, night):
         """Return whether two runs at once knew nothing of each other."""
-        return len(night.runs) > 1 and (self.machines > 1 or self.ledger == "none")
+        return len(night.runs) > 1 and (self.is_apart or self.ledger == "none")
+
+    def ledgers_of(self, night):
+        """Return the numbers of the ledgers that the runs of a night used."""
+        return set(night.machines) if self.is_apart else {0}
+
+    def is_elsewhere(self, night, origin):
+        """Return whether the ledgers of a night may not know what a run in an earlier one did."""
+        return not self.ledgers_of(self.nights[origin]) <= self.ledgers_of(night) & self.with_ledger
 
     # Removals and enrollments
 
@@ -712,9 +740,11 @@ class Oracle:
                 for each in self.effects
                 if each.night == night.number and each.origin is not None and not each.late
             ]
-            if self.machines > 1:  # the other one writes
-                effects = [each for each in night.runs[0].results if each["result"] in WRITTEN]
-            if effects or any(run.code == 0 for run in night.runs[: 1 if self.machines > 1 else 2]):
+            runs = night.runs
+            if self.is_apart:  # the other one writes
+                runs = [run for run, machine in zip(runs, night.machines, strict=True) if not machine]
+                effects = [each for run in runs for each in run.results if each["result"] in WRITTEN]
+            if effects or any(run.code == 0 for run in runs):
                 yield Finding(
                     "written without the ledger",
                     night.number,
@@ -772,7 +802,7 @@ class Oracle:
         fates = {one.plan.get("ledger", "kept") for one in self.nights[: night.number + 1]}
         is_known = (
             self.ledger != "none"
-            and self.machines == 1
+            and not self.is_apart
             and fates == {"kept"}
             and self.was_archived_by_us(night, record["id"])
         )
@@ -855,9 +885,8 @@ class Oracle:
         if not changes:
             return False
         streams = {one["stream"] for value in changes[-1].body.values() for _, one in self.sources.get(str(value), ())}
-        return changes[-1].origin is None or (
-            table == TABLE[self.streams[row["stream"]]["object"]] and row["stream"] not in streams
-        )
+        is_of_stream = table != TABLE[self.streams[row["stream"]]["object"]] or row["stream"] in streams
+        return changes[-1].origin is None or self.is_elsewhere(night, changes[-1].origin) or not is_of_stream
 
     def was_archived_by_us(self, night, number):
         changes = [
@@ -880,7 +909,7 @@ class Oracle:
         fates = {one.plan.get("ledger", "kept") for one in self.nights[: night.number + 1]}
         if (
             self.ledger == "none"
-            or self.machines > 1
+            or self.is_apart
             or fates != {"kept"}
             or any(each.was_killed or each.hits for each in self.nights[: night.number + 1])
         ):
@@ -898,7 +927,9 @@ class Oracle:
         outside = [
             each
             for each in self.effects
-            if each.table == table and each.origin is None and self.names(row, table, each.before)
+            if each.table == table
+            and (each.origin is None or (each.op == "delete" and self.is_elsewhere(night, each.origin)))
+            and self.names(row, table, each.before)
         ]
         moved = any(each["moves"] for each in self.streams.values() if each["object"] == table)
         if not (stream["skip"] == "ledger" and outside) and not moved:
@@ -950,14 +981,15 @@ class Oracle:
             or any(run.code != 0 for run in runs)
         ):
             return
-        known = [
-            {index for index, each in self.outcomes(before, run).items() if each["result"] in OK} for run in before.runs
-        ]
+        known = {
+            machine: {index for index, each in self.outcomes(before, run).items() if each["result"] in OK}
+            for run, machine in reversed([*zip(before.runs, before.machines, strict=True)])
+        }
         code = "sent again" if len(runs) == 2 else "sent again after two runs at once"
-        for position, run in enumerate(night.runs):
-            if self.machines > 1 and position == len(known):
-                continue  # the ledger of this run has not seen the night before
-            before_it = known[position if self.machines > 1 else 0]
+        for run, machine in zip(night.runs, night.machines, strict=True):
+            before_it = known.get(machine, set()) if self.is_apart else known[before.machines[0]]
+            if machine not in self.with_ledger:
+                continue
             for index, each in self.outcomes(night, run).items():
                 row = night.rows[index]
                 if (
@@ -965,7 +997,7 @@ class Oracle:
                     or self.has_other_keys(run, row)
                     or any(self.is_open(one, row) for one in (night, before, earlier))
                     or not self.is_remembered(row)
-                    or (self.machines > 1 and self.streams[row["stream"]]["overwrite"])  # the other one may overwrite
+                    or (self.is_apart and self.streams[row["stream"]]["overwrite"])  # the other one may overwrite
                     or each["result"] not in WRITTEN
                     or index not in before_it
                 ):

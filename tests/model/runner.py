@@ -38,7 +38,7 @@ MEMORY = Path("/dev/shm")  # noqa: S108 (a directory of its own)
 LONGEST_RUN = 120.0
 BUSY_SECONDS = 0.1
 TABLES = ("people", "accounts")
-QUIET = ("ledger", "faults", "kill", "twin", "max_records", "cut", "edits", "rejected", "learns")
+QUIET = ("ledger", "faults", "kill", "twin", "on", "max_records", "cut", "edits", "rejected", "learns")
 LOGGING = """\
 version: 1
 disable_existing_loggers: false
@@ -546,6 +546,7 @@ class Night:
         lines: Line of the input → position of the row.
         aside: The names that files of the ledger were given.
         had_ledger: Whether there was a ledger before it.
+        machines: For each run, on which of two machines it is.
         unstarted: What names the records of jobs that were uploaded, and are not marked ready when it ends.
         history: Of the last night: what the ledger tells about each run.
         report: Of the last night: stream → the numbers of the report about all runs.
@@ -564,6 +565,7 @@ class Night:
     after: dict = field(default_factory=dict)
     aside: list = field(default_factory=list)
     had_ledger: bool = False
+    machines: list = field(default_factory=list)
     unstarted: set = field(default_factory=set)
     history: list = field(default_factory=list)
     report: dict = field(default_factory=dict)
@@ -593,7 +595,8 @@ class Runner:
                 self.team.outside(lambda: self.team.populate(self.scenario["held"]))
                 nights = self.scenario["nights"]
                 quiet = {name: each for name, each in nights[-1].items() if name not in QUIET}
-                quiet |= {"twin": True} if "machines" in self.scenario else {}  # each has to learn what became of it
+                # Each has to learn what became of it.
+                quiet |= {"twin": True} if self.scenario.get("machines") in {"apart", "none"} else {}
                 for plan in (*nights, quiet, quiet):
                     self.night(len(self.nights), plan)
                 self.histories()
@@ -633,7 +636,8 @@ class Runner:
         if plan.get("ledger") == "lost":
             self.lose()
         night.had_ledger = self.has_ledger()
-        runs = [self.prepare(night, index) for index in range(2 if plan.get("twin") else 1)]
+        night.machines = self.machines(plan)
+        runs = [self.prepare(night, index, machine) for index, machine in enumerate(night.machines)]
         for slot in range(2):
             clock.note_wait(slot, 0)
         pids += [self.zygote.start(**self.job(each, plan, index)) for index, each in enumerate(runs)]
@@ -692,10 +696,17 @@ class Runner:
     def ledger(self):
         return self.directory / "state" / "ledger.db"
 
+    def machines(self, plan):
+        """Return on which machines the runs of a night are."""
+        if "machines" not in self.scenario:
+            return [0] * (2 if plan.get("twin") else 1)
+        return [0, 1] if plan.get("twin") else [plan.get("on", 0)]
+
     def uri(self, machine=0):
-        if self.scenario["ledger"] == "none":
+        kind = self.scenario.get("machines", "shared")
+        if self.scenario["ledger"] == "none" or (machine and kind == "none"):
             return "none"
-        if machine:
+        if machine and kind == "apart":
             return f"sqlite:///{self.directory / 'state' / 'other.db'}"
         return self.database.url if self.database else f"sqlite:///{self.ledger}"
 
@@ -742,18 +753,17 @@ class Runner:
 
     # One run
 
-    def prepare(self, night, index):
+    def prepare(self, night, index, machine):
         plan, rows = night.plan, night.rows
         directory = self.directory / f"{night.number}-{index}"
         directory.mkdir()
         streams = {name: target_settings(each) for name, each in self.scenario["streams"].items()}
         used = {row["stream"] for row in rows}
-        machine = index if "machines" in self.scenario else 0
         config = {
             "api_url": self.url,
             "api_key": KEY,
             "rate_limit_per_minute": 1_000_000,
-            "failed_records_dir": str(self.directory / "failed"),
+            "failed_records_dir": str(self.directory / f"failed-{machine}"),
             "results_path": str(directory / "results.singer"),
             "summary_path": str(directory / "summary.json"),
             "ledger_uri": self.uri(machine),
@@ -761,7 +771,11 @@ class Runner:
             **self.scenario["settings"],
             **({"max_records": plan["max_records"]} if "max_records" in plan else {}),
         }
-        if not machine and self.scenario["ledger"] == "sqlite" and self.scenario["seed"] % 2:
+        if config["ledger_uri"] == "none" and self.scenario["ledger"] != "none":
+            config["retry_failed_records"] = False
+            for each in streams.values():
+                each["skip_unchanged"] = "off" if each["skip_unchanged"] == "ledger" else each["skip_unchanged"]
+        if config["ledger_uri"] == f"sqlite:///{self.ledger}" and self.scenario["seed"] % 2:
             # The default ledger, which a run may do without only where there has never been one.
             del config["ledger_uri"]
         (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -809,7 +823,7 @@ class Runner:
         )
 
     def failed_files(self):
-        return sorted((self.directory / "failed").glob("*.singer"))
+        return sorted(self.directory.glob("failed-*/*.singer"))
 
     def new_failed(self):
         """Return the records that were added to failed records files since the last call."""

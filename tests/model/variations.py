@@ -6,6 +6,10 @@ is the id that the source has learned, which may be of a record that is gone by 
 
 from __future__ import annotations
 
+import random
+from collections import defaultdict
+from itertools import pairwise
+
 PER_STREAM = {
     "not_found": ("fail", "skip"),
     "already_exists": ("fail", "skip"),
@@ -33,6 +37,14 @@ def vary(scenario, chance):
         scenario["sandbox"] |= chance.choice(({"worlds": ["unknown_id=create"]}, {"unknown_id_status": 422}))
     if scenario["ledger"] == "none" or chance.random() < 0.12:
         _separate(scenario, chance)
+    _vary_nights(scenario, chance)
+    more = random.Random(f"{scenario['seed']}, machines")  # noqa: S311 (no secrets)
+    _use_machines(scenario, more)
+    if scenario["ledger"] != "none" and more.random() < 0.8:
+        _fail_before_another_stream_writes(scenario, more)
+
+
+def _vary_nights(scenario, chance):
     for night in scenario["nights"]:
         if str(night.get("ledger")).startswith("locked") and chance.random() < 0.5:
             night["readable"] = True
@@ -43,7 +55,7 @@ def vary(scenario, chance):
             path, kind = chance.choice(MORE_PATHS), chance.choice(("status", "reset_before", "broken_json", "429"))
             fault = {"kind": kind, "path": path, "skip": chance.choice((0, 0, 1)), "times": chance.choice((1, 2))}
             night.setdefault("faults", []).append(fault | ({"status": 502} if kind == "status" else {}))
-    if any(each["refs"] for each in streams.values()) and chance.random() < 0.1:
+    if any(each["refs"] for each in scenario["streams"].values()) and chance.random() < 0.1:
         scenario["settings"]["max_missing_references_percent"] = 0
 
 
@@ -79,8 +91,40 @@ def _name(key):
 def _separate(scenario, chance):
     """Let two runs at once have a ledger each, or none."""
     if scenario["ledger"] != "none":
-        scenario["machines"] = 2
-        scenario["settings"]["retry_failed_records"] = False  # a ledger does not know what came after a failure
+        scenario["machines"] = "apart"
     twins = [night for night in scenario["nights"] if chance.random() < (0.5 if "machines" in scenario else 0.12)]
     for night in twins or (scenario["nights"][:1] if "machines" in scenario else ()):
         night["twin"] = True
+
+
+def _use_machines(scenario, chance):
+    """Let nights run on a second machine, whose ledger is its own, none, or that of the first one."""
+    if "machines" not in scenario and (scenario["ledger"] == "none" or chance.random() > 0.1):
+        return
+    kind = chance.choice(("apart", "apart", "none") if "machines" in scenario else ("shared",))
+    scenario["machines"] = kind
+    for night in scenario["nights"]:
+        if "twin" not in night and chance.random() < 0.4:
+            night["on"] = 1
+    for stream in scenario["streams"].values() if kind == "none" else ():
+        stream["overwrite"] = dict.fromkeys(stream["overwrite"], "if_empty")
+
+
+def _fail_before_another_stream_writes(scenario, chance):
+    """Let a row fail that another stream writes the night after, and that does not come again then."""
+    streams = scenario["streams"]
+    for night, later in pairwise(scenario["nights"]):
+        keys = defaultdict(set)
+        for row in later["rows"]:
+            stream = streams[row["stream"]]
+            keys[stream["object"], stream["key"], row.get(stream["key"])].add(row["stream"])
+        for row in chance.sample(night["rows"], len(night["rows"])):
+            stream = streams[row["stream"]]
+            others = keys[stream["object"], stream["key"], row.get(stream["key"])] - {row["stream"]}
+            values = [row[each] for each in stream["fields"] if row.get(each)]
+            if others and values and stream["mode"] != "insert" and not row.get("gone"):
+                scenario["settings"]["retry_failed_records"] = True
+                night.setdefault("rejected", []).append([values[0], "422"])
+                kept = [each for each in later["rows"] if (each["stream"], each["id"]) != (row["stream"], row["id"])]
+                later["rows"] = kept
+                return
