@@ -35,6 +35,7 @@ DEFAULTS = {
     "retry_failed_records": False,
     "null_values": "ignore",
     "missing_references": "omit",
+    "missing_key": "fail",
     "not_found": "fail",
     "already_exists": "fail",
     "deleted_records": "skip",
@@ -118,7 +119,14 @@ class Oracle:
 
     def key(self, row):
         stream = self.streams[row["stream"]]
-        return stream["object"], stream["key"], str(self.named(row)).strip().lower()
+        key = f"no key, {row['stream']} {row['id']}" if self.is_keyless(row) else str(self.named(row))
+        return stream["object"], stream["key"], key.strip().lower()
+
+    def is_keyless(self, row):
+        """Return whether a row lacks a value for the key, and is not to be inserted."""
+        stream = self.streams[row["stream"]]
+        column = "person" if "cadence" in row else {"id": "salesloft_id"}.get(stream["key"], stream["key"])
+        return stream["mode"] != "insert" and not str(row.get(column) or "").strip() and row.get(column) != 0
 
     def named(self, row):
         """Return the value by which a row names its record."""
@@ -136,7 +144,8 @@ class Oracle:
     def names(self, row, table, record):
         """Return whether a row names a record of Salesloft by its upsert key."""
         stream = self.streams[row["stream"]]
-        return record is not None and stream["object"] == table and same(self.named(row), record.get(stream["key"]))
+        is_of_table = record is not None and stream["object"] == table and not self.is_keyless(row)
+        return is_of_table and same(self.named(row), record.get(stream["key"]))
 
     def is_gone(self, row):
         return self.streams[row["stream"]]["deletes"] and any(row.get("gone") is each for each in DELETED)
@@ -387,7 +396,8 @@ class Oracle:
 
     def names_person(self, row, person):
         key = self.streams[row["stream"]]["key"]
-        return same(number(row["person"]) if key == "id" else row["person"], person[key])
+        named = number(row["person"]) if key == "id" else row["person"]
+        return not self.is_keyless(row) and same(named, person[key])
 
     # Reports
 
@@ -498,6 +508,10 @@ class Oracle:
             if result in FAILED:
                 if not self.may_fail(night, index, row):
                     yield Finding(self.failure_code(night, row), night.number, text)
+            elif self.is_keyless(row):
+                is_skipped = self.settings["missing_key"] == "skip" or self.is_gone(row)
+                if result != "not_sent" and not (result == "skipped" and is_skipped):
+                    yield Finding("written without a key", night.number, text)
             elif self.is_unclear(row):
                 if result not in {"merged", "not_sent"}:
                     yield Finding("unclear deletion", night.number, text)
@@ -568,10 +582,13 @@ class Oracle:
         values = [value for value in row.values() if isinstance(value, str)]
         return (
             any(len(value) > 255 or value in rejected for value in values)
-            or (self.streams[row["stream"]]["key"] == "id" and self.named(row) == "" and "cadence" not in row)
+            or (self.settings["missing_key"] == "fail" if self.is_keyless(row) else self.is_no_id(row))
             or row.get("do_not_contact") == "maybe"
             or self.is_unclear(row)
         )
+
+    def is_no_id(self, row):
+        return self.streams[row["stream"]]["key"] == "id" and self.named(row) == "" and "cadence" not in row
 
     def holders(self, night, row):
         stream = self.streams[row["stream"]]
@@ -581,6 +598,8 @@ class Oracle:
         stream, others = self.streams[row["stream"]], self.siblings(night, row)
         if self.is_bad(night, row) or any(self.is_bad(night, other) for other in others):
             return True
+        if self.is_keyless(row):
+            return False
         is_raced = stream["mode"] == "insert" and not (self.are_apart(night) and self.skips_existing(row))
         if night.plan.get("twin") and (is_raced or self.is_gone_now(night, row)):
             return True  # the other run is inserting it, or has inserted or removed it
@@ -666,7 +685,7 @@ class Oracle:
             isinstance(value, str) and len(value) > 255 and name not in stream["overwrite"]
             for name, value in row.items()
         )
-        if stream["key"] == "id" and self.named(row) == "":
+        if self.is_no_id(row):
             return True
         exists = bool(self.holders(night, row))
         if stream["mode"] != "insert" and not self.creates(row) and not exists:

@@ -17,6 +17,7 @@ PER_STREAM = {
     "null_values": ("ignore", "clear"),
 }
 SPELLINGS = ("number", "number", "number", "text", "spaces", "decimal")
+NO_KEYS = (None, "", "  ")
 NO_IDS = (None, "", "twelve", 12.5, True, "99999999999999999999", 0, -1)
 MORE_PATHS = ("/users*", "/cadences*", "/custom_fields*", "/me*", "/people/*", "/accounts/*", "/cadence_memberships/*")
 
@@ -40,6 +41,8 @@ def vary(scenario, chance):
     _vary_nights(scenario, chance)
     more = random.Random(f"{scenario['seed']}, machines")  # noqa: S311 (no secrets)
     _use_machines(scenario, more)
+    if more.random() < 0.2:
+        _take_keys(scenario, more)
     if scenario["ledger"] != "none" and more.random() < 0.8:
         _fail_before_another_stream_writes(scenario, more)
 
@@ -108,6 +111,20 @@ def _use_machines(scenario, chance):
             night["on"] = 1
     for stream in scenario["streams"].values() if kind == "none" else ():
         stream["overwrite"] = dict.fromkeys(stream["overwrite"], "if_empty")
+
+
+def _take_keys(scenario, chance):
+    """Let rows come without a value for the key."""
+    scenario["settings"]["missing_key"] = chance.choice(("fail", "skip"))
+    for night in scenario["nights"]:
+        for row in night["rows"]:
+            stream = scenario["streams"][row["stream"]]
+            column = "salesloft_id" if stream["key"] == "id" else stream["key"]
+            column = "person" if "cadence" in row else column
+            if stream["mode"] != "insert" and chance.random() < 0.12:
+                row[column] = chance.choice(NO_KEYS)
+                if "cadence" not in row and chance.random() < 0.3:
+                    del row[column]
 
 
 def _fail_before_another_stream_writes(scenario, chance):
