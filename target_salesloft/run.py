@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from target_salesloft.engine.adopt import AdoptingEngine
-from target_salesloft.engine.earlier_jobs import EarlierJobs
 from target_salesloft.engine.engine import Engine
 from target_salesloft.engine.journal import Journal
 from target_salesloft.engine.twins import Twins
@@ -103,7 +102,7 @@ class Run:
             world=self._world,
             twins=Twins(self.client, self._world, self.ledger),
             ledger=self.ledger,
-            earlier_jobs=EarlierJobs(settings, self.client.bulk_jobs, clock, self.ledger),
+            bulk_jobs=self.client.bulk_jobs,
             writer=self.writer,
             choice=self._choice,
             journal=self.journal,

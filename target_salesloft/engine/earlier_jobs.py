@@ -34,57 +34,49 @@ MAX_REASONS: Final = 3
 MAX_JOB_PAGES: Final = 2
 
 
-class EarlierJobs:
-    """The bulk jobs of earlier runs, which could overwrite newer values."""
+def settle_earlier_jobs(settings: RunSettings, api: BulkJobs, clock: Clock, ledger: Ledger) -> None:
+    """Note what the jobs of earlier runs have written, which could overwrite newer values.
 
-    def __init__(self, settings: RunSettings, api: BulkJobs, clock: Clock, ledger: Ledger) -> None:
-        self._waits = settings.write_method is not WriteMethod.RECORD
-        self._timeout = settings.bulk_job_timeout
-        self._api = api
-        self._clock = clock
-        self._ledger = ledger
-        self.are_settled = False
+    Those that are executing are waited for.
+    """
+    executing = [each for each in ledger.get_unsettled_jobs() if not _settle(each, api, clock, ledger)]
+    if executing or settings.write_method is not WriteMethod.RECORD:
+        wait_for_jobs(api, clock, settings.bulk_job_timeout, ledger.get_last_settled_job())
+    for each in executing:
+        _settle(each, api, clock, ledger)
 
-    def settle(self) -> None:
-        """Note what the jobs have written, before this run writes; those that are executing are waited for."""
-        executing = [each for each in self._ledger.get_unsettled_jobs() if not self._settle(each)]
-        if executing or self._waits:
-            wait_for_jobs(self._api, self._clock, self._timeout, self._ledger.get_last_settled_job())
-        for each in executing:
-            self._settle(each)
-        self.are_settled = True
 
-    def _settle(self, job: UnsettledJob) -> bool:
-        """Note the results of a job in the ledger, and return whether it need not be waited for.
+def _settle(job: UnsettledJob, api: BulkJobs, clock: Clock, ledger: Ledger) -> bool:
+    """Note the results of a job in the ledger, and return whether it need not be waited for.
 
-        If its results will never be known, its records stay pending, and are sent again.
-        """
-        opened = BulkJob(self._api, self._clock, job.id, job.type, job.key_field, job.keys)
-        try:
-            status = opened.get_status()
-            if status.state == JobState.DONE:
-                found = opened.get_rows(status).items()
-                rows = {key: row for key, row in found if row.status != RowStatus.SUCCESS}
-                self._ledger.settle_job(job.id, {key: row.status == RowStatus.ERROR for key, row in rows.items()})
-                _report(job, rows.values())
-            elif status.state == JobState.OPEN:
-                # The request that marks it ready may still arrive. Until then, what is written over it is uncertain.
-                if self._clock.time() - job.started_at > SECONDS_PER_DAY:
-                    self._ledger.forget_job(job.id)
-            elif status.failed:
-                self._ledger.forget_job(job.id)
-            else:
-                return False
-        except (BulkJobUnfinishedError, PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
-            # The message of a rejection may contain values.
-            cause = f"status {error.status}" if isinstance(error, RecordRejectedError) else str(error)
-            logger.warning(
-                "%s: the results of bulk job %d of an earlier run are unknown, its records are sent again: %s",
-                *(job.stream, job.id, cause),
-                extra={"code": "SL035", "stream": job.stream, "job_id": job.id},
-            )
-            self._ledger.forget_job(job.id)
-        return True
+    If its results will never be known, its records stay pending, and are sent again.
+    """
+    opened = BulkJob(api, clock, job.id, job.type, job.key_field, job.keys)
+    try:
+        status = opened.get_status()
+        if status.state == JobState.DONE:
+            found = opened.get_rows(status).items()
+            rows = {key: row for key, row in found if row.status != RowStatus.SUCCESS}
+            ledger.settle_job(job.id, {key: row.status == RowStatus.ERROR for key, row in rows.items()})
+            _report(job, rows.values())
+        elif status.state == JobState.OPEN:
+            # The request that marks it ready may still arrive. Until then, what is written over it is uncertain.
+            if clock.time() - job.started_at > SECONDS_PER_DAY:
+                ledger.forget_job(job.id)
+        elif status.failed:
+            ledger.forget_job(job.id)
+        else:
+            return False
+    except (BulkJobUnfinishedError, PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
+        # The message of a rejection may contain values.
+        cause = f"status {error.status}" if isinstance(error, RecordRejectedError) else str(error)
+        logger.warning(
+            "%s: the results of bulk job %d of an earlier run are unknown, its records are sent again: %s",
+            *(job.stream, job.id, cause),
+            extra={"code": "SL035", "stream": job.stream, "job_id": job.id},
+        )
+        ledger.forget_job(job.id)
+    return True
 
 
 def _report(job: UnsettledJob, failed: Collection[ResultRow]) -> None:

@@ -9,6 +9,7 @@ from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.engine import held, plan
 from target_salesloft.engine.claims import Claims
 from target_salesloft.engine.compare import compare
+from target_salesloft.engine.earlier_jobs import settle_earlier_jobs
 from target_salesloft.engine.held import HeldWrites, LiveRows, Removal
 from target_salesloft.engine.journal import archived_by_us
 from target_salesloft.engine.protect import protect
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from target_salesloft.clock import Clock
-    from target_salesloft.engine.earlier_jobs import EarlierJobs
     from target_salesloft.engine.journal import Journal
     from target_salesloft.engine.stream import Stream
     from target_salesloft.engine.twins import Twins
     from target_salesloft.engine.world import World
     from target_salesloft.ledger.ledger import Ledger
     from target_salesloft.objects import SalesloftObject
+    from target_salesloft.salesloft.bulk_jobs import BulkJobs
     from target_salesloft.settings.run import RunSettings
     from target_salesloft.shutdown import Shutdown
     from target_salesloft.writers.auto import BulkChoice
@@ -72,7 +73,7 @@ class Engine:
         world: World,
         twins: Twins,
         ledger: Ledger,
-        earlier_jobs: EarlierJobs,
+        bulk_jobs: BulkJobs,
         writer: Writer,
         choice: BulkChoice,
         journal: Journal,
@@ -84,7 +85,7 @@ class Engine:
         self._world = world
         self._twins = twins
         self._ledger = ledger
-        self._earlier_jobs = earlier_jobs
+        self._bulk_jobs = bulk_jobs
         self._claims = Claims(ledger, clock, shutdown)
         self._writer = writer
         self._choice = choice
@@ -96,6 +97,7 @@ class Engine:
         self._removed = 0
         self._enrolled = 0
         self._is_final = False  # nothing waits for records that are still to come
+        self._has_settled_jobs = False
         self._has_waited_for_inserts = False
         self._full_drain_at = clock.now() + MAX_RECORD_AGE_SECONDS
         self._added_bytes = 0
@@ -232,8 +234,9 @@ class Engine:
             self._hold(stream, self._removals, each)
         writes = [each for each in writes if not each.is_removal]
         self._warn_of_mass_merge(stream)
-        if writes and not (self._settings.dry_run or self._earlier_jobs.are_settled):
-            self._earlier_jobs.settle()
+        if writes and not (self._settings.dry_run or self._has_settled_jobs):
+            settle_earlier_jobs(self._settings, self._bulk_jobs, self._clock, self._ledger)
+            self._has_settled_jobs = True
         writes = self._skip_unchanged(stream, writes, are_resolved=False)
         if stream.operation.active_field:
             for each in writes:

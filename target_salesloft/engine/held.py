@@ -114,15 +114,11 @@ def _place(stream: Stream, write: Write) -> tuple[str, str, str]:
 
 
 class Removal(NamedTuple):
-    """A record that is to be removed.
-
-    Attributes:
-        tokens: All keys of the record.
-    """
+    """A record that is to be removed."""
 
     stream: Stream
     write: Write
-    tokens: set[str]
+    tokens: set[str]  # all keys of the record
 
 
 def find_removals(stream: Stream, writes: Sequence[Write], world: World) -> tuple[list[Removal], list[Outcome]]:

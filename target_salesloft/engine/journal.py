@@ -64,14 +64,10 @@ class States(Protocol):
 
 @dataclass
 class Account:
-    """How much of a batch has outcomes.
-
-    Attributes:
-        first: The number of its first record; 0 while it has none.
-    """
+    """How much of a batch has outcomes."""
 
     id: int
-    first: int = 0
+    first: int = 0  # the number of its first record; 0 while it has none
     outstanding: int = 0
     has_failures: bool = False
     is_closed: bool = False
@@ -138,19 +134,12 @@ class Accounts:
 
 @dataclass
 class Notes:
-    """What is known of a stream, and not in the ledger yet.
+    """What is known of a stream, and not in the ledger yet."""
 
-    Attributes:
-        outcomes: Of writes that were sent.
-        found: Of writes that say what Salesloft was read to hold.
-        others: Of all other records.
-        failures: Failed writes, each with its reason without values.
-    """
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    found: list[Outcome] = field(default_factory=list)
-    others: list[Outcome] = field(default_factory=list)
-    failures: list[tuple[Outcome, str]] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)  # of writes that were sent
+    found: list[Outcome] = field(default_factory=list)  # of writes that say what Salesloft was read to hold
+    others: list[Outcome] = field(default_factory=list)  # of all other records
+    failures: list[tuple[Outcome, str]] = field(default_factory=list)  # each with its reason without values
 
 
 class Journal:

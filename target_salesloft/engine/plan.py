@@ -27,15 +27,11 @@ MAX_NAME_LENGTH: Final = 60
 
 
 class Plan(NamedTuple):
-    """What becomes of writes.
-
-    Attributes:
-        waiting: What waits for records that this run may still write.
-    """
+    """What becomes of writes."""
 
     writes: list[Write]
     outcomes: list[Outcome]
-    waiting: Sequence[Write] = ()
+    waiting: Sequence[Write] = ()  # what waits for records that this run may still write
 
 
 def names_in(writes: Iterable[Write]) -> set[Named]:

@@ -35,17 +35,13 @@ class SourceMapper(Protocol):
 
 @dataclass
 class OpenBatch:
-    """The records of a stream since it was last drained.
-
-    Attributes:
-        size: The length of the records in the input, in bytes.
-    """
+    """The records of a stream since it was last drained."""
 
     id: int
     writes: list[Write] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
-    size: int = 0
+    size: int = 0  # the length of the records in the input, in bytes
 
     @property
     def records(self) -> int:
@@ -60,42 +56,29 @@ class OpenBatch:
 
 @dataclass(eq=False)
 class Stream:
-    """A stream, which may come from several streams of the tap.
+    """A stream, which may come from several streams of the tap."""
 
-    Attributes:
-        name: The stream's name, after stream maps.
-        overwrite: Field → when Salesloft's value is overwritten.
-        retried: The counts of failed records of earlier runs that are retried.
-        waiting: Writes that wait for records that they refer to, in the order of the input: the run may write these.
-        witness: A write that was sent, and that can show what Salesloft does with custom fields.
-        operation: The request that writes a record.
-        key_type: The type of the upsert key; None if the object has none.
-        skips_by_ledger: Whether records are skipped that equal those last written.
-        is_compared: Whether writes are compared with what Salesloft holds.
-        added_fields: The lists whose elements are added to those that Salesloft holds.
-        erasable: The fields of which Salesloft may erase what it holds and a write does not send.
-    """
-
-    name: str
+    name: str  # after stream maps
     settings: StreamSettings
     mapper: SourceMapper
     ledger: StreamLedger
     stats: StreamStats
-    overwrite: Mapping[str, Overwrite]
+    overwrite: Mapping[str, Overwrite]  # field → when Salesloft's value is overwritten
     max_size: int
     batch: OpenBatch
-    retried: StreamStats = field(default_factory=StreamStats)
+    retried: StreamStats = field(default_factory=StreamStats)  # of failed records of earlier runs
+    # Writes that wait for records that they refer to, in the order of the input: the run may write these.
     waiting: list[Write] = field(default_factory=list)
     is_draining: bool = False
     has_warned: bool = False
-    witness: Write | None = None
+    witness: Write | None = None  # was sent, and can show what Salesloft does with custom fields
     object: SalesloftObject = field(init=False)
-    operation: Operation = field(init=False)
-    key_type: FieldType | None = field(init=False)
-    skips_by_ledger: bool = field(init=False)
-    is_compared: bool = field(init=False)
-    added_fields: frozenset[str] = field(init=False)
-    erasable: frozenset[str] = field(init=False)
+    operation: Operation = field(init=False)  # the request that writes a record
+    key_type: FieldType | None = field(init=False)  # None if the object has no upsert key
+    skips_by_ledger: bool = field(init=False)  # whether records are skipped that equal those last written
+    is_compared: bool = field(init=False)  # with what Salesloft holds
+    added_fields: frozenset[str] = field(init=False)  # lists whose elements are added to those that Salesloft holds
+    erasable: frozenset[str] = field(init=False)  # fields of which Salesloft may erase what is not sent
 
     def __post_init__(self) -> None:
         """Note what follows from the settings."""

@@ -35,20 +35,14 @@ SAMPLE: Final = "sample"
 
 
 class Form(NamedTuple):
-    """A form in which Salesloft may hold a key, so that no filter by the plain form finds it.
-
-    Attributes:
-        what: Its records, in a sentence.
-        ids: What the ledger calls them.
-        seen: What the ledger calls the time at which the latest record that was listed was created.
-    """
+    """A form in which Salesloft may hold a key, so that no filter by the plain form finds it."""
 
     object: SalesloftObject
     field: str
     assumption: str
-    what: str
-    ids: str
-    seen: str
+    what: str  # its records, in a sentence
+    ids: str  # what the ledger calls them
+    seen: str  # what the ledger calls the time at which the latest record that was listed was created
 
     def keys(self, rows: Iterable[Row]) -> dict[str, Row]:
         """Return the key of the plain form → the row, for those that hold it in this form."""

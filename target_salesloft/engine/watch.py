@@ -25,16 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 class Kind(NamedTuple):
-    """How Salesloft may deal with a value that it does not store as it was sent.
-
-    Attributes:
-        what: What Salesloft did; `%s` is the field.
-        advice: What may be the cause, or what to do.
-    """
+    """How Salesloft may deal with a value that it does not store as it was sent."""
 
     assumption: str
-    what: str
-    advice: str
+    what: str  # what Salesloft did; `%s` is the field
+    advice: str  # what may be the cause, or what to do
 
 
 IGNORED: Final = Kind("A2", "accepted %s but did not store it", "The field may be read-only.")

@@ -7,8 +7,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import msgspec
-
 from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
 from target_salesloft.objects import OBJECTS, SyncMode
 from target_salesloft.records import tokens_in
@@ -33,9 +31,6 @@ logger = logging.getLogger(__name__)
 class BulkChoice:
     """When a batch is written with a bulk job.
 
-    Attributes:
-        unavailable_types: The types of jobs that Salesloft is known to reject.
-
     Args:
         min_records: With `auto`, the size of the smallest batch for which a job is created.
     """
@@ -43,7 +38,7 @@ class BulkChoice:
     def __init__(self, method: WriteMethod, min_records: int) -> None:
         self.method = method
         self._min_records = min_records
-        self.unavailable_types: set[str] = set()
+        self.unavailable_types: set[str] = set()  # the types of jobs that Salesloft is known to reject
 
     def get_job_type(self, batch: Batch) -> str | None:
         job_type = batch.object.bulk_types.get(batch.mode) if batch.removal is None else None
@@ -80,9 +75,8 @@ class AutoWriter:
         self._choice = choice
         self._clock = clock
         self._host = host
-        self._queue: deque[Batch] = deque()
+        self._queue: deque[tuple[Batch, bool]] = deque()  # and whether it may be written with a bulk job
         self._announced: set[tuple[str, str]] = set()
-        self._refused: set[Batch] = set()  # of writes that Salesloft refuses in uploads
         self._is_stopped = False
 
     @property
@@ -103,14 +97,14 @@ class AutoWriter:
         return self._jobs.unfinished
 
     def submit(self, batch: Batch) -> None:
-        self._queue.append(batch)
+        self._queue.append((batch, True))
 
     def advance(self, now: float) -> Iterator[Event]:
         if self._jobs.in_flight:
             yield from self._jobs.advance(now)
         while self._queue:
-            batch = self._queue[0]
-            job_type = None if batch in self._refused else self._choice.get_job_type(batch)
+            batch, may_use_job = self._queue[0]
+            job_type = self._choice.get_job_type(batch) if may_use_job else None
             if self._is_stopped:
                 self._queue.clear()
             elif job_type is not None:
@@ -127,7 +121,7 @@ class AutoWriter:
                 yield from self._single.write(batch)
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:
-        if any(each.object is salesloft_object for each in self._queue):
+        if any(each.object is salesloft_object for each, _ in self._queue):
             return True
         return self._jobs.holds(salesloft_object, tokens)
 
@@ -143,7 +137,7 @@ class AutoWriter:
         """Start a job for a batch; what Salesloft does not take in a job is put back, for single requests."""
         job_id = self._create(batch, job_type)
         if job_id is None:
-            self._queue.appendleft(batch)
+            self._queue.appendleft((batch, False))
             return
         refused, events = self._jobs.upload(batch, job_id)
         if events:
@@ -154,9 +148,7 @@ class AutoWriter:
                 *(batch.stream, f"{len(refused):,}"),
                 extra={"code": "SL032", "stream": batch.stream, "job_type": job_type},
             )
-            rest = msgspec.structs.replace(batch, writes=refused)
-            self._refused.add(rest)
-            self._queue.appendleft(rest)
+            self._queue.appendleft((batch._replace(writes=refused), False))
         yield from events
 
     def _create(self, batch: Batch, job_type: str) -> int | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
-import msgspec
-
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -13,20 +11,15 @@ if TYPE_CHECKING:
     from target_salesloft.records import Outcome, Write
 
 
-class Batch(msgspec.Struct, frozen=True, eq=False):
-    """The writes of one stream that are submitted together. No two of them have a key or an id in common.
-
-    Attributes:
-        writes: In the order of the input.
-        removal: How the records are removed; None if they are written.
-    """
+class Batch(NamedTuple):
+    """The writes of one stream that are submitted together. No two of them have a key or an id in common."""
 
     stream: str
     object: SalesloftObject
     mode: SyncMode
     upsert_key: str
-    writes: Sequence[Write]
-    removal: DeletedRecords | None = None
+    writes: Sequence[Write]  # in the order of the input
+    removal: DeletedRecords | None = None  # how the records are removed; None if they are written
 
 
 class Sending(NamedTuple):
@@ -37,15 +30,11 @@ class Sending(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """Writes have an outcome.
-
-    Attributes:
-        were_sent: Whether `Sending` or `JobStarting` has come for them; otherwise, they were refused before.
-    """
+    """Writes have an outcome."""
 
     batch: Batch
     outcomes: Sequence[Outcome]
-    were_sent: bool = True
+    were_sent: bool = True  # whether `Sending` or `JobStarting` has come for them; otherwise, they were refused before
 
 
 class JobUploaded(NamedTuple):
@@ -57,19 +46,13 @@ class JobUploaded(NamedTuple):
 
 
 class JobStarting(NamedTuple):
-    """A bulk job is marked ready once the next event is asked for.
-
-    Attributes:
-        job_type: Such as `person/upsert`.
-        key_field: The field that identifies a record in it.
-        rows: What identifies a record in it → what was uploaded.
-    """
+    """A bulk job is marked ready once the next event is asked for."""
 
     batch: Batch
     job_id: int
-    job_type: str
-    key_field: str
-    rows: Mapping[str, Write]
+    job_type: str  # such as `person/upsert`
+    key_field: str  # the field that identifies a record in it
+    rows: Mapping[str, Write]  # what identifies a record in it → what was uploaded
 
 
 class JobPolled(NamedTuple):
@@ -81,17 +64,13 @@ class JobPolled(NamedTuple):
 
 
 class JobDone(NamedTuple):
-    """Each record of a bulk job has its outcome.
-
-    Attributes:
-        seconds: How long it took until it was known to be done, once it was marked ready.
-    """
+    """Each record of a bulk job has its outcome."""
 
     batch: Batch
     job_id: int
     job_type: str
     records: int
-    seconds: float
+    seconds: float  # how long it took until it was known to be done, once it was marked ready
 
 
 Event: TypeAlias = Sending | Settled | JobUploaded | JobStarting | JobPolled | JobDone

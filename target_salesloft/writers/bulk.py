@@ -70,12 +70,6 @@ class JobFailedError(BulkJobUnfinishedError):
 class BulkJob:
     """A bulk job of this run, or of an earlier one whose keys the ledger knows.
 
-    Attributes:
-        type: Its type, such as `person/upsert`.
-        rows: Key of a row → what was uploaded.
-        requests: How often one of its uploads was sent, at most.
-        may_hold_more: Whether an upload without a response may still arrive.
-
     Args:
         keys: The keys of all records of the job; those of `rows` by default.
     """
@@ -90,16 +84,16 @@ class BulkJob:
         keys: Collection[str] | None = None,
     ) -> None:
         self.id = job_id
-        self.type = job_type
+        self.type = job_type  # its type, such as `person/upsert`
         self.key_field = key_field
-        self.rows: dict[str, Write] = {}
+        self.rows: dict[str, Write] = {}  # key of a row → what was uploaded
         self.phase = Phase.OPEN
         self._keys: Collection[str] = self.rows if keys is None else keys
         self._api = api
         self._clock = clock
         self._retry_seconds: float | None = None
-        self.requests = 1
-        self.may_hold_more = False
+        self.requests = 1  # how often one of its uploads was sent, at most
+        self.may_hold_more = False  # whether an upload without a response may still arrive
 
     def unfinished(self, error: Exception) -> BulkJobUnfinishedError:
         """Return an error that names the job, what happened, what happens to the job, and what to do."""

@@ -19,7 +19,7 @@ from target_salesloft.exceptions import (
     UnexpectedResponseError,
 )
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode
-from target_salesloft.records import Result, replace, tokens_in
+from target_salesloft.records import Result, tokens_in
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.bulk_jobs import JobState
 from target_salesloft.salesloft.requester import PAGE_SIZE
@@ -53,24 +53,17 @@ NOT_AVAILABLE: Final = (PermissionDeniedError, RecordRejectedError, UnexpectedRe
 
 
 class JobInFlight(BulkJob):
-    """A job of this run that is not done.
-
-    Attributes:
-        batch: What the job was built from, without its writes.
-        tokens: The keys by which its records may be named.
-        fields: Those that the keys are of.
-        samples: Whether its first rows are read, because it is the first large job of its stream.
-    """
+    """A job of this run that is not done."""
 
     def __init__(self, api: BulkJobs, clock: Clock, job_id: int, batch: Batch) -> None:
         key_field = ID_FIELD if batch.mode is SyncMode.UPDATE else batch.upsert_key
         super().__init__(api, clock, job_id, batch.object.bulk_types[batch.mode], key_field)
-        self.batch = replace(batch, writes=())  # the job has them, and drops what need not be kept
-        self.tokens: set[str] = set()
-        self.fields: set[str] = set()
+        self.batch = batch._replace(writes=())  # the job has them, and drops what need not be kept
+        self.tokens: set[str] = set()  # the keys by which its records may be named
+        self.fields: set[str] = set()  # those that the keys are of
         self.started_at = 0.0
         self.timeout_at = math.inf
-        self.samples = False
+        self.samples = False  # whether its first rows are read, as it is the first large job of its stream
         self._states: set[str] = set()
 
     def upload(self, writes: Sequence[Write]) -> list[Write]:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from target_salesloft.engine.earlier_jobs import EarlierJobs
+from target_salesloft.engine.earlier_jobs import settle_earlier_jobs
 from target_salesloft.exceptions import BulkJobUnfinishedError
 from target_salesloft.ledger.ledger import StartedJob
 from target_salesloft.records import Write
@@ -38,7 +38,7 @@ def settle(connect, ledger, clock, server):
     def settle(method=WriteMethod.AUTO, api_url=server.url):
         ledger.start_run("next", "1.0")
         settings = SimpleNamespace(write_method=method, bulk_job_timeout=600)
-        EarlierJobs(settings, connect(api_url=api_url).bulk_jobs, clock, ledger).settle()
+        settle_earlier_jobs(settings, connect(api_url=api_url).bulk_jobs, clock, ledger)
         return ledger.stream("people", "people")
 
     return settle
