@@ -77,11 +77,7 @@ class SalesloftSink(BatchSink):
         return self.stream.batch.records + len(self.stream.waiting)
 
     def add(self, source: Source, record: Mapping[str, Any], size: int) -> None:
-        """Take a record.
-
-        Args:
-            size: The length of the record in the input, in bytes.
-        """
+        """Take a record, of so many bytes in the input."""
         mapped = self.stream_mapper.map(source, record)
         if not (isinstance(mapped, Outcome) and mapped.result is Result.FILTERED):  # the SDK counts after stream maps
             self._uncounted += 1

@@ -99,8 +99,7 @@ def _report(job: UnsettledJob, failed: Collection[ResultRow]) -> None:
 def wait_for_jobs(api: BulkJobs, clock: Clock, timeout: float, last_settled: int) -> None:
     """Wait for jobs of this target that are executing or waiting to be; those that were never started never are.
 
-    Args:
-        last_settled: The id up to which jobs are settled. Where Salesloft ignores filters, the list starts after it.
+    Where Salesloft ignores filters, the list starts after the last job that is settled.
     """
     started = clock.now()
     seen: set[int] = set()

@@ -109,11 +109,7 @@ class Engine:
     # Records
 
     def feed(self, stream: Stream, mapped: Write | Outcome, size: int) -> None:
-        """Take a record of the input, in the order in which values of one key are to be written.
-
-        Args:
-            size: The length of the record in the input, in bytes.
-        """
+        """Take a record of the input, of so many bytes, in the order in which values of one key are to be written."""
         write = mapped.write if isinstance(mapped, Outcome) else mapped
         source = write.sources[-1]
         if source.saved_at is None:
@@ -276,11 +272,7 @@ class Engine:
             self._journal.count(other, outcome)
 
     def _go_on(self, stream: Stream, planned: plan.Plan, *, is_found: bool = False) -> list[Write]:
-        """Count what is decided, and return the writes that go on.
-
-        Args:
-            is_found: Whether Salesloft was read, and holds what the writes say that do not go on.
-        """
+        """Count what is decided, or was found to be in Salesloft, and return the writes that go on."""
         self._journal.count_all(stream, planned.outcomes, is_found=is_found and not self._settings.dry_run)
         return planned.writes
 
@@ -491,8 +483,7 @@ class Engine:
     def finish(self, *, is_complete: bool) -> None:
         """Write what has waited until everything else was written, then remove and enroll.
 
-        Args:
-            is_complete: Whether all of the input was read: otherwise, a later record might have said otherwise.
+        Only if all of the input was read: a later record might have said otherwise.
         """
         self.drain_all()
         self.wait()

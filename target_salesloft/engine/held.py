@@ -36,18 +36,13 @@ class LiveRows:
         self._rows = array("q")
 
     def add(self, object_name: str, tokens: Iterable[str], source: Source) -> None:
-        """Note what a row names."""
         row = _row_hash(source)
         for token in tokens:
             self._tokens.append(hash((object_name, token)))
             self._rows.append(row)
 
     def find(self, object_name: str, tokens: Mapping[str, Sequence[Source]]) -> set[str]:
-        """Return the tokens that another row names too.
-
-        Args:
-            tokens: Token → the rows that are deleted.
-        """
+        """Return the tokens (token → the rows that are deleted) that another row names too."""
         wanted = {
             hash((object_name, token)): (token, {_row_hash(each) for each in sources})
             for token, sources in tokens.items()
@@ -230,11 +225,7 @@ def without_members(stream: Stream, writes: Sequence[Write], world: World) -> Pl
 
 
 def distinct(writes: Sequence[Write], seen: set[tuple[int, int]]) -> Plan:
-    """Return each membership once.
-
-    Args:
-        seen: Those of other streams, to which these are added.
-    """
+    """Return each membership once, unless another stream has `seen` it."""
     new: list[Write] = []
     outcomes: list[Outcome] = []
     for each in writes:
@@ -252,10 +243,9 @@ def pair_of(write: Write) -> tuple[int, int]:
 
 
 def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> Plan:
-    """Return who may be added to a cadence, and the outcomes of all others; people are read again.
+    """Return who may be added to a cadence; people are read again.
 
-    Args:
-        barred: The keys of people who failed, are removed, or are not to be contacted, by this run.
+    By this run, the people with `barred` keys have failed, are removed, or are not to be contacted.
     """
     rows = world.rows(PEOPLE, ID_FIELD, [pair_of(each)[0] for each in writes])
     allowed: list[Write] = []
@@ -281,9 +271,7 @@ def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> Plan:
 def check_limits(settings: RunSettings, removed: int, removals: int, enrolled: int, enrollments: int) -> None:
     """Stop the run before it does more that cannot be undone than allowed; a dry run only warns.
 
-    Args:
-        removed: How many records this run has removed; `removals` are next.
-        enrolled: How many people this run has enrolled; `enrollments` are next.
+    It has `removed` records and `enrolled` people before.
     """
     limit = settings.max_deleted_records
     if removals and removed + removals > limit:

@@ -24,8 +24,7 @@ def resolve_overwrite(
 ) -> dict[str, Overwrite]:
     """Return the setting `overwrite` by the names that the fields have in payloads.
 
-    Args:
-        get_custom_fields: Returns the team's custom fields, or None if they are not known; called if they are needed.
+    The team's custom fields are None if they are not known, and got only if they are needed.
     """
     resolved = {}
     for name, when in settings.overwrite.items():

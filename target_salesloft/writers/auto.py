@@ -29,15 +29,11 @@ logger = logging.getLogger(__name__)
 
 
 class BulkChoice:
-    """When a batch is written with a bulk job.
-
-    Args:
-        min_records: With `auto`, the size of the smallest batch for which a job is created.
-    """
+    """When a batch is written with a bulk job."""
 
     def __init__(self, method: WriteMethod, min_records: int) -> None:
         self.method = method
-        self._min_records = min_records
+        self._min_records = min_records  # with `auto`, of the smallest batch for which a job is created
         self.unavailable_types: set[str] = set()  # the types of jobs that Salesloft is known to reject
 
     def get_job_type(self, batch: Batch) -> str | None:
@@ -61,9 +57,6 @@ class AutoWriter:
 
     Batches are begun in order. The first one waits while as many jobs are in flight as may be or, for single requests,
     while a job may hold one of its keys.
-
-    Args:
-        host: Where the records are written, for the log.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 (dependencies are passed in)
@@ -74,7 +67,7 @@ class AutoWriter:
         self._api = api
         self._choice = choice
         self._clock = clock
-        self._host = host
+        self._host = host  # for the log
         self._queue: deque[tuple[Batch, bool]] = deque()  # and whether it may be written with a bulk job
         self._announced: set[tuple[str, str]] = set()
         self._is_stopped = False

@@ -68,11 +68,7 @@ class JobFailedError(BulkJobUnfinishedError):
 
 
 class BulkJob:
-    """A bulk job of this run, or of an earlier one whose keys the ledger knows.
-
-    Args:
-        keys: The keys of all records of the job; those of `rows` by default.
-    """
+    """A bulk job of this run, or of an earlier one whose keys the ledger knows."""
 
     def __init__(  # noqa: PLR0913, PLR0917 (what identifies a job and its records)
         self,
@@ -171,11 +167,7 @@ class BulkJob:
         return write.key if write.key == key else key  # one text of the two is enough
 
     def release(self, names: Collection[str], *, keep: int) -> None:
-        """Drop all uploaded fields except those that identify records: the sources can be mapped again.
-
-        Args:
-            keep: So many records, the first ones, stay complete.
-        """
+        """Drop uploaded fields except the named ones, but `keep` some records: the sources can be mapped again."""
         self.rows.update(
             (key, replace(each, body={name: each.body[name] for name in names if name in each.body}, extra={}))
             for key, each in islice(self.rows.items(), keep, None)

@@ -106,19 +106,14 @@ class JobInFlight(BulkJob):
 
 
 class JobsInFlight:
-    """Bulk jobs of this run that are not done.
-
-    Args:
-        timeout: Seconds that a job may take after it was started or, if that is later, after the last job was done.
-        read_ids: Whether to read the ids of written records, a hundred per point.
-    """
+    """Bulk jobs of this run that are not done."""
 
     def __init__(self, api: BulkJobs, clock: Clock, timeout: float, *, limit: int, read_ids: bool = False) -> None:
         self._api = api
         self._clock = clock
-        self._timeout = timeout
+        self._timeout = timeout  # after a job was started or, if that is later, after the last one was done
         self._limit = limit
-        self._read_ids = read_ids
+        self._read_ids = read_ids  # of written records, a hundred per point
         self._is_stopped = False
         self.in_flight: list[JobInFlight] = []
         self._last_poll = -math.inf
@@ -152,7 +147,6 @@ class JobsInFlight:
 
     @property
     def unfinished(self) -> str:
-        """What happens to the jobs in flight, in sentences; empty if there are none."""
         started = [each for each in self.in_flight if each.is_started]
         open_jobs = [each for each in self.in_flight if not each.is_started]
         sentences = []
@@ -170,13 +164,9 @@ class JobsInFlight:
         return " ".join(sentences)
 
     def upload(self, batch: Batch, job_id: int) -> tuple[list[Write], list[Event]]:
-        """Upload a batch; its job is marked ready once no earlier one may hold one of its keys.
+        """Upload a batch, and return the writes that Salesloft refuses, and what has happened.
 
-        Args:
-            batch: Writes that have no key in common: a job promises no order.
-
-        Returns:
-            The writes that Salesloft refuses, and what has happened.
+        The job is marked ready once no earlier one may hold one of its keys: jobs promise no order.
         """
         job = JobInFlight(self._api, self._clock, job_id, batch)
         try:
@@ -286,7 +276,6 @@ class JobsInFlight:
 
 
 def fields_of(keys: Collection[str]) -> set[str]:
-    """Return the fields of keys that `identity_key` has returned."""
     return {key.partition("=")[0] for key in keys}
 
 

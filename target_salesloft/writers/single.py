@@ -114,8 +114,7 @@ class SingleWriter:
     def write(self, batch: Batch) -> Iterator[Event]:
         """Send a request for each write, and yield each outcome as soon as it is known.
 
-        Raises:
-            SalesloftFatalError: The run cannot go on. The outcomes of requests in flight have been yielded before.
+        Before an error ends the run, the outcomes of all requests in flight are yielded.
         """
         yield Sending(batch, batch.writes)
         operation = batch.object.operation(batch.mode, batch.removal)
@@ -162,8 +161,7 @@ class SingleWriter:
     ) -> bool:
         """Return whether an error may be caused by the record because Salesloft accepts other requests.
 
-        Args:
-            failed_before: How many writes in a row had failed when the request was submitted.
+        When the request was submitted, `failed_before` writes in a row had failed.
         """
         if isinstance(error, RetriesExhaustedError):
             # Not if Salesloft limits requests or cannot be reached.
@@ -194,11 +192,7 @@ class SingleWriter:
 
 
 class RequestOfBatch:
-    """Sends the request for a write of a batch, in a thread of its own.
-
-    Args:
-        locations: Operation → where Salesloft has found its parameters; shared by all batches.
-    """
+    """Sends the request for a write of a batch, in a thread of its own."""
 
     def __init__(
         self,
@@ -353,12 +347,9 @@ class RequestOfBatch:
 
 
 def was_created_by_us(row: Mapping[str, Any], body: Mapping[str, Any], since: float) -> bool:
-    """Return whether one of our requests has created a record that has the key of what was sent.
+    """Return whether one of our requests, the first at `since`, has created a record that has the key of what was sent.
 
     Salesloft may store values in another format, such as that of phone numbers. So the time of creation counts too.
-
-    Args:
-        since: When the first request was sent, in seconds since the epoch.
     """
     sent = {name: value for name, value in body.items() if isinstance(value, (str, int)) and name in row}
     return created_after(row, since) or all(
