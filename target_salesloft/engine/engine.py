@@ -312,7 +312,7 @@ class Engine:
             return self._go_on(stream, plan.find_update_ids(stream, writes, self._world, reads_ids=reads_ids))
         if is_real and settings.upsert_key == ID_FIELD and settings.sync_mode is SyncMode.UPSERT:
             return self._go_on(stream, plan.check_ids(stream, writes, self._world))
-        if is_real and settings.upsert_key and settings.sync_mode is SyncMode.INSERT:
+        if is_real and settings.sync_mode is SyncMode.INSERT:
             return self._leave_out_existing(stream, writes)
         return writes
 

@@ -91,7 +91,7 @@ class Stream:
         self.skips_by_ledger = settings.skip_unchanged is SkipUnchanged.LEDGER and not settings.re_enroll
         is_insert = settings.sync_mode is SyncMode.INSERT
         is_compared = self.stats.comparison is not None or settings.skip_unchanged is SkipUnchanged.SALESLOFT
-        self.is_compared = bool(settings.upsert_key) and (is_compared or (bool(self.overwrite) and not is_insert))
+        self.is_compared = is_compared or (bool(self.overwrite) and not is_insert)
         adds = settings.list_fields is ListFields.ADD
         self.added_fields = frozenset(name for name, each in types.items() if adds and each is FieldType.STRING_LIST)
         self.erasable = frozenset() if is_insert else self.added_fields | {CUSTOM_FIELDS}
