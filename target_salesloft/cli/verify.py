@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 from msgspec.structs import replace
-from rich.console import Console
-from rich.table import Table
 
 from target_salesloft.cli.check import describe_user, has_permission
 from target_salesloft.cli.options import config_option, json_option
@@ -232,6 +230,10 @@ def _result(findings: Sequence[Finding]) -> int:
 
 
 def _print_table(findings: Sequence[Finding]) -> None:
+    # Take a moment, which other commands need not spend.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table("", "question", "", "assumed", "found", "what it means", box=None, pad_edge=False)
     for each in sorted(findings, key=lambda each: (not each.differs, each.found is not None)):
         mark = "differs" if each.differs else "open" if each.found is None else ""

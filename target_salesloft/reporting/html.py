@@ -8,14 +8,14 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import jinja2
-
 from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.records import FAILURES, MISSES, WRITTEN, Result
 from target_salesloft.wording import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    import jinja2
 
     from target_salesloft.ledger.history import FailedGroup, Run
 
@@ -102,6 +102,8 @@ def render(runs: Sequence[Run], failed: Sequence[FailedGroup], *, now: float, da
 
 @functools.cache
 def _load_template() -> jinja2.Template:
+    import jinja2  # noqa: PLC0415 (takes a moment, which other commands need not spend)
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("target_salesloft.reporting"),
         autoescape=True,
