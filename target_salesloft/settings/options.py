@@ -1,4 +1,4 @@
-"""The values of settings that allow only some, and names that several modules need."""
+"""The values of settings that allow only some, and names of settings. `run.py` and `streams.py` describe them."""
 
 from __future__ import annotations
 
@@ -26,22 +26,16 @@ class AuthMethod(str, enum.Enum):
 
 
 class UnknownFields(str, enum.Enum):
-    """Values of `unknown_fields`: what happens to a column that matches no Salesloft field."""
-
     IGNORE = "ignore"
     FAIL = "fail"
 
 
 class NullValues(str, enum.Enum):
-    """Values of `null_values`: what happens to a null value."""
-
     IGNORE = "ignore"
     CLEAR = "clear"
 
 
 class MissingReferences(str, enum.Enum):
-    """Values of `missing_references`: what happens to a record that refers to one that is not found."""
-
     OMIT = "omit"
     FAIL = "fail"
 
@@ -54,23 +48,17 @@ class Misses(str, enum.Enum):
 
 
 class ListFields(str, enum.Enum):
-    """Values of `list_fields`: what happens to the elements that Salesloft holds of a list that is sent."""
-
     REPLACE = "replace"
     ADD = "add"
 
 
 class SkipUnchanged(str, enum.Enum):
-    """Values of `skip_unchanged`: how records that would change nothing are recognized."""
-
     OFF = "off"
     LEDGER = "ledger"
     SALESLOFT = "salesloft"
 
 
 class Overwrite(str, enum.Enum):
-    """Values of `streams.*.overwrite`: whether a field is sent where Salesloft holds another value."""
-
     ALWAYS = "always"
     IF_EMPTY = "if_empty"
     UNLESS_EDITED = "unless_edited"
