@@ -129,7 +129,7 @@ class FailedRecordsFile:
         unusable.update(broken.get(line, NO_LONGER_THERE) for line in pending)
 
     def delete(self, files: Iterable[str]) -> int:
-        """Delete files of earlier runs, and return how many: not in other directories, nor of runs that still go on."""
+        """Delete files of earlier runs, except in other directories and of runs that go on, and return how many."""
         here = [file.rpartition("/") for file in files if self.path is None or file != absolute(self.path)]
         names = {name for directory, _, name in here if directory == self._directory} & {*self._storage.list_names()}
         unused = [name for name in names if not self._storage.is_in_use(name)]
