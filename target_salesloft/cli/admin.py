@@ -5,63 +5,31 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from target_salesloft.cli.adopt import adopt
 from target_salesloft.cli.check import check
 from target_salesloft.cli.fields import fields
 from target_salesloft.cli.ledger import failed, forget, history, prune_ledger, report
 from target_salesloft.cli.login import login
-from target_salesloft.cli.options import use_environment
 from target_salesloft.cli.verify import verify
 from target_salesloft.clock import Clock
 from target_salesloft.exceptions import ConfigError, SalesloftFatalError, SalesloftRetriableError
 from target_salesloft.reporting.log import restrict_library_logs
-from target_salesloft.singer.input_file import InputFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from target_salesloft.settings.loader import ConfigSources
 
-
-@click.group()
+@click.group(commands=(login, check, fields, history, failed, report, forget, prune_ledger, adopt, verify))
 @click.version_option(package_name="target-salesloft")
 def cli() -> None:
     """Authorize target-salesloft, check its permissions, list Salesloft's fields, and see what runs did.
 
     Settings come from --config files and TARGET_SALESLOFT_* environment variables. Variables take precedence.
     """
-
-
-@cli.command()
-@click.option(
-    "--config",
-    "sources",
-    multiple=True,
-    metavar="FILE",
-    callback=lambda _context, _option, value: use_environment(value),
-    help="Settings file in JSON. Can be repeated.",
-)
-@click.option(
-    "--input", "file", type=InputFile("rb"), help="File or URL with Singer messages, instead of standard input."
-)
-@click.option("--overwrite", is_flag=True, help="Also adopt records that the ledger already knows.")
-@click.pass_obj
-def adopt(clock: Clock, sources: ConfigSources, file: IO[Any] | None, *, overwrite: bool) -> int:
-    """Rebuild a lost ledger from what Salesloft holds.
-
-    Reads the tap's messages with the settings of the pipeline. Records that Salesloft already holds count as written by
-    your streams. Nothing is written to Salesloft.
-    """
-    from target_salesloft.cli.adopt import adopt as run_adopt  # noqa: PLC0415 (the other commands need no SDK)
-
-    return run_adopt(sources, os.environ, file, clock, overwrite=overwrite)
-
-
-for each in (login, check, fields, history, failed, report, forget, prune_ledger, verify):
-    cli.add_command(each)
 
 
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
+import click
 from msgspec.structs import replace
 
-from target_salesloft.engine.adopt import Adoption
+from target_salesloft.cli.options import sources_option
 from target_salesloft.exceptions import ConfigError, LedgerError
 from target_salesloft.messages import MISSING_CREDENTIALS
 from target_salesloft.records import Result
@@ -15,22 +17,33 @@ from target_salesloft.redaction import sanitize_line
 from target_salesloft.settings.loader import load
 from target_salesloft.settings.options import NO_LEDGER
 from target_salesloft.shutdown import signals_blocked
-from target_salesloft.target import TargetSalesloft
+from target_salesloft.singer.input_file import InputFile
 from target_salesloft.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from target_salesloft.clock import Clock
     from target_salesloft.reporting.stats import StreamStats
     from target_salesloft.settings.loader import ConfigSources
 
 
-def adopt(
-    sources: ConfigSources, environ: Mapping[str, str], file: IO[Any] | None, clock: Clock, *, overwrite: bool
-) -> int:
-    """Note in the ledger what Salesloft holds of the records of an input, and print how many were adopted."""
-    settings = load(sources, environ, lambda message: print(message, file=sys.stderr))
+@click.command()
+@sources_option
+@click.option(
+    "--input", "file", type=InputFile("rb"), help="File or URL with Singer messages, instead of standard input."
+)
+@click.option("--overwrite", is_flag=True, help="Also adopt records that the ledger already knows.")
+@click.pass_obj
+def adopt(clock: Clock, sources: ConfigSources, file: IO[Any] | None, *, overwrite: bool) -> int:
+    """Rebuild a lost ledger from what Salesloft holds.
+
+    Reads the tap's messages with the settings of the pipeline. Records that Salesloft already holds count as written by
+    your streams. Nothing is written to Salesloft.
+    """
+    # They take a moment, which other commands need not spend.
+    from target_salesloft.engine.adopt import Adoption  # noqa: PLC0415
+    from target_salesloft.target import TargetSalesloft  # noqa: PLC0415
+
+    settings = load(sources, os.environ, lambda message: print(message, file=sys.stderr))
     if not settings.credentials:
         raise ConfigError("Adopting reads Salesloft: set credentials, as for a run.", code=MISSING_CREDENTIALS)
     if settings.ledger_uri == NO_LEDGER:

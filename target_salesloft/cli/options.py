@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -13,8 +13,9 @@ from target_salesloft.settings.loader import ConfigSources, read
 from target_salesloft.settings.options import CREDENTIALS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+F = TypeVar("F", bound="Callable[..., Any]")
 # More than any ledger holds, and little enough for dates, memory and databases.
 MAX_DAYS: Final = 3_660
 MAX_RUNS: Final = 100_000
@@ -38,22 +39,27 @@ ADMIN_SETTINGS: Final = (
 )
 
 
-def use_environment(options: Sequence[str]) -> ConfigSources:
+def _sources(options: Sequence[str]) -> ConfigSources:
     return replace(ConfigSources.from_options(options), environment=True)
 
 
-def _read(_context: click.Context, _option: click.Parameter, options: Sequence[str]) -> dict[str, Any]:
+def _read(options: Sequence[str]) -> dict[str, Any]:
     """Return the settings that the commands use: files first, then environment variables."""
-    found = read(use_environment(options), os.environ, ADMIN_SETTINGS)
+    found = read(_sources(options), os.environ, ADMIN_SETTINGS)
     return {name: value for name, value in found.items() if name in ADMIN_SETTINGS}
 
 
-config_option = click.option(
-    "--config",
-    "values",
-    multiple=True,
-    metavar="FILE",
-    callback=_read,
-    help="Settings file in JSON. Can be repeated.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def _config_option(name: str, parse: Callable[[Sequence[str]], object]) -> Callable[[F], F]:
+    return click.option(
+        "--config",
+        name,
+        multiple=True,
+        metavar="FILE",
+        callback=lambda _context, _option, value: parse(value),
+        help="Settings file in JSON. Can be repeated.",
+    )
+
+
+config_option: Final = _config_option("values", _read)
+sources_option: Final = _config_option("sources", _sources)
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
