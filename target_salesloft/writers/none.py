@@ -55,9 +55,14 @@ class NoneWriter:
             batch = self._queue.popleft()
             request = self._forecasts[batch.stream].add(batch)
             result = Result.DRY_RUN if batch.removal is None else Result.DRY_RUN_REMOVAL
-            outcomes = [Outcome(each, result, request=request) for each in batch.writes]
-            if batch.mode is SyncMode.INSERT and batch.removal is None:
-                outcomes = [_reject_incomplete(each, batch.object) for each in outcomes]
+            creates = batch.mode is SyncMode.INSERT and batch.removal is None
+            outcomes = []
+            for each in batch.writes:
+                outcome = Outcome(each, result, request=request)
+                if creates and (missing := batch.object.missing_to_create(each.body)):
+                    reason = f"{' and '.join(missing)}: required to create {batch.object.name}"
+                    outcome = failure(each, reason, missing, request)
+                outcomes.append(outcome)
             yield Settled(batch, outcomes, were_sent=False)
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:  # noqa: ARG002
@@ -82,8 +87,9 @@ class Forecast:
         self._samples = 0
         self._references: defaultdict[Reference, set[str]] = defaultdict(set)
         self._jobs = 0
-        self._untried = 1  # undocumented statuses of rows are asked for once
-        self._unsampled = 1  # the first rows of the first large job are read
+        self._once = (
+            2  # undocumented statuses of rows are asked for, and the first rows of the first large job are read
+        )
         self._incomplete: Counter[str] = Counter()
 
     def add(self, batch: Batch) -> str:
@@ -139,8 +145,7 @@ class Forecast:
         if self._settings.bulk_result_ids or records <= MAX_ROWS_READ:
             pages = math.ceil(records / PAGE_SIZE)
         else:
-            # The first rows of a stream's first large job are read too.
-            pages, self._untried, self._unsampled = 1 + self._untried + self._unsampled, 0, 0
+            pages, self._once = 1 + self._once, 0
         return JOB_OVERHEAD_POINTS + math.ceil(records / MAX_UPLOAD_RECORDS) + pages
 
     def describe(self) -> str:
@@ -157,24 +162,11 @@ class Forecast:
         minutes = max(0, total - 1) // per_minute
         time = f"at least {duration(minutes * 60)}" if minutes else "less than a minute"
         notes = [f"{count:,} without {what}" for what, count in self._incomplete.items()]
-        notes += (
-            ["References were not looked up (compare: true looks them up)"]
-            if self._references and not self._settings.compare
-            else []
-        )
+        notes += ["References were not looked up (compare: true looks them up)"] if self._references else []
         forecast = (
             f"dry run, would send {sent}: about {plural(total, 'point')}{detail}, {time} at {per_minute:,} per minute"
         )
         return ". ".join([forecast, *notes])
-
-
-def _reject_incomplete(outcome: Outcome, salesloft_object: SalesloftObject) -> Outcome:
-    """Return the outcome of an insert that Salesloft would reject for a missing field, or the outcome itself."""
-    missing = salesloft_object.missing_to_create(outcome.write.body)
-    if not missing:
-        return outcome
-    reason = f"{' and '.join(missing)}: required to create {salesloft_object.name}"
-    return failure(outcome.write, reason, missing, outcome.request)
 
 
 def count_lookups(reference: Reference, values: Collection[str]) -> int:

@@ -6,6 +6,7 @@ import logging
 import re
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -191,35 +192,27 @@ class SingleWriter:
         return None if only_one else suspects[0]
 
 
+@dataclass(frozen=True)
 class RequestOfBatch:
     """Sends the request for a write of a batch, in a thread of its own."""
 
-    def __init__(
-        self,
-        client: SalesloftClient,
-        clock: Clock,
-        batch: Batch,
-        operation: Operation,
-        locations: dict[Operation, ParameterLocation],
-    ) -> None:
-        self._client = client
-        self._records = client.records(batch.object)
-        self._clock = clock
-        self._batch = batch
-        self._operation = operation
-        self._locations = locations
+    client: SalesloftClient
+    clock: Clock
+    batch: Batch
+    operation: Operation
+    locations: dict[Operation, ParameterLocation]  # where Salesloft has found the parameters; shared by all batches
 
     def __call__(self, write: Write) -> Outcome:
         try:
-            if self._batch.removal is not None:
-                return self._remove(write, REMOVED[self._batch.removal])
-            return self._update(write) if self._operation.idempotent else self._create(write)
+            if self.batch.removal is not None:
+                return self._remove(write, REMOVED[self.batch.removal])
+            return self._update(write) if self.operation.idempotent else self._create(write)
         except RecordRejectedError as error:
-            if self._operation.active_field:
-                if ALREADY.search(error.reason) and self._find(write, self._operation.identity):
+            if self.operation.active_field:
+                if ALREADY.search(error.reason) and self._find(write, self.operation.identity):
                     return Outcome(write, Result.UNCHANGED, requests=error.requests)
                 return self._rejected(write, error)
-            exists = self._batch.mode is SyncMode.INSERT and ALREADY_EXISTS.search(error.reason)
+            exists = self.batch.mode is SyncMode.INSERT and ALREADY_EXISTS.search(error.reason)
             return self._rejected(write, error, Result.ALREADY_EXISTS if exists else Result.FAILED)
 
     def _rejected(self, write: Write, error: RecordRejectedError, result: Result = Result.FAILED) -> Outcome:
@@ -229,7 +222,7 @@ class RequestOfBatch:
             result,
             error.reason,
             error.status,
-            self._operation.name,
+            self.operation.name,
             error.fields,
             from_api=True,
             was_rejected=not error.was_ambiguous,
@@ -239,7 +232,7 @@ class RequestOfBatch:
 
     def _remove(self, write: Write, result: Result) -> Outcome:
         try:
-            reply = self._records.send(self._operation, record_id=write.record_id)
+            reply = self.client.records(self.batch.object).send(self.operation, record_id=write.record_id)
         except RecordRejectedError as error:
             if error.status == requests.codes.not_found:
                 return Outcome(write, Result.UNCHANGED, record_id=write.record_id, requests=error.requests)
@@ -254,11 +247,11 @@ class RequestOfBatch:
             reply = self._request(write)
         except RecordRejectedError as error:
             # Something else has created the record since Salesloft searched for it: now it can be updated.
-            if self._batch.mode is not SyncMode.UPSERT or not ALREADY_EXISTS.search(error.reason):
+            if self.batch.mode is not SyncMode.UPSERT or not ALREADY_EXISTS.search(error.reason):
                 raise
             sent, was_ambiguous = error.requests, error.was_ambiguous
             reply = self._request(write)
-        result = UPSERT_RESULTS.get(upsert_type(reply.data) or "", RESULTS[self._batch.mode])
+        result = UPSERT_RESULTS.get(upsert_type(reply.data) or "", RESULTS[self.batch.mode])
         is_ambiguous = was_ambiguous or reply.was_ambiguous
         requests_sent = sent + reply.requests
         return written(write, result, find_resource(reply.data), requests=requests_sent, is_ambiguous=is_ambiguous)
@@ -268,10 +261,10 @@ class RequestOfBatch:
 
         The API has no idempotency keys: if the outcome of a request is unknown, the record is looked up first.
         """
-        batch = self._batch
+        batch = self.batch
         identity = batch.object.identity(batch.mode, batch.upsert_key, write.body) or ()
         result = Result.CREATED if write.record_id is None else Result.UPDATED
-        started = self._clock.time()
+        started = self.clock.time()
         earlier: OutcomeUnknownError | None = None
         while True:
             sent = 0 if earlier is None else earlier.attempts
@@ -295,10 +288,10 @@ class RequestOfBatch:
         self, write: Write, identity: tuple[str, ...], started: float, error: OutcomeUnknownError
     ) -> Outcome | None:
         """Return the outcome of a request that may have created a record, or None if it is to be sent again."""
-        name = self._operation.name
+        name = self.operation.name
         if not identity:
             reason = (
-                f"unknown whether the record was created ({error}); it has no {self._batch.upsert_key} to look it up by"
+                f"unknown whether the record was created ({error}); it has no {self.batch.upsert_key} to look it up by"
             )
             failed = Outcome(write, Result.FAILED, reason, request=name, is_ambiguous=True)
             return replace(failed, advice=UNKNOWN_OUTCOME_ADVICE)
@@ -306,33 +299,33 @@ class RequestOfBatch:
         logger.info(message, name, error, extra={"endpoint": name, "status": error.error.status})
         rows = self._find(write, identity)
         if not rows:
-            self._clock.wait_until(self._clock.now() + LATE_WRITE_SECONDS)
+            self.clock.wait_until(self.clock.now() + LATE_WRITE_SECONDS)
             rows = self._find(write, identity)
         if not rows:
             return None
-        if not self._operation.active_field and not any(was_created_by_us(row, write.body, started) for row in rows):
+        if not self.operation.active_field and not any(was_created_by_us(row, write.body, started) for row in rows):
             reason = f"{', '.join(identity)} already exists, with other values"
             return Outcome(write, Result.ALREADY_EXISTS, reason, request=name, fields=identity, is_ambiguous=True)
         return written(write, Result.CREATED if write.record_id is None else Result.UPDATED, find_resource(rows[0]))
 
     def _find(self, write: Write, identity: tuple[str, ...]) -> list[dict[str, Any]]:
         """Return the records of Salesloft that a request for a write may have written."""
-        rows = find_matches(self._client, self._batch.object, identity, write.body)
+        rows = find_matches(self.client, self.batch.object, identity, write.body)
         # One with an id existed before: it counts once it is in effect again.
-        active_field = self._operation.active_field
+        active_field = self.operation.active_field
         return [row for row in rows if row.get(active_field)] if active_field and write.record_id is not None else rows
 
     def _request(self, write: Write, earlier: OutcomeUnknownError | None = None) -> Reply:
-        operation = self._operation
+        operation, records = self.operation, self.client.records(self.batch.object)
 
         def send(location: ParameterLocation) -> Reply:
-            return self._records.send(operation, write.payload, write.record_id, location=location, earlier=earlier)
+            return records.send(operation, write.payload, write.record_id, location=location, earlier=earlier)
 
-        location = self._locations.get(operation, operation.parameters)
+        location = self.locations.get(operation, operation.parameters)
         try:
             reply = send(location)
         except RecordRejectedError as error:
-            known = operation in self._locations
+            known = operation in self.locations
             if known or operation.fallback is None or not NOT_FOUND.search(error.reason):
                 raise
             location = operation.fallback
@@ -342,7 +335,7 @@ class RequestOfBatch:
                 *(operation.name, operation.parameters.value, ", ".join(error.fields), location.value),
                 extra={"code": "SL026", "endpoint": operation.name, "status": error.status},
             )
-        self._locations[operation] = location
+        self.locations[operation] = location
         return reply
 
 
