@@ -106,12 +106,7 @@ class TargetSalesloft(Target):
         adoption: Adoption | None = None,
         **kwargs: Any,
     ) -> None:
-        """Create the target.
-
-        Args:
-            config: The settings as the user wrote them.
-            settings: The settings as `load` returned them, in place of `config` and the environment.
-        """
+        """Create the target; `settings` are as `load` returns them, in place of `config` and the environment."""
         if settings is None:
             settings = load(ConfigSources((config or {},), parse_env_config), os.environ, _warner(self.logger))
         clock = clock or Clock()
@@ -217,13 +212,7 @@ class TargetSalesloft(Target):
     def _process(  # noqa: PLR0913, PLR0917 (where a record comes from)
         self, stream: str, record: dict[str, Any], text: str | bytes | None, line: int, file: str | None, size: int
     ) -> None:
-        """Hand a record to each sink that it goes to.
-
-        Args:
-            text: Its line in the input, or None if it comes from a batch file.
-            line: The number of its line in the input or in the file.
-            size: The length of its line in bytes.
-        """
+        """Hand a record to each sink that it goes to; `text` is its line, unless it comes from a batch file."""
         sinks = self._sinks_of.get(stream)
         if sinks is None:
             if stream == MELTANO_TEST_STREAM:

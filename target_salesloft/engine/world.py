@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, OBJECTS, REFERENCES, SyncMode, identity_key
+from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, OBJECTS, REFERENCES, identity_key
 from target_salesloft.salesloft.assumptions import ASSUMPTIONS, Capabilities
 from target_salesloft.salesloft.listing import Listing
 from target_salesloft.salesloft.lookup import takes_one
@@ -159,9 +159,7 @@ class World:
 
     def update(self, salesloft_object: SalesloftObject, record_id: int, fields: Mapping[str, Any]) -> Row:
         """Change fields of a record at once, and return what Salesloft holds afterwards."""
-        operation = salesloft_object.operations[SyncMode.UPDATE]
-        path, body = operation.path_for(record_id), msgspec.json.encode(fields)
-        row = self._client.request(operation.method, path, endpoint=operation.path, body=body).data
+        row = self._client.records(salesloft_object).update(record_id, fields).data
         if isinstance(row, dict) and fields.keys() <= row.keys():
             return row
         rows = self.rows(salesloft_object, ID_FIELD, [record_id])
