@@ -84,8 +84,7 @@ class HeldWrites:
             return
         places = {_place(stream, write)} if write.key is not None else set()
         for source in write.sources:
-            if source.row is not None:
-                places |= self._by_row.get(source.row, set())
+            places |= self._by_row.get(source.row or "", set())
         for place in places:
             other, held = self._held.get(place, (None, None))
             if other is None or held is None or held.sources[-1].number > write.sources[-1].number:
