@@ -87,14 +87,11 @@ class Shutdown:
 
     def _handle(self, number: int, _frame: object) -> None:
         if self._signal is None:
-            self.request_stop(number)
+            self._stop(number)
         elif number == signal.SIGINT and time.monotonic() - self._signaled_at >= FORCE_AFTER_SECONDS:
             os._exit(SIGNAL_EXIT_BASE + number)
 
-    def request_stop(self, number: int) -> None:
-        """Start to end the run; only the first call has an effect."""
-        if self._signal is not None:
-            return
+    def _stop(self, number: int) -> None:
         self._signal = signal.Signals(number)
         self._signaled_at = time.monotonic()
         # In another thread: the signal may have interrupted this one while it held the lock that `stop` needs.
