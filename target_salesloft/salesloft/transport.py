@@ -164,7 +164,7 @@ def user_agent() -> str:
 
 
 def classify_request_exception(error: OSError, setting: str) -> SalesloftRetriableError | SalesloftFatalError:
-    """Return the error for a request that got no response; the text of `requests` may contain the request."""
+    """Return the error for a request that got no response, without the text of `requests`: it may hold the request."""
     causes = list(_causes(error))
     if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes):
         return UnexpectedResponseError(
