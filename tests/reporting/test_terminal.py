@@ -132,7 +132,14 @@ def test_state_and_failed_records_come_after_the_bars_complete_and_no_color_is_h
 
 
 @pytest.mark.parametrize(
-    "environment", [{"TERM": "dumb"}, {"TERM": ""}, {"MELTANO_PROJECT_ROOT": "/p"}, {"CI": "true"}]
+    "environment",
+    [
+        {"TERM": "dumb"},
+        {"TERM": ""},
+        {"MELTANO_PROJECT_ROOT": "/p"},
+        {"CI": "true"},
+        {"SINGER_SDK_LOG_CONFIG": "logging.yml"},
+    ],
 )
 def test_only_a_terminal_that_can_redraw_lines_and_is_not_collected_is_interactive(environment):
     class Tty(StringIO):
@@ -143,23 +150,6 @@ def test_only_a_terminal_that_can_redraw_lines_and_is_not_collected_is_interacti
     assert not is_interactive(Tty(), {"TERM": "xterm", **environment})
     assert not is_interactive(StringIO(), {"TERM": "xterm"})
     assert not is_interactive(None, {"TERM": "xterm"})
-
-
-def test_a_logging_configuration_is_respected(terminal, tmp_path):
-    config = tmp_path / "logging.yml"
-    config.write_text(
-        "version: 1\n"
-        "disable_existing_loggers: false\n"
-        "formatters: {mine: {format: 'mine %(message)s'}}\n"
-        "handlers: {mine: {class: logging.StreamHandler, formatter: mine}}\n"
-        "root: {level: INFO, handlers: [mine]}\n",
-        encoding="utf-8",
-    )
-    shown = terminal(SINGER_SDK_LOG_CONFIG=str(config))
-    shown.feed(FIVE)
-    assert shown.end() == 0
-    assert "mine people: 5 read" in shown.text
-    assert "\x1b" not in shown.text
 
 
 @pytest.mark.slow
