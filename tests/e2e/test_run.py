@@ -224,13 +224,6 @@ def test_many_merged_records_are_a_warning_that_names_the_key_and_its_column(run
 # Run-level errors
 
 
-def test_rejected_api_key_stops_the_run(run, sandbox):
-    result = run([COLUMNS, *people(range(20)), state({"n": 20})], api_key="ak" + "1" * 64)
-    assert (result.code, result.states, sandbox.people()) == (1, [], [])
-    assert len(result.log_lines_containing("Authentication failed ")) == 1
-    assert result.failed_files == []
-
-
 # Stream maps and flattening
 
 

@@ -61,18 +61,6 @@ def test_dry_run_leaves_the_ledger_alone(night, tmp_path):
     assert not (tmp_path / "ledger.db").exists()
 
 
-@pytest.mark.parametrize("is_default", [True, False])
-def test_damaged_ledger_stops_the_run_and_is_left_as_it_is(night, sandbox, tmp_path, is_default):
-    path = tmp_path / ("state/target-salesloft/ledger.db" if is_default else "ledger.db")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"damaged" * 1_000)
-    result = night({0: "CEO"}, **({"ledger_uri": ""} if is_default else {}))
-    assert (result.code, result.states, sandbox.people()) == (1, [], [])
-    assert str(path) in result.messages[-1]
-    assert path.read_bytes() == b"damaged" * 1_000
-    assert [each.name for each in path.parent.iterdir() if each.is_file()] == ["ledger.db"]
-
-
 @pytest.mark.parametrize("sync_mode", ["upsert", "update"])
 def test_few_changes_among_many_records_are_written_in_one_job(night, sandbox, sync_mode):
     before = dict.fromkeys(range(40), "CEO")

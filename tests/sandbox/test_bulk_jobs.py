@@ -23,57 +23,6 @@ def results(api, path, **query):
     return api.get(f"{path}/results", per_page=100, **query).json()["data"]
 
 
-def test_job_states_are_open_executing_done(api):
-    path = open_job(api)
-    job = api.get(path).json()["data"]
-    assert (job["state"], job["ready_to_execute"], job["total"]) == ("open", False, 0)
-    api.post(f"{path}/job_data", data=[row(1)])
-    job = api.put(path, ready_to_execute=True).json()["data"]
-    assert (job["state"], job["total"], job["processed"]) == ("executing", 1, 0)
-    job = api.get(path).json()["data"]
-    assert (job["state"], job["processed"], job["errors"]) == ("done", 1, 0)
-    assert job["finished_at"]
-
-
-def test_rows_are_validated_like_single_requests(sandbox, api):
-    sandbox.add("person", email_address="p1@b.co")
-    path = run(
-        api,
-        [
-            row(1, title="CEO"),
-            row(2),
-            row(3, nickname="x"),
-            row(4, email_address="nobody"),
-            {"email_address": "P1@b.co"},
-            {"upsert_key": "id", "id": 99},
-        ],
-    )
-    job = api.get(path).json()["data"]
-    assert (job["processed"], job["errors"]) == (6, 4)
-    shown = results(api, path)
-    assert [row["error"] for row in shown] == [
-        None,
-        None,
-        "nickname is not a known field",
-        "email_address is invalid",
-        "email_address has already been taken",
-        "There is no person with the id 99",
-    ]
-    assert [row["status"] for row in shown[:3]] == ["success", "success", "error"]
-    assert shown[0]["resource"]["upsert_type"] == "update"
-    assert shown[0]["resource"]["person"]["title"] == "CEO"
-    assert shown[1]["resource"]["upsert_type"] == "create"
-    assert shown[2]["resource"] is None
-
-
-def test_results_are_not_paged_by_number(api):
-    path = run(api, [row(number) for number in range(3)])
-    response = api.get(f"{path}/results", per_page=2).json()
-    assert len(response["data"]) == 2
-    assert response["metadata"]["paging"]["next_page"] is None
-    assert api.get(f"{path}/results", per_page=101).json()["metadata"]["paging"]["per_page"] == 100
-
-
 def test_job_with_bulk_rate_progresses_with_the_clock(start_sandbox, manual_clock):
     sandbox, api = start_sandbox(bulk_rate=10)
     path = run(api, [row(number) for number in range(25)])
@@ -89,12 +38,6 @@ def test_job_with_bulk_rate_progresses_with_the_clock(start_sandbox, manual_cloc
     assert len(sandbox.people()) == 25
     assert api.get(path).json()["data"]["state"] == "done"
     assert len(results(api, path)) == 25
-
-
-def test_result_row_has_another_shape_than_the_record_sent(api):
-    path = run(api, [row(1, title=None, city="Oslo")])
-    record = results(api, path)[0]["record"]
-    assert list(record) == ["city", "email_address", "upsert_key"]
 
 
 def test_only_open_jobs_can_be_changed(api):
@@ -138,10 +81,6 @@ def test_job_type_is_rejected_on_request(start_sandbox, status, key):
     assert rejected.status_code == status
     assert key in rejected.json()
     assert api.post("/bulk_jobs", type="person/upsert").status_code == 200
-
-
-def test_empty_job_is_done_immediately(api):
-    assert api.get(run(api, [])).json()["data"]["state"] == "done"
 
 
 def test_executing_job_continues_after_a_restart(tmp_path, start_sandbox):

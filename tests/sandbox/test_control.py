@@ -1,8 +1,6 @@
 import pytest
 import requests
 
-from salesloft_sandbox import Fault
-
 from .conftest import KEY
 
 
@@ -63,15 +61,3 @@ def test_key_can_be_revoked_and_added(control, api):
     control("POST", "keys", {"add": KEY, "scopes": ["people:read"]})
     assert api.get("/people").status_code == 200
     assert api.get("/accounts").status_code == 403
-
-
-def test_reset_restores_the_initial_state(sandbox, api, control):
-    api.post("/people", email_address="a@b.co")
-    sandbox.define_custom_field("Pet", "person")
-    sandbox.keys.revoke(KEY)
-    sandbox.faults.add(Fault("status", times=None))
-    control("POST", "reset")
-    counts = control("GET", "state")
-    assert (counts["people"], counts["requests"], counts["points_spent"]) == (0, 0, 0)
-    assert api.post("/people", email_address="a@b.co").json()["data"]["id"] == 1
-    assert api.get("/custom_fields", field_type="person").text.count("Pet") == 0

@@ -1,7 +1,5 @@
 """The hook of tests in the same process: called before and after the effect of each request."""
 
-import json
-
 import pytest
 
 from salesloft_sandbox import Fault
@@ -13,19 +11,6 @@ def events(sandbox):
     sandbox.on_request = seen.append
     yield seen
     sandbox.on_request = None
-
-
-def test_each_request_is_seen_before_and_after_its_effect(sandbox, api, events):
-    counts = []
-    sandbox.on_request = lambda event: (events.append(event), counts.append(len(sandbox.people())))
-    api.post("/people.json?x=1", email_address="a@b.co")
-    before, after = events
-    assert (before.is_before, before.method, before.path, before.query) == (True, "POST", "/v2/people.json", "x=1")
-    assert json.loads(before.body) == {"email_address": "a@b.co"}
-    assert (before.status, before.response) == (None, b"")
-    assert (after.is_before, after.number, after.status) == (False, before.number, 200)
-    assert json.loads(after.response)["data"]["id"] == 1
-    assert counts == [0, 1]
 
 
 def test_requests_are_numbered_from_1_after_a_reset(sandbox, api, events):

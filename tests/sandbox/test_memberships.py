@@ -18,28 +18,6 @@ def errors(response):
     return response.json()["errors"].keys()
 
 
-@pytest.mark.parametrize("location", ["query", "body"])
-def test_a_person_is_added_with_parameters_in_the_query_or_the_body(sandbox, api, person, location):
-    send = enroll if location == "query" else lambda api, **fields: api.post(PATH, **fields)
-    response = send(api, person_id=person, cadence_id=INBOUND)
-    assert response.status_code == 201
-    membership = response.json()["data"]
-    assert membership["person"]["id"] == person
-    assert membership["cadence"]["id"] == INBOUND
-    assert membership["user"]["id"] == 1
-    assert (membership["currently_on_cadence"], membership["current_state"]) == (True, "active")
-    assert "times_added" not in membership
-    assert [row["times_added"] for row in sandbox.cadence_memberships()] == [1]
-
-
-def test_people_with_contact_restrictions_cannot_be_added(sandbox, api):
-    for number, fields in enumerate(({"do_not_contact": True}, {"contact_restrictions": ["email"]})):
-        person = sandbox.add("person", email_address=f"p{number}@b.co", **fields)
-        response = enroll(api, person_id=person, cadence_id=INBOUND)
-        assert response.json() == {"errors": {"person_id": ["has contact restrictions"]}}
-    assert sandbox.cadence_memberships() == []
-
-
 @pytest.mark.parametrize(
     ("values", "field"),
     [

@@ -175,17 +175,6 @@ def test_responses_that_depend_on_no_assumption_have_no_header(api):
     assert HEADER not in api.get("/people").headers
 
 
-def test_worlds_are_entered_together_and_left_by_a_reset(start_sandbox):
-    sandbox, api = start_sandbox(worlds=["null=ignore", "lists=merge"])
-    sandbox.add("person", email_address=EMAIL, title="CEO", tags=["a"])
-    sandbox.enter_world("custom_fields=replace")
-    assert update(api, title=None, tags=["b"]) == {"null=ignore", "lists=merge"}
-    assert person(sandbox).items() >= {"title": "CEO", "tags": ["a", "b"]}.items()
-    sandbox.reset()
-    values = sandbox.assumptions.values
-    assert (values["null"], values["lists"], values["custom_fields"]) == ("ignore", "merge", "merge")
-
-
 @pytest.mark.parametrize(
     ("world", "named"),
     [
