@@ -1,6 +1,7 @@
 import pytest
 
 from salesloft_sandbox import Fault
+from salesloft_sandbox.fault_injection import Faults
 
 from .conftest import KEY
 
@@ -109,3 +110,11 @@ def test_429_omits_rate_headers_on_request(start_sandbox):
     response = api.get("/me")
     assert response.status_code == 429
     assert not [name for name in response.headers if name.lower().startswith("x-ratelimit")]
+
+
+def test_fault_applies_after_skip_and_for_times():
+    faults = Faults()
+    fault = faults.add(Fault("status", skip=2, times=2))
+    struck = [faults.take("GET", "/v2/me", b"") is fault for _ in range(6)]
+    assert struck == [False, False, True, True, False, False]
+    assert fault.hits == 2
