@@ -65,29 +65,6 @@ def test_ledger_that_does_not_exist_is_empty_and_not_created(admin, tmp_path, co
     assert not list(tmp_path.rglob("*.db*"))
 
 
-@SQLITE
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["history"],
-        ["failed"],
-        ["report", "--out", "report.html"],
-        ["forget", "--stream", "a", "--yes"],
-        ["prune", "--days", "7"],
-    ],
-)
-def test_file_that_is_no_ledger_is_left_alone(admin, tmp_path, arguments, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "state" / "ledger.db"
-    file.parent.mkdir()
-    file.write_text("a letter to my grandmother")
-    code, out, err = admin(*arguments)
-    assert (code, out, err.count("\n")) == (1, "", 1)
-    assert str(file) in err
-    assert file.read_text() == "a letter to my grandmother"
-    assert list(file.parent.iterdir()) == [file]
-
-
 def test_history_lists_runs_newest_first(admin, note, clock):
     note({"read": 3, "created": 3})
     clock.tick(60)

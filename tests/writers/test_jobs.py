@@ -39,15 +39,6 @@ def moments(sandbox, method, path):
 # Side by side
 
 
-def test_jobs_up_to_the_limit_are_uploaded_without_waiting(started, clock):
-    sandbox, writer = started(limit=3, bulk_wait=60)
-    for number in range(3):
-        submit(writer, numbered([number]))
-    assert clock.now() == 1_000.0
-    assert states(sandbox) == ["executing"] * 3
-    assert writer.done == []
-
-
 def test_at_the_limit_the_next_batch_waits_until_a_job_is_done(started, clock):
     sandbox, writer = started(limit=2, bulk_wait=60)
     for number in range(3):
@@ -59,18 +50,6 @@ def test_at_the_limit_the_next_batch_waits_until_a_job_is_done(started, clock):
     assert [each.job_id for each in writer.events[first_done:] if isinstance(each, JobUploaded)] == [3]
     assert clock.now() < 1_000 + 3 * 60
     assert writer.writer.unfinished == ""
-
-
-def test_jobs_are_settled_in_any_order(started, clock):
-    sandbox, writer = started()
-    sandbox.faults.add(Fault("bulk_job", delay=100, times=1))
-    submit(writer, numbered([1]), "slow")
-    submit(writer, numbered([2]), "fast")
-    clock.tick(30)
-    writer.advance()
-    assert writer.done == ["fast"]
-    writer.finish()
-    assert writer.done == ["fast", "slow"]
 
 
 def test_the_timeout_of_a_job_starts_again_when_another_is_done(started):
