@@ -58,13 +58,12 @@ def read(document):
 
 
 @cache
-@cache
 def get_blocks(document):
     """Return the code blocks of a document in order."""
     blocks = []
     directives = {}
     heading = ""
-    tokens = MarkdownIt("commonmark").enable("table").parse(read(document))
+    tokens = MarkdownIt("commonmark").enable("table").disable("inline").parse(read(document))
     for previous, token in zip([None, *tokens], tokens, strict=False):
         location = f"{document.relative_to(ROOT)}:{token.map[0] + 1}" if token.map else str(document)
         if token.type == "inline" and previous.type == "heading_open":

@@ -141,7 +141,9 @@ def test_closed_stdin_or_stdout_is_an_error(command, redirect, expected):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("wrong", [{"api_key": "ak" + "1" * 64}, {"sync_mode": "upsrt"}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [{"api_key": "ak" + "1" * 64}, pytest.param({"sync_mode": "upsrt"}, marks=pytest.mark.slow)], ids=str
+)
 def test_input_is_read_after_a_fatal_error_so_that_the_tap_does_not_fail(config, tmp_path, wrong):
     (tmp_path / "config.json").write_text(json.dumps({**config, **wrong}), encoding="utf-8")
     lines = [schema("people", "email_address"), *people(range(10_000), title="x" * 100)]

@@ -25,7 +25,6 @@ from target_salesloft.exceptions import (
     UnexpectedResponseError,
 )
 from target_salesloft.salesloft.auth.authenticators import ApiKeyAuthenticator
-from target_salesloft.salesloft.bulk_jobs import JobState
 from target_salesloft.salesloft.client import SalesloftClient
 from tests.conftest import KEY
 
@@ -177,18 +176,6 @@ def test_records_are_created_updated_upserted_listed_and_removed(alone, sandbox,
     endpoint.remove(number)
     assert list(endpoint.list({"ids[]": [number]})) == []
     assert alone.rate_limiter.points_spent == sandbox.points_spent
-
-
-def test_a_bulk_job_is_created_filled_started_and_read(alone):
-    jobs = alone.bulk_jobs
-    number = jobs.create("person/upsert", "import")
-    rows = [{"email_address": f"p{n}@b.co", "upsert_key": "email_address"} for n in range(150)]
-    jobs.upload(number, [*rows, {"email_address": "bad@b.co", "owner_id": 77, "upsert_key": "email_address"}])
-    assert jobs.list(state=JobState.EXECUTING) == {}
-    jobs.start(number)
-    assert (jobs.get(number).state, jobs.get(number).total, jobs.get(number).errors) == ("done", 151, 1)
-    assert len(list(jobs.iter_results(number))) == 151
-    assert [each.record["email_address"] for each in jobs.iter_results(number, unwritten=True)] == ["bad@b.co"]
 
 
 # Rejected requests

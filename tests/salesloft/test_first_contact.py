@@ -19,7 +19,6 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.salesloft.retry import FIRST_CONTACT_SECONDS, FIRST_CONTACT_TIMEOUT, Retrier
 from target_salesloft.salesloft.transport import classify_request_exception
-from target_salesloft.urls import is_loopback
 from tests.conftest import FakeClock
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -164,21 +163,6 @@ def test_loopback_ignores_the_proxy(connect, server, proxy, host):
     seen = proxy(http_response(502))
     connect(api_url=server.url.replace("127.0.0.1", host)).verify_credentials()
     assert seen == []
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("127.9.9.9", True),
-        ("localhost", True),
-        ("::1", True),
-        ("10.0.0.1", False),
-        ("a.co", False),
-    ],
-)
-def test_loopback_hosts(host, expected):
-    assert is_loopback(host) is expected
 
 
 def test_other_hosts_use_the_proxy(connect, proxy):
