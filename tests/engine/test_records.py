@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from target_salesloft.objects import PEOPLE
-from target_salesloft.records import Named, Outcome, Result, Source, Write, combine, is_superseded, merge
+from target_salesloft.records import Named, Source, Write, combine, is_superseded, merge
 from target_salesloft.settings.options import NullValues
 from tests.mapping.test_mapper import EMAIL, make_mapper, map_record
 
@@ -219,18 +219,3 @@ def test_tokens_are_all_keys_by_which_a_write_may_name_a_record(body, key, recor
 def test_a_source_is_decoded_when_it_is_needed(stored, file, position):
     one = Source(SCHEMA, stored, 3, file)
     assert (one.record, one.position) == ({"id": 1}, position)
-
-
-@pytest.mark.parametrize(
-    ("result", "failed"),
-    [
-        (Result.FAILED, True),
-        (Result.ALREADY_EXISTS, True),
-        (Result.SKIPPED_EXISTING, False),
-        (Result.NOT_FOUND, False),
-        (Result.SKIPPED, False),
-        (Result.WRITTEN, False),
-    ],
-)
-def test_which_outcomes_are_saved_as_failed(result, failed):
-    assert Outcome(Write({}), result).failed is failed

@@ -148,21 +148,6 @@ def test_stream_without_key_column_is_a_settings_error(mode, key, columns, mappi
     assert [each for each in named if each not in message] == []
 
 
-@pytest.mark.parametrize(
-    ("mode", "key", "columns", "mapping"),
-    [
-        (SyncMode.UPSERT, "email_address", ["email"], {}),
-        (SyncMode.UPSERT, "email_address", ["mail"], {"mail": "email"}),
-        (SyncMode.UPSERT, "email_address", ["email"], {"work_mail": "email_address"}),
-        (SyncMode.UPDATE, "email_address", ["sl_id"], {"sl_id": "id"}),
-        (SyncMode.UPDATE, "id", ["id"], {}),
-        (SyncMode.INSERT, "email_address", ["phone", "last_name"], {}),
-    ],
-)
-def test_stream_with_key_column_is_accepted(mode, key, columns, mapping):
-    make_mapper(mode=mode, key=key, columns=columns, mapping=mapping, columns_complete=True)
-
-
 def test_crm_id_is_sent_with_its_type():
     assert fields({"crm_id": "003A"}) == {"crm_id": "003A", "crm_id_type": "salesforce"}
     assert fields({"crm_id": "003A", "crm_id_type": "other"})["crm_id_type"] == "other"
