@@ -13,11 +13,11 @@ def add_people(sandbox, count):
 
 
 def test_people_are_looked_up_a_hundred_per_point_and_updated_by_single_requests(run, sandbox):
-    add_people(sandbox, 250)
-    result = run([COLUMNS, *people(range(250), title="New")], sync_mode="update", write_method="record")
+    add_people(sandbox, 110)
+    result = run([COLUMNS, *people(range(110), title="New")], sync_mode="update", write_method="record")
     assert result.code == 0
     assert {each["title"] for each in sandbox.people()} == {"New"}
-    assert sandbox.points_spent == PREFLIGHT_POINTS + 250 + 3
+    assert sandbox.points_spent == PREFLIGHT_POINTS + 110 + 2
 
 
 def test_an_id_that_does_not_exist_is_no_row_of_a_job(run, sandbox):
