@@ -98,6 +98,7 @@ def test_each_invalid_setting_is_reported_in_one_line(run, caplog):
     assert KEY not in result.log
 
 
+@pytest.mark.slow
 def test_an_unknown_log_level_is_one_line(command):
     result = command(text=singer(LINES), environment={"LOGLEVEL": "LOUD"})
     assert (result.returncode, result.stdout) == (1, "")
@@ -130,7 +131,7 @@ def test_about():
     ("redirect", "expected"),
     [
         ("<&-", "standard input is closed"),
-        (">&-", "stdout is closed"),
+        pytest.param(">&-", "stdout is closed", marks=pytest.mark.slow),
     ],
 )
 def test_closed_stdin_or_stdout_is_an_error(command, redirect, expected):

@@ -115,6 +115,7 @@ def test_terminal_shows_a_bar_during_the_run_and_a_table_at_the_end(terminal, tm
     assert json.loads((tmp_path / "state").read_text(encoding="utf-8")) == {"at": 5}
 
 
+@pytest.mark.slow
 def test_state_and_failed_records_come_after_the_bars_complete_and_no_color_is_honored(terminal, tmp_path):
     value = {"at": "x" * 2 * COLUMNS}
     shown = terminal(settings={"batch_size_rows": 1}, NO_COLOR="1")
