@@ -22,14 +22,6 @@ def unresolved_lines(stream):
     return [each.saved_at.line for each in stream.failed.get_unresolved()]
 
 
-def test_failed_records_are_tried_in_later_runs(open_stream):
-    run = open_stream()
-    run.failed.note([failure(2)])
-    assert unresolved_lines(run) == []
-    assert unresolved_lines(open_stream()) == [2]
-    assert run.failed.count_unresolved() == 1
-
-
 def test_attempts_are_counted(open_stream, clock):
     open_stream().failed.note([failure(2)])
     clock.tick(60.5)
@@ -65,14 +57,6 @@ def test_record_that_failed_in_this_run_is_resolved_by_a_later_one(open_stream):
     run.failed.note([failure(2)])
     run.failed.resolve([KEY], [])
     assert unresolved_lines(open_stream()) == []
-
-
-def test_another_stream_does_not_resolve(open_stream):
-    open_stream().failed.note([failure(2)])
-    other = open_stream("leads")
-    other.failed.note([failure(9)])
-    other.failed.resolve([KEY], [])
-    assert unresolved_lines(open_stream()) == [2]
 
 
 def test_newer_failures_replace_those_of_the_key_or_source_row_and_continue_their_attempts(open_stream, start, clock):
