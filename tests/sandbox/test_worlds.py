@@ -82,16 +82,6 @@ def test_what_an_update_stores(sandbox, api, world, values, stored):
     assert person(sandbox).items() >= stored.items()
 
 
-@pytest.mark.parametrize(("world", "upsert_type"), [("insensitive", "update"), ("sensitive", "create")])
-def test_email_case(sandbox, api, send, world, upsert_type):
-    sandbox.add("person", email_address="Ada@B.co")
-    sandbox.enter_world(f"email_case={world}")
-    assert send(upsert_key="email_address", email_address="ada@b.co") == upsert_type
-    found = api.get("/people", **{"email_addresses[]": ["ADA@b.co", "ada@b.co"]})
-    assert len(found.json()["data"]) == 1
-    assert assumed(found) == {f"email_case={world}"}
-
-
 @pytest.mark.parametrize("world", ["raw", "bare"])
 def test_domains(sandbox, api, send, world):
     sandbox.enter_world(f"domains={world}")
@@ -101,13 +91,6 @@ def test_domains(sandbox, api, send, world):
     response = api.put("/accounts/1", domain="http://acme.com")
     assert (response.status_code == 200) is (world == "raw")
     assert assumed(response) == {f"domains={world}"}
-
-
-@pytest.mark.parametrize(("world", "upsert_type"), [("reject", None), ("create", "create")])
-def test_unknown_id(sandbox, send, world, upsert_type):
-    sandbox.enter_world(f"unknown_id={world}")
-    assert send(upsert_key="id", id=99, email_address=EMAIL) == upsert_type
-    assert [row["id"] for row in sandbox.people()] == ([1] if upsert_type else [])
 
 
 @pytest.mark.parametrize("world", ["reject", "drop"])
@@ -158,15 +141,6 @@ def test_account_jobs(sandbox, api, world, status):
     assert assumed(response) == {f"account_jobs={world}"}
     person_job = api.post("/bulk_jobs", type="person/upsert")
     assert (person_job.status_code, assumed(person_job)) == (200, set())
-
-
-@pytest.mark.parametrize(("world", "record_id"), [("number", 1), ("text", "1")])
-def test_ids(sandbox, api, world, record_id):
-    sandbox.add("person", email_address=EMAIL, owner_id=1)
-    sandbox.enter_world(f"ids={world}")
-    shown = api.get("/people/1").json()["data"]
-    assert (shown["id"], shown["owner"]["id"]) == (record_id, record_id)
-    assert api.get("/people").json()["data"][0]["id"] == record_id
 
 
 def test_responses_that_depend_on_no_assumption_have_no_header(api):
