@@ -32,7 +32,7 @@ from target_salesloft.settings.options import NO_LEDGER, NullValues, admin_comma
 from target_salesloft.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.wording import plural
-from target_salesloft.writers.auto import BulkChoice, build_writer
+from target_salesloft.writers.auto import AutoWriter, BulkChoice
 from target_salesloft.writers.none import NoneWriter
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Run:
         self._choice = BulkChoice(settings.write_method, settings.bulk_min_records)
         self._forecasts = NoneWriter(settings, self._choice)
         self.writer: Writer = (
-            self._forecasts if settings.dry_run else build_writer(settings, self.client, clock, self._choice)
+            self._forecasts if settings.dry_run else AutoWriter(settings, self.client, clock, self._choice)
         )
         engine_class = Engine if adoption is None else partial(AdoptingEngine, adoption=adoption)
         self.engine = engine_class(

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from target_salesloft.clock import Clock
     from target_salesloft.objects import SalesloftObject
-    from target_salesloft.salesloft.bulk_jobs import BulkJobs
     from target_salesloft.salesloft.client import SalesloftClient
     from target_salesloft.settings.run import RunSettings
     from target_salesloft.writers.base import Batch, Event
@@ -59,15 +58,13 @@ class AutoWriter:
     while a job may hold one of its keys.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 (dependencies are passed in)
-        self, single: SingleWriter, jobs: JobsInFlight, api: BulkJobs, choice: BulkChoice, clock: Clock, host: str
-    ) -> None:
-        self._single = single
-        self._jobs = jobs
-        self._api = api
+    def __init__(self, settings: RunSettings, client: SalesloftClient, clock: Clock, choice: BulkChoice) -> None:
+        self._single = SingleWriter(client, clock, settings.max_parallel_requests)
+        self._jobs = JobsInFlight(settings, client.bulk_jobs, clock)
+        self._api = client.bulk_jobs
         self._choice = choice
         self._clock = clock
-        self._host = host  # for the log
+        self._host = urlsplit(settings.api_url).hostname  # for the log
         self._queue: deque[tuple[Batch, bool]] = deque()  # and whether it may be written with a bulk job
         self._announced: set[tuple[str, str]] = set()
         self._is_stopped = False
@@ -173,15 +170,3 @@ class AutoWriter:
             what = f"{batch.object.name} ({batch.mode.value})"
             extra = {"stream": batch.stream}
             logger.info("%s: writing %s to %s with %s.", batch.stream, what, self._host, method, extra=extra)
-
-
-def build_writer(settings: RunSettings, client: SalesloftClient, clock: Clock, choice: BulkChoice) -> AutoWriter:
-    jobs = JobsInFlight(
-        client.bulk_jobs,
-        clock,
-        settings.bulk_job_timeout,
-        limit=settings.bulk_jobs_in_flight,
-        read_ids=settings.bulk_result_ids,
-    )
-    single = SingleWriter(client, clock, settings.max_parallel_requests)
-    return AutoWriter(single, jobs, client.bulk_jobs, choice, clock, urlsplit(settings.api_url).hostname or "")

@@ -1,4 +1,4 @@
-"""A bulk job: what was uploaded, and what became of it by the rows of its results."""
+"""A bulk job: what was uploaded, and which rows of its results are of what."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from target_salesloft.exceptions import (
     RecordRejectedError,
     RetriesExhaustedError,
 )
-from target_salesloft.objects import ID_FIELD, SyncMode, identity_key
-from target_salesloft.records import UPSERT_RESULTS, Outcome, Result, Write, in_chunks, replace, written
+from target_salesloft.objects import ID_FIELD, identity_key
+from target_salesloft.records import Write, in_chunks, replace
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.bulk_jobs import (
     CONSISTENCY_SECONDS,
@@ -30,7 +30,7 @@ from target_salesloft.salesloft.bulk_jobs import (
     RowStatus,
 )
 from target_salesloft.salesloft.errors import MAX_REASON_LENGTH, join_messages
-from target_salesloft.salesloft.requester import PAGE_SIZE, find_resource, upsert_type
+from target_salesloft.salesloft.requester import PAGE_SIZE, find_resource
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -209,40 +209,6 @@ class BulkJob:
         return self._api.get(self.id)
 
     # Results
-
-    def get_outcomes(
-        self, status: JobStatus, mode: SyncMode, *, read_ids: bool = False, samples: bool = False
-    ) -> list[Outcome]:
-        """Return the outcome of each uploaded write.
-
-        A record counts as written only if the rows of the job say so, not its error count, which may lag behind.
-        Created and updated are not distinguished unless the rows of success are read, a hundred per point. Those of an
-        update have been read before the job, so that they are updated.
-
-        Args:
-            samples: Whether to read the first rows anyway, for a point: they show what Salesloft has stored.
-        """
-        is_update = mode is SyncMode.UPDATE
-        rows = self.get_rows(status, read_ids=read_ids)
-        if samples and len(rows) < len(self.rows):
-            first = islice(self._api.iter_results(self.id), PAGE_SIZE)
-            rows |= {key: row for row in first if (key := self._key_of(row)) is not None}
-        default = Result.UPDATED if is_update else Result.WRITTEN
-        outcomes = []
-        for key, write in self.rows.items():
-            row = rows.get(key)
-            if row is None or row.status == RowStatus.SUCCESS:
-                response = None if row is None else row.resource
-                is_told = read_ids or is_update
-                result = UPSERT_RESULTS.get(upsert_type(response) or "", default) if is_told else default
-                outcomes.append(written(write, result, find_resource(response), requests=self.requests))
-                continue
-            reason, fields = describe_row(row)
-            outcome = Outcome(write, Result.FAILED, reason, request=f"bulk job {self.type}", fields=fields)
-            outcomes.append(
-                replace(outcome, from_api=True, requests=self.requests, was_rejected=row.status == RowStatus.ERROR)
-            )
-        return outcomes
 
     def get_rows(self, status: JobStatus, *, read_ids: bool = False) -> dict[str, ResultRow]:
         """Return key → row of each record that was not written, as soon as counts and rows account for each record.

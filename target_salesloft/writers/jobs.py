@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from target_salesloft.exceptions import (
@@ -19,10 +20,10 @@ from target_salesloft.exceptions import (
     UnexpectedResponseError,
 )
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode
-from target_salesloft.records import Result, tokens_in
+from target_salesloft.records import UPSERT_RESULTS, Outcome, Result, replace, tokens_in, written
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.salesloft.bulk_jobs import JobState
-from target_salesloft.salesloft.requester import PAGE_SIZE
+from target_salesloft.salesloft.bulk_jobs import JobState, RowStatus
+from target_salesloft.salesloft.requester import PAGE_SIZE, find_resource, upsert_type
 from target_salesloft.wording import plural
 from target_salesloft.writers.base import JobDone, JobPolled, JobStarting, JobUploaded, Settled
 from target_salesloft.writers.bulk import (
@@ -30,6 +31,7 @@ from target_salesloft.writers.bulk import (
     BulkJob,
     JobFailedError,
     Phase,
+    describe_row,
 )
 
 if TYPE_CHECKING:
@@ -37,8 +39,9 @@ if TYPE_CHECKING:
 
     from target_salesloft.clock import Clock
     from target_salesloft.objects import SalesloftObject
-    from target_salesloft.records import Outcome, Write
+    from target_salesloft.records import Write
     from target_salesloft.salesloft.bulk_jobs import BulkJobs, JobStatus
+    from target_salesloft.settings.run import RunSettings
     from target_salesloft.writers.base import Batch, Event
 
 logger = logging.getLogger(__name__)
@@ -85,6 +88,36 @@ class JobInFlight(BulkJob):
             return False
         return not fields <= self.fields or not self.tokens.isdisjoint(tokens)
 
+    def get_outcomes(self, status: JobStatus, *, read_ids: bool) -> list[Outcome]:
+        """Return the outcome of each uploaded write.
+
+        A record counts as written only if the rows of the job say so, not its error count, which may lag behind.
+        Created and updated are not distinguished unless the rows of success are read, a hundred per point. Those of an
+        update have been read before the job, so that they are updated. The first rows of a sampled job are read anyway,
+        for a point: they show what Salesloft has stored.
+        """
+        is_update = self.batch.mode is SyncMode.UPDATE
+        rows = self.get_rows(status, read_ids=read_ids)
+        if self.samples and len(rows) < len(self.rows):
+            first = islice(self._api.iter_results(self.id), PAGE_SIZE)
+            rows |= {key: row for row in first if (key := self._key_of(row)) is not None}
+        default = Result.UPDATED if is_update else Result.WRITTEN
+        outcomes = []
+        for key, write in self.rows.items():
+            row = rows.get(key)
+            if row is None or row.status == RowStatus.SUCCESS:
+                response = None if row is None else row.resource
+                is_told = read_ids or is_update
+                result = UPSERT_RESULTS.get(upsert_type(response) or "", default) if is_told else default
+                outcomes.append(written(write, result, find_resource(response), requests=self.requests))
+                continue
+            reason, fields = describe_row(row)
+            outcome = Outcome(write, Result.FAILED, reason, request=f"bulk job {self.type}", fields=fields)
+            outcomes.append(
+                replace(outcome, from_api=True, requests=self.requests, was_rejected=row.status == RowStatus.ERROR)
+            )
+        return outcomes
+
     def is_done(self, status: JobStatus, now: float, timeout: float) -> bool:
         if status.state == JobState.DONE:
             return True
@@ -108,12 +141,12 @@ class JobInFlight(BulkJob):
 class JobsInFlight:
     """Bulk jobs of this run that are not done."""
 
-    def __init__(self, api: BulkJobs, clock: Clock, timeout: float, *, limit: int, read_ids: bool = False) -> None:
+    def __init__(self, settings: RunSettings, api: BulkJobs, clock: Clock) -> None:
         self._api = api
         self._clock = clock
-        self._timeout = timeout  # after a job was started or, if that is later, after the last one was done
-        self._limit = limit
-        self._read_ids = read_ids  # of written records, a hundred per point
+        self._timeout = settings.bulk_job_timeout
+        self._limit = settings.bulk_jobs_in_flight
+        self._read_ids = settings.bulk_result_ids
         self._is_stopped = False
         self.in_flight: list[JobInFlight] = []
         self._last_poll = -math.inf
@@ -218,7 +251,7 @@ class JobsInFlight:
             try:
                 outcomes = None
                 if each.is_done(status, self._clock.now(), self._timeout):
-                    outcomes = each.get_outcomes(status, each.batch.mode, read_ids=self._read_ids, samples=each.samples)
+                    outcomes = each.get_outcomes(status, read_ids=self._read_ids)
             except RunCancelledError:
                 raise
             except (RecordRejectedError, BulkJobUnfinishedError) as error:

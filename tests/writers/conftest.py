@@ -1,5 +1,7 @@
 """Writers against the shared sandbox, writes, and what drives a writer to its end."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from target_salesloft.objects import PEOPLE, SyncMode, identity_key
@@ -7,8 +9,6 @@ from target_salesloft.records import Source, Write
 from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.auto import AutoWriter, BulkChoice
 from target_salesloft.writers.base import Batch, JobDone, Settled
-from target_salesloft.writers.jobs import JobsInFlight
-from target_salesloft.writers.single import SingleWriter
 
 SCHEMA = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {}}, "key_properties": []}
 
@@ -84,8 +84,14 @@ class Driver:
 
 def build_auto(client, clock, choice, timeout=60, limit=4, *, read_ids=False, parallel=8):
     """A writer that chooses between bulk jobs and single requests."""
-    jobs = JobsInFlight(client.bulk_jobs, clock, timeout, limit=limit, read_ids=read_ids)
-    return AutoWriter(SingleWriter(client, clock, parallel), jobs, client.bulk_jobs, choice, clock, "127.0.0.1")
+    settings = SimpleNamespace(
+        api_url="http://127.0.0.1/v2",
+        bulk_job_timeout=timeout,
+        bulk_jobs_in_flight=limit,
+        bulk_result_ids=read_ids,
+        max_parallel_requests=parallel,
+    )
+    return AutoWriter(settings, client, clock, choice)
 
 
 @pytest.fixture
