@@ -82,6 +82,16 @@ def test_what_an_update_stores(sandbox, api, world, values, stored):
     assert person(sandbox).items() >= stored.items()
 
 
+@pytest.mark.parametrize(("world", "upsert_type"), [("insensitive", "update"), ("sensitive", "create")])
+def test_email_case(sandbox, api, send, world, upsert_type):
+    sandbox.add("person", email_address="Ada@B.co")
+    sandbox.enter_world(f"email_case={world}")
+    assert send(upsert_key="email_address", email_address="ada@b.co") == upsert_type
+    found = api.get("/people", **{"email_addresses[]": ["ADA@b.co", "ada@b.co"]})
+    assert len(found.json()["data"]) == 1
+    assert assumed(found) == {f"email_case={world}"}
+
+
 @pytest.mark.parametrize("world", ["raw", "bare"])
 def test_domains(sandbox, api, send, world):
     sandbox.enter_world(f"domains={world}")
