@@ -351,6 +351,16 @@ def people(numbers, stream="people", **values):
     return [record(stream, email_address=f"p{number}@example.com", **values) for number in numbers]
 
 
+def addresses(sandbox):
+    """Return the addresses of the people in Salesloft, sorted."""
+    return sorted(each["email_address"] for each in sandbox.people())
+
+
+def held(sandbox, name):
+    """Return address → value of a field of the people in Salesloft."""
+    return {each["email_address"]: each[name] for each in sandbox.people()}
+
+
 def singer(messages):
     """Return messages as the lines of a Singer file; strings are used as lines unchanged."""
     return "".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in messages)

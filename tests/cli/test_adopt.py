@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import KEY, record, schema, singer, state
+from tests.conftest import KEY, held, record, schema, singer, state
 
 COLUMNS = schema("people", "id", "email_address", "title", "city", "Plan", keys=["id"])
 TITLE = {"people": {"overwrite": {"title": "unless_edited"}}}
@@ -40,10 +40,6 @@ def lose_ledger(tmp_path):
             each.unlink()
 
     return lose
-
-
-def held(sandbox, name):
-    return {each["email_address"]: each[name] for each in sandbox.people()}
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.conftest import people, schema, state
+from tests.conftest import addresses, people, schema, state
 
 COLUMNS = schema("people", "email_address", "title", "owner_id")
 JSONL = {"format": "jsonl", "compression": "none"}
@@ -32,10 +32,6 @@ def write(tmp_path):
         return path
 
     return write
-
-
-def addresses(sandbox):
-    return [each["email_address"] for each in sandbox.people()]
 
 
 @pytest.mark.parametrize("encoding", [JSONL, GZIP, {"format": "jsonl"}])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import record, schema
+from tests.conftest import held, record, schema
 
 PROTECTED = {"people": {"overwrite": {"title": "unless_edited", "phone": "if_empty"}}}
 
@@ -33,10 +33,6 @@ def compare(night):
 
 def person(number, **values):
     return {"email_address": f"p{number}@b.co", **values}
-
-
-def held(sandbox, name):
-    return {each["email_address"]: each[name] for each in sandbox.people()}
 
 
 def test_compare_tells_exactly_what_a_run_changes(night, compare, sandbox):

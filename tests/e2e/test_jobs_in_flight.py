@@ -5,7 +5,7 @@ import random
 import pytest
 
 from salesloft_sandbox import Fault
-from tests.conftest import people, record, schema, state
+from tests.conftest import held, people, record, schema, state
 
 COLUMNS = schema("people", "email_address", "title")
 SIZE = 60
@@ -17,10 +17,6 @@ def batches(count, **values):
     for number in range(count):
         lines += [*people(range(number * SIZE, (number + 1) * SIZE), **values), state({"batch": number + 1})]
     return lines
-
-
-def titles(sandbox):
-    return {each["email_address"]: each["title"] for each in sandbox.people()}
 
 
 # Order by key
@@ -46,12 +42,12 @@ def test_the_last_value_of_a_key_wins_however_jobs_overlap(run, serve, seed, ski
     result = run(lines, **settings)
     assert (result.code, result.states[-1]) == (0, {"batch": 7})
     assert result.states == sorted(result.states, key=lambda each: each["batch"])
-    assert titles(server.sandbox) == last
+    assert held(server.sandbox, "title") == last
     again = [COLUMNS, *(record("people", email_address=key, title=title) for key, title in last.items())]
     assert run(again, **settings).counts()["unchanged"] == (len(last) if skip == "ledger" else 0)
     changed = [COLUMNS, *(record("people", email_address=key, title="C") for key in last)]
     assert run(changed, **settings).code == 0
-    assert set(titles(server.sandbox).values()) == {"C"}
+    assert set(held(server.sandbox, "title").values()) == {"C"}
 
 
 def test_a_run_that_ends_while_a_job_is_held_back_knows_which_values_may_be_written(run, serve):
@@ -60,11 +56,11 @@ def test_a_run_that_ends_while_a_job_is_held_back_knows_which_values_may_be_writ
     settings = {"api_url": server.url, "batch_size_rows": SIZE, "skip_unchanged": "ledger"}
     lines = [COLUMNS, *people(range(SIZE), title="A"), *people(range(SIZE), title="B")]
     assert run(lines, **settings).code == 1
-    assert set(titles(server.sandbox).values()) == {"A"}
+    assert set(held(server.sandbox, "title").values()) == {"A"}
     # Whether the first job has written is unknown; the second was not started.
     for title in ("B", "A"):
         assert run([COLUMNS, *people(range(SIZE), title=title)], **settings).code == 0
-        assert set(titles(server.sandbox).values()) == {title}
+        assert set(held(server.sandbox, "title").values()) == {title}
 
 
 # State, and faults

@@ -5,7 +5,7 @@
 
 import pytest
 
-from tests.conftest import people, record, schema, state
+from tests.conftest import addresses, people, record, schema, state
 
 PEOPLE = schema("people", "email_address", "title")
 ACCOUNTS = schema("accounts", "domain", "name")
@@ -15,10 +15,6 @@ DELETE = {"deleted_records": "delete"}
 
 def add_people(sandbox, count):
     return [sandbox.add("person", email_address=f"p{number}@example.com") for number in range(count)]
-
-
-def emails(sandbox):
-    return [each["email_address"] for each in sandbox.people()]
 
 
 def requests(sandbox, method, path="/v2/people*"):
@@ -38,7 +34,7 @@ def test_people_are_deleted_by_key_on_request(sandbox, run, mode):
     assert (skipped.code, skipped.counts(), len(sandbox.people())) == (0, {"read": 2, "skipped": 2}, 3)
     result = run(messages, **DELETE, sync_mode=mode)
     assert (result.code, result.states, result.counts()) == (0, [1], {"read": 2, "deleted": 2})
-    assert emails(sandbox) == ["p1@example.com"]
+    assert addresses(sandbox) == ["p1@example.com"]
 
 
 @pytest.mark.parametrize(("mode", "remembered"), [("upsert", True), ("update", False)])
@@ -83,9 +79,9 @@ def test_limit_counts_the_removals_of_retried_records_too(sandbox, run, fault):
     result = run([PEOPLE, *people([1, 2], **GONE)], **settings, retry_failed_records=True)
     assert result.code == 1
     assert "max_deleted_records" in result.log
-    assert emails(sandbox) == ["p0@example.com"]
+    assert addresses(sandbox) == ["p0@example.com"]
     assert run([PEOPLE], **settings, retry_failed_records=True).code == 0
-    assert emails(sandbox) == []
+    assert addresses(sandbox) == []
 
 
 # Failures
@@ -98,23 +94,23 @@ def test_state_waits_for_removals(sandbox, run, fault, tmp_path):
     result = run(messages, **DELETE, batch_size_rows=1)
     assert (result.code, result.states, result.reasons) == (1, [1], ["base is protected"])
     assert result.failed_records[0]["_sdc_deleted_at"] == GONE["_sdc_deleted_at"]
-    assert emails(sandbox) == ["p1@example.com", "p5@example.com"]
+    assert addresses(sandbox) == ["p1@example.com", "p5@example.com"]
     again = run(result.failed_files[0].read_text(), **DELETE, failed_records_dir=str(tmp_path / "again"))
-    assert (again.code, emails(sandbox)) == (0, ["p5@example.com"])
+    assert (again.code, addresses(sandbox)) == (0, ["p5@example.com"])
 
 
 def test_nothing_is_removed_if_the_input_is_incomplete(sandbox, run):
     add_people(sandbox, 1)
     result = run([PEOPLE, *people([0], **GONE), *people([7]), "{"], **DELETE)
     assert (result.code, result.states) == (1, [])
-    assert emails(sandbox) == ["p0@example.com", "p7@example.com"]
+    assert addresses(sandbox) == ["p0@example.com", "p7@example.com"]
 
 
 def test_row_that_comes_again_and_fails_is_not_removed(sandbox, run):
     add_people(sandbox, 1)
     columns = schema("people", "email_address", "owner_id", keys=["email_address"])
     result = run([columns, *people([0], **GONE), *people([0], owner_id="x")], **DELETE)
-    assert (result.code, emails(sandbox)) == (1, ["p0@example.com"])
+    assert (result.code, addresses(sandbox)) == (1, ["p0@example.com"])
 
 
 def test_only_the_key_of_a_deleted_record_counts(sandbox, run):

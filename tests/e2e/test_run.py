@@ -6,13 +6,9 @@ from collections import Counter
 
 import pytest
 
-from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, SAMPLE_POINTS, people, record, schema, state
+from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, SAMPLE_POINTS, addresses, people, record, schema, state
 
 COLUMNS = schema("people", "email_address", "title", "owner_id")
-
-
-def addresses(sandbox):
-    return sorted(each["email_address"] for each in sandbox.people())
 
 
 # Failed records

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import KEY, record, schema
+from tests.conftest import KEY, held, record, schema
 
 
 @pytest.fixture
@@ -20,10 +20,6 @@ def night(run, tmp_path):
     return start
 
 
-def titles(sandbox):
-    return {each["email_address"]: each["title"] for each in sandbox.people()}
-
-
 @pytest.mark.parametrize("write_method", ["record", "bulk"])
 def test_unchanged_records_are_not_sent(night, sandbox, write_method):
     night(dict.fromkeys(range(3), "CEO"), write_method=write_method)
@@ -31,7 +27,7 @@ def test_unchanged_records_are_not_sent(night, sandbox, write_method):
     result = night({0: "CEO", 1: "CTO", 2: "CEO"}, write_method=write_method)
     assert result.code == 0
     assert result.states == [{"n": 1}]
-    assert titles(sandbox) == {"p0@b.co": "CEO", "p1@b.co": "CTO", "p2@b.co": "CEO"}
+    assert held(sandbox, "title") == {"p0@b.co": "CEO", "p1@b.co": "CTO", "p2@b.co": "CEO"}
     assert result.counts()["written"] == 1
     assert result.counts()["unchanged"] == 2
     assert sandbox.points_spent - before <= 7
@@ -74,4 +70,4 @@ def test_few_changes_among_many_records_are_written_in_one_job(night, sandbox, s
     assert result.states == [{"n": 1}]
     assert result.counts()["written"] == 3
     assert result.counts()["unchanged"] == 37
-    assert [number for number, title in enumerate(titles(sandbox).values()) if title == "CTO"] == [3, 17, 38]
+    assert [number for number, title in enumerate(held(sandbox, "title").values()) if title == "CTO"] == [3, 17, 38]

@@ -26,17 +26,13 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.salesloft.auth.authenticators import ApiKeyAuthenticator
 from target_salesloft.salesloft.client import SalesloftClient
-from tests.conftest import KEY
+from tests.conftest import KEY, addresses
 
 BODY = msgspec.json.encode({"email_address": "ada@example.com", "upsert_key": "email_address"})
 
 
 def upsert(client, **options):
     return client.request("POST", "/person_upserts", body=BODY, **options)
-
-
-def emails(sandbox):
-    return [each["email_address"] for each in sandbox.people()]
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +129,7 @@ def test_write_succeeds_without_data(client, sandbox, fault, kind, options):
     fault(kind, path="/person_upserts", times=None, **options)
     upsert(client)
     assert len(sandbox.requests) == 1
-    assert emails(sandbox) == ["ada@example.com"]
+    assert addresses(sandbox) == ["ada@example.com"]
 
 
 @pytest.mark.parametrize(
@@ -317,7 +313,7 @@ def test_temporary_error_is_retried(client, sandbox, fault, kind, options):
     injected = fault(kind, path="/person_upserts", times=4, **options)
     upsert(client)
     assert (injected.hits, len(sandbox.requests)) == (4, 5)
-    assert emails(sandbox) == ["ada@example.com"]
+    assert addresses(sandbox) == ["ada@example.com"]
 
 
 @pytest.mark.parametrize("kind", ["no_rate_headers", "bad_rate_headers"])

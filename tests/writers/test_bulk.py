@@ -16,7 +16,7 @@ from target_salesloft.records import Result
 from target_salesloft.settings.options import NullValues, UnknownFields, WriteMethod
 from target_salesloft.writers import bulk as writer_module
 from target_salesloft.writers.bulk import BulkJob
-from tests.conftest import FakeClock, people, schema
+from tests.conftest import FakeClock, addresses, people, schema
 from tests.writers.conftest import numbered, upsert
 
 TYPE = "person/upsert"
@@ -30,10 +30,6 @@ SAMPLE = 1  # the first rows of a stream's first large job are read
 
 def write(writer, writes, key="email_address"):
     return writer.write(writes, key=key)
-
-
-def addresses(sandbox):
-    return sorted(each["email_address"] for each in sandbox.people())
 
 
 def failures(outcomes):

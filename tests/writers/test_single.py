@@ -9,6 +9,7 @@ from target_salesloft.records import Result, Write
 from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.auto import BulkChoice
 from target_salesloft.writers.base import Sending
+from tests.conftest import addresses
 from tests.writers.conftest import Driver, build_auto, insert, update, upsert
 
 
@@ -18,10 +19,6 @@ def write(writer, writes, mode=SyncMode.UPSERT, **options):
 
 def summary(outcomes):
     return [(each.result, each.reason, each.status) for each in outcomes]
-
-
-def addresses(sandbox):
-    return sorted(each["email_address"] for each in sandbox.people())
 
 
 # Upserts
