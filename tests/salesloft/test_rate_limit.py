@@ -2,7 +2,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from target_salesloft.exceptions import RunCancelledError
@@ -46,7 +46,6 @@ def test_limit_holds_in_any_minute(limit, requests):
 
 
 @given(limit=st.integers(1, 20), threads=st.integers(1, 8), each=st.integers(1, 20))
-@settings(max_examples=30, deadline=None)
 def test_threads_share_the_limit(limit, threads, each):
     clock = FakeClock()
     rate_limiter = RateLimiter(limit, clock)

@@ -1,7 +1,6 @@
 import gc
 import weakref
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -89,7 +88,6 @@ class BufferMachine(RuleBasedStateMachine):
 
 
 TestAnySequenceOfMessages = BufferMachine.TestCase
-TestAnySequenceOfMessages.settings = settings(max_examples=40)
 
 
 def test_only_the_newest_state_of_many_is_stored():

@@ -135,7 +135,7 @@ def test_no_temporary_files_remain(in_file, path):
     assert in_file.read() == STORED
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(st.binary(), st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps)))
 @example(content=b'{"refresh_token": "refresh-1')
 def test_corrupt_file_is_moved_unchanged(in_file, path, caplog, content):
