@@ -75,8 +75,10 @@ COMPILED = sa.util.LRUCache(1_000)
 
 
 @sa.event.listens_for(sa.Engine, "engine_connect")
-def share_compiled_statements(connection):
+def save_time(connection):
     connection.execution_options(compiled_cache=COMPILED)
+    if connection.dialect.name == "sqlite":
+        connection.connection.cursor().execute("PRAGMA synchronous=OFF")  # no test cuts the power
 
 
 def pytest_configure(config):
