@@ -189,7 +189,7 @@ class Oracle:
             or bool(night.hits & AMBIGUOUS)
             or any(each.late for each in self.effects if each.night == night.number)
             or any(run.code not in {0, 1} for run in night.runs)
-            or night.plan.get("ledger", "kept").startswith("locked")
+            or night.plan.get("ledger") in {"locked", "locked later", "locked rows", "locked out"}
         )
 
     def is_complete(self, night):
@@ -711,7 +711,8 @@ class Oracle:
         (run,) = night.runs
         results = [each["result"] for each in self.outcomes(night, run).values()]
         failed = sum(each in FAILED for each in results)
-        if night.hits - TRANSIENT or night.plan.get("ledger", "kept") != "kept" or night.plan.get("cut"):
+        is_usable = night.plan.get("ledger") in {None, "locked for a moment"}
+        if night.hits - TRANSIENT or not is_usable or night.plan.get("cut"):
             return
         if not self.others_are_written(night):
             return

@@ -37,8 +37,9 @@ NO_RECORD = 900_000
 MEMORY = Path("/dev/shm")  # noqa: S108 (a directory of its own)
 LONGEST_RUN = 120.0
 BUSY_SECONDS = 0.1
+MOMENT = "locked for a moment"
 TABLES = ("people", "accounts")
-QUIET = ("ledger", "faults", "kill", "twin", "on", "max_records", "cut", "edits", "rejected", "learns")
+QUIET = ("ledger", "at", "faults", "kill", "twin", "on", "max_records", "cut", "edits", "rejected", "learns")
 LOGGING = """\
 version: 1
 disable_existing_loggers: false
@@ -732,10 +733,15 @@ class Runner:
         fate = plan.get("ledger", "kept")
         if not fate.startswith("locked") or not self.has_ledger():
             return lambda: None
+        if fate == "locked out":
+            self.team.at_request.setdefault(plan["at"], []).append(self.database.disconnect)
+            return lambda: None
         if self.database:
             connection = psycopg.connect(**self.database.where())
             mode = "EXCLUSIVE" if "readable" in plan else "ACCESS EXCLUSIVE"
             statements = [f"SET lock_timeout = 5000; LOCK TABLE {', '.join(self.tables())} IN {mode} MODE"]
+            if fate == "locked rows":
+                statements = ["SELECT 1 FROM records FOR UPDATE", "SELECT 1 FROM pending FOR UPDATE"]
         else:
             connection = sqlite3.connect(self.ledger, isolation_level=None, check_same_thread=False, timeout=5)
             statements = ["BEGIN IMMEDIATE"]
@@ -744,11 +750,13 @@ class Runner:
             with suppress(sqlite3.OperationalError, psycopg.errors.LockNotAvailable):
                 for each in statements:
                     connection.execute(each)
+            if fate == MOMENT:
+                threading.Timer(0.05, connection.close).start()
 
-        if fate == "locked":
+        if fate == "locked" or plan.get("at") == 0:
             lock()
         else:
-            self.team.at_request.setdefault(6, []).append(lock)
+            self.team.at_request.setdefault(plan.get("at", 6), []).append(lock)
         return connection.close
 
     # One run
@@ -807,7 +815,7 @@ class Runner:
             "seed": self.scenario["seed"],
             "slot": index if plan.get("twin") else None,
             "kill": kill if kill and kill["when"].endswith("commit") and index == 0 else None,
-            "busy_seconds": BUSY_SECONDS if plan.get("ledger", "").startswith("locked") else None,
+            "busy_seconds": BUSY_SECONDS if plan.get("ledger") in {"locked", "locked later", "locked rows"} else None,
         }
 
     def collect(self, directory, code, failed):

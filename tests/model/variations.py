@@ -43,6 +43,11 @@ def vary(scenario, chance):
     _use_machines(scenario, more)
     if more.random() < 0.2:
         _take_keys(scenario, more)
+    for night in scenario["nights"][1:] if scenario["ledger"] != "none" else ():
+        is_shared = scenario["ledger"] == "postgres"
+        if "ledger" not in night and more.random() < (0.3 if is_shared else 0.06):
+            fates = ("locked rows", "locked out") if is_shared else ()
+            night |= {"ledger": more.choice((*fates, "locked for a moment")), "at": more.randint(0, 12)}
     if scenario["ledger"] != "none" and more.random() < 0.8:
         _fail_before_another_stream_writes(scenario, more)
 
