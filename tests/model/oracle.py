@@ -96,6 +96,7 @@ class Oracle:
         for night in self.nights:
             yield from self.removals(night)
             yield from self.enrollments(night)
+            yield from self.overtaken(night)
             for run in night.runs:
                 yield from self.sums(night, run)
                 yield from self.state(night, run)
@@ -320,6 +321,16 @@ class Oracle:
                 yield Finding("removed in an incomplete run", night.number, text)
             for again in self.made_again(night, each):
                 yield Finding("made again after its removal", night.number, f"{text}: {again.body}")
+
+    def overtaken(self, night):
+        """Nothing is written to a record that a job of an earlier night is still to write."""
+        tonight = self.tonight(night)
+        late = {(each.table, each.number): each for each in tonight if each.context.get("was executing")}
+        knows = self.ledger != "none" or self.settings["write_method"] != "record"
+        for each in tonight if knows else ():
+            job = late.get((each.table, each.number))
+            if job and each.origin == night.number and not each.late and tonight.index(each) < tonight.index(job):
+                yield Finding("overtaken job", night.number, f"{each.body} before {job.body}")
 
     def made_again(self, night, removal):
         """Yield what was made again by a record of an earlier night, after it was removed in this one."""

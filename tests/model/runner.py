@@ -37,9 +37,25 @@ NO_RECORD = 900_000
 MEMORY = Path("/dev/shm")  # noqa: S108 (a directory of its own)
 LONGEST_RUN = 120.0
 BUSY_SECONDS = 0.1
+EXECUTING = ("bulk_jobs", "state = ?", ("executing",))
+REMOVAL = re.compile(r"/(people|accounts)/(\d+)(\.json)?$")
 MOMENT = "locked for a moment"
 TABLES = ("people", "accounts")
-QUIET = ("ledger", "at", "faults", "kill", "twin", "on", "max_records", "cut", "edits", "rejected", "learns")
+QUIET = (
+    "ledger",
+    "at",
+    "soon",
+    "slow jobs",
+    "faults",
+    "kill",
+    "twin",
+    "on",
+    "max_records",
+    "cut",
+    "edits",
+    "rejected",
+    "learns",
+)
 LOGGING = """\
 version: 1
 disable_existing_loggers: false
@@ -168,6 +184,8 @@ class Team(Faults):
         self.rejected = []
         self.rows_come_twice = False
         self.without_metadata = False
+        self.are_gone_first = False
+        self.executing = set()
         self._hook()
 
     # What changes Salesloft
@@ -273,7 +291,7 @@ class Team(Faults):
         before = self.mirror[table].get(number)
         origin = None if self._is_outside else self._jobs.get(self._job, self.night)
         late = self._is_late or (origin is not None and origin < self.night)
-        context = self._context(op, table, number, body, row)
+        context = self._context(op, table, number, body, row) | {"was executing": self._job in self.executing}
         self.effects.append(Effect(self.night, origin, op, table, number, before, row, dict(body), late, context))
         if row is None:
             del self.mirror[table][number]
@@ -323,6 +341,11 @@ class Team(Faults):
             fault = action()
             if fault is not None:
                 return fault
+        found = REMOVAL.search(path) if method == "DELETE" and self.are_gone_first else None
+        if found:
+            resource = next(each for each in RESOURCES.values() if each.table == found[1])
+            self.outside(lambda: self.sandbox.records.delete(resource, int(found[2])))
+            return Fault("status", status=404, body={"error": "Not Found"})
         for value, kind in self.rejected:
             if f'"{value}"'.encode() not in body or method == "GET":
                 continue
@@ -365,12 +388,15 @@ class Team(Faults):
         self.hits = set()
         self.clear()
         self.requests, self.at_request, self.after_answer = 0, {}, []
-        self.without_metadata = self.rows_come_twice = False
+        self.without_metadata = self.rows_come_twice = self.are_gone_first = False
         self.rejected = night.get("rejected", [])
+        self.sandbox.bulk_jobs._wait = 300.0 if "slow jobs" in night else self.sandbox.bulk_wait  # noqa: SLF001
         for each in night.get("faults", ()):
             kind = each["kind"]
             if kind == "twice":
                 self.rows_come_twice = True
+            elif kind == "gone first":
+                self.are_gone_first = True
             elif kind == "no metadata":
                 self.without_metadata = True
             elif kind == "bulk_job":
@@ -607,9 +633,9 @@ class Runner:
 
     def night(self, number, plan):
         team, clock = self.team, self.zygote.clock
-        clock.advance_to(clock.now() + HOUR)
+        clock.advance_to(clock.now() + (1 if plan.get("soon") else HOUR))
         team.sandbox.advance()  # late effects of the night before
-        team.night = number
+        team.night, team.executing = number, {each["id"] for each in team.sandbox.state.select(*EXECUTING)}
         team.outside(lambda: [team.edit(*each) for each in plan.get("edits", ())])
         rows = [self.with_ids(row, learns="learns" in plan) for row in self.rows(number, plan)]
         state = team.sandbox.state

@@ -43,13 +43,24 @@ def vary(scenario, chance):
     _use_machines(scenario, more)
     if more.random() < 0.2:
         _take_keys(scenario, more)
-    for night in scenario["nights"][1:] if scenario["ledger"] != "none" else ():
-        is_shared = scenario["ledger"] == "postgres"
-        if "ledger" not in night and more.random() < (0.3 if is_shared else 0.06):
-            fates = ("locked rows", "locked out") if is_shared else ()
-            night |= {"ledger": more.choice((*fates, "locked for a moment")), "at": more.randint(0, 12)}
+    _disturb(scenario, more)
     if scenario["ledger"] != "none" and more.random() < 0.8:
         _fail_before_another_stream_writes(scenario, more)
+
+
+def _disturb(scenario, chance):
+    """Let others use the ledger, and remove records at the same time, and let runs come soon after one is killed."""
+    for night in scenario["nights"][1:] if scenario["ledger"] != "none" else ():
+        is_shared = scenario["ledger"] == "postgres"
+        if "ledger" not in night and chance.random() < (0.3 if is_shared else 0.06):
+            fates = ("locked rows", "locked out") if is_shared else ()
+            night |= {"ledger": chance.choice((*fates, "locked for a moment")), "at": chance.randint(0, 12)}
+    for night in scenario["nights"] if scenario["settings"].get("deleted_records") == "delete" else ():
+        if chance.random() < 0.25:
+            night.setdefault("faults", []).append({"kind": "gone first"})
+    for night, later in pairwise(scenario["nights"]):
+        if "kill" in night and night["kill"]["when"] != "late" and chance.random() < 0.6:
+            night["slow jobs"] = later["soon"] = True
 
 
 def _vary_nights(scenario, chance):
