@@ -326,7 +326,7 @@ class Oracle:
         """Nothing is written to a record that a job of an earlier night is still to write."""
         tonight = self.tonight(night)
         late = {(each.table, each.number): each for each in tonight if each.context.get("was executing")}
-        knows = self.ledger != "none" or self.settings["write_method"] != "record"
+        knows = self.ledger != "none" or self.settings.get("write_method") != "record"
         for each in tonight if knows else ():
             job = late.get((each.table, each.number))
             if job and each.origin == night.number and not each.late and tonight.index(each) < tonight.index(job):
