@@ -290,7 +290,11 @@ class RecordMapper:
         names = {self._key, ID_FIELD, *self._identity}
         routes = ((column, self._routes[column]) for column in record)
         columns = [column for column, route in routes if route is not None and route.target.name in names]
-        write = self.map({column: record[column] for column in columns})
+        return self.map({column: record[column] for column in columns})
+
+    def map_removal(self, record: Mapping[str, Any]) -> Write | Rejection:
+        """Return the write of a record that is to be removed, by its key."""
+        write = self.map_key(record)
         if isinstance(write, Write) and write.key is None:
             return Rejection(f"missing delete key: {self._key}", (self._key,), missing_key=True)
         return write

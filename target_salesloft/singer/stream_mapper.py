@@ -201,10 +201,8 @@ class StreamMapper:
             deleted = Write({}, sources=(source,), is_removal=True)
             return Outcome(deleted, Result.SKIPPED, "deleted in the source")
         if is_removal is None and removes:
-            reason = (
-                f"{settings.deleted_column}: neither a boolean nor a time, so it is unclear whether the row is deleted"
-            )
-            return failure(_of(mapper.map_key(record), source), reason)
+            reason = "neither a boolean nor a time, so it is unclear whether the row is deleted"
+            return self._reject(mapper, record, source, Rejection(f"{settings.deleted_column}: {reason}"))
         mapped: Write | Rejection
         try:
             if not is_removal and stream.validator is not None:
@@ -212,16 +210,21 @@ class StreamMapper:
         except ValueError as error:
             mapped = Rejection(describe_invalid(error))
         else:
-            mapped = mapper.map_key(record) if is_removal else mapper.map(record, source)
-        if isinstance(mapped, Write):
-            return replace(mapped, is_removal=True, sources=(source,)) if is_removal else mapped
-        if not mapped.missing_key:
+            mapped = mapper.map_removal(record) if is_removal else mapper.map(record, source)
+        if isinstance(mapped, Rejection):
+            return self._reject(mapper, record, source, mapped)
+        return replace(mapped, is_removal=True, sources=(source,)) if is_removal else mapped
+
+    def _reject(self, mapper: RecordMapper, record: Mapping[str, Any], source: Source, rejection: Rejection) -> Outcome:
+        """Return the outcome of a record that cannot be written; without a key, that alone may decide."""
+        identified = rejection if rejection.missing_key else mapper.map_key(record)
+        if isinstance(identified, Rejection) and identified.missing_key and self._settings.missing_key is Misses.SKIP:
+            return without_write(source, Result.SKIPPED, identified.reason)
+        if not rejection.missing_key:
             # Its key shows what it replaces, and what must not rest on it.
-            return failure(_of(mapper.map_key(record), source), mapped.reason, mapped.fields)
-        if settings.missing_key is Misses.SKIP:
-            return without_write(source, Result.SKIPPED, mapped.reason)
-        reason = f"{mapped.reason} (missing_key: skip would skip it)"
-        return without_write(source, Result.FAILED, reason, mapped.fields)
+            return failure(_of(identified, source), rejection.reason, rejection.fields)
+        reason = f"{rejection.reason} (missing_key: skip would skip it)"
+        return without_write(source, Result.FAILED, reason, rejection.fields)
 
     def _describe_map_error(self, stream_map: StreamMap, error: Exception) -> str:
         """Name the column and the type of error, but no values."""

@@ -127,6 +127,14 @@ def test_deleted_record_without_a_key_fails_or_is_skipped(run, mode):
     assert run(messages, **DELETE, sync_mode=mode, missing_key="skip").counts()["skipped"] == 1
 
 
+@pytest.mark.parametrize("mode", ["upsert", "update"])
+@pytest.mark.parametrize("wrong", [{"owner_id": "x"}, {"title": 1}, {"_sdc_deleted_at": "perhaps"}])
+def test_row_without_a_key_is_skipped_whatever_else_is_wrong_with_it(run, mode, wrong):
+    columns = schema("people", "email_address", "owner_id", title={"type": "string"})
+    result = run([columns, record("people", **wrong)], **DELETE, sync_mode=mode, missing_key="skip")
+    assert (result.code, result.counts()["skipped"]) == (0, 1)
+
+
 # Settings
 
 
