@@ -163,9 +163,12 @@ def test_what_the_run_has_written_shows_what_salesloft_does(night, sandbox):
 @pytest.mark.parametrize(
     ("sent", "sync_mode", "method"),
     [
+        ("Jane.{}@Example.com", "upsert", "record"),
         ("Jane.{}@Example.com", "upsert", "bulk"),
         ("Jane.{}@Example.com", "update", "bulk"),
+        ("Jane.{}@Example.com", "insert", "record"),
         ("jane.{}@example.com", "upsert", "record"),
+        ("jane.{}@example.com", "upsert", "bulk"),
         ("jane.{}@example.com", "insert", "bulk"),
     ],
 )
@@ -244,7 +247,9 @@ def domains(sandbox, *names):
 
 
 @pytest.mark.usefixtures("raw_accounts")
-@pytest.mark.parametrize(("sync_mode", "method"), [("upsert", "bulk"), ("update", "bulk"), ("insert", "record")])
+@pytest.mark.parametrize(
+    ("sync_mode", "method"), [("upsert", "record"), ("upsert", "bulk"), ("update", "bulk"), ("insert", "record")]
+)
 def test_account_that_holds_a_url_gets_no_second_one(night, sandbox, sync_mode):
     rows = [{"domain": "nike.com", "name": "Nike"}, {"domain": "acme.com", "name": "Acme"}]
     rows = [{**row, "city": "Rome"} for row in [*rows, {"domain": "c7.co", "name": "C7"}]]
@@ -318,6 +323,7 @@ def test_first_rows_of_a_large_job_show_what_is_stored(run, sandbox):
     ("sync_mode", "values", "method"),
     [
         ("upsert", {}, "record"),
+        ("upsert", {}, "bulk"),
         ("update", {}, "bulk"),
         ("update", {"archived": False}, "record"),
     ],

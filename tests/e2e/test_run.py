@@ -72,7 +72,9 @@ def test_unusable_failed_records_dir_is_reported_before_anything_is_sent(run, sa
     "text",
     [
         '{"title": NaN}',
+        r'{"title": "\ud800"}',
         r'{"\ud800": 1}',
+        '{"owner_id": 1e999}',
         '{"owner_id": 123456789012345678901}',
     ],
 )
@@ -122,6 +124,10 @@ def test_activate_version_deletes_nothing(run, sandbox):
     "line",
     [
         "s3cr3t starting",
+        '{"type": "RECORD", "stream": "people", "record": {"email_address": "s3cr3t',
+        '["s3cr3t"]',
+        '{"type": "PING", "s3cr3t": 1}',
+        '{"stream": "people", "s3cr3t": 1}',
         '{"type": "RECORD", "stream": "people", "s3cr3t": 1}',
         '{"type": "STATE", "s3cr3t": 1}',
         {**schema("people", "s3cr3t"), "key_properties": "s3cr3t"},
@@ -144,6 +150,8 @@ def test_invalid_line_is_named_and_earlier_records_are_written(run, sandbox, lin
 @pytest.mark.parametrize(
     "maps",
     [
+        {"title": "int(title)"},
+        {"title": "{'7': 'x'}[title]"},
         {"title": "title if title == '7' else 1 / 0"},
         {"title": "md5(title if title == '7' else 1)"},
         {"__filter__": "int(title) > 1"},
@@ -218,6 +226,13 @@ def test_many_merged_records_are_a_warning_that_names_the_key_and_its_column(run
 
 
 # Run-level errors
+
+
+def test_rejected_api_key_stops_the_run(run, sandbox):
+    result = run([COLUMNS, *people(range(20)), state({"n": 20})], api_key="ak" + "1" * 64)
+    assert (result.code, result.states, sandbox.people()) == (1, [], [])
+    assert len(result.log_lines_containing("Authentication failed ")) == 1
+    assert result.failed_files == []
 
 
 # Stream maps and flattening
