@@ -589,11 +589,13 @@ class Oracle:
 
     def is_bad(self, night, row):
         """Return whether a row fails for a reason of its own, if it is sent."""
+        if self.is_keyless(row):
+            return self.settings["missing_key"] == "fail"
         rejected = {value for value, _ in night.plan.get("rejected", ())}
         values = [value for value in row.values() if isinstance(value, str)]
         return (
             any(len(value) > 255 or value in rejected for value in values)
-            or (self.settings["missing_key"] == "fail" if self.is_keyless(row) else self.is_no_id(row))
+            or self.is_no_id(row)
             or row.get("do_not_contact") == "maybe"
             or self.is_unclear(row)
         )
