@@ -226,13 +226,13 @@ class Engine:
         writes = self._without_superseded(stream, batch)
         # Records of an update are merged when their ids are known: some name a person by id, others by key.
         writes = merge(writes)
+        if writes and not (self._settings.dry_run or self._has_settled_jobs):
+            settle_earlier_jobs(self._settings, self._bulk_jobs, self._clock, self._ledger)
+            self._has_settled_jobs = True
         for each in [each for each in writes if each.is_removal]:
             self._hold(stream, self._removals, each)
         writes = [each for each in writes if not each.is_removal]
         self._warn_of_mass_merge(stream)
-        if writes and not (self._settings.dry_run or self._has_settled_jobs):
-            settle_earlier_jobs(self._settings, self._bulk_jobs, self._clock, self._ledger)
-            self._has_settled_jobs = True
         writes = self._skip_unchanged(stream, writes, are_resolved=False)
         if stream.operation.active_field:
             for each in writes:
@@ -296,8 +296,7 @@ class Engine:
             writes = [*compared.writes, *(each.write for each in compared.outcomes if each.write.key in to_restore)]
         if self._settings.dry_run:
             return writes
-        if any(name in each.body for each in writes for name in stream.erasable):
-            writes = protect(stream, writes, self._world)
+        writes = self._protect(stream, writes)
         return self._restore(stream, writes, archived) if archived else writes
 
     def _find_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
@@ -315,6 +314,22 @@ class Engine:
         if is_real and settings.sync_mode is SyncMode.INSERT:
             return self._leave_out_existing(stream, writes)
         return writes
+
+    def _protect(self, stream: Stream, writes: list[Write]) -> list[Write]:
+        """Send along what Salesloft would erase otherwise."""
+        world, added = self._world, stream.added_fields
+        if all(stream.erasable.isdisjoint(each.body) for each in writes):
+            return writes
+        reading = [
+            each
+            for each in writes
+            if world.may_erase_custom_fields(stream.object, each) or not added.isdisjoint(each.body)
+        ]
+        if reading and stream.witness is not None and world.capabilities.custom_fields is None:
+            reading.append(stream.witness)
+        # What is in flight is not in Salesloft yet.
+        self._wait_for(stream.object, tokens_in(reading))
+        return protect(stream, writes, world)
 
     def _find_archived(self, stream: Stream, writes: Sequence[Write]) -> dict[str | None, int]:
         """Return key → id of the records that this target has archived, and that are archived still."""
@@ -342,8 +357,6 @@ class Engine:
             restored.append(replace(each, body={**body, "archived": False}, record_id=archived[each.key]))
         if restored:
             self._submit(stream, restored, mode=SyncMode.UPDATE)
-        keys = [each.key for each in restored if each.key is not None]
-        self._ledger.forget_lookups(archived_by_us(stream.object), keys)
         return left
 
     def _skip_unchanged(self, stream: Stream, writes: list[Write], *, are_resolved: bool) -> list[Write]:

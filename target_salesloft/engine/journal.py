@@ -330,6 +330,9 @@ class Journal:
         if archived:
             known = {key: number for key, number in archived.items() if key is not None and number is not None}
             self._ledger.set_lookups(archived_by_us(stream.object), known)
+        restored = [each.write.key for each in written if each.write.key and each.write.body.get("archived") is False]
+        if restored:
+            self._ledger.forget_lookups(archived_by_us(stream.object), restored)
         if ledger.failed.has_records:
             done = [each for each in (*notes.outcomes, *notes.found, *notes.others) if _resolves(each)]
             ledger.failed.resolve(

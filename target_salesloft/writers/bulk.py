@@ -167,9 +167,21 @@ class BulkJob:
         return write.key if write.key == key else key  # one text of the two is enough
 
     def release(self, names: Collection[str], *, keep: int) -> None:
-        """Drop uploaded fields except the named ones, but `keep` some records: the sources can be mapped again."""
+        """Drop uploaded fields that nobody reads any more, but keep those of some records.
+
+        Args:
+            names: The fields to keep; those of references are counted.
+            keep: So many records, the first ones, stay complete.
+        """
         self.rows.update(
-            (key, replace(each, body={name: each.body[name] for name in names if name in each.body}, extra={}))
+            (
+                key,
+                replace(
+                    each,
+                    body={name: each.body[name] for name in (*names, *each.references) if name in each.body},
+                    extra={},
+                ),
+            )
             for key, each in islice(self.rows.items(), keep, None)
         )
 

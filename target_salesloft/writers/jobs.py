@@ -225,6 +225,7 @@ class JobsInFlight:
             earlier = self.in_flight[:number]
             if (
                 self._is_stopped
+                or self._clock.stopped  # the request would not be sent
                 or each.is_started
                 or any(other.holds(each.batch.object, each.tokens, each.fields) for other in earlier)
             ):

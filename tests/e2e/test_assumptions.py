@@ -82,6 +82,26 @@ def test_custom_fields_that_are_not_sent_are_kept(night, sandbox, sync_mode):
     assert held(sandbox, "custom_fields") == [{"Lead Score": "7"}] * 3
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "held_then", "settings"),
+    [
+        ({"Region": "EU"}, {"Lead Score": "9"}, {"Lead Score": "9", "Region": "EU"}, {}),
+        ({"tags": ["b"]}, {"tags": ["c"]}, ["a", "b", "c"], {"list_fields": "add"}),
+    ],
+)
+def test_what_a_job_in_flight_writes_is_kept_too(run, serve, first, second, held_then, settings):
+    server = serve(bulk_wait=60)
+    for email in EMAILS:
+        custom_fields = {"Lead Score": "7", "Region": "US"}
+        server.sandbox.add("person", email_address=email, custom_fields=custom_fields, tags=["a"])
+    server.sandbox.enter_world("custom_fields=replace")
+    rows = [*rows_of(**first), *rows_of(**second)]
+    messages = [schema("people", *{*first, *second, "email_address"}), *(record("people", **row) for row in rows)]
+    result = run(messages, api_url=server.url, write_method="bulk", batch_size_rows=3, **settings)
+    assert result.code == 0, result.log
+    assert held(server.sandbox, "tags" if settings else "custom_fields") == [held_then] * 3
+
+
 @pytest.mark.parametrize("method", ["bulk"])
 def test_one_record_shows_that_custom_fields_are_merged(night, sandbox):
     for number in range(250):

@@ -61,6 +61,14 @@ def test_person_is_linked_to_account_owner_and_stage(load, sandbox, accounts, wr
     assert (row["account_id"], row["owner_id"], row["person_stage_id"]) == (accounts["acme.com"], owner_id, stage_id)
 
 
+@pytest.mark.usefixtures("accounts")
+def test_references_of_a_large_job_are_counted_as_found(load, sandbox):
+    rows = [person(f"p{number}", "acme.com" if number else "unknown.com") for number in range(250)]
+    result = load(PEOPLE, *rows, write_method="bulk")
+    counts = result.summary["streams"]["people"]
+    assert (result.code, len(sandbox.people()), counts["missing_reference_values"]) == (0, 250, 1)
+
+
 def test_account_is_linked_to_owner_stage_and_tier(run, sandbox):
     owner, owner_id = first(sandbox, "users", "email")
     (tier, tier_id), (stage, stage_id) = first(sandbox, "account_tiers"), first(sandbox, "account_stages")

@@ -54,6 +54,17 @@ def test_what_is_gone_is_unchanged_and_costs_only_the_lookup(sandbox, run):
     assert not requests(sandbox, "DELETE")
 
 
+def test_account_that_could_not_be_restored_is_restored_by_the_next_run(sandbox, run, fault):
+    sandbox.add("account", domain="a.co", name="A")
+    settings = {"streams": {"accounts": {"deleted_records": "archive"}}}
+    run([ACCOUNTS, record("accounts", domain="a.co", **GONE)], **settings)
+    assert sandbox.accounts()[0]["archived_at"]
+    row = record("accounts", domain="a.co", name="B")
+    fault("status", status=422, method="PUT", path="/accounts/*", times=1)
+    assert [run([ACCOUNTS, row], **settings).code for _ in range(2)] == [1, 0]
+    assert (sandbox.accounts()[0]["archived_at"], sandbox.accounts()[0]["name"]) == (None, "B")
+
+
 # The limit
 
 
@@ -97,6 +108,18 @@ def test_state_waits_for_removals(sandbox, run, fault, tmp_path):
     assert addresses(sandbox) == ["p1@example.com", "p5@example.com"]
     again = run(result.failed_files[0].read_text(), **DELETE, failed_records_dir=str(tmp_path / "again"))
     assert (again.code, addresses(sandbox)) == (0, ["p5@example.com"])
+
+
+def test_a_job_of_an_earlier_run_does_not_write_what_is_removed_again(run, serve, connect, clock):
+    server = serve(bulk_wait=120)
+    add_people(server.sandbox, 1)
+    jobs = connect(api_url=server.url).bulk_jobs
+    job = jobs.create("person/upsert", "target-salesloft job")
+    jobs.upload(job, [{"email_address": "p0@example.com", "title": "VP", "upsert_key": "email_address"}])
+    jobs.start(job)
+    assert run([PEOPLE, *people([0], **GONE)], **DELETE, api_url=server.url).code == 0
+    clock.tick(300)
+    assert (jobs.get(job).state, server.sandbox.people()) == ("done", [])
 
 
 def test_nothing_is_removed_if_the_input_is_incomplete(sandbox, run):

@@ -60,6 +60,15 @@ def test_the_timeout_of_a_job_starts_again_when_another_is_done(started):
     assert len(writer.done) == 4
 
 
+def test_a_job_that_is_uploaded_when_a_signal_arrives_is_not_started(started, clock):
+    sandbox, writer = started()
+    sandbox.on_request = lambda each: clock.stop() if each.path.endswith("/job_data") else None
+    submit(writer, numbered([1]))
+    assert states(sandbox) == ["open"]
+    assert not [each for each in writer.events if isinstance(each, JobStarting)]
+    assert "not started" in writer.writer.unfinished
+
+
 # Polling
 
 
