@@ -1,6 +1,6 @@
 """A record's way: `Source` (what the tap wrote), `Write` (what is to be done), `Outcome` (what became of it).
 
-All three are frozen. Another key, id or body is another Write; the Source stays, so that a Write can be built again.
+All three are frozen. Another key, id or body is another Write; the Source stays, for what must be read again.
 No cycles lead through them (`gc=False`), so that the garbage collector need not look for some.
 """
 

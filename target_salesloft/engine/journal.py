@@ -1,4 +1,4 @@
-"""The only writer of counts, results, failed records, the ledger and STATE.
+"""The only place that notes outcomes: in counts, results, failed records, the ledger and STATE.
 
 For each outcome, in this order: failed records file, results file, ledger, STATE. A kill between two of them makes the
 next run do something again that does no harm: a record is saved as failed twice, or sent twice with the same values.

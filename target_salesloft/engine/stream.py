@@ -71,7 +71,7 @@ class Stream:
     waiting: list[Write] = field(default_factory=list)
     is_draining: bool = False
     has_warned: bool = False
-    witness: Write | None = None  # was sent, and can show what Salesloft does with custom fields
+    witness: Write | None = None  # once it is written, it can show what Salesloft does with custom fields
     object: SalesloftObject = field(init=False)
     operation: Operation = field(init=False)  # the request that writes a record
     key_type: FieldType | None = field(init=False)  # None if the object has no upsert key

@@ -366,7 +366,7 @@ class Ledger:
         """Note the results of a job, and forget the job.
 
         Args:
-            not_written: Row of each record that was not written, as in `start_job` → whether it is certain that
+            not_written: Row of each record that was not written, as in `StartedJob.rows` → whether it is certain that
                 nothing was. All other records of the job are in Salesloft.
         """
         if not self.writes_records:

@@ -187,7 +187,7 @@ class JobsInFlight:
             sentences.append(
                 f"{describe_jobs(started)} may still complete in Salesloft: the next run waits for "
                 f"{'them' if len(started) > 1 else 'it'} before it writes (unless write_method is record and "
-                "ledger_uri is none), and sends the records again."
+                "ledger_uri is none), and sends again what is not confirmed."
             )
         if open_jobs:
             sentences.append(
