@@ -312,6 +312,7 @@ class Engine:
         if is_real and settings.upsert_key == ID_FIELD and settings.sync_mode is SyncMode.UPSERT:
             return self._go_on(stream, plan.check_ids(stream, writes, self._world))
         if is_real and settings.sync_mode is SyncMode.INSERT:
+            self._wait_for(stream.object, tokens_in(writes))
             return self._leave_out_existing(stream, writes)
         return writes
 
