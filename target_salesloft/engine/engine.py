@@ -12,7 +12,7 @@ from target_salesloft.engine.compare import compare
 from target_salesloft.engine.earlier_jobs import settle_earlier_jobs
 from target_salesloft.engine.held import HeldWrites, LiveRows, Removal
 from target_salesloft.engine.journal import archived_by_us
-from target_salesloft.engine.protect import protect
+from target_salesloft.engine.protect import protect, to_read
 from target_salesloft.engine.stream import OpenBatch
 from target_salesloft.objects import (
     ID_FIELD,
@@ -318,19 +318,11 @@ class Engine:
 
     def _protect(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Send along what Salesloft would erase otherwise."""
-        world, added = self._world, stream.added_fields
         if all(stream.erasable.isdisjoint(each.body) for each in writes):
             return writes
-        reading = [
-            each
-            for each in writes
-            if world.may_erase_custom_fields(stream.object, each) or not added.isdisjoint(each.body)
-        ]
-        if reading and stream.witness is not None and world.capabilities.custom_fields is None:
-            reading.append(stream.witness)
         # What is in flight is not in Salesloft yet.
-        self._wait_for(stream.object, tokens_in(reading))
-        return protect(stream, writes, world)
+        self._wait_for(stream.object, tokens_in(to_read(stream, writes, self._world)))
+        return protect(stream, writes, self._world)
 
     def _find_archived(self, stream: Stream, writes: Sequence[Write]) -> dict[str | None, int]:
         """Return key → id of the records that this target has archived, and that are archived still."""

@@ -33,16 +33,11 @@ def protect(stream: Stream, writes: list[Write], world: World) -> list[Write]:
     while len(protected) < len(writes):
         is_known = world.capabilities.custom_fields is not None
         chunk = writes[len(protected) : len(protected) + (len(writes) if is_known else PAGE_SIZE)]
-        reading = [
-            each
-            for each in chunk
-            if world.may_erase_custom_fields(stream.object, each) or not stream.added_fields.isdisjoint(each.body)
-        ]
-        sample = [stream.witness, *reading] if reading and stream.witness is not None and not is_known else reading
+        sample = to_read(stream, chunk, world)
         try:
             rows = read_held(stream, sample, world)
         except PermissionDeniedError as error:
-            if not all(stream.added_fields.isdisjoint(each.body) for each in reading):
+            if not all(stream.added_fields.isdisjoint(each.body) for each in chunk):
                 raise
             world.assume(error, custom_fields="merge")
             return writes
@@ -54,6 +49,18 @@ def protect(stream: Stream, writes: list[Write], world: World) -> list[Write]:
     # Once it is written, it can show what Salesloft does.
     stream.witness = next((each for each in writes if len(_custom_fields(each.body)) > 1), stream.witness)
     return protected
+
+
+def to_read(stream: Stream, writes: Sequence[Write], world: World) -> list[Write]:
+    """Return the writes of which `protect` reads what Salesloft holds."""
+    reading = [
+        each
+        for each in writes
+        if world.may_erase_custom_fields(stream.object, each) or not stream.added_fields.isdisjoint(each.body)
+    ]
+    if reading and stream.witness is not None and world.capabilities.custom_fields is None:
+        return [stream.witness, *reading]
+    return reading
 
 
 def _custom_fields(row: Mapping[str, Any]) -> dict[str, Any]:
