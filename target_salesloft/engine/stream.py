@@ -78,7 +78,7 @@ class Stream:
     skips_by_ledger: bool = field(init=False)  # whether records are skipped that equal those last written
     is_compared: bool = field(init=False)  # with what Salesloft holds
     added_fields: frozenset[str] = field(init=False)  # lists whose elements are added to those that Salesloft holds
-    erasable: frozenset[str] = field(init=False)  # fields of which Salesloft may erase what is not sent
+    erasable: frozenset[str] = field(init=False)  # fields in which Salesloft may erase what is not sent
 
     def __post_init__(self) -> None:
         """Note what follows from the settings."""

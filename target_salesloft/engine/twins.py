@@ -91,7 +91,7 @@ class Twins:
         return _by_id(stream, writes, found) if found else Plan(writes, [])
 
     def find_named(self, names: Iterable[Named]) -> dict[Named, tuple[int, ...]]:
-        """Return the ids of accounts with a URL as the domain, by the names of which none was found."""
+        """Return the ids of accounts that have a URL as their domain, for names that were not found otherwise."""
         if self._world.capabilities.domains == "bare":
             return {}
         named = [each for each in names if each.reference.kind is FieldType.DOMAIN]

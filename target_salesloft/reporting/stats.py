@@ -302,7 +302,7 @@ class BatchStarted(NamedTuple):
 
 
 class RunStats(defaultdict[str, StreamStats]):
-    """Stream → its counts, and what is under way. `otel.py` has those that are exported too.
+    """The counts of each stream, and what is in progress; `otel.py` extends it to export them.
 
     Attributes:
         batch: The batch that is being written.

@@ -167,7 +167,7 @@ class BulkJob:
         return write.key if write.key == key else key  # one text of the two is enough
 
     def release(self, names: Collection[str], *, keep: int) -> None:
-        """Drop uploaded fields that nobody reads any more, but keep those of some records.
+        """Drop uploaded fields that are no longer needed.
 
         Args:
             names: The fields to keep; those of references are counted.

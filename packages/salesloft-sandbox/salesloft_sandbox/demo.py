@@ -112,7 +112,7 @@ def _find_meltano() -> str | None:
 
 
 def build_environment(inherited: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the pipeline: settings of the demo replace those of the user."""
+    """Return the pipeline's environment; the demo's settings override the user's."""
     environment = {name: value for name, value in inherited.items() if not name.startswith(IGNORED_VARIABLES)}
     settings = {
         **settings,
