@@ -171,7 +171,7 @@ class BulkJob:
 
         Args:
             names: The fields to keep; those of references are counted.
-            keep: So many records, the first ones, stay complete.
+            keep: How many records, from the first one on, stay complete.
         """
         self.rows.update(
             (
