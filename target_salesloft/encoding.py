@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 import simplejson
 from singer_sdk.singerlib.exceptions import InvalidInputLine
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 # Decimals keep numbers as the tap wrote them.
 DECODER: Final = msgspec.json.Decoder(float_hook=Decimal)

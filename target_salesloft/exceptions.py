@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from singer_sdk.exceptions import ConfigValidationError, FatalAPIError, RetriableAPIError
 
 from target_salesloft.messages import INTERNAL_ERROR, INVALID_SETTINGS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class SalesloftRetriableError(RetriableAPIError):

@@ -7,17 +7,14 @@ No cycles lead through them (`gc=False`), so that the garbage collector need not
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping  # noqa: TC003 (msgspec reads the types of fields)
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from target_salesloft.encoding import decode_object, row_key
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, Reference, identity_key
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 T = TypeVar("T")
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})

@@ -6,12 +6,10 @@ import functools
 import re
 import traceback
 import urllib.parse
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from target_salesloft.objects import CHOICES, CUSTOM_FIELDS, OBJECTS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
 
 # Field names as they are, and as people write them: `email_address`, `Email address`.
 FIELD_NAMES: Final = frozenset(

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from singer_sdk.exceptions import ConfigValidationError
 
+from target_salesloft.engine.stream import Stream
 from target_salesloft.exceptions import UnknownColumnError
+from target_salesloft.ledger.failed import UnresolvedRecord
 from target_salesloft.records import Outcome, Source
-from target_salesloft.reporting.failed_records import NO_LONGER_THERE
+from target_salesloft.reporting.failed_records import NO_LONGER_THERE, SavedRecord
+from target_salesloft.run import Run
 from target_salesloft.singer.reader import INPUT_ERRORS
 from target_salesloft.wording import plural
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from target_salesloft.engine.stream import Stream
-    from target_salesloft.ledger.failed import UnresolvedRecord
-    from target_salesloft.reporting.failed_records import SavedRecord
-    from target_salesloft.run import Run
 
 logger = logging.getLogger(__name__)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from target_salesloft.engine.adopt import AdoptingEngine
+from target_salesloft.clock import Clock
+from target_salesloft.engine.adopt import AdoptingEngine, Adoption
 from target_salesloft.engine.engine import Engine
 from target_salesloft.engine.journal import Journal
 from target_salesloft.engine.twins import Twins
@@ -29,20 +31,14 @@ from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.lookup import Lookups
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import NO_LEDGER, NullValues, admin_command
+from target_salesloft.settings.run import RunSettings
+from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.shutdown import Shutdown
 from target_salesloft.singer.state import StateBuffer
 from target_salesloft.wording import plural
 from target_salesloft.writers.auto import AutoWriter, BulkChoice
+from target_salesloft.writers.base import Writer
 from target_salesloft.writers.none import NoneWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.engine.adopt import Adoption
-    from target_salesloft.settings.run import RunSettings
-    from target_salesloft.settings.streams import StreamSettings
-    from target_salesloft.writers.base import Writer
 
 logger = logging.getLogger(__name__)
 

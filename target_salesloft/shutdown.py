@@ -6,17 +6,12 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
-from target_salesloft.clock import GRACE_SECONDS
-from target_salesloft.exceptions import RunCancelledError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.exceptions import SalesloftFatalError
+from target_salesloft.clock import GRACE_SECONDS, Clock
+from target_salesloft.exceptions import RunCancelledError, SalesloftFatalError
 
 SIGNAL_EXIT_BASE: Final = 128
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

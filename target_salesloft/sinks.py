@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
@@ -9,19 +10,15 @@ from singer_sdk.sinks import BatchSink
 
 from target_salesloft.engine.overwrite import resolve_overwrite
 from target_salesloft.engine.stream import OpenBatch, Stream
-from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE
-from target_salesloft.records import Outcome, Result
+from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE, SalesloftObject
+from target_salesloft.records import Outcome, Result, Source
 from target_salesloft.reporting.stats import Comparison
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.singer.stream_mapper import StreamMapper
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from singer_sdk.target_base import Target
 
-    from target_salesloft.objects import SalesloftObject
-    from target_salesloft.records import Source
     from target_salesloft.run import Run
 
 

@@ -13,6 +13,7 @@ import stat
 import tempfile
 import uuid
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -21,8 +22,6 @@ from target_salesloft.exceptions import ConfigError
 from target_salesloft.redaction import sanitize_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from upath import UPath
 
 REMOTE: Final = re.compile(r"[a-z][a-z0-9+.-]*:/{1,2}[^/]", re.IGNORECASE)

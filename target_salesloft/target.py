@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import metadata
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, cast
@@ -39,6 +41,7 @@ from target_salesloft.reporting.build import configure_logging
 from target_salesloft.reporting.failed_records import replay_command
 from target_salesloft.reporting.summary import save_failed_start
 from target_salesloft.settings.loader import ConfigSources, load
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.schema import SETTINGS
 from target_salesloft.settings.streams import StreamSettings, misspelled
 from target_salesloft.shutdown import SIGNAL_EXIT_BASE, ignore_signals, note_signals, signals_blocked
@@ -52,18 +55,13 @@ from target_salesloft.singer.reader import (
     require_keys,
     require_schema,
 )
-from target_salesloft.sinks import SINKS
+from target_salesloft.sinks import SINKS, SalesloftSink
 
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import Callable, Mapping
-
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
     from singer_sdk.mapper import StreamMap
 
     from target_salesloft.engine.adopt import Adoption
-    from target_salesloft.settings.run import RunSettings
-    from target_salesloft.sinks import SalesloftSink
 
 MELTANO_TEST_STREAM: Final = "meltano_test_stream"
 """What `meltano config test` sends: see LoaderTestService in meltano/core/plugin_test_service.py."""

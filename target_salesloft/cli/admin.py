@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import click
 
@@ -18,9 +18,6 @@ from target_salesloft.cli.verify import verify
 from target_salesloft.clock import Clock
 from target_salesloft.exceptions import ConfigError, SalesloftFatalError, SalesloftRetriableError
 from target_salesloft.reporting.log import restrict_library_logs
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 @click.group(commands=(login, check, fields, history, failed, report, forget, prune_ledger, adopt, verify))

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
 from msgspec.structs import replace
 
 from target_salesloft.cli.options import sources_option
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import ConfigError, LedgerError
 from target_salesloft.messages import MISSING_CREDENTIALS
 from target_salesloft.records import Result
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.settings.loader import load
+from target_salesloft.reporting.stats import StreamStats
+from target_salesloft.settings.loader import ConfigSources, load
 from target_salesloft.settings.options import NO_LEDGER
 from target_salesloft.shutdown import signals_blocked
 from target_salesloft.singer.input_file import InputFile
 from target_salesloft.wording import plural
-
-if TYPE_CHECKING:
-    from target_salesloft.clock import Clock
-    from target_salesloft.reporting.stats import StreamStats
-    from target_salesloft.settings.loader import ConfigSources
 
 
 @click.command()

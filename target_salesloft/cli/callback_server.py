@@ -6,13 +6,11 @@ import hmac
 import queue
 import threading
 import urllib.parse
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from target_salesloft.exceptions import LoginTimeoutError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 LOGIN_SECONDS: Final = 600.0
 READ_SECONDS: Final = 10.0

@@ -5,31 +5,27 @@ from __future__ import annotations
 import datetime as dt
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 from msgspec.structs import replace
 
 from target_salesloft.cli.options import config_option
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import ConfigError, LedgerError, PermissionDeniedError, RecordRejectedError
 from target_salesloft.ledger.opening import get_scope, open_ledger
-from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords
+from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords, Reference
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
+from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import WriteMethod, admin_command
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.settings.validation import resolve
 from target_salesloft.verify.questions import QUESTIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.objects import Reference
-    from target_salesloft.salesloft.client import SalesloftClient
-    from target_salesloft.settings.run import RunSettings
 
 # Someone is waiting for the command.
 CHECK_RETRY_SECONDS: Final = 60

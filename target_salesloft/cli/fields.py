@@ -6,31 +6,27 @@ import json
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 
 import click
 
 from target_salesloft.cli.options import config_option
+from target_salesloft.clock import Clock
 from target_salesloft.encoding import decode_object
 from target_salesloft.exceptions import ConfigError, PermissionDeniedError
-from target_salesloft.objects import ALL_MODES, ID_FIELD, OBJECTS, FieldType
+from target_salesloft.objects import ALL_MODES, ID_FIELD, OBJECTS, FieldType, Reference, SalesloftObject
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
+from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import DELETED_COLUMNS, NULL_STRING, StreamSettings
 from target_salesloft.settings.validation import resolve
 from target_salesloft.singer.input_file import InputFile
 from target_salesloft.suggestions import TYPO, closest_match, normalize_name
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.objects import Reference, SalesloftObject
-    from target_salesloft.salesloft.client import SalesloftClient
-    from target_salesloft.settings.run import RunSettings
 
 METADATA: Final = "_sdc_"
 # Words that say nothing about what a column holds.

@@ -5,34 +5,28 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, closing
+from typing import Any
 
 import click
 
 from target_salesloft.cli.options import MAX_DAYS, MAX_RUNS, config_option, json_option
-from target_salesloft.clock import SECONDS_PER_DAY
+from target_salesloft.clock import SECONDS_PER_DAY, Clock
 from target_salesloft.exceptions import LedgerError
-from target_salesloft.ledger.history import forget_stream, get_failed, get_runs, get_streams, prune
+from target_salesloft.ledger.database import Database
+from target_salesloft.ledger.history import Run, forget_stream, get_failed, get_runs, get_streams, prune
 from target_salesloft.ledger.opening import get_host, open_database
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.reporting.failed_records import replay_command
 from target_salesloft.reporting.html import render
 from target_salesloft.reporting.run_info import format_time
 from target_salesloft.settings.options import NO_LEDGER
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.validation import resolve
 from target_salesloft.storage import exists, open_storage, split
 from target_salesloft.suggestions import closest_match
 from target_salesloft.wording import duration, plural
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from contextlib import AbstractContextManager
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.ledger.database import Database
-    from target_salesloft.ledger.history import Run
-    from target_salesloft.settings.run import RunSettings
 
 
 @click.command()

@@ -9,26 +9,22 @@ import sys
 import threading
 import urllib.parse
 import webbrowser
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import click
 
 from target_salesloft.cli.callback_server import CallbackServer, parse_query, state_matches
 from target_salesloft.cli.options import config_option
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import ConfigError, TokenGrantError
 from target_salesloft.messages import MISSING_CREDENTIALS
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.salesloft.auth.token import StoredToken, fingerprint
+from target_salesloft.salesloft.auth.token import StoredToken, Token, fingerprint
 from target_salesloft.salesloft.build import build_token_endpoint, build_token_store
 from target_salesloft.settings.options import ENVIRONMENT_PREFIX, AuthMethod, admin_command
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.validation import resolve
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.salesloft.auth.token import Token
-    from target_salesloft.settings.run import RunSettings
 
 DEFAULT_PORT: Final = 8910
 MAX_REASON_LENGTH: Final = 100

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from target_salesloft.objects import OBJECTS
 from target_salesloft.settings.loader import ConfigSources, read
 from target_salesloft.settings.options import CREDENTIALS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 F = TypeVar("F", bound="Callable[..., Any]")
 # More than any ledger holds, and little enough for dates, memory and databases.

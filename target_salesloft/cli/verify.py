@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 from msgspec.structs import replace
 
 from target_salesloft.cli.check import describe_user, has_permission
 from target_salesloft.cli.options import config_option, json_option
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import (
     ConfigError,
     LedgerError,
@@ -20,27 +22,22 @@ from target_salesloft.exceptions import (
     RecordRejectedError,
     SalesloftFatalError,
 )
+from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.ledger.opening import get_host, get_scope, open_ledger
 from target_salesloft.ledger.verification import Notes
 from target_salesloft.objects import ACCOUNTS, NONEXISTENT_ID, PEOPLE, DeletedRecords, FieldType
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.reporting.run_info import format_time
 from target_salesloft.salesloft.build import build_client
+from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import admin_command
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.validation import resolve
 from target_salesloft.verify.probes import run_probes
+from target_salesloft.verify.questions import Finding
 from target_salesloft.verify.session import Session
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.ledger.ledger import Ledger
-    from target_salesloft.salesloft.client import SalesloftClient
-    from target_salesloft.settings.run import RunSettings
-    from target_salesloft.verify.questions import Finding
 
 # Someone is waiting, but a verification that ends early leaves records behind.
 MAX_RETRY_SECONDS: Final = 300

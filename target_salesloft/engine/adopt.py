@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from target_salesloft.engine.compare import read_held
 from target_salesloft.engine.engine import Engine
+from target_salesloft.engine.stream import OpenBatch, Stream
+from target_salesloft.engine.world import Row
+from target_salesloft.ledger.ledger import Entry
 from target_salesloft.mapping.comparison import CUSTOM_PREFIX, flatten, held_value, is_equal
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD
 from target_salesloft.records import Outcome, Result, Write, merge, replace
-
-if TYPE_CHECKING:
-    from target_salesloft.engine.stream import OpenBatch, Stream
-    from target_salesloft.engine.world import Row
-    from target_salesloft.ledger.ledger import Entry
 
 AMBIGUOUS: Final = "ambiguous"
 KNOWN: Final = "known to the ledger"

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Sequence
+from typing import Final
 
+from target_salesloft.clock import Clock
 from target_salesloft.engine.plan import Plan
+from target_salesloft.engine.stream import Stream
+from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.objects import joint_key
-from target_salesloft.records import failure
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.engine.stream import Stream
-    from target_salesloft.ledger.ledger import Ledger
-    from target_salesloft.records import Outcome, Write
-    from target_salesloft.shutdown import Shutdown
+from target_salesloft.records import Outcome, Write, failure
+from target_salesloft.shutdown import Shutdown
 
 logger = logging.getLogger(__name__)
 

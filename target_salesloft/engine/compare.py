@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 
 from target_salesloft.engine.plan import Plan
+from target_salesloft.engine.stream import Stream
+from target_salesloft.engine.world import Row, World
+from target_salesloft.ledger.ledger import Entry, Spellings, StreamLedger
 from target_salesloft.mapping.coercion import describe
 from target_salesloft.mapping.comparison import CUSTOM_PREFIX, canonical, flatten, held_value, is_equal
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode, identity_key
 from target_salesloft.records import Outcome, Result, Write, replace
+from target_salesloft.reporting.stats import Comparison
 from target_salesloft.settings.options import Overwrite, SkipUnchanged
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from target_salesloft.engine.stream import Stream
-    from target_salesloft.engine.world import Row, World
-    from target_salesloft.ledger.ledger import Entry, Spellings, StreamLedger
-    from target_salesloft.reporting.stats import Comparison
 
 logger = logging.getLogger(__name__)
 

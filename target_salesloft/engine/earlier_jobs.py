@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection
+from typing import Final
 
-from target_salesloft.clock import SECONDS_PER_DAY
+from target_salesloft.clock import SECONDS_PER_DAY, Clock
 from target_salesloft.exceptions import (
     BulkJobUnfinishedError,
     PermissionDeniedError,
     RecordRejectedError,
     UnexpectedResponseError,
 )
+from target_salesloft.ledger.ledger import Ledger, UnsettledJob
 from target_salesloft.redaction import redact_reason, request_names
-from target_salesloft.salesloft.bulk_jobs import JobState, RowStatus
+from target_salesloft.salesloft.bulk_jobs import BulkJobs, JobState, ResultRow, RowStatus
 from target_salesloft.salesloft.requester import PAGE_SIZE
 from target_salesloft.settings.options import WriteMethod
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.writers.bulk import JOB_NAME_PREFIX, BulkJob, describe_cause, describe_row
 from target_salesloft.writers.jobs import LIST_JOBS, MAX_POLL_SECONDS, NOT_AVAILABLE
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.ledger.ledger import Ledger, UnsettledJob
-    from target_salesloft.salesloft.bulk_jobs import BulkJobs, ResultRow
-    from target_salesloft.settings.run import RunSettings
 
 logger = logging.getLogger(__name__)
 

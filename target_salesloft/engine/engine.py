@@ -3,47 +3,40 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
-from target_salesloft.clock import SECONDS_PER_DAY
+from target_salesloft.clock import SECONDS_PER_DAY, Clock
 from target_salesloft.engine import held, plan
 from target_salesloft.engine.claims import Claims
 from target_salesloft.engine.compare import compare
 from target_salesloft.engine.earlier_jobs import settle_earlier_jobs
 from target_salesloft.engine.held import HeldWrites, LiveRows, Removal
-from target_salesloft.engine.journal import archived_by_us
+from target_salesloft.engine.journal import Journal, archived_by_us
 from target_salesloft.engine.protect import protect, to_read
-from target_salesloft.engine.stream import OpenBatch
+from target_salesloft.engine.stream import OpenBatch, Stream
+from target_salesloft.engine.twins import Twins
+from target_salesloft.engine.world import World
+from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.objects import (
     ID_FIELD,
     OBJECTS,
     PEOPLE,
     DeletedRecords,
     FieldType,
+    SalesloftObject,
     SyncMode,
     identity_key,
 )
 from target_salesloft.records import Outcome, Result, Write, in_chunks, merge, replace, tokens_in
+from target_salesloft.salesloft.bulk_jobs import BulkJobs
 from target_salesloft.settings.options import SkipUnchanged
-from target_salesloft.writers.base import Batch
+from target_salesloft.settings.run import RunSettings
+from target_salesloft.shutdown import Shutdown
+from target_salesloft.writers.auto import BulkChoice
+from target_salesloft.writers.base import Batch, Writer
 from target_salesloft.writers.bulk import UPSERT_KEY
 from target_salesloft.writers.single import LATE_WRITE_SECONDS
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.engine.journal import Journal
-    from target_salesloft.engine.stream import Stream
-    from target_salesloft.engine.twins import Twins
-    from target_salesloft.engine.world import World
-    from target_salesloft.ledger.ledger import Ledger
-    from target_salesloft.objects import SalesloftObject
-    from target_salesloft.salesloft.bulk_jobs import BulkJobs
-    from target_salesloft.settings.run import RunSettings
-    from target_salesloft.shutdown import Shutdown
-    from target_salesloft.writers.auto import BulkChoice
-    from target_salesloft.writers.base import Writer
 
 logger = logging.getLogger(__name__)
 

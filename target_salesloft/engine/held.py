@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import logging
 from array import array
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from target_salesloft.engine.plan import Plan, ambiguous_or_missing
+from target_salesloft.engine.stream import Stream
+from target_salesloft.engine.world import World
 from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
-from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, PEOPLE, identity_key, joint_key
-from target_salesloft.records import Outcome, Result, Write, failure, is_superseded, replace
+from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, PEOPLE, DeletedRecords, identity_key, joint_key
+from target_salesloft.records import Outcome, Result, Source, Write, failure, is_superseded, replace
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.wording import plural
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from target_salesloft.engine.stream import Stream
-    from target_salesloft.engine.world import World
-    from target_salesloft.objects import DeletedRecords
-    from target_salesloft.records import Source
-    from target_salesloft.settings.run import RunSettings
 
 logger = logging.getLogger(__name__)
 

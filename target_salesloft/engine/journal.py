@@ -10,43 +10,37 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import requests
 
+from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.watch import Watch
+from target_salesloft.engine.world import World
 from target_salesloft.exceptions import FailedRecordsError
 from target_salesloft.ledger.failed import Failure
-from target_salesloft.ledger.ledger import StartedJob
+from target_salesloft.ledger.ledger import Ledger, StartedJob
 from target_salesloft.mapping.comparison import find_differences
-from target_salesloft.objects import PEOPLE, DeletedRecords, SyncMode
-from target_salesloft.records import GONE, WRITTEN, Result, replace
-from target_salesloft.reporting.stats import JobTime
+from target_salesloft.objects import PEOPLE, DeletedRecords, SalesloftObject, SyncMode
+from target_salesloft.records import GONE, WRITTEN, Outcome, Result, SavedAt, Write, replace
+from target_salesloft.reporting.failed_records import FailedRecordsFile
+from target_salesloft.reporting.metrics import MetricsLog
+from target_salesloft.reporting.results import ResultsFile
+from target_salesloft.reporting.stats import JobTime, RunStats
+from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import Misses, WriteMethod
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.writers.base import (
+    Batch,
+    Event,
     JobPolled,
     JobStarting,
     JobUploaded,
     Sending,
     Settled,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from target_salesloft.engine.stream import Stream
-    from target_salesloft.engine.world import World
-    from target_salesloft.ledger.ledger import Ledger
-    from target_salesloft.objects import SalesloftObject
-    from target_salesloft.records import Outcome, SavedAt, Write
-    from target_salesloft.reporting.failed_records import FailedRecordsFile
-    from target_salesloft.reporting.metrics import MetricsLog
-    from target_salesloft.reporting.results import ResultsFile
-    from target_salesloft.reporting.stats import RunStats
-    from target_salesloft.salesloft.rate_limit import RateLimiter
-    from target_salesloft.settings.run import RunSettings
-    from target_salesloft.writers.base import Batch, Event
 
 FLUSH_OUTCOMES: Final = 1_000
 FLUSH_FAILURES: Final = 100

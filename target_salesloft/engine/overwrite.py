@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
 
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.mapping.comparison import CUSTOM_PREFIX
-from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD
+from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, FieldType, SalesloftObject
+from target_salesloft.settings.options import Overwrite
+from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.suggestions import did_you_mean, normalize_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from target_salesloft.objects import FieldType, SalesloftObject
-    from target_salesloft.settings.options import Overwrite
-    from target_salesloft.settings.streams import StreamSettings
 
 
 def resolve_overwrite(

@@ -5,23 +5,18 @@ Nothing is written here, neither to Salesloft nor to the ledger's records.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
+from target_salesloft.engine.stream import Stream
+from target_salesloft.engine.world import World
+from target_salesloft.ledger.ledger import Entry
 from target_salesloft.mapping.comparison import flatten, held_value, is_equal
-from target_salesloft.objects import ID_FIELD, REQUIRED_REFERENCES, SyncMode, identity_key
-from target_salesloft.records import Outcome, Result, Write, combine, failure, replace
+from target_salesloft.objects import ID_FIELD, REQUIRED_REFERENCES, Reference, SalesloftObject, SyncMode, identity_key
+from target_salesloft.records import Named, Outcome, Result, Write, combine, failure, replace
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.settings.options import Misses, MissingReferences
 from target_salesloft.suggestions import closest_match
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-
-    from target_salesloft.engine.stream import Stream
-    from target_salesloft.engine.world import World
-    from target_salesloft.ledger.ledger import Entry
-    from target_salesloft.objects import Reference, SalesloftObject
-    from target_salesloft.records import Named
 
 MAX_NAME_LENGTH: Final = 60
 

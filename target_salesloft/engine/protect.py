@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from target_salesloft.engine.compare import read_held
+from target_salesloft.engine.stream import Stream
+from target_salesloft.engine.world import Row, World
 from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD
-from target_salesloft.records import replace
+from target_salesloft.records import Write, replace
 from target_salesloft.salesloft.requester import PAGE_SIZE
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from target_salesloft.engine.stream import Stream
-    from target_salesloft.engine.world import Row, World
-    from target_salesloft.records import Write
 
 logger = logging.getLogger(__name__)
 

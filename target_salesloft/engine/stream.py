@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from target_salesloft.objects import CUSTOM_FIELDS, FieldType, SyncMode
+from target_salesloft.objects import CUSTOM_FIELDS, FieldType, Operation, SalesloftObject, SyncMode
+from target_salesloft.records import Outcome, Source, Write
 from target_salesloft.reporting.stats import StreamStats
-from target_salesloft.settings.options import ListFields, SkipUnchanged
+from target_salesloft.settings.options import ListFields, Overwrite, SkipUnchanged
+from target_salesloft.settings.streams import StreamSettings
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
+if TYPE_CHECKING:  # takes a moment
     from target_salesloft.ledger.ledger import StreamLedger
-    from target_salesloft.objects import Operation, SalesloftObject
-    from target_salesloft.records import Outcome, Source, Write
-    from target_salesloft.settings.options import Overwrite
-    from target_salesloft.settings.streams import StreamSettings
 
 
 class SourceMapper(Protocol):

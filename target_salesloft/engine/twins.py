@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from target_salesloft.engine.plan import Plan, already_exists
+from target_salesloft.engine.stream import Stream
+from target_salesloft.engine.world import Row, World
 from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError
+from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.mapping.coercion import CoercionError, normalize_domain
-from target_salesloft.objects import ACCOUNTS, ID_FIELD, PEOPLE, FieldType, SyncMode, identity_key
-from target_salesloft.records import in_chunks, replace
+from target_salesloft.objects import ACCOUNTS, ID_FIELD, PEOPLE, FieldType, SalesloftObject, SyncMode, identity_key
+from target_salesloft.records import Named, Outcome, Write, in_chunks, replace
+from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.listing import ListTooLongError, iter_all, latest
 from target_salesloft.salesloft.requester import PAGE_SIZE, parse_time
 from target_salesloft.wording import plural
 from target_salesloft.writers.bulk import UPSERT_KEY
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from target_salesloft.engine.stream import Stream
-    from target_salesloft.engine.world import Row, World
-    from target_salesloft.ledger.ledger import Ledger
-    from target_salesloft.objects import SalesloftObject
-    from target_salesloft.records import Named, Outcome, Write
-    from target_salesloft.salesloft.client import SalesloftClient
 
 logger = logging.getLogger(__name__)
 

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
-from target_salesloft.mapping.comparison import CUSTOM_PREFIX, canonical
+from target_salesloft.engine.stream import Stream
+from target_salesloft.mapping.comparison import CUSTOM_PREFIX, Difference, canonical
 from target_salesloft.objects import DeletedRecords, FieldType
-from target_salesloft.records import Result
+from target_salesloft.records import Outcome, Result
 from target_salesloft.wording import plural
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from target_salesloft.engine.stream import Stream
-    from target_salesloft.mapping.comparison import Difference
-    from target_salesloft.records import Outcome
 
 logger = logging.getLogger(__name__)
 

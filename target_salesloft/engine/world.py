@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, OBJECTS, REFERENCES, identity_key
+from target_salesloft.ledger.ledger import Ledger
+from target_salesloft.objects import (
+    CUSTOM_FIELDS,
+    ID_FIELD,
+    OBJECTS,
+    REFERENCES,
+    Reference,
+    SalesloftObject,
+    identity_key,
+)
+from target_salesloft.records import Named, Outcome, Write
 from target_salesloft.salesloft.assumptions import ASSUMPTIONS, Capabilities
+from target_salesloft.salesloft.client import SalesloftClient
+from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.listing import Listing
-from target_salesloft.salesloft.lookup import takes_one
+from target_salesloft.salesloft.lookup import Lookups, takes_one
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
-    from target_salesloft.ledger.ledger import Ledger
-    from target_salesloft.objects import Reference, SalesloftObject
-    from target_salesloft.records import Named, Outcome, Write
-    from target_salesloft.salesloft.client import SalesloftClient
-    from target_salesloft.salesloft.custom_fields import CustomFields
-    from target_salesloft.salesloft.lookup import Lookups
-
-    Row = dict[str, Any]
+Row: TypeAlias = dict[str, Any]
 
 logger = logging.getLogger(__name__)
 

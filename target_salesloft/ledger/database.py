@@ -10,25 +10,22 @@ import sqlite3
 import stat
 import threading
 import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from target_salesloft.clock import Clock
 from target_salesloft.database import EXAMPLES, build_engine, create_tables, describe_error, lock_creation
 from target_salesloft.exceptions import ConfigError, LedgerError, LedgerVersionError
 from target_salesloft.ledger import models
 from target_salesloft.ledger.fingerprint import Fingerprinter
 from target_salesloft.records import in_chunks
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
-    from target_salesloft.clock import Clock
 
 logger = logging.getLogger(__name__)
 

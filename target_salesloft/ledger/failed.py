@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from collections.abc import Collection, Iterable
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
 
-from target_salesloft.ledger.database import execute_in, select_in
+from target_salesloft.ledger.database import Database, execute_in, select_in
 from target_salesloft.ledger.models import failed
 from target_salesloft.records import SavedAt
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from target_salesloft.ledger.database import Database
 
 SourceKey: TypeAlias = str
 """Identifies a row of the source: the stream, and the values of its key properties."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from target_salesloft.mapping.comparison import NOT_COMPARED, canonical
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 HASH_BYTES: Final = 8
 VALUE_BYTES: Final = 4

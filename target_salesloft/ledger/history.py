@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003 (read by msgspec)
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
 from target_salesloft.exceptions import LedgerError
-from target_salesloft.ledger.database import execute_in
+from target_salesloft.ledger.database import Database, execute_in
 from target_salesloft.ledger.models import (
     claims,
     failed,
@@ -21,11 +21,6 @@ from target_salesloft.ledger.models import (
     spellings,
     streams,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from target_salesloft.ledger.database import Database
 
 
 class Run(NamedTuple):

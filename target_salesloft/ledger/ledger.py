@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import chain, count, repeat
 from operator import itemgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
 from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.exceptions import LedgerError
-from target_salesloft.ledger.database import execute_in, execute_many, is_any, key_lists, select_in
+from target_salesloft.ledger.database import Database, execute_in, execute_many, is_any, key_lists, select_in
 from target_salesloft.ledger.failed import FailedRecords
 from target_salesloft.ledger.fingerprint import VALUE_BYTES
 from target_salesloft.ledger.models import (
@@ -35,11 +35,6 @@ from target_salesloft.ledger.models import (
 from target_salesloft.ledger.models import streams as streams_table
 from target_salesloft.mapping.comparison import flatten
 from target_salesloft.records import in_chunks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from target_salesloft.ledger.database import Database
 
 FIELD_ID_BYTES: Final = 2
 RECORD_COLUMNS: Final = tuple(records.columns.keys())

@@ -5,18 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import urllib.parse
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import LedgerError, LedgerVersionError
 from target_salesloft.ledger.database import IN_MEMORY, Database, NoLedgerError
 from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.settings.options import NO_LEDGER
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.settings.run import RunSettings
+from target_salesloft.settings.run import RunSettings
 
 logger = logging.getLogger(__name__)
 

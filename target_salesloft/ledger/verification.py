@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
+from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.ledger.models import verifications
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from target_salesloft.ledger.ledger import Ledger
 
 
 class Note(NamedTuple):

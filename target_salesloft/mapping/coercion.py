@@ -8,15 +8,13 @@ import json
 import math
 import re
 import urllib.parse
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import idna
 
 from target_salesloft.objects import FieldType
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 # These reject obvious nonsense only; Salesloft decides what a valid address is.
 EMAIL: Final = re.compile(r"[^@\s<>,;]+@[^@\s<>,;.]+(\.[^@\s<>,;.]+)+")

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 from target_salesloft.mapping.coercion import DATE_LENGTH, CoercionError, to_text
-from target_salesloft.objects import CASE_INSENSITIVE_FIELDS, CUSTOM_FIELDS, FieldType
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from target_salesloft.objects import SalesloftObject
+from target_salesloft.objects import CASE_INSENSITIVE_FIELDS, CUSTOM_FIELDS, FieldType, SalesloftObject
 
 CUSTOM_PREFIX: Final = f"{CUSTOM_FIELDS}."
 NOT_COMPARED: Final = "upsert_key"  # says how a payload is written, not what

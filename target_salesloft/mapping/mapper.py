@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from target_salesloft.exceptions import ConfigError, UnknownColumnError
 from target_salesloft.mapping.coercion import (
@@ -30,15 +31,10 @@ from target_salesloft.objects import (
     SyncMode,
     identity_key,
 )
-from target_salesloft.records import NOTHING, Named, Write
+from target_salesloft.records import NOTHING, Named, Source, Write
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.settings.options import NullValues, UnknownFields
 from target_salesloft.suggestions import did_you_mean, normalize_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-
-    from target_salesloft.records import Source
 
 CUSTOM_PREFIX: Final = "custom_fields."
 # `custom_fields.Region`, and `custom_fields__Region` as the SDK flattens it, with any separator.

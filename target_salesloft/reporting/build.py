@@ -5,19 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final, TextIO
 
+from target_salesloft.clock import Clock
 from target_salesloft.reporting.log import Report, configure_handler, restrict_library_logs
+from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import TextIO
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.reporting.run_info import RunInfo
-    from target_salesloft.salesloft.metrics import RequestMetrics
-    from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.salesloft.metrics import RequestMetrics
+from target_salesloft.salesloft.rate_limit import RateLimiter
 
 logger = logging.getLogger(__name__)
 

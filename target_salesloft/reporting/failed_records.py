@@ -8,8 +8,10 @@ import os
 import re
 import shlex
 import threading
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from singer_sdk.exceptions import InvalidJSONSchema
 from singer_sdk.singerlib.exceptions import InvalidInputLine
@@ -20,13 +22,7 @@ from target_salesloft.exceptions import FailedRecordsFileError
 from target_salesloft.records import Outcome, Result, SavedAt, Source
 from target_salesloft.singer.reader import require_keys, require_schema
 from target_salesloft.singer.validation import build_validator
-from target_salesloft.storage import absolute, open_writable
-
-if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-
-    from target_salesloft.storage import OutputFile
+from target_salesloft.storage import OutputFile, absolute, open_writable
 
 TIME_FORMAT: Final = "%Y-%m-%dT%H%M%SZ"
 DRY_RUN_SUFFIX: Final = "-dry-run.singer"

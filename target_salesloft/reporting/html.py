@@ -6,18 +6,16 @@ import datetime as dt
 import functools
 import math
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from target_salesloft.clock import SECONDS_PER_DAY
+from target_salesloft.ledger.history import FailedGroup, Run
 from target_salesloft.records import FAILURES, MISSES, WRITTEN, Result
 from target_salesloft.wording import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     import jinja2
-
-    from target_salesloft.ledger.history import FailedGroup, Run
 
 MAX_RUNS: Final = 50
 MAX_REASONS: Final = 10

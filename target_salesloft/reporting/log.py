@@ -5,22 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from singer_sdk.logging import ConsoleFormatter
 from singer_sdk.metrics import Point
 
+from target_salesloft.clock import Clock
+from target_salesloft.mapping.mapper import ColumnMapping
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.reporting.stats import RunStats, StreamStats
+from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import admin_command
 from target_salesloft.wording import duration, plural
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.mapping.mapper import ColumnMapping
-    from target_salesloft.reporting.stats import RunStats, StreamStats
-    from target_salesloft.salesloft.rate_limit import RateLimiter
 
 PROGRESS_SECONDS: Final = 10.0
 METRICS_LOGGER: Final = "singer_sdk.metrics"

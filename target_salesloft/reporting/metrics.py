@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import enum
 import os
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from singer_sdk import metrics as sdk
 
-if TYPE_CHECKING:
-    from target_salesloft.clock import Clock
-    from target_salesloft.reporting.stats import RunStats
-    from target_salesloft.salesloft.metrics import RequestMetrics
-    from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.clock import Clock
+from target_salesloft.reporting.stats import RunStats
+from target_salesloft.salesloft.metrics import RequestMetrics
+from target_salesloft.salesloft.rate_limit import RateLimiter
 
 INTERVAL_SECONDS: Final = 60.0
 

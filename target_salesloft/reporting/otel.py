@@ -7,6 +7,7 @@ import logging
 import re
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -24,19 +25,15 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Status, StatusCode
 
-from target_salesloft.reporting.stats import RunStats
+from target_salesloft.reporting.run_info import RunInfo
+from target_salesloft.reporting.stats import JobTime, RunStats
+from target_salesloft.salesloft.metrics import RequestMetrics
+from target_salesloft.salesloft.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
     import requests
     from opentelemetry.metrics import CallbackOptions
     from opentelemetry.sdk.trace.export import SpanExportResult
-
-    from target_salesloft.reporting.run_info import RunInfo
-    from target_salesloft.reporting.stats import JobTime
-    from target_salesloft.salesloft.metrics import RequestMetrics
-    from target_salesloft.salesloft.rate_limit import RateLimiter
 
 logger = logging.getLogger(__name__)
 

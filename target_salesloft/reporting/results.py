@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
+from target_salesloft.clock import Clock
 from target_salesloft.encoding import dumps_line
 from target_salesloft.exceptions import ResultsFileError
-from target_salesloft.objects import ID_FIELD
-from target_salesloft.records import Result
-from target_salesloft.reporting.run_info import format_time
-from target_salesloft.storage import open_writable, split
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.objects import SalesloftObject
-    from target_salesloft.records import Outcome, Source
-    from target_salesloft.reporting.run_info import RunInfo
-    from target_salesloft.storage import OutputFile, Storage
+from target_salesloft.objects import ID_FIELD, SalesloftObject
+from target_salesloft.records import Outcome, Result, Source
+from target_salesloft.reporting.run_info import RunInfo, format_time
+from target_salesloft.storage import OutputFile, Storage, open_writable, split
 
 STREAM: Final = "salesloft_results"
 FINGERPRINT_COLUMN: Final = "_sdc_fingerprint"

@@ -8,10 +8,9 @@ import os
 import re
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from target_salesloft.clock import Clock
+from target_salesloft.clock import Clock
 
 RUN_ID_VARIABLE: Final = "MELTANO_RUN_ID"
 UNSAFE_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]")

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from target_salesloft.records import FAILURES, MISSES, WRITTEN, Outcome, Result
+from target_salesloft.records import FAILURES, MISSES, WRITTEN, Outcome, Result, Source
 from target_salesloft.redaction import ELLIPSIS, NOT_SHOWN, redact_reason, request_names
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.wording import duration, plural
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from target_salesloft.records import Source
-    from target_salesloft.settings.run import RunSettings
 
 MAX_DISTINCT_REASONS: Final = 20
 OTHER_REASONS: Final = "other reasons"

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from target_salesloft.clock import Clock
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.records import Result
+from target_salesloft.records import Result, Source
 from target_salesloft.reporting.run_info import RunInfo, format_time
-from target_salesloft.reporting.stats import RunStats, source_keys
+from target_salesloft.reporting.stats import RunStats, StreamStats, source_keys
 from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.storage import open_writable, split
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from target_salesloft.records import Source
-    from target_salesloft.reporting.stats import StreamStats
-    from target_salesloft.settings.run import RunSettings
 
 
 class SummaryFile:

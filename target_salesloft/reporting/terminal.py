@@ -6,7 +6,8 @@ import contextlib
 import io
 import logging
 import sys
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from rich.console import Console, Group
 from rich.highlighter import NullHighlighter
@@ -16,16 +17,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from target_salesloft.clock import Clock
+from target_salesloft.mapping.mapper import ColumnMapping
 from target_salesloft.records import FAILURES, WRITTEN, Result
 from target_salesloft.reporting.log import Report
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.mapping.mapper import ColumnMapping
-    from target_salesloft.reporting.stats import RunStats
-    from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.reporting.stats import RunStats
+from target_salesloft.salesloft.rate_limit import RateLimiter
 
 CONSOLE: Final = Console(stderr=True)  # `rich` honors NO_COLOR
 BAR_WIDTH: Final = 40

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from target_salesloft.clock import Clock
 from target_salesloft.database import POSTGRES_EXTRA, is_postgres
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.salesloft.auth.authenticators import (
     ApiKeyAuthenticator,
+    Authenticator,
     ClientCredentialsAuthenticator,
     RefreshTokenAuthenticator,
 )
 from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
+from target_salesloft.salesloft.auth.token_refresh import TokenStore
 from target_salesloft.salesloft.client import SalesloftClient
+from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.salesloft.retry import Retrier
 from target_salesloft.settings.options import AuthMethod
-
-if TYPE_CHECKING:
-    from target_salesloft.clock import Clock
-    from target_salesloft.salesloft.auth.authenticators import Authenticator
-    from target_salesloft.salesloft.auth.token_refresh import TokenStore
-    from target_salesloft.salesloft.rate_limit import RateLimiter
-    from target_salesloft.settings.run import RunSettings
+from target_salesloft.settings.run import RunSettings
 
 
 def build_client(settings: RunSettings, clock: Clock, rate_limiter: RateLimiter) -> SalesloftClient:

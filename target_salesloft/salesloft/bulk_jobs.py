@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import enum
 import logging
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import requests
 
-from target_salesloft.exceptions import RecordRejectedError, UnexpectedResponseError
+from target_salesloft.clock import Clock
+from target_salesloft.exceptions import OutcomeUnknownError, RecordRejectedError, UnexpectedResponseError
 from target_salesloft.salesloft.assumptions import ASSUMPTIONS
-from target_salesloft.salesloft.requester import PAGE_SIZE, convert
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.exceptions import OutcomeUnknownError
-    from target_salesloft.salesloft.requester import Reply, Requester
+from target_salesloft.salesloft.requester import PAGE_SIZE, Reply, Requester, convert
 
 logger = logging.getLogger(__name__)
 

@@ -16,23 +16,31 @@ Errors are exceptions, see `exceptions.py`. Source of the endpoints: https://dev
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
-from target_salesloft.objects import ACCOUNTS, CADENCE_MEMBERSHIPS, PEOPLE, DeletedRecords, ParameterLocation, SyncMode
+from target_salesloft.exceptions import (
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    RecordRejectedError,
+    UnexpectedResponseError,
+)
+from target_salesloft.objects import (
+    ACCOUNTS,
+    CADENCE_MEMBERSHIPS,
+    PEOPLE,
+    DeletedRecords,
+    Operation,
+    ParameterLocation,
+    SalesloftObject,
+    SyncMode,
+)
 from target_salesloft.salesloft.bulk_jobs import BulkJobs
-from target_salesloft.salesloft.requester import Requester
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from target_salesloft.exceptions import OutcomeUnknownError
-    from target_salesloft.objects import Operation, SalesloftObject
-    from target_salesloft.salesloft.requester import Page, Reply
+from target_salesloft.salesloft.requester import Page, Reply, Requester
 
 logger = logging.getLogger(__name__)
 

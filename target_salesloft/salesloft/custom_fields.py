@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError
-from target_salesloft.objects import FieldType
+from target_salesloft.objects import FieldType, SalesloftObject
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from target_salesloft.objects import SalesloftObject
+if TYPE_CHECKING:  # takes a moment
     from target_salesloft.salesloft.client import SalesloftClient
 
 logger = logging.getLogger(__name__)

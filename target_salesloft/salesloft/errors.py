@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 import requests
@@ -29,9 +29,7 @@ from target_salesloft.redaction import (
     request_names,
     sanitize_line,
 )
-
-if TYPE_CHECKING:
-    from target_salesloft.salesloft.transport import Response
+from target_salesloft.salesloft.transport import Response
 
 SUCCESS: Final = range(200, 300)
 ERRORS: Final = {

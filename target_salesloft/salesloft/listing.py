@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from target_salesloft.exceptions import QueryRejectedError
+from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.requester import PAGE_COUNTS, PAGE_SIZE, parse_time, require_id
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
-
-    from target_salesloft.salesloft.client import SalesloftClient
 
 # Later pages of a list cost several points each.
 # Source: https://developers.salesloft.com/docs/platform/api-basics/rate-limits/

@@ -8,22 +8,18 @@ import math
 import string
 import urllib.parse
 from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from target_salesloft.exceptions import QueryRejectedError
-from target_salesloft.objects import ID_FIELD, identity_key
+from target_salesloft.objects import ID_FIELD, SalesloftObject, identity_key
+from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.listing import ListTooLongError, iter_all
 from target_salesloft.salesloft.memberships import MembershipLookup
 from target_salesloft.salesloft.requester import require_id
 from target_salesloft.wording import plural
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-
-    from target_salesloft.objects import SalesloftObject
-    from target_salesloft.salesloft.client import SalesloftClient
 
 logger = logging.getLogger(__name__)
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from target_salesloft.exceptions import QueryRejectedError, UnexpectedResponseError
 from target_salesloft.objects import CADENCE_MEMBERSHIPS, ENROLL, ID_FIELD
+from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.listing import ListTooLongError, iter_all, latest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from target_salesloft.salesloft.client import SalesloftClient
 
 logger = logging.getLogger(__name__)
 

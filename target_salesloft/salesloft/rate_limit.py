@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import requests
 
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import RunCancelledError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.salesloft.transport import Response
+from target_salesloft.salesloft.transport import Response
 
 WINDOW_SECONDS: Final = 60.0
 PAUSE_SECONDS: Final = 10.0

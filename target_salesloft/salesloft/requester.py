@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 import requests
@@ -12,6 +13,7 @@ import requests
 from target_salesloft.clock import Clock
 from target_salesloft.exceptions import (
     ConnectionFailedError,
+    OutcomeUnknownError,
     QueryRejectedError,
     RateLimitError,
     RecordRejectedError,
@@ -19,18 +21,12 @@ from target_salesloft.exceptions import (
     SalesloftRetriableError,
     UnexpectedResponseError,
 )
+from target_salesloft.salesloft.auth.authenticators import Authenticator
 from target_salesloft.salesloft.errors import parse_response
 from target_salesloft.salesloft.metrics import RequestKind, RequestMetrics
 from target_salesloft.salesloft.rate_limit import PAUSE_SECONDS, RateLimiter
 from target_salesloft.salesloft.retry import Retrier
-from target_salesloft.salesloft.transport import Transport
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from target_salesloft.exceptions import OutcomeUnknownError
-    from target_salesloft.salesloft.auth.authenticators import Authenticator
-    from target_salesloft.salesloft.transport import Response
+from target_salesloft.salesloft.transport import Response, Transport
 
 API_URL: Final = "https://api.salesloft.com/v2"
 POINTS_PER_MINUTE: Final = 600

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import backoff
 
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import (
     ConnectionFailedError,
     MalformedResponseError,
@@ -18,11 +20,6 @@ from target_salesloft.exceptions import (
     SalesloftFatalError,
     SalesloftRetriableError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from target_salesloft.clock import Clock
 
 logger = logging.getLogger(__name__)
 

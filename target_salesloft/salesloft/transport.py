@@ -12,8 +12,9 @@ import re
 import ssl
 import time
 import urllib.parse
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 import requests
@@ -28,9 +29,6 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.urls import is_loopback
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 CHUNK_SIZE: Final = 2**16
 MAX_RESPONSE_BYTES: Final = 2**26  # a page of a hundred records is far smaller

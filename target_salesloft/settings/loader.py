@@ -6,21 +6,18 @@ import copy
 import json
 import logging
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.messages import UNREAD_VARIABLE
 from target_salesloft.settings.options import ENVIRONMENT_PREFIX
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.schema import SETTINGS, leaves
 from target_salesloft.settings.validation import resolve
 from target_salesloft.suggestions import TYPO, closest_match, normalize_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from target_salesloft.settings.run import RunSettings
 
 BOOLEANS: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 # Meltano separates the levels of a setting by dots and escapes a dot in a name with a backslash.

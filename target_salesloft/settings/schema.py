@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import enum
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import msgspec
 from singer_sdk.helpers import capabilities as sdk
@@ -13,9 +14,6 @@ from target_salesloft import objects
 from target_salesloft.settings import options
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 NULL: Final = {"type": "null"}
 # The values of each enumeration in their order: msgspec sorts them.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.objects import OBJECTS, DeletedRecords, SalesloftObject, SyncMode
-from target_salesloft.settings.options import (  # noqa: TC001 (read by msgspec)
+from target_salesloft.settings.options import (
     ListFields,
     Misses,
     MissingReferences,
@@ -20,9 +21,6 @@ from target_salesloft.settings.options import (  # noqa: TC001 (read by msgspec)
 )
 from target_salesloft.settings.run import RunSettings, about
 from target_salesloft.suggestions import TYPO, closest_match
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
 
 # As in the SDK's stream maps. Meltano drops null inside an object.
 NULL_STRING: Final = "__NULL__"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -32,8 +33,6 @@ from target_salesloft.suggestions import closest_match
 from target_salesloft.urls import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from jsonschema import ValidationError
 
 TYPE_NAMES: Final = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import re
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import IO, Any, Final, NamedTuple, cast
 
 from singer_sdk import batch as sdk_batch
 from singer_sdk.singerlib.exceptions import InvalidInputLine
@@ -15,9 +16,6 @@ from target_salesloft.encoding import decode_object, to_json_types
 from target_salesloft.redaction import redact_secrets, sanitize_line
 from target_salesloft.singer.reader import INPUT_ERRORS, read_lines
 from target_salesloft.storage import buffered
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 ENCODINGS: Final = (("jsonl", "gzip"), ("jsonl", "none"), ("jsonl", None), ("arrow", "none"), ("arrow", None))
 MAX_NAME: Final = 300

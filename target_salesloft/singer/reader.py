@@ -11,7 +11,8 @@ import select
 import stat
 import sys
 from collections import Counter, defaultdict
-from typing import IO, TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any, AnyStr, Final, TypeAlias
 
 from singer_sdk.exceptions import (
     InvalidJSONSchema,
@@ -21,20 +22,16 @@ from singer_sdk.exceptions import (
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
+from target_salesloft.clock import Clock
 from target_salesloft.encoding import decode_object
 from target_salesloft.mapping.coercion import KINDS_OF_VALUE
 from target_salesloft.redaction import sanitize_line
+from target_salesloft.shutdown import Shutdown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from typing import AnyStr
-
     from typing_extensions import Buffer
 
-    from target_salesloft.clock import Clock
-    from target_salesloft.shutdown import Shutdown
-
-    Handler = Callable[[dict[str, Any]], None]
+Handler: TypeAlias = Callable[[dict[str, Any]], None]
 
 logger = logging.getLogger(__name__)
 

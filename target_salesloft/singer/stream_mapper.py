@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from singer_sdk.exceptions import MappingError, MissingKeyPropertiesError
 from singer_sdk.mapper import CustomStreamMap, SameRecordTransform
 
+from target_salesloft.clock import Clock
 from target_salesloft.encoding import to_json_types
 from target_salesloft.exceptions import ConfigError, UnknownColumnError
 from target_salesloft.mapping.coercion import parse_deleted
@@ -20,22 +23,16 @@ from target_salesloft.mapping.mapper import (
 )
 from target_salesloft.objects import DeletedRecords, FieldType
 from target_salesloft.records import Outcome, Result, Source, Write, failure, replace, without_write
+from target_salesloft.reporting.log import Report
+from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.settings.options import Misses, MissingReferences
-from target_salesloft.settings.streams import DELETED_COLUMNS
+from target_salesloft.settings.run import RunSettings
+from target_salesloft.settings.streams import DELETED_COLUMNS, StreamSettings
 from target_salesloft.singer.validation import build_validator, describe_invalid
 from target_salesloft.suggestions import normalize_name
 
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import Collection, Iterable, Mapping
-
     from singer_sdk.mapper import StreamMap
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.reporting.log import Report
-    from target_salesloft.salesloft.custom_fields import CustomFields
-    from target_salesloft.settings.run import RunSettings
-    from target_salesloft.settings.streams import StreamSettings
 
 SDK_METADATA: Final = "_sdc_"
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from target_salesloft.ledger.verification import ANY, Note
 from target_salesloft.objects import ACCOUNTS, CUSTOM_FIELDS, ID_FIELD, PEOPLE, SyncMode
-from target_salesloft.verify.questions import answer
-from target_salesloft.verify.session import BULK_JOBS, ForbiddenError, NotDeterminedError
+from target_salesloft.verify.questions import Finding, answer
+from target_salesloft.verify.session import BULK_JOBS, Answer, ForbiddenError, NotDeterminedError, Session
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from typing import TypeAlias
-
-    from target_salesloft.verify.questions import Finding
-    from target_salesloft.verify.session import Answer, Session
-
-    Answers: TypeAlias = Iterator[tuple[str, str]]
-    Probe: TypeAlias = Callable[[Session], Answers]
+Answers: TypeAlias = Iterator[tuple[str, str]]
+Probe: TypeAlias = Callable[[Session], Answers]
 
 UPSERT_PEOPLE: Final = PEOPLE.operations[SyncMode.UPSERT].path
 UPSERT_ACCOUNTS: Final = ACCOUNTS.operations[SyncMode.UPSERT].path

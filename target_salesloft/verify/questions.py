@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from target_salesloft.salesloft.assumptions import ASSUMPTIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 UNFORESEEN: Final = "Not foreseen. Please report it."
 

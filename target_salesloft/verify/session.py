@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError
-from target_salesloft.ledger.verification import ANY, Note
-from target_salesloft.objects import ACCOUNTS, ID_FIELD, PEOPLE, DeletedRecords
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.ledger.verification import Notes
-    from target_salesloft.objects import SalesloftObject
-    from target_salesloft.salesloft.client import SalesloftClient
+from target_salesloft.ledger.verification import ANY, Note, Notes
+from target_salesloft.objects import ACCOUNTS, ID_FIELD, PEOPLE, DeletedRecords, SalesloftObject
+from target_salesloft.salesloft.client import SalesloftClient
 
 OK: Final = 200
 BULK_JOBS: Final = "bulk_jobs"

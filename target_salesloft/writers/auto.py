@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
 from urllib.parse import urlsplit
 
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
-from target_salesloft.objects import OBJECTS, SyncMode
+from target_salesloft.objects import OBJECTS, SalesloftObject, SyncMode
 from target_salesloft.records import tokens_in
+from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.settings.options import WriteMethod
+from target_salesloft.settings.run import RunSettings
+from target_salesloft.writers.base import Batch, Event
 from target_salesloft.writers.bulk import JOB_NAME_PREFIX
 from target_salesloft.writers.jobs import JobsInFlight
 from target_salesloft.writers.single import SingleWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.objects import SalesloftObject
-    from target_salesloft.salesloft.client import SalesloftClient
-    from target_salesloft.settings.run import RunSettings
-    from target_salesloft.writers.base import Batch, Event
 
 logger = logging.getLogger(__name__)
 

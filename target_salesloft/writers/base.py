@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
-    from target_salesloft.objects import DeletedRecords, SalesloftObject, SyncMode
-    from target_salesloft.records import Outcome, Write
+from target_salesloft.objects import DeletedRecords, SalesloftObject, SyncMode
+from target_salesloft.records import Outcome, Write
 
 
 class Batch(NamedTuple):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 import logging
 from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 import requests
 
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import (
     BulkJobUnfinishedError,
     OutcomeUnknownError,
@@ -26,17 +28,14 @@ from target_salesloft.salesloft.bulk_jobs import (
     MAX_READS,
     MAX_UPLOAD_RECORDS,
     NOT_FINAL,
+    BulkJobs,
     JobState,
+    JobStatus,
+    ResultRow,
     RowStatus,
 )
 from target_salesloft.salesloft.errors import MAX_REASON_LENGTH, join_messages
 from target_salesloft.salesloft.requester import PAGE_SIZE, find_resource
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.salesloft.bulk_jobs import BulkJobs, JobStatus, ResultRow
 
 logger = logging.getLogger(__name__)
 

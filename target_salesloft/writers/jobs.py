@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import (
     BulkJobUnfinishedError,
     PermissionDeniedError,
@@ -19,13 +21,14 @@ from target_salesloft.exceptions import (
     SalesloftFatalError,
     UnexpectedResponseError,
 )
-from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode
-from target_salesloft.records import UPSERT_RESULTS, Outcome, Result, replace, tokens_in, written
+from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SalesloftObject, SyncMode
+from target_salesloft.records import UPSERT_RESULTS, Outcome, Result, Write, replace, tokens_in, written
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.salesloft.bulk_jobs import JobState, RowStatus
+from target_salesloft.salesloft.bulk_jobs import BulkJobs, JobState, JobStatus, RowStatus
 from target_salesloft.salesloft.requester import PAGE_SIZE, find_resource, upsert_type
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.wording import plural
-from target_salesloft.writers.base import JobDone, JobPolled, JobStarting, JobUploaded, Settled
+from target_salesloft.writers.base import Batch, Event, JobDone, JobPolled, JobStarting, JobUploaded, Settled
 from target_salesloft.writers.bulk import (
     MAX_ROWS_READ,
     BulkJob,
@@ -33,16 +36,6 @@ from target_salesloft.writers.bulk import (
     Phase,
     describe_row,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.objects import SalesloftObject
-    from target_salesloft.records import Write
-    from target_salesloft.salesloft.bulk_jobs import BulkJobs, JobStatus
-    from target_salesloft.settings.run import RunSettings
-    from target_salesloft.writers.base import Batch, Event
 
 logger = logging.getLogger(__name__)
 

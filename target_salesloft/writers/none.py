@@ -5,27 +5,22 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, defaultdict, deque
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final
 
 import msgspec
 
 from target_salesloft.mapping.coercion import describe
-from target_salesloft.objects import ID_FIELD, OBJECTS, SyncMode
+from target_salesloft.objects import ID_FIELD, OBJECTS, Reference, SalesloftObject, SyncMode
 from target_salesloft.records import Outcome, Result, failure
 from target_salesloft.salesloft.bulk_jobs import MAX_UPLOAD_RECORDS
 from target_salesloft.salesloft.lookup import chunk_values
 from target_salesloft.salesloft.requester import PAGE_SIZE
+from target_salesloft.settings.run import RunSettings
 from target_salesloft.wording import duration, plural
-from target_salesloft.writers.base import Settled
+from target_salesloft.writers.auto import BulkChoice
+from target_salesloft.writers.base import Batch, Event, Settled
 from target_salesloft.writers.bulk import MAX_ROWS_READ, UPSERT_KEY
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-
-    from target_salesloft.objects import Reference, SalesloftObject
-    from target_salesloft.settings.run import RunSettings
-    from target_salesloft.writers.auto import BulkChoice
-    from target_salesloft.writers.base import Batch, Event
 
 logger = logging.getLogger(__name__)
 

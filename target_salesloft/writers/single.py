@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import requests
 
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import (
     OutcomeUnknownError,
     PermissionDeniedError,
@@ -21,20 +23,12 @@ from target_salesloft.exceptions import (
     RunCancelledError,
     SalesloftFatalError,
 )
-from target_salesloft.objects import DeletedRecords, ParameterLocation, SyncMode
+from target_salesloft.objects import DeletedRecords, Operation, ParameterLocation, SalesloftObject, SyncMode
 from target_salesloft.records import UPSERT_RESULTS, Outcome, Result, Write, replace, written
+from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.lookup import find_matches
-from target_salesloft.salesloft.requester import find_resource, parse_time, upsert_type
-from target_salesloft.writers.base import Sending, Settled
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.objects import Operation, SalesloftObject
-    from target_salesloft.salesloft.client import SalesloftClient
-    from target_salesloft.salesloft.requester import Reply
-    from target_salesloft.writers.base import Batch, Event
+from target_salesloft.salesloft.requester import Reply, find_resource, parse_time, upsert_type
+from target_salesloft.writers.base import Batch, Event, Sending, Settled
 
 logger = logging.getLogger(__name__)
 

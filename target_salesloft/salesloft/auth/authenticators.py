@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Generator
 
 import requests
 from requests.auth import AuthBase
 
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import SalesloftFatalError, TokenExpiredError, TokenGrantError
-from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, StoredToken, fingerprint
-from target_salesloft.salesloft.auth.token_refresh import Refresh
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.salesloft.auth.token import Token
-    from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
-    from target_salesloft.salesloft.auth.token_refresh import TokenStore
-    from target_salesloft.salesloft.retry import Retrier
-    from target_salesloft.salesloft.transport import Response
+from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, StoredToken, Token, fingerprint
+from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
+from target_salesloft.salesloft.auth.token_refresh import Refresh, TokenStore
+from target_salesloft.salesloft.retry import Retrier
+from target_salesloft.salesloft.transport import Response
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
@@ -13,15 +14,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy.dialects.postgresql import insert
 
+from target_salesloft.clock import Clock
 from target_salesloft.database import build_engine, create_tables, describe_error
 from target_salesloft.exceptions import TokenStoreError
 from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, StoredToken
 from target_salesloft.salesloft.auth.token_store import decode_token, encode_token, wait_for_lock
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from target_salesloft.clock import Clock
 
 KEY_BYTES: Final = 32
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import requests
 
-from target_salesloft.clock import GRACE_SECONDS
+from target_salesloft.clock import GRACE_SECONDS, Clock
 from target_salesloft.exceptions import MalformedResponseError, TokenGrantError, UnexpectedResponseError
 from target_salesloft.redaction import redact_secrets, sanitize_line
 from target_salesloft.salesloft.auth.token import Token
 from target_salesloft.salesloft.errors import error_class, raise_if_retriable
-from target_salesloft.salesloft.transport import Transport
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from target_salesloft.clock import Clock
-    from target_salesloft.salesloft.transport import Response
+from target_salesloft.salesloft.transport import Response, Transport
 
 DEFAULT_LIFETIME_SECONDS: Final = 7200.0
 GRANT_ERRORS: Final = frozenset({400, 401, 403})

@@ -13,12 +13,11 @@ from target_salesloft.exceptions import (
     TokenRefreshError,
     TokenStoreError,
 )
-from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, StoredToken, fingerprint
+from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, StoredToken, Token, fingerprint
+from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # optional, or takes a moment
     from target_salesloft.salesloft.auth.postgres_token_store import PostgresTokenStore
-    from target_salesloft.salesloft.auth.token import Token
-    from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
     from target_salesloft.salesloft.auth.token_store import FileTokenStore
 
 logger = logging.getLogger(__name__)

@@ -8,22 +8,19 @@ import os
 import stat
 import tempfile
 import urllib.parse
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import filelock
 import msgspec
 import platformdirs
 
+from target_salesloft.clock import Clock
 from target_salesloft.exceptions import RunCancelledError, TokenStoreError
 from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, StoredToken, fingerprint
 from target_salesloft.storage import write_atomically
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from target_salesloft.clock import Clock
 
 logger = logging.getLogger(__name__)
 
