@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from target_salesloft.mapping.comparison import NOT_COMPARED, canonical
+from target_salesloft.mapping.comparison import NOT_COMPARED, canonical, canonical_texts
 
 HASH_BYTES: Final = 8
 VALUE_BYTES: Final = 4
@@ -52,19 +52,27 @@ class Fingerprinter:
         Args:
             name: The field; that of a custom field starts with `custom_fields.`.
         """
-        meaning = canonical(name, value)
-        state = self._value_state.copy()
-        state.update(meaning.encode("utf-8", "surrogatepass") if isinstance(meaning, str) else _encode(meaning))
-        return state.digest()
+        return self._hash_meanings([canonical(name, value)])[0]
 
     def column(self, name: str, values: Sequence[Any]) -> list[bytes]:
         """Return the hashes of the values of a field in many records."""
-        distinct = {*values} if {*map(type, values)} <= REPEATED_TYPES else ()
-        if not 0 < len(distinct) <= len(values) // 2:
-            return [self.value(name, each) for each in values]
-        # Many records have the same titles, cities and stages.
-        hashes = {each: self.value(name, each) for each in distinct}
-        return [hashes[each] for each in values]
+        types = {*map(type, values)}
+        distinct = list({*values}) if types <= REPEATED_TYPES else []
+        if 0 < len(distinct) <= len(values) // 2:
+            # Many records have the same titles, cities and stages.
+            hashes = dict(zip(distinct, self.column(name, distinct), strict=True))
+            return [hashes[each] for each in values]
+        if types == {str}:
+            return self._hash_meanings(canonical_texts(name, values))
+        return self._hash_meanings([canonical(name, each) for each in values])
+
+    def _hash_meanings(self, meanings: Iterable[str | tuple[str, ...] | None]) -> list[bytes]:
+        copy, hashes = self._value_state.copy, []
+        for each in meanings:
+            state = copy()
+            state.update(each.encode("utf-8", "surrogatepass") if isinstance(each, str) else _encode(each))
+            hashes.append(state.digest())
+        return hashes
 
 
 def _encode(value: Any) -> bytes:

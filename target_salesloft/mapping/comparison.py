@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from target_salesloft.mapping.coercion import DATE_LENGTH, CoercionError, to_text
@@ -39,22 +39,24 @@ def canonical(name: str, value: Any) -> str | tuple[str, ...] | None:
     Args:
         name: The field; that of a custom field starts with `custom_fields.`.
     """
-    if isinstance(value, str):
-        text = value.strip()
-    elif value is None:
+    if value is None:
         return None
-    elif isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)):
         elements = {str(each) for each in (canonical(name, element) for element in value) if each is not None}
         return tuple(sorted(elements)) or None
-    elif isinstance(value, dict):
+    if isinstance(value, dict):
         return str(sorted((str(key), canonical(name, each)) for key, each in value.items())) if value else None
-    else:
-        text = _to_text(value).strip()
+    return canonical_texts(name, [value if isinstance(value, str) else _to_text(value)])[0]
+
+
+def canonical_texts(name: str, values: Iterable[str]) -> list[str | None]:
+    """Return the same as `canonical` for texts."""
+    texts: Iterator[str] = map(str.strip, values)
     if name in CASE_INSENSITIVE_FIELDS:
-        text = text.lower()
-    elif name.startswith(CUSTOM_PREFIX) and DAY_AND_TIME.fullmatch(text):
-        text = text[:DATE_LENGTH]
-    return text or None
+        texts = map(str.lower, texts)
+    elif name.startswith(CUSTOM_PREFIX):
+        texts = (each[:DATE_LENGTH] if DAY_AND_TIME.fullmatch(each) else each for each in texts)
+    return [each or None for each in texts]
 
 
 def held_value(salesloft_object: SalesloftObject, row: Mapping[str, Any], name: str) -> Any:
