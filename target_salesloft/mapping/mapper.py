@@ -37,8 +37,9 @@ from target_salesloft.settings.options import NullValues, UnknownFields
 from target_salesloft.suggestions import did_you_mean, normalize_name
 
 CUSTOM_PREFIX: Final = "custom_fields."
-# `custom_fields.Region`, and `custom_fields__Region` as the SDK flattens it, with any separator.
-CUSTOM_COLUMN: Final = re.compile(r"custom_fields[^A-Za-z0-9]+(?P<name>.+)", re.DOTALL)
+# `custom_fields.Region`, and `custom_fields__Region` as the SDK flattens it, with any separator: a name may start with
+# another special character.
+CUSTOM_COLUMN: Final = re.compile(r"custom_fields(?P<separator>[\W_])(?P=separator)*(?P<name>.+)", re.DOTALL)
 CUSTOM_OBJECT: Final = FieldType.CUSTOM_FIELDS
 SDK_METADATA: Final = "_sdc_"
 MAX_NAME_LENGTH: Final = 100
@@ -255,8 +256,8 @@ class RecordMapper:
             except CoercionError as error:
                 if route.reference is None or not self._is_omitted(route):
                     return _reject(route, error)
-                coerced = None
                 missing.append(f"{route.reference.name}: not a valid value")
+                continue
             if route.kind is CUSTOM_OBJECT:
                 rejection = self._map_object(coerced or {}, custom)
                 if rejection is not None:
@@ -283,9 +284,9 @@ class RecordMapper:
 
     def map_key(self, record: Mapping[str, Any]) -> Write | Rejection:
         """Return a write with no more than what identifies a record whose columns are known."""
-        names = {self._key, ID_FIELD, *self._identity}
+        targets = {Target(name) for name in (self._key, ID_FIELD, *self._identity)}
         routes = ((column, self._routes[column]) for column in record)
-        columns = [column for column, route in routes if route is not None and route.target.name in names]
+        columns = [column for column, route in routes if route is not None and route.target in targets]
         return self.map({column: record[column] for column in columns})
 
     def map_removal(self, record: Mapping[str, Any]) -> Write | Rejection:
@@ -321,8 +322,8 @@ class RecordMapper:
         value = body.get(name) if record_id is None else record_id
         if value is None and self._mode is not SyncMode.INSERT:
             return Rejection(f"missing {self._mode.value} key: {name}", (name,), missing_key=True)
-        if body.get("crm_id") is not None:
-            body.setdefault("crm_id_type", CRM_ID_TYPE)
+        if body.get("crm_id") is not None and body.get("crm_id_type") is None:
+            body["crm_id_type"] = CRM_ID_TYPE
         if self._mode is SyncMode.UPSERT:
             body["upsert_key"] = name
         spelling = None
@@ -333,8 +334,8 @@ class RecordMapper:
 
     def _require_key(self, columns: Collection[str]) -> None:
         """Raise an error if no record can have a key, before the first record is read."""
-        targets = {self._target(each).name for each in self._targets(columns)}
-        missing = [name for name in self._identity if name not in targets]
+        targets = {self._target(each) for each in self._targets(columns)}
+        missing = [name for name in self._identity if Target(name) not in targets]
         if missing:
             references = [each.name for each in self._object.references.values() if each.field in missing]
             raise ConfigError(
@@ -344,7 +345,7 @@ class RecordMapper:
         if self._mode is SyncMode.INSERT or self._identity:
             return
         by_id = self._mode is SyncMode.UPDATE and ID_FIELD in self._mapped_fields(columns)
-        if self._key in targets or by_id:
+        if self._key_target in targets or by_id:
             return
         advice = f"Map the column that holds it in the stream's mapping (COLUMN: {self._key})"
         if self._mode is SyncMode.UPDATE and self._key != ID_FIELD:

@@ -137,6 +137,7 @@ def test_warehouse_id_is_left_out(mode, declared):
         (SyncMode.UPSERT, "email_address", ["mail"], {"mial": "email_address"}, ["email_address", "mapping"]),
         (SyncMode.UPSERT, "crm_id", ["email", "id"], {}, ["crm_id", "mapping"]),
         (SyncMode.UPSERT, "id", ["email"], {}, ["COLUMN: id"]),
+        (SyncMode.UPSERT, "email_address", ["old"], {"old": "custom_fields.email_address"}, ["email_address"]),
         (SyncMode.UPDATE, "email_address", ["id", "title"], {}, ["COLUMN: email_address", "COLUMN: id", "upsert_key"]),
         (SyncMode.UPDATE, "id", ["email", "title"], {}, ["COLUMN: id"]),
     ],
@@ -152,6 +153,8 @@ def test_crm_id_is_sent_with_its_type():
     assert fields({"crm_id": "003A"}) == {"crm_id": "003A", "crm_id_type": "salesforce"}
     assert fields({"crm_id": "003A", "crm_id_type": "other"})["crm_id_type"] == "other"
     assert fields({"crm_id": None}) == {}
+    sent = fields({"crm_id": "003A", "crm_id_type": None}, null_values=NullValues.CLEAR)
+    assert sent == {"crm_id": "003A", "crm_id_type": "salesforce"}
 
 
 @pytest.mark.parametrize(
@@ -353,6 +356,21 @@ def test_mapping_to_a_custom_field(target, team):
 def test_custom_field_may_have_the_name_of_a_standard_field():
     sent = fields({"rank": "1"}, mapping={"rank": "custom_fields.title"}, custom_fields={"title": FieldType.TEXT})
     assert sent == {"custom_fields": {"title": "1"}}
+
+
+@pytest.mark.parametrize("name", ["Ärzte", "行业", "# of Seats", "(EU) Region"])
+@pytest.mark.parametrize("prefix", ["custom_fields__", "custom_fields.", "custom_fields-"])
+def test_a_custom_field_may_start_with_any_character(name, prefix):
+    for team in (None, {name: FieldType.TEXT}):
+        assert fields({f"{prefix}{name}": "7"}, custom_fields=team) == {"custom_fields": {name: "7"}}
+
+
+def test_a_custom_field_with_the_name_of_the_key_is_not_a_part_of_it():
+    team = {"email_address": FieldType.DATE}
+    mapper = make_mapper(mapping={"since": "custom_fields.email_address"}, custom_fields=team)
+    record = {"email_address": EMAIL, "since": "no date"}
+    mapper.add_columns(record, None)
+    assert mapper.map_removal(record).key == f"email_address={EMAIL}"
 
 
 SPELLINGS = ["Lead Score", "lead_score", "LEAD-SCORE", "leadscore"]
@@ -574,9 +592,10 @@ def test_blank_reference_is_null(value):
     assert map_record(clearing, record).body["account_id"] is None
 
 
-def test_a_reference_with_an_invalid_value_is_left_out_or_rejects_the_record():
+@pytest.mark.parametrize("null_values", list(NullValues))
+def test_a_reference_with_an_invalid_value_is_left_out_or_rejects_the_record(null_values):
     record, mapping = {"email_address": EMAIL, "col": "no address"}, {"col": "owner.email_address"}
-    write = map_record(make_mapper(mapping=mapping), record)
+    write = map_record(make_mapper(mapping=mapping, null_values=null_values), record)
     assert (write.references, "owner_id" in write.body) == ({}, False)
     assert write.missing == ("owner.email_address: not a valid value",)
     rejection = reject(record, mapping=mapping, omits_references=False)
