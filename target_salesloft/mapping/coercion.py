@@ -219,7 +219,7 @@ def normalize_email(text: str) -> str:
     address = (named["email"] if named else stripped).strip().lower()
     if address.startswith("mailto:"):
         address = address.removeprefix("mailto:").partition("?")[0]
-    if not EMAIL.fullmatch(address):
+    if not EMAIL.fullmatch(address) or not address.isprintable():  # a zero-width space makes another address
         raise CoercionError
     return address
 

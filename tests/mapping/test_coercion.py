@@ -219,6 +219,7 @@ def test_normalize_email(text, address):
     [
         *("nobody", "a@b", "a@@b.co", "two@b.co, three@b.co", "a b@c.de", "@b.co", "a@.co", "<>", ">a@b.co<"),
         *("Ada <a@b.co>, Bo <c@d.co>", "<a@b.co> <c@d.co>", "Ada <a@b.co> c@d.co", "a@b.co?c@d.co"),
+        *("a\u200b@b.co", "a@b.co\u200b", "\ufeffa@b.co", "a\xad@b.co"),
     ],
 )
 def test_reject_invalid_or_ambiguous_email(text):

@@ -137,3 +137,10 @@ DRAFT_4 = {"properties": {"a": {"type": "integer", "maximum": 5, "exclusiveMaxim
 def test_draft_4_schema_is_accepted(schema):
     assert reason_of({"a": 4}, schema) is None
     assert "'a'" in reason_of({"a": 5}, schema)
+
+
+@pytest.mark.parametrize("draft", ["draft-04/schema#", "draft-07/schema#", None])
+@pytest.mark.parametrize(("form", "value"), [("date-time", "2026-01-31T10:00:00"), ("email", "Ada <ada@b.co>")])
+def test_formats_are_not_checked_as_mapping_converts_values(draft, form, value):
+    schema = {"properties": {"a": {"type": "string", "format": form}}}
+    assert reason_of({"a": value}, schema | ({"$schema": f"http://json-schema.org/{draft}"} if draft else {})) is None
