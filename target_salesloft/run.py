@@ -30,7 +30,7 @@ from target_salesloft.salesloft.bulk_jobs import CONTRADICTED
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.lookup import Lookups
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.settings.options import NO_LEDGER, NullValues, admin_command
+from target_salesloft.settings.options import NO_LEDGER, admin_command
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.shutdown import Shutdown
@@ -126,7 +126,7 @@ class Run:
 
     def check_stream(self, name: str, settings: StreamSettings) -> None:
         """Check that Salesloft can do what the settings of a stream ask for."""
-        if settings.null_values is NullValues.CLEAR and self._world.capabilities.null == "ignore":
+        if settings.null_values == "clear" and self._world.capabilities.null == "ignore":
             raise ConfigError(
                 f"Invalid value for null_values of the stream '{name}': 'clear'. Salesloft ignores nulls (assumption "
                 "A14, found by target-salesloft-admin verify). Set null_values to ignore."

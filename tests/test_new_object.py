@@ -15,7 +15,6 @@ from target_salesloft.objects import (
 from target_salesloft.records import Result, Write
 from target_salesloft.salesloft.client import Records
 from target_salesloft.salesloft.requester import Reply
-from target_salesloft.settings.options import NullValues, UnknownFields
 from target_salesloft.writers.base import Batch, Settled
 from target_salesloft.writers.single import SingleWriter
 
@@ -100,8 +99,8 @@ def test_an_object_of_the_shape_of_people_is_data(send, mode, request_line):
         mode,
         "id" if mode is SyncMode.UPDATE else "crm_id",
         mapping={},
-        unknown_fields=UnknownFields.FAIL,
-        null_values=NullValues.IGNORE,
+        unknown_fields="fail",
+        null_values="ignore",
         normalize=True,
         columns=list(record),
     )

@@ -21,7 +21,7 @@ from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.settings.options import WriteMethod, admin_command
+from target_salesloft.settings.options import admin_command
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.settings.validation import resolve
@@ -133,10 +133,10 @@ def permissions(settings: RunSettings, client: SalesloftClient) -> Iterator[Perm
     yield Permission(
         "custom_fields:read", has_permission(client, "GET", "/custom_fields"), required=False, otherwise=otherwise
     )
-    if settings.write_method is not WriteMethod.RECORD:
+    if settings.write_method != "record":
         # Assumption: who may list bulk jobs may create them. Creating one to find out would leave it behind.
         may_list = has_permission(client, "GET", "/bulk_jobs")
-        is_required = settings.write_method is WriteMethod.BULK
+        is_required = settings.write_method == "bulk"
         yield Permission("bulk jobs", may_list, is_required, "records will be written one by one")
 
 

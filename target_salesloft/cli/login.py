@@ -22,7 +22,7 @@ from target_salesloft.messages import MISSING_CREDENTIALS
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.auth.token import StoredToken, Token, fingerprint
 from target_salesloft.salesloft.build import build_token_endpoint, build_token_store
-from target_salesloft.settings.options import ENVIRONMENT_PREFIX, AuthMethod, admin_command
+from target_salesloft.settings.options import ENVIRONMENT_PREFIX, admin_command
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.validation import resolve
 
@@ -54,9 +54,8 @@ def login(clock: Clock, values: Mapping[str, Any], *, no_browser: bool, port: in
     with store.locked():
         store.write(StoredToken(str(token.refresh_token), configured and fingerprint(configured), token))
     print(f"Authorized. The token is stored at {store.description}.")
-    method = AuthMethod.REFRESH_TOKEN
-    if settings.authentication is not method:
-        print(f"Set auth_method to {method.value} ({ENVIRONMENT_PREFIX}AUTH_METHOD={method.value}) to use it.")
+    if settings.authentication != "refresh_token":
+        print(f"Set auth_method to refresh_token ({ENVIRONMENT_PREFIX}AUTH_METHOD=refresh_token) to use it.")
     print(f"Check its permissions: {admin_command('check')}")
     return 0
 

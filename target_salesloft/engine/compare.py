@@ -16,7 +16,7 @@ from target_salesloft.mapping.comparison import CUSTOM_PREFIX, canonical, flatte
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode, identity_key
 from target_salesloft.records import Outcome, Result, Write, replace
 from target_salesloft.reporting.stats import Comparison
-from target_salesloft.settings.options import Overwrite, SkipUnchanged
+from target_salesloft.settings.options import Overwrite
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +52,10 @@ class Written:
 
 def compare(stream: Stream, writes: Sequence[Write], world: World) -> Plan:
     """Leave out what Salesloft holds already, and fields that are kept."""
-    skips = stream.stats.comparison is not None or stream.settings.skip_unchanged is SkipUnchanged.SALESLOFT
+    skips = stream.stats.comparison is not None or stream.settings.skip_unchanged == "salesloft"
     keys = [each.key for each in writes if each.key is not None]
     entries, spellings = stream.ledger.get(keys), stream.ledger.get_spellings(keys)
-    watches_edits = Overwrite.UNLESS_EDITED in stream.overwrite.values()
+    watches_edits = "unless_edited" in stream.overwrite.values()
     changed: list[Write] = []
     unchanged: list[Outcome] = []
     for write, found in zip(writes, read_held(stream, writes, world), strict=True):
@@ -101,7 +101,7 @@ def _compare_one(stream: Stream, write: Write, rows: list[Row], known: Written, 
     comparison = stream.stats.comparison
     if len(rows) != 1:
         # Of several records, Salesloft rejects the write; should it not, nothing is overwritten.
-        names = [name for name in flatten(write.body) if _when(stream, name) is not Overwrite.ALWAYS] if rows else []
+        names = [name for name in flatten(write.body) if _when(stream, name) != "always"] if rows else []
         if comparison is not None:
             identity = _identity(stream, write)
             is_missing = not rows and identity is not None and identity[0] == ID_FIELD
@@ -123,7 +123,7 @@ def _compare_one(stream: Stream, write: Write, rows: list[Row], known: Written, 
                 differing[name] = (value, held)
             else:
                 kept.append(name)
-        if known.entry is not None and Overwrite.UNLESS_EDITED in stream.overwrite.values():
+        if known.entry is not None and "unless_edited" in stream.overwrite.values():
             for name in known.entry.names - body.keys():
                 held = held_value(stream.object, rows[0], name)
                 earlier[name] = known.find(name, held) or known.values(name)[-1]
@@ -137,14 +137,14 @@ def _compare_one(stream: Stream, write: Write, rows: list[Row], known: Written, 
 
 
 def _when(stream: Stream, name: str) -> Overwrite:
-    return stream.overwrite.get(name, Overwrite.ALWAYS)
+    return stream.overwrite.get(name, "always")
 
 
 def _may_overwrite(stream: Stream, name: str, held: Any, known: Written) -> bool:
     when = _when(stream, name)
-    if when is Overwrite.ALWAYS or canonical(name, held) is None:
+    if when == "always" or canonical(name, held) is None:
         return True
-    return when is Overwrite.UNLESS_EDITED and known.find(name, held) is not None
+    return when == "unless_edited" and known.find(name, held) is not None
 
 
 def _keep(stream: Stream, write: Write, names: Collection[str]) -> Write:

@@ -18,7 +18,6 @@ from target_salesloft.ledger.ledger import Ledger, UnsettledJob
 from target_salesloft.redaction import redact_reason, request_names
 from target_salesloft.salesloft.bulk_jobs import BulkJobs, JobState, ResultRow, RowStatus
 from target_salesloft.salesloft.requester import PAGE_SIZE
-from target_salesloft.settings.options import WriteMethod
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.writers.bulk import JOB_NAME_PREFIX, BulkJob, describe_cause, describe_row
 from target_salesloft.writers.jobs import LIST_JOBS, MAX_POLL_SECONDS, NOT_AVAILABLE
@@ -35,7 +34,7 @@ def settle_earlier_jobs(settings: RunSettings, api: BulkJobs, clock: Clock, ledg
     Those that are executing are waited for.
     """
     executing = [each for each in ledger.get_unsettled_jobs() if not _settle(each, api, clock, ledger)]
-    if executing or settings.write_method is not WriteMethod.RECORD:
+    if executing or settings.write_method != "record":
         wait_for_jobs(api, clock, settings.bulk_job_timeout, ledger.get_last_settled_job())
     for each in executing:
         _settle(each, api, clock, ledger)

@@ -30,7 +30,6 @@ from target_salesloft.objects import (
 )
 from target_salesloft.records import Outcome, Result, Write, in_chunks, merge, replace, tokens_in
 from target_salesloft.salesloft.bulk_jobs import BulkJobs
-from target_salesloft.settings.options import SkipUnchanged
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.shutdown import Shutdown
 from target_salesloft.writers.auto import BulkChoice
@@ -347,7 +346,7 @@ class Engine:
 
     def _skip_unchanged(self, stream: Stream, writes: list[Write], *, are_resolved: bool) -> list[Write]:
         """Leave out what equals what was last written, unless something else is on its way for the same record."""
-        if not writes or stream.settings.re_enroll or stream.settings.skip_unchanged is SkipUnchanged.SALESLOFT:
+        if not writes or stream.settings.re_enroll or stream.settings.skip_unchanged == "salesloft":
             return writes
         entries = stream.ledger.get(each.key for each in writes if each.key is not None)
         if not entries:

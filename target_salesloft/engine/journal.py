@@ -30,7 +30,6 @@ from target_salesloft.reporting.metrics import MetricsLog
 from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.stats import JobTime, RunStats
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.settings.options import Misses, WriteMethod
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.writers.base import (
     Batch,
@@ -209,7 +208,7 @@ class Journal:
             self._mark_pending(stream, event.batch, event.rows.values(), started)
         else:
             self.flush()
-            points = self._rate_limiter.remaining if self._settings.write_method is WriteMethod.AUTO else 0
+            points = self._rate_limiter.remaining if self._settings.write_method == "auto" else 0
             self.stats.end_job(stream.name, event.job_id, JobTime(event.job_type, event.records, event.seconds, points))
             self._ledger.forget_job(event.job_id)
 
@@ -409,10 +408,10 @@ def archived_by_us(salesloft_object: SalesloftObject) -> str:
 def _without_miss(stream: Stream, outcome: Outcome) -> Outcome:
     """Return an outcome that does not count as a failure if the stream skips such records."""
     settings = stream.settings
-    if outcome.result is Result.ALREADY_EXISTS and settings.already_exists is Misses.SKIP:
+    if outcome.result is Result.ALREADY_EXISTS and settings.already_exists == "skip":
         return replace(outcome, result=Result.SKIPPED_EXISTING)
     is_gone = outcome.result is Result.FAILED and outcome.status == requests.codes.not_found
-    if is_gone and settings.sync_mode is SyncMode.UPDATE and settings.not_found is Misses.SKIP:
+    if is_gone and settings.sync_mode is SyncMode.UPDATE and settings.not_found == "skip":
         return replace(outcome, result=Result.NOT_FOUND)
     return outcome
 

@@ -15,7 +15,6 @@ from target_salesloft.mapping.comparison import flatten, held_value, is_equal
 from target_salesloft.objects import ID_FIELD, REQUIRED_REFERENCES, Reference, SalesloftObject, SyncMode, identity_key
 from target_salesloft.records import Named, Outcome, Result, Write, combine, failure, replace
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.settings.options import Misses, MissingReferences
 from target_salesloft.suggestions import closest_match
 
 MAX_NAME_LENGTH: Final = 60
@@ -115,7 +114,7 @@ def resolve_references(
             problem = f"ambiguous, {len(matches)} records match" if matches else f"not found{_suggest(named, names)}"
             problems.append(f"{named.reference.name}: {problem}")
             is_incomplete = is_incomplete or field in required
-        if is_incomplete or (problems and stream.settings.missing_references is MissingReferences.FAIL):
+        if is_incomplete or (problems and stream.settings.missing_references == "fail"):
             outcomes.append(failure(write, "; ".join(problems), tuple(write.references)))
         else:
             resolved.append(replace(write, body={**write.body, **found}, missing=tuple(problems)))
@@ -172,7 +171,7 @@ def _existing(salesloft_object: SalesloftObject, ids: Iterable[int], world: Worl
 
 def _not_found(stream: Stream, write: Write, matches: int) -> Outcome:
     key = stream.settings.upsert_key if write.record_id is None else ID_FIELD
-    if not matches and stream.settings.not_found is Misses.SKIP:
+    if not matches and stream.settings.not_found == "skip":
         return Outcome(write, Result.NOT_FOUND, f"no {stream.object.name} with this {key}")
     return ambiguous_or_missing(stream, write, key, matches)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from target_salesloft.objects import CUSTOM_FIELDS, FieldType, Operation, SalesloftObject, SyncMode
 from target_salesloft.records import Outcome, Source, Write
 from target_salesloft.reporting.stats import StreamStats
-from target_salesloft.settings.options import ListFields, Overwrite, SkipUnchanged
+from target_salesloft.settings.options import Overwrite
 from target_salesloft.settings.streams import StreamSettings
 
 if TYPE_CHECKING:  # takes a moment
@@ -85,11 +85,11 @@ class Stream:
         types = {name: each.kind for name, each in self.object.fields.items()}
         self.key_type = types.get(settings.upsert_key)
         # The ledger does not know whether a membership is still in effect.
-        self.skips_by_ledger = settings.skip_unchanged is SkipUnchanged.LEDGER and not settings.re_enroll
+        self.skips_by_ledger = settings.skip_unchanged == "ledger" and not settings.re_enroll
         is_insert = settings.sync_mode is SyncMode.INSERT
-        is_compared = self.stats.comparison is not None or settings.skip_unchanged is SkipUnchanged.SALESLOFT
+        is_compared = self.stats.comparison is not None or settings.skip_unchanged == "salesloft"
         self.is_compared = is_compared or (bool(self.overwrite) and not is_insert)
-        adds = settings.list_fields is ListFields.ADD
+        adds = settings.list_fields == "add"
         self.added_fields = frozenset(name for name, each in types.items() if adds and each is FieldType.STRING_LIST)
         self.erasable = frozenset() if is_insert else self.added_fields | {CUSTOM_FIELDS}
 

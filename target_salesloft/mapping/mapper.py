@@ -164,7 +164,7 @@ class RecordMapper:
         self._identity = salesloft_object.operations[mode].identity
         self._mapping = mapping
         self._unknown_fields = unknown_fields
-        self._clear = null_values is NullValues.CLEAR
+        self._clear = null_values == "clear"
         self._normalize = normalize
         self._omits_references = omits_references
         self._sends_unchecked = sends_unchecked
@@ -465,7 +465,7 @@ class RecordMapper:
         problem = f"no matching {self._object.name} field" + ("" if known is None else " or custom field")
         names = [] if custom_name else self._standard_names()
         problem += did_you_mean(custom_name or column, [*names, *(known or ())])
-        if self._unknown_fields is UnknownFields.FAIL:
+        if self._unknown_fields == "fail":
             raise UnknownColumnError(
                 f"column {_quote(column)}: {problem}. Add the column to the stream's mapping, map it to {NULL_ADVICE} "
                 "to leave it out, or set unknown_fields to ignore."

@@ -18,7 +18,6 @@ from target_salesloft.salesloft.auth.token_refresh import TokenStore
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.salesloft.retry import Retrier
-from target_salesloft.settings.options import AuthMethod
 from target_salesloft.settings.run import RunSettings
 
 
@@ -36,12 +35,12 @@ def build_client(settings: RunSettings, clock: Clock, rate_limiter: RateLimiter)
 
 def build_authenticator(settings: RunSettings, clock: Clock) -> Authenticator:
     method = settings.authentication
-    if method is AuthMethod.API_KEY:
+    if method == "api_key":
         return ApiKeyAuthenticator(str(settings.api_key))
     endpoint = build_token_endpoint(settings, clock)
     limit = settings.max_retry_seconds
     retrier = Retrier(endpoint.url, setting="auth_url", clock=clock, max_retry_seconds=limit)
-    if method is AuthMethod.REFRESH_TOKEN:
+    if method == "refresh_token":
         store = build_token_store(settings, clock)
         return RefreshTokenAuthenticator(endpoint, clock, retrier, store, settings.refresh_token)
     return ClientCredentialsAuthenticator(endpoint, clock, retrier)

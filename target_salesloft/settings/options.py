@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import enum
 import os
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 ENVIRONMENT_PREFIX: Final = "TARGET_SALESLOFT_"
 CREDENTIALS: Final = ("api_key", "client_id", "client_secret", "refresh_token")
@@ -19,52 +18,13 @@ def admin_command(command: str) -> str:
     return f"target-salesloft-admin {command}"
 
 
-class AuthMethod(str, enum.Enum):
-    API_KEY = "api_key"
-    CLIENT_CREDENTIALS = "client_credentials"
-    REFRESH_TOKEN = "refresh_token"  # noqa: S105 (not a token)
-
-
-class UnknownFields(str, enum.Enum):
-    IGNORE = "ignore"
-    FAIL = "fail"
-
-
-class NullValues(str, enum.Enum):
-    IGNORE = "ignore"
-    CLEAR = "clear"
-
-
-class MissingReferences(str, enum.Enum):
-    OMIT = "omit"
-    FAIL = "fail"
-
-
-class Misses(str, enum.Enum):
-    """Values of `missing_key`, `not_found`, `already_exists`: what happens to a record that cannot be written."""
-
-    FAIL = "fail"
-    SKIP = "skip"
-
-
-class ListFields(str, enum.Enum):
-    REPLACE = "replace"
-    ADD = "add"
-
-
-class SkipUnchanged(str, enum.Enum):
-    OFF = "off"
-    LEDGER = "ledger"
-    SALESLOFT = "salesloft"
-
-
-class Overwrite(str, enum.Enum):
-    ALWAYS = "always"
-    IF_EMPTY = "if_empty"
-    UNLESS_EDITED = "unless_edited"
-
-
-class WriteMethod(str, enum.Enum):
-    AUTO = "auto"
-    BULK = "bulk"
-    RECORD = "record"
+AuthMethod: TypeAlias = Literal["api_key", "client_credentials", "refresh_token"]
+UnknownFields: TypeAlias = Literal["ignore", "fail"]
+NullValues: TypeAlias = Literal["ignore", "clear"]
+MissingReferences: TypeAlias = Literal["omit", "fail"]
+Misses: TypeAlias = Literal["fail", "skip"]
+"""Values of `missing_key`, `not_found`, `already_exists`: what happens to a record that cannot be written."""
+ListFields: TypeAlias = Literal["replace", "add"]
+SkipUnchanged: TypeAlias = Literal["off", "ledger", "salesloft"]
+Overwrite: TypeAlias = Literal["always", "if_empty", "unless_edited"]
+WriteMethod: TypeAlias = Literal["auto", "bulk", "record"]

@@ -93,31 +93,31 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}
     unknown_fields: Annotated[
         UnknownFields, about("Columns that match no Salesloft field: `ignore` (one log line per stream) or `fail`.")
-    ] = UnknownFields.IGNORE
+    ] = "ignore"
     unchecked_custom_fields: Annotated[
         bool,
         about("`true`: send custom fields even if their names cannot be checked, because the token may not list them."),
     ] = False
     null_values: Annotated[
         NullValues, about("`ignore`: null is not sent, so nothing is erased in Salesloft. `clear`: null is sent.")
-    ] = NullValues.IGNORE
+    ] = "ignore"
     list_fields: Annotated[
         ListFields,
         about(
             "Tags and contact restrictions: `replace` what Salesloft holds, or `add` to it. Adding reads the records "
             "first, a hundred per point."
         ),
-    ] = ListFields.REPLACE
+    ] = "replace"
     missing_key: Annotated[
         Misses, about("Records without a value for the upsert key: `fail`, or `skip` and count them.")
-    ] = Misses.FAIL
+    ] = "fail"
     missing_references: Annotated[
         MissingReferences,
         about(
             "References in `mapping`, such as `account.domain`, that name no record or several: `omit` the reference "
             "and write the rest, or `fail` the record."
         ),
-    ] = MissingReferences.OMIT
+    ] = "omit"
     max_missing_references_percent: Annotated[
         Percentage | None,
         about(
@@ -127,10 +127,10 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     not_found: Annotated[
         Misses, about("Updates of records that Salesloft does not have: `fail`, or `skip` and count them.")
-    ] = Misses.FAIL
+    ] = "fail"
     already_exists: Annotated[
         Misses, about("Inserts of records that Salesloft has: `fail`, or `skip` and count them.")
-    ] = Misses.FAIL
+    ] = "fail"
     deleted_records: Annotated[
         DeletedRecords,
         about(
@@ -177,7 +177,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
             "`record`: one request per record. `bulk`: bulk jobs where supported. `auto`: bulk jobs for batches of at "
             "least `bulk_min_records`."
         ),
-    ] = WriteMethod.AUTO
+    ] = "auto"
     bulk_min_records: Annotated[
         Positive, about("Minimum number of records in a bulk job with `write_method: auto`.")
     ] = 50
@@ -217,7 +217,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
             "`ledger`: skip a record that equals the one last written from the same stream. `salesloft`: read what "
             "Salesloft holds, and skip what is equal there. `off`: send all."
         ),
-    ] = SkipUnchanged.OFF
+    ] = "off"
     resend_after_days: Annotated[
         Positive | None,
         about("With `skip_unchanged: ledger`, send a record again after this many days, even if it is unchanged."),
@@ -307,10 +307,10 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.auth_method is not None:
             return self.auth_method
         if self.api_key:
-            return AuthMethod.API_KEY
+            return "api_key"
         if self.refresh_token:
-            return AuthMethod.REFRESH_TOKEN
-        return AuthMethod.CLIENT_CREDENTIALS if self.client_id or self.client_secret else None
+            return "refresh_token"
+        return "client_credentials" if self.client_id or self.client_secret else None
 
     @property
     def removes(self) -> bool:

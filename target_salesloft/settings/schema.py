@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import copy
-import enum
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 from singer_sdk.helpers import capabilities as sdk
 
-from target_salesloft import objects
+from target_salesloft.objects import DeletedRecords, SyncMode
 from target_salesloft.settings import options
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
 
 NULL: Final = {"type": "null"}
-# The values of each enumeration in their order: msgspec sorts them.
-VALUES: Final[dict[str, list[str]]] = {
-    name: [each.value for each in kind]
-    for module in (objects, options)
-    for name, kind in vars(module).items()
-    if isinstance(kind, type) and issubclass(kind, enum.Enum)
-}
-
+# The values of enumerations in their order: msgspec sorts them.
+ENUMS: Final = {kind.__name__: [each.value for each in kind] for kind in (SyncMode, DeletedRecords)}
+LITERALS: Final = {frozenset(values): [*values] for values in map(get_args, vars(options).values()) if values}
 # Words in names of settings → the words in their titles.
 _WORDS: Final = {"auth": "authentication", "dir": "directory", "ids": "IDs", "max": "maximum", "min": "minimum"}
 _ACRONYMS: Final = frozenset({"api", "id", "uri", "url"})
@@ -100,7 +94,9 @@ def _inline(schema: Mapping[str, Any]) -> dict[str, Any]:
     for each in alternatives:
         inlined |= {} if each == NULL else each
     if "$ref" in inlined:
-        inlined |= {"type": "string", "enum": VALUES[inlined.pop("$ref")]}
+        inlined["enum"] = ENUMS[inlined.pop("$ref")]
+    if "enum" in inlined:
+        inlined |= {"type": "string", "enum": LITERALS.get(frozenset(inlined["enum"]), inlined["enum"])}
     if "additionalProperties" in inlined:
         inlined["additionalProperties"] = _inline(inlined["additionalProperties"])
     if NULL in alternatives:

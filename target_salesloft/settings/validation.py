@@ -22,9 +22,6 @@ from target_salesloft.settings.options import (
     CREDENTIALS,
     ENVIRONMENT_PREFIX,
     NO_LEDGER,
-    AuthMethod,
-    Overwrite,
-    SkipUnchanged,
 )
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.schema import FOREIGN_SETTINGS, SETTINGS, STREAM_SETTINGS
@@ -46,9 +43,9 @@ TYPE_NAMES: Final = {
 }
 # The credentials that each method requires; refresh_token is optional, because `login` can have stored one.
 CREDENTIALS_OF_METHOD: Final = {
-    AuthMethod.API_KEY: ("api_key",),
-    AuthMethod.CLIENT_CREDENTIALS: ("client_id", "client_secret"),
-    AuthMethod.REFRESH_TOKEN: ("client_id", "client_secret"),
+    "api_key": ("api_key",),
+    "client_credentials": ("client_id", "client_secret"),
+    "refresh_token": ("client_id", "client_secret"),
 }
 # JSON Schema accepts 8.0 as an integer, and Python code does not.
 VALIDATOR: Final = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
@@ -215,7 +212,7 @@ def _missing_credentials(settings: RunSettings) -> Iterator[str]:
 
 def _describe_method(settings: RunSettings) -> str:
     method = settings.authentication
-    return f"auth_method {method and method.value}{'' if settings.auth_method else ' (inferred)'}"
+    return f"auth_method {method}{'' if settings.auth_method else ' (inferred)'}"
 
 
 def _path_errors(settings: RunSettings, secrets: list[str]) -> Iterator[str]:
@@ -249,7 +246,7 @@ def _conflicts(settings: RunSettings) -> Iterator[str]:
     """Yield an error for each setting that has no effect without another one, or beside it."""
     method = settings.authentication
     if method is not None:
-        used = {*CREDENTIALS_OF_METHOD[method], *(["refresh_token"] if method is AuthMethod.REFRESH_TOKEN else [])}
+        used = {*CREDENTIALS_OF_METHOD[method], *(["refresh_token"] if method == "refresh_token" else [])}
         if unused := ", ".join(name for name in settings.credentials if name not in used):
             shown = _describe_method(settings)
             yield f"Conflicting credentials: {shown} does not use {unused}. Remove one or the other."
@@ -258,13 +255,13 @@ def _conflicts(settings: RunSettings) -> Iterator[str]:
     if settings.ledger_uri != NO_LEDGER:
         return
     needs = ["retry_failed_records"] if settings.retry_failed_records else []
-    if settings.skip_unchanged is SkipUnchanged.LEDGER:
+    if settings.skip_unchanged == "ledger":
         needs.append("skip_unchanged: ledger")
     for stream, own in settings.streams.items():
-        if own.get("skip_unchanged") == SkipUnchanged.LEDGER:
+        if own.get("skip_unchanged") == "ledger":
             needs.append(f"{_name(['streams', stream, 'skip_unchanged'])}: ledger")
         for field, value in (own.get("overwrite") or {}).items():
-            if value == Overwrite.UNLESS_EDITED:
+            if value == "unless_edited":
                 needs.append(f"{_name(['streams', stream, 'overwrite', field])}: unless_edited")
     for each in needs:
         yield f"{each} requires the ledger: remove ledger_uri, or set it to a database."

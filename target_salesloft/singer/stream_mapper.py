@@ -25,7 +25,6 @@ from target_salesloft.objects import DeletedRecords, FieldType
 from target_salesloft.records import Outcome, Result, Source, Write, failure, replace, without_write
 from target_salesloft.reporting.log import Report
 from target_salesloft.salesloft.custom_fields import CustomFields
-from target_salesloft.settings.options import Misses, MissingReferences
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import DELETED_COLUMNS, StreamSettings
 from target_salesloft.singer.validation import build_validator, describe_invalid
@@ -126,7 +125,7 @@ class StreamMapper:
                 unknown_fields=self._settings.unknown_fields,
                 null_values=self._settings.null_values,
                 normalize=self._run.normalize,
-                omits_references=self._settings.missing_references is MissingReferences.OMIT,
+                omits_references=self._settings.missing_references == "omit",
                 columns=schema["properties"],
                 columns_complete=bool(schema["properties"]) and schema.get("additionalProperties") in {None, False},
                 custom_fields=self._custom_fields(schema["properties"]),
@@ -215,7 +214,7 @@ class StreamMapper:
     def _reject(self, mapper: RecordMapper, record: Mapping[str, Any], source: Source, rejection: Rejection) -> Outcome:
         """Return the outcome of a record that cannot be written; without a key, that alone may decide."""
         identified = rejection if rejection.missing_key else mapper.map_key(record)
-        if isinstance(identified, Rejection) and identified.missing_key and self._settings.missing_key is Misses.SKIP:
+        if isinstance(identified, Rejection) and identified.missing_key and self._settings.missing_key == "skip":
             return without_write(source, Result.SKIPPED, identified.reason)
         if not rejection.missing_key:
             # Its key shows what it replaces, and what must not rest on it.

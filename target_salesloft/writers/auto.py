@@ -41,9 +41,9 @@ class BulkChoice:
 
     def uses_jobs(self, records: int) -> bool:
         """Return whether so many records are written with a bulk job, if there is one for them."""
-        if self.method is WriteMethod.AUTO:
+        if self.method == "auto":
             return records >= self._min_records
-        return self.method is WriteMethod.BULK
+        return self.method == "bulk"
 
 
 class AutoWriter:
@@ -148,7 +148,7 @@ class AutoWriter:
                 extra={"code": "SL031", "stream": batch.stream, "job_type": job_type},
             )
         except PermissionDeniedError as error:
-            if self._choice.method is WriteMethod.BULK:
+            if self._choice.method == "bulk":
                 raise PermissionDeniedError(f"{error} Or set write_method to record.") from error
             self._choice.unavailable_types |= {each for known in OBJECTS.values() for each in known.bulk_types.values()}
             message = "No permission to create bulk jobs. Using single requests in this run. %s"

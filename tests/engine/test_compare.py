@@ -5,7 +5,6 @@ import pytest
 from target_salesloft.engine.compare import compare
 from target_salesloft.records import Result
 from target_salesloft.reporting.stats import Comparison
-from target_salesloft.settings.options import Overwrite
 from tests.engine.conftest import World, person, row
 
 
@@ -107,12 +106,12 @@ def kept(stream, write, held):
 @pytest.mark.parametrize(
     ("when", "held", "sent"),
     [
-        (Overwrite.ALWAYS, "CTO", [{"title": "CEO", "city": "Rome"}]),
-        (Overwrite.IF_EMPTY, "CTO", [{"city": "Rome"}]),
-        (Overwrite.IF_EMPTY, None, [{"title": "CEO", "city": "Rome"}]),
-        (Overwrite.IF_EMPTY, "", [{"title": "CEO", "city": "Rome"}]),
-        (Overwrite.UNLESS_EDITED, "CTO", [{"city": "Rome"}]),
-        (Overwrite.UNLESS_EDITED, None, [{"title": "CEO", "city": "Rome"}]),
+        ("always", "CTO", [{"title": "CEO", "city": "Rome"}]),
+        ("if_empty", "CTO", [{"city": "Rome"}]),
+        ("if_empty", None, [{"title": "CEO", "city": "Rome"}]),
+        ("if_empty", "", [{"title": "CEO", "city": "Rome"}]),
+        ("unless_edited", "CTO", [{"city": "Rome"}]),
+        ("unless_edited", None, [{"title": "CEO", "city": "Rome"}]),
     ],
 )
 def test_values_in_salesloft_are_kept_according_to_the_setting(stream, when, held, sent):
@@ -123,14 +122,14 @@ def test_values_in_salesloft_are_kept_according_to_the_setting(stream, when, hel
 
 @pytest.mark.parametrize(("written", "is_sent"), [("CTO", True), ("CFO", False)])
 def test_a_value_is_overwritten_if_this_stream_has_written_it_last(stream, written, is_sent):
-    stream.overwrite = {"title": Overwrite.UNLESS_EDITED}
+    stream.overwrite = {"title": "unless_edited"}
     confirm(stream, person(title=written))
     sent = kept(stream, person(title="CEO", city="Rome"), row(1, "a@b.co", title="CTO"))
     assert ["title" in each for each in sent] == [is_sent]
 
 
 def test_of_several_records_no_value_that_is_to_be_kept_is_sent(stream):
-    stream.overwrite = {"title": Overwrite.IF_EMPTY}
+    stream.overwrite = {"title": "if_empty"}
     write = person(title="CEO", city="Rome")
     assert kept(stream, write, row(1, "a@b.co")) == [{"title": "CEO", "city": "Rome"}]
     result = compared(stream, [write], row(1, "a@b.co"), row(2, "a@b.co"))
@@ -138,7 +137,7 @@ def test_of_several_records_no_value_that_is_to_be_kept_is_sent(stream):
 
 
 def test_records_that_the_ledger_does_not_know_are_counted_where_edits_matter(stream):
-    stream.overwrite = {"title": Overwrite.UNLESS_EDITED}
+    stream.overwrite = {"title": "unless_edited"}
     confirm(stream, person("known@b.co", title="CEO"))
     writes = [person("known@b.co", title="x"), person("a@b.co", title="x"), person("new@b.co", title="x")]
     compared(stream, writes, row(1, "known@b.co"), row(2, "a@b.co"))

@@ -9,7 +9,6 @@ from target_salesloft.engine.earlier_jobs import settle_earlier_jobs
 from target_salesloft.exceptions import BulkJobUnfinishedError
 from target_salesloft.ledger.ledger import StartedJob
 from target_salesloft.records import Write
-from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.bulk import BulkJob
 
 
@@ -35,7 +34,7 @@ def leave(connect, ledger, clock, server):
 def settle(connect, ledger, clock, server):
     """Return a function that settles the jobs as the next run does."""
 
-    def settle(method=WriteMethod.AUTO, api_url=server.url):
+    def settle(method="auto", api_url=server.url):
         ledger.start_run("next", "1.0")
         settings = SimpleNamespace(write_method=method, bulk_job_timeout=600)
         settle_earlier_jobs(settings, connect(api_url=api_url).bulk_jobs, clock, ledger)
@@ -97,7 +96,7 @@ def test_a_job_that_is_executing_is_waited_for_by_single_requests_too(leave, set
     server = serve(bulk_wait=120)
     writes = upserts("a")
     leave(writes, api_url=server.url)
-    assert known(settle(WriteMethod.RECORD, api_url=server.url), writes) == ([writes[0].key], [])
+    assert known(settle("record", api_url=server.url), writes) == ([writes[0].key], [])
 
 
 def test_a_job_that_takes_too_long_stops_the_run(leave, settle, serve):
@@ -128,5 +127,5 @@ def test_if_the_results_are_not_known_the_records_are_sent_again(leave, settle, 
 
 
 def test_nothing_is_asked_for_if_there_is_nothing_to_settle(settle, sandbox):
-    settle(WriteMethod.RECORD)
+    settle("record")
     assert sandbox.requests == []

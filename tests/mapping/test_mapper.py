@@ -11,7 +11,6 @@ from target_salesloft.exceptions import ConfigError, UnknownColumnError
 from target_salesloft.mapping.mapper import RecordMapper, Rejection, needs_custom_fields
 from target_salesloft.objects import ACCOUNTS, PEOPLE, FieldType, SyncMode
 from target_salesloft.records import Write
-from target_salesloft.settings.options import NullValues, UnknownFields
 
 EMAIL = "ada@example.com"
 TEAM = {"Lead Score": FieldType.TEXT, "Region": FieldType.TEXT, "Renewal Date": FieldType.DATE}
@@ -20,8 +19,8 @@ TEAM = {"Lead Score": FieldType.TEXT, "Region": FieldType.TEXT, "Renewal Date": 
 def make_mapper(salesloft_object=PEOPLE, mode=SyncMode.UPSERT, key=None, **options):
     defaults = {
         "mapping": {},
-        "unknown_fields": UnknownFields.IGNORE,
-        "null_values": NullValues.IGNORE,
+        "unknown_fields": "ignore",
+        "null_values": "ignore",
         "normalize": True,
         "columns": (),
         "custom_fields": None,
@@ -96,7 +95,7 @@ def test_id_is_used_for_updates_if_settings_say_so(key, columns, mapping, left_o
 def test_missing_or_blank_key_is_rejected(salesloft_object, key, blank):
     record = {"city": "Rome"} if blank == "absent" else {"city": "Rome", key: blank}
     modes = (SyncMode.UPSERT, SyncMode.UPDATE)
-    for mode, null_values, normalize in itertools.product(modes, NullValues, (True, False)):
+    for mode, null_values, normalize in itertools.product(modes, ["ignore", "clear"], (True, False)):
         options = {"mode": mode, "key": key, "null_values": null_values, "normalize": normalize}
         rejection = reject(record, salesloft_object=salesloft_object, **options)
         assert (rejection.fields, rejection.missing_key) == ((key,), True)
@@ -202,7 +201,7 @@ def test_aliases_name_fields_in_columns_and_in_the_mapping(salesloft_object, ali
 @pytest.mark.parametrize("declared", [True, False])
 def test_columns_mapped_to_null_and_sdk_metadata_are_left_out_on_purpose(column, mapping, declared):
     columns = [column, "email_address"] if declared else []
-    mapper = make_mapper(columns=columns, mapping=mapping, unknown_fields=UnknownFields.FAIL)
+    mapper = make_mapper(columns=columns, mapping=mapping, unknown_fields="fail")
     assert map_record(mapper, {"email_address": EMAIL, column: 17}).body.keys() == {"email_address", "upsert_key"}
     assert (mapper.warnings, mapper.left_out) == ([], {})
 
@@ -213,7 +212,7 @@ def test_columns_mapped_to_null_and_sdk_metadata_are_left_out_on_purpose(column,
 )
 def test_unknown_column_is_an_error_with_unknown_fields_fail(columns, record):
     with pytest.raises(UnknownColumnError) as error:  # noqa: PT012 (the error may come with the schema or with a record)
-        mapper = make_mapper(columns=columns, unknown_fields=UnknownFields.FAIL, custom_fields=TEAM)
+        mapper = make_mapper(columns=columns, unknown_fields="fail", custom_fields=TEAM)
         map_record(mapper, {"email_address": EMAIL, **record})
     for named in ("zzz'", "mapping", "unknown_fields"):
         assert named in str(error.value)
@@ -245,7 +244,7 @@ def test_messages_hold_no_control_characters_of_column_names(column, target):
     messages += make_mapper(columns=["title"], mapping={column: "title"}).warnings
     messages.append(reject({"email_address": EMAIL, column: {"a": 1}}, mapping={column: "title"}).reason)
     for options in (
-        {"unknown_fields": UnknownFields.FAIL, "columns": [column]},
+        {"unknown_fields": "fail", "columns": [column]},
         {"mapping": {column: "title", "job": "title"}, "columns": [column, "job"]},
         {"mapping": {column: "id"}, "columns": [column]},
         {"mapping": {"job": column}, "columns": ["job"], "custom_fields": TEAM},
@@ -448,7 +447,7 @@ def test_null_and_blank_values_are_sent_with_null_values_clear_only(blank):
     record = {**dict.fromkeys((*names, "score"), blank), "custom_fields": {"Region": blank}}
     options = {"mapping": {"score": "Lead Score"}, "custom_fields": TEAM}
     assert fields(record, **options) == {}
-    sent = fields(record, **options, null_values=NullValues.CLEAR)
+    sent = fields(record, **options, null_values="clear")
     assert sent.pop("tags") in (None, [])
     assert sent == {**dict.fromkeys(names[:-1]), "custom_fields": {"Lead Score": None, "Region": None}}
 
@@ -458,7 +457,7 @@ def test_null_and_blank_values_are_sent_with_null_values_clear_only(blank):
 @pytest.mark.parametrize("empty", [[], "[]", " , ", ",", "[ ]", [None], ["", " "], '["", null]', ()])
 def test_empty_list_counts_as_null(empty, field, normalize):
     assert fields({field: empty}, normalize=normalize) == {}
-    assert fields({field: empty}, normalize=normalize, null_values=NullValues.CLEAR) == {field: []}
+    assert fields({field: empty}, normalize=normalize, null_values="clear") == {field: []}
 
 
 def test_email_addresses_and_domains_are_normalized():
@@ -538,7 +537,7 @@ settings = st.fixed_dictionaries(
         "salesloft_object": st.sampled_from([PEOPLE, ACCOUNTS]),
         "mode": st.sampled_from(list(SyncMode)),
         "key": st.sampled_from(["id", "crm_id"]),
-        "null_values": st.sampled_from(list(NullValues)),
+        "null_values": st.sampled_from(["ignore", "clear"]),
         "normalize": st.booleans(),
         "custom_fields": st.sampled_from([None, TEAM]),
     }
@@ -588,7 +587,7 @@ def test_reference_names_a_record_by_a_normalized_value(salesloft_object, refere
 def test_blank_reference_is_null(value):
     record = {"email_address": EMAIL, "col": value}
     assert map_record(make_mapper(mapping={"col": "account.domain"}), record).references == {}
-    clearing = make_mapper(mapping={"col": "account.domain"}, null_values=NullValues.CLEAR)
+    clearing = make_mapper(mapping={"col": "account.domain"}, null_values="clear")
     assert map_record(clearing, record).body["account_id"] is None
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from target_salesloft.objects import PEOPLE, SyncMode, identity_key
 from target_salesloft.records import Source, Write
-from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.auto import AutoWriter, BulkChoice
 from target_salesloft.writers.base import Batch, JobDone, Settled
 
@@ -100,7 +99,7 @@ def writers(connect, clock):
     made = []
 
     def make(parallel=8, **options):
-        made.append(build_auto(connect(**options), clock, BulkChoice(WriteMethod.RECORD, 1), parallel=parallel))
+        made.append(build_auto(connect(**options), clock, BulkChoice("record", 1), parallel=parallel))
         return Driver(made[-1], clock)
 
     yield make
@@ -118,7 +117,7 @@ def auto(connect, clock):
     """Return a function that creates writers that choose between bulk jobs and single requests."""
     made = []
 
-    def make(method=WriteMethod.AUTO, fewest=50, timeout=60, limit=4, *, read_ids=False, **options):
+    def make(method="auto", fewest=50, timeout=60, limit=4, *, read_ids=False, **options):
         choice = BulkChoice(method, fewest)
         made.append(build_auto(connect(**options), clock, choice, timeout, limit, read_ids=read_ids))
         return Driver(made[-1], clock)
@@ -131,7 +130,7 @@ def auto(connect, clock):
 @pytest.fixture
 def bulk(auto):
     """A writer of one bulk job at a time."""
-    return auto(WriteMethod.BULK, limit=1, timeout=3600)
+    return auto("bulk", limit=1, timeout=3600)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from salesloft_sandbox import Fault
 from target_salesloft.exceptions import PermissionDeniedError, UnexpectedResponseError
 from target_salesloft.objects import ACCOUNTS, SyncMode
 from target_salesloft.records import Result, Write
-from target_salesloft.settings.options import WriteMethod
 from tests.writers.conftest import insert, numbered, update
 
 
@@ -23,10 +22,10 @@ def warnings(caplog):
 @pytest.mark.parametrize(
     ("method", "records", "jobs_made"),
     [
-        (WriteMethod.AUTO, 49, 0),
-        (WriteMethod.AUTO, 50, 1),
-        (WriteMethod.BULK, 1, 1),
-        (WriteMethod.RECORD, 60, 0),
+        ("auto", 49, 0),
+        ("auto", 50, 1),
+        ("bulk", 1, 1),
+        ("record", 60, 0),
     ],
 )
 def test_write_method_and_batch_size_decide_about_bulk_jobs(auto, sandbox, method, records, jobs_made):
@@ -35,13 +34,13 @@ def test_write_method_and_batch_size_decide_about_bulk_jobs(auto, sandbox, metho
 
 
 def test_inserts_never_use_bulk_jobs(auto, sandbox):
-    auto(WriteMethod.BULK).write([insert(f"p{number}@b.co") for number in range(60)], mode=SyncMode.INSERT)
+    auto("bulk").write([insert(f"p{number}@b.co") for number in range(60)], mode=SyncMode.INSERT)
     assert (jobs(sandbox), len(sandbox.people())) == ([], 60)
 
 
 def test_updates_use_jobs_of_upserts_by_id(auto, sandbox):
     ids = [sandbox.add("person", email_address=f"p{number}@b.co") for number in range(60)]
-    outcomes = auto(WriteMethod.BULK).write([update(each, title="New") for each in ids], mode=SyncMode.UPDATE)
+    outcomes = auto("bulk").write([update(each, title="New") for each in ids], mode=SyncMode.UPDATE)
     assert {each.result for each in outcomes} == {Result.UPDATED}
     assert jobs(sandbox) == [("done", 60, 0)]
     assert {each["title"] for each in sandbox.people()} == {"New"}
@@ -51,7 +50,7 @@ def test_updates_use_jobs_of_upserts_by_id(auto, sandbox):
 def test_a_record_that_a_job_of_updates_creates_stops_the_run(auto, sandbox, fault):
     ids = [sandbox.add("person", email_address=f"p{number}@b.co") for number in range(60)]
     fault("patch", method="GET", path="/bulk_jobs/*/results", body={"resource": {"upsert_type": "create"}}, times=None)
-    writer = auto(WriteMethod.BULK, read_ids=True)
+    writer = auto("bulk", read_ids=True)
     with pytest.raises(UnexpectedResponseError, match="write_method"):
         writer.write([update(each, title="New") for each in ids], mode=SyncMode.UPDATE)
     assert len(writer.outcomes) == 60
@@ -60,7 +59,7 @@ def test_a_record_that_a_job_of_updates_creates_stops_the_run(auto, sandbox, fau
 def test_an_update_of_a_field_that_upserts_do_not_accept_uses_single_requests(auto, sandbox):
     ids = [sandbox.add("account", name="A", domain=f"d{number}.test") for number in range(60)]
     writes = [update(each, archived=True) for each in ids]
-    auto(WriteMethod.BULK).write(writes, salesloft_object=ACCOUNTS, mode=SyncMode.UPDATE, key="domain")
+    auto("bulk").write(writes, salesloft_object=ACCOUNTS, mode=SyncMode.UPDATE, key="domain")
     assert jobs(sandbox) == []
     assert all(each["archived_at"] for each in sandbox.accounts())
 
@@ -73,7 +72,7 @@ def account(number):
 @pytest.mark.parametrize("status", [400, 404, 422])
 def test_an_unsupported_job_type_uses_single_requests_with_one_warning(auto, serve, caplog, status):
     server = serve(refuse_bulk_types={"account/upsert": status}, points_per_minute=100_000)
-    writer = auto(WriteMethod.BULK, api_url=server.url)
+    writer = auto("bulk", api_url=server.url)
     for start in (0, 5, 10):
         outcomes = writer.write([account(n) for n in range(start, start + 5)], salesloft_object=ACCOUNTS, key="domain")
         assert [each.result for each in outcomes] == [Result.CREATED] * 5
@@ -105,5 +104,5 @@ def test_bulk_names_the_setting_if_bulk_jobs_are_forbidden(auto, serve):
     server = serve()
     forbid_jobs(server)
     with pytest.raises(PermissionDeniedError, match="write_method"):
-        auto(WriteMethod.BULK, api_url=server.url).write(numbered(range(5)))
+        auto("bulk", api_url=server.url).write(numbered(range(5)))
     assert server.sandbox.people() == []

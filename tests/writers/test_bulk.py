@@ -13,7 +13,6 @@ from target_salesloft.exceptions import (
 from target_salesloft.mapping.mapper import RecordMapper
 from target_salesloft.objects import PEOPLE, SyncMode
 from target_salesloft.records import Result
-from target_salesloft.settings.options import NullValues, UnknownFields, WriteMethod
 from target_salesloft.writers import bulk as writer_module
 from target_salesloft.writers.bulk import BulkJob
 from tests.conftest import FakeClock, addresses, people, schema
@@ -99,8 +98,8 @@ def test_failed_rows_are_matched_by_any_key(bulk, sandbox, key, value):
         SyncMode.UPSERT,
         key,
         mapping={},
-        unknown_fields=UnknownFields.FAIL,
-        null_values=NullValues.IGNORE,
+        unknown_fields="fail",
+        null_values="ignore",
         normalize=True,
         columns=[key, "owner_id"],
     )
@@ -266,7 +265,7 @@ def test_rows_that_are_not_written_fail_whatever_the_error_count(auto, serve, co
     server = serve(bulk_rate=100)
     server.sandbox.faults.add(Fault("bulk_row", body={"status": status}, contains="p1@b.co"))
     server.sandbox.faults.add(Fault("patch", method="GET", path="/bulk_jobs/1", body={"errors": 0}, times=None))
-    outcomes = write(auto(WriteMethod.BULK, api_url=server.url, timeout=3600), numbered(range(count)))
+    outcomes = write(auto("bulk", api_url=server.url, timeout=3600), numbered(range(count)))
     assert list(failures(outcomes)) == ["p1@b.co"]
     assert len(server.sandbox.people()) == count - 1
 
@@ -301,7 +300,7 @@ def test_a_repeated_row_does_not_hide_a_missing_one(bulk, fault, count):
 @pytest.mark.parametrize("read_ids", [True, False])
 def test_ids_of_written_records_are_read_if_they_are_wanted(auto, sandbox, paths, read_ids):
     known = sandbox.add("person", email_address="p0@b.co")
-    writer = auto(WriteMethod.BULK, read_ids=read_ids)
+    writer = auto("bulk", read_ids=read_ids)
     outcomes = write(writer, numbered(range(250)))
     ids = {each["email_address"]: each["id"] for each in sandbox.people()}
     found = {each.write.body["email_address"]: each.record_id for each in outcomes}
@@ -325,7 +324,7 @@ def test_a_job_without_an_id_stops_the_run(bulk, fault, answer):
 def test_a_job_that_takes_too_long_stops_the_run(auto, serve, clock):
     server = serve(bulk_rate=1)
     with pytest.raises(BulkJobUnfinishedError) as error:
-        write(auto(WriteMethod.BULK, api_url=server.url, timeout=120), numbered(range(1_000)))
+        write(auto("bulk", api_url=server.url, timeout=120), numbered(range(1_000)))
     assert clock.now() == 1_120.0
     for text in ("Bulk job 1: ", "bulk_job_timeout", "120 of 1000 "):
         assert text in str(error.value)
@@ -367,7 +366,7 @@ def refuse(fault, numbers=None, status=422, **options):
 @pytest.mark.parametrize("status", [403, 422, 500])
 def test_uploads_that_are_refused_whatever_they_hold_are_replaced_by_single_requests(auto, sandbox, fault, status):
     refused = refuse(fault, status=status)
-    writer = auto(WriteMethod.BULK, max_retry_seconds=120)
+    writer = auto("bulk", max_retry_seconds=120)
     outcomes = write(writer, [*numbered(range(150)), upsert("bad@b.co", owner_id=77)])
     assert failures(outcomes) == {"bad@b.co": "owner_id does not exist"}
     assert (len(outcomes), len(sandbox.people())) == (151, 150)
@@ -398,7 +397,7 @@ def test_a_record_that_the_token_must_not_upload_fails_alone(bulk, sandbox, faul
 def test_a_record_whose_upload_always_fails_does_not_stop_the_run(auto, clock, sandbox, fault, position):
     refuse(fault, [position], 500)
     started = clock.now()
-    outcomes = write(auto(WriteMethod.BULK, max_retry_seconds=120), numbered(range(100)))
+    outcomes = write(auto("bulk", max_retry_seconds=120), numbered(range(100)))
     assert list(failures(outcomes)) == [f"p{position}@b.co"]
     assert len(sandbox.people()) == 99
     assert clock.now() - started < 120 + 600

@@ -5,7 +5,6 @@ import pytest
 from salesloft_sandbox import Fault
 from target_salesloft.exceptions import BulkJobUnfinishedError
 from target_salesloft.objects import ACCOUNTS, PEOPLE, SyncMode
-from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.base import JobDone, JobPolled, JobStarting, JobUploaded, Settled
 from tests.writers.conftest import numbered, update, upsert
 
@@ -14,7 +13,7 @@ from tests.writers.conftest import numbered, update, upsert
 def started(serve, auto):
     """Return a function that serves a sandbox, and creates a writer for it."""
 
-    def start(limit=4, timeout=3600, method=WriteMethod.BULK, **options):
+    def start(limit=4, timeout=3600, method="bulk", **options):
         server = serve(points_per_minute=100_000, **options)
         writer = auto(method, limit=limit, timeout=timeout, api_url=server.url, points_per_minute=100_000)
         return server.sandbox, writer
@@ -185,7 +184,7 @@ def test_a_job_with_a_key_of_another_is_marked_ready_only_when_that_is_settled(s
     ids=["the same key", "another key", "a key of another field"],
 )
 def test_single_requests_wait_for_jobs_that_may_hold_their_keys(started, clock, write, mode, waits):
-    sandbox, writer = started(method=WriteMethod.AUTO, bulk_wait=60)
+    sandbox, writer = started(method="auto", bulk_wait=60)
     sandbox.add("person", email_address="p1@b.co")
     submit(writer, numbered(range(60)), "job")
     submit(writer, [write], "single", mode=mode)
@@ -224,7 +223,7 @@ def test_records_that_are_all_refused_are_sent_singly_after_an_earlier_job_with_
 
 
 def test_keys_that_a_job_may_write_are_held_until_it_is_done(started):
-    _, writer = started(method=WriteMethod.AUTO, bulk_wait=60)
+    _, writer = started(method="auto", bulk_wait=60)
     submit(writer, numbered(range(60)))
     one, other, of_another_field = "email_address=p1@b.co", "email_address=p99@b.co", "id=7"
     assert writer.writer.holds(PEOPLE, [one, other])

@@ -6,7 +6,6 @@ import pytest
 from target_salesloft.exceptions import PermissionDeniedError, RetriesExhaustedError
 from target_salesloft.objects import SyncMode
 from target_salesloft.records import Result, Write
-from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.auto import BulkChoice
 from target_salesloft.writers.base import Sending
 from tests.conftest import addresses
@@ -95,7 +94,7 @@ def test_parallel_requests_are_limited(serve, connect, clock):
                 now.pop()
 
     client.rate_limiter.acquire = acquire
-    writer = build_auto(client, clock, BulkChoice(WriteMethod.RECORD, 1), parallel=4)
+    writer = build_auto(client, clock, BulkChoice("record", 1), parallel=4)
     try:
         outcomes = write(Driver(writer, clock), [upsert(f"p{number}@b.co") for number in range(24)])
     finally:

@@ -8,7 +8,6 @@ from target_salesloft.engine.earlier_jobs import wait_for_jobs
 from target_salesloft.exceptions import BulkJobUnfinishedError
 from target_salesloft.objects import SyncMode
 from target_salesloft.records import Result
-from target_salesloft.settings.options import WriteMethod
 from target_salesloft.writers.bulk import BulkJob
 from tests.conftest import FakeClock
 from tests.writers.conftest import numbered, update, upsert
@@ -26,7 +25,7 @@ def contradicted(caplog):
 )
 def test_each_record_has_its_own_outcome(auto, serve, caplog, ids, count):
     server = serve(worlds=[WORLDS[each] for each in ids])
-    writer = auto(WriteMethod.BULK, api_url=server.url)
+    writer = auto("bulk", api_url=server.url)
     for prefix in ("a", "b"):
         bad = {0, count // 2}
         writes = [upsert(f"{prefix}{n}@b.co", **({"owner_id": 77} if n in bad else {})) for n in range(count)]
@@ -43,7 +42,7 @@ def test_updates_are_matched_without_what_was_sent(auto, serve):
     server = serve(worlds=[WORLDS["A8"]])
     ids = [server.sandbox.add("person", email_address=f"p{number}@b.co") for number in range(30)]
     writes = [update(each, title="New", **({"owner_id": 77} if each == ids[7] else {})) for each in ids]
-    outcomes = auto(WriteMethod.BULK, api_url=server.url).write(writes, mode=SyncMode.UPDATE)
+    outcomes = auto("bulk", api_url=server.url).write(writes, mode=SyncMode.UPDATE)
     assert [each.write.record_id for each in outcomes if each.failed] == [ids[7]]
     assert sum(each.result is Result.UPDATED for each in outcomes) == 29
 

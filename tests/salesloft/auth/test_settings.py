@@ -1,7 +1,6 @@
 import pytest
 
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.settings.options import AuthMethod
 from target_salesloft.settings.validation import resolve
 
 SECRETS = ["s3cr3t-key", "s3cr3t-client", "s3cr3t-refresh"]
@@ -36,7 +35,7 @@ def test_missing_credentials_name_the_settings():
     ],
 )
 def test_method_is_inferred_from_the_settings(config, method):
-    assert resolve(config).authentication is AuthMethod(method)
+    assert resolve(config).authentication == method
 
 
 @pytest.mark.parametrize("config", [{}, {"auth_method": "refresh_token"}])
