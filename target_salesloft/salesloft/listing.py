@@ -29,14 +29,16 @@ def iter_all(
 ) -> Iterator[dict[str, Any]]:
     """Yield all rows of a list, a hundred per point, in the order of a time; some of them twice.
 
-    After the last cheap page, another query starts at the time that the page has reached. What changes meanwhile comes
-    (again) at the end, and none is left out.
+    After each page, another query starts at the time that the page has reached. What changes meanwhile comes (again) at
+    the end, and none is left out: by numbers of pages, each row that leaves a page would move another one to it. Pages
+    are only asked for by number if times do not lead further, and as long as that is cheap.
     """
     order = {"sort_by": order_by, "sort_direction": "ASC", **PAGE_COUNTS}
     seen: set[int] = set()
     start: str | None = None
     newest: str | None = None
     points = expected_pages = 0
+    is_in_order = True
     while True:
         after: dict[str, Any] = {} if start is None else {f"{order_by}[gte]": start}
         for number, page in enumerate(client.pages(path, {**filters, **order, **after}), 1):
@@ -46,10 +48,13 @@ def iter_all(
             # The number of pages may be missing, or limited to the first 10,000 records.
             if max(points, expected_pages) > max_points:
                 raise ListTooLongError(max(points, expected_pages))
-            seen.update(require_id(row, path) for row in page.rows)
+            new = {require_id(row, path) for row in page.rows} - seen
+            seen |= new
             yield from page.rows
             newest = latest(page.rows, order_by, newest)
-            if number == MAX_CHEAP_PAGES:
+            # A first page without anything new: the filter by time may be ignored.
+            is_in_order = is_in_order and _is_ascending(page.rows, order_by) and not (start and number == 1 and not new)
+            if not page.is_last and ((is_in_order and newest != start) or number == MAX_CHEAP_PAGES):
                 break
         else:
             break
@@ -58,6 +63,11 @@ def iter_all(
         start = newest
     if len(seen) <= (expected_pages - 1) * PAGE_SIZE:
         raise QueryRejectedError(f"GET {path} does not list all records in order.")
+
+
+def _is_ascending(rows: Iterable[Mapping[str, Any]], name: str) -> bool:
+    times = [moment for row in rows if (moment := parse_time(row.get(name))) is not None]
+    return times == sorted(times)
 
 
 def latest(rows: Iterable[Mapping[str, Any]], name: str, earlier: str | None = None) -> str | None:

@@ -69,9 +69,9 @@ class MembershipLookup:
 
     def _find_in_cadence(self, cadence_id: int, person_ids: set[int]) -> dict[int, Membership]:
         cadence = self._listed.get(cadence_id)
-        if cadence is None:
+        if cadence is None or cadence.newest is None:
             cadence = self._list(cadence_id, len(person_ids))
-        elif cadence.newest:
+        else:
             self._refresh(cadence_id, cadence)
         if cadence is not None:
             self._listed[cadence_id] = cadence
@@ -118,14 +118,12 @@ def parse_membership(row: dict[str, Any]) -> tuple[int | None, int, Membership]:
     Raises:
         UnexpectedResponseError: The row does not name them: a person must not be taken for one who is not on a cadence.
     """
-    person_id, cadence_id = (CADENCE_MEMBERSHIPS.value_in(row, name) for name in ENROLL.identity)
-    membership_id, is_active = row.get(ID_FIELD), row.get(ENROLL.active_field)
-    is_deleted = row.get("person_deleted") is True and person_id is None
-    if not (
-        isinstance(membership_id, int) and isinstance(cadence_id, int) and (isinstance(person_id, int) or is_deleted)
-    ):
+    texts = [str(CADENCE_MEMBERSHIPS.value_in(row, name)) for name in (*ENROLL.identity, ID_FIELD)]
+    person_id, cadence_id, membership_id = (int(each) if each.isdecimal() else None for each in texts)
+    is_known = person_id is not None or row.get("person_deleted") is True
+    if cadence_id is None or membership_id is None or not is_known:
         raise UnexpectedResponseError(
             f"Unexpected response to GET {CADENCE_MEMBERSHIPS.path}: a membership without the ids of its person and "
             "cadence. Nobody is added to a cadence, because those who are on it are not known. Check api_url."
         )
-    return person_id, cadence_id, Membership(membership_id, is_active is not False)
+    return person_id, cadence_id, Membership(membership_id, row.get(ENROLL.active_field) is not False)

@@ -64,6 +64,7 @@ class Page(NamedTuple):
 
     rows: list[dict[str, Any]]
     pages: int | None
+    is_last: bool
 
 
 class _Paging(msgspec.Struct):
@@ -144,7 +145,7 @@ class Requester:
                     return
                 # A full page that says nothing of others may have one after it.
                 previous, next_number = found.data, number + 1
-            yield Page(found.data, paging.total_pages)
+            yield Page(found.data, paging.total_pages, next_number is None)
             if next_number is not None and next_number <= number:
                 raise UnexpectedResponseError(
                     f"Unexpected response to {name}: paging did not advance from page {number}. Check api_url."

@@ -82,17 +82,48 @@ def test_list_that_costs_more_than_it_may_is_given_up(read, sandbox, add_account
     add_accounts(6 * PAGE)
     assert read(max_points=3) is None
     assert len(requests(sandbox)) == requests_sent
-    assert len(read(max_points=6)) == 6 * PAGE
+    assert len(read(max_points=7)) == 6 * PAGE
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_no_record_is_missed_while_others_leave_the_pages_that_were_read(read, sandbox, add_accounts, leaves):
+    add_accounts(5 * PAGE)
+    changed = iter(range(1, 5 * PAGE))
+
+    def change(event):
+        if not event.is_before:
+            number = next(changed)
+            if leaves:
+                sandbox.state.delete("accounts", number)
+            else:
+                sandbox.state.update("accounts", number, {"created_at": "2026-02-01T00:00:00.000000+00:00"})
+
+    sandbox.on_request = change
+    assert len(read(max_points=50)) == 5 * PAGE
+
+
+@pytest.mark.parametrize("ignored", ["range", "order"])
+def test_a_list_of_cheap_pages_needs_neither_order_nor_filters(read, sandbox, add_accounts, monkeypatch, ignored):
+    add_accounts(5 * PAGE)
+    ignore(monkeypatch, ignored)
+    assert len(read(max_points=50)) == 5 * PAGE
+    assert len(requests(sandbox)) <= 5 + 1
+
+
+def ignore(monkeypatch, what):
+    """Let the list of accounts ignore its filters by time, or the order that is asked for."""
+    if what == "range":
+        monkeypatch.setitem(lists.LISTS, "accounts", dataclasses.replace(lists.LISTS["accounts"], ranges=()))
+        monkeypatch.setattr(lists.ListOptions, "filtering", lambda *_: None)
+    if what == "order":
+        monkeypatch.setattr(lists.ListOptions, "order", lambda *_: "ORDER BY id DESC")
 
 
 @pytest.mark.parametrize("ignored", ["range", "order", "moment"])
 def test_list_that_is_not_complete_is_not_used(read, add_accounts, monkeypatch, ignored):
     monkeypatch.setattr("target_salesloft.salesloft.listing.MAX_CHEAP_PAGES", 2)
     add_accounts(5 * PAGE, per_moment=5 * PAGE if ignored == "moment" else 3)
-    if ignored == "range":
-        monkeypatch.setitem(lists.LISTS, "accounts", dataclasses.replace(lists.LISTS["accounts"], ranges=()))
-    if ignored == "order":
-        monkeypatch.setattr(lists.ListOptions, "order", lambda *_: "ORDER BY id DESC")
+    ignore(monkeypatch, ignored)
     assert read(max_points=50) is None
 
 
