@@ -1,6 +1,7 @@
 """Exceptions. A message is one line: what happened, to what, what to do. None has a secret or personal data.
 
-`docs/reference/codes/` explains the codes.
+A code is shown after a message, and is in the field `code` of JSON logs and in the summary. Later versions keep it.
+`docs/reference/codes/` explains all codes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,15 @@ from typing import Any, Final
 
 from singer_sdk.exceptions import ConfigValidationError, FatalAPIError, RetriableAPIError
 
-from target_salesloft.messages import INTERNAL_ERROR, INVALID_SETTINGS
+# The codes of messages that several modules or no exception have.
+INVALID_SETTINGS: Final = "SL001"
+UNREAD_VARIABLE: Final = "SL002"
+UNKNOWN_SETTING: Final = "SL007"
+MISSING_CREDENTIALS: Final = "SL008"
+CONFLICTING_SETTINGS: Final = "SL009"
+INVALID_INPUT: Final = "SL050"
+SUMMARY_NOT_WRITTEN: Final = "SL054"
+INTERNAL_ERROR: Final = "SL099"
 
 
 class SalesloftRetriableError(RetriableAPIError):

@@ -25,11 +25,10 @@ from target_salesloft.reporting.metrics import MetricsLog
 from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.summary import SummaryFile, summarize
+from target_salesloft.salesloft.assumptions import ASSUMPTIONS
 from target_salesloft.salesloft.build import build_client
-from target_salesloft.salesloft.bulk_jobs import CONTRADICTED
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.lookup import Lookups
-from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import NO_LEDGER, admin_command
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
@@ -62,8 +61,8 @@ class Run:
         self._reads = settings.reads or adoption is not None
         self.info = RunInfo.start(clock)
         failed_records = FailedRecordsFile(settings.failed_records_dir, dry_run=settings.dry_run)
-        self.rate_limiter = RateLimiter(settings.rate_limit_per_minute, clock)
-        self.client = build_client(settings, clock, self.rate_limiter)
+        self.client = build_client(settings, clock)
+        self.rate_limiter = self.client.rate_limiter
         stats = build_stats(os.environ, self.info, self.client.metrics, self.rate_limiter)
         self.shutdown = Shutdown(clock, on_expired)
         self.report = build_report(target_logger, stats, self.rate_limiter, clock)
@@ -111,7 +110,7 @@ class Run:
         self.ledger.use_scope(get_scope(self.settings, self.client.verify_credentials()))
         self.ledger.start_run(self.info.run_id, self.info.version)
         self.client.bulk_jobs.expect(self._world.capabilities.contradicted)
-        if self._world.capabilities.account_jobs == "unsupported":
+        if self._world.capabilities.get("account_jobs") == "unsupported":
             self._choice.unavailable_types.update(ACCOUNTS.bulk_types.values())
         if self.ledger.is_persistent and not any(
             each.is_verified for each in self.ledger.get_capabilities(max_age_days=CAPABILITY_DAYS).values()
@@ -126,7 +125,7 @@ class Run:
 
     def check_stream(self, name: str, settings: StreamSettings) -> None:
         """Check that Salesloft can do what the settings of a stream ask for."""
-        if settings.null_values == "clear" and self._world.capabilities.null == "ignore":
+        if settings.null_values == "clear" and self._world.capabilities.get("null") == "ignore":
             raise ConfigError(
                 f"Invalid value for null_values of the stream '{name}': 'clear'. Salesloft ignores nulls (assumption "
                 "A14, found by target-salesloft-admin verify). Set null_values to ignore."
@@ -221,7 +220,7 @@ class Run:
             with suppress(LedgerError):  # the run's own error matters more
                 unresolved = self.journal.count_unresolved()
                 seen = self.client.bulk_jobs.contradicted - self._world.capabilities.contradicted
-                self.ledger.set_capabilities({each: CONTRADICTED[each].value for each in seen}, is_verified=False)
+                self.ledger.set_capabilities({each: ASSUMPTIONS[each].contrary for each in seen}, is_verified=False)
                 self.ledger.finish_run(
                     exit_code=exit_code,
                     points=self.rate_limiter.points_spent,

@@ -22,18 +22,16 @@ from singer_sdk.target_base import Target
 
 from target_salesloft.clock import Clock
 from target_salesloft.exceptions import (
-    ConfigError,
-    FailedRecordsError,
-    RunCancelledError,
-    SalesloftFatalError,
-    TooManyMissingReferencesError,
-)
-from target_salesloft.messages import (
     INTERNAL_ERROR,
     INVALID_INPUT,
     INVALID_SETTINGS,
     SUMMARY_NOT_WRITTEN,
     UNREAD_VARIABLE,
+    ConfigError,
+    FailedRecordsError,
+    RunCancelledError,
+    SalesloftFatalError,
+    TooManyMissingReferencesError,
 )
 from target_salesloft.records import Result, Source, without_write
 from target_salesloft.redaction import format_internal_error

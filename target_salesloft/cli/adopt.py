@@ -11,8 +11,7 @@ from msgspec.structs import replace
 
 from target_salesloft.cli.options import sources_option
 from target_salesloft.clock import Clock
-from target_salesloft.exceptions import ConfigError, LedgerError
-from target_salesloft.messages import MISSING_CREDENTIALS
+from target_salesloft.exceptions import MISSING_CREDENTIALS, ConfigError, LedgerError
 from target_salesloft.records import Result
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.reporting.stats import StreamStats

@@ -20,7 +20,6 @@ from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords, Re
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.client import SalesloftClient
-from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import admin_command
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
@@ -59,16 +58,15 @@ def check(clock: Clock, values: Mapping[str, Any]) -> int:
     settings = resolve(values)
     required_objects(settings)  # mistakes in `streams` are reported before the first request
     settings = replace(settings, max_retry_seconds=min(settings.max_retry_seconds, CHECK_RETRY_SECONDS))
-    rate_limiter = RateLimiter(settings.rate_limit_per_minute, clock)
     missing = False
-    with closing(build_client(settings, clock, rate_limiter)) as client:
+    with closing(build_client(settings, clock)) as client:
         print(f"Authentication: {client.authenticator.description}")
         print(f"User: {describe_user(client)}")
         for permission in permissions(settings, client):
             print(permission)
             missing |= permission.required and not permission.granted
         print(f"Assumptions: {describe_capabilities(settings, client, clock)}")
-    print(f"{rate_limiter.remaining:,} points remaining this minute")
+    print(f"{client.rate_limiter.remaining:,} points remaining this minute")
     if missing:
         print(
             "Add the missing scopes to the API key or the OAuth application; for OAuth, log in again.", file=sys.stderr

@@ -21,7 +21,6 @@ from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.custom_fields import CustomFields
-from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import DELETED_COLUMNS, NULL_STRING, StreamSettings
 from target_salesloft.settings.validation import resolve
@@ -61,7 +60,7 @@ def fields(clock: Clock, values: Mapping[str, Any], name: str | None, stream: IO
         _print_all(settings, objects, None, stream)
         print("Custom fields, users, stages, tiers, and cadences are not listed: no credentials.", file=sys.stderr)
         return 0
-    with closing(build_client(settings, clock, RateLimiter(settings.rate_limit_per_minute, clock))) as client:
+    with closing(build_client(settings, clock)) as client:
         client.verify_credentials()
         _print_all(settings, objects, client, stream)
     return 0

@@ -17,8 +17,7 @@ import click
 from target_salesloft.cli.callback_server import CallbackServer, parse_query, state_matches
 from target_salesloft.cli.options import config_option
 from target_salesloft.clock import Clock
-from target_salesloft.exceptions import ConfigError, TokenGrantError
-from target_salesloft.messages import MISSING_CREDENTIALS
+from target_salesloft.exceptions import MISSING_CREDENTIALS, ConfigError, TokenGrantError
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.auth.token import StoredToken, Token, fingerprint
 from target_salesloft.salesloft.build import build_token_endpoint, build_token_store

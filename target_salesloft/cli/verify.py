@@ -31,7 +31,6 @@ from target_salesloft.reporting.run_info import format_time
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.custom_fields import CustomFields
-from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import admin_command
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.validation import resolve
@@ -62,7 +61,7 @@ class Team(NamedTuple):
 def _connect(values: Mapping[str, Any], clock: Clock) -> Iterator[Team]:
     settings = resolve(values)
     settings = replace(settings, max_retry_seconds=min(settings.max_retry_seconds, MAX_RETRY_SECONDS))
-    with closing(build_client(settings, clock, RateLimiter(settings.rate_limit_per_minute, clock))) as client:
+    with closing(build_client(settings, clock)) as client:
         identity = client.verify_credentials()
         with closing(open_ledger(settings.ledger_uri, clock)) as ledger:
             if not ledger.is_persistent:

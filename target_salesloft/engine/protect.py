@@ -27,7 +27,7 @@ def protect(stream: Stream, writes: list[Write], world: World) -> list[Write]:
     """
     protected: list[Write] = []
     while len(protected) < len(writes):
-        is_known = world.capabilities.custom_fields is not None
+        is_known = world.capabilities.get("custom_fields") is not None
         chunk = writes[len(protected) : len(protected) + (len(writes) if is_known else PAGE_SIZE)]
         sample = to_read(stream, chunk, world)
         try:
@@ -54,7 +54,7 @@ def to_read(stream: Stream, writes: Sequence[Write], world: World) -> list[Write
         for each in writes
         if world.may_erase_custom_fields(stream.object, each) or not stream.added_fields.isdisjoint(each.body)
     ]
-    if reading and stream.witness is not None and world.capabilities.custom_fields is None:
+    if reading and stream.witness is not None and world.capabilities.get("custom_fields") is None:
         return [stream.witness, *reading]
     return reading
 

@@ -77,9 +77,9 @@ class Twins:
     def find(self, stream: Stream, writes: list[Write]) -> Plan:
         """Let writes of records that are held in another form be written by id; inserts of them are left out."""
         capabilities = self._world.capabilities
-        if stream.key_type is FieldType.EMAIL and capabilities.email_case != "insensitive":
+        if stream.key_type is FieldType.EMAIL and capabilities.get("email_case") != "insensitive":
             found = self._find_other_case(stream, writes)
-        elif stream.key_type is FieldType.DOMAIN and capabilities.domains != "bare":
+        elif stream.key_type is FieldType.DOMAIN and capabilities.get("domains") != "bare":
             found = self._find_raw_domains(stream, writes)
         else:
             found = {}
@@ -87,7 +87,7 @@ class Twins:
 
     def find_named(self, names: Iterable[Named]) -> dict[Named, tuple[int, ...]]:
         """Return the ids of accounts that have a URL as their domain, for names that were not found otherwise."""
-        if self._world.capabilities.domains == "bare":
+        if self._world.capabilities.get("domains") == "bare":
             return {}
         named = [each for each in names if each.reference.kind is FieldType.DOMAIN]
         ids = self._find_hidden(URLS, {each.key for each in named})
@@ -108,19 +108,19 @@ class Twins:
         world = self._world
         found = self._find_spellings(stream, [each for each in writes if each.spelling is not None])
         creates = stream.settings.sync_mode is not SyncMode.UPDATE
-        is_untried = world.capabilities.email_case is None and not self._is_sampled
+        is_untried = world.capabilities.get("email_case") is None and not self._is_sampled
         if creates and is_untried and self._new_keys(stream, writes):
             self._try_case(stream)
-        if world.capabilities.email_case == "sensitive":
+        if world.capabilities.get("email_case") == "sensitive":
             found |= self._find_hidden(CAPITALS, self._new_keys(stream, writes) - found.keys())
-        return {} if world.capabilities.email_case == "insensitive" else found
+        return {} if world.capabilities.get("email_case") == "insensitive" else found
 
     def _find_spellings(self, stream: Stream, writes: list[Write]) -> dict[str, int]:
         """Return key → id of people whom Salesloft holds in the case that is not sent."""
         world, field = self._world, stream.settings.upsert_key
         found: dict[str, int] = {}
         for part in in_chunks(writes, PAGE_SIZE):
-            if world.capabilities.email_case == "insensitive":
+            if world.capabilities.get("email_case") == "insensitive":
                 break
             chunk = {str(each.key): each for each in part if each.record_id is None}
             try:
@@ -162,7 +162,7 @@ class Twins:
             self._world.assume(error, email_case="insensitive")
 
     def _note_case(self, stream: Stream) -> None:
-        if self._world.capabilities.email_case == "sensitive":
+        if self._world.capabilities.get("email_case") == "sensitive":
             return
         self._world.learn(email_case="sensitive")
         logger.warning(

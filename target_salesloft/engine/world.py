@@ -11,8 +11,6 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
-import msgspec
-
 from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.objects import (
     CUSTOM_FIELDS,
@@ -53,7 +51,7 @@ class World:
     def capabilities(self) -> Capabilities:
         """What Salesloft was found to do, by this run or an earlier one."""
         found = self._ledger.get_capabilities(max_age_days=CAPABILITY_DAYS)
-        return Capabilities.from_values({name: each.value for name, each in found.items()})
+        return Capabilities({name: each.value for name, each in found.items()})
 
     # References
 
@@ -173,14 +171,14 @@ class World:
 
         Later runs know it too if it is not as assumed: what this run has seen never lifts a safeguard of another.
         """
-        self.capabilities = msgspec.structs.replace(self.capabilities, **found)
+        self.capabilities = Capabilities({**self.capabilities, **found})
         unexpected = {name: value for name, value in found.items() if value != ASSUMPTIONS[name].assumed}
         self._ledger.set_capabilities(unexpected, is_verified=False)
 
     def may_erase_custom_fields(self, salesloft_object: SalesloftObject, write: Write) -> bool:
         """Return whether a write sends custom fields, but not all that the team has."""
         sent = write.body.get(CUSTOM_FIELDS)
-        if sent is None or self.capabilities.custom_fields == "merge":
+        if sent is None or self.capabilities.get("custom_fields") == "merge":
             return False
         known = self._custom_fields.get(salesloft_object)
         return known is None or not known.keys() <= sent.keys()

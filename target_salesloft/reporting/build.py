@@ -12,8 +12,8 @@ from target_salesloft.clock import Clock
 from target_salesloft.reporting.log import Report, configure_handler, restrict_library_logs
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
-from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.salesloft.requester import RequestMetrics
 
 logger = logging.getLogger(__name__)
 

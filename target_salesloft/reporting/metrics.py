@@ -10,8 +10,8 @@ from singer_sdk import metrics as sdk
 
 from target_salesloft.clock import Clock
 from target_salesloft.reporting.stats import RunStats
-from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.salesloft.requester import RequestMetrics
 
 INTERVAL_SECONDS: Final = 60.0
 

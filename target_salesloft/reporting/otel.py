@@ -27,8 +27,8 @@ from opentelemetry.trace import Status, StatusCode
 
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import JobTime, RunStats
-from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.salesloft.requester import RequestMetrics
 
 if TYPE_CHECKING:
     import requests

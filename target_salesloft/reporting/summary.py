@@ -12,8 +12,8 @@ from target_salesloft.exceptions import ConfigError
 from target_salesloft.records import Result, Source
 from target_salesloft.reporting.run_info import RunInfo, format_time
 from target_salesloft.reporting.stats import RunStats, StreamStats, source_keys
-from target_salesloft.salesloft.metrics import RequestMetrics
 from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.salesloft.requester import RequestMetrics
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.storage import open_writable, split

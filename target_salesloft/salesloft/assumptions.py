@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple
 
 
 class Assumption(NamedTuple):
@@ -17,6 +15,11 @@ class Assumption(NamedTuple):
     @property
     def assumed(self) -> str:
         return next(iter(self.values))
+
+    @property
+    def contrary(self) -> str:
+        """What Salesloft does if not what is assumed; of several, the first."""
+        return list(self.values)[1]
 
 
 def _assumption(id_: str, **values: str) -> Assumption:
@@ -88,35 +91,16 @@ ASSUMPTIONS: Final[Mapping[str, Assumption]] = {
 }
 
 
-class Capabilities(msgspec.Struct, frozen=True):
-    """What Salesloft was found to do, by name of the assumption; None where that is unknown."""
+class Capabilities(dict[str, str]):
+    """What Salesloft was found to do: the name of an assumption → its value."""
 
-    custom_fields: Literal["merge", "replace"] | None = None
-    email_case: Literal["insensitive", "sensitive"] | None = None
-    domains: Literal["bare", "raw"] | None = None
-    lists: Literal["replace", "merge"] | None = None
-    bulk_filters: Literal["honored", "ignored"] | None = None
-    bulk_rows: Literal["with_record", "without_record"] | None = None
-    bulk_processed: Literal["all", "successes"] | None = None
-    unknown_id: Literal["reject", "create"] | None = None
-    account_jobs: Literal["supported", "unsupported"] | None = None
-    unknown_custom_fields: Literal["reject", "drop"] | None = None
-    null: Literal["clear", "ignore"] | None = None
-    archived_accounts: Literal["stay", "unarchive", "unmatched"] | None = None
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, str]) -> Capabilities:
-        """Return the capabilities of name → value. Names and values of other versions are left out."""
-        known: dict[str, Any] = {
-            name: each for name, each in values.items() if name in ASSUMPTIONS and each in ASSUMPTIONS[name].values
-        }
-        return cls(**known)
+    def __init__(self, found: Mapping[str, str]) -> None:
+        """Leave out names and values of other versions."""
+        super().__init__(
+            (name, each) for name, each in found.items() if name in ASSUMPTIONS and each in ASSUMPTIONS[name].values
+        )
 
     @property
     def contradicted(self) -> set[str]:
         """The assumptions that are known not to hold."""
-        return {name for name, value in self.values.items() if value != ASSUMPTIONS[name].assumed}
-
-    @property
-    def values(self) -> dict[str, str]:
-        return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return {name for name, value in self.items() if value != ASSUMPTIONS[name].assumed}

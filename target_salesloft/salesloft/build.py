@@ -21,11 +21,11 @@ from target_salesloft.salesloft.retry import Retrier
 from target_salesloft.settings.run import RunSettings
 
 
-def build_client(settings: RunSettings, clock: Clock, rate_limiter: RateLimiter) -> SalesloftClient:
+def build_client(settings: RunSettings, clock: Clock) -> SalesloftClient:
     return SalesloftClient(
         api_url=settings.api_url,
         authenticator=build_authenticator(settings, clock),
-        rate_limiter=rate_limiter,
+        rate_limiter=RateLimiter(settings.rate_limit_per_minute, clock),
         clock=clock,
         timeout=settings.request_timeout,
         max_retry_seconds=settings.max_retry_seconds,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import requests
@@ -89,25 +89,15 @@ class _Filter:
         return {form: list(values) if form.endswith("[]") else ",".join(values)}
 
 
-class Contradiction(NamedTuple):
-    """What Salesloft does where an assumption does not hold, and what the run does then."""
-
-    value: str
-    message: str
-
-
+# What Salesloft does where an assumption does not hold, and what the run does then.
 CONTRADICTED: Final = {
-    "bulk_filters": Contradiction(
-        "ignored", "Salesloft ignores the filters of bulk jobs. All rows of jobs are read, a point per hundred."
-    ),
-    "bulk_rows": Contradiction(
-        "without_record",
+    "bulk_filters": "Salesloft ignores the filters of bulk jobs. All rows of jobs are read, a point per hundred.",
+    "bulk_rows": (
         "Rows of bulk jobs do not contain what was sent. They are matched by the record that was written, or by the "
-        "order of the upload.",
+        "order of the upload."
     ),
-    "bulk_processed": Contradiction(
-        "successes",
-        "`processed` of bulk jobs does not count rows with errors. Both counts together are compared instead.",
+    "bulk_processed": (
+        "`processed` of bulk jobs does not count rows with errors. Both counts together are compared instead."
     ),
 }
 
@@ -137,7 +127,7 @@ class BulkJobs:
         self.contradicted.add(assumption)
         number = ASSUMPTIONS[assumption].id
         extra = {"code": "SL028", "assumption": number}
-        logger.warning("%s: %s", number, CONTRADICTED[assumption].message, extra=extra)
+        logger.warning("%s: %s", number, CONTRADICTED[assumption], extra=extra)
 
     def _try_other_form(self, tried: _Filter) -> bool:
         """Note that a form of a filter does not work, and return whether it is worth another request."""

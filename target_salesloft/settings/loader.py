@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from target_salesloft.exceptions import ConfigError
-from target_salesloft.messages import UNREAD_VARIABLE
+from target_salesloft.exceptions import UNREAD_VARIABLE, ConfigError
 from target_salesloft.settings.options import ENVIRONMENT_PREFIX
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.schema import SETTINGS, leaves

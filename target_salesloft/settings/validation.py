@@ -15,8 +15,13 @@ import msgspec
 from jsonschema.exceptions import best_match
 from singer_sdk.typing import DEFAULT_JSONSCHEMA_VALIDATOR
 
-from target_salesloft.exceptions import ConfigError
-from target_salesloft.messages import CONFLICTING_SETTINGS, INVALID_SETTINGS, MISSING_CREDENTIALS, UNKNOWN_SETTING
+from target_salesloft.exceptions import (
+    CONFLICTING_SETTINGS,
+    INVALID_SETTINGS,
+    MISSING_CREDENTIALS,
+    UNKNOWN_SETTING,
+    ConfigError,
+)
 from target_salesloft.redaction import iter_scalars, redact_secrets, sanitize_line
 from target_salesloft.settings.options import (
     CREDENTIALS,

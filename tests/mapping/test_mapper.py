@@ -152,7 +152,7 @@ def test_crm_id_is_sent_with_its_type():
     assert fields({"crm_id": "003A"}) == {"crm_id": "003A", "crm_id_type": "salesforce"}
     assert fields({"crm_id": "003A", "crm_id_type": "other"})["crm_id_type"] == "other"
     assert fields({"crm_id": None}) == {}
-    sent = fields({"crm_id": "003A", "crm_id_type": None}, null_values=NullValues.CLEAR)
+    sent = fields({"crm_id": "003A", "crm_id_type": None}, null_values="clear")
     assert sent == {"crm_id": "003A", "crm_id_type": "salesforce"}
 
 
@@ -591,7 +591,7 @@ def test_blank_reference_is_null(value):
     assert map_record(clearing, record).body["account_id"] is None
 
 
-@pytest.mark.parametrize("null_values", list(NullValues))
+@pytest.mark.parametrize("null_values", ["ignore", "clear"])
 def test_a_reference_with_an_invalid_value_is_left_out_or_rejects_the_record(null_values):
     record, mapping = {"email_address": EMAIL, "col": "no address"}, {"col": "owner.email_address"}
     write = map_record(make_mapper(mapping=mapping, null_values=null_values), record)
