@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import uuid
@@ -477,6 +479,26 @@ def run(config, clock, caplog, tmp_path):
     yield start
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+LOCK = """
+import fcntl, sys
+
+file = open(sys.argv[1], "ab")
+fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def locked_by_another_run(path):
+    """Lock a file as a run that writes to it does, until the end of the block, when that run is killed."""
+    command = [sys.executable, "-c", LOCK, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other_run:
+        assert other_run.stdout.readline() == b"ready\n"
+        yield
+        other_run.kill()
 
 
 def without(rows, *names):

@@ -7,6 +7,7 @@ import pytest
 from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.ledger.history import prune
 from target_salesloft.ledger.ledger import StartedJob
+from tests.ledger.conftest import SCOPE
 
 KEY = "email_address=ann@example.com"
 
@@ -23,12 +24,6 @@ def ledger(start):
 @pytest.fixture
 def people(ledger):
     return ledger.stream("people", "people")
-
-
-@pytest.fixture
-def other_run(start):
-    """The same stream in another run."""
-    return start().stream("people", "people")
 
 
 def send(stream, *keys, earlier=None, **values):
@@ -58,70 +53,105 @@ def is_pending(stream, key=KEY):
     return stream.get([key])[key].is_pending
 
 
+# What is known of one record after steps of several runs
+
+RUNS = {
+    "a": (SCOPE, "people", "people"),
+    "b": (SCOPE, "people", "people"),
+    "killed": (SCOPE, "people", "people"),
+    "leads": (SCOPE, "leads", "people"),
+    "accounts": (SCOPE, "people", "accounts"),
+    "team": ("127.0.0.1/team/2", "people", "people"),
+}
+"""Name of a run → scope, stream and object."""
+
+
+@pytest.fixture
+def play(start, clock):
+    """Return a function that takes steps: a run, what it does or what it knows, and titles."""
+    ledgers = {name: start(scope) for name, (scope, *_) in RUNS.items()}
+    streams = {name: ledgers[name].stream(*stream) for name, (_, *stream) in RUNS.items()}
+
+    def check(stream, *expected):
+        found = [title for title in ("CEO", "CTO", "CFO") if is_unchanged(stream, title=title)] or ["nothing"]
+        assert (*found, *(["pending"] if is_pending(stream) else [])) == expected
+
+    def check_held(stream, *titles):
+        assert stream.get([KEY])[KEY].values("title") == [stream.hash_value("title", each) for each in titles]
+
+    actions = {
+        "send": lambda run, title: send(streams[run], title=title),
+        "write": lambda run, title: write(streams[run], title=title, record_id=17),
+        "confirm": lambda run: confirm(streams[run]),
+        "doubt": lambda run: confirm(streams[run], is_certain=False),
+        "reject": lambda run: streams[run].reject([KEY, "email_address=unknown@example.com"]),
+        "start": lambda run, title: start_job(streams[run], title=title),
+        "settle": lambda run, *rejected: ledgers[run].settle_job(7, {KEY: True} if rejected else {}),
+        "forget": lambda run: ledgers[run].forget_job(7),
+        "waits": lambda _, days: clock.tick(int(days) * SECONDS_PER_DAY),
+        "is": lambda run, *expected: check(streams[run], *expected),
+        "holds": lambda run, *titles: check_held(streams[run], *titles),
+    }
+
+    def play(steps):
+        for step in steps.split(", "):
+            run, action, *titles = step.split()
+            actions[action](run, *titles)
+
+    return play
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "a write CEO, a is CEO",
+        # One run: what was sent is not known until it is confirmed, even if it changes back.
+        "a write CEO, a send CTO, a is nothing pending",
+        "a write CEO, a send CTO, a reject, a is CEO",
+        "a write CEO, a send CTO, a send CFO, a reject, a is nothing pending, a holds CEO CTO",
+        "a send CTO, a send CEO, a confirm, a is CEO",
+        # After an ambiguous outcome, or that of something not pending, it is sent once more.
+        "a send CEO, a is nothing pending, a doubt, a is nothing, a holds CEO, a write CEO, a is CEO",
+        "a write CEO, a doubt, a is nothing, a holds CEO, a write CEO, a is CEO",
+        # Two runs
+        "a send CEO, b send CTO, a confirm, b confirm, a is nothing, a write CEO, a is CEO",
+        "a send CEO, b send CTO, b confirm, a confirm, a is nothing, a write CEO, a is CEO",
+        "a send CEO, b send CEO, a confirm, b confirm, a is CEO",
+        "a send CEO, b send CEO, b confirm, a confirm, a is CEO",
+        "killed send CEO, a write CEO, a is CEO pending, a waits 2, a write CEO, a is CEO",
+        "killed send CTO, a write CEO, a is nothing pending, b write CEO, a is CEO",
+        "a send CEO, b write CTO, b write CTO, a is CTO, a confirm, a is nothing",
+        "a send CEO, b send CTO, a reject, a is nothing pending, b confirm, a is CTO",
+        # Other streams of the object, other objects, and other teams
+        "leads send CTO, a write CEO, a is nothing, leads confirm, leads is nothing",
+        "accounts send CTO, a write CEO, a is CEO, accounts confirm, accounts is CTO",
+        "team send CTO, a write CEO, a is CEO, team confirm, team is CTO",
+        # Jobs do not overwrite what was confirmed since, and make later writes uncertain until they are forgotten.
+        "a start CEO, b write CTO, a settle, a is nothing, a holds CTO",
+        "a start CEO, b write CTO, a settle rejected, a is nothing, b write CTO, a is CTO",
+        "a start CEO, b write CTO, b write CTO, a is nothing pending, a forget, b write CTO, a is CTO",
+        "a start CEO, a waits 2, b write CEO, a is CEO pending, a settle, a is CEO",
+        "a start CEO, b send CTO, a settle, a is nothing pending, b confirm, a is nothing",
+        "a start CEO, a send CTO, a settle, a is nothing pending, a holds CEO CTO",
+        "a send CEO, a start CEO, team settle, team forget, a is nothing pending, a settle, a is CEO",
+    ],
+)
+def test_a_record_is_unchanged_only_if_nothing_else_can_be_in_salesloft(play, steps):
+    play(steps)
+
+
 # One run
 
 
-def test_confirmed_body_is_unchanged(people, clock):
+def test_time_and_id_of_the_last_write_are_kept(people, clock):
     write(people, title="CEO", record_id=17)
-    assert is_unchanged(people, title="CEO")
-    assert not is_unchanged(people, title="CTO")
+    clock.tick(1)
+    write(people, title="CTO")
     entry = people.get([KEY])[KEY]
-    assert (entry.record_id, entry.written_at, entry.is_pending) == (17, clock.time(), False)
+    assert (entry.record_id, entry.written_at) == (17, clock.time())
 
 
-def test_body_of_unknown_outcome_is_not_unchanged_even_if_it_changes_back(people):
-    write(people, title="CEO")
-    send(people, title="CTO")
-    assert not is_unchanged(people, title="CEO")
-    assert not is_unchanged(people, title="CTO")
-
-
-def test_rejected_body_leaves_the_confirmed_one(people):
-    write(people, title="CEO")
-    send(people, title="CTO")
-    people.reject([KEY, "email_address=unknown@example.com"])
-    assert is_unchanged(people, title="CEO")
-
-
-def test_rejection_leaves_what_was_sent_before_with_unknown_outcome(people):
-    write(people, title="CEO")
-    send(people, title="CTO")
-    send(people, title="CFO")
-    people.reject([KEY])
-    assert not is_unchanged(people, title="CEO")
-    assert people.get([KEY])[KEY].values("title")[1:] == [people.hash_value("title", "CTO")]
-
-
-def test_confirmation_settles_what_the_run_has_sent_before(people):
-    send(people, title="CTO")
-    send(people, title="CEO")
-    confirm(people)
-    assert is_unchanged(people, title="CEO")
-
-
-@pytest.mark.parametrize("is_sent", [True, False])
-def test_ambiguous_confirmation_or_one_of_something_not_pending_is_sent_once_more(people, is_sent):
-    if is_sent:
-        send(people, title="CEO")
-        assert (people.get([KEY])[KEY].fingerprint, is_pending(people)) == (None, True)
-    else:
-        write(people, title="CEO")
-    confirm(people, is_certain=False, record_id=17)
-    assert not is_unchanged(people, title="CEO")
-    assert not is_pending(people)
-    assert people.get([KEY])[KEY].record_id == 17
-    assert people.get([KEY])[KEY].values("title") == [people.hash_value("title", "CEO")]
-    write(people, title="CEO")
-    assert is_unchanged(people, title="CEO")
-
-
-def test_id_is_kept_if_a_later_response_does_not_contain_it(people):
-    write(people, record_id=17)
-    write(people, title="CEO")
-    assert people.get([KEY])[KEY].record_id == 17
-
-
-def test_fields_are_remembered_one_by_one(people):
+def test_fields_are_remembered_one_by_one_whichever_process_adds_them(people, start):
     phone = people.hash_value("phone", "+1 555")
     send(people, title="CEO", custom_fields={"Shoe size": "44"}, earlier={"phone": phone, "title": b"none"})
     confirm(people)
@@ -131,18 +161,15 @@ def test_fields_are_remembered_one_by_one(people):
     assert entry.values("phone") == [phone]
     assert entry.values("title") == [people.hash_value("title", each) for each in ("CEO", "CTO")]
     assert entry.values("city") == []
+    write(start().stream("people", "people"), city="Atlanta")
+    assert people.get([KEY])[KEY].names >= {"title", "city"}
 
 
-def test_fields_that_another_process_has_added_are_known(people, other_run):
-    write(other_run, city="Atlanta")
-    assert people.get([KEY])[KEY].names == {"email_address", "city"}
-
-
-def test_many_records(people):
-    keys = [f"email_address=p{number}@b.co" for number in range(2_500)]
-    write(people, *keys, title="CEO")
-    assert sum(is_unchanged(people, key, title="CEO") for key in keys[::100]) == 25
-    assert len(people.get(keys)) == 2_500
+def test_many_records_and_lone_surrogates(people):
+    keys = [*(f"email_address=p{number}@b.co" for number in range(2_500)), "external_id=\ud800"]
+    write(people, *keys, title="\ud800")
+    assert sum(is_unchanged(people, key, title="\ud800") for key in keys[::100]) == 26
+    assert len(people.get(keys)) == 2_501
 
 
 def test_nothing_is_known_of_nothing(people):
@@ -153,99 +180,7 @@ def test_nothing_is_known_of_nothing(people):
     assert people.get([]) == {}
 
 
-def test_lone_surrogates_are_hashed(people):
-    key = "external_id=\ud800"
-    people.mark_pending([(key, {"title": "\ud800"}, {})])
-    confirm(people, key)
-    assert people.get([key])[key].is_unchanged(people.fingerprint({"title": "\ud800"}))
-
-
 # Two runs
-
-
-@pytest.mark.parametrize("first", [0, 1])
-def test_different_bodies_of_two_runs_are_sent_once_more(people, other_run, first):
-    both = [people, other_run]
-    send(people, title="CEO")
-    send(other_run, title="CTO")
-    for each in (both[first], both[1 - first]):
-        confirm(each)
-    assert not is_unchanged(people, title="CEO")
-    assert not is_unchanged(people, title="CTO")
-    write(people, title="CEO")
-    assert is_unchanged(other_run, title="CEO")
-
-
-def test_equal_bodies_of_two_runs_are_unchanged(people, other_run):
-    keys = [f"email_address=p{number}@b.co" for number in range(20)]
-    send(people, *keys, title="CEO")
-    send(other_run, *keys, title="CEO")
-    confirm(people, *keys[:10])
-    confirm(other_run, *keys)
-    confirm(people, *keys[10:])
-    entries = people.get(keys)
-    assert [entries[key].is_pending for key in keys] == [False] * 20
-    assert all(is_unchanged(people, key, title="CEO") for key in keys)
-
-
-def test_equal_body_of_a_run_that_was_killed_does_not_count_as_a_change(start, people, clock):
-    send(start().stream("people", "people"), title="CEO")
-    write(people, title="CEO")
-    assert is_pending(people)
-    assert is_unchanged(people, title="CEO")
-    clock.tick(2 * SECONDS_PER_DAY)
-    write(people, title="CEO")
-    assert not is_pending(people)
-
-
-def test_other_body_of_a_run_that_was_killed_is_overwritten_twice(start, people, other_run):
-    send(start().stream("people", "people"), title="CTO")
-    write(people, title="CEO")
-    assert not is_unchanged(people, title="CEO")
-    write(other_run, title="CEO")
-    assert is_unchanged(people, title="CEO")
-    assert not is_pending(people)
-
-
-def test_body_that_was_overwritten_before_its_own_confirmation_is_sent_once_more(people, other_run):
-    send(people, title="CEO")
-    write(other_run, title="CTO")
-    write(other_run, title="CTO")
-    assert is_unchanged(people, title="CTO")
-    confirm(people)
-    assert not is_unchanged(people, title="CTO")
-    assert not is_unchanged(people, title="CEO")
-
-
-def test_rejection_does_not_hide_what_another_run_has_sent(people, other_run):
-    send(people, title="CEO")
-    send(other_run, title="CTO")
-    people.reject([KEY])
-    assert is_pending(people)
-    confirm(other_run)
-    assert is_unchanged(people, title="CTO")
-
-
-def test_another_stream_of_the_object_is_considered(start, people):
-    leads = start().stream("leads", "people")
-    send(leads, title="CTO")
-    write(people, title="CEO")
-    assert not is_unchanged(people, title="CEO")
-    confirm(leads)
-    assert not is_unchanged(leads, title="CTO")
-
-
-@pytest.mark.parametrize(
-    ("scope", "name", "object_name"),
-    [("127.0.0.1/team/2", "people", "people"), ("127.0.0.1/team/1", "people", "accounts")],
-)
-def test_other_teams_and_objects_are_not_considered(start, people, scope, name, object_name):
-    other = start(scope).stream(name, object_name)
-    send(other, title="CTO")
-    write(people, title="CEO")
-    assert is_unchanged(people, title="CEO")
-    confirm(other)
-    assert is_unchanged(other, title="CTO")
 
 
 def test_entries_are_those_of_the_stream(start, ledger, people):
@@ -286,75 +221,6 @@ def test_job_is_settled_by_its_results(ledger, people, clock):
     assert [is_unchanged(people, key, title="CTO") for key in keys] == [True, False, False]
     assert [len(people.get(keys)[key].values("title")) for key in keys] == [1, 1, 2]
     assert ledger.get_unsettled_jobs() == []
-
-
-def test_job_that_is_settled_late_does_not_overwrite_what_was_confirmed_since(ledger, people, other_run):
-    start_job(people, title="CEO")
-    write(other_run, title="CTO", record_id=17)
-    ledger.settle_job(7, {})
-    assert not is_unchanged(people, title="CEO")
-    assert not is_unchanged(people, title="CTO")
-    assert not is_pending(people)
-    assert people.get([KEY])[KEY].values("title") == [people.hash_value("title", "CTO")]
-
-
-def test_job_settled_as_not_written_leaves_what_was_confirmed_since(ledger, people, other_run):
-    start_job(people, title="CEO")
-    write(other_run, title="CTO")
-    ledger.settle_job(7, {KEY: True})
-    assert not is_pending(people)
-    write(other_run, title="CTO")
-    assert is_unchanged(people, title="CTO")
-
-
-def test_job_makes_all_later_writes_uncertain_until_it_is_forgotten(ledger, people, other_run):
-    start_job(people, title="CEO")
-    for _ in range(3):
-        write(other_run, title="CTO")
-        assert not is_unchanged(people, title="CTO")
-    ledger.forget_job(7)
-    assert is_pending(people)
-    assert ledger.get_unsettled_jobs() == []
-    write(other_run, title="CTO")
-    assert is_unchanged(people, title="CTO")
-
-
-def test_job_with_an_equal_body_does_not_make_later_writes_uncertain(ledger, people, other_run, clock):
-    start_job(people, title="CEO")
-    clock.tick(2 * SECONDS_PER_DAY)
-    write(other_run, title="CEO")
-    assert is_unchanged(people, title="CEO")
-    ledger.settle_job(7, {})
-    assert is_unchanged(people, title="CEO")
-    assert not is_pending(people)
-
-
-def test_what_another_run_has_sent_meanwhile_makes_the_results_of_a_job_uncertain(ledger, people, other_run):
-    start_job(people, title="CEO")
-    send(other_run, title="CTO")
-    ledger.settle_job(7, {})
-    assert not is_unchanged(people, title="CEO")
-    confirm(other_run)
-    assert not is_unchanged(people, title="CTO")
-
-
-def test_what_the_run_has_sent_after_its_job_stays_pending(ledger, people):
-    start_job(people, title="CEO")
-    send(people, title="CTO")
-    ledger.settle_job(7, {})
-    assert is_pending(people)
-    assert people.get([KEY])[KEY].values("title") == [people.hash_value("title", each) for each in ("CEO", "CTO")]
-
-
-def test_job_of_another_team_is_left_alone(start, ledger, people):
-    send(people)
-    start_job(people)
-    other = start("127.0.0.1/team/2")
-    assert other.get_unsettled_jobs() == []
-    other.settle_job(7, {})
-    other.forget_job(7)
-    assert is_pending(people)
-    assert len(ledger.get_unsettled_jobs()) == 1
 
 
 # Records by any stream
@@ -403,7 +269,7 @@ def test_records_that_were_removed_are_forgotten_in_every_stream(start, ledger, 
 # IDs that were looked up
 
 
-def test_lookups(ledger):
+def test_lookups_are_set_distrusted_and_forgotten_by_value_or_id(ledger):
     ledger.set_lookups("account.domain", {"acme.com": 1, "b.co": 2})
     ledger.set_lookups("account.domain", {"b.co": 3})
     assert ledger.get_lookups("account.domain", ["acme.com", "b.co", "c.co"]) == {
@@ -411,21 +277,11 @@ def test_lookups(ledger):
         "b.co": (3, True),
     }
     assert ledger.get_lookups("account.name", ["acme.com"]) == {}
-    ledger.forget_lookups("account.domain", ["acme.com"])
-    assert ledger.get_lookups("account.domain", ["acme.com"]) == {}
-
-
-def test_lookups_are_distrusted_until_they_are_set_again(ledger):
-    ledger.set_lookups("account.domain", {"acme.com": 1, "b.co": 2})
     ledger.distrust_lookups("account.domain", ["acme.com", "c.co"])
     hints = ledger.get_lookups("account.domain", ["acme.com", "b.co"])
-    assert sorted((each.record_id, each.is_trusted) for each in hints.values()) == [(1, False), (2, True)]
-    ledger.set_lookups("account.domain", {"acme.com": 1})
+    assert sorted((each.record_id, each.is_trusted) for each in hints.values()) == [(1, False), (3, True)]
+    ledger.set_lookups("account.domain", {"acme.com": 1, "c.co": 4})
     assert ledger.get_lookups("account.domain", ["acme.com"])["acme.com"].is_trusted
-
-
-def test_lookups_are_forgotten_by_id(ledger):
-    ledger.set_lookups("account.domain", {"acme.com": 1, "b.co": 2, "c.co": 3})
     ledger.set_lookups("account.name", {"Acme": 1})
     ledger.forget_lookups("account.domain", ["c.co"], {1})
     assert set(ledger.get_lookups("account.domain", ["acme.com", "b.co", "c.co"])) == {"b.co"}

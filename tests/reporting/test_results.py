@@ -3,8 +3,6 @@
 import errno
 import json
 import stat
-import subprocess
-import sys
 from collections import Counter
 from decimal import Decimal
 
@@ -16,10 +14,9 @@ from target_salesloft.records import Outcome, Result, Source, Write
 from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.storage import LocalFile
-from tests.conftest import people, record, schema, state
+from tests.conftest import locked_by_another_run, people, record, schema, state
 
 COLUMNS = schema("people", "email_address", "owner_id")
-TAKEN = {"errors": {"email_address": ["is odd"]}}
 
 
 @pytest.fixture
@@ -83,13 +80,6 @@ def test_each_record_has_one_result(run, sandbox, path, monkeypatch):
     }
 
 
-def test_rejection_names_status_and_request(run, path, fault):
-    fault("status", path="/person_upserts", status=422, body=TAKEN, times=1)
-    run([COLUMNS, person("a@example.com")], results_path=str(path), write_method="record")
-    (row,) = read(path)
-    assert (row["result"], row["status"], row["request"]) == ("failed", 422, "POST /person_upserts")
-
-
 def test_records_of_a_bulk_job_and_unchanged_ones_have_results(run, path, tmp_path):
     messages = [COLUMNS, *people(range(60))]
     settings = {"results_path": str(path), "write_method": "bulk", "skip_unchanged": "ledger"}
@@ -123,37 +113,16 @@ def test_batch_files_are_named(run, path, tmp_path):
     ]
 
 
-WRITER = """
-import sys
-from pathlib import Path
-from target_salesloft.storage import LocalDirectory
-
-path = Path(sys.argv[1])
-file = LocalDirectory(path.parent).overwrite(path.name)
-file.append(b"first\\n")
-print("ready", flush=True)
-sys.stdin.read()
-file.append(b"second\\n")
-"""
-
-
-@pytest.fixture
-def writer(path):
-    """Another process that writes to the results file until its input is closed."""
-    command = [sys.executable, "-c", WRITER, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"ready\n"
-        yield process
-
-
-def test_file_that_another_run_writes_to_is_left_alone(run, sandbox, path, writer):
-    result = run([COLUMNS, *people([1])], results_path=str(path))
-    assert result.code == 1
-    assert "{run_id}" in result.messages[-1]
-    assert not sandbox.requests
-    assert run([COLUMNS, *people([2])], results_path=str(path.with_name("{run_id}.singer"))).code == 0
-    writer.communicate()
-    assert path.read_text(encoding="utf-8") == "first\nsecond\n"
+def test_file_that_another_run_writes_to_is_left_alone(run, sandbox, path):
+    path.parent.mkdir()
+    path.write_text("first\n", encoding="utf-8")
+    with locked_by_another_run(path):
+        result = run([COLUMNS, *people([1])], results_path=str(path))
+        assert result.code == 1
+        assert "{run_id}" in result.messages[-1]
+        assert not sandbox.requests
+        assert run([COLUMNS, *people([2])], results_path=str(path.with_name("{run_id}.singer"))).code == 0
+        assert path.read_text(encoding="utf-8") == "first\n"
     assert run([COLUMNS, *people([1])], results_path=str(path)).code == 0
     assert by_line(path) == {2: "created"}
 
@@ -208,8 +177,12 @@ def test_any_key_of_the_source_is_written(results, path, key):
 
 def test_each_request_that_holds_a_record_is_an_attempt(run, path, fault):
     fault("status", path="/person_upserts", contains="a@example.com", status=503, times=2)
+    odd = {"errors": {"email_address": ["is odd"]}}
+    fault("status", path="/person_upserts", contains="b@example.com", status=422, body=odd)
     run([COLUMNS, person("a@example.com"), person("b@example.com")], results_path=str(path), write_method="record")
     assert by_line(path, "attempt") == {2: 3, 3: 1}
+    (rejected,) = (row for row in read(path) if row["result"] == "failed")
+    assert (rejected["status"], rejected["request"]) == (422, "POST /person_upserts")
     fault("status", path="/bulk_jobs/*/job_data", status=503, times=1)
     run([COLUMNS, *people(range(60))], results_path=str(path), write_method="bulk")
     assert set(by_line(path, "attempt").values()) == {2}

@@ -72,16 +72,6 @@ def summary(counts, **config):
     return run.failure_summary("x.singer", RunSettings(**config), REPLAY)
 
 
-def test_failure_summary_names_count_most_frequent_reason_and_what_to_do():
-    counts = {"accounts": stats(failure("worse")), "people": stats(failure("bad"), failure("bad", 2))}
-    text = summary(counts)
-    assert text.startswith("3 records failed (most often people: 2 × bad ")
-    assert text.endswith(REPLAY)
-    assert "allow_failed_records" in text
-    assert "State" not in summary(counts, allow_failed_records=True)
-    assert "--input" not in summary(counts, dry_run=True)
-
-
 def test_failure_summary_of_existing_records_suggests_upsert():
     text = summary({"people": stats(replace(failure(), result=Result.ALREADY_EXISTS))})
     assert "upsert" in text

@@ -32,13 +32,10 @@ def account(action=Action.UPSERT, **body):
     return check_fields(ACCOUNT, ACCOUNT.known[action], body, FACTS)
 
 
-def test_unknown_field_is_rejected_by_name():
-    assert person(nickname="Al") == {"nickname": ["is not a known field"]}
-
-
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        ("nickname", "Al", "is not a known field"),
         ("title", 5, "must be a string"),
         ("phone", 15551234, "must be a string"),
         ("owner_id", "2", "must be an integer"),
@@ -67,19 +64,11 @@ def test_invalid_value_is_rejected_with_a_reason(name, value, message):
     assert person(**{name: value}) == {name: [message]}
 
 
-def test_job_seniority_is_one_of_six():
-    assert "vice_president" in person(job_seniority="boss")["job_seniority"][0]
-    assert person(job_seniority="manager") == {}
-
-
-@pytest.mark.parametrize("domain", ["ac me.com", "acme", "https://acme", "ftp://acme.com", "", "https://"])
-def test_domain_must_have_a_host(domain):
-    assert account(domain=domain) == {"domain": ["is invalid"]}
-
-
-@pytest.mark.parametrize("domain", ["acme.com", "https://www.acme.com", "HTTP://acme.com/", "acme.com:80/x?y=z"])
-def test_domain_may_be_a_url(domain):
-    assert account(domain=domain) == {}
+def test_domain_is_a_host_or_a_url_with_one():
+    for domain in ("ac me.com", "acme", "https://acme", "ftp://acme.com", "", "https://"):
+        assert account(domain=domain) == {"domain": ["is invalid"]}
+    for domain in ("acme.com", "https://www.acme.com", "HTTP://acme.com/", "acme.com:80/x?y=z"):
+        assert account(domain=domain) == {}
 
 
 def test_some_fields_are_accepted_by_one_action_only():
@@ -92,8 +81,9 @@ def test_some_fields_are_accepted_by_one_action_only():
     assert person(Action.UPDATE, id=1, upsert_key="id").keys() == {"id", "upsert_key"}
 
 
-def test_custom_field_errors_are_grouped_under_one_key():
-    errors = person(custom_fields={"region": "EU", "Region": 5, "Renewal Date": "31/01/2026", "ARR": "1"})
+@pytest.mark.parametrize("date", ["31/01/2026", "2026-02-30", "20260131", "2026-01-31T00:00:00", ""])
+def test_custom_field_errors_are_grouped_under_one_key(date):
+    errors = person(custom_fields={"region": "EU", "Region": 5, "Renewal Date": date, "ARR": "1"})
     assert errors == {
         "custom_fields": [
             "region is not a known custom field",
@@ -102,11 +92,6 @@ def test_custom_field_errors_are_grouped_under_one_key():
             "ARR is not a known custom field",
         ]
     }
-
-
-@pytest.mark.parametrize("value", ["2026-02-30", "20260131", "2026-01-31T00:00:00", ""])
-def test_date_must_exist_in_the_calendar(value):
-    assert "custom_fields" in person(custom_fields={"Renewal Date": value})
 
 
 def test_crm_id_requires_type_length_and_prefix():
@@ -120,23 +105,18 @@ def test_crm_id_requires_type_length_and_prefix():
 
 
 @pytest.mark.parametrize(
-    ("body", "enough"),
+    ("resource", "body", "missing"),
     [
-        ({"email_address": "a@b.co"}, True),
-        ({"phone": "1", "last_name": "B"}, True),
-        ({"phone": "1"}, False),
-        ({"last_name": "B"}, False),
-        ({"email_address": None, "last_name": "B"}, False),
+        (PERSON, {"email_address": "a@b.co"}, set()),
+        (PERSON, {"phone": "1", "last_name": "B"}, set()),
+        (PERSON, {"phone": "1"}, {"email_address"}),
+        (PERSON, {"email_address": None, "last_name": "B"}, {"email_address"}),
+        (ACCOUNT, {"name": "Acme", "domain": "acme.com"}, set()),
+        (ACCOUNT, {"name": "", "domain": None}, {"name", "domain"}),
     ],
 )
-def test_new_person_requires_an_email_or_phone_and_last_name(body, enough):
-    assert (check_required(PERSON, body) == {}) is enough
-
-
-def test_new_account_requires_name_and_domain():
-    assert check_required(ACCOUNT, {"name": "Acme"}) == {"domain": ["is required"]}
-    assert check_required(ACCOUNT, {"name": "", "domain": None}).keys() == {"name", "domain"}
-    assert check_required(ACCOUNT, {"name": "Acme", "domain": "acme.com"}) == {}
+def test_new_records_require_what_identifies_them(resource, body, missing):
+    assert check_required(resource, body).keys() == missing
 
 
 def test_upsert_key_must_be_valid_and_its_field_present():
