@@ -115,6 +115,7 @@ class StreamMapper:
             UnknownColumnError: A column matches no field, and `unknown_fields` is `fail`.
         """
         schema: Mapping[str, Any] = stream_map.transformed_schema
+        others = schema.get("additionalProperties")
         validator = build_validator(_without_metadata(schema)) if self._validates else None
         try:
             mapper = RecordMapper(
@@ -127,7 +128,7 @@ class StreamMapper:
                 normalize=self._run.normalize,
                 omits_references=self._settings.missing_references == "omit",
                 columns=schema["properties"],
-                columns_complete=bool(schema["properties"]) and schema.get("additionalProperties") in {None, False},
+                columns_complete=bool(schema["properties"]) and (others is None or others is False),
                 custom_fields=self._custom_fields(schema["properties"]),
                 sends_unchecked=self._run.unchecked_custom_fields or not self._team_fields.can_be_listed,
             )
@@ -167,17 +168,23 @@ class StreamMapper:
         """
         original = source.record if record is None else record
         stream = self._sources[source.schema["stream"]]
+        value = original.get(self._settings.deleted_column)
+        is_removal = False if value is None else parse_deleted(value, self._clock.time())
+        is_skipped = is_removal and self._settings.deleted_records is DeletedRecords.SKIP
         try:
             transformed = original if stream.is_same else _transform(stream.stream_map, original)
         except Exception as error:  # noqa: BLE001 (an expression may raise anything)
-            return without_write(source, Result.FAILED, self._describe_map_error(stream.stream_map, error))
+            if not is_skipped:
+                return without_write(source, Result.FAILED, self._describe_map_error(stream.stream_map, error))
+            transformed = original
         if transformed is None:
             return without_write(source, Result.FILTERED, "stream_maps")
+        if is_skipped:
+            deleted = Write({}, sources=(source,), is_removal=True)
+            return Outcome(deleted, Result.SKIPPED, "deleted in the source")
         try:
             if columns := stream.mapper.new_columns(transformed):
                 stream.mapper.add_columns(columns, self._custom_fields(columns))
-            value = original.get(self._settings.deleted_column)
-            is_removal = False if value is None else parse_deleted(value, self._clock.time())
             return self._map(stream, transformed, source, is_removal=is_removal)
         except (ConfigError, UnknownColumnError) as error:
             raise self._with_stream(error) from error
@@ -192,11 +199,7 @@ class StreamMapper:
                 f"a record of the stream '{source.schema['stream']}' is missing a key property "
                 f"(expected: {', '.join(stream.stream_map.transformed_key_properties or ())})."
             )
-        removes = settings.deleted_records is not DeletedRecords.SKIP
-        if is_removal and not removes:
-            deleted = Write({}, sources=(source,), is_removal=True)
-            return Outcome(deleted, Result.SKIPPED, "deleted in the source")
-        if is_removal is None and removes:
+        if is_removal is None and settings.deleted_records is not DeletedRecords.SKIP:
             reason = "neither a boolean nor a time, so it is unclear whether the row is deleted"
             return self._reject(mapper, record, source, Rejection(f"{settings.deleted_column}: {reason}"))
         mapped: Write | Rejection

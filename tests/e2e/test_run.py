@@ -167,6 +167,22 @@ def test_stream_map_error_fails_its_record(run, sandbox, maps):
     assert "s3cr3t" not in result.log
 
 
+def test_stream_map_that_cannot_compute_a_deleted_record_does_not_fail_it(run):
+    rows = [*people([1], title="7"), *people([2], title=None, _sdc_deleted_at="2026-11-20T08:00:00Z")]
+    maps = {"people": {"title": "title.upper()"}}
+    result = run([COLUMNS, *rows], stream_maps=maps)
+    assert (result.code, result.counts()["skipped"]) == (0, 1)
+    assert "'title'" in run([COLUMNS, *rows], stream_maps=maps, deleted_records="delete").reasons[0]
+
+
+@pytest.mark.parametrize("others", [True, {}, {"type": "string"}])
+def test_schema_may_say_what_other_columns_hold(run, sandbox, others):
+    columns = schema("people", "city")  # the key is one of the others
+    columns["schema"]["additionalProperties"] = others
+    assert run([columns, *people([1], title="CEO")]).code == 0
+    assert sandbox.people()[0]["title"] == "CEO"
+
+
 @pytest.mark.parametrize(
     "properties",
     [{"x": {"type": "object", "properties": {"y": {}}}, "x__y": {}}, {"x": True}],
