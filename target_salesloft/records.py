@@ -246,8 +246,8 @@ def written(
     return Outcome(write, result, record_id=record_id, resource=resource, requests=requests, is_ambiguous=is_ambiguous)
 
 
-def merge(writes: Iterable[Write]) -> list[Write]:
-    """Merge writes with the same key; later values win.
+def merge(writes: Iterable[Write], added: Collection[str] = ()) -> list[Write]:
+    """Merge writes with the same key; later values win, except in fields with lists whose elements are `added`.
 
     Requests run in parallel and bulk jobs promise no order, so two writes with one key must not be sent together. A
     removal and another write are one only if both are the same row of the source: otherwise, another row still has the
@@ -268,7 +268,7 @@ def merge(writes: Iterable[Write]) -> list[Write]:
         if position == len(merged):
             merged.append(write)
         else:
-            merged[position] = combine(merged[position], write)
+            merged[position] = combine(merged[position], write, added)
     return merged
 
 
@@ -292,12 +292,15 @@ def is_superseded(earlier: Write, later: Write) -> bool:
     return all(each.is_of_row(later.sources[-1]) for each in earlier.sources)
 
 
-def combine(first: Write, second: Write) -> Write:
-    """Return a write with the fields of both; the second wins."""
+def combine(first: Write, second: Write, added: Collection[str] = ()) -> Write:
+    """Return a write with the fields of both; the second wins, except in fields with lists whose elements are `added`."""
     sources = first.sources + second.sources
     if second.is_removal:
         return replace(second, sources=sources)
     body = {**{name: value for name, value in first.body.items() if name not in second.references}, **second.body}
+    for name in added:
+        if name in first.body and name in second.body:
+            body[name] = list(dict.fromkeys([*(first.body[name] or ()), *(second.body[name] or ())]))
     custom = {**first.body.get(CUSTOM_FIELDS, {}), **second.body.get(CUSTOM_FIELDS, {})}
     if custom:
         body[CUSTOM_FIELDS] = custom

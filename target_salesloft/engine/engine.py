@@ -195,7 +195,7 @@ class Engine:
                 self._write_waiting(other, batch.keys)
         waiting = self._take_waiting(stream)
         writes = self._begin(stream, batch)
-        writes = merge([*waiting, *writes]) if waiting else writes
+        writes = merge([*waiting, *writes], stream.added_fields) if waiting else writes
         self._write(stream, writes)
 
     def _write(self, stream: Stream, writes: list[Write]) -> None:
@@ -217,7 +217,7 @@ class Engine:
         self._journal.count_all(stream, batch.outcomes)
         writes = self._without_superseded(stream, batch)
         # Records of an update are merged when their ids are known: some name a person by id, others by key.
-        writes = merge(writes)
+        writes = merge(writes, stream.added_fields)
         if writes and not (self._settings.dry_run or self._has_settled_jobs):
             settle_earlier_jobs(self._settings, self._bulk_jobs, self._clock, self._ledger)
             self._has_settled_jobs = True
@@ -402,7 +402,7 @@ class Engine:
         waiting = stream.take_waiting(keys)
         was_final, self._is_final = self._is_final, True
         try:
-            self._write(stream, merge(waiting))
+            self._write(stream, merge(waiting, stream.added_fields))
         finally:
             self._is_final = was_final
 

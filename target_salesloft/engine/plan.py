@@ -153,7 +153,7 @@ def find_update_ids(stream: Stream, writes: list[Write], world: World, *, reads_
             continue
         write = replace(each, record_id=found[0])
         other = by_id.pop(found[0], None)
-        by_id[found[0]] = write if other is None else combine(other, write)
+        by_id[found[0]] = write if other is None else combine(other, write, stream.added_fields)
     return Plan(list(by_id.values()), outcomes)
 
 

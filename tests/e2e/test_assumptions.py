@@ -250,6 +250,18 @@ def test_elements_are_added_to_a_list(night, sandbox, world):
         assert night(rows, **settings, skip_unchanged=skip_unchanged).counts()["unchanged"] == 3
 
 
+@pytest.mark.parametrize(("sync_mode", "batch_size_rows"), [("upsert", 10), ("upsert", 1), ("update", 10)])
+def test_elements_of_several_rows_of_a_person_are_all_added(night, sandbox, sync_mode, batch_size_rows):
+    number = sandbox.add("person", email_address=EMAILS[0], tags=["rep"])
+    rows = [{"email_address": EMAILS[0], "tags": [tag]} for tag in ("a", "b")]
+    if sync_mode == "update":
+        rows.append({"sl_id": number, "tags": ["c"]})
+    mapping = {"sl_id": "id"} if sync_mode == "update" else {}
+    streams = {"people": {"list_fields": "add", "sync_mode": sync_mode, "mapping": mapping}}
+    assert night(rows, streams=streams, batch_size_rows=batch_size_rows).code == 0
+    assert held(sandbox, "tags")[0] == ["rep", "a", "b", *(["c"] if sync_mode == "update" else [])]
+
+
 # A4: accounts hold URLs as domains
 
 
