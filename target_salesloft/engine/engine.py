@@ -224,29 +224,38 @@ class Engine:
         for each in [each for each in writes if each.is_removal]:
             self._hold(stream, self._removals, each)
         writes = [each for each in writes if not each.is_removal]
+        if stream.operation.active_field:
+            for each in (*writes, *(each.write for each in batch.outcomes)):
+                self._cancel(self._enrollments, stream, each)
         self._warn_of_mass_merge(stream)
         writes = self._skip_unchanged(stream, writes, are_resolved=False)
         if stream.operation.active_field:
             for each in writes:
                 self._hold(stream, self._enrollments, each)
-            for deleted in (each.write for each in batch.outcomes if each.write.is_removal):
-                self._cancel(self._enrollments, stream, deleted)
             if len(self._enrollments) >= MAX_HELD and self._settings.reads:
                 self._leave_out_members()
             return []
         return writes
 
     def _without_superseded(self, stream: Stream, batch: OpenBatch) -> list[Write]:
-        """Return the writes of a batch, without removals of rows that come again later and fail."""
-        failed = [each.write.sources[-1] for each in batch.outcomes if each.failed]
-        if not failed or not any(each.is_removal for each in batch.writes):
+        """Return the writes of a batch, without what cannot be undone and a later record of the same row takes back.
+
+        That is a removal if the row comes again and fails, and an enrollment whatever becomes of the row.
+        """
+        is_enrollment = bool(stream.operation.active_field)
+        later = [each.write.sources[-1] for each in batch.outcomes if each.failed or is_enrollment]
+        if is_enrollment:
+            later += [each.sources[-1] for each in batch.writes]
+        elif not later or not any(each.is_removal for each in batch.writes):
             return batch.writes
-        latest = {row: each.number for each in failed if (row := each.row) is not None}
+        later.sort(key=lambda each: each.number)
+        latest = {row: each.number for each in later if (row := each.row) is not None}
         kept: list[Write] = []
         for each in batch.writes:
             source = each.sources[-1]
-            if each.is_removal and latest.get(source.row or "", source.number) > source.number:
-                self._journal.count(stream, Outcome(each, Result.MERGED, "a later record of the row failed"))
+            is_held = is_enrollment or each.is_removal
+            if is_held and latest.get(source.row or "", source.number) > source.number:
+                self._journal.count(stream, Outcome(each, Result.MERGED, "a later record is of the same row"))
             else:
                 kept.append(each)
         return kept

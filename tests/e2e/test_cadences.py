@@ -108,6 +108,22 @@ def test_memberships_are_never_written_in_bulk_jobs(sandbox, run, method, bulk):
     assert sandbox.counts()["bulk_jobs"] == bulk
 
 
+@pytest.mark.parametrize("batch_size_rows", [1, 10])
+@pytest.mark.parametrize(
+    ("later", "left"), [({}, [OUTBOUND]), ({"status": "off"}, []), ({"cadence_id": None}, []), ({"step_id": "x"}, [])]
+)
+def test_only_the_last_version_of_a_row_adds_a_person(sandbox, run, later, left, batch_size_rows):
+    (person,) = add_people(sandbox, 1)
+    columns = schema("enrollments", "id", "person_id", "cadence_id", "step_id", "status", keys=["id"])
+    first, *others = [record("enrollments", id=n, person_id=person, cadence_id=INBOUND, status="on") for n in (1, 2)]
+    changed = record("enrollments", **{**first["record"], "cadence_id": OUTBOUND, **later})
+    other = [record("enrollments", **{**each["record"], "id": 7, "cadence_id": 3}) for each in others]
+    maps = {"enrollments": {"__filter__": "status == 'on'"}}
+    result = run([columns, first, *other, changed], stream_maps=maps, batch_size_rows=batch_size_rows)
+    assert [row["cadence_id"] for row in sandbox.cadence_memberships()] == [3, *left]
+    assert sum(counts(result)[name] for name in ("created", "merged", "failed", "filtered")) == 3
+
+
 # Who is on the cadence already
 
 
