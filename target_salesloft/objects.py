@@ -57,28 +57,22 @@ class ParameterLocation(enum.Enum):
 
 @dataclass(frozen=True)
 class Operation:
-    """A request that writes one record.
-
-    Attributes:
-        path: The path; `{id}` is replaced by Salesloft's id of the record.
-        fallback: Where they go if Salesloft does not find them there; None if they have one place.
-        identity: The fields that together identify a record; empty if the upsert key does.
-        idempotent: Whether sending it twice has the same effect as sending it once. If not, a record is looked up
-            before the request is repeated.
-        constants: Fields and values that each request has.
-        removed_field: The field of a response that has a value once a record is removed; empty if it is gone then.
-        active_field: For records that are used again instead of being created twice: the field of a response that is
-            true while one is in effect. Empty for others.
-    """
+    """A request that writes one record."""
 
     method: str
-    path: str
+    path: str  # `{id}` is replaced by Salesloft's id of the record
     parameters: ParameterLocation = ParameterLocation.BODY
+    # Where they go if Salesloft does not find them there; None if they have one place.
     fallback: ParameterLocation | None = None
-    identity: tuple[str, ...] = ()
+    identity: tuple[str, ...] = ()  # the fields that together identify a record; empty if the upsert key does
+    # Whether sending it twice has the same effect as sending it once. If not, a record is looked up before the request
+    # is repeated.
     idempotent: bool = True
-    constants: tuple[tuple[str, Any], ...] = ()
+    constants: tuple[tuple[str, Any], ...] = ()  # fields and values that each request has
+    # The field of a response that has a value once a record is removed; empty if it is gone then.
     removed_field: str = ""
+    # For records that are used again instead of being created twice: the field of a response that is true while one is
+    # in effect. Empty for others.
     active_field: str = ""
 
     @property
@@ -96,25 +90,16 @@ class Operation:
 
 @dataclass(frozen=True)
 class Reference:
-    """A way to name another record, such as the account of a person by its domain, where Salesloft wants its id.
+    """A way to name another record, such as the account of a person by its domain, where Salesloft wants its id."""
 
-    Attributes:
-        name: What `mapping` calls it, such as `account.domain`.
-        field: The field that receives the id, such as `account_id`.
-        path: Where the records are listed that can be named.
-        attributes: Fields of a listed record that may hold the value.
-        kind: The type of the value, which is normalized like a field of this type.
-        scope: The scope that listing needs, or empty.
-        object_name: The object whose records are named, if the target writes it: these are looked up by its filter.
-            All others are listed once: there are few, or no filter is exact.
-    """
-
-    name: str
-    field: str
-    path: str
-    attributes: tuple[str, ...]
-    kind: FieldType
-    scope: str = ""
+    name: str  # what `mapping` calls it, such as `account.domain`
+    field: str  # the field that receives the id, such as `account_id`
+    path: str  # where the records are listed that can be named
+    attributes: tuple[str, ...]  # fields of a listed record that may hold the value
+    kind: FieldType  # the type of the value, which is normalized like a field of this type
+    scope: str = ""  # the scope that listing needs, or empty
+    # The object whose records are named, if the target writes it: these are looked up by its filter. All others are
+    # listed once: there are few, or no filter is exact.
     object_name: str | None = None
     query: tuple[tuple[str, str], ...] = ()
 
@@ -130,47 +115,34 @@ def index_references(*references: Reference) -> Mapping[str, Reference]:
 
 @dataclass(frozen=True)
 class SalesloftObject:
-    """An object of Salesloft's API that the target writes.
+    """An object of Salesloft's API that the target writes."""
 
-    Attributes:
-        name: The value of the setting `object`.
-        scope: The resource in the names of its scopes, such as `people` in `people:write`.
-        path: Where its records are listed.
-        operations: Sync mode → the request that writes a record. A sync mode that is missing is not supported.
-        upsert_keys: The values of `upsert_key`, the default first; empty if `Operation.identity` identifies a record.
-        bulk_types: Sync mode → type of the bulk job that writes many records. Those of updates are upserts by id.
-        lookups: Field → the list filter that finds records by it. Up to a hundred values fit in a filter whose name
-            ends in `[]`, one in any other.
-        custom_field_type: Salesloft's name for the type of its custom fields, or None if it has none.
-        stream_names: Last segments of stream names that mean this object.
-        aliases: Other names of fields → the fields.
-        references: Name → way to name another record.
-        nested: Field with an id → the object in responses that has the id instead.
-        removals: How records that are deleted in the source are removed → the request that does it.
-        times: Field that is true or false → the time in responses at which it became true.
-        write_only: Fields that responses do not have.
-        sends_email: Whether writing a record sends real email to a person.
-        required: Alternatives of fields without which Salesloft creates no record.
-    """
-
-    name: str
-    scope: str
-    path: str
+    name: str  # the value of the setting `object`
+    scope: str  # the resource in the names of its scopes, such as `people` in `people:write`
+    path: str  # where its records are listed
+    # Sync mode → the request that writes a record. A sync mode that is missing is not supported.
     operations: Mapping[SyncMode, Operation]
+    # The values of `upsert_key`, the default first; empty if `Operation.identity` identifies a record.
     upsert_keys: tuple[str, ...]
+    # Field → the list filter that finds records by it. Up to a hundred values fit in a filter whose name ends in `[]`,
+    # one in any other.
     lookups: Mapping[str, str]
-    custom_field_type: str | None
-    stream_names: frozenset[str]
+    custom_field_type: str | None  # Salesloft's name for the type of its custom fields, or None if it has none
+    stream_names: frozenset[str]  # last segments of stream names that mean this object
     fields: Mapping[str, Field]
+    # Sync mode → type of the bulk job that writes many records. Those of updates are upserts by id.
     bulk_types: Mapping[SyncMode, str] = field(default_factory=dict)
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    references: Mapping[str, Reference] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)  # other names of fields → the fields
+    references: Mapping[str, Reference] = field(default_factory=dict)  # name → way to name another record
+    # Field with an id → the object in responses that has the id instead.
     nested: Mapping[str, str] = field(default_factory=dict)
+    # How records that are deleted in the source are removed → the request that does it.
     removals: Mapping[DeletedRecords, Operation] = field(default_factory=dict)
+    # Field that is true or false → the time in responses at which it became true.
     times: Mapping[str, str] = field(default_factory=dict)
-    write_only: frozenset[str] = frozenset()
-    sends_email: bool = False
-    required: tuple[tuple[str, ...], ...] = ()
+    write_only: frozenset[str] = frozenset()  # fields that responses do not have
+    sends_email: bool = False  # whether writing a record sends real email to a person
+    required: tuple[tuple[str, ...], ...] = ()  # alternatives of fields without which Salesloft creates no record
 
     def operation(self, mode: SyncMode, removal: DeletedRecords | None) -> Operation:
         """Return the request that writes a record or, if it is to be removed, the one that does that."""

@@ -27,27 +27,17 @@ class SavedAt(NamedTuple):
 
 
 class Source(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A record as the tap wrote it.
+    """A record as the tap wrote it."""
 
-    Attributes:
-        schema: The SCHEMA message in effect for the record.
-        stored: Column → value, or the line that holds them: it takes a third of the memory.
-        line: The line of the input or of the batch file, starting at 1.
-        file: The batch file that the record came from, safe to log; None for the input itself.
-        number: Its position among the records of the run.
-        batch: The batch of the run that the record belongs to, see `Journal`.
-        saved_at: Where the record is saved, if it failed in an earlier run and is retried.
-        attempts: In how many earlier runs the record has failed.
-    """
-
-    schema: Mapping[str, Any]
+    schema: Mapping[str, Any]  # the SCHEMA message in effect for the record
+    # Column → value, or the line that holds them: it takes a third of the memory.
     stored: Mapping[str, Any] | str | bytes
-    line: int
-    file: str | None = None
-    number: int = 0
-    batch: int = 0
-    saved_at: SavedAt | None = None
-    attempts: int = 0
+    line: int  # the line of the input or of the batch file, starting at 1
+    file: str | None = None  # the batch file that the record came from, safe to log; None for the input itself
+    number: int = 0  # its position among the records of the run
+    batch: int = 0  # the batch of the run that the record belongs to, see `Journal`
+    saved_at: SavedAt | None = None  # where the record is saved, if it failed in an earlier run and is retried
+    attempts: int = 0  # in how many earlier runs the record has failed
 
     @property
     def record(self) -> Mapping[str, Any]:
@@ -75,14 +65,10 @@ class Source(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 class Named(NamedTuple):
-    """Another record, named by a value.
-
-    Attributes:
-        value: The value, normalized.
-    """
+    """Another record, named by a value."""
 
     reference: Reference
-    value: str
+    value: str  # the value, normalized
 
     @property
     def key(self) -> str:
@@ -90,29 +76,22 @@ class Named(NamedTuple):
 
 
 class Write(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """What is to be done to one record of Salesloft.
+    """What is to be done to one record of Salesloft."""
 
-    Attributes:
-        body: Field → value, as the endpoint expects them. Never changed.
-        key: What the source calls the record; None for an insert without a key. Never changes on the way.
-        sources: The records that it was built from, the latest last.
-        references: Field → the record whose id it is to hold.
-        is_removal: Whether the record is to be removed; the body has no more than what identifies it.
-        earlier: Field that is not in the body → hash of what the ledger remembers of its value.
-        missing: What was not found, and is left out: `account.domain: not found`.
-        spelling: The email address that is its key, in the case in which it is not sent; None if there is no other.
-        extra: Fields that are sent besides or instead, because of what Salesloft holds. They do not count as written.
-    """
-
+    # Field → value, as the endpoint expects them. Never changed.
     body: Mapping[str, Any]
+    # What the source calls the record; None for an insert without a key. Never changes on the way.
     key: str | None = None
     record_id: int | None = None
-    sources: tuple[Source, ...] = ()
-    references: Mapping[str, Named] = NOTHING
-    is_removal: bool = False
+    sources: tuple[Source, ...] = ()  # the records that it was built from, the latest last
+    references: Mapping[str, Named] = NOTHING  # field → the record whose id it is to hold
+    is_removal: bool = False  # whether the record is to be removed; the body has no more than what identifies it
+    # Field that is not in the body → hash of what the ledger remembers of its value.
     earlier: Mapping[str, bytes] = NOTHING
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # what was not found, and is left out: `account.domain: not found`
+    # The email address that is its key, in the case in which it is not sent; None if there is no other.
     spelling: str | None = None
+    # Fields that are sent besides or instead, because of what Salesloft holds. They do not count as written.
     extra: Mapping[str, Any] = NOTHING
 
     @property
@@ -176,32 +155,22 @@ GONE = (Result.DELETED, Result.ARCHIVED, Result.UNCHANGED)  # of a removal: Sale
 
 
 class Outcome(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """What became of a Write.
-
-    Attributes:
-        reason: Why it failed or was skipped.
-        status: The HTTP status of the response that rejected it, or None if it was not sent in a request of its own.
-        request: The request that rejected it, such as `POST /people`, or None if it was not sent.
-        advice: What to do, if neither the result nor the status determines it.
-        from_api: Whether the reason is Salesloft's error text, which may contain values of the record.
-        record_id: Salesloft's id of the record, if known.
-        resource: The record as Salesloft holds it now, if the response says so.
-        was_rejected: Whether it is certain that nothing was written. Other failures leave that unknown.
-        is_ambiguous: Whether a request for it may take effect only later.
-    """
+    """What became of a Write."""
 
     write: Write
     result: Result
-    reason: str = ""
+    reason: str = ""  # why it failed or was skipped
+    # The HTTP status of the response that rejected it, or None if it was not sent in a request of its own.
     status: int | None = None
-    request: str | None = None
+    request: str | None = None  # the request that rejected it, such as `POST /people`, or None if it was not sent
     fields: tuple[str, ...] = ()
-    advice: str = ""
-    from_api: bool = False
-    record_id: int | None = None
-    resource: Mapping[str, Any] | None = None
+    advice: str = ""  # what to do, if neither the result nor the status determines it
+    from_api: bool = False  # whether the reason is Salesloft's error text, which may contain values of the record
+    record_id: int | None = None  # Salesloft's id of the record, if known
+    resource: Mapping[str, Any] | None = None  # the record as Salesloft holds it now, if the response says so
+    # Whether it is certain that nothing was written. Other failures leave that unknown.
     was_rejected: bool = False
-    is_ambiguous: bool = False
+    is_ambiguous: bool = False  # whether a request for it may take effect only later
     requests: int = 0
 
     @property
@@ -293,7 +262,7 @@ def is_superseded(earlier: Write, later: Write) -> bool:
 
 
 def combine(first: Write, second: Write, added: Collection[str] = ()) -> Write:
-    """Return a write with the fields of both; the second wins, except in fields with lists whose elements are `added`."""
+    """Return a write with the fields of both; the second wins, except in lists whose elements are `added`."""
     sources = first.sources + second.sources
     if second.is_removal:
         return replace(second, sources=sources)

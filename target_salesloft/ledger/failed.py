@@ -18,29 +18,19 @@ HASHES: Final = ("key", "source")
 
 
 class Failure(NamedTuple):
-    """A record that failed.
+    """A record that failed."""
 
-    Attributes:
-        key: Its key, if it has one.
-        source: Identifies the row of the source, if the tap names key properties.
-        reason: Why it failed, without values.
-    """
-
-    key: str | None
-    source: SourceKey | None
+    key: str | None  # its key, if it has one
+    source: SourceKey | None  # identifies the row of the source, if the tap names key properties
     saved_at: SavedAt
-    reason: str
+    reason: str  # why it failed, without values
 
 
 class UnresolvedRecord(NamedTuple):
-    """A failed record that is not resolved.
-
-    Attributes:
-        failed_at: When it failed last, in seconds since the epoch.
-    """
+    """A failed record that is not resolved."""
 
     saved_at: SavedAt
-    failed_at: float
+    failed_at: float  # when it failed last, in seconds since the epoch
     attempts: int
 
 

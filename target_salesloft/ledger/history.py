@@ -24,50 +24,31 @@ from target_salesloft.ledger.models import (
 
 
 class Run(NamedTuple):
-    """A run.
+    """A run."""
 
-    Attributes:
-        team: API host and team, as in the ledger.
-        run_id: Meltano's id of the run, if there was one.
-        started_at: Seconds since the epoch.
-        ended_at: Seconds since the epoch; None while the run lasts, or if it was killed.
-        exit_code: None while the run lasts, or if it was killed.
-        streams: Stream → result → records.
-        reasons: Stream → reason of failures → records.
-    """
-
-    team: str
-    run_id: str
+    team: str  # API host and team, as in the ledger
+    run_id: str  # Meltano's id of the run, if there was one
     version: str
-    started_at: int
-    ended_at: int | None
-    exit_code: int | None
+    started_at: int  # seconds since the epoch
+    ended_at: int | None  # seconds since the epoch; None while the run lasts, or if it was killed
+    exit_code: int | None  # None while the run lasts, or if it was killed
     seconds: float | None
     points: int | None
-    streams: Mapping[str, Mapping[str, int]] | None
-    reasons: Mapping[str, Mapping[str, int]] | None
+    streams: Mapping[str, Mapping[str, int]] | None  # stream → result → records
+    reasons: Mapping[str, Mapping[str, int]] | None  # stream → reason of failures → records
 
 
 class FailedGroup(NamedTuple):
-    """Failed records of one stream that are not resolved, and failed for the same reason.
+    """Failed records of one stream that are not resolved, and failed for the same reason."""
 
-    Attributes:
-        team: API host and team, as in the ledger.
-        reason: Why they failed last.
-        attempts: How often they were tried, at most.
-        first_failed_at: Seconds since the epoch.
-        last_failed_at: Seconds since the epoch.
-        files: File → how many of them it holds.
-    """
-
-    team: str
+    team: str  # API host and team, as in the ledger
     stream: str
-    reason: str
+    reason: str  # why they failed last
     records: int
-    attempts: int
-    first_failed_at: float
-    last_failed_at: float
-    files: dict[str, int]
+    attempts: int  # how often they were tried, at most
+    first_failed_at: float  # seconds since the epoch
+    last_failed_at: float  # seconds since the epoch
+    files: dict[str, int]  # file → how many of them it holds
 
 
 def get_runs(database: Database, host: str, *, limit: int | None = None, since: int = 0) -> list[Run]:

@@ -46,46 +46,31 @@ SETTLED_AFTER_SECONDS: Final = SECONDS_PER_DAY
 
 
 class Hint(NamedTuple):
-    """The ID of a record that others refer to, as an earlier run saw it.
+    """The ID of a record that others refer to, as an earlier run saw it."""
 
-    Attributes:
-        record_id: Salesloft's ID. The record behind it may have changed: read it before writing by it.
-        is_trusted: Whether an unchanged record may be skipped by it.
-    """
-
+    # Salesloft's ID. The record behind it may have changed: read it before writing by it.
     record_id: int
-    is_trusted: bool
+    is_trusted: bool  # whether an unchanged record may be skipped by it
 
 
 class Capability(NamedTuple):
-    """What Salesloft was found to do where its documentation says nothing.
+    """What Salesloft was found to do where its documentation says nothing."""
 
-    Attributes:
-        value: Such as `replace`.
-        found_at: In seconds since the epoch.
-        is_verified: Whether `verify` found it. Otherwise, a run has noticed it.
-    """
-
-    value: str
+    value: str  # such as `replace`
     version: str
-    found_at: float
+    found_at: float  # in seconds since the epoch
+    # Whether `verify` found it. Otherwise, a run has noticed it.
     is_verified: bool
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """What the ledger knows about a record of a stream.
+    """What the ledger knows about a record of a stream."""
 
-    Attributes:
-        fingerprint: Of the body last confirmed; None if it is not certain that Salesloft holds it.
-        written_at: When a body was last confirmed, in seconds since the epoch; None if none was.
-        encoded_fields: Field IDs, each with the hash of the value last confirmed.
-        pending: Fingerprint and encoded fields of each body whose outcome is unknown, oldest first.
-    """
-
-    fingerprint: int | None
+    fingerprint: int | None  # of the body last confirmed; None if it is not certain that Salesloft holds it
     record_id: int | None
-    written_at: float | None
-    encoded_fields: bytes
+    written_at: float | None  # when a body was last confirmed, in seconds since the epoch; None if none was
+    encoded_fields: bytes  # field IDs, each with the hash of the value last confirmed
+    # Fingerprint and encoded fields of each body whose outcome is unknown, oldest first.
     pending: Sequence[tuple[int, bytes]]
     field_names: Mapping[bytes, str]
 
@@ -176,35 +161,24 @@ class HashedKeys(Collection[str]):
 
 @dataclass(frozen=True)
 class UnsettledJob:
-    """A bulk job whose results are not known.
-
-    Attributes:
-        type: Its type, such as `person/upsert`.
-        key_field: The field that identifies a record.
-        started_at: When it was marked ready, in seconds since the epoch.
-    """
+    """A bulk job whose results are not known."""
 
     id: int
-    type: str
-    key_field: str
+    type: str  # its type, such as `person/upsert`
+    key_field: str  # the field that identifies a record
     stream: str
     object_name: str
-    started_at: float
+    started_at: float  # when it was marked ready, in seconds since the epoch
     keys: HashedKeys
 
 
 class StartedJob(NamedTuple):
-    """A bulk job that is about to be marked ready.
-
-    Attributes:
-        type: Its type, such as `person/upsert`.
-        key_field: The field that identifies a record.
-        rows: Key → what identifies the record in the job, if that is not the key.
-    """
+    """A bulk job that is about to be marked ready."""
 
     id: int
-    type: str
-    key_field: str
+    type: str  # its type, such as `person/upsert`
+    key_field: str  # the field that identifies a record
+    # Key → what identifies the record in the job, if that is not the key.
     rows: Mapping[str, str] = MappingProxyType({})
 
 

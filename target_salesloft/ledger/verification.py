@@ -12,15 +12,10 @@ from target_salesloft.ledger.models import verifications
 
 
 class Note(NamedTuple):
-    """A record that a verification has created.
+    """A record that a verification has created."""
 
-    Attributes:
-        object: `people`, `accounts` or `bulk_jobs`; empty if it may be any.
-        record_id: Salesloft's id; 0 if it may be any.
-    """
-
-    object: str
-    record_id: int
+    object: str  # `people`, `accounts` or `bulk_jobs`; empty if it may be any
+    record_id: int  # Salesloft's id; 0 if it may be any
 
 
 ANY: Final = Note("", 0)

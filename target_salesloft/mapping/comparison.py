@@ -67,17 +67,12 @@ def held_value(salesloft_object: SalesloftObject, row: Mapping[str, Any], name: 
 
 
 class Difference(NamedTuple):
-    """A field that Salesloft holds otherwise than it was sent.
+    """A field that Salesloft holds otherwise than it was sent."""
 
-    Attributes:
-        name: The field; that of a custom field starts with `custom_fields.`.
-        is_spelling: Whether both are the same in another spelling, such as that of phone numbers.
-    """
-
-    name: str
+    name: str  # the field; that of a custom field starts with `custom_fields.`
     sent: Any
     held: Any
-    is_spelling: bool
+    is_spelling: bool  # whether both are the same in another spelling, such as that of phone numbers
 
 
 def find_differences(

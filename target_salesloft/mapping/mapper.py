@@ -48,15 +48,11 @@ NULL_ADVICE: Final = "null (__NULL__ in meltano.yml)"
 
 
 class Rejection(NamedTuple):
-    """Why a record cannot be sent. Holds no value of the record.
-
-    Attributes:
-        missing_key: Whether the record has no value for the key, and is valid otherwise.
-    """
+    """Why a record cannot be sent. Holds no value of the record."""
 
     reason: str
     fields: tuple[str, ...] = ()
-    missing_key: bool = False
+    missing_key: bool = False  # whether the record has no value for the key, and is valid otherwise
 
 
 class Target(NamedTuple):
@@ -67,30 +63,20 @@ class Target(NamedTuple):
 
 
 class Route(NamedTuple):
-    """How a column's values get into the payload.
-
-    Attributes:
-        coerce: Converts a value that is not None; returns None for values that count as null.
-        reference: How the values name another record, whose id is to be sent instead.
-    """
+    """How a column's values get into the payload."""
 
     column: str
     target: Target
     kind: FieldType
-    coerce: Callable[[Any], Any]
-    reference: Reference | None = None
+    coerce: Callable[[Any], Any]  # converts a value that is not None; returns None for values that count as null
+    reference: Reference | None = None  # how the values name another record, whose id is to be sent instead
 
 
 class ColumnMapping(NamedTuple):
-    """Where a column goes, for people.
+    """Where a column goes, for people."""
 
-    Attributes:
-        column: The column's name, safe to log.
-        field: None if the column is left out.
-    """
-
-    column: str
-    field: str | None
+    column: str  # the column's name, safe to log
+    field: str | None  # None if the column is left out
     reason: str = ""
 
 

@@ -39,17 +39,12 @@ ADVICE: Final[Mapping[Result | int | None, str]] = {
 
 @dataclass(frozen=True)
 class SavedRecord:
-    """A record of a failed records file, with the SCHEMA message in effect for it.
+    """A record of a failed records file, with the SCHEMA message in effect for it."""
 
-    Attributes:
-        line: The line on which it was saved, from 1; lines that were removed from the file since do not change it.
-        size: The length of its line in bytes.
-    """
-
-    line: int
+    line: int  # the line on which it was saved, from 1; lines that were removed from the file since do not change it
     schema: Mapping[str, Any]
     record: Mapping[str, Any]
-    size: int
+    size: int  # the length of its line in bytes
 
 
 NO_LONGER_THERE: Final = "no longer in the file"

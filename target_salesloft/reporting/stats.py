@@ -27,22 +27,15 @@ MIN_SAVED_SECONDS: Final = 10.0
 
 @dataclass
 class Comparison:
-    """What a dry run finds out about a stream by comparing it with Salesloft.
-
-    Attributes:
-        update: Records with at least one field that would change.
-        ambiguous: Records whose key several records of Salesloft have.
-        missing: Records with an id that Salesloft does not have.
-        fields: Field → records in which it would change.
-        edited: Field → those of them in which it was changed in Salesloft since this stream last wrote it.
-    """
+    """What a dry run finds out about a stream by comparing it with Salesloft."""
 
     create: int = 0
-    update: int = 0
+    update: int = 0  # records with at least one field that would change
     unchanged: int = 0
-    ambiguous: int = 0
-    missing: int = 0
-    fields: Counter[str] = field(default_factory=Counter)
+    ambiguous: int = 0  # records whose key several records of Salesloft have
+    missing: int = 0  # records with an id that Salesloft does not have
+    fields: Counter[str] = field(default_factory=Counter)  # field → records in which it would change
+    # Field → those of them in which it was changed in Salesloft since this stream last wrote it.
     edited: Counter[str] = field(default_factory=Counter)
 
     def counts(self) -> dict[str, Any]:
@@ -88,39 +81,28 @@ class Reasons(Counter[str]):
 
 @dataclass
 class StreamStats:
-    """The results of a stream's records, and the reasons of failures.
-
-    Attributes:
-        uploaded: Records uploaded in bulk jobs.
-        jobs: Bulk job in flight → records that Salesloft has processed, as of the last poll.
-        results: Result → records.
-        unknown_to_ledger: Records that Salesloft has and the ledger does not know, so that no edit can be recognized.
-        missing_values: Hashes of the distinct values that were not found.
-        reasons: Why records failed.
-        has_short_reasons: Whether some of these reasons are not all that Salesloft said.
-        missing_references: What was not found, where records were written without it.
-        misses: `MISSES` → the first of these records in the input.
-        identical: Records that were sent although they equal those last written.
-        kept: Field → records in which Salesloft's value was left as it is.
-        comparison: What a comparison with Salesloft has found, or None if there is none.
-        retried: Failed records of earlier runs that were tried again: `read`, `written` and `failed` → records.
-    """
+    """The results of a stream's records, and the reasons of failures."""
 
     read: int = 0
-    uploaded: int = 0
+    uploaded: int = 0  # records uploaded in bulk jobs
+    # Bulk job in flight → records that Salesloft has processed, as of the last poll.
     jobs: dict[int, int] = field(default_factory=dict)
-    results: Counter[Result] = field(default_factory=Counter)
+    results: Counter[Result] = field(default_factory=Counter)  # result → records
+    # Records that Salesloft has and the ledger does not know, so that no edit can be recognized.
     unknown_to_ledger: int = 0
     references: int = 0
-    missing_values: set[int] = field(default_factory=set)
-    reasons: Reasons = field(default_factory=Reasons)
-    has_short_reasons: bool = False
+    missing_values: set[int] = field(default_factory=set)  # hashes of the distinct values that were not found
+    reasons: Reasons = field(default_factory=Reasons)  # why records failed
+    has_short_reasons: bool = False  # whether some of these reasons are not all that Salesloft said
+    # What was not found, where records were written without it.
     missing_references: Reasons = field(default_factory=Reasons)
+    # `MISSES` → the first of these records in the input.
     misses: defaultdict[Result, list[Source]] = field(default_factory=lambda: defaultdict(list))
     skipped: Counter[str] = field(default_factory=Counter)
-    identical: int = 0
-    kept: Counter[str] = field(default_factory=Counter)
-    comparison: Comparison | None = None
+    identical: int = 0  # records that were sent although they equal those last written
+    kept: Counter[str] = field(default_factory=Counter)  # field → records in which Salesloft's value was left as it is
+    comparison: Comparison | None = None  # what a comparison with Salesloft has found, or None if there is none
+    # Failed records of earlier runs that were tried again: `read`, `written` and `failed` → records.
     retried: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -277,17 +259,12 @@ def _is_harmless(value: Any) -> bool:
 
 
 class JobTime(NamedTuple):
-    """How long a bulk job took, mostly in Salesloft's queue.
-
-    Attributes:
-        seconds: From the moment when it was marked ready.
-        points: How many points were left for single requests instead.
-    """
+    """How long a bulk job took, mostly in Salesloft's queue."""
 
     type: str
     records: int
-    seconds: float
-    points: int
+    seconds: float  # from the moment when it was marked ready
+    points: int  # how many points were left for single requests instead
 
 
 class BatchStarted(NamedTuple):

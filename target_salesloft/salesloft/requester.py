@@ -79,16 +79,11 @@ class RequestMetrics:
 
 
 class Reply(NamedTuple):
-    """The response to a request.
-
-    Attributes:
-        requests: How often the request was sent.
-        was_ambiguous: Whether an earlier one of these may have taken effect, perhaps only later.
-    """
+    """The response to a request."""
 
     body: dict[str, Any]
-    requests: int
-    was_ambiguous: bool
+    requests: int  # how often the request was sent
+    was_ambiguous: bool  # whether an earlier one of these may have taken effect, perhaps only later
 
     @property
     def data(self) -> Any:

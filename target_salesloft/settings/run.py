@@ -23,250 +23,141 @@ from target_salesloft.settings.options import (
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
 Percentage = Annotated[float, Meta(ge=0, le=100)]
-SECRET: Final = {"secret": True, "writeOnly": True}
+SECRET: Final = Meta(extra_json_schema={"secret": True, "writeOnly": True})
 
 
-def about(description: str, **schema: Any) -> Meta:
-    """Return what the schema says about a setting besides its type and default."""
-    return Meta(description=description, extra_json_schema=schema)
+def choices(*values: str) -> Meta:
+    """Return what the schema says of text that is one of these values."""
+    return Meta(extra_json_schema={"enum": [*values]})
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one run, complete and valid.
 
-    The JSON schema, `.env.example`, the plugin files, and the tables of the documentation are derived from this.
+    The JSON schema, `.env.example`, the plugin files, and the tables of the documentation are derived from this, with
+    the text below each setting.
     """
 
-    auth_method: Annotated[
-        AuthMethod | None,
-        about(
-            "If unset, inferred from the credentials that are set. Set it to `refresh_token` to use the token that "
-            "`target-salesloft-admin login` stored."
-        ),
-    ] = None
-    api_key: Annotated[
-        str | None,
-        about("Salesloft API key. The alternative is OAuth, with `client_id` and `client_secret`.", **SECRET),
-    ] = None
-    client_id: Annotated[str | None, about("ID of the OAuth application.")] = None
-    client_secret: Annotated[str | None, about("Secret of the OAuth application.", **SECRET)] = None
-    refresh_token: Annotated[
-        str | None,
-        about(
-            "First refresh token of a user who authorized the OAuth application. Later ones are stored at "
-            "`token_path`.",
-            **SECRET,
-        ),
-    ] = None
-    token_path: Annotated[
-        str | None,
-        about(
-            "File that stores the OAuth token between runs. By default, the PostgreSQL database of `ledger_uri`, or "
-            "one file per application in the user's state directory."
-        ),
-    ] = None
-    auth_url: Annotated[str, about("OAuth token URL.")] = "https://accounts.salesloft.com/oauth/token"
-    api_url: Annotated[str, about("API base URL.")] = "https://api.salesloft.com/v2"
-    object: Annotated[
-        str | None,
-        about(
-            "Salesloft object for streams that `streams` does not configure. If unset, the last part of the stream's "
-            "name decides.",
-            enum=[*OBJECTS],
-        ),
-    ] = None
-    sync_mode: Annotated[
-        SyncMode, about("`upsert`: create or update. `insert`: only create. `update`: only update.")
-    ] = SyncMode.UPSERT
-    people_upsert_key: Annotated[str, about("Field that identifies existing people.", enum=[*PEOPLE.upsert_keys])] = (
-        PEOPLE.upsert_keys[0]
-    )
-    accounts_upsert_key: Annotated[
-        str, about("Field that identifies existing accounts.", enum=[*ACCOUNTS.upsert_keys])
-    ] = ACCOUNTS.upsert_keys[0]
-    streams: Annotated[
-        dict[str, dict[str, Any]],
-        about(
-            "Settings per stream name or glob. `mapping` sends a column to a Salesloft field or custom field; null or "
-            "`__NULL__` leaves the column out."
-        ),
-    ] = {}
-    unknown_fields: Annotated[
-        UnknownFields, about("Columns that match no Salesloft field: `ignore` (one log line per stream) or `fail`.")
-    ] = "ignore"
-    unchecked_custom_fields: Annotated[
-        bool,
-        about("`true`: send custom fields even if their names cannot be checked, because the token may not list them."),
-    ] = False
-    null_values: Annotated[
-        NullValues, about("`ignore`: null is not sent, so nothing is erased in Salesloft. `clear`: null is sent.")
-    ] = "ignore"
-    list_fields: Annotated[
-        ListFields,
-        about(
-            "Tags and contact restrictions: `replace` what Salesloft holds, or `add` to it. Adding reads the records "
-            "first, a hundred per point."
-        ),
-    ] = "replace"
-    missing_key: Annotated[
-        Misses, about("Records without a value for the upsert key: `fail`, or `skip` and count them.")
-    ] = "fail"
-    missing_references: Annotated[
-        MissingReferences,
-        about(
-            "References in `mapping`, such as `account.domain`, that name no record or several: `omit` the reference "
-            "and write the rest, or `fail` the record."
-        ),
-    ] = "omit"
-    max_missing_references_percent: Annotated[
-        Percentage | None,
-        about(
-            "Maximum percentage of a stream's references that may be missing. If more are missing, everything is "
-            "written, and the run exits with code 1."
-        ),
-    ] = None
-    not_found: Annotated[
-        Misses, about("Updates of records that Salesloft does not have: `fail`, or `skip` and count them.")
-    ] = "fail"
-    already_exists: Annotated[
-        Misses, about("Inserts of records that Salesloft has: `fail`, or `skip` and count them.")
-    ] = "fail"
-    deleted_records: Annotated[
-        DeletedRecords,
-        about(
-            "Records that are deleted in the source: `skip` them, or `archive` (accounts) or `delete` them in "
-            "Salesloft. Deletes cannot be undone."
-        ),
-    ] = DeletedRecords.SKIP
-    max_deleted_records: Annotated[
-        NotNegative, about("A run that would archive or delete more records than this stops before the first one.")
-    ] = 100
-    max_enrollments: Annotated[
-        NotNegative, about("A run that would add more people to cadences than this stops before the first one.")
-    ] = 100
-    normalize: Annotated[
-        bool,
-        about(
-            "Trim text (empty text counts as null), lowercase email addresses and domains, and reduce a URL to its "
-            "domain."
-        ),
-    ] = True
-    dry_run: Annotated[
-        bool,
-        about(
-            "Do everything except write, and report what would be sent and its cost in points. Needs no credentials."
-        ),
-    ] = False
-    compare: Annotated[
-        bool,
-        about(
-            "With `dry_run`, read what Salesloft holds, and report what would be created, updated (per field) or left "
-            "unchanged."
-        ),
-    ] = False
-    max_records: Annotated[
-        Positive | None,
-        about(
-            "Send only the first records of each stream, for example to try a new mapping on 10 records. State is not "
-            "advanced, so the next run without it sends all records."
-        ),
-    ] = None
-    write_method: Annotated[
-        WriteMethod,
-        about(
-            "`record`: one request per record. `bulk`: bulk jobs where supported. `auto`: bulk jobs for batches of at "
-            "least `bulk_min_records`."
-        ),
-    ] = "auto"
-    bulk_min_records: Annotated[
-        Positive, about("Minimum number of records in a bulk job with `write_method: auto`.")
-    ] = 50
-    bulk_job_timeout: Annotated[Positive, about("Maximum seconds that a bulk job may take before the run stops.")] = (
-        3600
-    )
-    bulk_jobs_in_flight: Annotated[
-        Positive, about("Maximum number of bulk jobs that wait in Salesloft's queue at once.")
-    ] = 4
-    bulk_result_ids: Annotated[
-        bool,
-        about(
-            "Read the results of bulk jobs record by record, a hundred per point, to get Salesloft's ids and to "
-            "distinguish created from updated records."
-        ),
-    ] = False
-    rate_limit_per_minute: Annotated[
-        Positive, about("Maximum cost points per minute. Lower it to leave quota for other integrations.")
-    ] = 600
-    max_parallel_requests: Annotated[int, Meta(ge=1, le=64), about("Maximum concurrent requests.")] = 8
-    request_timeout: Annotated[int, Meta(ge=1, le=86_400), about("Request timeout in seconds.")] = 60
-    max_retry_seconds: Annotated[
-        NotNegative, about("Maximum retry time per request in seconds (429, 5xx, connection errors).")
-    ] = 900
-    batch_size_rows: Annotated[Positive, about("Maximum records per batch. State advances after each batch.")] = 10_000
-    ledger_uri: Annotated[
-        str | None,
-        about(
-            "SQLAlchemy URL of the database that remembers what was written. By default, an SQLite file in the user's "
-            "state directory. `none` turns it off.",
-            **SECRET,
-        ),
-    ] = None
-    skip_unchanged: Annotated[
-        SkipUnchanged,
-        about(
-            "`ledger`: skip a record that equals the one last written from the same stream. `salesloft`: read what "
-            "Salesloft holds, and skip what is equal there. `off`: send all."
-        ),
-    ] = "off"
-    resend_after_days: Annotated[
-        Positive | None,
-        about("With `skip_unchanged: ledger`, send a record again after this many days, even if it is unchanged."),
-    ] = None
-    failed_records_dir: Annotated[
-        str, about("Directory for the Singer files with failed records. Created when a record fails.")
-    ] = "failed_records"
-    failed_records_days: Annotated[
-        Positive | None,
-        about("Delete failed records files of runs that started longer ago than this. By default, they are kept."),
-    ] = None
-    allow_failed_records: Annotated[
-        bool,
-        about(
-            "`false`: if records failed, the run exits with code 1 and state does not advance past them. `true`: it "
-            "exits with code 0 and state advances."
-        ),
-    ] = False
-    retry_failed_records: Annotated[
-        bool,
-        about(
-            "Try failed records of earlier runs again at the end of the input, unless something newer was written for "
-            "the same key. Files whose records are all resolved are deleted."
-        ),
-    ] = False
-    max_failed_records: Annotated[NotNegative, about("Stop the run when more records than this have failed.")] = 1000
-    max_failed_percent: Annotated[
-        Percentage | None,
-        about(
-            "With `allow_failed_records`: the percentage of a stream's records that may fail. If more fail, all other "
-            "records are written, the run exits with code 1, and state does not advance past failed records. Streams "
-            "of fewer than 100 records are not checked."
-        ),
-    ] = None
-    results_path: Annotated[
-        str | None,
-        about(
-            "File for a Singer stream `salesloft_results` with the result of each record, for a loader to put into a "
-            "warehouse. It contains personal data. `{run_id}` and `{started_at}` are replaced. Set `bulk_result_ids` "
-            "too, to get Salesloft's ids and to distinguish created from updated records."
-        ),
-    ] = None
-    summary_path: Annotated[
-        str | None,
-        about(
-            "File for the results of the run as JSON, also if the run fails. `{run_id}` and `{started_at}` are "
-            "replaced."
-        ),
-    ] = None
+    auth_method: AuthMethod | None = None
+    """If unset, inferred from the credentials that are set. Set it to `refresh_token` to use the token that
+    `target-salesloft-admin login` stored."""
+    api_key: Annotated[str | None, SECRET] = None
+    """Salesloft API key. The alternative is OAuth, with `client_id` and `client_secret`."""
+    client_id: str | None = None
+    """ID of the OAuth application."""
+    client_secret: Annotated[str | None, SECRET] = None
+    """Secret of the OAuth application."""
+    refresh_token: Annotated[str | None, SECRET] = None
+    """First refresh token of a user who authorized the OAuth application. Later ones are stored at `token_path`."""
+    token_path: str | None = None
+    """File that stores the OAuth token between runs. By default, the PostgreSQL database of `ledger_uri`, or one file
+    per application in the user's state directory."""
+    auth_url: str = "https://accounts.salesloft.com/oauth/token"
+    """OAuth token URL."""
+    api_url: str = "https://api.salesloft.com/v2"
+    """API base URL."""
+    object: Annotated[str | None, choices(*OBJECTS)] = None
+    """Salesloft object for streams that `streams` does not configure. If unset, the last part of the stream's name
+    decides."""
+    sync_mode: SyncMode = SyncMode.UPSERT
+    """`upsert`: create or update. `insert`: only create. `update`: only update."""
+    people_upsert_key: Annotated[str, choices(*PEOPLE.upsert_keys)] = PEOPLE.upsert_keys[0]
+    """Field that identifies existing people."""
+    accounts_upsert_key: Annotated[str, choices(*ACCOUNTS.upsert_keys)] = ACCOUNTS.upsert_keys[0]
+    """Field that identifies existing accounts."""
+    streams: dict[str, dict[str, Any]] = {}
+    """Settings per stream name or glob. `mapping` sends a column to a Salesloft field or custom field; null or
+    `__NULL__` leaves the column out."""
+    unknown_fields: UnknownFields = "ignore"
+    """Columns that match no Salesloft field: `ignore` (one log line per stream) or `fail`."""
+    unchecked_custom_fields: bool = False
+    """`true`: send custom fields even if their names cannot be checked, because the token may not list them."""
+    null_values: NullValues = "ignore"
+    """`ignore`: null is not sent, so nothing is erased in Salesloft. `clear`: null is sent."""
+    list_fields: ListFields = "replace"
+    """Tags and contact restrictions: `replace` what Salesloft holds, or `add` to it. Adding reads the records first, a
+    hundred per point."""
+    missing_key: Misses = "fail"
+    """Records without a value for the upsert key: `fail`, or `skip` and count them."""
+    missing_references: MissingReferences = "omit"
+    """References in `mapping`, such as `account.domain`, that name no record or several: `omit` the reference and write
+    the rest, or `fail` the record."""
+    max_missing_references_percent: Percentage | None = None
+    """Maximum percentage of a stream's references that may be missing. If more are missing, everything is written, and
+    the run exits with code 1."""
+    not_found: Misses = "fail"
+    """Updates of records that Salesloft does not have: `fail`, or `skip` and count them."""
+    already_exists: Misses = "fail"
+    """Inserts of records that Salesloft has: `fail`, or `skip` and count them."""
+    deleted_records: DeletedRecords = DeletedRecords.SKIP
+    """Records that are deleted in the source: `skip` them, or `archive` (accounts) or `delete` them in Salesloft.
+    Deletes cannot be undone."""
+    max_deleted_records: NotNegative = 100
+    """A run that would archive or delete more records than this stops before the first one."""
+    max_enrollments: NotNegative = 100
+    """A run that would add more people to cadences than this stops before the first one."""
+    normalize: bool = True
+    """Trim text (empty text counts as null), lowercase email addresses and domains, and reduce a URL to its domain."""
+    dry_run: bool = False
+    """Do everything except write, and report what would be sent and its cost in points. Needs no credentials."""
+    compare: bool = False
+    """With `dry_run`, read what Salesloft holds, and report what would be created, updated (per field) or left
+    unchanged."""
+    max_records: Positive | None = None
+    """Send only the first records of each stream, for example to try a new mapping on 10 records. State is not
+    advanced, so the next run without it sends all records."""
+    write_method: WriteMethod = "auto"
+    """`record`: one request per record. `bulk`: bulk jobs where supported. `auto`: bulk jobs for batches of at least
+    `bulk_min_records`."""
+    bulk_min_records: Positive = 50
+    """Minimum number of records in a bulk job with `write_method: auto`."""
+    bulk_job_timeout: Positive = 3600
+    """Maximum seconds that a bulk job may take before the run stops."""
+    bulk_jobs_in_flight: Positive = 4
+    """Maximum number of bulk jobs that wait in Salesloft's queue at once."""
+    bulk_result_ids: bool = False
+    """Read the results of bulk jobs record by record, a hundred per point, to get Salesloft's ids and to distinguish
+    created from updated records."""
+    rate_limit_per_minute: Positive = 600
+    """Maximum cost points per minute. Lower it to leave quota for other integrations."""
+    max_parallel_requests: Annotated[int, Meta(ge=1, le=64)] = 8
+    """Maximum concurrent requests."""
+    request_timeout: Annotated[int, Meta(ge=1, le=86_400)] = 60
+    """Request timeout in seconds."""
+    max_retry_seconds: NotNegative = 900
+    """Maximum retry time per request in seconds (429, 5xx, connection errors)."""
+    batch_size_rows: Positive = 10_000
+    """Maximum records per batch. State advances after each batch."""
+    ledger_uri: Annotated[str | None, SECRET] = None
+    """SQLAlchemy URL of the database that remembers what was written. By default, an SQLite file in the user's state
+    directory. `none` turns it off."""
+    skip_unchanged: SkipUnchanged = "off"
+    """`ledger`: skip a record that equals the one last written from the same stream. `salesloft`: read what Salesloft
+    holds, and skip what is equal there. `off`: send all."""
+    resend_after_days: Positive | None = None
+    """With `skip_unchanged: ledger`, send a record again after this many days, even if it is unchanged."""
+    failed_records_dir: str = "failed_records"
+    """Directory for the Singer files with failed records. Created when a record fails."""
+    failed_records_days: Positive | None = None
+    """Delete failed records files of runs that started longer ago than this. By default, they are kept."""
+    allow_failed_records: bool = False
+    """`false`: if records failed, the run exits with code 1 and state does not advance past them. `true`: it exits with
+    code 0 and state advances."""
+    retry_failed_records: bool = False
+    """Try failed records of earlier runs again at the end of the input, unless something newer was written for the same
+    key. Files whose records are all resolved are deleted."""
+    max_failed_records: NotNegative = 1000
+    """Stop the run when more records than this have failed."""
+    max_failed_percent: Percentage | None = None
+    """With `allow_failed_records`: the percentage of a stream's records that may fail. If more fail, all other records
+    are written, the run exits with code 1, and state does not advance past failed records. Streams of fewer than 100
+    records are not checked."""
+    results_path: str | None = None
+    """File for a Singer stream `salesloft_results` with the result of each record, for a loader to put into a
+    warehouse. It contains personal data. `{run_id}` and `{started_at}` are replaced. Set `bulk_result_ids` too, to get
+    Salesloft's ids and to distinguish created from updated records."""
+    summary_path: str | None = None
+    """File for the results of the run as JSON, also if the run fails. `{run_id}` and `{started_at}` are replaced."""
 
     # Settings of the SDK; `schema.py` describes them.
     batch_config: dict[str, Any] | None = None

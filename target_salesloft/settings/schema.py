@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import inspect
+import itertools
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_args
 
@@ -79,7 +83,26 @@ def _properties(struct: type[msgspec.Struct]) -> dict[str, Any]:
     """Return the schema of each field of a struct as the SDK writes it: null means that the setting is not set."""
     _, definitions = msgspec.json.schema_components([struct], ref_template="{name}")
     fields = definitions[struct.__name__]["properties"]
-    return {name: _inline({"title": _title(name), "anyOf": [NULL], **each}) for name, each in fields.items()}
+    texts = _descriptions(struct)
+    return {
+        name: _inline({"title": _title(name), "anyOf": [NULL], **texts.get(name, {}), **each})
+        for name, each in fields.items()
+    }
+
+
+def _descriptions(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the description of each field that has a text below it; none if there is no source, but only bytecode."""
+    try:
+        source = inspect.getsource(sys.modules[struct.__module__])
+    except OSError:
+        return {}
+    classes = {each.name: each for each in ast.parse(source).body if isinstance(each, ast.ClassDef)}
+    found = {}
+    for field, below in itertools.pairwise(classes[struct.__name__].body):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[name] = {"description": " ".join(text.split())}
+    return found
 
 
 def _title(name: str) -> str:

@@ -19,7 +19,7 @@ from target_salesloft.settings.options import (
     SkipUnchanged,
     UnknownFields,
 )
-from target_salesloft.settings.run import RunSettings, about
+from target_salesloft.settings.run import RunSettings, choices
 from target_salesloft.suggestions import TYPO, closest_match
 
 # As in the SDK's stream maps. Meltano drops null inside an object.
@@ -31,34 +31,18 @@ DELETED_COLUMNS: Final = frozenset({"deletedat", "isdeleted"})
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one stream. Those that `RunSettings` has too are described there."""
 
-    upsert_key: Annotated[
-        str,
-        about(
-            "Field that identifies existing records, in place of the object's.",
-            enum=sorted({key for each in OBJECTS.values() for key in each.upsert_keys}),
-        ),
-    ]
-    mapping: Annotated[
-        dict[str, str | None],
-        about("Sends a column to a Salesloft field or custom field; null or `__NULL__` leaves the column out."),
-    ]
-    deleted_column: Annotated[
-        str, about("Column with a value in rows that are deleted in the source: a time, or true.")
-    ] = "_sdc_deleted_at"
-    re_enroll: Annotated[
-        bool,
-        about(
-            "Cadence memberships: `true` adds people again whose time on the cadence has ended, each time their record "
-            "comes."
-        ),
-    ] = False
-    overwrite: Annotated[
-        dict[str, Overwrite],
-        about(
-            "Field → when Salesloft's value is overwritten: `always`, `if_empty` (only null or blank), `unless_edited` "
-            "(only what this stream last wrote, or nothing)."
-        ),
-    ] = {}
+    upsert_key: Annotated[str, choices(*sorted({key for each in OBJECTS.values() for key in each.upsert_keys}))]
+    """Field that identifies existing records, in place of the object's."""
+    mapping: dict[str, str | None]
+    """Sends a column to a Salesloft field or custom field; null or `__NULL__` leaves the column out."""
+    deleted_column: str = "_sdc_deleted_at"
+    """Column with a value in rows that are deleted in the source: a time, or true."""
+    re_enroll: bool = False
+    """Cadence memberships: `true` adds people again whose time on the cadence has ended, each time their record
+    comes."""
+    overwrite: dict[str, Overwrite] = {}
+    """Field → when Salesloft's value is overwritten: `always`, `if_empty` (only null or blank), `unless_edited` (only
+    what this stream last wrote, or nothing)."""
     object_name: str = msgspec.field(name="object")
     sync_mode: SyncMode
     unknown_fields: UnknownFields

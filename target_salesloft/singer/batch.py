@@ -30,17 +30,11 @@ LOCAL_PATH: Final = re.compile(r"/(?!/)|\.{1,2}/")
 
 
 class BatchRecord(NamedTuple):
-    """A record of a batch file.
+    """A record of a batch file."""
 
-    Attributes:
-        file: The name of the file, safe to log.
-        line: Its line in the file, from 1.
-        size: The length of the line in bytes.
-    """
-
-    file: str
-    line: int
-    size: int
+    file: str  # the name of the file, safe to log
+    line: int  # its line in the file, from 1
+    size: int  # the length of the line in bytes
     record: dict[str, Any]
 
 

@@ -37,19 +37,13 @@ SDK_METADATA: Final = "_sdc_"
 
 
 class SourceStream(NamedTuple):
-    """One of the tap's streams.
-
-    Attributes:
-        validator: Of `jsonschema-rs`; None if records are not validated.
-        keys: The key properties, which each record has.
-        is_same: Whether neither stream maps nor flattening change records.
-    """
+    """One of the tap's streams."""
 
     stream_map: StreamMap
-    validator: Any
+    validator: Any  # of `jsonschema-rs`; None if records are not validated
     mapper: RecordMapper
-    keys: frozenset[str]
-    is_same: bool
+    keys: frozenset[str]  # the key properties, which each record has
+    is_same: bool  # whether neither stream maps nor flattening change records
 
 
 def _transform(stream_map: StreamMap, record: Mapping[str, Any]) -> dict[str, Any] | None:

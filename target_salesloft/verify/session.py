@@ -81,13 +81,7 @@ class Answer(NamedTuple):
 
 @dataclass
 class Session:
-    """Sends the requests of one verification, and removes what they created.
-
-    Attributes:
-        facts: What probes leave for those that follow, such as the id of the first person.
-        was_interrupted: Whether a request may take effect later.
-        left: What cannot be removed.
-    """
+    """Sends the requests of one verification, and removes what they created."""
 
     client: SalesloftClient
     clock: Clock
@@ -95,9 +89,10 @@ class Session:
     token: str = field(default_factory=lambda: secrets.token_hex(TOKEN_BYTES))
     custom_fields: Sequence[str] = ()
     uses_bulk: bool = True
+    # What probes leave for those that follow, such as the id of the first person.
     facts: dict[str, Any] = field(default_factory=dict)
-    was_interrupted: bool = False
-    left: list[str] = field(default_factory=list)
+    was_interrupted: bool = False  # whether a request may take effect later
+    left: list[str] = field(default_factory=list)  # what cannot be removed
 
     def address(self, label: str) -> str:
         """Return a reserved address, which no mail reaches."""

@@ -31,19 +31,13 @@ class Token:
 
 @dataclass(frozen=True)
 class StoredToken:
-    """The contents of a token store.
-
-    Attributes:
-        seed_digest: The fingerprint of the setting `refresh_token` that it is derived from; None after a login
-            without that setting.
-        token: The newest token; None before the first refresh.
-        pending_refresh_digest: The fingerprint of a refresh token that is being exchanged; still present if that
-            refresh did not complete.
-    """
+    """The contents of a token store."""
 
     refresh_token: str = field(repr=False)
+    # The fingerprint of the setting `refresh_token` that it is derived from; None after a login without that setting.
     seed_digest: str | None
-    token: Token | None = None
+    token: Token | None = None  # the newest token; None before the first refresh
+    # The fingerprint of a refresh token that is being exchanged; still present if that refresh did not complete.
     pending_refresh_digest: str | None = None
 
 
