@@ -43,14 +43,14 @@ def _retry_file(
     """Retry the records of a file: line → each stream in which its record is not resolved."""
     unusable: Counter[str] = Counter()
     missing = set(lines)
-    try:
-        for saved in run.journal.failed_records.read_failed(file, lines, unusable):
-            run.shutdown.raise_if_stopping()
-            missing.discard(saved.line)
-            for name, record in lines[saved.line].items():
+    for saved in run.journal.failed_records.read_failed(file, lines, unusable):
+        run.shutdown.raise_if_stopping()
+        missing.discard(saved.line)
+        for name, record in lines[saved.line].items():
+            try:
                 _retry(run, streams[name], saved, record)
-    except (ConfigValidationError, UnknownColumnError, *INPUT_ERRORS) as error:
-        unusable[str(error)] += len(lines)
+            except (ConfigValidationError, UnknownColumnError, *INPUT_ERRORS) as error:
+                unusable[str(error)] += 1
     for reason, count in unusable.items():
         extra = {"code": "SL069", "records_failed": count}
         logger.warning("%s cannot be retried (%s): %s", plural(count, "failed record"), file, reason, extra=extra)

@@ -330,7 +330,9 @@ class Engine:
         if self._settings.dry_run or DeletedRecords.ARCHIVE not in stream.object.removals:
             return {}
         name = archived_by_us(stream.object)
-        hints = self._ledger.get_lookups(name, [each.key for each in writes if each.key is not None])
+        # Of other records, the source says itself whether they are archived.
+        keys = [each.key for each in writes if each.key is not None and "archived" not in each.body]
+        hints = self._ledger.get_lookups(name, keys)
         if not hints:
             return {}
         removed_field = stream.object.removals[DeletedRecords.ARCHIVE].removed_field

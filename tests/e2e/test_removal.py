@@ -65,6 +65,22 @@ def test_account_that_could_not_be_restored_is_restored_by_the_next_run(sandbox,
     assert (sandbox.accounts()[0]["archived_at"], sandbox.accounts()[0]["name"]) == (None, "B")
 
 
+@pytest.mark.parametrize("skip_unchanged", ["off", "ledger", "salesloft"])
+@pytest.mark.parametrize("archived", [True, False])
+def test_account_of_which_the_source_says_whether_it_is_archived_is_not_restored_by_itself(
+    sandbox, run, archived, skip_unchanged
+):
+    sandbox.add("account", domain="a.co", name="A")
+    streams = {"accounts": {"deleted_records": "archive", "sync_mode": "update"}}
+    settings = {"streams": streams, "skip_unchanged": skip_unchanged}
+    columns = schema("accounts", "domain", "name", "archived")
+    run([columns, record("accounts", domain="a.co", **GONE)], **settings)
+    for _ in range(2):
+        assert run([columns, record("accounts", domain="a.co", name="B", archived=archived)], **settings).code == 0
+        row = sandbox.accounts()[0]
+        assert (bool(row["archived_at"]), row["name"]) == (archived, "B")
+
+
 # The limit
 
 

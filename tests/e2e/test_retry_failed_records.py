@@ -149,6 +149,17 @@ def test_retries_do_not_count_as_failures_of_the_run(night):
     assert len(result.states) == 1
 
 
+def test_record_that_does_not_fit_todays_keys_does_not_keep_others_from_being_retried(night, reject, sandbox):
+    columns = ("email_address", "title", "uuid")
+    ann, bob = (record("people", email_address=f"{name}@b.co", title="xyzzy") for name in ("ann", "bob"))
+    night([ann, schema("people", *columns, keys=["uuid"]), {**bob, "record": {**bob["record"], "uuid": "b"}}])
+    reject(on=False)
+    result = night([], keys=["uuid"], columns=columns)
+    assert titles(sandbox) == {"bob": "xyzzy"}
+    (line,) = result.log_lines_containing("cannot be retried")
+    assert line.startswith("1 failed record ")
+
+
 def test_unreadable_line_does_not_stop_the_run(night, reject, sandbox):
     (file,) = night({"ann": "xyzzy", "bob": "xyzzy"}).failed_files
     lines = file.read_text().splitlines()
