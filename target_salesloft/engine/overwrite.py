@@ -30,22 +30,23 @@ def resolve_overwrite(
         if standard in settings.object.fields and standard != CUSTOM_FIELDS:
             resolved[standard] = when
             continue
-        resolved[_custom_field(setting, name.removeprefix(CUSTOM_PREFIX), settings.object, get_custom_fields())] = when
+        resolved[_custom_field(setting, name, settings.object, get_custom_fields())] = when
     return resolved
 
 
 def _custom_field(
-    setting: str, name: str, salesloft_object: SalesloftObject, custom_fields: Iterable[str] | None
+    setting: str, field: str, salesloft_object: SalesloftObject, custom_fields: Iterable[str] | None
 ) -> str:
     """Return `custom_fields.NAME` with the exact name."""
-    if custom_fields is None:  # they cannot be listed
+    name = field.removeprefix(CUSTOM_PREFIX)
+    hint = did_you_mean(field, salesloft_object.fields) or did_you_mean(name, custom_fields or ())
+    if custom_fields is None and not hint:  # they cannot be listed
         return CUSTOM_PREFIX + name
-    matches = [each for each in custom_fields if each == name or normalize_name(each) == normalize_name(name)]
+    matches = [each for each in custom_fields or () if each == name or normalize_name(each) == normalize_name(name)]
     if not matches:
-        names = [*salesloft_object.fields, *custom_fields]
         raise ConfigError(
             f"Unknown field for {setting}: Salesloft's {salesloft_object.name} have no field or custom field of this "
-            f"name{did_you_mean(name, names)}.",
+            f"name{hint}.",
             code="SL003",
         )
     return CUSTOM_PREFIX + (name if name in matches else matches[0])

@@ -52,6 +52,13 @@ def test_mistake_in_settings_is_one_error_before_anything_is_written(run, sandbo
     assert len([each for each in result.messages if named[0] in each and "not sent" not in each]) == 1
 
 
+@pytest.mark.parametrize(("name", "code"), [("titel", 1), ("custom_fields.titel", 0), ("Plan", 0)])
+def test_misspelled_field_to_keep_is_an_error_even_if_custom_fields_cannot_be_listed(run, fault, name, code):
+    fault("status", path="/custom_fields", status=403, times=None)
+    result = run([COLUMNS], **stream(overwrite={name: "unless_edited"}))
+    assert (result.code, "did you mean 'title'" in result.messages[-1]) == (code, bool(code))
+
+
 def test_missing_columns_of_memberships_may_be_mapped_by_reference(run):
     result = run([schema("enrollments", "email")])
     assert [
