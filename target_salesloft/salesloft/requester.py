@@ -210,7 +210,7 @@ class Requester:
         headers = {"Content-Type": "application/json"} if body is not None else None
         request = requests.Request(method, self._api_url + path, params=params, data=body, headers=headers)
         sent = 0
-        was_ambiguous = False
+        was_ambiguous = earlier is not None
 
         def send() -> dict[str, Any]:
             nonlocal sent, was_ambiguous

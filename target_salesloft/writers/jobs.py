@@ -106,8 +106,15 @@ class JobInFlight(BulkJob):
                 continue
             reason, fields = describe_row(row)
             outcome = Outcome(write, Result.FAILED, reason, request=f"bulk job {self.type}", fields=fields)
+            is_final = row.status == RowStatus.ERROR  # others may still be written
             outcomes.append(
-                replace(outcome, from_api=True, requests=self.requests, was_rejected=row.status == RowStatus.ERROR)
+                replace(
+                    outcome,
+                    from_api=True,
+                    requests=self.requests,
+                    was_rejected=is_final,
+                    is_ambiguous=not is_final,
+                )
             )
         return outcomes
 

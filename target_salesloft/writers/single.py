@@ -244,7 +244,12 @@ class RequestOfBatch:
             if self.batch.mode is not SyncMode.UPSERT or not ALREADY_EXISTS.search(error.reason):
                 raise
             sent, was_ambiguous = error.requests, error.was_ambiguous
-            reply = self._request(write)
+            try:
+                reply = self._request(write)
+            except (RecordRejectedError, SalesloftFatalError) as second:
+                second.requests += sent
+                second.was_ambiguous |= was_ambiguous
+                raise
         result = UPSERT_RESULTS.get(upsert_type(reply.data) or "", RESULTS[self.batch.mode])
         is_ambiguous = was_ambiguous or reply.was_ambiguous
         requests_sent = sent + reply.requests
@@ -275,7 +280,7 @@ class RequestOfBatch:
                     raise
                 return written(write, result, None, requests=sent + error.requests)
             else:
-                resource, is_ambiguous = find_resource(reply.data), earlier is not None or reply.was_ambiguous
+                resource, is_ambiguous = find_resource(reply.data), reply.was_ambiguous
                 return written(write, result, resource, requests=sent + reply.requests, is_ambiguous=is_ambiguous)
 
     def _find_created(

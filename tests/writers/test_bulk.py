@@ -267,6 +267,7 @@ def test_rows_that_are_not_written_fail_whatever_the_error_count(auto, serve, co
     server.sandbox.faults.add(Fault("patch", method="GET", path="/bulk_jobs/1", body={"errors": 0}, times=None))
     outcomes = write(auto("bulk", api_url=server.url, timeout=3600), numbered(range(count)))
     assert list(failures(outcomes)) == ["p1@b.co"]
+    assert [each.is_ambiguous for each in outcomes if each.result is Result.FAILED] == [status != "error"]
     assert len(server.sandbox.people()) == count - 1
 
 

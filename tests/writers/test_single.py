@@ -56,11 +56,25 @@ def test_an_outcome_is_ambiguous_if_an_earlier_request_may_take_effect_later(wri
     assert (outcome.result, outcome.is_ambiguous) == (Result.CREATED, is_ambiguous)
 
 
-def test_a_rejection_after_a_lost_response_is_not_certain(writer, fault):
-    fault("reset_after", method="POST")
+TAKEN = {"kind": "status", "status": 422, "body": {"errors": {"email_address": ["has already been taken"]}}}
+
+
+@pytest.mark.parametrize(
+    ("mode", "faults"),
+    [
+        (SyncMode.UPSERT, [{"kind": "reset_after"}]),
+        (SyncMode.UPSERT, [{"kind": "reset_before"}, TAKEN]),
+        (SyncMode.INSERT, [{"kind": "reset_before"}]),
+    ],
+)
+def test_a_rejection_after_a_lost_response_is_not_certain(writer, fault, mode, faults):
+    for each in faults:
+        fault(**each, method="POST")
     fault("status", status=422, body={"error": "No"}, method="POST")
-    (outcome,) = write(writer, [upsert("a@b.co")])
+    one = upsert("a@b.co") if mode is SyncMode.UPSERT else insert("a@b.co")
+    (outcome,) = write(writer, [one], mode)
     assert (outcome.result, outcome.was_rejected, outcome.is_ambiguous) == (Result.FAILED, False, True)
+    assert mode is SyncMode.INSERT or outcome.requests == len(faults) + 1
     fault("status", status=422, body={"error": "No"}, method="POST")
     (outcome,) = write(writer, [upsert("b@b.co")])
     assert (outcome.result, outcome.was_rejected, outcome.is_ambiguous) == (Result.FAILED, True, False)
