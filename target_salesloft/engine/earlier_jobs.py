@@ -36,8 +36,9 @@ def settle_earlier_jobs(settings: RunSettings, api: BulkJobs, clock: Clock, ledg
     executing = [each for each in ledger.get_unsettled_jobs() if not _settle(each, api, clock, ledger)]
     if executing or settings.write_method != "record":
         wait_for_jobs(api, clock, settings.bulk_job_timeout, ledger.get_last_settled_job())
-    for each in executing:
-        _settle(each, api, clock, ledger)
+    started = clock.now()
+    while executing := [each for each in executing if not _settle(each, api, clock, ledger)]:
+        _wait(clock, started, settings.bulk_job_timeout, executing[0].id)  # its state is not documented
 
 
 def _settle(job: UnsettledJob, api: BulkJobs, clock: Clock, ledger: Ledger) -> bool:
@@ -114,15 +115,20 @@ def wait_for_jobs(api: BulkJobs, clock: Clock, timeout: float, last_settled: int
         for job_id in sorted(unfinished - seen):
             logger.info("Waiting for bulk job %d of an earlier run.", job_id, extra={"job_id": job_id})
         seen |= unfinished
-        now = clock.now()
-        if now >= started + timeout:
-            raise BulkJobUnfinishedError(
-                f"Bulk job {min(unfinished)} of an earlier run: not done after {now - started:,.0f} s "
-                f"(bulk_job_timeout: {timeout:,.0f} s). Nothing was written in this run, because the job could "
-                "overwrite newer values; run again when it is done.",
-                job_id=min(unfinished),
-            )
-        clock.wait_until(min(now + MAX_POLL_SECONDS, started + timeout))
+        _wait(clock, started, timeout, min(unfinished))
+
+
+def _wait(clock: Clock, started: float, timeout: float, job_id: int) -> None:
+    """Wait before a job is asked about again, unless the run has waited for too long."""
+    now = clock.now()
+    if now >= started + timeout:
+        raise BulkJobUnfinishedError(
+            f"Bulk job {job_id} of an earlier run: not done after {now - started:,.0f} s "
+            f"(bulk_job_timeout: {timeout:,.0f} s). Nothing was written in this run, because the job could "
+            "overwrite newer values; run again when it is done.",
+            job_id=job_id,
+        )
+    clock.wait_until(min(now + MAX_POLL_SECONDS, started + timeout))
 
 
 def _list_unfinished(api: BulkJobs, last_settled: int) -> set[int]:

@@ -99,6 +99,17 @@ def test_a_job_that_is_executing_is_waited_for_by_single_requests_too(leave, set
     assert known(settle("record", api_url=server.url), writes) == ([writes[0].key], [])
 
 
+def test_a_job_in_an_unknown_state_is_waited_for(leave, settle, fault):
+    writes = upserts("a")
+    leave(writes)
+    fault("patch", method="GET", path="/bulk_jobs/1", body={"state": "queued"}, times=5)
+    assert known(settle(), writes) == ([writes[0].key], [])
+    leave(writes)
+    fault("patch", method="GET", path="/bulk_jobs/2", body={"state": "queued"}, times=None)
+    with pytest.raises(BulkJobUnfinishedError):
+        settle()
+
+
 def test_a_job_that_takes_too_long_stops_the_run(leave, settle, serve):
     server = serve(bulk_wait=1_200)
     leave(upserts("a"), api_url=server.url)
