@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from target_salesloft.clock import SECONDS_PER_DAY, Clock
 from target_salesloft.engine import held, plan
@@ -27,6 +27,7 @@ from target_salesloft.objects import (
     SalesloftObject,
     SyncMode,
     identity_key,
+    joint_key,
 )
 from target_salesloft.records import Outcome, Result, Write, in_chunks, merge, replace, tokens_in
 from target_salesloft.salesloft.bulk_jobs import BulkJobs
@@ -193,8 +194,8 @@ class Engine:
                 self.drain(other)
             if not batch.keys.isdisjoint(other.waiting_keys):
                 self._write_waiting(other, batch.keys)
-        waiting = self._take_waiting(stream)
         writes = self._begin(stream, batch)
+        waiting = self._take_waiting(stream)
         writes = merge([*waiting, *writes], stream.added_fields) if waiting else writes
         self._write(stream, writes)
 
@@ -217,45 +218,40 @@ class Engine:
         self._journal.count_all(stream, batch.outcomes)
         writes = self._without_superseded(stream, batch)
         # Records of an update are merged when their ids are known: some name a person by id, others by key.
-        writes = merge(writes, stream.added_fields)
-        if writes and not (self._settings.dry_run or self._has_settled_jobs):
+        merged = merge(writes, stream.added_fields)
+        if merged and not (self._settings.dry_run or self._has_settled_jobs):
             settle_earlier_jobs(self._settings, self._bulk_jobs, self._clock, self._ledger)
             self._has_settled_jobs = True
-        for each in [each for each in writes if each.is_removal]:
-            self._hold(stream, self._removals, each)
-        writes = [each for each in writes if not each.is_removal]
-        if stream.operation.active_field:
-            for each in (*writes, *(each.write for each in batch.outcomes)):
-                self._cancel(self._enrollments, stream, each)
+        for each in merged:
+            if each.is_removal:
+                self._hold(stream, self._removals, each)
+        writes = [each for each in merged if not each.is_removal]
         self._warn_of_mass_merge(stream)
-        writes = self._skip_unchanged(stream, writes, are_resolved=False)
+        changed = self._skip_unchanged(stream, writes, are_resolved=False)
         if stream.operation.active_field:
-            for each in writes:
+            for each in changed:
                 self._hold(stream, self._enrollments, each)
+            # A later record of a row takes an earlier one back: it is deleted, has failed, or names another cadence.
+            for each in (*merged, *(each.write for each in batch.outcomes)):
+                self._cancel(self._enrollments, stream, each)
             if len(self._enrollments) >= MAX_HELD and self._settings.reads:
                 self._leave_out_members()
             return []
-        return writes
+        return changed
 
     def _without_superseded(self, stream: Stream, batch: OpenBatch) -> list[Write]:
-        """Return the writes of a batch, without what cannot be undone and a later record of the same row takes back.
-
-        That is a removal if the row comes again and fails, and an enrollment whatever becomes of the row.
-        """
-        is_enrollment = bool(stream.operation.active_field)
-        later = [each.write.sources[-1] for each in batch.outcomes if each.failed or is_enrollment]
-        if is_enrollment:
-            later += [each.sources[-1] for each in batch.writes]
-        elif not later or not any(each.is_removal for each in batch.writes):
+        """Return the writes of a batch, without removals of rows that come again later in it."""
+        if not any(each.is_removal for each in batch.writes):
             return batch.writes
-        later.sort(key=lambda each: each.number)
-        latest = {row: each.number for each in later if (row := each.row) is not None}
+        others = (*batch.writes, *(each.write for each in batch.outcomes if each.failed))
+        latest: dict[str | None, int] = {}
+        for each in others:
+            if not each.is_removal:
+                latest[_row_of(each)] = max(latest.get(_row_of(each), 0), each.sources[-1].number)
         kept: list[Write] = []
         for each in batch.writes:
-            source = each.sources[-1]
-            is_held = is_enrollment or each.is_removal
-            if is_held and latest.get(source.row or "", source.number) > source.number:
-                self._journal.count(stream, Outcome(each, Result.MERGED, "a later record is of the same row"))
+            if each.is_removal and latest.get(_row_of(each), 0) > each.sources[-1].number:
+                self._journal.count(stream, Outcome(each, Result.MERGED, held.SAME_ROW))
             else:
                 kept.append(each)
         return kept
@@ -264,8 +260,6 @@ class Engine:
         replaced = writes.add(stream, write)
         if replaced is not None:
             self._journal.count(*replaced)
-        if write.is_removal and stream.operation.active_field:
-            self._cancel(self._enrollments, stream, write)
 
     def _cancel(self, writes: HeldWrites, stream: Stream, write: Write) -> None:
         """Count what a later record of the same row of the source takes back."""
@@ -282,7 +276,9 @@ class Engine:
         if not self._settings.reads:
             return writes
         if stream.waiting or any(each.references for each in writes):
-            writes = self._skip_unchanged(stream, self._resolve(stream, writes), are_resolved=True)
+            writes = self._resolve(stream, writes)
+            if stream.skips_by_ledger:  # otherwise, they have been counted
+                writes = self._skip_unchanged(stream, writes, are_resolved=True)
         if writes:
             writes = self._find_existing(stream, writes)
         if writes and stream.is_compared:
@@ -326,7 +322,7 @@ class Engine:
         return protect(stream, writes, self._world)
 
     def _find_archived(self, stream: Stream, writes: Sequence[Write]) -> dict[str | None, int]:
-        """Return key → id of the records that this target has archived, and that are archived still."""
+        """Return key → id of the records that this target has archived, and that still are, with this key."""
         if self._settings.dry_run or DeletedRecords.ARCHIVE not in stream.object.removals:
             return {}
         name = archived_by_us(stream.object)
@@ -337,9 +333,12 @@ class Engine:
             return {}
         removed_field = stream.object.removals[DeletedRecords.ARCHIVE].removed_field
         rows = self._world.rows(stream.object, ID_FIELD, [each.record_id for each in hints.values()])
-        archived = {int(row[ID_FIELD]) for found in rows.values() for row in found if row.get(removed_field)}
-        self._ledger.forget_lookups(name, [key for key, each in hints.items() if each.record_id not in archived])
-        return {key: each.record_id for key, each in hints.items() if each.record_id in archived}
+        by_id = {int(row[ID_FIELD]): row for found in rows.values() for row in found if row.get(removed_field)}
+        archived: dict[str | None, int] = {
+            key: each.record_id for key, each in hints.items() if _has_key(by_id.get(each.record_id, {}), key)
+        }
+        self._ledger.forget_lookups(name, hints.keys() - archived.keys())
+        return archived
 
     def _restore(self, stream: Stream, writes: list[Write], archived: Mapping[str | None, int]) -> list[Write]:
         """Write archived records by their ids, so that they are archived no more."""
@@ -370,7 +369,12 @@ class Engine:
         hints = None if are_resolved else self._world.get_hints(plan.names_in(known))
         days = self._settings.resend_after_days
         resend_before = 0.0 if days is None else self._clock.time() - days * SECONDS_PER_DAY
-        return self._go_on(stream, plan.skip_unchanged(stream, writes, entries, hints, resend_before))
+        planned = plan.skip_unchanged(stream, writes, entries, hints, resend_before)
+        if self._removes:
+            for each in planned.outcomes:
+                if each.record_id is not None:
+                    self._live.add(stream.object.name, {identity_key(ID_FIELD, each.record_id)}, each.write.sources[-1])
+        return self._go_on(stream, planned)
 
     def _resolve(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Put the ids of records that writes refer to into their bodies; some may have to wait for these records."""
@@ -514,8 +518,11 @@ class Engine:
         """Count what is to be removed and who is to be enrolled, then do it."""
         try:
             if self._settings.reads:
+                enrollments = [
+                    (stream, self._resolve_members(stream, writes)) for stream, writes in self._enrollments.take()
+                ]
                 removals = self._find_removals()
-                enrollments = self._find_enrollments(removals)
+                enrollments = self._find_enrollments(enrollments, removals)
             else:  # whether they exist is not known
                 taken = self._removals.take()
                 removals = [Removal(stream, each, each.tokens) for stream, writes in taken for each in writes]
@@ -545,18 +552,29 @@ class Engine:
             self._journal.count(each.stream, Outcome(each.write, Result.MERGED, held.OTHER_ROW))
         return removals
 
-    def _find_enrollments(self, removals: Sequence[Removal]) -> list[tuple[Stream, list[Write]]]:
+    def _find_enrollments(
+        self, enrollments: Sequence[tuple[Stream, list[Write]]], removals: Sequence[Removal]
+    ) -> list[tuple[Stream, list[Write]]]:
         """Return who is to be added to a cadence, and claim them, so that no other run adds them too."""
         removed = {token for each in removals if each.stream.object is PEOPLE for token in each.tokens}
         seen: set[tuple[int, int]] = set()
         found: list[tuple[Stream, list[Write]]] = []
-        for stream, enrolled in self._enrollments.take():
-            writes = self._go_on(stream, held.distinct(self._resolve(stream, enrolled), seen))
+        for stream, enrolled in enrollments:
+            writes = self._go_on(stream, held.distinct(enrolled, seen))
             writes = self._without_members(stream, self._claim(stream, writes))
+            held.count_new(stream, writes)
             allowed = self._go_on(stream, held.exclude(writes, self._world, self._journal.barred_people | removed))
             if allowed:
                 found.append((stream, allowed))
         return found
+
+    def _resolve_members(self, stream: Stream, writes: list[Write]) -> list[Write]:
+        """Put ids into enrollments; a removal of one of these memberships may have named it otherwise."""
+        writes = self._resolve(stream, writes)
+        if self._removes:
+            for each in writes:
+                self._live.add(stream.object.name, {joint_key(stream.operation.identity, each.body)}, each.sources[-1])
+        return writes
 
     def _without_members(self, stream: Stream, writes: list[Write]) -> list[Write]:
         return self._go_on(stream, held.without_members(stream, writes, self._world), is_found=True)
@@ -564,7 +582,7 @@ class Engine:
     def _leave_out_members(self) -> None:
         """Account for memberships that exist, so that few are held; who is not found yet may still be written."""
         for stream, enrolled in self._enrollments.take():
-            writes = self._without_members(stream, self._resolve(stream, enrolled))
+            writes = self._without_members(stream, self._resolve_members(stream, enrolled))
             for each in (*writes, *stream.take_waiting()):
                 self._hold(stream, self._enrollments, each)
 
@@ -580,6 +598,16 @@ class Engine:
         for each in in_chunks(writes, CLAIM_CHUNK):
             if ours := self._go_on(stream, self._claims.renew(stream, each)):
                 self._submit(stream, ours, removal)
+
+
+def _row_of(write: Write) -> str | None:
+    """Return what tells rows of a stream apart: its key properties or, without these, the key."""
+    return write.sources[-1].row or write.key
+
+
+def _has_key(row: Mapping[str, Any], key: str) -> bool:
+    field = key.partition("=")[0]
+    return identity_key(field, row.get(field)) == key
 
 
 def _holds(stream: Stream, keys: set[str]) -> bool:

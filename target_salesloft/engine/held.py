@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 MAX_NAMED: Final = 3
 SUPERSEDED: Final = "a later record has the same key"
+SAME_ROW: Final = "a later record is of the same row"
 OTHER_ROW: Final = "another row of the source has the same key"
 
 
@@ -82,11 +83,11 @@ class HeldWrites:
             places |= self._by_row.get(source.row or "", set())
         for place in places:
             other, held = self._held.get(place, (None, None))
-            if other is None or held is None or held.sources[-1].number > write.sources[-1].number:
+            if other is None or held is None or held.sources[-1].number >= write.sources[-1].number:
                 continue
             if other.object is stream.object and is_superseded(held, write):
                 del self._held[place]
-                yield other, Outcome(held, Result.MERGED, SUPERSEDED)
+                yield other, Outcome(held, Result.MERGED, SAME_ROW)
 
     def take(self) -> list[tuple[Stream, list[Write]]]:
         """Return the writes that each stream holds, in the order of the input, and hold nothing any more."""
@@ -128,8 +129,10 @@ def find_removals(stream: Stream, writes: Sequence[Write], world: World) -> tupl
             matches = rows[identity_key(name, value)]
             if len(matches) > 1:
                 outcomes.append(ambiguous_or_missing(stream, write, name, len(matches)))
-            elif not matches or (removed_field and matches[0].get(removed_field)):
+            elif not matches:
                 outcomes.append(Outcome(write, Result.UNCHANGED))
+            elif removed_field and matches[0].get(removed_field):
+                outcomes.append(Outcome(write, Result.UNCHANGED, record_id=int(matches[0][ID_FIELD])))
             else:
                 held = {identity_key(key, matches[0][key]) for key in stream.object.upsert_keys if matches[0].get(key)}
                 found.append(Removal(stream, replace(write, record_id=int(matches[0][ID_FIELD])), write.tokens | held))
@@ -146,8 +149,8 @@ def _find_members(stream: Stream, writes: Sequence[Write], world: World) -> tupl
         if membership is None or not membership.is_active:
             outcomes.append(Outcome(write, Result.UNCHANGED))
         else:
-            tokens = {*write.tokens, joint_key(stream.operation.identity, write.body)}
-            found.append(Removal(stream, replace(write, record_id=membership.id), tokens))
+            known = replace(write, record_id=membership.id)
+            found.append(Removal(stream, known, {*known.tokens, joint_key(stream.operation.identity, write.body)}))
     return found, outcomes
 
 
@@ -213,9 +216,14 @@ def without_members(stream: Stream, writes: Sequence[Write], world: World) -> Pl
             outcomes.append(Outcome(each, Result.UNCHANGED, record_id=membership.id))
     if (comparison := stream.stats.comparison) is not None:
         comparison.unchanged += len(outcomes)
-        comparison.create += sum(each.record_id is None for each in new)
-        comparison.update += sum(each.record_id is not None for each in new)
     return Plan(new, outcomes)
+
+
+def count_new(stream: Stream, writes: Sequence[Write]) -> None:
+    """Count who would be added to a cadence, once nothing may be left out any more."""
+    if (comparison := stream.stats.comparison) is not None:
+        comparison.create += sum(each.record_id is None for each in writes)
+        comparison.update += sum(each.record_id is not None for each in writes)
 
 
 def distinct(writes: Sequence[Write], seen: set[tuple[int, int]]) -> Plan:
@@ -251,10 +259,13 @@ def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> Plan:
             outcomes.append(failure(each, "not found: no people with this id", ("person_id",), "GET /people"))
             continue
         tokens = {identity_key(name, found[0][name]) for name in PEOPLE.upsert_keys if found[0].get(name)}
-        tokens |= {named.key for field, named in each.references.items() if field == "person_id"}
-        if not tokens.isdisjoint(barred):
+        names = {named.key for field, named in each.references.items() if field == "person_id"}
+        if not barred.isdisjoint(tokens | names):
             reason = "the person's own record failed or is removed in this run, or is not to be contacted"
             outcomes.append(failure(each, reason, ("person_id",)))
+        elif not names <= tokens:
+            reason = "not found: the person has had another key since this run has looked them up"
+            outcomes.append(failure(each, reason, ("person_id",), "GET /people"))
         elif found[0].get("do_not_contact"):
             outcomes.append(Outcome(each, Result.SKIPPED, "the person is not to be contacted (do_not_contact)"))
         else:

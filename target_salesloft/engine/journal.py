@@ -167,7 +167,7 @@ class Journal:
         self._unsaved: list[Outcome] = []
         self._saved: dict[int, SavedAt] = {}
         self._saving = threading.Lock()
-        self._has_failed = False
+        self._is_broken = False  # something could not be written, and is lost: STATE must not pass it
         self._tainted: set[tuple[str, str]] = set()
         self.barred_people: set[str] = set()
         self.removed: defaultdict[str, set[str]] = defaultdict(set)
@@ -267,10 +267,15 @@ class Journal:
 
     def flush(self) -> None:
         """Write what is known, and let STATE pass it."""
-        self.save_failed()
-        if self._has_failed:  # what could not be written then is lost to the rest: STATE must not pass it
-            return
-        self._has_failed = True
+        try:
+            self.save_failed()
+            if not self._is_broken:
+                self._write_notes()
+        except Exception:
+            self._is_broken = True
+            raise
+
+    def _write_notes(self) -> None:
         settled = self.accounts.take_settled()
         if settled:
             self.results.flush()
@@ -279,7 +284,6 @@ class Journal:
         for name, each in notes.items():
             self._note(self._streams[name], each)
         self._release(settled)
-        self._has_failed = False
         self.metrics.log_if_due()
 
     def _note(self, stream: Stream, notes: Notes) -> None:
@@ -315,19 +319,16 @@ class Journal:
             if one.is_spelling and each.write.key is not None
         )
         if gone:
-            ids = [each.record_id for each in gone if each.record_id is not None]
-            self._ledger.forget(stream.object.name, [each.write.key for each in gone if each.write.key], ids)
+            self._note_removed(stream, gone)
         if self._settings.dry_run:
             return
-        archived = {each.write.key: each.record_id for each in gone if each.result is Result.ARCHIVED}
-        if archived:
-            known = {key: number for key, number in archived.items() if key is not None and number is not None}
-            self._ledger.set_lookups(archived_by_us(stream.object), known)
         restored = [each.write.key for each in written if each.write.key and each.write.body.get("archived") is False]
         if restored:
             self._ledger.forget_lookups(archived_by_us(stream.object), restored)
         if ledger.failed.has_records:
-            done = [each for each in (*notes.outcomes, *notes.found, *notes.others) if _resolves(each)]
+            # What a trial run does not send decides nothing: later records of the row are not read.
+            others = notes.others if self._settings.max_records is None else ()
+            done = [each for each in (*notes.outcomes, *notes.found, *others) if _resolves(each)]
             ledger.failed.resolve(
                 [each.write.key for each in done if each.write.key is not None],
                 [source.row for each in done for source in each.write.sources if source.row is not None],
@@ -341,6 +342,22 @@ class Journal:
                 if (saved_at := source.saved_at or self._saved.get(source.number)) is not None
             )
 
+    def _note_removed(self, stream: Stream, gone: list[Outcome]) -> None:
+        """Forget records, and remember those that this target has archived, in this run or one that was killed."""
+        ledger = stream.ledger
+        if stream.settings.deleted_records is DeletedRecords.ARCHIVE:
+            keyed = {each.write.key: each for each in gone if each.write.key is not None}
+            entries, nothing = ledger.get(keyed), ledger.fingerprint({})
+            ours = {key for key, each in entries.items() if any(sent == nothing for sent, _ in each.pending)}
+            archived = {
+                key: each.record_id
+                for key, each in keyed.items()
+                if each.record_id is not None and (key in ours or each.result is Result.ARCHIVED)
+            }
+            self._ledger.set_lookups(archived_by_us(stream.object), archived)
+        ids = [each.record_id for each in gone if each.record_id is not None]
+        self._ledger.forget(stream.object.name, [each.write.key for each in gone if each.write.key], ids)
+
     def _adopt(self, stream: Stream, found: list[Outcome]) -> None:
         """Note in the ledger what Salesloft holds already: it is as if this stream had written it."""
         ledger = stream.ledger
@@ -352,7 +369,7 @@ class Journal:
             if key not in entries or not entries[key].is_unchanged(ledger.fingerprint(each.write.body))
         ]
         ledger.mark_pending((key, each.write.body, each.write.earlier) for key, each in new)
-        ledger.confirm((key, each.record_id, True) for key, each in new)
+        ledger.confirm((key, each.record_id, self._is_certain(stream, each)) for key, each in new)
 
     def _is_certain(self, stream: Stream, outcome: Outcome) -> bool:
         """Return whether no earlier request may still overwrite what was written."""

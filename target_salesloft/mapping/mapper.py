@@ -269,9 +269,9 @@ class RecordMapper:
         return None
 
     def map_key(self, record: Mapping[str, Any]) -> Write | Rejection:
-        """Return a write with no more than what identifies a record whose columns are known."""
+        """Return a write with no more than what identifies a record."""
         targets = {Target(name) for name in (self._key, ID_FIELD, *self._identity)}
-        routes = ((column, self._routes[column]) for column in record)
+        routes = ((column, self._routes.get(column)) for column in record)
         columns = [column for column, route in routes if route is not None and route.target in targets]
         return self.map({column: record[column] for column in columns})
 

@@ -174,8 +174,9 @@ class StreamMapper:
         if transformed is None:
             return without_write(source, Result.FILTERED, "stream_maps")
         if is_skipped:
-            deleted = Write({}, sources=(source,), is_removal=True)
-            return Outcome(deleted, Result.SKIPPED, "deleted in the source")
+            # Without key properties, its key says which earlier record it takes back.
+            deleted = Write({}, sources=(source,)) if stream.keys else _of(stream.mapper.map_key(transformed), source)
+            return Outcome(replace(deleted, is_removal=True), Result.SKIPPED, "deleted in the source")
         try:
             if columns := stream.mapper.new_columns(transformed):
                 stream.mapper.add_columns(columns, self._custom_fields(columns))

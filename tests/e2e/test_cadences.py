@@ -120,7 +120,7 @@ def test_only_the_last_version_of_a_row_adds_a_person(sandbox, run, later, left,
     other = [record("enrollments", **{**each["record"], "id": 7, "cadence_id": 3}) for each in others]
     maps = {"enrollments": {"__filter__": "status == 'on'"}}
     result = run([columns, first, *other, changed], stream_maps=maps, batch_size_rows=batch_size_rows)
-    assert [row["cadence_id"] for row in sandbox.cadence_memberships()] == [3, *left]
+    assert {row["cadence_id"] for row in sandbox.cadence_memberships()} == {3, *left}
     assert sum(counts(result)[name] for name in ("created", "merged", "failed", "filtered")) == 3
 
 
@@ -225,12 +225,14 @@ def test_nobody_is_added_if_it_is_not_known_who_is_on_the_cadence(sandbox, run, 
 # Settings
 
 
+@pytest.mark.parametrize("max_held", [2, 10_000])
 @pytest.mark.parametrize(("re_enroll", "numbers"), [(False, (2, 0, 3)), (True, (2, 1, 2))])
-def test_comparison_counts_people_by_what_would_happen(sandbox, run, re_enroll, numbers):
+def test_comparison_counts_people_by_what_would_happen(sandbox, run, monkeypatch, re_enroll, numbers, max_held):
+    monkeypatch.setattr("target_salesloft.engine.engine.MAX_HELD", max_held)
     ids = add_people(sandbox, 5)
     add_memberships(sandbox, ids[:3], ended=ids[:1])
     streams = {"enrollments": {"re_enroll": re_enroll}}
-    result = run(enroll(ids), dry_run=True, compare=True, streams=streams)
+    result = run(enroll(ids), dry_run=True, compare=True, streams=streams, batch_size_rows=1)
     found = result.summary["streams"]["enrollments"]["compare"]
     assert (found["create"], found["update"], found["unchanged"]) == numbers
     assert len(sandbox.cadence_memberships()) == 3
@@ -245,6 +247,39 @@ CADENCE = "Inbound follow-up"
 
 def by_name(*rows):
     return [NAMED, *(record("enrollments", email=email, cadence=cadence) for email, cadence in rows)]
+
+
+# Rows that come again, or are deleted
+
+
+@pytest.mark.parametrize("size", [1, 10])
+@pytest.mark.parametrize("keys", [[], ["person_id"]])
+@pytest.mark.parametrize("later", [{"_sdc_deleted_at": "2026-11-20T08:00:00Z"}, {"user_id": "x"}])
+@pytest.mark.parametrize("setting", ["skip", "delete"])
+def test_nobody_is_added_by_a_row_that_is_deleted_or_fails_later(sandbox, run, size, keys, later, setting):
+    row = {"person_id": add_people(sandbox, 1)[0], "cadence_id": INBOUND}
+    rows = [record("enrollments", **row), record("enrollments", **row, **later)]
+    run([{**SCHEMA, "key_properties": keys}, *rows], batch_size_rows=size, deleted_records=setting)
+    assert sandbox.cadence_memberships() == []
+
+
+@pytest.mark.parametrize("nights", [1, 2])
+def test_a_membership_is_not_removed_while_another_row_names_it_otherwise(sandbox, run, nights):
+    add_memberships(sandbox, add_people(sandbox, 1))
+    person = {"email": "p0@example.com", "user_id": 1}
+    columns = schema("enrollments", "email", "cadence", "user_id", "number", keys=["number"])
+    live = record("enrollments", **person, cadence=CADENCE.upper(), number=2)
+    gone = record("enrollments", **person, cadence=CADENCE, number=1, _sdc_deleted_at="2026-11-20T08:00:00Z")
+    for rows in ([live], [gone, live])[-nights:]:
+        result = run([columns, *rows], **BY_NAME, **LEDGER, deleted_records="delete")
+    assert counts(result) == {"read": 2, "merged": 1, "unchanged": 1}
+    assert [each["currently_on_cadence"] for each in sandbox.cadence_memberships()] == [True]
+
+
+def test_a_deleted_membership_of_a_person_who_is_gone_is_unchanged(run):
+    row = record("enrollments", email="gone@example.com", cadence=CADENCE, _sdc_deleted_at="2026-11-20T08:00:00Z")
+    result = run([NAMED, row, state(1)], **BY_NAME, deleted_records="delete")
+    assert (result.code, result.states, counts(result)) == (0, [1], {"read": 1, "unchanged": 1})
 
 
 def test_dry_run_adds_nobody_and_forecasts_requests_and_points(sandbox, run):

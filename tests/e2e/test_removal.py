@@ -5,6 +5,8 @@
 
 import pytest
 
+from salesloft_sandbox import Fault
+from target_salesloft.writers.single import SingleWriter
 from tests.conftest import addresses, people, record, schema, state
 
 PEOPLE = schema("people", "email_address", "title")
@@ -81,6 +83,31 @@ def test_account_of_which_the_source_says_whether_it_is_archived_is_not_restored
         assert (bool(row["archived_at"]), row["name"]) == (archived, "B")
 
 
+def test_account_that_a_killed_run_has_archived_is_restored(sandbox, run, monkeypatch):
+    sandbox.add("account", domain="a.co", name="A")
+    settings = {"streams": {"accounts": {"deleted_records": "archive"}}}
+    gone = [ACCOUNTS, record("accounts", domain="a.co", **GONE)]
+    with monkeypatch.context() as patch:
+        patch.setattr(SingleWriter, "_may_be_caused_by_record", lambda *_: False)
+        sandbox.faults.add(Fault("status_after", status=503, method="PUT", times=None))
+        assert run(gone, **settings, max_retry_seconds=1).code == 1
+    sandbox.faults.clear()
+    assert run(gone, **settings).counts("accounts") == {"read": 1, "unchanged": 1}
+    assert sandbox.accounts()[0]["archived_at"]
+    assert run([ACCOUNTS, record("accounts", domain="a.co")], **settings).code == 0
+    assert sandbox.accounts()[0]["archived_at"] is None
+
+
+def test_account_that_has_another_domain_since_it_was_archived_is_left_alone(sandbox, run):
+    sandbox.add("account", domain="a.co", name="A")
+    settings = {"streams": {"accounts": {"deleted_records": "archive"}}}
+    run([ACCOUNTS, record("accounts", domain="a.co", **GONE)], **settings)
+    sandbox.state.update("accounts", 1, {"domain": "other.co"})
+    assert run([ACCOUNTS, record("accounts", domain="a.co", name="B")], **settings).counts("accounts")["created"] == 1
+    rows = [(each["domain"], each["name"], each["archived_at"] is None) for each in sandbox.accounts()]
+    assert rows == [("other.co", "A", False), ("a.co", "B", True)]
+
+
 # The limit
 
 
@@ -145,11 +172,23 @@ def test_nothing_is_removed_if_the_input_is_incomplete(sandbox, run):
     assert addresses(sandbox) == ["p0@example.com", "p7@example.com"]
 
 
-def test_row_that_comes_again_and_fails_is_not_removed(sandbox, run):
+@pytest.mark.parametrize("keys", [["email_address"], []])
+@pytest.mark.parametrize("size", [1, 10])
+def test_row_that_comes_again_and_fails_is_not_removed(sandbox, run, keys, size):
     add_people(sandbox, 1)
-    columns = schema("people", "email_address", "owner_id", keys=["email_address"])
-    result = run([columns, *people([0], **GONE), *people([0], owner_id="x")], **DELETE)
+    columns = schema("people", "email_address", "owner_id", keys=keys)
+    lines = [columns, *people([0], **GONE), *people([0], owner_id="x")]
+    result = run(lines, **DELETE, batch_size_rows=size)
     assert (result.code, addresses(sandbox)) == (1, ["p0@example.com"])
+
+
+@pytest.mark.parametrize("size", [1, 10])
+def test_row_that_comes_again_with_another_key_is_not_removed(sandbox, run, size):
+    add_people(sandbox, 1)
+    columns = schema("people", "email_address", "number", keys=["number"])
+    lines = [columns, *people([0], number=1, **GONE), *people([1], number=1)]
+    assert run(lines, **DELETE, batch_size_rows=size).code == 0
+    assert addresses(sandbox) == ["p0@example.com", "p1@example.com"]
 
 
 def test_only_the_key_of_a_deleted_record_counts(sandbox, run):

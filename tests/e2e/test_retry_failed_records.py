@@ -141,6 +141,16 @@ def test_dry_runs_and_first_records_try_nothing(night, reject, sandbox, unresolv
     assert unresolved() == [(1, 1)]
 
 
+def test_a_trial_run_resolves_no_removal_that_it_does_not_do(night, sandbox, unresolved):
+    sandbox.add("person", email_address="ann@b.co")
+    sandbox.faults.add(Fault("status", method="DELETE", status=422))
+    gone = [record("people", email_address="ann@b.co", _sdc_deleted_at="2020-11-20T08:00:00Z")]
+    for settings, left in (({}, 1), ({"max_records": 1}, 1), ({"retry_failed_records": True}, 0)):
+        night(gone if left else {}, deleted_records="delete", **settings)
+        assert len(unresolved()) == left
+    assert sandbox.people() == []
+
+
 @pytest.mark.usefixtures("reject")
 def test_retries_do_not_count_as_failures_of_the_run(night):
     night({f"p{number}": "xyzzy" for number in range(4)})

@@ -52,6 +52,37 @@ def test_second_run_of_the_sample_data_writes_nothing_and_the_ledger_holds_no_va
     assert [each for each in (*values, KEY) if each.lower().encode() in content] == []
 
 
+def test_last_row_of_a_key_wins_if_it_is_unchanged_and_an_earlier_one_waits_for_its_account(
+    night, run, sandbox, tmp_path
+):
+    """The account is written between the two."""
+    settings = {
+        "streams": {"people": {"mapping": {"domain": "account.domain"}}},
+        "skip_unchanged": "ledger",
+        "ledger_uri": f"sqlite:///{tmp_path}/ledger.db",
+    }
+    night({0: "CEO"}, **settings)
+    person = {"email_address": "p0@b.co"}
+    messages = [
+        schema("people", "email_address", "title", "domain"),
+        schema("accounts", "domain", "name"),
+        record("people", **person, title="CTO", domain="new.co"),
+        record("accounts", domain="new.co", name="New"),
+        record("people", **person, title="CEO"),
+    ]
+    assert run(messages, **settings, batch_size_rows=1).code == 0
+    assert held(sandbox, "title") == {"p0@b.co": "CEO"}
+
+
+def test_identical_records_with_references_are_counted_once(run, sandbox):
+    sandbox.add("account", domain="a.co", name="A")
+    settings = {"streams": {"people": {"mapping": {"domain": "account.domain"}}}, "skip_unchanged": "off"}
+    rows = [record("people", email_address=f"p{number}@b.co", domain="a.co") for number in range(3)]
+    for _ in range(2):
+        result = run([schema("people", "email_address", "domain"), *rows], **settings)
+    assert "3 of 3" in result.log_lines_containing("identical")[0]
+
+
 def test_dry_run_leaves_the_ledger_alone(night, tmp_path):
     night({0: "CEO"}, dry_run=True)
     assert not (tmp_path / "ledger.db").exists()

@@ -70,10 +70,10 @@ def test_removals_of_different_rows_are_held_apart(stream):
 @pytest.mark.parametrize(
     ("later", "is_cancelled"),
     [
-        (person("a@b.co", row="1"), True),
-        (person("new@b.co", row="1"), True),
-        (person("a@b.co", row="2"), False),
-        (person("c@d.co", row="2"), False),
+        (person("a@b.co", row="1", number=1), True),
+        (person("new@b.co", row="1", number=1), True),
+        (person("a@b.co", row="2", number=1), False),
+        (person("c@d.co", row="2", number=1), False),
     ],
     ids=["the same row", "the same row with another key", "another row with the key", "another row"],
 )
@@ -157,6 +157,12 @@ def test_people_whose_own_record_failed_or_is_removed_are_not_added_by_whichever
     allowed, outcomes, _ = exclude([member(1)], world, {barred})
     assert (allowed, results(outcomes)) == ([], [Result.FAILED])
     assert "a@b.co" not in outcomes[0].reason
+
+
+def test_people_who_have_another_key_by_now_are_not_added():
+    world = World([row(1, "new@b.co"), row(2, "c@d.co")])
+    allowed, outcomes, _ = exclude([member(1, email="old@b.co"), member(2, email="c@d.co")], world, set())
+    assert ([each.body["person_id"] for each in allowed], results(outcomes)) == ([2], [Result.FAILED])
 
 
 def test_people_are_barred_by_the_name_that_the_source_uses():

@@ -198,6 +198,16 @@ def test_a_later_write_of_a_record_is_not_certain_after_an_ambiguous_one(start):
     assert not run.is_confirmed(second[0])
 
 
+def test_what_salesloft_is_found_to_hold_is_not_certain_after_an_ambiguous_write(start):
+    run = start()
+    first, second = run.read("a", title="CEO"), run.read("a", title="CTO")
+    run.send(first)
+    run.settle(failed(first[0], is_ambiguous=True))
+    run.journal.count_all(run.stream, [Outcome(second[0], Result.UNCHANGED)], is_found=True)
+    run.journal.flush()
+    assert not run.is_confirmed(second[0])
+
+
 def test_a_job_is_known_to_the_ledger_until_all_its_records_are(start, ledger):
     run = start()
     writes = run.read("a", "b")
@@ -222,6 +232,7 @@ def test_nothing_is_noted_before_failed_records_are_saved(start, states):
     run.failed_records.is_full = True
     with pytest.raises(FailedRecordsFileError):
         run.settle(written(writes[0]), failed(writes[1], was_rejected=True))
+    run.journal.flush()  # as the run ends
     assert (run.results.flushed, states()) == (0, [])
     assert all(run.entry(each).is_pending for each in writes)
 
