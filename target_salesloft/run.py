@@ -24,7 +24,7 @@ from target_salesloft.reporting.failed_records import FailedRecordsFile
 from target_salesloft.reporting.metrics import MetricsLog
 from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
-from target_salesloft.reporting.summary import SummaryFile, summarize
+from target_salesloft.reporting.summary import SummaryFile
 from target_salesloft.salesloft.assumptions import ASSUMPTIONS
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.custom_fields import CustomFields
@@ -67,7 +67,7 @@ class Run:
         self.shutdown = Shutdown(clock, on_expired)
         self.report = build_report(target_logger, stats, self.rate_limiter, clock)
         results = ResultsFile(settings.results_path, self.info, clock)
-        self._summary_file = SummaryFile(settings.summary_path, self.info)
+        self._summary_file = SummaryFile(settings, self.info, clock)
         read_only = settings.dry_run and adoption is None
         self.ledger = open_ledger(settings.ledger_uri if self._reads else NO_LEDGER, clock, read_only=read_only)
         self._lookups = Lookups(self.client, settings.max_parallel_requests)
@@ -230,18 +230,13 @@ class Run:
                 )
         self.ledger.close()
         failure = self._summary_file.save(
-            summarize(
-                settings=self.settings,
-                run=self.info,
-                clock=self.clock,
-                exit_code=exit_code,
-                errors=errors,
-                stats=stats,
-                requests=self.client.metrics,
-                rate_limiter=self.rate_limiter,
-                failed_records=self.journal.failed_records.path,
-                unresolved=unresolved,
-            )
+            exit_code,
+            errors,
+            stats,
+            self.client.metrics,
+            self.rate_limiter,
+            failed_records=self.journal.failed_records.path,
+            unresolved=unresolved,
         )
         stats.stop(exit_code)
         return failure

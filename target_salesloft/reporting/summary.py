@@ -22,76 +22,63 @@ from target_salesloft.storage import open_writable, split
 class SummaryFile:
     """Where the summary goes: the setting `summary_path`."""
 
-    def __init__(self, path: str | None, run: RunInfo) -> None:
-        self._path = path
-        if self._path is not None:
-            directory, self._name = split(run.fill_in(self._path))
+    def __init__(self, settings: RunSettings, run: RunInfo, clock: Clock) -> None:
+        self._settings = settings
+        self._run = run
+        self._clock = clock
+        if settings.summary_path is not None:
+            directory, self._name = split(run.fill_in(settings.summary_path))
             self._storage = open_writable("summary_path", directory)
 
-    def save(self, summary: Mapping[str, Any]) -> str | None:
-        """Write the summary as a whole, if there is a path for it, and return an error if that is impossible."""
-        if self._path is None:
+    def save(  # noqa: PLR0913 (what is reported)
+        self,
+        exit_code: int,
+        errors: Mapping[str, Mapping[str, Any]],
+        stats: RunStats,
+        requests: RequestMetrics,
+        rate_limiter: RateLimiter,
+        *,
+        failed_records: str | None = None,
+        unresolved: int | None = None,
+    ) -> str | None:
+        """Write the summary as a whole, if there is a path for it, and return an error if that is impossible.
+
+        It contains no values of records.
+        """
+        path = self._settings.summary_path
+        if path is None:
             return None
+        summary = {
+            "run_id": self._run.run_id,
+            "version": self._run.version,
+            "started_at": format_time(self._run.started_at),
+            "ended_at": format_time(self._clock.time()),
+            "seconds": round(self._clock.now() - self._run.started, 3),
+            "exit_code": exit_code,
+            "error": " ".join(errors) or None,
+            "codes": list(dict.fromkeys(each["code"] for each in errors.values())),
+            "dry_run": self._settings.dry_run,
+            "points": rate_limiter.points_spent,
+            "requests": sum(requests.counts.values()),
+            "retries": sum(requests.retries.values()),
+            "rate_limited_seconds": round(rate_limiter.waited_seconds, 3),
+            "failed_records": failed_records,
+            "unresolved": unresolved,
+            "streams": {name: _stream(name, each, self._settings) for name, each in stats.items()},
+        }
         try:
             self._storage.replace(self._name, json.dumps(summary, indent=2).encode() + b"\n")
         except OSError as error:
-            return f"Cannot write the summary ({self._path}: {error.strerror}). Set summary_path to another place."
+            return f"Cannot write the summary ({path}: {error.strerror}). Set summary_path to another place."
         return None
 
 
 def save_failed_start(settings: RunSettings, errors: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the summary of a run that has failed before it could do anything, if that is possible."""
     clock = Clock()
-    run = RunInfo.start(clock)
     with suppress(ConfigError):
-        SummaryFile(settings.summary_path, run).save(
-            summarize(
-                settings=settings,
-                run=run,
-                clock=clock,
-                exit_code=1,
-                errors=errors,
-                stats=RunStats(),
-                requests=RequestMetrics(),
-                rate_limiter=RateLimiter(settings.rate_limit_per_minute, clock),
-                failed_records=None,
-            )
-        )
-
-
-def summarize(  # noqa: PLR0913 (what is reported)
-    *,
-    settings: RunSettings,
-    run: RunInfo,
-    clock: Clock,
-    exit_code: int,
-    errors: Mapping[str, Mapping[str, Any]],
-    stats: RunStats,
-    requests: RequestMetrics,
-    rate_limiter: RateLimiter,
-    failed_records: str | None,
-    unresolved: int | None = None,
-) -> dict[str, Any]:
-    """Return the summary of a run; it contains no values of records."""
-    seconds = clock.now() - run.started
-    return {
-        "run_id": run.run_id,
-        "version": run.version,
-        "started_at": format_time(run.started_at),
-        "ended_at": format_time(clock.time()),
-        "seconds": round(seconds, 3),
-        "exit_code": exit_code,
-        "error": " ".join(errors) or None,
-        "codes": list(dict.fromkeys(each["code"] for each in errors.values())),
-        "dry_run": settings.dry_run,
-        "points": rate_limiter.points_spent,
-        "requests": sum(requests.counts.values()),
-        "retries": sum(requests.retries.values()),
-        "rate_limited_seconds": round(rate_limiter.waited_seconds, 3),
-        "failed_records": failed_records,
-        "unresolved": unresolved,
-        "streams": {name: _stream(name, each, settings) for name, each in stats.items()},
-    }
+        file = SummaryFile(settings, RunInfo.start(clock), clock)
+        file.save(1, errors, RunStats(), RequestMetrics(), RateLimiter(settings.rate_limit_per_minute, clock))
 
 
 def _stream(name: str, stats: StreamStats, run: RunSettings) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from target_salesloft.salesloft.auth.authenticators import (
     Authenticator,
     ClientCredentialsAuthenticator,
     RefreshTokenAuthenticator,
+    TokenStore,
 )
 from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
-from target_salesloft.salesloft.auth.token_refresh import TokenStore
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.salesloft.retry import Retrier

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from target_salesloft.cli.admin import main
-from target_salesloft.cli.callback_server import CallbackServer
+from target_salesloft.cli.login import CallbackServer
 from target_salesloft.exceptions import LoginTimeoutError
 from tests.salesloft.auth.conftest import CLIENT, FIRST, SECRET, sent_token, settings_of, stored_at
 
