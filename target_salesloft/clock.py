@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 GRACE_SECONDS: Final = 20.0
@@ -16,6 +18,9 @@ class Clock:
 
     def __init__(self) -> None:
         self._stopped = threading.Event()
+        self._is_held = False
+        self._stops_later = False
+        self._stopping = threading.Lock()
 
     def now(self) -> float:
         """Return monotonic time in seconds. Only differences are meaningful."""
@@ -34,5 +39,22 @@ class Clock:
         return self._stopped.is_set()
 
     def stop(self) -> None:
-        """Wake all waiters, and let no thread wait again."""
-        self._stopped.set()
+        """Wake all waiters, and let no thread wait again; if a block holds this back, at its end."""
+        with self._stopping:
+            if self._is_held:
+                self._stops_later = True
+            else:
+                self._stopped.set()
+
+    @contextmanager
+    def unstopped(self) -> Iterator[None]:
+        """Hold back a stop until the end of the block, whose requests belong together."""
+        with self._stopping:
+            self._is_held = True
+        try:
+            yield
+        finally:
+            with self._stopping:
+                self._is_held = False
+                if self._stops_later:
+                    self._stopped.set()

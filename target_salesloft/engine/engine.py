@@ -319,7 +319,7 @@ class Engine:
             return writes
         # What is in flight is not in Salesloft yet.
         self._wait_for(stream.object, tokens_in(to_read(stream, writes, self._world)))
-        return protect(stream, writes, self._world)
+        return protect(stream, writes, self._world, self._clock)
 
     def _find_archived(self, stream: Stream, writes: Sequence[Write]) -> dict[str | None, int]:
         """Return key → id of the records that this target has archived, and that still are, with this key."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from target_salesloft.clock import Clock
 from target_salesloft.engine.compare import read_held
 from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import Row, World
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 MAX_TRIALS: Final = 3
 
 
-def protect(stream: Stream, writes: list[Write], world: World) -> list[Write]:
+def protect(stream: Stream, writes: list[Write], world: World, clock: Clock) -> list[Write]:
     """Return writes with what Salesloft holds, where it would erase that otherwise.
 
     Whether Salesloft keeps custom fields that are not sent is not documented. Until this run has tried it with one
@@ -40,7 +41,8 @@ def protect(stream: Stream, writes: list[Write], world: World) -> list[Write]:
         held = {id(each): found[0] for each, found in zip(sample, rows, strict=True) if len(found) == 1}
         if not is_known:
             records = [(each, held[id(each)]) for each in sample if id(each) in held and CUSTOM_FIELDS in each.body]
-            _try_custom_fields(stream, records, world)
+            with clock.unstopped():  # what is erased is restored
+                _try_custom_fields(stream, records, world)
         protected += [_with_held(stream, each, held[id(each)]) if id(each) in held else each for each in chunk]
     # Once it is written, it can show what Salesloft does.
     stream.witness = next((each for each in writes if len(_custom_fields(each.body)) > 1), stream.witness)

@@ -285,6 +285,13 @@ KNOWN = {
         deleted_records="delete",
         **SINGLE,
     ),
+    "a signal does not keep custom fields from being put back": scenario(
+        {"people": stream(fields=["region", "title"])},
+        night(person(1, region="region-people1-v1"), kill={"signal": "SIGTERM", "at": 5, "when": "after"}),
+        people=[1],
+        **SINGLE,
+    )
+    | {"sandbox": {"worlds": ["custom_fields=replace"]}},
     # 7. Identity
     "an address that moved is not written to its old holder": scenario(
         UPDATES,

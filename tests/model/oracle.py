@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
+from tests.model.variations import CUSTOM
 from tests.model.world import DELETED, UNCLEAR
 
 TOKEN = re.compile(r"[a-z_]+-[a-z-]+\d+-v\d+(-x+)?")
@@ -64,6 +66,11 @@ def same(one, other):
     return str(one).strip().lower() == str(other).strip().lower()
 
 
+def tokens(values):
+    """Return the values that name the row of the source that they come from."""
+    return [each for each in values.values() if isinstance(each, str) and TOKEN.fullmatch(each)]
+
+
 def number(value):
     """Return an id of Salesloft as a number, or empty text if it is none."""
     try:
@@ -85,9 +92,8 @@ class Oracle:
         self.sources = defaultdict(list)
         for night in nights:
             for row in night.rows:
-                for value in row.values():
-                    if isinstance(value, str) and TOKEN.fullmatch(value):
-                        self.sources[value].append((night.number, row))
+                for value in tokens(row):
+                    self.sources[value].append((night.number, row))
 
     def findings(self):
         unsure = Counter()
@@ -97,6 +103,8 @@ class Oracle:
             yield from self.removals(night)
             yield from self.enrollments(night)
             yield from self.overtaken(night)
+            yield from self.erased(night)
+            yield from self.rehearsal(night)
             for run in night.runs:
                 yield from self.sums(night, run)
                 yield from self.state(night, run)
@@ -205,11 +213,13 @@ class Oracle:
         if effect.origin is None or effect.table not in TABLE or effect.op not in {"create", "update"}:
             return
         where = f"{effect.op} {effect.table} {effect.number} {effect.body}"
+        yield from self.added(effect, where)
         rows = []
+        first = 0 if effect.late or self.settings["retry_failed_records"] else effect.night
         for field, value in effect.body.items():
             if not (isinstance(value, str) and TOKEN.fullmatch(value)):
                 continue
-            known = [row for number, row in self.sources[value] if number <= effect.night]
+            known = [row for number, row in self.sources[value] if first <= number <= effect.night]
             named = [row for row in known if self.names(row, effect.table, effect.before or effect.after)]
             if not known:
                 yield Finding("invented value", effect.night, where)
@@ -223,6 +233,50 @@ class Oracle:
             yield from self.links_and_creations(effect, rows, where)
             for later in self.after_failure(effect):
                 yield Finding("retried although written later", effect.night, f"{where}: {later}")
+
+    def added(self, effect, where):
+        """Elements are only added to lists, if that is what `list_fields` says."""
+        adds = all(each.get("tags") == "add" for each in self.streams.values() if each["object"] == effect.table)
+        if effect.op != "update" or not adds or effect.late or len(self.nights[effect.night].runs) > 1:
+            return
+        if lost := {*effect.before["tags"]} - {*effect.after["tags"]}:
+            yield Finding("removed from a list", effect.night, f"{where}: {lost}")
+
+    def erased(self, night):
+        """A custom field that no row clears keeps a value."""
+        if len(night.runs) > 1 or any(run.code == -signal.SIGKILL for run in night.runs):
+            return  # a run may be killed between trying what Salesloft does and putting it back
+        late = {(each.table, each.number) for each in self.tonight(night) if each.late}
+        for table in TABLE:
+            for record in night.after[table].values():
+                before = night.before[table].get(record["id"], {})
+                for name in CUSTOM:
+                    rows = [row for row in night.rows if name in row and row[name] is None]
+                    cleared = any(self.names(row, table, one) for row in rows for one in (before, record))
+                    if before.get(name) and not record.get(name) and not cleared and (table, record["id"]) not in late:
+                        yield Finding("erased", night.number, f"{name} of {table} {record['id']}: {before[name]}")
+
+    def rehearsal(self, night):
+        """A dry run changes nothing, and says what the run after it does."""
+        if night.dry is None:
+            return
+        for each in night.dry_changes:
+            yield Finding("changed by a dry run", night.number, str(each))
+        if night.dry.states:
+            yield Finding("changed by a dry run", night.number, f"state {night.dry.states}")
+        is_disturbed = night.hits or self.is_doubtful(night) or "rejected" in night.plan or len(night.runs) > 1
+        if is_disturbed or night.plan["dry"] != "compare" or not self.is_complete(night):
+            return
+        planned, done = self.outcomes(night, night.dry), self.outcomes(night, night.runs[0])
+        for index, row in enumerate(night.rows):
+            if self.is_bad(night, row) or self.siblings(night, row) or self.misses(night, row):
+                continue
+            one, other = planned.get(index, {}).get("result"), done[index]["result"]
+            same_in_salesloft = {*WRITTEN, "unchanged", "already_exists", "skipped_existing"}
+            writes = {"dry_run": {*WRITTEN, "deleted", "archived"}, "unchanged": same_in_salesloft}
+            expected = writes.get(one, {one})
+            if other not in expected:
+                yield Finding("not as planned", night.number, f"{row} was to be {one}, is {other}")
 
     def links_and_creations(self, effect, rows, where):
         modes = {self.streams[row["stream"]]["mode"] for row in rows}
@@ -244,8 +298,7 @@ class Oracle:
 
     def after_failure(self, effect):
         """Yield what was written or removed with the key of a row after it had failed and before it was retried."""
-        values = [each for each in effect.body.values() if isinstance(each, str) and TOKEN.fullmatch(each)]
-        sources = [one for each in values for one in self.sources[each] if one[0] <= effect.night]
+        sources = [one for each in tokens(effect.body) for one in self.sources[each] if one[0] <= effect.night]
         failed_in = max((number for number, _ in sources), default=effect.night)
         keys = {self.key(row) for number, row in sources if number == failed_in}
         for night in self.nights[failed_in + 1 : effect.night + 1]:
@@ -325,12 +378,13 @@ class Oracle:
     def overtaken(self, night):
         """Nothing is written to a record that a job of an earlier night is still to write."""
         tonight = self.tonight(night)
-        late = {(each.table, each.number): each for each in tonight if each.context.get("was executing")}
+        late = [each for each in tonight if each.context.get("was executing")]
         knows = self.ledger != "none" or self.settings.get("write_method") != "record"
-        for each in tonight if knows else ():
-            job = late.get((each.table, each.number))
-            if job and each.origin == night.number and not each.late and tonight.index(each) < tonight.index(job):
-                yield Finding("overtaken job", night.number, f"{each.body} before {job.body}")
+        for job in late if knows else ():
+            for each in tonight[: tonight.index(job)]:
+                is_same = (each.table, each.number) == (job.table, job.number) or self.makes_again(job, each)
+                if is_same and each.origin == night.number and not each.late:
+                    yield Finding("overtaken job", night.number, f"{each.op} {each.body} before {job.body}")
 
     def made_again(self, night, removal):
         """Yield what was made again by a record of an earlier night, after it was removed in this one."""
@@ -338,13 +392,20 @@ class Oracle:
         later = later[later.index(removal) :]
         values = {value for row in night.rows for value in self.values(row).values()}
         for each in later:
-            is_same = each.op == "create" and any(
-                removal.before.get(name) and same(removal.before[name], each.after[name])
-                for name in ("email_address", "domain", "crm_id")
-                if each.table == removal.table and each.after.get(name)
-            )
-            if is_same and not each.late and not values & {str(value) for value in each.body.values()}:
+            if (
+                self.makes_again(each, removal)
+                and not each.late
+                and not values.intersection(map(str, each.body.values()))
+            ):
                 yield each
+
+    def makes_again(self, effect, removal):
+        """Return whether an effect creates a record that was removed."""
+        return (effect.op, removal.op) == ("create", "delete") and any(
+            removal.before.get(name) and same(removal.before[name], effect.after[name])
+            for name in ("email_address", "domain", "crm_id")
+            if effect.table == removal.table and effect.after.get(name)
+        )
 
     def is_removal(self, effect):
         return effect.op == "delete" or bool(effect.body.get("archived"))
@@ -506,10 +567,18 @@ class Oracle:
             if outcome is None:
                 yield Finding("state", night.number, f"state {passed} without a result of {night.rows[position]}")
             elif outcome in FAILED:
-                if not self.settings["allow_failed_records"]:
+                if not self.settings["allow_failed_records"] or night.rows[position]["stream"] in self.exceeding(run):
                     yield Finding("state", night.number, f"state {passed} after a failure of {night.rows[position]}")
                 elif lines[position] not in saved:
                     yield Finding("not saved", night.number, f"state {passed}: {night.rows[position]} is in no file")
+
+    def exceeding(self, run):
+        """Return the streams of which more records have failed than `max_failed_percent` says."""
+        limit, streams = self.settings.get("max_failed_percent"), (run.summary or {"streams": {}})["streams"]
+        if limit is None:
+            return set()
+        rated = {name: each for name, each in streams.items() if each["read"] >= 100}
+        return {name for name, each in rated.items() if 100 * each["failed"] > limit * each["read"]}
 
     def results(self, night, run):
         """What is reported as written was written, and what fails has a reason of its own."""
@@ -520,7 +589,7 @@ class Oracle:
                 if not self.may_fail(night, index, row):
                     yield Finding(self.failure_code(night, row), night.number, text)
             elif self.is_keyless(row):
-                is_skipped = self.settings["missing_key"] == "skip" or self.is_gone(row)
+                is_skipped = self.setting(row, "missing_key") == "skip" or self.is_gone(row)
                 if result != "not_sent" and not (result == "skipped" and is_skipped):
                     yield Finding("written without a key", night.number, text)
             elif self.is_unclear(row):
@@ -561,13 +630,23 @@ class Oracle:
         missing = [row[name] for name in ("employer", "rep") if row.get(name) and self.is_unknown(night, row[name])]
         if result in WRITTEN and missing and not self.is_doubtful(night) and not outcome.get("missing_references"):
             yield Finding("missing reference not reported", night.number, f"{missing}: {text}")
+        known = row.get("employer") and all(
+            sum(same(each["domain"], row["employer"]) for each in one["accounts"].values()) == 1
+            for one in (night.before, night.after)
+        )
+        if known and "employer" in (outcome.get("missing_references") or ()) and not night.plan.get("twin"):
+            yield Finding("reference reported missing", night.number, f"{outcome['missing_references']}: {text}")
         effects = [each for each in self.effects if each.night <= night.number]
         if result in WRITTEN:
             effects = [each for each in effects if each.origin == each.night == night.number]
         sent = {str(value) for each in effects for value in each.body.values()}
         held = self.holders(night, row)
         for field, value in self.values(row).items():
-            if value not in sent and field not in stream["overwrite"] and not any(one[field] == value for one in held):
+            if (
+                value not in sent
+                and field not in stream["overwrite"]
+                and not any(one.get(field) == value for one in held)
+            ):
                 yield Finding("not written", night.number, f"{field}: {text}")
 
     def failure_code(self, night, row):
@@ -590,7 +669,7 @@ class Oracle:
     def is_bad(self, night, row):
         """Return whether a row fails for a reason of its own, if it is sent."""
         if self.is_keyless(row):
-            return self.settings["missing_key"] == "fail"
+            return self.setting(row, "missing_key") == "fail"
         rejected = {value for value, _ in night.plan.get("rejected", ())}
         values = [value for value in row.values() if isinstance(value, str)]
         return (
@@ -733,7 +812,7 @@ class Oracle:
             if run.code != 1 or any(each.night == night.number and each.origin is not None for each in self.effects):
                 yield Finding("settings accepted", night.number, "skip_unchanged: ledger without a ledger")
             return
-        expected = failed and not self.settings["allow_failed_records"]
+        expected = (failed and not self.settings["allow_failed_records"]) or self.exceeding(run)
         if self.settings.get("max_missing_references_percent") == 0 and "max_records" not in night.plan:
             outcomes = self.outcomes(night, run).values()
             lacking = any(each.get("missing_references") and each["result"] not in FAILED for each in outcomes)
@@ -865,7 +944,8 @@ class Oracle:
         columns = [*self.streams[row["stream"]]["fields"], "employer", "rep"]
         cleared = [name for name in columns if name in row and self.setting(row, "null_values") == "clear"]
         links = [name for name in ("employer", "rep") if row.get(name)]
-        return self.values(row) | {name: row[name] for name in (*cleared, *links)}
+        tags = ["tags"] if row.get("tags") else []
+        return self.values(row) | {name: row[name] for name in (*cleared, *links, *tags)}
 
     def field(self, night, record, name, row, value, *, may_differ):
         """Check a field; if it may differ, it does where somebody else, or another stream, has changed it since."""
@@ -874,8 +954,10 @@ class Oracle:
         column = {"employer": "account_id", "rep": "owner_id"}.get(name, name)
         if name in {"employer", "rep"}:
             value = self.linked(night, name, row, value, may_differ=may_differ)
-        held = record[column]
+        held = record.get(column)
         if value is UNKNOWN or held == value or (not held and not value):
+            return
+        if name == "tags" and ({*value} <= {*held} if stream["tags"] == "add" else {*value} == {*held}):
             return
         rule = stream["overwrite"].get(name)
         if rule and not (rule == "unless_edited" and self.is_own(night, record["id"], column, row)):

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import uuid
 from collections import Counter
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -29,7 +29,7 @@ from salesloft_sandbox.fields import RESOURCES
 from salesloft_sandbox.pages import Lists
 from tests.conftest import KEY
 from tests.model import world
-from tests.model.variations import PER_STREAM
+from tests.model.variations import CUSTOM, SETTINGS
 from tests.model.zygote import EPOCH, SharedClock
 
 HOUR = 3600.0
@@ -55,6 +55,7 @@ QUIET = (
     "edits",
     "rejected",
     "learns",
+    "dry",
 )
 LOGGING = """\
 version: 1
@@ -134,6 +135,15 @@ class Zygote:
         self.clock.close()
         shutil.rmtree(self._real, ignore_errors=True)
         self.directory.unlink(missing_ok=True) if self.directory.is_symlink() else None
+
+
+def flat(row):
+    """Return a record with its custom fields among its fields."""
+    return row and {**row, **row.get("custom_fields", {})}
+
+
+def same_but_for_times(one, other):
+    return one and other and all(one[name] == other[name] for name in one if name != "updated_at")
 
 
 @dataclass
@@ -287,12 +297,17 @@ class Team(Faults):
         state.select = read
 
     def _note(self, op, table, number, body):
-        row = self.sandbox.state.get(table, number)
-        before = self.mirror[table].get(number)
+        row, before = flat(self.sandbox.state.get(table, number)), self.mirror[table].get(number)
+        sent, last = body.get("custom_fields") or {}, self.effects[-1] if self.effects else None
+        if last and body.keys() == last.body.keys() == {"custom_fields"} and same_but_for_times(row, last.before):
+            del self.effects[-1]  # the run has tried what Salesloft does, and put it back
+            self.mirror[table][number] = row
+            return
+        body = {**body, **{name: value for name, value in sent.items() if value != (before or {}).get(name)}}
         origin = None if self._is_outside else self._jobs.get(self._job, self.night)
         late = self._is_late or (origin is not None and origin < self.night)
         context = self._context(op, table, number, body, row) | {"was executing": self._job in self.executing}
-        self.effects.append(Effect(self.night, origin, op, table, number, before, row, dict(body), late, context))
+        self.effects.append(Effect(self.night, origin, op, table, number, before, row, body, late, context))
         if row is None:
             del self.mirror[table][number]
             self.refresh()  # people lose their account
@@ -320,7 +335,7 @@ class Team(Faults):
     def refresh(self):
         """Read what other changes have brought about."""
         for table in self.mirror:
-            rows = {each["id"]: each for each in self.sandbox.state.select(table)}
+            rows = {each["id"]: flat(each) for each in self.sandbox.state.select(table)}
             self.mirror[table].clear()
             self.mirror[table].update(rows)
 
@@ -441,9 +456,11 @@ class Team(Faults):
 
     def change(self, table, number, **fields):
         """Change a record in Salesloft, as a person does."""
-        before = self.sandbox.state.get(table, number)
-        self.sandbox.state.update(table, number, fields)
-        after = self.sandbox.state.get(table, number)
+        before = flat(self.sandbox.state.get(table, number))
+        custom = {**before.get("custom_fields", {}), **{name: each for name, each in fields.items() if name in CUSTOM}}
+        standard = {name: each for name, each in fields.items() if name not in CUSTOM}
+        self.sandbox.state.update(table, number, {**standard, "custom_fields": custom})
+        after = flat(self.sandbox.state.get(table, number))
         self.effects.append(Effect(self.night, None, "update", table, number, before, after, fields))
 
     def edit(self, what, *values):
@@ -507,6 +524,10 @@ class Team(Faults):
     def populate(self, held):
         """Add what Salesloft holds at first."""
         add = self.sandbox.add
+        for each in CUSTOM:
+            self.sandbox.define_custom_field(each, "person")
+            self.sandbox.define_custom_field(each, "company")
+        typed = {"custom_fields": dict.fromkeys(CUSTOM, "held"), "tags": ["held"]}
         for each in range(world.REPS):
             self.sandbox.define(
                 "users", name=f"Rep {each}", first_name="Rep", last_name=str(each), email=world.rep(each), active=True
@@ -517,10 +538,10 @@ class Team(Faults):
             )
         for each in held["accounts"]:
             crm = {"crm_id": world.crm(each, "accounts"), "crm_id_type": "salesforce"}
-            add("account", domain=world.domain(each), name=f"Firm {each}", industry="held", **crm)
+            add("account", domain=world.domain(each), name=f"Firm {each}", industry="held", **crm, **typed)
         for each in held["people"]:
             crm = {"crm_id": world.crm(each), "crm_id_type": "salesforce"}
-            add("person", email_address=world.email(each), first_name="held", **crm)
+            add("person", email_address=world.email(each), first_name="held", **crm, **typed)
         crowd = [add("person", email_address=f"crowd{each}@example.com") for each in range(held.get("crowd", 0))]
         members = [
             [self.find("people", each)["id"], name, state]
@@ -577,6 +598,8 @@ class Night:
         unstarted: What names the records of jobs that were uploaded, and are not marked ready when it ends.
         history: Of the last night: what the ledger tells about each run.
         report: Of the last night: stream → the numbers of the report about all runs.
+        dry: A dry run just before.
+        dry_changes: What it has changed.
     """
 
     number: int
@@ -596,6 +619,8 @@ class Night:
     unstarted: set = field(default_factory=set)
     history: list = field(default_factory=list)
     report: dict = field(default_factory=dict)
+    dry: Run | None = None
+    dry_changes: list = field(default_factory=list)
 
 
 class Runner:
@@ -651,6 +676,8 @@ class Runner:
             },
             {row["email"]: row["id"] for row in state.select("users")},
         )
+        if "dry" in plan:
+            self.rehearse(night)
         pids = []
 
         def send(name):
@@ -689,6 +716,27 @@ class Runner:
             each.unlink()
         self.nights.append(night)
         self.carry(night)
+
+    def rehearse(self, night):
+        """Run a night without writing."""
+        self.team.arm({}, print)
+        before, effects = self.contents(), len(self.team.effects)
+        directory = self.prepare(night, "dry", 0, dry_run=True, compare=night.plan["dry"] == "compare")
+        code = self.zygote.wait(self.zygote.start(**self.job(directory, {}, 0)))
+        night.dry = self.collect(directory, code, [])
+        self.new_failed()
+        done = [each for each in self.team.effects[effects:] if not each.late]
+        night.dry_changes = [*done, *(["the ledger"] if self.contents() != before else [])]
+
+    def contents(self):
+        """Return all that the ledger holds, or None if there is none."""
+        if not self.has_ledger() or self.scenario["ledger"] == "none":
+            return None
+        if self.database:
+            rows = "SELECT * FROM {} ORDER BY 1, 2"
+            return {name: self.database.execute(rows.format(name)) for name in self.tables()}
+        with closing(sqlite3.connect(self.ledger)) as connection:
+            return [*connection.iterdump()]
 
     def rows(self, number, plan):
         """Return the input: a stream whose records are only inserted goes on where STATE is."""
@@ -787,7 +835,7 @@ class Runner:
 
     # One run
 
-    def prepare(self, night, index, machine):
+    def prepare(self, night, index, machine, **settings):
         plan, rows = night.plan, night.rows
         directory = self.directory / f"{night.number}-{index}"
         directory.mkdir()
@@ -804,6 +852,7 @@ class Runner:
             "streams": streams,
             **self.scenario["settings"],
             **({"max_records": plan["max_records"]} if "max_records" in plan else {}),
+            **settings,
         }
         if config["ledger_uri"] == "none" and self.scenario["ledger"] != "none":
             config["retry_failed_records"] = False
@@ -930,7 +979,7 @@ def target_settings(stream):
     if "employer" in stream["refs"]:
         mapping["employer"] = "account.domain"
     settings = {"object": stream["object"], "skip_unchanged": stream["skip"]}
-    settings |= {name: stream[name] for name in PER_STREAM if name in stream}
+    settings |= {name: stream[name] for name in SETTINGS if name in stream}
     if stream["object"] == "cadence_memberships":
         mapping["person"] = "person_id" if stream["key"] == "id" else f"person.{stream['key']}"
         mapping["cadence"] = "cadence.name"
@@ -948,6 +997,6 @@ def target_settings(stream):
 
 def schema(name, stream):
     columns = ["id", "email_address", "crm_id", "last_name", "phone", "domain", "name", "employer", "rep", "person"]
-    columns += ["salesloft_id", "cadence", "gone", "do_not_contact", *stream["fields"]]
+    columns += ["salesloft_id", "cadence", "gone", "do_not_contact", "tags", *stream["fields"]]
     properties = {each: {} for each in columns}
     return {"type": "SCHEMA", "stream": name, "schema": {"properties": properties}, "key_properties": ["id"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 
-from tests.model.variations import PER_STREAM
+from tests.model.variations import SETTINGS
 
 NEEDED = {
     "stream",
@@ -60,7 +60,7 @@ def _parts(scenario):
         yield from (("nights", number, "rows", each) for each in _slices(len(night["rows"])))
         yield from (("nights", number, name) for name in night if name not in {"rows", "state_every"})
     yield from (
-        ("streams", name, each) for name, stream in scenario["streams"].items() for each in PER_STREAM if each in stream
+        ("streams", name, each) for name, stream in scenario["streams"].items() for each in SETTINGS if each in stream
     )
     yield from (("sandbox", name) for name in scenario["sandbox"])
     for number, night in enumerate(nights):

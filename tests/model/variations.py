@@ -16,6 +16,8 @@ PER_STREAM = {
     "missing_references": ("omit", "fail"),
     "null_values": ("ignore", "clear"),
 }
+CUSTOM = ("region", "score")
+SETTINGS = (*PER_STREAM, "missing_key", "list_fields")
 SPELLINGS = ("number", "number", "number", "text", "spaces", "decimal")
 NO_KEYS = (None, "", "  ")
 NO_IDS = (None, "", "twelve", 12.5, True, "99999999999999999999", 0, -1)
@@ -46,6 +48,7 @@ def vary(scenario, chance):
     _disturb(scenario, more)
     if scenario["ledger"] != "none" and more.random() < 0.8:
         _fail_before_another_stream_writes(scenario, more)
+    _combine(scenario, random.Random(f"{scenario['seed']}, combined"))  # noqa: S311 (no secrets)
 
 
 def _disturb(scenario, chance):
@@ -161,3 +164,136 @@ def _fail_before_another_stream_writes(scenario, chance):
                 kept = [each for each in later["rows"] if (each["stream"], each["id"]) != (row["stream"], row["id"])]
                 later["rows"] = kept
                 return
+
+
+def _combine(scenario, chance):
+    """Add what goes wrong only together with something else."""
+    streams, settings, nights = scenario["streams"], scenario["settings"], scenario["nights"]
+    records = {name: each for name, each in streams.items() if each["object"] != "cadence_memberships"}
+    if chance.random() < 0.4:
+        _insert_what_others_write(scenario, chance)
+    if chance.random() < 0.5:
+        _send_parts(scenario, chance)
+    if chance.random() < 0.3:
+        _add_tags(scenario, records, chance)
+    if "missing_key" in settings:
+        for each in streams.values():
+            if chance.random() < 0.5:
+                each["missing_key"] = chance.choice(("fail", "skip"))
+    if any(each["size"] > 99 for each in streams.values()):
+        settings["max_failed_percent"] = chance.choice((0, 3, 10))
+    if chance.random() < 0.6:
+        _remove_after_a_kill(scenario, chance)
+    if chance.random() < 0.6:
+        _refuse_to_restore(scenario, chance)
+    for night in nights:
+        if chance.random() < 0.12:
+            night["dry"] = chance.choice(("plain", "compare", "compare"))
+
+
+def _send_parts(scenario, chance):
+    """Let rows have custom fields, not always all of them, in a Salesloft that may erase those that are not sent."""
+    versions = defaultdict(int)
+    rules = ("if_empty",) if "none" in {scenario["ledger"], scenario.get("machines")} else ("if_empty", "unless_edited")
+    names = [name for name, each in scenario["streams"].items() if each["object"] != "cadence_memberships"]
+    for name in names:
+        stream = scenario["streams"][name]
+        fields = chance.sample(CUSTOM, 2)
+        stream["fields"] = [*fields, *stream["fields"]]
+        if stream["mode"] != "insert" and chance.random() < 0.25:
+            stream["overwrite"] = {**stream["overwrite"], fields[0]: chance.choice(rules)}
+        for row in (each for night in scenario["nights"] for each in night["rows"] if each["stream"] == name):
+            for field in fields:
+                versions[row["id"], name, field] += chance.random() < 0.45
+                if chance.random() < 0.6:
+                    value = f"{field}-{name}{row['id']}-v{versions[row['id'], name, field]}"
+                    row[field] = value if chance.random() < 0.95 else None
+    if chance.random() < 0.6:
+        scenario["sandbox"]["worlds"] = [*scenario["sandbox"].get("worlds", ()), "custom_fields=replace"]
+    for night in scenario["nights"] if chance.random() < 0.5 else ():
+        _come_in_parts(scenario, night, chance)
+    for night in scenario["nights"][1:] if names else ():
+        stream = scenario["streams"][chance.choice(names)]
+        keys = [row[each] for row in night["rows"] for each in ("email_address", "domain") if row.get(each)]
+        if keys and chance.random() < 0.2:
+            edit = ["type", stream["object"], chance.choice(keys).lower(), chance.choice(CUSTOM), "typed-7"]
+            night["edits"] = [*night.get("edits", ()), edit]
+
+
+def _come_in_parts(scenario, night, chance):
+    """Let some rows come twice, with one custom field each, and far enough apart for another batch."""
+    streams = {
+        name for name, each in scenario["streams"].items() if CUSTOM[0] in each["fields"] and each["mode"] != "insert"
+    }
+    rows = [row for row in night["rows"] if row["stream"] in streams and not row.get("gone")]
+    for row in chance.sample(rows, min(3, len(rows))):
+        night["rows"].append({name: value for name, value in row.items() if name != CUSTOM[0]})
+        row.pop(CUSTOM[1], None)
+        row[CUSTOM[0]] = f"{CUSTOM[0]}-{row['stream']}{row['id']}-v{chance.randint(1, 3)}"
+
+
+def _add_tags(scenario, streams, chance):
+    mode, is_general = chance.choice(("add", "add", "replace")), chance.random() < 0.5
+    if is_general:
+        scenario["settings"]["list_fields"] = mode
+    for name, stream in streams.items():
+        stream.update({"tags": mode} | ({} if is_general else {"list_fields": mode}))
+        for row in (each for night in scenario["nights"] for each in night["rows"] if each["stream"] == name):
+            if chance.random() < 0.7:
+                row["tags"] = [f"tag-{name}{row['id']}-v{chance.randint(1, 3)}"]
+
+
+def _insert_what_others_write(scenario, chance):
+    """Let two streams name people by the same CRM ids; the second one only inserts them."""
+    names = [name for name, each in scenario["streams"].items() if each["object"] == "people"]
+    if len(names) < 2 or "id" in {scenario["streams"][name]["key"] for name in names}:
+        return
+    for name, mode in zip(names, ("upsert", "insert"), strict=True):
+        stream = scenario["streams"][name]
+        stream |= {"key": "crm_id", "mode": mode, "moves": False}
+        if mode == "insert":
+            stream |= {"deletes": False, "overwrite": {}, "already_exists": chance.choice(("skip", "fail"))}
+        for night in scenario["nights"]:
+            seen = set()
+            for row in [each for each in night["rows"] if each["stream"] == name]:
+                if email_address := row.pop("email_address", None):
+                    number = int(email_address[1:].partition("@")[0])
+                    more = {"last_name": f"last_name-{name}{row['id']}-v0", "phone": f"+1 555 010{number}"}
+                    row |= {"crm_id": f"003{number:015d}", **more}
+                if mode == "insert":
+                    row.pop("gone", None)
+                    if row["id"] in seen or not row.get("crm_id"):
+                        night["rows"].remove(row)
+                    seen.add(row["id"])
+
+
+def _remove_after_a_kill(scenario, chance):
+    """Let a night that comes soon after a killed one only remove what that one was writing."""
+    names = {name for name, each in scenario["streams"].items() if each["deletes"] and each["mode"] != "insert"}
+    if not names or scenario["settings"].get("deleted_records") != "delete":
+        return
+    for night, later in pairwise(scenario["nights"]):
+        if "kill" not in night or "twin" in later or "ledger" in later:
+            continue
+        rows = {(row["stream"], row["id"]): row for row in night["rows"] if row["stream"] in names}
+        later["rows"] = [{**row, "gone": True} for row in rows.values()]
+        night |= {"slow jobs": True, "kill": {"signal": "SIGKILL", "at": chance.randint(5, 14), "when": "after"}}
+        later["soon"] = True
+        return
+
+
+def _refuse_to_restore(scenario, chance):
+    """Let an account come back that was archived, and that Salesloft refuses to change in that night."""
+    for night, later in pairwise(scenario["nights"]):
+        rows = [row for row in later["rows"] if scenario["streams"][row["stream"]].get("archive")]
+        rows = [
+            row for row in rows if not row.get("gone") and row.get(scenario["streams"][row["stream"]]["fields"][-1])
+        ]
+        if rows:
+            row = chance.choice(rows)
+            own = (row["stream"], row["id"])
+            night["rows"] = [each for each in night["rows"] if (each["stream"], each["id"]) != own]
+            night["rows"].append({**row, "gone": True})
+            field = scenario["streams"][row["stream"]]["fields"][-1]
+            later["rejected"] = [*later.get("rejected", ()), [row[field], "422"]]
+            return
