@@ -82,21 +82,15 @@ def test_records_of_a_job_of_updates_are_known_by_what_the_source_calls_them(lea
     assert warnings(caplog) == []
 
 
-def test_a_job_that_is_executing_is_waited_for(leave, settle, serve, clock, ledger):
+@pytest.mark.parametrize("method", ["auto", "record"])
+def test_a_job_that_is_executing_is_waited_for(leave, settle, serve, clock, ledger, method):
     server = serve(bulk_wait=120)
     writes = upserts("a")
     leave(writes, api_url=server.url)
-    people = settle(api_url=server.url)
+    people = settle(method, api_url=server.url)
     assert known(people, writes) == ([writes[0].key], [])
     assert clock.now() >= 1_120
     assert ledger.get_unsettled_jobs() == []
-
-
-def test_a_job_that_is_executing_is_waited_for_by_single_requests_too(leave, settle, serve):
-    server = serve(bulk_wait=120)
-    writes = upserts("a")
-    leave(writes, api_url=server.url)
-    assert known(settle("record", api_url=server.url), writes) == ([writes[0].key], [])
 
 
 def test_a_job_in_an_unknown_state_is_waited_for(leave, settle, fault):

@@ -26,11 +26,6 @@ def removal(key, *, row=None):
 # Values
 
 
-def test_later_values_win():
-    merged, *rest = merge([write("a", title="CEO", city="Rome"), write("a", title="CTO")])
-    assert (merged.body, rest) == ({"title": "CTO", "city": "Rome"}, [])
-
-
 def test_writes_with_different_keys_keep_the_order_of_their_first_record():
     merged = merge([write("a", n=1), write("b", n=2), write("a", n=3), write("c", n=4)])
     assert [(each.key, each.body["n"]) for each in merged] == [("a", 3), ("b", 2), ("c", 4)]
@@ -120,12 +115,8 @@ def test_later_reference_replaces_an_earlier_one_and_its_id():
     (merged,) = merge([resolved, Write({}, "k", references={"account_id": Named(DOMAIN, "other.com")})])
     assert merged.body == {"title": "CEO"}
     assert merged.references["account_id"].value == "other.com"
-
-
-def test_a_later_write_without_the_reference_keeps_it():
-    first = Write({}, "k", references={"account_id": Named(DOMAIN, "acme.com")})
-    (merged,) = merge([first, Write({"title": "CEO"}, "k")])
-    assert (merged.body, set(merged.references)) == ({"title": "CEO"}, {"account_id"})
+    (merged,) = merge([merged, Write({"title": "CTO"}, "k")])
+    assert (merged.body, set(merged.references)) == ({"title": "CTO"}, {"account_id"})
 
 
 # Removals

@@ -66,20 +66,14 @@ def test_a_name_that_is_not_found_may_still_be_written(world, sandbox):
     assert world.resolve([name]) == {name: (number,)}
 
 
-def test_a_remembered_id_whose_record_has_another_name_now_is_not_used(world, sandbox, ledger):
+def test_a_remembered_id_whose_record_is_gone_or_has_another_name_now_is_not_used(world, sandbox, ledger):
     old = acme(sandbox, "moved.com")
     new = acme(sandbox)
-    name = Named(DOMAIN, "acme.com")
-    ledger.set_lookups("account.domain", {name.key: old})
-    assert world.resolve([name]) == {name: (new,)}
-    assert ledger.get_lookups("account.domain", [name.key])[name.key].record_id == new
-
-
-def test_a_remembered_id_whose_record_is_gone_is_forgotten(world, ledger):
-    name = Named(DOMAIN, "acme.com")
-    ledger.set_lookups("account.domain", {name.key: 99})
-    assert world.resolve([name]) == {name: ()}
-    assert ledger.get_lookups("account.domain", [name.key]) == {}
+    name, gone = Named(DOMAIN, "acme.com"), Named(DOMAIN, "gone.com")
+    ledger.set_lookups("account.domain", {name.key: old, gone.key: 99})
+    assert world.resolve([name, gone]) == {name: (new,), gone: ()}
+    known = ledger.get_lookups("account.domain", [name.key, gone.key])
+    assert {key: each.record_id for key, each in known.items()} == {name.key: new}
 
 
 def test_many_remembered_ids_are_verified_a_hundred_per_point(world, sandbox, ledger):
@@ -96,18 +90,11 @@ def test_a_name_is_not_trusted_while_its_record_may_change(world, sandbox):
     world.resolve([name])
     world.note_sending(ACCOUNTS, [account("acme.com", crm_id="7")])
     assert world.get_hints([name]) == {}
-    world.note_outcomes(ACCOUNTS, [written(account("acme.com"), number, resource={"id": number, "domain": "acme.com"})])
-    assert world.get_hints([name]) == {name: number}
-
-
-def test_the_response_of_an_ambiguous_outcome_shows_nothing(world, sandbox):
-    number = acme(sandbox)
-    name = Named(DOMAIN, "acme.com")
-    world.resolve([name])
-    world.note_sending(ACCOUNTS, [account("acme.com")])
     shown = {"id": number, "domain": "acme.com"}
     world.note_outcomes(ACCOUNTS, [written(account("acme.com"), number, resource=shown, is_ambiguous=True)])
-    assert world.get_hints([name]) == {}
+    assert world.get_hints([name]) == {}, "the response of an ambiguous outcome shows nothing"
+    world.note_outcomes(ACCOUNTS, [written(account("acme.com"), number, resource=shown)])
+    assert world.get_hints([name]) == {name: number}
 
 
 # What the run changes itself

@@ -9,7 +9,6 @@ import pytest
 
 from salesloft_sandbox import Fault
 from target_salesloft.exceptions import (
-    AuthenticationError,
     ConnectionFailedError,
     MalformedResponseError,
     OutcomeUnknownError,
@@ -66,10 +65,11 @@ def test_paginate_reads_a_hundred_rows_per_point(client, sandbox):
         {"data": ["a"]},
         {"data": [], "metadata": []},
         {"data": [], "metadata": {"paging": 1}},
+        {"data": [], "metadata": {"paging": {"next_page": 1}}},  # it does not advance
     ],
 )
 def test_invalid_list_stops_the_run(client, fault, body):
-    fault("status", status=200, body=body)
+    fault("status", status=200, body=body, times=None)
     with pytest.raises(UnexpectedResponseError, match="GET /people"):
         list(client.paginate("/people", {}))
 
@@ -95,12 +95,6 @@ def test_filter_that_was_not_understood_is_no_empty_list(serve, connect, name):
 def test_filters_that_are_repeated_under_another_name_are_not_judged(client, fault):
     fault("status", status=200, body={"data": [{"id": 1}], "metadata": {"filtering": {"id": ["1"]}}})
     assert [each["id"] for each in client.people.list({"ids[]": [1]})] == [1]
-
-
-def test_paging_that_does_not_advance_stops_the_run(client, fault):
-    fault("status", status=200, body={"data": [], "metadata": {"paging": {"next_page": 1}}}, times=None)
-    with pytest.raises(UnexpectedResponseError, match="GET /people"):
-        list(client.paginate("/people", {}))
 
 
 @pytest.mark.parametrize("metadata", [{}, {"metadata": None}, {"metadata": {"paging": None}}])
@@ -177,15 +171,6 @@ def test_records_are_created_updated_upserted_listed_and_removed(alone, sandbox,
 # Rejected requests
 
 
-@pytest.mark.parametrize("status", [400, 404, 409, 413, 422])
-def test_rejected_record_is_not_retried(client, sandbox, fault, status):
-    fault("status", status=status, body={"error": "Not found"})
-    with pytest.raises(RecordRejectedError) as error:
-        upsert(client)
-    assert (error.value.status, error.value.reason) == (status, "Not found")
-    assert len(sandbox.requests) == 1
-
-
 @pytest.mark.parametrize(
     ("body", "reason", "fields"),
     [
@@ -198,11 +183,13 @@ def test_rejected_record_is_not_retried(client, sandbox, fault, status):
         ({"error": "bad\nERROR all is lost \x1b[31m"}, "bad ERROR all is lost [31m", ()),
     ],
 )
-def test_reason_of_a_rejected_record(client, fault, body, reason, fields):
-    fault("status", status=422, body=body)
-    with pytest.raises(RecordRejectedError) as error:
-        upsert(client)
-    assert (error.value.reason, error.value.fields) == (reason, fields)
+def test_a_rejected_record_is_not_retried_and_has_a_reason(client, sandbox, fault, body, reason, fields):
+    for status in (400, 404, 409, 413, 422):
+        fault("status", status=status, body=body)
+        with pytest.raises(RecordRejectedError) as error:
+            upsert(client)
+        assert (error.value.status, error.value.reason, error.value.fields) == (status, reason, fields)
+    assert len(sandbox.requests) == 5
 
 
 @pytest.mark.parametrize(
@@ -213,13 +200,6 @@ def test_reason_without_salesloft_s_json_is_a_placeholder(client, fault, body):
     with pytest.raises(RecordRejectedError) as error:
         upsert(client)
     assert error.value.reason.startswith("(")
-
-
-def test_invalid_key_names_the_setting(connect, sandbox):
-    with pytest.raises(AuthenticationError, match="api_key") as error:
-        upsert(connect(api_key="ak" + "1" * 64))
-    assert "POST /person_upserts" in str(error.value)
-    assert len(sandbox.requests) == 1
 
 
 @pytest.mark.parametrize("status", [403, 422])
@@ -480,13 +460,6 @@ def test_the_time_of_retries_counts_from_the_first_failure_of_a_request(connect,
         except RetriesExhaustedError:
             break
     assert clock.now() - 1_000 <= 130
-
-
-@pytest.mark.parametrize(("kind", "is_ambiguous"), [("status", False), ("reset_after", True)])
-def test_a_reply_says_how_often_it_was_sent_and_whether_that_is_ambiguous(client, fault, kind, is_ambiguous):
-    fault(kind, times=2, **({"status": 429} if kind == "status" else {}))
-    reply = upsert(client)
-    assert (reply.requests, reply.was_ambiguous) == (3, is_ambiguous)
 
 
 # Cancellation and secrets

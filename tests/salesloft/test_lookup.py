@@ -179,15 +179,6 @@ def test_records_that_are_not_in_the_list_are_looked_up_once_they_are_written(lo
     assert lookup.ids(["new.com"]) == {"domain=new.com": (number,)}
 
 
-def test_other_keys_of_a_written_record_are_looked_up_again(lookups, sandbox):
-    number = sandbox.add("account", name="A", domain="old.com")
-    lookup = lookups.get(ACCOUNTS, "domain")
-    assert lookup.ids(["old.com"]) == {"domain=old.com": (number,)}
-    sandbox.state.update("accounts", number, {"domain": "new.com"})
-    lookup.forget({"domain=new.com"}, {number})
-    assert lookup.ids(["old.com", "new.com"]) == {"domain=old.com": (), "domain=new.com": (number,)}
-
-
 def test_rows_are_read_in_the_cheaper_way(lookups, sandbox, add_accounts):
     add_accounts(3 * PAGE)
     rows = lookups.rows(ACCOUNTS, "domain", [*domains(250), "gone.com"])

@@ -68,6 +68,48 @@ def test_threads_share_the_limit(limit, threads, each):
     assert clock.now() == 1_000.0 + 60 * ((threads * each - 1) // limit)
 
 
+FREE = {"cost": 0}
+
+
+def left(points):
+    """Pay, and be told how many points are left."""
+    return {"remaining": points}
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps", "seconds", "spent", "remaining"),
+    [
+        (1, [FREE] * 3, 0, 0, 1),
+        # More than the limit takes a whole minute.
+        (5, [{"cost": 30}, {"cost": 30}], 60, 60, 0),
+        # The team's remaining points are not exceeded.
+        (600, [left(2), {}, {}], 0, 3, 0),
+        # One request probes every ten seconds if none remain.
+        (600, [left(0), left(0), left(600), {}], 20, 4, 596),
+        # The lower limit counts.
+        (10, [], 0, 0, 10),
+        (10, [left(500)], 0, 1, 9),
+        (10, [left(500), left(3)], 0, 2, 3),
+        (10, [left(500), left(3), "61 s"], 61, 2, 10),
+        # Without reports, the team's limit is forgotten after a minute: ten seconds of pause and fifty probes.
+        (600, ["pause 10", *[{}] * 200], 60, 200, None),
+        (600, ["pause 300", {}], 300, 1, None),
+        (600, ["pause 300", {}, {}, {}], 301, 3, None),
+    ],
+)
+def test_points_that_are_known_to_remain_are_spent_at_once(clock, limit, steps, seconds, spent, remaining):
+    rate_limiter = RateLimiter(limit, clock)
+    for step in steps:
+        if isinstance(step, dict):
+            pay(rate_limiter, **step)
+        elif step.startswith("pause"):
+            rate_limiter.pause(int(step.split()[1]))
+        else:
+            clock.tick(int(step.split()[0]))
+    assert (clock.now(), rate_limiter.points_spent) == (1_000.0 + seconds, spent)
+    assert remaining in (None, rate_limiter.remaining)
+
+
 def test_points_in_flight_count_and_from_the_response_on(clock):
     rate_limiter = RateLimiter(6, clock)
     with rate_limiter.acquire("a"), rate_limiter.acquire("a"):
@@ -101,20 +143,6 @@ def test_cost_is_learned_per_endpoint(clock):
     assert rate_limiter.points_spent == 17
 
 
-def test_cost_above_the_limit_takes_a_whole_minute(clock):
-    rate_limiter = RateLimiter(5, clock)
-    pay(rate_limiter, "GET /people", cost=30)
-    assert pay(rate_limiter, "GET /people", cost=30) == 5
-    assert clock.now() == 1_060.0
-
-
-def test_free_response_releases_its_point(clock):
-    rate_limiter = RateLimiter(1, clock)
-    for _ in range(3):
-        pay(rate_limiter, cost=0)
-    assert (clock.now(), rate_limiter.points_spent) == (1_000.0, 0)
-
-
 def test_request_that_raises_counts_its_point(clock):
     rate_limiter = RateLimiter(1, clock)
     with pytest.raises(ZeroDivisionError), rate_limiter.acquire("a"):
@@ -122,25 +150,6 @@ def test_request_that_raises_counts_its_point(clock):
     assert rate_limiter.points_spent == 1
     pay(rate_limiter)
     assert clock.now() == 1_060.0
-
-
-def test_team_s_remaining_points_are_not_exceeded(clock):
-    rate_limiter = RateLimiter(600, clock)
-    pay(rate_limiter, remaining=2)
-    assert rate_limiter.remaining == 2
-    pay(rate_limiter)
-    pay(rate_limiter)
-    assert (rate_limiter.remaining, clock.now()) == (0, 1_000.0)
-
-
-def test_one_request_probes_every_ten_seconds_if_no_points_remain(clock):
-    rate_limiter = RateLimiter(600, clock)
-    pay(rate_limiter, remaining=0)
-    pay(rate_limiter, remaining=0)
-    pay(rate_limiter, remaining=600)
-    assert clock.now() == 1_020.0
-    pay(rate_limiter)
-    assert clock.now() == 1_020.0
 
 
 def test_pause_applies_to_all_threads_and_is_not_shortened(clock):
@@ -171,33 +180,3 @@ def test_stop_ends_the_wait_for_points(clock):
     with pytest.raises(RunCancelledError):
         pay(rate_limiter)
     assert rate_limiter.points_spent == 1
-
-
-def test_remaining_is_the_lower_limit(clock):
-    rate_limiter = RateLimiter(10, clock)
-    assert rate_limiter.remaining == 10
-    pay(rate_limiter, remaining=500)
-    assert rate_limiter.remaining == 9
-    pay(rate_limiter, remaining=3)
-    assert rate_limiter.remaining == 3
-    clock.tick(61)
-    assert rate_limiter.remaining == 10
-
-
-def test_team_s_limit_is_forgotten_after_a_minute_without_reports(clock):
-    rate_limiter = RateLimiter(600, clock)
-    rate_limiter.pause(10)
-    for _ in range(200):
-        pay(rate_limiter)
-    # Ten seconds of pause and fifty probes, one per second; then at full speed.
-    assert clock.now() == 1_060.0
-
-
-def test_long_pause_is_followed_by_a_probe(clock):
-    rate_limiter = RateLimiter(600, clock)
-    rate_limiter.pause(300)
-    pay(rate_limiter)
-    assert clock.now() == 1_300.0
-    pay(rate_limiter)
-    pay(rate_limiter)
-    assert clock.now() == 1_301.0

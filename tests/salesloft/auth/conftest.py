@@ -153,6 +153,14 @@ def stored_at(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def secrets_of(path):
+    """Every secret that a run has used."""
+    stored = stored_at(path) if path.is_file() and path.stat().st_size > 100 else {}
+    token = stored.get("token") or {}
+    found = {FIRST, SECRET, stored.get("refresh_token"), token.get("access_token"), token.get("refresh_token")}
+    return found - {None}
+
+
 def command(name, *arguments, config=None, **environment):
     """The arguments of `Popen` for an installed command, without settings from outside."""
     outside = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}

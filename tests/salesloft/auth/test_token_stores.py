@@ -261,11 +261,6 @@ def in_database(make_in_database):
     return make_in_database()
 
 
-def test_applications_have_their_own_tokens(in_database, make_in_database):
-    in_database.write(STORED)
-    assert make_in_database(application="other").read() is None
-
-
 def test_database_holds_no_secret(in_database, database):
     in_database.write(STORED)
     ((content,),) = database.execute("SELECT content FROM tokens")
