@@ -43,14 +43,6 @@ def test_records_of_all_files_are_written_in_order(run, sandbox, write, encoding
     assert addresses(sandbox) == [f"p{n}@example.com" for n in range(3)]
 
 
-@pytest.mark.parametrize("path", ["odd://place/a.jsonl", "a.jsonl", 5, None, {"path": "a.jsonl"}, ""])
-def test_unreachable_batch_file_is_an_input_error(run, sandbox, path):
-    message = {"type": "BATCH", "stream": "people", "encoding": JSONL, "manifest": [path]}
-    result = run([COLUMNS, *people([1]), message])
-    assert (result.code, addresses(sandbox)) == (1, ["p1@example.com"])
-    assert len(result.log_lines_containing("Invalid input at line 3: ")) == 1
-
-
 @pytest.mark.parametrize("cut", [-4, -12])
 def test_truncated_batch_file_is_named_and_earlier_records_are_written(run, sandbox, write, cut):
     path = write("a.jsonl.gz", rows(range(3)), "gzip")
@@ -85,12 +77,15 @@ def test_missing_batch_directory_is_not_created(run, tmp_path):
         "https://s3cr3t@127.0.0.1:1/a.jsonl?X-Amz-Signature=s3cr3t",
         "odd://user:s3cr3t@place/a.jsonl?s3cr3t",
         "file:///missing/a.jsonl?s3cr3t",
+        *("a.jsonl", 5, None, {"path": "a.jsonl"}, ""),
     ],
 )
-def test_batch_addresses_are_logged_without_query_and_credentials(run, path):
-    result = run([COLUMNS, batch(path)])
-    assert result.code == 1
-    assert len(result.log_lines_containing("a.jsonl")) == 1
+def test_unreachable_batch_file_is_named_without_query_and_credentials(run, sandbox, path):
+    message = {"type": "BATCH", "stream": "people", "encoding": JSONL, "manifest": [path]}
+    result = run([COLUMNS, *people([1]), message])
+    assert (result.code, addresses(sandbox)) == (1, ["p1@example.com"])
+    (line,) = result.log_lines_containing("Invalid input at line 3: ")
+    assert "a.jsonl" in line or not path or not isinstance(path, str)
     assert "s3cr3t" not in result.log
 
 

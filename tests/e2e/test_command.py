@@ -16,7 +16,7 @@ from tests.e2e.conftest import feed
 PREFIX = "TARGET_SALESLOFT_"
 COLUMNS = schema("people", "email_address", "title", "owner_id", "zzzz")
 LINES = [COLUMNS, *people(range(5), title="s3cr3t-title", zzzz="s3cr3t-other"), state({"bookmark": "ä"})]
-WRONG = people([9], title="s3cr3t-title", owner_id="s3cr3t-owner")
+WRONG = [*people([9], title="s3cr3t-title", owner_id="s3cr3t-owner"), *people([8], title="s3cr3t-title", owner_id=99)]
 
 
 @pytest.fixture
@@ -73,7 +73,8 @@ def test_config_env_reads_environment_and_stdout_holds_only_state(command, serve
     assert [each.path for each in sandbox.requests] == ["/v2/me", "/v2/bulk_jobs", *["/v2/people"] * 3]
 
 
-def test_secrets_personal_data_and_control_characters_are_not_printed(command, sandbox, tmp_path):
+def test_secrets_personal_data_and_control_characters_are_not_printed(command, sandbox, fault, tmp_path):
+    fault("status", status=503, path="/person_upserts")
     odd = [schema("\x1b[31m-people", "email_address", "tit\x07le\nforged"), *people([7], "\x1b[31m-people")]
     result = command(text=singer([*LINES[:-1], *odd, *WRONG, LINES[-1]]), environment={"LOGLEVEL": "DEBUG"})
     assert (result.returncode, result.stdout) == (1, "")
@@ -127,18 +128,11 @@ def test_about():
     assert "| people_upsert_key |" in about("markdown").replace("`", "")
 
 
-@pytest.mark.parametrize(
-    ("redirect", "expected"),
-    [
-        ("<&-", "standard input is closed"),
-        pytest.param(">&-", "stdout is closed", marks=pytest.mark.slow),
-    ],
-)
-def test_closed_stdin_or_stdout_is_an_error(command, redirect, expected):
+def test_closed_stdin_is_an_error(command):
     target = os.path.join(os.path.dirname(sys.executable), "target-salesloft")  # noqa: PTH118, PTH120
-    result = command(command=["sh", "-c", f'exec "$0" "$@" {redirect}', target], text=singer(LINES))
+    result = command(command=["sh", "-c", 'exec "$0" "$@" <&-', target], text=singer(LINES))
     assert result.returncode == 1
-    assert expected in result.stderr
+    assert "standard input is closed" in result.stderr
     assert "Traceback" not in result.stderr
 
 

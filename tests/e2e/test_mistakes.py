@@ -66,17 +66,6 @@ def test_missing_columns_of_memberships_may_be_mapped_by_reference(run):
     ] == []
 
 
-@pytest.mark.parametrize(
-    ("expression", "name"),
-    [("job_titel.upper()", "job_titel"), ("uper(job_title)", "uper"), ("job_title.uper()", "uper")],
-)
-def test_stream_map_error_names_what_does_not_exist(run, expression, name):
-    result = run([COLUMNS, *ROWS[:1]], stream_maps={"crm-people": {"job_title": expression}})
-    (reason,) = result.reasons
-    assert "'job_title'" in reason
-    assert f"'{name}'" in reason
-
-
 def test_too_many_failures_name_the_most_frequent_reason_last(run):
     rows = [*people(range(3), owner_id="x"), *people([3], title=["a"])]
     result = run([schema("people", "email_address", "owner_id", "title"), *rows], max_failed_records=2)

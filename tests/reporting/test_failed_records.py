@@ -46,6 +46,7 @@ def test_failed_record_is_saved_unchanged_with_schema_and_error(directory):
     assert second == {"type": "RECORD", "stream": "people", "record": {"a": "x", "b": None}}
     assert (error["reason"], error["status"], error["line"]) == ("bad", 422, 7)
     assert error["file"] == "s3://bucket/a.jsonl"
+    assert error["advice"]
 
 
 def test_key_properties_come_first(directory):

@@ -1,7 +1,5 @@
 import pytest
 
-from salesloft_sandbox import Fault
-
 
 def row(number, **fields):
     email = f"p{number}@b.co"
@@ -115,11 +113,3 @@ def test_jobs_of_a_queue_wait_side_by_side(start_sandbox, manual_clock):
     assert [api.get(path).json()["data"]["processed"] for path in paths] == [0, 0, 0]
     manual_clock.tick(5)
     assert [api.get(path).json()["data"]["processed"] for path in paths] == [2, 2, 1]
-
-
-@pytest.mark.parametrize(
-    ("kind", "body"), [("bulk_job", {"status": "x"}), ("bulk_row", "cancelled"), ("patch", None), ("patch", [1])]
-)
-def test_invalid_fault_body_is_rejected(kind, body):
-    with pytest.raises(ValueError, match="body"):
-        Fault(kind, body=body)

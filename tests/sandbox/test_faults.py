@@ -51,11 +51,24 @@ def test_ids_are_sent_as_text_on_request(sandbox, api):
     assert [api.get("/me").json()["data"]["id"] for _ in range(2)] == ["1", 1]
 
 
-def test_fault_with_unknown_kind_or_key_is_rejected():
-    with pytest.raises(ValueError, match="explode"):
-        Fault("explode")
-    with pytest.raises(ValueError, match="a fault requires"):
-        Fault.from_json({"kind": "status", "colour": "red"})
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"kind": "explode"}, "explode"),
+        ({"kind": "status", "colour": "red"}, "a fault requires"),
+        *(
+            ({"kind": "status", name: value}, name)
+            for name, value in (("status", "503"), ("status", 99), ("times", -1), ("skip", True), ("delay", "1"))
+        ),
+        *(({"kind": "status", name: value}, name) for name, value in (("path", None), ("contains", 5))),
+        *(({"kind": "patch", "body": body}, "body") for body in (None, [1])),
+        ({"kind": "bulk_job", "body": {"status": "x"}}, "body"),
+        ({"kind": "bulk_row", "body": "cancelled"}, "body"),
+    ],
+)
+def test_invalid_fault_is_rejected(values, named):
+    with pytest.raises(ValueError, match=named):
+        Fault.from_json(values)
 
 
 def test_large_body_is_rejected_with_413_in_html(start_sandbox):

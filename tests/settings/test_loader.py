@@ -272,13 +272,10 @@ def test_an_env_file_is_not_read(monkeypatch, tmp_path):
 # The log level
 
 
-@pytest.mark.parametrize("environ", [{}, {"LOGLEVEL": "debug"}, {"LOGLEVEL": "x", f"{PREFIX}LOGLEVEL": "INFO"}])
-def test_a_known_log_level_is_accepted(environ):
-    check_log_level(environ)
-
-
 @pytest.mark.parametrize("name", ["LOGLEVEL", f"{PREFIX}LOGLEVEL"])
 def test_an_unknown_log_level_is_an_error(name):
+    for known in ({}, {"LOGLEVEL": "debug"}, {"LOGLEVEL": "x", f"{PREFIX}LOGLEVEL": "INFO"}):
+        check_log_level(known)
     with pytest.raises(ConfigError) as error:
         check_log_level({name: "loud", "OTHER": "x"})
     assert name in str(error.value)

@@ -36,13 +36,10 @@ def test_an_unknown_object_is_an_error_that_names_the_settings(name):
     assert f"streams.{name}.object" in error
 
 
-def test_the_object_setting_takes_precedence_over_the_name():
-    assert stream("contacts", object="accounts").object is ACCOUNTS
-
-
 def test_the_stream_takes_precedence_over_the_object_setting():
     settings = stream("deals", object="accounts", streams={"deals": {"object": "people"}})
     assert (settings.object, settings.upsert_key) == (PEOPLE, "email_address")
+    assert stream("contacts", object="accounts").object is ACCOUNTS
 
 
 def test_stream_settings_take_precedence_over_defaults():
@@ -71,20 +68,21 @@ def test_a_stream_without_settings_has_the_defaults():
 
 @pytest.mark.parametrize(
     ("name", "upsert_key"),
-    [("public-people", "id"), ("public-x-people", "crm_id"), ("private-people", "email_address")],
+    [
+        ("public-people", "id"),
+        ("public-x-people", "crm_id"),
+        ("private-people", "email_address"),
+        ("Public-people", "email_address"),
+    ],
 )
 def test_the_exact_name_takes_precedence_over_globs_and_the_longest_glob_over_others(name, upsert_key):
     streams = {
-        "*": {"upsert_key": "email_address"},
         "public-*-*": {"upsert_key": "crm_id"},
         "public-*": {"upsert_key": "email_address"},
         "public-people": {"upsert_key": "id"},
+        "*": {"upsert_key": "email_address"},
     }
     assert stream(name, streams=streams).upsert_key == upsert_key
-
-
-def test_globs_are_case_sensitive():
-    assert stream("Public-people", streams={"public-*": {"sync_mode": "insert"}}).sync_mode is SyncMode.UPSERT
 
 
 def test_a_name_with_brackets_matches_itself():
