@@ -63,7 +63,7 @@ class Run:
         failed_records = FailedRecordsFile(settings.failed_records_dir, dry_run=settings.dry_run)
         self.client = build_client(settings, clock)
         self.rate_limiter = self.client.rate_limiter
-        stats = build_stats(os.environ, self.info, self.client.metrics, self.rate_limiter)
+        stats = build_stats(os.environ, self.info, self.client)
         self.shutdown = Shutdown(clock, on_expired)
         self.report = build_report(target_logger, stats, self.rate_limiter, clock)
         results = ResultsFile(settings.results_path, self.info, clock)

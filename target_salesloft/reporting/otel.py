@@ -4,72 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
 
-from opentelemetry import context as otel_context
+import requests
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.instrumentation.requests import RequestsInstrumentor
-from opentelemetry.instrumentation.threading import ThreadingInstrumentor
-from opentelemetry.metrics import NoOpMeterProvider, Observation
+from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Status, StatusCode
 
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import JobTime, RunStats
-from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.salesloft.requester import RequestMetrics
+from target_salesloft.salesloft.requester import Requester, RequestKind, RequestMetrics
 
 if TYPE_CHECKING:
-    import requests
     from opentelemetry.metrics import CallbackOptions
-    from opentelemetry.sdk.trace.export import SpanExportResult
+    from opentelemetry.util.types import AttributeValue
 
 logger = logging.getLogger(__name__)
 
 NAME: Final = "target-salesloft"
 EXPORT_SECONDS: Final = 5.0
 """How long a run waits at its end for a collector that does not answer."""
-NUMBERS: Final = re.compile(r"/\d+(?=/|$)")
 TEMPLATE: Final = "url.template"
-# All other attributes are left out: URLs of requests contain values of records.
-ATTRIBUTES: Final = frozenset(
-    {
-        "salesloft.run_id", "salesloft.exit_code", "salesloft.stream", "salesloft.records",
-        "salesloft.job_id", "salesloft.job_type",
-        TEMPLATE, "http.method", "http.request.method", "http.status_code", "http.response.status_code", "error.type",
-    }
-)  # fmt: skip
 
 
 class OtelStats(RunStats):
     """Exports its counts, and spans for the run, and for batches, bulk jobs and requests in it."""
 
-    def __init__(
-        self,
-        environ: Mapping[str, str],
-        run: RunInfo,
-        requests: RequestMetrics,
-        rate_limiter: RateLimiter,
-    ) -> None:
+    def __init__(self, environ: Mapping[str, str], run: RunInfo, requester: Requester) -> None:
         super().__init__()
-        self._requests, self._rate_limiter = requests, rate_limiter
+        self._rate_limiter = requester.rate_limiter
+        self._requests = requester.metrics = TracedRequests(self)
         names = {} if environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: NAME}
         resource = Resource.create({**names, "service.version": run.version})
         self._spans = OTLPSpanExporter()
         self._traces = TracerProvider(resource=resource, shutdown_on_exit=False)
         if environ.get("OTEL_TRACES_EXPORTER") != "none":
-            self._traces.add_span_processor(BatchSpanProcessor(AllowedAttributes(self._spans)))
+            self._traces.add_span_processor(BatchSpanProcessor(self._spans))
         readers = []
         if environ.get("OTEL_METRICS_EXPORTER") != "none":
             readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
@@ -77,34 +57,47 @@ class OtelStats(RunStats):
         self._create_instruments()
         self._tracer = self._traces.get_tracer(NAME, run.version)
         self._run = self._tracer.start_span("run", attributes={"salesloft.run_id": run.run_id})
+        self._parent = self._run  # of the spans of requests: the batch that is being written, if there is one
         self._job_spans: dict[int, trace.Span] = {}
-        self._token = otel_context.attach(trace.set_span_in_context(self._run))
-        RequestsInstrumentor().instrument(
-            tracer_provider=self._traces, meter_provider=NoOpMeterProvider(), request_hook=_name_request
-        )
-        ThreadingInstrumentor().instrument()
 
     @contextlib.contextmanager
     def writing(self, stream: str, records: int, now: float) -> Iterator[None]:
-        attributes: dict[str, str | int] = {"salesloft.stream": stream, "salesloft.records": records}
-        with (
-            super().writing(stream, records, now),
-            self._tracer.start_as_current_span("batch", attributes=attributes, record_exception=False),
-        ):
-            yield
+        span = self._start_span("batch", self._run, {"salesloft.stream": stream, "salesloft.records": records})
+        self._parent = span
+        try:
+            with super().writing(stream, records, now):
+                yield
+        finally:
+            self._parent = self._run
+            span.end()
+
+    def add_request(self, kind: RequestKind, seconds: float) -> None:
+        """Add the span of a request that has ended. Its URL is left out: it contains values of records."""
+        ended = time.time_ns()
+        method, _, template = kind.endpoint.partition(" ")
+        attributes: dict[str, AttributeValue] = {"http.request.method": method, TEMPLATE: template}
+        if kind.status is not None:
+            attributes["http.response.status_code"] = kind.status
+        span = self._start_span(kind.endpoint, self._parent, attributes, ended - round(seconds * 1e9))
+        if kind.status is None or kind.status >= requests.codes.bad_request:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(ended)
+
+    def _start_span(
+        self, name: str, parent: trace.Span, attributes: Mapping[str, AttributeValue], started: int | None = None
+    ) -> trace.Span:
+        context = trace.set_span_in_context(parent)
+        return self._tracer.start_span(name, context, attributes=attributes, start_time=started)
 
     def start_job(self, stream: str, job_id: int, job_type: str, records: int) -> None:
         super().start_job(stream, job_id, job_type, records)
-        self._job_spans[job_id] = self._tracer.start_span(
-            "bulk job",
-            context=trace.set_span_in_context(self._run),
-            attributes={
-                "salesloft.job_id": job_id,
-                "salesloft.job_type": job_type,
-                "salesloft.stream": stream,
-                "salesloft.records": records,
-            },
-        )
+        attributes: dict[str, AttributeValue] = {
+            "salesloft.job_id": job_id,
+            "salesloft.job_type": job_type,
+            "salesloft.stream": stream,
+            "salesloft.records": records,
+        }
+        self._job_spans[job_id] = self._start_span("bulk job", self._run, attributes)
 
     def end_job(self, stream: str, job_id: int, time: JobTime) -> None:
         super().end_job(stream, job_id, time)
@@ -112,15 +105,12 @@ class OtelStats(RunStats):
 
     def stop(self, exit_code: int) -> None:
         """End all spans, and export what has not been exported, for at most `EXPORT_SECONDS`."""
-        RequestsInstrumentor().uninstrument()
-        ThreadingInstrumentor().uninstrument()
         for span in self._job_spans.values():
             span.set_status(Status(StatusCode.ERROR))
             span.end()
         self._run.set_attribute("salesloft.exit_code", exit_code)
         self._run.set_status(Status(StatusCode.ERROR if exit_code else StatusCode.OK))
         self._run.end()
-        otel_context.detach(self._token)
         # In threads: the exporters retry for longer than the times that they are given.
         threads = [threading.Thread(target=each, daemon=True) for each in (self._export_spans, self._export_metrics)]
         end = time.monotonic() + EXPORT_SECONDS
@@ -162,40 +152,13 @@ class OtelStats(RunStats):
             meter.create_observable_counter(f"salesloft.{name}", [callback])
 
 
-class AllowedAttributes(SpanExporter):
-    """Exports spans with the attributes of `ATTRIBUTES` only, and without events, which contain texts of errors."""
+class TracedRequests(RequestMetrics):
+    """Counts requests, and adds their spans."""
 
-    def __init__(self, exporter: SpanExporter) -> None:
-        self._exporter = exporter
+    def __init__(self, stats: OtelStats) -> None:
+        super().__init__()
+        self._stats = stats
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._exporter.export([_reduce(span) for span in spans])
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._exporter.force_flush(timeout_millis)
-
-
-def _reduce(span: ReadableSpan) -> ReadableSpan:
-    attributes: Mapping[str, Any] = span.attributes or {}
-    return ReadableSpan(
-        name=span.name,
-        context=span.get_span_context(),
-        parent=span.parent,
-        resource=span.resource,
-        attributes={name: value for name, value in attributes.items() if name in ATTRIBUTES},
-        kind=span.kind,
-        status=Status(span.status.status_code),
-        start_time=span.start_time,
-        end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
-    )
-
-
-def _name_request(span: trace.Span, request: requests.PreparedRequest) -> None:
-    """Name the span of a request by the pattern of its path, without ids."""
-    path = NUMBERS.sub("/{id}", urlsplit(request.url or "").path)
-    span.update_name(f"{request.method} {path}")
-    span.set_attribute(TEMPLATE, path)
+    def add(self, kind: RequestKind, seconds: float) -> None:
+        super().add(kind, seconds)
+        self._stats.add_request(kind, seconds)

@@ -87,8 +87,8 @@ def test_run_is_one_trace_of_batches_jobs_and_requests(run, receiver):
     jobs = by_name(spans, "bulk job")
     assert [each.parent_span_id for each in jobs] == [whole.span_id] * 2
     assert attributes_of(jobs[0])["salesloft.job_type"] == "person/upsert"
-    (start, *_) = by_name(spans, "PUT /v2/bulk_jobs/{id}")
-    assert attributes_of(start)["url.template"] == "/v2/bulk_jobs/{id}"
+    (start, *_) = by_name(spans, "PUT /bulk_jobs/{id}")
+    assert attributes_of(start)["url.template"] == "/bulk_jobs/{id}"
     assert attributes_of(whole)["salesloft.exit_code"] == 0
 
 
@@ -101,7 +101,7 @@ def test_metrics_count_results_points_and_retries(run, receiver, sandbox, fault)
     assert metrics["salesloft.points"] == [({}, len(sandbox.requests))]
     assert metrics["salesloft.retries"] == [({"url.template": "POST /person_upserts"}, 2)]
     (batch,) = by_name(receiver.spans, "batch")
-    writes = by_name(receiver.spans, "POST /v2/person_upserts")
+    writes = by_name(receiver.spans, "POST /person_upserts")
     assert [each.parent_span_id for each in writes] == [batch.span_id] * 4
     (whole,) = by_name(receiver.spans, "run")
     assert attributes_of(whole)["salesloft.exit_code"] == 1
@@ -115,7 +115,7 @@ def test_no_data_and_no_secret_leave_the_run(run, receiver, fault, broken):
         fault("reset_after", path="/people", times=1)
     run([COLUMNS, *people([1, 2])], sync_mode="update")
     sent = b"".join(receiver.bodies["/v1/traces"] + receiver.bodies["/v1/metrics"])
-    assert b"GET /v2/people" in sent
+    assert b"GET /people" in sent
     for value in (b"example.com", b"email_address", b"p1", b"ak00"):
         assert value not in sent
 
