@@ -131,10 +131,16 @@ class LocalFile:
 
     def append(self, data: bytes) -> None:
         """Append whole lines with one write, so that an interrupted process leaves whole lines. They are synced."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
-        os.fsync(self._descriptor)
+        end = os.lseek(self._descriptor, 0, os.SEEK_END)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            os.fsync(self._descriptor)
+        except OSError:  # the disk may be full for a part of them only
+            os.ftruncate(self._descriptor, end)
+            os.lseek(self._descriptor, end, os.SEEK_SET)
+            raise
 
     def close(self) -> None:
         """Let other runs read and delete the file."""

@@ -1,5 +1,6 @@
 """A fake clock, a served sandbox, and whole runs of the target against it."""
 
+import errno
 import gc
 import importlib.resources
 import io
@@ -425,6 +426,25 @@ class Run:
     def log_lines_containing(self, text):
         """Return the logged messages that contain a text."""
         return [each for each in self.messages if text in each]
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Return a context in which only the first bytes of what is written fit on the disk."""
+    write = os.write
+
+    def fill(descriptor, data):
+        if len(data) <= 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[:-20])
+
+    @contextmanager
+    def full():
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", fill)
+            yield
+
+    return full
 
 
 @pytest.fixture(scope="session")

@@ -108,6 +108,7 @@ class ResultsFile:
                 if lines:
                     self._file.append(b"".join(lines))
             except OSError as error:
+                self._lines[:0] = lines  # STATE must not pass what could not be written
                 advice = (
                     "Put {run_id} into results_path, so that each run has its own file."
                     if isinstance(error, BlockingIOError)

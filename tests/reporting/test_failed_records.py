@@ -1,7 +1,6 @@
 """Tests for the failed records file."""
 
 import datetime as dt
-import errno
 import json
 import os
 import threading
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 from target_salesloft.exceptions import FailedRecordsFileError
 from target_salesloft.records import Outcome, Result, SavedAt, Source, Write
 from target_salesloft.reporting.failed_records import FailedRecordsFile, parse_failed, replay_command
-from target_salesloft.storage import LocalFile
 from tests.conftest import locked_by_another_run
 
 SCHEMA = {"type": "SCHEMA", "stream": "people", "schema": {"properties": {"a": {}}}, "key_properties": ["a"]}
@@ -176,17 +174,12 @@ def test_two_threads_save_a_record_once(directory):
     assert [each["error"]["line"] for each in lines(file)[1:]] == list(range(1, 51))
 
 
-def test_a_record_is_not_taken_for_saved_when_the_disk_is_full(directory, monkeypatch):
-    def fail(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+def test_a_record_is_not_taken_for_saved_when_the_disk_is_full(directory, full_disk):
     file = FailedRecordsFile(str(directory))
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalFile, "append", fail)
-        with pytest.raises(FailedRecordsFileError, match="No space left on device"):
-            file.append([failure()])
+    with full_disk(), pytest.raises(FailedRecordsFileError, match="No space left on device"):
+        file.append([failure()])
     file.append([failure()])
-    assert len(lines(file)) == 2
+    assert [each["type"] for each in lines(file)] == ["SCHEMA", "RECORD"]
 
 
 # Reading files of earlier runs

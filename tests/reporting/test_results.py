@@ -9,6 +9,7 @@ from decimal import Decimal
 import jsonschema
 import pytest
 
+from target_salesloft.exceptions import ResultsFileError
 from target_salesloft.objects import PEOPLE
 from target_salesloft.records import Outcome, Result, Source, Write
 from target_salesloft.reporting.results import ResultsFile
@@ -150,6 +151,16 @@ def test_state_waits_for_results_to_be_stored(run, path, monkeypatch):
 @pytest.fixture
 def results(path, clock):
     return ResultsFile(str(path), RunInfo.start(clock), clock)
+
+
+def test_what_did_not_fit_on_the_disk_is_written_once_there_is_space(results, path, clock, full_disk):
+    with full_disk():
+        for each in (1, 2):
+            clock.tick(1)
+            with pytest.raises(ResultsFileError):
+                results.add("people", PEOPLE, "email_address", outcome(each))
+    results.flush()
+    assert list(by_line(path)) == [1, 2]
 
 
 def outcome(line=1, value="a@example.com", key=1):
