@@ -49,19 +49,17 @@ def _settle(job: UnsettledJob, api: BulkJobs, clock: Clock, ledger: Ledger) -> b
     opened = BulkJob(api, clock, job.id, job.type, job.key_field, job.keys)
     try:
         status = opened.get_status()
+        is_old = clock.time() - job.started_at > SECONDS_PER_DAY
         if status.state == JobState.DONE:
             found = opened.get_rows(status).items()
             rows = {key: row for key, row in found if row.status != RowStatus.SUCCESS}
             ledger.settle_job(job.id, {key: row.status == RowStatus.ERROR for key, row in rows.items()})
             _report(job, rows.values())
-        elif status.state == JobState.OPEN:
-            # The request that marks it ready may still arrive. Until then, what is written over it is uncertain.
-            if clock.time() - job.started_at > SECONDS_PER_DAY:
-                ledger.forget_job(job.id)
-        elif status.failed:
-            ledger.forget_job(job.id)
-        else:
+        elif status.failed or (is_old and status.state != JobState.EXECUTING):
+            ledger.forget_job(job.id)  # what is not documented must not stop each run forever
+        elif status.state != JobState.OPEN:
             return False
+        # The request that marks it ready may still arrive. Until then, what is written over it is uncertain.
     except (BulkJobUnfinishedError, PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
         # The message of a rejection may contain values.
         cause = f"status {error.status}" if isinstance(error, RecordRejectedError) else str(error)

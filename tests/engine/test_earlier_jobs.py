@@ -93,7 +93,7 @@ def test_a_job_that_is_executing_is_waited_for(leave, settle, serve, clock, ledg
     assert ledger.get_unsettled_jobs() == []
 
 
-def test_a_job_in_an_unknown_state_is_waited_for(leave, settle, fault):
+def test_a_job_in_an_unknown_state_is_waited_for_for_a_day(leave, settle, fault, clock, ledger):
     writes = upserts("a")
     leave(writes)
     fault("patch", method="GET", path="/bulk_jobs/1", body={"state": "queued"}, times=5)
@@ -102,6 +102,9 @@ def test_a_job_in_an_unknown_state_is_waited_for(leave, settle, fault):
     fault("patch", method="GET", path="/bulk_jobs/2", body={"state": "queued"}, times=None)
     with pytest.raises(BulkJobUnfinishedError):
         settle()
+    clock.tick(86_401)
+    settle()
+    assert ledger.get_unsettled_jobs() == []
 
 
 def test_a_job_that_takes_too_long_stops_the_run(leave, settle, serve):
