@@ -48,6 +48,7 @@ NOT_WRITTEN: Final = (RowStatus.ERROR.value, RowStatus.PENDING.value, RowStatus.
 NOT_FINAL: Final = frozenset({RowStatus.PENDING.value, RowStatus.RETRYING.value})
 # An assumption: rows of a job that was cancelled while it was executing, and rows that it left out.
 UNDOCUMENTED: Final = ("cancelled", "skipped")
+FILTER_REJECTED: Final = frozenset({requests.codes.bad_request, requests.codes.unprocessable_entity})
 
 
 class JobStatus(msgspec.Struct):
@@ -91,7 +92,7 @@ class _Filter:
 
 # What Salesloft does where an assumption does not hold, and what the run does then.
 CONTRADICTED: Final = {
-    "bulk_filters": "Salesloft ignores the filters of bulk jobs. All rows of jobs are read, a point per hundred.",
+    "bulk_filters": "Salesloft does not honor the filters of bulk jobs. All rows are read, a point per hundred.",
     "bulk_rows": (
         "Rows of bulk jobs do not contain what was sent. They are matched by the record that was written, or by the "
         "order of the upload."
@@ -176,9 +177,14 @@ class BulkJobs:
         while True:
             filters = {} if state is None or self.ignores_filters else self._states.params([state.value])
             params = {**filters, "per_page": PAGE_SIZE, "id[gt]": after}
-            rows = convert(
-                self._requester.request("GET", "/bulk_jobs", params=params).data, list[Any], "GET /bulk_jobs"
-            )
+            try:
+                data = self._requester.request("GET", "/bulk_jobs", params=params).data
+            except RecordRejectedError as error:
+                if not filters or error.status not in FILTER_REJECTED:
+                    raise
+                self._try_other_form(self._states)
+                continue
+            rows = convert(data, list[Any], "GET /bulk_jobs")
             listed = {}
             for row in rows:
                 try:
@@ -212,11 +218,15 @@ class BulkJobs:
     def _get_unwritten(self, job_id: int, after: int) -> Sequence[ResultRow]:
         while True:
             statuses = [*NOT_WRITTEN, *self._undocumented]
+            filters = {} if self.ignores_filters else self._statuses.params(statuses)
             try:
-                rows = self._get_results(job_id, after, {} if self.ignores_filters else self._statuses.params(statuses))
+                rows = self._get_results(job_id, after, filters)
             except RecordRejectedError as error:
-                if not self._undocumented:
+                if not filters or error.status not in FILTER_REJECTED:
                     raise
+                if not self._undocumented:
+                    self._try_other_form(self._statuses)
+                    continue
                 # Salesloft rejects statuses that it does not know, and may list those that it knows.
                 lists_known = all(each in error.reason for each in NOT_WRITTEN)
                 known = [each for each in self._undocumented if each in error.reason]

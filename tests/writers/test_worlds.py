@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from salesloft_sandbox.bulk_jobs import routes
 from target_salesloft.engine.earlier_jobs import wait_for_jobs
 from target_salesloft.exceptions import BulkJobUnfinishedError
 from target_salesloft.objects import SyncMode
@@ -36,6 +37,22 @@ def test_each_record_has_its_own_outcome(auto, serve, caplog, ids, count):
     assert len(server.sandbox.people()) == 2 * (count - 2)
     # The filters of rows are only used for large jobs; each assumption is named once.
     assert sorted(contradicted(caplog)) == [each for each in ids if each != "A6" or count > 200]
+
+
+@pytest.mark.parametrize("lists", ["ignored", "rejected"])
+def test_rows_and_jobs_are_found_where_filters_take_one_value(auto, connect, clock, monkeypatch, caplog, lists):
+    def values(name, query):
+        found = [*query.getlist(name), *(query.getlist(f"{name}[]") if lists == "rejected" else ())]
+        return [",".join(found)] if found else []
+
+    monkeypatch.setattr(routes, "_values", values)
+    bad = upsert("bad@b.co", owner_id=77)
+    writer = auto("bulk")
+    for prefix in ("a", "b"):
+        outcomes = writer.write([*(upsert(f"{prefix}{n}@b.co") for n in range(220)), bad])
+        assert [each.write.key for each in outcomes if each.failed] == [bad.key]
+    wait_for_jobs(connect().bulk_jobs, clock, 60, 0)
+    assert contradicted(caplog) == ["A6"]
 
 
 def test_updates_are_matched_without_what_was_sent(auto, serve):
