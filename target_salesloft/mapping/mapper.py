@@ -55,9 +55,7 @@ class Rejection(NamedTuple):
     missing_key: bool = False  # whether the record has no value for the key, and is valid otherwise
 
 
-class Target(NamedTuple):
-    """A field of the payload."""
-
+class PayloadField(NamedTuple):
     name: str
     custom: bool = False
 
@@ -66,7 +64,7 @@ class Route(NamedTuple):
     """How a column's values get into the payload."""
 
     column: str
-    target: Target
+    field: PayloadField
     kind: FieldType
     coerce: Callable[[Any], Any]  # converts a value that is not None; returns None for values that count as null
     reference: Reference | None = None  # how the values name another record, whose id is to be sent instead
@@ -108,7 +106,6 @@ class RecordMapper:
 
     Attributes:
         warnings: Messages about the mapping, each once.
-        left_out: Column that is not sent, although the mapping does not say so → why.
 
     Args:
         mapping: Column → field, custom field, or None to leave the column out.
@@ -144,7 +141,7 @@ class RecordMapper:
         self._object = salesloft_object
         self._mode = mode
         self._key = upsert_key
-        self._key_target = Target(upsert_key)
+        self._key_field = PayloadField(upsert_key)
         key_field = salesloft_object.fields.get(upsert_key)
         self._is_email_key = key_field is not None and key_field.kind is FieldType.EMAIL
         self._identity = salesloft_object.operations[mode].identity
@@ -158,10 +155,10 @@ class RecordMapper:
         self._routes: dict[str, Route | None] = {}
         self._texts: dict[str, str] = {}  # column → field, where text is trimmed and otherwise sent as it is
         self._custom_routes: dict[str, Route | None] = {}
-        self._claims: dict[Target, str] = {}
+        self._senders: dict[PayloadField, str] = {}  # field → the column that is sent to it
         self._reference_fields: set[str] = set()
         self.warnings: list[str] = []
-        self.left_out: dict[str, str] = {}
+        self._left_out: dict[str, str] = {}  # column that is not sent, though the mapping does not say so → why
         columns = list(columns)
         self.add_columns(columns, custom_fields)
         if columns_complete:
@@ -195,19 +192,19 @@ class RecordMapper:
         # A column named in `mapping` takes precedence even if the schema does not declare it.
         for column, target in self._mapping.items():
             if target is not None:
-                self._claims.setdefault(self._target(target), column)
+                self._senders.setdefault(self._target(target), column)
         for column in ordered[len(mapped) :]:
             self._routes[column] = self._resolve(column)
         self._texts = {
-            column: route.target.name
+            column: route.field.name
             for column, route in self._routes.items()
-            if route is not None and route.coerce is to_trimmed_text and not route.target.custom
+            if route is not None and route.coerce is to_trimmed_text and not route.field.custom
         }
 
     def describe_columns(self) -> list[ColumnMapping]:
         """Return where the columns go that are known so far, those that are sent first."""
         described = [
-            ColumnMapping(_clean(column), None, self.left_out.get(column, BY_MAPPING))
+            ColumnMapping(_clean(column), None, self._left_out.get(column, BY_MAPPING))
             if route is None
             else ColumnMapping(_clean(column), _describe_target(route))
             for column, route in (*self._routes.items(), *self._custom_routes.items())
@@ -249,7 +246,7 @@ class RecordMapper:
                 if rejection is not None:
                     return rejection
             elif coerced is not None or sends_null:
-                name, is_custom = route.target
+                name, is_custom = route.field
                 (custom if is_custom else body)[name] = coerced
         if custom:
             body[CUSTOM_FIELDS] = custom
@@ -265,14 +262,14 @@ class RecordMapper:
             except CoercionError as error:
                 return _reject(route, error)
             if coerced is not None or self._clear:
-                custom[route.target.name] = coerced
+                custom[route.field.name] = coerced
         return None
 
     def map_key(self, record: Mapping[str, Any]) -> Write | Rejection:
         """Return a write with no more than what identifies a record."""
-        targets = {Target(name) for name in (self._key, ID_FIELD, *self._identity)}
+        targets = {PayloadField(name) for name in (self._key, ID_FIELD, *self._identity)}
         routes = ((column, self._routes.get(column)) for column in record)
-        columns = [column for column, route in routes if route is not None and route.target in targets]
+        columns = [column for column, route in routes if route is not None and route.field in targets]
         return self.map({column: record[column] for column in columns})
 
     def map_removal(self, record: Mapping[str, Any]) -> Write | Rejection:
@@ -284,7 +281,7 @@ class RecordMapper:
 
     def _is_omitted(self, route: Route) -> bool:
         """Return whether a record is written without a reference whose value is invalid."""
-        return self._omits_references and route.target.name not in {*self._identity, *REQUIRED_REFERENCES}
+        return self._omits_references and route.field.name not in {*self._identity, *REQUIRED_REFERENCES}
 
     def _build_write(
         self,
@@ -314,14 +311,14 @@ class RecordMapper:
             body["upsert_key"] = name
         spelling = None
         if self._is_email_key and value is not None and record_id is None:
-            spelling = _other_case(value, record.get(self._claims[self._key_target]))
+            spelling = _other_case(value, record.get(self._senders[self._key_field]))
         key = None if value is None else identity_key(name, value)
         return Write(body, key, record_id, sources, references, missing=missing_refs, spelling=spelling)
 
     def _require_key(self, columns: Collection[str]) -> None:
         """Raise an error if no record can have a key, before the first record is read."""
         targets = {self._target(each) for each in self._targets(columns)}
-        missing = [name for name in self._identity if Target(name) not in targets]
+        missing = [name for name in self._identity if PayloadField(name) not in targets]
         if missing:
             references = [each.name for each in self._object.references.values() if each.field in missing]
             raise ConfigError(
@@ -331,7 +328,7 @@ class RecordMapper:
         if self._mode is SyncMode.INSERT or self._identity:
             return
         by_id = self._mode is SyncMode.UPDATE and ID_FIELD in self._mapped_fields(columns)
-        if self._key_target in targets or by_id:
+        if self._key_field in targets or by_id:
             return
         advice = f"Map the column that holds it in the stream's mapping (COLUMN: {self._key})"
         if self._mode is SyncMode.UPDATE and self._key != ID_FIELD:
@@ -353,12 +350,16 @@ class RecordMapper:
             return Priority.MAPPED
         return Priority.FIELD if column in self._object.fields else Priority.ALIAS
 
-    def _target(self, name: str, *, is_mapped: bool = True) -> Target:
+    def _target(self, name: str, *, is_mapped: bool = True) -> PayloadField:
         """Return the field that a name in `mapping` means."""
         if is_mapped and name in self._object.references:
-            return Target(self._object.references[name].field)
+            return PayloadField(self._object.references[name].field)
         field = _field_name(self._object, name)
-        return Target(field) if field in self._object.fields else Target(name.removeprefix(CUSTOM_PREFIX), custom=True)
+        return (
+            PayloadField(field)
+            if field in self._object.fields
+            else PayloadField(name.removeprefix(CUSTOM_PREFIX), custom=True)
+        )
 
     def _resolve(self, column: str) -> Route | None:
         """Return the route of a column, or None if it is left out."""
@@ -374,9 +375,9 @@ class RecordMapper:
         prefixed = CUSTOM_COLUMN.fullmatch(column)
         match = self._match_custom_field(column) or (prefixed and self._match_custom_field(prefixed["name"]))
         if match:
-            return self._claim(column, Target(match, custom=True), self._custom_type(match))
+            return self._assign(column, PayloadField(match, custom=True), self._custom_type(match))
         if prefixed and self._custom_fields is None and self._sends_unchecked:
-            return self._claim(column, Target(prefixed["name"], custom=True), FieldType.TEXT)
+            return self._assign(column, PayloadField(prefixed["name"], custom=True), FieldType.TEXT)
         self._skip_unknown(column, prefixed["name"] if prefixed else None)
         return None
 
@@ -391,7 +392,7 @@ class RecordMapper:
         is_unchecked = self._custom_fields is None and self._sends_unchecked
         match = name if is_unchecked else self._match_custom_field(name)
         if match is not None:
-            return self._claim(column, Target(match, custom=True), self._custom_type(match))
+            return self._assign(column, PayloadField(match, custom=True), self._custom_type(match))
         self._skip_unknown(column, name)
         return None
 
@@ -406,7 +407,7 @@ class RecordMapper:
         similar = [each for each in known if normalize_name(each) == normalize_name(name)]
         return similar[0] if len(similar) == 1 else None
 
-    def _route_mapped_custom(self, column: str, target: Target) -> Route | None:
+    def _route_mapped_custom(self, column: str, target: PayloadField) -> Route | None:
         known = self._custom_fields
         if target.name not in (known or ()):
             self._check_reference(column, target.name)
@@ -422,7 +423,7 @@ class RecordMapper:
                 f"of {self._object.name} nor a custom field of the team"
                 f"{did_you_mean(target.name, [*self._standard_names(), *known])}. Names are case-sensitive."
             )
-        return self._claim(column, target, self._custom_type(target.name))
+        return self._assign(column, target, self._custom_type(target.name))
 
     def _check_reference(self, column: str, name: str) -> None:
         """Check that a name that is no known field is no misspelled reference either.
@@ -456,12 +457,12 @@ class RecordMapper:
                 f"column {_quote(column)}: {problem}. Add the column to the stream's mapping, map it to {NULL_ADVICE} "
                 "to leave it out, or set unknown_fields to ignore."
             )
-        self.left_out[column] = problem
+        self._left_out[column] = problem
 
     def _standard_names(self) -> list[str]:
         return [*self._object.fields, *self._object.aliases]
 
-    def _route_standard(self, column: str, target: Target, reference: Reference | None) -> Route | None:
+    def _route_standard(self, column: str, target: PayloadField, reference: Reference | None) -> Route | None:
         field = self._object.fields[target.name]
         mapped = column in self._mapping
         if target.name == ID_FIELD != self._key and not (mapped and self._mode is SyncMode.UPDATE):
@@ -472,18 +473,20 @@ class RecordMapper:
             modes = " or ".join(sorted(each.value for each in field.modes))
             problem = f"not supported in {self._mode.value} mode, only in {modes}"
         else:
-            return self._claim(column, target, field.kind if reference is None else reference.kind, reference)
+            return self._assign(column, target, field.kind if reference is None else reference.kind, reference)
         if mapped:
             raise ConfigError(
                 f"mapping sends the column {_quote(column)} to {target.name}, which is {problem}. To leave the column "
                 f"out, map it to {NULL_ADVICE}."
             )
-        self.left_out[column] = f"{target.name} is {problem}"
+        self._left_out[column] = f"{target.name} is {problem}"
         return None
 
-    def _claim(self, column: str, target: Target, kind: FieldType, reference: Reference | None = None) -> Route | None:
-        """Return the route of a column, unless its target belongs to another column."""
-        holder = self._claims.setdefault(target, column)
+    def _assign(
+        self, column: str, target: PayloadField, kind: FieldType, reference: Reference | None = None
+    ) -> Route | None:
+        """Return the route of a column, unless another column is sent to its field."""
+        holder = self._senders.setdefault(target, column)
         if holder != column and column in self._mapping:
             if holder in self._routes:
                 raise ConfigError(
@@ -491,9 +494,9 @@ class RecordMapper:
                     f"map the other to {NULL_ADVICE}."
                 )
             # Mapped too, but not seen in this stream so far: an entry for several streams names columns of each.
-            self._claims[target] = column
+            self._senders[target] = column
         elif holder != column:
-            self.left_out[column] = f"{_quote(holder)} already maps to {target.name}"
+            self._left_out[column] = f"{_quote(holder)} already maps to {target.name}"
             return None
         if reference is None:
             return Route(column, target, kind, self._coercion(target, kind))
@@ -510,7 +513,7 @@ class RecordMapper:
 
         return name
 
-    def _coercion(self, target: Target, kind: FieldType) -> Callable[[Any], Any]:
+    def _coercion(self, target: PayloadField, kind: FieldType) -> Callable[[Any], Any]:
         if kind is FieldType.CUSTOM_FIELDS:
             return lambda value: None if is_blank(value) else parse_custom_fields(value)
         if self._normalize and kind in NORMALIZING_COERCIONS:
@@ -553,8 +556,8 @@ def _target_name(column: str, mapping: Mapping[str, str | None]) -> str | None:
 
 def _describe_target(route: Route) -> str:
     if route.reference is not None:
-        return f"{route.target.name} (by {route.reference.name})"
-    return f"{CUSTOM_PREFIX if route.target.custom else ''}{route.target.name}"
+        return f"{route.field.name} (by {route.reference.name})"
+    return f"{CUSTOM_PREFIX if route.field.custom else ''}{route.field.name}"
 
 
 def _field_name(salesloft_object: SalesloftObject, name: str) -> str:
@@ -571,12 +574,12 @@ def _clean(name: str) -> str:
 
 
 def _reject(route: Route, error: CoercionError) -> Rejection:
-    return Rejection(_describe(route, error), (route.target.name,))
+    return Rejection(_describe(route, error), (route.field.name,))
 
 
 def _describe(route: Route, error: CoercionError) -> str:
     """Return the reason for a rejection: `owner_id: expected an integer, got a list (column 'owner')`."""
-    name, custom = route.target
+    name, custom = route.field
     field = f"custom field {_quote(name)}" if custom else name
     expected = TYPE_NAMES[route.kind]
     if error.actual is None:
