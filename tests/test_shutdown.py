@@ -39,24 +39,20 @@ def kill(number):
     signal.raise_signal(number)  # to this thread: those of other tests' servers do not block signals
 
 
-def test_signal_sets_exit_code_and_stops_the_clock(shutdown, clock):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_sets_exit_code_and_stops_the_clock(shutdown, clock, number):
     assert shutdown.exit_code == 1
-    kill(signal.SIGTERM)
+    kill(number)
     kill(signal.SIGINT)
-    assert shutdown.exit_code == 128 + signal.SIGTERM
+    assert shutdown.exit_code == 128 + number
     with pytest.raises(RunCancelledError):
         shutdown.raise_if_stopping()
+    with pytest.raises(RunCancelledError):
+        shutdown.interruptible(pytest.fail)
     end = time.monotonic() + 20
     while not clock.stopped:
         assert time.monotonic() < end
         time.sleep(0.001)
-
-
-def test_the_end_of_the_terminal_ends_the_run_in_order(shutdown):
-    kill(signal.SIGHUP)
-    assert shutdown.exit_code == 128 + signal.SIGHUP
-    with pytest.raises(RunCancelledError):
-        shutdown.raise_if_stopping()
 
 
 def test_nohup_keeps_the_run_alive(clock, handlers):  # noqa: ARG001
@@ -77,36 +73,23 @@ def test_signal_ends_a_blocking_read(shutdown):
     os.close(into)
 
 
-def test_signal_before_a_read_prevents_it(shutdown):
-    kill(signal.SIGTERM)
-    with pytest.raises(RunCancelledError):
-        shutdown.interruptible(pytest.fail)
-
-
-def test_a_signal_does_not_cut_off_what_is_done_while_the_run_waits_for_input(shutdown):
+@pytest.mark.parametrize("during_work", [True, False])
+def test_a_signal_does_not_cut_off_what_is_done_while_the_run_waits_for_input(shutdown, during_work):
     done = []
 
     def work():
-        kill(signal.SIGTERM)
+        if during_work:
+            kill(signal.SIGTERM)
         done.append("work")
 
     def read():
         shutdown.uninterrupted(work)
+        kill(signal.SIGTERM)
         done.append("read")
 
     with pytest.raises(RunCancelledError):
         shutdown.interruptible(read)
     assert done == ["work"]
-
-
-def test_a_signal_still_ends_a_read_after_such_work(shutdown):
-    def read():
-        shutdown.uninterrupted(lambda: None)
-        kill(signal.SIGTERM)
-        pytest.fail("not interrupted")
-
-    with pytest.raises(RunCancelledError):
-        shutdown.interruptible(read)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, [130]), (signal.SIGTERM, [])])

@@ -34,6 +34,9 @@ WORLDS = [
 MIXED = [
     ["custom_fields=replace", "email_case=sensitive", "archived_accounts=unmatched", "bulk_rows=without_record"],
     ["null=ignore", "unknown_id=create", "bulk_filters=ignored", "bulk_processed=successes", "ids=text"],
+    ["domains=bare", "unknown_custom_fields=drop", "archived_accounts=unarchive", "account_jobs=unsupported"],
+    ["lists=merge", "unknown_fields=ignore", "ignored_fields=phone,title", "locked_fields=city"],
+    ["archived_in_upserts=accept"],
 ]
 # World → what else is found in it, or what is found instead.
 CONSEQUENCES = {
