@@ -309,19 +309,15 @@ def test_locked_rows_in_postgresql_stop_the_run(database, start, monkeypatch):
             people.confirm([(KEY, None, True)])
 
 
-def test_database_that_goes_away_is_one_line_without_its_password(database, start):
+def test_lost_connections_are_replaced_and_a_database_that_goes_away_is_one_line(database, start):
     ledger = start(where=database.url)
+    database.disconnect()
+    assert ledger.get_unsettled_jobs() == []
     database.shut()
     with pytest.raises(LedgerError) as error:
         ledger.get_unsettled_jobs()
     assert "\n" not in str(error.value)
     assert "s3cr3t" not in str(error.value)
-
-
-def test_lost_connections_are_replaced(database, start):
-    ledger = start(where=database.url)
-    database.disconnect()
-    assert ledger.get_unsettled_jobs() == []
 
 
 def test_file_that_goes_away_in_a_run_is_not_created_again(start, url, path):
@@ -389,12 +385,9 @@ def test_migration_that_fails_changes_nothing(start, uri, clock, monkeypatch):
 # Teams
 
 
-def test_scope_is_the_host_and_the_team():
-    assert get_scope(SETTINGS, {"id": 7, "team": {"id": 12}}) == "api.salesloft.com/team/12"
-
-
 @pytest.mark.parametrize("identity", [None, {}, {"team": None}, {"team": {}}, {"team": "12"}])
-def test_scope_is_a_hash_of_the_credentials_if_the_team_is_unknown(identity):
+def test_scope_is_the_host_and_the_team_or_a_hash_of_the_credentials(identity):
+    assert get_scope(SETTINGS, {"id": 7, "team": {"id": 12}}) == "api.salesloft.com/team/12"
     scope = get_scope(SETTINGS, identity)
     assert scope.startswith("api.salesloft.com/credentials/")
     assert "s3cr3t" not in scope

@@ -153,8 +153,7 @@ def failing(outcomes):
     return [each.write.body["email_address"] for each in outcomes if each.result is Result.FAILED]
 
 
-@pytest.mark.parametrize("parallel", [1, 4])
-@pytest.mark.parametrize("position", [0, 5, 9])
+@pytest.mark.parametrize(("parallel", "position"), [(1, 0), (1, 9), (4, 0), (4, 5)])
 @pytest.mark.parametrize("values", [{"status": 500}, {"status": 403}])
 def test_a_record_that_always_fails_does_not_stop_the_run(writers, sandbox, fault, clock, parallel, position, values):
     fault("status", times=None, contains=f"p{position}@b.co", **values)

@@ -16,7 +16,7 @@ from target_salesloft.exceptions import (
     TokenStoreError,
     UnexpectedResponseError,
 )
-from target_salesloft.salesloft.auth.authenticators import ClientCredentialsAuthenticator, RefreshTokenAuthenticator
+from target_salesloft.salesloft.auth.authenticators import ClientCredentialsAuthenticator
 from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, fingerprint
 from target_salesloft.salesloft.auth.token_endpoint import MAX_TIMEOUT
 from target_salesloft.salesloft.auth.token_store import FileTokenStore
@@ -98,13 +98,6 @@ def test_client_credentials_store_nothing(authenticator, server, path, clock):
     assert second != first
     assert accepted(server, second)
     assert not path.parent.exists()
-
-
-def test_stored_token_of_a_login_is_used(authenticator):
-    first = sent_token(authenticator())
-    who = authenticator(refresh_token=None, auth_method="refresh_token")
-    assert isinstance(who, RefreshTokenAuthenticator)
-    assert sent_token(who) == first
 
 
 # 401 in the middle of a run
