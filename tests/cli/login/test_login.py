@@ -349,3 +349,12 @@ def test_invalid_port_is_rejected(port, capsys):
     error = capsys.readouterr().err
     assert "--port" in error
     assert port in error
+
+
+def test_interrupt_ends_the_command_with_code_130(monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("TARGET_SALESLOFT_CLIENT_ID", "id")
+    monkeypatch.setattr("target_salesloft.cli.login.resolve", interrupt)
+    assert main(["login"]) == 130
