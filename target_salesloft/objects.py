@@ -171,7 +171,6 @@ class SalesloftObject:
         return next(((each.method, each.path) for each in self.operations.values() if each.identity), None)
 
     def value_in(self, row: Mapping[str, Any], name: str) -> Any:
-        """Return the value of a field in a response."""
         if name in self.times:
             return row.get(self.times[name]) is not None
         nested = row.get(self.nested.get(name, ""))

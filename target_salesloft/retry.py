@@ -84,7 +84,6 @@ def _retry(run: Run, stream: Stream, saved: SavedRecord, record: UnresolvedRecor
 
 
 def _report(stream: Stream) -> None:
-    """Log and count what became of the failed records of earlier runs."""
     stats = stream.retried
     if not stats.read:
         return

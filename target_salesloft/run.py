@@ -124,7 +124,6 @@ class Run:
         self._is_connected = True
 
     def check_stream(self, name: str, settings: StreamSettings) -> None:
-        """Check that Salesloft can do what the settings of a stream ask for."""
         if settings.null_values == "clear" and self._world.capabilities.get("null") == "ignore":
             raise ConfigError(
                 f"Invalid value for null_values of the stream '{name}': 'clear'. Salesloft ignores nulls (assumption "

@@ -45,13 +45,11 @@ class Shutdown:
         return 1 if self._signal is None else SIGNAL_EXIT_BASE + self._signal
 
     def describe(self, error: SalesloftFatalError) -> str:
-        """Return why the run ends: the error, and the signal if there was one."""
         if self._signal is None:
             return str(error)
         return f"Stopped by {self._signal.name}: {error} State was not advanced past unwritten records."
 
     def raise_if_stopping(self) -> None:
-        """Raise a `RunCancelledError` if a signal has arrived."""
         if self._signal is not None or self._clock.stopped:
             raise RunCancelledError("Cancelled.")
 
@@ -72,7 +70,6 @@ class Shutdown:
         self.raise_if_stopping()
 
     def install(self) -> None:
-        """Handle SIGINT, SIGTERM and SIGHUP from now on."""
         _set_handlers(self._handle)
 
     def close(self) -> None:
@@ -81,12 +78,10 @@ class Shutdown:
         ignore_signals()
 
     def _handle(self, number: int, _frame: object) -> None:
-        if self._signal is None:
-            self._stop(number)
-        elif number == signal.SIGINT and time.monotonic() - self._signaled_at >= FORCE_AFTER_SECONDS:
-            os._exit(SIGNAL_EXIT_BASE + number)
-
-    def _stop(self, number: int) -> None:
+        if self._signal is not None:
+            if number == signal.SIGINT and time.monotonic() - self._signaled_at >= FORCE_AFTER_SECONDS:
+                os._exit(SIGNAL_EXIT_BASE + number)
+            return
         self._signal = signal.Signals(number)
         self._signaled_at = time.monotonic()
         # In another thread: the signal may have interrupted this one while it held the lock that `stop` needs.

@@ -86,12 +86,10 @@ class SalesloftSink(BatchSink):
         self._uncounted = 0
 
     def clean_up(self) -> None:
-        """Log the metric, at the end of the input."""
         self.count_records()
         super().clean_up()
 
     def skip(self, outcome: Outcome) -> None:
-        """Account for a record that is not looked at."""
         self.stream.stats.read += 1
         self._run.journal.accounts.add_record(self.stream.batch.id)
         self._run.journal.count(self.stream, outcome)

@@ -35,7 +35,6 @@ Storage: TypeAlias = "LocalDirectory | ObjectStore"
 
 
 def is_remote(location: str) -> bool:
-    """Return whether a location is the URL of something other than a local file."""
     return REMOTE.match(location) is not None and urlsplit(location).scheme not in {"file", "local"}
 
 
@@ -65,7 +64,6 @@ def open_writable(setting: str, location: str) -> Storage:
 
 
 def open_remote(location: str) -> IO[bytes]:
-    """Open a file in an object store for reading."""
     with storage_errors():
         return buffered(_remote_path(location).open("rb"))
 

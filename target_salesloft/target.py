@@ -138,13 +138,11 @@ class TargetSalesloft(Target):
         """Do nothing: `config_jsonschema` already holds the SDK's settings that have an effect here."""
 
     def get_sink_class(self, stream_name: str) -> type[SalesloftSink]:
-        """Return the sink of the object that a stream's records become."""
         return SINKS[StreamSettings.for_stream(stream_name, self.run.settings).object.name]
 
     # Messages
 
     def _handle_schema(self, message: dict[str, Any]) -> None:
-        """Set up how a stream's records are mapped."""
         require_schema(message)
         stream = message["stream"]
         if stream == MELTANO_TEST_STREAM:
@@ -227,7 +225,6 @@ class TargetSalesloft(Target):
             self.drain_all()
 
     def _poll(self) -> None:
-        """Do what is due between records."""
         for sink in self._sinks.values():
             sink.count_records()
         self.run.shutdown.raise_if_stopping()
@@ -242,7 +239,6 @@ class TargetSalesloft(Target):
     # The end
 
     def process_endofpipe(self) -> None:
-        """Write what is left, and report how the run went."""
         run = self.run
         stats = run.journal.stats
         exceeding: list[str] = []

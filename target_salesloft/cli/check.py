@@ -16,7 +16,7 @@ from target_salesloft.cli.options import config_option
 from target_salesloft.clock import Clock
 from target_salesloft.exceptions import ConfigError, LedgerError, PermissionDeniedError, RecordRejectedError
 from target_salesloft.ledger.opening import get_scope, open_ledger
-from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords, Reference
+from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.client import SalesloftClient
@@ -32,8 +32,6 @@ PATTERN: Final = re.compile(r"[*?\[]")
 
 
 class Permission(NamedTuple):
-    """The result of probing one permission."""
-
     name: str
     granted: bool
     required: bool
@@ -108,9 +106,14 @@ def describe_capabilities(settings: RunSettings, client: SalesloftClient, clock:
 def permissions(settings: RunSettings, client: SalesloftClient) -> Iterator[Permission]:
     """Probe each permission with a harmless request, and yield the results; each costs a point."""
     required = required_objects(settings)
-    deleted = deleted_objects(settings)
+    streams = list(configured_streams(settings))
+    deleted = required if settings.deleted_records is DeletedRecords.DELETE else set()
+    deleted |= {each.object.name for each in streams if each.deleted_records is DeletedRecords.DELETE}
+    references = (
+        each for stream in streams for name, each in stream.object.references.items() if name in stream.mapping.values()
+    )
     # Scope → where it is needed; lists without a scope can be read with any token.
-    lists = {each.scope: each.path for each in required_references(settings) if each.scope}
+    lists = {each.scope: each.path for each in references if each.scope}
     for each in OBJECTS.values():
         if each.sends_email and each.name not in required:
             continue
@@ -145,23 +148,6 @@ def required_objects(settings: RunSettings) -> set[str]:
     # Meltano passes the defaults too.
     keyed = (each for each in OBJECTS.values() if each.upsert_keys)
     return found | {each.name for each in keyed if settings.upsert_key(each) != each.upsert_keys[0]}
-
-
-def deleted_objects(settings: RunSettings) -> set[str]:
-    """Return the names of the objects that the settings delete records of."""
-    found = required_objects(settings) if settings.deleted_records is DeletedRecords.DELETE else set()
-    deleting = (each for each in configured_streams(settings) if each.deleted_records is DeletedRecords.DELETE)
-    return found | {each.object.name for each in deleting}
-
-
-def required_references(settings: RunSettings) -> list[Reference]:
-    """Return the references in the `mapping` of any stream."""
-    return [
-        reference
-        for each in configured_streams(settings)
-        for name, reference in each.object.references.items()
-        if name in each.mapping.values()
-    ]
 
 
 def configured_streams(settings: RunSettings) -> Iterator[StreamSettings]:

@@ -82,7 +82,10 @@ def _print_all(
     listed: defaultdict[str, list[Reference]] = defaultdict(list)
     for each in objects:
         team_fields = custom_fields.get(each) if each.custom_field_type and client is not None else None
-        rows = [*_describe(each), *_describe_references(each), *_describe_custom(team_fields or {})]
+        rows = list(_describe(each))
+        rows += [(name, f"{of.kind.value}; looked up to fill {of.field}") for name, of in each.references.items()]
+        for name, kind in sorted((team_fields or {}).items()):
+            rows.append((f"custom_fields.{sanitize_line(name)}", f"{kind.value}; custom field"))
         _print_rows(each.name, rows)
         for reference in each.references.values():
             if reference.object_name is None:
@@ -113,16 +116,6 @@ def _describe(salesloft_object: SalesloftObject) -> Iterator[tuple[str, str]]:
             f"a column named {' or '.join(aliases)} is sent here" if aliases else "",
         ]
         yield name, "; ".join([field.kind.value, *(note for note in notes if note)])
-
-
-def _describe_references(salesloft_object: SalesloftObject) -> Iterator[tuple[str, str]]:
-    for name, reference in salesloft_object.references.items():
-        yield name, f"{reference.kind.value}; looked up to fill {reference.field}"
-
-
-def _describe_custom(custom_fields: Mapping[str, FieldType]) -> Iterator[tuple[str, str]]:
-    for name, kind in sorted(custom_fields.items()):
-        yield f"custom_fields.{sanitize_line(name)}", f"{kind.value}; custom field"
 
 
 def _list_names(client: SalesloftClient, references: Sequence[Reference]) -> list[tuple[str, str]]:

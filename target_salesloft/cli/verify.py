@@ -113,14 +113,17 @@ def verify(  # noqa: PLR0913 (one argument per option)
         name = _get_team_name(team.client)
         _describe(team, name, uses_bulk=not no_bulk)
         if not is_confirmed:
-            _confirm(name)
+            click.echo(f"Type the name of the team to start: {name}", err=True)
+            if sys.stdin.readline().strip() != name:
+                raise click.ClickException("That is not the name of the team. Nothing was created.")
         notes = Notes(team.ledger)
         session = Session(team.client, clock, notes, custom_fields=custom_fields, uses_bulk=not no_bulk)
         findings, left = _run(session)
         found = {each.name: each.found for each in findings if each.found is not None}
         team.ledger.set_capabilities(found, is_verified=True)
         points = team.client.rate_limiter.points_spent
-    result = _result(findings)
+    is_open = any(each.found is None for each in findings)
+    result = DIFFERENT if any(each.differs for each in findings) else OPEN if is_open else AS_ASSUMED
     if as_json:
         document = {
             "version": metadata.version("target-salesloft"),
@@ -139,18 +142,16 @@ def verify(  # noqa: PLR0913 (one argument per option)
 
 
 def _clean_up(values: Mapping[str, Any], clock: Clock) -> int:
-    """Remove what interrupted verifications have left behind."""
     with _connect(values, clock) as team:
         notes = Notes(team.ledger)
         tokens = notes.get()
         if not tokens:
-            _say("Nothing to remove: every verification of this team has removed its records.")
+            click.echo("Nothing to remove: every verification of this team has removed its records.", err=True)
         left = [_remove(Session(team.client, clock, notes, token=each, was_interrupted=True)) for each in tokens]
     return int(any(left))
 
 
 def _require_deletes(client: SalesloftClient) -> None:
-    """Check that the token may delete the test records."""
     deletes = {f"{each.scope}:delete": each.removals[DeletedRecords.DELETE] for each in (PEOPLE, ACCOUNTS)}
     lacking = [
         scope
@@ -180,20 +181,14 @@ def _get_team_name(client: SalesloftClient) -> str:
 
 
 def _describe(team: Team, name: str, *, uses_bulk: bool) -> None:
-    _say(f"User: {describe_user(team.client)}")
-    _say(f"Team: {name}")
-    _say(f"Host: {get_host(team.settings)}")
-    _say(PLAN)
+    click.echo(f"User: {describe_user(team.client)}", err=True)
+    click.echo(f"Team: {name}", err=True)
+    click.echo(f"Host: {get_host(team.settings)}", err=True)
+    click.echo(PLAN, err=True)
     if uses_bulk:
-        _say(BULK_PLAN)
-    _say(COSTS)
-    _say(f"If it is interrupted, run {admin_command('verify --clean')}.\n")
-
-
-def _confirm(team: str) -> None:
-    _say(f"Type the name of the team to start: {team}")
-    if sys.stdin.readline().strip() != team:
-        raise click.ClickException("That is not the name of the team. Nothing was created.")
+        click.echo(BULK_PLAN, err=True)
+    click.echo(COSTS, err=True)
+    click.echo(f"If it is interrupted, run {admin_command('verify --clean')}.\n", err=True)
 
 
 def _run(session: Session) -> tuple[list[Finding], list[str]]:
@@ -211,18 +206,12 @@ def _remove(session: Session) -> list[str]:
     try:
         left = session.remove_all()
     except SalesloftFatalError:
-        _say(f"The test records could not be removed. Run {admin_command('verify --clean')}.")
+        click.echo(f"The test records could not be removed. Run {admin_command('verify --clean')}.", err=True)
         raise
     for each in left:
-        _say(f"Not removed: {each}.")
-    _say("Some test records remain." if left else "All test records are removed.")
+        click.echo(f"Not removed: {each}.", err=True)
+    click.echo("Some test records remain." if left else "All test records are removed.", err=True)
     return left
-
-
-def _result(findings: Sequence[Finding]) -> int:
-    if any(each.differs for each in findings):
-        return DIFFERENT
-    return OPEN if any(each.found is None for each in findings) else AS_ASSUMED
 
 
 def _print_table(findings: Sequence[Finding]) -> None:
@@ -238,7 +227,3 @@ def _print_table(findings: Sequence[Finding]) -> None:
     assumed = sum(bool(each.assumed) and each.found == each.assumed for each in findings)
     different, is_open = sum(each.differs for each in findings), sum(each.found is None for each in findings)
     print(f"\n{assumed} as assumed, {different} different, {is_open} open. Runs obey the answers.")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

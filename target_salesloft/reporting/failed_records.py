@@ -95,7 +95,6 @@ class FailedRecordsFile:
         return directory == self._directory and self._storage.is_in_use(name)
 
     def read(self, file: str) -> Iterator[bytes]:
-        """Yield the lines of a file of an earlier run."""
         directory, _, name = file.rpartition("/")
         if directory != self._directory:
             raise FileNotFoundError(errno.ENOENT, "not in failed_records_dir")
@@ -246,7 +245,6 @@ def _saved_line(message: Mapping[str, Any]) -> int | None:
 
 
 def _record_line(source: Source, outcome: Outcome, saved_line: int) -> dict[str, Any]:
-    """Return the RECORD message of a failed record."""
     error: dict[str, Any] = {
         "reason": outcome.reason,
         "fields": outcome.fields,

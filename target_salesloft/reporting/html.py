@@ -57,8 +57,6 @@ class Label(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A bar chart of one group of records, with a bar per period that has some."""
-
     group: str
     summary: str
     bars: Sequence[Bar]
@@ -115,7 +113,6 @@ def _load_template() -> jinja2.Template:
 
 
 def _group(counts: Mapping[str, int]) -> Counter[str]:
-    """Return group → records of what a run counts by result."""
     return Counter({name: sum(counts.get(each, 0) for each in results) for name, results in GROUPS.items()})
 
 

@@ -45,7 +45,6 @@ class Report:
         self._thread.start()
 
     def stop(self) -> None:
-        """Show no more progress."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -80,7 +79,6 @@ class Report:
     # The mapping
 
     def mapping(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
-        """Show where columns of a stream go, for a person to check."""
         width = max(len(each.column) for each in columns)
         for each in columns:
             target = each.field or f"not sent: {each.reason}"
@@ -198,7 +196,6 @@ def _get_metric(record: logging.LogRecord) -> Point[Any] | None:
 
 
 def configure_handler(handler: logging.Handler) -> None:
-    """Keep what a handler writes readable."""
     if isinstance(handler.formatter, ConsoleFormatter):
         handler.addFilter(is_shown)
     handler.addFilter(format_line)

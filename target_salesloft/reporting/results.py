@@ -103,7 +103,9 @@ class ResultsFile:
             try:
                 if self._file is None or self._file.is_full:
                     self._parts += 1
-                    self._file = self._storage.overwrite(self._part_name())
+                    part = f"-{self._parts}" if self._parts > 1 else ""
+                    name = PurePosixPath(self._name)
+                    self._file = self._storage.overwrite(f"{name.stem}{part}{name.suffix}")
                     lines.insert(0, dumps_line(SCHEMA_MESSAGE))
                 if lines:
                     self._file.append(b"".join(lines))
@@ -118,10 +120,6 @@ class ResultsFile:
                     f"Cannot write the results file ({self._file.location if self._file else self._name}: "
                     f"{error.strerror}). {advice}"
                 ) from error
-
-    def _part_name(self) -> str:
-        name = PurePosixPath(self._name)
-        return self._name if self._parts == 1 else f"{name.stem}-{self._parts}{name.suffix}"
 
 
 def _rows(outcome: Outcome) -> Iterator[tuple[Source, dict[str, Any]]]:

@@ -107,7 +107,6 @@ class StreamStats:
 
     @property
     def written(self) -> int:
-        """Records created or updated in Salesloft."""
         return sum(self.results[each] for each in WRITTEN)
 
     @property
@@ -179,7 +178,6 @@ class StreamStats:
                 self.missing_references.add(each, sources)
 
     def record_failure(self, outcome: Outcome) -> str:
-        """Count the records of a failed write by its reason."""
         full_reason = outcome.reason
         if outcome.from_api:
             full_reason = redact_reason(full_reason, {*request_names(outcome.write.body), *outcome.fields})
@@ -297,7 +295,6 @@ class RunStats(defaultdict[str, StreamStats]):
             self.batch = None
 
     def start_job(self, stream: str, job_id: int, job_type: str, records: int) -> None:  # noqa: ARG002
-        """Note that a bulk job is about to be executed."""
         self[stream].jobs[job_id] = 0
 
     def end_job(self, stream: str, job_id: int, time: JobTime) -> None:

@@ -109,5 +109,4 @@ def _stream(name: str, stats: StreamStats, run: RunSettings) -> dict[str, Any]:
 
 
 def _locate(first: Sequence[Source]) -> dict[str, list[str]]:
-    """Return where the first records are, in the input and in the source."""
     return {"lines": [str(each.position) for each in first], "source_keys": source_keys(first)}

@@ -31,8 +31,6 @@ SDK_MODULES: Final = frozenset({"plugin_base", "target_base", "metrics", "base"}
 
 
 class TerminalReport(Report):
-    """Shows at a terminal what `Report` logs."""
-
     def __init__(self, logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> None:
         super().__init__(logger, stats, rate_limiter, clock)
         self._live = Live(
@@ -107,19 +105,17 @@ def bars(stats: RunStats, remaining: int) -> Group:
     return Group(grid, Text(f"{remaining:,} points remaining", style="dim"))
 
 
-def _color(result: Result) -> str:
-    return "red" if result in FAILURES else "green" if result in WRITTEN else ""
-
-
 def table(stats: RunStats) -> Table:
     shown = [each for each in Result if any(counts.results[each] for counts in stats.values())]
+    colors = dict.fromkeys(FAILURES, "red") | dict.fromkeys(WRITTEN, "green")
     grid = Table()
     grid.add_column("stream")
     for name in ("read", *(each.value for each in shown)):
         grid.add_column(name, justify="right")
     for stream, counts in stats.items():
         cells = [
-            Text(f"{counts.results[each]:,}", style=_color(each) if counts.results[each] else "dim") for each in shown
+            Text(f"{counts.results[each]:,}", style=colors.get(each, "") if counts.results[each] else "dim")
+            for each in shown
         ]
         grid.add_row(Text(stream), f"{counts.read:,}", *cells)
     return grid

@@ -102,5 +102,4 @@ class Capabilities(dict[str, str]):
 
     @property
     def contradicted(self) -> set[str]:
-        """The assumptions that are known not to hold."""
         return {name for name, value in self.items() if value != ASSUMPTIONS[name].assumed}

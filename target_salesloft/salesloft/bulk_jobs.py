@@ -61,7 +61,6 @@ class JobStatus(msgspec.Struct):
 
     @property
     def failed(self) -> bool:
-        """Whether the job will never be done."""
         return self.state in FAILED_STATES
 
 
@@ -118,7 +117,6 @@ class BulkJobs:
         return "bulk_filters" in self.contradicted
 
     def expect(self, contradicted: Collection[str]) -> None:
-        """Take it as known which assumptions do not hold."""
         self.contradicted = {each for each in contradicted if each in CONTRADICTED}
 
     def contradict(self, assumption: str) -> None:

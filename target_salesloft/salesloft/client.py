@@ -48,8 +48,6 @@ logger = logging.getLogger(__name__)
 class SalesloftClient(Requester):
     """Salesloft's API; one client is shared by all threads."""
 
-    _identity: Mapping[str, Any] | None = None
-
     @property
     def people(self) -> Records:
         return self.records(PEOPLE)
@@ -76,11 +74,10 @@ class SalesloftClient(Requester):
 
     def verify_credentials(self) -> Mapping[str, Any]:
         """Check that Salesloft accepts the token, and return the token's user with its team; fetched once."""
-        if self._identity is None:
-            self._identity = self._fetch_identity()
         return self._identity
 
-    def _fetch_identity(self) -> Mapping[str, Any]:
+    @cached_property
+    def _identity(self) -> Mapping[str, Any]:
         try:
             identity = self.request("GET", "/me").data
         except PermissionDeniedError:

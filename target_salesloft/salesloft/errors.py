@@ -58,7 +58,6 @@ SCOPES: Final = frozenset(
 # Method → the access that it requires; `write` for others.
 ACCESS: Final = {"GET": "read", "DELETE": "delete"}
 # Resource → the scope to write `crm_id`.
-# Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/
 CRM_SCOPES: Final = {"people": "crm_id_person:write", "accounts": "crm_id_account:write"}
 
 
@@ -127,7 +126,6 @@ def _fatal_error(response: Response, name: str, hint: str) -> RecordRejectedErro
 
 
 def _message(response: Response) -> str:
-    """Return Salesloft's error message in one line, for any kind of body."""
     body = response.json_object()
     if body is None:
         return NO_JSON
@@ -154,10 +152,7 @@ def _reports_missing_scope(response: Response, reason: str) -> bool:
 
 
 def _missing_scope(name: str, reason: str, sent: Any) -> str | None:
-    """Return the scope that a request requires, by the error message if it names one, otherwise by the request.
-
-    Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/
-    """
+    """Return the scope that a request requires, by the error message if it names one, otherwise by the request."""
     named = SCOPE.search(reason)
     if named:
         return named[0]

@@ -99,7 +99,6 @@ class Lookup:
         return True
 
     def note_existing(self, value: Any, record_id: int) -> None:
-        """Note that a record exists, so that it is not looked up."""
         self._cache[identity_key(self._field, value)] = (record_id,)
 
     def is_known(self, key: str) -> bool:

@@ -21,8 +21,6 @@ UPDATED_AT: Final = "updated_at"
 
 
 class Membership(NamedTuple):
-    """What Salesloft holds about a person in a cadence."""
-
     id: int
     is_active: bool
 
@@ -57,7 +55,6 @@ class MembershipLookup:
         self._listed: dict[int, _Cadence] = {}
 
     def find(self, pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Membership]:
-        """Return the membership of each pair of person and cadence that has one."""
         by_cadence: defaultdict[int, set[int]] = defaultdict(set)
         for person_id, cadence_id in pairs:
             by_cadence[cadence_id].add(person_id)

@@ -43,8 +43,6 @@ T = TypeVar("T")
 
 
 class RequestKind(NamedTuple):
-    """What requests are counted by."""
-
     endpoint: str  # method and pattern of the path, such as `PUT /people/{id}`
     status: int | None
 
@@ -79,8 +77,6 @@ class RequestMetrics:
 
 
 class Reply(NamedTuple):
-    """The response to a request."""
-
     body: dict[str, Any]
     requests: int  # how often the request was sent
     was_ambiguous: bool  # whether an earlier one of these may have taken effect, perhaps only later

@@ -93,7 +93,6 @@ def read(
 
 
 def read_file(path: str) -> dict[str, Any]:
-    """Read settings from a JSON file."""
     try:
         config = json.loads(Path(path).read_text(encoding="utf-8-sig"), parse_constant=_reject_constant)
     except OSError as error:

@@ -194,7 +194,6 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def authentication(self) -> AuthMethod | None:
-        """The authentication method, or None without credentials."""
         if self.auth_method is not None:
             return self.auth_method
         if self.api_key:
@@ -205,6 +204,5 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def removes(self) -> bool:
-        """Whether a stream may remove records."""
         kinds = [self.deleted_records, *(each.get("deleted_records") for each in self.streams.values())]
         return any(each not in {None, DeletedRecords.SKIP} for each in kinds)

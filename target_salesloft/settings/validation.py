@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -94,15 +95,10 @@ def _clean(name: str, value: Any) -> Any:
         return value
     if name in CREDENTIALS:
         return value.strip()
-    return _parse_number(value) if name in NUMBERS else value
-
-
-def _parse_number(text: str) -> float | str:
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else text
+    if name in NUMBERS:
+        with suppress(ValueError):
+            return number if math.isfinite(number := float(value)) else value
+    return value
 
 
 def _unknown_settings(config: Mapping[str, Any]) -> Iterator[str]:

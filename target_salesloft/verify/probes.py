@@ -348,7 +348,6 @@ PROBES: Final[tuple[tuple[Probe, tuple[str, ...]], ...]] = (
 
 
 def run_probes(session: Session) -> list[Finding]:
-    """Return the answer to each question."""
     findings = []
     for probe, names in PROBES:
         found: dict[str, str] = {}

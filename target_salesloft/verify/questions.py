@@ -18,8 +18,6 @@ class Question(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """The answer to a question."""
-
     name: str
     id: str
     assumed: str

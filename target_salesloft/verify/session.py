@@ -100,7 +100,6 @@ class Session:
 
     @property
     def mark(self) -> dict[str, Any]:
-        """Fields of all people that are created."""
         return {"first_name": "DELETE ME", "last_name": f"target-salesloft {self.token}", "do_not_contact": True}
 
     @property
@@ -109,7 +108,6 @@ class Session:
 
     @property
     def name(self) -> str:
-        """The name of all accounts and bulk jobs that are created."""
         return f"DELETE ME target-salesloft {self.token}"
 
     def fact(self, name: str) -> Any:
@@ -205,7 +203,6 @@ class Session:
         return left
 
     def _delete(self, salesloft_object: SalesloftObject, record_id: int) -> str:
-        """Delete a record, and return why it could not be deleted, in brackets."""
         operation = salesloft_object.removals[DeletedRecords.DELETE]
         try:
             self.client.request(operation.method, operation.path_for(record_id), endpoint=operation.path)

@@ -44,8 +44,6 @@ Each method raises a TokenStoreError if the store cannot be used, or must not be
 
 
 class Authenticator(AuthBase):
-    """Adds a bearer token to requests."""
-
     description: str
     hint: str
 

@@ -31,8 +31,6 @@ class Token:
 
 @dataclass(frozen=True)
 class StoredToken:
-    """The contents of a token store."""
-
     refresh_token: str = field(repr=False)
     # The fingerprint of the setting `refresh_token` that it is derived from; None after a login without that setting.
     seed_digest: str | None

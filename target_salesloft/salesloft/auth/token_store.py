@@ -84,7 +84,11 @@ class FileTokenStore:
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
             if is_foreign_file(content):
                 raise self._foreign_file_error() from None
-            moved_to = self._quarantine()
+            candidates = (Path(f"{self.path}.damaged-{number}") for number in itertools.count(1))
+            try:
+                moved_to = self.path.rename(next(each for each in candidates if not each.exists()))
+            except OSError as error:
+                raise self._io_error(error) from error
         logger.warning(
             "Token store %s is corrupt; moved to %s. If no other token works, authorize again with %s.",
             self.path,
@@ -124,13 +128,6 @@ class FileTokenStore:
         except OSError as error:
             raise self._io_error(error) from error
 
-    def _quarantine(self) -> Path:
-        candidates = (Path(f"{self.path}.damaged-{number}") for number in itertools.count(1))
-        try:
-            return self.path.rename(next(each for each in candidates if not each.exists()))
-        except OSError as error:
-            raise self._io_error(error) from error
-
     def _foreign_file_error(self) -> TokenStoreError:
         return TokenStoreError(
             f"token_path {self.path} is not a token file. Set it to a path that is used for nothing else."
@@ -150,12 +147,10 @@ def application_name(client_id: str, api_url: str) -> str:
 
 
 def encode_token(stored: StoredToken) -> bytes:
-    """Return the contents of a token store as JSON, with a format version."""
     return msgspec.json.encode({"version": FORMAT_VERSION, **msgspec.to_builtins(stored)})
 
 
 def decode_token(content: bytes, description: str) -> StoredToken:
-    """Return what `encode_token` has encoded."""
     stored = msgspec.json.decode(content, type=dict[str, Any])
     version = stored.pop("version", None)
     if not isinstance(version, int) or version < 1:
