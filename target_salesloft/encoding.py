@@ -35,9 +35,6 @@ def decode_non_strict(line: str | bytes) -> Any:
     """Return the value of a line that is almost JSON: with NaN, Infinity or a lone surrogate.
 
     Such a value is rejected later, so that it fails its record and not the run.
-
-    Raises:
-        InvalidInputLine: The line is not JSON, or nested too deeply.
     """
     try:
         return json.loads(line, parse_float=parse_decimal, parse_int=parse_int)

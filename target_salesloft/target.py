@@ -252,10 +252,7 @@ class TargetSalesloft(Target):
         try:
             super().process_endofpipe()
             run.engine.finish(is_complete=run.is_input_complete)
-            exceeding = [
-                f"{stream}: {counts.failed:,} of {counts.read:,} ({100 * counts.failed / counts.read:.3g}%)"
-                for stream, counts in stats.exceeding(run.settings.max_failed_percent).items()
-            ]
+            exceeding = stats.exceeding(run.settings.max_failed_percent)
             if not exceeding:
                 run.journal.allow_failures()
                 if run.retries_failed_records:

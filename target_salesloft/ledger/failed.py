@@ -40,10 +40,6 @@ class FailedRecords:
     Attributes:
         resolved_files: Files with records that this run has resolved.
         has_records: Whether there may be any. Most runs have none, and need not ask for each record.
-
-    Args:
-        stream_id: `streams.id`; 0 if it is unknown.
-        run_number: `runs.id` of this run.
     """
 
     def __init__(self, database: Database, stream_id: int, run_number: int) -> None:

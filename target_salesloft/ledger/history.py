@@ -106,11 +106,7 @@ def get_streams(database: Database, host: str) -> dict[str, int]:
 
 
 def forget_stream(database: Database, host: str, stream: str) -> int:
-    """Forget what was written of a stream, so that the next run sends all of it.
-
-    Returns:
-        How many records were forgotten.
-    """
+    """Forget what was written of a stream, so that the next run sends all of it."""
     ids = sa.select(streams.c.id).join(scopes).where(_is_of(host), streams.c.name == stream)
     is_written, is_pending = records.c.stream_id.in_(ids), pending.c.stream_id.in_(ids)
     known = sa.union(

@@ -138,11 +138,7 @@ class Spellings:
 
 
 class HashedKeys(Collection[str]):
-    """Keys that are known by their hashes only.
-
-    Args:
-        hashes: The hashes.
-    """
+    """Keys that are known by their hashes only."""
 
     def __init__(self, hashes: Iterable[int], hash_key: Callable[[str], int]) -> None:
         self._hashes = frozenset(hashes)
@@ -369,12 +365,7 @@ class Ledger:
     # IDs of records that others refer to
 
     def get_lookups(self, reference: str, values: Iterable[str]) -> dict[str, Hint]:
-        """Return value → ID of the records that were looked up.
-
-        Args:
-            reference: Such as `account.domain`.
-            values: Normalized values.
-        """
+        """Return value → ID of the records that were looked up."""
         hashes = self._hash_keys(values)
         columns = [lookups.c.key, lookups.c.record_id, lookups.c.trusted]
         with self.database.reading() as connection:

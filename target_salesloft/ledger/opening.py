@@ -26,24 +26,12 @@ def open_ledger(uri: str | None, clock: Clock, *, read_only: bool = False) -> Le
     Args:
         uri: The value of `ledger_uri`. None is the default file, `none` a ledger that ends with the run.
         read_only: Whether to write nothing. If there is no ledger, an empty one is returned.
-
-    Raises:
-        LedgerError: A ledger exists and cannot be used, or the one of `ledger_uri` cannot be created.
-        LedgerVersionError: A newer version of the target has written it.
     """
     return Ledger(open_database(uri, clock, create=not read_only, read_only=read_only))
 
 
 def open_database(uri: str | None, clock: Clock, *, create: bool = False, read_only: bool = False) -> Database:
-    """Return the ledger's database, or an empty one in memory if there is none.
-
-    Args:
-        uri: The value of `ledger_uri`.
-
-    Raises:
-        LedgerError: The database exists and cannot be used, or the one of `ledger_uri` cannot be created.
-        LedgerVersionError: A newer version of the target has written it.
-    """
+    """Return the ledger's database, or an empty one in memory if there is none."""
     if uri == NO_LEDGER:
         return Database(IN_MEMORY, clock)
     try:

@@ -334,10 +334,6 @@ def _parse_json(text: str, kind: type) -> Any:
 
 
 def _to_ascii(host: str) -> str:
-    """Return a host as DNS knows it, without the dot of the root.
-
-    Raises:
-        ValueError: It is not a valid internationalized domain.
-    """
+    """Return a host as DNS knows it, without the dot of the root."""
     ascii_host = host if host.isascii() else idna.encode(host, uts46=True).decode()
     return ascii_host.removesuffix(".")

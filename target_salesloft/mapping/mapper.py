@@ -178,10 +178,6 @@ class RecordMapper:
         Args:
             columns: Names of columns that are not known yet.
             custom_fields: As for the constructor; None leaves what is known unchanged.
-
-        Raises:
-            ConfigError: The mapping sends one of them to a field that cannot take it.
-            UnknownColumnError: One of them matches no field, and `unknown_fields` is `fail`.
         """
         if custom_fields is not None:
             self._custom_fields = custom_fields
@@ -426,11 +422,7 @@ class RecordMapper:
         return self._assign(column, target, self._custom_type(target.name))
 
     def _check_reference(self, column: str, name: str) -> None:
-        """Check that a name that is no known field is no misspelled reference either.
-
-        Raises:
-            ConfigError: It resembles a reference.
-        """
+        """Check that a name that is no known field is no misspelled reference either."""
         references = self._object.references
         prefixes = {each.partition(".")[0] for each in references}
         if "." in name and (name.partition(".")[0] in prefixes or did_you_mean(name, references)):
@@ -444,9 +436,6 @@ class RecordMapper:
 
         Args:
             custom_name: The custom field that the column names explicitly, or None.
-
-        Raises:
-            UnknownColumnError: `unknown_fields` is `fail`.
         """
         known = self._custom_fields
         problem = f"no matching {self._object.name} field" + ("" if known is None else " or custom field")

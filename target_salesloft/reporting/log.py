@@ -14,7 +14,7 @@ from singer_sdk.metrics import Point
 from target_salesloft.clock import Clock
 from target_salesloft.mapping.mapper import ColumnMapping
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.reporting.stats import RunStats, StreamStats
+from target_salesloft.reporting.stats import RunStats
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import admin_command
 from target_salesloft.wording import duration, plural
@@ -110,12 +110,16 @@ class Report:
         for stream, stats in self._stats.items():
             if stream in forecasts:
                 self._logger.info("%s: %s", stream, forecasts[stream], extra={"stream": stream})
-            for line in stats.comparison_lines():
-                self._logger.info("%s: %s", stream, line, extra={"stream": stream})
-            for reason, count in stats.skipped.items():
-                extra = {"stream": stream, "records_skipped": count, "reason": reason}
-                self._logger.info("%s: %s skipped: %s", stream, f"{count:,}", reason, extra=extra)
-            self._log_misses(stream, stats)
+            for line, fields in stats.notes():
+                self._logger.info("%s: %s", stream, line, extra={"stream": stream, **fields})
+            if unknown := stats.unknown_to_ledger:
+                self._logger.warning(
+                    "%s: the ledger does not know %s that Salesloft has, so their values count as edited and "
+                    "are kept (overwrite: unless_edited). If the ledger was lost, use target-salesloft-admin adopt.",
+                    stream,
+                    plural(unknown, "record"),
+                    extra={"code": "SL043", "stream": stream, "records_unknown_to_ledger": unknown},
+                )
             for reason, line in stats.missing_references.lines().items():
                 count = stats.missing_references[reason]
                 extra = {"code": "SL062", "stream": stream, "reason": reason, "records_without_reference": count}
@@ -147,19 +151,6 @@ class Report:
             duration(seconds),
             extra={"points_spent": points, "seconds": round(seconds, 3)},
         )
-
-    def _log_misses(self, stream: str, stats: StreamStats) -> None:
-        for result, line in stats.miss_lines().items():
-            extra = {"stream": stream, f"records_{result.name.lower()}": stats.results[result]}
-            self._logger.info("%s: %s", stream, line, extra=extra)
-        if unknown := stats.unknown_to_ledger:
-            self._logger.warning(
-                "%s: the ledger does not know %s that Salesloft has, so their values count as edited and "
-                "are kept (overwrite: unless_edited). If the ledger was lost, use target-salesloft-admin adopt.",
-                stream,
-                plural(unknown, "record"),
-                extra={"code": "SL043", "stream": stream, "records_unknown_to_ledger": unknown},
-            )
 
     def _log_summary(self, failed_records: str | None) -> None:
         for stream, stats in self._stats.items():

@@ -189,22 +189,19 @@ class StreamStats:
         self.reasons.add(full_reason, sources)
         return full_reason
 
-    def comparison_lines(self) -> list[str]:
-        """Return what a comparison with Salesloft has found, and in how many records Salesloft's values were kept."""
-        lines = [] if self.comparison is None else self.comparison.lines()
+    def notes(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield what is to be said besides counts and failures, each line with its fields in the log."""
+        for line in self.comparison.lines() if self.comparison is not None else ():
+            yield line, {}
         if self.kept:
             kept = ", ".join(f"{name}: {count:,} kept" for name, count in self.kept.most_common())
-            lines.append(f"values in Salesloft that were not overwritten: {kept}")
-        return lines
-
-    def miss_lines(self) -> dict[Result, str]:
-        """Return the lines about misses: `37 not found, skipped (lines 4, 9, 12, …; id 17, 23, 41)`."""
-        described = {}
+            yield f"values in Salesloft that were not overwritten: {kept}", {}
+        for reason, count in self.skipped.items():
+            yield f"{count:,} skipped: {reason}", {"records_skipped": count, "reason": reason}
         for result, first in self.misses.items():
             count = self.results[result]
             what = "not found" if result is Result.NOT_FOUND else f"already exist{'s' if count == 1 else ''}"
-            described[result] = f"{count:,} {what}, skipped ({_locate(count, first)})"
-        return described
+            yield f"{count:,} {what}, skipped ({_locate(count, first)})", {f"records_{result.name.lower()}": count}
 
     def summary_line(self, stream: str, failed_records: str | None) -> str:
         """Return the counts: `people: 1,204 read, 1,180 written (312 created, 868 updated), …`."""
@@ -335,15 +332,14 @@ class RunStats(defaultdict[str, StreamStats]):
     def failed(self) -> int:
         return sum(stats.failed for stats in self.values())
 
-    def exceeding(self, max_percent: float | None) -> dict[str, StreamStats]:
-        """Return the streams of at least `MIN_RATED_RECORDS` with more failed records than allowed."""
-        return {
-            stream: stats
-            for stream, stats in self.items()
-            if max_percent is not None
-            and stats.read >= MIN_RATED_RECORDS
-            and stats.failed * 100 > stats.read * max_percent
-        }
+    def exceeding(self, max_percent: float | None) -> list[str]:
+        """Return the streams with more failed records than allowed: `people: 12 of 400 (3%)`."""
+        rated = {stream: each for stream, each in self.items() if each.read >= MIN_RATED_RECORDS}
+        return [
+            f"{stream}: {each.failed:,} of {each.read:,} ({100 * each.failed / each.read:.3g}%)"
+            for stream, each in rated.items()
+            if max_percent is not None and each.failed * 100 > each.read * max_percent
+        ]
 
     def missing_too_many(self, max_percent: float | None) -> list[str]:
         """Return the streams with more missing references than allowed: `people: 12 of 40 (30.0%)`."""

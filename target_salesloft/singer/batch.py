@@ -99,12 +99,7 @@ def file_name(url: str) -> str:
 
 
 def open_file(url: str, storage: Mapping[str, Any] | None) -> IO[bytes]:
-    """Open a batch file for reading. Unlike the SDK's `StorageTarget`, this creates no directory.
-
-    Raises:
-        OSError: The file does not exist.
-        InvalidInputLine: The address is one that no other process can have written to.
-    """
+    """Open a batch file for reading. Unlike the SDK's `StorageTarget`, this creates no directory."""
     path = UPath(url)
     if storage:
         path = UPath(storage["root"], **(storage.get("params") or {})) / path.name
@@ -114,11 +109,7 @@ def open_file(url: str, storage: Mapping[str, Any] | None) -> IO[bytes]:
 
 
 def read_arrow(file: IO[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield the records of an Arrow IPC file, which the SDK reads from version 0.55 on.
-
-    Raises:
-        ImportError: The SDK or the package that it reads such files with is missing. The message names it.
-    """
+    """Yield the records of an Arrow IPC file, which the SDK reads from version 0.55 on."""
     reader = getattr(sdk_batch, "BaseBatchReader", None)
     if reader is None:
         raise ImportError("the Arrow format requires singer-sdk 0.55")
@@ -126,12 +117,8 @@ def read_arrow(file: IO[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def decompressed(file: IO[bytes]) -> IO[bytes]:
-    """Return what a gzip file holds.
-
-    Raises:
-        EOFError: The file is empty, which `gzip` accepts.
-    """
+    """Return what a gzip file holds."""
     if not file.read(1):
-        raise EOFError("empty")
+        raise EOFError("empty")  # `gzip` accepts it
     file.seek(0)
     return cast("IO[bytes]", gzip.GzipFile(fileobj=file))

@@ -80,11 +80,7 @@ class LineReader(GenericSingerReader[str]):
 
     @property
     def default_input(self) -> IO[str]:
-        """Standard input as bytes: Singer messages are UTF-8 in any locale.
-
-        Raises:
-            InvalidInputLine: Standard input is closed.
-        """
+        """Standard input as bytes: Singer messages are UTF-8 in any locale."""
         if sys.stdin is None:
             raise InvalidInputLine("standard input is closed. Pipe a tap into it, or use --input FILE.")
         return self._wait_for(sys.stdin.buffer)
@@ -97,10 +93,6 @@ class LineReader(GenericSingerReader[str]):
         """Read all messages and call the handler of each.
 
         The SDK's callbacks are for the types that have no handler of ours.
-
-        Raises:
-            InvalidInputLine: A line is not a Singer message.
-            RunCancelledError: A signal has arrived.
         """
         handlers = {**callbacks, **self._handlers}
         counts: defaultdict[str, int] = defaultdict(int)  # a Counter is slower
@@ -135,10 +127,6 @@ class WaitingInput(io.RawIOBase):
     """Reads a file descriptor, and waits while it has no data yet, also if it is non-blocking.
 
     A parent process may have set standard input to non-blocking.
-
-    Args:
-        descriptor: What to read.
-        on_idle: Called each second while there is no data.
     """
 
     def __init__(self, descriptor: int, on_idle: Callable[[], object]) -> None:
@@ -254,11 +242,7 @@ def discard_input(
 
 
 def require_keys(message: Mapping[str, Any], **kinds: type) -> None:
-    """Check that a message has some keys, each with a value of its type.
-
-    Raises:
-        InvalidInputLine: A key is missing, or its value has another type.
-    """
+    """Check that a message has some keys, each with a value of its type."""
     missing = [name for name in kinds if name not in message]
     if missing:
         names = ", ".join(f"'{each}'" for each in sorted(missing))
@@ -269,11 +253,7 @@ def require_keys(message: Mapping[str, Any], **kinds: type) -> None:
 
 
 def require_schema(message: Mapping[str, Any]) -> None:
-    """Check that a SCHEMA message has all that a sink needs.
-
-    Raises:
-        InvalidInputLine: Something is missing, or has another type, or the stream's name cannot be stored.
-    """
+    """Check that a SCHEMA message has all that a sink needs."""
     require_keys(message, stream=str, schema=dict)
     if UNSTORABLE.search(message["stream"]):
         raise InvalidInputLine("'stream' holds a NUL character or an unpaired surrogate.")

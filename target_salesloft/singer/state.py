@@ -45,11 +45,7 @@ class StateBuffer:
         return newest if self._emits else None
 
     def emit(self, first_open: int) -> None:
-        """Write the newest STATE before a record to standard output, unless it was written already.
-
-        Raises:
-            StateError: Standard output is closed.
-        """
+        """Write the newest STATE before a record to standard output, unless it was written already."""
         state = self.pop_ready(first_open)
         if state is None:
             return

@@ -102,11 +102,6 @@ class StreamMapper:
             source_stream: The stream's name in the tap.
             stream_map: What the SDK makes of its records, with the schema and key properties after that.
             source_columns: Its columns before stream maps.
-
-        Raises:
-            InvalidJSONSchema: The schema is not valid.
-            ConfigError: The stream's mapping does not fit it.
-            UnknownColumnError: A column matches no field, and `unknown_fields` is `fail`.
         """
         schema: Mapping[str, Any] = stream_map.transformed_schema
         others = schema.get("additionalProperties")

@@ -18,9 +18,6 @@ def build_validator(schema: dict[str, Any]) -> Any:
 
     The draft is the one that `$schema` names, else the current one, else draft 4: many taps write it
     (`"exclusiveMaximum": true`), and do not say so.
-
-    Raises:
-        InvalidJSONSchema: The schema is not valid.
     """
     try:
         return jsonschema_rs.validator_for(schema, **OPTIONS)
