@@ -29,6 +29,7 @@ from target_salesloft.salesloft.assumptions import ASSUMPTIONS
 from target_salesloft.salesloft.build import build_client
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.lookup import Lookups
+from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.options import NO_LEDGER, admin_command
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
@@ -61,9 +62,9 @@ class Run:
         self._reads = settings.reads or adoption is not None
         self.info = RunInfo.start(clock)
         failed_records = FailedRecordsFile(settings.failed_records_dir, dry_run=settings.dry_run)
-        self.client = build_client(settings, clock)
-        self.rate_limiter = self.client.rate_limiter
-        stats = build_stats(os.environ, self.info, self.client)
+        self.rate_limiter = RateLimiter(settings.rate_limit_per_minute, clock)
+        stats = build_stats(os.environ, self.info, self.rate_limiter)
+        self.client = build_client(settings, clock, self.rate_limiter, stats.requests)
         self.shutdown = Shutdown(clock, on_expired)
         self.report = build_report(target_logger, stats, self.rate_limiter, clock)
         results = ResultsFile(settings.results_path, self.info, clock)

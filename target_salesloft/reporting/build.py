@@ -13,7 +13,6 @@ from target_salesloft.reporting.log import Report, configure_handler, restrict_l
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.salesloft.requester import Requester
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ def is_requested(environ: Mapping[str, str]) -> bool:
     return any(environ.get(name) for name in ENDPOINT_VARIABLES)
 
 
-def build_stats(environ: Mapping[str, str], run: RunInfo, requester: Requester) -> RunStats:
+def build_stats(environ: Mapping[str, str], run: RunInfo, rate_limiter: RateLimiter) -> RunStats:
     if not is_requested(environ):
         return RunStats()
     try:
@@ -73,4 +72,4 @@ def build_stats(environ: Mapping[str, str], run: RunInfo, requester: Requester) 
         message = "OTEL_* variables ask for telemetry. Install target-salesloft[otel] to export it."
         logger.warning(message, extra={"code": "SL056"})
         return RunStats()
-    return OtelStats(environ, run, requester)
+    return OtelStats(environ, run, rate_limiter)

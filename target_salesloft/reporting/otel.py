@@ -23,7 +23,8 @@ from opentelemetry.trace import Status, StatusCode
 
 from target_salesloft.reporting.run_info import RunInfo
 from target_salesloft.reporting.stats import JobTime, RunStats
-from target_salesloft.salesloft.requester import Requester, RequestKind, RequestMetrics
+from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.salesloft.requester import RequestKind, RequestMetrics
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions
@@ -40,10 +41,9 @@ TEMPLATE: Final = "url.template"
 class OtelStats(RunStats):
     """Exports its counts, and spans for the run, and for batches, bulk jobs and requests in it."""
 
-    def __init__(self, environ: Mapping[str, str], run: RunInfo, requester: Requester) -> None:
+    def __init__(self, environ: Mapping[str, str], run: RunInfo, rate_limiter: RateLimiter) -> None:
         super().__init__()
-        self._rate_limiter = requester.rate_limiter
-        self._requests = requester.metrics = TracedRequests(self)
+        self._rate_limiter = rate_limiter
         names = {} if environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: NAME}
         resource = Resource.create({**names, "service.version": run.version})
         self._spans = OTLPSpanExporter()
@@ -54,40 +54,23 @@ class OtelStats(RunStats):
         if environ.get("OTEL_METRICS_EXPORTER") != "none":
             readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
         self._metrics = MeterProvider(readers, resource, shutdown_on_exit=False)
-        self._create_instruments()
         self._tracer = self._traces.get_tracer(NAME, run.version)
         self._run = self._tracer.start_span("run", attributes={"salesloft.run_id": run.run_id})
-        self._parent = self._run  # of the spans of requests: the batch that is being written, if there is one
+        self.requests: TracedRequests = TracedRequests(self._tracer, self._run)
         self._job_spans: dict[int, trace.Span] = {}
+        self._create_instruments()
 
     @contextlib.contextmanager
     def writing(self, stream: str, records: int, now: float) -> Iterator[None]:
-        span = self._start_span("batch", self._run, {"salesloft.stream": stream, "salesloft.records": records})
-        self._parent = span
+        attributes: dict[str, AttributeValue] = {"salesloft.stream": stream, "salesloft.records": records}
+        span = self._tracer.start_span("batch", trace.set_span_in_context(self._run), attributes=attributes)
+        self.requests.parent = span
         try:
             with super().writing(stream, records, now):
                 yield
         finally:
-            self._parent = self._run
+            self.requests.parent = self._run
             span.end()
-
-    def add_request(self, kind: RequestKind, seconds: float) -> None:
-        """Add the span of a request that has ended. Its URL is left out: it contains values of records."""
-        ended = time.time_ns()
-        method, _, template = kind.endpoint.partition(" ")
-        attributes: dict[str, AttributeValue] = {"http.request.method": method, TEMPLATE: template}
-        if kind.status is not None:
-            attributes["http.response.status_code"] = kind.status
-        span = self._start_span(kind.endpoint, self._parent, attributes, ended - round(seconds * 1e9))
-        if kind.status is None or kind.status >= requests.codes.bad_request:
-            span.set_status(Status(StatusCode.ERROR))
-        span.end(ended)
-
-    def _start_span(
-        self, name: str, parent: trace.Span, attributes: Mapping[str, AttributeValue], started: int | None = None
-    ) -> trace.Span:
-        context = trace.set_span_in_context(parent)
-        return self._tracer.start_span(name, context, attributes=attributes, start_time=started)
 
     def start_job(self, stream: str, job_id: int, job_type: str, records: int) -> None:
         super().start_job(stream, job_id, job_type, records)
@@ -97,7 +80,8 @@ class OtelStats(RunStats):
             "salesloft.stream": stream,
             "salesloft.records": records,
         }
-        self._job_spans[job_id] = self._start_span("bulk job", self._run, attributes)
+        context = trace.set_span_in_context(self._run)
+        self._job_spans[job_id] = self._tracer.start_span("bulk job", context, attributes=attributes)
 
     def end_job(self, stream: str, job_id: int, time: JobTime) -> None:
         super().end_job(stream, job_id, time)
@@ -140,10 +124,10 @@ class OtelStats(RunStats):
             ],
             "requests": lambda _: [
                 Observation(count, {TEMPLATE: kind.endpoint, "http.response.status_code": kind.status or 0})
-                for kind, (count, _seconds) in self._requests.snapshot().items()
+                for kind, (count, _seconds) in self.requests.snapshot().items()
             ],
             "retries": lambda _: [
-                Observation(count, {TEMPLATE: endpoint}) for endpoint, count in list(self._requests.retries.items())
+                Observation(count, {TEMPLATE: endpoint}) for endpoint, count in list(self.requests.retries.items())
             ],
             "points": lambda _: [Observation(self._rate_limiter.points_spent)],
         }
@@ -153,12 +137,27 @@ class OtelStats(RunStats):
 
 
 class TracedRequests(RequestMetrics):
-    """Counts requests, and adds their spans."""
+    """Counts requests, and adds their spans.
 
-    def __init__(self, stats: OtelStats) -> None:
+    Attributes:
+        parent: The span in which requests are sent: that of a batch, or that of the run.
+    """
+
+    def __init__(self, tracer: trace.Tracer, parent: trace.Span) -> None:
         super().__init__()
-        self._stats = stats
+        self._tracer = tracer
+        self.parent = parent
 
     def add(self, kind: RequestKind, seconds: float) -> None:
+        """Add the span of a request that has ended. Its URL is left out: it contains values of records."""
         super().add(kind, seconds)
-        self._stats.add_request(kind, seconds)
+        ended = time.time_ns()
+        method, _, template = kind.endpoint.partition(" ")
+        attributes: dict[str, AttributeValue] = {"http.request.method": method, TEMPLATE: template}
+        if kind.status is not None:
+            attributes["http.response.status_code"] = kind.status
+        context, started = trace.set_span_in_context(self.parent), ended - round(seconds * 1e9)
+        span = self._tracer.start_span(kind.endpoint, context, attributes=attributes, start_time=started)
+        if kind.status is None or kind.status >= requests.codes.bad_request:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(ended)

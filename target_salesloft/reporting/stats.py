@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from target_salesloft.records import FAILURES, MISSES, WRITTEN, Outcome, Result, Source
 from target_salesloft.redaction import ELLIPSIS, NOT_SHOWN, redact_reason, request_names
+from target_salesloft.salesloft.requester import RequestMetrics
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.wording import duration, plural
 
@@ -275,12 +276,14 @@ class RunStats(defaultdict[str, StreamStats]):
     Attributes:
         batch: The batch that is being written.
         job_times: Of the bulk jobs that are done.
+        requests: Those that the client has sent.
     """
 
     def __init__(self) -> None:
         super().__init__(StreamStats)
         self.batch: BatchStarted | None = None
         self.job_times: list[JobTime] = []
+        self.requests = RequestMetrics()
 
     @contextlib.contextmanager
     def writing(self, stream: str, records: int, now: float) -> Iterator[None]:

@@ -17,15 +17,22 @@ from target_salesloft.salesloft.auth.authenticators import (
 from target_salesloft.salesloft.auth.token_endpoint import TokenEndpoint
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.rate_limit import RateLimiter
+from target_salesloft.salesloft.requester import RequestMetrics
 from target_salesloft.salesloft.retry import Retrier
 from target_salesloft.settings.run import RunSettings
 
 
-def build_client(settings: RunSettings, clock: Clock) -> SalesloftClient:
+def build_client(
+    settings: RunSettings,
+    clock: Clock,
+    rate_limiter: RateLimiter | None = None,
+    metrics: RequestMetrics | None = None,
+) -> SalesloftClient:
     return SalesloftClient(
         api_url=settings.api_url,
         authenticator=build_authenticator(settings, clock),
-        rate_limiter=RateLimiter(settings.rate_limit_per_minute, clock),
+        rate_limiter=rate_limiter or RateLimiter(settings.rate_limit_per_minute, clock),
+        metrics=metrics,
         clock=clock,
         timeout=settings.request_timeout,
         max_retry_seconds=settings.max_retry_seconds,

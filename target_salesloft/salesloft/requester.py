@@ -119,6 +119,7 @@ class Requester:
         *,
         api_url: str = API_URL,
         rate_limiter: RateLimiter | None = None,
+        metrics: RequestMetrics | None = None,
         clock: Clock | None = None,
         timeout: float = 60,
         max_retry_seconds: float = 900,
@@ -128,7 +129,7 @@ class Requester:
         self.authenticator = authenticator
         self._clock = clock or Clock()
         self.rate_limiter = rate_limiter or RateLimiter(POINTS_PER_MINUTE, self._clock)
-        self.metrics = RequestMetrics()
+        self.metrics = metrics or RequestMetrics()
         self._timeout = timeout
         self._max_retry_seconds = max_retry_seconds
         self._transport = Transport(self._api_url, setting="api_url", connections=connections)
