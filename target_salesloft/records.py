@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from target_salesloft.encoding import decode_object, row_key
-from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, Reference, identity_key
+from target_salesloft.objects import CUSTOM_FIELDS, ENROLL, ID_FIELD, Reference, identity_key, joint_key
 
 T = TypeVar("T")
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -116,10 +116,12 @@ def tokens_in(writes: Collection[Write]) -> set[str]:
     found = {each.key for each in writes if each.key is not None}
     for name in IDENTIFYING:
         found |= {identity_key(name, value) for each in writes if (value := each.body.get(name)) is not None}
+    found |= {joint_key(ENROLL.identity, each.body) for each in writes if each.body.keys() >= MEMBERSHIP}
     return found | {identity_key(ID_FIELD, each.record_id) for each in writes if each.record_id is not None}
 
 
-IDENTIFYING = ("email_address", "crm_id", "domain", ID_FIELD)
+IDENTIFYING: Final = ("email_address", "crm_id", "domain", ID_FIELD)
+MEMBERSHIP: Final = frozenset(ENROLL.identity)
 
 
 class Result(str, enum.Enum):

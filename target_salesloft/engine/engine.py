@@ -27,7 +27,6 @@ from target_salesloft.objects import (
     SalesloftObject,
     SyncMode,
     identity_key,
-    joint_key,
 )
 from target_salesloft.records import Outcome, Result, Write, in_chunks, merge, replace, tokens_in
 from target_salesloft.salesloft.bulk_jobs import BulkJobs
@@ -525,7 +524,7 @@ class Engine:
                 enrollments = self._find_enrollments(enrollments, removals)
             else:  # whether they exist is not known
                 taken = self._removals.take()
-                removals = [Removal(stream, each, each.tokens) for stream, writes in taken for each in writes]
+                removals = [Removal(stream, each) for stream, writes in taken for each in writes]
                 enrollments = self._enrollments.take()
             enrolled = sum(len(writes) for _, writes in enrollments)
             held.check_limits(self._settings, self._removed, len(removals), self._enrolled, enrolled)
@@ -533,7 +532,6 @@ class Engine:
             self._enrolled += enrolled
             for stream, kind, of_stream in held.in_order(removals):
                 self._submit_claimed(stream, [each.write for each in of_stream], kind)
-                self._journal.removed[stream.object.name].update(*(each.tokens for each in of_stream))
             for stream, writes in enrollments:
                 self._submit_claimed(stream, writes)
         finally:
@@ -543,7 +541,10 @@ class Engine:
         """Return the records that are to be removed: those that exist, and that no other row of the source names."""
         found: list[Removal] = []
         for stream, removed in self._removals.take():
-            writes = self._resolve(stream, removed) if stream.operation.identity else removed
+            if stream.operation.identity:
+                writes = self._resolve(stream, removed)
+            else:
+                writes = self._twins.find_removed(stream, removed)
             existing, outcomes = held.find_removals(stream, self._claim(stream, writes), self._world)
             self._journal.count_all(stream, outcomes)
             found += existing
@@ -556,7 +557,7 @@ class Engine:
         self, enrollments: Sequence[tuple[Stream, list[Write]]], removals: Sequence[Removal]
     ) -> list[tuple[Stream, list[Write]]]:
         """Return who is to be added to a cadence, and claim them, so that no other run adds them too."""
-        removed = {token for each in removals if each.stream.object is PEOPLE for token in each.tokens}
+        removed = {token for each in removals if each.stream.object is PEOPLE for token in each.write.tokens}
         seen: set[tuple[int, int]] = set()
         found: list[tuple[Stream, list[Write]]] = []
         for stream, enrolled in enrollments:
@@ -573,7 +574,7 @@ class Engine:
         writes = self._resolve(stream, writes)
         if self._removes:
             for each in writes:
-                self._live.add(stream.object.name, {joint_key(stream.operation.identity, each.body)}, each.sources[-1])
+                self._live.add(stream.object.name, each.tokens, each.sources[-1])
         return writes
 
     def _without_members(self, stream: Stream, writes: list[Write]) -> list[Write]:

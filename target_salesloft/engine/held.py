@@ -11,7 +11,7 @@ from target_salesloft.engine.plan import Plan, ambiguous_or_missing
 from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import World
 from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
-from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, PEOPLE, DeletedRecords, identity_key, joint_key
+from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, PEOPLE, DeletedRecords, identity_key
 from target_salesloft.records import Outcome, Result, Source, Write, failure, is_superseded, replace
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.wording import plural
@@ -107,8 +107,7 @@ class Removal(NamedTuple):
     """A record that is to be removed."""
 
     stream: Stream
-    write: Write
-    tokens: set[str]  # all keys of the record
+    write: Write  # with all keys of the record
 
 
 def find_removals(stream: Stream, writes: Sequence[Write], world: World) -> tuple[list[Removal], list[Outcome]]:
@@ -134,8 +133,9 @@ def find_removals(stream: Stream, writes: Sequence[Write], world: World) -> tupl
             elif removed_field and matches[0].get(removed_field):
                 outcomes.append(Outcome(write, Result.UNCHANGED, record_id=int(matches[0][ID_FIELD])))
             else:
-                held = {identity_key(key, matches[0][key]) for key in stream.object.upsert_keys if matches[0].get(key)}
-                found.append(Removal(stream, replace(write, record_id=int(matches[0][ID_FIELD])), write.tokens | held))
+                keys = {key: matches[0][key] for key in stream.object.upsert_keys if matches[0].get(key)}
+                known = replace(write, body={**write.body, **keys}, record_id=int(matches[0][ID_FIELD]))
+                found.append(Removal(stream, known))
     return found, outcomes
 
 
@@ -149,8 +149,7 @@ def _find_members(stream: Stream, writes: Sequence[Write], world: World) -> tupl
         if membership is None or not membership.is_active:
             outcomes.append(Outcome(write, Result.UNCHANGED))
         else:
-            known = replace(write, record_id=membership.id)
-            found.append(Removal(stream, known, {*known.tokens, joint_key(stream.operation.identity, write.body)}))
+            found.append(Removal(stream, replace(write, record_id=membership.id)))
     return found, outcomes
 
 
@@ -164,11 +163,11 @@ def keep_live(found: Sequence[Removal], live: LiveRows) -> tuple[list[Removal], 
         of_object = [each for each in found if each.stream.object.name == name]
         named: dict[str, list[Source]] = {}
         for each in of_object:
-            for token in each.tokens:
+            for token in each.write.tokens:
                 named.setdefault(token, []).extend(each.write.sources)
         tokens = live.find(name, named) if named else set()
         for each in of_object:
-            is_live = not each.tokens.isdisjoint(tokens)
+            is_live = not each.write.tokens.isdisjoint(tokens)
             if is_live:
                 kept.append(each)
             if is_live or (name, each.write.record_id) in seen:

@@ -168,6 +168,7 @@ class Journal:
         self._saved: dict[int, SavedAt] = {}
         self._saving = threading.Lock()
         self._is_broken = False  # something could not be written, and is lost: STATE must not pass it
+        self._last_failed: dict[tuple[str, str], int] = {}  # stream, key or row → the number of its record
         self._tainted: set[tuple[str, str]] = set()
         self.barred_people: set[str] = set()
         self.removed: defaultdict[str, set[str]] = defaultdict(set)
@@ -252,6 +253,10 @@ class Journal:
         if outcome.failed:
             notes.failures.append((outcome, stats.record_failure(outcome)))
             self._unsaved.append(outcome)
+            for source in outcome.write.sources:
+                for name in (outcome.write.key, source.row):
+                    if name is not None:
+                        self._last_failed[stream.name, name] = source.number
             if stream.object is PEOPLE:
                 self.barred_people |= outcome.write.own_tokens
         else:
@@ -261,7 +266,7 @@ class Journal:
             self.accounts.settle(source.batch, failed=outcome.failed)
         if outcome.is_ambiguous:
             self._tainted.update((stream.object.name, token) for token in outcome.write.tokens)
-        if outcome.write.is_removal and outcome.result in GONE:
+        if outcome.write.is_removal and outcome.result in GONE and _is_of_key(outcome):
             self.removed[stream.object.name] |= outcome.write.tokens
         self._noted += 1
 
@@ -325,15 +330,6 @@ class Journal:
         restored = [each.write.key for each in written if each.write.key and each.write.body.get("archived") is False]
         if restored:
             self._ledger.forget_lookups(archived_by_us(stream.object), restored)
-        if ledger.failed.has_records:
-            # What a trial run does not send decides nothing: later records of the row are not read.
-            others = notes.others if self._settings.max_records is None else ()
-            done = [each for each in (*notes.outcomes, *notes.found, *others) if _resolves(each)]
-            ledger.failed.resolve(
-                [each.write.key for each in done if each.write.key is not None],
-                [source.row for each in done for source in each.write.sources if source.row is not None],
-                [source.saved_at for each in done for source in each.write.sources if source.saved_at is not None],
-            )
         if notes.failures:
             ledger.failed.note(
                 Failure(each.write.key, source.row, saved_at, reason)
@@ -341,6 +337,25 @@ class Journal:
                 for source in each.write.sources
                 if (saved_at := source.saved_at or self._saved.get(source.number)) is not None
             )
+        if ledger.failed.has_records:
+            # What a trial run does not send decides nothing: later records of the row are not read.
+            others = notes.others if self._settings.max_records is None else ()
+            self._resolve(stream, [each for each in (*notes.outcomes, *notes.found, *others) if _resolves(each)])
+
+    def _resolve(self, stream: Stream, done: Iterable[Outcome]) -> None:
+        """Forget failed records with the same key or row, but for those that came after these."""
+        keys: list[str] = []
+        rows: list[str] = []
+        saved: list[SavedAt] = []
+        for each in done:
+            names = [(source.row, source.number, rows) for source in each.write.sources]
+            if each.write.sources and _is_of_key(each):
+                names.append((each.write.key, each.write.sources[-1].number, keys))
+            for name, number, found in names:
+                if name is not None and self._last_failed.get((stream.name, name), 0) <= number:
+                    found.append(name)
+            saved += [source.saved_at for source in each.write.sources if source.saved_at is not None]
+        stream.ledger.failed.resolve(keys, rows, saved)
 
     def _note_removed(self, stream: Stream, gone: list[Outcome]) -> None:
         """Forget records, and remember those that this target has archived, in this run or one that was killed."""
@@ -435,6 +450,13 @@ def _without_miss(stream: Stream, outcome: Outcome) -> Outcome:
 
 def _is_retry(outcome: Outcome) -> bool:
     return bool(outcome.write.sources) and outcome.write.sources[0].saved_at is not None
+
+
+def _is_of_key(outcome: Outcome) -> bool:
+    """Return whether an outcome is of all rows with its key: a removal that finds nothing to do is of its own row."""
+    write, result = outcome.write, outcome.result
+    is_of_row = write.is_removal and any(each.row is not None for each in write.sources)
+    return not is_of_row or result in {Result.DELETED, Result.ARCHIVED}
 
 
 def _resolves(outcome: Outcome) -> bool:

@@ -85,6 +85,18 @@ class Twins:
             found = {}
         return _by_id(stream, writes, found) if found else Plan(writes, [])
 
+    def find_removed(self, stream: Stream, writes: list[Write]) -> list[Write]:
+        """Let removals of records that are held in another form name them by id."""
+        capabilities = self._world.capabilities
+        if stream.key_type is FieldType.EMAIL and capabilities.get("email_case") == "sensitive":
+            form = CAPITALS
+        elif stream.key_type is FieldType.DOMAIN and capabilities.get("domains") != "bare":
+            form = URLS
+        else:
+            return writes
+        ids = self._find_hidden(form, self._new_keys(stream, writes))
+        return [replace(each, record_id=ids[each.key]) if each.key in ids else each for each in writes]
+
     def find_named(self, names: Iterable[Named]) -> dict[Named, tuple[int, ...]]:
         """Return the ids of accounts that have a URL as their domain, for names that were not found otherwise."""
         if self._world.capabilities.get("domains") == "bare":

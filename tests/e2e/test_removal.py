@@ -56,6 +56,13 @@ def test_what_is_gone_is_unchanged_and_costs_only_the_lookup(sandbox, run):
     assert not requests(sandbox, "DELETE")
 
 
+@pytest.mark.parametrize("domain", ["a.co", "https://www.a.co/"])
+def test_account_is_removed_in_whichever_form_salesloft_holds_its_domain(sandbox, run, domain):
+    sandbox.add("account", domain=domain, name="A")
+    result = run([ACCOUNTS, record("accounts", domain="a.co", **GONE)], **DELETE)
+    assert (result.counts("accounts"), sandbox.accounts()) == ({"read": 1, "deleted": 1}, [])
+
+
 def test_account_that_could_not_be_restored_is_restored_by_the_next_run(sandbox, run, fault):
     sandbox.add("account", domain="a.co", name="A")
     settings = {"streams": {"accounts": {"deleted_records": "archive"}}}

@@ -141,10 +141,55 @@ def test_dry_runs_and_first_records_try_nothing(night, reject, sandbox, unresolv
     assert unresolved() == [(1, 1)]
 
 
+GONE = {"_sdc_deleted_at": "2020-11-20T08:00:00Z"}
+ROWS = {"columns": ("email_address", "title", "number"), "keys": ["number"], "deleted_records": "delete"}
+
+
+def row(number, **values):
+    return record("people", email_address="ann@b.co", number=number, **values)
+
+
+@pytest.mark.parametrize(("is_there", "together"), [(True, True), (False, True), (False, False)])
+def test_a_deleted_row_resolves_no_failure_of_another_row_with_its_key(night, sandbox, fault, is_there, together):
+    """Another row of the source still names the person."""
+    if is_there:
+        sandbox.add("person", email_address="ann@b.co")
+    fault("status", path="/person_upserts", status=422)
+    live, deleted = row(2, title="CEO"), row(1, **GONE)
+    for rows in ([live, deleted], []) if together else ([live], [deleted], []):
+        night(rows, **ROWS)
+    assert titles(sandbox) == {"ann": "CEO"}
+
+
+def test_a_failure_of_a_person_whom_another_stream_cannot_remove_is_not_resolved(night, sandbox, fault):
+    sandbox.add("person", email_address="ann@b.co")
+    fault("status", path="/person_upserts", status=422)
+    fault("status", method="DELETE", status=422)
+    leads = {**schema("people", *ROWS["columns"], keys=["number"]), "stream": "leads"}
+    night([leads, {**row(2, title="CEO"), "stream": "leads"}], **ROWS)
+    night([leads, row(1, **GONE)], **ROWS)
+    assert titles(sandbox) == {"ann": "CEO"}
+
+
+def test_a_row_without_key_properties_is_not_written_again_once_it_is_deleted(night, sandbox, fault):
+    fault("status", path="/person_upserts", status=422)
+    for rows in ([row(1)], [row(1, **GONE)], []):
+        night(rows, **{**ROWS, "keys": []})
+    assert sandbox.people() == []
+
+
+def test_a_version_of_a_row_that_failed_is_resolved_by_a_later_one_that_is_unchanged(night, sandbox):
+    settings = {"columns": ("email_address", "title", "owner_id", "number"), "keys": ["number"]}
+    night([row(1, title="CEO")], **settings, skip_unchanged="ledger")
+    night([row(1, title="CTO", owner_id="x"), row(1, title="CEO")], **settings, skip_unchanged="ledger")
+    night([], **settings, streams={"people": {"mapping": {"owner_id": None}}})
+    assert titles(sandbox) == {"ann": "CEO"}
+
+
 def test_a_trial_run_resolves_no_removal_that_it_does_not_do(night, sandbox, unresolved):
     sandbox.add("person", email_address="ann@b.co")
     sandbox.faults.add(Fault("status", method="DELETE", status=422))
-    gone = [record("people", email_address="ann@b.co", _sdc_deleted_at="2020-11-20T08:00:00Z")]
+    gone = [record("people", email_address="ann@b.co", **GONE)]
     for settings, left in (({}, 1), ({"max_records": 1}, 1), ({"retry_failed_records": True}, 0)):
         night(gone if left else {}, deleted_records="delete", **settings)
         assert len(unresolved()) == left

@@ -100,7 +100,7 @@ def test_a_removal_is_of_all_keys_that_the_record_holds(stream):
     world = World([row(1, "new@b.co", crm_id="7")])
     (found,), outcomes = find_removals(stream, [removal("old@b.co", record_id=1)], world)
     assert (found.write.record_id, outcomes) == (1, [])
-    assert found.tokens == {"email_address=old@b.co", "email_address=new@b.co", "crm_id=7", "id=1"}
+    assert found.write.tokens == {"email_address=old@b.co", "email_address=new@b.co", "crm_id=7", "id=1"}
 
 
 # Memberships
