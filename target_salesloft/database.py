@@ -32,6 +32,11 @@ def build_engine(uri: str, **options: Any) -> sa.Engine:
         raise ConfigError(POSTGRES_EXTRA) from error
 
 
+def describe_url(engine: sa.Engine) -> str:
+    """Return the URL of an engine as it may be shown: a password may be in the query too."""
+    return engine.url.set(query={}).render_as_string(hide_password=True)
+
+
 def create_tables(connection: sa.Connection, metadata: sa.MetaData) -> None:
     lock_creation(connection)
     metadata.create_all(connection)

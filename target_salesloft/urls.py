@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
+
+
+def host_of(url: str) -> str:
+    """Return the host and the port of a URL, without credentials."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def is_loopback(host: str) -> bool:

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from target_salesloft.clock import Clock
-from target_salesloft.database import EXAMPLES, build_engine, create_tables, describe_error, lock_creation
+from target_salesloft.database import EXAMPLES, build_engine, create_tables, describe_error, describe_url, lock_creation
 from target_salesloft.exceptions import ConfigError, LedgerError, LedgerVersionError
 from target_salesloft.ledger import models
 from target_salesloft.ledger.fingerprint import Fingerprinter
@@ -54,7 +54,7 @@ class Database:
 
     Attributes:
         is_persistent: Whether it outlives the run.
-        description: The URL without its password.
+        description: The path, or the URL without its password.
 
     Args:
         create: Whether to create the database and its tables if there are none.
@@ -78,7 +78,7 @@ class Database:
         options = {"pool_pre_ping": True} if self.is_persistent else {"poolclass": sa.StaticPool}
         self._engine = build_engine(uri if self.is_persistent else IN_MEMORY, **options)
         self._writing_engine = self._engine.execution_options(writes=True)
-        self.description = str(self._path) if self._path else self._engine.url.render_as_string(hide_password=True)
+        self.description = str(self._path) if self._path else describe_url(self._engine)
         # A database of something else must not be changed, not even by opening it.
         self._mode = "ro"
         if self._path and not _exists(self._path):
@@ -355,9 +355,13 @@ def _get_path(uri: str) -> Path | None:
     if url.get_backend_name() != "sqlite" or url.database in {None, "", ":memory:"}:
         return None
     database = str(url.database)
+    invalid = ConfigError(f"Invalid value for ledger_uri (expected {EXAMPLES[0]}).")
     if database.startswith("file:") or "\0" in database:
-        raise ConfigError(f"Invalid value for ledger_uri (expected {EXAMPLES[0]}).")
-    return Path(database)
+        raise invalid
+    try:
+        return Path(database).expanduser()
+    except RuntimeError:  # there is no such user
+        raise invalid from None
 
 
 def _exists(path: Path) -> bool:

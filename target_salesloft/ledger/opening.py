@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import urllib.parse
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from target_salesloft.ledger.database import IN_MEMORY, Database, NoLedgerError
 from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.settings.options import NO_LEDGER
 from target_salesloft.settings.run import RunSettings
+from target_salesloft.urls import host_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def get_default_uri() -> str:
 
 
 def get_host(settings: RunSettings) -> str:
-    return urllib.parse.urlsplit(settings.api_url).netloc
+    return host_of(settings.api_url)
 
 
 def get_scope(settings: RunSettings, identity: Mapping[str, Any] | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
-from urllib.parse import urlsplit
 
 import backoff
 
@@ -20,6 +19,7 @@ from target_salesloft.exceptions import (
     SalesloftFatalError,
     SalesloftRetriableError,
 )
+from target_salesloft.urls import host_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Retrier:
     """
 
     def __init__(self, url: str, *, setting: str, clock: Clock, max_retry_seconds: float) -> None:
-        self._host = urlsplit(url).netloc.rpartition("@")[2]
+        self._host = host_of(url)
         self._setting = setting
         self._clock = clock
         self._max_retry_seconds = max_retry_seconds

@@ -11,6 +11,7 @@ from target_salesloft.exceptions import ConfigError, LedgerError, LedgerVersionE
 from target_salesloft.ledger import database as ledger_database
 from target_salesloft.ledger import models
 from target_salesloft.ledger.opening import get_scope, open_database, open_ledger
+from target_salesloft.salesloft.auth.postgres_token_store import PostgresTokenStore
 from target_salesloft.settings.run import RunSettings
 from tests.ledger.conftest import SCOPE
 
@@ -235,12 +236,32 @@ def test_what_is_no_file_is_left_alone(path, url, clock, tmp_path):
 
 @pytest.mark.parametrize(
     "uri",
-    ["nonsense", "mysql://u:s3cr3t@host/db", "postgresql://u:s3cr3t@host:port/db", "sqlite:///file:a.db?uri=true"],
+    [
+        "nonsense",
+        "mysql://u:s3cr3t@host/db",
+        "postgresql://u:s3cr3t@host:port/db",
+        "sqlite:///file:a.db?uri=true",
+        "sqlite:///~nobody-s3cr3t/a.db",
+    ],
 )
 def test_invalid_url_is_an_error_without_its_password(uri, clock):
     with pytest.raises(ConfigError, match="ledger_uri") as error:
         open_ledger(uri, clock)
     assert "s3cr3t" not in str(error.value)
+
+
+@pytest.mark.parametrize("uri", ["u:s3cr3t@127.0.0.1:1/db", "127.0.0.1:1/db?user=u&password=s3cr3t"])
+def test_a_database_that_cannot_be_reached_is_named_without_its_password(uri, clock):
+    with pytest.raises(LedgerError, match=r"127\.0\.0\.1:1/db") as error:
+        open_ledger(f"postgresql://{uri}", clock)
+    assert "s3cr3t" not in str(error.value)
+    assert "s3cr3t" not in PostgresTokenStore(f"postgresql://{uri}", "app", "s3cr3t", clock, 60).description
+
+
+def test_a_path_may_start_with_the_home_directory(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    start(where="sqlite:///~/state/ledger.db")
+    assert (tmp_path / "state" / "ledger.db").exists()
 
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:"])
@@ -388,6 +409,8 @@ def test_migration_that_fails_changes_nothing(start, uri, clock, monkeypatch):
 @pytest.mark.parametrize("identity", [None, {}, {"team": None}, {"team": {}}, {"team": "12"}])
 def test_scope_is_the_host_and_the_team_or_a_hash_of_the_credentials(identity):
     assert get_scope(SETTINGS, {"id": 7, "team": {"id": 12}}) == "api.salesloft.com/team/12"
+    behind_proxy = RunSettings(api_key="ak", api_url="https://user:s3cr3t@api.salesloft.com/v2")
+    assert get_scope(behind_proxy, {"team": {"id": 12}}) == "api.salesloft.com/team/12"
     scope = get_scope(SETTINGS, identity)
     assert scope.startswith("api.salesloft.com/credentials/")
     assert "s3cr3t" not in scope

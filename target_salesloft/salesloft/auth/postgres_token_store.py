@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy.dialects.postgresql import insert
 
 from target_salesloft.clock import Clock
-from target_salesloft.database import build_engine, create_tables, describe_error
+from target_salesloft.database import build_engine, create_tables, describe_error, describe_url
 from target_salesloft.exceptions import TokenStoreError
 from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, StoredToken
 from target_salesloft.salesloft.auth.token_store import decode_token, encode_token, wait_for_lock
@@ -45,7 +45,7 @@ class PostgresTokenStore:
     def __init__(self, uri: str, application: str, client_secret: str, clock: Clock, lock_timeout: float) -> None:
         # A token is refreshed every few hours: connections would not survive in a pool.
         self._engine = build_engine(uri, poolclass=sa.NullPool)
-        self.description = self._engine.url.render_as_string(hide_password=True)
+        self.description = describe_url(self._engine)
         self._application = application
         self._clock = clock
         self._lock_timeout = lock_timeout

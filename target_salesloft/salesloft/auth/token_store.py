@@ -7,7 +7,6 @@ import logging
 import os
 import stat
 import tempfile
-import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from target_salesloft.clock import Clock
 from target_salesloft.exceptions import RunCancelledError, TokenStoreError
 from target_salesloft.salesloft.auth.token import LOGIN_COMMAND, StoredToken, fingerprint
 from target_salesloft.storage import write_atomically
+from target_salesloft.urls import host_of
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class FileTokenStore:
 
 
 def application_name(client_id: str, api_url: str) -> str:
-    host = urllib.parse.urlsplit(api_url).netloc.rpartition("@")[2].replace(":", "_")
+    host = host_of(api_url).replace(":", "_")
     return f"{host}-{fingerprint(client_id)[:16]}"
 
 
