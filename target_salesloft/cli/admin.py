@@ -16,7 +16,8 @@ from target_salesloft.cli.ledger import failed, forget, history, prune_ledger, r
 from target_salesloft.cli.login import login
 from target_salesloft.cli.verify import verify
 from target_salesloft.clock import Clock
-from target_salesloft.exceptions import ConfigError, SalesloftFatalError, SalesloftRetriableError
+from target_salesloft.exceptions import INTERNAL_ERROR, ConfigError, SalesloftFatalError, SalesloftRetriableError
+from target_salesloft.redaction import format_internal_error
 from target_salesloft.reporting.log import restrict_library_logs
 
 
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         print(f"{error} [{error.code}]", file=sys.stderr)
     except SalesloftRetriableError as error:
         print(error, file=sys.stderr)
+    except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
+        print(f"{format_internal_error(error)} [{INTERNAL_ERROR}]", file=sys.stderr)
     return 1
 
 

@@ -11,11 +11,12 @@ from contextlib import closing
 from typing import IO, Any, Final
 
 import click
+from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_salesloft.cli.options import config_option
 from target_salesloft.clock import Clock
 from target_salesloft.encoding import decode_object
-from target_salesloft.exceptions import ConfigError, PermissionDeniedError
+from target_salesloft.exceptions import INVALID_INPUT, ConfigError, PermissionDeniedError
 from target_salesloft.objects import ALL_MODES, ID_FIELD, OBJECTS, FieldType, Reference, SalesloftObject
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.build import build_client
@@ -25,6 +26,7 @@ from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import DELETED_COLUMNS, NULL_STRING, StreamSettings
 from target_salesloft.settings.validation import resolve
 from target_salesloft.singer.input_file import InputFile
+from target_salesloft.singer.reader import require_schema
 from target_salesloft.suggestions import TYPO, closest_match, normalize_name
 
 METADATA: Final = "_sdc_"
@@ -136,11 +138,15 @@ def _list_names(client: SalesloftClient, references: Sequence[Reference]) -> lis
 def _read_columns(messages: IO[Any]) -> dict[str, list[str]]:
     """Return stream → the columns that its SCHEMA messages declare."""
     columns: dict[str, list[str]] = {}
-    for line in messages:
-        message = decode_object(line) if line.strip() else {}
-        if message.get("type") == "SCHEMA":
-            properties = message.get("schema", {}).get("properties", {})
-            columns[str(message.get("stream"))] = [each for each in properties if not each.startswith(METADATA)]
+    for number, line in enumerate(messages, 1):
+        try:
+            message = decode_object(line) if line.strip() else {}
+            if message.get("type") == "SCHEMA":
+                require_schema(message)
+                properties = message["schema"]["properties"]
+                columns[message["stream"]] = [each for each in properties if not each.startswith(METADATA)]
+        except InvalidInputLine as error:
+            raise ConfigError(f"Invalid input at line {number}: {error}", code=INVALID_INPUT) from None
     if not columns:
         raise ConfigError("The file has no SCHEMA message. Save the output of the tap: tap-yours > FILE.")
     return columns

@@ -114,9 +114,28 @@ def test_a_key_that_no_column_goes_to_is_said(fields, tmp_path):
     assert [each for each in out.splitlines() if each.strip().startswith("#") and "domain" in each]
 
 
-def test_a_file_without_a_schema_is_an_error(fields, tmp_path):
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("{}", "SCHEMA"),
+        ("{}\nann@example.com", "line 2"),
+        ('{"type": "SCHEMA", "stream": "people", "schema": null}', "schema"),
+        ('{"type": "SCHEMA", "stream": "people", "schema": {"properties": ["a"]}}', "properties"),
+    ],
+)
+def test_a_file_without_a_schema_is_an_error(fields, tmp_path, text, named):
     file = tmp_path / "tap.singer"
-    file.write_text("{}\n", encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
     code, out, errors = fields("--stream", str(file))
-    assert (code, "streams" in out) == (1, False)
-    assert "SCHEMA" in errors
+    assert (code, "streams" in out, "ann@" in errors) == (1, False, False)
+    assert named in errors
+
+
+def test_an_unexpected_error_is_a_line_without_its_text(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise KeyError("ann@example.com")
+
+    monkeypatch.setattr("target_salesloft.cli.fields.resolve", fail)
+    assert main(["fields"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ("KeyError" in line, "ann@" in line) == (True, False)
