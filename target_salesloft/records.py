@@ -276,11 +276,16 @@ def combine(first: Write, second: Write, added: Collection[str] = ()) -> Write:
     if custom:
         body[CUSTOM_FIELDS] = custom
     references = {name: each for name, each in first.references.items() if name not in second.body}
-    named = {each.reference.name for each in second.references.values()}
+    named = {each.reference.name for each in second.references.values()} | set(map(reference_of, second.missing))
     return replace(
         second,
         body=body,
         references={**references, **second.references},
         sources=sources,
-        missing=(*(each for each in first.missing if each.partition(":")[0] not in named), *second.missing),
+        missing=(*(each for each in first.missing if reference_of(each) not in named), *second.missing),
     )
+
+
+def reference_of(missing: str) -> str:
+    """Return the reference of what was not found: `account.domain: not found` → `account.domain`."""
+    return missing.partition(":")[0]

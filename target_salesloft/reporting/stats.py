@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from target_salesloft.records import FAILURES, MISSES, WRITTEN, Outcome, Result, Source
+from target_salesloft.records import FAILURES, MISSES, WRITTEN, Outcome, Result, Source, reference_of
 from target_salesloft.redaction import ELLIPSIS, NOT_SHOWN, redact_reason, request_names
 from target_salesloft.salesloft.requester import RequestMetrics
 from target_salesloft.settings.run import RunSettings
@@ -171,7 +171,9 @@ class StreamStats:
             self.skipped[outcome.reason] += 1
         if outcome.write.references or outcome.write.missing:
             references = outcome.write.references
-            self.references += len(references)
+            names = {each.reference.name for each in references.values()}
+            invalid = sum(reference_of(each) not in names for each in outcome.write.missing)
+            self.references += (len(references) + invalid) * len(sources)
             self.missing_values.update(
                 hash(each) for name, each in references.items() if name not in outcome.write.body
             )
@@ -349,9 +351,8 @@ class RunStats(defaultdict[str, StreamStats]):
         found = []
         for stream, stats in self.items() if max_percent is not None else ():
             missing = sum(stats.missing_references.values())
-            looked_up = max(stats.references, missing)
-            if missing * 100 > looked_up * (max_percent or 0):
-                found.append(f"{stream}: {missing:,} of {looked_up:,} ({missing / looked_up:.1%})")
+            if missing * 100 > stats.references * (max_percent or 0):
+                found.append(f"{stream}: {missing:,} of {stats.references:,} ({missing / stats.references:.1%})")
         return found
 
     def most_frequent_failure(self) -> str:

@@ -104,10 +104,13 @@ def test_missing_reference_is_omitted_counted_and_warned_of_once(load, sandbox):
         ({"max_missing_references_percent": 50, "max_records": 3}, 0),
     ],
 )
+@pytest.mark.parametrize("missing", ["gone.com", "no domain"])
+@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.usefixtures("accounts")
-def test_too_many_missing_references_fail_the_run(load, sandbox, settings, code):
-    result = load(PEOPLE, person("a", "gone.com"), person("b", "gone.com"), person("c", "acme.com"), **settings)
-    assert (result.code, len(sandbox.people())) == (code, 3)
+def test_too_many_missing_references_fail_the_run(load, sandbox, settings, code, missing, times):
+    rows = [person("a", missing), *[person("b", missing)] * times, *[person("c", "acme.com")] * times]
+    result = load(PEOPLE, *rows, **settings)
+    assert (result.code, len(sandbox.people())) == (code, 3 if times == 1 or "max_records" not in settings else 2)
 
 
 # Points
