@@ -165,7 +165,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False, gc=False):
     # The HTTP status of the response that rejected it, or None if it was not sent in a request of its own.
     status: int | None = None
     request: str | None = None  # the request that rejected it, such as `POST /people`, or None if it was not sent
-    fields: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()  # those that the reason is about
     advice: str = ""  # what to do, if neither the result nor the status determines it
     from_api: bool = False  # whether the reason is Salesloft's error text, which may contain values of the record
     record_id: int | None = None  # Salesloft's id of the record, if known
@@ -173,7 +173,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False, gc=False):
     # Whether it is certain that nothing was written. Other failures leave that unknown.
     was_rejected: bool = False
     is_ambiguous: bool = False  # whether a request for it may take effect only later
-    requests: int = 0
+    requests: int = 0  # how often it was sent
 
     @property
     def is_of_all(self) -> bool:

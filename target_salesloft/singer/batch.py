@@ -101,7 +101,7 @@ def file_name(url: str) -> str:
 def open_file(url: str, storage: Mapping[str, Any] | None) -> IO[bytes]:
     """Open a batch file for reading. Unlike the SDK's `StorageTarget`, this creates no directory."""
     path = UPath(url)
-    if storage:
+    if storage and storage.get("root"):
         path = UPath(storage["root"], **(storage.get("params") or {})) / path.name
     if path.protocol == "memory":
         raise InvalidInputLine("memory:// files are private to the tap's process. Use file:// or a bucket.")

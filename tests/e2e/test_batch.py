@@ -38,7 +38,9 @@ def write(tmp_path):
 def test_records_of_all_files_are_written_in_order(run, sandbox, write, encoding):
     compressed = encoding.get("compression") == "gzip"
     paths = [write(f"{n}.jsonl", rows([n], title=f"t{n}"), compressed) for n in range(3)]
-    result = run([COLUMNS, batch(*paths, encoding=encoding), state({"n": 3})], max_parallel_requests=1)
+    config = {"encoding": JSONL, "storage": {"prefix": "x"}}  # has no effect, and names no directory
+    messages = [COLUMNS, batch(*paths, encoding=encoding), state({"n": 3})]
+    result = run(messages, max_parallel_requests=1, batch_config=config)
     assert (result.code, result.states) == (0, [{"n": 3}])
     assert addresses(sandbox) == [f"p{n}@example.com" for n in range(3)]
 
