@@ -9,15 +9,10 @@ from tests.conftest import people, record, schema
 def test_custom_field_without_a_name_is_ignored(run, sandbox, fault, name):
     rows = [{"id": 1, "name": name, "field_type": "person"}, {"id": 2, "name": "Lead Score", "field_type": "person"}]
     fault("status", status=200, path="/custom_fields", body={"data": rows})
-    run([schema("people", "email_address", "lead_score"), *people([1], lead_score=7)])
-    assert sandbox.people()[0]["custom_fields"] == {"Lead Score": "7"}
-
-
-def test_custom_fields_are_fetched_once_per_run_and_object(run, sandbox):
-    first = [schema("people", "email_address", "Region"), *people(range(2), Region="EMEA")]
-    second = [schema("leads", "email_address", "Region"), *people(range(2, 4), stream="leads", Region="EMEA")]
-    assert run([*first, *second]).code == 0
-    assert [each.path for each in sandbox.requests].count("/v2/custom_fields") == 1
+    for_each = [schema(each, "email_address", "lead_score") for each in ("people", "leads")]
+    run([*for_each, *people([1], lead_score=7), *people([2], "leads", lead_score=7)])
+    assert [each["custom_fields"] for each in sandbox.people()] == [{"Lead Score": "7"}] * 2
+    assert [each.path for each in sandbox.requests].count("/v2/custom_fields") == 1, "once per run and object"
 
 
 @pytest.mark.parametrize("is_mapped", [True, False])

@@ -130,8 +130,8 @@ def hundred(failed):
 
 @pytest.mark.parametrize(("failed", "code", "states"), [(20, 0, [{"a": 1}]), (21, 1, [])])
 def test_run_fails_if_more_than_the_allowed_percentage_failed(run, sandbox, failed, code, states):
-    settings = {"allow_failed_records": True, "max_failed_percent": 20, "batch_size_rows": 10}
-    result = run(hundred(failed), **settings)
+    settings = {"allow_failed_records": True, "max_failed_percent": 20, "batch_size_rows": 50}
+    result = run(hundred(failed), **settings, write_method="bulk")
     assert (result.code, result.states, result.summary["exit_code"]) == (code, states, code)
     assert len(sandbox.people()) == 100 - failed
     assert len(result.failed_records) == failed

@@ -117,21 +117,18 @@ def test_server_that_is_not_salesloft_is_reported_within_a_minute(connect, clock
     assert isinstance(error.value.last_error, MalformedResponseError)
 
 
-def test_outage_at_the_start_is_retried_for_max_retry_seconds(connect, clock, fault):
-    fault("status", status=503, times=None)
-    with pytest.raises(RetriesExhaustedError) as error:
-        connect().verify_credentials()
-    assert 700 < clock.now() - 1_000 <= 900
-    assert isinstance(error.value.last_error, ServerError)
-
-
-def test_connection_error_after_a_response_is_retried_for_max_retry_seconds(connect, clock, fault):
+@pytest.mark.parametrize(("kind", "kept"), [("status", ServerError), ("reset_before", ConnectionFailedError)])
+def test_outages_and_connection_errors_after_a_response_are_retried_for_max_retry_seconds(
+    connect, clock, fault, kind, kept
+):
     client = connect()
-    client.verify_credentials()
-    fault("reset_before", times=None)
-    with pytest.raises(RetriesExhaustedError, match="max_retry_seconds=900"):
+    if kind == "reset_before":
+        client.request("GET", "/me")
+    fault(kind, times=None, **({"status": 503} if kind == "status" else {}))
+    with pytest.raises(RetriesExhaustedError, match="max_retry_seconds=900") as error:
         client.request("GET", "/me")
     assert 700 < clock.now() - 1_000 <= 900
+    assert isinstance(error.value.last_error, kept)
 
 
 def test_timeout_is_shortened_until_the_service_has_responded():
@@ -163,13 +160,6 @@ def test_loopback_ignores_the_proxy(connect, server, proxy, host):
     seen = proxy(http_response(502))
     connect(api_url=server.url.replace("127.0.0.1", host)).verify_credentials()
     assert seen == []
-
-
-def test_other_hosts_use_the_proxy(connect, proxy):
-    body = b'{"data": {"id": 1}}'
-    seen = proxy(http_response(200, "Content-Type: application/json", body=body))
-    connect(api_url="http://api.example/v2").verify_credentials()
-    assert seen[0].startswith(b"GET http://api.example/v2/me ")
 
 
 def test_tls_handshake_that_ends_early_is_retried(connect):
@@ -209,10 +199,10 @@ def test_redirect_is_not_followed(connect, server, sandbox, status):
     assert sandbox.requests == []
 
 
-def test_user_agent_names_the_versions(connect):
-    response = http_response(200, body=b'{"data": {}}')
-    with raw_server(lambda connection: connection.sendall(response)) as (port, seen):
-        connect(api_url=f"http://127.0.0.1:{port}").verify_credentials()
+def test_other_hosts_use_the_proxy_and_the_user_agent_names_the_versions(connect, proxy):
+    seen = proxy(http_response(200, "Content-Type: application/json", body=b'{"data": {"id": 1}}'))
+    connect(api_url="http://api.example/v2").verify_credentials()
+    assert seen[0].startswith(b"GET http://api.example/v2/me ")
     (agent,) = (line for line in seen[0].decode().splitlines() if line.startswith("User-Agent: "))
     names = [part.partition("/")[0] for part in agent.removeprefix("User-Agent: ").split()]
     assert names == ["target-salesloft", "singer-sdk", "requests"]

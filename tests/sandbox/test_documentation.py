@@ -30,21 +30,6 @@ def people(**changed):
 
 
 @pytest.mark.parametrize(
-    "exchange",
-    [
-        event("GET", "/people", response=people(), query="ids[]=1&ids=2&updated_at[gt]=2020-01-01&sort_by=name"),
-        event("GET", "/people.json", response=people(created_at="2026-01-31T12:00:00.000000-05:00")),
-        event("PUT", "/people/17", response={"data": PERSON}, body={"title": None, "tags": [], "owner_id": 2}),
-        event("DELETE", "/people/17", 204),
-        event("POST", "/people", 422, {"errors": {"email_address": ["is invalid"]}}, body={"nickname": "x"}),
-        event("GET", "/nowhere", 404, {"error": "Not found"}),
-    ],
-)
-def test_documented_exchange_has_no_violations(exchange):
-    assert list(find_violations(exchange)) == []
-
-
-@pytest.mark.parametrize(
     ("exchange", "named"),
     [
         (event("GET", "/people", response=people(), query="email=a@b.co"), "email"),
@@ -68,12 +53,8 @@ def test_violation_is_found_and_not_accepted(exchange, named):
     assert named in violation
     assert violation.startswith(exchange.method)
     assert not is_accepted(violation)
-
-
-def test_responses_can_be_compared_without_their_requests():
-    exchange = event("GET", "/people", response=people(id="1"), query="email=a@b.co")
-    (violation,) = find_violations(exchange, with_request=False)
-    assert "email" not in violation
+    if named == "email":
+        assert list(find_violations(exchange, with_request=False)) == []
 
 
 @pytest.fixture

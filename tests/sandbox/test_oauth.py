@@ -51,7 +51,7 @@ def oauth(start_sandbox):
     return start
 
 
-def test_authorization_code_can_be_used_once(oauth):
+def test_authorization_code_can_be_used_once_by_a_known_application(oauth, manual_clock):
     _, accounts = oauth()
     parameters = accounts.redirect_parameters("allow", state="mine")
     assert parameters["state"] == "mine"
@@ -60,6 +60,11 @@ def test_authorization_code_can_be_used_once(oauth):
     assert accounts.me(response.json()["access_token"]) == 200
     again = accounts.exchange(parameters)
     assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
+    parameters = accounts.redirect_parameters("allow")
+    manual_clock.tick(600)
+    assert accounts.exchange(parameters).status_code == 400, "it expires after ten minutes"
+    for unknown in ({"client_id": "nobody"}, {"redirect_uri": ""}):
+        assert accounts.authorize("allow", **unknown).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -70,13 +75,6 @@ def test_authorization_code_is_exchanged_with_its_own_parameters_only(oauth, cha
     assert accounts.exchange(accounts.redirect_parameters("allow"), **changed).status_code == 400
 
 
-def test_authorization_code_expires_after_ten_minutes(oauth, manual_clock):
-    _, accounts = oauth()
-    parameters = accounts.redirect_parameters("allow")
-    manual_clock.tick(600)
-    assert accounts.exchange(parameters).status_code == 400
-
-
 def test_authorization_page_escapes_values(oauth):
     _, accounts = oauth(clients={"<b>&": "x"})
     page = accounts.authorize(client_id="<b>&")
@@ -84,20 +82,17 @@ def test_authorization_page_escapes_values(oauth):
     assert "<b>" not in page.text
 
 
-@pytest.mark.parametrize("query", [{"client_id": "nobody"}, {"redirect_uri": ""}])
-def test_unknown_application_is_not_redirected(oauth, query):
-    _, accounts = oauth()
-    assert accounts.authorize("allow", **query).status_code == 400
-
-
-def test_refresh_revokes_the_previous_refresh_and_access_tokens(oauth):
-    _, accounts = oauth(refresh_tokens=["first"])
+def test_refresh_revokes_the_previous_refresh_and_access_tokens_until_a_reset(oauth):
+    sandbox, accounts = oauth(refresh_tokens=["first"])
     first = accounts.refresh("first").json()
     second = accounts.refresh(first["refresh_token"]).json()
     assert [accounts.me(token["access_token"]) for token in (first, second)] == [401, 200]
     for old in ("first", first["refresh_token"]):
         response = accounts.refresh(old)
         assert (response.status_code, response.json()["error"]) == (400, "invalid_grant")
+    sandbox.reset()
+    assert accounts.me(second["access_token"]) == 401
+    assert accounts.refresh("first").status_code == 200
 
 
 def test_token_expires(oauth, manual_clock):
@@ -121,11 +116,3 @@ def test_scopes_apply_to_tokens_and_can_be_narrowed(oauth):
     assert statuses == [200, 403]
     wider = accounts.token(grant_type="client_credentials", scope="people:write")
     assert wider.json()["error"] == "invalid_scope"
-
-
-def test_reset_restores_initial_tokens(oauth):
-    sandbox, accounts = oauth(refresh_tokens=["first"])
-    token = accounts.refresh("first").json()
-    sandbox.reset()
-    assert accounts.me(token["access_token"]) == 401
-    assert accounts.refresh("first").status_code == 200

@@ -43,6 +43,13 @@ def test_responses_name_the_assumption_that_they_depend_on(sandbox, api, method,
     assert assumed(getattr(api, method)(path, **body)) == {world}
 
 
+@pytest.mark.parametrize(("world", "upsert_type"), [("insensitive", "update"), ("sensitive", "create")])
+def test_upserts_by_address_depend_on_its_case(sandbox, api, world, upsert_type):
+    sandbox.add("person", email_address="Ada@B.co")
+    sandbox.enter_world(f"email_case={world}")
+    assert upsert(api, email_address="ada@b.co").json()["data"]["upsert_type"] == upsert_type
+
+
 def test_responses_that_depend_on_no_assumption_have_no_header(api):
     assert HEADER not in upsert(api, title="CEO", custom_fields={"Region": "EU"}, tags=["x"]).headers
     assert HEADER not in upsert(api, title="CTO").headers

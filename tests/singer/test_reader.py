@@ -47,12 +47,6 @@ def test_line_that_is_no_message_is_reported_with_its_number_and_without_its_con
     assert (number, len(message) < 200) == (2, True)
 
 
-def test_all_missing_keys_are_named():
-    with pytest.raises(InvalidInputLine) as error:
-        require_keys({"type": "RECORD"}, stream=str, record=dict)
-    assert "'record', 'stream'" in str(error.value)
-
-
 @pytest.mark.parametrize(
     ("line", "value"),
     [
@@ -63,16 +57,12 @@ def test_all_missing_keys_are_named():
         ('{"a": 1e99999999999999999999}', math.inf),
         ('{"a": -1e-99999999999999999999}', 0),
         (r'{"a": "\ud800"}', "\ud800"),
+        ('{"a": -Infinity}', -math.inf),
     ],
 )
 def test_values_are_decoded_exactly(line, value):
     assert decode_object(line) == {"a": value}
-
-
-def test_nan_and_infinity_are_decoded():
-    read = decode_object('{"a": NaN, "b": -Infinity, "c": 0.1}')
-    assert math.isnan(read["a"])
-    assert (read["b"], read["c"]) == (-math.inf, Decimal("0.1"))
+    assert math.isnan(decode_object('{"a": NaN, "c": 0.1}')["a"])
 
 
 @pytest.mark.parametrize("text", ["👩‍💻", "\u202eabc", "\x00\x1f", "ß\u0301"])
@@ -91,6 +81,14 @@ def test_any_line_is_an_object_or_an_input_error(line):
         assert type(read) is dict
 
 
+@pytest.mark.parametrize("stream", ["people\ud800", "people\0"])
+def test_missing_keys_and_names_of_streams_that_cannot_be_stored_are_input_errors(stream):
+    with pytest.raises(InvalidInputLine, match="'record', 'stream'"):
+        require_keys({"type": "RECORD"}, stream=str, record=dict)
+    with pytest.raises(InvalidInputLine, match="'stream'"):
+        require_schema({"stream": stream, "schema": {"properties": {}}})
+
+
 def batch_lines(data):
     reader = LineReader()
     seen = []
@@ -99,13 +97,10 @@ def batch_lines(data):
     return seen
 
 
-def test_blank_lines_are_ignored_and_counted():
-    assert batch_lines(b'{"type": "RECORD", "n": 1}\r\n\n\r\n \n{"type": "RECORD", "n": 2}\n') == [(1, 1), (5, 2)]
-
-
-def test_byte_order_mark_at_the_start_is_ignored():
+def test_blank_lines_are_ignored_and_counted_and_a_byte_order_mark_at_the_start_is_skipped():
     assert batch_lines(b'\xef\xbb\xbf{"type": "RECORD", "n": 1}\n') == [(1, 1)]
     assert batch_lines(b"\xef\xbb\xbf") == []
+    assert batch_lines(b'{"type": "RECORD", "n": 1}\r\n\n\r\n \n{"type": "RECORD", "n": 2}\n') == [(1, 1), (5, 2)]
 
 
 def test_too_long_line_is_an_error_and_not_read_whole(monkeypatch):
@@ -266,9 +261,3 @@ def test_input_that_is_not_a_pipe_is_not_discarded(tmp_path):
 )
 def test_python_values_become_json_values(value, json_value):
     assert to_json_types(value) == json_value
-
-
-@pytest.mark.parametrize("stream", ["people\ud800", "people\0"])
-def test_a_stream_whose_name_cannot_be_stored_is_an_input_error(stream):
-    with pytest.raises(InvalidInputLine, match="'stream'"):
-        require_schema({"stream": stream, "schema": {"properties": {}}})

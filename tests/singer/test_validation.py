@@ -74,12 +74,8 @@ def test_rejection_names_the_column_without_its_value(record, column, message):
 @pytest.mark.parametrize("column", [{"enum": ["a"]}, {"const": "a"}, {"pattern": "^a"}, {"not": {}}, {"format": "x"}])
 def test_no_rejection_holds_the_value(column):
     assert "s3cr3t" not in (check({"a": "s3cr3t"}, a=column) or "")
-
-
-def test_missing_required_column_is_named():
-    reason = reason_of({"b": "s3cr3t"}, {"required": ["a"]})
-    assert '"a"' in reason
-    assert "s3cr3t" not in reason
+    missing = reason_of({"b": "s3cr3t"}, {"required": ["a"]})
+    assert ('"a"' in missing, "s3cr3t" in missing) == (True, False)
 
 
 @pytest.mark.parametrize(("value", "is_valid"), [("0.3", True), ("19.9", True), ("10", True), ("0.35", False)])
@@ -92,11 +88,8 @@ def test_decimals_are_exact_multiples(value, is_valid):
 @pytest.mark.parametrize("kind", ["number", "integer", "string", "null"])
 def test_nan_and_infinity_have_no_type(value, kind):
     assert rejection({"a": value}, a={"type": kind}).startswith(f"column 'a': the value is not of type \"{kind}\"")
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800"])
-def test_untyped_column_accepts_values_that_json_has_not(value):
-    assert check({"a": value}, a={}) is None
+    for each in (value, "\ud800"):
+        assert check({"a": each}, a={}) is None, "an untyped column accepts what JSON does not have"
 
 
 def nested(depth):
@@ -118,16 +111,13 @@ def test_uncheckable_record_is_rejected(record, why):
     assert why in rejection(record, a={"type": "integer"})
 
 
-def test_remote_reference_is_not_fetched(server):
+def test_local_reference_is_followed_and_a_remote_one_is_not(server):
     """The server would answer."""
+    schema = {"properties": {"a": {"$ref": "#/definitions/number"}}, "definitions": {"number": {"type": "integer"}}}
+    assert reason_of({"a": "s3cr3t"}, schema) is not None
     with pytest.raises(InvalidJSONSchema):
         check({"a": 1}, a={"$ref": f"{server.url}/schema.json"})
     assert server.sandbox.requests == []
-
-
-def test_local_reference_is_followed():
-    schema = {"properties": {"a": {"$ref": "#/definitions/number"}}, "definitions": {"number": {"type": "integer"}}}
-    assert reason_of({"a": "s3cr3t"}, schema) is not None
 
 
 DRAFT_4 = {"properties": {"a": {"type": "integer", "maximum": 5, "exclusiveMaximum": True}}}
