@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import click
 from msgspec.structs import replace
 
-from target_salesloft.cli.options import config_option
+from target_salesloft.cli.options import settings_option
 from target_salesloft.clock import Clock
 from target_salesloft.exceptions import ConfigError, LedgerError, PermissionDeniedError, RecordRejectedError
 from target_salesloft.ledger.opening import get_scope, open_ledger
@@ -23,7 +23,6 @@ from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.settings.options import admin_command
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
-from target_salesloft.settings.validation import resolve
 from target_salesloft.verify.questions import QUESTIONS
 
 # Someone is waiting for the command.
@@ -46,14 +45,13 @@ class Permission(NamedTuple):
 
 
 @click.command()
-@config_option
+@settings_option
 @click.pass_obj
-def check(clock: Clock, values: Mapping[str, Any]) -> int:
+def check(clock: Clock, settings: RunSettings) -> int:
     """Check credentials and permissions.
 
     Prints the token's user, its permissions, and the points left in this minute.
     """
-    settings = resolve(values)
     required_objects(settings)  # mistakes in `streams` are reported before the first request
     settings = replace(settings, max_retry_seconds=min(settings.max_retry_seconds, CHECK_RETRY_SECONDS))
     missing = False

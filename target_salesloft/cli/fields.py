@@ -6,14 +6,14 @@ import json
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import IO, Any, Final
 
 import click
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
-from target_salesloft.cli.options import config_option
+from target_salesloft.cli.options import offline_settings_option
 from target_salesloft.clock import Clock
 from target_salesloft.encoding import decode_object
 from target_salesloft.exceptions import INVALID_INPUT, ConfigError, PermissionDeniedError
@@ -24,7 +24,6 @@ from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import DELETED_COLUMNS, NULL_STRING, StreamSettings
-from target_salesloft.settings.validation import resolve
 from target_salesloft.singer.input_file import InputFile
 from target_salesloft.singer.reader import require_schema
 from target_salesloft.suggestions import TYPO, closest_match, normalize_name
@@ -47,17 +46,16 @@ PLAIN: Final = re.compile(r"[A-Za-z_][\w .-]*")
 
 
 @click.command()
-@config_option
+@offline_settings_option
 @click.argument("name", metavar="[OBJECT]", type=click.Choice(list(OBJECTS)), required=False)
 @click.option("--stream", type=InputFile("rb"), metavar="FILE", help="Suggest a mapping for the tap's output in FILE.")
 @click.pass_obj
-def fields(clock: Clock, values: Mapping[str, Any], name: str | None, stream: IO[Any] | None) -> int:
+def fields(clock: Clock, settings: RunSettings, name: str | None, stream: IO[Any] | None) -> int:
     """List the fields that columns can be mapped to.
 
     With credentials, it also lists the team's custom fields, users, stages, tiers, and cadences.
     """
     objects = [OBJECTS[each] for each in ([name] if name else OBJECTS)]
-    settings = resolve({**values, "dry_run": True})  # which needs no credentials
     if not settings.credentials:
         _print_all(settings, objects, None, stream)
         print("Custom fields, users, stages, tiers, and cadences are not listed: no credentials.", file=sys.stderr)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing
 from typing import Any
 
 import click
 
-from target_salesloft.cli.options import MAX_DAYS, MAX_RUNS, config_option, json_option
+from target_salesloft.cli.options import MAX_DAYS, MAX_RUNS, json_option, offline_settings_option
 from target_salesloft.clock import SECONDS_PER_DAY, Clock
 from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.database import Database
@@ -23,25 +22,23 @@ from target_salesloft.reporting.html import render
 from target_salesloft.reporting.run_info import format_time
 from target_salesloft.settings.options import NO_LEDGER
 from target_salesloft.settings.run import RunSettings
-from target_salesloft.settings.validation import resolve
 from target_salesloft.storage import exists, open_storage, split
 from target_salesloft.suggestions import closest_match
 from target_salesloft.wording import duration, plural
 
 
 @click.command()
-@config_option
+@offline_settings_option
 @click.option(
     "--limit", type=click.IntRange(1, MAX_RUNS), default=20, show_default=True, help="Maximum number of runs."
 )
 @json_option
 @click.pass_obj
-def history(clock: Clock, values: Mapping[str, Any], *, limit: int, as_json: bool) -> int:
+def history(clock: Clock, settings: RunSettings, *, limit: int, as_json: bool) -> int:
     """List recent runs, newest first.
 
     Shows the exit code, duration, points, and counts of each run.
     """
-    settings = _resolve(values)
     with _open(settings, clock, read_only=True) as database:
         runs = get_runs(database, get_host(settings), limit=limit)
     if as_json:
@@ -69,15 +66,14 @@ def _describe_run(run: Run) -> list[str]:
 
 
 @click.command()
-@config_option
+@offline_settings_option
 @json_option
 @click.pass_obj
-def failed(clock: Clock, values: Mapping[str, Any], *, as_json: bool) -> int:
+def failed(clock: Clock, settings: RunSettings, *, as_json: bool) -> int:
     """List unresolved failed records.
 
     They are grouped by stream and reason, with the files that hold them.
     """
-    settings = _resolve(values)
     with _open(settings, clock, read_only=True) as database:
         groups = get_failed(database, get_host(settings))
     if as_json:
@@ -108,16 +104,15 @@ def failed(clock: Clock, values: Mapping[str, Any], *, as_json: bool) -> int:
 
 
 @click.command()
-@config_option
+@offline_settings_option
 @click.option("--out", required=True, metavar="FILE", help="HTML file to write. An existing one is replaced.")
 @click.option("--days", type=click.IntRange(1, MAX_DAYS), default=28, show_default=True, help="Number of days to show.")
 @click.pass_obj
-def report(clock: Clock, values: Mapping[str, Any], *, out: str, days: int) -> int:
+def report(clock: Clock, settings: RunSettings, *, out: str, days: int) -> int:
     """Write an HTML report about recent runs.
 
     It shows results, points, times, and failures, contains no personal data, and works offline.
     """
-    settings = _resolve(values)
     now = clock.time()
     with _open(settings, clock, read_only=True) as database:
         host = get_host(settings)
@@ -134,16 +129,15 @@ def report(clock: Clock, values: Mapping[str, Any], *, out: str, days: int) -> i
 
 
 @click.command()
-@config_option
+@offline_settings_option
 @click.option("--stream", metavar="NAME", help="Name of the stream. Without it, all streams are listed.")
 @click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def forget(clock: Clock, values: Mapping[str, Any], *, stream: str | None, is_confirmed: bool) -> int:
+def forget(clock: Clock, settings: RunSettings, *, stream: str | None, is_confirmed: bool) -> int:
     """Forget what was written for a stream.
 
     The next run then sends all records of the stream again.
     """
-    settings = _resolve(values)
     host = get_host(settings)
     with _open(settings, clock, read_only=stream is None) as database:
         known = get_streams(database, host)
@@ -166,15 +160,14 @@ def forget(clock: Clock, values: Mapping[str, Any], *, stream: str | None, is_co
 
 
 @click.command("prune")
-@config_option
+@offline_settings_option
 @click.option("--days", type=click.IntRange(1, MAX_DAYS), required=True, help="Number of days to keep.")
 @click.pass_obj
-def prune_ledger(clock: Clock, values: Mapping[str, Any], *, days: int) -> int:
+def prune_ledger(clock: Clock, settings: RunSettings, *, days: int) -> int:
     """Delete old runs from the ledger.
 
     Also deletes old looked-up ids, and failed records whose file is gone. What was written is not forgotten.
     """
-    settings = _resolve(values)
     with _open(settings, clock) as database:
         before = int(clock.time()) - days * SECONDS_PER_DAY
         counts = prune(database, get_host(settings), before, _is_missing)
@@ -189,11 +182,6 @@ def _is_missing(file: str) -> bool:
     except OSError as error:
         print(f"Cannot look for {sanitize_line(file)} ({error.strerror}). Its records are kept.", file=sys.stderr)
         return False
-
-
-def _resolve(values: Mapping[str, Any]) -> RunSettings:
-    """Return valid settings. Like a dry run, these commands need no credentials."""
-    return resolve({**values, "dry_run": True})
 
 
 def _open(settings: RunSettings, clock: Clock, *, read_only: bool = False) -> AbstractContextManager[Database]:

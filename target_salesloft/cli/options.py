@@ -12,6 +12,7 @@ import click
 from target_salesloft.objects import OBJECTS
 from target_salesloft.settings.loader import ConfigSources, read
 from target_salesloft.settings.options import CREDENTIALS
+from target_salesloft.settings.validation import resolve
 
 F = TypeVar("F", bound="Callable[..., Any]")
 # More than any ledger holds, and little enough for dates, memory and databases.
@@ -59,5 +60,10 @@ def _config_option(name: str, parse: Callable[[Sequence[str]], object]) -> Calla
 
 
 config_option: Final = _config_option("values", _read)
+settings_option: Final = _config_option("settings", lambda options: resolve(_read(options)))
+# Like a dry run, some commands need no credentials.
+offline_settings_option: Final = _config_option(
+    "settings", lambda options: resolve({**_read(options), "dry_run": True})
+)
 sources_option: Final = _config_option("sources", _sources)
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib import metadata
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import click
 from msgspec.structs import replace
 
 from target_salesloft.cli.check import describe_user, has_permission
-from target_salesloft.cli.options import config_option, json_option
+from target_salesloft.cli.options import json_option, settings_option
 from target_salesloft.clock import Clock
 from target_salesloft.exceptions import (
     ConfigError,
@@ -33,7 +33,6 @@ from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.settings.options import admin_command
 from target_salesloft.settings.run import RunSettings
-from target_salesloft.settings.validation import resolve
 from target_salesloft.verify.probes import run_probes
 from target_salesloft.verify.questions import Finding
 from target_salesloft.verify.session import Session
@@ -51,15 +50,8 @@ BULK_PLAN: Final = "It also creates three bulk jobs of at most two rows, which s
 COSTS: Final = "It costs about 80 points, and takes up to five minutes."
 
 
-class Team(NamedTuple):
-    settings: RunSettings
-    client: SalesloftClient
-    ledger: Ledger
-
-
 @contextmanager
-def _connect(values: Mapping[str, Any], clock: Clock) -> Iterator[Team]:
-    settings = resolve(values)
+def _connect(settings: RunSettings, clock: Clock) -> Iterator[tuple[SalesloftClient, Ledger]]:
     settings = replace(settings, max_retry_seconds=min(settings.max_retry_seconds, MAX_RETRY_SECONDS))
     with closing(build_client(settings, clock)) as client:
         identity = client.verify_credentials()
@@ -67,11 +59,11 @@ def _connect(values: Mapping[str, Any], clock: Clock) -> Iterator[Team]:
             if not ledger.is_persistent:
                 raise LedgerError("Verifying requires the ledger, which notes what must be removed. Set ledger_uri.")
             ledger.use_scope(get_scope(settings, identity))
-            yield Team(settings, client, ledger)
+            yield client, ledger
 
 
 @click.command()
-@config_option
+@settings_option
 @click.option("--yes", "is_confirmed", is_flag=True, help="Start without asking for the team's name.")
 @click.option("--no-bulk", is_flag=True, help="Create no bulk jobs.")
 @click.option(
@@ -87,7 +79,7 @@ def _connect(values: Mapping[str, Any], clock: Clock) -> Iterator[Team]:
 @click.pass_obj
 def verify(  # noqa: PLR0913 (one argument per option)
     clock: Clock,
-    values: Mapping[str, Any],
+    settings: RunSettings,
     *,
     is_confirmed: bool,
     no_bulk: bool,
@@ -104,24 +96,26 @@ def verify(  # noqa: PLR0913 (one argument per option)
     if len(custom_fields) not in {0, 2} or len(set(custom_fields)) != len(custom_fields):
         raise click.UsageError("--custom-field requires two different fields.")
     if clean:
-        return _clean_up(values, clock)
+        return _clean_up(settings, clock)
     started = clock.now()
-    with _connect(values, clock) as team:
-        _check_custom_fields(team.client, custom_fields)
+    with _connect(settings, clock) as (client, ledger):
+        _check_custom_fields(client, custom_fields)
         if not leave_behind:
-            _require_deletes(team.client)
-        name = _get_team_name(team.client)
-        _describe(team, name, uses_bulk=not no_bulk)
+            _require_deletes(client)
+        name = _get_team_name(client)
+        click.echo(f"User: {describe_user(client)}\nTeam: {name}\nHost: {get_host(settings)}", err=True)
+        click.echo("\n".join([PLAN, *([] if no_bulk else [BULK_PLAN]), COSTS]), err=True)
+        click.echo(f"If it is interrupted, run {admin_command('verify --clean')}.\n", err=True)
         if not is_confirmed:
             click.echo(f"Type the name of the team to start: {name}", err=True)
             if sys.stdin.readline().strip() != name:
                 raise click.ClickException("That is not the name of the team. Nothing was created.")
-        notes = Notes(team.ledger)
-        session = Session(team.client, clock, notes, custom_fields=custom_fields, uses_bulk=not no_bulk)
+        notes = Notes(ledger)
+        session = Session(client, clock, notes, custom_fields=custom_fields, uses_bulk=not no_bulk)
         findings, left = _run(session)
         found = {each.name: each.found for each in findings if each.found is not None}
-        team.ledger.set_capabilities(found, is_verified=True)
-        points = team.client.rate_limiter.points_spent
+        ledger.set_capabilities(found, is_verified=True)
+        points = client.rate_limiter.points_spent
     is_open = any(each.found is None for each in findings)
     result = DIFFERENT if any(each.differs for each in findings) else OPEN if is_open else AS_ASSUMED
     if as_json:
@@ -141,13 +135,13 @@ def verify(  # noqa: PLR0913 (one argument per option)
     return DIFFERENT if left and not leave_behind else result
 
 
-def _clean_up(values: Mapping[str, Any], clock: Clock) -> int:
-    with _connect(values, clock) as team:
-        notes = Notes(team.ledger)
+def _clean_up(settings: RunSettings, clock: Clock) -> int:
+    with _connect(settings, clock) as (client, ledger):
+        notes = Notes(ledger)
         tokens = notes.get()
         if not tokens:
             click.echo("Nothing to remove: every verification of this team has removed its records.", err=True)
-        left = [_remove(Session(team.client, clock, notes, token=each, was_interrupted=True)) for each in tokens]
+        left = [_remove(Session(client, clock, notes, token=each, was_interrupted=True)) for each in tokens]
     return int(any(left))
 
 
@@ -178,17 +172,6 @@ def _get_team_name(client: SalesloftClient) -> str:
     except (PermissionDeniedError, RecordRejectedError):
         team = None
     return sanitize_line(str(team["name"])) if isinstance(team, dict) and team.get("name") else "unknown"
-
-
-def _describe(team: Team, name: str, *, uses_bulk: bool) -> None:
-    click.echo(f"User: {describe_user(team.client)}", err=True)
-    click.echo(f"Team: {name}", err=True)
-    click.echo(f"Host: {get_host(team.settings)}", err=True)
-    click.echo(PLAN, err=True)
-    if uses_bulk:
-        click.echo(BULK_PLAN, err=True)
-    click.echo(COSTS, err=True)
-    click.echo(f"If it is interrupted, run {admin_command('verify --clean')}.\n", err=True)
 
 
 def _run(session: Session) -> tuple[list[Finding], list[str]]:
