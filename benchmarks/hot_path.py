@@ -15,12 +15,9 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
 
 from people import run, sandbox, target, write_people
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 PEOPLE = 100_000
 SECONDS = 0.001

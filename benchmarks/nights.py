@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from people import COLUMNS, person
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from target_salesloft.ledger.ledger import Ledger
 
 BATCH = 10_000

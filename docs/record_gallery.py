@@ -14,15 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from salesloft_sandbox import Fault, Sandbox, SandboxServer
 from salesloft_sandbox.api_keys import DEFAULT_KEY
 from salesloft_sandbox.fault_injection import FaultKind
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 HERE: Final = Path(__file__).parent
 BIN: Final = Path(sys.executable).parent

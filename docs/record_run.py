@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 import termios
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyte
 from rich.console import Console
@@ -28,9 +28,6 @@ from rich.text import Text
 
 from salesloft_sandbox import Sandbox, SandboxServer
 from salesloft_sandbox.api_keys import DEFAULT_KEY
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 COMMAND = "cat warehouse.singer | target-salesloft --config config.json > state.json"
 FIX = "# Add the missing user to Salesloft, then replay:"

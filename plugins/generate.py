@@ -18,6 +18,7 @@ import io
 import json
 import re
 import textwrap
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,17 +26,14 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from target_salesloft.ledger.models import metadata
-from target_salesloft.objects import ALL_MODES, ID_FIELD, OBJECTS, FieldType
+from target_salesloft.objects import ALL_MODES, ID_FIELD, OBJECTS, Field, FieldType, SalesloftObject
 from target_salesloft.settings.loader import variable
 from target_salesloft.settings.schema import SETTINGS, STREAM_SETTINGS, leaves
 from target_salesloft.target import TargetSalesloft
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import sqlalchemy as sa
 
-    from target_salesloft.objects import Field, SalesloftObject
 
 ROOT: Final = Path(__file__).parents[1]
 REFERENCE: Final = ROOT / "docs" / "reference"

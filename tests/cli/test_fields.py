@@ -126,7 +126,7 @@ def test_an_unexpected_error_is_a_line_without_its_text(monkeypatch, capsys):
     def fail(*_, **__):
         raise KeyError("ann@example.com")
 
-    monkeypatch.setattr("target_salesloft.cli.fields.resolve", fail)
+    monkeypatch.setattr("target_salesloft.cli.options.resolve", fail)
     assert main(["fields"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert ("KeyError" in line, "ann@" in line) == (True, False)

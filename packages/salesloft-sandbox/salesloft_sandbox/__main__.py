@@ -9,7 +9,8 @@ import signal
 import sqlite3
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from salesloft_sandbox.admin import is_loopback
 from salesloft_sandbox.api_keys import DEFAULT_KEY
@@ -22,9 +23,6 @@ from salesloft_sandbox.sandbox import STATUSES, Sandbox
 from salesloft_sandbox.server import ALL_INTERFACES, LOOPBACK, SandboxServer
 from salesloft_sandbox.version import VERSION
 from salesloft_sandbox.worlds import ASSUMPTIONS, Assumptions
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MAX_PORT = 65_535
 REFUSING_STATUSES = STATUSES["refuse_bulk_types"]

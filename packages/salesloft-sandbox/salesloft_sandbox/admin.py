@@ -10,27 +10,23 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from salesloft_sandbox.endpoints import Endpoint
 from salesloft_sandbox.exceptions import ApiError
 from salesloft_sandbox.fault_injection import Fault
 from salesloft_sandbox.openapi import build as build_openapi
 from salesloft_sandbox.page import HEADERS, render
+from salesloft_sandbox.sandbox import Sandbox
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-
-    from starlette.requests import Request
-
-    from salesloft_sandbox.endpoints import Endpoint
-    from salesloft_sandbox.sandbox import Sandbox
-
-    Handler = Callable[[Sandbox, Any], Any]
+Handler = Callable[[Sandbox, Any], Any]
 
 
 def build_routes(sandbox: Sandbox, api: Sequence[Endpoint], version: str) -> list[Route]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from salesloft_sandbox.exceptions import ApiError, MissingScopeError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 NO_KEY = "No Bearer Token attached to request, please see documentation at developers.salesloft.com"
 INVALID_KEY = "Invalid Bearer token"
@@ -17,13 +14,9 @@ DEFAULT_KEY = "ak" + "0" * 64
 
 @dataclass(frozen=True)
 class Scopes:
-    """The scopes of an API key.
+    """The scopes of an API key."""
 
-    Attributes:
-        granted: The names of the scopes; None for all scopes.
-    """
-
-    granted: frozenset[str] | None = None
+    granted: frozenset[str] | None = None  # the names of the scopes; None for all scopes
 
     def require(self, scope: str) -> None:
         """Check that a scope is granted; an empty one always is."""

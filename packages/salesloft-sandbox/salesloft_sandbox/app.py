@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from salesloft_sandbox.admin import build_routes as build_admin_routes
 from salesloft_sandbox.bulk_jobs import routes as bulk_jobs
+from salesloft_sandbox.endpoints import ApiRequest, Endpoint
 from salesloft_sandbox.exceptions import ApiError
 from salesloft_sandbox.memberships import routes as memberships
 from salesloft_sandbox.middleware import Middleware
 from salesloft_sandbox.oauth import routes as oauth
 from salesloft_sandbox.pages import Lists
 from salesloft_sandbox.records import routes as records
+from salesloft_sandbox.sandbox import Sandbox
 from salesloft_sandbox.team import routes as team
 from salesloft_sandbox.version import VERSION
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from salesloft_sandbox.endpoints import ApiRequest, Endpoint
-    from salesloft_sandbox.sandbox import Sandbox
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 

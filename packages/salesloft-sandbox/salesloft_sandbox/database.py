@@ -6,17 +6,15 @@ import datetime as dt
 import os
 import sqlite3
 import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from salesloft_sandbox.fields import RESOURCES, FieldType, Resource
 from salesloft_sandbox.seed_data import SEEDS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 Row = dict[str, Any]
 IN_MEMORY = ":memory:"

@@ -10,18 +10,15 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from salesloft_sandbox.api_keys import DEFAULT_KEY
+from salesloft_sandbox.sandbox import Sandbox
 from salesloft_sandbox.server import SandboxServer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from salesloft_sandbox.sandbox import Sandbox
-
-    Pipeline = Callable[[Path, Mapping[str, str]], int]
+Pipeline = Callable[[Path, Mapping[str, str]], int]
 
 FAILED_RECORDS_DIR: Final = "failed_records"
 REQUIRED_FILES: Final = ("meltano.yml", "samples/accounts.csv", "samples/people.csv")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from typing import Any
 
 
 class FaultKind(Enum):
@@ -83,36 +81,26 @@ MAX_STATUS = 599
 
 @dataclass
 class Fault:
-    """A fault and the requests (or bulk jobs, or rows of bulk jobs) that it applies to.
+    """A fault and the requests (or bulk jobs, or rows of bulk jobs) that it applies to."""
 
-    Attributes:
-        kind: What the fault does; a `FaultKind` or its value.
-        method: The HTTP method to match, or `*`.
-        path: A glob for the path without `.json`; a leading `/v2` is optional.
-        skip: Number of matching requests that pass before the fault applies.
-        times: Number of requests that the fault applies to after that; None for no limit.
-        status: The status of the response, for kinds that set one. For `late_write`, 0 resets the connection.
-        retry_after: The value of a `Retry-After` header, sent unchanged.
-        delay: Seconds: before the response (`slow`), between bytes (`drip`), before the write (`late_write`), or
-            before the job starts (`bulk_job`).
-        body: The body of the response: text and bytes are sent unchanged, other values as JSON. For `patch`, an object
-            to merge into `data`; for `bulk_job`, `{"state": …, "rows": …}` (the state that the job ends in, and after
-            how many rows); for `bulk_row`, `{"status": …, "error": …}`. Such a row is not written.
-        contains: Apply only if the body of the request (or the bulk job, or its row) contains this text.
-        hits: Number of requests that the fault has been applied to.
-    """
-
-    kind: FaultKind
-    method: str = "*"
-    path: str = "*"
-    skip: int = 0
-    times: int | None = 1
+    kind: FaultKind  # what the fault does; a `FaultKind` or its value
+    method: str = "*"  # the HTTP method to match, or `*`
+    path: str = "*"  # a glob for the path without `.json`; a leading `/v2` is optional
+    skip: int = 0  # number of matching requests that pass before the fault applies
+    times: int | None = 1  # number of requests that the fault applies to after that; None for no limit
+    # The status of the response, for kinds that set one. For `late_write`, 0 resets the connection.
     status: int = 503
-    retry_after: str | None = None
+    retry_after: str | None = None  # the value of a `Retry-After` header, sent unchanged
+    # Seconds: before the response (`slow`), between bytes (`drip`), before the write (`late_write`), or before the job
+    # starts (`bulk_job`).
     delay: float = 0.0
+    # The body of the response: text and bytes are sent unchanged, other values as JSON. For `patch`, an object to merge
+    # into `data`; for `bulk_job`, `{"state": …, "rows": …}` (the state that the job ends in, and after how many rows);
+    # for `bulk_row`, `{"status": …, "error": …}`. Such a row is not written.
     body: Any = None
+    # Apply only if the body of the request (or the bulk job, or its row) contains this text.
     contains: str | None = None
-    hits: int = field(default=0, init=False)
+    hits: int = field(default=0, init=False)  # number of requests that the fault has been applied to
     _seen: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -7,12 +7,9 @@ target's field definitions cannot be masked by sharing them.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class FieldType(Enum):
@@ -38,56 +35,32 @@ EVERY_ACTION = frozenset(Action)
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a request body.
+    """A field of a request body."""
 
-    Attributes:
-        name: The name of the field in the API.
-        type: The JSON type; null is always accepted.
-        actions: The actions that accept the field; for others it is unknown.
-        max_length: Maximum length of a string, in characters.
-        choices: The accepted strings; empty for any.
-        refers_to: The table that must have a record with this id; empty for none.
-        pattern: The pattern that a string must match; None for any.
-        stored: Whether the table has a column for it.
-    """
-
-    name: str
-    type: FieldType = FieldType.STRING
-    actions: frozenset[Action] = EVERY_ACTION
-    max_length: int = 255
-    choices: tuple[str, ...] = ()
-    refers_to: str = ""
-    pattern: re.Pattern[str] | None = None
-    stored: bool = True
+    name: str  # the name of the field in the API
+    type: FieldType = FieldType.STRING  # the JSON type; null is always accepted
+    actions: frozenset[Action] = EVERY_ACTION  # the actions that accept the field; for others it is unknown
+    max_length: int = 255  # maximum length of a string, in characters
+    choices: tuple[str, ...] = ()  # the accepted strings; empty for any
+    refers_to: str = ""  # the table that must have a record with this id; empty for none
+    pattern: re.Pattern[str] | None = None  # the pattern that a string must match; None for any
+    stored: bool = True  # whether the table has a column for it
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A type of record: everything that differs between people and accounts.
+    """A type of record: everything that differs between people and accounts."""
 
-    Attributes:
-        name: The singular, as in the response of an upsert and in the type of a bulk job.
-        table: The plural, as in URLs and in the database.
-        fields: All fields, by name.
-        unique: The field that is unique, compared case-insensitively.
-        upsert_keys: The fields that an upsert can match on.
-        required: Alternative sets of fields that a create requires.
-        custom_field_type: The field type of its custom fields.
-        crm_prefixes: The prefixes of valid CRM ids.
-        embedded: Name in responses -> (column of the id, table that the link refers to).
-        read_only: Additional fields in responses, which are not stored.
-    """
-
-    name: str
-    table: str
-    fields: Mapping[str, Field]
-    unique: str
-    upsert_keys: tuple[str, ...]
-    required: tuple[tuple[str, ...], ...]
-    custom_field_type: str
-    crm_prefixes: tuple[str, ...]
-    embedded: Mapping[str, tuple[str, str]]
-    read_only: Mapping[str, object]
+    name: str  # the singular, as in the response of an upsert and in the type of a bulk job
+    table: str  # the plural, as in URLs and in the database
+    fields: Mapping[str, Field]  # all fields, by name
+    unique: str  # the field that is unique, compared case-insensitively
+    upsert_keys: tuple[str, ...]  # the fields that an upsert can match on
+    required: tuple[tuple[str, ...], ...]  # alternative sets of fields that a create requires
+    custom_field_type: str  # the field type of its custom fields
+    crm_prefixes: tuple[str, ...]  # the prefixes of valid CRM ids
+    embedded: Mapping[str, tuple[str, str]]  # name in responses -> (column of the id, table that the link refers to)
+    read_only: Mapping[str, object]  # additional fields in responses, which are not stored
     known: Mapping[Action, Mapping[str, Field]] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from starlette.datastructures import QueryParams
 
 from salesloft_sandbox.exceptions import ApiError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-    from starlette.datastructures import QueryParams
 
 DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 RANGES = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
@@ -47,35 +45,23 @@ _TRUE_OR_FALSE: Mapping[Match, str] = {
 
 @dataclass(frozen=True)
 class Filter:
-    """A query parameter of a list.
+    """A query parameter of a list."""
 
-    Attributes:
-        column: The column that it compares; for a search, several separated by spaces.
-        match: How it compares.
-        has_prefixes: Whether `[_starts_with]` compares the start of the column.
-    """
-
-    column: str
-    match: Match = Match.TEXT
-    has_prefixes: bool = False
+    column: str  # the column that it compares; for a search, several separated by spaces
+    match: Match = Match.TEXT  # how it compares
+    has_prefixes: bool = False  # whether `[_starts_with]` compares the start of the column
 
 
 @dataclass(frozen=True)
 class ListOptions:
-    """The query parameters of a list.
+    """The query parameters of a list."""
 
-    Attributes:
-        filters: Query parameter -> filter. Names that end in `[]` take several values; they can also be sent without
-            the brackets, as one value or separated by commas.
-        ranges: Columns with a time that take `[gt]`, `[gte]`, `[lt]` and `[lte]`.
-        sort_columns: The values of `sort_by`, the default first.
-        always_paged: Whether the list is paged even if the query has no `page`.
-    """
-
+    # Query parameter -> filter. Names that end in `[]` take several values; they can also be sent without the brackets,
+    # as one value or separated by commas.
     filters: Mapping[str, Filter] = field(default_factory=dict)
-    ranges: tuple[str, ...] = ()
-    sort_columns: tuple[str, ...] = ("updated_at", "created_at")
-    always_paged: bool = True
+    ranges: tuple[str, ...] = ()  # columns with a time that take `[gt]`, `[gte]`, `[lt]` and `[lte]`
+    sort_columns: tuple[str, ...] = ("updated_at", "created_at")  # the values of `sort_by`, the default first
+    always_paged: bool = True  # whether the list is paged even if the query has no `page`
 
     def where(self, query: QueryParams, exact: Collection[str] = ()) -> tuple[str, list[Any]]:
         """Return the condition of a query, and its values."""

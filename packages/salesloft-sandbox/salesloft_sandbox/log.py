@@ -11,48 +11,28 @@ MAX_LOGGED_REQUESTS = 100_000
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """A request and its response.
+    """A request and its response."""
 
-    Attributes:
-        method: The HTTP method.
-        path: The requested path, without the query.
-        status: The status of the response; 0 if the connection was reset.
-        cost: The points spent.
-        time: When the request was answered, in seconds of the sandbox's clock.
-    """
-
-    method: str
-    path: str
-    status: int
-    cost: int
-    time: float
+    method: str  # the HTTP method
+    path: str  # the requested path, without the query
+    status: int  # the status of the response; 0 if the connection was reset
+    cost: int  # the points spent
+    time: float  # when the request was answered, in seconds of the sandbox's clock
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestEvent:
-    """The start or the end of the effect of a request.
+    """The start or the end of the effect of a request."""
 
-    Attributes:
-        is_before: Whether the request has had no effect yet.
-        number: The number of the request, from 1.
-        method: The HTTP method.
-        path: The requested path.
-        query: The query, encoded.
-        content_type: The content type of the body; empty if there is none.
-        body: The body of the request.
-        status: The status of the response before faults change it; None before the effect.
-        response: The body of that response.
-    """
-
-    is_before: bool
-    number: int
-    method: str
-    path: str
-    query: str
-    content_type: str
-    body: bytes
-    status: int | None = None
-    response: bytes = b""
+    is_before: bool  # whether the request has had no effect yet
+    number: int  # the number of the request, from 1
+    method: str  # the HTTP method
+    path: str  # the requested path
+    query: str  # the query, encoded
+    content_type: str  # the content type of the body; empty if there is none
+    body: bytes  # the body of the request
+    status: int | None = None  # the status of the response before faults change it; None before the effect
+    response: bytes = b""  # the body of that response
 
 
 class RequestLog:

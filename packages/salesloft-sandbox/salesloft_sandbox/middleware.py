@@ -7,37 +7,31 @@ import itertools
 import math
 import socket
 import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from salesloft_sandbox.endpoints import NO_CONTENT, OK, ApiRequest
+from salesloft_sandbox.api_keys import Scopes
+from salesloft_sandbox.endpoints import NO_CONTENT, OK, ApiRequest, Endpoint
 from salesloft_sandbox.exceptions import ApiError, MissingScopeError
 from salesloft_sandbox.fault_injection import RESET, Fault, FaultKind
 from salesloft_sandbox.forms import parse_form
 from salesloft_sandbox.lists import DIGITS
 from salesloft_sandbox.log import LoggedRequest, RequestEvent
-from salesloft_sandbox.rate_limit import page_cost
+from salesloft_sandbox.rate_limit import RateLimitResult, page_cost
+from salesloft_sandbox.sandbox import Sandbox
 from salesloft_sandbox.worlds import HEADER as ASSUMPTION_HEADER
 from salesloft_sandbox.worlds import collect, note
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-
-    from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
-
-    from salesloft_sandbox.api_keys import Scopes
-    from salesloft_sandbox.endpoints import Endpoint
-    from salesloft_sandbox.rate_limit import RateLimitResult
-    from salesloft_sandbox.sandbox import Sandbox
-
-    Handler = Callable[[ApiRequest], Any]
-    Serve = Callable[[Request], Awaitable[Response]]
-    Respond = Callable[[Request, bytes], tuple[Response, RateLimitResult | None]]
+Handler = Callable[[ApiRequest], Any]
+Serve = Callable[[Request], Awaitable[Response]]
+Respond = Callable[[Request, bytes], tuple[Response, RateLimitResult | None]]
 
 PROXY_PAGE = (
     "<html>\r\n<head><title>{status}</title></head>\r\n"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from salesloft_sandbox.endpoints import Endpoint
 from salesloft_sandbox.fields import CUSTOM_FIELD_TYPES, RESOURCES, Action, Field, FieldType, Resource
-from salesloft_sandbox.lists import LISTS, MIN_PREFIX, RANGES, Match
+from salesloft_sandbox.lists import LISTS, MIN_PREFIX, RANGES, ListOptions, Match
 from salesloft_sandbox.validation import CRM_ID_LENGTH, MAX_INTEGER
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from salesloft_sandbox.endpoints import Endpoint
-    from salesloft_sandbox.lists import ListOptions
-
-    Schema = dict[str, Any]
+Schema = dict[str, Any]
 
 VERSION = "3.1.0"
 MAX_ID = 999_999_999

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from salesloft_sandbox.sandbox import Sandbox
+from salesloft_sandbox.sandbox import Sandbox
 
 MAX_ROWS = 100
 HEADERS = {

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
+from starlette.datastructures import QueryParams
+
+from salesloft_sandbox.database import Row, State
+from salesloft_sandbox.endpoints import ApiRequest
 from salesloft_sandbox.exceptions import ApiError
 from salesloft_sandbox.lists import LISTS, number
+from salesloft_sandbox.worlds import Assumptions
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
-
-    from starlette.datastructures import QueryParams
-
-    from salesloft_sandbox.database import Row, State
-    from salesloft_sandbox.endpoints import ApiRequest
-    from salesloft_sandbox.worlds import Assumptions
-
-    Serializer = Callable[[Row, str, str | None], dict[str, Any]]
+Serializer = Callable[[Row, str, str | None], dict[str, Any]]
 
 DEFAULT_PER_PAGE = 25
 MAX_PER_PAGE = 100

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import pytest
 
+from salesloft_sandbox.database import Row
 from salesloft_sandbox.fault_injection import Fault
+from salesloft_sandbox.log import LoggedRequest
 from salesloft_sandbox.sandbox import Sandbox
 from salesloft_sandbox.server import SandboxServer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from salesloft_sandbox.database import Row
-    from salesloft_sandbox.log import LoggedRequest
 
 
 class SalesloftSandbox:

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MINUTE = 60.0
 DEEP_PAGES = ((501, 30), (251, 10), (151, 8), (101, 3))
@@ -25,17 +22,11 @@ def page_cost(page: int) -> int:
 
 @dataclass(frozen=True)
 class RateLimitResult:
-    """The rate limit's decision about a request.
+    """The rate limit's decision about a request."""
 
-    Attributes:
-        allowed: Whether the request is within the limit.
-        cost: The points that the request costs, or would have cost.
-        remaining: The points remaining in this minute.
-    """
-
-    allowed: bool
-    cost: int
-    remaining: int
+    allowed: bool  # whether the request is within the limit
+    cost: int  # the points that the request costs, or would have cost
+    remaining: int  # the points remaining in this minute
 
 
 class RateLimiter:

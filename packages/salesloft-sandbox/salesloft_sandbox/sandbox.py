@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from salesloft_sandbox.api_keys import DEFAULT_KEY, ApiKeys, Scopes
 from salesloft_sandbox.bulk_jobs.models import BulkJobs
-from salesloft_sandbox.database import IN_MEMORY, TABLES, State
+from salesloft_sandbox.database import IN_MEMORY, TABLES, Row, State
 from salesloft_sandbox.fault_injection import Faults, LateWrites
 from salesloft_sandbox.fields import ACCOUNT, PERSON, RESOURCES
-from salesloft_sandbox.log import LoggedRequest, RequestLog
+from salesloft_sandbox.log import LoggedRequest, RequestEvent, RequestLog
 from salesloft_sandbox.memberships.models import TABLE as MEMBERSHIPS
 from salesloft_sandbox.memberships.models import Memberships
 from salesloft_sandbox.oauth.models import DEFAULT_CLIENT, DEFAULT_SECRET, OAuth
@@ -20,12 +21,6 @@ from salesloft_sandbox.rate_limit import RateLimiter
 from salesloft_sandbox.records.models import Records
 from salesloft_sandbox.seed_data import OWN_ID
 from salesloft_sandbox.worlds import Assumptions
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-
-    from salesloft_sandbox.database import Row
-    from salesloft_sandbox.log import RequestEvent
 
 NOT_NEGATIVE = (
     "points_per_minute",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
@@ -15,8 +16,6 @@ from salesloft_sandbox.app import build
 from salesloft_sandbox.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    import asyncio
-
     from typing_extensions import Self
 
 LOOPBACK = "127.0.0.1"

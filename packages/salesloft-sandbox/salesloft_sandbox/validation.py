@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
+from salesloft_sandbox.exceptions import Errors
 from salesloft_sandbox.fields import DOMAIN, Field, FieldType, Resource
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from salesloft_sandbox.exceptions import Errors
 
 CRM_ID_LENGTH = 18
 MAX_INTEGER = 2**63 - 1

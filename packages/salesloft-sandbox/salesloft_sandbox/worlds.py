@@ -6,15 +6,12 @@ name it in the header `x-sandbox-assumption`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from salesloft_sandbox.fields import RESOURCES, FieldType
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 HEADER = "x-sandbox-assumption"
 FIELD_NAMES = frozenset(
@@ -24,17 +21,12 @@ FIELD_NAMES = frozenset(
 
 @dataclass(frozen=True)
 class Assumption:
-    """An assumption about Salesloft.
+    """An assumption about Salesloft."""
 
-    Attributes:
-        name: The name.
-        values: Value -> what Salesloft does; the first is the default. Empty if the value is a list of field names.
-        meaning: What Salesloft does with the listed fields.
-    """
-
-    name: str
+    name: str  # the name
+    # Value -> what Salesloft does; the first is the default. Empty if the value is a list of field names.
     values: Mapping[str, str]
-    meaning: str = ""
+    meaning: str = ""  # what Salesloft does with the listed fields
 
     @property
     def default(self) -> str:

@@ -7,26 +7,20 @@ and the row status `retrying`, are assumptions.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from salesloft_sandbox.api_keys import Scopes
-from salesloft_sandbox.database import now
+from salesloft_sandbox.database import Row, State, now
 from salesloft_sandbox.exceptions import ApiError
-from salesloft_sandbox.fault_injection import FaultKind
+from salesloft_sandbox.fault_injection import FaultKind, Faults
 from salesloft_sandbox.fields import ACCOUNT, RESOURCES, Resource
-from salesloft_sandbox.worlds import collect, note
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from salesloft_sandbox.database import Row, State
-    from salesloft_sandbox.fault_injection import Faults
-    from salesloft_sandbox.records.models import Records
-    from salesloft_sandbox.worlds import Assumptions
+from salesloft_sandbox.records.models import Records
+from salesloft_sandbox.worlds import Assumptions, collect, note
 
 MAX_UPLOAD_RECORDS = 5_000
 ACTION = "upsert"
@@ -51,17 +45,11 @@ class RowStatus(Enum):
 
 @dataclass(frozen=True)
 class _Execution:
-    """How a bulk job executes.
+    """How a bulk job executes."""
 
-    Attributes:
-        starts_at: When it starts at the earliest, in seconds of the clock.
-        row_limit: Number of rows after which it stops; None for no limit.
-        final_state: Its state after that.
-    """
-
-    starts_at: float
-    row_limit: int | None = None
-    final_state: str = JobState.DONE.value
+    starts_at: float  # when it starts at the earliest, in seconds of the clock
+    row_limit: int | None = None  # number of rows after which it stops; None for no limit
+    final_state: str = JobState.DONE.value  # its state after that
 
 
 class BulkJobs:

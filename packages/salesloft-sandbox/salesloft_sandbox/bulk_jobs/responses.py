@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from salesloft_sandbox.database import Row
+from salesloft_sandbox.fields import Resource
 from salesloft_sandbox.records.responses import upsert
 from salesloft_sandbox.times import to_utc
-
-if TYPE_CHECKING:
-    from salesloft_sandbox.database import Row
-    from salesloft_sandbox.fields import Resource
 
 
 def bulk_job(row: Row) -> dict[str, Any]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.datastructures import QueryParams
 
 from salesloft_sandbox.bulk_jobs import responses
-from salesloft_sandbox.bulk_jobs.models import JobState, RowStatus
+from salesloft_sandbox.bulk_jobs.models import BulkJobs, JobState, RowStatus
 from salesloft_sandbox.endpoints import ApiRequest, Endpoint
 from salesloft_sandbox.exceptions import ApiError
 from salesloft_sandbox.lists import BOOLEANS, number
 from salesloft_sandbox.pages import cursor_page, page_number, page_size, paging
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from starlette.datastructures import QueryParams
-
-    from salesloft_sandbox.bulk_jobs.models import BulkJobs
 
 PATH = "/bulk_jobs"
 UNFINISHED = {JobState.OPEN.value, JobState.EXECUTING.value}

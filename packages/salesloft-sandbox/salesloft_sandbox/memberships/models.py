@@ -7,15 +7,11 @@ and of those that finish it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from salesloft_sandbox.database import now
+from salesloft_sandbox.database import Row, State, now
 from salesloft_sandbox.exceptions import ApiError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from salesloft_sandbox.database import Row, State
 
 TABLE = "cadence_memberships"
 ACTIVE = "active"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from salesloft_sandbox.database import Row
 from salesloft_sandbox.links import link
 from salesloft_sandbox.times import localize
-
-if TYPE_CHECKING:
-    from salesloft_sandbox.database import Row
 
 HIDDEN = {"person_id", "cadence_id", "user_id", "step_id", "times_added"}
 COUNTS = ("bounces", "calls", "clicks", "replies", "sent_emails", "views")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import Any
 
 from salesloft_sandbox.endpoints import CREATED, NO_CONTENT, ApiRequest, Endpoint
-from salesloft_sandbox.memberships.models import TABLE
+from salesloft_sandbox.memberships.models import TABLE, Memberships
 from salesloft_sandbox.memberships.responses import membership
+from salesloft_sandbox.pages import Lists
 from salesloft_sandbox.seed_data import OWN_ID
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from salesloft_sandbox.memberships.models import Memberships
-    from salesloft_sandbox.pages import Lists
 
 PATH = "/cadence_memberships"
 

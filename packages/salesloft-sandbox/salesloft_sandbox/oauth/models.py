@@ -9,15 +9,12 @@ from __future__ import annotations
 import hmac
 import secrets
 import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from salesloft_sandbox.api_keys import ApiKeys
 from salesloft_sandbox.fields import RESOURCES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from salesloft_sandbox.api_keys import ApiKeys
 
 DEFAULT_CLIENT = "sandbox-client"
 DEFAULT_SECRET = "sandbox-secret"  # noqa: S105 - not a secret

@@ -5,22 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 import html
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
 import msgspec
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from salesloft_sandbox.oauth.models import CONTEXT, TokenGrantError
+from salesloft_sandbox.oauth.models import CONTEXT, OAuth, TokenGrantError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from starlette.requests import Request
-
-    from salesloft_sandbox.oauth.models import OAuth
-
-    Handler = Callable[[Request, bytes], Response]
+Handler = Callable[[Request, bytes], Response]
 
 CONSENT_PAGE = """<!doctype html>
 <title>Sandbox: authorize</title>

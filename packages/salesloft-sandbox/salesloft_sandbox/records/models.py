@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from salesloft_sandbox.database import now
+from salesloft_sandbox.api_keys import Scopes
+from salesloft_sandbox.database import Row, State, now
 from salesloft_sandbox.exceptions import ApiError
 from salesloft_sandbox.fields import PERSON, Action, Field, Resource
+from salesloft_sandbox.memberships.models import Memberships
 from salesloft_sandbox.validation import check_fields, check_required, check_upsert_key, is_raw_domain, to_integer
-from salesloft_sandbox.worlds import note
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from salesloft_sandbox.api_keys import Scopes
-    from salesloft_sandbox.database import Row, State
-    from salesloft_sandbox.memberships.models import Memberships
-    from salesloft_sandbox.worlds import Assumptions
+from salesloft_sandbox.worlds import Assumptions, note
 
 EMPTY_INSTEAD_OF_NULL: dict[str, Any] = {
     "tags": [],

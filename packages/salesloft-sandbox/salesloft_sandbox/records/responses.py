@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from salesloft_sandbox.database import Row
 from salesloft_sandbox.fields import PERSON, FieldType, Resource
 from salesloft_sandbox.links import link
 from salesloft_sandbox.times import localize
-
-if TYPE_CHECKING:
-    from salesloft_sandbox.database import Row
 
 HIDDEN = {"crm_id_type"}
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from salesloft_sandbox.endpoints import NO_CONTENT, ApiRequest, Endpoint
 from salesloft_sandbox.fields import RESOURCES, Resource
+from salesloft_sandbox.pages import Lists
 from salesloft_sandbox.records import responses
+from salesloft_sandbox.records.models import Records
 from salesloft_sandbox.validation import from_form
-
-if TYPE_CHECKING:
-    from salesloft_sandbox.pages import Lists
-    from salesloft_sandbox.records.models import Records
 
 
 def build(records: Records, lists: Lists) -> list[Endpoint]:

@@ -5,16 +5,13 @@ From https://developers.salesloft.com/docs/api/: documented fields that the sand
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
+from salesloft_sandbox.database import Row
 from salesloft_sandbox.links import link
 from salesloft_sandbox.seed_data import OWN_ID, TEAM
 from salesloft_sandbox.times import localize
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from salesloft_sandbox.database import Row
 
 STAGES = ("added_stage", "bounced_stage", "finished_stage", "replied_stage")
 TEAM_DEFAULTS: Mapping[str, Any] = {

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from salesloft_sandbox.database import TABLES as COLUMNS
+from salesloft_sandbox.database import State
 from salesloft_sandbox.endpoints import ApiRequest, Endpoint
 from salesloft_sandbox.exceptions import ApiError
 from salesloft_sandbox.fields import CUSTOM_FIELD_TYPES
+from salesloft_sandbox.pages import Lists, Serializer
 from salesloft_sandbox.seed_data import OWN_ID
 from salesloft_sandbox.team import responses
-
-if TYPE_CHECKING:
-    from salesloft_sandbox.database import State
-    from salesloft_sandbox.pages import Lists, Serializer
 
 TABLES: dict[str, tuple[Serializer, str]] = {
     "users": (responses.user, "team:read"),
