@@ -76,24 +76,6 @@ def test_signal_during_the_final_report_changes_nothing(run, monkeypatch):
     assert result.log_lines_containing("people: 3 read, 3 written (3 created)")
 
 
-def test_duplicate_signals_are_ignored(start):
-    with SandboxServer(Sandbox(latency=0.5)) as server:
-        process = start(server, write_method="record", max_parallel_requests=8)
-        refused = record("people", email_address="refused@example.com", owner_id=77)
-        lines = [schema("people", "email_address", "owner_id"), refused, *people(range(60)), state({"n": 61})]
-        feed(process, singer(lines).encode())
-        until(lambda: sum(each.method == "POST" for each in server.sandbox.requests) >= 8)
-        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
-            process.send_signal(number)
-            time.sleep(0.02)
-        out, err = process.communicate(timeout=patience(20))
-        written = len(server.sandbox.people())
-    assert (process.returncode, out) == (128 + signal.SIGINT, b"")
-    assert written >= 7
-    counts = f"61 read, {written} written ({written} created), {60 - written} not confirmed, 1 failed"
-    assert f"people: {counts}" in err.decode()
-
-
 def test_requests_outliving_the_grace_period_do_not_lose_failed_records(tmp_path):
     """The grace period is over while a request is in flight."""
     with SandboxServer(Sandbox()) as server:

@@ -22,41 +22,43 @@ def unresolved_lines(stream):
     return [each.saved_at.line for each in stream.failed.get_unresolved()]
 
 
-def test_attempts_are_counted(open_stream, clock):
-    open_stream().failed.note([failure(2)])
+@pytest.mark.parametrize(
+    ("failures", "resolved", "left"),
+    [
+        ([failure(2), failure(3, BOB)], [[KEY], []], [3]),
+        # By the row of the source, even if its key was corrected.
+        (
+            [failure(2, None, "people 17"), failure(3, None, "people 18")],
+            [["email_address=new@b.co"], ["people 17"]],
+            [3],
+        ),
+        # Without key and row, where it is saved.
+        ([failure(2, None), failure(3, None), failure(3, None, file="x")], [[], [], [SavedAt(FILE, 3)]], [2, 3]),
+    ],
+    ids=["key", "row", "place"],
+)
+@pytest.mark.parametrize("in_this_run", [True, False])
+def test_later_record_resolves_earlier_failures(open_stream, failures, resolved, left, in_this_run):
+    run = open_stream()
+    run.failed.note(failures)
+    if not in_this_run:
+        run = open_stream()
+    run.failed.resolve(*resolved)
+    assert unresolved_lines(open_stream()) == left
+    assert open_stream().failed.count_unresolved() == len(left)
+    assert not run.failed.resolved_files or run.failed.resolved_files == {FILE}
+
+
+def test_only_the_newest_record_of_a_key_is_tried_and_attempts_are_counted(open_stream, clock):
+    """Records that were merged fail together."""
+    open_stream().failed.note([failure(2), failure(3)])
     clock.tick(60.5)
-    open_stream().failed.note([failure(2, reason="still bad")])
+    run = open_stream()
+    assert (unresolved_lines(run), run.failed.count_unresolved()) == ([3], 2)
+    run.failed.note([failure(9, reason="still bad")])
+    assert unresolved_lines(run) == [], "it has failed in this run"
     (record,) = open_stream().failed.get_unresolved()
-    assert record.attempts == 2
-    assert record.failed_at == clock.time()
-
-
-def test_later_record_with_the_key_resolves(open_stream):
-    open_stream().failed.note([failure(2), failure(3, BOB)])
-    run = open_stream()
-    run.failed.resolve([KEY], [])
-    assert unresolved_lines(open_stream()) == [3]
-    assert run.failed.resolved_files == {FILE}
-    assert run.failed.count_unresolved() == 1
-
-
-def test_later_record_of_the_source_row_resolves_even_if_its_key_was_corrected(open_stream):
-    open_stream().failed.note([failure(2, None, "people 17"), failure(3, None, "people 18")])
-    open_stream().failed.resolve(["email_address=new@example.com"], ["people 17"])
-    assert unresolved_lines(open_stream()) == [3]
-
-
-def test_record_without_key_and_source_row_is_resolved_where_it_is_saved(open_stream):
-    open_stream().failed.note([failure(2, None), failure(3, None), failure(3, None, file="other")])
-    open_stream().failed.resolve([], [], [SavedAt(FILE, 3)])
-    assert unresolved_lines(open_stream()) == [2, 3]
-
-
-def test_record_that_failed_in_this_run_is_resolved_by_a_later_one(open_stream):
-    run = open_stream()
-    run.failed.note([failure(2)])
-    run.failed.resolve([KEY], [])
-    assert unresolved_lines(open_stream()) == []
+    assert (record.attempts, record.failed_at) == (2, clock.time())
 
 
 def test_newer_failures_replace_those_of_the_key_or_source_row_and_continue_their_attempts(open_stream, start, clock):
@@ -70,20 +72,6 @@ def test_newer_failures_replace_those_of_the_key_or_source_row_and_continue_thei
     assert [(each.saved_at.line, each.attempts) for each in records] == [(4, 2), (5, 2), (6, 1)]
     (group,) = get_failed(start().database, "127.0.0.1")
     assert (group.records, group.attempts, group.first_failed_at) == (3, 2, first)
-
-
-def test_only_the_newest_record_of_a_key_is_tried(open_stream):
-    """Records that were merged fail together."""
-    open_stream().failed.note([failure(2), failure(3)])
-    assert unresolved_lines(open_stream()) == [3]
-    assert open_stream().failed.count_unresolved() == 2
-
-
-def test_record_that_failed_again_in_this_run_is_not_tried_by_its_older_one(open_stream):
-    open_stream().failed.note([failure(2)])
-    run = open_stream()
-    run.failed.note([failure(9)])
-    assert unresolved_lines(run) == []
 
 
 def test_records_of_one_file_are_resolved_in_all_streams(open_stream, start):

@@ -29,18 +29,16 @@ def test_a_small_job_that_waited_long_is_a_hint_with_the_setting(run, serve, cou
     [
         ({"bulk_wait": 60}, {}, 600),
         ({"bulk_wait": 1}, {}, 60),
+        ({}, {}, 60),
         ({"bulk_wait": 60}, {"write_method": "bulk"}, 60),
         ({"bulk_wait": 60}, {"bulk_min_records": 61}, 60),
         ({"bulk_wait": 60}, {"rate_limit_per_minute": 50}, 60),
     ],
-    ids=["a large job", "a short wait", "jobs were asked for", "single requests", "no points left"],
+    ids=["a large job", "a short wait", "no wait", "jobs were asked for", "single requests", "no points left"],
 )
 def test_there_is_no_hint_where_it_would_not_help(run, serve, options, settings, count):
     server = serve(points_per_minute=10_000, **options)
     result = run([COLUMNS, *people(range(count))], api_url=server.url, **{"rate_limit_per_minute": 10_000, **settings})
     assert result.code == 0
+    assert options or "queue" not in result.log
     assert not [each for each in result.log_lines_containing(HINT) if "METRIC" not in each]
-
-
-def test_jobs_that_do_not_wait_are_not_reported(run):
-    assert "queue" not in run([COLUMNS, *people(range(60))]).log

@@ -52,11 +52,8 @@ def test_values_in_reasons_of_salesloft_are_left_out(reason, body, logged, is_sh
     made = stats(failure(reason, **body))
     assert list(made.reasons) == [logged]
     assert made.has_short_reasons is is_short
-
-
-def test_fields_that_salesloft_names_are_shown():
-    made = stats(replace(failure("Lead Source is required", title="x"), fields=("Lead Source",)))
-    assert list(made.reasons) == ["Lead Source is required"]
+    named = stats(replace(failure("Lead Source is required", title="x"), fields=("Lead Source",)))
+    assert list(named.reasons) == ["Lead Source is required"], "a field that Salesloft names"
 
 
 def test_many_distinct_reasons_are_grouped_as_other():

@@ -153,14 +153,11 @@ def test_variables_decide(environ, requested):
 
 
 def test_missing_extra_is_a_warning(run, monkeypatch):
+    sys.modules.pop("target_salesloft.reporting.otel", None)
+    run([COLUMNS, *people([1])])
+    assert "target_salesloft.reporting.otel" not in sys.modules, "nothing is imported without a receiver"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setitem(sys.modules, "target_salesloft.reporting.otel", None)
     result = run([COLUMNS, *people([1])])
     assert result.code == 0
     assert len(result.log_lines_containing("target-salesloft[otel]")) == 1
-
-
-def test_nothing_is_imported_without_a_receiver(run):
-    sys.modules.pop("target_salesloft.reporting.otel", None)
-    run([COLUMNS, *people([1])])
-    assert "target_salesloft.reporting.otel" not in sys.modules

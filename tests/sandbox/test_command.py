@@ -40,18 +40,15 @@ def test_serve_prints_its_urls_and_stops_on_signals(tmp_path, number):
         assert run.stdout.read() == ""
 
 
-def test_port_in_use_is_one_error_line(capsys):
+def test_port_in_use_or_an_unusable_database_is_one_error_line(capsys, tmp_path):
+    assert main(["serve", "--db", str(tmp_path / "no" / "x.db")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["serve", "--port", str(port)]) == 1
     error = capsys.readouterr().err
     assert str(port) in error
     assert error.count("\n") == 1
-
-
-def test_unusable_database_is_one_error_line(capsys, tmp_path):
-    assert main(["serve", "--db", str(tmp_path / "no" / "x.db")]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
