@@ -59,6 +59,10 @@ def test_only_the_newest_record_of_a_key_is_tried_and_attempts_are_counted(open_
     assert unresolved_lines(run) == [], "it has failed in this run"
     (record,) = open_stream().failed.get_unresolved()
     assert (record.attempts, record.failed_at) == (2, clock.time())
+    clock.tick(60.5)
+    open_stream().failed.note([failure(9, reason="once more")])
+    (record,) = open_stream().failed.get_unresolved()
+    assert (record.attempts, record.failed_at) == (3, clock.time())
 
 
 def test_newer_failures_replace_those_of_the_key_or_source_row_and_continue_their_attempts(open_stream, start, clock):
