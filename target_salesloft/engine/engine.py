@@ -114,7 +114,7 @@ class Engine:
                 # Whichever batch is written last would win.
                 if other is not stream and other.object is stream.object and write.key in other.batch.keys:
                     self.drain(other)
-        if isinstance(mapped, Write) or mapped.failed:
+        if not write.is_removal:
             self._note_row(stream, write)
         batch = stream.batch
         if isinstance(mapped, Outcome):
@@ -132,8 +132,6 @@ class Engine:
 
     def _note_row(self, stream: Stream, write: Write) -> None:
         """Note which records the rows of the source name that are not deleted, and who is not to be contacted."""
-        if write.is_removal:
-            return
         if self._removes:
             self._live.add(stream.object.name, write.tokens, write.sources[-1])
             self._cancel(self._removals, stream, write)
@@ -242,7 +240,7 @@ class Engine:
         """Return the writes of a batch, without removals of rows that come again later in it."""
         if not any(each.is_removal for each in batch.writes):
             return batch.writes
-        others = (*batch.writes, *(each.write for each in batch.outcomes if each.failed))
+        others = (*batch.writes, *(each.write for each in batch.outcomes))
         latest: dict[str | None, int] = {}
         for each in others:
             if not each.is_removal:
@@ -524,7 +522,7 @@ class Engine:
                 enrollments = self._find_enrollments(enrollments, removals)
             else:  # whether they exist is not known
                 taken = self._removals.take()
-                removals = [Removal(stream, each) for stream, writes in taken for each in writes]
+                removals = self._without_live([Removal(stream, each) for stream, writes in taken for each in writes])
                 enrollments = self._enrollments.take()
             enrolled = sum(len(writes) for _, writes in enrollments)
             held.check_limits(self._settings, self._removed, len(removals), self._enrolled, enrolled)
@@ -548,6 +546,9 @@ class Engine:
             existing, outcomes = held.find_removals(stream, self._claim(stream, writes), self._world)
             self._journal.count_all(stream, outcomes)
             found += existing
+        return self._without_live(found)
+
+    def _without_live(self, found: Sequence[Removal]) -> list[Removal]:
         removals, others = held.keep_live(found, self._live)
         for each in others:
             self._journal.count(each.stream, Outcome(each.write, Result.MERGED, held.OTHER_ROW))

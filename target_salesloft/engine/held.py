@@ -158,7 +158,7 @@ def keep_live(found: Sequence[Removal], live: LiveRows) -> tuple[list[Removal], 
     removals: list[Removal] = []
     others: list[Removal] = []
     kept: list[Removal] = []
-    seen: set[tuple[str, int | None]] = set()
+    seen: set[tuple[str, int | str | None]] = set()
     for name in OBJECTS:
         of_object = [each for each in found if each.stream.object.name == name]
         named: dict[str, list[Source]] = {}
@@ -170,10 +170,11 @@ def keep_live(found: Sequence[Removal], live: LiveRows) -> tuple[list[Removal], 
             is_live = not each.write.tokens.isdisjoint(tokens)
             if is_live:
                 kept.append(each)
-            if is_live or (name, each.write.record_id) in seen:
+            record = each.write.record_id or each.write.key
+            if is_live or (name, record) in seen:
                 others.append(each)
             else:
-                seen.add((name, each.write.record_id))
+                seen.add((name, record))
                 removals.append(each)
     if kept:
         lines = ", ".join(str(each.write.sources[-1].position) for each in kept[:MAX_NAMED])

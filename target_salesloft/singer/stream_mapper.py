@@ -167,7 +167,8 @@ class StreamMapper:
                 return without_write(source, Result.FAILED, self._describe_map_error(stream.stream_map, error))
             transformed = original
         if transformed is None:
-            return without_write(source, Result.FILTERED, "stream_maps")
+            filtered = Write({}, sources=(source,), is_removal=bool(is_removal))
+            return Outcome(filtered, Result.FILTERED, "stream_maps")
         if is_skipped:
             # Without key properties, its key says which earlier record it takes back.
             deleted = Write({}, sources=(source,)) if stream.keys else _of(stream.mapper.map_key(transformed), source)

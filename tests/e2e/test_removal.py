@@ -189,6 +189,20 @@ def test_row_that_comes_again_and_fails_is_not_removed(sandbox, run, keys, size)
     assert (result.code, addresses(sandbox)) == (1, ["p0@example.com"])
 
 
+@pytest.mark.parametrize("later", [{"email_address": None}, {"title": "drop"}, {"title": "drop", **GONE}])
+@pytest.mark.parametrize("size", [1, 10])
+def test_row_that_comes_again_and_is_skipped_or_filtered_is_removed_only_if_it_is_still_deleted(
+    sandbox, run, later, size
+):
+    add_people(sandbox, 1)
+    columns = schema("people", "email_address", "title", "number", keys=["number"])
+    row = {"email_address": "p0@example.com", "title": "VP", "number": 1, "_sdc_deleted_at": None}
+    lines = [columns, record("people", **{**row, **GONE}), record("people", **{**row, **later})]
+    settings = {"missing_key": "skip", "stream_maps": {"people": {"__filter__": "title != 'drop'"}}}
+    assert run(lines, **DELETE, **settings, batch_size_rows=size).code == 0
+    assert addresses(sandbox) == ([] if later.keys() >= GONE.keys() else ["p0@example.com"])
+
+
 @pytest.mark.parametrize("size", [1, 10])
 def test_row_that_comes_again_with_another_key_is_not_removed(sandbox, run, size):
     add_people(sandbox, 1)
@@ -232,3 +246,14 @@ def test_dry_run_counts_what_would_be_removed_and_warns_of_too_many(sandbox, run
     assert "2 by DELETE /people/{id}" in result.log
     assert ("max_deleted_records" in result.log) is warns
     assert len(sandbox.people()) == 2
+
+
+def test_dry_run_does_not_count_what_another_row_keeps(run):
+    columns = schema("people", "email_address", "number", keys=["number"])
+    rows = [*people([0], number=1, **GONE), *people([0], number=2), *people([1], number=3, **GONE)]
+    assert run([columns, *rows], **DELETE, dry_run=True).counts() == {
+        "read": 3,
+        "dry_run": 1,
+        "merged": 1,
+        "dry_run_removal": 1,
+    }
