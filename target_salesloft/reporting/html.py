@@ -7,7 +7,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.ledger.history import FailedGroup, Run
@@ -24,10 +24,6 @@ MAX_DAILY_BARS: Final = 62
 WEEK: Final = 7
 # On so few days, each run has a bar of its own.
 FEW_DAYS: Final = 2
-CHART_WIDTH: Final = 720
-CHART_HEIGHT: Final = 110
-MIN_BAR_HEIGHT: Final = 2.0
-MAX_LABELS: Final = 14
 MILLION: Final = 1_000_000
 THOUSAND: Final = 1_000
 
@@ -41,26 +37,6 @@ GROUPS: Final[Mapping[str, frozenset[str]]] = {
     ),
     "failed": frozenset(each.value for each in FAILURES),
 }
-
-
-class Bar(NamedTuple):
-    x: float
-    y: float
-    width: float
-    height: float
-
-
-class Label(NamedTuple):
-    text: str
-    x: float  # its middle
-    y: float  # its baseline
-
-
-class Chart(NamedTuple):
-    group: str
-    summary: str
-    bars: Sequence[Bar]
-    labels: Sequence[Label]
 
 
 def render(runs: Sequence[Run], failed: Sequence[FailedGroup], *, now: float, days: int, points_per_minute: int) -> str:
@@ -84,7 +60,6 @@ def render(runs: Sequence[Run], failed: Sequence[FailedGroup], *, now: float, da
         all_runs=len(runs),
         # Of earlier runs, those without an exit code were killed.
         failed_runs=sum(each.exit_code != 0 for each in runs[1:]) + sum(bool(each.exit_code) for each in runs[:1]),
-        charts=[_build_chart(each, periods) for each in ("written", "failed")],
         periods=periods,
         unit=unit,
         groups=list(GROUPS),
@@ -108,7 +83,7 @@ def _load_template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": "{:,}".format, "moment": _moment, "duration": duration}
+    environment.filters |= {"number": "{:,}".format, "short": _short, "moment": _moment, "duration": duration}
     return environment.get_template("report.html.j2")
 
 
@@ -162,24 +137,6 @@ def _describe_run(run: Run, points_per_minute: int) -> dict[str, Any]:
         "allowed": allowed,
         "percent": min(100.0, 100 * (run.points or 0) / allowed),
     }
-
-
-def _build_chart(group: str, periods: Mapping[str, Counter[str]]) -> Chart:
-    numbers = [each[group] for each in periods.values()]
-    maximum = max(numbers, default=0)
-    step = CHART_WIDTH / max(len(numbers), 1)
-    every = math.ceil(len(numbers) / MAX_LABELS)
-    bars: list[Bar] = []
-    labels: list[Label] = []
-    for position, (period, number) in enumerate(zip(periods, numbers, strict=True)):
-        middle = (position + 0.5) * step
-        if (len(numbers) - 1 - position) % every == 0:
-            labels.append(Label(period, middle, CHART_HEIGHT + 16))
-        if number:
-            height = max(CHART_HEIGHT * number / maximum, MIN_BAR_HEIGHT)
-            bars.append(Bar(position * step + step * 0.12, CHART_HEIGHT - height, step * 0.76, height))
-            labels.append(Label(_short(number), middle, CHART_HEIGHT - height - 4))
-    return Chart(group, f"{sum(numbers):,} in all, {maximum:,} at most", bars, labels)
 
 
 def _short(number: int) -> str:
