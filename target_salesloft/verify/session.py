@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import requests
 
 from target_salesloft.clock import Clock
-from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError
+from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError, RecordRejectedError
 from target_salesloft.ledger.verification import ANY, Note, Notes
 from target_salesloft.objects import ACCOUNTS, ID_FIELD, PEOPLE, DeletedRecords, SalesloftObject
+from target_salesloft.salesloft.bulk_jobs import FAILED_STATES
 from target_salesloft.salesloft.client import SalesloftClient
 
 OK: Final = 200
@@ -22,6 +25,7 @@ BULK_JOBS: Final = "bulk_jobs"
 TOKEN_BYTES: Final = 6
 LABELS: Final = ("first", "second", "personal", "secondary", "again", "job", "invalid")
 """The parts of addresses that tell the people of a verification apart."""
+ENDED: Final = frozenset({"done", *FAILED_STATES})
 POLL_SECONDS: Final = 5.0
 JOB_SECONDS: Final = 300.0
 LATE_SECONDS: Final = 10.0
@@ -172,8 +176,14 @@ class Session:
             queries: list[dict[str, Any]] = [{"email_addresses[]": spellings}]
         else:
             queries = [{"name[]": self.name}, {"name[]": self.name, "archived": "true"}]
-        rows = [row for query in queries for row in self.client.paginate(path, query)]
-        listed = {int(row[ID_FIELD]) for row in rows if self._is_ours(salesloft_object, row)}
+        listed: set[int] = set()
+        for query in queries:
+            with suppress(QueryRejectedError):  # Salesloft ignores the filter: all others are in the list too
+                for page in self.client.pages(path, query):
+                    found = {int(row[ID_FIELD]) for row in page.rows if self._is_ours(salesloft_object, row)}
+                    if not found:
+                        break
+                    listed |= found
         unlisted = [each for each in ids if each not in listed]
         read = {each: self.get(f"{path}/{each}") for each in unlisted}
         return listed | {
@@ -196,7 +206,8 @@ class Session:
         for each in (PEOPLE, ACCOUNTS):
             ids = {note.record_id for note in noted if note.object == each.name}
             reasons = {number: self._delete(each, number) for number in self.find(each, ids)}
-            remaining = self.find(each, reasons) if reasons else set()
+            # Salesloft may still show a record that is deleted, but does not list it.
+            remaining = self.find(each, [number for number, reason in reasons.items() if reason]) if reasons else set()
             kept |= {Note(each.name, number) for number in remaining}
             left += [f"{each.path}/{number}{reasons.get(number, '')}" for number in sorted(remaining)]
         self.notes.replace(self.token, kept)
@@ -209,14 +220,14 @@ class Session:
         except PermissionDeniedError:
             return f" (the token lacks {salesloft_object.scope}:delete)"
         except RecordRejectedError as error:
-            return f" (rejected: {error.status})"
+            return "" if error.status == requests.codes.not_found else f" (rejected: {error.status})"
         return ""
 
     # Bulk jobs
 
     def _is_idle(self, job_id: int) -> bool:
         """Wait for a job, and return whether it does nothing more: a job that is open never executes."""
-        return any(job is None or job.get("state") in {"done", "open"} for job in self.poll_job(job_id))
+        return any(job is None or job.get("state") in {*ENDED, "open"} for job in self.poll_job(job_id))
 
     def poll_job(self, job_id: int) -> Iterator[dict[str, Any] | None]:
         """Yield a bulk job until it is done, for a limited time; None if there is no such job."""
@@ -225,6 +236,6 @@ class Session:
             answer = self.get(f"/bulk_jobs/{job_id}")
             job = answer.data if answer.is_accepted and isinstance(answer.data, dict) else None
             yield job
-            if job is None or job.get("state") == "done" or self.clock.now() >= deadline:
+            if job is None or job.get("state") in ENDED or self.clock.now() >= deadline:
                 return
             self.clock.wait_until(self.clock.now() + POLL_SECONDS)

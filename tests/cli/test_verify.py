@@ -1,5 +1,6 @@
 """The command that finds out how Salesloft behaves, and removes what it creates."""
 
+import dataclasses
 import io
 import json
 import os
@@ -10,7 +11,8 @@ from contextlib import closing, suppress
 
 import pytest
 
-from salesloft_sandbox import Fault
+from salesloft_sandbox import Fault, lists
+from salesloft_sandbox.records.models import Records
 from salesloft_sandbox.worlds import ASSUMPTIONS
 from target_salesloft.cli import admin
 from target_salesloft.clock import SECONDS_PER_DAY
@@ -172,6 +174,36 @@ def test_custom_field_that_salesloft_creates_is_listed(verify, salesloft):
     assert (code, parse(out)["unknown_custom_fields"]) == (1, "create")
     assert json.loads(out)["not_removed"] == 1
     assert "custom field" in err
+
+
+@pytest.mark.parametrize("is_echoed", [True, False])
+def test_records_are_removed_where_nothing_can_be_looked_up(verify, salesloft, notes, monkeypatch, is_echoed):
+    for name in ("people", "accounts"):
+        monkeypatch.setitem(lists.LISTS, name, dataclasses.replace(lists.LISTS[name], filters={}))
+    if not is_echoed:
+        monkeypatch.setattr(lists.ListOptions, "filtering", lambda *_: None)
+    salesloft.sandbox.seed(people=[{"email_address": f"p{number}@north.example"} for number in range(950)])
+    code, out, _ = verify("--yes", "--json", "--no-bulk", *CUSTOM)
+    assert (code, parse(out)["filters"]) == (1, "ignored")
+    assert (len(salesloft.sandbox.people()), salesloft.sandbox.accounts(), notes()) == (950, [], {})
+    assert salesloft.sandbox.points_spent <= 100
+
+
+def test_people_who_are_shown_after_they_were_deleted_count_as_removed(verify, is_clean, monkeypatch):
+    graves = {}
+    get, delete = Records.get, Records.delete
+
+    def bury(self, resource, record_id):
+        graves[resource.table, record_id] = get(self, resource, record_id)
+        delete(self, resource, record_id)
+
+    monkeypatch.setattr(Records, "delete", bury)
+    monkeypatch.setattr(
+        Records, "get", lambda self, of, number: graves.get((of.table, number)) or get(self, of, number)
+    )
+    code, out, _ = verify("--yes", "--json", "--no-bulk", *CUSTOM)
+    assert (code, parse(out)["read_after_delete"]) == (1, "found")
+    assert is_clean()
 
 
 # Safety
