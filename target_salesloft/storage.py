@@ -70,11 +70,13 @@ def open_remote(location: str) -> IO[bytes]:
 
 def exists(location: str) -> bool:
     if not is_remote(location):
-        return local_path(location).exists()
+        path = local_path(location)
+        path.parent.stat()  # without its directory, the file may be on another machine
+        return path.exists()
     with storage_errors():
-        path = _remote_path(location)
+        remote = _remote_path(location)
         try:
-            path.fs.info(path.path)  # its `exists` takes a store that does not answer for a missing file
+            remote.fs.info(remote.path)  # its `exists` takes a store that does not answer for a missing file
         except FileNotFoundError:
             return False
     return True
