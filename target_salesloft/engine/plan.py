@@ -13,7 +13,7 @@ from target_salesloft.engine.world import World
 from target_salesloft.ledger.ledger import Entry
 from target_salesloft.mapping.comparison import flatten, held_value, is_equal
 from target_salesloft.objects import ID_FIELD, REQUIRED_REFERENCES, Reference, SalesloftObject, SyncMode, identity_key
-from target_salesloft.records import Named, Outcome, Result, Write, combine, failure, replace
+from target_salesloft.records import Named, Outcome, Result, Write, combine, failure, replace, tokens_in
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.suggestions import closest_match
 
@@ -95,13 +95,13 @@ def resolve_references(
     resolved: list[Write] = []
     outcomes: list[Outcome] = []
     waiting: list[Write] = []
-    waiting_keys = stream.waiting_keys
+    waiting_tokens = tokens_in(stream.waiting)
     for write in writes:
-        # One that comes later must not be written earlier.
-        if write.key in waiting_keys or any(named in may_wait for named in write.references.values()):
+        # One that comes later must not be written earlier, also if it names the record by another key.
+        waits = bool(waiting_tokens) and not waiting_tokens.isdisjoint(write.tokens)
+        if waits or any(named in may_wait for named in write.references.values()):
             waiting.append(write)
-            if write.key is not None:
-                waiting_keys.add(write.key)
+            waiting_tokens |= write.tokens
             continue
         found: dict[str, Any] = {}
         problems = list(write.missing)

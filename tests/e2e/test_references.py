@@ -113,6 +113,21 @@ def test_too_many_missing_references_fail_the_run(load, sandbox, settings, code,
     assert (result.code, len(sandbox.people())) == (code, 3 if times == 1 or "max_records" not in settings else 2)
 
 
+@pytest.mark.parametrize("skip_unchanged", ["off", "ledger"])
+@pytest.mark.parametrize("named", [{"sl_id": None}, {}])
+def test_later_row_of_a_person_is_written_later_whichever_key_it_has(load, sandbox, named, skip_unchanged):
+    number = sandbox.add("person", email_address="ann@b.co")
+    columns = schema("people", "email_address", "company", "sl_id", "title")
+    streams = {"people": {"mapping": {**MAPPING, "sl_id": "id"}, "sync_mode": "update"}}
+    for new in ("CTO", "CEO"):
+        waits = person("ann", f"{new}.com", sl_id=number, title="Old")
+        later = record("people", email_address="ann@b.co", title=new, **named)
+        rows = [columns, waits, later, ACCOUNTS, account(f"{new}.com")]
+        result = load(*rows, streams=streams, batch_size_rows=1, skip_unchanged=skip_unchanged)
+        assert (result.code, sandbox.people()[0]["title"]) == (0, new)
+        assert links(sandbox) == {"ann": f"{new}.com".lower()}
+
+
 # Points
 
 
