@@ -8,9 +8,13 @@ from typing import Any
 import jsonschema_rs
 from singer_sdk.exceptions import InvalidJSONSchema
 
+from target_salesloft.redaction import sanitize_line
+
 # Messages go to the log, so values are masked. References are not fetched: the schema comes from outside. Formats are
 # not checked, as in the SDK, and in newer drafts: what counts is whether a value can be converted.
 OPTIONS: dict[str, Any] = {"mask": "the value", "offline": True, "validate_formats": False}
+# Keywords for keys that the schema does not name: these may hold values.
+DATA_KEYS = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties"})
 
 
 def build_validator(schema: dict[str, Any]) -> Any:
@@ -33,6 +37,8 @@ def describe_invalid(error: ValueError) -> str:
     if not isinstance(error, jsonschema_rs.ValidationError):
         # A lone surrogate, or objects nested without end.
         return f"cannot be validated against the schema ({error})"
-    path = ".".join(str(part) for part in error.instance_path)
-    column = f"column '{path}': " if path else ""
-    return f"{column}{error.message} (schema validation)"
+    path = error.instance_path
+    if not DATA_KEYS.isdisjoint(error.schema_path):
+        path = path[:1]
+    column = f"column '{'.'.join(map(str, path))}': " if path else ""
+    return sanitize_line(f"{column}{error.message} (schema validation)")

@@ -65,6 +65,7 @@ def test_valid_record_passes(record):
             "column 'a.b': the value is not of type \"null\"",
         ),
         ({"a": ["s3cr3t"]}, {"items": {"type": "null"}}, "column 'a.0': the value is not of type \"null\""),
+        ({"a": {"s3cr3t": 1}}, {"additionalProperties": {"type": "null"}}, "column 'a': the value is not of type"),
     ],
 )
 def test_rejection_names_the_column_without_its_value(record, column, message):
@@ -76,6 +77,12 @@ def test_no_rejection_holds_the_value(column):
     assert "s3cr3t" not in (check({"a": "s3cr3t"}, a=column) or "")
     missing = reason_of({"b": "s3cr3t"}, {"required": ["a"]})
     assert ('"a"' in missing, "s3cr3t" in missing) == (True, False)
+
+
+def test_rejection_holds_no_control_characters_of_column_names():
+    column = "a\x1b[31m\nb"
+    assert reason_of({column: 1}, {"properties": {column: {"type": "null"}}}).isprintable()
+    assert reason_of({}, {"required": [column]}).isprintable()
 
 
 @pytest.mark.parametrize(("value", "is_valid"), [("0.3", True), ("19.9", True), ("10", True), ("0.35", False)])
