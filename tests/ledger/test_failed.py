@@ -46,7 +46,7 @@ def test_later_record_resolves_earlier_failures(open_stream, failures, resolved,
     run.failed.resolve(*resolved)
     assert unresolved_lines(open_stream()) == left
     assert open_stream().failed.count_unresolved() == len(left)
-    assert not run.failed.resolved_files or run.failed.resolved_files == {FILE}
+    assert run.failed.resolved_files == {FILE}
 
 
 def test_only_the_newest_record_of_a_key_is_tried_and_attempts_are_counted(open_stream, clock):

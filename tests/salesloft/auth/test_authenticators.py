@@ -59,14 +59,22 @@ def test_token_is_used_until_its_last_minute(authenticator, server, oauth, clock
     assert oauth.refreshes == 2
 
 
-def test_new_refresh_token_is_stored_and_replaces_the_configured_one(authenticator, path, clock):
+def test_new_refresh_token_is_stored_and_replaces_the_configured_one(authenticator, oauth, path, clock):
     sent_token(authenticator())
     stored = stored_at(path)
     assert stored["refresh_token"] != FIRST
     assert stored["pending_refresh_digest"] is None
     clock.tick(7200)
     sent_token(authenticator())
-    assert stored_at(path)["refresh_token"] not in {FIRST, stored["refresh_token"]}
+    before = stored_at(path)
+    assert before["refresh_token"] not in {FIRST, stored["refresh_token"]}
+    assert "invalid_grant" in message(authenticator(refresh_token="mistyped"))
+    assert stored_at(path) == before, "a rejected token does not replace the stored one"
+    oauth.revoke()
+    clock.tick(7200)
+    text = message(authenticator())
+    assert str(path) in text
+    assert "invalid_grant" in text
 
 
 def test_newly_configured_refresh_token_takes_precedence(authenticator, oauth, path):
@@ -78,14 +86,6 @@ def test_newly_configured_refresh_token_takes_precedence(authenticator, oauth, p
     sent_token(authenticator(refresh_token=again))
     assert oauth.refreshes == 2
     assert stored_at(path)["seed_digest"] == fingerprint(again)
-
-
-def test_rejected_configured_token_does_not_replace_the_stored_one(authenticator, path):
-    sent_token(authenticator())
-    before = stored_at(path)
-    with pytest.raises(TokenGrantError):
-        sent_token(authenticator(refresh_token="mistyped"))
-    assert stored_at(path) == before
 
 
 def test_client_credentials_store_nothing(authenticator, server, path, clock):
@@ -193,16 +193,10 @@ def test_missing_or_corrupt_stored_token_names_login(authenticator, sandbox, pat
     assert sandbox.requests == []
 
 
-def test_rejected_stored_token_names_the_store(authenticator, oauth, clock, path):
-    sent_token(authenticator())
-    oauth.revoke()
-    clock.tick(7200)
-    text = message(authenticator())
-    assert str(path) in text
-    assert "invalid_grant" in text
-
-
-def test_secrets_in_the_server_s_message_are_redacted(authenticator, fault):
+def test_rejections_are_shown_without_secrets_or_by_their_status(authenticator, fault):
+    for reason in ("<html>", "", "[]", '"x"', {"error": None}):
+        fault("status", status=401, body=reason)
+        assert "401" in message(authenticator())
     body = {"error": "invalid_grant", "error_description": f"{FIRST} of {CLIENT} with {SECRET}\nis bad"}
     fault("status", status=400, body=body)
     text = message(authenticator())
@@ -210,12 +204,6 @@ def test_secrets_in_the_server_s_message_are_redacted(authenticator, fault):
     assert FIRST not in text
     assert SECRET not in text
     assert "\n" not in text
-
-
-@pytest.mark.parametrize("body", ["<html>", "", "[]", '"x"', {"error": None}])
-def test_rejection_without_a_reason(authenticator, fault, body):
-    fault("status", status=401, body=body)
-    assert "401" in message(authenticator())
 
 
 @pytest.mark.parametrize("status", [302, 404, 405])
@@ -356,12 +344,17 @@ def test_token_request_never_outlasts_the_shutdown(authenticator, fault, monkeyp
     assert time.monotonic() - started < 3
 
 
-def test_loopback_token_endpoint_ignores_the_proxy(authenticator, listener, monkeypatch):
+def test_proxy_of_the_environment_is_used_except_on_loopback(authenticator, listener, monkeypatch):
     url, sent = listener
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, url)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     sent_token(authenticator())
     assert sent == []
+    with pytest.raises(UnexpectedResponseError):
+        sent_token(authenticator(refresh_token=None, auth_url="http://accounts.example/oauth/token"))
+    assert sent == ["http://accounts.example/oauth/token"]
 
 
 def test_corrupt_store_is_moved_and_the_configured_token_is_used(authenticator, server, path, caplog):
@@ -419,13 +412,3 @@ def test_redirect_of_the_token_endpoint_is_not_followed(authenticator, listener)
     with pytest.raises(UnexpectedResponseError, match="307"):
         sent_token(authenticator(auth_url=f"{url}/oauth/token"))
     assert sent == ["/oauth/token"]
-
-
-def test_proxy_of_the_environment_is_used(authenticator, listener, monkeypatch):
-    url, sent = listener
-    monkeypatch.setenv("http_proxy", url)
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    with pytest.raises(UnexpectedResponseError):
-        sent_token(authenticator(auth_url="http://accounts.example/oauth/token"))
-    assert sent == ["http://accounts.example/oauth/token"]
