@@ -54,8 +54,6 @@ TRIAL: Final = "a trial run (max_records) removes nothing and adds nobody to a c
 
 
 class Engine:
-    """Takes records from the input to their outcomes."""
-
     def __init__(  # noqa: PLR0913 (what the loop is between)
         self,
         settings: RunSettings,

@@ -104,8 +104,6 @@ def _place(stream: Stream, write: Write) -> tuple[str, str, str]:
 
 
 class Removal(NamedTuple):
-    """A record that is to be removed."""
-
     stream: Stream
     write: Write  # with all keys of the record
 

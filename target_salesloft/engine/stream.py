@@ -32,8 +32,6 @@ class SourceMapper(Protocol):
 
 @dataclass
 class OpenBatch:
-    """The records of a stream since it was last drained."""
-
     id: int
     writes: list[Write] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)

@@ -18,8 +18,6 @@ HASHES: Final = ("key", "source")
 
 
 class Failure(NamedTuple):
-    """A record that failed."""
-
     key: str | None  # its key, if it has one
     source: SourceKey | None  # identifies the row of the source, if the tap names key properties
     saved_at: SavedAt
@@ -27,8 +25,6 @@ class Failure(NamedTuple):
 
 
 class UnresolvedRecord(NamedTuple):
-    """A failed record that is not resolved."""
-
     saved_at: SavedAt
     failed_at: float  # when it failed last, in seconds since the epoch
     attempts: int
@@ -169,7 +165,6 @@ def get_unresolved_files(database: Database, files: Collection[str]) -> set[str]
 
 
 def forget_files(database: Database, files: Collection[str]) -> None:
-    """Forget the failed records of files that were deleted."""
     if database.is_read_only or not files:
         return
     with database.transaction() as connection:

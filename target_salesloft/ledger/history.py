@@ -24,8 +24,6 @@ from target_salesloft.ledger.models import (
 
 
 class Run(NamedTuple):
-    """A run."""
-
     team: str  # API host and team, as in the ledger
     run_id: str  # Meltano's id of the run, if there was one
     version: str
@@ -39,8 +37,6 @@ class Run(NamedTuple):
 
 
 class FailedGroup(NamedTuple):
-    """Failed records of one stream that are not resolved, and failed for the same reason."""
-
     team: str  # API host and team, as in the ledger
     stream: str
     reason: str  # why they failed last

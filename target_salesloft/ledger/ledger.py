@@ -157,8 +157,6 @@ class HashedKeys(Collection[str]):
 
 @dataclass(frozen=True)
 class UnsettledJob:
-    """A bulk job whose results are not known."""
-
     id: int
     type: str  # its type, such as `person/upsert`
     key_field: str  # the field that identifies a record
@@ -169,8 +167,6 @@ class UnsettledJob:
 
 
 class StartedJob(NamedTuple):
-    """A bulk job that is about to be marked ready."""
-
     id: int
     type: str  # its type, such as `person/upsert`
     key_field: str  # the field that identifies a record
@@ -230,7 +226,6 @@ class Ledger:
         self.run_number = int(number)
 
     def finish_run(self, **values: Any) -> None:
-        """Note how the run ended: columns of `runs`."""
         if self.database.is_read_only:
             return
         update = runs.update().where(runs.c.id == self.run_number).values(ended_at=int(self._now()), **values)
@@ -379,7 +374,6 @@ class Ledger:
             return bool(connection.execute(query).scalar_one())
 
     def set_lookups(self, reference: str, ids: Mapping[str, int]) -> None:
-        """Remember value → ID, trusted."""
         if self.database.is_read_only or not ids:
             return
         constants = {"scope_id": self.scope_id, "reference": reference, "trusted": True, "seen_at": self._now()}

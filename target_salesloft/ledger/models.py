@@ -20,7 +20,6 @@ class Bytes(sa.LargeBinary):
 
 
 def run_number(comment: str) -> sa.Column[int]:
-    """Return the column that names a run."""
     return sa.Column("run_id", sa.Integer, nullable=False, comment=f"The run {comment}")
 
 

@@ -12,8 +12,6 @@ from target_salesloft.ledger.models import verifications
 
 
 class Note(NamedTuple):
-    """A record that a verification has created."""
-
     object: str  # `people`, `accounts` or `bulk_jobs`; empty if it may be any
     record_id: int  # Salesloft's id; 0 if it may be any
 
@@ -34,7 +32,6 @@ class Notes:
         self._scope_id = ledger.scope_id
 
     def add(self, token: str, note: Note) -> None:
-        """Note what a verification has created or may create next."""
         values = {"scope_id": self._scope_id, "token": token, **note._asdict()}
         insert = self._database.insert(verifications).values(**values, noted_at=int(self._database.clock.time()))
         with self._database.transaction() as connection:
@@ -51,7 +48,6 @@ class Notes:
         return found
 
     def replace(self, token: str, left: Iterable[Note]) -> None:
-        """Forget what was removed, and keep what is left."""
         table = verifications
         with self._database.transaction() as connection:
             connection.execute(table.delete().where(table.c.scope_id == self._scope_id, table.c.token == token))

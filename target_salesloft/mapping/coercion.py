@@ -81,7 +81,6 @@ class CoercionError(Exception):
 
 
 def is_blank(value: Any) -> bool:
-    """Return whether a value is text that holds nothing but whitespace."""
     return isinstance(value, str) and not value.strip()
 
 

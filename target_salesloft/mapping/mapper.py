@@ -554,7 +554,6 @@ def _field_name(salesloft_object: SalesloftObject, name: str) -> str:
 
 
 def _quote(name: str) -> str:
-    """Return a column's name for a message: names come from the tap and may hold control characters."""
     return f"'{_clean(name)}'"
 
 

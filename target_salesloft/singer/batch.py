@@ -30,8 +30,6 @@ LOCAL_PATH: Final = re.compile(r"/(?!/)|\.{1,2}/")
 
 
 class BatchRecord(NamedTuple):
-    """A record of a batch file."""
-
     file: str  # the name of the file, safe to log
     line: int  # its line in the file, from 1
     size: int  # the length of the line in bytes
@@ -117,7 +115,6 @@ def read_arrow(file: IO[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def decompressed(file: IO[bytes]) -> IO[bytes]:
-    """Return what a gzip file holds."""
     if not file.read(1):
         raise EOFError("empty")  # `gzip` accepts it
     file.seek(0)

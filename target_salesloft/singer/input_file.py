@@ -16,7 +16,6 @@ class InputFile(click.File):
     """A file to read, at a path or a URL that fsspec knows. Errors show neither credentials nor queries of a URL."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IO[Any]:
-        """Return the open file."""
         try:
             if not isinstance(value, str) or not is_remote(value):
                 return super().convert(value, param, ctx)

@@ -116,7 +116,6 @@ class LineReader(GenericSingerReader[str]):
         return Counter(counts)
 
     def deserialize_json(self, line: str) -> dict[str, Any]:
-        """Return the message of a line."""
         message = decode_object(line)
         if not isinstance(message.get("type"), str):
             require_keys(message, type=str)
@@ -135,11 +134,9 @@ class WaitingInput(io.RawIOBase):
         self._on_idle = on_idle
 
     def readable(self) -> bool:
-        """Return that it is readable."""
         return True
 
     def fileno(self) -> int:
-        """Return the file descriptor."""
         return self._descriptor
 
     def readinto(self, buffer: Buffer) -> int:
@@ -177,7 +174,6 @@ def has_mode(file: IO[Any] | None, *tests: Callable[[int], bool]) -> bool:
 
 
 def read_lines(file: IO[AnyStr]) -> Iterator[AnyStr]:
-    """Yield the lines of a file."""
     for lines in read_blocks(file):
         yield from lines
 
@@ -253,7 +249,6 @@ def require_keys(message: Mapping[str, Any], **kinds: type) -> None:
 
 
 def require_schema(message: Mapping[str, Any]) -> None:
-    """Check that a SCHEMA message has all that a sink needs."""
     require_keys(message, stream=str, schema=dict)
     if UNSTORABLE.search(message["stream"]):
         raise InvalidInputLine("'stream' holds a NUL character or an unpaired surrogate.")

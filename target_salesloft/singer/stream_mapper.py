@@ -37,8 +37,6 @@ SDK_METADATA: Final = "_sdc_"
 
 
 class SourceStream(NamedTuple):
-    """One of the tap's streams."""
-
     stream_map: StreamMap
     validator: Any  # of `jsonschema-rs`; None if records are not validated
     mapper: RecordMapper
@@ -258,7 +256,6 @@ class StreamMapper:
         return column
 
     def columns_of(self, field: str) -> set[str]:
-        """Return the columns that become a field."""
         return {each.column for each in self._described if each.field == field}
 
     def _warn_once(self, warning: str) -> None:

@@ -49,8 +49,6 @@ NOT_AVAILABLE: Final = (PermissionDeniedError, RecordRejectedError, UnexpectedRe
 
 
 class JobInFlight(BulkJob):
-    """A job of this run that is not done."""
-
     def __init__(self, api: BulkJobs, clock: Clock, job_id: int, batch: Batch) -> None:
         key_field = ID_FIELD if batch.mode is SyncMode.UPDATE else batch.upsert_key
         super().__init__(api, clock, job_id, batch.object.bulk_types[batch.mode], key_field)

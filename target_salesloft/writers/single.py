@@ -56,8 +56,6 @@ UNKNOWN_OUTCOME_ADVICE: Final = "Search for the record in Salesloft, and send it
 
 
 class Failure(NamedTuple):
-    """A write that fails persistently."""
-
     write: Write
     error: BaseException
 
