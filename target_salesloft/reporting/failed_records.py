@@ -94,13 +94,6 @@ class FailedRecordsFile:
         directory, _, name = file.rpartition("/")
         return directory == self._directory and self._storage.is_in_use(name)
 
-    def read(self, file: str) -> Iterator[bytes]:
-        directory, _, name = file.rpartition("/")
-        if directory != self._directory:
-            raise FileNotFoundError(errno.ENOENT, "not in failed_records_dir")
-        with self._storage.open(name) as lines:
-            yield from lines
-
     def read_failed(self, file: str, lines: Collection[int], unusable: Counter[str]) -> Iterator[SavedRecord]:
         """Yield records of a file of an earlier run, which a person may have edited, moved or emptied.
 
@@ -108,11 +101,15 @@ class FailedRecordsFile:
         """
         pending = set(lines)
         broken: dict[int, str] = {}
+        directory, _, name = file.rpartition("/")
         try:
-            for each in parse_failed(self.read(file), broken):
-                if each.line in pending:
-                    pending.remove(each.line)
-                    yield each
+            if directory != self._directory:
+                raise FileNotFoundError(errno.ENOENT, "not in failed_records_dir")
+            with self._storage.open(name) as content:
+                for each in parse_failed(content, broken):
+                    if each.line in pending:
+                        pending.remove(each.line)
+                        yield each
         except OSError as error:
             unusable[error.strerror or type(error).__name__] += len(pending)
             return

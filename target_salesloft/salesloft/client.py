@@ -40,7 +40,7 @@ from target_salesloft.objects import (
     SyncMode,
 )
 from target_salesloft.salesloft.bulk_jobs import BulkJobs
-from target_salesloft.salesloft.requester import Page, Reply, Requester
+from target_salesloft.salesloft.requester import Reply, Requester
 
 logger = logging.getLogger(__name__)
 
@@ -100,10 +100,6 @@ class Records:
     def list(self, filters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the records that pass filters, a hundred per point."""
         return self._requester.paginate(self._object.path, filters)
-
-    def pages(self, filters: Mapping[str, Any]) -> Iterator[Page]:
-        """Yield the pages of records that pass filters, a point each."""
-        return self._requester.pages(self._object.path, filters)
 
     def upsert(self, body: Mapping[str, Any]) -> Reply:
         """Create a record, or update the one that has the same value in the field that `upsert_key` names."""

@@ -100,13 +100,10 @@ class MembershipLookup:
             cadence.add(row, cadence_id)
 
     def _find_one(self, cadence_id: int, person_id: int) -> list[tuple[int, Membership]]:
-        found = []
-        for row in self._client.paginate(CADENCE_MEMBERSHIPS.path, {"person_id": person_id, "cadence_id": cadence_id}):
-            person, cadence, membership = parse_membership(row)
-            # Salesloft ignores unknown filters.
-            if (person, cadence) == (person_id, cadence_id):
-                found.append((person_id, membership))
-        return found
+        rows = self._client.paginate(CADENCE_MEMBERSHIPS.path, {"person_id": person_id, "cadence_id": cadence_id})
+        found = map(parse_membership, rows)
+        # Salesloft ignores unknown filters.
+        return [(person_id, each) for *ids, each in found if ids == [person_id, cadence_id]]
 
 
 def parse_membership(row: dict[str, Any]) -> tuple[int | None, int, Membership]:

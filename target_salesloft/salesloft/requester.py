@@ -289,18 +289,10 @@ def convert(data: Any, kind: type[T], name: str) -> T:
         raise UnexpectedResponseError(f"Unexpected response to {name}. Check api_url.") from error
 
 
-class _Upserted(msgspec.Struct):
-    """The `data` of the response to an upsert; one page of the documentation shows it without `upsert_type`."""
-
-    upsert_type: str | None = None
-
-
 def upsert_type(data: Any) -> str | None:
-    """Return `create` or `update`, or None if the response does not contain it."""
-    try:
-        return msgspec.convert(data, _Upserted).upsert_type
-    except msgspec.ValidationError:
-        return None
+    """Return `create` or `update`, or None: one page of the documentation shows responses without it."""
+    found = data.get("upsert_type") if isinstance(data, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def find_resource(data: Any) -> dict[str, Any] | None:
