@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.conftest import KEY, patience
+from tests.conftest import KEY, patience, record, schema
 
 
 @pytest.fixture
@@ -34,6 +34,17 @@ def start(tmp_path):
     for process in processes:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def night(run):
+    """Return a function that writes rows with the same ledger each time."""
+
+    def start(rows, stream="people", **settings):
+        columns = sorted({name for row in rows for name in row})
+        return run([schema(stream, *columns), *(record(stream, **row) for row in rows)], **settings)
+
+    return start
 
 
 def until(condition, seconds=20):

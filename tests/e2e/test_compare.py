@@ -2,21 +2,9 @@
 
 import pytest
 
-from tests.conftest import held, record, schema
+from tests.conftest import held
 
 PROTECTED = {"people": {"overwrite": {"title": "unless_edited", "phone": "if_empty"}}}
-
-
-@pytest.fixture
-def night(run, tmp_path):
-    """Return a function that writes rows of people with the same ledger each time."""
-
-    def start(rows, stream="people", **settings):
-        columns = {name for row in rows for name in row}
-        options = {"ledger_uri": f"sqlite:///{tmp_path}/ledger.db", **settings}
-        return run([schema(stream, *sorted(columns)), *(record(stream, **row) for row in rows)], **options)
-
-    return start
 
 
 @pytest.fixture

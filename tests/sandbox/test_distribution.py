@@ -17,40 +17,24 @@ PACKAGE = Path(__file__).parents[2] / "packages" / "salesloft-sandbox"
 WORKFLOWS = Path(__file__).parents[2] / ".github" / "workflows"
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)]
+def test_wheel_contains_the_package_with_a_version_a_command_and_a_pytest_plugin_of_its_own(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=PACKAGE, check=True, capture_output=True)
-    (path,) = directory.iterdir()
+    (path,) = tmp_path.iterdir()
     with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name).decode() for name in archive.namelist()}
-
-
-def find(wheel, name):
-    (text,) = [text for path, text in wheel.items() if path.endswith(f".dist-info/{name}")]
-    return text
-
-
-def test_wheel_contains_the_package(wheel):
+        wheel = {name: archive.read(name).decode() for name in archive.namelist()}
     files = {
         path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "salesloft_sandbox").rglob("*") if path.is_file()
     }
     assert {name for name in wheel if ".dist-info/" not in name} == {
         name for name in files if "__pycache__" not in name
     }
-
-
-def test_version_is_its_own(wheel):
-    metadata = email.message_from_string(find(wheel, "METADATA"))
+    (metadata,) = [email.message_from_string(text) for name, text in wheel.items() if name.endswith("/METADATA")]
     assert metadata["Version"] == salesloft_sandbox.__version__
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", salesloft_sandbox.__version__)
     assert not [each for each in metadata.get_all("Requires-Dist") if re.match("target|singer|pytest", each)]
     assert "sandbox-v" not in (WORKFLOWS / "release.yml").read_text(encoding="utf-8")
     assert 'tags: ["sandbox-v*"]' in (WORKFLOWS / "release-sandbox.yml").read_text(encoding="utf-8")
-
-
-def test_wheel_has_a_command_and_a_pytest_plugin(wheel):
-    entry_points = find(wheel, "entry_points.txt")
+    (entry_points,) = [text for name, text in wheel.items() if name.endswith("/entry_points.txt")]
     assert "salesloft-sandbox = salesloft_sandbox.__main__:main" in entry_points
     assert "[pytest11]" in entry_points
