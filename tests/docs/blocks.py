@@ -18,20 +18,12 @@ DIRECTIVE = re.compile(r"<!-- test: (.+) -->\s*")
 
 @dataclass(frozen=True)
 class Block:
-    """A code block.
-
-    Attributes:
-        language: The word after the fence.
-        text: The content.
-        directives: Name → value of the directives in the comment above the block; see docs/contributing/tests.md.
-        location: Document and line, in the format that editors open.
-        heading: The heading of the section.
-    """
+    """A code block."""
 
     language: str
     text: str
-    directives: dict[str, str]
-    location: str
+    directives: dict[str, str]  # of the comment above the block; see docs/contributing/tests.md
+    location: str  # document and line, in the format that editors open
     heading: str
 
     @property

@@ -16,15 +16,7 @@ JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", d
 
 @dataclass
 class Recipe:
-    """A recipe.
-
-    Attributes:
-        location: Where the recipe ends in the document.
-        messages: The tap's messages.
-        settings: The target's settings.
-        existing: People in Salesloft before the run.
-        expected: Records in Salesloft after the run.
-    """
+    """A recipe."""
 
     location: str = ""
     messages: list = field(default_factory=list)
