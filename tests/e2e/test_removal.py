@@ -219,15 +219,8 @@ def test_only_the_key_of_a_deleted_record_counts(sandbox, run):
     assert sandbox.people() == []
 
 
-@pytest.mark.parametrize("mode", ["upsert", "insert", "update"])
-def test_deleted_record_without_a_key_fails_or_is_skipped(run, mode):
-    messages = [PEOPLE, record("people", title="VP", **GONE)]
-    assert "email_address" in run(messages, **DELETE, sync_mode=mode).reasons[0]
-    assert run(messages, **DELETE, sync_mode=mode, missing_key="skip").counts()["skipped"] == 1
-
-
 @pytest.mark.parametrize("mode", ["upsert", "update"])
-@pytest.mark.parametrize("wrong", [{"owner_id": "x"}, {"title": 1}, {"_sdc_deleted_at": "perhaps"}])
+@pytest.mark.parametrize("wrong", [{"owner_id": "x"}, {"title": 1}, {"_sdc_deleted_at": "perhaps"}, GONE])
 def test_row_without_a_key_is_skipped_whatever_else_is_wrong_with_it(run, mode, wrong):
     columns = schema("people", "email_address", "owner_id", title={"type": "string"})
     result = run([columns, record("people", **wrong)], **DELETE, sync_mode=mode, missing_key="skip")

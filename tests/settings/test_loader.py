@@ -102,6 +102,12 @@ def test_an_unread_variable_is_a_warning_that_names_it():
     (warning,) = loaded.warnings
     assert f"{PREFIX}SYNC_MODE" in warning
     assert "--config ENV" in warning
+    warnings = []
+    environ = {f"{PREFIX}BATCH_SIZE_ROWS": "7", "MELTANO_PROJECT_ROOT": "/p"}
+    load(ConfigSources(({"api_key": SECRET},)), environ, warnings.append)
+    (warning,) = warnings
+    assert "meltano.yml" in warning
+    assert "batch_size_rows" in warning
 
 
 def test_unread_variables_with_the_values_of_the_file_are_not_reported():
@@ -134,15 +140,6 @@ def test_an_unread_max_records_is_an_error(name):
     (error,) = errors({}, **{name: "10"})
     assert f"{PREFIX}{name.upper()}" in error
     assert Loaded({"max_records": 10}, max_records="10").warnings == []
-
-
-def test_unread_variable_under_meltano_is_a_warning_that_names_meltano_yml():
-    environ = {f"{PREFIX}BATCH_SIZE_ROWS": "7", "MELTANO_PROJECT_ROOT": "/p"}
-    warnings = []
-    load(ConfigSources(({"api_key": SECRET},)), environ, warnings.append)
-    (warning,) = warnings
-    assert "meltano.yml" in warning
-    assert "batch_size_rows" in warning
 
 
 @pytest.mark.parametrize("value", ["true", "1", "maybe"])

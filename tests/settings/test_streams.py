@@ -47,6 +47,10 @@ def test_stream_settings_take_precedence_over_defaults():
     settings = stream("people", sync_mode="update", people_upsert_key="id", streams={"people": own})
     assert (settings.object, settings.sync_mode, settings.upsert_key) == (PEOPLE, SyncMode.INSERT, "crm_id")
     assert settings.mapping == {"a": "title", "b": None, "c": None}
+    settings = stream("people", sync_mode="update", people_upsert_key="id", streams={"other": own, "people": {}})
+    assert (settings.object, settings.sync_mode, settings.upsert_key, settings.mapping) == (PEOPLE, "update", "id", {})
+    settings = stream("people[eu]", streams={"people[eu]": {"object": "people", "sync_mode": "insert"}})
+    assert settings.sync_mode == "insert", "brackets are no glob"
 
 
 @pytest.mark.parametrize("name", sorted({*SHARED} - {"sync_mode"}))
@@ -58,12 +62,6 @@ def test_a_stream_setting_falls_back_to_the_one_for_all_streams(name):
         each: getattr(stream(each, streams=streams, **{name: other}), name) for each in ("people", "leads", "person")
     }
     assert got == {"people": own, "leads": other, "person": other}
-
-
-def test_a_stream_without_settings_has_the_defaults():
-    settings = stream("people", sync_mode="update", people_upsert_key="id", streams={"other": {}, "people": {}})
-    assert (settings.object, settings.sync_mode, settings.upsert_key) == (PEOPLE, SyncMode.UPDATE, "id")
-    assert settings.mapping == {}
 
 
 @pytest.mark.parametrize(
@@ -85,12 +83,6 @@ def test_the_exact_name_takes_precedence_over_globs_and_the_longest_glob_over_ot
     assert stream(name, streams=streams).upsert_key == upsert_key
 
 
-def test_a_name_with_brackets_matches_itself():
-    streams = {"people[eu]": {"object": "people", "sync_mode": "insert"}}
-    assert stream("people[eu]", streams=streams).sync_mode is SyncMode.INSERT
-    assert misspelled(streams, ["people[eu]"]) == {}
-
-
 @pytest.mark.parametrize(
     ("entries", "names", "expected"),
     [
@@ -100,6 +92,7 @@ def test_a_name_with_brackets_matches_itself():
         (["contacts_eu", "contacts_*"], ["contacts_us"], {}),
         (["invoices", "p*"], ["people"], {}),
         (["people"], [], {}),
+        (["people[eu]"], ["people[eu]"], {}),
     ],
 )
 def test_only_entries_that_resemble_a_stream_without_settings_are_misspelled(entries, names, expected):

@@ -8,7 +8,7 @@ from salesloft_sandbox import Fault
 from target_salesloft.exceptions import PermissionDeniedError, UnexpectedResponseError
 from target_salesloft.objects import ACCOUNTS, SyncMode
 from target_salesloft.records import Result, Write
-from tests.writers.conftest import insert, numbered, update
+from tests.writers.conftest import insert, numbered, update, upsert
 
 
 def jobs(sandbox):
@@ -20,22 +20,20 @@ def warnings(caplog):
 
 
 @pytest.mark.parametrize(
-    ("method", "records", "jobs_made"),
+    ("method", "records", "mode", "jobs_made"),
     [
-        ("auto", 49, 0),
-        ("auto", 50, 1),
-        ("bulk", 1, 1),
-        ("record", 60, 0),
+        ("auto", 49, "upsert", 0),
+        ("auto", 50, "upsert", 1),
+        ("bulk", 1, "upsert", 1),
+        ("record", 60, "upsert", 0),
+        ("bulk", 60, "insert", 0),
     ],
 )
-def test_write_method_and_batch_size_decide_about_bulk_jobs(auto, sandbox, method, records, jobs_made):
-    assert len(auto(method).write(numbered(range(records)))) == records
+def test_write_method_batch_size_and_mode_decide_about_bulk_jobs(auto, sandbox, method, records, mode, jobs_made):
+    one = insert if mode == "insert" else upsert
+    writes = [one(f"p{number}@b.co") for number in range(records)]
+    assert len(auto(method).write(writes, mode=SyncMode(mode))) == records
     assert (len(jobs(sandbox)), len(sandbox.people())) == (jobs_made, records)
-
-
-def test_inserts_never_use_bulk_jobs(auto, sandbox):
-    auto("bulk").write([insert(f"p{number}@b.co") for number in range(60)], mode=SyncMode.INSERT)
-    assert (jobs(sandbox), len(sandbox.people())) == ([], 60)
 
 
 def test_updates_use_jobs_of_upserts_by_id(auto, sandbox):
