@@ -24,6 +24,7 @@ from target_salesloft.reporting.failed_records import FailedRecordsFile
 from target_salesloft.reporting.metrics import MetricsLog
 from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.run_info import RunInfo
+from target_salesloft.reporting.state import StateBuffer
 from target_salesloft.reporting.summary import SummaryFile
 from target_salesloft.salesloft.assumptions import ASSUMPTIONS
 from target_salesloft.salesloft.build import build_client
@@ -34,7 +35,6 @@ from target_salesloft.settings.options import NO_LEDGER, admin_command
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.shutdown import Shutdown
-from target_salesloft.singer.state import StateBuffer
 from target_salesloft.wording import plural
 from target_salesloft.writers.auto import AutoWriter, BulkChoice
 from target_salesloft.writers.base import Writer

@@ -12,7 +12,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import requests
 
@@ -28,6 +28,7 @@ from target_salesloft.records import GONE, WRITTEN, Outcome, Result, SavedAt, Wr
 from target_salesloft.reporting.failed_records import FailedRecordsFile
 from target_salesloft.reporting.metrics import MetricsLog
 from target_salesloft.reporting.results import ResultsFile
+from target_salesloft.reporting.state import StateBuffer
 from target_salesloft.reporting.stats import JobTime, RunStats
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.run import RunSettings
@@ -43,16 +44,6 @@ from target_salesloft.writers.base import (
 
 FLUSH_OUTCOMES: Final = 1_000
 FLUSH_FAILURES: Final = 100
-
-
-class States(Protocol):
-    """Holds STATE messages back, see `StateBuffer`."""
-
-    def add(self, value: Any, records: int, last_open: int) -> None:
-        """Note a STATE that comes after so many records."""
-
-    def emit(self, first_open: int) -> None:
-        """Let STATE messages pass that come before a record."""
 
 
 @dataclass
@@ -145,7 +136,7 @@ class Journal:
         stats: RunStats,
         results: ResultsFile,
         failed_records: FailedRecordsFile,
-        states: States,
+        states: StateBuffer,
         metrics: MetricsLog,
         rate_limiter: RateLimiter,
     ) -> None:

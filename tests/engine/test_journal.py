@@ -11,11 +11,11 @@ from target_salesloft.exceptions import FailedRecordsError, FailedRecordsFileErr
 from target_salesloft.objects import SyncMode
 from target_salesloft.records import Outcome, Result, SavedAt, Source, Write, replace
 from target_salesloft.reporting.metrics import MetricsLog
+from target_salesloft.reporting.state import StateBuffer
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.salesloft.requester import RequestMetrics
 from target_salesloft.settings.validation import resolve
-from target_salesloft.singer.state import StateBuffer
 from target_salesloft.writers.base import Batch, JobDone, JobStarting, JobUploaded, Sending, Settled
 from tests.conftest import KEY
 from tests.engine.conftest import World

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from target_salesloft.engine.journal import Accounts
-from target_salesloft.singer.state import StateBuffer
+from target_salesloft.reporting.state import StateBuffer
 
 SINKS = st.integers(1, 3)
 
