@@ -419,6 +419,8 @@ class Engine:
     def _leave_out_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Leave out inserts of records that exist; two runs at once do not insert the same record."""
         writes = self._claim(stream, writes)
+        if stream.skips_by_ledger:  # another run may have inserted them meanwhile
+            writes = self._skip_unchanged(stream, writes, are_resolved=True)
         entries = stream.ledger.get(each.key for each in writes if each.key is not None)
         pending = {key for key, entry in entries.items() if entry.is_pending}
         if pending and not self._has_waited_for_inserts:
