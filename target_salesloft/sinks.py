@@ -92,7 +92,7 @@ class SalesloftSink(BatchSink):
     def skip(self, outcome: Outcome) -> None:
         self.stream.stats.read += 1
         self._run.journal.accounts.add_record(self.stream.batch.id)
-        self._run.journal.count(self.stream, outcome)
+        self._run.journal.note(self.stream, outcome)
 
     def process_batch(self, context: dict[str, Any]) -> None:  # noqa: ARG002 (the engine has the batch)
         """Plan and write what has been read."""

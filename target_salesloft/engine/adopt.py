@@ -39,32 +39,32 @@ class AdoptingEngine(Engine):
         stream.mapper.log_columns()
         for each in batch.outcomes:
             skipped = Outcome(each.write, Result.SKIPPED, INVALID)
-            self._journal.count(stream, skipped if each.failed else each)
+            self._journal.note(stream, skipped if each.failed else each)
         writes = merge(batch.writes)
         entries = self._entries(stream, writes)
         left: list[Write] = []
         for write in writes:
             if write.is_removal or write.key is None or stream.operation.active_field:
-                self._journal.count(stream, Outcome(write, Result.SKIPPED, NOT_ADOPTED))
+                self._journal.note(stream, Outcome(write, Result.SKIPPED, NOT_ADOPTED))
             elif write.key in entries and not _fields(stream, write).keys() - entries[write.key].names:
-                self._journal.count(stream, Outcome(write, Result.SKIPPED, KNOWN))
+                self._journal.note(stream, Outcome(write, Result.SKIPPED, KNOWN))
             else:
                 left.append(write)
         return left
 
-    def _plan(self, stream: Stream, writes: list[Write]) -> list[Write]:
+    def _plan(self, stream: Stream, writes: list[Write], *, may_wait: bool) -> tuple[list[Write], list[Write]]:  # noqa: ARG002 (nothing waits)
         """Let the ledger adopt the records that Salesloft has once; nothing is left to be written."""
         entries = self._entries(stream, writes)
         for write, rows in zip(writes, read_held(stream, writes, self._world), strict=True):
             if len(rows) == 1:
                 adopted = adopt(stream, write, rows[0], entries.get(write.key or ""))
                 outcome = Outcome(adopted, Result.ADOPTED, record_id=int(rows[0][ID_FIELD]))
-                self._journal.count(stream, outcome, is_found=True)
+                self._journal.note(stream, outcome, is_found=True)
             elif rows:
-                self._journal.count(stream, Outcome(write, Result.SKIPPED, AMBIGUOUS))
+                self._journal.note(stream, Outcome(write, Result.SKIPPED, AMBIGUOUS))
             else:
-                self._journal.count(stream, Outcome(write, Result.NOT_FOUND))
-        return []
+                self._journal.note(stream, Outcome(write, Result.NOT_FOUND))
+        return [], []
 
     def _entries(self, stream: Stream, writes: list[Write]) -> dict[str, Entry]:
         """Return key → what the ledger knows and is to keep."""

@@ -19,7 +19,7 @@ from target_salesloft.redaction import redact_reason, request_names
 from target_salesloft.salesloft.bulk_jobs import BulkJobs, JobState, ResultRow, RowStatus
 from target_salesloft.salesloft.requester import PAGE_SIZE
 from target_salesloft.settings.run import RunSettings
-from target_salesloft.writers.bulk import JOB_NAME_PREFIX, BulkJob, describe_cause, describe_row
+from target_salesloft.writers.bulk import JOB_NAME_PREFIX, JobResults, describe_cause, describe_row
 from target_salesloft.writers.jobs import LIST_JOBS, MAX_POLL_SECONDS, NOT_AVAILABLE
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def _settle(job: UnsettledJob, api: BulkJobs, clock: Clock, ledger: Ledger) -> b
 
     If its results will never be known, its records stay pending, and are sent again.
     """
-    opened = BulkJob(api, clock, job.id, job.type, job.key_field, job.keys)
+    opened = JobResults(api, clock, job.id, job.key_field, job.keys)
     try:
         status = opened.get_status()
         is_old = clock.time() - job.started_at > SECONDS_PER_DAY

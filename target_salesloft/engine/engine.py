@@ -28,13 +28,12 @@ from target_salesloft.objects import (
     SyncMode,
     identity_key,
 )
-from target_salesloft.records import Outcome, Result, Write, in_chunks, merge, replace, tokens_in
+from target_salesloft.records import Named, Outcome, Result, Write, in_chunks, merge, tokens_in
 from target_salesloft.salesloft.bulk_jobs import BulkJobs
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.shutdown import Shutdown
 from target_salesloft.writers.auto import BulkChoice
 from target_salesloft.writers.base import Batch, Writer
-from target_salesloft.writers.bulk import UPSERT_KEY
 from target_salesloft.writers.single import LATE_WRITE_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -82,6 +81,7 @@ class Engine:
         self._journal = journal
         self._streams: dict[str, Stream] = {}
         self._live = LiveRows()
+        self._not_to_contact: set[str] = set()  # people, by their keys
         self._removals = HeldWrites()
         self._enrollments = HeldWrites()
         self._removed = 0
@@ -134,7 +134,7 @@ class Engine:
             self._live.add(stream.object.name, write.tokens, write.sources[-1])
             self._cancel(self._removals, stream, write)
         if write.body.get("do_not_contact") is True and stream.object is PEOPLE:
-            self._journal.barred_people |= write.own_tokens
+            self._not_to_contact |= write.own_tokens
 
     def _limit_pending_bytes(self) -> None:
         """Drain the largest batches until those of all streams together are small enough."""
@@ -150,9 +150,16 @@ class Engine:
         """
         if not stream.skips_by_ledger or stream.settings.sync_mode not in stream.object.bulk_types:
             return False
+        self._settle_earlier_jobs(stream.batch)
         writes = self._begin(stream, stream.batch)
         stream.batch.keep(writes)
         return 0 < len(writes) <= stream.max_size // 2
+
+    def _settle_earlier_jobs(self, batch: OpenBatch) -> None:
+        """Note what the jobs of earlier runs have written, before the ledger is read for the first time."""
+        if batch.writes and not (self._settings.dry_run or self._has_settled_jobs):
+            settle_earlier_jobs(self._settings, self._bulk_jobs, self._clock, self._ledger)
+            self._has_settled_jobs = True
 
     def poll(self) -> None:
         """Settle bulk jobs that are done, if it is time to ask, and drain batches that have waited for long."""
@@ -189,15 +196,20 @@ class Engine:
                 self.drain(other)
             if not batch.keys.isdisjoint(other.waiting_keys):
                 self._write_waiting(other, batch.keys)
+        self._settle_earlier_jobs(batch)
         writes = self._begin(stream, batch)
+        if stream.operation.active_field and len(self._enrollments) >= MAX_HELD and self._settings.reads:
+            self._leave_out_members()
         waiting = self._take_waiting(stream)
         writes = merge([*waiting, *writes], stream.added_fields) if waiting else writes
         self._write(stream, writes)
 
-    def _write(self, stream: Stream, writes: list[Write]) -> None:
+    def _write(self, stream: Stream, writes: list[Write], *, may_wait: bool = True) -> None:
         try:
             if writes:
-                writes = self._plan(stream, writes)
+                writes, restored = self._plan(stream, writes, may_wait=may_wait)
+                if restored:
+                    self._submit(stream, restored, mode=SyncMode.UPDATE)
             if writes and stream.settings.sync_mode is SyncMode.INSERT:
                 self._submit_claimed(stream, writes)
             elif writes:
@@ -210,13 +222,10 @@ class Engine:
     def _begin(self, stream: Stream, batch: OpenBatch) -> list[Write]:
         """Account for records that are not written, merge the others, and leave out what is held or unchanged."""
         stream.mapper.log_columns()
-        self._journal.count_all(stream, batch.outcomes)
+        self._journal.note_all(stream, batch.outcomes)
         writes = self._without_superseded(stream, batch)
         # Records of an update are merged when their ids are known: some name a person by id, others by key.
         merged = merge(writes, stream.added_fields)
-        if merged and not (self._settings.dry_run or self._has_settled_jobs):
-            settle_earlier_jobs(self._settings, self._bulk_jobs, self._clock, self._ledger)
-            self._has_settled_jobs = True
         for each in merged:
             if each.is_removal:
                 self._hold(stream, self._removals, each)
@@ -229,8 +238,6 @@ class Engine:
             # A later record of a row takes an earlier one back: it is deleted, has failed, or names another cadence.
             for each in (*merged, *(each.write for each in batch.outcomes)):
                 self._cancel(self._enrollments, stream, each)
-            if len(self._enrollments) >= MAX_HELD and self._settings.reads:
-                self._leave_out_members()
             return []
         return changed
 
@@ -246,7 +253,7 @@ class Engine:
         kept: list[Write] = []
         for each in batch.writes:
             if each.is_removal and latest.get(_row_of(each), 0) > each.sources[-1].number:
-                self._journal.count(stream, Outcome(each, Result.MERGED, held.SAME_ROW))
+                self._journal.note(stream, Outcome(each, Result.MERGED, held.SAME_ROW))
             else:
                 kept.append(each)
         return kept
@@ -254,24 +261,28 @@ class Engine:
     def _hold(self, stream: Stream, writes: HeldWrites, write: Write) -> None:
         replaced = writes.add(stream, write)
         if replaced is not None:
-            self._journal.count(*replaced)
+            self._journal.note(*replaced)
 
     def _cancel(self, writes: HeldWrites, stream: Stream, write: Write) -> None:
         """Count what a later record of the same row of the source takes back."""
         for other, outcome in list(writes.cancel(stream, write)):
-            self._journal.count(other, outcome)
+            self._journal.note(other, outcome)
 
     def _go_on(self, stream: Stream, planned: plan.Plan, *, is_found: bool = False) -> list[Write]:
         """Count what is decided, or was found to be in Salesloft, and return the writes that go on."""
-        self._journal.count_all(stream, planned.outcomes, is_found=is_found and not self._settings.dry_run)
+        self._journal.note_all(stream, planned.outcomes, is_found=is_found and not self._settings.dry_run)
         return planned.writes
 
-    def _plan(self, stream: Stream, writes: list[Write]) -> list[Write]:
-        """Return what is to be sent of writes that are neither held nor known to be unchanged."""
+    def _plan(self, stream: Stream, writes: list[Write], *, may_wait: bool) -> tuple[list[Write], list[Write]]:
+        """Return what is to be sent of writes that are neither held nor known to be unchanged, and what is restored.
+
+        Args:
+            may_wait: Whether writes may wait for records that they refer to.
+        """
         if not self._settings.reads:
-            return writes
+            return writes, []
         if stream.waiting or any(each.references for each in writes):
-            writes = self._resolve(stream, writes)
+            writes = self._resolve(stream, writes, may_wait=may_wait)
             if stream.skips_by_ledger:  # otherwise, they have been counted
                 writes = self._skip_unchanged(stream, writes, are_resolved=True)
         if writes:
@@ -284,12 +295,11 @@ class Engine:
             is_insert = stream.settings.sync_mode is SyncMode.INSERT
             to_restore = {} if is_insert else archived
             unchanged = [each for each in compared.outcomes if each.write.key not in to_restore]
-            self._journal.count_all(stream, unchanged, is_found=not is_insert)
+            self._journal.note_all(stream, unchanged, is_found=not is_insert)
             writes = [*compared.writes, *(each.write for each in compared.outcomes if each.write.key in to_restore)]
         if self._settings.dry_run:
-            return writes
-        writes = self._protect(stream, writes)
-        return self._restore(stream, writes, archived) if archived else writes
+            return writes, []
+        return plan.restore(self._protect(stream, writes), archived)
 
     def _find_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Find the records of Salesloft that writes must name by id, and leave out writes that must not be sent."""
@@ -335,20 +345,6 @@ class Engine:
         self._ledger.forget_lookups(name, hints.keys() - archived.keys())
         return archived
 
-    def _restore(self, stream: Stream, writes: list[Write], archived: Mapping[str | None, int]) -> list[Write]:
-        """Write archived records by their ids, so that they are archived no more."""
-        restored: list[Write] = []
-        left: list[Write] = []
-        for each in writes:
-            if each.key not in archived:
-                left.append(each)
-                continue
-            body = {field: value for field, value in each.body.items() if field != UPSERT_KEY}
-            restored.append(replace(each, body={**body, "archived": False}, record_id=archived[each.key]))
-        if restored:
-            self._submit(stream, restored, mode=SyncMode.UPDATE)
-        return left
-
     def _skip_unchanged(self, stream: Stream, writes: list[Write], *, are_resolved: bool) -> list[Write]:
         """Leave out what equals what was last written, unless something else is on its way for the same record."""
         if not writes or stream.settings.re_enroll or stream.settings.skip_unchanged == "salesloft":
@@ -371,7 +367,7 @@ class Engine:
                     self._live.add(stream.object.name, {identity_key(ID_FIELD, each.record_id)}, each.write.sources[-1])
         return self._go_on(stream, planned)
 
-    def _resolve(self, stream: Stream, writes: list[Write]) -> list[Write]:
+    def _resolve(self, stream: Stream, writes: list[Write], *, may_wait: bool = True) -> list[Write]:
         """Put the ids of records that writes refer to into their bodies; some may have to wait for these records."""
         names = plan.names_in(writes)
         for name in {each.reference.object_name for each in names} - {None}:
@@ -381,10 +377,12 @@ class Engine:
                     self.drain(other)
             self._wait_for(OBJECTS[str(name)], keys)
         ids = self._world.resolve(names)
-        if self._is_final:
+        missing: frozenset[Named] = frozenset()
+        if may_wait and not self._is_final:
+            missing = frozenset(each for each in names if self._world.is_missing(each))
+        else:
             ids |= self._twins.find_named(each for each in names if not ids[each])
-        may_wait = frozenset() if self._is_final else frozenset(each for each in names if self._world.is_missing(each))
-        resolved = plan.resolve_references(stream, writes, ids, may_wait=may_wait, names=self._world.team_names())
+        resolved = plan.resolve_references(stream, writes, ids, may_wait=missing, names=self._world.team_names())
         stream.waiting += resolved.waiting
         return self._go_on(stream, resolved)
 
@@ -409,12 +407,7 @@ class Engine:
 
     def _write_waiting(self, stream: Stream, keys: Collection[str] | None = None) -> None:
         """Write what waits for records that it refers to, without these: all, or what has one of the given keys."""
-        waiting = stream.take_waiting(keys)
-        was_final, self._is_final = self._is_final, True
-        try:
-            self._write(stream, merge(waiting, stream.added_fields))
-        finally:
-            self._is_final = was_final
+        self._write(stream, merge(stream.take_waiting(keys), stream.added_fields), may_wait=False)
 
     def _leave_out_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Leave out inserts of records that exist; two runs at once do not insert the same record."""
@@ -429,7 +422,7 @@ class Engine:
             self._clock.wait_until(self._clock.now() + LATE_WRITE_SECONDS)
         planned = plan.leave_out_existing(stream, writes, pending, self._world)
         for each in planned.outcomes:
-            self._journal.count(stream, each, is_found=each.result is Result.UNCHANGED)
+            self._journal.note(stream, each, is_found=each.result is Result.UNCHANGED)
         return planned.writes
 
     def _warn_of_mass_merge(self, stream: Stream) -> None:
@@ -465,7 +458,7 @@ class Engine:
                 self._wait()
 
     def _advance(self) -> None:
-        for event in self._writer.advance(self._clock.now()):
+        for event in self._writer.advance():
             self._journal.apply(event)
             if self._claims.held:
                 self._claims.keep()
@@ -505,7 +498,7 @@ class Engine:
         if self._settings.max_records is not None and not self._settings.dry_run:
             for waiting in (self._removals, self._enrollments):
                 for stream, writes in waiting.take():
-                    self._journal.count_all(stream, [Outcome(each, Result.SKIPPED, TRIAL) for each in writes])
+                    self._journal.note_all(stream, [Outcome(each, Result.SKIPPED, TRIAL) for each in writes])
         elif is_complete or not self._settings.reads:
             self._finish_held()
         self._journal.flush()
@@ -544,14 +537,14 @@ class Engine:
             else:
                 writes = self._twins.find_removed(stream, removed)
             existing, outcomes = held.find_removals(stream, self._claim(stream, writes), self._world)
-            self._journal.count_all(stream, outcomes)
+            self._journal.note_all(stream, outcomes)
             found += existing
         return self._without_live(found)
 
     def _without_live(self, found: Sequence[Removal]) -> list[Removal]:
         removals, others = held.keep_live(found, self._live)
         for each in others:
-            self._journal.count(each.stream, Outcome(each.write, Result.MERGED, held.OTHER_ROW))
+            self._journal.note(each.stream, Outcome(each.write, Result.MERGED, held.OTHER_ROW))
         return removals
 
     def _find_enrollments(
@@ -559,13 +552,14 @@ class Engine:
     ) -> list[tuple[Stream, list[Write]]]:
         """Return who is to be added to a cadence, and claim them, so that no other run adds them too."""
         removed = {token for each in removals if each.stream.object is PEOPLE for token in each.write.tokens}
+        barred = self._journal.failed_people | self._not_to_contact | removed
         seen: set[tuple[int, int]] = set()
         found: list[tuple[Stream, list[Write]]] = []
         for stream, enrolled in enrollments:
             writes = self._go_on(stream, held.distinct(enrolled, seen))
             writes = self._without_members(stream, self._claim(stream, writes))
             held.count_new(stream, writes)
-            allowed = self._go_on(stream, held.exclude(writes, self._world, self._journal.barred_people | removed))
+            allowed = self._go_on(stream, held.exclude(writes, self._world, barred))
             if allowed:
                 found.append((stream, allowed))
         return found

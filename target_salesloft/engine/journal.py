@@ -35,6 +35,7 @@ from target_salesloft.settings.run import RunSettings
 from target_salesloft.writers.base import (
     Batch,
     Event,
+    JobDone,
     JobPolled,
     JobStarting,
     JobUploaded,
@@ -161,7 +162,7 @@ class Journal:
         self._is_broken = False  # something could not be written, and is lost: STATE must not pass it
         self._last_failed: dict[tuple[str, str], int] = {}  # stream, key or row → the number of its record
         self._tainted: set[tuple[str, str]] = set()
-        self.barred_people: set[str] = set()
+        self.failed_people: set[str] = set()
         self.removed: defaultdict[str, set[str]] = defaultdict(set)
 
     def add_stream(self, stream: Stream) -> None:
@@ -186,7 +187,7 @@ class Journal:
     def apply(self, event: Event) -> None:
         stream = self._streams[event.batch.stream]
         if isinstance(event, Settled):
-            self.count_all(stream, event.outcomes, was_sent=event.were_sent)
+            self.note_all(stream, event.outcomes, was_sent=event.were_sent)
         elif isinstance(event, Sending):
             self._mark_pending(stream, event.batch, event.writes)
         elif isinstance(event, JobUploaded):
@@ -198,7 +199,7 @@ class Journal:
             rows = {each.key: row for row, each in event.rows.items() if each.key is not None and each.key != row}
             started = StartedJob(event.job_id, event.job_type, event.key_field, rows)
             self._mark_pending(stream, event.batch, event.rows.values(), started)
-        else:
+        elif isinstance(event, JobDone):
             self.flush()
             points = self._rate_limiter.remaining if self._settings.write_method == "auto" else 0
             self.stats.end_job(stream.name, event.job_id, JobTime(event.job_type, event.records, event.seconds, points))
@@ -217,10 +218,10 @@ class Journal:
 
     # Outcomes
 
-    def count(self, stream: Stream, outcome: Outcome, *, is_found: bool = False) -> None:
-        self.count_all(stream, [outcome], is_found=is_found)
+    def note(self, stream: Stream, outcome: Outcome, *, is_found: bool = False) -> None:
+        self.note_all(stream, [outcome], is_found=is_found)
 
-    def count_all(
+    def note_all(
         self, stream: Stream, outcomes: Iterable[Outcome], *, was_sent: bool = False, is_found: bool = False
     ) -> None:
         """Note the outcomes of writes.
@@ -230,12 +231,12 @@ class Journal:
             is_found: Whether Salesloft was read, and holds what the writes say.
         """
         for each in outcomes:
-            self._count(stream, each, was_sent=was_sent, is_found=is_found)
+            self._note(stream, each, was_sent=was_sent, is_found=is_found)
         # Those of a bulk job are noted together: a transaction of the ledger writes each page that it touches once.
         if self._noted >= FLUSH_OUTCOMES or len(self._unsaved) >= FLUSH_FAILURES:
             self.flush()
 
-    def _count(self, stream: Stream, outcome: Outcome, *, was_sent: bool, is_found: bool) -> None:
+    def _note(self, stream: Stream, outcome: Outcome, *, was_sent: bool, is_found: bool) -> None:
         outcome = _without_miss(stream, outcome)
         stats = stream.retried if _is_retry(outcome) else stream.stats
         notes = self._notes[stream.name]
@@ -249,7 +250,7 @@ class Journal:
                     if name is not None:
                         self._last_failed[stream.name, name] = source.number
             if stream.object is PEOPLE:
-                self.barred_people |= outcome.write.own_tokens
+                self.failed_people |= outcome.write.own_tokens
         else:
             stats.record(outcome)
         (notes.outcomes if was_sent else notes.found if is_found else notes.others).append(outcome)
@@ -278,11 +279,11 @@ class Journal:
         self._noted = 0
         notes, self._notes = self._notes, defaultdict(Notes)
         for name, each in notes.items():
-            self._note(self._streams[name], each)
+            self._note_in_ledger(self._streams[name], each)
         self._release(settled)
         self.metrics.log_if_due()
 
-    def _note(self, stream: Stream, notes: Notes) -> None:
+    def _note_in_ledger(self, stream: Stream, notes: Notes) -> None:
         """Note in the ledger what Salesloft has written or refused; all else stays pending there."""
         ledger = stream.ledger
         sent = [each for each in notes.outcomes if not each.write.is_removal]

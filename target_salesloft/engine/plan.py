@@ -16,6 +16,7 @@ from target_salesloft.objects import ID_FIELD, REQUIRED_REFERENCES, Reference, S
 from target_salesloft.records import Named, Outcome, Result, Write, combine, failure, replace, tokens_in
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.suggestions import closest_match
+from target_salesloft.writers.bulk import UPSERT_KEY
 
 MAX_NAME_LENGTH: Final = 60
 
@@ -210,6 +211,19 @@ def leave_out_existing(stream: Stream, writes: list[Write], pending: set[str], w
         else:
             outcomes.append(already_exists(stream, each))
     return Plan(left, outcomes)
+
+
+def restore(writes: list[Write], archived: Mapping[str | None, int]) -> tuple[list[Write], list[Write]]:
+    """Return writes without those of archived records, and these, by their ids, so that they are archived no more."""
+    left: list[Write] = []
+    restored: list[Write] = []
+    for each in writes:
+        if each.key not in archived:
+            left.append(each)
+            continue
+        body = {field: value for field, value in each.body.items() if field != UPSERT_KEY}
+        restored.append(replace(each, body={**body, "archived": False}, record_id=archived[each.key]))
+    return left, restored
 
 
 def already_exists(stream: Stream, write: Write) -> Outcome:

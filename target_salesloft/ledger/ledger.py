@@ -161,7 +161,6 @@ class UnsettledJob:
     type: str  # its type, such as `person/upsert`
     key_field: str  # the field that identifies a record
     stream: str
-    object_name: str
     started_at: float  # when it was marked ready, in seconds since the epoch
     keys: HashedKeys
 
@@ -294,7 +293,7 @@ class Ledger:
     def get_unsettled_jobs(self) -> list[UnsettledJob]:
         """Return the bulk jobs that were started, and whose results are not known."""
         query = (
-            sa.select(jobs, streams_table.c.name, streams_table.c.object)
+            sa.select(jobs, streams_table.c.name)
             .join(streams_table, jobs.c.stream_id == streams_table.c.id)
             .where(jobs.c.scope_id == self.scope_id)
             .order_by(jobs.c.job_id)
@@ -315,7 +314,6 @@ class Ledger:
                 each.job_type,
                 each.key_field,
                 each.name,
-                each.object,
                 each.started_at,
                 HashedKeys(keys[each.stream_id, each.job_id], hash_key),
             )

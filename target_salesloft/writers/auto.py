@@ -58,7 +58,6 @@ class AutoWriter:
         self._jobs = JobsInFlight(settings, client.bulk_jobs, clock)
         self._api = client.bulk_jobs
         self._choice = choice
-        self._clock = clock
         self._host = urlsplit(settings.api_url).hostname  # for the log
         self._queue: deque[tuple[Batch, bool]] = deque()  # and whether it may be written with a bulk job
         self._announced: set[tuple[str, str]] = set()
@@ -84,9 +83,9 @@ class AutoWriter:
     def submit(self, batch: Batch) -> None:
         self._queue.append((batch, True))
 
-    def advance(self, now: float) -> Iterator[Event]:
+    def advance(self) -> Iterator[Event]:
         if self._jobs.in_flight:
-            yield from self._jobs.advance(now)
+            yield from self._jobs.advance()
         while self._queue:
             batch, may_use_job = self._queue[0]
             job_type = self._choice.get_job_type(batch) if may_use_job else None
@@ -97,7 +96,7 @@ class AutoWriter:
                     return
                 self._queue.popleft()
                 yield from self._upload(batch, job_type)
-                yield from self._jobs.advance(self._clock.now())
+                yield from self._jobs.advance()
             else:
                 if self._jobs.in_flight and self._jobs.holds(batch.object, tokens_in(batch.writes)):
                     return

@@ -92,7 +92,7 @@ class Writer(Protocol):
     def submit(self, batch: Batch) -> None:
         """Take a batch. Nothing is sent yet."""
 
-    def advance(self, now: float) -> Iterator[Event]:
+    def advance(self) -> Iterator[Event]:
         """Send what can be sent, ask for what is due, and yield what has happened."""
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:

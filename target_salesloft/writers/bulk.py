@@ -66,29 +66,122 @@ class JobFailedError(BulkJobUnfinishedError):
     """Salesloft has ended a job without executing all of it."""
 
 
-class BulkJob:
-    """A bulk job of this run, or of an earlier one whose keys the ledger knows."""
+class JobResults:
+    """The results of a bulk job, of this run or of an earlier one whose keys the ledger knows."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 (what identifies a job and its records)
-        self,
-        api: BulkJobs,
-        clock: Clock,
-        job_id: int,
-        job_type: str,
-        key_field: str,
-        keys: Collection[str] | None = None,
-    ) -> None:
+    def __init__(self, api: BulkJobs, clock: Clock, job_id: int, key_field: str, keys: Collection[str]) -> None:
         self.id = job_id
-        self.type = job_type  # its type, such as `person/upsert`
         self.key_field = key_field
-        self.rows: dict[str, Write] = {}  # key of a row → what was uploaded
-        self.phase = Phase.OPEN
-        self._keys: Collection[str] = self.rows if keys is None else keys
+        self._keys = keys
         self._api = api
         self._clock = clock
+
+    @property
+    def _uploaded(self) -> list[str]:
+        """The keys of its rows in the order of the upload; empty if that is not known."""
+        return []
+
+    def get_status(self) -> JobStatus:
+        return self._api.get(self.id)
+
+    def get_rows(self, status: JobStatus, *, read_ids: bool = False) -> dict[str, ResultRow]:
+        """Return key → row of each record that was not written, as soon as counts and rows account for each record.
+
+        Rows of success that had to be read are returned too; with `read_ids`, those are all.
+        """
+        for attempt in range(1, MAX_READS + 1):
+            try:
+                return self._reconcile(status, accept_not_final=attempt == MAX_READS, read_ids=read_ids)
+            except CountMismatchError as error:
+                if attempt == MAX_READS:
+                    raise BulkJobUnfinishedError(f"{error}.") from error
+                self._clock.wait_until(self._clock.now() + CONSISTENCY_SECONDS)
+                status = self.get_status()
+        raise AssertionError  # pragma: no cover
+
+    def _reconcile(self, status: JobStatus, *, accept_not_final: bool, read_ids: bool) -> dict[str, ResultRow]:
+        """Read the rows of the job that were not written, and match them with what was uploaded.
+
+        All rows are read if there are few, or if the counts are missing; otherwise, the rows of each other status.
+        """
+        sent = len(self._keys)
+        errors = status.errors or 0
+        if status.total not in {None, sent}:
+            raise CountMismatchError(f"expected {sent:,} records, job reports {status.total}")
+        # Whether `processed` counts rows of error is not documented.
+        if errors and status.processed == sent - errors:
+            self._api.contradict("bulk_processed")
+        elif status.processed not in {None, sent}:
+            raise CountMismatchError(f"{sent:,} records were uploaded, job reports {status.processed} as processed")
+        read_all = read_ids or sent <= MAX_ROWS_READ or status.total is None or status.processed is None
+        rows = list(self._api.iter_results(self.id, unwritten=not read_all, expected=sent if read_all else errors))
+        if not read_all and any(self._key_of(row) is None for row in rows):
+            read_all = True
+            rows = list(self._api.iter_results(self.id, expected=sent))
+        by_key = self._match(rows)
+        if len(by_key) < len(rows):
+            raise CountMismatchError("several result rows are of the same record")
+        has_written = any(row.status == RowStatus.SUCCESS for row in rows)
+        # Rows of success show that the filter was ignored.
+        if (read_all or has_written) and len(by_key) != sent:
+            raise CountMismatchError(f"expected {sent:,} result rows, job returned {len(rows):,}")
+        found = sum(row.status == RowStatus.ERROR for row in rows)
+        if found < errors:
+            raise CountMismatchError(f"job reports {errors} errors but returned {found} error rows")
+        if not accept_not_final and any(row.status in NOT_FINAL for row in rows):
+            raise CountMismatchError("some rows are not processed yet")
+        return by_key
+
+    def _match(self, rows: Sequence[ResultRow]) -> dict[str, ResultRow]:
+        """Return key → row. Rows that do not say which record they are of are matched by the order of the upload."""
+        keys = [self._key_of(row) for row in rows]
+        if any(not isinstance(row.record, dict) for row in rows):
+            self._api.contradict("bulk_rows")
+        unknown = [row for row, key in zip(rows, keys, strict=True) if key is None]
+        if not unknown:
+            return {str(key): row for key, row in zip(keys, rows, strict=True)}
+        uploaded = self._uploaded
+        # The rows that say which record they are of must be in this order too. If they are not, but all others have the
+        # same status, only the reasons cannot be told apart.
+        is_in_order = len(rows) == len(uploaded) and all(key in {None, uploaded[n]} for n, key in enumerate(keys))
+        others = [each for each in uploaded if each not in keys]
+        if is_in_order:
+            return dict(zip(uploaded, rows, strict=True))
+        if len(others) != len(unknown) or len({str(row.status) for row in unknown}) > 1:
+            raise BulkJobUnfinishedError(f"result row {unknown[0].id} does not identify its record.")
+        reasons = " | ".join(dict.fromkeys(join_messages(row.error) for row in unknown if row.error))
+        merged = msgspec.structs.replace(unknown[0], error=reasons)
+        known = {key: row for key, row in zip(keys, rows, strict=True) if key is not None}
+        return {**known, **dict.fromkeys(others, merged)}
+
+    def _key_of(self, row: ResultRow) -> str | None:
+        """Return the key of a row by what was sent or, without that, by the record that was written."""
+        sent = row.record.get(self.key_field) if isinstance(row.record, dict) else None
+        if sent is not None:
+            key = identity_key(self.key_field, sent)
+            if key not in self._keys:
+                raise BulkJobUnfinishedError(f"result row {row.id} does not identify its record.")
+            return key
+        written_value = (find_resource(row.resource) or {}).get(self.key_field)
+        key = identity_key(self.key_field, written_value)
+        return key if key in self._keys else None
+
+
+class BulkJob(JobResults):
+    """A bulk job that this run uploads and starts."""
+
+    def __init__(self, api: BulkJobs, clock: Clock, job_id: int, job_type: str, key_field: str) -> None:
+        self.rows: dict[str, Write] = {}  # key of a row → what was uploaded
+        super().__init__(api, clock, job_id, key_field, self.rows.keys())
+        self.type = job_type  # such as `person/upsert`
+        self.phase = Phase.OPEN
         self._retry_seconds: float | None = None
         self.requests = 1  # how often one of its uploads was sent, at most
         self.may_hold_more = False  # whether an upload without a response may still arrive
+
+    @property
+    def _uploaded(self) -> list[str]:
+        return list(self.rows)
 
     def unfinished(self, error: Exception) -> BulkJobUnfinishedError:
         """Return an error that names the job, what happened, what happens to the job, and what to do."""
@@ -215,93 +308,6 @@ class BulkJob:
                     raise
             self.phase = Phase.STARTED
             return
-
-    def get_status(self) -> JobStatus:
-        return self._api.get(self.id)
-
-    # Results
-
-    def get_rows(self, status: JobStatus, *, read_ids: bool = False) -> dict[str, ResultRow]:
-        """Return key → row of each record that was not written, as soon as counts and rows account for each record.
-
-        Rows of success that had to be read are returned too; with `read_ids`, those are all.
-        """
-        for attempt in range(1, MAX_READS + 1):
-            try:
-                return self._reconcile(status, accept_not_final=attempt == MAX_READS, read_ids=read_ids)
-            except CountMismatchError as error:
-                if attempt == MAX_READS:
-                    raise BulkJobUnfinishedError(f"{error}.") from error
-                self._clock.wait_until(self._clock.now() + CONSISTENCY_SECONDS)
-                status = self.get_status()
-        raise AssertionError  # pragma: no cover
-
-    def _reconcile(self, status: JobStatus, *, accept_not_final: bool, read_ids: bool) -> dict[str, ResultRow]:
-        """Read the rows of the job that were not written, and match them with what was uploaded.
-
-        All rows are read if there are few, or if the counts are missing; otherwise, the rows of each other status.
-        """
-        sent = len(self._keys)
-        errors = status.errors or 0
-        if status.total not in {None, sent}:
-            raise CountMismatchError(f"expected {sent:,} records, job reports {status.total}")
-        # Whether `processed` counts rows of error is not documented.
-        if errors and status.processed == sent - errors:
-            self._api.contradict("bulk_processed")
-        elif status.processed not in {None, sent}:
-            raise CountMismatchError(f"{sent:,} records were uploaded, job reports {status.processed} as processed")
-        read_all = read_ids or sent <= MAX_ROWS_READ or status.total is None or status.processed is None
-        rows = list(self._api.iter_results(self.id, unwritten=not read_all, expected=sent if read_all else errors))
-        if not read_all and any(self._key_of(row) is None for row in rows):
-            read_all = True
-            rows = list(self._api.iter_results(self.id, expected=sent))
-        by_key = self._match(rows)
-        if len(by_key) < len(rows):
-            raise CountMismatchError("several result rows are of the same record")
-        has_written = any(row.status == RowStatus.SUCCESS for row in rows)
-        # Rows of success show that the filter was ignored.
-        if (read_all or has_written) and len(by_key) != sent:
-            raise CountMismatchError(f"expected {sent:,} result rows, job returned {len(rows):,}")
-        found = sum(row.status == RowStatus.ERROR for row in rows)
-        if found < errors:
-            raise CountMismatchError(f"job reports {errors} errors but returned {found} error rows")
-        if not accept_not_final and any(row.status in NOT_FINAL for row in rows):
-            raise CountMismatchError("some rows are not processed yet")
-        return by_key
-
-    def _match(self, rows: Sequence[ResultRow]) -> dict[str, ResultRow]:
-        """Return key → row. Rows that do not say which record they are of are matched by the order of the upload."""
-        keys = [self._key_of(row) for row in rows]
-        if any(not isinstance(row.record, dict) for row in rows):
-            self._api.contradict("bulk_rows")
-        unknown = [row for row, key in zip(rows, keys, strict=True) if key is None]
-        if not unknown:
-            return {str(key): row for key, row in zip(keys, rows, strict=True)}
-        uploaded = list(self.rows)
-        # The rows that say which record they are of must be in this order too. If they are not, but all others have the
-        # same status, only the reasons cannot be told apart.
-        is_in_order = len(rows) == len(uploaded) and all(key in {None, uploaded[n]} for n, key in enumerate(keys))
-        others = [each for each in uploaded if each not in keys]
-        if is_in_order:
-            return dict(zip(uploaded, rows, strict=True))
-        if len(others) != len(unknown) or len({str(row.status) for row in unknown}) > 1:
-            raise BulkJobUnfinishedError(f"result row {unknown[0].id} does not identify its record.")
-        reasons = " | ".join(dict.fromkeys(join_messages(row.error) for row in unknown if row.error))
-        merged = msgspec.structs.replace(unknown[0], error=reasons)
-        known = {key: row for key, row in zip(keys, rows, strict=True) if key is not None}
-        return {**known, **dict.fromkeys(others, merged)}
-
-    def _key_of(self, row: ResultRow) -> str | None:
-        """Return the key of a row by what was sent or, without that, by the record that was written."""
-        sent = row.record.get(self.key_field) if isinstance(row.record, dict) else None
-        if sent is not None:
-            key = identity_key(self.key_field, sent)
-            if key not in self._keys:
-                raise BulkJobUnfinishedError(f"result row {row.id} does not identify its record.")
-            return key
-        written_value = (find_resource(row.resource) or {}).get(self.key_field)
-        key = identity_key(self.key_field, written_value)
-        return key if key in self._keys else None
 
 
 def describe_cause(error: Exception) -> str:

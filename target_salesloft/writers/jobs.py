@@ -209,9 +209,9 @@ class JobsInFlight:
         self.in_flight.append(job)
         return refused, [JobUploaded(job.batch, job_id, len(job.rows))]
 
-    def advance(self, now: float) -> Iterator[Event]:
+    def advance(self) -> Iterator[Event]:
         """Mark jobs ready that no earlier job holds back, and ask for the states of jobs if it is time to."""
-        if any(each.is_started for each in self.in_flight) and now >= self.next_poll:
+        if any(each.is_started for each in self.in_flight) and self._clock.now() >= self.next_poll:
             yield from self._poll()
         yield from self._start_jobs()
 

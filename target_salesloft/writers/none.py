@@ -45,7 +45,7 @@ class NoneWriter:
     def submit(self, batch: Batch) -> None:
         self._queue.append(batch)
 
-    def advance(self, now: float) -> Iterator[Event]:  # noqa: ARG002 (takes no time)
+    def advance(self) -> Iterator[Event]:
         while self._queue:
             batch = self._queue.popleft()
             request = self._forecasts[batch.stream].add(batch)

@@ -198,7 +198,7 @@ def test_what_salesloft_is_found_to_hold_is_not_certain_after_an_ambiguous_write
     first, second = run.read("a", title="CEO"), run.read("a", title="CTO")
     run.send(first)
     run.settle(failed(first[0], is_ambiguous=True))
-    run.journal.count_all(run.stream, [Outcome(second[0], Result.UNCHANGED)], is_found=True)
+    run.journal.note_all(run.stream, [Outcome(second[0], Result.UNCHANGED)], is_found=True)
     run.journal.flush()
     assert not run.is_confirmed(second[0])
 
@@ -333,7 +333,7 @@ def test_people_whose_record_failed_are_barred_from_cadences(start):
     (write,) = run.read("a", crm_id="7")
     run.settle(failed(write), were_sent=False)
     # Its other values may be those of another person.
-    assert run.journal.barred_people == {"email_address=a@b.co"}
+    assert run.journal.failed_people == {"email_address=a@b.co"}
 
 
 # Removals

@@ -51,7 +51,7 @@ class Driver:
         self.advance()
 
     def advance(self):
-        for event in self.writer.advance(self._clock.now()):
+        for event in self.writer.advance():
             self.events.append(event)
             self.at_event(event)
 
