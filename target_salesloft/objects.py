@@ -62,7 +62,7 @@ class Operation:
     method: str
     path: str  # `{id}` is replaced by Salesloft's id of the record
     parameters: ParameterLocation = ParameterLocation.BODY
-    # Where they go if Salesloft does not find them there; None if they have one place.
+    # Where the fields go if Salesloft does not find them there; None if they have one place.
     fallback: ParameterLocation | None = None
     identity: tuple[str, ...] = ()  # the fields that together identify a record; empty if the upsert key does
     # Whether sending it twice has the same effect as sending it once. If not, a record is looked up before the request

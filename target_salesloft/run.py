@@ -82,7 +82,7 @@ class Run:
             results=results,
             failed_records=failed_records,
             states=StateBuffer(emits=not settings.dry_run and settings.max_records is None),
-            metrics=MetricsLog(stats, self.client.metrics, self.rate_limiter, clock),
+            metrics=MetricsLog(stats, self.rate_limiter, clock),
             rate_limiter=self.rate_limiter,
         )
         self._choice = BulkChoice(settings.write_method, settings.bulk_min_records)
@@ -169,7 +169,7 @@ class Run:
             each.close()
         forecasts = {name: self._forecasts.describe(name) for name in (stats if self.settings.dry_run else ())}
         seconds = self.clock.now() - self.info.started
-        request_seconds = self.client.metrics.mean_seconds / self.settings.max_parallel_requests
+        request_seconds = stats.requests.mean_seconds / self.settings.max_parallel_requests
         self.report.finish(self.journal.failed_records.path, forecasts, seconds, request_seconds)
 
     def _delete_old_files(self) -> None:
@@ -233,7 +233,6 @@ class Run:
             exit_code,
             errors,
             stats,
-            self.client.metrics,
             self.rate_limiter,
             failed_records=self.journal.failed_records.path,
             unresolved=unresolved,

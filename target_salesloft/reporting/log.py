@@ -99,12 +99,7 @@ class Report:
     def finish(
         self, failed_records: str | None, forecasts: Mapping[str, str], seconds: float, request_seconds: float
     ) -> None:
-        """Report the results of all records.
-
-        Args:
-            seconds: How long the run took.
-            request_seconds: How long single requests take per record.
-        """
+        """Report the results of all records; `request_seconds` is how long single requests take per record."""
         self.stop()
         self._log_summary(failed_records)
         for stream, stats in self._stats.items():

@@ -11,7 +11,6 @@ from singer_sdk import metrics as sdk
 from target_salesloft.clock import Clock
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.salesloft.requester import RequestMetrics
 
 INTERVAL_SECONDS: Final = 60.0
 
@@ -31,9 +30,8 @@ class MetricsLog:
     There are no ids in tags: an endpoint is the pattern of a path.
     """
 
-    def __init__(self, stats: RunStats, requests: RequestMetrics, rate_limiter: RateLimiter, clock: Clock) -> None:
+    def __init__(self, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> None:
         self._stats = stats
-        self._requests = requests
         self._rate_limiter = rate_limiter
         self._clock = clock
         self._logged: dict[tuple[Any, ...], float] = {}
@@ -47,11 +45,11 @@ class MetricsLog:
 
     def log(self) -> None:
         self._log_at = self._clock.now() + INTERVAL_SECONDS
-        for kind, (count, seconds) in self._requests.snapshot().items():
+        for kind, (count, seconds) in self._stats.requests.snapshot().items():
             tags: dict[str, Any] = {sdk.Tag.ENDPOINT: kind.endpoint, sdk.Tag.HTTP_STATUS_CODE: kind.status}
             if self._count(sdk.Metric.HTTP_REQUEST_COUNT, count, tags):
                 self._count(sdk.Metric.HTTP_REQUEST_DURATION, seconds, tags, kind="timer", force=True)
-        for endpoint, count in list(self._requests.retries.items()):
+        for endpoint, count in list(self._stats.requests.retries.items()):
             self._count(TargetMetric.HTTP_RETRY_COUNT, count, {sdk.Tag.ENDPOINT: endpoint})
         for stream, stats in list(self._stats.items()):
             for result, count in list(stats.results.items()):

@@ -58,15 +58,11 @@ class Comparison:
 
 
 class Reasons(Counter[str]):
-    """Reason, without values → records.
-
-    Attributes:
-        first: Reason → the first of its records in the input.
-    """
+    """Reason, without values → records."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first: defaultdict[str, list[Source]] = defaultdict(list)
+        self.first: defaultdict[str, list[Source]] = defaultdict(list)  # the first records of each reason in the input
 
     def add(self, reason: str, sources: Sequence[Source]) -> None:
         """Count records by a reason, or by a name for all others once there are too many."""
@@ -273,19 +269,13 @@ class BatchStarted(NamedTuple):
 
 
 class RunStats(defaultdict[str, StreamStats]):
-    """The counts of each stream, and what is in progress; `otel.py` extends it to export them.
-
-    Attributes:
-        batch: The batch that is being written.
-        job_times: Of the bulk jobs that are done.
-        requests: Those that the client has sent.
-    """
+    """The counts of each stream, and what is in progress; `otel.py` extends it to export them."""
 
     def __init__(self) -> None:
         super().__init__(StreamStats)
-        self.batch: BatchStarted | None = None
-        self.job_times: list[JobTime] = []
-        self.requests = RequestMetrics()
+        self.batch: BatchStarted | None = None  # the batch that is being written
+        self.job_times: list[JobTime] = []  # of the bulk jobs that are done
+        self.requests = RequestMetrics()  # those that the client has sent
 
     @contextlib.contextmanager
     def writing(self, stream: str, records: int, now: float) -> Iterator[None]:
@@ -307,11 +297,7 @@ class RunStats(defaultdict[str, StreamStats]):
         """Do nothing: the run has ended, and nothing is exported."""
 
     def job_lines(self, request_seconds: float) -> Iterator[str]:
-        """Yield how long bulk jobs took, and whether single requests would have been faster.
-
-        Args:
-            request_seconds: How long single requests take per record.
-        """
+        """Yield how long bulk jobs took, and whether single requests, at so many seconds each, would be faster."""
         if not self.job_times:
             return
         seconds = [each.seconds for each in self.job_times]

@@ -13,7 +13,6 @@ from target_salesloft.records import Result, Source
 from target_salesloft.reporting.run_info import RunInfo, format_time
 from target_salesloft.reporting.stats import RunStats, StreamStats, source_keys
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.salesloft.requester import RequestMetrics
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.storage import open_writable, split
@@ -35,7 +34,6 @@ class SummaryFile:
         exit_code: int,
         errors: Mapping[str, Mapping[str, Any]],
         stats: RunStats,
-        requests: RequestMetrics,
         rate_limiter: RateLimiter,
         *,
         failed_records: str | None = None,
@@ -59,8 +57,8 @@ class SummaryFile:
             "codes": list(dict.fromkeys(each["code"] for each in errors.values())),
             "dry_run": self._settings.dry_run,
             "points": rate_limiter.points_spent,
-            "requests": sum(requests.counts.values()),
-            "retries": sum(requests.retries.values()),
+            "requests": sum(stats.requests.counts.values()),
+            "retries": sum(stats.requests.retries.values()),
             "rate_limited_seconds": round(rate_limiter.waited_seconds, 3),
             "failed_records": failed_records,
             "unresolved": unresolved,
@@ -78,7 +76,7 @@ def save_failed_start(settings: RunSettings, errors: Mapping[str, Mapping[str, A
     clock = Clock()
     with suppress(ConfigError):
         file = SummaryFile(settings, RunInfo.start(clock), clock)
-        file.save(1, errors, RunStats(), RequestMetrics(), RateLimiter(settings.rate_limit_per_minute, clock))
+        file.save(1, errors, RunStats(), RateLimiter(settings.rate_limit_per_minute, clock))
 
 
 def _stream(name: str, stats: StreamStats, run: RunSettings) -> dict[str, Any]:

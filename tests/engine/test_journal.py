@@ -14,7 +14,6 @@ from target_salesloft.reporting.metrics import MetricsLog
 from target_salesloft.reporting.state import StateBuffer
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.salesloft.rate_limit import RateLimiter
-from target_salesloft.salesloft.requester import RequestMetrics
 from target_salesloft.settings.validation import resolve
 from target_salesloft.writers.base import Batch, JobDone, JobStarting, JobUploaded, Sending, Settled
 from tests.conftest import KEY
@@ -107,7 +106,7 @@ def start(make_stream, ledger, clock):
     def start(**config):
         stream = make_stream()
         settings = resolve({"api_key": KEY, **config})
-        stats, requests, rate_limiter = RunStats(), RequestMetrics(), RateLimiter(600, clock)
+        stats, rate_limiter = RunStats(), RateLimiter(600, clock)
         stats["people"] = stream.stats
         failed_records, results = FailedRecords(), Results()
         journal = Journal(
@@ -118,7 +117,7 @@ def start(make_stream, ledger, clock):
             results=results,
             failed_records=failed_records,
             states=StateBuffer(),
-            metrics=MetricsLog(stats, requests, rate_limiter, clock),
+            metrics=MetricsLog(stats, rate_limiter, clock),
             rate_limiter=rate_limiter,
         )
         return StreamRun(stream, journal, failed_records, results)
