@@ -247,7 +247,7 @@ class Journal:
             self._unsaved.append(outcome)
             for source in outcome.write.sources:
                 for name in (outcome.write.key, source.row):
-                    if name is not None:
+                    if name is not None and not self._has_failed_later(stream, name, source.number):
                         self._last_failed[stream.name, name] = source.number
             if stream.object is PEOPLE:
                 self.failed_people |= outcome.write.own_tokens
@@ -327,6 +327,7 @@ class Journal:
                 Failure(each.write.key, source.row, saved_at, reason)
                 for each, reason in notes.failures
                 for source in each.write.sources
+                if not self._has_failed_later(stream, source.row, each.write.sources[-1].number)
                 if (saved_at := source.saved_at or self._saved.get(source.number)) is not None
             )
         if ledger.failed.has_records:
@@ -344,10 +345,14 @@ class Journal:
             if each.write.sources and _is_of_key(each):
                 names.append((each.write.key, each.write.sources[-1].number, keys))
             for name, number, found in names:
-                if name is not None and self._last_failed.get((stream.name, name), 0) <= number:
+                if name is not None and not self._has_failed_later(stream, name, number):
                     found.append(name)
             saved += [source.saved_at for source in each.write.sources if source.saved_at is not None]
         stream.ledger.failed.resolve(keys, rows, saved)
+
+    def _has_failed_later(self, stream: Stream, name: str | None, number: int) -> bool:
+        """Return whether a record with a key, or of a row, failed that came after the one with a number."""
+        return name is not None and self._last_failed.get((stream.name, name), 0) > number
 
     def _note_removed(self, stream: Stream, gone: list[Outcome]) -> None:
         """Forget records, and remember those that this target has archived, in this run or one that was killed."""

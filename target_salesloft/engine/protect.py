@@ -80,8 +80,8 @@ def _with_held(stream: Stream, write: Write, row: Row) -> Write:
 def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], world: World) -> None:
     """Find out with one record whether Salesloft keeps custom fields that are not sent.
 
-    A held custom field is sent with its held value, so that nothing changes, unless Salesloft erases the others: then
-    they are sent again at once.
+    All but one that it holds are sent with their held values, so that nothing changes, unless Salesloft erases that
+    one: then it is sent again at once.
     """
     trials = 0
     for write, row in records:
@@ -115,7 +115,7 @@ def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], wor
 
 
 def _pick(held: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a custom field whose update shows what happens to held ones, or None if nothing else is held."""
+    """Return custom fields whose update shows what happens to others, or None if no others are held."""
     if len(held) > 1:
-        return dict([min(held.items())])
+        return dict(sorted(held.items())[1:])  # no more than one may be erased
     return next(({name: value} for name, value in sent.items() if held and name not in held), None)
