@@ -299,7 +299,8 @@ class Engine:
             writes = [*compared.writes, *(each.write for each in compared.outcomes if each.write.key in to_restore)]
         if self._settings.dry_run:
             return writes, []
-        return plan.restore(self._protect(stream, writes), archived)
+        writes = self._protect(stream, writes)
+        return plan.restore(writes, archived) if archived else (writes, [])
 
     def _find_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Find the records of Salesloft that writes must name by id, and leave out writes that must not be sent."""
