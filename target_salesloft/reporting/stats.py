@@ -170,9 +170,10 @@ class StreamStats:
             names = {each.reference.name for each in references.values()}
             invalid = sum(reference_of(each) not in names for each in outcome.write.missing)
             self.references += (len(references) + invalid) * len(sources)
-            self.missing_values.update(
-                hash(each) for name, each in references.items() if name not in outcome.write.body
-            )
+            if outcome.write.missing:  # otherwise, all were found, or none was looked up
+                self.missing_values.update(
+                    hash(each) for name, each in references.items() if name not in outcome.write.body
+                )
             for each in outcome.write.missing:
                 self.missing_references.add(each, sources)
 

@@ -376,15 +376,30 @@ class Oracle:
                 yield Finding("made again after its removal", night.number, f"{text}: {again.body}")
 
     def overtaken(self, night):
-        """Nothing is written to a record that a job of an earlier night is still to write."""
+        """Nothing is written to, or removed, that a job of an earlier night is still to write."""
         tonight = self.tonight(night)
-        late = [each for each in tonight if each.context.get("was executing")]
         knows = self.ledger != "none" or self.settings.get("write_method") != "record"
-        for job in late if knows else ():
-            for each in tonight[: tonight.index(job)]:
-                is_same = (each.table, each.number) == (job.table, job.number) or self.makes_again(job, each)
+        for job in tonight if knows else ():
+            if not job.context.get("was executing"):
+                continue
+            position = tonight.index(job)
+            for each in tonight[:position]:
+                is_same = (each.table, each.number) == (job.table, job.number)
                 if is_same and each.origin == night.number and not each.late:
-                    yield Finding("overtaken job", night.number, f"{each.op} {each.body} before {job.body}")
+                    yield Finding("overtaken job", night.number, f"{each.body} before {job.body}")
+            later = [each for each in self.effects[self.effects.index(job) :] if each.night == night.number]
+            if not any(self.is_removal(each) and each.number == job.number for each in later):
+                for row in self.removed_before(job, night):
+                    yield Finding("overtaken job", night.number, f"{row} was removed before {job.body}")
+
+    def removed_before(self, job, night):
+        """Yield the rows that runs reported as gone while a job was still to write their record."""
+        for one in self.nights[job.origin + 1 : night.number + 1]:
+            outcomes = self.outcomes(one, one.runs[0])
+            for index, row in self.gone(one):
+                is_of_job = self.removes(row) != "skip" and self.names(row, job.table, job.after)
+                if is_of_job and outcomes.get(index, {}).get("result") in GONE:
+                    yield row
 
     def made_again(self, night, removal):
         """Yield what was made again by a record of an earlier night, after it was removed in this one."""
@@ -392,20 +407,13 @@ class Oracle:
         later = later[later.index(removal) :]
         values = {value for row in night.rows for value in self.values(row).values()}
         for each in later:
-            if (
-                self.makes_again(each, removal)
-                and not each.late
-                and not values.intersection(map(str, each.body.values()))
-            ):
+            is_same = each.op == "create" and any(
+                removal.before.get(name) and same(removal.before[name], each.after[name])
+                for name in ("email_address", "domain", "crm_id")
+                if each.table == removal.table and each.after.get(name)
+            )
+            if is_same and not each.late and not values.intersection(map(str, each.body.values())):
                 yield each
-
-    def makes_again(self, effect, removal):
-        """Return whether an effect creates a record that was removed."""
-        return (effect.op, removal.op) == ("create", "delete") and any(
-            removal.before.get(name) and same(removal.before[name], effect.after[name])
-            for name in ("email_address", "domain", "crm_id")
-            if effect.table == removal.table and effect.after.get(name)
-        )
 
     def is_removal(self, effect):
         return effect.op == "delete" or bool(effect.body.get("archived"))
@@ -489,9 +497,16 @@ class Oracle:
                 yield Finding("sums", night.number, f"{name}: {stream['read']} read, {total} counted")
             if any(stream[each] < 0 for each in SUMMED):
                 yield Finding("sums", night.number, f"{name}: less than nothing in {stream}")
-            rows = sum(row["stream"] == name for row in night.rows)
-            if run.code == 0 and stream["read"] != rows:
-                yield Finding("sums", night.number, f"{name}: {stream['read']} read of {rows}")
+            rows = [row for row in night.rows if row["stream"] == name]
+            if run.code == 0 and stream["read"] != len(rows):
+                yield Finding("sums", night.number, f"{name}: {stream['read']} read of {len(rows)}")
+            nights = self.nights[: night.number + 1] if self.settings["retry_failed_records"] else [night]
+            sources = [row for one in nights for row in one.rows if row["stream"] == name]
+            unknown = {row.get("rep") for row in sources} - night.reps.keys()
+            unknown |= {each for each in {row.get("employer") for row in sources} if not self.is_known(night, each)}
+            if stream["missing_reference_values"] > len(unknown - {None}) and "cadence" not in rows[0]:
+                text = f"{name}: {stream['missing_reference_values']} references missing, at most {unknown} may be"
+                yield Finding("sums", night.number, text)
             if run.code in {0, 1} and self.is_finished(run):
                 for result in (
                     "created",

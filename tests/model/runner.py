@@ -39,6 +39,12 @@ LONGEST_RUN = 120.0
 BUSY_SECONDS = 0.1
 EXECUTING = ("bulk_jobs", "state = ?", ("executing",))
 REMOVAL = re.compile(r"/(people|accounts)/(\d+)(\.json)?$")
+JOB = re.compile(r"/bulk_jobs/(\d+)(\.json)?$")
+# When a signal is sent, if not at the n-th request.
+MOMENTS = {
+    "executing": lambda method, path: method == "GET" and JOB.search(path),
+    "uploaded": lambda method, path: method == "POST" and path.endswith("/job_data"),
+}
 MOMENT = "locked for a moment"
 TABLES = ("people", "accounts")
 QUIET = (
@@ -196,6 +202,9 @@ class Team(Faults):
         self.without_metadata = False
         self.are_gone_first = False
         self.executing = set()
+        self.asked_to_start = set()
+        self.ended_in_order = set()
+        self._due = None
         self._hook()
 
     # What changes Salesloft
@@ -299,7 +308,11 @@ class Team(Faults):
     def _note(self, op, table, number, body):
         row, before = flat(self.sandbox.state.get(table, number)), self.mirror[table].get(number)
         sent, last = body.get("custom_fields") or {}, self.effects[-1] if self.effects else None
-        if last and body.keys() == last.body.keys() == {"custom_fields"} and same_but_for_times(row, last.before):
+        if (
+            last
+            and last.body.keys() - {*CUSTOM} == body.keys() == {"custom_fields"}
+            and same_but_for_times(row, last.before)
+        ):
             del self.effects[-1]  # the run has tried what Salesloft does, and put it back
             self.mirror[table][number] = row
             return
@@ -343,6 +356,8 @@ class Team(Faults):
         """Return the values that name the records of open jobs, which may still be marked ready."""
         state, found = self.sandbox.state, set()
         for job in state.select("bulk_jobs", "state = ?", ("open",)):
+            if self._jobs[job["id"]] in self.ended_in_order and job["id"] not in self.asked_to_start:
+                continue
             for row in state.select("bulk_job_rows", "job_id = ?", (job["id"],)):
                 names = ("email_address", "crm_id", "domain", "id")
                 found |= {str(row["record"][name]).lower() for name in names if row["record"].get(name)}
@@ -352,6 +367,10 @@ class Team(Faults):
 
     def take(self, method, path, body):
         self.requests += 1
+        if method == "PUT" and (job := JOB.search(path)):
+            self.asked_to_start.add(int(job[1]))
+        if self._due and self._due[0](method, path):
+            self.at_request[self.requests], self._due = [self._due[1]], None
         for action in self.at_request.pop(self.requests, ()):
             fault = action()
             if fault is not None:
@@ -402,7 +421,7 @@ class Team(Faults):
         """
         self.hits = set()
         self.clear()
-        self.requests, self.at_request, self.after_answer = 0, {}, []
+        self.requests, self.at_request, self.after_answer, self._due = 0, {}, [], None
         self.without_metadata = self.rows_come_twice = self.are_gone_first = False
         self.rejected = night.get("rejected", [])
         self.sandbox.bulk_jobs._wait = 300.0 if "slow jobs" in night else self.sandbox.bulk_wait  # noqa: SLF001
@@ -422,7 +441,12 @@ class Team(Faults):
                 self.add(Fault(**each))
         kill = night.get("kill")
         if kill and not kill["when"].endswith("commit"):
-            self.at_request[kill["at"]] = [lambda: self._kill(kill, signals)]
+            if kill["at"] in MOMENTS:
+                self._due = (MOMENTS[kill["at"]], lambda: self._kill(kill, signals))
+            else:
+                self.at_request[kill["at"]] = [lambda: self._kill(kill, signals)]
+            if kill["signal"] != "SIGKILL" and kill["when"] != "between":
+                self.ended_in_order.add(self.night)
 
     def _kill(self, kill, signals):
         send, when = (lambda: signals(kill["signal"])), kill["when"]

@@ -183,7 +183,9 @@ def _combine(scenario, chance):
     if any(each["size"] > 99 for each in streams.values()):
         settings["max_failed_percent"] = chance.choice((0, 3, 10))
     if chance.random() < 0.6:
-        _remove_after_a_kill(scenario, chance)
+        _remove_after_a_kill(scenario)
+    if settings["write_method"] != "record" and chance.random() < 0.15:
+        _end_after_an_upload(scenario, chance)
     if chance.random() < 0.6:
         _refuse_to_restore(scenario, chance)
     for night in nights:
@@ -256,8 +258,8 @@ def _insert_what_others_write(scenario, chance):
         for night in scenario["nights"]:
             seen = set()
             for row in [each for each in night["rows"] if each["stream"] == name]:
-                if email_address := row.pop("email_address", None):
-                    number = int(email_address[1:].partition("@")[0])
+                if "@" in (address := str(row.pop("email_address", None))):
+                    number = int(address[1:].partition("@")[0])
                     more = {"last_name": f"last_name-{name}{row['id']}-v0", "phone": f"+1 555 010{number}"}
                     row |= {"crm_id": f"003{number:015d}", **more}
                 if mode == "insert":
@@ -267,19 +269,29 @@ def _insert_what_others_write(scenario, chance):
                     seen.add(row["id"])
 
 
-def _remove_after_a_kill(scenario, chance):
-    """Let a night that comes soon after a killed one only remove what that one was writing."""
-    names = {name for name, each in scenario["streams"].items() if each["deletes"] and each["mode"] != "insert"}
-    if not names or scenario["settings"].get("deleted_records") != "delete":
-        return
-    for night, later in pairwise(scenario["nights"]):
-        if "kill" not in night or "twin" in later or "ledger" in later:
+def _remove_after_a_kill(scenario):
+    """Let a night that comes soon after a killed one only remove what a job of that one is about to write."""
+    keyed = {name for name, each in scenario["streams"].items() if each["mode"] == "upsert" and each["key"] != "id"}
+    names = {name for name in keyed if scenario["streams"][name]["deletes"]}
+    settings = scenario["settings"]
+    for night, later in pairwise(scenario["nights"] if settings.get("deleted_records") == "delete" else ()):
+        rows = {
+            (row["stream"], row["id"]): row for row in night["rows"] if row["stream"] in names and "cadence" not in row
+        }
+        if not rows or settings["write_method"] == "record" or "ledger" in later or "twin" in night | later:
             continue
-        rows = {(row["stream"], row["id"]): row for row in night["rows"] if row["stream"] in names}
+        settings["max_deleted_records"] = 100
         later["rows"] = [{**row, "gone": True} for row in rows.values()]
-        night |= {"slow jobs": True, "kill": {"signal": "SIGKILL", "at": chance.randint(5, 14), "when": "after"}}
+        night.update({"slow jobs": True, "kill": {"signal": "SIGKILL", "at": "executing", "when": "after"}})
         later["soon"] = True
+        later.pop("kill", None)
         return
+
+
+def _end_after_an_upload(scenario, chance):
+    """Let a signal arrive while a job is uploaded that is not started then."""
+    night = chance.choice(scenario["nights"][:-1])
+    night["kill"] = {"signal": chance.choice(("SIGTERM", "SIGINT")), "at": "uploaded", "when": "in flight"}
 
 
 def _refuse_to_restore(scenario, chance):
