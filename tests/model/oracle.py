@@ -1117,6 +1117,8 @@ class Oracle:
         }
         code = "sent again" if len(runs) == 2 else "sent again after two runs at once"
         for run, machine in zip(night.runs, night.machines, strict=True):
+            ledger = machine if self.is_apart else 0
+            own = [one for one in self.nights[: night.number + 1] if ledger in self.ledgers_of(one)][-3:]
             before_it = known.get(machine, set()) if self.is_apart else known[before.machines[0]]
             if machine not in self.with_ledger:
                 continue
@@ -1125,7 +1127,7 @@ class Oracle:
                 if (
                     "cadence" in row
                     or self.has_other_keys(run, row)
-                    or any(self.is_open(one, row) for one in (night, before, earlier))
+                    or any(self.is_open(one, row) for one in own)
                     or not self.is_remembered(row)
                     or (self.is_apart and self.streams[row["stream"]]["overwrite"])  # the other one may overwrite
                     or each["result"] not in WRITTEN
