@@ -159,6 +159,7 @@ class RecordMapper:
         self._reference_fields: set[str] = set()
         self.warnings: list[str] = []
         self._left_out: dict[str, str] = {}  # column that is not sent, though the mapping does not say so → why
+        self._is_complete = columns_complete
         columns = list(columns)
         self.add_columns(columns, custom_fields)
         if columns_complete:
@@ -185,9 +186,9 @@ class RecordMapper:
         mapped = [column for column in ordered if column in self._mapping]
         for column in mapped:
             self._routes[column] = self._resolve(column)
-        # A column named in `mapping` takes precedence even if the schema does not declare it.
+        # A column named in `mapping` takes precedence, unless it never comes.
         for column, target in self._mapping.items():
-            if target is not None:
+            if target is not None and (column in self._routes or not self._is_complete):
                 self._senders.setdefault(self._target(target), column)
         for column in ordered[len(mapped) :]:
             self._routes[column] = self._resolve(column)
@@ -477,13 +478,17 @@ class RecordMapper:
         """Return the route of a column, unless another column is sent to its field."""
         holder = self._senders.setdefault(target, column)
         if holder != column and column in self._mapping:
-            if holder in self._routes:
+            if holder in self._routes and holder in self._mapping:
                 raise ConfigError(
                     f"mapping sends both {_quote(holder)} and {_quote(column)} to {_quote(target.name)}: keep one and "
                     f"map the other to {NULL_ADVICE}."
                 )
             # Mapped too, but not seen in this stream so far: an entry for several streams names columns of each.
             self._senders[target] = column
+            for routes in (self._routes, self._custom_routes):
+                if holder in routes:  # the schema does not declare the mapped column
+                    routes[holder] = None
+                    self._left_out[holder] = f"{_quote(column)} maps to {target.name}"
         elif holder != column:
             self._left_out[column] = f"{_quote(holder)} already maps to {target.name}"
             return None

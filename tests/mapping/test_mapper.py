@@ -323,6 +323,19 @@ def test_addresses_and_domains_are_normalized_unless_they_are_to_be_sent_as_they
     assert account["domain"] == ("x.com" if normalize else "https://www.X.com:443/")
 
 
+@pytest.mark.parametrize("objects", [{}, {"custom_fields": {"Region": "a"}}])
+def test_mapping_of_columns_that_a_stream_does_not_have_leaves_out_no_others(objects):
+    mapping = {"work_mail": "email_address", "job": "title", "area": "custom_fields.Region"}
+    columns = ["email_address", "title", *objects]
+    mapper = make_mapper(columns=columns, mapping=mapping, columns_complete=True, custom_fields=TEAM)
+    record = {"email_address": EMAIL, "title": "CEO", **objects}
+    others = {"custom_fields": {"Region": "a"}} if objects else {}
+    assert map_record(mapper, record).body == {"upsert_key": "email_address", **record, **others}
+    # A tap may write what its schema does not declare.
+    sent = map_record(mapper, {**record, "work_mail": "work@b.co", "job": "CTO", "area": "b"}).body
+    assert (sent["email_address"], sent["title"], sent["custom_fields"]) == ("work@b.co", "CTO", {"Region": "b"})
+
+
 def test_second_mapped_column_is_an_error_when_it_appears():
     mapper = make_mapper(columns=["job"], mapping={"job": "title", "role": "title"})
     with pytest.raises(ConfigError):
