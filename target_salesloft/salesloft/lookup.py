@@ -144,7 +144,7 @@ class Lookups:
         if field != ID_FIELD and len(distinct) >= MIN_VALUES_TO_LIST and takes_one(salesloft_object, field):
             return self._rows_by_id(salesloft_object, field, distinct)
         chunks = list(chunk_values(distinct.values(), salesloft_object.lookups[field]))
-        found: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, list[dict[str, Any]]] = {key: [] for key in distinct}
         for rows in self._threads.map(partial(fetch_rows, self._client, salesloft_object, field), chunks):
             found |= rows
         return found
@@ -198,7 +198,10 @@ def find_matches(
 
 
 def chunk_values(values: Iterable[str], name: str) -> Iterator[list[str]]:
-    """Yield the values of each request with a filter: up to a hundred if its name ends in `[]`, otherwise one."""
+    """Yield the values of each request with a filter: up to a hundred if its name ends in `[]`, otherwise one.
+
+    A value that is too long for any URL is left out: no record has it.
+    """
     max_values = MAX_KEYS_PER_REQUEST if name.endswith("[]") else 1
     chunk: list[str] = []
     characters = 0
@@ -207,6 +210,8 @@ def chunk_values(values: Iterable[str], name: str) -> Iterator[list[str]]:
         encoded = value.encode()
         # Each byte that is not safe takes three characters. `urlencode` would take much longer to say so.
         length = name_length + len(encoded) + 2 * len(encoded.translate(None, SAFE_BYTES))
+        if length > MAX_QUERY_CHARS:
+            continue
         if chunk and (len(chunk) >= max_values or characters + length > MAX_QUERY_CHARS):
             yield chunk
             chunk, characters = [], 0

@@ -179,6 +179,16 @@ def test_records_that_are_not_in_the_list_are_looked_up_once_they_are_written(lo
     assert lookup.ids(["new.com"]) == {"domain=new.com": (number,)}
 
 
+@pytest.mark.parametrize("values", [["x" * 8_000], ["é" * 2_000, "A"]])
+def test_value_that_fits_in_no_url_belongs_to_no_record(lookups, sandbox, add_accounts, values):
+    """Servers reject such a URL, which would stop the run."""
+    add_accounts(1)
+    rows = lookups.rows(ACCOUNTS, "name", values)
+    assert [len(each) for each in rows.values()] == [0, 1][: len(values)]
+    assert list(lookups.get(ACCOUNTS, "name").ids(values).values()) == [(), (1,)][: len(values)]
+    assert len(requests(sandbox)) == 2 * (len(values) - 1)
+
+
 def test_rows_are_read_in_the_cheaper_way(lookups, sandbox, add_accounts):
     add_accounts(3 * PAGE)
     rows = lookups.rows(ACCOUNTS, "domain", [*domains(250), "gone.com"])
