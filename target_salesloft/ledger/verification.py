@@ -32,10 +32,13 @@ class Notes:
         self._scope_id = ledger.scope_id
 
     def add(self, token: str, note: Note) -> None:
+        with self._database.transaction() as connection:
+            self._add(connection, token, note)
+
+    def _add(self, connection: sa.Connection, token: str, note: Note) -> None:
         values = {"scope_id": self._scope_id, "token": token, **note._asdict()}
         insert = self._database.insert(verifications).values(**values, noted_at=int(self._database.clock.time()))
-        with self._database.transaction() as connection:
-            connection.execute(insert.on_conflict_do_nothing())
+        connection.execute(insert.on_conflict_do_nothing())
 
     def get(self) -> dict[str, set[Note]]:
         """Return the token of each verification that has not removed everything → what it has noted."""
@@ -51,5 +54,5 @@ class Notes:
         table = verifications
         with self._database.transaction() as connection:
             connection.execute(table.delete().where(table.c.scope_id == self._scope_id, table.c.token == token))
-        for each in left:
-            self.add(token, each)
+            for each in left:
+                self._add(connection, token, each)

@@ -16,8 +16,9 @@ from salesloft_sandbox.records.models import Records
 from salesloft_sandbox.worlds import ASSUMPTIONS
 from target_salesloft.cli import admin
 from target_salesloft.clock import SECONDS_PER_DAY
+from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.opening import open_ledger
-from target_salesloft.ledger.verification import Notes
+from target_salesloft.ledger.verification import Note, Notes
 from target_salesloft.salesloft.transport import Transport
 from target_salesloft.verify.questions import QUESTIONS
 from tests.conftest import KEY, people, record, schema
@@ -270,6 +271,16 @@ def test_records_without_the_token_are_never_removed(verify, salesloft, notes):
 
 
 # Interruptions
+
+
+def test_notes_are_replaced_as_a_whole(uri, clock):
+    with closing(open_ledger(uri, clock)) as ledger:
+        ledger.use_scope("127.0.0.1/team/1")
+        notes = Notes(ledger)
+        notes.add("t", Note("people", 1))
+        with pytest.raises(LedgerError):
+            notes.replace("t", [Note("people", None)])
+        assert notes.get() == {"t": {Note("people", 1)}}
 
 
 SAMPLED = {(11, True), (47, False), (64, True)}
