@@ -96,7 +96,8 @@ class Page(NamedTuple):
 
 
 class _Paging(msgspec.Struct):
-    next_page: int | None = None
+    next_page: int | msgspec.UnsetType | None = msgspec.UNSET
+    per_page: int | None = None
     total_pages: int | None = None
 
 
@@ -168,8 +169,8 @@ class Requester:
             metadata = found.metadata or _Metadata()
             _check_filters(name, params, metadata.filtering)
             paging = metadata.paging or _Paging()
-            next_number = paging.next_page
-            if metadata.paging is None and len(found.data) >= PAGE_SIZE:
+            next_number = None if paging.next_page is msgspec.UNSET else paging.next_page
+            if paging.next_page is msgspec.UNSET and len(found.data) >= (paging.per_page or PAGE_SIZE):
                 if found.data == previous:  # the list has no pages
                     return
                 # A full page that says nothing of others may have one after it.

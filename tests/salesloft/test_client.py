@@ -103,6 +103,16 @@ def test_list_without_paging_is_complete(client, fault, metadata):
     assert list(client.paginate("/people", {})) == [{"id": 1}]
 
 
+@pytest.mark.parametrize(
+    ("rows", "metadata"),
+    [(100, {}), (100, {"paging": {"current_page": 1}}), (25, {"paging": {"per_page": 25, "current_page": 1}})],
+)
+def test_a_full_page_without_a_next_one_may_be_followed_by_another(client, fault, rows, metadata):
+    fault("status", status=200, body={"data": [{"id": number} for number in range(rows)], "metadata": metadata})
+    fault("status", status=200, body={"data": [{"id": rows}], "metadata": metadata})
+    assert len(list(client.paginate("/people", {}))) == rows + 1
+
+
 def test_deep_pages_count_their_actual_cost_and_others_a_point(client, sandbox, fault):
     for page in (1, 101, 101, 501):
         client.request("GET", "/people", params={"page": page})
