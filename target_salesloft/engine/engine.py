@@ -228,13 +228,13 @@ class Engine:
         merged = merge(writes, stream.added_fields)
         for each in merged:
             if each.is_removal:
-                self._hold(stream, self._removals, each)
+                self._removals.add(stream, each)
         writes = [each for each in merged if not each.is_removal]
         self._warn_of_mass_merge(stream)
         changed = self._skip_unchanged(stream, writes, are_resolved=False)
         if stream.operation.active_field:
             for each in changed:
-                self._hold(stream, self._enrollments, each)
+                self._enrollments.add(stream, each)
             # A later record of a row takes an earlier one back: it is deleted, has failed, or names another cadence.
             for each in (*merged, *(each.write for each in batch.outcomes)):
                 self._cancel(self._enrollments, stream, each)
@@ -257,11 +257,6 @@ class Engine:
             else:
                 kept.append(each)
         return kept
-
-    def _hold(self, stream: Stream, writes: HeldWrites, write: Write) -> None:
-        replaced = writes.add(stream, write)
-        if replaced is not None:
-            self._journal.note(*replaced)
 
     def _cancel(self, writes: HeldWrites, stream: Stream, write: Write) -> None:
         """Count what a later record of the same row of the source takes back."""
@@ -581,7 +576,7 @@ class Engine:
         for stream, enrolled in self._enrollments.take():
             writes = self._without_members(stream, self._resolve_members(stream, enrolled))
             for each in (*writes, *stream.take_waiting()):
-                self._hold(stream, self._enrollments, each)
+                self._enrollments.add(stream, each)
 
     def _claim(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Return the writes that no other run is about to do too, and count the others as failed."""

@@ -12,14 +12,13 @@ from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import World
 from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
 from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, PEOPLE, DeletedRecords, identity_key
-from target_salesloft.records import Outcome, Result, Source, Write, failure, is_superseded, replace
+from target_salesloft.records import Outcome, Result, Source, Write, combine, failure, is_superseded, replace
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.wording import plural
 
 logger = logging.getLogger(__name__)
 
 MAX_NAMED: Final = 3
-SUPERSEDED: Final = "a later record has the same key"
 SAME_ROW: Final = "a later record is of the same row"
 OTHER_ROW: Final = "another row of the source has the same key"
 
@@ -64,15 +63,14 @@ class HeldWrites:
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, stream: Stream, write: Write) -> tuple[Stream, Outcome] | None:
-        """Hold a write, and return the stream and the outcome of an earlier one with its key, which it replaces."""
+    def add(self, stream: Stream, write: Write) -> None:
+        """Hold a write, together with what the stream holds with its key."""
         place = _place(stream, write)
-        earlier = self._held.pop(place, None)
-        self._held[place] = stream, write
+        _, earlier = self._held.pop(place, (stream, None))
+        self._held[place] = stream, write if earlier is None else combine(earlier, write)
         for source in write.sources:
             if source.row is not None:
                 self._by_row.setdefault(source.row, set()).add(place)
-        return None if earlier is None else (earlier[0], Outcome(earlier[1], Result.MERGED, SUPERSEDED))
 
     def cancel(self, stream: Stream, write: Write) -> Iterator[tuple[Stream, Outcome]]:
         """Yield what is not to be done, because a later record of the same row of the source says otherwise."""
@@ -100,7 +98,7 @@ class HeldWrites:
 
 def _place(stream: Stream, write: Write) -> tuple[str, str, str]:
     row = write.sources[-1].row if write.is_removal else None
-    return stream.object.name, str(write.key), str(row)
+    return stream.name, str(write.key), str(row)
 
 
 class Removal(NamedTuple):

@@ -263,6 +263,16 @@ def test_nobody_is_added_by_a_row_that_is_deleted_or_fails_later(sandbox, run, s
     assert sandbox.cadence_memberships() == []
 
 
+@pytest.mark.parametrize("size", [1, 10])
+def test_a_person_is_added_by_a_row_although_another_one_that_did_is_deleted(sandbox, run, size):
+    (person,) = add_people(sandbox, 1)
+    columns = schema("enrollments", "person_id", "cadence_id", "number", keys=["number"])
+    rows = [{"person_id": person, "cadence_id": INBOUND, "number": number} for number in (1, 2)]
+    gone = record("enrollments", **rows[1], _sdc_deleted_at="2026-11-20T08:00:00Z")
+    result = run([columns, *(record("enrollments", **each) for each in rows), gone], batch_size_rows=size)
+    assert (counts(result)["created"], times_added(sandbox)) == (1, [1])
+
+
 @pytest.mark.parametrize("nights", [1, 2])
 def test_a_membership_is_not_removed_while_another_row_names_it_otherwise(sandbox, run, nights):
     add_memberships(sandbox, add_people(sandbox, 1))

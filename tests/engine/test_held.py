@@ -45,12 +45,11 @@ def stream(make_stream):
     return make_stream(deleted_records="delete")
 
 
-def test_a_held_write_replaces_an_earlier_one_of_the_same_row(stream):
+def test_removals_of_the_same_row_are_held_as_one(stream):
     held = HeldWrites()
-    assert held.add(stream, removal(row="1")) is held.add(stream, removal(row="2", number=1)) is None
-    other, replaced = held.add(stream, removal(row="1", number=4))
-    assert (other, replaced.result, replaced.write.sources[-1].number) == (stream, Result.MERGED, 0)
-    assert [each.sources[-1].number for _, writes in held.take() for each in writes] == [1, 4]
+    for number, name in enumerate("121"):
+        held.add(stream, removal(row=name, number=number))
+    assert [[each.number for each in write.sources] for _, writes in held.take() for write in writes] == [[1], [0, 2]]
     assert (len(held), held.take()) == (0, [])
 
 
