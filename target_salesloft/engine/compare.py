@@ -116,7 +116,7 @@ def _compare_one(stream: Stream, write: Write, rows: list[Row], known: Written, 
         body = flatten(write.body)
         for name, value in body.items():
             held = held_value(stream.object, rows[0], name)
-            is_added = name in stream.added_fields and set(value or ()) <= set(held or ())
+            is_added = name in stream.added_fields and all(each in (held or ()) for each in value or ())
             if name in stream.object.write_only or is_added or known.is_equal(name, value, held):
                 continue
             if _may_overwrite(stream, name, held, known):

@@ -11,6 +11,7 @@ from target_salesloft.engine.compare import read_held
 from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import Row, World
 from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError
+from target_salesloft.mapping.comparison import held_custom_fields
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD
 from target_salesloft.records import Write, replace
 from target_salesloft.salesloft.requester import PAGE_SIZE
@@ -62,7 +63,7 @@ def to_read(stream: Stream, writes: Sequence[Write], world: World) -> list[Write
 
 
 def _custom_fields(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in (row.get(CUSTOM_FIELDS) or {}).items() if value not in (None, "")}
+    return {name: value for name, value in held_custom_fields(row).items() if value not in (None, "")}
 
 
 def _with_held(stream: Stream, write: Write, row: Row) -> Write:

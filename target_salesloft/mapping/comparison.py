@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from target_salesloft.exceptions import UnexpectedResponseError
 from target_salesloft.mapping.coercion import DATE_LENGTH, CoercionError, to_text
 from target_salesloft.objects import CASE_INSENSITIVE_FIELDS, CUSTOM_FIELDS, FieldType, SalesloftObject
 
@@ -62,8 +63,20 @@ def canonical_texts(name: str, values: Iterable[str]) -> list[str | None]:
 def held_value(salesloft_object: SalesloftObject, row: Mapping[str, Any], name: str) -> Any:
     """Return the value of a field, or of a custom field (`custom_fields.NAME`), in a record of Salesloft."""
     if name.startswith(CUSTOM_PREFIX):
-        return (row.get(CUSTOM_FIELDS) or {}).get(name.removeprefix(CUSTOM_PREFIX))
+        return held_custom_fields(row).get(name.removeprefix(CUSTOM_PREFIX))
     return salesloft_object.value_in(row, name)
+
+
+def held_custom_fields(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the custom fields of a record of Salesloft.
+
+    Raises:
+        UnexpectedResponseError: They are none: taken for empty, they could be erased.
+    """
+    found = row.get(CUSTOM_FIELDS) or {}
+    if not isinstance(found, dict):
+        raise UnexpectedResponseError("Unexpected response: custom_fields is not an object. Check api_url.")
+    return found
 
 
 class Difference(NamedTuple):

@@ -3,6 +3,7 @@
 import pytest
 
 from target_salesloft.engine.compare import compare
+from target_salesloft.exceptions import UnexpectedResponseError
 from target_salesloft.records import Result
 from target_salesloft.reporting.stats import Comparison
 from tests.engine.conftest import World, person, row
@@ -46,6 +47,15 @@ def test_a_record_that_salesloft_does_not_hold_once_and_alike_is_sent_as_it_is(s
     result = compared(stream, [write], *rows)
     assert result.outcomes == []
     assert [each.body for each in result.writes] == [write.body]
+
+
+def test_what_salesloft_holds_in_another_form_than_documented_is_not_taken_for_empty(make_stream):
+    stream = make_stream(skip_unchanged="salesloft", list_fields="add")
+    tags = [{"id": 1, "name": "vip"}]
+    assert len(compared(stream, [person(tags=["vip"])], row(1, "a@b.co", tags=tags)).writes) == 1
+    for found in ([{"name": "Region", "value": "EU"}], "Region: EU"):
+        with pytest.raises(UnexpectedResponseError, match="custom_fields"):
+            compared(stream, [person(custom_fields={"Region": "US"})], row(1, "a@b.co", custom_fields=found))
 
 
 def test_a_value_that_salesloft_has_stored_in_another_spelling_is_the_same_for_its_record(stream):
