@@ -45,6 +45,7 @@ DEFAULTS = {
     "max_enrollments": 100,
     "max_failed_records": 1000,
 }
+LOCKED = {"locked", "locked later", "locked rows", "locked out"}
 UNKNOWN = object()
 TABLE = {"people": "people", "accounts": "accounts"}
 
@@ -89,6 +90,7 @@ class Oracle:
         self.with_ledger = {0} if scenario.get("machines") == "none" else {0, 1}
         self.nights = nights
         self.effects = [each for each in team.effects if each.night >= 0]
+        self.kin = {}
         self.sources = defaultdict(list)
         for night in nights:
             for row in night.rows:
@@ -198,7 +200,7 @@ class Oracle:
             or bool(night.hits & AMBIGUOUS)
             or any(each.late for each in self.effects if each.night == night.number)
             or any(run.code not in {0, 1} for run in night.runs)
-            or night.plan.get("ledger") in {"locked", "locked later", "locked rows", "locked out"}
+            or (night.plan.get("ledger") in LOCKED and any(run.code for run in night.runs))
         )
 
     def is_complete(self, night):
@@ -291,9 +293,9 @@ class Oracle:
             is_new = all(effect.night == self.first(row) for row in rows)
             code = "inserted although it exists" if modes == {"insert"} and is_new else "doubled record"
             yield Finding(code, effect.night, where)
-        for name, column in (("domain", "employer"), ("rep", "rep")):
-            meant = [row.get(column) for row in self.naming(effect)]
-            if name in effect.context and rows and not any(same(effect.context[name], each) for each in meant):
+        for name, column in (("domain", "employer"), ("rep", "rep")) if rows else ():
+            value = effect.context.get(name, UNKNOWN)
+            if value is not UNKNOWN and not any(same(value, row.get(column)) for row in self.naming(effect)):
                 yield Finding("misdirected link", effect.night, f"{where}: {effect.context}")
 
     def after_failure(self, effect):
@@ -679,7 +681,13 @@ class Oracle:
         return self.key(other) == self.key(row) or (other["stream"], other["id"]) == (row["stream"], row["id"])
 
     def siblings(self, night, row):
-        return [other for other in night.rows if other is not row and self.is_kin(row, other)]
+        if night.number not in self.kin:
+            self.kin[night.number] = kin = defaultdict(list)
+            for each in night.rows:
+                for name in (self.key(each), (each["stream"], each["id"])):
+                    kin[name].append(each)
+        kin = self.kin[night.number]
+        return [each for each in (*kin[self.key(row)], *kin[row["stream"], row["id"]]) if each is not row]
 
     def is_bad(self, night, row):
         """Return whether a row fails for a reason of its own, if it is sent."""
@@ -818,10 +826,13 @@ class Oracle:
         (run,) = night.runs
         results = [each["result"] for each in self.outcomes(night, run).values()]
         failed = sum(each in FAILED for each in results)
-        is_usable = night.plan.get("ledger") in {None, "locked for a moment"}
-        if night.hits - TRANSIENT or not is_usable or night.plan.get("cut"):
+        if night.plan.get("ledger") in LOCKED and run.code:
+            errors = [str(each) for each in run.log if each.get("level") == "error"]
+            if not any("ledger" in each for each in errors) and not failed:
+                yield Finding("exit code", night.number, f"{run.code} without a word of the ledger: {errors}")
             return
-        if not self.others_are_written(night):
+        is_lost = night.plan.get("ledger") == "lost"
+        if night.hits - TRANSIENT or is_lost or night.plan.get("cut") or not self.others_are_written(night):
             return
         if self.is_contradictory():
             if run.code != 1 or any(each.night == night.number and each.origin is not None for each in self.effects):

@@ -17,7 +17,7 @@ from tests.model.runner import Runner, Zygote
 from tests.model.shrink import shrink
 from tests.postgres import Database
 
-DEFAULT, MANY = range(20), range(20, 420)
+DEFAULT, MANY = range(17), range(17, 420)
 SHRINK_SECONDS = float(os.environ.get("MODEL_SHRINK_SECONDS", "60"))
 DATABASE = os.environ.get("MODEL_DATABASE")
 IGNORED = set(filter(None, os.environ.get("MODEL_IGNORE", "").split(",")))
