@@ -3,6 +3,8 @@
 `tests/model` checks removals in any order with other rows, with kills, faults and limits.
 """
 
+from itertools import product
+
 import pytest
 
 from salesloft_sandbox import Fault
@@ -219,8 +221,13 @@ def test_only_the_key_of_a_deleted_record_counts(sandbox, run):
     assert sandbox.people() == []
 
 
-@pytest.mark.parametrize("mode", ["upsert", "update"])
-@pytest.mark.parametrize("wrong", [{"owner_id": "x"}, {"title": 1}, {"_sdc_deleted_at": "perhaps"}, GONE])
+@pytest.mark.parametrize(
+    ("mode", "wrong"),
+    [
+        *product(["upsert", "update"], [{"owner_id": "x"}, {"title": 1}, {"_sdc_deleted_at": "perhaps"}, GONE]),
+        ("insert", GONE),
+    ],
+)
 def test_row_without_a_key_is_skipped_whatever_else_is_wrong_with_it(run, mode, wrong):
     columns = schema("people", "email_address", "owner_id", title={"type": "string"})
     result = run([columns, record("people", **wrong)], **DELETE, sync_mode=mode, missing_key="skip")

@@ -364,14 +364,16 @@ def refuse(fault, numbers=None, status=422, **options):
     return None
 
 
-@pytest.mark.parametrize("status", [403, 422, 500])
-def test_uploads_that_are_refused_whatever_they_hold_are_replaced_by_single_requests(auto, sandbox, fault, status):
+@pytest.mark.parametrize(("status", "size", "uploads"), [(403, 80, 12), (422, 80, 12), (500, 80, 40), (413, 449, 25)])
+def test_uploads_that_are_refused_whatever_they_hold_are_replaced_by_single_requests(
+    auto, sandbox, fault, status, size, uploads
+):
     refused = refuse(fault, status=status)
     writer = auto("bulk", max_retry_seconds=120)
-    outcomes = write(writer, [*numbered(range(80)), upsert("bad@b.co", owner_id=77)])
+    outcomes = write(writer, [*numbered(range(size)), upsert("bad@b.co", owner_id=77)])
     assert failures(outcomes) == {"bad@b.co": "owner_id does not exist"}
-    assert (len(outcomes), len(sandbox.people())) == (81, 80)
-    assert refused.hits < 40
+    assert (len(outcomes), len(sandbox.people())) == (size + 1, size)
+    assert refused.hits < uploads
     assert [state for state, *_ in jobs(sandbox)] == ["open"]
 
 
