@@ -93,6 +93,8 @@ class Engine:
         self._added_bytes = 0
 
     def add_stream(self, stream: Stream) -> None:
+        for other in self._streams.values():
+            other.batch.keys = tokens_in(other.batch.writes)
         self._streams[stream.name] = stream
         self._journal.add_stream(stream)
 
@@ -108,10 +110,12 @@ class Engine:
         else:
             stream.retried.read += 1
         if isinstance(mapped, Write) and len(self._streams) > 1:
+            tokens = mapped.tokens
             for other in self._streams.values():
                 # Whichever batch is written last would win.
-                if other is not stream and other.object is stream.object and write.key in other.batch.keys:
+                if other is not stream and other.object is stream.object and not tokens.isdisjoint(other.batch.keys):
                     self.drain(other)
+            stream.batch.keys |= tokens
         if not write.is_removal:
             self._note_row(stream, write)
         batch = stream.batch
@@ -119,8 +123,7 @@ class Engine:
             batch.outcomes.append(mapped)
         else:
             batch.writes.append(mapped)
-            if mapped.key is not None:
-                batch.keys.add(mapped.key)
+            batch.last = source.number
         batch.size += size
         if batch.records >= stream.max_size and not self._make_room(stream):
             self.drain(stream)
@@ -192,7 +195,7 @@ class Engine:
         for other in self._streams.values():
             if other is stream or other.object is not stream.object:
                 continue
-            if other.settings.upsert_key != stream.settings.upsert_key:
+            if other.settings.upsert_key != stream.settings.upsert_key and other.batch.last <= batch.last:
                 self.drain(other)
             if not batch.keys.isdisjoint(other.waiting_keys):
                 self._write_waiting(other, batch.keys)

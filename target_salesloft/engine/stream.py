@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from target_salesloft.objects import CUSTOM_FIELDS, FieldType, Operation, SalesloftObject, SyncMode
-from target_salesloft.records import Outcome, Source, Write
+from target_salesloft.records import Outcome, Source, Write, tokens_in
 from target_salesloft.reporting.stats import StreamStats
 from target_salesloft.settings.options import Overwrite
 from target_salesloft.settings.streams import StreamSettings
@@ -35,7 +35,8 @@ class OpenBatch:
     id: int
     writes: list[Write] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)  # that may name its records, if the run has several streams
+    last: int = 0  # the number of its last record that is to be written
     size: int = 0  # the length of the records in the input, in bytes
 
     @property
@@ -46,7 +47,7 @@ class OpenBatch:
         """Keep only these writes: all other records have their outcomes."""
         self.size = self.size * len(writes) // max(self.records, 1)
         self.writes, self.outcomes = writes, []
-        self.keys = {each.key for each in writes if each.key is not None}
+        self.keys = tokens_in(writes)
 
 
 @dataclass(eq=False)

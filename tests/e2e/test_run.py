@@ -341,7 +341,7 @@ def test_missing_key_property_of_stream_map_is_named(run):
 # Several streams for one object
 
 
-@pytest.mark.parametrize(("key", "order"), [("email_address", 1), ("email_address", -1), ("id", 1)])
+@pytest.mark.parametrize(("key", "order"), [("email_address", 1), ("email_address", -1), ("id", 1), ("id", -1)])
 def test_later_message_wins_across_streams_whichever_keys_they_use(run, sandbox, key, order):
     number = sandbox.add("person", email_address="a@b.co")
     columns = [schema("leads", "email_address", "title"), schema("users", key, "title")]
@@ -354,6 +354,24 @@ def test_later_message_wins_across_streams_whichever_keys_they_use(run, sandbox,
     streams = {"users": {"object": "people", "upsert_key": key}, "leads": {"object": "people"}}
     assert run([*columns[::order], *rows], streams=streams, write_method="record").code == 0
     assert held(sandbox, "title") == {"a@b.co": "last", "c@d.co": "other"}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("names", [["leads", "users"], ["users", "leads"]])
+def test_streams_with_several_keys_of_a_record_are_written_in_the_order_of_the_input(run, sandbox, names, order):
+    for letter in "ab":
+        crm_id = {"crm_id": f"00300000000000000{letter}", "crm_id_type": "salesforce"}
+        sandbox.add("person", email_address=f"{letter}@b.co", **crm_id)
+    columns = [schema("leads", "email_address", "title"), schema("users", "crm_id", "email_address", "title")]
+    keys = {
+        "leads": lambda letter: {"email_address": f"{letter}@b.co"},
+        "users": lambda letter: {"crm_id": f"00300000000000000{letter}", "email_address": f"{letter}@b.co"},
+    }
+    crossed = [("a", names[0]), ("b", names[1]), ("a", names[1]), ("b", names[0])]
+    rows = [record(name, **keys[name](letter), title=f"{letter} of {name}") for letter, name in crossed]
+    streams = {"users": {"object": "people", "upsert_key": "crm_id"}, "leads": {"object": "people"}}
+    assert run([*columns[::order], *rows], streams=streams).code == 0
+    assert held(sandbox, "title") == {"a@b.co": f"a of {names[1]}", "b@b.co": f"b of {names[0]}"}
 
 
 def test_what_another_stream_is_writing_in_a_job_is_not_inserted(run, serve):
