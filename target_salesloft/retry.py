@@ -77,7 +77,7 @@ def _retry(run: Run, stream: Stream, saved: SavedRecord, record: UnresolvedRecor
     # Something newer was written for the same record, by any stream.
     last = run.ledger.get_last_writes(stream.object.name, write.tokens)
     is_removed = not write.tokens.isdisjoint(run.journal.removed[stream.object.name])
-    if is_removed or any(each >= record.failed_at for each in last.values()):
+    if is_removed or any(each > record.failed_at for each in last.values()):
         stream.ledger.failed.resolve([], [], [record.saved_at])
     else:
         run.engine.feed(stream, mapped, saved.size)

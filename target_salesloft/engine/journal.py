@@ -339,16 +339,20 @@ class Journal:
         """Forget failed records with the same key or row, but for those that came after these."""
         keys: list[str] = []
         rows: list[str] = []
+        later: list[str] = []
         saved: list[SavedAt] = []
         for each in done:
             names = [(source.row, source.number, rows) for source in each.write.sources]
             if each.write.sources and _is_of_key(each):
                 names.append((each.write.key, each.write.sources[-1].number, keys))
             for name, number, found in names:
-                if name is not None and not self._has_failed_later(stream, name, number):
+                if name is not None and self._has_failed_later(stream, name, number):
+                    later.append(name)
+                elif name is not None:
                     found.append(name)
             saved += [source.saved_at for source in each.write.sources if source.saved_at is not None]
         stream.ledger.failed.resolve(keys, rows, saved)
+        stream.ledger.failed.renew(later)
 
     def _has_failed_later(self, stream: Stream, name: str | None, number: int) -> bool:
         """Return whether a record with a key, or of a row, failed that came after the one with a number."""

@@ -126,6 +126,15 @@ class FailedRecords:
             execute_in(connection, failed.delete().where(self._is_ours), failed.c.id, ids)
         self.resolved_files.update(file for (file,) in found)
 
+    def renew(self, names: Iterable[str]) -> None:
+        """Let failed records with these keys or of these source rows be newer than what was written of them by now."""
+        hashes = {self._hash(each) for each in names}
+        if not self._remembers or not hashes:
+            return
+        with self._database.transaction() as connection:
+            update = failed.update().where(self._is_ours).values(last_failed_at=self._database.clock.time())
+            execute_in(connection, update, failed.c.id, self._find(connection, hashes))
+
     def _find(self, connection: sa.Connection, hashes: Iterable[int | None]) -> set[int]:
         """Return `failed.id` of the records whose key or source row has one of the given hashes."""
         known = {each for each in self._hashes.intersection(hashes) if each is not None}
