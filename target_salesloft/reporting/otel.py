@@ -108,6 +108,8 @@ class OtelStats(RunStats):
 
     def _export_spans(self) -> None:
         self._traces.force_flush(int(EXPORT_SECONDS * 1_000))
+        # The provider shuts the exporter down once more, and that would log a warning.
+        logging.getLogger(OTLPSpanExporter.__module__).setLevel(logging.ERROR)
         self._spans.shutdown()  # type: ignore[no-untyped-call]  # ends its retries, for which the processor would wait
         self._traces.shutdown()
 
