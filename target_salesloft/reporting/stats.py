@@ -170,10 +170,9 @@ class StreamStats:
             names = {each.reference.name for each in references.values()}
             invalid = sum(reference_of(each) not in names for each in outcome.write.missing)
             self.references += (len(references) + invalid) * len(sources)
-            if outcome.write.missing:  # otherwise, all were found, or none was looked up
-                self.missing_values.update(
-                    hash(each) for name, each in references.items() if name not in outcome.write.body
-                )
+            # Those of a record that was not looked up are neither found nor missing.
+            missing = set(map(reference_of, outcome.write.missing))
+            self.missing_values.update(hash(each) for each in references.values() if each.reference.name in missing)
             for each in outcome.write.missing:
                 self.missing_references.add(each, sources)
 
