@@ -85,10 +85,6 @@ class SalesloftSink(BatchSink):
         self.record_counter_metric.increment(self._uncounted)
         self._uncounted = 0
 
-    def clean_up(self) -> None:
-        self.count_records()
-        super().clean_up()
-
     def skip(self, outcome: Outcome) -> None:
         self.stream.stats.read += 1
         self._run.journal.accounts.add_record(self.stream.batch.id)

@@ -249,6 +249,8 @@ class TargetSalesloft(Target):
             for entry, stream in misspelled(entries, names).items():
                 message = "%s.%s: this run has no such stream. Did you mean '%s'?"
                 self.logger.warning(message, setting, entry, stream, extra={"code": "SL006", "stream": stream})
+        for sink in self._sinks.values():
+            sink.count_records()  # before the SDK logs the metric
         try:
             super().process_endofpipe()
             run.engine.finish(is_complete=run.is_input_complete)
