@@ -93,7 +93,7 @@ class Engine:
         self._added_bytes = 0
 
     def add_stream(self, stream: Stream) -> None:
-        for other in self._streams.values():
+        for other in self._streams.values():  # a run with one stream does not need them
             other.batch.keys = tokens_in(other.batch.writes)
         self._streams[stream.name] = stream
         self._journal.add_stream(stream)
@@ -135,7 +135,6 @@ class Engine:
         """Note which records the rows of the source name that are not deleted, and who is not to be contacted."""
         if self._removes:
             self._live.add(stream.object.name, write.tokens, write.sources[-1])
-            self._cancel(self._removals, stream, write)
         if write.body.get("do_not_contact") is True and stream.object is PEOPLE:
             self._not_to_contact |= write.own_tokens
 
@@ -226,9 +225,8 @@ class Engine:
         """Account for records that are not written, merge the others, and leave out what is held or unchanged."""
         stream.mapper.log_columns()
         self._journal.note_all(stream, batch.outcomes)
-        writes = self._without_superseded(stream, batch)
         # Records of an update are merged when their ids are known: some name a person by id, others by key.
-        merged = merge(writes, stream.added_fields)
+        merged = merge(batch.writes, stream.added_fields)
         for each in merged:
             if each.is_removal:
                 self._removals.add(stream, each)
@@ -238,31 +236,24 @@ class Engine:
         if stream.operation.active_field:
             for each in changed:
                 self._enrollments.add(stream, each)
-            # A later record of a row takes an earlier one back: it is deleted, has failed, or names another cadence.
-            for each in (*merged, *(each.write for each in batch.outcomes)):
-                self._cancel(self._enrollments, stream, each)
-            return []
+            changed = []
+        if self._removals or self._enrollments:
+            self._cancel_superseded(stream, batch)
         return changed
 
-    def _without_superseded(self, stream: Stream, batch: OpenBatch) -> list[Write]:
-        """Return the writes of a batch, without removals of rows that come again later in it."""
-        if not any(each.is_removal for each in batch.writes):
-            return batch.writes
-        others = (*batch.writes, *(each.write for each in batch.outcomes))
-        latest: dict[str | None, int] = {}
-        for each in others:
+    def _cancel_superseded(self, stream: Stream, batch: OpenBatch) -> None:
+        """Cancel what is held if a later record of the same source row says otherwise.
+
+        A deleted row that comes again is not removed. A row that is deleted, has failed, or names another cadence adds
+        nobody to the first one.
+        """
+        for each in (*batch.writes, *(each.write for each in batch.outcomes)):
             if not each.is_removal:
-                latest[_row_of(each)] = max(latest.get(_row_of(each), 0), each.sources[-1].number)
-        kept: list[Write] = []
-        for each in batch.writes:
-            if each.is_removal and latest.get(_row_of(each), 0) > each.sources[-1].number:
-                self._journal.note(stream, Outcome(each, Result.MERGED, held.SAME_ROW))
-            else:
-                kept.append(each)
-        return kept
+                self._cancel(self._removals, stream, each)
+            if stream.operation.active_field:
+                self._cancel(self._enrollments, stream, each)
 
     def _cancel(self, writes: HeldWrites, stream: Stream, write: Write) -> None:
-        """Count what a later record of the same row of the source takes back."""
         for other, outcome in list(writes.cancel(stream, write)):
             self._journal.note(other, outcome)
 
@@ -593,11 +584,6 @@ class Engine:
         for each in in_chunks(writes, CLAIM_CHUNK):
             if ours := self._go_on(stream, self._claims.renew(stream, each)):
                 self._submit(stream, ours, removal)
-
-
-def _row_of(write: Write) -> str | None:
-    """Return what tells rows of a stream apart: its key properties or, without these, the key."""
-    return write.sources[-1].row or write.key
 
 
 def _has_key(row: Mapping[str, Any], key: str) -> bool:

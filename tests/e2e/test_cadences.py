@@ -124,6 +124,16 @@ def test_only_the_last_version_of_a_row_adds_a_person(sandbox, run, later, left,
     assert sum(counts(result)[name] for name in ("created", "merged", "failed", "filtered")) == 3
 
 
+@pytest.mark.parametrize("batch_size_rows", [1, 2, 10])
+def test_a_row_that_now_names_the_membership_of_another_row_adds_its_person_to_no_other(sandbox, run, batch_size_rows):
+    (person,) = add_people(sandbox, 1)
+    columns = schema("enrollments", "id", "person_id", "cadence_id", keys=["id"])
+    named = [(1, INBOUND), (3, 3), (1, OUTBOUND), (2, OUTBOUND)]
+    rows = [record("enrollments", id=number, person_id=person, cadence_id=cadence) for number, cadence in named]
+    run([columns, *rows], batch_size_rows=batch_size_rows)
+    assert {row["cadence_id"] for row in sandbox.cadence_memberships()} == {3, OUTBOUND}
+
+
 # Who is on the cadence already
 
 
