@@ -336,7 +336,7 @@ class Journal:
             self._resolve(stream, [each for each in (*notes.outcomes, *notes.found, *others) if _resolves(each)])
 
     def _resolve(self, stream: Stream, done: Iterable[Outcome]) -> None:
-        """Forget failed records with the same key or row, but for those that came after these."""
+        """Resolve earlier failed records with the same key or source row."""
         keys: list[str] = []
         rows: list[str] = []
         later: list[str] = []
@@ -346,10 +346,8 @@ class Journal:
             if each.write.sources and _is_of_key(each):
                 names.append((each.write.key, each.write.sources[-1].number, keys))
             for name, number, found in names:
-                if name is not None and self._has_failed_later(stream, name, number):
-                    later.append(name)
-                elif name is not None:
-                    found.append(name)
+                if name is not None:
+                    (later if self._has_failed_later(stream, name, number) else found).append(name)
             saved += [source.saved_at for source in each.write.sources if source.saved_at is not None]
         stream.ledger.failed.resolve(keys, rows, saved)
         stream.ledger.failed.renew(later)

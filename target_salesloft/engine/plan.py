@@ -118,7 +118,7 @@ def resolve_references(
         if write.is_removal and any(
             named.reference.object_name is not None and not ids.get(named) for named in write.references.values()
         ):
-            outcomes.append(Outcome(write, Result.UNCHANGED))  # whoever does not exist is not on a cadence
+            outcomes.append(Outcome(write, Result.UNCHANGED))  # a person who does not exist is on no cadence
         elif is_incomplete or (problems and stream.settings.missing_references == "fail"):
             outcomes.append(failure(write, "; ".join(problems), tuple(write.references)))
         else:

@@ -51,7 +51,7 @@ def protect(stream: Stream, writes: list[Write], world: World, clock: Clock) -> 
 
 
 def to_read(stream: Stream, writes: Sequence[Write], world: World) -> list[Write]:
-    """Return the writes of which `protect` reads what Salesloft holds."""
+    """Return the writes whose records `protect` reads."""
     reading = [
         each
         for each in writes

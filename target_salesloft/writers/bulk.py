@@ -141,8 +141,8 @@ class JobResults:
         if not unknown:
             return {str(key): row for key, row in zip(keys, rows, strict=True)}
         uploaded = self._uploaded
-        # The rows that say which record they are of must be in this order too. If they are not, but all others have the
-        # same status, only the reasons cannot be told apart.
+        # Rows that identify their record must be in this order too. If they are not, but all others have the same
+        # status, only their reasons are ambiguous.
         is_in_order = len(rows) == len(uploaded) and all(key in {None, uploaded[n]} for n, key in enumerate(keys))
         others = [each for each in uploaded if each not in keys]
         if is_in_order:
