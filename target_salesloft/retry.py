@@ -26,6 +26,8 @@ def retry_failed_records(run: Run, streams: Mapping[str, Stream]) -> None:
     for name, stream in streams.items():
         for each in stream.ledger.failed.get_unresolved():
             unresolved.setdefault(each.saved_at.file, {}).setdefault(each.saved_at.line, {})[name] = each
+    if unresolved:
+        run.engine.settle_earlier_jobs()
     for file, lines in unresolved.items():
         if run.journal.failed_records.is_in_use(file):
             logger.info("Another run is still writing to %s. A later run retries its failed records.", file)

@@ -152,14 +152,13 @@ class Engine:
         """
         if not stream.skips_by_ledger or stream.settings.sync_mode not in stream.object.bulk_types:
             return False
-        self._settle_earlier_jobs(stream.batch)
         writes = self._begin(stream, stream.batch)
         stream.batch.keep(writes)
         return 0 < len(writes) <= stream.max_size // 2
 
-    def _settle_earlier_jobs(self, batch: OpenBatch) -> None:
+    def settle_earlier_jobs(self) -> None:
         """Note what the jobs of earlier runs have written, before the ledger is read for the first time."""
-        if batch.writes and not (self._settings.dry_run or self._has_settled_jobs):
+        if not (self._settings.dry_run or self._has_settled_jobs):
             settle_earlier_jobs(self._settings, self._bulk_jobs, self._clock, self._ledger)
             self._has_settled_jobs = True
 
@@ -196,9 +195,8 @@ class Engine:
                 continue
             if other.settings.upsert_key != stream.settings.upsert_key and other.batch.last <= batch.last:
                 self.drain(other)
-            if not batch.keys.isdisjoint(other.waiting_keys):
+            if not batch.keys.isdisjoint(other.waiting_tokens):
                 self._write_waiting(other, batch.keys)
-        self._settle_earlier_jobs(batch)
         writes = self._begin(stream, batch)
         if stream.operation.active_field and len(self._enrollments) >= MAX_HELD and self._settings.reads:
             self._leave_out_members()
@@ -225,6 +223,8 @@ class Engine:
         """Account for records that are not written, merge the others, and leave out what is held or unchanged."""
         stream.mapper.log_columns()
         self._journal.note_all(stream, batch.outcomes)
+        if batch.writes:
+            self.settle_earlier_jobs()
         # Records of an update are merged when their ids are known: some name a person by id, others by key.
         merged = merge(batch.writes, stream.added_fields)
         for each in merged:
@@ -343,10 +343,15 @@ class Engine:
         if not entries:
             return writes
         known = [each for each in writes if each.key in entries]
-        uncertain: set[str | None] = set(stream.waiting_keys)
-        if self._writer.is_busy and self._writer.holds(stream.object, tokens_in(known)):
-            uncertain |= {each.key for each in known if self._writer.holds(stream.object, each.tokens)}
-        entries = {key: each for key, each in entries.items() if key not in uncertain}
+        waiting = stream.waiting_tokens
+        is_in_flight = self._writer.is_busy and self._writer.holds(stream.object, tokens_in(known))
+        if waiting or is_in_flight:
+            entries = {
+                str(each.key): entries[str(each.key)]
+                for each in known
+                if waiting.isdisjoint(tokens := each.tokens)
+                if not (is_in_flight and self._writer.holds(stream.object, tokens))
+            }
         hints = None if are_resolved else self._world.get_hints(plan.names_in(known))
         days = self._settings.resend_after_days
         resend_before = 0.0 if days is None else self._clock.time() - days * SECONDS_PER_DAY
@@ -395,9 +400,9 @@ class Engine:
             return []
         return stream.take_waiting()
 
-    def _write_waiting(self, stream: Stream, keys: Collection[str] | None = None) -> None:
-        """Write what waits for records that it refers to, without these: all, or what has one of the given keys."""
-        self._write(stream, merge(stream.take_waiting(keys), stream.added_fields), may_wait=False)
+    def _write_waiting(self, stream: Stream, tokens: Collection[str] | None = None) -> None:
+        """Write what waits without the records that it refers to: all, or what may have one of the given keys."""
+        self._write(stream, merge(stream.take_waiting(tokens), stream.added_fields), may_wait=False)
 
     def _leave_out_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Leave out inserts of records that exist; two runs at once do not insert the same record."""

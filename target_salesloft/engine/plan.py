@@ -13,7 +13,7 @@ from target_salesloft.engine.world import World
 from target_salesloft.ledger.ledger import Entry
 from target_salesloft.mapping.comparison import flatten, held_value, is_equal
 from target_salesloft.objects import ID_FIELD, REQUIRED_REFERENCES, Reference, SalesloftObject, SyncMode, identity_key
-from target_salesloft.records import Named, Outcome, Result, Write, combine, failure, replace, tokens_in
+from target_salesloft.records import Named, Outcome, Result, Write, combine, failure, replace
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.suggestions import closest_match
 from target_salesloft.writers.bulk import UPSERT_KEY
@@ -71,11 +71,11 @@ def skip_unchanged(
 
 
 def _is_unchanged(stream: Stream, write: Write, entry: Entry, resend_before: float) -> bool:
-    if entry.written_at is None or entry.written_at <= resend_before:
+    if entry.written_at is None:
         return False
     if stream.settings.sync_mode is SyncMode.INSERT:
-        return not entry.is_pending  # an insert that was confirmed is not repeated, whatever it writes
-    return entry.is_unchanged(stream.ledger.fingerprint(write.body))
+        return not entry.is_pending  # an insert that was confirmed is never repeated, whatever it writes
+    return entry.written_at > resend_before and entry.is_unchanged(stream.ledger.fingerprint(write.body))
 
 
 def resolve_references(
@@ -96,7 +96,7 @@ def resolve_references(
     resolved: list[Write] = []
     outcomes: list[Outcome] = []
     waiting: list[Write] = []
-    waiting_tokens = tokens_in(stream.waiting)
+    waiting_tokens = stream.waiting_tokens
     for write in writes:
         # One that comes later must not be written earlier, also if it names the record by another key.
         waits = bool(waiting_tokens) and not waiting_tokens.isdisjoint(write.tokens)

@@ -93,11 +93,15 @@ class Stream:
         self.erasable = frozenset() if is_insert else self.added_fields | {CUSTOM_FIELDS}
 
     @property
-    def waiting_keys(self) -> set[str]:
-        return {each.key for each in self.waiting if each.key is not None}
+    def waiting_tokens(self) -> set[str]:
+        """The keys by which what waits may name records."""
+        return tokens_in(self.waiting)
 
-    def take_waiting(self, keys: Collection[str] | None = None) -> list[Write]:
-        """Return what waits, or what of it has one of the given keys, and let it wait no longer."""
-        taken = [each for each in self.waiting if keys is None or each.key in keys]
-        self.waiting = [] if keys is None else [each for each in self.waiting if each.key not in keys]
+    def take_waiting(self, tokens: Collection[str] | None = None) -> list[Write]:
+        """Return what waits, or what of it may name a record by one of the given keys, and let it wait no longer."""
+        if tokens is None:
+            taken, self.waiting = self.waiting, []
+            return taken
+        taken = [each for each in self.waiting if not each.tokens.isdisjoint(tokens)]
+        self.waiting = [each for each in self.waiting if each.tokens.isdisjoint(tokens)]
         return taken

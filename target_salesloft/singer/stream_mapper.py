@@ -157,32 +157,36 @@ class StreamMapper:
         stream = self._sources[source.schema["stream"]]
         value = original.get(self._settings.deleted_column)
         is_removal = False if value is None else parse_deleted(value, self._clock.time())
-        is_skipped = is_removal and self._settings.deleted_records is DeletedRecords.SKIP
         try:
-            transformed = original if stream.is_same else _transform(stream.stream_map, original)
+            mapped = self._map(stream, original, source, is_removal=is_removal)
+        except (ConfigError, UnknownColumnError) as error:
+            raise self._with_stream(error) from error
+        if not is_removal:
+            return mapped
+        if isinstance(mapped, Outcome):
+            return replace(mapped, write=replace(mapped.write, is_removal=True))
+        return replace(mapped, is_removal=True, sources=(source,))
+
+    def _map(
+        self, stream: SourceStream, original: Mapping[str, Any], source: Source, *, is_removal: bool | None
+    ) -> Write | Outcome:
+        """Map a record; `is_removal` is None if it is not clear whether it is deleted."""
+        settings, mapper = self._settings, stream.mapper
+        is_skipped = is_removal and settings.deleted_records is DeletedRecords.SKIP
+        try:
+            record = original if stream.is_same else _transform(stream.stream_map, original)
         except Exception as error:  # noqa: BLE001 (an expression may raise anything)
             if not is_skipped:
                 return without_write(source, Result.FAILED, self._describe_map_error(stream.stream_map, error))
-            transformed = original
-        if transformed is None:
-            filtered = Write({}, sources=(source,), is_removal=bool(is_removal))
-            return Outcome(filtered, Result.FILTERED, "stream_maps")
+            record = original
+        if record is None:
+            return without_write(source, Result.FILTERED, "stream_maps")
         if is_skipped:
             # Without key properties, its key says which earlier record it takes back.
-            deleted = Write({}, sources=(source,)) if stream.keys else _of(stream.mapper.map_key(transformed), source)
-            return Outcome(replace(deleted, is_removal=True), Result.SKIPPED, "deleted in the source")
-        try:
-            if columns := stream.mapper.new_columns(transformed):
-                stream.mapper.add_columns(columns, self._custom_fields(columns))
-            return self._map(stream, transformed, source, is_removal=is_removal)
-        except (ConfigError, UnknownColumnError) as error:
-            raise self._with_stream(error) from error
-
-    def _map(
-        self, stream: SourceStream, record: Mapping[str, Any], source: Source, *, is_removal: bool | None
-    ) -> Write | Outcome:
-        """Map a record as stream maps have left it; `is_removal` is None if it is not clear whether it is deleted."""
-        settings, mapper = self._settings, stream.mapper
+            deleted = Write({}, sources=(source,)) if stream.keys else _of(mapper.map_key(record), source)
+            return Outcome(deleted, Result.SKIPPED, "deleted in the source")
+        if columns := mapper.new_columns(record):
+            mapper.add_columns(columns, self._custom_fields(columns))
         if not stream.keys <= record.keys():
             raise MissingKeyPropertiesError(
                 f"a record of the stream '{source.schema['stream']}' is missing a key property "
@@ -199,9 +203,7 @@ class StreamMapper:
             mapped = Rejection(describe_invalid(error))
         else:
             mapped = mapper.map_removal(record) if is_removal else mapper.map(record, source)
-        if isinstance(mapped, Rejection):
-            return self._reject(mapper, record, source, mapped)
-        return replace(mapped, is_removal=True, sources=(source,)) if is_removal else mapped
+        return self._reject(mapper, record, source, mapped) if isinstance(mapped, Rejection) else mapped
 
     def _reject(self, mapper: RecordMapper, record: Mapping[str, Any], source: Source, rejection: Rejection) -> Outcome:
         """Return the outcome of a record that cannot be written; without a key, that alone may decide."""

@@ -191,7 +191,10 @@ def test_row_that_comes_again_and_fails_is_not_removed(sandbox, run, keys, size)
     assert (result.code, addresses(sandbox)) == (1, ["p0@example.com"])
 
 
-@pytest.mark.parametrize("later", [{"email_address": None}, {"title": "drop"}, {"title": "drop", **GONE}])
+@pytest.mark.parametrize(
+    "later",
+    [{"email_address": None}, {"email_address": None, **GONE}, {"title": "drop"}, {"title": "drop", **GONE}],
+)
 @pytest.mark.parametrize("size", [1, 10])
 def test_row_that_comes_again_and_is_skipped_or_filtered_is_removed_only_if_it_is_still_deleted(
     sandbox, run, later, size

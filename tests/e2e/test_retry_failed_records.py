@@ -235,3 +235,12 @@ def test_a_later_version_that_failed_is_retried_although_an_earlier_one_was_writ
     assert [each["title"] for each in server.sandbox.people()] == ["first"]
     result = night({}, streams={"people": {"mapping": {"title": None}}}, **settings)
     assert result.summary["streams"]["people"]["retried"] == {"read": 1, "written": 1, "failed": 0}
+
+
+def test_a_failed_record_is_not_written_over_what_an_unfinished_job_has_written(night, reject, sandbox):
+    night({"ann": "xyzzy"})
+    reject(on=False)
+    sandbox.faults.add(Fault("bulk_job", delay=300))
+    assert night({"ann": "CEO"}, write_method="bulk", bulk_job_timeout=60).code == 1
+    night({})  # the row is not read again: it was deleted in the source
+    assert titles(sandbox) == {"ann": "CEO"}

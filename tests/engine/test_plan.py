@@ -179,7 +179,8 @@ def test_a_record_with_a_reference_is_unchanged_if_the_remembered_id_is_the_one_
 def test_a_confirmed_insert_is_not_repeated_whatever_it_writes(make_stream, clock, title):
     stream = make_stream(skip_unchanged="ledger", sync_mode="insert")
     confirm(stream, person(title="CEO"))
-    assert results(skip(stream, [person(title=title)], clock).outcomes) == [Result.UNCHANGED]
+    clock.tick(2 * SECONDS_PER_DAY)
+    assert results(skip(stream, [person(title=title)], clock, resend_days=1).outcomes) == [Result.UNCHANGED]
 
 
 # Inserts of a run that was killed
