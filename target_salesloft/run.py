@@ -83,7 +83,6 @@ class Run:
             failed_records=failed_records,
             states=StateBuffer(emits=not settings.dry_run and settings.max_records is None),
             metrics=MetricsLog(stats, self.rate_limiter, clock),
-            rate_limiter=self.rate_limiter,
         )
         self._choice = BulkChoice(settings.write_method, settings.bulk_min_records)
         self._forecasts = NoneWriter(settings, self._choice)
@@ -169,8 +168,7 @@ class Run:
             each.close()
         forecasts = {name: self._forecasts.describe(name) for name in (stats if self.settings.dry_run else ())}
         seconds = self.clock.now() - self.info.started
-        request_seconds = stats.requests.mean_seconds / self.settings.max_parallel_requests
-        self.report.finish(self.journal.failed_records.path, forecasts, seconds, request_seconds)
+        self.report.finish(self.journal.failed_records.path, forecasts, seconds)
 
     def _delete_old_files(self) -> None:
         days = self.settings.failed_records_days

@@ -30,7 +30,6 @@ from target_salesloft.reporting.metrics import MetricsLog
 from target_salesloft.reporting.results import ResultsFile
 from target_salesloft.reporting.state import StateBuffer
 from target_salesloft.reporting.stats import JobTime, RunStats
-from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.writers.base import (
     Batch,
@@ -139,7 +138,6 @@ class Journal:
         failed_records: FailedRecordsFile,
         states: StateBuffer,
         metrics: MetricsLog,
-        rate_limiter: RateLimiter,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -149,7 +147,6 @@ class Journal:
         self.failed_records = failed_records
         self._states = states
         self.metrics = metrics
-        self._rate_limiter = rate_limiter
         self.accounts = Accounts()
         self.watch = Watch()
         self._streams: dict[str, Stream] = {}
@@ -201,8 +198,7 @@ class Journal:
             self._mark_pending(stream, event.batch, event.rows.values(), started)
         elif isinstance(event, JobDone):
             self.flush()
-            points = self._rate_limiter.remaining if self._settings.write_method == "auto" else 0
-            self.stats.end_job(stream.name, event.job_id, JobTime(event.job_type, event.records, event.seconds, points))
+            self.stats.end_job(stream.name, event.job_id, JobTime(event.job_type, event.seconds))
             self._ledger.forget_job(event.job_id)
 
     def _mark_pending(

@@ -96,10 +96,8 @@ class Report:
         extra = {"stream": stream, "columns_not_sent": len(columns)}
         self._logger.info("%s: %s not sent: %s%s.", stream, count, listed, more, extra=extra)
 
-    def finish(
-        self, failed_records: str | None, forecasts: Mapping[str, str], seconds: float, request_seconds: float
-    ) -> None:
-        """Report the results of all records; `request_seconds` is how long single requests take per record."""
+    def finish(self, failed_records: str | None, forecasts: Mapping[str, str], seconds: float) -> None:
+        """Report the results of all records, and the forecasts of a dry run by stream."""
         self.stop()
         self._log_summary(failed_records)
         for stream, stats in self._stats.items():
@@ -137,8 +135,8 @@ class Report:
             for each in (*stats.missing_references, *stats.reasons)
         ):
             self._logger.info("%s lists the team's stages, tiers, cadences, and users.", admin_command("fields"))
-        for line in self._stats.job_lines(request_seconds):
-            self._logger.info("%s", line)
+        if jobs := self._stats.describe_jobs():
+            self._logger.info("%s", jobs)
         points = self._rate_limiter.points_spent
         self._logger.info(
             "%s spent in %s.",

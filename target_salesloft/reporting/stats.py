@@ -20,10 +20,7 @@ MAX_LINES_LISTED: Final = 3
 MAX_KEY_LENGTH: Final = 40
 MIN_RATED_RECORDS: Final = 100
 """`max_failed_percent` does not apply to smaller streams."""
-SMALL_JOB_RECORDS: Final = 600
-"""As many records as a team has points in a minute."""
 NOTICEABLE_SECONDS: Final = 5.0  # the first question after the state of a job is later than its end
-MIN_SAVED_SECONDS: Final = 10.0
 
 
 @dataclass
@@ -256,9 +253,7 @@ class JobTime(NamedTuple):
     """How long a bulk job took, mostly in Salesloft's queue."""
 
     type: str
-    records: int
     seconds: float  # from the moment when it was marked ready
-    points: int  # how many points were left for single requests instead
 
 
 class BatchStarted(NamedTuple):
@@ -296,28 +291,13 @@ class RunStats(defaultdict[str, StreamStats]):
     def stop(self, exit_code: int) -> None:
         """Do nothing: the run has ended, and nothing is exported."""
 
-    def job_lines(self, request_seconds: float) -> Iterator[str]:
-        """Yield how long bulk jobs took, and whether single requests, at so many seconds each, would be faster."""
-        if not self.job_times:
-            return
+    def describe_jobs(self) -> str:
+        """Return how long bulk jobs took; empty if that is not worth a line."""
         seconds = [each.seconds for each in self.job_times]
-        if max(seconds) >= NOTICEABLE_SECONDS:
-            jobs, mean = plural(len(seconds), "bulk job"), duration(sum(seconds) / len(seconds))
-            yield f"{jobs} waited {mean} in Salesloft's queue on average, {duration(max(seconds))} at most."
-        slow = [
-            each
-            for each in self.job_times
-            if each.records < min(SMALL_JOB_RECORDS, each.points) and each.records * request_seconds < each.seconds
-        ]
-        took = sum(each.seconds for each in slow)
-        singly = sum(each.records for each in slow) * request_seconds
-        if took - singly >= MIN_SAVED_SECONDS:
-            jobs = "1 of them was" if len(slow) == 1 else f"{len(slow):,} of them were"
-            yield (
-                f"{jobs} for fewer than {SMALL_JOB_RECORDS} records and took {duration(took)}; single "
-                f"requests would have taken about {duration(singly)}, and points were left for them. "
-                f"To use single requests for such batches, set bulk_min_records to {SMALL_JOB_RECORDS}."
-            )
+        if max(seconds, default=0.0) < NOTICEABLE_SECONDS:
+            return ""
+        jobs, mean = plural(len(seconds), "bulk job"), duration(sum(seconds) / len(seconds))
+        return f"{jobs} waited {mean} in Salesloft's queue on average, {duration(max(seconds))} at most."
 
     @property
     def failed(self) -> int:

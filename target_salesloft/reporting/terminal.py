@@ -60,16 +60,14 @@ class TerminalReport(Report):
             grid.add_row(Text(each.column), Text(each.field or f"not sent: {each.reason}", "" if each.field else "dim"))
         CONSOLE.print(grid)
 
-    def finish(
-        self, failed_records: str | None, forecasts: Mapping[str, str], seconds: float, request_seconds: float
-    ) -> None:
+    def finish(self, failed_records: str | None, forecasts: Mapping[str, str], seconds: float) -> None:
         """Replace the bars with STATE and a table, then log the rest."""
         self._live.stop()
         self._redirection.close()
         if self._held is not None:
             sys.stdout.write(self._held.getvalue())
             sys.stdout.flush()
-        super().finish(failed_records, forecasts, seconds, request_seconds)
+        super().finish(failed_records, forecasts, seconds)
 
     def _log_summary(self, failed_records: str | None) -> None:
         if self._stats:

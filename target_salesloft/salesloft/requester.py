@@ -65,12 +65,6 @@ class RequestMetrics:
         with self._lock:
             self.retries[endpoint] += 1
 
-    @property
-    def mean_seconds(self) -> float:
-        """How long a request took on average, without waits."""
-        with self._lock:
-            return sum(self.seconds.values()) / max(self.counts.total(), 1)
-
     def snapshot(self) -> dict[RequestKind, tuple[int, float]]:
         with self._lock:
             return {kind: (count, self.seconds[kind]) for kind, count in self.counts.items()}

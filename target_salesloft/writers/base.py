@@ -67,7 +67,6 @@ class JobDone(NamedTuple):
     batch: Batch
     job_id: int
     job_type: str
-    records: int
     seconds: float  # how long it took until it was known to be done, once it was marked ready
 
 

@@ -273,7 +273,7 @@ class JobsInFlight:
             each.timeout_at = now + self._timeout
         self._last_seconds = now - done.started_at
         yield Settled(done.batch, outcomes)
-        yield JobDone(done.batch, done.id, done.type, len(outcomes), self._last_seconds)
+        yield JobDone(done.batch, done.id, done.type, self._last_seconds)
         created = [each for each in outcomes if each.result is Result.CREATED]
         if created and done.batch.mode is SyncMode.UPDATE:
             lines = [str(source.position) for each in created for source in each.write.sources]

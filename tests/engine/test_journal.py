@@ -118,7 +118,6 @@ def start(make_stream, ledger, clock):
             failed_records=failed_records,
             states=StateBuffer(),
             metrics=MetricsLog(stats, rate_limiter, clock),
-            rate_limiter=rate_limiter,
         )
         return StreamRun(stream, journal, failed_records, results)
 
@@ -211,7 +210,7 @@ def test_a_job_is_known_to_the_ledger_until_all_its_records_are(start, ledger):
     assert (run.stream.stats.uploaded, dict(run.stream.stats.jobs)) == (2, {7: 0})
     assert [each.id for each in ledger.get_unsettled_jobs()] == [7]
     run.settle(*map(written, writes), flushes=False)
-    run.journal.apply(JobDone(batch, 7, "person/upsert", 2, 5.0))
+    run.journal.apply(JobDone(batch, 7, "person/upsert", 5.0))
     assert all(map(run.is_confirmed, writes))
     assert (ledger.get_unsettled_jobs(), dict(run.stream.stats.jobs)) == ([], {})
 
