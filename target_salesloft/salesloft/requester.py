@@ -298,11 +298,11 @@ def find_resource(data: Any) -> dict[str, Any] | None:
     return next((each for each in resources if str(each.get("id")).isdecimal()), None)
 
 
-def require_id(row: Mapping[str, Any], path: str) -> int:
-    """Return the id of a listed record, which may be text."""
+def require_id(row: Mapping[str, Any], source: str) -> int:
+    """Return the id of a record in a response to a request or from a path, which may be text."""
     number = str(row.get("id"))
     if not number.isdecimal():
-        raise UnexpectedResponseError(f"GET {path} returned a record without an id.")
+        raise UnexpectedResponseError(f"{source} returned a record without an id.")
     return int(number)
 
 

@@ -58,9 +58,6 @@ QUESTIONS: Final[Mapping[str, Question]] = {
         present="Responses say how many points remain.",
         missing="Runs keep to rate_limit_per_minute, and do not see what other integrations spend.",
     ),
-    "users": _ask("", several="Users can be looked up by email address.", one="Only the token's user is visible."),
-    "stages": _ask("", visible="Stages can be looked up by name.", none="No stages are visible."),
-    "cadences": _ask("", visible="Cadences can be looked up by name.", none="No cadences are visible."),
     "per_page": _ask(
         "A21", corrected="A per_page above 100 counts as 100.", other="A per_page above 100 is something else."
     ),
@@ -70,8 +67,6 @@ QUESTIONS: Final[Mapping[str, Question]] = {
     "filters": _ask(
         "A21", honored="`name[]=` filters lists.", ignored="`name[]=` filters nothing. Nothing can be looked up."
     ),
-    "filters_scalar": _inquire("", "`name=value` for a filter of several values. The target does not send it."),
-    "filters_commas": _inquire("", "`name=a,b` for a filter of several values. The target does not send it."),
     "filters_echo": _ask(
         "A21",
         present="Lists repeat the filters that counted.",
@@ -100,7 +95,6 @@ QUESTIONS: Final[Mapping[str, Question]] = {
         matched="An upsert may update a person by their secondary address.",
         unmatched="An upsert does not look at secondary addresses.",
     ),
-    "text_ids": _inquire("", "An id that is sent as text. The target sends numbers."),
     "delete_twice": _ask(
         "A15", accept="Deleting twice is harmless.", missing="The second deletion is a 404, which counts as gone."
     ),
@@ -122,7 +116,6 @@ QUESTIONS: Final[Mapping[str, Question]] = {
     "bulk_row_statuses": _ask(
         "A19", "Rows with any status but `success` count as not written.", **{"error, success": "As documented."}
     ),
-    "bulk_error": _inquire("", "The type of a row's `error`. The target accepts any."),
     "unknown_id_in_job": _ask(
         "A10", reject="A row with an unknown id is an error.", create="A row with an unknown id creates a record."
     ),

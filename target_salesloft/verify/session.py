@@ -14,11 +14,17 @@ import msgspec
 import requests
 
 from target_salesloft.clock import Clock
-from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError, RecordRejectedError
+from target_salesloft.exceptions import (
+    PermissionDeniedError,
+    QueryRejectedError,
+    RecordRejectedError,
+    RetriesExhaustedError,
+)
 from target_salesloft.ledger.verification import ANY, Note, Notes
-from target_salesloft.objects import ACCOUNTS, ID_FIELD, PEOPLE, DeletedRecords, SalesloftObject
+from target_salesloft.objects import ACCOUNTS, PEOPLE, DeletedRecords, SalesloftObject
 from target_salesloft.salesloft.bulk_jobs import FAILED_STATES
 from target_salesloft.salesloft.client import SalesloftClient
+from target_salesloft.salesloft.requester import require_id
 
 OK: Final = 200
 BULK_JOBS: Final = "bulk_jobs"
@@ -28,16 +34,14 @@ LABELS: Final = ("first", "second", "personal", "secondary", "again", "job", "in
 ENDED: Final = frozenset({"done", *FAILED_STATES})
 POLL_SECONDS: Final = 5.0
 JOB_SECONDS: Final = 300.0
+MAX_RETRY_SECONDS: Final = 60.0
+"""Of a request that asks a question; those that remove records are retried for longer."""
 LATE_SECONDS: Final = 10.0
 """A request that was interrupted has taken effect by then, or never will (assumption A24)."""
 
 
 class NotDeterminedError(Exception):
     """A question stays open; the message is the reason."""
-
-
-class ForbiddenError(NotDeterminedError):
-    """The token has no permission for a request."""
 
 
 class Answer(NamedTuple):
@@ -67,7 +71,7 @@ class Answer(NamedTuple):
 
     @property
     def ids(self) -> list[int]:
-        return [int(row[ID_FIELD]) for row in self.rows]
+        return [require_id(row, self.request) for row in self.rows]
 
     @property
     def record(self) -> dict[str, Any]:
@@ -77,10 +81,7 @@ class Answer(NamedTuple):
 
     @property
     def id(self) -> int:
-        number = str(self.record.get(ID_FIELD))
-        if not number.isdecimal():
-            raise NotDeterminedError(f"The response to {self.request} has no id.")
-        return int(number)
+        return require_id(self.record, self.request)
 
 
 @dataclass
@@ -134,12 +135,22 @@ class Session:
         name = f"{method} {re.sub(r'[0-9]+', '{id}', path)}"
         encoded = None if body is None else msgspec.json.encode(body)
         try:
-            reply = self.client.request(method, path, endpoint=name.partition(" ")[2], params=params, body=encoded)
+            reply = self.client.request(
+                method,
+                path,
+                endpoint=name.partition(" ")[2],
+                params=params,
+                body=encoded,
+                max_retry_seconds=MAX_RETRY_SECONDS,
+            )
         except RecordRejectedError as error:
             was_ambiguous = error.was_ambiguous
             answer = Answer(name, error.status, fields=error.fields)
-        except PermissionDeniedError as error:
-            raise ForbiddenError(f"The token has no permission for {name}.") from error
+        except RetriesExhaustedError as error:
+            if error.last_error.status != requests.codes.internal_server_error:
+                raise  # an outage
+            self.was_interrupted = True
+            raise NotDeterminedError(f"{name} is an error of Salesloft's (500).") from error
         else:
             was_ambiguous = reply.was_ambiguous
             answer = Answer(name, OK, reply.body)
@@ -180,7 +191,7 @@ class Session:
         for query in queries:
             with suppress(QueryRejectedError):  # Salesloft ignores the filter: all others are in the list too
                 for page in self.client.pages(path, query):
-                    found = {int(row[ID_FIELD]) for row in page.rows if self._is_ours(salesloft_object, row)}
+                    found = {require_id(row, path) for row in page.rows if self._is_ours(salesloft_object, row)}
                     if not found:
                         break
                     listed |= found

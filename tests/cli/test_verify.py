@@ -164,6 +164,36 @@ def test_fields_that_salesloft_rejects_are_left_out(verify, salesloft, is_clean)
     assert is_clean()
 
 
+@pytest.mark.parametrize(
+    ("fault", "is_open"),
+    [
+        (Fault("status", status=500, method="PUT", contains='"delete_me_unknown"', times=None), {"unknown_fields"}),
+        (
+            Fault("status", status=410, method="DELETE", path="/people/*", skip=2),
+            {"delete_twice", "read_after_delete"},
+        ),
+        (Fault("status", status=403, method="GET", path="/bulk_jobs"), {"bulk_filters", "bulk_processed"}),
+        (Fault("patch", method="GET", path="/bulk_jobs/*", body={"processed": None}), {"bulk_processed"}),
+        (
+            Fault("status", status=200, method="GET", path="*/results", body={"data": []}),
+            {"bulk_states", "bulk_seconds", "bulk_row_statuses", "bulk_rows", "bulk_processed", "bulk_filters"},
+        ),
+        (
+            Fault("status", status=200, path="/person_upserts", contains="-second@", body={"data": {"id": None}}),
+            {"filters", "filters_echo", "delete_twice", "read_after_delete", "unknown_id", "unknown_id_in_job"},
+        ),
+    ],
+    ids=["500", "410", "403", "no count", "no rows", "no id"],
+)
+def test_an_odd_response_leaves_only_its_questions_open(verify, salesloft, is_clean, fault, is_open):
+    salesloft.sandbox.faults.add(fault)
+    code, out, _ = verify("--yes", "--json", *CUSTOM)
+    findings = json.loads(out)["findings"]
+    assert (code, {each["name"] for each in findings if each["found"] is None}) == (2, is_open)
+    assert fault.hits > 0
+    assert is_clean()
+
+
 def test_custom_field_that_salesloft_creates_is_listed(verify, salesloft):
     def define(event):
         if event.is_before and event.method == "PUT" and b"custom_fields" in event.body:
