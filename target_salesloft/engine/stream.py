@@ -47,7 +47,7 @@ class OpenBatch:
         """Keep only these writes: all other records have their outcomes."""
         self.size = self.size * len(writes) // max(self.records, 1)
         self.writes, self.outcomes = writes, []
-        self.keys = tokens_in(writes)
+        self.keys = tokens_in(writes) if self.keys else set()
 
 
 @dataclass(eq=False)
