@@ -175,7 +175,7 @@ class Engine:
             self.drain(each)
 
     def drain(self, stream: Stream) -> None:
-        if stream.is_draining or not (stream.batch.records or stream.waiting):
+        if stream.is_draining:
             return
         stream.is_draining = True
         try:

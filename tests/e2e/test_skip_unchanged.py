@@ -109,9 +109,12 @@ def test_few_changes_among_many_records_are_written_in_one_job(night, sandbox, s
     settings = {"sync_mode": sync_mode, "write_method": "bulk", "batch_size_rows": 10}
     night(before, **settings)
     jobs = len(sandbox.state.select("bulk_jobs"))
-    result = night({**before, 3: "CTO", 17: "CTO", 38: "CTO"}, **settings)
+    after = {**before, 3: "CTO", 17: "CTO", 38: "CTO"}
+    result = night(after, **settings)
     assert len(sandbox.state.select("bulk_jobs")) == jobs + 1
     assert result.states == [{"n": 1}]
     assert result.counts()["written"] == 3
     assert result.counts()["unchanged"] == 37
     assert [number for number, title in enumerate(held(sandbox, "title").values()) if title == "CTO"] == [3, 17, 38]
+    again = night(after, **settings)
+    assert (again.states, again.counts()["unchanged"]) == ([{"n": 1}], 40)
