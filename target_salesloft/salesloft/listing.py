@@ -48,7 +48,7 @@ def iter_all(
             # The number of pages may be missing, or limited to the first 10,000 records.
             if max(points, expected_pages) > max_points:
                 raise ListTooLongError(max(points, expected_pages))
-            new = {require_id(row, path) for row in page.rows} - seen
+            new = {require_id(row, f"GET {path}") for row in page.rows} - seen
             seen |= new
             yield from page.rows
             newest = latest(page.rows, order_by, newest)
@@ -110,8 +110,8 @@ class Listing:
         folded: defaultdict[str, set[int]] = defaultdict(set)
         for row in self._client.paginate(self._path, self._query):
             for text in {str(row[each]) for each in self._attributes if row.get(each)}:
-                exact[text].add(require_id(row, self._path))
-                folded[_fold(text)].add(require_id(row, self._path))
+                exact[text].add(require_id(row, f"GET {self._path}"))
+                folded[_fold(text)].add(require_id(row, f"GET {self._path}"))
         self._exact, self._folded = exact, folded
 
 

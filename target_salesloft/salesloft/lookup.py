@@ -84,7 +84,7 @@ class Lookup:
         try:
             for row in iter_all(self._client, self._object.path, {}, order_by="created_at", max_points=points):
                 key = identity_key(self._field, row.get(self._field))
-                found[key].add(require_id(row, self._object.path))
+                found[key].add(require_id(row, f"GET {self._object.path}"))
         except ListTooLongError as error:
             self._list_points = error.points
             return False
@@ -118,7 +118,10 @@ class Lookup:
 
     def _fetch_ids(self, chunk: list[str]) -> dict[str, tuple[int, ...]]:
         found = fetch_rows(self._client, self._object, self._field, chunk)
-        return {key: tuple(sorted({require_id(row, self._object.path) for row in rows})) for key, rows in found.items()}
+        return {
+            key: tuple(sorted({require_id(row, f"GET {self._object.path}") for row in rows}))
+            for key, rows in found.items()
+        }
 
 
 class Lookups:
