@@ -87,10 +87,6 @@ def save_time(connection):
 def pytest_configure(config):
     # Keep test runs away from the user's ledger and tokens.
     os.environ["XDG_STATE_HOME"] = _make_directory(config)
-    cache = getattr(config, "cache", None)  # not with `-p no:cacheprovider`
-    if cache is not None and os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-        # Workers and other processes would compile everything each time, which takes longer than the tests.
-        os.environ["PYTHONPYCACHEPREFIX"] = str(cache.mkdir("bytecode"))
     # The SDK warns about Python versions in their last year whenever a target starts.
     config.addinivalue_line("filterwarnings", "ignore::singer_sdk.helpers._compat.SingerSDKPythonEOLWarning")
     if not hasattr(config, "workerinput"):

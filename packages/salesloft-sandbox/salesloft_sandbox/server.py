@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - on request only
 START_SECONDS = 30.0
+GRACE_SECONDS = 1.0
 
 
 class _Protocol(H11Protocol):
@@ -34,15 +36,39 @@ class _Protocol(H11Protocol):
 
 
 class _Uvicorn(uvicorn.Server):
-    """A server that signals when it is ready."""
+    """A server that signals when it is ready, and that stops at once. Uvicorn's own polls every 0.1 seconds."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Stop the server, from another thread."""
+        self.should_exit = True
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        self._loop = asyncio.get_running_loop()
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        # Every tenth tick, uvicorn updates the header Date.
+        while not await self.on_tick(counter=10):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), timeout=1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for each in (*self.servers, *(sockets or ())):
+            each.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if self.server_state.tasks:
+            # The end of the loop cancels those that are not done by then.
+            await asyncio.wait(self.server_state.tasks, timeout=GRACE_SECONDS)
 
 
 class SandboxServer:
@@ -95,7 +121,6 @@ class SandboxServer:
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                timeout_graceful_shutdown=1,
             )
         )
         self._thread = threading.Thread(
@@ -127,7 +152,7 @@ class SandboxServer:
             log = logging.getLogger("uvicorn.error")
             level = log.level
             log.setLevel(logging.CRITICAL)
-            self._server.should_exit = True
+            self._server.stop()
             self._thread.join(timeout=START_SECONDS)
             log.setLevel(level)
             self._socket.close()
