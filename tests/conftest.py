@@ -75,13 +75,14 @@ SMOKE = (
 for name in ("sqlite", "postgresql.psycopg"):
     registry.register(name, "tests.dialects", name.partition(".")[0])
 COMPILED = sa.util.LRUCache(1_000)
+os.fsync = lambda _: None  # no test cuts the power
 
 
 @sa.event.listens_for(sa.Engine, "engine_connect")
 def save_time(connection):
     connection.execution_options(compiled_cache=COMPILED)
     if connection.dialect.name == "sqlite":
-        connection.connection.cursor().execute("PRAGMA synchronous=OFF")  # no test cuts the power
+        connection.connection.cursor().execute("PRAGMA synchronous=OFF")
 
 
 def pytest_configure(config):

@@ -132,11 +132,7 @@ def test_activate_version_deletes_nothing(run, sandbox):
 @pytest.mark.parametrize(
     "line",
     [
-        "s3cr3t starting",
         '{"type": "RECORD", "stream": "people", "record": {"email_address": "s3cr3t',
-        '["s3cr3t"]',
-        '{"type": "PING", "s3cr3t": 1}',
-        '{"stream": "people", "s3cr3t": 1}',
         '{"type": "RECORD", "stream": "people", "s3cr3t": 1}',
         '{"type": "STATE", "s3cr3t": 1}',
         {**schema("people", "s3cr3t"), "key_properties": "s3cr3t"},

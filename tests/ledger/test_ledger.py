@@ -69,8 +69,7 @@ RUNS = {
 @pytest.fixture
 def play(start, clock):
     """Return a function that takes steps: a run, what it does or what it knows, and titles."""
-    ledgers = {name: start(scope) for name, (scope, *_) in RUNS.items()}
-    streams = {name: ledgers[name].stream(*stream) for name, (_, *stream) in RUNS.items()}
+    ledgers, streams = {}, {}
 
     def check(stream, *expected):
         found = [title for title in ("CEO", "CTO", "CFO") if is_unchanged(stream, title=title)] or ["nothing"]
@@ -94,8 +93,12 @@ def play(start, clock):
     }
 
     def play(steps):
-        for step in steps.split(", "):
-            run, action, *titles = step.split()
+        steps = [step.split() for step in steps.split(", ")]
+        for name, (scope, *stream) in RUNS.items():
+            if any(run == name for run, *_ in steps):
+                ledgers[name] = start(scope)
+                streams[name] = ledgers[name].stream(*stream)
+        for run, action, *titles in steps:
             actions[action](run, *titles)
 
     return play

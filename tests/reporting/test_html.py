@@ -96,7 +96,7 @@ def test_a_few_days_are_shown_by_run_and_only_the_last_of_many_runs_are_listed()
 counts = st.dictionaries(st.sampled_from([each.value for each in Result] + ["read"]), st.integers(0, 10**7))
 
 
-@hypothesis.settings(max_examples=10)
+@hypothesis.settings(max_examples=5)
 @hypothesis.given(
     st.lists(st.tuples(st.integers(0, 40), st.dictionaries(st.text(max_size=3), counts, max_size=2)), max_size=6),
     st.integers(1, 100),

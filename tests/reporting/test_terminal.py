@@ -26,6 +26,7 @@ from tests.conftest import KEY, people, schema, singer, state
 from tests.e2e.conftest import until
 
 COLUMNS, ROWS = 120, 50
+INHERITED = {"PATH", "PYTHONPYCACHEPREFIX", "XDG_STATE_HOME"}
 SECONDS = 30
 COLOR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|9[0-7]|38;[\d;]+)m")
 FIVE = singer([schema("people", "email_address"), *people(range(5)), state({"at": 5})])
@@ -89,8 +90,9 @@ def terminal(server, tmp_path):
     def start(stdout=None, settings=None, **environment):
         values = {"api_url": server.url, "api_key": KEY, "failed_records_dir": str(tmp_path / "failed")}
         config.write_text(json.dumps({**values, **(settings or {})}), encoding="utf-8")
-        inherited = {name: os.environ[name] for name in ("PATH", "XDG_STATE_HOME")} | {"TERM": "xterm-256color"}
-        made = Terminal(["--config", str(config)], {**inherited, **environment}, stdout=stdout)
+        inherited = {name: os.environ[name] for name in INHERITED & os.environ.keys()}
+        environment = {"TERM": "xterm-256color", **inherited, **environment}
+        made = Terminal(["--config", str(config)], environment, stdout=stdout)
         started.append(made)
         return made
 

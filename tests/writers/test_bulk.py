@@ -364,7 +364,7 @@ def refuse(fault, numbers=None, status=422, **options):
     return None
 
 
-@pytest.mark.parametrize(("status", "size", "uploads"), [(403, 80, 12), (422, 80, 12), (500, 80, 40), (413, 449, 25)])
+@pytest.mark.parametrize(("status", "size", "uploads"), [(403, 80, 12), (422, 80, 12), (500, 80, 40), (413, 80, 12)])
 def test_uploads_that_are_refused_whatever_they_hold_are_replaced_by_single_requests(
     auto, sandbox, fault, status, size, uploads
 ):
