@@ -196,6 +196,8 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "contact_restrictions": ("call", "email", "message"),
 }
 CUSTOM_FIELDS: Final = "custom_fields"
+CUSTOM_PREFIX: Final = f"{CUSTOM_FIELDS}."  # of a custom field, where one name says it all
+UPSERT_KEY: Final = "upsert_key"  # of the body of an upsert: says how it is written, not what
 
 
 def build_fields(kinds: Mapping[FieldType, str], **special: Field) -> Mapping[str, Field]:

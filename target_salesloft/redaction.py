@@ -9,13 +9,13 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from target_salesloft.objects import CHOICES, CUSTOM_FIELDS, OBJECTS
+from target_salesloft.objects import CHOICES, CUSTOM_FIELDS, OBJECTS, UPSERT_KEY
 
 # Field names as they are, and as people write them: `email_address`, `Email address`.
 FIELD_NAMES: Final = frozenset(
     form
     for each in OBJECTS.values()
-    for name in (*each.fields, *each.aliases, "upsert_key")
+    for name in (*each.fields, *each.aliases, UPSERT_KEY)
     for spaced in (name.replace("_", " "),)
     for form in (name, spaced, spaced.capitalize(), spaced.title())
 )

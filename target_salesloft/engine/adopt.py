@@ -10,8 +10,8 @@ from target_salesloft.engine.engine import Engine
 from target_salesloft.engine.stream import OpenBatch, Stream
 from target_salesloft.engine.world import Row
 from target_salesloft.ledger.ledger import Entry
-from target_salesloft.mapping.comparison import CUSTOM_PREFIX, flatten, held_value, is_equal
-from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD
+from target_salesloft.mapping.comparison import flatten, held_value, is_equal
+from target_salesloft.objects import CUSTOM_FIELDS, CUSTOM_PREFIX, ID_FIELD
 from target_salesloft.records import Outcome, Result, Write, merge, replace
 
 AMBIGUOUS: Final = "ambiguous"

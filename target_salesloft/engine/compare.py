@@ -12,8 +12,8 @@ from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import Row, World
 from target_salesloft.ledger.ledger import Entry, Spellings, StreamLedger
 from target_salesloft.mapping.coercion import describe
-from target_salesloft.mapping.comparison import CUSTOM_PREFIX, canonical, flatten, held_value, is_equal
-from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, SyncMode, identity_key
+from target_salesloft.mapping.comparison import canonical, flatten, held_value, is_equal
+from target_salesloft.objects import CUSTOM_FIELDS, CUSTOM_PREFIX, ID_FIELD, SyncMode, identity_key
 from target_salesloft.records import Outcome, Result, Write, replace
 from target_salesloft.reporting.stats import Comparison
 from target_salesloft.settings.options import Overwrite

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from target_salesloft.exceptions import ConfigError
-from target_salesloft.mapping.comparison import CUSTOM_PREFIX
-from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD, FieldType, SalesloftObject
+from target_salesloft.objects import CUSTOM_FIELDS, CUSTOM_PREFIX, ID_FIELD, FieldType, SalesloftObject
 from target_salesloft.settings.options import Overwrite
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.suggestions import did_you_mean, normalize_name

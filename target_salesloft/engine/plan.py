@@ -12,11 +12,18 @@ from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import World
 from target_salesloft.ledger.ledger import Entry
 from target_salesloft.mapping.comparison import flatten, held_value, is_equal
-from target_salesloft.objects import ID_FIELD, REQUIRED_REFERENCES, Reference, SalesloftObject, SyncMode, identity_key
+from target_salesloft.objects import (
+    ID_FIELD,
+    REQUIRED_REFERENCES,
+    UPSERT_KEY,
+    Reference,
+    SalesloftObject,
+    SyncMode,
+    identity_key,
+)
 from target_salesloft.records import Named, Outcome, Result, Write, combine, failure, replace
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.suggestions import closest_match
-from target_salesloft.writers.bulk import UPSERT_KEY
 
 MAX_NAME_LENGTH: Final = 60
 

@@ -14,13 +14,21 @@ from target_salesloft.engine.world import Row, World
 from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError
 from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.mapping.coercion import CoercionError, normalize_domain
-from target_salesloft.objects import ACCOUNTS, ID_FIELD, PEOPLE, FieldType, SalesloftObject, SyncMode, identity_key
+from target_salesloft.objects import (
+    ACCOUNTS,
+    ID_FIELD,
+    PEOPLE,
+    UPSERT_KEY,
+    FieldType,
+    SalesloftObject,
+    SyncMode,
+    identity_key,
+)
 from target_salesloft.records import Named, Outcome, Write, in_chunks, replace
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.listing import ListTooLongError, iter_all, latest
 from target_salesloft.salesloft.requester import PAGE_SIZE, parse_time
 from target_salesloft.wording import plural
-from target_salesloft.writers.bulk import UPSERT_KEY
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from target_salesloft.engine.stream import Stream
-from target_salesloft.mapping.comparison import CUSTOM_PREFIX, Difference, canonical
-from target_salesloft.objects import DeletedRecords, FieldType
+from target_salesloft.mapping.comparison import Difference, canonical
+from target_salesloft.objects import CUSTOM_PREFIX, DeletedRecords, FieldType
 from target_salesloft.records import Outcome, Result
 from target_salesloft.wording import plural
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from target_salesloft.mapping.comparison import NOT_COMPARED, canonical, canonical_texts
+from target_salesloft.mapping.comparison import canonical, canonical_texts
+from target_salesloft.objects import UPSERT_KEY
 
 HASH_BYTES: Final = 8
 VALUE_BYTES: Final = 4
@@ -38,7 +39,7 @@ class Fingerprinter:
     def fingerprint(self, body: Mapping[str, Any]) -> int:
         """Return the hash of a payload; the order of its fields does not count."""
         compared = dict(body)
-        compared.pop(NOT_COMPARED, None)
+        compared.pop(UPSERT_KEY, None)
         return self._hash(_encode(compared))
 
     def _hash(self, data: bytes) -> int:

@@ -8,10 +8,15 @@ from typing import Any, Final, NamedTuple
 
 from target_salesloft.exceptions import UnexpectedResponseError
 from target_salesloft.mapping.coercion import DATE_LENGTH, CoercionError, to_text
-from target_salesloft.objects import CASE_INSENSITIVE_FIELDS, CUSTOM_FIELDS, FieldType, SalesloftObject
+from target_salesloft.objects import (
+    CASE_INSENSITIVE_FIELDS,
+    CUSTOM_FIELDS,
+    CUSTOM_PREFIX,
+    UPSERT_KEY,
+    FieldType,
+    SalesloftObject,
+)
 
-CUSTOM_PREFIX: Final = f"{CUSTOM_FIELDS}."
-NOT_COMPARED: Final = "upsert_key"  # says how a payload is written, not what
 SPELLED: Final = frozenset({FieldType.TEXT, FieldType.EMAIL, FieldType.DOMAIN})
 NOT_A_DIGIT: Final = re.compile(r"\D")
 MIN_PHONE_DIGITS: Final = 7
@@ -23,7 +28,7 @@ DAY_AND_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(
 def flatten(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return field → value of a payload, with custom fields as `custom_fields.NAME`."""
     flat = dict(body)
-    flat.pop(NOT_COMPARED, None)
+    flat.pop(UPSERT_KEY, None)
     custom = flat.pop(CUSTOM_FIELDS, None)
     if custom:
         flat.update({f"{CUSTOM_PREFIX}{name}": value for name, value in custom.items()})

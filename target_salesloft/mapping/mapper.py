@@ -5,7 +5,6 @@ The route of a column is resolved once per column, not once per record.
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -23,8 +22,10 @@ from target_salesloft.mapping.coercion import (
 from target_salesloft.objects import (
     CRM_ID_TYPE,
     CUSTOM_FIELDS,
+    CUSTOM_PREFIX,
     ID_FIELD,
     REQUIRED_REFERENCES,
+    UPSERT_KEY,
     FieldType,
     Reference,
     SalesloftObject,
@@ -36,7 +37,6 @@ from target_salesloft.redaction import sanitize_line
 from target_salesloft.settings.options import NullValues, UnknownFields
 from target_salesloft.suggestions import did_you_mean, normalize_name
 
-CUSTOM_PREFIX: Final = "custom_fields."
 # `custom_fields.Region`, and `custom_fields__Region` as the SDK flattens it, with any separator: a name may start with
 # another special character.
 CUSTOM_COLUMN: Final = re.compile(r"custom_fields(?P<separator>[\W_])(?P=separator)*(?P<name>.+)", re.DOTALL)
@@ -76,14 +76,6 @@ class ColumnMapping(NamedTuple):
     column: str  # the column's name, safe to log
     field: str | None  # None if the column is left out
     reason: str = ""
-
-
-class Priority(enum.IntEnum):
-    """Precedence when two columns map to one field."""
-
-    MAPPED = 0
-    FIELD = 1
-    ALIAS = 2
 
 
 def needs_custom_fields(
@@ -173,7 +165,7 @@ class RecordMapper:
     def new_columns(self, record: Mapping[str, Any]) -> list[str]:
         return [] if record.keys() <= self._routes.keys() else sorted(record.keys() - self._routes.keys())
 
-    def add_columns(self, columns: Iterable[str], custom_fields: Mapping[str, FieldType] | None) -> None:
+    def add_columns(self, columns: Collection[str], custom_fields: Mapping[str, FieldType] | None) -> None:
         """Resolve where columns go.
 
         Args:
@@ -182,16 +174,17 @@ class RecordMapper:
         """
         if custom_fields is not None:
             self._custom_fields = custom_fields
-        ordered = sorted(columns, key=self._priority)
-        mapped = [column for column in ordered if column in self._mapping]
-        for column in mapped:
-            self._routes[column] = self._resolve(column)
+        for column in columns:
+            if column in self._mapping:
+                self._routes[column] = self._resolve(column)
         # A column named in `mapping` takes precedence, unless it never comes.
         for column, target in self._mapping.items():
             if target is not None and (column in self._routes or not self._is_complete):
                 self._senders.setdefault(self._target(target), column)
-        for column in ordered[len(mapped) :]:
-            self._routes[column] = self._resolve(column)
+        # Columns that are called like fields take precedence over aliases.
+        for column in sorted(columns, key=lambda each: each not in self._object.fields):
+            if column not in self._mapping:
+                self._routes[column] = self._resolve(column)
         self._texts = {
             column: route.field.name
             for column, route in self._routes.items()
@@ -305,7 +298,7 @@ class RecordMapper:
         if body.get("crm_id") is not None and body.get("crm_id_type") is None:
             body["crm_id_type"] = CRM_ID_TYPE
         if self._mode is SyncMode.UPSERT:
-            body["upsert_key"] = name
+            body[UPSERT_KEY] = name
         spelling = None
         if self._is_email_key and value is not None and record_id is None:
             spelling = _other_case(value, record.get(self._senders[self._key_field]))
@@ -341,11 +334,6 @@ class RecordMapper:
 
     def _mapped_fields(self, columns: Iterable[str]) -> set[str]:
         return {_field_name(self._object, each) for each in self._targets(self._mapping.keys() & columns)}
-
-    def _priority(self, column: str) -> Priority:
-        if column in self._mapping:
-            return Priority.MAPPED
-        return Priority.FIELD if column in self._object.fields else Priority.ALIAS
 
     def _target(self, name: str, *, is_mapped: bool = True) -> PayloadField:
         """Return the field that a name in `mapping` means."""

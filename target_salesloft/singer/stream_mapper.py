@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from singer_sdk.exceptions import MappingError, MissingKeyPropertiesError
 from singer_sdk.mapper import CustomStreamMap, SameRecordTransform
@@ -16,6 +16,7 @@ from target_salesloft.mapping.coercion import parse_deleted
 from target_salesloft.mapping.mapper import (
     BY_MAPPING,
     NULL_ADVICE,
+    SDK_METADATA,
     ColumnMapping,
     RecordMapper,
     Rejection,
@@ -32,8 +33,6 @@ from target_salesloft.suggestions import normalize_name
 
 if TYPE_CHECKING:
     from singer_sdk.mapper import StreamMap
-
-SDK_METADATA: Final = "_sdc_"
 
 
 class SourceStream(NamedTuple):

@@ -20,7 +20,7 @@ from target_salesloft.exceptions import (
     RecordRejectedError,
     RetriesExhaustedError,
 )
-from target_salesloft.objects import ID_FIELD, identity_key
+from target_salesloft.objects import ID_FIELD, UPSERT_KEY, identity_key
 from target_salesloft.records import Write, in_chunks, replace
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.bulk_jobs import (
@@ -40,7 +40,6 @@ from target_salesloft.salesloft.requester import PAGE_SIZE, find_resource
 logger = logging.getLogger(__name__)
 
 JOB_NAME_PREFIX: Final = "target-salesloft "
-UPSERT_KEY: Final = "upsert_key"
 # An upload that is refused is sent again in so many parts, until one has so few records that single requests decide.
 PARTS: Final = 10
 MIN_UPLOAD_RECORDS: Final = 50

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from target_salesloft.mapping.coercion import describe
-from target_salesloft.objects import ID_FIELD, OBJECTS, Reference, SalesloftObject, SyncMode
+from target_salesloft.objects import ID_FIELD, OBJECTS, UPSERT_KEY, Reference, SalesloftObject, SyncMode
 from target_salesloft.records import Outcome, Result, failure
 from target_salesloft.salesloft.bulk_jobs import MAX_UPLOAD_RECORDS
 from target_salesloft.salesloft.lookup import chunk_values
@@ -20,7 +20,7 @@ from target_salesloft.settings.run import RunSettings
 from target_salesloft.wording import duration, plural
 from target_salesloft.writers.auto import BulkChoice
 from target_salesloft.writers.base import Batch, Event, Settled
-from target_salesloft.writers.bulk import MAX_ROWS_READ, UPSERT_KEY
+from target_salesloft.writers.bulk import MAX_ROWS_READ
 
 logger = logging.getLogger(__name__)
 
