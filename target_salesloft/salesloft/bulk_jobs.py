@@ -205,13 +205,15 @@ class BulkJobs:
         last = count = 0
         while True:
             rows = self._get_unwritten(job_id, last) if unwritten else self._get_results(job_id, last, {})
-            if rows and rows[-1].id <= last:
-                raise UnexpectedResponseError("result paging did not advance.")
-            yield from rows
             count += len(rows)
-            if not rows or (len(rows) < PAGE_SIZE and count >= expected):
+            is_last = not rows or (len(rows) < PAGE_SIZE and count >= expected)
+            ids = [last, *(row.id for row in rows)]
+            if (last or not is_last) and ids != sorted(set(ids)):
+                raise UnexpectedResponseError("the result rows are not in the order of their ids.")
+            yield from rows
+            if is_last:
                 return
-            last = rows[-1].id
+            last = ids[-1]
 
     def _get_unwritten(self, job_id: int, after: int) -> Sequence[ResultRow]:
         while True:
