@@ -151,7 +151,8 @@ class Run:
 
     def abandon(self) -> None:
         """Save and report what is known, while requests that have outlived the grace period are in flight."""
-        self.journal.save_failed()
+        with suppress(SalesloftFatalError):  # a full disk must not keep the summary from being written
+            self.journal.save_failed()
         if not self._is_closed:
             self._is_closed = True
             self._finish()

@@ -76,14 +76,16 @@ def test_signal_during_the_final_report_changes_nothing(run, monkeypatch):
     assert result.log_lines_containing("people: 3 read, 3 written (3 created)")
 
 
-def test_requests_outliving_the_grace_period_do_not_lose_failed_records(tmp_path):
+@pytest.mark.parametrize("is_full", [False, True])
+def test_requests_outliving_the_grace_period_do_not_lose_failed_records(tmp_path, is_full):
     """The grace period is over while a request is in flight."""
     with SandboxServer(Sandbox()) as server:
         server.sandbox.faults.add(Fault("slow", contains="slow@", times=None, delay=30))
-        config = {"api_url": server.url, "api_key": KEY, "write_method": "record", "failed_records_dir": "failed"}
+        config = {"api_url": server.url, "api_key": KEY, "write_method": "record", "summary_path": "summary.json"}
         (tmp_path / "config.json").write_text(json.dumps({**config, "request_timeout": 60}), encoding="utf-8")
         program = (
             "import target_salesloft.shutdown as s; s.GRACE_SECONDS = 0.5; "
+            f"import os; os.write = (lambda *_: os.close(-1)) if {is_full} else os.write; "
             "from target_salesloft.target import TargetSalesloft; TargetSalesloft.cli()"
         )
         lines = [
@@ -105,8 +107,9 @@ def test_requests_outliving_the_grace_period_do_not_lose_failed_records(tmp_path
     assert process.returncode == 128 + signal.SIGTERM
     assert "people: 2 read, 0 written, 1 not confirmed, 1 failed" in err.decode()
     assert "SIGTERM" in err.decode().splitlines()[-1]
-    (file,) = (tmp_path / "failed").glob("*.singer")
-    assert file.read_text(encoding="utf-8").count("refused@example.com") == 1
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["exit_code"] == process.returncode
+    (file,) = (tmp_path / "failed_records").glob("*.singer")
+    assert file.read_text(encoding="utf-8").count("refused@example.com") == (0 if is_full else 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
