@@ -50,7 +50,7 @@ class StateBuffer:
         if state is None:
             return
         if sys.stdout is None:
-            raise StateError("Cannot write state: stdout is closed. Records written so far remain written.")
+            raise StateError("Cannot write state: standard output is closed. Records written so far remain written.")
         try:
             sys.stdout.write(dumps_line(state).decode())
             sys.stdout.flush()
@@ -58,6 +58,6 @@ class StateBuffer:
             # Python would flush again at exit, and print a traceback.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise StateError(
-                f"Cannot write state: stdout is closed ({error.strerror}). Records written so far remain written; the "
+                f"Cannot write state to standard output ({error.strerror}). Records written so far remain written; the "
                 "next run sends them again."
             ) from error

@@ -35,7 +35,7 @@ def test_closed_stdout_is_an_error_and_written_records_remain(server, sandbox, t
     )
     os.close(writer)
     assert ended.returncode == 1
-    assert "stdout is closed" in ended.stderr.decode()
+    assert "standard output" in ended.stderr.decode()
     assert "Traceback" not in ended.stderr.decode()
     assert len(sandbox.people()) == 1
 
