@@ -260,7 +260,8 @@ class LocalDirectory:
         return os.fdopen(descriptor, "rb")
 
     def delete(self, name: str) -> None:
-        (self._path / name).unlink()
+        """Delete a file, unless another run has done so."""
+        (self._path / name).unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -275,11 +276,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # so that the rename survives a crash
-    finally:
-        os.close(directory)
+    with contextlib.suppress(OSError):  # some file systems cannot sync directories
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # so that the rename survives a crash
+        finally:
+            os.close(directory)
 
 
 def ignore_in_git(directory: Path) -> None:
@@ -364,7 +366,7 @@ class ObjectStore:
 
     def delete(self, name: str) -> None:
         path = self._path / name
-        with storage_errors():
+        with storage_errors(), contextlib.suppress(FileNotFoundError):
             path.fs.rm_file(path.path)
 
 

@@ -1,8 +1,11 @@
 """Output files in an object store, and where they are on the disk."""
 
+import errno
 import gzip
 import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
 
@@ -68,6 +71,22 @@ def test_files_are_in_directories(location, parts):
     for directory in ("", "a/", "..", "s3://bucket"):
         with pytest.raises(ValueError, match="no file"):
             split(directory)
+
+
+@pytest.mark.parametrize("location", ["a", "memory://a"])
+def test_file_that_another_run_has_deleted_is_deleted(location, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    open_storage(location).delete("gone.singer")
+
+
+def test_file_is_replaced_where_directories_cannot_be_synced(tmp_path, monkeypatch):
+    def sync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    open_storage(str(tmp_path)).replace("file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
 
 
 @pytest.mark.parametrize(("scheme", "extra"), [("gs", "gcs"), ("az", "azure")])

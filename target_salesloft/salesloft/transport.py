@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import email.utils
 import functools
 import importlib.metadata
@@ -71,8 +70,10 @@ class Response:
             seconds = float(header)
         except ValueError:
             try:
-                moment = email.utils.parsedate_to_datetime(header)
-                seconds = (moment - dt.datetime.now(tz=dt.timezone.utc)).total_seconds()
+                # By the clock of the server: ours may be wrong.
+                sent = self.headers.get("Date") or email.utils.formatdate(usegmt=True)
+                moments = [email.utils.parsedate_to_datetime(each) for each in (sent, header)]
+                seconds = (moments[1] - moments[0]).total_seconds()
             except (ValueError, TypeError, OverflowError):
                 return None
             return max(seconds, 0.0)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
+import requests
 
 from salesloft_sandbox import Fault
 from target_salesloft.exceptions import (
@@ -25,6 +26,8 @@ from target_salesloft.exceptions import (
 )
 from target_salesloft.salesloft.auth.authenticators import ApiKeyAuthenticator
 from target_salesloft.salesloft.client import SalesloftClient
+from target_salesloft.salesloft.requester import PAGE_SIZE
+from target_salesloft.salesloft.transport import Response
 from tests.conftest import KEY, addresses
 
 BODY = msgspec.json.encode({"email_address": "ada@example.com", "upsert_key": "email_address"})
@@ -330,6 +333,26 @@ def test_retry_after_is_honored(client, clock, fault, status, seconds):
     upsert(client)
     expected = 1_000 + (seconds if isinstance(seconds, int) else 90)
     assert expected - (10 if seconds not in {42, 900} else 0) <= clock.now() <= expected
+
+
+@pytest.mark.parametrize("hours", [-2, 0, 2])
+def test_a_date_to_retry_after_counts_from_the_date_of_the_response(hours):
+    sent = dt.datetime.now(tz=dt.timezone.utc) + dt.timedelta(hours=hours)
+    dates = [email.utils.format_datetime(sent + dt.timedelta(seconds=each), usegmt=True) for each in (0, 90)]
+    headers = dict(zip(("Date", "Retry-After"), dates, strict=True))
+    assert Response(503, headers, b"", requests.PreparedRequest()).retry_after == 90
+
+
+@pytest.mark.parametrize("count", [100, 99])
+def test_rows_of_a_job_that_are_not_in_order_are_not_taken_for_all_of_its_rows(client, fault, count):
+    rows = [{"id": number, "status": "error"} for number in range(count, 0, -1)]
+    fault("status", status=200, path="*/results", body={"data": rows})
+    listed = client.bulk_jobs.iter_results(1, unwritten=True)
+    if count < PAGE_SIZE:
+        assert [each.id for each in listed] == [each["id"] for each in rows]
+    else:
+        with pytest.raises(UnexpectedResponseError):
+            list(listed)
 
 
 @pytest.mark.parametrize("status", [429, 503])
