@@ -186,7 +186,7 @@ def counts(times=None, **values):
         ([counts(processed=2)], ["3", "2"]),
         ([counts(errors=3)], ["3", "2"]),
         ([answer("results", [row(7, "other@b.co"), row(8, "worse@b.co")])], ["row 7 "]),
-        ([answer("results", [row(7, "bad@b.co")], times=None)], ["paging"]),
+        ([answer("results", [row(7, "bad@b.co")], times=None)], ["order"]),
         *(
             ([answer("results", each)], ["/results"])
             for each in (None, {"id": 7}, ["bad@b.co"], [{"status": "error"}], [{"id": "seven"}])
