@@ -485,9 +485,12 @@ def run(config, clock, caplog, tmp_path):
         text = messages if isinstance(messages, str) else singer(messages)
         with redirect_stdout(out), pytest.raises(SystemExit) as end:
             FakeTimeTarget.invoke(config=ConfigSources((values,)), file_input=io.StringIO(text))
+        states = [json.loads(line) for line in out.getvalue().splitlines()]
+        if end.value.code == 0 and not values.keys() & {"dry_run", "max_records"}:
+            assert states[-1:] == last_state(text)
         return Run(
             end.value.code,
-            [json.loads(line) for line in out.getvalue().splitlines()],
+            states,
             [CODE.sub("", each.getMessage()) for each in caplog.records if not each.name.startswith("uvicorn")],
             Path(values.get("failed_records_dir", "failed_records")),
             read_summary(Path(values["summary_path"])),
@@ -496,6 +499,12 @@ def run(config, clock, caplog, tmp_path):
     yield start
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def last_state(text):
+    """Return the value of the last STATE message, in a list, or an empty list."""
+    messages = [json.loads(line) for line in text.splitlines() if '"STATE"' in line]
+    return [each["value"] for each in messages if each["type"] == "STATE" and each["value"] is not None][-1:]
 
 
 LOCK = """

@@ -35,13 +35,14 @@ class AdoptingEngine(Engine):
         self._adoption = adoption
 
     def _begin(self, stream: Stream, batch: OpenBatch) -> list[Write]:
-        """Account for records that cannot be adopted, and for those that the ledger knows."""
+        """Let the ledger adopt the records that Salesloft has once; nothing is left to be written."""
         stream.mapper.log_columns()
         for each in batch.outcomes:
             skipped = Outcome(each.write, Result.SKIPPED, INVALID)
             self._journal.note(stream, skipped if each.failed else each)
         writes = merge(batch.writes)
-        entries = self._entries(stream, writes)
+        keys = (each.key for each in writes if each.key is not None)
+        entries = {} if self._adoption is Adoption.ALL else stream.ledger.get(keys)
         left: list[Write] = []
         for write in writes:
             if write.is_removal or write.key is None or stream.operation.active_field:
@@ -50,12 +51,7 @@ class AdoptingEngine(Engine):
                 self._journal.note(stream, Outcome(write, Result.SKIPPED, KNOWN))
             else:
                 left.append(write)
-        return left
-
-    def _plan(self, stream: Stream, writes: list[Write], *, may_wait: bool) -> tuple[list[Write], list[Write]]:  # noqa: ARG002 (nothing waits)
-        """Let the ledger adopt the records that Salesloft has once; nothing is left to be written."""
-        entries = self._entries(stream, writes)
-        for write, rows in zip(writes, read_held(stream, writes, self._world), strict=True):
+        for write, rows in zip(left, read_held(stream, left, self._world), strict=True):
             if len(rows) == 1:
                 adopted = adopt(stream, write, rows[0], entries.get(write.key or ""))
                 outcome = Outcome(adopted, Result.ADOPTED, record_id=int(rows[0][ID_FIELD]))
@@ -64,13 +60,7 @@ class AdoptingEngine(Engine):
                 self._journal.note(stream, Outcome(write, Result.SKIPPED, AMBIGUOUS))
             else:
                 self._journal.note(stream, Outcome(write, Result.NOT_FOUND))
-        return [], []
-
-    def _entries(self, stream: Stream, writes: list[Write]) -> dict[str, Entry]:
-        """Return key → what the ledger knows and is to keep."""
-        if self._adoption is Adoption.ALL:
-            return {}
-        return stream.ledger.get(each.key for each in writes if each.key is not None)
+        return []
 
 
 def adopt(stream: Stream, write: Write, row: Row, entry: Entry | None) -> Write:

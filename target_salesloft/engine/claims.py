@@ -33,7 +33,7 @@ class Claims:
         self._lost: set[str] = set()
         self._renew_at = clock.now()
 
-    def take(self, stream: Stream, writes: Sequence[Write]) -> Plan:
+    def claim(self, stream: Stream, writes: Sequence[Write]) -> Plan:
         """Claim the records of writes; a write fails if another run holds its record for too long."""
         wanted = {_name(stream, each) for each in writes if each.key is not None}
         until = self._clock.now() + 2 * CLAIM_SECONDS

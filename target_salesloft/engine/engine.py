@@ -200,7 +200,7 @@ class Engine:
         writes = self._begin(stream, batch)
         if stream.operation.active_field and len(self._enrollments) >= MAX_HELD and self._settings.reads:
             self._leave_out_members()
-        waiting = self._take_waiting(stream)
+        waiting = self._pop_waiting(stream)
         writes = merge([*waiting, *writes], stream.added_fields) if waiting else writes
         self._write(stream, writes)
 
@@ -381,7 +381,7 @@ class Engine:
         stream.waiting += resolved.waiting
         return self._go_on(stream, resolved)
 
-    def _take_waiting(self, stream: Stream) -> list[Write]:
+    def _pop_waiting(self, stream: Stream) -> list[Write]:
         """Return writes that have waited for records that they refer to, if some of these were written since."""
         if not stream.waiting:
             return []
@@ -398,11 +398,11 @@ class Engine:
             any(map(self._world.is_missing, plan.names_in([each]))) for each in stream.waiting
         ):
             return []
-        return stream.take_waiting()
+        return stream.pop_waiting()
 
     def _write_waiting(self, stream: Stream, tokens: Collection[str] | None = None) -> None:
         """Write what waits without the records that it refers to: all, or what may have one of the given keys."""
-        self._write(stream, merge(stream.take_waiting(tokens), stream.added_fields), may_wait=False)
+        self._write(stream, merge(stream.pop_waiting(tokens), stream.added_fields), may_wait=False)
 
     def _leave_out_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Leave out inserts of records that exist; two runs at once do not insert the same record."""
@@ -492,7 +492,7 @@ class Engine:
         self.wait()
         if self._settings.max_records is not None and not self._settings.dry_run:
             for waiting in (self._removals, self._enrollments):
-                for stream, writes in waiting.take():
+                for stream, writes in waiting.pop_all():
                     self._journal.note_all(stream, [Outcome(each, Result.SKIPPED, TRIAL) for each in writes])
         elif is_complete or not self._settings.reads:
             self._finish_held()
@@ -504,14 +504,14 @@ class Engine:
         try:
             if self._settings.reads:
                 enrollments = [
-                    (stream, self._resolve_members(stream, writes)) for stream, writes in self._enrollments.take()
+                    (stream, self._resolve_members(stream, writes)) for stream, writes in self._enrollments.pop_all()
                 ]
                 removals = self._find_removals()
                 enrollments = self._find_enrollments(enrollments, removals)
             else:  # whether they exist is not known
-                taken = self._removals.take()
-                removals = self._without_live([Removal(stream, each) for stream, writes in taken for each in writes])
-                enrollments = self._enrollments.take()
+                removed = self._removals.pop_all()
+                removals = self._without_live([Removal(stream, each) for stream, writes in removed for each in writes])
+                enrollments = self._enrollments.pop_all()
             enrolled = sum(len(writes) for _, writes in enrollments)
             held.check_limits(self._settings, self._removed, len(removals), self._enrolled, enrolled)
             self._removed += len(removals)
@@ -526,7 +526,7 @@ class Engine:
     def _find_removals(self) -> list[Removal]:
         """Return the records that are to be removed: those that exist, and that no other row of the source names."""
         found: list[Removal] = []
-        for stream, removed in self._removals.take():
+        for stream, removed in self._removals.pop_all():
             if stream.operation.identity:
                 writes = self._resolve(stream, removed)
             else:
@@ -572,14 +572,14 @@ class Engine:
 
     def _leave_out_members(self) -> None:
         """Account for memberships that exist, so that few are held; who is not found yet may still be written."""
-        for stream, enrolled in self._enrollments.take():
+        for stream, enrolled in self._enrollments.pop_all():
             writes = self._without_members(stream, self._resolve_members(stream, enrolled))
-            for each in (*writes, *stream.take_waiting()):
+            for each in (*writes, *stream.pop_waiting()):
                 self._enrollments.add(stream, each)
 
     def _claim(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Return the writes that no other run is about to do too, and count the others as failed."""
-        return writes if self._settings.dry_run else self._go_on(stream, self._claims.take(stream, writes))
+        return writes if self._settings.dry_run else self._go_on(stream, self._claims.claim(stream, writes))
 
     def _submit_claimed(self, stream: Stream, writes: Sequence[Write], removal: DeletedRecords | None = None) -> None:
         """Submit what this run has claimed, in chunks, so that the claims do not expire."""

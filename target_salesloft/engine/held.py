@@ -87,7 +87,7 @@ class HeldWrites:
                 del self._held[place]
                 yield other, Outcome(held, Result.MERGED, SAME_ROW)
 
-    def take(self) -> list[tuple[Stream, list[Write]]]:
+    def pop_all(self) -> list[tuple[Stream, list[Write]]]:
         """Return the writes that each stream holds, in the order of the input, and hold nothing any more."""
         by_stream: dict[str, tuple[Stream, list[Write]]] = {}
         for stream, write in self._held.values():

@@ -97,7 +97,7 @@ class Accounts:
         if not account.outstanding and account.is_closed:
             self._settled.append(account)
 
-    def take_settled(self) -> list[Account]:
+    def pop_settled(self) -> list[Account]:
         settled, self._settled = self._settled, []
         return settled
 
@@ -269,7 +269,7 @@ class Journal:
             raise
 
     def _write_notes(self) -> None:
-        settled = self.accounts.take_settled()
+        settled = self.accounts.pop_settled()
         if settled:
             self.results.flush()
         self._noted = 0

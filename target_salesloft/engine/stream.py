@@ -97,7 +97,7 @@ class Stream:
         """The keys by which what waits may name records."""
         return tokens_in(self.waiting)
 
-    def take_waiting(self, tokens: Collection[str] | None = None) -> list[Write]:
+    def pop_waiting(self, tokens: Collection[str] | None = None) -> list[Write]:
         """Return what waits, or what of it may name a record by one of the given keys, and let it wait no longer."""
         if tokens is None:
             taken, self.waiting = self.waiting, []

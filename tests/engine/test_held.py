@@ -49,8 +49,9 @@ def test_removals_of_the_same_row_are_held_as_one(stream):
     held = HeldWrites()
     for number, name in enumerate("121"):
         held.add(stream, removal(row=name, number=number))
-    assert [[each.number for each in write.sources] for _, writes in held.take() for write in writes] == [[1], [0, 2]]
-    assert (len(held), held.take()) == (0, [])
+    sources = [write.sources for _, writes in held.pop_all() for write in writes]
+    assert [[each.number for each in of_write] for of_write in sources] == [[1], [0, 2]]
+    assert (len(held), held.pop_all()) == (0, [])
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class BufferMachine(RuleBasedStateMachine):
     def drain(self, sink):
         batch = self.open.pop(sink, None) or self.accounts.open_batch()
         self.accounts.close_batch(batch)
-        while not self.accounts.take_settled():
+        while not self.accounts.pop_settled():
             self.accounts.settle(batch, failed=False)
         self.accounts.remove(batch)
 
