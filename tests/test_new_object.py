@@ -13,7 +13,7 @@ from target_salesloft.objects import (
     build_operations,
 )
 from target_salesloft.records import Result, Write
-from target_salesloft.salesloft.client import Records
+from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.requester import Reply
 from target_salesloft.writers.base import Batch, Settled
 from target_salesloft.writers.single import SingleWriter
@@ -51,8 +51,7 @@ class RecordingClient:
         self.requests = []
         self.lookups = []
 
-    def records(self, salesloft_object):
-        return Records(self, salesloft_object)
+    send = SalesloftClient.send
 
     def request(self, method, path, *, params=None, body=None, **_):
         self.requests.append((method, path, params, body))

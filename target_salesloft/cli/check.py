@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from target_salesloft.cli.options import settings_option
 from target_salesloft.clock import Clock
-from target_salesloft.exceptions import ConfigError, LedgerError, PermissionDeniedError, RecordRejectedError
+from target_salesloft.exceptions import ConfigError, LedgerError
 from target_salesloft.ledger.opening import get_scope, open_ledger
 from target_salesloft.objects import NONEXISTENT_ID, OBJECTS, DeletedRecords
 from target_salesloft.redaction import sanitize_line
@@ -118,23 +118,23 @@ def permissions(settings: RunSettings, client: SalesloftClient) -> Iterator[Perm
         scope = f"{each.scope}:read"
         is_listed = lists.pop(scope, None) is not None
         is_required = each.name in required or is_listed
-        yield Permission(scope, has_permission(client, "GET", each.path), is_required)
+        yield Permission(scope, client.has_permission("GET", each.path), is_required)
         if each.write_check is not None:
-            may_write = has_permission(client, *each.write_check)
+            may_write = client.has_permission(*each.write_check)
             yield Permission(f"{each.scope}:write", may_write, each.name in required)
         if each.name in deleted:
             delete = each.removals[DeletedRecords.DELETE]
-            may_delete = has_permission(client, delete.method, delete.path_for(NONEXISTENT_ID))
+            may_delete = client.has_permission(delete.method, delete.path_for(NONEXISTENT_ID))
             yield Permission(f"{each.scope}:delete", may_delete, required=True)
     for scope, path in lists.items():
-        yield Permission(scope, has_permission(client, "GET", path), required=True)
+        yield Permission(scope, client.has_permission("GET", path), required=True)
     otherwise = "custom fields will not be matched"
     yield Permission(
-        "custom_fields:read", has_permission(client, "GET", "/custom_fields"), required=False, otherwise=otherwise
+        "custom_fields:read", client.has_permission("GET", "/custom_fields"), required=False, otherwise=otherwise
     )
     if settings.write_method != "record":
         # Assumption: who may list bulk jobs may create them. Creating one to find out would leave it behind.
-        may_list = has_permission(client, "GET", "/bulk_jobs")
+        may_list = client.has_permission("GET", "/bulk_jobs")
         is_required = settings.write_method == "bulk"
         yield Permission("bulk jobs", may_list, is_required, "records will be written one by one")
 
@@ -155,15 +155,3 @@ def configured_streams(settings: RunSettings) -> Iterator[StreamSettings]:
         except ConfigError:
             if not PATTERN.search(stream):  # whose object only the streams' names decide
                 raise
-
-
-def has_permission(client: SalesloftClient, method: str, path: str) -> bool:
-    is_read = method == "GET"
-    try:
-        client.request(method, path, params={"per_page": 1} if is_read else None, body=None if is_read else b"{}")
-    except PermissionDeniedError:
-        return False
-    except RecordRejectedError:
-        # A write is permitted if it was rejected only because the record does not exist.
-        return not is_read
-    return True

@@ -12,7 +12,7 @@ from typing import Final
 import click
 from msgspec.structs import replace
 
-from target_salesloft.cli.check import describe_user, has_permission
+from target_salesloft.cli.check import describe_user
 from target_salesloft.cli.options import json_option, settings_option
 from target_salesloft.clock import Clock
 from target_salesloft.exceptions import (
@@ -150,7 +150,7 @@ def _require_deletes(client: SalesloftClient) -> None:
     lacking = [
         scope
         for scope, each in deletes.items()
-        if not has_permission(client, each.method, each.path_for(NONEXISTENT_ID))
+        if not client.has_permission(each.method, each.path_for(NONEXISTENT_ID))
     ]
     if lacking:
         raise PermissionDeniedError(

@@ -19,6 +19,7 @@ from target_salesloft.objects import (
     REFERENCES,
     Reference,
     SalesloftObject,
+    SyncMode,
     identity_key,
 )
 from target_salesloft.records import Named, Outcome, Write
@@ -160,7 +161,7 @@ class World:
 
     def update(self, salesloft_object: SalesloftObject, record_id: int, fields: Mapping[str, Any]) -> Row:
         """Change fields of a record at once, and return what Salesloft holds afterwards."""
-        row = self._client.records(salesloft_object).update(record_id, fields).data
+        row = self._client.send(salesloft_object.operations[SyncMode.UPDATE], fields, record_id).data
         if isinstance(row, dict) and fields.keys() <= row.keys():
             return row
         rows = self.rows(salesloft_object, ID_FIELD, [record_id])

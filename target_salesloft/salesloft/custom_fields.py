@@ -41,7 +41,7 @@ class CustomFields:
         if self._client is None or salesloft_object.custom_field_type is None:
             return None
         try:
-            rows = self._client.list_custom_fields(salesloft_object.custom_field_type)
+            rows = list(self._client.paginate("/custom_fields", {"field_type": salesloft_object.custom_field_type}))
         except (PermissionDeniedError, QueryRejectedError) as error:
             hint = " Add the scope custom_fields:read." if isinstance(error, PermissionDeniedError) else ""
             logger.warning(
@@ -52,6 +52,11 @@ class CustomFields:
                 extra={"endpoint": "GET /custom_fields", **error.log_fields, "code": "SL024"},
             )
             return None
-        named = (row for row in rows if isinstance(row.get("name"), str) and row["name"])
-        # The documented types are a date and text; others are treated as text.
-        return {row["name"]: FieldType.DATE if row.get("value_type") == "date" else FieldType.TEXT for row in named}
+        # Salesloft ignores unknown filters. The documented types are a date and text; others are treated as text.
+        return {
+            row["name"]: FieldType.DATE if row.get("value_type") == "date" else FieldType.TEXT
+            for row in rows
+            if row.get("field_type") == salesloft_object.custom_field_type
+            and isinstance(row.get("name"), str)
+            and row["name"]
+        }

@@ -227,7 +227,7 @@ class Session:
     def _delete(self, salesloft_object: SalesloftObject, record_id: int) -> str:
         operation = salesloft_object.removals[DeletedRecords.DELETE]
         try:
-            self.client.request(operation.method, operation.path_for(record_id), endpoint=operation.path)
+            self.client.send(operation, record_id=record_id)
         except PermissionDeniedError:
             return f" (the token lacks {salesloft_object.scope}:delete)"
         except RecordRejectedError as error:

@@ -166,11 +166,11 @@ class SingleWriter:
             return False
         if self._failed_in_a_row[operation] > 0:
             return True
+        check = salesloft_object.write_check
         try:
-            self._client.records(salesloft_object).check_write(CHECK_RETRY_SECONDS)
+            return check is None or self._client.has_permission(*check, max_retry_seconds=CHECK_RETRY_SECONDS)
         except SalesloftFatalError:
             return False
-        return True
 
     def _unexplained(self, suspects: list[Failure], operation: Operation) -> Failure | None:
         """Return the first of the last failures of a batch unless its record is the cause.
@@ -224,7 +224,7 @@ class RequestOfBatch:
 
     def _remove(self, write: Write, result: Result) -> Outcome:
         try:
-            reply = self.client.records(self.batch.object).send(self.operation, record_id=write.record_id)
+            reply = self.client.send(self.operation, record_id=write.record_id)
         except RecordRejectedError as error:
             if error.status == requests.codes.not_found:
                 return Outcome(write, Result.UNCHANGED, record_id=write.record_id, requests=error.requests)
@@ -313,10 +313,10 @@ class RequestOfBatch:
         return [row for row in rows if row.get(active_field)] if active_field and write.record_id is not None else rows
 
     def _request(self, write: Write, earlier: OutcomeUnknownError | None = None) -> Reply:
-        operation, records = self.operation, self.client.records(self.batch.object)
+        operation = self.operation
 
         def send(location: ParameterLocation) -> Reply:
-            return records.send(operation, write.payload, write.record_id, location=location, earlier=earlier)
+            return self.client.send(operation, write.payload, write.record_id, location=location, earlier=earlier)
 
         location = self.locations.get(operation, operation.parameters)
         try:

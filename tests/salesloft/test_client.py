@@ -24,6 +24,7 @@ from target_salesloft.exceptions import (
     ServerError,
     UnexpectedResponseError,
 )
+from target_salesloft.objects import ACCOUNTS, PEOPLE, DeletedRecords, SyncMode
 from target_salesloft.salesloft.auth.authenticators import ApiKeyAuthenticator
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.requester import PAGE_SIZE
@@ -89,7 +90,7 @@ def test_rejected_query_is_reported_without_its_values(client, fault):
 def test_filter_that_was_not_understood_is_no_empty_list(serve, connect, name):
     client = connect(api_url=serve().url)
     with pytest.raises(QueryRejectedError) as error:
-        list(client.people.list({name: "s3cr3t", "sort_by": "created_at", "ids[]": [1]}))
+        list(client.paginate("/people", {name: "s3cr3t", "sort_by": "created_at", "ids[]": [1]}))
     assert name.partition("[")[0] in str(error.value)
     assert "ids" not in str(error.value)
     assert "s3cr3t" not in str(error.value)
@@ -97,7 +98,7 @@ def test_filter_that_was_not_understood_is_no_empty_list(serve, connect, name):
 
 def test_filters_that_are_repeated_under_another_name_are_not_judged(client, fault):
     fault("status", status=200, body={"data": [{"id": 1}], "metadata": {"filtering": {"id": ["1"]}}})
-    assert [each["id"] for each in client.people.list({"ids[]": [1]})] == [1]
+    assert [each["id"] for each in client.paginate("/people", {"ids[]": [1]})] == [1]
 
 
 @pytest.mark.parametrize("metadata", [{}, {"metadata": None}, {"metadata": {"paging": None}}])
@@ -171,17 +172,18 @@ def alone(server):
     client.close()
 
 
-@pytest.mark.parametrize(("records", "key"), [("people", "email_address"), ("accounts", "domain")])
-def test_records_are_created_updated_upserted_listed_and_removed(alone, sandbox, records, key):
-    endpoint = getattr(alone, records)
-    value = "ada@example.com" if key == "email_address" else "example.com"
-    number = endpoint.create({key: value, "name" if records == "accounts" else "first_name": "Ada"}).data["id"]
-    assert endpoint.upsert({key: value, "city": "Oslo", "upsert_key": key}).data["upsert_type"] == "update"
-    endpoint.update(number, {"country": "NO"})
-    (row,) = endpoint.list({"ids[]": [number]})
+@pytest.mark.parametrize(
+    ("records", "key", "value"), [(PEOPLE, "email_address", "a@b.io"), (ACCOUNTS, "domain", "b.io")]
+)
+def test_records_are_created_updated_upserted_listed_and_removed(alone, sandbox, records, key, value):
+    create, upsert, update = (records.operations[each] for each in (SyncMode.INSERT, SyncMode.UPSERT, SyncMode.UPDATE))
+    number = alone.send(create, {key: value, "name" if records is ACCOUNTS else "first_name": "Ada"}).data["id"]
+    assert alone.send(upsert, {key: value, "city": "Oslo", "upsert_key": key}).data["upsert_type"] == "update"
+    alone.send(update, {"country": "NO"}, number)
+    (row,) = alone.paginate(records.path, {"ids[]": [number]})
     assert (row[key], row["city"], row["country"]) == (value, "Oslo", "NO")
-    endpoint.remove(number)
-    assert list(endpoint.list({"ids[]": [number]})) == []
+    alone.send(records.removals[DeletedRecords.DELETE], record_id=number)
+    assert list(alone.paginate(records.path, {"ids[]": [number]})) == []
     assert alone.rate_limiter.points_spent == sandbox.points_spent
 
 
