@@ -577,10 +577,12 @@ class Oracle:
         return all(not each["not_confirmed"] for each in run.summary["streams"].values())
 
     def state(self, night, run):
-        """STATE passes no record without a result, and none that failed unless it is saved and allowed."""
+        """STATE passes all records at the end, none without a result, and none that failed unless saved and allowed."""
         passed = max(run.states, default=0)
         if "max_records" in night.plan and passed:
             yield Finding("state", night.number, f"state {passed} with max_records")
+        elif run.code == 0 and "max_records" not in night.plan and passed < len(night.rows):
+            yield Finding("state", night.number, f"state {passed} after a run without errors")
         outcomes = self.outcomes(night, run)
         saved = {each["error"]["line"] for one in night.runs for each in one.failed}
         lines = {position: line for line, position in night.lines.items()}
