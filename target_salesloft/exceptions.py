@@ -220,11 +220,12 @@ class FailedRecordsError(SalesloftFatalError):
 class RecordRejectedError(Exception):
     """Salesloft rejects one record.
 
+    `status`: one of `STATUSES`; 410 counts as 404.
     `reason` is Salesloft's error message, field by field; it may contain the record's values.
     `was_ambiguous`: whether an earlier attempt may have taken effect.
     """
 
-    STATUSES: Final = frozenset({400, 404, 409, 413, 422})
+    STATUSES: Final = frozenset({400, 404, 409, 410, 413, 422})
 
     def __init__(self, status: int, reason: str, fields: tuple[str, ...] = (), *, request_id: str = "") -> None:
         super().__init__(f"{reason} (request id {request_id})" if request_id else reason)

@@ -112,7 +112,7 @@ class ResultsFile:
             except OSError as error:
                 self._lines[:0] = lines  # STATE must not pass what could not be written
                 advice = (
-                    "Put {run_id} into results_path, so that each run has its own file."
+                    "Put {run_id} and {started_at} into results_path, so that each run has its own file."
                     if isinstance(error, BlockingIOError)
                     else "Free disk space, or set results_path to another place, and run again."
                 )

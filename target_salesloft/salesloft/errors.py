@@ -88,7 +88,7 @@ def parse_response(response: Response, name: str, hint: str, *, requires_data: b
     raise_if_retriable(response)
     if error_class(response.status) is not None:
         raise _fatal_error(response, name, hint)
-    if not requires_data and not response.body.strip():
+    if not response.body.strip() and (not requires_data or response.status == requests.codes.no_content):
         return {}
     body = response.json_object()
     if body is None:
@@ -107,7 +107,9 @@ def _fatal_error(response: Response, name: str, hint: str) -> RecordRejectedErro
     if kind is RecordRejectedError and not _reports_missing_scope(response, public_reason):
         errors = (response.json_object() or {}).get("errors")
         fields = tuple(errors) if isinstance(errors, dict) else ()
-        return RecordRejectedError(response.status, reason, fields, request_id=response.request_id)
+        is_gone = response.status == requests.codes.gone
+        status = requests.codes.not_found if is_gone else response.status
+        return RecordRejectedError(status, reason, fields, request_id=response.request_id)
     what = f"({response.describe()}, {name}): {public_reason.strip(f'{ELLIPSIS} .')}."
     log_fields = {"endpoint": name, "status": response.status}
     if kind is AuthenticationError:

@@ -159,6 +159,8 @@ class Requester:
                 # The message may contain the values of the query.
                 fields = ", ".join(error.fields) or "no field named"
                 raise QueryRejectedError(f"Salesloft rejected {name} ({error.status}: {fields}).") from error
+            if not body:  # 204
+                return
             found = convert(body, _List, name)
             metadata = found.metadata or _Metadata()
             _check_filters(name, params, metadata.filtering)

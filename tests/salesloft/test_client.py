@@ -101,6 +101,12 @@ def test_filters_that_are_repeated_under_another_name_are_not_judged(client, fau
     assert [each["id"] for each in client.paginate("/people", {"ids[]": [1]})] == [1]
 
 
+def test_list_without_content_is_empty(client, fault, sandbox):
+    fault("status", status=204, body="", times=None)
+    assert list(client.paginate("/custom_fields", {})) == []
+    assert len(sandbox.requests) == 1
+
+
 @pytest.mark.parametrize("metadata", [{}, {"metadata": None}, {"metadata": {"paging": None}}])
 def test_list_without_paging_is_complete(client, fault, metadata):
     fault("status", status=200, body={"data": [{"id": 1}], **metadata})
@@ -203,12 +209,13 @@ def test_records_are_created_updated_upserted_listed_and_removed(alone, sandbox,
     ],
 )
 def test_a_rejected_record_is_not_retried_and_has_a_reason(client, sandbox, fault, body, reason, fields):
-    for status in (400, 404, 409, 413, 422):
+    statuses = {400: 400, 404: 404, 409: 409, 410: 404, 413: 413, 422: 422}
+    for status, found in statuses.items():
         fault("status", status=status, body=body)
         with pytest.raises(RecordRejectedError) as error:
             upsert(client)
-        assert (error.value.status, error.value.reason, error.value.fields) == (status, reason, fields)
-    assert len(sandbox.requests) == 5
+        assert (error.value.status, error.value.reason, error.value.fields) == (found, reason, fields)
+    assert len(sandbox.requests) == len(statuses)
 
 
 @pytest.mark.parametrize(
