@@ -126,8 +126,11 @@ class LocalFile:
 
     @property
     def is_full(self) -> bool:
-        """Whether to continue in a new file."""
-        return False
+        """Whether to continue in a new file, because somebody has moved or deleted this one."""
+        try:
+            return not os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except OSError:
+            return True
 
     def append(self, data: bytes) -> None:
         """Append whole lines with one write, so that an interrupted process leaves whole lines. They are synced."""
@@ -145,17 +148,6 @@ class LocalFile:
     def close(self) -> None:
         """Let other runs read and delete the file."""
         self._close()
-
-
-class NewFile(LocalFile):
-    """A file that is continued in another one if somebody moves or deletes it."""
-
-    @property
-    def is_full(self) -> bool:
-        try:
-            return not os.path.samestat(os.fstat(self._descriptor), self._path.stat())
-        except OSError:
-            return True
 
 
 def _open_locked(path: Path) -> int:
@@ -201,7 +193,7 @@ class LocalDirectory:
         except OSError as error:
             raise OSError(error.errno, f"cannot write to {existing} ({error.strerror})") from error
 
-    def create(self, stem: str, suffix: str) -> NewFile:
+    def create(self, stem: str, suffix: str) -> LocalFile:
         """Create a file that only its owner can read; a number is added to a name that exists."""
         ignore_in_git(self._path)
         for number in itertools.count(1):
@@ -211,7 +203,7 @@ class LocalDirectory:
             except FileExistsError:  # by another container, whose process has the same id
                 continue
             _lock(descriptor)
-            return NewFile(path, descriptor)
+            return LocalFile(path, descriptor)
         raise AssertionError  # pragma: no cover
 
     def overwrite(self, name: str) -> LocalFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -71,25 +72,16 @@ def get_failed(database: Database, host: str) -> list[FailedGroup]:
     group = [scopes.c.name, streams.c.name, failed.c.reason]
     number, attempts = sa.func.count(), sa.func.max(failed.c.attempts)
     first, last = sa.func.min(failed.c.first_failed_at), sa.func.max(failed.c.last_failed_at)
-    query = sa.select(*group, failed.c.file, number, attempts, first, last).select_from(_joined(failed))
-    groups: dict[tuple[str, ...], FailedGroup] = {}
+    query = sa.select(*group, failed.c.file, number, attempts, first, last).where(_is_of(host))
+    query = query.select_from(failed.join(streams).join(scopes)).group_by(*group, failed.c.file)
     with database.reading() as connection:
-        rows = connection.execute(query.where(_is_of(host)).group_by(*group, failed.c.file).order_by(failed.c.file))
-        for team, stream, reason, file, count, tried, since, until in rows:
-            new = FailedGroup(team, stream, reason, count, tried, since, until, {file: count})
-            key = (team, stream, reason)
-            groups[key] = _combine(groups[key], new) if key in groups else new
-    return sorted(groups.values(), key=lambda each: -each.records)
-
-
-def _combine(one: FailedGroup, other: FailedGroup) -> FailedGroup:
-    return one._replace(
-        records=one.records + other.records,
-        attempts=max(one.attempts, other.attempts),
-        first_failed_at=min(one.first_failed_at, other.first_failed_at),
-        last_failed_at=max(one.last_failed_at, other.last_failed_at),
-        files=one.files | other.files,
-    )
+        rows = connection.execute(query.order_by(*group, failed.c.file)).all()
+    groups = []
+    for (team, stream, reason), of_group in itertools.groupby(rows, key=lambda row: tuple(row[:3])):
+        files, counts, tried, since, until = zip(*(row[3:] for row in of_group), strict=True)
+        by_file = dict(zip(files, counts, strict=True))
+        groups.append(FailedGroup(team, stream, reason, sum(counts), max(tried), min(since), max(until), by_file))
+    return sorted(groups, key=lambda each: -each.records)
 
 
 def get_streams(database: Database, host: str) -> dict[str, int]:
@@ -147,7 +139,3 @@ def prune(database: Database, host: str, before: int, is_missing: Callable[[str]
 
 def _is_of(host: str) -> sa.ColumnElement[bool]:
     return scopes.c.name.startswith(f"{host}/", autoescape=True)
-
-
-def _joined(table: sa.Table) -> sa.Join:
-    return table.join(streams).join(scopes)

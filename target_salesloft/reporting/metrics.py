@@ -45,7 +45,7 @@ class MetricsLog:
 
     def log(self) -> None:
         self._log_at = self._clock.now() + INTERVAL_SECONDS
-        for kind, (count, seconds) in self._stats.requests.snapshot().items():
+        for kind, (count, seconds) in self._stats.requests.totals().items():
             tags: dict[str, Any] = {sdk.Tag.ENDPOINT: kind.endpoint, sdk.Tag.HTTP_STATUS_CODE: kind.status}
             if self._count(sdk.Metric.HTTP_REQUEST_COUNT, count, tags):
                 self._count(sdk.Metric.HTTP_REQUEST_DURATION, seconds, tags, kind="timer", force=True)

@@ -126,7 +126,7 @@ class OtelStats(RunStats):
             ],
             "requests": lambda _: [
                 Observation(count, {TEMPLATE: kind.endpoint, "http.response.status_code": kind.status or 0})
-                for kind, (count, _seconds) in self.requests.snapshot().items()
+                for kind, (count, _seconds) in self.requests.totals().items()
             ],
             "retries": lambda _: [
                 Observation(count, {TEMPLATE: endpoint}) for endpoint, count in list(self.requests.retries.items())

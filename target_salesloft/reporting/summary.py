@@ -57,7 +57,7 @@ class SummaryFile:
             "codes": list(dict.fromkeys(each["code"] for each in errors.values())),
             "dry_run": self._settings.dry_run,
             "points": rate_limiter.points_spent,
-            "requests": sum(stats.requests.counts.values()),
+            "requests": sum(count for count, _ in stats.requests.totals().values()),
             "retries": sum(stats.requests.retries.values()),
             "rate_limited_seconds": round(rate_limiter.waited_seconds, 3),
             "failed_records": failed_records,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -52,22 +52,22 @@ class RequestMetrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.counts: Counter[RequestKind] = Counter()
-        self.seconds: defaultdict[RequestKind, float] = defaultdict(float)
+        self._totals: dict[RequestKind, tuple[int, float]] = {}
         self.retries: Counter[str] = Counter()
 
     def add(self, kind: RequestKind, seconds: float) -> None:
         with self._lock:
-            self.counts[kind] += 1
-            self.seconds[kind] += seconds
+            count, earlier = self._totals.get(kind, (0, 0.0))
+            self._totals[kind] = count + 1, earlier + seconds
 
     def add_retry(self, endpoint: str) -> None:
         with self._lock:
             self.retries[endpoint] += 1
 
-    def snapshot(self) -> dict[RequestKind, tuple[int, float]]:
+    def totals(self) -> dict[RequestKind, tuple[int, float]]:
+        """Return the number of requests of each kind, and the seconds that they took together."""
         with self._lock:
-            return {kind: (count, self.seconds[kind]) for kind, count in self.counts.items()}
+            return self._totals.copy()
 
 
 class Reply(NamedTuple):

@@ -171,6 +171,15 @@ def test_results_are_written_within_a_second(results, path, clock):
     assert list(by_line(path)) == [1, 2]
 
 
+def test_results_go_on_in_a_new_file_if_somebody_deletes_the_first(results, path):
+    results.add("people", PEOPLE, "email_address", outcome(1))
+    path.unlink()
+    results.add("people", PEOPLE, "email_address", outcome(2))
+    results.flush()
+    (rest,) = path.parent.iterdir()
+    assert list(by_line(rest)) == [1, 2]
+
+
 @pytest.mark.parametrize("key", [Decimal("0.10"), float("nan"), "\ud800", 2**70, [1], None])
 def test_any_key_of_the_source_is_written(results, path, key):
     results.add("people", PEOPLE, "email_address", outcome(key=key))
