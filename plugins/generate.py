@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from target_salesloft.ledger.models import metadata
-from target_salesloft.objects import ALL_MODES, ID_FIELD, OBJECTS, Field, FieldType, SalesloftObject
+from target_salesloft.objects import ALL_MODES, ID_FIELD, OBJECTS, Field, SalesloftObject
 from target_salesloft.settings.loader import variable
 from target_salesloft.settings.schema import SETTINGS, STREAM_SETTINGS, leaves
 from target_salesloft.target import TargetSalesloft
@@ -243,17 +243,6 @@ columns. `target-salesloft-admin fields` prints this list with the team's custom
 [Values and nulls](../guides/values.md) explains the types, [Relations](../guides/relations.md) the references.
 """
 LEDGER_TABLES: Final = [each for name, each in metadata.tables.items() if not name.startswith("token")]
-TYPE_NAMES: Final = {
-    FieldType.BOOLEAN: "boolean",
-    FieldType.CUSTOM_FIELDS: "object",
-    FieldType.DATE: "date",
-    FieldType.DOMAIN: "domain",
-    FieldType.EMAIL: "email address",
-    FieldType.INTEGER: "integer",
-    FieldType.STRING_LIST: "list of strings",
-    FieldType.TEXT: "text",
-}
-
 LEDGER_PAGE_HEAD: Final = """
 # Ledger tables
 
@@ -387,7 +376,7 @@ def _object_section(each: SalesloftObject) -> str:
 def _field_row(salesloft_object: SalesloftObject, name: str, field: Field) -> str:
     aliases = ", ".join(f"`{alias}`" for alias, of in salesloft_object.aliases.items() if of == name)
     note = "" if field.modes == ALL_MODES else f"only with `{'`, `'.join(sorted(each.value for each in field.modes))}`"
-    return f"| `{name}` | {TYPE_NAMES[field.kind]} | {aliases} | {note} |"
+    return f"| `{name}` | {field.kind.noun} | {aliases} | {note} |"
 
 
 def _ledger_table(table: sa.Table) -> str:

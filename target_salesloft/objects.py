@@ -29,16 +29,20 @@ class DeletedRecords(str, enum.Enum):
 
 
 class FieldType(enum.Enum):
-    """The type of a field; the value describes it in messages."""
+    """The type of a field; the value describes it in messages, with its article."""
 
     TEXT = "text"
     EMAIL = "an email address"
     DOMAIN = "a domain"
     INTEGER = "an integer"
-    BOOLEAN = "true or false"
+    BOOLEAN = "a boolean"
     DATE = "a date (YYYY-MM-DD)"
     STRING_LIST = "a list of strings"
-    CUSTOM_FIELDS = "an object of custom field names and values"
+    CUSTOM_FIELDS = "an object of custom fields"
+
+    @property
+    def noun(self) -> str:
+        return self.value.removeprefix("an ").removeprefix("a ")
 
 
 ALL_MODES: Final = frozenset(SyncMode)

@@ -37,18 +37,6 @@ DATE_LENGTH: Final = len("2026-01-31")
 MAX_INTEGER: Final = 2**63 - 1
 MAX_NUMBER_DIGITS: Final = 40
 MAX_TEXT_NUMBER: Final[int] = 10**MAX_NUMBER_DIGITS
-TYPE_NAMES: Final[Mapping[FieldType, str]] = MappingProxyType(
-    {
-        FieldType.TEXT: "text",
-        FieldType.EMAIL: "an email address",
-        FieldType.DOMAIN: "a domain",
-        FieldType.INTEGER: "an integer",
-        FieldType.BOOLEAN: "a boolean",
-        FieldType.DATE: "a date (YYYY-MM-DD)",
-        FieldType.STRING_LIST: "a list of strings",
-        FieldType.CUSTOM_FIELDS: "an object of custom fields",
-    }
-)
 KINDS_OF_VALUE: Final[Mapping[type, str]] = MappingProxyType(
     {
         bool: "a boolean",

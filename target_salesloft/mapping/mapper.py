@@ -13,7 +13,6 @@ from target_salesloft.exceptions import ConfigError, UnknownColumnError
 from target_salesloft.mapping.coercion import (
     COERCIONS,
     NORMALIZING_COERCIONS,
-    TYPE_NAMES,
     CoercionError,
     is_blank,
     parse_custom_fields,
@@ -562,10 +561,9 @@ def _describe(route: Route, error: CoercionError) -> str:
     """Return the reason for a rejection: `owner_id: expected an integer, got a list (column 'owner')`."""
     name, custom = route.field
     field = f"custom field {_quote(name)}" if custom else name
-    expected = TYPE_NAMES[route.kind]
     if error.actual is None:
-        problem = f"not a valid {expected.removeprefix('an ').removeprefix('a ')}"
+        problem = f"not a valid {route.kind.noun}"
     else:
-        problem = f"expected {expected}, got {error.actual}"
+        problem = f"expected {route.kind.value}, got {error.actual}"
     origin = "" if route.column in {name, f"{CUSTOM_PREFIX}{name}"} else f" (column {_quote(route.column)})"
     return f"{field}: {problem}{origin}"
