@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from target_salesloft.engine.plan import Plan
+from target_salesloft.engine.plan import Plan, not_found
 from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import Row, World
 from target_salesloft.ledger.ledger import Entry, Spellings, StreamLedger
@@ -51,14 +51,20 @@ class Written:
 
 
 def compare(stream: Stream, writes: Sequence[Write], world: World) -> Plan:
-    """Leave out what Salesloft holds already, and fields that are kept."""
+    """Leave out what Salesloft holds already, fields that are kept, and records whose id Salesloft does not have."""
     skips = stream.stats.comparison is not None or stream.settings.skip_unchanged == "salesloft"
     keys = [each.key for each in writes if each.key is not None]
     entries, spellings = stream.ledger.get(keys), stream.ledger.get_spellings(keys)
     watches_edits = "unless_edited" in stream.overwrite.values()
     changed: list[Write] = []
-    unchanged: list[Outcome] = []
+    outcomes: list[Outcome] = []
     for write, found in zip(writes, read_held(stream, writes, world), strict=True):
+        identity = None if found else _identity(stream, write)
+        if identity is not None and identity[0] == ID_FIELD:
+            if (comparison := stream.stats.comparison) is not None:
+                comparison.missing += 1
+            outcomes.append(not_found(stream, write, 0))
+            continue
         known = Written(write.key or "", entries.get(write.key or ""), stream.ledger, spellings)
         stream.stats.unknown_to_ledger += watches_edits and len(found) == 1 and known.entry is None
         kept, is_changed = _compare_one(stream, write, found, known, skips=skips)
@@ -66,8 +72,8 @@ def compare(stream: Stream, writes: Sequence[Write], world: World) -> Plan:
             changed.append(kept)
         else:
             held = found[0]
-            unchanged.append(Outcome(kept, Result.UNCHANGED, record_id=int(held[ID_FIELD]), resource=held))
-    return Plan(changed, unchanged)
+            outcomes.append(Outcome(kept, Result.UNCHANGED, record_id=int(held[ID_FIELD]), resource=held))
+    return Plan(changed, outcomes)
 
 
 def read_held(stream: Stream, writes: Sequence[Write], world: World) -> list[list[Row]]:
@@ -103,10 +109,7 @@ def _compare_one(stream: Stream, write: Write, rows: list[Row], known: Written, 
         # Of several records, Salesloft rejects the write; should it not, nothing is overwritten.
         names = [name for name in flatten(write.body) if _when(stream, name) != "always"] if rows else []
         if comparison is not None:
-            identity = _identity(stream, write)
-            is_missing = not rows and identity is not None and identity[0] == ID_FIELD
-            comparison.missing += is_missing
-            comparison.create += not rows and not is_missing
+            comparison.create += not rows
             comparison.ambiguous += len(rows) > 1
         return _keep(stream, write, names), True
     differing: dict[str, tuple[Any, Any]] = {}

@@ -283,8 +283,8 @@ class Engine:
             compared = compare(stream, writes, self._world)
             is_insert = stream.settings.sync_mode is SyncMode.INSERT
             to_restore = {} if is_insert else archived
-            unchanged = [each for each in compared.outcomes if each.write.key not in to_restore]
-            self._journal.note_all(stream, unchanged, is_found=not is_insert)
+            outcomes = [each for each in compared.outcomes if each.write.key not in to_restore]
+            self._journal.note_all(stream, outcomes, is_found=not is_insert)
             writes = [*compared.writes, *(each.write for each in compared.outcomes if each.write.key in to_restore)]
         if self._settings.dry_run:
             return writes, []
@@ -299,9 +299,11 @@ class Engine:
             writes = self._go_on(stream, self._twins.find(stream, writes))
         if stream.operation.needs_id:
             self._wait_for(stream.object, tokens_in(writes))
-            reads_ids = stream.settings.sync_mode in stream.object.bulk_types and self._choice.uses_jobs(len(writes))
+            may_use_job = settings.sync_mode in stream.object.bulk_types and self._choice.uses_jobs(len(writes))
+            reads_ids = may_use_job and not stream.is_compared  # a comparison reads them anyway
             return self._go_on(stream, plan.find_update_ids(stream, writes, self._world, reads_ids=reads_ids))
-        if is_real and settings.upsert_key == ID_FIELD and settings.sync_mode is SyncMode.UPSERT:
+        is_by_id = settings.upsert_key == ID_FIELD and settings.sync_mode is SyncMode.UPSERT
+        if is_real and is_by_id and not stream.is_compared:
             return self._go_on(stream, plan.check_ids(stream, writes, self._world))
         if is_real and settings.sync_mode is SyncMode.INSERT:
             self._wait_for(stream.object, tokens_in(writes))
@@ -416,9 +418,7 @@ class Engine:
             self._has_waited_for_inserts = True
             self._clock.wait_until(self._clock.now() + LATE_WRITE_SECONDS)
         planned = plan.leave_out_existing(stream, writes, pending, self._world)
-        for each in planned.outcomes:
-            self._journal.note(stream, each, is_found=each.result is Result.UNCHANGED)
-        return planned.writes
+        return self._go_on(stream, planned, is_found=True)
 
     def _warn_of_mass_merge(self, stream: Stream) -> None:
         merged, read = stream.stats.results[Result.MERGED], stream.stats.read

@@ -224,7 +224,7 @@ class Journal:
 
         Args:
             was_sent: Whether the ledger knows the writes as pending.
-            is_found: Whether Salesloft was read, and holds what the writes say.
+            is_found: Whether Salesloft was read, and holds what those say that are unchanged or adopted.
         """
         for each in outcomes:
             self._note(stream, each, was_sent=was_sent, is_found=is_found)
@@ -249,7 +249,8 @@ class Journal:
                 self.failed_people |= outcome.write.own_tokens
         else:
             stats.record(outcome)
-        (notes.outcomes if was_sent else notes.found if is_found else notes.others).append(outcome)
+        is_held = is_found and outcome.result in {Result.UNCHANGED, Result.ADOPTED}
+        (notes.outcomes if was_sent else notes.found if is_held else notes.others).append(outcome)
         for source in outcome.write.sources:
             self.accounts.settle(source.batch, failed=outcome.failed)
         if outcome.is_ambiguous:

@@ -161,7 +161,7 @@ def find_update_ids(stream: Stream, writes: list[Write], world: World, *, reads_
         else:
             found = ids[identity_key(field, each.body[field])]
         if len(found) != 1:
-            outcomes.append(_not_found(stream, each, len(found)))
+            outcomes.append(not_found(stream, each, len(found)))
             continue
         write = replace(each, record_id=found[0])
         other = by_id.pop(found[0], None)
@@ -173,7 +173,7 @@ def check_ids(stream: Stream, writes: list[Write], world: World) -> Plan:
     """Leave out upserts by an id that Salesloft does not have: whether these create records is not documented."""
     existing = _existing(stream.object, {int(each.body[ID_FIELD]) for each in writes}, world)
     found = [each for each in writes if int(each.body[ID_FIELD]) in existing]
-    return Plan(found, [_not_found(stream, each, 0) for each in writes if int(each.body[ID_FIELD]) not in existing])
+    return Plan(found, [not_found(stream, each, 0) for each in writes if int(each.body[ID_FIELD]) not in existing])
 
 
 def _existing(salesloft_object: SalesloftObject, ids: Iterable[int], world: World) -> set[int]:
@@ -181,7 +181,7 @@ def _existing(salesloft_object: SalesloftObject, ids: Iterable[int], world: Worl
     return {int(row[ID_FIELD]) for found in rows.values() for row in found}
 
 
-def _not_found(stream: Stream, write: Write, matches: int) -> Outcome:
+def not_found(stream: Stream, write: Write, matches: int) -> Outcome:
     key = stream.settings.upsert_key if write.record_id is None else ID_FIELD
     if not matches and stream.settings.not_found == "skip":
         return Outcome(write, Result.NOT_FOUND, f"no {stream.object.name} with this {key}")

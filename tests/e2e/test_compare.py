@@ -61,14 +61,20 @@ def test_compare_reads_renamed_accounts_by_the_ids_of_the_ledger(night, compare,
 
 @pytest.mark.parametrize("mode", ["upsert", "update", "insert"])
 @pytest.mark.parametrize("key", ["email_address", "id"])
-def test_compare_knows_the_mode_and_the_key_and_counts_unknown_ids_as_missing(compare, sandbox, mode, key):
+def test_compare_knows_the_mode_and_the_key_and_fails_unknown_ids_as_a_run_does(night, compare, sandbox, mode, key):
     number = sandbox.add("person", email_address="p1@b.co", title="CEO")
     by_id = key == "id" and mode != "insert"
     rows = [person(1, title="CEO", id=number), person(2, title="CEO", id=999)]
-    found = compare(rows, sync_mode=mode, people_upsert_key="id" if by_id else "email_address")
+    settings = {"sync_mode": mode, "people_upsert_key": "id" if by_id else "email_address"}
+    found = compare(rows, **settings)
     missing = int(by_id)
     created = int(not by_id and mode != "update")  # an update that is not found has failed
     assert [found[name] for name in ("unchanged", "update", "create", "missing")] == [1, 0, created, missing]
+    if by_id:
+        dry = night(rows, dry_run=True, compare=True, **settings)
+        real = night(rows, skip_unchanged="salesloft", **settings)
+        assert dry.counts() == real.counts() == {"read": 2, "unchanged": 1, "failed": 1}
+        assert len(sandbox.people()) == 1
 
 
 @pytest.mark.parametrize(("mode", "method"), [("upsert", "bulk"), ("update", "record")])

@@ -278,9 +278,7 @@ class Oracle:
                 continue
             one, other = planned.get(index, {}).get("result"), done[index]["result"]
             same_in_salesloft = {*WRITTEN, "unchanged", "already_exists", "skipped_existing"}
-            # A comparison counts ids that Salesloft does not have, but lets their records be written.
-            misses = {"not_found", "failed"} if self.streams[row["stream"]]["key"] == "id" else set()
-            writes = {"dry_run": {*WRITTEN, "deleted", "archived", *misses}, "unchanged": same_in_salesloft}
+            writes = {"dry_run": {*WRITTEN, "deleted", "archived"}, "unchanged": same_in_salesloft}
             expected = writes.get(one, {one})
             if other not in expected:
                 yield Finding("not as planned", night.number, f"{row} was to be {one}, is {other}")
