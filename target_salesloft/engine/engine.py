@@ -248,14 +248,11 @@ class Engine:
         nobody to the first one.
         """
         for each in (*batch.writes, *(each.write for each in batch.outcomes)):
-            if not each.is_removal:
-                self._cancel(self._removals, stream, each)
+            cancelled = [] if each.is_removal else self._removals.cancel(stream, each)
             if stream.operation.active_field:
-                self._cancel(self._enrollments, stream, each)
-
-    def _cancel(self, writes: HeldWrites, stream: Stream, write: Write) -> None:
-        for other, outcome in list(writes.cancel(stream, write)):
-            self._journal.note(other, outcome)
+                cancelled += self._enrollments.cancel(stream, each)
+            for other, outcome in cancelled:
+                self._journal.note(other, outcome)
 
     def _go_on(self, stream: Stream, planned: plan.Plan, *, is_found: bool = False) -> list[Write]:
         """Count what is decided, or was found to be in Salesloft, and return the writes that go on."""

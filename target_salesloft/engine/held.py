@@ -72,20 +72,22 @@ class HeldWrites:
             if source.row is not None:
                 self._by_row.setdefault(source.row, set()).add(place)
 
-    def cancel(self, stream: Stream, write: Write) -> Iterator[tuple[Stream, Outcome]]:
-        """Yield what is not to be done, because a later record of the same row of the source says otherwise."""
+    def cancel(self, stream: Stream, write: Write) -> list[tuple[Stream, Outcome]]:
+        """Return what is not to be done, because a later record of the same row of the source says otherwise."""
         if not self._held:  # no need to decode the rows of the source
-            return
+            return []
         places = {_place(stream, write)} if write.key is not None else set()
         for source in write.sources:
             places |= self._by_row.get(source.row or "", set())
+        cancelled: list[tuple[Stream, Outcome]] = []
         for place in places:
             other, held = self._held.get(place, (None, None))
             if other is None or held is None or held.sources[-1].number >= write.sources[-1].number:
                 continue
             if other.object is stream.object and is_superseded(held, write):
                 del self._held[place]
-                yield other, Outcome(held, Result.MERGED, SAME_ROW)
+                cancelled.append((other, Outcome(held, Result.MERGED, SAME_ROW)))
+        return cancelled
 
     def pop_all(self) -> list[tuple[Stream, list[Write]]]:
         """Return the writes that each stream holds, in the order of the input, and hold nothing any more."""

@@ -186,7 +186,7 @@ class Journal:
         if isinstance(event, Settled):
             self.note_all(stream, event.outcomes, was_sent=event.were_sent)
         elif isinstance(event, Sending):
-            self._mark_pending(stream, event.batch, event.writes)
+            self._mark_pending(stream, event.batch, event.batch.writes)
         elif isinstance(event, JobUploaded):
             stream.stats.uploaded += event.records
         elif isinstance(event, JobPolled):

@@ -316,8 +316,8 @@ class RecordMapper:
             )
         if self._mode is SyncMode.INSERT or self._identity:
             return
-        by_id = self._mode is SyncMode.UPDATE and ID_FIELD in self._mapped_fields(columns)
-        if self._key_field in targets or by_id:
+        mapped = {self._target(each) for each in self._targets(self._mapping.keys() & columns)}
+        if self._key_field in targets or (self._mode is SyncMode.UPDATE and PayloadField(ID_FIELD) in mapped):
             return
         advice = f"Map the column that holds it in the stream's mapping (COLUMN: {self._key})"
         if self._mode is SyncMode.UPDATE and self._key != ID_FIELD:
@@ -330,9 +330,6 @@ class RecordMapper:
 
     def _targets(self, columns: Iterable[str]) -> list[str]:
         return [target for column in columns if (target := _target_name(column, self._mapping)) is not None]
-
-    def _mapped_fields(self, columns: Iterable[str]) -> set[str]:
-        return {_field_name(self._object, each) for each in self._targets(self._mapping.keys() & columns)}
 
     def _target(self, name: str, *, is_mapped: bool = True) -> PayloadField:
         """Return the field that a name in `mapping` means."""

@@ -21,10 +21,9 @@ class Batch(NamedTuple):
 
 
 class Sending(NamedTuple):
-    """Writes are sent, in requests of their own, once the next event is asked for."""
+    """The writes of a batch are sent, in requests of their own, once the next event is asked for."""
 
     batch: Batch
-    writes: Sequence[Write]
 
 
 class Settled(NamedTuple):

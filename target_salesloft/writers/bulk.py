@@ -6,7 +6,6 @@ import enum
 import logging
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -21,7 +20,7 @@ from target_salesloft.exceptions import (
     RetriesExhaustedError,
 )
 from target_salesloft.objects import ID_FIELD, UPSERT_KEY, identity_key
-from target_salesloft.records import Write, in_chunks, replace
+from target_salesloft.records import Write, in_chunks
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.bulk_jobs import (
     CONSISTENCY_SECONDS,
@@ -256,25 +255,6 @@ class BulkJob(JobResults):
         value = write.record_id if self.key_field == ID_FIELD and write.record_id else write.body[self.key_field]
         key = identity_key(self.key_field, value)
         return write.key if write.key == key else key  # one text of the two is enough
-
-    def release(self, names: Collection[str], *, keep: int) -> None:
-        """Drop uploaded fields that are no longer needed.
-
-        Args:
-            names: The fields to keep; those of references are counted.
-            keep: How many records, from the first one on, stay complete.
-        """
-        self.rows.update(
-            (
-                key,
-                replace(
-                    each,
-                    body={name: each.body[name] for name in (*names, *each.references) if name in each.body},
-                    extra={},
-                ),
-            )
-            for key, each in islice(self.rows.items(), keep, None)
-        )
 
     def _was_received(self, chunk: Sequence[Write]) -> bool:
         """Return whether a chunk whose upload failed has been received nevertheless."""

@@ -116,6 +116,14 @@ class JobInFlight(BulkJob):
             )
         return outcomes
 
+    def drop_fields(self, *, keep: int) -> None:
+        """Drop uploaded fields that are no longer needed, but for the given number of records."""
+        names = {*self.batch.object.lookups, self.batch.upsert_key, CUSTOM_FIELDS}
+        for key, each in islice(self.rows.items(), keep, None):
+            # Those of references are counted.
+            body = {name: each.body[name] for name in (*names, *each.references) if name in each.body}
+            self.rows[key] = replace(each, body=body, extra={})
+
     def is_done(self, status: JobStatus, now: float, timeout: float) -> bool:
         if status.state == JobState.DONE:
             return True
@@ -239,8 +247,7 @@ class JobsInFlight:
             if not self._read_ids and len(each.rows) > MAX_ROWS_READ:
                 each.samples = each.batch.stream not in self._sampled
                 self._sampled.add(each.batch.stream)
-                names = {*each.batch.object.lookups, each.batch.upsert_key, CUSTOM_FIELDS}
-                each.release(names, keep=PAGE_SIZE if each.samples else 0)
+                each.drop_fields(keep=PAGE_SIZE if each.samples else 0)
 
     def _poll(self) -> Iterator[Event]:
         """Settle the jobs that are done. A fault of one job does not keep others that are done from being settled."""

@@ -109,7 +109,7 @@ class SingleWriter:
 
         Before an error ends the run, the outcomes of all requests in flight are yielded.
         """
-        yield Sending(batch, batch.writes)
+        yield Sending(batch)
         operation = batch.object.operation(batch.mode, batch.removal)
         send = RequestOfBatch(self._client, self._clock, batch, operation, self._locations)
         waiting = iter(batch.writes)

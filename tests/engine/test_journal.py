@@ -84,7 +84,7 @@ class StreamRun:
         return Batch("people", self.stream.object, SyncMode.UPSERT, "email_address", writes)
 
     def send(self, writes):
-        self.journal.apply(Sending(self.batch(writes), writes))
+        self.journal.apply(Sending(self.batch(writes)))
 
     def settle(self, *outcomes, were_sent=True, flushes=True):
         self.journal.apply(Settled(self.batch([each.write for each in outcomes]), outcomes, were_sent))
