@@ -111,7 +111,7 @@ def test_writes_are_announced_before_a_request_is_sent(writer, paths):
 
     def note(event):
         if isinstance(event, Sending):
-            seen.append((len(event.writes), paths()))
+            seen.append((len(event.batch.writes), paths()))
 
     writer.at_event = note
     write(writer, [upsert("a@b.co"), upsert("b@b.co")])
