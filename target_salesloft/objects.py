@@ -184,7 +184,7 @@ class SalesloftObject:
         """Return the fields that identify a record, the given key preferred, or None if its values do not suffice."""
         identity = self.operations[mode].identity
         candidates = [identity] if identity else [(key,) for key in (upsert_key, *self.upsert_keys)]
-        return next((fields for fields in candidates if all(body.get(field) for field in fields)), None)
+        return next((names for names in candidates if all(body.get(name) not in {None, ""} for name in names)), None)
 
 
 # Sent only if it is the key: an `id` column of a warehouse must not pass for Salesloft's id.

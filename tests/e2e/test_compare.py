@@ -61,10 +61,13 @@ def test_compare_reads_renamed_accounts_by_the_ids_of_the_ledger(night, compare,
 
 @pytest.mark.parametrize("mode", ["upsert", "update", "insert"])
 @pytest.mark.parametrize("key", ["email_address", "id"])
-def test_compare_knows_the_mode_and_the_key_and_fails_unknown_ids_as_a_run_does(night, compare, sandbox, mode, key):
+@pytest.mark.parametrize("unknown", [999, 0])
+def test_compare_knows_the_mode_and_the_key_and_fails_unknown_ids_as_a_run_does(
+    night, compare, sandbox, mode, key, unknown
+):
     number = sandbox.add("person", email_address="p1@b.co", title="CEO")
     by_id = key == "id" and mode != "insert"
-    rows = [person(1, title="CEO", id=number), person(2, title="CEO", id=999)]
+    rows = [person(1, title="CEO", id=number), person(2, title="CEO", id=unknown)]
     settings = {"sync_mode": mode, "people_upsert_key": "id" if by_id else "email_address"}
     found = compare(rows, **settings)
     missing = int(by_id)
