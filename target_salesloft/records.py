@@ -59,9 +59,10 @@ class Source(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def is_of_row(self, other: Source) -> bool:
         """Return whether both may be the same row of the source: without key properties, their stream decides."""
-        if self.row is None or other.row is None:
+        row, other_row = self.row, other.row
+        if row is None or other_row is None:
             return bool(self.schema["stream"] == other.schema["stream"])
-        return self.row == other.row
+        return row == other_row
 
 
 class Named(NamedTuple):

@@ -50,7 +50,8 @@ class LiveRows:
 
 
 def _row_hash(source: Source) -> int:
-    return hash(source.row if source.row is not None else ("stream", source.schema["stream"]))
+    row = source.row  # decodes the record
+    return hash(("stream", source.schema["stream"]) if row is None else row)
 
 
 class HeldWrites:
@@ -69,8 +70,8 @@ class HeldWrites:
         _, earlier = self._held.pop(place, (stream, None))
         self._held[place] = stream, write if earlier is None else combine(earlier, write)
         for source in write.sources:
-            if source.row is not None:
-                self._by_row.setdefault(source.row, set()).add(place)
+            if (row := source.row) is not None:
+                self._by_row.setdefault(row, set()).add(place)
 
     def cancel(self, stream: Stream, write: Write) -> list[tuple[Stream, Outcome]]:
         """Return what is not to be done, because a later record of the same row of the source says otherwise."""
