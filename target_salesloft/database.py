@@ -25,6 +25,9 @@ def build_engine(uri: str, **options: Any) -> sa.Engine:
     try:
         url = sa.make_url(uri)
         url = url.set(drivername=DRIVERS[url.drivername])
+        if url.get_backend_name() == "postgresql":
+            # PgBouncer and others may give each transaction another connection of the server.
+            options["connect_args"] = {"prepare_threshold": None}
         return sa.create_engine(url, hide_parameters=True, **options)
     except (sa.exc.ArgumentError, KeyError, ValueError) as error:
         raise ConfigError(f"Invalid value for ledger_uri (expected none, {' or '.join(EXAMPLES)}).") from error

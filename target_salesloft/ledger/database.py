@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
+from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -326,6 +327,32 @@ def key_lists(connection: sa.Connection, keys: Collection[Any]) -> Iterator[dict
     """Yield the parameters of statements with `is_any`."""
     for each in in_chunks(sorted(keys), MAX_KEYS):
         yield {"keys": each if connection.dialect.name == "postgresql" else msgspec.json.encode(each).decode()}
+
+
+def table_of(connection: sa.Connection, ids: Mapping[int, int | None]) -> Any:
+    """Return a table with the columns `key` and `record_id`."""
+    if connection.dialect.name == "postgresql":
+        return _unnest({"key": sa.BigInteger, "record_id": sa.BigInteger}, [*ids.items()])
+    each = sa.func.json_each(sa.literal(msgspec.json.encode(ids).decode())).table_valued("key", "value")
+    return sa.select(sa.cast(each.c.key, sa.BigInteger).label("key"), each.c.value.label("record_id")).subquery()
+
+
+def insert_many(connection: sa.Connection, insert: Any, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows with a value for each column of the table."""
+    columns = insert.table.columns
+    if connection.dialect.name == "postgresql":
+        # PostgreSQL takes longer to start a statement than to insert a row.
+        types = {name: column.type for name, column in columns.items()}
+        connection.execute(insert.from_select(columns.keys(), sa.select(_unnest(types, rows))))
+    else:
+        execute_many(connection, insert, columns.keys(), rows)
+
+
+def _unnest(types: Mapping[str, Any], rows: Sequence[Sequence[Any]]) -> Any:
+    """Return rows as a table of PostgreSQL with the given columns."""
+    columns = zip(*rows, strict=True) if rows else repeat(())
+    arrays = [sa.literal(list(each), sa.ARRAY(kind)) for kind, each in zip(types.values(), columns, strict=False)]
+    return sa.func.unnest(*arrays).table_valued(*types).render_derived()
 
 
 def execute_many(

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.exceptions import LedgerError
-from target_salesloft.ledger.database import Database, execute_in, execute_many, is_any, key_lists, select_in
+from target_salesloft.ledger.database import Database, execute_in, execute_many, insert_many, select_in, table_of
 from target_salesloft.ledger.failed import FailedRecords
 from target_salesloft.ledger.fingerprint import VALUE_BYTES
 from target_salesloft.ledger.models import (
@@ -38,7 +38,6 @@ from target_salesloft.records import in_chunks
 
 FIELD_ID_BYTES: Final = 2
 RECORD_COLUMNS: Final = tuple(records.columns.keys())
-PENDING_COLUMNS: Final = tuple(pending.columns.keys())
 ENCODED_TOGETHER: Final = 1_000
 """Records whose fields are encoded column by column: more take more memory, and no less time."""
 SETTLED_AFTER_SECONDS: Final = SECONDS_PER_DAY
@@ -532,7 +531,7 @@ class Ledger:
             *values, _, _ = written[key]
             written[key] = (*values, run_number, None)
         insert = _replacing_records(self.database.insert(records))
-        execute_many(connection, insert, RECORD_COLUMNS, list(written.values()))
+        insert_many(connection, insert, list(written.values()))
         for change, rows in ((pending.delete(), done), (pending.update().values(contested=sa.true()), contested)):
             execute_many(connection, change.where(*_IS_SENT), _SENT_KEY, [_sent_key(each) for each in rows])
 
@@ -549,21 +548,16 @@ class Ledger:
         is_other = [other.c[name] != pending.c[name] for name in ("stream_id", "run_id", "number")]
         is_disputed = sa.exists().where(other.c.key == pending.c.key, sa.or_(*is_other))
         is_own = (pending.c.stream_id == sender.stream_id) & (pending.c.run_id == sender.run_number)
-        values = {**pending.c, "record_id": sa.null(), "written_at": sa.literal(self._now())}
-        moved = sa.select(*(values[name] for name in RECORD_COLUMNS)).where(is_own, ~pending.c.contested, ~is_disputed)
-        moved = moved.where(is_any(connection, pending.c.key))
+        ids = {key: record_id for key, (record_id, is_certain) in sorted(results.items()) if is_certain}
+        given = table_of(connection, ids)
+        values = {**pending.c, "record_id": given.c.record_id, "written_at": sa.literal(self._now())}
+        moved = sa.select(*(values[name] for name in RECORD_COLUMNS)).join(given, given.c.key == pending.c.key)
+        moved = moved.where(is_own, ~pending.c.contested, ~is_disputed)
         insert = _replacing_records(self.database.insert(records).from_select(RECORD_COLUMNS, moved))
-        certain = [key for key, (_, is_certain) in results.items() if is_certain]
-        keys = [
-            key
-            for each in key_lists(connection, certain)
-            for (key,) in connection.execute(insert.returning(records.c.key), each)
-        ]
+        # Asking for the keys takes long, and nearly always all are moved.
+        are_all_moved = connection.execute(insert.execution_options(preserve_rowcount=True)).rowcount == len(ids)
+        keys = ids if are_all_moved else connection.execute(moved.with_only_columns(pending.c.key)).scalars().all()
         execute_in(connection, pending.delete().where(is_own), pending.c.key, keys)
-        known = [(record_id, sender.stream_id, key) for key in keys if (record_id := results[key][0]) is not None]
-        is_record = (records.c.stream_id == sa.bindparam("stream_id_")) & (records.c.key == sa.bindparam("key_"))
-        update = records.update().where(is_record).values(record_id=sa.bindparam("record_id"))
-        execute_many(connection, update, ("record_id", "stream_id_", "key_"), known)
         return set(keys)
 
     def _find_later(self, connection: sa.Connection, sender: _Sender, superseded: Collection[int]) -> dict[int, int]:
@@ -705,7 +699,7 @@ class StreamLedger:
         if not rows and job is None:
             return
         with self._database.transaction() as connection:
-            execute_many(connection, pending.insert(), PENDING_COLUMNS, sorted(rows.values()))
+            insert_many(connection, self._database.insert(pending), sorted(rows.values()))
             if job is not None:
                 values = {"job_id": job.id, "job_type": job.type, "key_field": job.key_field, "started_at": now}
                 ids = {"scope_id": self._ledger.scope_id, "stream_id": stream_id, "run_id": run_number}

@@ -336,6 +336,17 @@ def test_lost_connections_are_replaced_and_a_database_that_goes_away_is_one_line
     assert "s3cr3t" not in str(error.value)
 
 
+def test_transactions_in_postgresql_leave_nothing_on_the_connection_that_a_pooler_gives_to_others(database, start):
+    ledger = start(where=database.url)
+    people = ledger.stream("people", "people")
+    for _ in range(10):
+        people.mark_pending([(KEY, {"title": "CTO"}, {})])
+        people.confirm([(KEY, 1, True)])
+        assert people.get([KEY])[KEY].record_id == 1
+    with ledger.database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT name FROM pg_prepared_statements").all() == []
+
+
 def test_file_that_goes_away_in_a_run_is_not_created_again(start, url, path):
     ledger = start(where=url)
     ledger.close()  # connections are opened again when they are needed
