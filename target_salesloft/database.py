@@ -52,7 +52,6 @@ def lock_creation(connection: sa.Connection) -> None:
 
 
 def is_postgres(uri: str) -> bool:
-    """Return whether a URL names a PostgreSQL database."""
     return uri.startswith("postgres")
 
 

@@ -71,7 +71,6 @@ def check(clock: Clock, settings: RunSettings) -> int:
 
 
 def describe_user(client: SalesloftClient) -> str:
-    """Return the name of the token's user, as printable text."""
     user = client.verify_credentials()
     if not user:
         return "unknown user (the token has no permission for GET /me)"
@@ -140,7 +139,6 @@ def permissions(settings: RunSettings, client: SalesloftClient) -> Iterator[Perm
 
 
 def required_objects(settings: RunSettings) -> set[str]:
-    """Return the names of the objects that the settings name: in `object`, `streams`, and upsert keys."""
     found = {settings.object} if settings.object else set()
     found |= {each.object.name for each in configured_streams(settings)}
     # Meltano passes the defaults too.

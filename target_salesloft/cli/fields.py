@@ -119,7 +119,6 @@ def _describe(salesloft_object: SalesloftObject) -> Iterator[tuple[str, str]]:
 
 
 def _list_names(client: SalesloftClient, references: Sequence[Reference]) -> list[tuple[str, str]]:
-    """Return the values by which the records of a short list can be named, and how."""
     first = references[0]
     try:
         rows = list(client.paginate(first.path, dict(first.query)))
@@ -134,7 +133,6 @@ def _list_names(client: SalesloftClient, references: Sequence[Reference]) -> lis
 
 
 def _read_columns(messages: IO[Any]) -> dict[str, list[str]]:
-    """Return stream → the columns that its SCHEMA messages declare."""
     columns: dict[str, list[str]] = {}
     for number, line in enumerate(messages, 1):
         try:

@@ -53,10 +53,6 @@ class NoLedgerError(Exception):
 class Database:
     """The database of a ledger.
 
-    Attributes:
-        is_persistent: Whether it outlives the run.
-        description: The path, or the URL without its password.
-
     Args:
         create: Whether to create the database and its tables if there are none.
         read_only: Whether to write nothing, not even the tables of a newer version.
@@ -136,11 +132,7 @@ class Database:
                 return
 
     def _read_properties(self, connection: sa.Connection) -> dict[str, Any] | None:
-        """Return the properties, or None if there are no tables yet.
-
-        Raises:
-            LedgerError: There are tables, but of something else; or tables are missing.
-        """
+        """Return the properties, or None if there are no tables yet. Those of something else are an error."""
         tables = set(sa.inspect(connection).get_table_names())
         ours = tables & models.metadata.tables.keys()
         if models.properties.name not in tables:
@@ -183,7 +175,6 @@ class Database:
         return LedgerError(f"The ledger {self.description} is damaged ({reason}). {START_ANEW}")
 
     def _prepare(self, connection: sa.Connection) -> dict[str, Any]:
-        """Create or migrate the tables, and return the properties."""
         lock_creation(connection)
         stored = self._read_properties(connection)
         if stored is None:
@@ -291,7 +282,6 @@ class Database:
 
 
 def is_persistent(uri: str) -> bool:
-    """Return whether a database outlives its connections."""
     return not uri.startswith("sqlite") or _get_path(uri) is not None
 
 
@@ -302,7 +292,6 @@ def select_in(
     keys: Collection[Any],
     where: sa.ColumnElement[bool],
 ) -> list[sa.Row[Any]]:
-    """Return the rows with the given keys."""
     statement = sa.select(*columns).where(where, is_any(connection, key))
     return [row for each in key_lists(connection, keys) for row in connection.execute(statement, each).all()]
 
@@ -392,11 +381,7 @@ def _get_path(uri: str) -> Path | None:
 
 
 def _exists(path: Path) -> bool:
-    """Return whether there is a ledger, in whatever state.
-
-    Raises:
-        LedgerError: It is not a file; or only a part of it exists, which SQLite would delete.
-    """
+    """Return whether there is a ledger. It is an error if only a part of it exists, which SQLite would delete."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):

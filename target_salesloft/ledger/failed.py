@@ -104,11 +104,7 @@ class FailedRecords:
             row["first_failed_at"] = min([row["first_failed_at"], *(each.first_failed_at for each in earlier)])
 
     def resolve(self, keys: Iterable[str], sources: Iterable[str], saved: Iterable[SavedAt] = ()) -> None:
-        """Forget failed records, because later ones succeeded.
-
-        Args:
-            saved: Where records are saved that were sent again.
-        """
+        """Forget failed records, because later ones succeeded, or these themselves, which are saved at given places."""
         if not self._remembers or not self.has_records:
             return
         hashes = {self._hash(each) for values in (keys, sources) for each in values}
@@ -136,7 +132,6 @@ class FailedRecords:
             execute_in(connection, update, failed.c.id, self._find(connection, hashes))
 
     def _find(self, connection: sa.Connection, hashes: Iterable[int | None]) -> set[int]:
-        """Return `failed.id` of the records whose key or source row has one of the given hashes."""
         known = {each for each in self._hashes.intersection(hashes) if each is not None}
         return {
             number
@@ -168,7 +163,6 @@ class FailedRecords:
 
 
 def get_unresolved_files(database: Database, files: Collection[str]) -> set[str]:
-    """Return the given files that hold failed records which are not resolved, in any stream."""
     with database.reading() as connection:
         return {file for (file,) in select_in(connection, [failed.c.file], failed.c.file, files, sa.true())}
 

@@ -49,11 +49,7 @@ class FailedGroup(NamedTuple):
 
 
 def get_runs(database: Database, host: str, *, limit: int | None = None, since: int = 0) -> list[Run]:
-    """Return the last runs, newest first.
-
-    Args:
-        since: The earliest start, in seconds since the epoch.
-    """
+    """Return the last runs that started at a time or later, in seconds since the epoch; newest first."""
     columns = [scopes.c.name, *(runs.c[name] for name in Run._fields[1:])]
     query = sa.select(*columns).join(scopes).where(_is_of(host), runs.c.started_at >= since)
     try:
@@ -109,14 +105,9 @@ def forget_stream(database: Database, host: str, stream: str) -> int:
 
 
 def prune(database: Database, host: str, before: int, is_missing: Callable[[str], bool]) -> dict[str, int]:
-    """Delete old runs, looked-up IDs, claims, spellings, and failed records whose file is gone.
+    """Delete what is older than a time, in seconds since the epoch: runs, looked-up IDs, claims, spellings.
 
-    Args:
-        before: What is older than this is deleted, in seconds since the epoch.
-        is_missing: Whether a failed records file does not exist.
-
-    Returns:
-        What was deleted → how many.
+    Also deletes failed records whose file is missing. Returns what was deleted → how many.
     """
     teams = sa.select(scopes.c.id).where(_is_of(host))
     stream_ids = sa.select(streams.c.id).where(streams.c.scope_id.in_(teams))

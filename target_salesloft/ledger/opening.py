@@ -63,11 +63,7 @@ def get_host(settings: RunSettings) -> str:
 
 
 def get_scope(settings: RunSettings, identity: Mapping[str, Any] | None) -> str:
-    """Return the name of the API host and the team, or a hash of the credentials if the team is unknown.
-
-    Args:
-        identity: The response to `GET /me`, or None.
-    """
+    """Return the API host and the team in a response to `GET /me`, or a hash of the credentials if it has none."""
     host = get_host(settings)
     team = (identity or {}).get("team")
     if isinstance(team, dict) and team.get("id") is not None:

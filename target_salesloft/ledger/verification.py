@@ -21,11 +21,7 @@ ANY: Final = Note("", 0)
 
 
 class Notes:
-    """What verifications of the team may have created and have not removed.
-
-    Args:
-        ledger: Its scope is set.
-    """
+    """What verifications of the ledger's team may have created and have not removed."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._database = ledger.database

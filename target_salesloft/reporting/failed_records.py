@@ -220,7 +220,6 @@ def _use_schema(message: Mapping[str, Any], schemas: dict[str, Mapping[str, Any]
 def _parse_record(
     message: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any] | None]
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the SCHEMA message and the record of a RECORD message."""
     if message.get("type") != "RECORD":
         raise InvalidInputLine("not a RECORD message")
     require_keys(message, stream=str, record=dict)
@@ -235,7 +234,6 @@ def _parse_record(
 
 
 def _saved_line(message: Mapping[str, Any]) -> int | None:
-    """Return the line on which a record was saved, as the file says."""
     error = message.get("error")
     line = error.get("saved_line") if isinstance(error, dict) else None
     return line if isinstance(line, int) and line > 0 else None

@@ -139,11 +139,7 @@ class OtelStats(RunStats):
 
 
 class TracedRequests(RequestMetrics):
-    """Counts requests, and adds their spans.
-
-    Attributes:
-        parent: The span in which requests are sent: that of a batch, or that of the run.
-    """
+    """Counts requests, and adds their spans to that of a batch or of the run."""
 
     def __init__(self, tracer: trace.Tracer, parent: trace.Span) -> None:
         super().__init__()

@@ -75,8 +75,6 @@ class Reasons(Counter[str]):
 
 @dataclass
 class StreamStats:
-    """The results of a stream's records, and the reasons of failures."""
-
     read: int = 0
     uploaded: int = 0  # records uploaded in bulk jobs
     # Bulk job in flight → records that Salesloft has processed, as of the last poll.

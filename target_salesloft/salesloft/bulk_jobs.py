@@ -113,7 +113,6 @@ class BulkJobs:
 
     @property
     def ignores_filters(self) -> bool:
-        """Whether Salesloft was found to ignore the filters by state and status."""
         return "bulk_filters" in self.contradicted
 
     def expect(self, contradicted: Collection[str]) -> None:

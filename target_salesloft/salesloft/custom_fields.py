@@ -16,8 +16,6 @@ logger = logging.getLogger(__name__)
 
 
 class CustomFields:
-    """Fetches the team's custom fields, and caches them for the run."""
-
     def __init__(self, client: SalesloftClient | None) -> None:
         self._client = client
         self._cache: dict[str, Mapping[str, FieldType] | None] = {}

@@ -168,14 +168,12 @@ class Lookups:
 
 
 def takes_one(salesloft_object: SalesloftObject, field: str) -> bool:
-    """Return whether a filter takes one value rather than a hundred."""
     return not salesloft_object.lookups[field].endswith("[]")
 
 
 def fetch_rows(
     client: SalesloftClient, salesloft_object: SalesloftObject, field: str, values: Collection[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the `identity_key` of each value → the rows that have it."""
     found: dict[str, list[dict[str, Any]]] = {identity_key(field, value): [] for value in values}
     for row in client.paginate(salesloft_object.path, {salesloft_object.lookups[field]: list(values)}):
         # Salesloft ignores unknown filters: only rows that have the key count.

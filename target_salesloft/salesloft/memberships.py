@@ -109,8 +109,7 @@ class MembershipLookup:
 def parse_membership(row: dict[str, Any]) -> tuple[int | None, int, Membership]:
     """Return the person, the cadence and the membership of a row; the person is None if they are deleted.
 
-    Raises:
-        UnexpectedResponseError: The row does not name them: a person must not be taken for one who is not on a cadence.
+    A row that does not name them is an error: a person must not be taken for one who is not on a cadence.
     """
     texts = [str(CADENCE_MEMBERSHIPS.value_in(row, name)) for name in (*ENROLL.identity, ID_FIELD)]
     person_id, cadence_id, membership_id = (int(each) if each.isdecimal() else None for each in texts)

@@ -27,7 +27,6 @@ SECRET: Final = Meta(extra_json_schema={"secret": True, "writeOnly": True})
 
 
 def choices(*values: str) -> Meta:
-    """Return what the schema says of text that is one of these values."""
     return Meta(extra_json_schema={"enum": [*values]})
 
 

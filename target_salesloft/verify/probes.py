@@ -276,7 +276,6 @@ def _create_job(session: Session, job_type: str) -> Answer:
 
 
 def _update(session: Session, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Update the first person, and return what is stored then."""
     path = session.fact("path")
     session.send("PUT", path, changes).require()
     return session.get(path).record

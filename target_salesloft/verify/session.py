@@ -116,7 +116,6 @@ class Session:
         return f"DELETE ME target-salesloft {self.token}"
 
     def fact(self, name: str) -> Any:
-        """Return what an earlier probe found."""
         if name not in self.facts:
             raise NotDeterminedError("An earlier step failed.")
         return self.facts[name]
@@ -237,7 +236,6 @@ class Session:
     # Bulk jobs
 
     def _is_idle(self, job_id: int) -> bool:
-        """Wait for a job, and return whether it does nothing more: a job that is open never executes."""
         return any(job is None or job.get("state") in {*ENDED, "open"} for job in self.poll_job(job_id))
 
     def poll_job(self, job_id: int) -> Iterator[dict[str, Any] | None]:

@@ -218,12 +218,7 @@ class Refresh:
         self._configured = configured
 
     def __call__(self) -> Token:
-        """Exchange the token, and store the new one before it is returned.
-
-        Raises:
-            TokenRefreshError: Two responses were lost.
-            TokenStoreError: The store cannot be written; if that is known in time, no token is spent.
-        """
+        """Exchange the token, and store the new one before it is returned."""
         current = self._store.read()
         if (refreshed := self._refreshed_elsewhere(current)) is not None:
             return refreshed
