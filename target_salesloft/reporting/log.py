@@ -104,23 +104,8 @@ class Report:
             if stream in forecasts:
                 self._logger.info("%s: %s", stream, forecasts[stream], extra={"stream": stream})
             for line, fields in stats.notes():
-                self._logger.info("%s: %s", stream, line, extra={"stream": stream, **fields})
-            if unknown := stats.unknown_to_ledger:
-                self._logger.warning(
-                    "%s: the ledger does not know %s that Salesloft has, so their values count as edited and "
-                    "are kept (overwrite: unless_edited). If the ledger was lost, use target-salesloft-admin adopt.",
-                    stream,
-                    plural(unknown, "record"),
-                    extra={"code": "SL043", "stream": stream, "records_unknown_to_ledger": unknown},
-                )
-            for reason, line in stats.missing_references.lines().items():
-                count = stats.missing_references[reason]
-                extra = {"code": "SL062", "stream": stream, "reason": reason, "records_without_reference": count}
-                self._logger.warning("%s: written without a reference: %s", stream, line, extra=extra)
-            for reason, line in stats.reasons.lines().items():
-                count = stats.reasons[reason]
-                extra = {"code": "SL061", "stream": stream, "records_failed": count, "reason": reason}
-                self._logger.warning("%s: %s", stream, line, extra=extra)
+                level = logging.WARNING if "code" in fields else logging.INFO
+                self._logger.log(level, "%s: %s", stream, line, extra={"stream": stream, **fields})
         sent = sum(stats.written + stats.failed for stats in self._stats.values())
         if sent and (identical := sum(stats.identical for stats in self._stats.values())):
             self._logger.info(

@@ -184,7 +184,7 @@ class StreamStats:
         return full_reason
 
     def notes(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield what is to be said besides counts and failures, each line with its fields in the log."""
+        """Yield what is to be said besides counts, each line with its fields in the log; a warning has a code."""
         for line in self.comparison.lines() if self.comparison is not None else ():
             yield line, {}
         if self.kept:
@@ -196,6 +196,18 @@ class StreamStats:
             count = self.results[result]
             what = "not found" if result is Result.NOT_FOUND else f"already exist{'s' if count == 1 else ''}"
             yield f"{count:,} {what}, skipped ({_locate(count, first)})", {f"records_{result.name.lower()}": count}
+        if unknown := self.unknown_to_ledger:
+            line = (
+                f"the ledger does not know {plural(unknown, 'record')} that Salesloft has, so their values count as "
+                "edited and are kept (overwrite: unless_edited). If the ledger was lost, use target-salesloft-admin "
+                "adopt."
+            )
+            yield line, {"code": "SL043", "records_unknown_to_ledger": unknown}
+        for reason, line in self.missing_references.lines().items():
+            fields = {"reason": reason, "records_without_reference": self.missing_references[reason]}
+            yield f"written without a reference: {line}", {"code": "SL062", **fields}
+        for reason, line in self.reasons.lines().items():
+            yield line, {"code": "SL061", "reason": reason, "records_failed": self.reasons[reason]}
 
     def summary_line(self, stream: str, failed_records: str | None) -> str:
         """Return the counts: `people: 1,204 read, 1,180 written (312 created, 868 updated), …`."""
