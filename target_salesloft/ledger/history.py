@@ -11,17 +11,7 @@ import sqlalchemy as sa
 
 from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.database import Database, execute_in
-from target_salesloft.ledger.models import (
-    claims,
-    failed,
-    lookups,
-    pending,
-    records,
-    runs,
-    scopes,
-    spellings,
-    streams,
-)
+from target_salesloft.ledger.models import claims, failed, lookups, pending, records, runs, scopes, spellings, streams
 
 
 class Run(NamedTuple):

@@ -8,17 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from target_salesloft.objects import ACCOUNTS, OBJECTS, PEOPLE, DeletedRecords, SalesloftObject, SyncMode
-from target_salesloft.settings.options import (
-    CREDENTIALS,
-    AuthMethod,
-    ListFields,
-    Misses,
-    MissingReferences,
-    NullValues,
-    SkipUnchanged,
-    UnknownFields,
-    WriteMethod,
-)
+from target_salesloft.settings import options
 
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
@@ -37,7 +27,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     the text below each setting.
     """
 
-    auth_method: AuthMethod | None = None
+    auth_method: options.AuthMethod | None = None
     """If unset, inferred from the credentials that are set. Set it to `refresh_token` to use the token that
     `target-salesloft-admin login` stored."""
     api_key: Annotated[str | None, SECRET] = None
@@ -67,26 +57,26 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     streams: dict[str, dict[str, Any]] = {}
     """Settings per stream name or glob. `mapping` sends a column to a Salesloft field or custom field; null or
     `__NULL__` leaves the column out."""
-    unknown_fields: UnknownFields = "ignore"
+    unknown_fields: options.UnknownFields = "ignore"
     """Columns that match no Salesloft field: `ignore` (one log line per stream) or `fail`."""
     unchecked_custom_fields: bool = False
     """`true`: send custom fields even if their names cannot be checked, because the token may not list them."""
-    null_values: NullValues = "ignore"
+    null_values: options.NullValues = "ignore"
     """`ignore`: null is not sent, so nothing is erased in Salesloft. `clear`: null is sent."""
-    list_fields: ListFields = "replace"
+    list_fields: options.ListFields = "replace"
     """Tags and contact restrictions: `replace` what Salesloft holds, or `add` to it. Adding reads the records first, a
     hundred per point."""
-    missing_key: Misses = "fail"
+    missing_key: options.Misses = "fail"
     """Records without a value for the upsert key: `fail`, or `skip` and count them."""
-    missing_references: MissingReferences = "omit"
+    missing_references: options.MissingReferences = "omit"
     """References in `mapping`, such as `account.domain`, that name no record or several: `omit` the reference and write
     the rest, or `fail` the record."""
     max_missing_references_percent: Percentage | None = None
     """Maximum percentage of a stream's references that may be missing. If more are missing, everything is written, and
     the run exits with code 1."""
-    not_found: Misses = "fail"
+    not_found: options.Misses = "fail"
     """Updates of records that Salesloft does not have: `fail`, or `skip` and count them."""
-    already_exists: Misses = "fail"
+    already_exists: options.Misses = "fail"
     """Inserts of records that Salesloft has: `fail`, or `skip` and count them."""
     deleted_records: DeletedRecords = DeletedRecords.SKIP
     """Records that are deleted in the source: `skip` them, or `archive` (accounts) or `delete` them in Salesloft.
@@ -105,7 +95,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_records: Positive | None = None
     """Send only the first records of each stream, for example to try a new mapping on 10 records. State is not
     advanced, so the next run without it sends all records."""
-    write_method: WriteMethod = "auto"
+    write_method: options.WriteMethod = "auto"
     """`record`: one request per record. `bulk`: bulk jobs where supported. `auto`: bulk jobs for batches of at least
     `bulk_min_records`."""
     bulk_min_records: Positive = 50
@@ -130,7 +120,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     ledger_uri: Annotated[str | None, SECRET] = None
     """SQLAlchemy URL of the database that remembers what was written. By default, an SQLite file in the user's state
     directory. `none` turns it off."""
-    skip_unchanged: SkipUnchanged = "off"
+    skip_unchanged: options.SkipUnchanged = "off"
     """`ledger`: skip a record that equals the one last written from the same stream. `salesloft`: read what Salesloft
     holds, and skip what is equal there. `off`: send all."""
     resend_after_days: Positive | None = None
@@ -184,7 +174,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def credentials(self) -> dict[str, str]:
-        return {name: getattr(self, name) for name in CREDENTIALS if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in options.CREDENTIALS if getattr(self, name) is not None}
 
     @property
     def reads(self) -> bool:
@@ -192,7 +182,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.compare or not self.dry_run
 
     @property
-    def authentication(self) -> AuthMethod | None:
+    def authentication(self) -> options.AuthMethod | None:
         if self.auth_method is not None:
             return self.auth_method
         if self.api_key:

@@ -10,15 +10,7 @@ import msgspec
 
 from target_salesloft.exceptions import ConfigError
 from target_salesloft.objects import OBJECTS, DeletedRecords, SalesloftObject, SyncMode
-from target_salesloft.settings.options import (
-    ListFields,
-    Misses,
-    MissingReferences,
-    NullValues,
-    Overwrite,
-    SkipUnchanged,
-    UnknownFields,
-)
+from target_salesloft.settings import options
 from target_salesloft.settings.run import RunSettings, choices
 from target_salesloft.suggestions import TYPO, closest_match
 
@@ -40,19 +32,19 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     re_enroll: bool = False
     """Cadence memberships: `true` adds people again whose time on the cadence has ended, each time their record
     comes."""
-    overwrite: dict[str, Overwrite] = {}
+    overwrite: dict[str, options.Overwrite] = {}
     """Field → when Salesloft's value is overwritten: `always`, `if_empty` (only null or blank), `unless_edited` (only
     what this stream last wrote, or nothing)."""
     object_name: str = msgspec.field(name="object")
     sync_mode: SyncMode
-    unknown_fields: UnknownFields
-    null_values: NullValues
-    list_fields: ListFields
-    missing_key: Misses
-    skip_unchanged: SkipUnchanged
-    missing_references: MissingReferences
-    not_found: Misses
-    already_exists: Misses
+    unknown_fields: options.UnknownFields
+    null_values: options.NullValues
+    list_fields: options.ListFields
+    missing_key: options.Misses
+    skip_unchanged: options.SkipUnchanged
+    missing_references: options.MissingReferences
+    not_found: options.Misses
+    already_exists: options.Misses
     deleted_records: DeletedRecords
 
     @property

@@ -24,11 +24,7 @@ from target_salesloft.exceptions import (
     ConfigError,
 )
 from target_salesloft.redaction import iter_scalars, redact_secrets, sanitize_line
-from target_salesloft.settings.options import (
-    CREDENTIALS,
-    ENVIRONMENT_PREFIX,
-    NO_LEDGER,
-)
+from target_salesloft.settings.options import CREDENTIALS, ENVIRONMENT_PREFIX, NO_LEDGER
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.schema import FOREIGN_SETTINGS, SETTINGS, STREAM_SETTINGS
 from target_salesloft.storage import is_remote, split
