@@ -40,6 +40,7 @@ from tests.postgres import Database, find_binaries, serve_postgres
 KEY = "ak" + "0" * 64
 CODE = re.compile(r" \[SL\d{3}\]$")
 POINTS = 1_000_000
+EPOCH = 1_800_000_000.0  # in 2027
 # A run verifies its token before it writes.
 PREFLIGHT_POINTS = 1
 # It lists unfinished bulk jobs, unless it creates none (`write_method: record`).
@@ -161,10 +162,11 @@ def pytest_collection_finish():
 
 
 class FakeClock(Clock):
-    """A clock on which waiting takes no real time and advances the clock."""
+    """A clock on which waiting takes no real time and advances the clock; `on_wait` is called before each wait."""
 
     def __init__(self):
         super().__init__()
+        self.on_wait = lambda: None
         self._lock = threading.Lock()
         self._moment = 1_000.0
 
@@ -172,20 +174,20 @@ class FakeClock(Clock):
         with self._lock:
             return self._moment
 
+    def time(self):
+        return EPOCH + self.now()
+
     def wait_until(self, moment):
+        self.on_wait()
+        self._advance(moment)
+
+    def tick(self, seconds):
+        self._advance(self.now() + seconds)
+
+    def _advance(self, moment):
         if not self.stopped:
             with self._lock:
                 self._moment = max(self._moment, moment)
-
-    def tick(self, seconds):
-        self.wait_until(self.now() + seconds)
-
-
-class DatedClock(FakeClock):
-    """A fake clock with a date, which advances with it."""
-
-    def time(self):
-        return 1_700_000_000.0 + self.now()
 
 
 class SwitchableClock:
@@ -321,14 +323,19 @@ def used(postgres):
     return database
 
 
+@pytest.fixture
+def emptied(used):
+    """The URL of a database whose tables are empty, if there are any."""
+    used.empty()
+    return used.url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def uri(request, tmp_path):
     """The URL of an empty ledger, on each kind of database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/state/ledger.db"
-    database = request.getfixturevalue("used")
-    database.empty()
-    return database.url
+    return request.getfixturevalue("emptied")
 
 
 def schema(stream, *columns, keys=(), **properties):

@@ -5,14 +5,9 @@ import json
 import pytest
 
 from target_salesloft.cli.admin import main
-from tests.conftest import DatedClock, schema, state
+from tests.conftest import schema, state
 
 COLUMNS = schema("people", "email_address", "title")
-
-
-@pytest.fixture
-def clock():
-    return DatedClock()
 
 
 @pytest.fixture

@@ -15,32 +15,12 @@ from target_salesloft.salesloft.build import build_authenticator
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.run import RunSettings
-from tests.conftest import FakeClock as SteadyClock
 from tests.conftest import serve_sandboxes
 
 CLIENT = "app"
 SECRET = "s3cr3t-of-the-application"
 FIRST = "f1rst-refresh-token"
 PREFIX = "TARGET_SALESLOFT_"
-EPOCH = 1_700_000_000.0
-
-
-class FakeClock(SteadyClock):
-    """A fake clock with a date, and a hook that is called before each wait."""
-
-    def __init__(self):
-        super().__init__()
-        self.on_wait = lambda: None
-
-    def time(self):
-        return EPOCH + self.now()
-
-    def wait_until(self, moment):
-        self.on_wait()
-        super().wait_until(moment)
-
-    def tick(self, seconds):
-        super().wait_until(self.now() + seconds)
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +28,6 @@ def no_settings_from_outside(monkeypatch):
     for name in [*os.environ]:
         if name.startswith(PREFIX):
             monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def make(request, path, clock):
     """Return a function that creates stores, each like that of a separate process."""
     if request.param == "file":
         return lambda application=CLIENT, timeout=30: FileTokenStore(path.with_stem(application), clock, timeout)
-    url = request.getfixturevalue("database").url
+    url = request.getfixturevalue("emptied")
     return lambda application=CLIENT, timeout=30: PostgresTokenStore(url, application, SECRET, clock, timeout)
 
 
