@@ -40,7 +40,6 @@ from tests.postgres import Database, find_binaries, serve_postgres
 KEY = "ak" + "0" * 64
 CODE = re.compile(r" \[SL\d{3}\]$")
 POINTS = 1_000_000
-EPOCH = 1_800_000_000.0  # in 2027
 # A run verifies its token before it writes.
 PREFLIGHT_POINTS = 1
 # It lists unfinished bulk jobs, unless it creates none (`write_method: record`).
@@ -174,9 +173,6 @@ class FakeClock(Clock):
         with self._lock:
             return self._moment
 
-    def time(self):
-        return EPOCH + self.now()
-
     def wait_until(self, moment):
         self.on_wait()
         self._advance(moment)
@@ -188,6 +184,13 @@ class FakeClock(Clock):
         if not self.stopped:
             with self._lock:
                 self._moment = max(self._moment, moment)
+
+
+class DatedClock(FakeClock):
+    """A fake clock with a date, which advances with it; that of `FakeClock` is real, as the sandbox's is."""
+
+    def time(self):
+        return 1_700_000_000.0 + self.now()
 
 
 class SwitchableClock:

@@ -5,9 +5,14 @@ import json
 import pytest
 
 from target_salesloft.cli.admin import main
-from tests.conftest import schema, state
+from tests.conftest import DatedClock, schema, state
 
 COLUMNS = schema("people", "email_address", "title")
+
+
+@pytest.fixture
+def clock():
+    return DatedClock()
 
 
 @pytest.fixture

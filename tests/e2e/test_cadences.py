@@ -262,17 +262,6 @@ def by_name(*rows):
 # Rows that come again, or are deleted
 
 
-@pytest.mark.parametrize(
-    ("keys", "setting", "size"), [([], "skip", 1), (["person_id"], "delete", 1), ([], "delete", 10)]
-)
-@pytest.mark.parametrize("later", [{"_sdc_deleted_at": "2026-11-20T08:00:00Z"}, {"user_id": "x"}])
-def test_nobody_is_added_by_a_row_that_is_deleted_or_fails_later(sandbox, run, size, keys, later, setting):
-    row = {"person_id": add_people(sandbox, 1)[0], "cadence_id": INBOUND}
-    rows = [record("enrollments", **row), record("enrollments", **row, **later)]
-    run([{**SCHEMA, "key_properties": keys}, *rows], batch_size_rows=size, deleted_records=setting)
-    assert sandbox.cadence_memberships() == []
-
-
 @pytest.mark.parametrize("size", [1, 10])
 def test_a_person_is_added_by_a_row_although_another_one_that_did_is_deleted(sandbox, run, size):
     (person,) = add_people(sandbox, 1)

@@ -181,16 +181,6 @@ def test_nothing_is_removed_if_the_input_is_incomplete(sandbox, run):
     assert addresses(sandbox) == ["p0@example.com", "p7@example.com"]
 
 
-@pytest.mark.parametrize("keys", [["email_address"], []])
-@pytest.mark.parametrize("size", [1, 10])
-def test_row_that_comes_again_and_fails_is_not_removed(sandbox, run, keys, size):
-    add_people(sandbox, 1)
-    columns = schema("people", "email_address", "owner_id", keys=keys)
-    lines = [columns, *people([0], **GONE), *people([0], owner_id="x")]
-    result = run(lines, **DELETE, batch_size_rows=size)
-    assert (result.code, addresses(sandbox)) == (1, ["p0@example.com"])
-
-
 @pytest.mark.parametrize(
     "later",
     [{"email_address": None}, {"email_address": None, **GONE}, {"title": "drop"}, {"title": "drop", **GONE}],
@@ -206,15 +196,6 @@ def test_row_that_comes_again_and_is_skipped_or_filtered_is_removed_only_if_it_i
     settings = {"missing_key": "skip", "stream_maps": {"people": {"__filter__": "title != 'drop'"}}}
     assert run(lines, **DELETE, **settings, batch_size_rows=size).code == 0
     assert addresses(sandbox) == ([] if later.keys() >= GONE.keys() else ["p0@example.com"])
-
-
-@pytest.mark.parametrize("size", [1, 10])
-def test_row_that_comes_again_with_another_key_is_not_removed(sandbox, run, size):
-    add_people(sandbox, 1)
-    columns = schema("people", "email_address", "number", keys=["number"])
-    lines = [columns, *people([0], number=1, **GONE), *people([1], number=1)]
-    assert run(lines, **DELETE, batch_size_rows=size).code == 0
-    assert addresses(sandbox) == ["p0@example.com", "p1@example.com"]
 
 
 def test_only_the_key_of_a_deleted_record_counts(sandbox, run):

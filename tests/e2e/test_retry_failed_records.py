@@ -6,9 +6,14 @@ import pytest
 
 from salesloft_sandbox import Fault
 from target_salesloft.cli.admin import main
-from tests.conftest import locked_by_another_run, record, schema
+from tests.conftest import DatedClock, locked_by_another_run, record, schema
 
 BAD = {"status": 422, "body": {"errors": {"title": ["xyzzy is not allowed"]}}}
+
+
+@pytest.fixture
+def clock():
+    return DatedClock()
 
 
 @pytest.fixture

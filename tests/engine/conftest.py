@@ -9,6 +9,12 @@ from target_salesloft.records import Source, Write
 from target_salesloft.reporting.stats import StreamStats
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.settings.validation import resolve
+from tests.conftest import DatedClock
+
+
+@pytest.fixture
+def clock():
+    return DatedClock()
 
 
 @pytest.fixture

@@ -87,22 +87,6 @@ def test_removals_get_the_ids_of_the_records_that_exist(stream):
     }
 
 
-def test_accounts_that_are_archived_are_unchanged(make_stream):
-    stream = make_stream("accounts", deleted_records="archive")
-    accounts = [{"id": 1, "domain": "a.co", "archived_at": "2026-01-01"}, {"id": 2, "domain": "b.co"}]
-    domains = ("a.co", "b.co")
-    writes = [Write({"domain": each}, f"domain={each}", sources=(source(),), is_removal=True) for each in domains]
-    found, outcomes = find_removals(stream, writes, World(accounts=accounts))
-    assert ([each.write.record_id for each in found], results(outcomes)) == ([2], [Result.UNCHANGED])
-
-
-def test_a_removal_is_of_all_keys_that_the_record_holds(stream):
-    world = World([row(1, "new@b.co", crm_id="7")])
-    (found,), outcomes = find_removals(stream, [removal("old@b.co", record_id=1)], world)
-    assert (found.write.record_id, outcomes) == (1, [])
-    assert found.write.tokens == {"email_address=old@b.co", "email_address=new@b.co", "crm_id=7", "id=1"}
-
-
 # Memberships
 
 

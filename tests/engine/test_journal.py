@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from target_salesloft.engine.journal import Journal
-from target_salesloft.exceptions import FailedRecordsError, FailedRecordsFileError, LedgerError, ResultsFileError
+from target_salesloft.exceptions import FailedRecordsFileError, LedgerError, ResultsFileError
 from target_salesloft.objects import SyncMode
 from target_salesloft.records import Outcome, Result, SavedAt, Source, Write, replace
 from target_salesloft.reporting.metrics import MetricsLog
@@ -15,7 +15,7 @@ from target_salesloft.reporting.state import StateBuffer
 from target_salesloft.reporting.stats import RunStats
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.validation import resolve
-from target_salesloft.writers.base import Batch, JobDone, JobStarting, JobUploaded, Sending, Settled
+from target_salesloft.writers.base import Batch, Sending, Settled
 from tests.conftest import KEY
 from tests.engine.conftest import World
 
@@ -141,34 +141,12 @@ def failed(write, **values):
 # Before and after sending
 
 
-def test_what_was_written_is_confirmed_with_its_id(start, states):
-    run = start()
-    writes, _ = run.read("a", "b"), run.read("c")
-    assert run.entry(writes[0]) is None
-    run.send(writes)
-    assert run.entry(writes[0]).is_pending
-    run.settle(written(writes[0], record_id=7))
-    assert (run.is_confirmed(writes[0]), run.entry(writes[0]).record_id, states()) == (True, 7, [])
-    run.settle(written(writes[1]))
-    run.journal.flush()
-    assert (run.is_confirmed(writes[1]), states()) == (True, [{"n": 2}]), "the third record was not sent"
-
-
 def test_what_was_certainly_rejected_is_not_pending_and_other_failures_are(start):
     run = start()
     writes = run.read("a", "b")
     run.send(writes)
     run.settle(failed(writes[0], was_rejected=True), failed(writes[1]))
     assert (run.entry(writes[0]), run.entry(writes[1]).is_pending) == (None, True)
-
-
-def test_a_record_that_was_refused_before_it_was_sent_leaves_what_is_pending(start):
-    """Another job with the same key may be in flight."""
-    run = start()
-    first, second = run.read("a", title="CEO"), run.read("a", title="CTO")
-    run.send(first)
-    run.settle(failed(second[0], was_rejected=True), were_sent=False)
-    assert run.entry(first[0]).is_pending
 
 
 def test_an_ambiguous_outcome_is_confirmed_without_a_fingerprint(start):
@@ -199,20 +177,6 @@ def test_what_salesloft_is_found_to_hold_is_not_certain_after_an_ambiguous_write
     run.journal.note_all(run.stream, [Outcome(second[0], Result.UNCHANGED)], is_found=True)
     run.journal.flush()
     assert not run.is_confirmed(second[0])
-
-
-def test_a_job_is_known_to_the_ledger_until_all_its_records_are(start, ledger):
-    run = start()
-    writes = run.read("a", "b")
-    batch = run.batch(writes)
-    run.journal.apply(JobUploaded(batch, 7, 2))
-    run.journal.apply(JobStarting(batch, 7, "person/upsert", "email_address", {each.key: each for each in writes}))
-    assert (run.stream.stats.uploaded, dict(run.stream.stats.jobs)) == (2, {7: 0})
-    assert [each.id for each in ledger.get_unsettled_jobs()] == [7]
-    run.settle(*map(written, writes), flushes=False)
-    run.journal.apply(JobDone(batch, 7, "person/upsert", 5.0))
-    assert all(map(run.is_confirmed, writes))
-    assert (ledger.get_unsettled_jobs(), dict(run.stream.stats.jobs)) == ([], {})
 
 
 # The order, for each thing that may fail
@@ -254,16 +218,6 @@ def test_state_waits_for_the_ledger(start, states, tmp_path):
 # STATE
 
 
-def test_state_does_not_pass_a_record_without_an_outcome(start, states):
-    run = start()
-    first, second = run.read("a", "b"), run.read("c")
-    run.send([*first, *second])
-    run.settle(written(second[0]), written(first[0]))
-    assert states() == []
-    run.settle(written(first[1]))
-    assert states() == [{"n": 3}]
-
-
 @pytest.mark.parametrize(
     ("settings", "passed", "at_the_end"),
     [
@@ -283,47 +237,7 @@ def test_state_passes_failed_records_only_if_they_are_allowed(start, states, set
     assert states() == at_the_end
 
 
-def test_each_record_of_a_merged_write_gets_its_outcome(start, states):
-    run = start()
-    first, second = run.read("a", "a")
-    merged = replace(second, sources=first.sources + second.sources)
-    run.send([merged])
-    run.settle(written(merged))
-    assert states() == [{"n": 2}]
-    assert {result: count for result, count in run.stream.stats.results.items() if count} == {
-        Result.UPDATED: 1,
-        Result.MERGED: 1,
-    }
-
-
 # Failures
-
-
-def test_failed_records_are_known_to_the_ledger_until_they_are_written(start):
-    run = start()
-    (write,) = run.read("a")
-    run.send([write])
-    run.settle(failed(write, was_rejected=True))
-    assert len(run.failed_records.outcomes) == 1
-    assert run.stream.ledger.failed.count_unresolved() == 1
-    (again,) = run.read("a")
-    run.send([again])
-    run.settle(written(again))
-    assert run.stream.ledger.failed.count_unresolved() == 0
-
-
-@pytest.mark.parametrize(("count", "stops"), [(2, False), (3, True)])
-def test_the_run_stops_at_more_failed_records_than_allowed(start, count, stops):
-    run = start(max_failed_records=2)
-    writes = run.read(*"abc"[:count])
-    run.send(writes)
-    run.settle(*(failed(each, was_rejected=True) for each in writes))
-    assert run.journal.has_too_many_failures() is stops
-    if stops:
-        with pytest.raises(FailedRecordsError, match="max_failed_records"):
-            run.journal.stop_if_too_many()
-    else:
-        run.journal.stop_if_too_many()
 
 
 def test_people_whose_record_failed_are_barred_from_cadences(start):
@@ -350,14 +264,3 @@ def test_a_removed_record_is_forgotten_by_all_streams(start, make_stream):
     run.settle(Outcome(removal, Result.DELETED, record_id=7))
     assert (run.entry(write), other.get([write.key])) == (None, {})
     assert "email_address=a@b.co" in run.journal.removed["people"]
-
-
-def test_a_removal_that_failed_leaves_the_record_known(start):
-    run = start()
-    (write,) = run.read("a")
-    run.send([write])
-    run.settle(written(write, record_id=7))
-    (row,) = run.read("a")
-    run.settle(failed(replace(row, is_removal=True, record_id=7)))
-    assert run.is_confirmed(write)
-    assert not run.journal.removed["people"]

@@ -46,36 +46,6 @@ def written(write, record_id, result=Result.UPDATED, **values):
 # References
 
 
-def test_a_name_is_looked_up_once_a_run_and_remembered(world, sandbox, ledger):
-    number = acme(sandbox)
-    name = Named(DOMAIN, "acme.com")
-    for _ in range(2):
-        assert world.resolve([name]) == {name: (number,)}
-    assert len(sandbox.requests) == 1
-    assert ledger.get_lookups("account.domain", [name.key])[name.key].record_id == number
-    assert world.get_hints([name]) == {name: number}
-
-
-def test_a_name_that_is_not_found_may_still_be_written(world, sandbox):
-    name = Named(DOMAIN, "acme.com")
-    assert world.resolve([name]) == {name: ()}
-    assert world.is_missing(name)
-    number = acme(sandbox)
-    world.note_outcomes(ACCOUNTS, [written(account("acme.com"), number, Result.CREATED)])
-    assert not world.is_missing(name)
-    assert world.resolve([name]) == {name: (number,)}
-
-
-def test_a_remembered_id_whose_record_is_gone_or_has_another_name_now_is_not_used(world, sandbox, ledger):
-    old = acme(sandbox, "moved.com")
-    new = acme(sandbox)
-    name, gone = Named(DOMAIN, "acme.com"), Named(DOMAIN, "gone.com")
-    ledger.set_lookups("account.domain", {name.key: old, gone.key: 99})
-    assert world.resolve([name, gone]) == {name: (new,), gone: ()}
-    known = ledger.get_lookups("account.domain", [name.key, gone.key])
-    assert {key: each.record_id for key, each in known.items()} == {name.key: new}
-
-
 def test_many_remembered_ids_are_verified_a_hundred_per_point(world, sandbox, ledger):
     names = [Named(DOMAIN, f"d{number}.com") for number in range(150)]
     ids = {each: acme(sandbox, each.value) for each in names}
@@ -122,16 +92,6 @@ def test_if_the_id_of_a_written_record_is_unknown_nothing_looked_up_counts_any_m
     assert ids(world, "old.com", "new.com") == {"old.com": (), "new.com": (number,)}
 
 
-def test_a_removed_record_is_not_found_any_more(world, sandbox):
-    number = acme(sandbox)
-    name = Named(DOMAIN, "acme.com")
-    world.resolve([name])
-    sandbox.state.delete("accounts", number)
-    removal = Write({"domain": "acme.com"}, "domain=acme.com", number, is_removal=True)
-    world.note_outcomes(ACCOUNTS, [written(removal, number, Result.DELETED)])
-    assert (world.get_hints([name]), world.resolve([name])) == ({}, {name: ()})
-
-
 def test_people_are_looked_up_by_what_they_are_called_now(world, sandbox):
     """As cheap as verifying an id, so that no id is trusted."""
     old = sandbox.add("person", email_address="moved@b.co")
@@ -139,10 +99,3 @@ def test_people_are_looked_up_by_what_they_are_called_now(world, sandbox):
     key = person().key
     assert world.find_ids(PEOPLE, "email_address", {key: "a@b.co"}, {key: old}) == {key: (new,)}
     assert len(sandbox.requests) == 1
-
-
-def test_users_are_listed_once_a_run(world, paths):
-    for email in ("nobody@b.co", "none@b.co"):
-        name = Named(OWNER, email)
-        assert world.resolve([name]) == {name: ()}
-    assert paths() == ["/users"]

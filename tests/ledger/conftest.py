@@ -3,8 +3,14 @@
 import pytest
 
 from target_salesloft.ledger.opening import open_ledger
+from tests.conftest import DatedClock
 
 SCOPE = "127.0.0.1/team/1"
+
+
+@pytest.fixture
+def clock():
+    return DatedClock()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -97,27 +96,6 @@ for night in range(8):
     last.confirm([(key, None, True) for key in KEYS])
     entries = last.get(KEYS)
     assert all(entries[key].is_unchanged(last.fingerprint({"title": "CEO"})) for key in KEYS)
-
-
-def test_two_equal_runs_leave_nothing_pending_and_exclude_each_other_by_claims(start):
-    ledgers = [start() for _ in range(2)]
-    streams = [each.stream("people", "people") for each in ledgers]
-    for each in streams:
-        each.mark_pending([(key, {"title": "CEO"}, {}) for key in KEYS])
-
-    def run(number):
-        order = KEYS[:: -1 if number else 1]
-        held = [ledgers[number].claim(order[first : first + 100], 3_600) for first in range(0, 300, 100)]
-        for first in range(0, 300, 50):
-            streams[number].confirm([(key, None, True) for key in KEYS[first : first + 50]])
-        return sorted(set().union(*held))
-
-    with ThreadPoolExecutor(2) as threads:
-        held = list(threads.map(run, range(2)))
-    assert sorted(held[0] + held[1]) == sorted(KEYS)
-    entries = streams[0].get(KEYS)
-    assert not [key for key in KEYS if entries[key].is_pending]
-    assert all(entries[key].is_unchanged(streams[0].fingerprint({"title": "CEO"})) for key in KEYS)
 
 
 @pytest.mark.parametrize("uri", ["sqlite"], indirect=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from target_salesloft.exceptions import ConfigError, UnknownColumnError
-from target_salesloft.mapping.mapper import BY_MAPPING, RecordMapper, Rejection, needs_custom_fields
+from target_salesloft.mapping.mapper import BY_MAPPING, RecordMapper, Rejection
 from target_salesloft.objects import ACCOUNTS, PEOPLE, FieldType, SyncMode
 from target_salesloft.records import Write
 
@@ -107,17 +107,6 @@ def test_missing_or_blank_key_is_rejected(salesloft_object, key, blank):
         assert (rejection.fields, rejection.missing_key) == ((key,), True)
 
 
-@pytest.mark.parametrize("mode", list(SyncMode))
-@pytest.mark.parametrize("declared", [True, False])
-def test_warehouse_id_is_left_out(mode, declared):
-    mapper = make_mapper(mode=mode, columns=["id", "email_address"] if declared else ["email_address"])
-    write = map_record(mapper, {"id": 17, "email_address": EMAIL})
-    assert "id" not in write.body
-    assert write.record_id is None
-    assert write.key == f"email_address={EMAIL}"
-    assert "id" in left_out(mapper)
-
-
 @pytest.mark.parametrize(
     ("mode", "key", "columns", "mapping", "named"),
     [
@@ -212,17 +201,6 @@ def test_aliases_name_fields_in_columns_and_in_the_mapping(salesloft_object, ali
     options = {"salesloft_object": salesloft_object, "normalize": False}
     assert body({**key, alias: EMAIL}, **options)[field] == EMAIL
     assert body({**key, "col": EMAIL}, mapping={"col": alias}, **options)[field] == EMAIL
-
-
-@pytest.mark.parametrize(
-    ("column", "mapping"), [("title", {"title": None}), ("id", {"id": None}), ("_sdc_extracted_at", {})]
-)
-@pytest.mark.parametrize("declared", [True, False])
-def test_columns_mapped_to_null_and_sdk_metadata_are_left_out_on_purpose(column, mapping, declared):
-    columns = [column, "email_address"] if declared else []
-    mapper = make_mapper(columns=columns, mapping=mapping, unknown_fields="fail")
-    assert map_record(mapper, {"email_address": EMAIL, column: 17}).body.keys() == {"email_address", "upsert_key"}
-    assert (mapper.warnings, left_out(mapper)) == ([], {})
 
 
 @pytest.mark.parametrize(
@@ -350,26 +328,6 @@ def test_mapped_column_that_the_stream_does_not_have_is_warned_about():
 
 
 # Custom fields
-
-
-@pytest.mark.parametrize(
-    ("columns", "needed"),
-    [
-        ([], False),
-        (["email_address", "company_name", "_sdc_sequence"], False),
-        (["dropped"], False),
-        (["renamed"], False),
-        (["mapped"], True),
-        (["other"], True),
-        (["Title"], True),
-        (["custom_fields"], True),
-        (["custom_fields__Region"], True),
-        (["referring"], False),
-    ],
-)
-def test_custom_fields_are_needed_only_if_a_column_is_not_a_standard_field(columns, needed):
-    mapping = {"dropped": None, "renamed": "title", "mapped": "Lead Score", "referring": "account.domain"}
-    assert needs_custom_fields(PEOPLE, mapping, columns) is needed
 
 
 @pytest.mark.parametrize(

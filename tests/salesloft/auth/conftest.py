@@ -15,7 +15,7 @@ from target_salesloft.salesloft.build import build_authenticator
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.run import RunSettings
-from tests.conftest import serve_sandboxes
+from tests.conftest import DatedClock, serve_sandboxes
 
 CLIENT = "app"
 SECRET = "s3cr3t-of-the-application"
@@ -28,6 +28,11 @@ def no_settings_from_outside(monkeypatch):
     for name in [*os.environ]:
         if name.startswith(PREFIX):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock():
+    return DatedClock()
 
 
 @pytest.fixture
