@@ -304,18 +304,6 @@ def test_repeated_schema_starts_no_new_batch(run, sandbox):
 # Points
 
 
-@pytest.mark.parametrize(
-    ("rolling", "retry_after"),
-    [(True, False), *(pytest.param(*each, marks=pytest.mark.matrix) for each in [(True, True), (False, True)])],
-)
-def test_other_client_spending_half_the_rate_limit_loses_nothing(run, serve, clock, rolling, retry_after):
-    server = serve(other_points=300, rolling=rolling, retry_after=retry_after)
-    result = run([COLUMNS, *people(range(350))], api_url=server.url, write_method="record", batch_size_rows=10_000)
-    assert (result.code, len(server.sandbox.people())) == (0, 350)
-    assert server.sandbox.points_spent == PREFLIGHT_POINTS + SAMPLE_POINTS + 350
-    assert clock.now() <= 1_200
-
-
 # Streams that stream maps remove
 
 

@@ -264,3 +264,14 @@ def test_a_removed_record_is_forgotten_by_all_streams(start, make_stream):
     run.settle(Outcome(removal, Result.DELETED, record_id=7))
     assert (run.entry(write), other.get([write.key])) == (None, {})
     assert "email_address=a@b.co" in run.journal.removed["people"]
+
+
+def test_a_removal_that_failed_leaves_the_record_known(start):
+    run = start()
+    (write,) = run.read("a")
+    run.send([write])
+    run.settle(written(write, record_id=7))
+    (row,) = run.read("a")
+    run.settle(failed(replace(row, is_removal=True, record_id=7)))
+    assert run.is_confirmed(write)
+    assert not run.journal.removed["people"]

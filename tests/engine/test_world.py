@@ -92,6 +92,16 @@ def test_if_the_id_of_a_written_record_is_unknown_nothing_looked_up_counts_any_m
     assert ids(world, "old.com", "new.com") == {"old.com": (), "new.com": (number,)}
 
 
+def test_a_removed_record_is_not_found_any_more(world, sandbox):
+    number = acme(sandbox)
+    name = Named(DOMAIN, "acme.com")
+    world.resolve([name])
+    sandbox.state.delete("accounts", number)
+    removal = Write({"domain": "acme.com"}, "domain=acme.com", number, is_removal=True)
+    world.note_outcomes(ACCOUNTS, [written(removal, number, Result.DELETED)])
+    assert (world.get_hints([name]), world.resolve([name])) == ({}, {name: ()})
+
+
 def test_people_are_looked_up_by_what_they_are_called_now(world, sandbox):
     """As cheap as verifying an id, so that no id is trusted."""
     old = sandbox.add("person", email_address="moved@b.co")

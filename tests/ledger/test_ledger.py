@@ -1,7 +1,5 @@
 """What the ledger remembers of records, jobs, IDs and claims."""
 
-import stat
-
 import pytest
 
 from target_salesloft.clock import SECONDS_PER_DAY
@@ -184,14 +182,6 @@ def test_nothing_is_known_of_nothing(people):
 
 
 # Two runs
-
-
-def test_entries_are_those_of_the_stream(start, ledger, people):
-    write(people)
-    send(people, "email_address=bob@example.com")
-    keys = [KEY, "email_address=bob@example.com"]
-    assert ledger.stream("leads", "people").get(keys) == {}
-    assert start("127.0.0.1/team/2").stream("people", "people").get(keys) == {}
 
 
 def test_number_of_a_run_is_not_used_again(start, clock):
@@ -389,16 +379,6 @@ def test_read_only_ledger_reads_and_writes_nothing(start, ledger, people):
     assert ledger.get_ids("people", [KEY]) == {KEY: 17}
     assert start().claim(["a"], 60) == set()
     assert start("127.0.0.1/team/2", read_only=True).stream("people", "people").get([KEY]) == {}
-
-
-@pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
-def test_file_is_private_and_holds_no_values(tmp_path, people):
-    write(people, title="Chief Executive")
-    files = list((tmp_path / "state").iterdir())
-    content = b"".join(each.read_bytes() for each in files)
-    assert b"ann" not in content
-    assert b"Chief" not in content
-    assert all(stat.S_IMODE(each.stat().st_mode) == 0o600 for each in files)
 
 
 def test_two_ledgers_hash_differently(start, tmp_path):

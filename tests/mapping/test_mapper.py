@@ -215,18 +215,6 @@ def test_unknown_column_is_an_error_with_unknown_fields_fail(columns, record):
         assert named in str(error.value)
 
 
-@pytest.mark.parametrize("declared", [True, False])
-@pytest.mark.parametrize(
-    ("column", "meant"),
-    [("emailaddres", "email_address"), ("Title", "title"), ("first name", "first_name"), ("zzzzzz", None)],
-)
-def test_unknown_column_is_left_out_with_a_suggestion_if_there_is_a_similar_field(column, meant, declared):
-    mapper = make_mapper(columns=["email_address", column] if declared else ["email_address"])
-    map_record(mapper, {"email_address": EMAIL, column: 1})
-    assert list(left_out(mapper)) == [column]
-    assert f"'{meant}'" in left_out(mapper)[column] if meant else "did you mean" not in left_out(mapper)[column]
-
-
 @pytest.mark.parametrize("column", ["a\x1b[31mred", "a\nb", "a\rb", "a\u202eb", "a\x00b", "a\x9bb"])
 @pytest.mark.parametrize("target", [None, "title", "Lead Score"])
 def test_messages_hold_no_control_characters_of_column_names(column, target):
@@ -251,21 +239,6 @@ def test_messages_hold_no_control_characters_of_column_names(column, target):
         messages.append(str(error.value))
     assert len(messages) > 5
     assert all(each.isprintable() for each in messages)
-
-
-def test_columns_are_described_with_their_field_or_the_reason_why_they_are_left_out():
-    mapper = make_mapper(
-        columns=["email", "notes", "job", "tier", "id", "salary", "_sdc_sequence"],
-        mapping={"job": "title", "salary": None, "tier": "Tier"},
-    )
-    described = {column: (field, reason) for column, field, reason in mapper.describe_columns()}
-    sent = {column: field for column, (field, _) in described.items() if field is not None}
-    assert sent == {"email": "email_address", "job": "title", "tier": "custom_fields.Tier"}
-    assert list(described)[:3] == ["job", "tier", "email"]
-    assert {column: bool(reason) for column, (_, reason) in described.items()} == {
-        **dict.fromkeys(("email", "job", "tier"), False),
-        **dict.fromkeys(("notes", "id", "salary"), True),
-    }
 
 
 # Two columns for one field
@@ -530,26 +503,6 @@ def test_any_record_becomes_json_without_nulls_or_a_rejection_and_is_not_changed
 
 
 # References
-
-
-@pytest.mark.parametrize(
-    ("salesloft_object", "reference"),
-    [(each, name) for each in (PEOPLE, ACCOUNTS) for name in each.references],
-)
-def test_reference_names_a_record_by_a_normalized_value(salesloft_object, reference):
-    key = salesloft_object.upsert_keys[0]
-    kind = salesloft_object.references[reference].kind
-    spelled, normalized = {
-        FieldType.DOMAIN: ("https://www.Acme.com/about", "acme.com"),
-        FieldType.EMAIL: ("Rep@Example.com", "rep@example.com"),
-    }.get(kind, (" 0015x00000AbCdE ", "0015x00000AbCdE"))
-    record = {key: "acme.com" if key == "domain" else EMAIL, "col": spelled}
-    write = map_record(make_mapper(salesloft_object, mapping={"col": reference}), record)
-    field = salesloft_object.references[reference].field
-    assert {name: (each.reference.name, each.value) for name, each in write.references.items()} == {
-        field: (reference, normalized)
-    }
-    assert field not in write.body
 
 
 @pytest.mark.parametrize("value", [None, "", " "])

@@ -4,7 +4,6 @@ import json
 import logging
 import stat
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -71,28 +70,6 @@ def test_stop_ends_the_wait_for_the_lock(store, make, clock):
     clock.on_wait = clock.stop
     with make().locked(), pytest.raises(RunCancelledError), store.locked():
         pass
-
-
-def test_lock_excludes_other_stores(make):
-    inside, most, errors = [], [], []
-
-    def work():
-        try:
-            store = make(timeout=1e9)
-            for _ in range(10):
-                with store.locked():
-                    inside.append(1)
-                    most.append(len(inside))
-                    inside.pop()
-        except TokenStoreError as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert (errors, len(most), max(most)) == ([], 40, 1)
 
 
 # In a file
