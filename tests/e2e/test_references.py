@@ -82,6 +82,19 @@ def test_account_is_linked_to_owner_stage_and_tier(run, sandbox):
 # References that are not found
 
 
+@pytest.mark.usefixtures("accounts")
+def test_missing_reference_is_omitted_counted_and_warned_of_once(load, sandbox):
+    people = [person(f"p{number}", f"gone{number}.com") for number in range(5)]
+    result = load(PEOPLE, *people, person("ann", "acme.com"))
+    assert (result.code, len(sandbox.people())) == (0, 6)
+    assert [name for name, domain in links(sandbox).items() if domain] == ["ann"]
+    (missing,) = result.summary["streams"]["people"]["missing_references"].items()
+    assert missing == (missing[0], 5)
+    (warning,) = result.log_lines_containing("account.domain")
+    assert "2, 3, 4" in warning
+    assert "gone" not in warning
+
+
 @pytest.mark.parametrize(
     ("settings", "missing", "times", "code"),
     [

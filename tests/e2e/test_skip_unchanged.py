@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from target_salesloft.ledger.ledger import Ledger
 from tests.conftest import KEY, held, record, schema
 
 
@@ -74,6 +75,21 @@ def test_last_row_of_a_key_wins_if_it_is_unchanged_and_an_earlier_one_waits_for_
     ]
     assert run(messages, **settings, batch_size_rows=1).code == 0
     assert held(sandbox, "title") == {"p0@b.co": "CEO"}
+
+
+def test_what_another_run_of_the_stream_has_inserted_meanwhile_is_unchanged(run, sandbox, monkeypatch):
+    lines = [schema("people", "email_address"), record("people", email_address="p0@b.co")]
+    settings = {"sync_mode": "insert", "skip_unchanged": "ledger"}
+    claim, others = Ledger.claim, iter([lines])
+
+    def come_second(*args):
+        for each in others:
+            assert run(each, **settings).counts()["created"] == 1
+        return claim(*args)
+
+    monkeypatch.setattr(Ledger, "claim", come_second)
+    assert run(lines, **settings).counts() == {"read": 1, "unchanged": 1}
+    assert len(sandbox.people()) == 1
 
 
 def test_identical_records_with_references_are_counted_once(run, sandbox):

@@ -183,3 +183,29 @@ def test_of_each_key_the_last_record_decides_and_no_source_is_lost_or_counted_tw
 
 
 # Values of a record's way
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "record_id", "tokens"),
+    [
+        ({"email_address": "A@b.co"}, None, None, {"email_address=a@b.co"}),
+        ({"email_address": "a@b.co", "crm_id": "7"}, "crm_id=7", 3, {"email_address=a@b.co", "crm_id=7", "id=3"}),
+        ({"title": "CEO"}, "id=3", 3, {"id=3"}),
+        ({"title": "CEO"}, None, None, set()),
+    ],
+)
+def test_tokens_are_all_keys_by_which_a_write_may_name_a_record(body, key, record_id, tokens):
+    assert Write(body, key, record_id).tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("stored", "file", "position"),
+    [
+        ({"id": 1}, None, 3),
+        ('{"type": "RECORD", "stream": "people", "record": {"id": 1}}', None, 3),
+        ('{"id": 1}', "batch.jsonl", "batch.jsonl:3"),
+    ],
+)
+def test_a_source_is_decoded_when_it_is_needed(stored, file, position):
+    one = Source(SCHEMA, stored, 3, file)
+    assert (one.record, one.position) == ({"id": 1}, position)
