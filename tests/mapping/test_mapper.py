@@ -241,6 +241,21 @@ def test_messages_hold_no_control_characters_of_column_names(column, target):
     assert all(each.isprintable() for each in messages)
 
 
+def test_columns_are_described_with_their_field_or_the_reason_why_they_are_left_out():
+    mapper = make_mapper(
+        columns=["email", "notes", "job", "tier", "id", "salary", "_sdc_sequence"],
+        mapping={"job": "title", "salary": None, "tier": "Tier"},
+    )
+    described = {column: (field, reason) for column, field, reason in mapper.describe_columns()}
+    sent = {column: field for column, (field, _) in described.items() if field is not None}
+    assert sent == {"email": "email_address", "job": "title", "tier": "custom_fields.Tier"}
+    assert list(described)[:3] == ["job", "tier", "email"]
+    assert {column: bool(reason) for column, (_, reason) in described.items()} == {
+        **dict.fromkeys(("email", "job", "tier"), False),
+        **dict.fromkeys(("notes", "id", "salary"), True),
+    }
+
+
 # Two columns for one field
 
 
