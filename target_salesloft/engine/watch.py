@@ -62,7 +62,7 @@ class Watch:
         archive = stream.object.removals[DeletedRecords.ARCHIVE]
         for each in outcomes:
             if each.resource is not None and each.resource.get(archive.removed_field):
-                self._archived[stream.name] += all(name not in each.write.body for name, _ in archive.constants)
+                self._archived[stream.name] += all(name not in each.write.payload for name, _ in archive.constants)
 
     def report(self) -> None:
         for (stream, name, kind), count in sorted(self._found.items()):

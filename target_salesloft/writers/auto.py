@@ -37,7 +37,7 @@ class BulkChoice:
         # The jobs of updates are upserts, which do not accept all fields of an update.
         fields = batch.object.fields.items()
         other = {name for name, field in fields if SyncMode.UPSERT not in field.modes}
-        return None if any(not other.isdisjoint(write.body) for write in batch.writes) else job_type
+        return None if any(not other.isdisjoint(write.payload) for write in batch.writes) else job_type
 
     def uses_jobs(self, records: int) -> bool:
         """Return whether so many records are written with a bulk job, if there is one for them."""

@@ -86,6 +86,7 @@ class Oracle:
         self.streams = scenario["streams"]
         self.settings = {**DEFAULTS, **scenario["settings"]}
         self.ledger = scenario["ledger"]
+        self.has_machines = "machines" in scenario
         self.is_apart = scenario.get("machines") in {"apart", "none"}  # two machines share no ledger
         self.with_ledger = {0} if scenario.get("machines") == "none" else {0, 1}
         self.nights = nights
@@ -101,6 +102,7 @@ class Oracle:
         unsure = Counter()
         for effect in self.effects:
             yield from self.effect(effect)
+        yield from self.retries()
         for night in self.nights:
             yield from self.removals(night)
             yield from self.enrollments(night)
@@ -159,7 +161,7 @@ class Oracle:
         return is_of_table and same(self.named(row), record.get(stream["key"]))
 
     def is_gone(self, row):
-        return self.streams[row["stream"]]["deletes"] and any(row.get("gone") is each for each in DELETED)
+        return self.streams[row["stream"]]["deletes"] and row.get("gone") in DELETED
 
     def is_unclear(self, row):
         """Return whether a row says neither that it is deleted nor that it is kept, while that matters."""
@@ -641,6 +643,39 @@ class Oracle:
         failed = {line for line, result in results.items() if result in FAILED}
         if saved != failed:
             yield Finding("not saved", night.number, f"failed {sorted(failed)}, in files {sorted(saved)}")
+
+    def retries(self):
+        """A failed record that STATE has passed is retried by each run that ends well, unless a later row counts."""
+        left = {}
+        is_on = self.settings["retry_failed_records"] and not self.has_machines
+        for night in self.nights if is_on else ():
+            run, rows = night.runs[0], night.rows
+            names = {name for row in rows for name in self.all_names(row)}
+            left = {place: row for place, row in left.items() if names.isdisjoint(self.all_names(row))}
+            if "ledger" in night.plan or len(night.runs) > 1 or run.code not in {0, 1}:
+                left.clear()  # the ledger may know more than the results
+            retried = {
+                (each["stream"], each["source_key"]["id"]): each["result"] for each in run.results if each["file"]
+            }
+            is_due = run.code == 0 and self.is_complete(night) and not any(map(self.is_gone, rows))
+            for place, row in left.items() if is_due else ():
+                if place not in retried and any(row["stream"] == each["stream"] for each in rows):
+                    yield Finding("not retried", night.number, str(row))
+            left = {place: row for place, row in left.items() if retried.get(place, "failed") in FAILED}
+            for index, each in self.outcomes(night, run).items():
+                row, later = rows[index], {name for row in rows[index + 1 :] for name in self.all_names(row)}
+                has_passed = index < max(run.states, default=0) and len(night.runs) == 1
+                if each["result"] in FAILED and has_passed and later.isdisjoint(self.all_names(row)):
+                    left[row["stream"], row["id"]] = row
+
+    def all_names(self, row):
+        """Return all by which a row names itself and its record."""
+        columns = ("email_address", "crm_id", "domain", "salesloft_id", "person")
+        kind = self.streams[row["stream"]]["object"]
+        yield row["stream"], row["id"]
+        for column in columns:
+            if row.get(column):
+                yield kind, str(row[column]).strip().lower()
 
     def claim(self, night, row, outcome, text):
         """A record that is reported as written was sent tonight; one that is unchanged was sent before, or is held."""
@@ -1165,7 +1200,7 @@ class Oracle:
         for index, other in enumerate(night.rows):
             if self.is_kin(row, other):
                 rejected = {kind for value, kind in night.plan.get("rejected", ()) if value in other.values()}
-                if rejected & {"cancelled row", "expired row"}:
+                if rejected & {"cancelled row", "expired row", "422 later"}:
                     return True
                 if any(index not in self.outcomes(night, run) for run in night.runs):
                     return True

@@ -39,30 +39,19 @@ LONGEST_RUN = 120.0
 BUSY_SECONDS = 0.1
 EXECUTING = ("bulk_jobs", "state = ?", ("executing",))
 REMOVAL = re.compile(r"/(people|accounts)/(\d+)(\.json)?$")
+WRITE = re.compile(r"/(people|accounts)/\d+$|/(people|accounts|person_upserts|account_upserts)$")
 JOB = re.compile(r"/bulk_jobs/(\d+)(\.json)?$")
 # When a signal is sent, if not at the n-th request.
 MOMENTS = {
     "executing": lambda method, path: method == "GET" and JOB.search(path),
     "uploaded": lambda method, path: method == "POST" and path.endswith("/job_data"),
+    "writing": lambda method, path: method in {"POST", "PUT"} and WRITE.search(path),
+    "starting": lambda method, path: method == "PUT" and JOB.search(path),
+    "creating": lambda method, path: method == "POST" and path.endswith(("/people", "/accounts")),
+    "archiving": lambda method, path: method == "PUT" and "/accounts/" in path,
 }
 MOMENT = "locked for a moment"
 TABLES = ("people", "accounts")
-QUIET = (
-    "ledger",
-    "at",
-    "soon",
-    "slow jobs",
-    "faults",
-    "kill",
-    "twin",
-    "on",
-    "max_records",
-    "cut",
-    "edits",
-    "rejected",
-    "learns",
-    "dry",
-)
 LOGGING = """\
 version: 1
 disable_existing_loggers: false
@@ -154,29 +143,18 @@ def same_but_for_times(one, other):
 
 @dataclass
 class Effect:
-    """Something that was changed in Salesloft.
+    """Something that was changed in Salesloft."""
 
-    Attributes:
-        night: When; -1 before the first one.
-        origin: The night whose run caused it, which is earlier if it is late; None if somebody did it in Salesloft.
-        op: `create`, `update`, `delete` or `enroll`.
-        before: The record before, or None.
-        after: The record after, or None.
-        body: What was sent.
-        late: Whether the run that caused it could not know when it would happen.
-        context: What the ids in it stood for at that time.
-    """
-
-    night: int
-    origin: int | None
-    op: str
+    night: int  # -1 before the first one
+    origin: int | None  # the night whose run caused it, earlier if it is late; None if somebody did it in Salesloft
+    op: str  # `create`, `update`, `delete`, `enroll` or `leave`
     table: str
     number: int
-    before: dict | None
+    before: dict | None  # the record
     after: dict | None
-    body: dict
-    late: bool = False
-    context: dict = field(default_factory=dict)
+    body: dict  # what was sent
+    late: bool = False  # whether the run that caused it could not know when it would happen
+    context: dict = field(default_factory=dict)  # what the ids in it stood for at that time
 
 
 class Team(Faults):
@@ -197,7 +175,7 @@ class Team(Faults):
         self._job = None
         self._jobs = {}
         self._seen_faults = set()
-        self.rejected = []
+        self.rejected, self.refused_later = [], set()
         self.rows_come_twice = False
         self.without_metadata = False
         self.are_gone_first = False
@@ -383,7 +361,10 @@ class Team(Faults):
         for value, kind in self.rejected:
             if f'"{value}"'.encode() not in body or method == "GET":
                 continue
-            if kind in {"422", "upload"} and (kind == "422" or path.endswith("/job_data")):
+            if kind == "422 later" and value not in self.refused_later:
+                self.refused_later.add(value)
+                return Fault("reset_after")
+            if kind in {"422", "422 later", "upload"} and (kind != "upload" or path.endswith("/job_data")):
                 return Fault("status", status=422, body={"errors": {"base": [f"is refused {value[:12]}"]}})
             if kind in {"403", "500"}:
                 return Fault("status", status=int(kind))
@@ -413,17 +394,12 @@ class Team(Faults):
         return None
 
     def arm(self, night, signals):
-        """Prepare for a night.
-
-        Args:
-            night: The night.
-            signals: Called with the name of a signal, sends it to the run.
-        """
+        """Prepare for a night; `signals` sends the run a signal by its name."""
         self.hits = set()
         self.clear()
         self.requests, self.at_request, self.after_answer, self._due = 0, {}, [], None
         self.without_metadata = self.rows_come_twice = self.are_gone_first = False
-        self.rejected = night.get("rejected", [])
+        self.rejected, self.refused_later = night.get("rejected", []), set()
         self.sandbox.bulk_jobs._wait = 300.0 if "slow jobs" in night else self.sandbox.bulk_wait  # noqa: SLF001
         for each in night.get("faults", ()):
             kind = each["kind"]
@@ -580,71 +556,42 @@ class Team(Faults):
 
 @dataclass
 class Run:
-    """A run of the command.
+    """A run of the command."""
 
-    Attributes:
-        code: Its exit code, or minus a signal.
-        states: The STATE messages that it emitted.
-        results: The records of its results file.
-        summary: Its summary, or None.
-        log: The lines of its log.
-        failed: The records that it added to failed records files.
-    """
-
-    code: int
-    states: list
-    results: list
+    code: int  # its exit code, or minus a signal
+    states: list  # the positions in its STATE messages
+    results: list  # the records of its results file
     summary: dict | None
     log: list
-    failed: list
-    history: dict | None = None
+    failed: list  # the records that it added to failed records files
+    history: dict | None = None  # what the ledger tells about it
 
 
 @dataclass
 class Night:
-    """What a night was, and what became of it.
-
-    Attributes:
-        number: Its number.
-        rows: The rows of its input, in order; their index is the position that STATE tells.
-        plan: The night of the scenario.
-        runs: One run, or two at once.
-        was_killed: Whether a signal was sent.
-        hits: The kinds of faults that were met.
-        before: The records in Salesloft when it began: table → id → record.
-        after: The records when it had ended.
-        cadences: Name → id of the cadences.
-        reps: Email → id of the users.
-        lines: Line of the input → position of the row.
-        aside: The names that files of the ledger were given.
-        had_ledger: Whether there was a ledger before it.
-        machines: For each run, on which of two machines it is.
-        unstarted: What names the records of jobs that were uploaded, and are not marked ready when it ends.
-        history: Of the last night: what the ledger tells about each run.
-        report: Of the last night: stream → the numbers of the report about all runs.
-        dry: A dry run just before.
-        dry_changes: What it has changed.
-    """
+    """What a night was, and what became of it."""
 
     number: int
-    rows: list
-    plan: dict
-    before: dict
-    cadences: dict
-    reps: dict
-    lines: dict = field(default_factory=dict)
-    runs: list = field(default_factory=list)
-    was_killed: bool = False
-    hits: set = field(default_factory=set)
-    after: dict = field(default_factory=dict)
-    aside: list = field(default_factory=list)
+    rows: list  # of its input, in order; their index is the position that STATE tells
+    plan: dict  # the night of the scenario
+    before: dict  # the records in Salesloft when it began: table → id → record
+    cadences: dict  # name → id
+    reps: dict  # email → id
+    lines: dict = field(default_factory=dict)  # line of the input → position of the row
+    runs: list = field(default_factory=list)  # one, or two at once
+    was_killed: bool = False  # whether a signal was sent
+    hits: set = field(default_factory=set)  # the kinds of faults that were met
+    after: dict = field(default_factory=dict)  # the records when it had ended
+    aside: list = field(default_factory=list)  # the names that files of the ledger were given
     had_ledger: bool = False
-    machines: list = field(default_factory=list)
-    unstarted: set = field(default_factory=set)
-    history: list = field(default_factory=list)
-    report: dict = field(default_factory=dict)
-    dry: Run | None = None
-    dry_changes: list = field(default_factory=list)
+    machines: list = field(default_factory=list)  # for each run, on which of two machines it is
+    unstarted: set = field(
+        default_factory=set
+    )  # what names the records of jobs that are uploaded, and not marked ready
+    history: list = field(default_factory=list)  # of the last night: what the ledger tells about each run
+    report: dict = field(default_factory=dict)  # of the last night: stream → the numbers of the report about all runs
+    dry: Run | None = None  # a dry run just before
+    dry_changes: list = field(default_factory=list)  # what it has changed
 
 
 class Runner:
@@ -670,7 +617,7 @@ class Runner:
                 self.server = server
                 self.team.outside(lambda: self.team.populate(self.scenario["held"]))
                 nights = self.scenario["nights"]
-                quiet = {name: each for name, each in nights[-1].items() if name not in QUIET}
+                quiet = {name: each for name, each in nights[-1].items() if name in {"rows", "state_every"}}
                 # Each has to learn what became of it.
                 quiet |= {"twin": True} if self.scenario.get("machines") in {"apart", "none"} else {}
                 for plan in (*nights, quiet, quiet):
@@ -929,13 +876,10 @@ class Runner:
             failed,
         )
 
-    def failed_files(self):
-        return sorted(self.directory.glob("failed-*/*.singer"))
-
     def new_failed(self):
         """Return the records that were added to failed records files since the last call."""
         found = []
-        for file in self.failed_files():
+        for file in sorted(self.directory.glob("failed-*/*.singer")):
             lines = list(parse(file))
             found += [each for each in lines[self.files[file.name] :] if each["type"] == "RECORD"]
             self.files[file.name] = len(lines)

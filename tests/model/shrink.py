@@ -7,19 +7,8 @@ import time
 
 from tests.model.variations import SETTINGS
 
-NEEDED = {
-    "stream",
-    "id",
-    "email_address",
-    "crm_id",
-    "domain",
-    "name",
-    "person",
-    "cadence",
-    "last_name",
-    "phone",
-    "salesloft_id",
-}
+COLUMNS = "stream id email_address crm_id domain name person cadence last_name phone salesloft_id"
+NEEDED = set(COLUMNS.split())
 
 
 def shrink(scenario, fails, seconds):

@@ -21,6 +21,7 @@ SETTINGS = (*PER_STREAM, "missing_key", "list_fields")
 SPELLINGS = ("number", "number", "number", "text", "spaces", "decimal")
 NO_KEYS = (None, "", "  ")
 NO_IDS = (None, "", "twelve", 12.5, True, "99999999999999999999", 0, -1)
+JOB_MOMENTS = ("uploaded", "starting", "starting", "executing")
 MORE_PATHS = ("/users*", "/cadences*", "/custom_fields*", "/me*", "/people/*", "/accounts/*", "/cadence_memberships/*")
 
 
@@ -49,6 +50,7 @@ def vary(scenario, chance):
     if scenario["ledger"] != "none" and more.random() < 0.8:
         _fail_before_another_stream_writes(scenario, more)
     _combine(scenario, random.Random(f"{scenario['seed']}, combined"))  # noqa: S311 (no secrets)
+    _aim(scenario, random.Random(f"{scenario['seed']}, aimed"))  # noqa: S311 (no secrets)
 
 
 def _disturb(scenario, chance):
@@ -180,8 +182,6 @@ def _combine(scenario, chance):
         for each in streams.values():
             if chance.random() < 0.5:
                 each["missing_key"] = chance.choice(("fail", "skip"))
-    if any(each["size"] > 99 for each in streams.values()):
-        settings["max_failed_percent"] = chance.choice((0, 3, 10))
     if chance.random() < 0.6:
         _remove_after_a_kill(scenario)
     if settings["write_method"] != "record" and scenario["ledger"] != "none" and chance.random() < 0.15:
@@ -320,3 +320,121 @@ def _refuse_to_restore(scenario, chance):
             field = scenario["streams"][row["stream"]]["fields"][-1]
             later["rejected"] = [*later.get("rejected", ()), [row[field], "422"]]
             return
+
+
+def _aim(scenario, chance):
+    """Let what is rare by chance meet what it is about."""
+    streams, nights, settings = scenario["streams"], scenario["nights"], scenario["settings"]
+    is_insert = any(each["mode"] == "insert" for each in streams.values())
+    moments = ["creating"] if is_insert else ["writing"] if settings["write_method"] == "record" else [*JOB_MOMENTS]
+    for night in nights:
+        if (is_insert or "kill" in night) and chance.random() < 0.5:
+            kill = {"signal": "SIGKILL", "when": chance.choice(("after", "in flight", "late")), **night.get("kill", {})}
+            if not kill["when"].endswith("commit"):
+                night["kill"] = {**kill, "at": chance.choice(moments)}
+    if chance.random() < 0.3 and len(nights) > 2:
+        _return_to_old_values(scenario, chance)
+    for night in nights if chance.random() < 0.3 else ():
+        _come_again(scenario, night, chance)
+    for earlier, night in pairwise(nights):
+        _edit_what_comes_again(scenario, earlier, night, chance)
+    if chance.random() < 0.6 and len(nights) > 2:
+        _archive_in_a_killed_night(scenario, chance)
+    if chance.random() < 0.15:
+        settings["max_failed_percent"] = chance.choice((0, 3, 10))
+        if chance.random() < 0.5:
+            _enlarge(scenario, chance.choice(nights), chance)
+
+
+def _return_to_old_values(scenario, chance):
+    """Let rows have their old values again after a night in which it is not certain what became of the new ones."""
+    streams = scenario["streams"]
+    first, second, third = chance.choice([scenario["nights"][each:][:3] for each in range(len(scenario["nights"]) - 2)])
+    rows = [row for row in first["rows"] if streams[row["stream"]]["mode"] != "insert" and not row.get("gone")]
+    if not rows:
+        return
+    for name in ("ledger", "twin", "on", "cut", "max_records", "edits", "faults", "rejected", "kill"):
+        for night in (first, second, third):
+            night.pop(name, None)
+    scenario["settings"]["write_method"] = chance.choice(("record", "bulk"))
+    second["rows"], third["rows"] = [], rows
+    for row in rows:
+        stream, name = streams[row["stream"]], f"{row['stream']}{row['id']}"
+        stream["skip"] = "ledger" if scenario["ledger"] != "none" else stream["skip"]
+        second["rows"].append({**row, **{each: f"{each}-{name}-v8" for each in stream["fields"] if row.get(each)}})
+    values = [value for row in second["rows"] for value in row.values() if str(value).endswith("-v8")]
+    if values and chance.random() < 0.4:
+        second["rejected"] = [[each, "422 later"] for each in chance.sample(values, min(len(values), 2))]
+    else:
+        is_bulk = scenario["settings"]["write_method"] == "bulk"
+        at = chance.choice(("starting", "starting", "executing")) if is_bulk else "writing"
+        second["kill"] = {"signal": "SIGKILL", "at": at, "when": chance.choice(("after", "in flight", "late"))}
+
+
+def _come_again(scenario, night, chance):
+    """Let rows come again at the end of the input, in another batch, after versions that may have to wait."""
+    method = chance.choice(("auto", "auto", "bulk"))
+    scenario["settings"] |= {"batch_size_rows": chance.choice((4, 5)), "bulk_min_records": 3, "write_method": method}
+    rows = [
+        row for row in night["rows"] if scenario["streams"][row["stream"]]["mode"] != "insert" and not row.get("gone")
+    ]
+    for row in rows[:2]:
+        night["rows"].append(dict(row))
+        field = next((each for each in scenario["streams"][row["stream"]]["fields"] if row.get(each)), None)
+        if field:
+            row[field] = f"{field}-{row['stream']}{row['id']}-v7"
+        if row.get("employer"):
+            row["employer"] = "a8.example"  # which nobody has
+            night["rows"][-1]["employer"] = chance.choice((row["employer"], None))
+
+
+def _archive_in_a_killed_night(scenario, chance):
+    """Let a run be killed while it archives an account, which is still deleted the night after, and then comes back."""
+    names = [name for name, each in scenario["streams"].items() if each.get("archive") and each["key"] == "domain"]
+    rows = [row for row in scenario["nights"][0]["rows"] if row["stream"] in names]
+    if not rows:
+        return
+    row = chance.choice(rows)
+    for night, gone in zip(scenario["nights"], (True, True, None), strict=False):
+        for name in ("ledger", "twin", "on", "cut", "max_records", "kill", "rejected"):
+            night.pop(name, None)
+        night["rows"] = [each for each in night["rows"] if each.get("domain") != row["domain"]]
+        night["rows"].append({**row, "gone": gone})
+    scenario["nights"][0]["kill"] = {"signal": "SIGKILL", "at": "archiving", "when": "after"}
+    scenario["settings"]["max_deleted_records"] = 100
+    scenario["held"]["accounts"] = [0, 1, 2, 3]
+    if chance.random() < 0.3:
+        scenario["nights"][2].setdefault("edits", []).append(["move", "accounts", row["domain"], None])
+
+
+def _edit_what_comes_again(scenario, earlier, night, chance):
+    """Let somebody change what a row has written, or give the name that it refers to to another record."""
+    rows = {(row["stream"], row["id"]): row for row in earlier["rows"]}
+    for row in night["rows"]:
+        stream = scenario["streams"][row["stream"]]
+        if (row["stream"], row["id"]) not in rows or chance.random() > 0.2:
+            continue
+        key = row.get({"people": "email_address", "accounts": "domain"}.get(stream["object"], ""))
+        if key and (kept := [name for name, rule in stream["overwrite"].items() if rule == "unless_edited"]):
+            night.setdefault("edits", []).append(["type", stream["object"], key.lower(), kept[0], "typed-8"])
+        elif str(row.get("employer")).endswith(".example"):
+            other = chance.choice(("a0.example", "a1.example", None))
+            night.setdefault("edits", []).append(["move", "accounts", row["employer"], other])
+
+
+def _enlarge(scenario, night, chance):
+    """Let a stream have enough rows for `max_failed_percent`."""
+    names = [
+        name
+        for name, each in scenario["streams"].items()
+        if (each["object"], each["key"]) == ("people", "email_address")
+    ]
+    if not names:
+        return
+    name = chance.choice(names)
+    fields = scenario["streams"][name]["fields"]
+    for number in range(1_000, 1_100):
+        values = {each: f"{each}-{name}{number}-v1" for each in fields}
+        night["rows"].append({"stream": name, "id": number, "email_address": f"p{number}@example.com", **values})
+    scenario["settings"]["batch_size_rows"] = 50
+    scenario["streams"][name]["size"] = 100
