@@ -47,7 +47,7 @@ DEFAULTS = {
 }
 LOCKED = {"locked", "locked later", "locked rows", "locked out"}
 UNKNOWN = object()
-TABLE = {"people": "people", "accounts": "accounts"}
+TABLES = ("people", "accounts")
 
 
 class Finding(NamedTuple):
@@ -214,7 +214,7 @@ class Oracle:
 
     def effect(self, effect):
         """Nothing is written to a record that no row names by the key that it holds, nor over what is to be kept."""
-        if effect.origin is None or effect.table not in TABLE or effect.op not in {"create", "update"}:
+        if effect.origin is None or effect.table not in TABLES or effect.op not in {"create", "update"}:
             return
         where = f"{effect.op} {effect.table} {effect.number} {effect.body}"
         yield from self.added(effect, where)
@@ -254,7 +254,7 @@ class Oracle:
         if len(night.runs) > 1 or any(run.code == -signal.SIGKILL for run in night.runs):
             return  # a run may be killed between trying what Salesloft does and putting it back
         late = {(each.table, each.number) for each in self.tonight(night) if each.late}
-        for table in TABLE:
+        for table in TABLES:
             for record in night.after[table].values():
                 before = night.before[table].get(record["id"], {})
                 for name in CUSTOM:
@@ -295,9 +295,7 @@ class Oracle:
         if effect.op == "create" and rows and not any(map(self.creates, rows)):
             yield Finding("created by an update", effect.night, where)
         if effect.context.get("doubled") and not (is_of_two and "insert" in modes):
-            is_new = all(effect.night == self.first(row) for row in rows)
-            code = "inserted although it exists" if modes == {"insert"} and is_new else "doubled record"
-            yield Finding(code, effect.night, where)
+            yield Finding("doubled record", effect.night, where)
         for name, column in (("domain", "employer"), ("rep", "rep")) if rows else ():
             value = effect.context.get(name, UNKNOWN)
             if value is not UNKNOWN and not any(same(value, row.get(column)) for row in self.naming(effect)):
@@ -319,15 +317,6 @@ class Oracle:
     def tonight(self, night):
         """Return what runs have changed in a night."""
         return [each for each in self.effects if each.night == night.number and each.origin is not None]
-
-    def first(self, row):
-        """Return the first night of a row of the source."""
-        return min(
-            night.number
-            for night in self.nights
-            for each in night.rows
-            if (each["stream"], each["id"]) == (row["stream"], row["id"])
-        )
 
     def naming(self, effect):
         """Return the rows so far that name the record of an effect."""
@@ -468,7 +457,7 @@ class Oracle:
         if person is not None and person["id"] in removed:
             yield "enrolled although removed"
         values = {value for row in night.rows for value in self.values(row).values()}
-        writes = [each for each in later if each.table in TABLE and each.op in {"create", "update"} and not each.late]
+        writes = [each for each in later if each.table in TABLES and each.op in {"create", "update"} and not each.late]
         if any(values & {str(value) for value in each.body.values()} for each in writes):
             yield "enrolled before everything was written"
 
@@ -490,73 +479,47 @@ class Oracle:
 
     def sums(self, night, run):
         """All reports of a run say the same, and count each record once."""
-        if run.summary is None:
-            return
-        counted = Counter((each["stream"], each["result"]) for each in run.results if not each["file"])
         lines = Counter(each["line"] for each in run.results if not each["file"])
-        if lines and max(lines.values()) > 1:
-            yield Finding(
-                "counted twice", night.number, f"lines {[line for line, count in lines.items() if count > 1]}"
-            )
-        for name, stream in run.summary["streams"].items():
-            total = sum(stream[each] for each in SUMMED)
-            if stream["read"] != total:
-                yield Finding("sums", night.number, f"{name}: {stream['read']} read, {total} counted")
-            if any(stream[each] < 0 for each in SUMMED):
-                yield Finding("sums", night.number, f"{name}: less than nothing in {stream}")
-            rows = [row for row in night.rows if row["stream"] == name]
-            if run.code == 0 and stream["read"] != len(rows):
-                yield Finding("sums", night.number, f"{name}: {stream['read']} read of {len(rows)}")
+        if twice := [line for line, count in lines.items() if count > 1]:
+            yield Finding("counted twice", night.number, f"lines {twice}")
+        for name, stream in (run.summary or {"streams": {}})["streams"].items():
+            for result, where, counts in self.counts(night, run, name, stream):
+                if stream[result] not in counts:
+                    text = f"{name}: {stream[result]} {result} in the summary, {counts} {where}"
+                    yield Finding("sums", night.number, text)
+
+    def counts(self, night, run, name, stream):
+        """Yield what the summary says of a stream, and what it may be by other reports: result, where, numbers."""
+        rows = [row for row in night.rows if row["stream"] == name]
+        yield "read", "by result", {sum(stream[each] for each in SUMMED)}
+        yield from ((each, "may be", range(stream["read"] + 1)) for each in SUMMED)
+        if run.code == 0:
+            yield "read", "in the input", {len(rows)}
+        if "cadence" not in rows[0]:
             nights = self.nights[: night.number + 1] if self.settings["retry_failed_records"] else [night]
             sources = [row for one in nights for row in one.rows if row["stream"] == name]
             unknown = {row.get("rep") for row in sources} - night.reps.keys()
             unknown |= {each for each in {row.get("employer") for row in sources} if not self.is_known(night, each)}
-            if stream["missing_reference_values"] > len(unknown - {None}) and "cadence" not in rows[0]:
-                text = f"{name}: {stream['missing_reference_values']} references missing, at most {unknown} may be"
-                yield Finding("sums", night.number, text)
-            if run.code in {0, 1} and self.is_finished(run):
-                for result in (
-                    "created",
-                    "updated",
-                    "unchanged",
-                    "deleted",
-                    "archived",
-                    "merged",
-                    "skipped",
-                    "not_sent",
-                ):
-                    if stream[result] != counted[name, result]:
-                        text = (
-                            f"{name}: {stream[result]} {result} in the summary, {counted[name, result]} in the results"
-                        )
-                        yield Finding("sums", night.number, text)
-                failures = counted[name, "failed"] + (counted[name, "already_exists"] if stream["failed"] else 0)
-                if stream["failed"] != failures:
-                    yield Finding("sums", night.number, f"{name}: {stream['failed']} failed, {failures} in the results")
-            yield from self.other_reports(night, run, name, stream)
-
-    def other_reports(self, night, run, name, stream):
-        logged = [each for each in run.log if each.get("stream") == name and "records_read" in each.get("extra", each)]
-        logged = [each.get("extra", each) for each in logged]
-        if logged:
-            for field, value in logged[-1].items():
-                result = field.removeprefix("records_")
-                if field.startswith("records_") and result in stream and stream[result] != value:
-                    yield Finding(
-                        "sums", night.number, f"{name}: {value} {result} in the log, {stream[result]} in the summary"
-                    )
-        history = (run.history or {}).get("streams") or {}
-        known = history.get(name, {})
-        for result, count in known.items():
-            counted = stream.get(result.replace(" ", "_"))
-            expected = {counted} if isinstance(counted, int) else {count}
-            if result == "failed":
-                expected.add(stream["failed"] - known.get("already exists", 0))  # which may count as failed, or skipped
+            yield "missing_reference_values", "or fewer are unknown", range(len(unknown - {None}) + 1)
+        if run.code in {0, 1} and not any(each["not_confirmed"] for each in run.summary["streams"].values()):
+            found = Counter(each["result"] for each in run.results if not each["file"] and each["stream"] == name)
+            for result in ("created", "updated", "unchanged", "deleted", "archived", "merged", "skipped", "not_sent"):
+                yield result, "in the results", {found[result]}
+            yield "failed", "in the results", {found["failed"] + (found["already_exists"] if stream["failed"] else 0)}
+        logged = [each["extra"] for each in run.log if each.get("extra", {}).get("stream") == name]
+        logged = [each for each in logged if "records_read" in each]
+        for field, value in logged[-1].items() if logged else ():
+            if (result := field.removeprefix("records_")) in stream:
+                yield result, "in the log", {value}
+        known = ((run.history or {}).get("streams") or {}).get(name, {})
+        for text, value in known.items():
+            result = text.replace(" ", "_")
+            if result == "failed":  # existing records may count as failed, or skipped
+                yield result, "in the history", {value, value + known.get("already exists", 0)}
             elif result == "written":
-                expected = {stream["written"] - stream["created"] - stream["updated"]}
-            if count not in expected:
-                text = f"{name}: {count} {result} in the history, {expected} in the summary"
-                yield Finding("sums", night.number, text)
+                yield result, "in the history", {value + stream["created"] + stream["updated"]}
+            elif isinstance(stream.get(result), int):
+                yield result, "in the history", {value}
 
     def report(self, night):
         """The report says the same of all runs together as their history."""
@@ -572,9 +535,6 @@ class Oracle:
             if night.report.get(name) != expected:
                 text = f"{name}: {night.report.get(name)} in the report, {expected} in the history"
                 yield Finding("sums", night.number, text)
-
-    def is_finished(self, run):
-        return all(not each["not_confirmed"] for each in run.summary["streams"].values())
 
     def state(self, night, run):
         """STATE passes all records at the end, none without a result, and none that failed unless saved and allowed."""
@@ -611,7 +571,7 @@ class Oracle:
             text = f"{row} is {result}: {each['reason']}"
             if result in FAILED:
                 if not self.may_fail(night, index, row):
-                    yield Finding(self.failure_code(night, row), night.number, text)
+                    yield Finding("unexpected failure", night.number, text)
             elif self.is_keyless(row):
                 is_skipped = self.setting(row, "missing_key") == "skip" or self.is_gone(row)
                 if result != "not_sent" and not (result == "skipped" and is_skipped):
@@ -706,16 +666,6 @@ class Oracle:
                 and not any(one.get(field) == value for one in held)
             ):
                 yield Finding("not written", night.number, f"{field}: {text}")
-
-    def failure_code(self, night, row):
-        stream = self.streams[row["stream"]]
-        if (
-            "cadence" not in row
-            and bool(self.holders(night, row)) == (stream["mode"] == "insert")
-            and (stream["mode"] == "insert" or not self.creates(row))
-        ):
-            return "miss not skipped"
-        return "failed for a bad reference" if row.get("employer") == "not a domain" else "unexpected failure"
 
     def is_kin(self, row, other):
         """Return whether two rows have the same key, or are versions of one row of the source."""
@@ -978,17 +928,15 @@ class Oracle:
 
     def archived(self, night, row, record, result):
         """A record that comes back is archived no more if the ledger knows that we did that; else, the log names it."""
-        fates = {one.plan.get("ledger", "kept") for one in self.nights[: night.number + 1]}
-        is_known = (
-            self.ledger != "none"
-            and not self.is_apart
-            and fates == {"kept"}
-            and self.was_archived_by_us(night, record["id"])
-        )
-        if is_known:
+        if self.remembers_all(night) and self.was_archived_by_us(night, record["id"]):
             yield Finding("still archived", night.number, f"{row} is {result}")
         elif not all("A16" in str(run.log) for run in night.runs):
             yield Finding("archived and not told", night.number, f"{row} is {result}")
+
+    def remembers_all(self, night):
+        """Return whether one ledger knows all nights up to this one."""
+        fates = {one.plan.get("ledger", "kept") for one in self.nights[: night.number + 1]}
+        return self.ledger != "none" and not self.is_apart and fates == {"kept"}
 
     def is_remembered(self, row):
         return self.streams[row["stream"]]["skip"] == "ledger"
@@ -1054,31 +1002,25 @@ class Oracle:
         key = self.streams[row["stream"]]["key"]
         return key not in {"crm_id", "id"} and any(same(row[key], other.get(key)) for other in moving)
 
+    def effects_on(self, table, number, night):
+        """Return what has been done to a record up to a night."""
+        return [
+            each for each in self.effects if (each.table, each.number) == (table, number) and each.night <= night.number
+        ]
+
     def by_others(self, night, table, number, column, row):
         """Return whether the last to change a field, or to create the record, was not the stream of a row."""
-        changes = [
-            each
-            for each in self.effects
-            if each.table == table
-            and each.number == number
-            and each.night <= night.number
-            and (column in each.body or each.op == "create")
-        ]
+        effects = self.effects_on(table, number, night)
+        changes = [each for each in effects if column in each.body or each.op == "create"]
         if not changes:
             return False
         streams = {one["stream"] for value in changes[-1].body.values() for _, one in self.sources.get(str(value), ())}
-        is_of_stream = table != TABLE[self.streams[row["stream"]]["object"]] or row["stream"] in streams
+        is_of_stream = table != self.streams[row["stream"]]["object"] or row["stream"] in streams
         return changes[-1].origin is None or self.is_elsewhere(night, changes[-1].origin) or not is_of_stream
 
     def was_archived_by_us(self, night, number):
-        changes = [
-            each
-            for each in self.effects
-            if each.table == "accounts"
-            and each.number == number
-            and each.night <= night.number
-            and {"archived", "archived_at"} & {*each.body}
-        ]
+        effects = self.effects_on("accounts", number, night)
+        changes = [each for each in effects if {"archived", "archived_at"} & {*each.body}]
         return (
             bool(changes)
             and changes[-1].origin is not None
@@ -1088,20 +1030,13 @@ class Oracle:
     def is_own(self, night, number, column, row):
         """Return whether a value in Salesloft is what the stream of a row has last written, and the ledger knows it."""
         table = self.streams[row["stream"]]["object"]
-        fates = {one.plan.get("ledger", "kept") for one in self.nights[: night.number + 1]}
-        if (
-            self.ledger == "none"
-            or self.is_apart
-            or fates != {"kept"}
-            or any(each.was_killed or each.hits for each in self.nights[: night.number + 1])
+        if not self.remembers_all(night) or any(
+            each.was_killed or each.hits for each in self.nights[: night.number + 1]
         ):
             return False
-        changes = [
-            each
-            for each in self.effects
-            if each.table == table and each.number == number and each.night < night.number and column in each.body
-        ]
-        return bool(changes) and not self.by_others(night, table, number, column, row)
+        effects = self.effects_on(table, number, night)
+        is_written = any(column in each.body for each in effects if each.night < night.number)
+        return is_written and not self.by_others(night, table, number, column, row)
 
     def lost(self, night, row, result):
         stream = self.streams[row["stream"]]

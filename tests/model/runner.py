@@ -39,16 +39,16 @@ LONGEST_RUN = 120.0
 BUSY_SECONDS = 0.1
 EXECUTING = ("bulk_jobs", "state = ?", ("executing",))
 REMOVAL = re.compile(r"/(people|accounts)/(\d+)(\.json)?$")
-WRITE = re.compile(r"/(people|accounts)/\d+$|/(people|accounts|person_upserts|account_upserts)$")
 JOB = re.compile(r"/bulk_jobs/(\d+)(\.json)?$")
 # When a signal is sent, if not at the n-th request.
 MOMENTS = {
-    "executing": lambda method, path: method == "GET" and JOB.search(path),
-    "uploaded": lambda method, path: method == "POST" and path.endswith("/job_data"),
-    "writing": lambda method, path: method in {"POST", "PUT"} and WRITE.search(path),
-    "starting": lambda method, path: method == "PUT" and JOB.search(path),
-    "creating": lambda method, path: method == "POST" and path.endswith(("/people", "/accounts")),
-    "archiving": lambda method, path: method == "PUT" and "/accounts/" in path,
+    "executing": re.compile(r"GET .*/bulk_jobs/\d+$"),
+    "uploaded": re.compile(r"POST .*/job_data$"),
+    "writing": re.compile(r"POST .*_upserts$|(POST|PUT) .*/(people|accounts)(/\d+)?$"),
+    "starting": re.compile(r"PUT .*/bulk_jobs/\d+$"),
+    "creating": re.compile(r"POST .*/(people|accounts)$"),
+    "removing": re.compile(r"DELETE "),
+    "archiving": re.compile(r"PUT .*/accounts/"),
 }
 MOMENT = "locked for a moment"
 TABLES = ("people", "accounts")
@@ -347,7 +347,7 @@ class Team(Faults):
         self.requests += 1
         if method == "PUT" and (job := JOB.search(path)):
             self.asked_to_start.add(int(job[1]))
-        if self._due and self._due[0](method, path):
+        if self._due and self._due[0].match(f"{method} {path}"):
             self.at_request[self.requests], self._due = [self._due[1]], None
         for action in self.at_request.pop(self.requests, ()):
             fault = action()

@@ -47,8 +47,6 @@ def vary(scenario, chance):
     if more.random() < 0.2:
         _take_keys(scenario, more)
     _disturb(scenario, more)
-    if scenario["ledger"] != "none" and more.random() < 0.8:
-        _fail_before_another_stream_writes(scenario, more)
     _combine(scenario, random.Random(f"{scenario['seed']}, combined"))  # noqa: S311 (no secrets)
     _aim(scenario, random.Random(f"{scenario['seed']}, aimed"))  # noqa: S311 (no secrets)
 
@@ -146,26 +144,6 @@ def _take_keys(scenario, chance):
                 row[column] = chance.choice(NO_KEYS)
                 if "cadence" not in row and chance.random() < 0.3:
                     del row[column]
-
-
-def _fail_before_another_stream_writes(scenario, chance):
-    """Let a row fail that another stream writes the night after, and that does not come again then."""
-    streams = scenario["streams"]
-    for night, later in pairwise(scenario["nights"]):
-        keys = defaultdict(set)
-        for row in later["rows"]:
-            stream = streams[row["stream"]]
-            keys[stream["object"], stream["key"], row.get(stream["key"])].add(row["stream"])
-        for row in chance.sample(night["rows"], len(night["rows"])):
-            stream = streams[row["stream"]]
-            others = keys[stream["object"], stream["key"], row.get(stream["key"])] - {row["stream"]}
-            values = [row[each] for each in stream["fields"] if row.get(each)]
-            if others and values and stream["mode"] != "insert" and not row.get("gone"):
-                scenario["settings"]["retry_failed_records"] = True
-                night.setdefault("rejected", []).append([values[0], "422"])
-                kept = [each for each in later["rows"] if (each["stream"], each["id"]) != (row["stream"], row["id"])]
-                later["rows"] = kept
-                return
 
 
 def _combine(scenario, chance):
@@ -332,6 +310,8 @@ def _aim(scenario, chance):
             kill = {"signal": "SIGKILL", "when": chance.choice(("after", "in flight", "late")), **night.get("kill", {})}
             if not kill["when"].endswith("commit"):
                 night["kill"] = {**kill, "at": chance.choice(moments)}
+    if chance.random() < 0.6 and scenario["ledger"] != "none":
+        _fail_and_stay_away(scenario, chance)
     if chance.random() < 0.3 and len(nights) > 2:
         _return_to_old_values(scenario, chance)
     for night in nights if chance.random() < 0.3 else ():
@@ -347,37 +327,75 @@ def _aim(scenario, chance):
 
 
 def _return_to_old_values(scenario, chance):
-    """Let rows have their old values again after a night in which it is not certain what became of the new ones."""
-    streams = scenario["streams"]
-    first, second, third = chance.choice([scenario["nights"][each:][:3] for each in range(len(scenario["nights"]) - 2)])
+    """Let rows have their old values again after a night that has changed or removed them, perhaps late."""
+    streams, settings = scenario["streams"], scenario["settings"]
+    start = chance.randrange(len(scenario["nights"]) - 2)
+    first, second, third = nights = scenario["nights"][start : start + 3]
     rows = [row for row in first["rows"] if streams[row["stream"]]["mode"] != "insert" and not row.get("gone")]
-    if not rows:
-        return
-    for name in ("ledger", "twin", "on", "cut", "max_records", "edits", "faults", "rejected", "kill"):
-        for night in (first, second, third):
+    for night in nights:
+        for name in ("ledger", "twin", "on", "cut", "max_records", "edits", "faults", "rejected", "kill"):
             night.pop(name, None)
-    scenario["settings"]["write_method"] = chance.choice(("record", "bulk"))
-    second["rows"], third["rows"] = [], rows
-    for row in rows:
-        stream, name = streams[row["stream"]], f"{row['stream']}{row['id']}"
-        stream["skip"] = "ledger" if scenario["ledger"] != "none" else stream["skip"]
-        second["rows"].append({**row, **{each: f"{each}-{name}-v8" for each in stream["fields"] if row.get(each)}})
+    for name in {row["stream"] for row in rows} if scenario["ledger"] != "none" else ():
+        streams[name]["skip"] = "ledger"
+    is_removal = chance.random() < 0.5 and any(streams[row["stream"]]["deletes"] for row in rows)
+    second["rows"], third["rows"] = [_changed(row, streams[row["stream"]], is_removal) for row in rows], rows
+    settings["write_method"] = chance.choice(("record", "bulk"))
+    at = "removing" if is_removal else "writing" if settings["write_method"] == "record" else chance.choice(JOB_MOMENTS)
     values = [value for row in second["rows"] for value in row.values() if str(value).endswith("-v8")]
+    if is_removal:
+        settings |= {"deleted_records": "delete", "max_deleted_records": 100}
     if values and chance.random() < 0.4:
         second["rejected"] = [[each, "422 later"] for each in chance.sample(values, min(len(values), 2))]
-    else:
-        is_bulk = scenario["settings"]["write_method"] == "bulk"
-        at = chance.choice(("starting", "starting", "executing")) if is_bulk else "writing"
+    elif not is_removal or chance.random() < 0.5:
         second["kill"] = {"signal": "SIGKILL", "at": at, "when": chance.choice(("after", "in flight", "late"))}
+
+
+def _fail_and_stay_away(scenario, chance):
+    """Let a row fail that does not come again, so that only a retry writes it, or another stream."""
+    streams, number = scenario["streams"], chance.randrange(len(scenario["nights"]) - 1)
+    night, are_others_left = scenario["nights"][number], chance.random() < 0.5
+
+    def names(row):
+        stream = streams[row["stream"]]
+        own = row["stream"] if are_others_left else stream["object"]
+        return own, str(row.get("email_address") or row.get("crm_id") or row.get("domain")).lower()
+
+    rows = [row for row in night["rows"] if streams[row["stream"]]["mode"] != "insert" and not row.get("gone")]
+    found = [
+        (row, row[each]) for row in rows for each in streams[row["stream"]]["fields"] if isinstance(row.get(each), str)
+    ]
+    if not found:
+        return
+    row, value = chance.choice(found)
+    night["rejected"] = [*night.get("rejected", ()), [value, "422"]]
+    scenario["settings"] |= {"retry_failed_records": True, "allow_failed_records": True}
+    for later in scenario["nights"][number + 1 :]:
+        later["rows"] = [each for each in later["rows"] if names(each) != names(row)]
+
+
+def _changed(row, stream, is_removal):
+    if is_removal and stream["deletes"]:
+        return {**row, "gone": True}
+    return {**row, **{each: f"{each}-{row['stream']}{row['id']}-v8" for each in stream["fields"] if row.get(each)}}
 
 
 def _come_again(scenario, night, chance):
     """Let rows come again at the end of the input, in another batch, after versions that may have to wait."""
-    method = chance.choice(("auto", "auto", "bulk"))
+    method = chance.choice(("auto", "bulk", "record"))
     scenario["settings"] |= {"batch_size_rows": chance.choice((4, 5)), "bulk_min_records": 3, "write_method": method}
     rows = [
         row for row in night["rows"] if scenario["streams"][row["stream"]]["mode"] != "insert" and not row.get("gone")
     ]
+    if method == "record" and chance.random() < 0.6:
+        late = {
+            "kind": "late_write",
+            "path": "/person_upserts",
+            "times": 1,
+            "status": 504,
+            "delay": 600,
+            "method": "POST",
+        }
+        night.setdefault("faults", []).append(late)
     for row in rows[:2]:
         night["rows"].append(dict(row))
         field = next((each for each in scenario["streams"][row["stream"]]["fields"] if row.get(each)), None)
