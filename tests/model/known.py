@@ -202,6 +202,12 @@ KNOWN = {
         deleted_records="delete",
         **JOBS,
     ),
+    "a deletion is not performed if another row of its key fails": scenario(
+        {"people": stream(deletes=True, no_contact=True)},
+        night(person(1, id=2, do_not_contact="maybe"), person(1, **GONE)),
+        people=[1],
+        deleted_records="delete",
+    ),
     "a trial run removes nothing": scenario(
         DELETING,
         night(person(1, **GONE), person(1, 2), max_records=1),
@@ -271,6 +277,9 @@ KNOWN = {
         )
         for name, settings, at in (("single requests", SINGLE, 5), ("jobs", JOBS, 6), ("jobs", JOBS, 11))
     },
+    "a row that is as before is sent if a job of the run is to write another version": scenario(
+        SKIPPING, night(*map(person, FOUR)), night(*(person(each, 2) for each in FOUR), *map(person, FOUR)), **JOBS
+    ),
     "an insert that a killed run sent is looked up": scenario(
         {"people": stream(key="crm_id", mode="insert")},
         night(*map(lead, FOUR), kill={"signal": "SIGKILL", "at": 5, "when": "after"}),
@@ -394,6 +403,15 @@ KNOWN = {
     "more than max_enrollments enroll nobody": scenario(
         {"enrollments": enrollments()}, night(*(enrollment(each, each) for each in SIX)), people=SIX, max_enrollments=2
     ),
+    "retries count toward max_enrollments": scenario(
+        {"people": stream(), "enrollments": enrollments()},
+        night(person(1), enrollment(1, 1), rejected=refused("1-v1")),
+        night(person(2), enrollment(2, 2), enrollment(3, 3)),
+        people=FOUR,
+        max_enrollments=2,
+        retry_failed_records=True,
+        **SINGLE,
+    ),
     "nobody is enrolled in the name of another user": scenario(
         {"enrollments": enrollments(refs=["rep"])}, night(enrollment(1, 1, rep="nobody@team.test")), people=[1]
     ),
@@ -414,6 +432,13 @@ KNOWN = {
         night(person(1)),
         night(person(1, id=2, employer="not a domain"), person(1, employer=domain(1))),
         firms=[1],
+        **SINGLE,
+    ),
+    "a later row of another stream is written after one that waits for its account": scenario(
+        {**LINKED, "leads": stream()},
+        night(person(1, employer=domain(7)), person(1, 2, name="leads"), account(1)),
+        people=[1],
+        batch_size_rows=1,
         **SINGLE,
     ),
     # 12. Two runs at once

@@ -314,6 +314,10 @@ class Oracle:
                     if each["result"] in {*WRITTEN, "deleted", "archived"} and self.key(night.rows[index]) in keys:
                         yield night.rows[index]
 
+    def with_retried(self, night):
+        """Return the nights whose rows a night may send."""
+        return self.nights[: night.number + 1] if self.settings["retry_failed_records"] else [night]
+
     def tonight(self, night):
         """Return what runs have changed in a night."""
         return [each for each in self.effects if each.night == night.number and each.origin is not None]
@@ -359,8 +363,7 @@ class Oracle:
             text = f"{each.table} {each.number} {key_of(each.before)}"
             if each.late:
                 continue
-            origins = self.nights[: night.number + 1] if self.settings["retry_failed_records"] else [night]
-            sources = [row for one in origins for row in one.rows if self.is_gone(row)]
+            sources = [row for one in self.with_retried(night) for row in one.rows if self.is_gone(row)]
             if not any(self.names(row, each.table, each.before) for row in sources):
                 yield Finding("removed without a deletion", night.number, text)
             alive = [row for _, row in self.live(night) if self.names(row, each.table, each.before)]
@@ -430,8 +433,8 @@ class Oracle:
 
     def enrollment(self, night, effect):
         """Yield what is wrong with an enrollment, whenever it happens."""
-        origins = self.nights[: night.number + 1] if self.settings["retry_failed_records"] else [night]
-        rows = [row for one in origins for _, row in self.live(one) if "cadence" in row and self.enrolls(row, effect)]
+        nights = self.with_retried(night)
+        rows = [row for one in nights for _, row in self.live(one) if "cadence" in row and self.enrolls(row, effect)]
         if not rows:
             yield "misdirected enrollment"
         if self.are_apart(night):
@@ -496,8 +499,7 @@ class Oracle:
         if run.code == 0:
             yield "read", "in the input", {len(rows)}
         if "cadence" not in rows[0]:
-            nights = self.nights[: night.number + 1] if self.settings["retry_failed_records"] else [night]
-            sources = [row for one in nights for row in one.rows if row["stream"] == name]
+            sources = [row for one in self.with_retried(night) for row in one.rows if row["stream"] == name]
             unknown = {row.get("rep") for row in sources} - night.reps.keys()
             unknown |= {each for each in {row.get("employer") for row in sources} if not self.is_known(night, each)}
             yield "missing_reference_values", "or fewer are unknown", range(len(unknown - {None}) + 1)
@@ -610,7 +612,11 @@ class Oracle:
         is_on = self.settings["retry_failed_records"] and not self.has_machines
         for night in self.nights if is_on else ():
             run, rows = night.runs[0], night.rows
-            names = {name for row in rows for name in self.all_names(row)}
+            ignored = {"not_sent", "unchanged", "skipped"} if "max_records" in night.plan else ()
+            counted = [
+                rows[index] for index, each in self.outcomes(night, run).items() if each["result"] not in ignored
+            ]
+            names = {name for row in (counted if ignored else rows) for name in self.all_names(row)}
             left = {place: row for place, row in left.items() if names.isdisjoint(self.all_names(row))}
             if "ledger" in night.plan or len(night.runs) > 1 or run.code not in {0, 1}:
                 left.clear()  # the ledger may know more than the results
@@ -839,7 +845,8 @@ class Oracle:
         reasons = [
             failed > self.settings["max_failed_records"],
             len(self.gone(night)) > self.settings["max_deleted_records"],
-            sum("cadence" in row for row in night.rows) > self.settings["max_enrollments"],
+            sum("cadence" in row for one in self.with_retried(night) for row in one.rows)
+            > self.settings["max_enrollments"],
         ]
         if any(reasons):
             return
