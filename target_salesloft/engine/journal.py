@@ -316,7 +316,7 @@ class Journal:
             self._note_removed(stream, gone)
         if self._settings.dry_run:
             return
-        restored = [each.write.key for each in written if each.write.key and each.write.payload.get("archived") is False]
+        restored = [key for each in written if (key := each.write.key) and each.write.payload.get("archived") is False]
         if restored:
             self._ledger.forget_lookups(archived_by_us(stream.object), restored)
         if notes.failures:
