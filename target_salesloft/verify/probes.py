@@ -91,10 +91,10 @@ def second_values(session: Session) -> Answers:
     locked = [name for name in changes if name not in LISTS and before.get(name) == after.get(name)]
     yield "locked_fields", _names(locked)
     session.facts["nullable"] = [name for name in NULLABLE if name in changes and name not in locked]
-    tags = {name: after.get(name) or [] for name in LISTS if name in changes}
+    tags = {name: _list(after.get(name)) for name in LISTS if name in changes}
     if not tags:
         raise NotDeterminedError("Lists are not stored.")
-    is_merged = [set(VALUES[name][0]) <= set(held) for name, held in tags.items()]  # type: ignore[call-overload]
+    is_merged = [all(each in held for each in LISTS[name][0]) for name, held in tags.items()]
     yield "lists", "merge" if any(is_merged) else "replace"
     emptied = _update(session, {name: [] for name in tags})
     yield "empty_list", "ignore" if any(emptied.get(name) for name in tags) else "clear"
@@ -203,7 +203,11 @@ def accounts(session: Session) -> Answers:
 
 
 def bulk_job(session: Session) -> Answers:
-    known = {"upsert_key": "email_address", "email_address": session.fact("stored")["email_address"], **session.mark}
+    known = {
+        "upsert_key": "email_address",
+        "email_address": session.fact("stored").get("email_address"),
+        **session.mark,
+    }
     invalid = {**known, "email_address": session.address("invalid"), "job_seniority": "delete me"}
     job = run_job(session, [known, invalid])
     session.facts["job"] = job.id
@@ -294,6 +298,10 @@ def _object(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _is_empty(value: Any) -> bool:
     return value is None or value in ("", [])
 
@@ -334,7 +342,7 @@ def run_probes(session: Session) -> list[Finding]:
         reason = ""
         try:
             found.update(probe(session))  # what it yields before an error counts
-        except (NotDeterminedError, PermissionDeniedError, UnexpectedResponseError) as error:
+        except (PermissionDeniedError, UnexpectedResponseError) as error:
             reason = str(error)
         findings += [answer(name, found.get(name), reason) for name in names]
     return findings

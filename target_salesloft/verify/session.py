@@ -19,12 +19,13 @@ from target_salesloft.exceptions import (
     QueryRejectedError,
     RecordRejectedError,
     RetriesExhaustedError,
+    UnexpectedResponseError,
 )
 from target_salesloft.ledger.verification import ANY, Note, Notes
 from target_salesloft.objects import ACCOUNTS, PEOPLE, DeletedRecords, SalesloftObject
 from target_salesloft.salesloft.bulk_jobs import FAILED_STATES
 from target_salesloft.salesloft.client import SalesloftClient
-from target_salesloft.salesloft.requester import require_id
+from target_salesloft.salesloft.requester import find_resource, require_id
 
 OK: Final = 200
 BULK_JOBS: Final = "bulk_jobs"
@@ -40,7 +41,7 @@ LATE_SECONDS: Final = 10.0
 """A request that was interrupted has taken effect by then, or never will (assumption A24)."""
 
 
-class NotDeterminedError(Exception):
+class NotDeterminedError(UnexpectedResponseError):
     """A question stays open; the message is the reason."""
 
 
@@ -67,7 +68,8 @@ class Answer(NamedTuple):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        return [each for each in self.data or () if isinstance(each, dict)]
+        data = self.data
+        return [each for each in data if isinstance(each, dict)] if isinstance(data, list) else []
 
     @property
     def ids(self) -> list[int]:
@@ -75,9 +77,10 @@ class Answer(NamedTuple):
 
     @property
     def record(self) -> dict[str, Any]:
-        """The record that was read or written: `data` itself, or what it contains after an upsert."""
-        data = self.data if isinstance(self.data, dict) else {}
-        return next((data[each] for each in ("person", "account") if isinstance(data.get(each), dict)), data)
+        found = find_resource(self.data)
+        if found is None:
+            raise NotDeterminedError(f"{self.request} returned no record.")
+        return found
 
     @property
     def id(self) -> int:
@@ -196,9 +199,8 @@ class Session:
                     listed |= found
         unlisted = [each for each in ids if each not in listed]
         read = {each: self.get(f"{path}/{each}") for each in unlisted}
-        return listed | {
-            each for each, found in read.items() if found.is_accepted and self._is_ours(salesloft_object, found.data)
-        }
+        rows = {each: find_resource(found.data) for each, found in read.items() if found.is_accepted}
+        return listed | {each for each, row in rows.items() if row and self._is_ours(salesloft_object, row)}
 
     def _is_ours(self, salesloft_object: SalesloftObject, row: Mapping[str, Any]) -> bool:
         names = ("email_address", "last_name") if salesloft_object is PEOPLE else ("name", "domain")
