@@ -513,8 +513,8 @@ class Engine:
             held.check_limits(self._settings, self._removed, len(removals), self._enrolled, enrolled)
             self._removed += len(removals)
             self._enrolled += enrolled
-            for stream, kind, of_stream in held.in_order(removals):
-                self._submit_claimed(stream, [each.write for each in of_stream], kind)
+            for stream, writes in held.in_order(removals):
+                self._submit_claimed(stream, writes, stream.settings.deleted_records)
             for stream, writes in enrollments:
                 self._submit_claimed(stream, writes)
         finally:

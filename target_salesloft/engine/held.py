@@ -11,7 +11,7 @@ from target_salesloft.engine.plan import Plan, ambiguous_or_missing
 from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import World
 from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
-from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, PEOPLE, DeletedRecords, identity_key
+from target_salesloft.objects import ENROLL, ID_FIELD, OBJECTS, PEOPLE, identity_key
 from target_salesloft.records import Outcome, Result, Source, Write, combine, failure, is_superseded, replace
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.wording import plural
@@ -188,16 +188,14 @@ def keep_live(found: Sequence[Removal], live: LiveRows) -> tuple[list[Removal], 
     return removals, others
 
 
-def in_order(removals: Sequence[Removal]) -> Iterator[tuple[Stream, DeletedRecords, list[Removal]]]:
+def in_order(removals: Sequence[Removal]) -> Iterator[tuple[Stream, list[Write]]]:
     """Yield what each stream removes, records that refer to others first."""
     for salesloft_object in reversed(tuple(OBJECTS.values())):
-        for kind in salesloft_object.removals:
-            by_stream: dict[str, list[Removal]] = {}
-            for each in removals:
-                if each.stream.object is salesloft_object and each.stream.settings.deleted_records is kind:
-                    by_stream.setdefault(each.stream.name, []).append(each)
-            for of_stream in by_stream.values():
-                yield of_stream[0].stream, kind, of_stream
+        by_stream: dict[str, tuple[Stream, list[Write]]] = {}
+        for each in removals:
+            if each.stream.object is salesloft_object:
+                by_stream.setdefault(each.stream.name, (each.stream, []))[1].append(each.write)
+        yield from by_stream.values()
 
 
 def without_members(stream: Stream, writes: Sequence[Write], world: World) -> Plan:
