@@ -14,7 +14,6 @@ from target_salesloft.clock import Clock
 from target_salesloft.exceptions import MISSING_CREDENTIALS, ConfigError, LedgerError
 from target_salesloft.records import Result
 from target_salesloft.redaction import sanitize_line
-from target_salesloft.reporting.stats import StreamStats
 from target_salesloft.settings.loader import ConfigSources, load
 from target_salesloft.settings.options import NO_LEDGER
 from target_salesloft.shutdown import signals_blocked
@@ -65,21 +64,11 @@ def adopt(clock: Clock, sources: ConfigSources, file: IO[Any] | None, *, overwri
         target.run.shutdown.install()
     code, errors = target.run_to_end(file)
     for stream, stats in target.run.journal.stats.items():
-        print(f"{sanitize_line(stream)}: {_describe(stats)}")
+        counts = {**stats.counts(), **stats.skipped}
+        counts.pop(Result.SKIPPED.value, None)  # the reasons say more
+        print(f"{sanitize_line(stream)}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
     points = target.run.rate_limiter.points_spent
     print(f"{plural(points, 'point')} spent. Nothing was written to Salesloft.")
     for each in errors:
         print(each, file=sys.stderr)
     return code
-
-
-def _describe(stats: StreamStats) -> str:
-    counts = {
-        "read": stats.read,
-        "adopted": stats.results[Result.ADOPTED],
-        "not found": stats.results[Result.NOT_FOUND],
-    }
-    rest = {each.value: stats.results[each] for each in Result if each.value not in counts}
-    rest.pop(Result.SKIPPED.value)
-    shown = [f"{count:,} {name}" for name, count in counts.items()]
-    return ", ".join(shown + [f"{count:,} {name}" for name, count in {**stats.skipped, **rest}.items() if count])

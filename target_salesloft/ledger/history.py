@@ -82,16 +82,9 @@ def get_streams(database: Database, host: str) -> dict[str, int]:
 def forget_stream(database: Database, host: str, stream: str) -> int:
     """Forget what was written of a stream, so that the next run sends all of it."""
     ids = sa.select(streams.c.id).join(scopes).where(_is_of(host), streams.c.name == stream)
-    is_written, is_pending = records.c.stream_id.in_(ids), pending.c.stream_id.in_(ids)
-    known = sa.union(
-        sa.select(records.c.stream_id, records.c.key).where(is_written),
-        sa.select(pending.c.stream_id, pending.c.key).where(is_pending),
-    )
     with database.transaction() as connection:
-        count = connection.execute(sa.select(sa.func.count()).select_from(known.subquery())).scalar_one()
-        connection.execute(pending.delete().where(is_pending))
-        connection.execute(records.delete().where(is_written))
-    return int(count)
+        connection.execute(pending.delete().where(pending.c.stream_id.in_(ids)))
+        return connection.execute(records.delete().where(records.c.stream_id.in_(ids))).rowcount
 
 
 def prune(database: Database, host: str, before: int, is_missing: Callable[[str], bool]) -> dict[str, int]:
