@@ -47,7 +47,7 @@ This creates three people and one account, named DELETE ME. The people have rese
 (@example.com) and do_not_contact, and are on no cadence. If Salesloft does not behave as assumed,
 a few more are created. All of them are deleted at the end."""
 BULK_PLAN: Final = "It also creates three bulk jobs of at most two rows, which stay in Salesloft's list of jobs."
-COSTS: Final = "It costs about 80 points, and takes up to five minutes."
+COSTS: Final = "It costs about 70 points, and takes up to five minutes."
 
 
 @contextmanager

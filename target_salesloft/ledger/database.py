@@ -68,7 +68,7 @@ class Database:
         self.clock = clock
         self.is_read_only = read_only
         self._path = _get_path(uri)
-        self.is_persistent = is_persistent(uri)
+        self.is_persistent = not uri.startswith("sqlite") or self._path is not None
         self._lock = contextlib.nullcontext() if self.is_persistent else threading.RLock()
         self._hint = ""
         # A connection may have been closed while a bulk job was waited for.
@@ -279,10 +279,6 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
-
-
-def is_persistent(uri: str) -> bool:
-    return not uri.startswith("sqlite") or _get_path(uri) is not None
 
 
 def select_in(
