@@ -26,11 +26,6 @@ def world(lookups, connect, ledger):
     return World(client, lookups, ledger, CustomFields(client))
 
 
-@pytest.fixture
-def paths(sandbox):
-    return lambda: [each.path.removeprefix("/v2") for each in sandbox.requests]
-
-
 def acme(sandbox, domain="acme.com"):
     return sandbox.add("account", name="A", domain=domain)
 
