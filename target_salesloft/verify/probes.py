@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from target_salesloft.exceptions import PermissionDeniedError, UnexpectedResponseError
+from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError, UnexpectedResponseError
 from target_salesloft.ledger.verification import ANY, Note
 from target_salesloft.objects import ACCOUNTS, CUSTOM_FIELDS, ID_FIELD, PEOPLE, SyncMode
 from target_salesloft.salesloft.bulk_jobs import JobState
@@ -344,5 +344,7 @@ def run_probes(session: Session) -> list[Finding]:
             found.update(probe(session))  # what it yields before an error counts
         except (PermissionDeniedError, UnexpectedResponseError) as error:
             reason = str(error)
+        except RecordRejectedError as error:
+            reason = f"Salesloft rejected a request ({error.status})."
         findings += [answer(name, found.get(name), reason) for name in names]
     return findings

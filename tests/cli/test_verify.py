@@ -172,7 +172,10 @@ def test_fields_that_salesloft_rejects_are_left_out(verify, salesloft, is_clean)
             Fault("status", status=405, method="DELETE", path="/people/*", skip=2),
             {"delete_twice", "read_after_delete"},
         ),
-        (Fault("status", status=403, method="GET", path="/bulk_jobs"), {"bulk_filters", "bulk_processed"}),
+        *(
+            (Fault("status", status=each, method="GET", path="/bulk_jobs"), {"bulk_filters", "bulk_processed"})
+            for each in (403, 404)
+        ),
         (Fault("patch", method="GET", path="/bulk_jobs/*", body={"processed": None}), {"bulk_processed"}),
         (
             Fault("status", status=200, method="GET", path="*/results", body={"data": []}),
@@ -184,7 +187,7 @@ def test_fields_that_salesloft_rejects_are_left_out(verify, salesloft, is_clean)
             {"filters", "filters_echo", "delete_twice", "read_after_delete", "unknown_id", "unknown_id_in_job"},
         ),
     ],
-    ids=["500", "405", "403", "no count", "no rows", "objects as tags", "no id"],
+    ids=["500", "405", "403", "404", "no count", "no rows", "objects as tags", "no id"],
 )
 def test_an_odd_response_leaves_only_its_questions_open(verify, salesloft, is_clean, fault, is_open):
     salesloft.sandbox.faults.add(fault)
