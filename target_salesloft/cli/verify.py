@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -176,12 +177,16 @@ def _get_team_name(client: SalesloftClient) -> str:
 
 def _run(session: Session) -> tuple[list[Finding], list[str]]:
     """Return the findings, and what could not be removed."""
+    # The end of a container must not leave records behind: it is like Ctrl-C.
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         findings = run_probes(session)
     except BaseException:
         session.was_interrupted = True
         _remove(session)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     return findings, _remove(session)
 
 

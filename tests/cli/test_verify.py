@@ -385,7 +385,8 @@ def test_clean_removes_what_a_killed_process_leaves(verify, write_config, salesl
     assert is_clean()
 
 
-def test_interrupted_verification_removes_its_records(verify, is_clean, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_verification_removes_its_records(verify, is_clean, monkeypatch, number):
     send = Transport.send
     count = 0
 
@@ -393,7 +394,7 @@ def test_interrupted_verification_removes_its_records(verify, is_clean, monkeypa
         nonlocal count
         count += 1
         if count == 30:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         return send(*arguments, **options)
 
     monkeypatch.setattr(Transport, "send", interrupt_once)
