@@ -50,7 +50,8 @@ class Source(msgspec.Struct, frozen=True, eq=False, gc=False):
     @property
     def row(self) -> str | None:
         """What identifies the row of the source, by the stream's key properties; None if the tap names none."""
-        return row_key(self.schema["stream"], self.schema.get("key_properties") or (), self.record)
+        keys = self.schema.get("key_properties")
+        return row_key(self.schema["stream"], keys, self.record) if keys else None  # do not decode it for nothing
 
     @property
     def position(self) -> int | str:
