@@ -208,6 +208,13 @@ KNOWN = {
         people=[1],
         deleted_records="delete",
     ),
+    "who is removed and comes back as before is made again": scenario(
+        {"people": stream(deletes=True, **SKIPS)},
+        night(person(1), person(2)),
+        night(person(1, **GONE), person(2)),
+        night(person(1), person(2)),
+        deleted_records="delete",
+    ),
     "a trial run removes nothing": scenario(
         DELETING,
         night(person(1, **GONE), person(1, 2), max_records=1),
@@ -255,7 +262,21 @@ KNOWN = {
         deleted_records="delete",
         **SINGLE,
     ),
+    "a failure is retried although an earlier row of its key was written after it": scenario(
+        {"people": stream(no_contact=True)},
+        night(person(1), person(1, 2, do_not_contact="maybe")),
+        night(person(2)),
+        retry_failed_records=True,
+        **SINGLE,
+    ),
     # 6. Late effects
+    "old values are sent again after new ones were refused, perhaps too late": scenario(
+        SKIPPING,
+        night(person(1), person(2)),
+        night(person(1, 2), person(2, 2), rejected=refused("1-v2", kind="422 later")),
+        night(person(1), person(2)),
+        **SINGLE,
+    ),
     "an upsert that lands after a later one is healed": scenario(
         SKIPPING,
         night(person(1)),
