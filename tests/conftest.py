@@ -24,7 +24,6 @@ import hypothesis
 import jsonschema_rs
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.dialects import registry
 
 from salesloft_sandbox import Fault, Sandbox, SandboxServer
 from target_salesloft.clock import Clock
@@ -34,6 +33,7 @@ from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.loader import ConfigSources
 from target_salesloft.shutdown import SIGNALS
+from tests.dialects import share_compiled_statements
 from tests.exchanges import Exchanges
 from tests.postgres import Database, find_binaries, serve_postgres
 
@@ -72,15 +72,12 @@ SMOKE = (
 
 
 # Each run has an engine of its own, and would compile all statements again: a fifth of the time of the tests.
-for name in ("sqlite", "postgresql.psycopg"):
-    registry.register(name, "tests.dialects", name.partition(".")[0])
-COMPILED = sa.util.LRUCache(1_000)
+share_compiled_statements()
 os.fsync = lambda _: None  # no test cuts the power
 
 
 @sa.event.listens_for(sa.Engine, "engine_connect")
 def save_time(connection):
-    connection.execution_options(compiled_cache=COMPILED)
     if connection.dialect.name == "sqlite":
         connection.connection.cursor().execute("PRAGMA synchronous=OFF")
 

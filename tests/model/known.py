@@ -90,12 +90,6 @@ KNOWN = {
         people=SIX,
         **JOBS,
     ),
-    "an update that Salesloft does not have may be skipped": scenario(
-        {"people": stream(mode="update")}, night(person(1), person(2)), people=[1], not_found="skip", **SINGLE
-    ),
-    "an insert that Salesloft has may be skipped": scenario(
-        {"people": stream(mode="insert")}, night(person(1), person(2)), people=[1], already_exists="skip", **SINGLE
-    ),
     **{
         f"ids that are gone are misses, and others are written ({mode}, {name})": scenario(
             {"people": stream(key="id", mode=mode, not_found=miss)},
@@ -157,7 +151,6 @@ KNOWN = {
         SKIPPING, night(person(1)), night(*(person(each, 2) for each in SIX), ledger="locked later"), **SINGLE
     )
     | {"seed": 1},
-    "skipping by a ledger that there is not is a settings error": scenario(SKIPPING, night(person(1)), ledger="none"),
     "a lost ledger says that it keeps what it does not know": scenario(
         {"people": stream(overwrite={"title": "unless_edited"})},
         night(person(1)),
@@ -213,19 +206,6 @@ KNOWN = {
         night(person(1), person(2)),
         night(person(1, **GONE), person(2)),
         night(person(1), person(2)),
-        deleted_records="delete",
-    ),
-    "a trial run removes nothing": scenario(
-        DELETING,
-        night(person(1, **GONE), person(1, 2), max_records=1),
-        people=[1],
-        deleted_records="delete",
-        batch_size_rows=1,
-    ),
-    "only true and a time delete": scenario(
-        DELETING,
-        night(person(1, gone="n/a"), person(2, gone="2999-01-01T00:00:00Z")),
-        people=[1, 2],
         deleted_records="delete",
     ),
     "a limit that stops a run does not make it forget what it wrote": scenario(
@@ -418,8 +398,12 @@ KNOWN = {
         people=[1],
         **SINGLE,
     ),
-    "a trial run enrolls nobody": scenario(
-        {"enrollments": enrollments()}, night(enrollment(1, 1), max_records=1), people=[1]
+    "a trial run removes and enrolls nobody": scenario(
+        {"people": stream(deletes=True), "enrollments": enrollments()},
+        night(person(1, **GONE), person(1, 2), enrollment(1, 2), max_records=1),
+        people=[1, 2],
+        deleted_records="delete",
+        batch_size_rows=1,
     ),
     "an input that ends early enrolls nobody": scenario(
         {"enrollments": enrollments()}, night(enrollment(1, 1), cut=True), people=[1]
@@ -447,10 +431,6 @@ KNOWN = {
         deleted_records="delete",
     ),
     # 11. References
-    "a reference that is no domain is left out": scenario(
-        LINKED, night(person(1, employer="not a domain")), people=[1], **SINGLE
-    ),
-    "a missing reference is reported": scenario(LINKED, night(person(1, employer=domain(7))), **SINGLE),
     "rows of one person are linked to the account that one of them names": scenario(
         {"accounts": accounts(), "people": stream(refs=["employer"], **SKIPS)},
         night(person(1)),

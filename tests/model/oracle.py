@@ -832,7 +832,7 @@ class Oracle:
         if night.hits - TRANSIENT or is_lost or night.plan.get("cut") or not self.others_are_written(night):
             return
         if self.is_contradictory():
-            if run.code != 1 or any(each.night == night.number and each.origin is not None for each in self.effects):
+            if run.code != 1 or self.tonight(night):
                 yield Finding("settings accepted", night.number, "skip_unchanged: ledger without a ledger")
             return
         expected = (failed and not self.settings["allow_failed_records"]) or self.exceeding(run)
@@ -871,11 +871,7 @@ class Oracle:
         if night.aside:
             yield Finding("ledger moved", night.number, ", ".join(night.aside))
         if night.plan.get("ledger") == "locked" and night.had_ledger:
-            effects = [
-                each
-                for each in self.effects
-                if each.night == night.number and each.origin is not None and not each.late
-            ]
+            effects = [each for each in self.tonight(night) if not each.late]
             runs = night.runs
             if self.is_apart:  # the other one writes
                 runs = [run for run, machine in zip(runs, night.machines, strict=True) if not machine]

@@ -138,30 +138,17 @@ def _import_all():
     from target_salesloft.cli import admin  # noqa: F401, PLC0415
     from target_salesloft.settings.loader import ConfigSources, load  # noqa: PLC0415
     from target_salesloft.target import TargetSalesloft  # noqa: PLC0415
+    from tests.dialects import share_compiled_statements  # noqa: PLC0415
 
     for module in (metadata, importlib_metadata):
         module.version = functools.cache(module.version)
         module.metadata = functools.cache(module.metadata)
     TargetSalesloft.get_singer_command = functools.cache(TargetSalesloft.get_singer_command)
-    _share_statements(sa)
+    share_compiled_statements()
 
     load(ConfigSources(({"api_key": "x" * 20},)), {}, print)
     for url in ("sqlite://", "postgresql+psycopg://"):
         sa.create_engine(url)
-
-
-def _share_statements(sa):
-    """Let all engines of a kind share what they compile, so that a fork need not compile it again."""
-    create, caches = sa.create_engine, {}
-
-    def create_engine(url, **options):
-        engine = create(url, **options)
-        kind = type(engine.dialect)
-        kind.__hash__, kind.__eq__ = lambda _: hash(kind), lambda one, other: type(one) is type(other)
-        engine._compiled_cache = caches.setdefault(kind, engine._compiled_cache)  # noqa: SLF001 (there is no other way)
-        return engine
-
-    sa.create_engine = create_engine
 
 
 def _warm_up(directory, url, key):
