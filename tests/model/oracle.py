@@ -271,7 +271,8 @@ class Oracle:
             yield Finding("changed by a dry run", night.number, str(each))
         if night.dry.states:
             yield Finding("changed by a dry run", night.number, f"state {night.dry.states}")
-        is_disturbed = night.hits or self.is_doubtful(night) or "rejected" in night.plan or len(night.runs) > 1
+        others_act = {"kind": "gone first"} in night.plan.get("faults", ()) or len(night.runs) > 1
+        is_disturbed = night.hits or self.is_doubtful(night) or "rejected" in night.plan or others_act
         if is_disturbed or night.plan["dry"] != "compare" or not self.is_complete(night):
             return
         planned, done = self.outcomes(night, night.dry), self.outcomes(night, night.runs[0])
