@@ -478,20 +478,23 @@ class Engine:
     def finish(self, *, is_complete: bool) -> None:
         """Write what has waited until everything else was written, then remove and enroll.
 
-        Only if all of the input was read: a later record might have said otherwise.
+        If not all of the input was read, a later record might have said otherwise, or be what another waits for.
         """
         self.drain_all()
         self.wait()
-        self._is_final = True
+        is_final = is_complete or not self._settings.reads
+        self._is_final = is_final
         for each in sorted(self._streams.values(), key=lambda each: bool(each.object.references)):
-            if each.waiting:
+            if each.waiting and is_final:
                 self._write_waiting(each)
+            elif each.waiting:
+                self.drain(each)
         self.wait()
         if self._settings.max_records is not None and not self._settings.dry_run:
             for waiting in (self._removals, self._enrollments):
                 for stream, writes in waiting.pop_all():
                     self._journal.note_all(stream, [Outcome(each, Result.SKIPPED, TRIAL) for each in writes])
-        elif is_complete or not self._settings.reads:
+        elif is_final:
             self._finish_held()
         self._journal.flush()
         self._journal.stop_if_too_many()

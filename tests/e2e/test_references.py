@@ -232,6 +232,14 @@ def test_what_has_waited_is_written_as_soon_as_what_it_refers_to_is_there(load, 
     assert (result.code, result.states, links(sandbox)) == (0, [1, 2], {"ann": "c.com", "bob": None, "cid": None})
 
 
+def test_person_whose_account_may_be_in_the_rest_of_the_input_waits_for_the_next_run(load, sandbox):
+    ann, bea = person("ann", "late.com"), person("bea", "acme.com")
+    result = load(PEOPLE, ACCOUNTS, ann, bea, account("acme.com"), state(1), "{", account("late.com"), **LEDGER)
+    assert (result.code, result.states, links(sandbox)) == (1, [], {"bea": "acme.com"})
+    assert load(PEOPLE, ACCOUNTS, ann, bea, account("acme.com"), account("late.com"), **LEDGER).code == 0
+    assert links(sandbox) == {"ann": "late.com", "bea": "acme.com"}
+
+
 def test_too_many_deferred_records_are_written_without_what_they_refer_to(load, sandbox, monkeypatch):
     monkeypatch.setattr("target_salesloft.engine.engine.MAX_WAITING", 3)
     people = [person(f"p{number}", "c.com") for number in range(6)]
