@@ -305,6 +305,16 @@ KNOWN = {
         **SINGLE,
     )
     | {"sandbox": {"worlds": ["custom_fields=replace"]}},
+    "custom fields that a job is to write are not erased by the next one": scenario(
+        {"people": stream(fields=["region", "score"])},
+        night(
+            *(person(each, region=f"region-people{each}-v1") for each in (1, 2)),
+            *(person(each, score=f"score-people{each}-v1") for each in (1, 2)),
+        ),
+        people=[1, 2],
+        **JOBS,
+    )
+    | {"sandbox": {"worlds": ["custom_fields=replace"]}},
     # 7. Identity
     "an address that moved is not written to its old holder": scenario(
         UPDATES,

@@ -658,7 +658,8 @@ class Oracle:
             sum(same(each["domain"], row["employer"]) for each in one["accounts"].values()) == 1
             for one in (night.before, night.after)
         )
-        if known and "employer" in (outcome.get("missing_references") or ()) and not night.plan.get("twin"):
+        reported = any(each.startswith("account.domain:") for each in outcome.get("missing_references") or ())
+        if known and reported and not night.plan.get("twin"):
             yield Finding("reference reported missing", night.number, f"{outcome['missing_references']}: {text}")
         effects = [each for each in self.effects if each.night <= night.number]
         if result in WRITTEN:
@@ -871,7 +872,7 @@ class Oracle:
         """A ledger that cannot be used stops a run before its first write, and is never moved."""
         if night.aside:
             yield Finding("ledger moved", night.number, ", ".join(night.aside))
-        if night.plan.get("ledger") == "locked" and night.had_ledger:
+        if night.plan.get("ledger") == "locked" and night.had_ledger and night.rows:
             effects = [each for each in self.tonight(night) if not each.late]
             runs = night.runs
             if self.is_apart:  # the other one writes
@@ -1131,7 +1132,7 @@ class Oracle:
                 if not night.unstarted.isdisjoint(names | {str(record["id"]) for record in found}):
                     continue  # until a day has passed, the request that marks the job ready may arrive
                 is_alone = not any(self.rivals(night, row, record) for record in found)
-                if is_alone and not self.siblings(night, row) and not self.was_taken_away(night, row):
+                if is_alone and not self.siblings(night, row) and not self.was_taken_away(row):
                     yield Finding(code, night.number, f"{row} is {each['result']}")
 
     def is_open(self, night, row):
@@ -1145,13 +1146,13 @@ class Oracle:
                     return True
         return False
 
-    def was_taken_away(self, night, row):
-        """Return whether the account of a row was removed, by somebody or by a run, which may make it again."""
-        return self.is_unknown(night, row.get("employer")) and any(
-            (each.origin is None or each.op == "delete") and same(each.before["domain"], row.get("employer"))
-            for each in self.effects
-            if each.table == "accounts" and each.before is not None
-        )
+    def was_taken_away(self, row):
+        """Return whether somebody has removed the account of a row, or moved its domain, or a run has removed it."""
+        changes = [
+            each for each in self.effects if each.table == "accounts" and (each.origin is None or each.op == "delete")
+        ]
+        records = [record for each in changes for record in (each.before, each.after) if record is not None]
+        return any(same(record["domain"], row.get("employer")) for record in records)
 
     def has_other_keys(self, run, row):
         """Return whether a job of another stream, which names records by another key, may be in flight for a row."""
