@@ -40,7 +40,7 @@ FIELD_ID_BYTES: Final = 2
 RECORD_COLUMNS: Final = tuple(records.columns.keys())
 ENCODED_TOGETHER: Final = 1_000
 """Records whose fields are encoded column by column: more take more memory, and no less time."""
-SETTLED_AFTER_SECONDS: Final = SECONDS_PER_DAY
+SETTLED_AFTER_SECONDS: Final = 6 * 3_600.0
 """After this time, a request whose outcome is unknown has had its effect, or never will; a bulk job may still."""
 
 
@@ -483,7 +483,7 @@ class Ledger:
         """Move what was confirmed from `pending` to `records`.
 
         The fingerprint is kept only if it is certain that Salesloft holds the body. It is not if another run has sent
-        another body for the record, in any stream, and its outcome is unknown, or was confirmed since.
+        another body for the record, in any stream, not long before, and its outcome is unknown, or was confirmed since.
 
         Args:
             results: Hash of the key → Salesloft's ID, if known, and whether no request for it was ambiguous.
@@ -511,14 +511,10 @@ class Ledger:
             last = own[-1] if own else None
             fingerprint = last.fingerprint if last is not None and is_certain and not last.contested else None
             for other in others:
-                is_open = other.job_id in unsettled
-                if other.contested and not is_open:
+                is_old = last is not None and other.sent_at <= last.sent_at - SETTLED_AFTER_SECONDS
+                if is_old and other.job_id not in unsettled:
                     done.append(other)
-                elif last is not None and other.fingerprint == last.fingerprint:
-                    # Its run confirms it, unless it was killed.
-                    if not is_open and other.sent_at < now - SETTLED_AFTER_SECONDS:
-                        done.append(other)
-                else:
+                elif last is None or other.fingerprint != last.fingerprint:
                     fingerprint = None
                     if not other.contested:
                         contested.append(other)

@@ -120,8 +120,9 @@ def play(start, clock):
         "a send CEO, b send CEO, a confirm, b confirm, a is CEO",
         "a send CEO, b send CEO, b confirm, a confirm, a is CEO",
         "killed send CEO, a write CEO, a is CEO pending, a waits 2, a write CEO, a is CEO",
-        "killed send CTO, a write CEO, a is nothing pending, b write CEO, a is CEO",
-        "a send CEO, b write CTO, b write CTO, a is CTO, a confirm, a is nothing",
+        "killed send CTO, a write CEO, b write CEO, a is nothing pending, a waits 1, b write CEO, a is CEO",
+        "killed send CTO, a waits 1, a write CEO, a is CEO",
+        "a send CEO, b write CTO, b write CTO, a is nothing pending, a confirm, a is nothing",
         "a send CEO, b send CTO, a reject, a is nothing pending, b confirm, a is CTO",
         # Other streams of the object, other objects, and other teams
         "leads send CTO, a write CEO, a is nothing, leads confirm, leads is nothing",
@@ -130,7 +131,8 @@ def play(start, clock):
         # Jobs do not overwrite what was confirmed since, and make later writes uncertain until they are forgotten.
         "a start CEO, b write CTO, a settle, a is nothing, a holds CTO",
         "a start CEO, b write CTO, a settle rejected, a is nothing, b write CTO, a is CTO",
-        "a start CEO, b write CTO, b write CTO, a is nothing pending, a forget, b write CTO, a is CTO",
+        "a start CEO, a waits 2, b write CTO, b write CTO, a is nothing pending, a forget, b write CTO, a is CTO",
+        "a start CEO, a forget, b write CTO, b write CTO, a is nothing pending, a waits 1, b write CTO, a is CTO",
         "a start CEO, a waits 2, b write CEO, a is CEO pending, a settle, a is CEO",
         "a start CEO, b send CTO, a settle, a is nothing pending, b confirm, a is nothing",
         "a start CEO, a send CTO, a settle, a is nothing pending, a holds CEO CTO",

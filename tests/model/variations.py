@@ -320,9 +320,6 @@ def _aim(scenario, chance):
         _edit_what_comes_again(scenario, earlier, night, chance)
     if chance.random() < 0.6 and len(nights) > 2:
         _archive_in_a_killed_night(scenario, chance)
-    if any(night.get("kill", {}).get("when") == "late" for night in nights):
-        for night in nights:
-            night.pop("soon", None)  # what is sent once more has to arrive later
     if chance.random() < 0.15:
         settings["max_failed_percent"] = chance.choice((0, 3, 10))
         if chance.random() < 0.5:
