@@ -1091,9 +1091,10 @@ class Oracle:
     def idle(self, night):
         """A night that repeats the one before sends nothing that the ledger knows, once nothing is in doubt."""
         before = self.nights[max(night.number - 1, 0)]
-        earlier = self.nights[max(night.number - 2, 0)]
+        # What is in doubt is sent in each run until six hours after.
+        recent = self.nights[0 if "hours" not in before.plan else night.number - 2 : night.number + 1]
         runs = [*night.runs, *before.runs]
-        is_disturbed = any(map(self.is_doubtful, (night, before, earlier))) or before.hits or night.hits
+        is_disturbed = any(map(self.is_doubtful, recent)) or before.hits or night.hits
         is_same = night is not before and before.rows == night.rows and not night.plan.get("edits")
         if (
             self.ledger == "none"

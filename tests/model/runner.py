@@ -620,7 +620,7 @@ class Runner:
                 quiet = {name: each for name, each in nights[-1].items() if name in {"rows", "state_every"}}
                 # Each has to learn what became of it.
                 quiet |= {"twin": True} if self.scenario.get("machines") in {"apart", "none"} else {}
-                for plan in (*nights, quiet, quiet):
+                for plan in (*nights, {**quiet, "hours": 7}, quiet):
                     self.night(len(self.nights), plan)
                 self.histories()
         finally:
@@ -629,7 +629,7 @@ class Runner:
 
     def night(self, number, plan):
         team, clock = self.team, self.zygote.clock
-        clock.advance_to(clock.now() + (1 if plan.get("soon") else HOUR))
+        clock.advance_to(clock.now() + (1 if plan.get("soon") else plan.get("hours", 1) * HOUR))
         team.sandbox.advance()  # late effects of the night before
         team.night, team.executing = number, {each["id"] for each in team.sandbox.state.select(*EXECUTING)}
         team.outside(lambda: [team.edit(*each) for each in plan.get("edits", ())])
