@@ -1,5 +1,6 @@
 """Output of the command: bars and a table in an interactive terminal, plain log lines otherwise."""
 
+import codecs
 import fcntl
 import json
 import os
@@ -47,6 +48,7 @@ class Terminal:
         )
         os.close(slave)
         self.text = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.screen = pyte.Screen(COLUMNS, ROWS)
         self._stream = pyte.Stream(self.screen)
 
@@ -58,11 +60,12 @@ class Terminal:
         """Read the next output, and return whether there was any."""
         assert select.select([self._master], [], [], SECONDS)[0], self.text
         try:
-            chunk = os.read(self._master, 2**16).decode()
+            chunk = os.read(self._master, 2**16)
         except OSError:  # on Linux, the other end is closed
             return False
-        self.text += chunk
-        self._stream.feed(chunk)
+        text = self._decoder.decode(chunk)  # a chunk may end within a character
+        self.text += text
+        self._stream.feed(text)
         return bool(chunk)
 
     def wait_for(self, text):
