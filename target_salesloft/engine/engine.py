@@ -345,12 +345,13 @@ class Engine:
         waiting = stream.waiting_tokens
         is_in_flight = self._writer.is_busy and self._writer.holds(stream.object, tokens_in(known))
         if waiting or is_in_flight:
-            entries = {
-                str(each.key): entries[str(each.key)]
+            uncertain = {
+                each.key
                 for each in known
-                if waiting.isdisjoint(tokens := each.tokens)
-                if not (is_in_flight and self._writer.holds(stream.object, tokens))
+                if not waiting.isdisjoint(tokens := each.tokens)
+                or (is_in_flight and self._writer.holds(stream.object, tokens))
             }
+            entries = {key: each for key, each in entries.items() if key not in uncertain}
         hints = None if are_resolved else self._world.get_hints(plan.names_in(known))
         days = self._settings.resend_after_days
         resend_before = 0.0 if days is None else self._clock.time() - days * SECONDS_PER_DAY
@@ -482,10 +483,9 @@ class Engine:
         """
         self.drain_all()
         self.wait()
-        is_final = is_complete or not self._settings.reads
-        self._is_final = is_final
+        self._is_final = is_complete or not self._settings.reads
         for each in sorted(self._streams.values(), key=lambda each: bool(each.object.references)):
-            if each.waiting and is_final:
+            if each.waiting and self._is_final:
                 self._write_waiting(each)
             elif each.waiting:
                 self.drain(each)
@@ -494,7 +494,7 @@ class Engine:
             for waiting in (self._removals, self._enrollments):
                 for stream, writes in waiting.pop_all():
                     self._journal.note_all(stream, [Outcome(each, Result.SKIPPED, TRIAL) for each in writes])
-        elif is_final:
+        elif self._is_final:
             self._finish_held()
         self._journal.flush()
         self._journal.stop_if_too_many()

@@ -99,9 +99,9 @@ class Stream:
 
     def pop_waiting(self, tokens: Collection[str] | None = None) -> list[Write]:
         """Return what waits, or what of it may name a record by one of the given keys, and let it wait no longer."""
-        if tokens is None:
-            taken, self.waiting = self.waiting, []
-            return taken
-        taken = [each for each in self.waiting if not each.tokens.isdisjoint(tokens)]
-        self.waiting = [each for each in self.waiting if each.tokens.isdisjoint(tokens)]
+        taken: list[Write] = []
+        left: list[Write] = []
+        for each in self.waiting:
+            (taken if tokens is None or not each.tokens.isdisjoint(tokens) else left).append(each)
+        self.waiting = left
         return taken

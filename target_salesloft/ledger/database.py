@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
-from itertools import repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -324,6 +323,8 @@ def table_of(connection: sa.Connection, ids: Mapping[int, int | None]) -> Any:
 
 def insert_many(connection: sa.Connection, insert: Any, rows: Sequence[Sequence[Any]]) -> None:
     """Insert rows with a value for each column of the table."""
+    if not rows:
+        return
     columns = insert.table.columns
     if connection.dialect.name == "postgresql":
         # PostgreSQL takes longer to start a statement than to insert a row.
@@ -334,9 +335,9 @@ def insert_many(connection: sa.Connection, insert: Any, rows: Sequence[Sequence[
 
 
 def _unnest(types: Mapping[str, Any], rows: Sequence[Sequence[Any]]) -> Any:
-    """Return rows as a table of PostgreSQL with the given columns."""
-    columns = zip(*rows, strict=True) if rows else repeat(())
-    arrays = [sa.literal(list(each), sa.ARRAY(kind)) for kind, each in zip(types.values(), columns, strict=False)]
+    """Return rows, of which there is at least one, as a table of PostgreSQL with the given columns."""
+    columns = zip(types.values(), zip(*rows, strict=True), strict=True)
+    arrays = [sa.literal(list(values), sa.ARRAY(kind)) for kind, values in columns]
     return sa.func.unnest(*arrays).table_valued(*types).render_derived()
 
 

@@ -538,13 +538,13 @@ class Ledger:
 
         That is nearly everything: the database moves it without being asked for it.
         """
-        if sender.job_id is not None:
+        ids = {key: record_id for key, (record_id, is_certain) in sorted(results.items()) if is_certain}
+        if sender.job_id is not None or not ids:
             return ()
         other = pending.alias()
         is_other = [other.c[name] != pending.c[name] for name in ("stream_id", "run_id", "number")]
         is_disputed = sa.exists().where(other.c.key == pending.c.key, sa.or_(*is_other))
         is_own = (pending.c.stream_id == sender.stream_id) & (pending.c.run_id == sender.run_number)
-        ids = {key: record_id for key, (record_id, is_certain) in sorted(results.items()) if is_certain}
         given = table_of(connection, ids)
         values = {**pending.c, "record_id": given.c.record_id, "written_at": sa.literal(self._now())}
         moved = sa.select(*(values[name] for name in RECORD_COLUMNS)).join(given, given.c.key == pending.c.key)

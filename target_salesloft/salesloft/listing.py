@@ -110,8 +110,9 @@ class Listing:
         folded: defaultdict[str, set[int]] = defaultdict(set)
         for row in self._client.paginate(self._path, self._query):
             for text in {str(row[each]) for each in self._attributes if row.get(each)}:
-                exact[text].add(require_id(row, f"GET {self._path}"))
-                folded[_fold(text)].add(require_id(row, f"GET {self._path}"))
+                number = require_id(row, f"GET {self._path}")
+                exact[text].add(number)
+                folded[_fold(text)].add(number)
         self._exact, self._folded = exact, folded
 
 
