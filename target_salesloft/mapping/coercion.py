@@ -36,6 +36,7 @@ ZERO_OR_ONE: Final = re.compile(r"[01]\.0+", re.ASCII)
 DATE_LENGTH: Final = len("2026-01-31")
 MAX_INTEGER: Final = 2**63 - 1
 MAX_NUMBER_DIGITS: Final = 40
+MAX_FLOAT_TEXT: Final = 24  # characters
 MAX_TEXT_NUMBER: Final[int] = 10**MAX_NUMBER_DIGITS
 KINDS_OF_VALUE: Final[Mapping[type, str]] = MappingProxyType(
     {
@@ -279,6 +280,8 @@ def _number_to_text(value: float | decimal.Decimal) -> str:
     if value == whole:
         return str(whole)
     text = str(value)
+    if len(text) > MAX_FLOAT_TEXT and decimal.Decimal(float(value)) == value:
+        text = str(float(value))  # some taps write all digits of a float: 19.98999999999999843… is 19.99
     # A database's numeric(9, 4) has zeros that say nothing.
     return text if "e" in text.lower() else text.rstrip("0")
 

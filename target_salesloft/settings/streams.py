@@ -16,6 +16,7 @@ from target_salesloft.suggestions import TYPO, closest_match
 
 # As in the SDK's stream maps. Meltano drops null inside an object.
 NULL_STRING: Final = "__NULL__"
+SDC_DELETED_AT: Final = "_sdc_deleted_at"
 # Names of columns that often mark deleted records, normalized.
 DELETED_COLUMNS: Final = frozenset({"deletedat", "isdeleted"})
 
@@ -27,7 +28,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Field that identifies existing records, in place of the object's."""
     mapping: dict[str, str | None]
     """Sends a column to a Salesloft field or custom field; null or `__NULL__` leaves the column out."""
-    deleted_column: str = "_sdc_deleted_at"
+    deleted_column: str = SDC_DELETED_AT
     """Column with a value in rows that are deleted in the source: a time, or true."""
     re_enroll: bool = False
     """Cadence memberships: `true` adds people again whose time on the cadence has ended, each time their record

@@ -27,7 +27,7 @@ from target_salesloft.records import Outcome, Result, Source, Write, failure, re
 from target_salesloft.reporting.log import Report
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.settings.run import RunSettings
-from target_salesloft.settings.streams import DELETED_COLUMNS, StreamSettings
+from target_salesloft.settings.streams import DELETED_COLUMNS, SDC_DELETED_AT, StreamSettings
 from target_salesloft.singer.validation import build_validator, describe_invalid
 from target_salesloft.suggestions import normalize_name
 
@@ -154,13 +154,19 @@ class StreamMapper:
         """
         original = source.record if record is None else record
         stream = self._sources[source.schema["stream"]]
-        value = original.get(self._settings.deleted_column)
+        column = self._settings.deleted_column
+        value = original.get(column)
         is_removal = False if value is None else parse_deleted(value, self._clock.time())
         try:
             mapped = self._map(stream, original, source, is_removal=is_removal)
         except (ConfigError, UnknownColumnError) as error:
             raise self._with_stream(error) from error
         if not is_removal:
+            if column != SDC_DELETED_AT and original.get(SDC_DELETED_AT) is not None:
+                self._warn_once(
+                    f"column '{SDC_DELETED_AT}' marks rows as deleted, but is not used, because deleted_column names "
+                    f"'{column}'. To use both, combine them in the tap"
+                )
             return mapped
         if isinstance(mapped, Outcome):
             return replace(mapped, write=replace(mapped.write, is_removal=True))

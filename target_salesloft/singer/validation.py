@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from decimal import Decimal
 from typing import Any
 
 import jsonschema_rs
@@ -10,9 +11,28 @@ from singer_sdk.exceptions import InvalidJSONSchema
 
 from target_salesloft.redaction import sanitize_line
 
+
+class MultipleOf:
+    """Compares with the precision of floats: some taps write all digits of a float, such as 19.98999999999999843… ."""
+
+    def __init__(self, _schema: object, unit: float | Decimal, _path: object) -> None:
+        self._unit = Decimal(str(unit))
+
+    def validate(self, value: object) -> None:
+        if isinstance(value, (int, float, Decimal)):
+            nearest = (Decimal(value) / self._unit).to_integral_value() * self._unit
+            if float(nearest) != float(value):
+                raise ValueError(f"the value is not a multiple of {self._unit}")
+
+
 # Messages go to the log, so values are masked. References are not fetched: the schema comes from outside. Formats are
 # not checked, as in the SDK, and in newer drafts: what counts is whether a value can be converted.
-OPTIONS: dict[str, Any] = {"mask": "the value", "offline": True, "validate_formats": False}
+OPTIONS: dict[str, Any] = {
+    "mask": "the value",
+    "offline": True,
+    "validate_formats": False,
+    "keywords": {"multipleOf": MultipleOf},
+}
 # Keywords for keys that the schema does not name: these may hold values.
 DATA_KEYS = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties"})
 

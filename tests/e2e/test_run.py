@@ -112,6 +112,15 @@ def test_unused_column_that_may_mark_deleted_records_is_a_warning(run, caplog, c
         assert run(rows, streams={"people": own}).log_lines_containing("deleted_column") == []
 
 
+def test_deletion_by_the_tap_that_is_not_used_is_a_warning(run):
+    rows = [schema("people", "email_address", "gone", "_sdc_deleted_at"), *people([1, 2], _sdc_deleted_at=None)]
+    streams = {"people": {"deleted_column": "gone"}}
+    assert run(rows, streams=streams).log_lines_containing("_sdc_deleted_at") == []
+    rows += people([3, 4], _sdc_deleted_at="2026-11-20T08:00:00Z")
+    (warning,) = run(rows, streams=streams).log_lines_containing("_sdc_deleted_at")
+    assert "deleted_column" in warning
+
+
 def test_deleted_column_that_the_stream_does_not_have_is_a_warning(run):
     streams = {"people": {"deleted_column": "removed_at"}}
     (warning,) = run([COLUMNS, *people([1])], streams=streams).log_lines_containing("removed_at")

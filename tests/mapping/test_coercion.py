@@ -39,6 +39,8 @@ json_values = st.recursive(
         (FieldType.TEXT, 1e22, "10000000000000000000000"),
         (FieldType.TEXT, Decimal("1500.00"), "1500"),
         (FieldType.TEXT, Decimal("19.9000"), "19.9"),
+        (FieldType.TEXT, Decimal("19.989999999999998436805981327779591083526611328125"), "19.99"),  # a float
+        (FieldType.TEXT, Decimal("0.1000000000000000055511151231257828"), "0.1000000000000000055511151231257828"),
         (FieldType.TEXT, Decimal("1E-7"), "1E-7"),
         (FieldType.TEXT, True, "true"),
         (FieldType.INTEGER, Decimal("1.23E2"), 123),

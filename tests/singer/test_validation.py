@@ -85,9 +85,26 @@ def test_rejection_holds_no_control_characters_of_column_names():
     assert reason_of({}, {"required": [column]}).isprintable()
 
 
-@pytest.mark.parametrize(("value", "is_valid"), [("0.3", True), ("19.9", True), ("10", True), ("0.35", False)])
-def test_decimals_are_exact_multiples(value, is_valid):
-    reason = check({"a": Decimal(value)}, a={"type": "number", "multipleOf": 0.1})
+@pytest.mark.parametrize(
+    ("value", "unit", "is_valid"),
+    [
+        (Decimal("0.3"), 0.1, True),
+        (Decimal("19.9"), 0.1, True),
+        (10, 0.1, True),
+        (Decimal("0.35"), 0.1, False),
+        (Decimal("0.1000000000000001"), 0.1, False),
+        # Floats, as the log-based mode of tap-postgres writes them.
+        (Decimal("19.989999999999998436805981327779591083526611328125"), Decimal("0.01"), True),
+        (Decimal("0.142857142857142849212692681248881854116916656494140625"), 1e-38, True),
+        (10**40, 0.01, True),
+        (7, 2, False),
+        (float("nan"), 2, False),
+        ("text", 2, True),
+        (None, 2, True),
+    ],
+)
+def test_multiples_are_as_exact_as_floats(value, unit, is_valid):
+    reason = check({"a": value}, a={"type": ["number", "string", "null"], "multipleOf": unit})
     assert (reason is None) == is_valid
 
 
