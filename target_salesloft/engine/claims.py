@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from target_salesloft.clock import Clock
-from target_salesloft.engine.plan import Plan
+from target_salesloft.engine.plan import Plan, as_plan
 from target_salesloft.engine.stream import Stream
 from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.objects import joint_key
@@ -75,15 +75,10 @@ def _name(stream: Stream, write: Write) -> str:
     return f"{stream.object.name} {write.key}"
 
 
-def _without(stream: Stream, writes: Sequence[Write], taken: Collection[str]) -> Plan:
-    if not taken:
-        return Plan(list(writes), [])
-    ours: list[Write] = []
-    outcomes: list[Outcome] = []
+@as_plan
+def _without(stream: Stream, writes: Sequence[Write], taken: Collection[str]) -> Iterator[Write | Outcome]:
     for each in writes:
-        if each.key is not None and _name(stream, each) in taken:
-            reason = "another run is writing this record; run again"
-            outcomes.append(failure(each, reason, tuple(each.references)))
+        if taken and each.key is not None and _name(stream, each) in taken:
+            yield failure(each, "another run is writing this record; run again", tuple(each.references))
         else:
-            ours.append(each)
-    return Plan(ours, outcomes)
+            yield each

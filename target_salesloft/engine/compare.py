@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from target_salesloft.engine.plan import Plan, not_found
+from target_salesloft.engine.plan import as_plan, not_found
 from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import Row, World
 from target_salesloft.ledger.ledger import Entry, Spellings, StreamLedger
@@ -50,30 +50,28 @@ class Written:
         return [] if self.entry is None else self.entry.values(name)
 
 
-def compare(stream: Stream, writes: Sequence[Write], world: World) -> Plan:
+@as_plan
+def compare(stream: Stream, writes: Sequence[Write], world: World) -> Iterator[Write | Outcome]:
     """Leave out what Salesloft holds already, fields that are kept, and records whose id Salesloft does not have."""
     skips = stream.stats.comparison is not None or stream.settings.skip_unchanged == "salesloft"
     keys = [each.key for each in writes if each.key is not None]
     entries, spellings = stream.ledger.get(keys), stream.ledger.get_spellings(keys)
     watches_edits = "unless_edited" in stream.overwrite.values()
-    changed: list[Write] = []
-    outcomes: list[Outcome] = []
     for write, found in zip(writes, read_held(stream, writes, world), strict=True):
         identity = None if found else _identity(stream, write)
         if identity is not None and identity[0] == ID_FIELD:
             if (comparison := stream.stats.comparison) is not None:
                 comparison.missing += 1
-            outcomes.append(not_found(stream, write, 0))
+            yield not_found(stream, write, 0)
             continue
         known = Written(write.key or "", entries.get(write.key or ""), stream.ledger, spellings)
         stream.stats.unknown_to_ledger += watches_edits and len(found) == 1 and known.entry is None
         kept, is_changed = _compare_one(stream, write, found, known, skips=skips)
         if is_changed:
-            changed.append(kept)
+            yield kept
         else:
             held = found[0]
-            outcomes.append(Outcome(kept, Result.UNCHANGED, record_id=int(held[ID_FIELD]), resource=held))
-    return Plan(changed, outcomes)
+            yield Outcome(kept, Result.UNCHANGED, record_id=int(held[ID_FIELD]), resource=held)
 
 
 def read_held(stream: Stream, writes: Sequence[Write], world: World) -> list[list[Row]]:

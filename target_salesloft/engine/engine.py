@@ -11,7 +11,7 @@ from target_salesloft.engine import held, plan
 from target_salesloft.engine.claims import Claims
 from target_salesloft.engine.compare import compare
 from target_salesloft.engine.earlier_jobs import settle_earlier_jobs
-from target_salesloft.engine.held import HeldWrites, LiveRows, Removal
+from target_salesloft.engine.held import ByStream, HeldWrites, LiveRows
 from target_salesloft.engine.journal import Journal, archived_by_us
 from target_salesloft.engine.protect import protect, to_read
 from target_salesloft.engine.stream import OpenBatch, Stream
@@ -509,47 +509,44 @@ class Engine:
                 removals = self._find_removals()
                 enrollments = self._find_enrollments(enrollments, removals)
             else:  # whether they exist is not known
-                removed = self._removals.pop_all()
-                removals = self._without_live([Removal(stream, each) for stream, writes in removed for each in writes])
+                removals = self._without_live(self._removals.pop_all())
                 enrollments = self._enrollments.pop_all()
-            enrolled = sum(len(writes) for _, writes in enrollments)
-            held.check_limits(self._settings, self._removed, len(removals), self._enrolled, enrolled)
-            self._removed += len(removals)
+            removed, enrolled = (sum(len(writes) for _, writes in each) for each in (removals, enrollments))
+            held.check_limits(self._settings, self._removed, removed, self._enrolled, enrolled)
+            self._removed += removed
             self._enrolled += enrolled
-            for stream, writes in held.in_order(removals):
+            for stream, writes in removals:
                 self._submit_claimed(stream, writes, stream.settings.deleted_records)
             for stream, writes in enrollments:
                 self._submit_claimed(stream, writes)
         finally:
             self._claims.release()
 
-    def _find_removals(self) -> list[Removal]:
+    def _find_removals(self) -> ByStream:
         """Return the records that are to be removed: those that exist, and that no other row of the source names."""
-        found: list[Removal] = []
+        found: ByStream = []
         for stream, removed in self._removals.pop_all():
             if stream.operation.identity:
                 writes = self._resolve(stream, removed)
             else:
                 writes = self._twins.find_removed(stream, removed)
-            existing, outcomes = held.find_removals(stream, self._claim(stream, writes), self._world)
-            self._journal.note_all(stream, outcomes)
-            found += existing
+            planned = held.find_removals(stream, self._claim(stream, writes), self._world)
+            found.append((stream, self._go_on(stream, planned)))
         return self._without_live(found)
 
-    def _without_live(self, found: Sequence[Removal]) -> list[Removal]:
+    def _without_live(self, found: ByStream) -> ByStream:
         removals, others = held.keep_live(found, self._live)
-        for each in others:
-            self._journal.note(each.stream, Outcome(each.write, Result.MERGED, held.OTHER_ROW))
+        for stream, write in others:
+            self._journal.note(stream, Outcome(write, Result.MERGED, held.OTHER_ROW))
         return removals
 
-    def _find_enrollments(
-        self, enrollments: Sequence[tuple[Stream, list[Write]]], removals: Sequence[Removal]
-    ) -> list[tuple[Stream, list[Write]]]:
+    def _find_enrollments(self, enrollments: ByStream, removals: ByStream) -> ByStream:
         """Return who is to be added to a cadence, and claim them, so that no other run adds them too."""
-        removed = {token for each in removals if each.stream.object is PEOPLE for token in each.write.tokens}
+        people = (writes for stream, writes in removals if stream.object is PEOPLE)
+        removed = {token for writes in people for token in tokens_in(writes)}
         barred = self._journal.failed_people | self._not_to_contact | removed
         seen: set[tuple[int, int]] = set()
-        found: list[tuple[Stream, list[Write]]] = []
+        found: ByStream = []
         for stream, enrolled in enrollments:
             writes = self._go_on(stream, held.distinct(enrolled, seen))
             writes = self._without_members(stream, self._claim(stream, writes))

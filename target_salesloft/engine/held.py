@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
-from target_salesloft.engine.plan import Plan, ambiguous_or_missing
+from target_salesloft.engine.plan import ambiguous_or_missing, as_plan
 from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import World
 from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 MAX_NAMED: Final = 3
 SAME_ROW: Final = "a later record is of the same row"
 OTHER_ROW: Final = "another row of the source has the same key"
+ByStream: TypeAlias = "list[tuple[Stream, list[Write]]]"
 
 
 class LiveRows:
@@ -90,7 +92,7 @@ class HeldWrites:
                 cancelled.append((other, Outcome(held, Result.MERGED, SAME_ROW)))
         return cancelled
 
-    def pop_all(self) -> list[tuple[Stream, list[Write]]]:
+    def pop_all(self) -> ByStream:
         """Return the writes that each stream holds, in the order of the input, and hold nothing any more."""
         by_stream: dict[str, tuple[Stream, list[Write]]] = {}
         for stream, write in self._held.values():
@@ -104,21 +106,16 @@ def _place(stream: Stream, write: Write) -> tuple[str, str, str]:
     return stream.name, str(write.key), str(row)
 
 
-class Removal(NamedTuple):
-    stream: Stream
-    write: Write  # with all keys of the record
-
-
-def find_removals(stream: Stream, writes: Sequence[Write], world: World) -> tuple[list[Removal], list[Outcome]]:
-    """Return the removals whose records exist, and the outcomes of all others."""
+@as_plan
+def find_removals(stream: Stream, writes: Sequence[Write], world: World) -> Iterator[Write | Outcome]:
+    """Leave out removals of records that do not exist; the others get all keys of their records."""
     if stream.operation.identity:
-        return _find_members(stream, writes, world)
+        yield from _find_members(writes, world)
+        return
     field = stream.settings.upsert_key
     by_field: dict[str, list[Write]] = {}
     for each in writes:
         by_field.setdefault(field if each.record_id is None else ID_FIELD, []).append(each)
-    found: list[Removal] = []
-    outcomes: list[Outcome] = []
     removed_field = stream.object.removals[stream.settings.deleted_records].removed_field
     for name, group in by_field.items():
         values = [each.body[name] if each.record_id is None else each.record_id for each in group]
@@ -126,57 +123,58 @@ def find_removals(stream: Stream, writes: Sequence[Write], world: World) -> tupl
         for write, value in zip(group, values, strict=True):
             matches = rows[identity_key(name, value)]
             if len(matches) > 1:
-                outcomes.append(ambiguous_or_missing(stream, write, name, len(matches)))
+                yield ambiguous_or_missing(stream, write, name, len(matches))
             elif not matches:
-                outcomes.append(Outcome(write, Result.UNCHANGED))
+                yield Outcome(write, Result.UNCHANGED)
             elif removed_field and matches[0].get(removed_field):
-                outcomes.append(Outcome(write, Result.UNCHANGED, record_id=int(matches[0][ID_FIELD])))
+                yield Outcome(write, Result.UNCHANGED, record_id=int(matches[0][ID_FIELD]))
             else:
                 keys = {key: matches[0][key] for key in stream.object.upsert_keys if matches[0].get(key)}
-                known = replace(write, body={**write.body, **keys}, record_id=int(matches[0][ID_FIELD]))
-                found.append(Removal(stream, known))
-    return found, outcomes
+                yield replace(write, body={**write.body, **keys}, record_id=int(matches[0][ID_FIELD]))
 
 
-def _find_members(stream: Stream, writes: Sequence[Write], world: World) -> tuple[list[Removal], list[Outcome]]:
-    pairs = [pair_of(each) for each in writes]
-    memberships = world.find_memberships(pairs)
-    found: list[Removal] = []
-    outcomes: list[Outcome] = []
-    for write, pair in zip(writes, pairs, strict=True):
-        membership = memberships.get(pair)
+def _find_members(writes: Sequence[Write], world: World) -> Iterator[Write | Outcome]:
+    memberships = world.find_memberships(map(pair_of, writes))
+    for each in writes:
+        membership = memberships.get(pair_of(each))
         if membership is None or not membership.is_active:
-            outcomes.append(Outcome(write, Result.UNCHANGED))
+            yield Outcome(each, Result.UNCHANGED)
         else:
-            found.append(Removal(stream, replace(write, record_id=membership.id)))
-    return found, outcomes
+            yield replace(each, record_id=membership.id)
 
 
-def keep_live(found: Sequence[Removal], live: LiveRows) -> tuple[list[Removal], list[Removal]]:
-    """Return each record once that no other row of the source names, and the removals that are not done."""
-    removals: list[Removal] = []
-    others: list[Removal] = []
-    kept: list[Removal] = []
-    seen: set[tuple[str, int | str | None]] = set()
-    for name in OBJECTS:
-        of_object = [each for each in found if each.stream.object.name == name]
-        named: dict[str, list[Source]] = {}
-        for each in of_object:
-            for token in each.write.tokens:
-                named.setdefault(token, []).extend(each.write.sources)
+def keep_live(found: ByStream, live: LiveRows) -> tuple[ByStream, list[tuple[Stream, Write]]]:
+    """Return each record once that no other row of the source names, and the removals that are not done.
+
+    Records that refer to others come first.
+    """
+    removals: ByStream = []
+    others: list[tuple[Stream, Write]] = []
+    kept: list[Write] = []
+    for name in reversed(tuple(OBJECTS)):
+        of_object = [(stream, writes) for stream, writes in found if stream.object.name == name]
+        named: defaultdict[str, list[Source]] = defaultdict(list)
+        for each in (each for _, writes in of_object for each in writes):
+            for token in each.tokens:
+                named[token] += each.sources
         tokens = live.find(name, named) if named else set()
-        for each in of_object:
-            is_live = not each.write.tokens.isdisjoint(tokens)
-            if is_live:
-                kept.append(each)
-            record = each.write.record_id or each.write.key
-            if is_live or (name, record) in seen:
-                others.append(each)
-            else:
-                seen.add((name, record))
-                removals.append(each)
+        seen: set[int | str | None] = set()
+        for stream, writes in of_object:
+            left: list[Write] = []
+            for each in writes:
+                record = each.record_id or each.key
+                is_live = not each.tokens.isdisjoint(tokens)
+                if is_live:
+                    kept.append(each)
+                if is_live or record in seen:
+                    others.append((stream, each))
+                else:
+                    left.append(each)
+                    seen.add(record)
+            if left:
+                removals.append((stream, left))
     if kept:
-        lines = ", ".join(str(each.write.sources[-1].position) for each in kept[:MAX_NAMED])
+        lines = ", ".join(str(each.sources[-1].position) for each in kept[:MAX_NAMED])
         logger.warning(
             "%s not removed, because another row of the source that is not deleted names the "
             "same record in Salesloft (line%s %s of the input).",
@@ -188,32 +186,21 @@ def keep_live(found: Sequence[Removal], live: LiveRows) -> tuple[list[Removal], 
     return removals, others
 
 
-def in_order(removals: Sequence[Removal]) -> Iterator[tuple[Stream, list[Write]]]:
-    """Yield what each stream removes, records that refer to others first."""
-    for salesloft_object in reversed(tuple(OBJECTS.values())):
-        by_stream: dict[str, tuple[Stream, list[Write]]] = {}
-        for each in removals:
-            if each.stream.object is salesloft_object:
-                by_stream.setdefault(each.stream.name, (each.stream, []))[1].append(each.write)
-        yield from by_stream.values()
-
-
-def without_members(stream: Stream, writes: Sequence[Write], world: World) -> Plan:
+@as_plan
+def without_members(stream: Stream, writes: Sequence[Write], world: World) -> Iterator[Write | Outcome]:
     """Leave out people who are or have been on the cadence; with `re_enroll`, only those who are."""
-    memberships = world.find_memberships([pair_of(each) for each in writes])
-    new: list[Write] = []
-    outcomes: list[Outcome] = []
+    memberships = world.find_memberships(map(pair_of, writes))
+    comparison = stream.stats.comparison
     for each in writes:
         membership = memberships.get(pair_of(each))
         if membership is None:
-            new.append(each)
+            yield each
         elif stream.settings.re_enroll and not membership.is_active:
-            new.append(replace(each, record_id=membership.id))
+            yield replace(each, record_id=membership.id)
         else:
-            outcomes.append(Outcome(each, Result.UNCHANGED, record_id=membership.id))
-    if (comparison := stream.stats.comparison) is not None:
-        comparison.unchanged += len(outcomes)
-    return Plan(new, outcomes)
+            if comparison is not None:
+                comparison.unchanged += 1
+            yield Outcome(each, Result.UNCHANGED, record_id=membership.id)
 
 
 def count_new(stream: Stream, writes: Sequence[Write]) -> None:
@@ -223,17 +210,15 @@ def count_new(stream: Stream, writes: Sequence[Write]) -> None:
         comparison.update += sum(each.record_id is not None for each in writes)
 
 
-def distinct(writes: Sequence[Write], seen: set[tuple[int, int]]) -> Plan:
+@as_plan
+def distinct(writes: Sequence[Write], seen: set[tuple[int, int]]) -> Iterator[Write | Outcome]:
     """Return each membership once, unless another stream has `seen` it."""
-    new: list[Write] = []
-    outcomes: list[Outcome] = []
     for each in writes:
         if pair_of(each) in seen:
-            outcomes.append(Outcome(each, Result.MERGED, "an earlier record is the same membership"))
+            yield Outcome(each, Result.MERGED, "an earlier record is the same membership")
         else:
             seen.add(pair_of(each))
-            new.append(each)
-    return Plan(new, outcomes)
+            yield each
 
 
 def pair_of(write: Write) -> tuple[int, int]:
@@ -241,33 +226,31 @@ def pair_of(write: Write) -> tuple[int, int]:
     return int(write.body[person]), int(write.body[cadence])
 
 
-def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> Plan:
+@as_plan
+def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> Iterator[Write | Outcome]:
     """Return who may be added to a cadence; people are read again.
 
     By this run, the people with `barred` keys have failed, are removed, or are not to be contacted.
     """
     rows = world.rows(PEOPLE, ID_FIELD, [pair_of(each)[0] for each in writes])
-    allowed: list[Write] = []
-    outcomes: list[Outcome] = []
     for each in writes:
         person_id = pair_of(each)[0]
         found = rows[identity_key(ID_FIELD, person_id)]
         if not found:
-            outcomes.append(failure(each, "not found: no people with this id", ("person_id",), "GET /people"))
+            yield failure(each, "not found: no people with this id", ("person_id",), "GET /people")
             continue
         tokens = {identity_key(name, found[0][name]) for name in PEOPLE.upsert_keys if found[0].get(name)}
         names = {named.key for field, named in each.references.items() if field == "person_id"}
         if not barred.isdisjoint(tokens | names):
             reason = "the person's own record failed or is removed in this run, or is not to be contacted"
-            outcomes.append(failure(each, reason, ("person_id",)))
+            yield failure(each, reason, ("person_id",))
         elif not names <= tokens:
             reason = "not found: the person has had another key since this run has looked them up"
-            outcomes.append(failure(each, reason, ("person_id",), "GET /people"))
+            yield failure(each, reason, ("person_id",), "GET /people")
         elif found[0].get("do_not_contact"):
-            outcomes.append(Outcome(each, Result.SKIPPED, "the person is not to be contacted (do_not_contact)"))
+            yield Outcome(each, Result.SKIPPED, "the person is not to be contacted (do_not_contact)")
         else:
-            allowed.append(each)
-    return Plan(allowed, outcomes)
+            yield each
 
 
 def check_limits(settings: RunSettings, removed: int, removals: int, enrolled: int, enrollments: int) -> None:

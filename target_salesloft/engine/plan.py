@@ -5,8 +5,9 @@ Nothing is written here, neither to Salesloft nor to the ledger's records.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, ParamSpec
 
 from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import World
@@ -27,6 +28,8 @@ from target_salesloft.suggestions import closest_match
 
 MAX_NAME_LENGTH: Final = 60
 
+P = ParamSpec("P")
+
 
 class Plan(NamedTuple):
     """What becomes of writes."""
@@ -34,6 +37,18 @@ class Plan(NamedTuple):
     writes: list[Write]
     outcomes: list[Outcome]
     waiting: Sequence[Write] = ()  # what waits for records that this run may still write
+
+
+def as_plan(decide: Callable[P, Iterable[Write | Outcome]]) -> Callable[P, Plan]:
+    """Let a function that yields what becomes of each write return a plan."""
+
+    @functools.wraps(decide)
+    def plan(*args: P.args, **options: P.kwargs) -> Plan:
+        decided = list(decide(*args, **options))
+        outcomes = [each for each in decided if isinstance(each, Outcome)]
+        return Plan([each for each in decided if isinstance(each, Write)], outcomes)
+
+    return plan
 
 
 def names_in(writes: Iterable[Write]) -> set[Named]:
@@ -142,7 +157,8 @@ def _suggest(named: Named, names: Mapping[Reference, Collection[str]]) -> str:
     return f": '{value}'" + (f" (did you mean '{sanitize_line(match, MAX_NAME_LENGTH)}'?)" if match else "")
 
 
-def find_update_ids(stream: Stream, writes: list[Write], world: World, *, reads_ids: bool) -> Plan:
+@as_plan
+def find_update_ids(stream: Stream, writes: list[Write], world: World, *, reads_ids: bool) -> Iterator[Write | Outcome]:
     """Find the records that updates change; those of one record are merged, later values win.
 
     Args:
@@ -153,7 +169,6 @@ def find_update_ids(stream: Stream, writes: list[Write], world: World, *, reads_
     ids = world.find_ids(stream.object, field, values) if values else {}
     named = {each.record_id for each in writes if each.record_id is not None}
     existing = _existing(stream.object, named, world) if reads_ids else named
-    outcomes: list[Outcome] = []
     by_id: dict[int, Write] = {}
     for each in writes:
         if each.record_id is not None:
@@ -161,19 +176,20 @@ def find_update_ids(stream: Stream, writes: list[Write], world: World, *, reads_
         else:
             found = ids[identity_key(field, each.body[field])]
         if len(found) != 1:
-            outcomes.append(not_found(stream, each, len(found)))
+            yield not_found(stream, each, len(found))
             continue
         write = replace(each, record_id=found[0])
         other = by_id.pop(found[0], None)
         by_id[found[0]] = write if other is None else combine(other, write, stream.added_fields)
-    return Plan(list(by_id.values()), outcomes)
+    yield from by_id.values()
 
 
-def check_ids(stream: Stream, writes: list[Write], world: World) -> Plan:
+@as_plan
+def check_ids(stream: Stream, writes: list[Write], world: World) -> Iterator[Write | Outcome]:
     """Leave out upserts by an id that Salesloft does not have: whether these create records is not documented."""
     existing = _existing(stream.object, {int(each.body[ID_FIELD]) for each in writes}, world)
-    found = [each for each in writes if int(each.body[ID_FIELD]) in existing]
-    return Plan(found, [not_found(stream, each, 0) for each in writes if int(each.body[ID_FIELD]) not in existing])
+    for each in writes:
+        yield each if int(each.body[ID_FIELD]) in existing else not_found(stream, each, 0)
 
 
 def _existing(salesloft_object: SalesloftObject, ids: Iterable[int], world: World) -> set[int]:
@@ -195,7 +211,10 @@ def ambiguous_or_missing(stream: Stream, write: Write, key: str, matches: int) -
     return failure(write, reason, (key,), request=f"GET {stream.object.path}")
 
 
-def leave_out_existing(stream: Stream, writes: list[Write], pending: set[str], world: World) -> Plan:
+@as_plan
+def leave_out_existing(
+    stream: Stream, writes: list[Write], pending: set[str], world: World
+) -> Iterator[Write | Outcome]:
     """Leave out inserts of records that exist, as far as they can be read for few points.
 
     Salesloft need not refuse a second record with the same key, and an earlier run may have created it unnoticed.
@@ -207,17 +226,14 @@ def leave_out_existing(stream: Stream, writes: list[Write], pending: set[str], w
     reads_all = stream.object.lookups[field].endswith("[]")
     read = [each for each in writes if each.key is not None and (reads_all or each.key in pending)]
     rows = world.rows(stream.object, field, [each.body[field] for each in read]) if read else {}
-    left: list[Write] = []
-    outcomes: list[Outcome] = []
     for each in writes:
         found = rows.get(each.key or "", [])
         if not found:
-            left.append(each)
+            yield each
         elif each.key in pending and _holds_all(stream, each, found[0]):
-            outcomes.append(Outcome(each, Result.UNCHANGED, record_id=int(found[0][ID_FIELD])))
+            yield Outcome(each, Result.UNCHANGED, record_id=int(found[0][ID_FIELD]))
         else:
-            outcomes.append(already_exists(stream, each))
-    return Plan(left, outcomes)
+            yield already_exists(stream, each)
 
 
 def restore(writes: list[Write], archived: Mapping[str | None, int]) -> tuple[list[Write], list[Write]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-from target_salesloft.engine.plan import Plan, already_exists
+from target_salesloft.engine.plan import Plan, already_exists, as_plan
 from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import Row, World
 from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError
@@ -91,7 +91,7 @@ class Twins:
             found = self._find_raw_domains(stream, writes)
         else:
             found = {}
-        return _by_id(stream, writes, found) if found else Plan(writes, [])
+        return _by_id(stream, writes, found)
 
     def find_removed(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Let removals of records that are held in another form name them by id."""
@@ -267,18 +267,16 @@ class Twins:
             self._ledger.set_lookups(form.seen, {CREATED_AT: int(moment.timestamp())})
 
 
-def _by_id(stream: Stream, writes: list[Write], ids: Mapping[str, int]) -> Plan:
+@as_plan
+def _by_id(stream: Stream, writes: list[Write], ids: Mapping[str, int]) -> Iterator[Write | Outcome]:
     """Let writes of the given records be written by id; inserts of them are left out."""
-    left: list[Write] = []
-    outcomes: list[Outcome] = []
     for each in writes:
         record_id = ids.get(each.key or "")
         if record_id is None:
-            left.append(each)
+            yield each
         elif stream.settings.sync_mode is SyncMode.INSERT:
-            outcomes.append(already_exists(stream, each))
+            yield already_exists(stream, each)
         else:
             is_upsert = stream.settings.sync_mode is SyncMode.UPSERT
             extra = {UPSERT_KEY: ID_FIELD, ID_FIELD: record_id} if is_upsert else {}
-            left.append(replace(each, record_id=record_id, extra={**each.extra, **extra}))
-    return Plan(left, outcomes)
+            yield replace(each, record_id=record_id, extra={**each.extra, **extra})

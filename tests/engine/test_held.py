@@ -79,8 +79,8 @@ def test_a_removal_is_cancelled_by_a_later_record_of_its_row(stream, make_stream
 def test_removals_get_the_ids_of_the_records_that_exist(stream):
     writes = [removal("a@b.co"), removal("gone@b.co"), removal("twice@b.co")]
     world = World([row(1, "a@b.co"), row(2, "twice@b.co"), row(3, "twice@b.co")])
-    found, outcomes = find_removals(stream, writes, world)
-    assert [each.write.record_id for each in found] == [1]
+    found, outcomes, _ = find_removals(stream, writes, world)
+    assert [each.record_id for each in found] == [1]
     assert {each.write.body["email_address"]: each.result for each in outcomes} == {
         "gone@b.co": Result.UNCHANGED,
         "twice@b.co": Result.FAILED,
@@ -100,8 +100,8 @@ def member(person_id, cadence_id=3, email=None):
 def test_only_active_memberships_are_removed(make_stream):
     stream = make_stream("cadence_memberships", deleted_records="delete")
     memberships = {(1, 3): Membership(7, is_active=True), (2, 3): Membership(8, is_active=False)}
-    found, outcomes = find_removals(stream, [member(1), member(2), member(4)], World(memberships=memberships))
-    assert ([each.write.record_id for each in found], results(outcomes)) == ([7], [Result.UNCHANGED] * 2)
+    found, outcomes, _ = find_removals(stream, [member(1), member(2), member(4)], World(memberships=memberships))
+    assert ([each.record_id for each in found], results(outcomes)) == ([7], [Result.UNCHANGED] * 2)
 
 
 def test_people_who_are_not_to_be_contacted_are_not_added():
