@@ -33,7 +33,7 @@ def retry_failed_records(run: Run, streams: Mapping[str, Stream]) -> None:
             logger.info("Another run is still writing to %s. A later run retries its failed records.", file)
         else:
             _retry_file(run, streams, file, lines)
-    run.engine.finish(is_complete=run.is_input_complete)
+    run.engine.finish(is_complete=True)
     for stream in streams.values():
         _report(stream)
     run.delete_resolved_files(file for each in streams.values() for file in each.ledger.failed.resolved_files)

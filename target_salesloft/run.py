@@ -132,9 +132,13 @@ class Run:
 
     @property
     def retries_failed_records(self) -> bool:
-        """Whether failed records of earlier runs are retried; a trial run of first records is not for that."""
+        """Whether failed records of earlier runs are retried; a trial run of first records is not for that.
+
+        If the input is incomplete, newer rows may wait, or not have come.
+        """
         is_real = self._is_connected and not self.settings.dry_run and self.settings.max_records is None
-        return is_real and self.ledger.is_persistent and self.settings.retry_failed_records
+        is_possible = is_real and self.is_input_complete and self.ledger.is_persistent
+        return is_possible and self.settings.retry_failed_records
 
     def close(self) -> None:
         """Wait for requests in flight, and report once what was done."""

@@ -244,3 +244,17 @@ def test_a_failed_record_is_not_written_over_what_an_unfinished_job_has_written(
     assert night({"ann": "CEO"}, write_method="bulk", bulk_job_timeout=60).code == 1
     night({})  # the row is not read again: it was deleted in the source
     assert titles(sandbox) == {"ann": "CEO"}
+
+
+def test_nothing_is_retried_over_a_newer_row_that_waits_because_the_input_is_incomplete(night, reject, sandbox):
+    accounts = schema("accounts", "domain", "name", "owner_id")
+    account = record("accounts", domain="acme.com", name="Acme", owner_id="x")
+    old, new = (record("people", email_address="ann@b.co", title=each, company="acme.com") for each in ("xyzzy", "CEO"))
+    settings = {"columns": ("email_address", "title", "company"), "allow_failed_records": True}
+    streams = {"people": {"mapping": {"company": "account.domain"}}, "accounts": {"mapping": {"owner_id": None}}}
+    night([accounts, account, old], streams={"people": streams["people"]}, **settings)
+    reject(on=False)
+    result = night([accounts, new, "not a message"], streams=streams, **settings)
+    assert (result.counts(), sandbox.people()) == ({"read": 1, "not_confirmed": 1}, [])
+    night([accounts, new], streams=streams, **settings)
+    assert titles(sandbox) == {"ann": "CEO"}
