@@ -164,11 +164,15 @@ class TargetSalesloft(Target):
                 f"the schema of the stream '{stream}' cannot be used with stream_maps or flattening "
                 f"({type(error).__name__})."
             ) from error
-        self._sinks_of[stream] = [
-            self._use_schema(stream, each)
-            for each in self.mapper.stream_maps[stream]
-            if not isinstance(each, RemoveRecordTransform)
-        ]
+        maps = [each for each in self.mapper.stream_maps[stream] if not isinstance(each, RemoveRecordTransform)]
+        names = [each.stream_alias for each in maps]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(
+                f"stream_maps: several entries turn the stream '{stream}' into '{repeated[0]}'. Give each another name, "
+                "and the same settings below streams.",
+                code="SL003",
+            )
+        self._sinks_of[stream] = [self._use_schema(stream, each) for each in maps]
 
     def _use_schema(self, stream: str, stream_map: StreamMap) -> SalesloftSink:
         name, keys = stream_map.stream_alias, stream_map.transformed_key_properties

@@ -26,6 +26,10 @@ def mapping(**columns):
         ({"people_upsert_key": "crm_id"}, ["crm_id", "mapping"]),
         ({"stream_maps": {"crm-people": {"job_title": "first_name +"}}}, ["stream_maps.crm-people", "first_name +"]),
         ({"stream_maps": {"crm-people": {"__alias__": "customers"}}}, ["'customers'", "streams.customers.object"]),
+        (
+            {"stream_maps": {"crm-people": {"__alias__": "people"}, "people": {"__source__": "crm-people"}}},
+            ["stream_maps", "'crm-people'", "'people'"],
+        ),
         (mapping(job_title="id") | {"sync_mode": "insert"}, ["'job_title'", "id", "__NULL__"]),
         (stream(overwrite={"titel": "if_empty"}), ["streams.crm-people.overwrite.titel", "'title'"]),
         *(
