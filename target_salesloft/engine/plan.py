@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, ParamSpec
 from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import World
 from target_salesloft.ledger.ledger import Entry
-from target_salesloft.mapping.comparison import flatten, held_value, is_equal
+from target_salesloft.mapping.comparison import find_differences
 from target_salesloft.objects import (
     ID_FIELD,
     REQUIRED_REFERENCES,
@@ -257,7 +257,5 @@ def already_exists(stream: Stream, write: Write) -> Outcome:
 
 
 def _holds_all(stream: Stream, write: Write, row: Mapping[str, Any]) -> bool:
-    return all(
-        name in stream.object.write_only or is_equal(name, value, held_value(stream.object, row, name))
-        for name, value in flatten(write.body).items()
-    )
+    """Return whether Salesloft holds all that a write sends, perhaps in another spelling."""
+    return all(each.is_spelling for each in find_differences(stream.object, write.body, row))

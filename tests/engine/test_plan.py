@@ -189,14 +189,14 @@ def test_a_confirmed_insert_is_not_repeated_whatever_it_writes(make_stream, cloc
 @pytest.mark.parametrize(
     ("rows", "outcomes"),
     [
-        ([row(5, "a@b.co", title="CEO")], [(Result.UNCHANGED, 5, ())]),
+        ([row(5, "a@b.co", title="CEO", phone="+15550100")], [(Result.UNCHANGED, 5, ())]),
         ([], []),
         ([row(5, "a@b.co", title="CTO")], [(Result.ALREADY_EXISTS, None, ("email_address",))]),
     ],
     ids=["created", "missing", "another record"],
 )
 def test_a_pending_insert_is_looked_up(make_stream, rows, outcomes):
-    writes = [person(title="CEO"), person("c@d.co")]
+    writes = [person(title="CEO", phone="+1 (555) 0100"), person("c@d.co")]
     settled = plan.leave_out_existing(make_stream(sync_mode="insert"), writes, {person().key}, World(rows))
     assert [(each.result, each.record_id, each.fields) for each in settled.outcomes] == outcomes
     assert settled.writes == (writes if not outcomes else writes[1:])
