@@ -331,7 +331,9 @@ class Engine:
         archived: dict[str | None, int] = {
             key: each.record_id for key, each in hints.items() if _has_key(by_id.get(each.record_id, {}), key)
         }
-        self._ledger.forget_lookups(name, hints.keys() - archived.keys())
+        entries = stream.ledger.get(hints)
+        pending = {key for key, entry in entries.items() if entry.is_pending}
+        self._ledger.forget_lookups(name, hints.keys() - archived.keys() - pending)
         return archived
 
     def _skip_unchanged(self, stream: Stream, writes: list[Write], *, are_resolved: bool) -> list[Write]:

@@ -208,6 +208,9 @@ class Journal:
         is_removal = batch.removal is not None
         if not is_removal:
             self._world.note_sending(stream.object, writes)
+        elif batch.removal is DeletedRecords.ARCHIVE:  # a run that is killed has archived them too
+            archived = {each.key: each.record_id for each in writes if each.key and each.record_id is not None}
+            self._ledger.set_lookups(archived_by_us(stream.object), archived)
         # A removal is pending without fields: should it take effect late, what is written meanwhile is sent again.
         items = ((each.key, {} if is_removal else each.body, each.earlier) for each in writes if each.key is not None)
         stream.ledger.mark_pending(items, job)
@@ -318,7 +321,9 @@ class Journal:
             return
         restored = [key for each in written if (key := each.write.key) and each.write.payload.get("archived") is False]
         if restored:
-            self._ledger.forget_lookups(archived_by_us(stream.object), restored)
+            entries = ledger.get(restored)
+            certain = [key for key in restored if key not in entries or entries[key].fingerprint is not None]
+            self._ledger.forget_lookups(archived_by_us(stream.object), certain)
         if notes.failures:
             ledger.failed.note(
                 Failure(each.write.key, source.row, saved_at, reason)
@@ -354,20 +359,10 @@ class Journal:
         return name is not None and self._last_failed.get((stream.name, name), 0) > number
 
     def _note_removed(self, stream: Stream, gone: list[Outcome]) -> None:
-        """Forget records, and remember those that this target has archived, in this run or one that was killed."""
-        ledger = stream.ledger
-        if stream.settings.deleted_records is DeletedRecords.ARCHIVE:
-            keyed = {each.write.key: each for each in gone if each.write.key is not None}
-            entries, nothing = ledger.get(keyed), ledger.fingerprint({})
-            ours = {key for key, each in entries.items() if any(sent == nothing for sent, _ in each.pending)}
-            archived = {
-                key: each.record_id
-                for key, each in keyed.items()
-                if each.record_id is not None and (key in ours or each.result is Result.ARCHIVED)
-            }
-            self._ledger.set_lookups(archived_by_us(stream.object), archived)
         ids = [each.record_id for each in gone if each.record_id is not None]
         self._ledger.forget(stream.object.name, [each.write.key for each in gone if each.write.key], ids)
+        late = [each.write.key for each in gone if each.write.key is not None and each.is_ambiguous]
+        stream.ledger.mark_pending((key, {}, {}) for key in late)  # a request may archive again what is restored
 
     def _adopt(self, stream: Stream, found: list[Outcome]) -> None:
         """Note in the ledger what Salesloft holds already: it is as if this stream had written it."""

@@ -229,7 +229,9 @@ class RequestOfBatch:
             if error.status == requests.codes.not_found:
                 return Outcome(write, Result.UNCHANGED, record_id=write.record_id, requests=error.requests)
             return self._rejected(write, error)
-        return Outcome(write, result, record_id=write.record_id, requests=reply.requests)
+        return Outcome(
+            write, result, record_id=write.record_id, is_ambiguous=reply.was_ambiguous, requests=reply.requests
+        )
 
     def _update(self, write: Write) -> Outcome:
         """Write a record with an operation that may be repeated."""

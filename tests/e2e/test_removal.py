@@ -92,7 +92,8 @@ def test_account_of_which_the_source_says_whether_it_is_archived_is_not_restored
         assert (bool(row["archived_at"]), row["name"]) == (archived, "B")
 
 
-def test_account_that_a_killed_run_has_archived_is_restored(sandbox, run, monkeypatch):
+@pytest.mark.parametrize("is_read_again", [True, False])
+def test_account_that_a_killed_run_has_archived_is_restored(sandbox, run, monkeypatch, is_read_again):
     sandbox.add("account", domain="a.co", name="A")
     settings = {"streams": {"accounts": {"deleted_records": "archive"}}}
     gone = [ACCOUNTS, record("accounts", domain="a.co", **GONE)]
@@ -101,9 +102,21 @@ def test_account_that_a_killed_run_has_archived_is_restored(sandbox, run, monkey
         sandbox.faults.add(Fault("status_after", status=503, method="PUT", times=None))
         assert run(gone, **settings, max_retry_seconds=1).code == 1
     sandbox.faults.clear()
-    assert run(gone, **settings).counts("accounts") == {"read": 1, "unchanged": 1}
+    if is_read_again:
+        assert run(gone, **settings).counts("accounts") == {"read": 1, "unchanged": 1}
     assert sandbox.accounts()[0]["archived_at"]
     assert run([ACCOUNTS, record("accounts", domain="a.co")], **settings).code == 0
+    assert sandbox.accounts()[0]["archived_at"] is None
+
+
+@pytest.mark.parametrize("hours", [1.5, 2.5])
+def test_account_that_a_late_request_archives_again_is_restored_again(sandbox, run, clock, fault, hours):
+    sandbox.add("account", domain="a.co", name="A")
+    settings = {"streams": {"accounts": {"deleted_records": "archive"}}, "skip_unchanged": "ledger"}
+    fault("late_write", delay=hours * 3_600, status=504, method="PUT", path="/accounts/*")
+    for row in (GONE, {}, {}, {}):
+        assert run([ACCOUNTS, record("accounts", domain="a.co", **row)], **settings).code == 0
+        clock.tick(3_600)
     assert sandbox.accounts()[0]["archived_at"] is None
 
 
