@@ -302,7 +302,7 @@ class Engine:
         is_by_id = settings.upsert_key == ID_FIELD and settings.sync_mode is SyncMode.UPSERT
         if is_real and is_by_id and not stream.is_compared:
             return self._go_on(stream, plan.check_ids(stream, writes, self._world))
-        if is_real and settings.sync_mode is SyncMode.INSERT:
+        if settings.sync_mode is SyncMode.INSERT:
             self._wait_for(stream.object, tokens_in(writes))
             return self._leave_out_existing(stream, writes)
         return writes
