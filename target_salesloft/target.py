@@ -168,8 +168,8 @@ class TargetSalesloft(Target):
         names = [each.stream_alias for each in maps]
         if repeated := [name for name in names if names.count(name) > 1]:
             raise ConfigError(
-                f"stream_maps: several entries turn the stream '{stream}' into '{repeated[0]}'. Give each another name, "
-                "and the same settings below streams.",
+                f"stream_maps: several entries turn the stream '{stream}' into '{repeated[0]}'. Give each a name "
+                "of its own, with its settings below streams.",
                 code="SL003",
             )
         self._sinks_of[stream] = [self._use_schema(stream, each) for each in maps]
