@@ -26,6 +26,10 @@ def build_engine(uri: str, **options: Any) -> sa.Engine:
         url = sa.make_url(uri)
         url = url.set(drivername=DRIVERS[url.drivername])
         if url.get_backend_name() == "postgresql":
+            if "@" in f"{url.host}{url.database}":
+                raise ConfigError(  # an @ in a password ends it, and messages would show the rest as the host
+                    "Invalid value for ledger_uri: more than one @. Write %40 for an @ in the user or the password."
+                )
             # PgBouncer and others may give each transaction another connection of the server.
             options["connect_args"] = {"prepare_threshold": None}
         return sa.create_engine(url, hide_parameters=True, **options)

@@ -166,11 +166,11 @@ class Run:
         self._delete_old_files()
         with suppress(ResultsFileError):  # a failure has been reported when STATE was to pass
             self.journal.results.flush()
-        self.journal.metrics.log()
-        self.journal.watch.report()
         stats = self.journal.stats
         for each in stats.values():
             each.close()
+        self.journal.metrics.log()
+        self.journal.watch.report()
         forecasts = {name: self._forecasts.describe(name) for name in (stats if self.settings.dry_run else ())}
         seconds = self.clock.now() - self.info.started
         self.report.finish(self.journal.failed_records.path, forecasts, seconds)

@@ -254,8 +254,8 @@ def source_keys(sources: Sequence[Source]) -> list[str]:
 def _is_harmless(value: Any) -> bool:
     """Return whether a key is a number or an id, rather than a name or an address."""
     if isinstance(value, str):
-        text = value.isprintable() and "@" not in value and not any(map(str.isspace, value))
-        return text and 0 < len(value) <= MAX_KEY_LENGTH
+        is_text = value.isprintable() and "@" not in value and not any(map(str.isspace, value))
+        return is_text and any(map(str.isdigit, value)) and len(value) <= MAX_KEY_LENGTH
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -56,6 +56,13 @@ def test_retries_and_results_have_fields_and_are_counted(run, lines, fault):
     assert ("record_result_count", {"stream": "people", "result": "merged"}, 1) in found
 
 
+def test_records_without_a_result_are_counted_like_in_the_summary(run, lines, fault):
+    fault("status", path="/person_upserts", status=403, times=None)
+    result = run([COLUMNS, *people(range(5))], write_method="record", max_parallel_requests=1)
+    counted = {tags["result"]: value for name, tags, value in metrics(lines()) if name == "record_result_count"}
+    assert counted == {name: count for name, count in result.counts().items() if name not in {"read", "written"}}
+
+
 def metrics(lines):
     """Return (metric, tags without process id, value) of each metric."""
     found = [each["extra"]["metric_info"] for each in lines if "metric_info" in each["extra"]]
