@@ -107,7 +107,7 @@ def absolute(location: str) -> str:
 def split(location: str) -> tuple[str, str]:
     """Return the directory and the name of a file, or raise a ValueError if it names none."""
     directory, _, name = location.rpartition("/")
-    if name in {"", ".", ".."} or directory.endswith(":/"):
+    if name in {"", ".", ".."} or location == "-" or directory.endswith(":/"):
         raise ValueError("names no file")
     return (directory or ("/" if location.startswith("/") else ".")), name
 

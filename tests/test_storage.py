@@ -68,7 +68,7 @@ def test_urls_are_remote_and_paths_are_not():
 )
 def test_files_are_in_directories(location, parts):
     assert split(location) == parts
-    for directory in ("", "a/", "..", "s3://bucket"):
+    for directory in ("", "-", "a/", "..", "s3://bucket"):
         with pytest.raises(ValueError, match="no file"):
             split(directory)
 

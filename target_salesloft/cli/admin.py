@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     restrict_library_logs()
     logging.getLogger("target_salesloft.salesloft.retry").setLevel(logging.INFO)  # someone is waiting
     try:
-        return int(cli.main(argv, "target-salesloft-admin", standalone_mode=False, obj=clock or Clock()))
+        code = int(cli.main(argv, "target-salesloft-admin", standalone_mode=False, obj=clock or Clock()))
+        print(end="", flush=True)
+        return code
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -57,6 +59,11 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         print(f"{error} [{error.code}]", file=sys.stderr)
     except SalesloftRetriableError as error:
         print(error, file=sys.stderr)
+    except OSError as error:
+        # Python would flush again at exit, and print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"Cannot write to standard output: {error.strerror}.", file=sys.stderr)
     except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
         print(f"{format_internal_error(error)} [{INTERNAL_ERROR}]", file=sys.stderr)
     return 1

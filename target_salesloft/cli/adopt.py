@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import IO, Any
@@ -62,6 +63,7 @@ def adopt(clock: Clock, sources: ConfigSources, file: IO[Any] | None, *, overwri
             adoption=Adoption.ALL if overwrite else Adoption.UNKNOWN,
         )
         target.run.shutdown.install()
+    target.metrics_logger.setLevel(logging.WARNING)  # they are for machines
     code, errors = target.run_to_end(file)
     for stream, stats in target.run.journal.stats.items():
         counts = {**stats.counts(), **stats.skipped}
@@ -69,6 +71,6 @@ def adopt(clock: Clock, sources: ConfigSources, file: IO[Any] | None, *, overwri
         print(f"{sanitize_line(stream)}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
     points = target.run.rate_limiter.points_spent
     print(f"{plural(points, 'point')} spent. Nothing was written to Salesloft.")
-    for each in errors:
-        print(each, file=sys.stderr)
+    for message, log_fields in errors.items():
+        print(f"{message} [{log_fields['code']}]", file=sys.stderr)
     return code

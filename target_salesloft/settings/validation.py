@@ -236,7 +236,7 @@ def _names_a_file(path: str) -> bool:
         split(path)
     except ValueError:
         return False
-    return path != "-" and not path.startswith(("/dev/", "/proc/"))
+    return not path.startswith(("/dev/", "/proc/"))
 
 
 def _conflicts(settings: RunSettings) -> Iterator[str]:

@@ -19,15 +19,17 @@ def person(number, title, **values):
 
 
 @pytest.fixture
-def adopt(admin, tmp_path):
+def adopt(admin, tmp_path, caplog):
     """Return a function that adopts messages, and returns the exit code and the output."""
 
     def start(*messages, options=(), **settings):
         file = tmp_path / "input.singer"
         file.write_text(singer([COLUMNS, *messages, state({"n": 1})]), encoding="utf-8")
         settings = {"api_key": KEY, "failed_records_dir": str(tmp_path / "failed"), **settings}
+        caplog.clear()
         code, out, err = admin("adopt", "--input", str(file), *options, **settings)
         assert code == 0, err
+        assert "METRIC" not in caplog.text
         return out
 
     return start
@@ -162,3 +164,11 @@ def test_invalid_input_is_an_error_and_what_came_before_is_adopted(admin, sandbo
     assert code == 1
     assert "1 adopted" in out
     assert "line 3" in err
+
+
+def test_errors_have_a_code(admin, tmp_path):
+    file = tmp_path / "input.singer"
+    file.write_text("not JSON\n", encoding="utf-8")
+    code, _, err = admin("adopt", "--input", str(file), api_key=KEY)
+    assert code == 1
+    assert err.endswith("[SL050]\n")

@@ -1,9 +1,14 @@
 """The commands that print what the ledger knows, and make it forget."""
 
+import errno
 import io
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 from unittest.mock import Mock
 
 import fsspec
@@ -215,3 +220,15 @@ def test_without_a_ledger_the_setting_is_named(admin, command):
     code, out, err = admin(*arguments, ledger_uri="none")
     assert (code, out) == (1, "")
     assert "ledger_uri" in err
+
+
+@SQLITE
+def test_output_that_cannot_be_written_is_one_line_without_a_traceback(admin, tmp_path):
+    admin("history")  # writes the settings
+    command = [sys.executable, "-m", "target_salesloft.cli.admin", "history", "--config", str(tmp_path / "config.json")]
+    for buffered in ("", "1"):
+        environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
+        with Path("/dev/full").open("w", encoding="utf-8") as full:
+            ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+        assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1)
+        assert os.strerror(errno.ENOSPC) in ended.stderr
