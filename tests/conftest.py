@@ -331,11 +331,14 @@ def emptied(used):
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def uri(request, tmp_path):
+def uri(request, tmp_path, empty_ledger):
     """The URL of an empty ledger, on each kind of database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/state/ledger.db"
-    return request.getfixturevalue("emptied")
+    if request.param == "postgresql":
+        return request.getfixturevalue("emptied")
+    path = tmp_path / "state" / "ledger.db"
+    path.parent.mkdir()
+    shutil.copy(empty_ledger, path)
+    return f"sqlite:///{path}"
 
 
 def schema(stream, *columns, keys=(), **properties):
