@@ -321,15 +321,18 @@ class Engine:
             return {}
         name = archived_by_us(stream.object)
         # Of other records, the source says itself whether they are archived.
-        keys = [each.key for each in writes if each.key is not None and "archived" not in each.body]
-        hints = self._ledger.get_lookups(name, keys)
+        ids = {each.key: each.record_id for each in writes if each.key is not None and "archived" not in each.body}
+        hints = self._ledger.get_lookups(name, ids)
         if not hints:
             return {}
         removed_field = stream.object.removals[DeletedRecords.ARCHIVE].removed_field
         rows = self._world.rows(stream.object, ID_FIELD, [each.record_id for each in hints.values()])
         by_id = {int(row[ID_FIELD]): row for found in rows.values() for row in found if row.get(removed_field)}
         archived: dict[str | None, int] = {
-            key: each.record_id for key, each in hints.items() if _has_key(by_id.get(each.record_id, {}), key)
+            key: each.record_id
+            for key, each in hints.items()
+            if (row := by_id.get(each.record_id)) is not None
+            if ids[key] == each.record_id or _has_key(row, key)  # it may hold the key in another form
         }
         entries = stream.ledger.get(hints)
         pending = {key for key, entry in entries.items() if entry.is_pending}
@@ -552,8 +555,8 @@ class Engine:
         for stream, enrolled in enrollments:
             writes = self._go_on(stream, held.distinct(enrolled, seen))
             writes = self._without_members(stream, self._claim(stream, writes))
-            held.count_new(stream, writes)
             allowed = self._go_on(stream, held.exclude(writes, self._world, barred))
+            held.count_new(stream, allowed)
             if allowed:
                 found.append((stream, allowed))
         return found

@@ -245,7 +245,8 @@ def restore(writes: list[Write], archived: Mapping[str | None, int]) -> tuple[li
             left.append(each)
             continue
         body = {field: value for field, value in each.body.items() if field != UPSERT_KEY}
-        extra = {**each.extra, "archived": False}  # the row is unchanged the next time
+        extra = {field: value for field, value in each.extra.items() if field not in {UPSERT_KEY, ID_FIELD}}
+        extra["archived"] = False  # the row is unchanged the next time
         restored.append(replace(each, body=body, extra=extra, record_id=archived[each.key]))
     return left, restored
 

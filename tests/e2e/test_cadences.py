@@ -240,9 +240,10 @@ def test_nobody_is_added_if_it_is_not_known_who_is_on_the_cadence(sandbox, run, 
 def test_comparison_counts_people_by_what_would_happen(sandbox, run, monkeypatch, re_enroll, numbers, max_held):
     monkeypatch.setattr("target_salesloft.engine.engine.MAX_HELD", max_held)
     ids = add_people(sandbox, 5)
+    barred = sandbox.add("person", email_address="barred@example.com", do_not_contact=True)
     add_memberships(sandbox, ids[:3], ended=ids[:1])
     streams = {"enrollments": {"re_enroll": re_enroll}}
-    result = run(enroll(ids), dry_run=True, compare=True, streams=streams, batch_size_rows=1)
+    result = run(enroll([*ids, barred]), dry_run=True, compare=True, streams=streams, batch_size_rows=1)
     found = result.summary["streams"]["enrollments"]["compare"]
     assert (found["create"], found["update"], found["unchanged"]) == numbers
     assert len(sandbox.cadence_memberships()) == 3

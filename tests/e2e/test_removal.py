@@ -65,6 +65,16 @@ def test_account_is_removed_in_whichever_form_salesloft_holds_its_domain(sandbox
     assert (result.counts("accounts"), sandbox.accounts()) == ({"read": 1, "deleted": 1}, [])
 
 
+@pytest.mark.parametrize("sync_mode", ["upsert", "update"])
+def test_account_is_restored_in_whichever_form_salesloft_holds_its_domain(sandbox, run, sync_mode):
+    sandbox.add("account", domain="https://www.a.co/", name="A")
+    settings = {"streams": {"accounts": {"deleted_records": "archive", "sync_mode": sync_mode}}}
+    for row in (GONE, {"name": "B"}):
+        assert run([ACCOUNTS, record("accounts", domain="a.co", **row)], **settings).code == 0
+    (account,) = sandbox.accounts()
+    assert (account["domain"], account["name"], account["archived_at"]) == ("a.co", "B", None)
+
+
 def test_account_that_could_not_be_restored_is_restored_by_the_next_run(sandbox, run, fault):
     sandbox.add("account", domain="a.co", name="A")
     settings = {"streams": {"accounts": {"deleted_records": "archive"}}}
