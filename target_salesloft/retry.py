@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Mapping
 
 from singer_sdk.exceptions import ConfigValidationError
+from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_salesloft.engine.stream import Stream
 from target_salesloft.exceptions import UnknownColumnError
 from target_salesloft.ledger.failed import UnresolvedRecord
-from target_salesloft.records import Outcome, Source
+from target_salesloft.objects import ID_FIELD
+from target_salesloft.records import Outcome, Source, Write
 from target_salesloft.reporting.failed_records import NO_LONGER_THERE, SavedRecord
 from target_salesloft.run import Run
 from target_salesloft.singer.reader import INPUT_ERRORS
@@ -76,8 +78,12 @@ def _retry(run: Run, stream: Stream, saved: SavedRecord, record: UnresolvedRecor
         return
     mapped = stream.mapper.map(source)
     write = mapped.write if isinstance(mapped, Outcome) else mapped
+    if isinstance(mapped, Write) and mapped.key is None:
+        raise InvalidInputLine("an insert without a key may have been created. Replay the file if it is missing")
     # Something newer was written for the same record, by any stream.
-    last = run.ledger.get_last_writes(stream.object.name, write.tokens)
+    own_id = write.body.get(ID_FIELD, write.record_id)
+    ids = [*run.ledger.get_ids(stream.object.name, write.tokens).values(), *([] if own_id is None else [own_id])]
+    last = run.ledger.get_last_writes(stream.object.name, write.tokens, ids)
     is_removed = not write.tokens.isdisjoint(run.journal.removed[stream.object.name])
     if is_removed or any(each > record.failed_at for each in last.values()):
         stream.ledger.failed.resolve([], [], [record.saved_at])

@@ -258,3 +258,23 @@ def test_nothing_is_retried_over_a_newer_row_that_waits_because_the_input_is_inc
     assert (result.counts(), sandbox.people()) == ({"read": 1, "not_confirmed": 1}, [])
     night([accounts, new], streams=streams, **settings)
     assert titles(sandbox) == {"ann": "CEO"}
+
+
+def test_a_failed_record_is_not_written_over_what_another_stream_has_written_by_another_key(night, reject, sandbox):
+    number = sandbox.add("person", email_address="ann@b.co")
+    leads = {**schema("people", "id", "title"), "stream": "leads"}
+    settings = {"streams": {"leads": {"object": "people", "upsert_key": "id"}}}
+    night([leads, record("leads", id=number, title="xyzzy")], **settings)
+    reject(on=False)
+    night({"ann": "CEO"}, **settings)
+    night([leads], **settings)
+    assert titles(sandbox) == {"ann": "CEO"}
+
+
+def test_an_insert_without_a_key_that_may_have_been_created_is_not_repeated(night, sandbox, fault):
+    fault("reset_after", path="/people", method="POST")
+    columns = ("email_address", "phone", "last_name")
+    settings = {"columns": columns, "sync_mode": "insert", "allow_failed_records": True}
+    night([record("people", phone="1", last_name="A")], **settings)
+    night([], **settings)
+    assert len(sandbox.people()) == 1
