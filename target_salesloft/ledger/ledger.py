@@ -440,12 +440,7 @@ class Ledger:
         hashes, now = self._hash_keys(keys), self._now()
         if not hashes:
             return set()
-        is_ours = claims.c.scope_id == self.scope_id
         is_free = (claims.c.run_id == self.run_number) | (claims.c.claimed_at < now - seconds)
-        if self.database.is_read_only:
-            with self.database.reading() as connection:
-                held = select_in(connection, [claims.c.key], claims.c.key, hashes, is_ours & ~is_free)
-            return {hashes[key] for key in hashes.keys() - {key for (key,) in held}}
         constants = {"scope_id": self.scope_id, "run_id": self.run_number, "claimed_at": now}
         statement = self.database.upsert(claims, "run_id", "claimed_at", where=is_free)
         with self.database.transaction() as connection:
@@ -466,8 +461,6 @@ class Ledger:
 
     def release(self, keys: Collection[str]) -> None:
         hashes = self._hash_keys(keys)
-        if self.database.is_read_only or not hashes:
-            return
         with self.database.transaction() as connection:
             execute_in(connection, claims.delete().where(self._is_our_claim), claims.c.key, hashes)
 
