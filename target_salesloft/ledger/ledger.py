@@ -497,8 +497,7 @@ class Ledger:
         written: dict[int, tuple[Any, ...]] = {}
         done: list[_Sent] = []
         contested: list[_Sent] = []
-        superseded: set[int] = set()
-        for key in sorted(results):
+        for key in sorted(results.keys() - self._find_later(connection, sender, sent)):
             record_id, is_certain = results[key]
             own, others = sender.split(sent.get(key, ()))
             last = own[-1] if own else None
@@ -512,13 +511,8 @@ class Ledger:
                     if not other.contested:
                         contested.append(other)
             done += own
-            if last is not None and last.contested:
-                superseded.add(key)
             fields = None if last is None else last.fields
             written[key] = (key, fingerprint, record_id, now, sender.stream_id, sender.run_number, fields)
-        for key, run_number in self._find_later(connection, sender, superseded).items():
-            *values, _, _ = written[key]
-            written[key] = (*values, run_number, None)
         insert = _replacing_records(self.database.insert(records))
         insert_many(connection, insert, list(written.values()))
         for change, rows in ((pending.delete(), done), (pending.update().values(contested=sa.true()), contested)):
@@ -549,13 +543,18 @@ class Ledger:
         execute_in(connection, pending.delete().where(is_own), pending.c.key, keys)
         return set(keys)
 
-    def _find_later(self, connection: sa.Connection, sender: _Sender, superseded: Collection[int]) -> dict[int, int]:
-        """Return key → the later run that has confirmed it since a job of an earlier one was started."""
-        if sender.job_id is None or not superseded:
-            return {}
+    def _find_later(
+        self, connection: sa.Connection, sender: _Sender, sent: Mapping[int, Sequence[_Sent]]
+    ) -> Collection[int]:
+        """Return the keys that a later run has confirmed since a job of an earlier one was started.
+
+        Which of the two is in Salesloft is not known: what the job has written stays pending.
+        """
+        if sender.job_id is None:
+            return ()
+        own = {row.key for rows in sent.values() for row in rows if row.job_id == sender.job_id and row.contested}
         where = (records.c.stream_id == sender.stream_id) & (records.c.run_id > sender.run_number)
-        rows = select_in(connection, [records.c.key, records.c.run_id], records.c.key, superseded, where)
-        return {row.key: row.run_id for row in rows}
+        return {key for (key,) in select_in(connection, [records.c.key], records.c.key, own, where)}
 
     def encode_fields(self, bodies: Sequence[Mapping[str, Any]]) -> list[bytes]:
         """Return the IDs of the fields of each body, each with the hash of its value."""

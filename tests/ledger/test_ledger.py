@@ -129,7 +129,7 @@ def play(start, clock):
         "accounts send CTO, a write CEO, a is CEO, accounts confirm, accounts is CTO",
         "team send CTO, a write CEO, a is CEO, team confirm, team is CTO",
         # Jobs do not overwrite what was confirmed since, and make later writes uncertain until they are forgotten.
-        "a start CEO, b write CTO, a settle, a is nothing, a holds CTO",
+        "a start CEO, b write CTO, a settle, a is nothing pending, a holds CTO CEO, a waits 1, b write CTO, a is CTO",
         "a start CEO, b write CTO, a settle rejected, a is nothing, b write CTO, a is CTO",
         "a start CEO, a waits 2, b write CTO, b write CTO, a is nothing pending, a forget, b write CTO, a is CTO",
         "a start CEO, a forget, b write CTO, b write CTO, a is nothing pending, a waits 1, b write CTO, a is CTO",

@@ -278,6 +278,13 @@ KNOWN = {
         )
         for name, settings, at in (("single requests", SINGLE, 5), ("jobs", JOBS, 6), ("jobs", JOBS, 11))
     },
+    "what a job of a killed run writes after the next run is no edit": scenario(
+        {"people": stream(overwrite={"title": "unless_edited"})},
+        night(person(1), person(2)),
+        night(*(person(each, 2) for each in (1, 2)), kill={"signal": "SIGKILL", "at": "starting", "when": "late"}),
+        *(night(*(person(each, version) for each in (1, 2))) for version in (3, 4)),
+        **JOBS,
+    ),
     "a row that is as before is sent if a job of the run is to write another version": scenario(
         {"people": stream(), "leads": stream(key="crm_id", **SKIPS)},
         night(lead(1, name="leads"), lead(2, name="leads")),
@@ -408,6 +415,17 @@ KNOWN = {
         people=[1],
         **SINGLE,
     ),
+    "nobody is enrolled before a job ends that has waited for an account": scenario(
+        {"people": stream(refs=["employer"]), "enrollments": enrollments(key="id")},
+        night(
+            person(1, employer=domain(7)),
+            enrollment(1, 1) | {"person": {"id of": email(1), "as": "number"}},
+            rejected=refused("1-v1", kind="row"),
+        ),
+        people=[1],
+        write_method="bulk",
+    )
+    | {"sandbox": {"bulk_wait": 40.0}},
     "a trial run removes and enrolls nobody": scenario(
         {"people": stream(deletes=True), "enrollments": enrollments()},
         night(person(1, **GONE), person(1, 2), enrollment(1, 2), max_records=1),
@@ -455,6 +473,28 @@ KNOWN = {
         batch_size_rows=1,
         **SINGLE,
     ),
+    "of two streams with the same key, the later row counts": scenario(
+        TWO_STREAMS, night(person(1, name="leads"), person(1, 2)), **SINGLE
+    ),
+    "a single request comes after the job that holds its record": scenario(
+        {"people": stream()},
+        night(person(1), person(2), person(1, 2)),
+        write_method="auto",
+        bulk_min_records=2,
+        batch_size_rows=2,
+    )
+    | {"sandbox": {"bulk_wait": 40.0}},
+    "people are linked to the account that gets the domain in the same input": scenario(
+        {"people": stream(refs=["employer"]), "accounts": accounts() | {"key": "crm_id", "moves": True}},
+        night(*(account(each, crm_id=crm(each, "accounts")) for each in (1, 2))),
+        night(
+            account(1, crm_id=crm(1, "accounts")) | {"domain": domain(9)},
+            account(2, crm_id=crm(2, "accounts")) | {"domain": domain(1)},
+            person(1, employer=domain(1)),
+        ),
+        write_method="bulk",
+    )
+    | {"sandbox": {"bulk_wait": 40.0}},
     # 12. Two runs at once
     "two runs at once confirm what both have written": scenario(
         SKIPPING, night(*map(person, range(30)), twin=True), batch_size_rows=5, **SINGLE

@@ -1035,11 +1035,11 @@ class Oracle:
     def is_own(self, night, number, column, row):
         """Return whether a value in Salesloft is what the stream of a row has last written, and the ledger knows it."""
         table = self.streams[row["stream"]]["object"]
-        if not self.remembers_all(night) or any(
-            each.was_killed or each.hits for each in self.nights[: night.number + 1]
-        ):
+        if not self.remembers_all(night):
             return False
-        effects = self.effects_on(table, number, night)
+        effects, key = self.effects_on(table, number, night), self.streams[row["stream"]]["key"]
+        if any(each.origin is None and key in each.body for each in effects):
+            return False  # with another key, it was another record for the ledger
         is_written = any(column in each.body for each in effects if each.night < night.number)
         return is_written and not self.by_others(night, table, number, column, row)
 
