@@ -16,7 +16,7 @@ from target_salesloft.cli.ledger import failed, forget, history, prune_ledger, r
 from target_salesloft.cli.login import login
 from target_salesloft.cli.verify import verify
 from target_salesloft.clock import Clock
-from target_salesloft.exceptions import INTERNAL_ERROR, ConfigError, SalesloftFatalError, SalesloftRetriableError
+from target_salesloft.exceptions import INTERNAL_ERROR, ConfigError, SalesloftFatalError
 from target_salesloft.redaction import format_internal_error
 from target_salesloft.reporting.log import restrict_library_logs
 
@@ -56,8 +56,6 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
             print(f"{message} [{code}]", file=sys.stderr)
     except SalesloftFatalError as error:
         print(f"{error} [{error.code}]", file=sys.stderr)
-    except SalesloftRetriableError as error:
-        print(error, file=sys.stderr)
     except OSError as error:
         # Python would flush again at exit, and print a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,7 +19,14 @@ import click
 
 from target_salesloft.cli.options import config_option
 from target_salesloft.clock import Clock
-from target_salesloft.exceptions import MISSING_CREDENTIALS, ConfigError, LoginTimeoutError, TokenGrantError
+from target_salesloft.exceptions import (
+    MISSING_CREDENTIALS,
+    ConfigError,
+    LoginTimeoutError,
+    SalesloftRetriableError,
+    TokenGrantError,
+    UnexpectedResponseError,
+)
 from target_salesloft.redaction import sanitize_line
 from target_salesloft.salesloft.auth.token import StoredToken, Token, fingerprint
 from target_salesloft.salesloft.build import build_token_endpoint, build_token_store
@@ -103,6 +110,11 @@ def authorize(settings: RunSettings, clock: Clock, *, port: int, no_browser: boo
         raise TokenGrantError(
             f"Authorization code rejected ({error}). Check client_id and client_secret, and that the application has "
             f"the redirect URI {redirect_uri}; then run login again."
+        ) from None
+    except SalesloftRetriableError as error:
+        raise UnexpectedResponseError(
+            f"The authorization server issued no token ({error}). Check auth_url and the proxy settings; then run "
+            "login again."
         ) from None
     if token.refresh_token is None:
         raise TokenGrantError(

@@ -147,6 +147,17 @@ def test_rejected_code_names_the_redirect_uri(start, sandbox):
     assert SECRET not in err
 
 
+@pytest.mark.parametrize(("kind", "cause"), [("html", "503"), ("reset_before", "closed")])
+def test_authorization_server_that_issues_no_token_is_named(start, fault, path, kind, cause):
+    fault(kind, path="/oauth/token")
+    login = start("--no-browser")
+    code, _, err = login.end(consent(login.url) + "\n")
+    assert (code, path.exists(), err.count("\n")) == (1, False, 1)
+    assert cause in err
+    assert "auth_url" in err
+    assert "login again" in err
+
+
 def test_port_in_use_is_reported_in_one_line(login_settings, settings_file, capsys, server, clock):
     port = server.origin.rpartition(":")[2]
     assert main(["login", "--config", settings_file(**login_settings), "--port", port], clock) == 1
