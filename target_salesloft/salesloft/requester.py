@@ -246,17 +246,18 @@ class Requester:
     def _send_throttled(self, request: requests.Request, name: str) -> Response:
         timeout = self._retrier.limit_timeout(self._timeout)
         with self.rate_limiter.acquire(name) as reservation:
-            started, status = self._clock.now(), None
+            started = self._clock.now()
             try:
                 response = self._transport.send(request, connect_timeout=timeout, read_timeout=timeout)
             except ConnectionFailedError as error:
                 if not error.maybe_applied:
                     reservation.cost = 0  # the request did not reach Salesloft
+                self.metrics.add(RequestKind(name, None), self._clock.now() - started)
                 raise
-            else:
-                status = response.status
-            finally:
-                self.metrics.add(RequestKind(name, status), self._clock.now() - started)
+            except SalesloftFatalError:
+                reservation.cost = 0  # the request was not sent, for example because there is no token
+                raise
+            self.metrics.add(RequestKind(name, response.status), self._clock.now() - started)
             reservation.update(response)
             return response
 

@@ -182,6 +182,13 @@ def test_what_was_rejected_is_named_and_requested_once(authenticator, sandbox, p
     assert not path.exists() or stored_at(path)["pending_refresh_digest"] is None
 
 
+def test_a_request_that_has_no_token_costs_nothing_and_is_not_counted(connect):
+    client = connect(client_secret="wrong")
+    with pytest.raises(TokenGrantError):
+        client.request("GET", "/me")
+    assert (client.rate_limiter.points_spent, client.metrics.totals()) == (0, {})
+
+
 @pytest.mark.parametrize("content", [None, ""])
 def test_missing_or_corrupt_stored_token_names_login(authenticator, sandbox, path, content):
     if content is not None:
