@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 def retry_failed_records(run: Run, streams: Mapping[str, Stream]) -> None:
     """Retry failed records in the streams of this run in which they are not resolved. STATE has left before."""
     unresolved: dict[str, dict[int, dict[str, UnresolvedRecord]]] = {}
-    for name, stream in streams.items():
-        for each in stream.ledger.failed.get_unresolved():
-            unresolved.setdefault(each.saved_at.file, {}).setdefault(each.saved_at.line, {})[name] = each
+    found = [(each, name) for name, stream in streams.items() for each in stream.ledger.failed.get_unresolved()]
+    for each, name in sorted(found):  # oldest first
+        unresolved.setdefault(each.saved_at.file, {}).setdefault(each.saved_at.line, {})[name] = each
     if unresolved:
         run.engine.settle_earlier_jobs()
     for file, lines in unresolved.items():

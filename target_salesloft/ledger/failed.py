@@ -25,6 +25,7 @@ class Failure(NamedTuple):
 
 
 class UnresolvedRecord(NamedTuple):
+    number: int  # in the order in which they failed first
     saved_at: SavedAt
     failed_at: float  # when it failed last, in seconds since the epoch
     attempts: int
@@ -149,7 +150,7 @@ class FailedRecords:
         for row in rows:
             hashes = {row.key, row.source} - {None}
             if not hashes & seen and (row.run_id != self._run_number or not self._run_number):
-                newest.append(UnresolvedRecord(SavedAt(row.file, row.line), row.last_failed_at, row.attempts))
+                newest.append(UnresolvedRecord(row.id, SavedAt(row.file, row.line), row.last_failed_at, row.attempts))
             seen |= hashes
         return newest[::-1]
 

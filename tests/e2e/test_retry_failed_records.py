@@ -20,12 +20,12 @@ def clock():
 def night(run, clock):
     """Return a function that runs with the ledger: email address → title, or RECORD messages."""
 
-    def start(titles, keys=(), columns=("email_address", "title"), **settings):
+    def start(titles, keys=(), columns=("email_address", "title"), first=(), **settings):
         clock.tick(86_400)
         rows = titles
         if isinstance(titles, dict):
             rows = [record("people", email_address=f"{name}@b.co", title=title) for name, title in titles.items()]
-        messages = [schema("people", *columns, keys=keys), *rows, {"type": "STATE", "value": {"day": clock.now()}}]
+        messages = [*first, schema("people", *columns, keys=keys), *rows, {"type": "STATE", "value": {"day": clock.now()}}]
         return run(messages, **{"retry_failed_records": True, **settings})
 
     return start
@@ -278,3 +278,12 @@ def test_an_insert_without_a_key_that_may_have_been_created_is_not_repeated(nigh
     night([record("people", phone="1", last_name="A")], **settings)
     night([], **settings)
     assert len(sandbox.people()) == 1
+
+
+def test_failed_records_are_retried_in_the_order_in_which_they_came(night, reject, sandbox):
+    leads = {**schema("people", "email_address", "title"), "stream": "leads"}
+    night({"ann": "xyzzy 1"})
+    night([leads, record("leads", email_address="ann@b.co", title="xyzzy 2")])
+    reject(on=False)
+    night([], first=[leads])
+    assert titles(sandbox) == {"ann": "xyzzy 2"}
