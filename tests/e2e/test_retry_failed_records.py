@@ -25,8 +25,8 @@ def night(run, clock):
         rows = titles
         if isinstance(titles, dict):
             rows = [record("people", email_address=f"{name}@b.co", title=title) for name, title in titles.items()]
-        messages = [*first, schema("people", *columns, keys=keys), *rows, {"type": "STATE", "value": {"day": clock.now()}}]
-        return run(messages, **{"retry_failed_records": True, **settings})
+        lines = [*first, schema("people", *columns, keys=keys), *rows, {"type": "STATE", "value": {"day": clock.now()}}]
+        return run(lines, **{"retry_failed_records": True, **settings})
 
     return start
 
