@@ -48,10 +48,8 @@ class FileTokenStore:
     def locked(self) -> Iterator[None]:
         """Lock the file for other processes. The lock is a file next to it, which is not deleted."""
         lock = filelock.FileLock(f"{self.path}.lock", mode=FILE_MODE, thread_local=False)
-        try:
+        with self._io_errors():
             self.path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._io_error(error) from error
         wait_for_lock(lambda: self._acquired(lock), lock.lock_file, self._clock, self._lock_timeout)
         try:
             yield
@@ -59,36 +57,32 @@ class FileTokenStore:
             lock.release()
 
     def _acquired(self, lock: filelock.BaseFileLock) -> bool:
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            return False
-        except (OSError, NotImplementedError) as error:
-            raise self._io_error(error) from error
-        return True
+        with self._io_errors():
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout:
+                return False
+            return True
 
     def read(self) -> StoredToken | None:
         """Return the stored token, or None if there is none; a corrupt file is moved away and reported."""
-        try:
+        with self._io_errors():
             if self.path.is_char_device():  # such as /dev/null, which root could move away
                 raise self._foreign_file_error()
-            with self.path.open("rb") as file:
-                self._check_owner(os.fstat(file.fileno()))
-                content = file.read()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self._io_error(error) from error
+            try:
+                with self.path.open("rb") as file:
+                    self._check_owner(os.fstat(file.fileno()))
+                    content = file.read()
+            except FileNotFoundError:
+                return None
         try:
             return decode_token(content, self.description)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
             if is_foreign_file(content):
                 raise self._foreign_file_error() from None
             candidates = (Path(f"{self.path}.damaged-{number}") for number in itertools.count(1))
-            try:
+            with self._io_errors():
                 moved_to = self.path.rename(next(each for each in candidates if not each.exists()))
-            except OSError as error:
-                raise self._io_error(error) from error
         logger.warning(
             "Token store %s is corrupt; moved to %s. If no other token works, authorize again with %s.",
             self.path,
@@ -115,30 +109,30 @@ class FileTokenStore:
 
     def write(self, stored: StoredToken) -> None:
         """Replace the stored token, and return once it is on disk."""
-        try:
+        with self._io_errors():
             write_atomically(self.path, encode_token(stored))
-        except OSError as error:
-            raise self._io_error(error) from error
 
     def check_writable(self) -> None:
         """Check that the file is a token's if it exists, and that one can be written next to it."""
         self.read()
-        try:
+        with self._io_errors():
             tempfile.TemporaryFile(dir=self.path.parent).close()
-        except OSError as error:
-            raise self._io_error(error) from error
 
     def _foreign_file_error(self) -> TokenStoreError:
         return TokenStoreError(
             f"token_path {self.path} is not a token file. Set it to a path that is used for nothing else."
         )
 
-    def _io_error(self, error: OSError | NotImplementedError) -> TokenStoreError:
-        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
-        return TokenStoreError(
-            f"Token store {self.path} cannot be used ({reason}). Make its directory writable for this user, or set "
-            "token_path to a file in a writable directory; in a container, mount the directory and not the file."
-        )
+    @contextmanager
+    def _io_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, NotImplementedError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+            raise TokenStoreError(
+                f"Token store {self.path} cannot be used ({reason}). Make its directory writable for this user, or set "
+                "token_path to a file in a writable directory; in a container, mount the directory and not the file."
+            ) from error
 
 
 def application_name(client_id: str, api_url: str) -> str:
