@@ -128,17 +128,6 @@ def test_later_row_of_a_person_is_written_later_whichever_key_it_has(load, sandb
         assert links(sandbox) == {"ann": f"{new}.com".lower()}
 
 
-def test_later_row_of_another_stream_is_written_later_whichever_key_it_has(load, sandbox):
-    columns = schema("people", "email_address", "company", "crm_id", "title")
-    leads = {**schema("people", "crm_id", "title"), "stream": "leads"}
-    streams = {**STREAMS, "leads": {"upsert_key": "crm_id"}}
-    waits = person("ann", "new.com", crm_id="003000000000001AAA", title="Old")
-    later = {**record("people", crm_id="003000000000001AAA", title="New"), "stream": "leads"}
-    rows = [columns, leads, waits, later, ACCOUNTS, account("new.com")]
-    assert load(*rows, streams=streams, batch_size_rows=1).code == 0
-    assert [each["title"] for each in sandbox.people()] == ["New"]
-
-
 # Points
 
 

@@ -227,16 +227,6 @@ def test_unreadable_line_does_not_stop_the_run(night, reject, sandbox):
     assert "cid" in titles(sandbox)
 
 
-def test_a_later_version_that_failed_is_retried_although_an_earlier_one_was_written_after_it(night, serve):
-    server = serve(bulk_wait=60)
-    rows = [record("people", email_address="ann@b.co", title=each) for each in ("first", ["not", "text"])]
-    settings = {"api_url": server.url, "write_method": "bulk", "batch_size_rows": 1}
-    assert night(rows, **settings).code == 1
-    assert [each["title"] for each in server.sandbox.people()] == ["first"]
-    result = night({}, streams={"people": {"mapping": {"title": None}}}, **settings)
-    assert result.summary["streams"]["people"]["retried"] == {"read": 1, "written": 1, "failed": 0}
-
-
 def test_a_failed_record_is_not_written_over_what_an_unfinished_job_has_written(night, reject, sandbox):
     night({"ann": "xyzzy"})
     reject(on=False)

@@ -108,8 +108,10 @@ def test_unused_column_that_may_mark_deleted_records_is_a_warning(run, caplog, c
     (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert column in warning
     assert "deleted_column" in warning
-    for own in ({"deleted_column": column}, {"mapping": {column: None}}, {"mapping": {column: "title"}}):
-        assert run(rows, streams={"people": own}).log_lines_containing("deleted_column") == []
+    said = {"people": {"deleted_column": column}, "leads": {"mapping": {column: None}}}
+    said["contacts"] = {"mapping": {column: "title"}}
+    rows = [schema(each, "email_address", column) for each in said]
+    assert run(rows, streams=said).log_lines_containing("deleted_column") == []
 
 
 def test_deletion_by_the_tap_that_is_not_used_is_a_warning(run):
