@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.database import Database, execute_in
 from target_salesloft.ledger.models import claims, failed, lookups, pending, records, runs, scopes, spellings, streams
+from target_salesloft.objects import OBJECTS
 
 
 class Run(NamedTuple):
@@ -90,7 +91,8 @@ def forget_stream(database: Database, host: str, stream: str) -> int:
 def prune(database: Database, host: str, before: int, is_missing: Callable[[str], bool]) -> dict[str, int]:
     """Delete what is older than a time, in seconds since the epoch: runs, looked-up IDs, claims, spellings.
 
-    Also deletes failed records whose file is missing. Returns what was deleted → how many.
+    Other IDs in `lookups` stay: of records that were archived, or that only a list of all records shows. Also deletes
+    failed records whose file is missing. Returns what was deleted → how many.
     """
     teams = sa.select(scopes.c.id).where(_is_of(host))
     stream_ids = sa.select(streams.c.id).where(streams.c.scope_id.in_(teams))
@@ -99,9 +101,11 @@ def prune(database: Database, host: str, before: int, is_missing: Callable[[str]
         files = connection.execute(sa.select(failed.c.file).where(old_failed).distinct()).scalars().all()
     # Other runs can write to the ledger while files are looked for.
     missing = [each for each in files if is_missing(each)]
+    names = [name for each in OBJECTS.values() for name in each.references]
+    is_old_lookup = lookups.c.reference.in_(names) & (lookups.c.seen_at < before)
     deletes = {
         "runs": runs.delete().where(runs.c.scope_id.in_(teams), runs.c.started_at < before),
-        "looked-up IDs": lookups.delete().where(lookups.c.scope_id.in_(teams), lookups.c.seen_at < before),
+        "looked-up IDs": lookups.delete().where(lookups.c.scope_id.in_(teams), is_old_lookup),
         "claims": claims.delete().where(claims.c.scope_id.in_(teams), claims.c.claimed_at < before),
         "spellings": spellings.delete().where(spellings.c.stream_id.in_(stream_ids), spellings.c.seen_at < before),
     }

@@ -17,6 +17,7 @@ import pytest
 from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.ledger.failed import Failure, SavedAt
 from target_salesloft.ledger.opening import open_ledger
+from tests.conftest import record, schema
 
 KEYS = [f"email_address=p{number}@example.com" for number in range(3)]
 SQLITE = pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
@@ -179,6 +180,28 @@ def test_prune_deletes_old_runs_and_forgets_no_record(admin, note, known, clock)
     assert "runs: 1" in out
     assert [each["run_id"] for each in json.loads(admin("history", "--json")[1])] == ["run-2"]
     assert known() == 3
+
+
+@SQLITE
+def test_prune_forgets_no_account_that_was_archived_or_holds_a_url(admin, run, uri, clock, sandbox):
+    times = dict.fromkeys(("created_at", "updated_at"), "2026-01-01T00:00:00+00:00")
+    with sandbox.state.transaction():
+        sandbox.state.insert("accounts", {"name": "URL", "domain": "https://www.url.co/", **times})
+    columns = schema("accounts", "domain", "name", "_sdc_deleted_at")
+
+    def night(domain, **values):
+        streams = {"accounts": {"deleted_records": "archive"}}
+        return run([columns, record("accounts", domain=domain, name=domain, **values)], ledger_uri=uri, streams=streams)
+
+    night("gone.co")
+    night("gone.co", _sdc_deleted_at="2020-01-01T00:00:00Z")
+    clock.tick(10 * SECONDS_PER_DAY)
+    night("new.co")
+    assert admin("prune", "--days", "7")[0] == 0
+    night("url.co")
+    night("gone.co")
+    found = sorted((each["domain"], each["archived_at"]) for each in sandbox.accounts())
+    assert found == [("gone.co", None), ("new.co", None), ("url.co", None)]
 
 
 def test_prune_deletes_failed_records_only_if_their_file_is_gone(admin, note, clock, tmp_path):
