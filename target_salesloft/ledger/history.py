@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from target_salesloft.exceptions import LedgerError
 from target_salesloft.ledger.database import Database, execute_in
-from target_salesloft.ledger.models import claims, failed, lookups, pending, records, runs, scopes, spellings, streams
+from target_salesloft.ledger.models import claims, failed, lookups, pending, records, runs, scopes, streams
 from target_salesloft.objects import OBJECTS
 
 
@@ -89,7 +89,7 @@ def forget_stream(database: Database, host: str, stream: str) -> int:
 
 
 def prune(database: Database, host: str, before: int, is_missing: Callable[[str], bool]) -> dict[str, int]:
-    """Delete what is older than a time, in seconds since the epoch: runs, looked-up IDs, claims, spellings.
+    """Delete what is older than a time, in seconds since the epoch: runs, looked-up IDs, claims.
 
     Other IDs in `lookups` stay: of records that were archived, or that only a list of all records shows. Also deletes
     failed records whose file is missing. Returns what was deleted → how many.
@@ -107,7 +107,6 @@ def prune(database: Database, host: str, before: int, is_missing: Callable[[str]
         "runs": runs.delete().where(runs.c.scope_id.in_(teams), runs.c.started_at < before),
         "looked-up IDs": lookups.delete().where(lookups.c.scope_id.in_(teams), is_old_lookup),
         "claims": claims.delete().where(claims.c.scope_id.in_(teams), claims.c.claimed_at < before),
-        "spellings": spellings.delete().where(spellings.c.stream_id.in_(stream_ids), spellings.c.seen_at < before),
     }
     with database.transaction() as connection:
         counts = {name: connection.execute(each).rowcount for name, each in deletes.items()}

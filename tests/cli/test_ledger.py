@@ -17,7 +17,7 @@ import pytest
 from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.ledger.failed import Failure, SavedAt
 from target_salesloft.ledger.opening import open_ledger
-from tests.conftest import record, schema
+from tests.conftest import held, record, schema
 
 KEYS = [f"email_address=p{number}@example.com" for number in range(3)]
 SQLITE = pytest.mark.parametrize("uri", ["sqlite"], indirect=True)
@@ -202,6 +202,22 @@ def test_prune_forgets_no_account_that_was_archived_or_holds_a_url(admin, run, u
     night("gone.co")
     found = sorted((each["domain"], each["archived_at"]) for each in sandbox.accounts())
     assert found == [("gone.co", None), ("new.co", None), ("url.co", None)]
+
+
+@SQLITE
+def test_prune_forgets_no_value_that_salesloft_holds_in_another_spelling(admin, run, uri, clock, sandbox, monkeypatch):
+    monkeypatch.setattr(sandbox.records, "format_phones", True)
+
+    def night(phone):
+        columns = schema("people", "email_address", "phone")
+        row = record("people", email_address="a@example.com", phone=phone)
+        return run([columns, row], ledger_uri=uri, streams={"people": {"overwrite": {"phone": "unless_edited"}}})
+
+    night("+1 404 555 0100")
+    assert held(sandbox, "phone") != {"a@example.com": "+1 404 555 0100"}
+    clock.tick(10 * SECONDS_PER_DAY)
+    admin("prune", "--days", "7")
+    assert night("+1 404 555 0199").counts()["updated"] == 1
 
 
 def test_prune_deletes_failed_records_only_if_their_file_is_gone(admin, note, clock, tmp_path):
