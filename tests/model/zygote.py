@@ -129,7 +129,6 @@ def _import_all():
     import logging.config  # noqa: F401, PLC0415
     from importlib import metadata  # noqa: PLC0415
 
-    import importlib_metadata  # noqa: PLC0415
     import jsonschema_rs  # noqa: F401, PLC0415
     import psycopg  # noqa: F401, PLC0415
     import sqlalchemy as sa  # noqa: PLC0415
@@ -140,7 +139,7 @@ def _import_all():
     from target_salesloft.target import TargetSalesloft  # noqa: PLC0415
     from tests.dialects import share_compiled_statements  # noqa: PLC0415
 
-    for module in (metadata, importlib_metadata):
+    for module in filter(None, (metadata, sys.modules.get("importlib_metadata"))):  # the latter on old Pythons
         module.version = functools.cache(module.version)
         module.metadata = functools.cache(module.metadata)
     TargetSalesloft.get_singer_command = functools.cache(TargetSalesloft.get_singer_command)
