@@ -14,17 +14,23 @@ def clock():
 
 
 @pytest.fixture
-def start(uri, clock):
-    """Return a function that opens the ledger as a new run does."""
+def begin(clock):
+    """Return a function that opens a ledger as a new run does."""
     ledgers = []
 
-    def start(scope=SCOPE, where=uri, **options):
+    def begin(where, scope=SCOPE, **options):
         ledger = open_ledger(where, clock, **options)
         ledgers.append(ledger)
         ledger.use_scope(scope)
         ledger.start_run(f"run-{len(ledgers)}", "1.0")
         return ledger
 
-    yield start
+    yield begin
     for each in ledgers:
         each.close()
+
+
+@pytest.fixture
+def start(begin, uri):
+    """Return a function that opens the ledger of the test as a new run does."""
+    return lambda scope=SCOPE, where=uri, **options: begin(where, scope, **options)

@@ -102,6 +102,7 @@ def play(start, clock):
     return play
 
 
+@pytest.mark.parametrize("uri", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize(
     "steps",
     [

@@ -45,9 +45,9 @@ def url(path):
 
 
 @pytest.fixture
-def filled(start, url):
+def filled(begin, url):
     """A ledger that a run has left behind."""
-    ledger = start(where=url)
+    ledger = begin(url)
     people = ledger.stream("people", "people")
     write(people)
     ledger.close()
@@ -118,11 +118,11 @@ def test_commands_create_neither_a_file_nor_tables(url, clock, tmp_path, databas
         assert database.execute("SELECT * FROM pg_tables WHERE schemaname = 'public'") == []
 
 
-def test_empty_file_becomes_a_ledger(start, path, url):
+def test_empty_file_becomes_a_ledger(begin, path, url):
     """A run may have been killed before it created the tables."""
     path.parent.mkdir()
     path.touch()
-    assert start(where=url).is_persistent
+    assert begin(url).is_persistent
 
 
 # What is no usable ledger
@@ -171,9 +171,9 @@ def test_tables_of_something_else_in_postgresql_are_left_alone(database, clock):
     assert database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [("records",)]
 
 
-def test_other_tables_in_postgresql_do_not_matter(database, start):
+def test_other_tables_in_postgresql_do_not_matter(database, begin):
     database.execute("CREATE TABLE invoices (id INTEGER)")
-    assert start(where=database.url).is_persistent
+    assert begin(database.url).is_persistent
 
 
 @pytest.mark.parametrize(
@@ -255,15 +255,15 @@ def test_a_database_that_cannot_be_reached_is_named_without_its_password(uri, cl
     assert "s3cr3t" not in PostgresTokenStore(f"postgresql://{uri}", "app", "s3cr3t", clock, 60).description
 
 
-def test_a_path_may_start_with_the_home_directory(start, tmp_path, monkeypatch):
+def test_a_path_may_start_with_the_home_directory(begin, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    start(where="sqlite:///~/state/ledger.db")
+    begin("sqlite:///~/state/ledger.db")
     assert (tmp_path / "state" / "ledger.db").exists()
 
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:"])
-def test_database_in_memory_is_no_memory_for_other_runs(start, uri):
-    assert not start(where=uri).is_persistent
+def test_database_in_memory_is_no_memory_for_other_runs(begin, uri):
+    assert not begin(uri).is_persistent
 
 
 # Locks and lost connections
@@ -317,18 +317,18 @@ def test_ledger_that_another_process_holds_stops_the_run(clock, monkeypatch, def
     open_ledger(uri, clock).close()
 
 
-def test_locked_rows_in_postgresql_stop_the_run(database, start, monkeypatch):
-    people = start(where=database.url).stream("people", "people")
+def test_locked_rows_in_postgresql_stop_the_run(database, begin, monkeypatch):
+    people = begin(database.url).stream("people", "people")
     people.mark_pending([(KEY, {}, {})])
     monkeypatch.setattr(ledger_database, "BUSY_SECONDS", 0.05)
-    with start(where=database.url).database.transaction() as connection:
+    with begin(database.url).database.transaction() as connection:
         connection.exec_driver_sql("SELECT * FROM pending FOR UPDATE").all()
         with pytest.raises(LedgerError, match="another process"):
             people.confirm([(KEY, None, True)])
 
 
-def test_lost_connections_are_replaced_and_a_database_that_goes_away_is_one_line(database, start):
-    ledger = start(where=database.url)
+def test_lost_connections_are_replaced_and_a_database_that_goes_away_is_one_line(database, begin):
+    ledger = begin(database.url)
     database.disconnect()
     assert ledger.get_unsettled_jobs() == []
     database.shut()
@@ -338,8 +338,8 @@ def test_lost_connections_are_replaced_and_a_database_that_goes_away_is_one_line
     assert "s3cr3t" not in str(error.value)
 
 
-def test_transactions_in_postgresql_leave_nothing_on_the_connection_that_a_pooler_gives_to_others(database, start):
-    ledger = start(where=database.url)
+def test_transactions_in_postgresql_leave_nothing_on_the_connection_that_a_pooler_gives_to_others(database, begin):
+    ledger = begin(database.url)
     people = ledger.stream("people", "people")
     for _ in range(10):
         people.mark_pending([(KEY, {"title": "CTO"}, {})])
@@ -349,8 +349,8 @@ def test_transactions_in_postgresql_leave_nothing_on_the_connection_that_a_poole
         assert connection.exec_driver_sql("SELECT name FROM pg_prepared_statements").all() == []
 
 
-def test_file_that_goes_away_in_a_run_is_not_created_again(start, url, path):
-    ledger = start(where=url)
+def test_file_that_goes_away_in_a_run_is_not_created_again(begin, url, path):
+    ledger = begin(url)
     ledger.close()  # connections are opened again when they are needed
     path.rename(path.with_name("moved.db"))
     with pytest.raises(LedgerError):
