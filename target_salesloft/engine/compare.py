@@ -145,7 +145,8 @@ def _may_overwrite(stream: Stream, name: str, held: Any, known: Written) -> bool
     when = _when(stream, name)
     if when == "always" or canonical(name, held) is None:
         return True
-    return when == "unless_edited" and known.find(name, held) is not None
+    # What is added overwrites nothing.
+    return when == "unless_edited" and (name in stream.added_fields or known.find(name, held) is not None)
 
 
 def _keep(stream: Stream, write: Write, names: Collection[str]) -> Write:

@@ -102,6 +102,13 @@ def test_values_typed_in_salesloft_survive(night, sandbox, edit, mode, method):
     assert result.summary["streams"]["people"]["kept"] == {"title": 1, "phone": 60, "custom_fields.Plan": 1}
 
 
+def test_tags_that_are_added_one_after_the_other_do_not_count_as_edited(night, sandbox):
+    settings = {"list_fields": "add", "streams": {"people": {"overwrite": {"tags": "unless_edited"}}}}
+    for tag in "abc":
+        assert night([person(1, tags=[tag])], **settings).code == 0
+    assert held(sandbox, "tags") == {"p1@b.co": ["a", "b", "c"]}
+
+
 # Values that Salesloft stores in another form
 
 
