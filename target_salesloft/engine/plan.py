@@ -96,7 +96,7 @@ def _is_unchanged(stream: Stream, write: Write, entry: Entry, resend_before: flo
     if entry.written_at is None:
         return False
     if stream.settings.sync_mode is SyncMode.INSERT:
-        return not entry.is_pending  # an insert that was confirmed is never repeated, whatever it writes
+        return True  # an insert that was confirmed is never repeated, whatever it writes
     return entry.written_at > resend_before and entry.is_unchanged(stream.ledger.fingerprint(write.body))
 
 

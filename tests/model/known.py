@@ -257,6 +257,19 @@ KNOWN = {
         night(person(1), person(2)),
         **SINGLE,
     ),
+    "an upsert that fails, and lands after a later one, is healed": scenario(
+        SKIPPING,
+        night(person(1), person(2)),
+        night(
+            *(person(1, 2), person(1, 4)),
+            faults=[LATE | {"contains": "1-v2", "times": None}],
+            rejected=refused("1-v2", kind="by the fault"),
+        ),
+        night(person(1, 4)),
+        batch_size_rows=1,
+        max_retry_seconds=5,
+        **SINGLE,
+    ),
     "an upsert that lands after a later one is healed": scenario(
         SKIPPING,
         night(person(1)),
@@ -361,9 +374,16 @@ KNOWN = {
     ),
     "an archived account that comes back is archived no more, and sent once": scenario(
         {"accounts": accounts(deletes=True, archive=True, **SKIPS)},
-        night(account(1)),
-        night(account(1, **GONE)),
-        night(account(1, 2)),
+        night(account(1), account(2)),
+        night(account(1, **GONE), account(2, **GONE)),
+        night(account(1, 2), account(2, 2), edits=[["move", "accounts", domain(2), None]]),
+    ),
+    "accounts that somebody else archives stay archived": scenario(
+        {"accounts": accounts(deletes=True, archive=True)},
+        night(account(1), account(2), account(3)),
+        night(*(account(each, **GONE) for each in (1, 2, 3)), edits=[["archive", "accounts", domain(3)]]),
+        night(*(account(each, 2) for each in (1, 2, 3)), edits=[["type", "accounts", domain(2), "archived_at", None]]),
+        night(*(account(each, 3) for each in (1, 2)), edits=[["archive", "accounts", domain(each)] for each in (1, 2)]),
     ),
     "an archived account that comes back as it was is archived no more": scenario(
         {"accounts": accounts(deletes=True, archive=True, skip="salesloft")},
@@ -500,7 +520,9 @@ KNOWN = {
         SKIPPING, night(*map(person, range(30)), twin=True), batch_size_rows=5, **SINGLE
     ),
     "two runs at once insert nobody twice": scenario(
-        {"people": stream(key="crm_id", mode="insert")}, night(*map(lead, EIGHT), twin=True), **SINGLE
+        {"people": stream(key="crm_id", mode="insert")},
+        night(*map(lead, EIGHT), twin=True, faults=[{"kind": "429", "path": "/people", "skip": 1, "times": 2}]),
+        **SINGLE,
     ),
     "two runs at once remove and enroll once": scenario(
         {"people": stream(deletes=True), "enrollments": enrollments()},

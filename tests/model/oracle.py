@@ -218,6 +218,7 @@ class Oracle:
             return
         where = f"{effect.op} {effect.table} {effect.number} {effect.body}"
         yield from self.added(effect, where)
+        yield from self.restored(effect, where)
         rows = []
         first = 0 if effect.late or self.settings["retry_failed_records"] else effect.night
         for field, value in effect.body.items():
@@ -248,6 +249,15 @@ class Oracle:
             return
         if lost := {*effect.before["tags"]} - {*effect.after["tags"]}:
             yield Finding("removed from a list", effect.night, f"{where}: {lost}")
+
+    def restored(self, effect, where):
+        """Only an account that the target has archived is archived no more."""
+        if effect.body.get("archived") is not False or effect.late:
+            return
+        earlier = self.effects_on(effect.table, effect.number, self.nights[effect.night])
+        changes = [each for each in earlier[: earlier.index(effect)] if {"archived", "archived_at"} & {*each.body}]
+        if not changes or changes[-1].origin is None or not changes[-1].body.get("archived"):
+            yield Finding("restored what others archived", effect.night, where)
 
     def erased(self, night):
         """A custom field that no row clears keeps a value."""
