@@ -280,11 +280,11 @@ def _check_filters(name: str, params: Mapping[str, Any], understood: Any) -> Non
 
 
 def convert(data: Any, kind: type[T], name: str) -> T:
-    """Return a response in the type that is documented; ids and counts may be text."""
+    """Return a response in the type that is documented; ids and counts may be text. The error has no values."""
     try:
         return msgspec.convert(data, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise UnexpectedResponseError(f"Unexpected response to {name}. Check api_url.") from error
+        raise UnexpectedResponseError(f"Unexpected response to {name} ({error}). Check api_url.") from error
 
 
 def upsert_type(data: Any) -> str | None:

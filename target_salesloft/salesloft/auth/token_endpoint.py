@@ -78,7 +78,10 @@ class TokenEndpoint:
                 f"Unexpected response of the authorization server ({response.describe()}). "
                 "Check auth_url and the proxy settings."
             )
-        return parse_token_response(response.json_object() or {}, requested_at)
+        body = response.json_object() or {}
+        if body.get("error"):  # not documented with a success status; others do that
+            raise _grant_error(response, form)
+        return parse_token_response(body, requested_at)
 
 
 def _grant_error(response: Response, form: Mapping[str, str]) -> TokenGrantError:
@@ -92,7 +95,7 @@ def _grant_error(response: Response, form: Mapping[str, str]) -> TokenGrantError
 def parse_token_response(body: Mapping[str, Any], requested_at: float) -> Token:
     """Return the token of a response; its lifetime counts from the request, so that it is never overestimated."""
     access_token: Any = body.get("access_token")
-    refresh_token: Any = body.get("refresh_token")
+    refresh_token: Any = body.get("refresh_token") or None
     if not is_token(access_token) or not (refresh_token is None or is_token(refresh_token)):
         raise MalformedResponseError("the response has no token")
     return Token(access_token, refresh_token, requested_at, requested_at + parse_expires_in(body))

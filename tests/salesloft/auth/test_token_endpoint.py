@@ -20,3 +20,8 @@ def test_lifetime_of_the_response_is_used(seconds):
 def test_invalid_lifetime_is_replaced_by_the_default(seconds):
     token = parse_token_response({"access_token": "a", "expires_in": seconds}, 1_000.0)
     assert token.expires_at == 1_000.0 + DEFAULT_LIFETIME_SECONDS
+
+
+@pytest.mark.parametrize("refresh_token", [{}, {"refresh_token": None}, {"refresh_token": ""}])
+def test_token_without_a_refresh_token_is_one(refresh_token):
+    assert parse_token_response({"access_token": "a", **refresh_token}, 1_000.0).refresh_token is None
