@@ -55,8 +55,8 @@ class Source(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def position(self) -> int | str:
-        """The line of the input, or `FILE:LINE` of a batch file."""
-        return self.line if self.file is None else f"{self.file}:{self.line}"
+        """The line of the input, or `NAME:LINE` of a batch file, without its directory."""
+        return self.line if self.file is None else f"{self.file.rpartition('/')[2]}:{self.line}"
 
     def is_of_row(self, other: Source) -> bool:
         """Return whether both may be the same row of the source: without key properties, their stream decides."""
