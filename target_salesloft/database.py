@@ -30,8 +30,9 @@ def build_engine(uri: str, **options: Any) -> sa.Engine:
                 raise ConfigError(  # an @ in a password ends it, and messages would show the rest as the host
                     "Invalid value for ledger_uri: more than one @. Write %40 for an @ in the user or the password."
                 )
-            # PgBouncer and others may give each transaction another connection of the server.
-            options["connect_args"] = {"prepare_threshold": None}
+            # PgBouncer and others may give each transaction another connection of the server. Without an encoding, a
+            # database with SQL_ASCII would return bytes.
+            options["connect_args"] = {"prepare_threshold": None, "client_encoding": "utf8"}
         return sa.create_engine(url, hide_parameters=True, **options)
     except (sa.exc.ArgumentError, KeyError, ValueError) as error:
         raise ConfigError(f"Invalid value for ledger_uri (expected none, {' or '.join(EXAMPLES)}).") from error

@@ -176,6 +176,12 @@ def test_other_tables_in_postgresql_do_not_matter(database, begin):
     assert begin(database.url).is_persistent
 
 
+def test_database_without_an_encoding_is_used(database, clock):
+    database.execute(f"CREATE DATABASE {database.name}_ascii ENCODING 'SQL_ASCII' TEMPLATE template0")
+    for _ in range(2):
+        open_database(database.url.replace("?", "_ascii?"), clock, create=True).close()
+
+
 @pytest.mark.parametrize(
     "statement",
     [
