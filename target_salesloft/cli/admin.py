@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -19,6 +21,9 @@ from target_salesloft.clock import Clock
 from target_salesloft.exceptions import INTERNAL_ERROR, ConfigError, SalesloftFatalError
 from target_salesloft.redaction import format_internal_error
 from target_salesloft.reporting.log import restrict_library_logs
+
+OUTPUT_ERRORS: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG})
+"""Why standard output cannot be written to: it is closed, or is a file on a disk that is full or broken."""
 
 
 @click.group(commands=(login, check, fields, history, failed, report, forget, prune_ledger, adopt, verify))
@@ -56,13 +61,14 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
             print(f"{message} [{code}]", file=sys.stderr)
     except SalesloftFatalError as error:
         print(f"{error} [{error.code}]", file=sys.stderr)
-    except OSError as error:
-        # Python would flush again at exit, and print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            print(f"Cannot write to standard output: {error.strerror}.", file=sys.stderr)
     except Exception as error:  # noqa: BLE001 (a traceback may hold personal data)
-        print(f"{format_internal_error(error)} [{INTERNAL_ERROR}]", file=sys.stderr)
+        if isinstance(error, OSError) and error.errno in OUTPUT_ERRORS and error.filename is None:
+            # Python would flush again at exit, and print a traceback.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if error.errno != errno.EPIPE:
+                print(f"Cannot write to standard output: {error.strerror}.", file=sys.stderr)
+        else:
+            print(f"{format_internal_error(error)} [{INTERNAL_ERROR}]", file=sys.stderr)
     else:
         return exit_code
     return 1
