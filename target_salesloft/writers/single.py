@@ -250,8 +250,10 @@ class RequestOfBatch:
                 second.requests += sent
                 second.was_ambiguous |= was_ambiguous
                 raise
-        result = UPSERT_RESULTS.get(upsert_type(reply.data) or "", RESULTS[self.batch.mode])
         is_ambiguous = was_ambiguous or reply.was_ambiguous
+        result = UPSERT_RESULTS.get(upsert_type(reply.data) or "", RESULTS[self.batch.mode])
+        if is_ambiguous and result is Result.UPDATED:
+            result = RESULTS[self.batch.mode]  # an upsert that was repeated may update what it has created
         requests_sent = sent + reply.requests
         return written(write, result, find_resource(reply.data), requests=requests_sent, is_ambiguous=is_ambiguous)
 

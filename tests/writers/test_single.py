@@ -46,6 +46,11 @@ def test_an_outcome_is_ambiguous_if_an_earlier_request_may_take_effect_later(wri
     assert (outcome.result, outcome.is_ambiguous) == (Result.CREATED, is_ambiguous)
 
 
+def test_a_repeated_request_that_updates_may_do_that_to_what_the_first_one_has_created(writer, fault):
+    fault("reset_after", method="POST")
+    assert [each.result for each in write(writer, [upsert("a@b.co")])] == [Result.WRITTEN]
+
+
 TAKEN = {"kind": "status", "status": 422, "body": {"errors": {"email_address": ["has already been taken"]}}}
 
 
