@@ -30,6 +30,7 @@ from target_salesloft.clock import Clock
 from target_salesloft.records import Result
 from target_salesloft.salesloft.auth.authenticators import ApiKeyAuthenticator
 from target_salesloft.salesloft.client import SalesloftClient
+from target_salesloft.salesloft.lookup import Lookups
 from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.loader import ConfigSources
 from target_salesloft.shutdown import SIGNALS
@@ -283,6 +284,13 @@ def connect(server, clock):
     yield make
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def lookups(connect):
+    lookups = Lookups(connect(), 8)
+    yield lookups
+    lookups.close()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 from target_salesloft.exceptions import QueryRejectedError
@@ -91,21 +92,19 @@ class Listing:
         self._path = path
         self._attributes = attributes
         self._query = dict(query)
-        self._exact: Mapping[str, set[int]] | None = None
-        self._folded: Mapping[str, set[int]] = {}
 
     def ids(self, value: str) -> tuple[int, ...]:
-        if self._exact is None:
-            self._fetch()
-        exact = (self._exact or {}).get(value)
-        return tuple(sorted(exact or self._folded.get(_fold(value), set())))
+        exact, folded = self._ids
+        return tuple(sorted(exact.get(value) or folded.get(_fold(value), ())))
 
     @property
     def names(self) -> Collection[str]:
-        """The values that match a record, as far as the list was read."""
-        return (self._exact or {}).keys()
+        """The values that match a record exactly."""
+        return self._ids[0].keys()
 
-    def _fetch(self) -> None:
+    @cached_property
+    def _ids(self) -> tuple[Mapping[str, set[int]], Mapping[str, set[int]]]:
+        """Value → the records that have it: exactly, and without regard to case and outer spaces."""
         exact: defaultdict[str, set[int]] = defaultdict(set)
         folded: defaultdict[str, set[int]] = defaultdict(set)
         for row in self._client.paginate(self._path, self._query):
@@ -113,7 +112,7 @@ class Listing:
                 number = require_id(row, f"GET {self._path}")
                 exact[text].add(number)
                 folded[_fold(text)].add(number)
-        self._exact, self._folded = exact, folded
+        return exact, folded
 
 
 def _fold(text: str) -> str:

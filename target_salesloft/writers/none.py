@@ -82,9 +82,8 @@ class Forecast:
         self._samples = 0
         self._references: defaultdict[Reference, set[str]] = defaultdict(set)
         self._jobs = 0
-        self._once = (
-            2  # undocumented statuses of rows are asked for, and the first rows of the first large job are read
-        )
+        # Undocumented statuses of rows are asked for, and the first rows of the first large job are read.
+        self._once = 2
         self._incomplete: Counter[str] = Counter()
 
     def add(self, batch: Batch) -> str:

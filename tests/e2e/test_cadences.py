@@ -11,7 +11,6 @@ import pytest
 
 from target_salesloft.engine.claims import CLAIM_SECONDS
 from target_salesloft.engine.engine import CLAIM_CHUNK
-from target_salesloft.salesloft.lookup import Lookups
 from target_salesloft.writers import single
 from tests.conftest import LIST_JOBS_POINTS, PREFLIGHT_POINTS, patience, people, record, schema, state
 
@@ -204,14 +203,12 @@ def test_people_whose_memberships_change_while_the_cadence_is_listed_do_not_hide
     assert times_added(sandbox) == [1] * 260
 
 
-def test_an_empty_cadence_is_listed_again_before_people_are_added_to_it(connect, sandbox):
-    lookups = Lookups(connect(), 8)
+def test_an_empty_cadence_is_listed_again_before_people_are_added_to_it(lookups, sandbox):
     ids = add_people(sandbox, 3)
     pairs = [(each, INBOUND) for each in ids]
     assert lookups.memberships.find(pairs) == {}
     add_memberships(sandbox, ids[:2])
     assert [person for person, _ in lookups.memberships.find(pairs)] == ids[:2]
-    lookups.close()
 
 
 @pytest.mark.parametrize(

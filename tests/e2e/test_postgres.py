@@ -8,7 +8,7 @@ import requests
 
 from tests.conftest import patience, serve_sandboxes
 from tests.e2e.conftest import feed, until
-from tests.salesloft.auth.conftest import CLIENT, FIRST, SECRET, command, settings_of, singer
+from tests.salesloft.auth.conftest import CLIENT, FIRST, SECRET, command, feed_of, settings_of
 
 MACHINES = 3
 PEOPLE = 40
@@ -61,7 +61,7 @@ def finish(process, text=None):
 
 def shard(number):
     """The input of a machine: each has its own people."""
-    return singer([f"m{number}-p{each}@example.com" for each in range(PEOPLE)])
+    return feed_of([f"m{number}-p{each}@example.com" for each in range(PEOPLE)])
 
 
 @pytest.mark.slow

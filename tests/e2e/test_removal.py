@@ -197,13 +197,6 @@ def test_a_job_of_an_earlier_run_does_not_write_what_is_removed_again(run, serve
     assert (jobs.get(job).state, server.sandbox.people()) == ("done", [])
 
 
-def test_nothing_is_removed_if_the_input_is_incomplete(sandbox, run):
-    add_people(sandbox, 1)
-    result = run([PEOPLE, *people([0], **GONE), *people([7]), "{"], **DELETE)
-    assert (result.code, result.states) == (1, [])
-    assert addresses(sandbox) == ["p0@example.com", "p7@example.com"]
-
-
 @pytest.mark.parametrize(
     "later",
     [{"email_address": None}, {"email_address": None, **GONE}, {"title": "drop"}, {"title": "drop", **GONE}],

@@ -6,17 +6,14 @@ from hypothesis import strategies as st
 
 from target_salesloft.objects import PEOPLE
 from target_salesloft.records import Named, Source, Write, combine, is_superseded, merge
+from tests.engine.conftest import source
 from tests.mapping.test_mapper import EMAIL, make_mapper, map_record
 
 SCHEMA = {"stream": "people"}
 
 
-def source(row=None, stream="people", number=0):
-    return Source({"stream": stream, "key_properties": ["id"]}, {"id": row}, number + 1, number=number)
-
-
 def write(key, *, row=None, is_removal=False, references=None, **body):
-    return Write(body, key, sources=(source(row),), is_removal=is_removal, references=references or {})
+    return Write(body, key, sources=(source(row=row),), is_removal=is_removal, references=references or {})
 
 
 def removal(key, *, row=None):

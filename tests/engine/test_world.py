@@ -6,18 +6,10 @@ from target_salesloft.engine.world import World
 from target_salesloft.objects import ACCOUNTS, PEOPLE
 from target_salesloft.records import Named, Outcome, Result, Write
 from target_salesloft.salesloft.custom_fields import CustomFields
-from target_salesloft.salesloft.lookup import Lookups
 from tests.engine.conftest import person
 
 DOMAIN = PEOPLE.references["account.domain"]
 OWNER = PEOPLE.references["owner.email_address"]
-
-
-@pytest.fixture
-def lookups(connect):
-    lookups = Lookups(connect(), 4)
-    yield lookups
-    lookups.close()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from salesloft_sandbox.rate_limit import page_cost
 from target_salesloft.exceptions import QueryRejectedError
 from target_salesloft.objects import ACCOUNTS
 from target_salesloft.salesloft.listing import MAX_CHEAP_PAGES, ListTooLongError, iter_all, latest
-from target_salesloft.salesloft.lookup import Lookups
 
 PAGE = 100
 
@@ -27,13 +26,6 @@ def read(connect):
         return {each["id"]: each["domain"] for each in rows}
 
     return read
-
-
-@pytest.fixture
-def lookups(connect):
-    lookups = Lookups(connect(), 8)
-    yield lookups
-    lookups.close()
 
 
 @pytest.fixture

@@ -36,6 +36,10 @@ def batch_of(writes, *, stream="people", salesloft_object=PEOPLE, mode=SyncMode.
     return Batch(stream, salesloft_object, mode, key, writes)
 
 
+def jobs(sandbox):
+    return [(each["state"], each["total"], each["errors"]) for each in sandbox.state.select("bulk_jobs")]
+
+
 class Driver:
     """Submits batches to a writer, advances it, and keeps what it yields."""
 

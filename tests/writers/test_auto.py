@@ -8,11 +8,7 @@ from salesloft_sandbox import Fault
 from target_salesloft.exceptions import PermissionDeniedError, UnexpectedResponseError
 from target_salesloft.objects import ACCOUNTS, SyncMode
 from target_salesloft.records import Result, Write
-from tests.writers.conftest import insert, numbered, update, upsert
-
-
-def jobs(sandbox):
-    return [(each["state"], each["total"], each["errors"]) for each in sandbox.state.select("bulk_jobs")]
+from tests.writers.conftest import insert, jobs, numbered, update, upsert
 
 
 def warnings(caplog):

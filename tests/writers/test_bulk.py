@@ -16,7 +16,7 @@ from target_salesloft.records import Result
 from target_salesloft.writers import bulk as writer_module
 from target_salesloft.writers.bulk import BulkJob
 from tests.conftest import FakeClock, addresses, people, schema
-from tests.writers.conftest import numbered, upsert
+from tests.writers.conftest import jobs, numbered, upsert
 
 TYPE = "person/upsert"
 UPLOAD = ("POST", "/bulk_jobs/1/job_data")
@@ -33,10 +33,6 @@ def write(writer, writes, key="email_address"):
 
 def failures(outcomes):
     return {each.write.body["email_address"]: each.reason for each in outcomes if each.result is Result.FAILED}
-
-
-def jobs(sandbox):
-    return [(each["state"], each["total"], each["errors"]) for each in sandbox.state.select("bulk_jobs")]
 
 
 # Successful jobs

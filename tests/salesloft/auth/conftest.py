@@ -12,10 +12,8 @@ import requests
 
 from salesloft_sandbox import Fault
 from target_salesloft.salesloft.build import build_authenticator
-from target_salesloft.salesloft.client import SalesloftClient
-from target_salesloft.salesloft.rate_limit import RateLimiter
 from target_salesloft.settings.run import RunSettings
-from tests.conftest import DatedClock, serve_sandboxes
+from tests.conftest import DatedClock, record, schema, serve_sandboxes, singer, state
 
 CLIENT = "app"
 SECRET = "s3cr3t-of-the-application"
@@ -95,26 +93,9 @@ def authenticator(config, clock):
 
 
 @pytest.fixture
-def connect(config, clock, authenticator):
+def connect(connect, authenticator):
     """Return a function that creates clients, each like that of a separate process."""
-    clients = []
-
-    def make(points=600, **settings):
-        client = SalesloftClient(
-            api_url=config["api_url"],
-            authenticator=authenticator(**settings),
-            rate_limiter=RateLimiter(points, clock),
-            clock=clock,
-            timeout=5,
-            max_retry_seconds=900,
-            connections=8,
-        )
-        clients.append(client)
-        return client
-
-    yield make
-    for client in clients:
-        client.close()
+    return lambda points=600, **settings: connect(authenticator=authenticator(**settings), points_per_minute=points)
 
 
 def sent_token(authenticator):
@@ -156,10 +137,7 @@ def command(name, *arguments, config=None, **environment):
     }
 
 
-def singer(emails):
+def feed_of(emails):
     """A Singer file of people."""
-    schema = {"properties": {"email_address": {"type": "string"}}}
-    messages = [{"type": "SCHEMA", "stream": "people", "schema": schema, "key_properties": []}]
-    messages += [{"type": "RECORD", "stream": "people", "record": {"email_address": each}} for each in emails]
-    messages.append({"type": "STATE", "value": {"count": len(emails)}})
-    return "".join(json.dumps(each) + "\n" for each in messages)
+    rows = [record("people", email_address=each) for each in emails]
+    return singer([schema("people", email_address={"type": "string"}), *rows, state({"count": len(emails)})])

@@ -12,10 +12,10 @@ from target_salesloft.clock import Clock
 from target_salesloft.salesloft.auth.token_store import FileTokenStore
 from tests.e2e.conftest import until
 
-from .conftest import FIRST, command, secrets_of, settings_of, singer, stored_at
+from .conftest import FIRST, command, feed_of, secrets_of, settings_of, stored_at
 
 KEY = "ak" + "0" * 64
-LINES = singer(["a@example.com", "b@example.com"])
+LINES = feed_of(["a@example.com", "b@example.com"])
 pytestmark = pytest.mark.slow
 
 CRASHING = """
@@ -127,7 +127,7 @@ def test_short_lived_tokens_neither_lose_nor_duplicate_records(serve, clock, pat
     # Reading the time takes time, so that tokens expire between requests and in flight.
     time_of = clock.time
     clock.time = lambda: clock.tick(0.1) or time_of()
-    result = run(singer(emails), **{**settings_of(server), **config})
+    result = run(feed_of(emails), **{**settings_of(server), **config})
     assert (result.code, result.states) == (0, [{"count": 1_200}])
     assert clock.now() - began > 20 * 60 - 60
     assert sorted(each["email_address"] for each in server.sandbox.people()) == sorted(emails)
