@@ -95,7 +95,7 @@ class Listing:
 
     def ids(self, value: str) -> tuple[int, ...]:
         exact, folded = self._ids
-        return tuple(sorted(exact.get(value) or folded.get(_fold(value), ())))
+        return tuple(sorted(exact.get(value) or folded.get(_fold(value), set())))
 
     @property
     def names(self) -> Collection[str]:

@@ -336,17 +336,17 @@ def test_missing_key_property_of_stream_map_is_named(run):
 # Several streams for one object
 
 
-@pytest.mark.parametrize(("key", "order"), [("email_address", 1), ("email_address", -1), ("id", 1), ("id", -1)])
-def test_later_message_wins_across_streams_whichever_keys_they_use(run, sandbox, key, order):
+@pytest.mark.parametrize("order", [1, -1])
+def test_later_message_wins_across_streams_with_other_keys(run, sandbox, order):
     number = sandbox.add("person", email_address="a@b.co")
-    columns = [schema("leads", "email_address", "title"), schema("users", key, "title")]
+    columns = [schema("leads", "email_address", "title"), schema("users", "id", "title")]
     rows = [
         record("leads", email_address="a@b.co", title="first"),
-        record("users", **{key: number if key == "id" else "A@B.co"}, title="second"),
+        record("users", id=number, title="second"),
         record("leads", email_address="c@d.co", title="other"),
         record("leads", email_address="a@b.co", title="last"),
     ]
-    streams = {"users": {"object": "people", "upsert_key": key}, "leads": {"object": "people"}}
+    streams = {"users": {"object": "people", "upsert_key": "id"}, "leads": {"object": "people"}}
     assert run([*columns[::order], *rows], streams=streams, write_method="record").code == 0
     assert held(sandbox, "title") == {"a@b.co": "last", "c@d.co": "other"}
 
