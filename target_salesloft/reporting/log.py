@@ -172,10 +172,10 @@ def configure_handler(handler: logging.Handler) -> None:
 
 def restrict_library_logs() -> None:
     """Turn off the debug logs of libraries that contain personal data, and warnings that repeat an error."""
-    # The first logs the result of each `__filter__`, the second logs URLs with email addresses in queries.
-    for name in ("singer_sdk.mapper", "urllib3"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    logging.getLogger("psycopg").setLevel(logging.ERROR)
+    logging.getLogger("singer_sdk.mapper").setLevel(logging.INFO)  # it logs the result of each `__filter__`
+    # The first logs URLs with email addresses in queries, also as a warning of invalid headers.
+    for name in ("urllib3", "psycopg"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     # Object stores: requests with their headers, and errors with a traceback that the error of the run repeats.
     for name in ("azure", "aiobotocore", "botocore"):
         logging.getLogger(name).setLevel(logging.WARNING)

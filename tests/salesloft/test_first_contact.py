@@ -17,6 +17,7 @@ from target_salesloft.exceptions import (
     ServerError,
     UnexpectedResponseError,
 )
+from target_salesloft.reporting.log import restrict_library_logs
 from target_salesloft.salesloft.retry import FIRST_CONTACT_SECONDS, FIRST_CONTACT_TIMEOUT, Retrier
 from target_salesloft.salesloft.transport import classify_request_exception
 from tests.conftest import FakeClock
@@ -197,6 +198,15 @@ def test_redirect_is_not_followed(connect, server, sandbox, status):
     ):
         connect(api_url=f"http://127.0.0.1:{port}").verify_credentials()
     assert sandbox.requests == []
+
+
+def test_invalid_headers_of_a_response_log_no_url(connect, caplog):
+    restrict_library_logs()
+    response = http_response(200, "no header", body=b'{"data": []}')
+    with raw_server(lambda connection: connection.sendall(response)) as (port, _):
+        client = connect(api_url=f"http://127.0.0.1:{port}")
+        assert list(client.paginate("/people", {"email_addresses[]": "ada@example.com"})) == []
+    assert "ada" not in caplog.text
 
 
 def test_other_hosts_use_the_proxy_and_the_user_agent_names_the_versions(connect, proxy):
