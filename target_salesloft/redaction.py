@@ -127,6 +127,11 @@ def iter_scalars(value: Any) -> Iterator[str]:
 
 def format_internal_error(error: BaseException) -> str:
     """Return a line about an unexpected exception: its type and place, but not its message, which may contain data."""
+    if isinstance(error, MemoryError) or str(error) == "can't start new thread":
+        return (
+            "The process has reached its limit of memory or threads. State was not advanced past unwritten records. "
+            "Raise the limits of the container or user, and run again."
+        )
     place = traceback.extract_tb(error.__traceback__)[-1]
     return (
         f"Internal error: {type(error).__name__} in {place.name}, line {place.lineno} of {place.filename}. "

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import threading
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -15,6 +16,7 @@ from target_salesloft.redaction import (
     NO_REASON,
     NOT_SHOWN,
     PHRASES,
+    format_internal_error,
     redact_reason,
     request_names,
     sanitize_line,
@@ -157,3 +159,21 @@ def test_reason_of_any_text_has_only_known_words(text):
 
 def test_lines_are_printable_and_limited():
     assert sanitize_line("a\r\n\x1b[31m  b\u2028c", 8) == "a [31m b"
+
+
+def test_internal_error_is_a_line_without_its_message():
+    with pytest.raises(ValueError, match="s3cr3t") as raised:
+        raise ValueError("s3cr3t")
+    message = format_internal_error(raised.value)
+    assert ("ValueError" in message, "s3cr3t" in message) == (True, False)
+
+
+def test_limits_of_memory_and_threads_are_no_internal_errors():
+    previous = threading.stack_size(1 << 46)
+    try:
+        with pytest.raises(RuntimeError) as raised:
+            threading.Thread(target=print).start()
+    finally:
+        threading.stack_size(previous)
+    assert "threads" in format_internal_error(raised.value)
+    assert "memory" in format_internal_error(MemoryError())
