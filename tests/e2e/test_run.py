@@ -312,9 +312,6 @@ def test_repeated_schema_starts_no_new_batch(run, sandbox):
     assert sandbox.points_spent == PREFLIGHT_POINTS + LIST_JOBS_POINTS + SAMPLE_POINTS + 5
 
 
-# Points
-
-
 # Streams that stream maps remove
 
 

@@ -39,7 +39,7 @@ PAIRS = [pair for pair in itertools.combinations(WORLDS, 2) if name_of(pair[0]) 
 SINGLE = [((world,), mode, method) for world in WORLDS for mode in MODES for method in METHODS]
 DOUBLE = [(pair, mode, method) for pair in PAIRS for mode in MODES for method in METHODS]
 CHANCE = random.Random(27)  # noqa: S311 (no secrets)
-SAMPLE = CHANCE.sample(SINGLE, 6) + CHANCE.sample(DOUBLE, 4)
+SAMPLE = CHANCE.sample(SINGLE, 4) + CHANCE.sample(DOUBLE, 3)
 MATRIX = SINGLE + CHANCE.sample(DOUBLE, 150)
 
 HELD = {"title": "CEO", "city": "Oslo", "tags": ["old"], "custom_fields": {"Region": "US", "Lead Score": "7"}}

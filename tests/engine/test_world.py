@@ -9,7 +9,6 @@ from target_salesloft.salesloft.custom_fields import CustomFields
 from tests.engine.conftest import person
 
 DOMAIN = PEOPLE.references["account.domain"]
-OWNER = PEOPLE.references["owner.email_address"]
 
 
 @pytest.fixture
