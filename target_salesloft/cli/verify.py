@@ -177,8 +177,11 @@ def _get_team_name(client: SalesloftClient) -> str:
 
 def _run(session: Session) -> tuple[list[Finding], list[str]]:
     """Return the findings, and what could not be removed."""
-    # The end of a container must not leave records behind: it is like Ctrl-C.
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # The end of a container or of a connection must not leave records behind: it is like Ctrl-C.
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    for each, handler in handlers.items():
+        if handler is not signal.SIG_IGN:  # `nohup`
+            signal.signal(each, signal.default_int_handler)
     try:
         findings = run_probes(session)
     except BaseException:
@@ -186,7 +189,8 @@ def _run(session: Session) -> tuple[list[Finding], list[str]]:
         _remove(session)
         raise
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
     return findings, _remove(session)
 
 

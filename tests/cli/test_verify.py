@@ -385,8 +385,8 @@ def test_clean_removes_what_a_killed_process_leaves(verify, write_config, salesl
     assert is_clean()
 
 
-@pytest.mark.parametrize("is_terminated", [False, True])
-def test_interrupted_verification_removes_its_records(verify, is_clean, monkeypatch, is_terminated):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_verification_removes_its_records(verify, is_clean, monkeypatch, number):
     send = Transport.send
     count = 0
 
@@ -394,9 +394,7 @@ def test_interrupted_verification_removes_its_records(verify, is_clean, monkeypa
         nonlocal count
         count += 1
         if count == 30:
-            if not is_terminated:
-                raise KeyboardInterrupt
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
         return send(*arguments, **options)
 
     monkeypatch.setattr(Transport, "send", interrupt_once)
