@@ -308,7 +308,10 @@ class Journal:
             for each in sent
             if each.write.key is not None and (each.result in WRITTEN or each.result is Result.UNCHANGED)
         )
-        ledger.reject(each.write.key for each in notes.outcomes if each.write.key is not None and each.was_rejected)
+        rejected = [each.write for each in notes.outcomes if each.was_rejected]
+        ledger.reject(each.key for each in rejected if each.key is not None)
+        kept = [each.key for each in rejected if each.is_removal and each.key is not None]
+        self._ledger.forget_lookups(archived_by_us(stream.object), kept)
         ledger.note_spellings(
             (each.write.key, one.name, one.sent, one.held)
             for each, found in differences

@@ -277,14 +277,3 @@ def test_failed_records_are_retried_in_the_order_in_which_they_came(night, rejec
     reject(on=False)
     night([], first=[leads])
     assert titles(sandbox) == {"ann": "xyzzy 2"}
-
-
-def test_removals_that_are_retried_and_too_many_are_left_to_a_later_run(night, sandbox, fault, unresolved):
-    for name in ("ann", "bob"):
-        sandbox.add("person", email_address=f"{name}@b.co")
-    fault("status", method="DELETE", status=422)
-    settings = {"deleted_records": "delete", "max_deleted_records": 1}
-    night([record("people", email_address="ann@b.co", **GONE)], **settings)
-    result = night([record("people", email_address="bob@b.co", **GONE)], **settings)
-    assert (result.code, titles(sandbox), unresolved()) == (0, {"ann": None}, [(1, 1)])
-    assert (night([], **settings).code, sandbox.people()) == (0, [])
