@@ -540,9 +540,12 @@ KNOWN = {
     )
     | {"machines": "apart"},
     # 14. Rows of jobs
-    "a row that comes twice hides none that is missing": scenario(
-        {"people": stream()},
-        night(*map(person, EIGHT), rejected=refused("3-v1", kind="cancelled row"), faults=[{"kind": "twice"}]),
-        write_method="bulk",
-    ),
+    **{
+        f"a row that comes {fault} hides none that is missing": scenario(
+            {"people": stream()},
+            night(*map(person, EIGHT), rejected=refused("3-v1", kind="cancelled row"), faults=[{"kind": fault}]),
+            write_method="bulk",
+        )
+        for fault in ("twice", "not at all")
+    },
 }

@@ -31,7 +31,7 @@ SUMMED = (
 )
 REPORTED = (WRITTEN | {"deleted", "archived"}, {"unchanged"}, {"merged"}, {"failed", "already exists"})
 TRANSIENT = {"status", "status_after", "reset_before", "reset_after", "late_write", "html", "empty", "broken_json"}
-AMBIGUOUS = {"late_write", "bulk_job", "twice"}
+AMBIGUOUS = {"late_write", "bulk_job", "twice", "not at all"}
 DEFAULTS = {
     "allow_failed_records": False,
     "retry_failed_records": False,

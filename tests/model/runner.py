@@ -176,7 +176,7 @@ class Team(Faults):
         self._jobs = {}
         self._seen_faults = set()
         self.rejected, self.refused_later = [], set()
-        self.rows_come_twice = False
+        self.rows_come = None
         self.without_metadata = False
         self.are_gone_first = False
         self.executing = set()
@@ -276,9 +276,10 @@ class Team(Faults):
         def read(table, where="TRUE", values=(), tail=""):
             rows = select(table, where, values, tail)
             written = [each for each in rows if each.get("status") == "success"]
-            if table == "bulk_job_rows" and self.rows_come_twice and 0 < len(written) < len(rows):
-                self.hits.add("twice")
-                rows = [each if each in written else {**written[0], "id": each["id"]} for each in rows]
+            if table == "bulk_job_rows" and self.rows_come and 0 < len(written) < len(rows):
+                self.hits.add(self.rows_come)
+                copies = [each if each in written else {**written[0], "id": each["id"]} for each in rows]
+                rows = copies if self.rows_come == "twice" else written
             return rows
 
         state.select = read
@@ -398,13 +399,13 @@ class Team(Faults):
         self.hits = set()
         self.clear()
         self.requests, self.at_request, self.after_answer, self._due = 0, {}, [], None
-        self.without_metadata = self.rows_come_twice = self.are_gone_first = False
+        self.rows_come, self.without_metadata, self.are_gone_first = None, False, False
         self.rejected, self.refused_later = night.get("rejected", []), set()
         self.sandbox.bulk_jobs._wait = 300.0 if "slow jobs" in night else self.sandbox.bulk_wait  # noqa: SLF001
         for each in night.get("faults", ()):
             kind = each["kind"]
-            if kind == "twice":
-                self.rows_come_twice = True
+            if kind in {"twice", "not at all"}:
+                self.rows_come = kind
             elif kind == "gone first":
                 self.are_gone_first = True
             elif kind == "no metadata":
