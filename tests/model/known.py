@@ -304,6 +304,18 @@ KNOWN = {
         night(person(4), person(5), *(lead(each, version, name="leads") for version in (2, 1) for each in (1, 2))),
         **JOBS,
     ),
+    **{
+        f"an insert that takes effect some seconds late is not repeated ({name})": scenario(
+            {"people": stream(key="crm_id", mode="insert")},
+            night(lead(1), faults=[LATE | {"path": "/people", "delay": 8}], **plan),
+            night(soon=True),
+            **SINGLE,
+        )
+        for name, plan in (
+            ("by the same run", {}),
+            ("by the run after it", {"kill": {"signal": "SIGTERM", "at": "creating", "when": "after"}}),
+        )
+    },
     "an insert that a killed run sent is looked up": scenario(
         {"people": stream(key="crm_id", mode="insert")},
         night(*map(lead, FOUR), kill={"signal": "SIGKILL", "at": 5, "when": "after"}),
@@ -511,6 +523,15 @@ KNOWN = {
             account(1, crm_id=crm(1, "accounts")) | {"domain": domain(9)},
             account(2, crm_id=crm(2, "accounts")) | {"domain": domain(1)},
             person(1, employer=domain(1)),
+        ),
+        write_method="bulk",
+    )
+    | {"sandbox": {"bulk_wait": 40.0}},
+    "an insert waits for the job that may create its record": scenario(
+        {"people": stream(key="crm_id"), "leads": stream(key="crm_id", mode="insert")},
+        night(
+            *(lead(1), lead(1, name="leads")),
+            faults=[{"kind": "status", "status": 429, "path": "/people", "method": "POST", "times": 1}],
         ),
         write_method="bulk",
     )

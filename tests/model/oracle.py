@@ -237,10 +237,18 @@ class Oracle:
             rows += named
             if not effect.late and len(self.nights[effect.night].runs) == 1:
                 yield from self.kept(effect, field, value, named)
+        if effect.late and effect.context.get("doubled") and self.is_awaited(self.nights[effect.origin]):
+            yield Finding("doubled record", effect.night, where)
         if not effect.late:
             yield from self.links_and_creations(effect, rows, where)
             for later in self.after_failure(effect):
                 yield Finding("retried although written later", effect.night, f"{where}: {later}")
+
+    def is_awaited(self, night):
+        """Return whether all requests of a night have their effect before they are repeated."""
+        is_late = night.plan.get("kill", {}).get("when") == "late"
+        is_slow = any(each.get("delay", 0) > 9 for each in night.plan.get("faults", ()))
+        return not (is_late or is_slow or self.are_apart(night))
 
     def added(self, effect, where):
         """Elements are only added to lists, if that is what `list_fields` says."""
