@@ -644,7 +644,8 @@ class Oracle:
             }
             is_due = run.code == 0 and self.is_complete(night) and not any(map(self.is_gone, rows))
             for place, row in left.items() if is_due else ():
-                if place not in retried and any(row["stream"] == each["stream"] for each in rows):
+                is_left = ("cadence" in row or self.is_gone(row)) and self.may_exceed(self.with_retried(night))
+                if place not in retried and not is_left and any(row["stream"] == each["stream"] for each in rows):
                     yield Finding("not retried", night.number, str(row))
             left = {place: row for place, row in left.items() if retried.get(place, "failed") in FAILED}
             for index, each in self.outcomes(night, run).items():
@@ -862,17 +863,17 @@ class Oracle:
             if not lacking and any(self.misses(night, row) for row in night.rows):
                 return  # others may count, too
             expected = expected or lacking
-        reasons = [
-            failed > self.settings["max_failed_records"],
-            len(self.gone(night)) > self.settings["max_deleted_records"],
-            sum("cadence" in row for one in self.with_retried(night) for row in one.rows)
-            > self.settings["max_enrollments"],
-        ]
-        if any(reasons):
+        if failed > self.settings["max_failed_records"] or self.may_exceed([night]):
             return
         if (run.code != 0) != bool(expected):
             errors = [each.get("message", each.get("event")) for each in run.log if each.get("level") == "error"]
             yield Finding("exit code", night.number, f"{run.code} with {failed} failed: {errors}")
+
+    def may_exceed(self, nights):
+        """Return whether nights have more rows than may be removed, or enrolled."""
+        rows = [row for one in nights for row in one.rows]
+        limits = self.settings["max_deleted_records"], self.settings["max_enrollments"]
+        return sum(map(self.is_gone, rows)) > limits[0] or sum("cadence" in row for row in rows) > limits[1]
 
     def others_are_written(self, night):
         """Return whether a record that is always refused is not the only one: otherwise, the run may stop."""
