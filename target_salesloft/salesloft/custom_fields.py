@@ -36,7 +36,7 @@ class CustomFields:
         return self._cache[salesloft_object.name]
 
     def _fetch(self, salesloft_object: SalesloftObject) -> Mapping[str, FieldType] | None:
-        if self._client is None or salesloft_object.custom_field_type is None:
+        if self._client is None:
             return None
         try:
             rows = list(self._client.paginate("/custom_fields", {"field_type": salesloft_object.custom_field_type}))

@@ -73,7 +73,7 @@ class Lookup:
         return {key: self._cache.get(key, ()) for key in keys}
 
     def _find_missing(self, keys: Iterable[str]) -> list[str]:
-        return [each for each in keys if each not in self._cache and (not self._is_listed or each in self._written)]
+        return [each for each in keys if not self.is_known(each)]
 
     def _list_all(self, missing: Collection[str]) -> bool:
         """List all records if that costs fewer points than looking up some; return whether it was done."""
