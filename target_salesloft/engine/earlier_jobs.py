@@ -50,7 +50,9 @@ def _settle(job: UnsettledJob, api: BulkJobs, clock: Clock, ledger: Ledger) -> b
     try:
         status = opened.get_status()
         is_old = clock.time() - job.started_at > SECONDS_PER_DAY
-        if status.state == JobState.DONE:
+        if status.state == JobState.DONE and not job.keys:
+            ledger.forget_job(job.id)  # its run has noted the results, and ended right after that
+        elif status.state == JobState.DONE:
             found = opened.get_rows(status).items()
             rows = {key: row for key, row in found if row.status != RowStatus.SUCCESS}
             ledger.settle_job(job.id, {key: row.status == RowStatus.ERROR for key, row in rows.items()})

@@ -82,6 +82,16 @@ def test_records_of_a_job_of_updates_are_known_by_what_the_source_calls_them(lea
     assert warnings(caplog) == []
 
 
+def test_a_job_whose_results_are_noted_is_forgotten(leave, settle, clock, caplog, ledger):
+    """The run ended between the two, for example because nobody read its state."""
+    writes = upserts("a", "b")
+    leave(writes)
+    ledger.stream("people", "people").confirm([(each.key, 1, True) for each in writes])
+    before = clock.now()
+    assert known(settle(), writes) == ([each.key for each in writes], [])
+    assert (clock.now() - before, ledger.get_unsettled_jobs(), warnings(caplog)) == (0, [], [])
+
+
 @pytest.mark.parametrize("method", ["auto", "record"])
 def test_a_job_that_is_executing_is_waited_for(leave, settle, serve, clock, ledger, method):
     server = serve(bulk_wait=120)
