@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
+from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.engine.plan import Plan, already_exists, as_plan
 from target_salesloft.engine.stream import Stream
-from target_salesloft.engine.world import Row, World
+from target_salesloft.engine.world import CAPABILITY_DAYS, Row, World
 from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError
 from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.mapping.coercion import CoercionError, normalize_domain
@@ -80,6 +81,7 @@ class Twins:
         self._client = client
         self._world = world
         self._ledger = ledger
+        self._now = ledger.database.clock.time
         self._listed: dict[str, dict[str, int]] = {}  # `Form.ids` → key of the plain form → id
 
     def find(self, stream: Stream, writes: list[Write]) -> Plan:
@@ -163,14 +165,15 @@ class Twins:
 
     @cached_property
     def _is_sampled(self) -> bool:
-        """Whether this run or an earlier one has looked at a few people."""
-        return bool(self._ledger.get_lookups(CAPITALS.seen, [SAMPLE]))
+        """Whether a run has looked at a few people not longer ago than what it has found counts."""
+        hint = self._ledger.get_lookups(CAPITALS.seen, [SAMPLE]).get(SAMPLE)
+        return hint is not None and hint.record_id >= self._now() - CAPABILITY_DAYS * SECONDS_PER_DAY
 
     def _try_case(self, stream: Stream) -> None:
         """Look up one of the people whose address has capitals in lowercase, if there are some in the first hundred."""
         try:
             page = next(iter(self._client.pages(PEOPLE.path, {})), None)
-            self._ledger.set_lookups(CAPITALS.seen, {SAMPLE: 1})
+            self._ledger.set_lookups(CAPITALS.seen, {SAMPLE: int(self._now())})
             self._is_sampled = True
             for key, held in list(CAPITALS.keys([] if page is None else page.rows).items())[:1]:
                 rows = self._world.rows(PEOPLE, CAPITALS.field, [key.partition("=")[2]])

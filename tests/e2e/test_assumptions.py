@@ -2,6 +2,8 @@
 
 import pytest
 
+from target_salesloft.clock import SECONDS_PER_DAY
+from target_salesloft.engine.world import CAPABILITY_DAYS
 from tests.conftest import KEY, SAMPLE_POINTS, record, schema
 
 EMAILS = [f"p{number}@b.co" for number in range(3)]
@@ -193,6 +195,18 @@ def test_person_whose_address_is_in_mixed_case_is_found(night, sandbox, sent, sy
     assert result.code == 0, result.log
     assert held(sandbox, "title") == ["CEO" if sync_mode == "insert" else "CTO"] * 3
     assert len(result.log_lines_containing("assumption A3")) == 1
+
+
+@pytest.mark.parametrize("method", ["record"])
+def test_case_that_counts_still_does_when_what_was_found_has_expired(night, sandbox, clock, monkeypatch):
+    for number in range(2):
+        sandbox.add("person", email_address=f"Jane.{number}@Example.com")
+    sandbox.enter_world("email_case=sensitive")
+    later = clock.time() + (CAPABILITY_DAYS + 1) * SECONDS_PER_DAY
+    for number in range(2):
+        assert night([{"email_address": f"jane.{number}@example.com", "title": "CTO"}]).code == 0
+        monkeypatch.setattr(clock, "time", lambda: later)
+    assert held(sandbox, "title") == ["CTO"] * 2
 
 
 @pytest.mark.parametrize("method", ["bulk"])
