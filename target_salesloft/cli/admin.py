@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         stream=sys.stderr,
     )
     restrict_library_logs()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not each terminal has all characters
     logging.getLogger("target_salesloft.salesloft.retry").setLevel(logging.INFO)  # someone is waiting
     try:
         exit_code = int(cli.main(argv, "target-salesloft-admin", standalone_mode=False, obj=clock or Clock()))

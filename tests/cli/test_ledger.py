@@ -2,6 +2,7 @@
 
 import errno
 import io
+import io
 import json
 import os
 import sqlite3
@@ -260,6 +261,15 @@ def test_without_a_ledger_the_setting_is_named(admin, command):
     code, out, err = admin(*arguments, ledger_uri="none")
     assert (code, out) == (1, "")
     assert "ledger_uri" in err
+
+
+@SQLITE
+def test_text_that_a_terminal_does_not_have_is_escaped(admin, note, monkeypatch):
+    note(failures=[failure(1, reason="Łódź")])
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    assert admin("failed")[0] == 0
+    assert "\\u0141ód\\u017a" in written.getvalue().decode("latin-1")
 
 
 @SQLITE
