@@ -174,7 +174,8 @@ def classify_request_exception(error: OSError, setting: str) -> SalesloftRetriab
         return UnexpectedResponseError("The proxy requires authentication (407). Check the proxy settings.")
     if not isinstance(error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)):
         return UnexpectedResponseError(
-            f"The request cannot be sent ({type(error).__name__}). Check {setting} and the proxy settings."
+            f"The request cannot be sent ({type(error).__name__}). Check {setting}, the proxy settings, and the file "
+            "that REQUESTS_CA_BUNDLE names."
         )
     for kind, reason in CONNECT_ERRORS.items():
         if any(isinstance(each, kind) for each in causes):

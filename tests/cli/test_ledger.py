@@ -2,7 +2,6 @@
 
 import errno
 import io
-import io
 import json
 import os
 import sqlite3

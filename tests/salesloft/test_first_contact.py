@@ -185,7 +185,7 @@ def test_certificate_that_cannot_be_verified_is_not_retried():
 
 def test_missing_ca_bundle_stops_the_run(connect, monkeypatch, tmp_path):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
-    with pytest.raises(UnexpectedResponseError, match="api_url"):
+    with pytest.raises(UnexpectedResponseError, match="REQUESTS_CA_BUNDLE"):
         connect(api_url="https://127.0.0.1:9/v2").verify_credentials()
 
 
