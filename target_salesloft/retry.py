@@ -10,7 +10,7 @@ from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_salesloft.engine.stream import Stream
-from target_salesloft.exceptions import UnknownColumnError
+from target_salesloft.exceptions import TooManyDeletedRecordsError, TooManyEnrollmentsError, UnknownColumnError
 from target_salesloft.ledger.failed import UnresolvedRecord
 from target_salesloft.objects import ID_FIELD
 from target_salesloft.records import Outcome, Source, Write
@@ -35,7 +35,10 @@ def retry_failed_records(run: Run, streams: Mapping[str, Stream]) -> None:
             logger.info("Another run is still writing to %s. A later run retries its failed records.", file)
         else:
             _retry_file(run, streams, file, lines)
-    run.engine.finish(is_complete=True)
+    try:
+        run.engine.finish(is_complete=True)
+    except (TooManyDeletedRecordsError, TooManyEnrollmentsError) as error:
+        logger.warning("Failed records of earlier runs are left to a later run. %s", error, extra={"code": "SL069"})
     for stream in streams.values():
         _report(stream)
     run.delete_resolved_files(file for each in streams.values() for file in each.ledger.failed.resolved_files)
