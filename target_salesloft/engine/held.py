@@ -241,7 +241,7 @@ def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> Iterator
             continue
         tokens = {identity_key(name, found[0][name]) for name in PEOPLE.upsert_keys if found[0].get(name)}
         names = {named.key for field, named in each.references.items() if field == "person_id"}
-        if not barred.isdisjoint(tokens | names):
+        if not barred.isdisjoint(tokens):
             reason = "the person's own record failed or is removed in this run, or is not to be contacted"
             yield failure(each, reason, ("person_id",))
         elif not names <= tokens:

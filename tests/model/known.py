@@ -298,6 +298,14 @@ KNOWN = {
         *(night(*(person(each, version) for each in (1, 2))) for version in (3, 4)),
         **JOBS,
     ),
+    "what a killed run may have written of a field that does not come for a night is no edit": scenario(
+        {"people": stream(fields=["title", "city"], overwrite={"title": "unless_edited"})},
+        night(person(1)),
+        night(person(1, 2), kill={"signal": "SIGKILL", "at": "writing", "when": "before"}),
+        night(person(1, title=None, city="city-people1-v1")),
+        night(person(1, 3)),
+        **SINGLE,
+    ),
     "a row that is as before is sent if a job of the run is to write another version": scenario(
         {"people": stream(), "leads": stream(key="crm_id", **SKIPS)},
         night(lead(1, name="leads"), lead(2, name="leads")),
