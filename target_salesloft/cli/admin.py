@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     restrict_library_logs()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not each terminal has all characters
+    sys.stdin = sys.stdin or io.StringIO()  # it is None if it is closed
     logging.getLogger("target_salesloft.salesloft.retry").setLevel(logging.INFO)  # someone is waiting
     try:
         exit_code = int(cli.main(argv, "target-salesloft-admin", standalone_mode=False, obj=clock or Clock()))
