@@ -299,7 +299,8 @@ class Oracle:
                 continue
             one, other = planned.get(index, {}).get("result"), done[index]["result"]
             same_in_salesloft = {*WRITTEN, "unchanged", "already_exists", "skipped_existing"}
-            writes = {"dry_run": {*WRITTEN, "deleted", "archived"}, "unchanged": same_in_salesloft}
+            removed = {"deleted", "archived"}
+            writes = {"dry_run": {*WRITTEN}, "dry_run_removal": removed, "unchanged": same_in_salesloft}
             expected = writes.get(one, {one})
             if other not in expected:
                 yield Finding("not as planned", night.number, f"{row} was to be {one}, is {other}")
