@@ -482,12 +482,20 @@ def config(server, empty_ledger, tmp_path, monkeypatch):
     return {"api_url": server.url, "api_key": KEY, "failed_records_dir": str(tmp_path / "failed")}
 
 
+@pytest.fixture(autouse=True)
+def _handlers_of_signals():
+    """Restore them: a run ignores signals in the end."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def run(config, clock, caplog, tmp_path):
     """Return a function that runs the target in this process with a fake clock."""
     from target_salesloft.target import TargetSalesloft  # noqa: PLC0415 (most tests need no target)
 
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     caplog.set_level("INFO")
 
     class FakeTimeTarget(TargetSalesloft):
@@ -514,9 +522,7 @@ def run(config, clock, caplog, tmp_path):
             read_summary(Path(values["summary_path"])),
         )
 
-    yield start
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return start
 
 
 def last_state(text):
