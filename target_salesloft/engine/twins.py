@@ -93,7 +93,7 @@ class Twins:
             found = self._find_raw_domains(stream, writes)
         else:
             found = {}
-        return _by_id(stream, writes, found)
+        return _by_id(stream, writes, found) if found else Plan(writes, [])
 
     def find_removed(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Let removals of records that are held in another form name them by id."""
