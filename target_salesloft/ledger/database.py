@@ -335,7 +335,7 @@ def insert_many(connection: sa.Connection, insert: Any, rows: Sequence[Sequence[
 
 
 def _unnest(types: Mapping[str, Any], rows: Sequence[Sequence[Any]]) -> Any:
-    """Return rows, of which there is at least one, as a table of PostgreSQL with the given columns."""
+    """Return rows as a table of PostgreSQL with the given columns. There must be at least one row."""
     columns = zip(types.values(), zip(*rows, strict=True), strict=True)
     arrays = [sa.literal(list(values), sa.ARRAY(kind)) for kind, values in columns]
     return sa.func.unnest(*arrays).table_valued(*types).render_derived()

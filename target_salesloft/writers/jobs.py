@@ -117,7 +117,7 @@ class JobInFlight(BulkJob):
         return outcomes
 
     def drop_fields(self, *, keep: int) -> None:
-        """Drop uploaded fields that are no longer needed, except those of the first records, as many as `keep` says."""
+        """Drop uploaded fields that are no longer needed, except those of the first `keep` records."""
         names = {*self.batch.object.lookups, self.batch.upsert_key, CUSTOM_FIELDS}
         for key, each in islice(self.rows.items(), keep, None):
             # Those of references are counted.
