@@ -84,8 +84,8 @@ def _retry(run: Run, stream: Stream, saved: SavedRecord, record: UnresolvedRecor
     if isinstance(mapped, Write) and mapped.key is None:
         raise InvalidInputLine("an insert without a key may have been created. Replay the file if it is missing")
     # Something newer was written for the same record, by any stream.
-    own_id = write.body.get(ID_FIELD, write.record_id)
-    ids = [*run.ledger.get_ids(stream.object.name, write.tokens).values(), *([] if own_id is None else [own_id])]
+    known_ids = run.ledger.get_ids(stream.object.name, write.tokens).values()
+    ids = {write.body.get(ID_FIELD, write.record_id), *known_ids} - {None}
     last = run.ledger.get_last_writes(stream.object.name, write.tokens, ids)
     is_removed = not write.tokens.isdisjoint(run.journal.removed[stream.object.name])
     if is_removed or any(each > record.failed_at for each in last.values()):

@@ -334,9 +334,8 @@ class Engine:
             if (row := by_id.get(each.record_id)) is not None
             if ids[key] == each.record_id or _has_key(row, key)  # it may hold the key in another form
         }
-        entries = stream.ledger.get(hints)
-        pending = {key for key, entry in entries.items() if entry.is_pending}
-        self._ledger.forget_lookups(name, hints.keys() - archived.keys() - pending)
+        others = hints.keys() - archived.keys()
+        self._ledger.forget_lookups(name, others - stream.ledger.get_pending(others))
         return archived
 
     def _skip_unchanged(self, stream: Stream, writes: list[Write], *, are_resolved: bool) -> list[Write]:
@@ -414,8 +413,7 @@ class Engine:
         writes = self._claim(stream, writes)
         if stream.skips_by_ledger:  # another run may have inserted them meanwhile
             writes = self._skip_unchanged(stream, writes, are_resolved=True)
-        entries = stream.ledger.get(each.key for each in writes if each.key is not None)
-        pending = {key for key, entry in entries.items() if entry.is_pending}
+        pending = stream.ledger.get_pending(each.key for each in writes if each.key is not None)
         if pending and not self._has_waited_for_inserts:
             # A request of a run that was killed may take effect late.
             self._has_waited_for_inserts = True

@@ -650,6 +650,10 @@ class StreamLedger:
         entries |= {hashes[key]: Entry(None, None, None, b"", each, names) for key, each in sent.items()}
         return entries
 
+    def get_pending(self, keys: Iterable[str]) -> set[str]:
+        """Return the keys of records for which something was sent whose outcome is unknown."""
+        return {key for key, entry in self.get(keys).items() if entry.is_pending}
+
     def mark_pending(
         self, items: Iterable[tuple[str, Mapping[str, Any], Mapping[str, bytes]]], job: StartedJob | None = None
     ) -> None:
