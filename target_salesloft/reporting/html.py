@@ -141,9 +141,10 @@ def _describe_run(run: Run, points_per_minute: int) -> dict[str, Any]:
 
 def _short(number: int) -> str:
     """Return a number in a few characters: `1.2M`, `34k`, `560`."""
-    if number >= MILLION:
+    thousands = round(number / THOUSAND)
+    if thousands >= THOUSAND:
         return f"{number / MILLION:.1f}M"
-    return f"{number / THOUSAND:.0f}k" if number >= THOUSAND else str(number)
+    return f"{thousands}k" if number >= THOUSAND else str(number)
 
 
 def _date(day: float) -> dt.datetime:

@@ -93,6 +93,11 @@ def test_a_few_days_are_shown_by_run_and_only_the_last_of_many_runs_are_listed()
     assert page.count('<th scope="row">2026') == 50
 
 
+@pytest.mark.parametrize(("count", "label"), [(999, "999"), (1_499, "1k"), (999_499, "999k"), (999_999, "1.0M")])
+def test_labels_of_bars_are_short(count, label):
+    assert f">{label}</text>" in render([make_run(streams={"people": {"created": count}})])
+
+
 counts = st.dictionaries(st.sampled_from([each.value for each in Result] + ["read"]), st.integers(0, 10**7))
 
 
