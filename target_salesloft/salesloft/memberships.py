@@ -65,11 +65,7 @@ class MembershipLookup:
         return found
 
     def _find_in_cadence(self, cadence_id: int, person_ids: set[int]) -> dict[int, Membership]:
-        cadence = self._listed.get(cadence_id)
-        if cadence is None or cadence.newest is None:
-            cadence = self._list(cadence_id, len(person_ids))
-        else:
-            self._refresh(cadence_id, cadence)
+        cadence = self._list(cadence_id, len(person_ids))
         if cadence is not None:
             self._listed[cadence_id] = cadence
             return cadence.members
@@ -79,10 +75,12 @@ class MembershipLookup:
 
     def _list(self, cadence_id: int, people: int) -> _Cadence | None:
         """Return a cadence's memberships, or None if asking for so many people costs less."""
-        if people == 1:
+        cadence = self._listed.pop(cadence_id, None) or _Cadence()
+        filters: dict[str, Any] = {"cadence_id": cadence_id}
+        if cadence.newest is not None:  # only what has changed since
+            filters[f"{UPDATED_AT}[gte]"] = cadence.newest
+        elif people == 1:
             return None
-        cadence = _Cadence()
-        filters = {"cadence_id": cadence_id}
         try:
             for row in iter_all(
                 self._client, CADENCE_MEMBERSHIPS.path, filters, order_by=UPDATED_AT, max_points=people
@@ -93,11 +91,6 @@ class MembershipLookup:
             return None
         logger.info("Listed %d memberships of cadence %d.", len(cadence.members), cadence_id)
         return cadence
-
-    def _refresh(self, cadence_id: int, cadence: _Cadence) -> None:
-        filters = {"cadence_id": cadence_id, f"{UPDATED_AT}[gte]": cadence.newest}
-        for row in iter_all(self._client, CADENCE_MEMBERSHIPS.path, filters, order_by=UPDATED_AT):
-            cadence.add(row, cadence_id)
 
     def _find_one(self, cadence_id: int, person_id: int) -> list[tuple[int, Membership]]:
         rows = self._client.paginate(CADENCE_MEMBERSHIPS.path, {"person_id": person_id, "cadence_id": cadence_id})

@@ -211,6 +211,16 @@ def test_an_empty_cadence_is_listed_again_before_people_are_added_to_it(lookups,
     assert [person for person, _ in lookups.memberships.find(pairs)] == ids[:2]
 
 
+def test_people_are_asked_for_if_what_has_changed_in_a_cadence_cannot_be_listed(lookups, sandbox, fault):
+    ids = add_people(sandbox, 3)
+    pairs = [(each, INBOUND) for each in ids]
+    add_memberships(sandbox, ids[:1])
+    lookups.memberships.find(pairs)
+    add_memberships(sandbox, ids[1:2])
+    fault("status", method="GET", path=MEMBERSHIPS, status=400)
+    assert sorted(person for person, _ in lookups.memberships.find(pairs)) == ids[:2]
+
+
 @pytest.mark.parametrize(
     ("patch", "code"),
     [
