@@ -64,7 +64,7 @@ def _retry_file(
     if unusable.keys() == {NO_LONGER_THERE}:
         # Someone has removed them from the file. They have been reported, and need not be every night.
         for name, record in (each for line in missing for each in lines[line].items()):
-            streams[name].ledger.failed.resolve([], [], [record.saved_at])
+            streams[name].ledger.failed.resolve([], [record.saved_at])
 
 
 def _retry(run: Run, stream: Stream, saved: SavedRecord, record: UnresolvedRecord) -> None:
@@ -89,7 +89,7 @@ def _retry(run: Run, stream: Stream, saved: SavedRecord, record: UnresolvedRecor
     last = run.ledger.get_last_writes(stream.object.name, write.tokens, ids)
     is_removed = not write.tokens.isdisjoint(run.journal.removed[stream.object.name])
     if is_removed or any(each > record.failed_at for each in last.values()):
-        stream.ledger.failed.resolve([], [], [record.saved_at])
+        stream.ledger.failed.resolve([], [record.saved_at])
     else:
         run.engine.feed(stream, mapped, saved.size)
 

@@ -133,8 +133,7 @@ def _compare_one(stream: Stream, write: Write, rows: list[Row], known: Written, 
                     earlier[name] = known.values(name)[-1]
     if comparison is not None:
         _count(stream, comparison, write, differing, known)
-    kept_write = replace(_keep(stream, write, kept), earlier={**write.earlier, **earlier})
-    return kept_write, bool(differing) or not (skips or kept)
+    return replace(_keep(stream, write, kept), earlier=earlier), bool(differing) or not (skips or kept)
 
 
 def _when(stream: Stream, name: str) -> Overwrite:

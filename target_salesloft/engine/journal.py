@@ -335,27 +335,22 @@ class Journal:
                 if not self._has_failed_later(stream, source.row, each.write.sources[-1].number)
                 if (saved_at := source.saved_at or self._saved.get(source.number)) is not None
             )
-        if ledger.failed.has_records:
+        if any(each.ledger.failed.has_records for each in self._streams.values()):
             # What a trial run does not send decides nothing: later records of the row are not read.
             others = notes.others if self._settings.max_records is None else ()
             self._resolve(stream, [each for each in (*notes.outcomes, *notes.found, *others) if _resolves(each)])
 
-    def _resolve(self, stream: Stream, done: Iterable[Outcome]) -> None:
-        """Resolve earlier failed records with the same key or source row."""
-        keys: list[str] = []
-        rows: list[str] = []
-        later: list[str] = []
-        saved: list[SavedAt] = []
-        for each in done:
-            names = [(source.row, source.number, rows) for source in each.write.sources]
-            if each.write.sources and _is_of_key(each):
-                names.append((each.write.key, each.write.sources[-1].number, keys))
-            for name, number, found in names:
-                if name is not None:
-                    (later if self._has_failed_later(stream, name, number) else found).append(name)
-            saved += [source.saved_at for source in each.write.sources if source.saved_at is not None]
-        stream.ledger.failed.resolve(keys, rows, saved)
-        stream.ledger.failed.renew(later)
+    def _resolve(self, stream: Stream, done: Collection[Outcome]) -> None:
+        """Resolve earlier failed records with the same key or source row; later ones of any stream stay newer."""
+        sources = [source for each in done for source in each.write.sources]
+        named = [(source.row, source.number) for source in sources]
+        named += [(each.write.key, each.write.sources[-1].number) for each in done if _is_of_key(each)]
+        resolved = [name for name, number in named if name and not self._has_failed_later(stream, name, number)]
+        stream.ledger.failed.resolve(resolved, [each.saved_at for each in sources if each.saved_at is not None])
+        for other in self._streams.values():
+            if other.object is stream.object:
+                later = [name for name, number in named if name and self._has_failed_later(other, name, number)]
+                other.ledger.failed.renew(later)
 
     def _has_failed_later(self, stream: Stream, name: str | None, number: int) -> bool:
         """Return whether a record with a key, or of a row, failed that came after the one with a number."""

@@ -104,11 +104,11 @@ class FailedRecords:
             row["attempts"] += max((each.attempts for each in earlier), default=0)
             row["first_failed_at"] = min([row["first_failed_at"], *(each.first_failed_at for each in earlier)])
 
-    def resolve(self, keys: Iterable[str], sources: Iterable[str], saved: Iterable[SavedAt] = ()) -> None:
-        """Forget failed records, because later ones succeeded, or these themselves, which are saved at given places."""
+    def resolve(self, names: Iterable[str], saved: Iterable[SavedAt] = ()) -> None:
+        """Forget failed records with these keys, of these source rows, or saved at these places."""
         if not self._remembers or not self.has_records:
             return
-        hashes = {self._hash(each) for values in (keys, sources) for each in values}
+        hashes = {self._hash(each) for each in names}
         lines: defaultdict[str, list[int]] = defaultdict(list)
         for file, line in saved:
             lines[file].append(line)

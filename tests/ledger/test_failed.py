@@ -25,15 +25,15 @@ def unresolved_lines(stream):
 @pytest.mark.parametrize(
     ("failures", "resolved", "left"),
     [
-        ([failure(2), failure(3, BOB)], [[KEY], []], [3]),
+        ([failure(2), failure(3, BOB)], [[KEY]], [3]),
         # By the row of the source, even if its key was corrected.
         (
             [failure(2, None, "people 17"), failure(3, None, "people 18")],
-            [["email_address=new@b.co"], ["people 17"]],
+            [["email_address=new@b.co", "people 17"]],
             [3],
         ),
         # Without key and row, where it is saved.
-        ([failure(2, None), failure(3, None), failure(3, None, file="x")], [[], [], [SavedAt(FILE, 3)]], [2, 3]),
+        ([failure(2, None), failure(3, None), failure(3, None, file="x")], [[], [SavedAt(FILE, 3)]], [2, 3]),
     ],
     ids=["key", "row", "place"],
 )
@@ -82,9 +82,9 @@ def test_records_of_one_file_are_resolved_in_all_streams(open_stream, start):
     database = start().database
     for name in ("people", "leads"):
         open_stream(name).failed.note([failure(2)])
-    open_stream("people").failed.resolve([KEY], [])
+    open_stream("people").failed.resolve([KEY])
     assert get_unresolved_files(database, {FILE, "other"}) == {FILE}
-    open_stream("leads").failed.resolve([KEY], [])
+    open_stream("leads").failed.resolve([KEY])
     assert get_unresolved_files(database, {FILE}) == set()
 
 
@@ -102,6 +102,6 @@ def test_nothing_is_noted_in_memory_or_read_only(open_stream, start, options):
     failed = start(**options).stream("people", "people").failed
     before = failed.count_unresolved()
     failed.note([failure(7, BOB)])
-    failed.resolve([KEY], [])
+    failed.resolve([KEY])
     assert failed.count_unresolved() == before == len(failed.get_unresolved())
     assert unresolved_lines(open_stream()) == [2]

@@ -249,6 +249,28 @@ KNOWN = {
         retry_failed_records=True,
         **SINGLE,
     ),
+    "a failure is retried although a job of another stream wrote an earlier row of its key after it": scenario(
+        {"leads": stream(), "people": stream(no_contact=True)},
+        night(*(person(each, name="leads") for each in (1, 2)), person(1, 2, do_not_contact="maybe")),
+        night(person(3)),
+        retry_failed_records=True,
+        **JOBS,
+    )
+    | {"sandbox": {"bulk_wait": 40.0}},
+    "a retried deletion counts toward max_deleted_records": scenario(
+        DELETING,
+        night(
+            *(person(1, **GONE), person(4)),
+            faults=[{"kind": "status", "status": 422, "path": "/people/*", "method": "DELETE", "times": 1}],
+            rejected=[[email(1), "by the fault"]],
+        ),
+        night(*(person(each, **GONE) for each in (2, 3))),
+        people=FOUR,
+        retry_failed_records=True,
+        deleted_records="delete",
+        max_deleted_records=2,
+        **SINGLE,
+    ),
     # 6. Late effects
     "old values are sent again after new ones were refused, perhaps too late": scenario(
         SKIPPING,
