@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 from typing import Any, Final
 
-from target_salesloft.engine.compare import read_held
+from target_salesloft.engine.compare import is_held, read_held
 from target_salesloft.engine.engine import Engine
 from target_salesloft.engine.stream import OpenBatch, Stream
 from target_salesloft.engine.world import Row
 from target_salesloft.ledger.ledger import Entry
-from target_salesloft.mapping.comparison import flatten, held_value, is_equal
+from target_salesloft.mapping.comparison import flatten, held_value
 from target_salesloft.objects import CUSTOM_FIELDS, CUSTOM_PREFIX, ID_FIELD
 from target_salesloft.records import Outcome, Result, Write, merge, replace
 
@@ -47,7 +47,7 @@ class AdoptingEngine(Engine):
         for write in writes:
             if write.is_removal or write.key is None or stream.operation.active_field:
                 self._journal.note(stream, Outcome(write, Result.SKIPPED, NOT_ADOPTED))
-            elif write.key in entries and not _fields(stream, write).keys() - entries[write.key].names:
+            elif write.key in entries and not _fields(write).keys() - entries[write.key].names:
                 self._journal.note(stream, Outcome(write, Result.SKIPPED, KNOWN))
             else:
                 left.append(write)
@@ -68,12 +68,12 @@ def adopt(stream: Stream, write: Write, row: Row, entry: Entry | None) -> Write:
     earlier = {} if entry is None else {name: entry.values(name)[-1] for name in entry.names}
     body: dict[str, Any] = {}
     custom: dict[str, Any] = {}
-    for name, value in _fields(stream, write).items():
+    for name, value in _fields(write).items():
         if name in earlier:
             continue
         held = held_value(stream.object, row, name)
         # The same value in the stream's form has the fingerprint of what the next run maps.
-        kept = value if is_equal(name, value, held) else held
+        kept = value if is_held(stream, name, value, held) else held
         if name.startswith(CUSTOM_PREFIX):
             custom[name.removeprefix(CUSTOM_PREFIX)] = kept
         else:
@@ -83,7 +83,6 @@ def adopt(stream: Stream, write: Write, row: Row, entry: Entry | None) -> Write:
     return replace(write, body=body, references={}, earlier=earlier)
 
 
-def _fields(stream: Stream, write: Write) -> dict[str, Any]:
+def _fields(write: Write) -> dict[str, Any]:
     """Return field → value of a write; those that hold the ids of other records too, which need not be known."""
-    fields = {**dict.fromkeys(write.references), **flatten(write.body)}
-    return {name: value for name, value in fields.items() if name not in stream.object.write_only}
+    return {**dict.fromkeys(write.references), **flatten(write.body)}

@@ -32,10 +32,8 @@ class Written:
         self._ledger = ledger
         self._spellings = spellings
 
-    def is_equal(self, name: str, sent: Any, held: Any) -> bool:
-        """Return whether Salesloft holds what is sent, perhaps in the spelling that it has given to it."""
-        if is_equal(name, sent, held):
-            return True
+    def is_spelling(self, name: str, sent: Any, held: Any) -> bool:
+        """Return whether Salesloft holds what is sent in the spelling that it has given to it."""
         hash_value = self._ledger.hash_value
         return self._spellings.is_known(self._key, name, hash_value(name, sent), hash_value(name, held))
 
@@ -48,6 +46,12 @@ class Written:
     def values(self, name: str) -> list[bytes]:
         """Return the hashes of the values that may have been written last, the latest last."""
         return [] if self.entry is None else self.entry.values(name)
+
+
+def is_held(stream: Stream, name: str, sent: Any, held: Any) -> bool:
+    """Return whether a write of a value changes nothing, or nothing that responses show."""
+    is_added = name in stream.added_fields and all(each in (held or ()) for each in sent or ())
+    return is_added or name in stream.object.write_only or is_equal(name, sent, held)
 
 
 @as_plan
@@ -117,8 +121,7 @@ def _compare_one(stream: Stream, write: Write, rows: list[Row], known: Written, 
         body = flatten(write.body)
         for name, value in body.items():
             held = held_value(stream.object, rows[0], name)
-            is_added = name in stream.added_fields and all(each in (held or ()) for each in value or ())
-            if name in stream.object.write_only or is_added or known.is_equal(name, value, held):
+            if is_held(stream, name, value, held) or known.is_spelling(name, value, held):
                 continue
             if _may_overwrite(stream, name, held, known):
                 differing[name] = (value, held)

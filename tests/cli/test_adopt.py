@@ -4,7 +4,7 @@ import pytest
 
 from tests.conftest import KEY, held, record, schema, singer, state
 
-COLUMNS = schema("people", "id", "email_address", "title", "city", "Plan", keys=["id"])
+COLUMNS = schema("people", "id", "email_address", "crm_id", "title", "city", "tags", "Plan", keys=["id"])
 TITLE = {"people": {"overwrite": {"title": "unless_edited"}}}
 PROTECTED = {"people": {"overwrite": {"title": "unless_edited", "Plan": "unless_edited"}}}
 
@@ -80,16 +80,17 @@ def test_all_values_count_as_edited_until_they_are_adopted(night, adopt, lose_le
 
 
 def test_unchanged_records_are_not_sent_after_adopting(night, adopt, lose_ledger, sandbox):
-    rows = [person(number, "CEO", city=" Rome ") for number in range(250)]
-    night(*rows)
+    rows = [person(each, "CEO", city=" Rome ", crm_id=f"003{each:015d}", tags=["a"]) for each in range(250)]
+    night(*(person(each, "CEO", tags=["b"]) for each in range(250)))
+    night(*rows, list_fields="add")
     lose_ledger()
     spent, requests = sandbox.points_spent, len(sandbox.requests)
-    out = adopt(*rows)
+    out = adopt(*rows, list_fields="add")
     assert "250 adopted" in out
     assert {each.method for each in sandbox.requests[requests:]} == {"GET"}
     assert sandbox.points_spent - spent <= 5
     requests = len(sandbox.requests)
-    result = night(*rows[:-1], person(249, "President"), skip_unchanged="ledger")
+    result = night(*rows[:-1], person(249, "President"), skip_unchanged="ledger", list_fields="add")
     assert result.counts()["unchanged"] == 249
     assert len([each for each in sandbox.requests[requests:] if each.method != "GET"]) == 1
 
