@@ -225,6 +225,13 @@ def user_by_email(name: str, field: str) -> Reference:
     return Reference(f"{name}.email_address", field, "/users", attributes, FieldType.EMAIL, scope="team:read")
 
 
+def named_by_team(name: str, field: str, path: str, scope: str = "", **filters: str) -> Reference:
+    """Return the reference to a stage, tier or cadence by its name."""
+    # By default, what is changed while pages are read moves from a later page to an earlier one, and is missed.
+    query = {**filters, "sort_by": "created_at"}
+    return Reference(name, field, path, ("name",), FieldType.TEXT, scope, query=tuple(query.items()))
+
+
 def person_by(attribute: str, kind: FieldType) -> Reference:
     return Reference(f"person.{attribute}", "person_id", "/people", (attribute,), kind, "people:read", "people")
 
@@ -270,7 +277,7 @@ PEOPLE: Final = SalesloftObject(
         account_by("crm_id", FieldType.TEXT),
         account_by("name", FieldType.TEXT),
         user_by_email("owner", "owner_id"),
-        Reference("person_stage.name", "person_stage_id", "/person_stages", ("name",), FieldType.TEXT),
+        named_by_team("person_stage.name", "person_stage_id", "/person_stages"),
     ),
     nested={
         "account_id": "account",
@@ -311,8 +318,8 @@ ACCOUNTS: Final = SalesloftObject(
     aliases={"company_name": "name"},
     references=index_references(
         user_by_email("owner", "owner_id"),
-        Reference("account_stage.name", "company_stage_id", "/account_stages", ("name",), FieldType.TEXT),
-        Reference("account_tier.name", "account_tier_id", "/account_tiers", ("name",), FieldType.TEXT),
+        named_by_team("account_stage.name", "company_stage_id", "/account_stages"),
+        named_by_team("account_tier.name", "account_tier_id", "/account_tiers"),
     ),
     nested={"owner_id": "owner", "account_tier_id": "account_tier", "company_stage_id": "company_stage"},
     removals={
@@ -350,14 +357,8 @@ CADENCE_MEMBERSHIPS: Final = SalesloftObject(
     references=index_references(
         person_by("email_address", FieldType.EMAIL),
         person_by("crm_id", FieldType.TEXT),
-        Reference(
-            "cadence.name",
-            "cadence_id",
-            "/cadences",
-            ("name",),
-            FieldType.TEXT,
-            scope="cadences:read",
-            query=(("archived", "false"), ("people_addable", "true")),
+        named_by_team(
+            "cadence.name", "cadence_id", "/cadences", "cadences:read", archived="false", people_addable="true"
         ),
         user_by_email("user", "user_id"),
     ),
