@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from target_salesloft.clock import GRACE_SECONDS, Clock
 from target_salesloft.exceptions import RunCancelledError, SalesloftFatalError
@@ -132,12 +132,17 @@ def note_signals(clock: Clock) -> Callable[[], bool]:
     return lambda: bool(noted)
 
 
+def interrupt_on_signals() -> None:
+    """Let SIGTERM and SIGHUP raise a KeyboardInterrupt as SIGINT does, so that a command can clean up."""
+    _set_handlers(signal.default_int_handler)
+
+
 def ignore_signals() -> None:
     """Ignore SIGINT, SIGTERM and SIGHUP until the process has ended: Python would restore what the system does."""
     _set_handlers(signal.SIG_IGN)
 
 
-def _set_handlers(handler: Callable[[int, object], None] | signal.Handlers) -> None:
+def _set_handlers(handler: Callable[[int, Any], object] | signal.Handlers) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     for each in SIGNALS:

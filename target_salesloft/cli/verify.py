@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -34,6 +33,7 @@ from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.settings.options import admin_command
 from target_salesloft.settings.run import RunSettings
+from target_salesloft.shutdown import interrupt_on_signals
 from target_salesloft.verify.probes import run_probes
 from target_salesloft.verify.questions import Finding
 from target_salesloft.verify.session import Session
@@ -177,20 +177,13 @@ def _get_team_name(client: SalesloftClient) -> str:
 
 def _run(session: Session) -> tuple[list[Finding], list[str]]:
     """Return the findings, and what could not be removed."""
-    # The end of a container or of a connection must not leave records behind: it is like Ctrl-C.
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
-    for each, handler in handlers.items():
-        if handler is not signal.SIG_IGN:  # `nohup`
-            signal.signal(each, signal.default_int_handler)
+    interrupt_on_signals()
     try:
         findings = run_probes(session)
     except BaseException:
         session.was_interrupted = True
         _remove(session)
         raise
-    finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
     return findings, _remove(session)
 
 
