@@ -226,9 +226,11 @@ class RequestOfBatch:
         try:
             reply = self.client.send(self.operation, record_id=write.record_id)
         except RecordRejectedError as error:
-            if error.status == requests.codes.not_found:
-                return Outcome(write, Result.UNCHANGED, record_id=write.record_id, requests=error.requests)
-            return self._rejected(write, error)
+            if error.status != requests.codes.not_found:
+                return self._rejected(write, error)
+            # It was read before: if an earlier request has no response, that one has removed it.
+            gone = result if error.was_ambiguous else Result.UNCHANGED
+            return Outcome(write, gone, record_id=write.record_id, requests=error.requests)
         return Outcome(
             write, result, record_id=write.record_id, is_ambiguous=reply.was_ambiguous, requests=reply.requests
         )

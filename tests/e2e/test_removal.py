@@ -58,6 +58,13 @@ def test_what_is_gone_is_unchanged_and_costs_only_the_lookup(sandbox, run):
     assert not requests(sandbox, "DELETE")
 
 
+def test_a_delete_that_is_repeated_and_finds_nothing_has_deleted_the_record(sandbox, run, fault):
+    add_people(sandbox, 1)
+    fault("reset_after", method="DELETE")
+    fault("status", status=404, method="DELETE")
+    assert run([PEOPLE, *people([0], **GONE)], **DELETE).counts() == {"read": 1, "deleted": 1}
+
+
 @pytest.mark.parametrize("domain", ["a.co", "https://www.a.co/"])
 def test_account_is_removed_in_whichever_form_salesloft_holds_its_domain(sandbox, run, domain):
     sandbox.add("account", domain=domain, name="A")
