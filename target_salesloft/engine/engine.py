@@ -335,7 +335,8 @@ class Engine:
             if ids[key] == each.record_id or _has_key(row, key)  # it may hold the key in another form
         }
         others = hints.keys() - archived.keys()
-        self._ledger.forget_lookups(name, others - stream.ledger.get_pending(others))
+        others -= stream.ledger.get_pending(others)
+        self._ledger.forget_lookups(name, others, {hints[key].record_id for key in others} - by_id.keys())
         return archived
 
     def _skip_unchanged(self, stream: Stream, writes: list[Write], *, are_resolved: bool) -> list[Write]:

@@ -209,7 +209,7 @@ class Journal:
         if not is_removal:
             self._world.note_sending(stream.object, writes)
         elif batch.removal is DeletedRecords.ARCHIVE:  # a run that is killed has archived them too
-            archived = {each.key: each.record_id for each in writes if each.key and each.record_id is not None}
+            archived = {token: each.record_id for each in writes if each.record_id is not None for token in each.tokens}
             self._ledger.set_lookups(archived_by_us(stream.object), archived)
         # A removal is pending without fields: should it take effect late, what is written meanwhile is sent again.
         items = ((each.key, {} if is_removal else each.body, each.earlier) for each in writes if each.key is not None)
@@ -310,8 +310,8 @@ class Journal:
         )
         rejected = [each.write for each in notes.outcomes if each.was_rejected]
         ledger.reject(each.key for each in rejected if each.key is not None)
-        kept = [each.key for each in rejected if each.is_removal and each.key is not None]
-        self._ledger.forget_lookups(archived_by_us(stream.object), kept)
+        kept = {each.record_id for each in rejected if each.is_removal and each.record_id is not None}
+        self._ledger.forget_lookups(archived_by_us(stream.object), (), kept)
         ledger.note_spellings(
             (each.write.key, one.name, one.sent, one.held)
             for each, found in differences
@@ -322,11 +322,12 @@ class Journal:
             self._note_removed(stream, gone)
         if self._settings.dry_run:
             return
-        restored = [key for each in written if (key := each.write.key) and each.write.payload.get("archived") is False]
+        restored = {key: each.record_id for each in written if (key := each.write.key) and _restores(each.write)}
         if restored:
             entries = ledger.get(restored)
-            certain = [key for key in restored if key not in entries or entries[key].fingerprint is not None]
-            self._ledger.forget_lookups(archived_by_us(stream.object), certain)
+            certain = {key for key in restored if key not in entries or entries[key].fingerprint is not None}
+            ids = {number for key in certain if (number := restored[key]) is not None}
+            self._ledger.forget_lookups(archived_by_us(stream.object), certain, ids)
         if notes.failures:
             ledger.failed.note(
                 Failure(each.write.key, source.row, saved_at, reason)
@@ -424,6 +425,10 @@ class Journal:
 def archived_by_us(salesloft_object: SalesloftObject) -> str:
     """Return what the ledger calls the records that this target has archived, among the ids that it remembers."""
     return f"{salesloft_object.name}.archived"
+
+
+def _restores(write: Write) -> bool:
+    return write.payload.get("archived") is False
 
 
 def _without_miss(stream: Stream, outcome: Outcome) -> Outcome:

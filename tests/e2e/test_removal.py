@@ -12,7 +12,7 @@ from target_salesloft.writers.single import SingleWriter
 from tests.conftest import addresses, people, record, schema, state
 
 PEOPLE = schema("people", "email_address", "title")
-ACCOUNTS = schema("accounts", "domain", "name")
+ACCOUNTS = schema("accounts", "domain", "name", "crm_id")
 GONE = {"_sdc_deleted_at": "2026-11-20T08:00:00Z"}
 DELETE = {"deleted_records": "delete"}
 
@@ -80,6 +80,16 @@ def test_account_is_restored_in_whichever_form_salesloft_holds_its_domain(sandbo
         assert run([ACCOUNTS, record("accounts", domain="a.co", **row)], **settings).code == 0
     (account,) = sandbox.accounts()
     assert (account["domain"], account["name"], account["archived_at"]) == ("a.co", "B", None)
+
+
+def test_account_is_restored_by_another_key_and_stays_archived_if_a_person_archives_it_again(sandbox, run):
+    keys = {"domain": "a.co", "crm_id": "001000000000000001"}
+    sandbox.add("account", name="A", crm_id_type="salesforce", **keys)
+    for key, row, is_archived in (("domain", GONE, True), ("crm_id", {}, False), ("domain", {}, True)):
+        settings = {"deleted_records": "archive", "accounts_upsert_key": key}
+        assert run([ACCOUNTS, record("accounts", **keys, **row)], **settings).code == 0
+        assert (sandbox.accounts()[0]["archived_at"] is not None) == is_archived
+        sandbox.state.update("accounts", 1, {"archived_at": "2026-01-01T00:00:00Z"})
 
 
 def test_account_that_could_not_be_restored_is_restored_by_the_next_run(sandbox, run, fault):
