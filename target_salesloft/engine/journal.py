@@ -38,6 +38,7 @@ from target_salesloft.writers.base import (
     JobPolled,
     JobStarting,
     JobUploaded,
+    NotSent,
     Sending,
     Settled,
 )
@@ -187,6 +188,8 @@ class Journal:
             self.note_all(stream, event.outcomes, was_sent=event.were_sent)
         elif isinstance(event, Sending):
             self._mark_pending(stream, event.batch, event.batch.writes)
+        elif isinstance(event, NotSent):
+            self._reject(stream, event.batch.writes)
         elif isinstance(event, JobUploaded):
             stream.stats.uploaded += event.records
         elif isinstance(event, JobPolled):
@@ -308,10 +311,7 @@ class Journal:
             for each in sent
             if each.write.key is not None and (each.result in WRITTEN or each.result is Result.UNCHANGED)
         )
-        rejected = [each.write for each in notes.outcomes if each.was_rejected]
-        ledger.reject(each.key for each in rejected if each.key is not None)
-        kept = {each.record_id for each in rejected if each.is_removal and each.record_id is not None}
-        self._ledger.forget_lookups(archived_by_us(stream.object), (), kept)
+        self._reject(stream, [each.write for each in notes.outcomes if each.was_rejected])
         ledger.note_spellings(
             (each.write.key, one.name, one.sent, one.held)
             for each, found in differences
@@ -340,6 +340,12 @@ class Journal:
             # What a trial run does not send decides nothing: later records of the row are not read.
             others = notes.others if self._settings.max_records is None else ()
             self._resolve(stream, [each for each in (*notes.outcomes, *notes.found, *others) if _resolves(each)])
+
+    def _reject(self, stream: Stream, writes: Collection[Write]) -> None:
+        """Note in the ledger that nothing of the writes is in Salesloft."""
+        stream.ledger.reject([each.key for each in writes if each.key is not None])
+        kept = {each.record_id for each in writes if each.is_removal and each.record_id is not None}
+        self._ledger.forget_lookups(archived_by_us(stream.object), (), kept)
 
     def _resolve(self, stream: Stream, done: Collection[Outcome]) -> None:
         """Resolve earlier failed records with the same key or source row; later ones of any stream stay newer."""

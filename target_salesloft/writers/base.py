@@ -26,6 +26,12 @@ class Sending(NamedTuple):
     batch: Batch
 
 
+class NotSent(NamedTuple):
+    """The run ends before the writes of a batch are sent for which `Sending` has come."""
+
+    batch: Batch
+
+
 class Settled(NamedTuple):
     """Writes have an outcome."""
 
@@ -69,7 +75,7 @@ class JobDone(NamedTuple):
     seconds: float  # how long it took until it was known to be done, once it was marked ready
 
 
-Event: TypeAlias = Sending | Settled | JobUploaded | JobStarting | JobPolled | JobDone
+Event: TypeAlias = Sending | NotSent | Settled | JobUploaded | JobStarting | JobPolled | JobDone
 
 
 class Writer(Protocol):

@@ -28,7 +28,7 @@ from target_salesloft.records import UPSERT_RESULTS, Outcome, Result, Write, rep
 from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.lookup import find_matches
 from target_salesloft.salesloft.requester import Reply, find_resource, parse_time, upsert_type
-from target_salesloft.writers.base import Batch, Event, Sending, Settled
+from target_salesloft.writers.base import Batch, Event, NotSent, Sending, Settled
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +142,8 @@ class SingleWriter:
                     fatal = fatal or Failure(write, error)
             if fatal is None and not self._is_stopped:
                 start(len(done))
+        if not_sent := list(waiting):
+            yield NotSent(batch._replace(writes=not_sent))
         fatal = fatal or self._unexplained(suspects, operation)
         if fatal is not None:
             fatal.log(operation)

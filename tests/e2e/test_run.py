@@ -60,6 +60,13 @@ def test_records_rejected_by_salesloft_are_saved_once_each(run, method):
     assert len(result.log_lines_containing("more than 150 records failed (max_failed_records)")) == 1
 
 
+def test_inserts_that_a_stopped_run_has_not_sent_are_not_taken_for_its_own(run, sandbox):
+    settings = {"sync_mode": "insert", "max_failed_records": 0, "max_parallel_requests": 1}
+    assert run([COLUMNS, *people([1], owner_id=77), *people([2, 3])], **settings).counts()["not_confirmed"] == 2
+    sandbox.add("person", email_address="p3@example.com")
+    assert run([COLUMNS, *people([2, 3])], **settings).counts()["already_exists"] == 1
+
+
 @pytest.mark.parametrize("mode", ["upsert", "update"])
 def test_max_failed_records_counts_the_records_of_a_merged_payload(run, sandbox, mode):
     sandbox.add("person", email_address="p1@example.com")
