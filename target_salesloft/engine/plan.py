@@ -244,9 +244,11 @@ def restore(writes: list[Write], archived: Mapping[str | None, int]) -> tuple[li
         if each.key not in archived:
             left.append(each)
             continue
-        body = {field: value for field, value in each.body.items() if field != UPSERT_KEY}
-        extra = {field: value for field, value in each.extra.items() if field not in {UPSERT_KEY, ID_FIELD}}
-        extra["archived"] = False  # the row is unchanged the next time
+        body, extra = (
+            {field: value for field, value in fields.items() if field not in {UPSERT_KEY, ID_FIELD}}
+            for fields in (each.body, each.extra)
+        )
+        extra["archived"] = False  # not in the body: the row is unchanged the next time
         restored.append(replace(each, body=body, extra=extra, record_id=archived[each.key]))
     return left, restored
 

@@ -12,7 +12,7 @@ from target_salesloft.writers.single import SingleWriter
 from tests.conftest import addresses, people, record, schema, state
 
 PEOPLE = schema("people", "email_address", "title")
-ACCOUNTS = schema("accounts", "domain", "name", "crm_id")
+ACCOUNTS = schema("accounts", "id", "domain", "name", "crm_id")
 GONE = {"_sdc_deleted_at": "2026-11-20T08:00:00Z"}
 DELETE = {"deleted_records": "delete"}
 
@@ -72,12 +72,14 @@ def test_account_is_removed_in_whichever_form_salesloft_holds_its_domain(sandbox
     assert (result.counts("accounts"), sandbox.accounts()) == ({"read": 1, "deleted": 1}, [])
 
 
-@pytest.mark.parametrize("sync_mode", ["upsert", "update"])
-def test_account_is_restored_in_whichever_form_salesloft_holds_its_domain(sandbox, run, sync_mode):
+@pytest.mark.parametrize(
+    ("mode", "key"), [("upsert", "domain"), ("update", "domain"), ("upsert", "id"), ("update", "id")]
+)
+def test_account_is_restored_in_whichever_form_salesloft_holds_its_domain(sandbox, run, mode, key):
     sandbox.add("account", domain="https://www.a.co/", name="A")
-    settings = {"streams": {"accounts": {"deleted_records": "archive", "sync_mode": sync_mode}}}
+    settings = {"streams": {"accounts": {"deleted_records": "archive", "sync_mode": mode, "upsert_key": key}}}
     for row in (GONE, {"name": "B"}):
-        assert run([ACCOUNTS, record("accounts", domain="a.co", **row)], **settings).code == 0
+        assert run([ACCOUNTS, record("accounts", id=1, domain="a.co", **row)], **settings).code == 0
     (account,) = sandbox.accounts()
     assert (account["domain"], account["name"], account["archived_at"]) == ("a.co", "B", None)
 
