@@ -12,7 +12,7 @@ from target_salesloft.exceptions import ConfigError
 from target_salesloft.objects import OBJECTS, DeletedRecords, SalesloftObject, SyncMode
 from target_salesloft.settings import options
 from target_salesloft.settings.run import RunSettings, choices
-from target_salesloft.suggestions import TYPO, closest_match
+from target_salesloft.suggestions import TYPO, closest_match, normalize_name
 
 # As in the SDK's stream maps. Meltano drops null inside an object.
 NULL_STRING: Final = "__NULL__"
@@ -28,7 +28,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Field that identifies existing records, in place of the object's."""
     mapping: dict[str, str | None]
     """Sends a column to a Salesloft field or custom field; null or `__NULL__` leaves the column out."""
-    deleted_column: str = SDC_DELETED_AT
+    deleted_column: Annotated[str, msgspec.Meta(min_length=1)] = SDC_DELETED_AT
     """Column with a value in rows that are deleted in the source: a time, or true."""
     re_enroll: bool = False
     """Cadence memberships: `true` adds people again whose time on the cadence has ended, each time their record
@@ -130,7 +130,11 @@ def misspelled(entries: Collection[str], names: Iterable[str]) -> dict[str, str]
     names = list(names)
     without_settings = [name for name in names if not any(_matches(name, entry) for entry in entries)]
     unused = (entry for entry in entries if not any(_matches(name, entry) for name in names))
-    found = {entry: closest_match(entry, without_settings, TYPO) for entry in unused}
+    found = {
+        entry: closest_match(entry, without_settings, TYPO)
+        or next((name for name in without_settings if _almost_matches(name, entry)), None)
+        for entry in unused
+    }
     return {entry: name for entry, name in found.items() if name is not None}
 
 
@@ -144,6 +148,12 @@ def _own_settings(stream: str, streams: Mapping[str, Mapping[str, Any]]) -> Mapp
 def _matches(stream: str, entry: str) -> bool:
     # A name with brackets, read as a glob, does not match itself.
     return stream == entry or fnmatch.fnmatchcase(stream, entry)
+
+
+def _almost_matches(stream: str, entry: str) -> bool:
+    """Return whether an entry matches a stream except for its schema, separators, or case."""
+    table = stream.replace(".", "-").rpartition("-")[2]
+    return any(fnmatch.fnmatchcase(normalize_name(each), normalize_name(entry)) for each in (stream, table))
 
 
 def _object_name(stream: str) -> str | None:

@@ -88,6 +88,10 @@ def test_the_exact_name_takes_precedence_over_globs_and_the_longest_glob_over_ot
     [
         (["public.contacts"], ["public-contacts"], {"public.contacts": "public-contacts"}),
         (["peolpe", "other-*"], ["people", "accounts"], {"peolpe": "people"}),
+        (["contacts"], ["public-contacts"], {"contacts": "public-contacts"}),
+        (["Accounts"], ["crm.accounts"], {"Accounts": "crm.accounts"}),
+        (["public_*"], ["public-contacts"], {"public_*": "public-contacts"}),
+        (["crm-contacts"], ["contacts"], {"crm-contacts": "contacts"}),
         (["contacts_eu", "contacts_us"], ["contacts_us"], {}),
         (["contacts_eu", "contacts_*"], ["contacts_us"], {}),
         (["invoices", "p*"], ["people"], {}),
