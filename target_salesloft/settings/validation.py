@@ -153,6 +153,8 @@ def _expected(error: ValidationError) -> str:
         return " or ".join(TYPE_NAMES[each] for each in kinds if each != optional)
     if error.validator == "enum":
         return f"one of: {', '.join('null' if each is None else str(each) for each in allowed)}"
+    if error.validator == "minLength":
+        return "text that is not empty"
     if error.validator in {"minimum", "maximum"}:
         return f"{allowed:,} or {'more' if error.validator == 'minimum' else 'less'}"
     return "__NULL__" if error.validator == "const" else str(error.validator)

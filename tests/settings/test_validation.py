@@ -36,6 +36,7 @@ def errors(**config):
         ({"request_timeout": 10**12}, "request_timeout", "1000000000000", ["86,400"]),
         ({"streams": {"a": {"object": "x"}}}, "streams.a.object", "'x'", ["people", "accounts"]),
         ({"streams": {"a": {"upsert_key": None}}}, "streams.a.upsert_key", "null", ["crm_id", "domain"]),
+        ({"streams": {"a": {"deleted_column": ""}}}, "streams.a.deleted_column", "''", ["not empty"]),
         ({"streams": {"a": {"mapping": {"b": 5}}}}, "streams.a.mapping.b", "5", ["string", "null"]),
         ({"stream_maps": {"__else__": "x"}}, "stream_maps.__else__", "'x'", ["__NULL__", "null"]),
         ({"stream_maps": {"a": {"b": 5}}}, "stream_maps.a.b", "5", ["string"]),
