@@ -40,6 +40,8 @@ def decode_non_strict(line: str | bytes) -> Any:
         return json.loads(line, parse_float=parse_decimal, parse_int=parse_int)
     except RecursionError:
         raise InvalidInputLine("nested too deeply.") from None
+    except UnicodeDecodeError:
+        raise InvalidInputLine("not UTF-8 text.") from None
     except ValueError:
         raise InvalidInputLine("not valid JSON (truncated line, or non-Singer output on stdout).") from None
 

@@ -65,6 +65,11 @@ def test_values_are_decoded_exactly(line, value):
     assert math.isnan(decode_object('{"a": NaN, "c": 0.1}')["a"])
 
 
+def test_text_in_another_encoding_is_reported_as_such():
+    with pytest.raises(InvalidInputLine, match="UTF-8"):
+        decode_object('{"type": "Zoë"}'.encode("latin-1"))
+
+
 @pytest.mark.parametrize("text", ["👩‍💻", "\u202eabc", "\x00\x1f", "ß\u0301"])
 @pytest.mark.parametrize("ascii_only", [True, False])
 def test_any_text_is_decoded_unchanged(text, ascii_only):
