@@ -87,7 +87,7 @@ class Database:
         except BaseException:
             self.close()
             raise
-        self._hint = " No data was lost; run again later."
+        self._hint = " No data was lost. Fix the cause, then run again."
 
     def _open(self, *, create: bool) -> None:
         with self.reading() as connection:
@@ -218,7 +218,7 @@ class Database:
         if _is_locked(error):
             return (
                 f"The ledger {self.description} is locked by another process ({reason}). Let it finish or stop it, "
-                f"then run again.{self._hint}"
+                "then run again. No data was lost."
             )
         # Its subclasses stand for other causes, such as a file that cannot be read.
         if type(cause) is sqlite3.DatabaseError:
