@@ -259,18 +259,18 @@ class Ledger:
         return newest
 
     def forget(self, object_name: str, keys: Iterable[str], ids: Iterable[int] = ()) -> None:
-        """Forget records that were removed, whichever stream has written them, and what of them is pending."""
+        """Forget records that were removed, whichever stream has written them."""
         hashes, numbers = set(self._hash_keys(keys)), set(ids)
         if not self.writes_records or not (hashes or numbers):
             return
         streams = self.streams_of(object_name)
-        is_record, is_pending = records.c.stream_id.in_(streams), pending.c.stream_id.in_(streams)
+        is_record = records.c.stream_id.in_(streams)
         with self.database.transaction() as connection:
             hashes |= {
                 key for (key,) in select_in(connection, [records.c.key], records.c.record_id, numbers, is_record)
             }
-            execute_in(connection, pending.delete().where(is_pending), pending.c.key, hashes)
-            execute_in(connection, records.delete().where(is_record), records.c.key, hashes)
+            for table in (pending, records, spellings):
+                execute_in(connection, table.delete().where(table.c.stream_id.in_(streams)), table.c.key, hashes)
 
     def streams_of(self, object_name: str) -> sa.Select[tuple[int]]:
         """Return a query of the IDs of the streams that write an object."""

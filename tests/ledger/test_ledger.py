@@ -318,7 +318,7 @@ def test_capabilities_belong_to_a_team(start, ledger, clock):
     assert ledger.get_capabilities() == {}
 
 
-def test_spellings_belong_to_a_record_and_the_value_that_was_sent_last(start, people):
+def test_spellings_belong_to_a_record_and_the_value_that_was_sent_last(start, ledger, people):
     people.note_spellings([(KEY, "phone", "5551", "+555 1"), ("email_address=b@b.co", "title", "a", "A")])
     people.note_spellings([(KEY, "phone", "5552", "+555 2")])
 
@@ -331,6 +331,8 @@ def test_spellings_belong_to_a_record_and_the_value_that_was_sent_last(start, pe
     assert not is_known(KEY, "phone", "5551", "+555 1")
     assert not is_known("email_address=b@b.co", "title", "a", "A"), "it was not asked for"
     assert not start().stream("leads", "people").get_spellings([KEY]).is_known(KEY, "phone", b"", b"")
+    ledger.forget("people", [KEY])
+    assert not is_known(KEY, "phone", "5552", "+555 2")
 
 
 # Without memory, and read-only
