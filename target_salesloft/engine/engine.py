@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from target_salesloft.clock import SECONDS_PER_DAY, Clock
+from target_salesloft.clock import Clock
 from target_salesloft.engine import held, plan
 from target_salesloft.engine.claims import Claims
 from target_salesloft.engine.compare import compare
@@ -358,8 +358,7 @@ class Engine:
             }
             entries = {key: each for key, each in entries.items() if key not in uncertain}
         hints = None if are_resolved else self._world.get_hints(plan.names_in(known))
-        days = self._settings.resend_after_days
-        resend_before = 0.0 if days is None else self._clock.time() - days * SECONDS_PER_DAY
+        resend_before = self._settings.resend_before(self._clock.time())
         planned = plan.skip_unchanged(stream, writes, entries, hints, resend_before)
         if self._removes:
             for each in planned.outcomes:

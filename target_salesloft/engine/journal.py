@@ -374,10 +374,13 @@ class Journal:
         ledger = stream.ledger
         keyed = [(each.write.key, each) for each in found if each.write.key is not None]
         entries = ledger.get(key for key, _ in keyed)
+        renew_before = self._settings.resend_before(self._ledger.database.clock.time())
         new = [
             (key, each)
             for key, each in keyed
-            if key not in entries or not entries[key].is_unchanged(ledger.fingerprint(each.write.body))
+            if (entry := entries.get(key)) is None
+            or not entry.is_unchanged(ledger.fingerprint(each.write.body))
+            or (entry.written_at or 0.0) <= renew_before
         ]
         ledger.mark_pending((key, each.write.body, each.write.earlier) for key, each in new)
         ledger.confirm((key, each.record_id, self._is_certain(stream, each)) for key, each in new)

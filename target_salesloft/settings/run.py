@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from target_salesloft.clock import SECONDS_PER_DAY
 from target_salesloft.objects import ACCOUNTS, OBJECTS, PEOPLE, DeletedRecords, SalesloftObject, SyncMode
 from target_salesloft.settings import options
 
@@ -190,6 +191,10 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.refresh_token:
             return "refresh_token"
         return "client_credentials" if self.client_id or self.client_secret else None
+
+    def resend_before(self, now: float) -> float:
+        """Return when a record must have been written last to be sent again although it is unchanged."""
+        return 0.0 if self.resend_after_days is None else now - self.resend_after_days * SECONDS_PER_DAY
 
     @property
     def removes(self) -> bool:

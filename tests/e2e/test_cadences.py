@@ -71,6 +71,17 @@ def test_people_whose_time_has_ended_are_added_again_on_request_even_if_the_ledg
     assert all(row["currently_on_cadence"] for row in sandbox.cadence_memberships())
 
 
+def test_memberships_are_asked_for_again_only_once_after_so_many_days(sandbox, run, clock, monkeypatch):
+    monkeypatch.setattr(clock, "time", lambda: 1e9 + clock.now())
+    ids = add_people(sandbox, 1)
+    for day in range(7):
+        before = len(sandbox.requests)
+        assert run(enroll(ids), **LEDGER, resend_after_days=3).code == 0
+        paths = [each.path for each in sandbox.requests[before:] if each.method == "GET"]
+        assert (MEMBERSHIPS in paths) == (day % 3 == 0)
+        clock.tick(86_400)
+
+
 def test_people_with_contact_restrictions_fail_each_night_with_that_reason(sandbox, run):
     ids = add_people(sandbox, 1, contact_restrictions=["email"])
     for night in (1, 2):
