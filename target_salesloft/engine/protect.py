@@ -43,7 +43,7 @@ def protect(stream: Stream, writes: list[Write], world: World, clock: Clock) -> 
         if not is_known:
             records = [(each, held[id(each)]) for each in sample if id(each) in held and CUSTOM_FIELDS in each.body]
             with clock.unstopped():  # what is erased is restored
-                _try_custom_fields(stream, records, world)
+                _try_custom_fields(stream, records, world, clock)
         protected += [_with_held(stream, each, held[id(each)]) if id(each) in held else each for each in chunk]
     # Once it is written, it can show what Salesloft does.
     stream.witness = next((each for each in writes if len(_custom_fields(each.body)) > 1), stream.witness)
@@ -78,7 +78,7 @@ def _with_held(stream: Stream, write: Write, row: Row) -> Write:
     return replace(write, extra=extra)
 
 
-def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], world: World) -> None:
+def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], world: World, clock: Clock) -> None:
     """Find out with one record whether Salesloft keeps custom fields that are not sent.
 
     All but one that it holds are sent with their held values, so that nothing changes, unless Salesloft erases that
@@ -92,7 +92,7 @@ def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], wor
             continue
         record_id = int(row[ID_FIELD])
         try:
-            left = world.update(stream.object, record_id, {CUSTOM_FIELDS: sent})
+            left = world.update(stream.object, record_id, {CUSTOM_FIELDS: sent}, clock)
         except (RecordRejectedError, PermissionDeniedError):
             trials += 1
             if trials < MAX_TRIALS:
@@ -103,7 +103,7 @@ def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], wor
         if held.keys() <= _custom_fields(left).keys():
             world.learn(custom_fields="merge")
             return
-        world.update(stream.object, record_id, {CUSTOM_FIELDS: held})
+        world.update(stream.object, record_id, {CUSTOM_FIELDS: held}, clock)
         world.learn(custom_fields="replace")
         logger.warning(
             "Salesloft replaces custom fields instead of merging them (assumption A1): sending only some would erase "

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
+from target_salesloft.clock import Clock
 from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.objects import (
     CUSTOM_FIELDS,
@@ -28,6 +29,7 @@ from target_salesloft.salesloft.client import SalesloftClient
 from target_salesloft.salesloft.custom_fields import CustomFields
 from target_salesloft.salesloft.listing import Listing
 from target_salesloft.salesloft.lookup import Lookups, takes_one
+from target_salesloft.writers.single import LATE_WRITE_SECONDS
 
 Row: TypeAlias = dict[str, Any]
 
@@ -159,9 +161,12 @@ class World:
     def find_memberships(self, pairs: Iterable[tuple[int, int]]) -> Mapping[tuple[int, int], Any]:
         return self._lookups.memberships.find(pairs)
 
-    def update(self, salesloft_object: SalesloftObject, record_id: int, fields: Mapping[str, Any]) -> Row:
+    def update(self, salesloft_object: SalesloftObject, record_id: int, fields: Mapping[str, Any], clock: Clock) -> Row:
         """Change fields of a record at once, and return what Salesloft holds afterwards."""
-        row = self._client.send(salesloft_object.operations[SyncMode.UPDATE], fields, record_id).data
+        reply = self._client.send(salesloft_object.operations[SyncMode.UPDATE], fields, record_id)
+        if reply.was_ambiguous:  # an earlier request must not take effect after the record is written
+            clock.wait_until(clock.now() + LATE_WRITE_SECONDS)
+        row = reply.data
         if isinstance(row, dict) and fields.keys() <= row.keys():
             return row
         rows = self.rows(salesloft_object, ID_FIELD, [record_id])

@@ -96,6 +96,16 @@ def test_what_a_job_in_flight_writes_is_kept_too(run, serve, first, second, held
     assert held(server.sandbox, "tags" if settings else "custom_fields") == [held_then] * 3
 
 
+@pytest.mark.parametrize("method", ["record"])
+def test_a_trial_that_takes_effect_late_overwrites_nothing(night, sandbox, fault, clock):
+    for email in EMAILS:
+        sandbox.add("person", email_address=email, custom_fields={"Lead Score": "7", "Region": "US"})
+    fault("late_write", method="PUT", path="/people/*", status=504, delay=5)
+    assert night(rows_of(Region="EU")).code == 0
+    clock.tick(60)
+    assert held(sandbox, "custom_fields") == [{"Lead Score": "7", "Region": "EU"}] * 3
+
+
 @pytest.mark.parametrize("method", ["bulk"])
 def test_one_record_shows_that_custom_fields_are_merged(night, sandbox):
     for number in range(250):
