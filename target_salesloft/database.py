@@ -26,7 +26,7 @@ def build_engine(uri: str, **options: Any) -> sa.Engine:
         url = sa.make_url(uri)
         url = url.set(drivername=DRIVERS[url.drivername])
         if url.get_backend_name() == "postgresql":
-            if "@" in f"{url.host}{url.database}":
+            if uri.count("@") > 1:
                 raise ConfigError(  # an @ in a password ends it, and messages would show the rest as the host
                     "Invalid value for ledger_uri: more than one @. Write %40 for an @ in the user or the password."
                 )

@@ -243,6 +243,7 @@ def test_what_is_no_file_is_left_alone(path, url, clock, tmp_path):
         "postgresql://u:s3cr3t@host:port/db",
         "postgresql://u:p@s3cr3t@host/db",
         "postgresql://u:p@a/s3cr3t@host/db",
+        "postgresql://u:p@s3cr3t?a@host/db",
         "sqlite:///file:a.db?uri=true",
         "sqlite:///~nobody-s3cr3t/a.db",
     ],
