@@ -227,10 +227,12 @@ def _path_errors(settings: RunSettings, secrets: list[str]) -> Iterator[str]:
             yield _invalid_value(name, "", "a path without control characters")
         try:
             Path(path).expanduser()
+            if is_remote(path) and ":" in urlsplit(path).netloc.rpartition("@")[0]:
+                yield _invalid_value(name, "", "a URL without a password; the package of the store finds credentials")
         except RuntimeError:
             yield f"Invalid value for {name}: {_format_value(path, secrets)} (unknown user)."
-        if is_remote(path) and ":" in urlsplit(path).netloc.rpartition("@")[0]:
-            yield _invalid_value(name, "", "a URL without a password; the package of the store finds credentials")
+        except ValueError:  # such as a bracket that is not closed
+            yield _invalid_value(name, "", "a path or a valid URL")
 
 
 def _names_a_file(path: str) -> bool:

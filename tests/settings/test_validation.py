@@ -67,6 +67,7 @@ def test_an_invalid_value_is_reported_with_its_setting_and_what_is_expected(conf
         ({"stream_map_config": "s3cr3t"}, "stream_map_config", "object"),
         ({"failed_records_dir": "a\0b"}, "failed_records_dir", "path"),
         ({"token_path": "\ud800"}, "token_path", "path"),
+        ({"results_path": "s3://[bucket/s3cr3t"}, "results_path", "URL"),
     ],
 )
 def test_values_that_may_hold_secrets_or_cannot_be_printed_are_not_shown(config, name, expected):
