@@ -383,6 +383,9 @@ class Engine:
             ids |= self._twins.find_named(each for each in names if not ids[each])
         resolved = plan.resolve_references(stream, writes, ids, may_wait=missing, names=self._world.team_names())
         stream.waiting += resolved.waiting
+        for each in (*resolved.writes, *(failed.write for failed in resolved.outcomes)):
+            if stream.operation.identity and not each.is_removal:  # a removal may name the membership otherwise
+                self._note_row(stream, each)
         return self._go_on(stream, resolved)
 
     def _pop_waiting(self, stream: Stream) -> list[Write]:
@@ -507,7 +510,7 @@ class Engine:
         try:
             if self._settings.reads:
                 enrollments = [
-                    (stream, self._resolve_members(stream, writes)) for stream, writes in self._enrollments.pop_all()
+                    (stream, self._resolve(stream, writes)) for stream, writes in self._enrollments.pop_all()
                 ]
                 removals = self._find_removals()
                 enrollments = self._find_enrollments(enrollments, removals)
@@ -559,21 +562,13 @@ class Engine:
                 found.append((stream, allowed))
         return found
 
-    def _resolve_members(self, stream: Stream, writes: list[Write]) -> list[Write]:
-        """Put ids into enrollments; a removal of one of these memberships may have named it otherwise."""
-        writes = self._resolve(stream, writes)
-        if self._removes:
-            for each in writes:
-                self._live.add(stream.object.name, each.tokens, each.sources[-1])
-        return writes
-
     def _without_members(self, stream: Stream, writes: list[Write]) -> list[Write]:
         return self._go_on(stream, held.without_members(stream, writes, self._world), is_found=True)
 
     def _leave_out_members(self) -> None:
         """Account for memberships that exist, so that few are held; who is not found yet may still be written."""
         for stream, enrolled in self._enrollments.pop_all():
-            writes = self._without_members(stream, self._resolve_members(stream, enrolled))
+            writes = self._without_members(stream, self._resolve(stream, enrolled))
             for each in (*writes, *stream.pop_waiting()):
                 self._enrollments.add(stream, each)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.model.world import cadence, crm, domain, email
+from tests.model.world import cadence, crm, domain, email, rep
 
 LATE = {"kind": "late_write", "path": "/person_upserts", "times": 1, "status": 504, "delay": 600, "method": "POST"}
 SINGLE = {"write_method": "record"}
@@ -320,6 +320,13 @@ KNOWN = {
         *(night(*(person(each, version) for each in (1, 2))) for version in (3, 4)),
         **JOBS,
     ),
+    "what a killed run has written is no edit": scenario(
+        {"people": stream(overwrite={"title": "unless_edited"})},
+        night(person(1)),
+        night(person(1, 2), kill={"signal": "SIGKILL", "at": "writing", "when": "after"}),
+        night(person(1, 3)),
+        **SINGLE,
+    ),
     "what a killed run may have written of a field that does not come for a night is no edit": scenario(
         {"people": stream(fields=["title", "city"], overwrite={"title": "unless_edited"})},
         night(person(1)),
@@ -520,7 +527,25 @@ KNOWN = {
         members=[[email(1), cadence(0), "active"]],
         deleted_records="delete",
     ),
+    **{
+        f"a live row that names the person otherwise wins over the deletion of the membership ({name})": scenario(
+            {"enrollments": enrollments(refs=["rep"]), "new-enrollments": enrollments(key="crm_id", deletes=True)},
+            night(enrollment(1, 1, rep=by), enrollment(2, 1, name="new-enrollments", **GONE) | {"person": crm(1)}),
+            people=[1],
+            members=[[email(1), cadence(0), "active"]],
+            deleted_records="delete",
+        )
+        for name, by in (("it is enrolled", rep(0)), ("it fails", "nobody@team.test"))
+    },
     # 11. References
+    "a later row that clears a reference wins over an earlier one with a value": scenario(
+        {"people": stream(refs=["employer"])},
+        night(person(1, employer=domain(1)), person(1, 2, employer=None)),
+        people=[1],
+        firms=[1],
+        null_values="clear",
+        **SINGLE,
+    ),
     "rows of one person are linked to the account that one of them names": scenario(
         {"accounts": accounts(), "people": stream(refs=["employer"], **SKIPS)},
         night(person(1)),

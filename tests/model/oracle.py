@@ -384,10 +384,9 @@ class Oracle:
             if each.late:
                 continue
             sources = [row for one in self.with_retried(night) for row in one.rows if self.is_gone(row)]
-            if not any(self.names(row, each.table, each.before) for row in sources):
+            if not any(self.is_named(row, each) for row in sources):
                 yield Finding("removed without a deletion", night.number, text)
-            alive = [row for _, row in self.live(night) if self.names(row, each.table, each.before)]
-            if alive:
+            if alive := [row for _, row in self.live(night) if self.is_named(row, each)]:
                 yield Finding("living record removed", night.number, f"{text} is alive: {alive[0]}")
             if "max_records" in night.plan or night.plan.get("cut"):
                 yield Finding("removed in an incomplete run", night.number, text)
@@ -435,7 +434,12 @@ class Oracle:
                 yield each
 
     def is_removal(self, effect):
-        return effect.op == "delete" or bool(effect.body.get("archived"))
+        return effect.op in {"delete", "leave"} or bool(effect.body.get("archived"))
+
+    def is_named(self, row, removal):
+        """Return whether a row names the record, or the membership, that is removed."""
+        is_membership = removal.op == "leave"
+        return self.enrolls(row, removal) if is_membership else self.names(row, removal.table, removal.before)
 
     def enrollments(self, night):
         """Nobody is enrolled twice, or who must not be, nor before everything else is written."""
@@ -454,7 +458,7 @@ class Oracle:
     def enrollment(self, night, effect):
         """Yield what is wrong with an enrollment, whenever it happens."""
         nights = self.with_retried(night)
-        rows = [row for one in nights for _, row in self.live(one) if "cadence" in row and self.enrolls(row, effect)]
+        rows = [row for one in nights for _, row in self.live(one) if self.enrolls(row, effect)]
         if not rows:
             yield "misdirected enrollment"
         if self.are_apart(night):
@@ -485,12 +489,14 @@ class Oracle:
             yield "enrolled before everything was written"
 
     def enrolls(self, row, effect):
+        """Return whether a row names the membership of an effect, and in whose name somebody is enrolled."""
         person = effect.context["person"]
         return (
             person is not None
+            and "cadence" in row
             and self.names_person(row, person)
             and same(row["cadence"], effect.context["cadence"])
-            and ("rep" not in row or same(row["rep"], effect.context["rep"]))
+            and ("rep" not in row or effect.op == "leave" or same(row["rep"], effect.context["rep"]))
         )
 
     def names_person(self, row, person):
@@ -1011,6 +1017,8 @@ class Oracle:
 
     def linked(self, night, name, row, value, *, may_differ):
         """Return the id of what a reference names; UNKNOWN if there is none, or nobody knows."""
+        if value is None:
+            return None
         if name == "rep":
             edits = [edit for one in self.nights[: night.number + 1] for edit in one.plan.get("edits", ())]
             is_known = value in night.reps and not any(edit[0] == "remake rep" for edit in edits)

@@ -230,7 +230,7 @@ class Team(Faults):
 
     def _hook_memberships(self):
         memberships = self.sandbox.memberships
-        add, end = memberships.add, memberships.end
+        add, end, leave_each = memberships.add, memberships.end, memberships.end_all
 
         def enroll(fields, own_id):
             number = add(fields, own_id)
@@ -241,7 +241,12 @@ class Team(Faults):
             end(number, state)
             self._note("leave", "cadence_memberships", number, {"state": state})
 
-        memberships.add, memberships.end = enroll, leave
+        def leave_all(*args, **options):
+            is_outside, self._is_outside = self._is_outside, True  # Salesloft does that itself
+            leave_each(*args, **options)
+            self._is_outside = is_outside
+
+        memberships.add, memberships.end, memberships.end_all = enroll, leave, leave_all
 
     def _hook_causes(self):
         """Tell late writes, and jobs of earlier nights, from what the run of the night does."""
@@ -316,7 +321,7 @@ class Team(Faults):
             context["domain"] = (get("accounts", int(body["account_id"])) or {}).get("domain")
         if body.get("owner_id") is not None:
             context["rep"] = (get("users", int(body["owner_id"])) or {}).get("email")
-        if op == "enroll":
+        if op in {"enroll", "leave"}:
             context = {"person": get("people", row["person_id"]), "cadence": get("cadences", row["cadence_id"])["name"]}
             context["rep"] = (get("users", row["user_id"]) or {}).get("email")
         if op == "create" and row.get("crm_id"):
