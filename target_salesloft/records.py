@@ -1,7 +1,7 @@
-"""A record's way: `Source` (what the tap wrote), `Write` (what is to be done), `Outcome` (what became of it).
+"""The stages of a record: `Source` (from the tap), `Write` (to Salesloft), and `Outcome` (the result).
 
-All three are frozen. Another key, id or body is another Write; the Source stays, for what must be read again.
-No cycles lead through them (`gc=False`), so that the garbage collector need not look for some.
+All three are frozen: a new key, id, or body makes a new Write with the same Sources. They are never part of a
+reference cycle, so the garbage collector can skip them (`gc=False`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from target_salesloft.objects import CUSTOM_FIELDS, ENROLL, ID_FIELD, Reference,
 
 T = TypeVar("T")
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-"""The default in place of `{}`: msgspec copies a dict that is a default for each new record."""
+"""The default instead of `{}`, which msgspec would copy for each record."""
 
 
 class SavedAt(NamedTuple):
@@ -30,7 +30,7 @@ class Source(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A record as the tap wrote it."""
 
     schema: Mapping[str, Any]  # the SCHEMA message in effect for the record
-    # Column → value, or the line that holds them: it takes a third of the memory.
+    # Column → value, or the raw line, which takes a third of the memory.
     stored: Mapping[str, Any] | str | bytes
     line: int  # the line of the input or of the batch file, starting at 1
     file: str | None = None  # the batch file that the record came from, safe to log; None for the input itself
@@ -49,17 +49,17 @@ class Source(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def row(self) -> str | None:
-        """What identifies the row of the source, by the stream's key properties; None if the tap names none."""
+        """The row's identity in the source, by the stream's key properties; None if the tap declares none."""
         keys = self.schema.get("key_properties")
-        return row_key(self.schema["stream"], keys, self.record) if keys else None  # do not decode it for nothing
+        return row_key(self.schema["stream"], keys, self.record) if keys else None  # avoid decoding
 
     @property
     def position(self) -> int | str:
-        """The line of the input, or `NAME:LINE` of a batch file, without its directory."""
+        """The line of the input, or `NAME:LINE` in a batch file, without its directory."""
         return self.line if self.file is None else f"{self.file.rpartition('/')[2]}:{self.line}"
 
     def is_of_row(self, other: Source) -> bool:
-        """Return whether both may be the same row of the source: without key properties, their stream decides."""
+        """Return whether both may be the same source row. Without key properties, rows of one stream may be."""
         row, other_row = self.row, other.row
         if row is None or other_row is None:
             return bool(self.schema["stream"] == other.schema["stream"])
@@ -82,33 +82,33 @@ class Write(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     # Field → value, as the endpoint expects them. Never changed.
     body: Mapping[str, Any]
-    # What the source calls the record; None for an insert without a key. Never changes on the way.
+    # The record's key in the source; None for an insert without a key. Never changes.
     key: str | None = None
     record_id: int | None = None
     sources: tuple[Source, ...] = ()  # the records that it was built from, the latest last
-    references: Mapping[str, Named] = NOTHING  # field → the record whose id it is to hold
-    is_removal: bool = False  # whether the record is to be removed; the body has no more than what identifies it
-    # Field that is not in the body → hash of what the ledger remembers of its value.
+    references: Mapping[str, Named] = NOTHING  # field → the record whose id it will hold
+    is_removal: bool = False  # whether to remove the record; the body then only identifies it
+    # Field that is not in the body → the ledger's hash of its value.
     earlier: Mapping[str, bytes] = NOTHING
-    missing: tuple[str, ...] = ()  # what was not found, and is left out: `account.domain: not found`
-    # The email address that is its key, in the case in which it is not sent; None if there is no other.
+    missing: tuple[str, ...] = ()  # references that were not found, such as `account.domain: not found`
+    # The source's spelling of the email address that is its key, if it differs in case from the one sent.
     spelling: str | None = None
-    # Fields that are sent besides or instead, because of what Salesloft holds. They do not count as written.
+    # Fields that are added or replaced because of values that Salesloft holds. They don't count as written.
     extra: Mapping[str, Any] = NOTHING
 
     @property
     def payload(self) -> Mapping[str, Any]:
-        """What is sent."""
+        """The fields to send."""
         return {**self.body, **self.extra} if self.extra else self.body
 
     @property
     def tokens(self) -> set[str]:
-        """The keys by which it may name a record: its own, Salesloft's id, and other fields that identify records."""
+        """The keys by which it may name a record: its own, the id, and other identifying fields."""
         return tokens_in([self])
 
     @property
     def own_tokens(self) -> set[str]:
-        """The keys by which the source names the record: no other field of it counts."""
+        """The keys by which the source names the record: its own and the id."""
         found = set() if self.key is None else {self.key}
         return found if self.record_id is None else {*found, identity_key(ID_FIELD, self.record_id)}
 
@@ -127,7 +127,7 @@ MEMBERSHIP: Final = frozenset(ENROLL.identity)
 
 
 class Result(str, enum.Enum):
-    """The result of a record; each record that is read has exactly one. The value is what the end report shows."""
+    """The result of a record. Each record that is read has exactly one. The value is shown in the final report."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -142,10 +142,10 @@ class Result(str, enum.Enum):
     NOT_CONFIRMED = "not confirmed"  # the run ended before it had another result
     DRY_RUN = "would be written"
     DRY_RUN_REMOVAL = "would be removed"
-    NOT_FOUND = "not found"  # an update of a record that Salesloft does not have, with `not_found: skip`
-    ALREADY_EXISTS = "already exists"  # an insert of a record that Salesloft has: it has failed
+    NOT_FOUND = "not found"  # an update of a missing record, with `not_found: skip`
+    ALREADY_EXISTS = "already exists"  # an insert of an existing record; counts as failed
     SKIPPED_EXISTING = "skipped existing"  # the same with `already_exists: skip`
-    ADOPTED = "adopted"  # by `target-salesloft-admin adopt`: the ledger has noted what Salesloft holds
+    ADOPTED = "adopted"  # by `target-salesloft-admin adopt`
     FAILED = "failed"
 
     __hash__ = str.__hash__  # in C: results are counted for each record
@@ -155,11 +155,11 @@ WRITTEN = (Result.CREATED, Result.UPDATED, Result.WRITTEN)
 FAILURES = (Result.FAILED, Result.ALREADY_EXISTS)
 MISSES = (Result.NOT_FOUND, Result.SKIPPED_EXISTING)
 UPSERT_RESULTS = MappingProxyType({"create": Result.CREATED, "update": Result.UPDATED})  # by the response
-GONE = (Result.DELETED, Result.ARCHIVED, Result.UNCHANGED)  # of a removal: Salesloft does not hold the record
+GONE = (Result.DELETED, Result.ARCHIVED, Result.UNCHANGED)  # of a removal: the record is gone
 
 
 class Outcome(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """What became of a Write."""
+    """The result of a Write."""
 
     write: Write
     result: Result
@@ -167,19 +167,19 @@ class Outcome(msgspec.Struct, frozen=True, eq=False, gc=False):
     # The HTTP status of the response that rejected it, or None if it was not sent in a request of its own.
     status: int | None = None
     request: str | None = None  # the request that rejected it, such as `POST /people`, or None if it was not sent
-    fields: tuple[str, ...] = ()  # those that the reason is about
-    advice: str = ""  # what to do, if neither the result nor the status determines it
+    fields: tuple[str, ...] = ()  # the fields that the reason is about
+    advice: str = ""  # how to fix it, if not determined by the result or status
     from_api: bool = False  # whether the reason is Salesloft's error text, which may contain values of the record
     record_id: int | None = None  # Salesloft's id of the record, if known
     resource: Mapping[str, Any] | None = None  # the record as Salesloft holds it now, if the response says so
-    # Whether it is certain that nothing was written. Other failures leave that unknown.
+    # Whether Salesloft certainly wrote nothing. After other failures, that is unknown.
     was_rejected: bool = False
-    is_ambiguous: bool = False  # whether a request for it may take effect only later
+    is_ambiguous: bool = False  # whether a request for it may still take effect later
     requests: int = 0  # how often it was sent
 
     @property
     def is_of_all(self) -> bool:
-        """Whether it is the outcome of each of its records: otherwise, all but the last are merged into that one."""
+        """Whether it applies to each of its records. Otherwise, all but the last count as merged."""
         return self.failed or self.result in MISSES
 
     @property
@@ -196,7 +196,7 @@ def in_chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def failure(write: Write, reason: str, fields: tuple[str, ...] = (), request: str | None = None) -> Outcome:
-    """Return the outcome of a write that is not sent, because of its record."""
+    """Return the outcome of a write that fails because of its record and is not sent."""
     return Outcome(write, Result.FAILED, reason, fields=fields, request=request)
 
 
@@ -212,7 +212,7 @@ def written(
     requests: int = 1,
     is_ambiguous: bool = False,
 ) -> Outcome:
-    """Return the outcome of a write that Salesloft has taken; its id is that of the response if it is not known."""
+    """Return the outcome of a successful write. An unknown id is taken from the response."""
     record_id = write.record_id
     if record_id is None and resource is not None:
         record_id = int(resource[ID_FIELD])
@@ -220,11 +220,11 @@ def written(
 
 
 def merge(writes: Iterable[Write], added: Collection[str] = ()) -> list[Write]:
-    """Merge writes with the same key; later values win, except in fields with lists whose elements are `added`.
+    """Merge writes with the same key. Later values win, but elements of `added` lists are combined.
 
-    Requests run in parallel and bulk jobs promise no order, so two writes with one key must not be sent together. A
-    removal and another write are one only if both are the same row of the source: otherwise, another row still has the
-    key, or may come back.
+    Requests run in parallel and bulk jobs don't guarantee order, so two writes with one key must not be sent together.
+    A removal and another write are merged only if they are the same source row: otherwise, another row still has the
+    key.
     """
     writes = list(writes)
     if len({each.key for each in writes}) == len(writes):
@@ -246,7 +246,7 @@ def merge(writes: Iterable[Write], added: Collection[str] = ()) -> list[Write]:
 
 
 def _without_removed_rows(writes: Sequence[Write], keys: Collection[str | None]) -> list[Write]:
-    """Return the writes without earlier ones of a row that is also removed: the later of the two is kept."""
+    """For rows that are both written and removed, keep only the later of the two."""
     left: list[Write | None] = []
     for write in writes:
         sources: tuple[Source, ...] = ()
@@ -261,12 +261,12 @@ def _without_removed_rows(writes: Sequence[Write], keys: Collection[str | None])
 
 
 def is_superseded(earlier: Write, later: Write) -> bool:
-    """Return whether the records of a write are all rows of the source that a later write is about."""
+    """Return whether a later write is about the same source row as all records of an earlier one."""
     return all(each.is_of_row(later.sources[-1]) for each in earlier.sources)
 
 
 def combine(first: Write, second: Write, added: Collection[str] = ()) -> Write:
-    """Return a write with the fields of both; the second wins, except in lists whose elements are `added`."""
+    """Return a write with the fields of both. The second wins, but elements of `added` lists are combined."""
     sources = first.sources + second.sources
     if second.is_removal:
         return replace(second, sources=sources)
@@ -289,5 +289,5 @@ def combine(first: Write, second: Write, added: Collection[str] = ()) -> Write:
 
 
 def reference_of(missing: str) -> str:
-    """Return the reference of what was not found: `account.domain: not found` → `account.domain`."""
+    """Return the reference in a message: `account.domain: not found` → `account.domain`."""
     return missing.partition(":")[0]

@@ -1,4 +1,4 @@
-"""Takes what Salesloft holds as written by this stream: `target-salesloft-admin adopt`, after a ledger was lost."""
+"""Rebuilds a lost ledger from the records in Salesloft: `target-salesloft-admin adopt`."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ INVALID: Final = "invalid"
 class Adoption(enum.Enum):
     """Which records the ledger adopts."""
 
-    UNKNOWN = "unknown"  # those that it does not know, and fields that it does not know
+    UNKNOWN = "unknown"  # unknown records, and unknown fields of known ones
     ALL = "all"
 
 
 class AdoptingEngine(Engine):
-    """Writes nothing to Salesloft: what it holds of each record of the input becomes what was last written."""
+    """Writes nothing to Salesloft; notes the values it holds for the records of the input as last written."""
 
     def __init__(self, *args: Any, adoption: Adoption, **parts: Any) -> None:
         super().__init__(*args, **parts)
         self._adoption = adoption
 
     def _begin(self, stream: Stream, batch: OpenBatch) -> list[Write]:
-        """Let the ledger adopt the records that Salesloft has once; nothing is left to be written."""
+        """Adopt records that match exactly one in Salesloft. Returns no writes."""
         stream.mapper.log_columns()
         for each in batch.outcomes:
             skipped = Outcome(each.write, Result.SKIPPED, INVALID)
@@ -64,7 +64,7 @@ class AdoptingEngine(Engine):
 
 
 def adopt(stream: Stream, write: Write, row: Row, entry: Entry | None) -> Write:
-    """Return a write with the values that Salesloft holds, without the fields that the ledger knows."""
+    """Return a write with the values that Salesloft holds, without fields that the ledger already knows."""
     earlier = {} if entry is None else {name: entry.values(name)[-1] for name in entry.names}
     body: dict[str, Any] = {}
     custom: dict[str, Any] = {}
@@ -72,7 +72,7 @@ def adopt(stream: Stream, write: Write, row: Row, entry: Entry | None) -> Write:
         if name in earlier:
             continue
         held = held_value(stream.object, row, name)
-        # The same value in the stream's form has the fingerprint of what the next run maps.
+        # For equal values, keep the stream's form: the next run fingerprints that one.
         kept = value if is_held(stream, name, value, held) else held
         if name.startswith(CUSTOM_PREFIX):
             custom[name.removeprefix(CUSTOM_PREFIX)] = kept
@@ -84,5 +84,5 @@ def adopt(stream: Stream, write: Write, row: Row, entry: Entry | None) -> Write:
 
 
 def _fields(write: Write) -> dict[str, Any]:
-    """Return field → value of a write; those that hold the ids of other records too, which need not be known."""
+    """Return field → value of a write, including references, whose ids may be unknown."""
     return {**dict.fromkeys(write.references), **flatten(write.body)}

@@ -1,4 +1,4 @@
-"""What a run has reserved in the ledger, so that no other run does the same at the same time."""
+"""Claims in the ledger, which keep two runs from doing the same thing at the same time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from target_salesloft.shutdown import Shutdown
 
 logger = logging.getLogger(__name__)
 
-# Claims are renewed while requests are in flight. Another run waits for them, also if their run was killed.
+# Claims are renewed while requests are in flight. Other runs wait for them to expire, even if their run was killed.
 CLAIM_SECONDS: Final = 60.0
 RENEW_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 2.0
@@ -34,7 +34,7 @@ class Claims:
         self._renew_at = clock.now()
 
     def claim(self, stream: Stream, writes: Sequence[Write]) -> Plan:
-        """Claim the records of writes; a write fails if another run holds its record for too long."""
+        """Claim the records of writes. A write fails if another run holds its record for too long."""
         wanted = {_name(stream, each) for each in writes if each.key is not None}
         until = self._clock.now() + 2 * CLAIM_SECONDS
         held = self._ledger.claim(wanted, CLAIM_SECONDS)
@@ -48,12 +48,12 @@ class Claims:
         return _without(stream, writes, wanted - held)
 
     def renew(self, stream: Stream, writes: Sequence[Write]) -> Plan:
-        """Hold what is held for `CLAIM_SECONDS` more; writes fail that another run has claimed since."""
+        """Extend all claims by `CLAIM_SECONDS`. Writes whose claims were lost to another run fail."""
         self._renew()
         return _without(stream, writes, self._lost)
 
     def keep(self) -> None:
-        """Renew what is held, if it is time to; to be called every few seconds."""
+        """Renew all claims if they are due. Call this every few seconds."""
         if self._clock.now() >= self._renew_at:
             self._renew()
 
@@ -69,7 +69,7 @@ class Claims:
 
 
 def _name(stream: Stream, write: Write) -> str:
-    """Return the name of a claim: adding a person to a cadence and removing that membership exclude each other."""
+    """Return the name of a claim. Adding a person to a cadence and removing that membership share one."""
     if stream.operation.identity:
         return joint_key(stream.operation.identity, write.body)
     return f"{stream.object.name} {write.key}"

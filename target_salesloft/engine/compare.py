@@ -1,4 +1,4 @@
-"""Compares writes with what Salesloft holds: leaves out what is equal, keeps what is not to be overwritten."""
+"""Compares writes with Salesloft: skips equal records, and protects fields that must not be overwritten."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ class Written:
         self._spellings = spellings
 
     def is_spelling(self, name: str, sent: Any, held: Any) -> bool:
-        """Return whether Salesloft holds what is sent in the spelling that it has given to it."""
+        """Return whether the held value is Salesloft's known spelling of the value sent."""
         hash_value = self._ledger.hash_value
         return self._spellings.is_known(self._key, name, hash_value(name, sent), hash_value(name, held))
 
     def find(self, name: str, held: Any) -> bytes | None:
-        """Return the hash of the value that Salesloft still holds of those that were written last, or None."""
+        """Return the hash of the last written value that Salesloft still holds, or None."""
         now = self._ledger.hash_value(name, held)
         is_known = self._spellings.is_known
         return next((each for each in self.values(name) if each == now or is_known(self._key, name, each, now)), None)
 
     def values(self, name: str) -> list[bytes]:
-        """Return the hashes of the values that may have been written last, the latest last."""
+        """Return the hashes of the values that may have been written last, oldest first."""
         return [] if self.entry is None else self.entry.values(name)
 
 
 def is_held(stream: Stream, name: str, sent: Any, held: Any) -> bool:
-    """Return whether a write of a value changes nothing, or nothing that responses show."""
+    """Return whether writing a value would change nothing, or nothing that responses show."""
     is_added = name in stream.added_fields and all(each in (held or ()) for each in sent or ())
     return is_added or name in stream.object.write_only or is_equal(name, sent, held)
 
 
 @as_plan
 def compare(stream: Stream, writes: Sequence[Write], world: World) -> Iterator[Write | Outcome]:
-    """Leave out what Salesloft holds already, fields that are kept, and records whose id Salesloft does not have."""
+    """Skip records that Salesloft already holds, fields that it keeps, and ids that don't exist."""
     skips = stream.stats.comparison is not None or stream.settings.skip_unchanged == "salesloft"
     keys = [each.key for each in writes if each.key is not None]
     entries, spellings = stream.ledger.get(keys), stream.ledger.get_spellings(keys)
@@ -79,7 +79,7 @@ def compare(stream: Stream, writes: Sequence[Write], world: World) -> Iterator[W
 
 
 def read_held(stream: Stream, writes: Sequence[Write], world: World) -> list[list[Row]]:
-    """Return the records of Salesloft that each write identifies: none, one or several."""
+    """Return the matching records in Salesloft for each write: none, one, or several."""
     identities = [_identity(stream, each) for each in writes]
     values: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     names: dict[str, str] = {}
@@ -105,10 +105,10 @@ def _identity(stream: Stream, write: Write) -> tuple[str, Any] | None:
 
 
 def _compare_one(stream: Stream, write: Write, rows: list[Row], known: Written, *, skips: bool) -> tuple[Write, bool]:
-    """Return a write without the fields that are kept, and whether it changes anything."""
+    """Return the write without kept fields, and whether it must be sent."""
     comparison = stream.stats.comparison
     if len(rows) != 1:
-        # Of several records, Salesloft rejects the write; should it not, nothing is overwritten.
+        # Salesloft should reject a write that matches several records. If it doesn't, nothing is overwritten.
         names = [name for name in flatten(write.body) if _when(stream, name) != "always"] if rows else []
         if comparison is not None:
             comparison.create += not rows
@@ -131,7 +131,7 @@ def _compare_one(stream: Stream, write: Write, rows: list[Row], known: Written, 
             for name in known.entry.names - body.keys():
                 held = held_value(stream.object, rows[0], name)
                 earlier[name] = known.find(name, held) or known.values(name)[-1]
-            for name in kept:  # what was written last stays known
+            for name in kept:  # remember the last written value
                 if known.values(name):
                     earlier[name] = known.values(name)[-1]
     if comparison is not None:
@@ -147,12 +147,12 @@ def _may_overwrite(stream: Stream, name: str, held: Any, known: Written) -> bool
     when = _when(stream, name)
     if when == "always" or canonical(name, held) is None:
         return True
-    # What is added overwrites nothing.
+    # Added elements overwrite nothing.
     return when == "unless_edited" and (name in stream.added_fields or known.find(name, held) is not None)
 
 
 def _keep(stream: Stream, write: Write, names: Collection[str]) -> Write:
-    """Return a write without fields that are kept as Salesloft holds them, and count these."""
+    """Return a write without the given fields, and count them as kept."""
     if not names:
         return write
     stream.stats.kept.update(names)

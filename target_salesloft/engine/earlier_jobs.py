@@ -1,4 +1,4 @@
-"""Settles bulk jobs that outlived their run: the ledger knows which records they write."""
+"""Settles bulk jobs that outlived their run. The ledger knows their records."""
 
 from __future__ import annotations
 
@@ -29,10 +29,7 @@ MAX_JOB_PAGES: Final = 2
 
 
 def settle_earlier_jobs(settings: RunSettings, api: BulkJobs, clock: Clock, ledger: Ledger) -> None:
-    """Note what the jobs of earlier runs have written, which could overwrite newer values.
-
-    Those that are executing are waited for.
-    """
+    """Store the results of earlier runs' jobs, and wait for those that could still overwrite newer values."""
     executing = [each for each in ledger.get_unsettled_jobs() if not _settle(each, api, clock, ledger)]
     if executing or settings.write_method != "record":
         wait_for_jobs(api, clock, settings.bulk_job_timeout, ledger.get_last_settled_job())
@@ -42,28 +39,28 @@ def settle_earlier_jobs(settings: RunSettings, api: BulkJobs, clock: Clock, ledg
 
 
 def _settle(job: UnsettledJob, api: BulkJobs, clock: Clock, ledger: Ledger) -> bool:
-    """Note the results of a job in the ledger, and return whether it need not be waited for.
+    """Store the results of a job in the ledger, and return False if the run must wait for it.
 
-    If its results will never be known, its records stay pending, and are sent again.
+    If its results will never be known, its records stay pending and are sent again.
     """
     opened = JobResults(api, clock, job.id, job.key_field, job.keys)
     try:
         status = opened.get_status()
         is_old = clock.time() - job.started_at > SECONDS_PER_DAY
         if status.state == JobState.DONE and not job.keys:
-            ledger.forget_job(job.id)  # its run has noted the results, and ended right after that
+            ledger.forget_job(job.id)  # its run stored the results, then ended
         elif status.state == JobState.DONE:
             found = opened.get_rows(status).items()
             rows = {key: row for key, row in found if row.status != RowStatus.SUCCESS}
             ledger.settle_job(job.id, {key: row.status == RowStatus.ERROR for key, row in rows.items()})
             _report(job, rows.values())
         elif status.failed or (is_old and status.state != JobState.EXECUTING):
-            ledger.forget_job(job.id)  # what is not documented must not stop each run forever
+            ledger.forget_job(job.id)  # an undocumented state must not block every run
         elif status.state != JobState.OPEN:
             return False
-        # The request that marks it ready may still arrive. Until then, what is written over it is uncertain.
+        # The request that starts it may still arrive. Until then, later writes to its records are uncertain.
     except (BulkJobUnfinishedError, PermissionDeniedError, RecordRejectedError, UnexpectedResponseError) as error:
-        # The message of a rejection may contain values.
+        # A rejection's message may contain values.
         cause = f"status {error.status}" if isinstance(error, RecordRejectedError) else str(error)
         logger.warning(
             "%s: the results of bulk job %d of an earlier run are unknown, its records are sent again: %s",
@@ -77,8 +74,8 @@ def _settle(job: UnsettledJob, api: BulkJobs, clock: Clock, ledger: Ledger) -> b
 def _report(job: UnsettledJob, failed: Collection[ResultRow]) -> None:
     """Log the results of a job.
 
-    The records that failed cannot be saved: the ledger has only their hashes. STATE has not passed them, so that the
-    tap reads them again, and this run sends them.
+    Its failed records can't be saved, because the ledger has only their hashes. STATE has not passed them, so the tap
+    reads them again and this run sends them.
     """
     reasons = Counter(redact_reason(describe_row(row)[0], request_names(row.record)) for row in failed)
     described = ", ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(MAX_REASONS))
@@ -92,9 +89,9 @@ def _report(job: UnsettledJob, failed: Collection[ResultRow]) -> None:
 
 
 def wait_for_jobs(api: BulkJobs, clock: Clock, timeout: float, last_settled: int) -> None:
-    """Wait for jobs of this target that are executing or waiting to be; those that were never started never are.
+    """Wait for jobs of this target that Salesloft executes or has queued.
 
-    Where Salesloft ignores filters, the list starts after the last job that is settled.
+    If Salesloft ignores filters, the list starts after the last settled job.
     """
     started = clock.now()
     seen: set[int] = set()
@@ -119,13 +116,13 @@ def wait_for_jobs(api: BulkJobs, clock: Clock, timeout: float, last_settled: int
 
 
 def _wait(clock: Clock, started: float, timeout: float, job_id: int) -> None:
-    """Wait before a job is asked about again, unless the run has waited for too long."""
+    """Wait until the next poll, or raise an error after the timeout."""
     now = clock.now()
     if now >= started + timeout:
         raise BulkJobUnfinishedError(
             f"Bulk job {job_id} of an earlier run: not done after {now - started:,.0f} s "
-            f"(bulk_job_timeout: {timeout:,.0f} s). Nothing was written in this run, because the job could "
-            "overwrite newer values; run again when it is done.",
+            f"(bulk_job_timeout: {timeout:,.0f} s). This run wrote nothing, because the job could overwrite newer "
+            "values. Run again when the job is done.",
             job_id=job_id,
         )
     clock.wait_until(min(now + MAX_POLL_SECONDS, started + timeout))

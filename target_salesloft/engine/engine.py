@@ -1,4 +1,4 @@
-"""The only loop of a run: plans the records of streams, submits writes, and hands events to the journal."""
+"""The main loop of a run: plans records, submits writes, and passes events to the journal."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ logger = logging.getLogger(__name__)
 
 MAX_RECORD_AGE_SECONDS: Final = 300.0
 MAX_PENDING_BYTES: Final = 64 * 2**20
-# Writes that wait for records that they refer to: memory is bounded, and STATE waits for them.
+# Writes that wait for records they refer to. They use memory and hold back STATE.
 MAX_WAITING: Final = 20_000
-# Memberships that are held until the end of the input; of more, those that exist are left out before.
+# Memberships held until the end of the input. Beyond this number, existing ones are skipped early.
 MAX_HELD: Final = 10_000
-# More merged records than this share of a stream, from this number on, look like a wrong key.
+# More merged records than both of these suggest a wrong key.
 MASS_MERGE_SHARE: Final = 0.05
 MASS_MERGE_RECORDS: Final = 100
 # Claims are renewed before each chunk of this many records.
@@ -53,7 +53,7 @@ TRIAL: Final = "a trial run (max_records) removes nothing and adds nobody to a c
 
 
 class Engine:
-    def __init__(  # noqa: PLR0913 (what the loop is between)
+    def __init__(  # noqa: PLR0913 (the parts that the loop connects)
         self,
         settings: RunSettings,
         clock: Clock,
@@ -81,19 +81,19 @@ class Engine:
         self._journal = journal
         self._streams: dict[str, Stream] = {}
         self._live = LiveRows()
-        self._not_to_contact: set[str] = set()  # people, by their keys
+        self._not_to_contact: set[str] = set()  # keys of people
         self._removals = HeldWrites()
         self._enrollments = HeldWrites()
         self._removed = 0
         self._enrolled = 0
-        self._is_final = False  # nothing waits for records that are still to come
+        self._is_final = False  # no more records are coming, so none can wait for them
         self._has_settled_jobs = False
         self._has_waited_for_inserts = False
         self._full_drain_at = clock.now() + MAX_RECORD_AGE_SECONDS
         self._added_bytes = 0
 
     def add_stream(self, stream: Stream) -> None:
-        for other in self._streams.values():  # a run with one stream does not need them
+        for other in self._streams.values():  # a run with one stream does not need keys
             other.batch.keys = tokens_in(other.batch.writes)
         self._streams[stream.name] = stream
         self._journal.add_stream(stream)
@@ -101,7 +101,11 @@ class Engine:
     # Records
 
     def feed(self, stream: Stream, mapped: Write | Outcome, size: int) -> None:
-        """Take a record of the input, of so many bytes, in the order in which values of one key are to be written."""
+        """Add a record to the open batch of its stream. Call it in input order: later values win.
+
+        Args:
+            size: The length of the record in the input, in bytes.
+        """
         write = mapped.write if isinstance(mapped, Outcome) else mapped
         source = write.sources[-1]
         if source.saved_at is None:
@@ -112,7 +116,7 @@ class Engine:
         if isinstance(mapped, Write) and len(self._streams) > 1:
             tokens = mapped.tokens
             for other in self._streams.values():
-                # Whichever batch is written last would win.
+                # Otherwise, the batch that is written last would win.
                 if other is not stream and other.object is stream.object and not tokens.isdisjoint(other.batch.keys):
                     self.drain(other)
             stream.batch.keys |= tokens
@@ -132,23 +136,23 @@ class Engine:
             self._limit_pending_bytes()
 
     def _note_row(self, stream: Stream, write: Write) -> None:
-        """Note which records the rows of the source name that are not deleted, and who is not to be contacted."""
+        """Note the records that a row names, unless it is deleted, and people who must not be contacted."""
         if self._removes:
             self._live.add(stream.object.name, write.tokens, write.sources[-1])
         if write.body.get("do_not_contact") is True and stream.object is PEOPLE:
             self._not_to_contact |= write.own_tokens
 
     def _limit_pending_bytes(self) -> None:
-        """Drain the largest batches until those of all streams together are small enough."""
+        """Drain the largest batches until all streams together are below the limit."""
         streams = sorted(self._streams.values(), key=lambda each: each.batch.size)
         while sum(each.batch.size for each in streams) >= MAX_PENDING_BYTES:
             self.drain(streams.pop())
         self._added_bytes = sum(each.batch.size for each in streams)
 
     def _make_room(self, stream: Stream) -> bool:
-        """Drop unchanged writes from a full batch, and return whether so few are left that more are to be read.
+        """Drop unchanged writes from a full batch, and return whether it can take more records.
 
-        Bulk jobs cost points, so that few changes among many records are to be written in few jobs.
+        Each bulk job costs points, so a few changes among many records should share a job.
         """
         if not stream.skips_by_ledger or stream.settings.sync_mode not in stream.object.bulk_types:
             return False
@@ -157,13 +161,13 @@ class Engine:
         return 0 < len(writes) <= stream.max_size // 2
 
     def settle_earlier_jobs(self) -> None:
-        """Note what the jobs of earlier runs have written, before the ledger is read for the first time."""
+        """Store the results of earlier runs' bulk jobs in the ledger before it is first read."""
         if not (self._settings.dry_run or self._has_settled_jobs):
             settle_earlier_jobs(self._settings, self._bulk_jobs, self._clock, self._ledger)
             self._has_settled_jobs = True
 
     def poll(self) -> None:
-        """Settle bulk jobs that are done, if it is time to ask, and drain batches that have waited for long."""
+        """Poll bulk jobs if a poll is due, and drain batches that are too old."""
         if self._writer.is_busy and self._clock.now() >= self._writer.next_event_at:
             self._advance()
         if self._clock.now() >= self._full_drain_at:
@@ -189,7 +193,7 @@ class Engine:
         self._shutdown.raise_if_stopping()
 
     def _drain(self, stream: Stream, batch: OpenBatch) -> None:
-        # What was read first is written first, also by streams that name the object's records by another field.
+        # Write in input order, even across streams that use different keys for the same object.
         for other in self._streams.values():
             if other is stream or other.object is not stream.object:
                 continue
@@ -220,12 +224,12 @@ class Engine:
     # Plan
 
     def _begin(self, stream: Stream, batch: OpenBatch) -> list[Write]:
-        """Account for records that are not written, merge the others, and leave out what is held or unchanged."""
+        """Note outcomes, merge the remaining records, hold removals and enrollments, and skip unchanged records."""
         stream.mapper.log_columns()
         self._journal.note_all(stream, batch.outcomes)
         if batch.writes:
             self.settle_earlier_jobs()
-        # Records of an update are merged when their ids are known: some name a person by id, others by key.
+        # Updates are merged again once their ids are known: some name a person by id, others by key.
         merged = merge(batch.writes, stream.added_fields)
         for each in merged:
             if each.is_removal:
@@ -242,10 +246,10 @@ class Engine:
         return changed
 
     def _cancel_superseded(self, stream: Stream, batch: OpenBatch) -> None:
-        """Cancel what is held if a later record of the same source row says otherwise.
+        """Cancel held writes if a later record of the same source row contradicts them.
 
-        A deleted row that comes again is not removed. A row that is deleted, has failed, or names another cadence adds
-        nobody to the first one.
+        A deleted row that comes back is not removed. If a row is later deleted, fails, or names another cadence, its
+        earlier enrollment is cancelled.
         """
         for each in (*batch.writes, *(each.write for each in batch.outcomes)):
             cancelled = [] if each.is_removal else self._removals.cancel(stream, each)
@@ -255,21 +259,21 @@ class Engine:
                 self._journal.note(other, outcome)
 
     def _go_on(self, stream: Stream, planned: plan.Plan, *, is_found: bool = False) -> list[Write]:
-        """Count what is decided, or was found to be in Salesloft, and return the writes that go on."""
+        """Note the outcomes of a plan, and return its remaining writes."""
         self._journal.note_all(stream, planned.outcomes, is_found=is_found and not self._settings.dry_run)
         return planned.writes
 
     def _plan(self, stream: Stream, writes: list[Write], *, may_wait: bool) -> tuple[list[Write], list[Write]]:
-        """Return what is to be sent of writes that are neither held nor known to be unchanged, and what is restored.
+        """Return the writes to send, and separately those that restore archived records.
 
         Args:
-            may_wait: Whether writes may wait for records that they refer to.
+            may_wait: Whether writes may wait for records they refer to.
         """
         if not self._settings.reads:
             return writes, []
         if stream.waiting or any(each.references for each in writes):
             writes = self._resolve(stream, writes, may_wait=may_wait)
-            if stream.skips_by_ledger:  # otherwise, they have been counted
+            if stream.skips_by_ledger:  # otherwise, they are already counted
                 writes = self._skip_unchanged(stream, writes, are_resolved=True)
         if writes:
             writes = self._find_existing(stream, writes)
@@ -289,7 +293,7 @@ class Engine:
         return plan.restore(writes, archived) if archived else (writes, [])
 
     def _find_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
-        """Find the records of Salesloft that writes must name by id, and leave out writes that must not be sent."""
+        """Look up record ids where needed, and skip writes that must not be sent."""
         settings = stream.settings
         is_real = not self._settings.dry_run
         if is_real and stream.key_type in {FieldType.EMAIL, FieldType.DOMAIN}:
@@ -308,19 +312,19 @@ class Engine:
         return writes
 
     def _protect(self, stream: Stream, writes: list[Write]) -> list[Write]:
-        """Send along what Salesloft would erase otherwise."""
+        """Include values that Salesloft would otherwise erase."""
         if all(stream.erasable.isdisjoint(each.body) for each in writes):
             return writes
-        # What is in flight is not in Salesloft yet.
+        # Writes in flight are not in Salesloft yet.
         self._wait_for(stream.object, tokens_in(to_read(stream, writes, self._world)))
         return protect(stream, writes, self._world, self._clock)
 
     def _find_archived(self, stream: Stream, writes: Sequence[Write]) -> dict[str | None, int]:
-        """Return key → id of the records that this target has archived, and that still are, with this key."""
+        """Return key → id of the records that this target archived and that are still archived under that key."""
         if self._settings.dry_run or DeletedRecords.ARCHIVE not in stream.object.removals:
             return {}
         name = archived_by_us(stream.object)
-        # Of other records, the source says itself whether they are archived.
+        # If the row has the field `archived`, the source decides.
         ids = {each.key: each.record_id for each in writes if each.key is not None and "archived" not in each.body}
         hints = self._ledger.get_lookups(name, ids)
         if not hints:
@@ -332,7 +336,7 @@ class Engine:
             key: each.record_id
             for key, each in hints.items()
             if (row := by_id.get(each.record_id)) is not None
-            if ids[key] == each.record_id or _has_key(row, key)  # it may hold the key in another form
+            if ids[key] == each.record_id or _has_key(row, key)  # the row may hold the key in another form
         }
         others = hints.keys() - archived.keys()
         others -= stream.ledger.get_pending(others)
@@ -340,7 +344,7 @@ class Engine:
         return archived
 
     def _skip_unchanged(self, stream: Stream, writes: list[Write], *, are_resolved: bool) -> list[Write]:
-        """Leave out what equals what was last written, unless something else is on its way for the same record."""
+        """Skip records that equal the last write, unless another write for the same record is pending."""
         if not writes or stream.settings.re_enroll or stream.settings.skip_unchanged == "salesloft":
             return writes
         entries = stream.ledger.get(each.key for each in writes if each.key is not None)
@@ -367,7 +371,7 @@ class Engine:
         return self._go_on(stream, planned)
 
     def _resolve(self, stream: Stream, writes: list[Write], *, may_wait: bool = True) -> list[Write]:
-        """Put the ids of records that writes refer to into their bodies; some may have to wait for these records."""
+        """Resolve references to ids. Writes whose referenced records are missing may have to wait."""
         names = plan.names_in(writes)
         for name in {each.reference.object_name for each in names} - {None}:
             keys = {each.key for each in names if each.reference.object_name == name}
@@ -389,7 +393,7 @@ class Engine:
         return self._go_on(stream, resolved)
 
     def _pop_waiting(self, stream: Stream) -> list[Write]:
-        """Return writes that have waited for records that they refer to, if some of these were written since."""
+        """Return the waiting writes if any record they refer to has been written since."""
         if not stream.waiting:
             return []
         if len(stream.waiting) > MAX_WAITING:
@@ -408,13 +412,13 @@ class Engine:
         return stream.pop_waiting()
 
     def _write_waiting(self, stream: Stream, tokens: Collection[str] | None = None) -> None:
-        """Write what waits without the records that it refers to: all, or what may have one of the given keys."""
+        """Write waiting records without their references: all of them, or those that may have one of the keys."""
         self._write(stream, merge(stream.pop_waiting(tokens), stream.added_fields), may_wait=False)
 
     def _leave_out_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
-        """Leave out inserts of records that exist; two runs at once do not insert the same record."""
+        """Skip inserts of existing records, and claim the rest, so that no other run inserts them."""
         writes = self._claim(stream, writes)
-        if stream.skips_by_ledger:  # another run may have inserted them meanwhile
+        if stream.skips_by_ledger:  # another run may have inserted them in the meantime
             writes = self._skip_unchanged(stream, writes, are_resolved=True)
         pending = stream.ledger.get_pending(each.key for each in writes if each.key is not None)
         if pending and not self._has_waited_for_inserts:
@@ -447,7 +451,7 @@ class Engine:
         removal: DeletedRecords | None = None,
         mode: SyncMode | None = None,
     ) -> None:
-        """Hand writes to the writer, and wait until they are sent or uploaded."""
+        """Submit writes, and wait until they are sent or uploaded."""
         settings = stream.settings
         batch = Batch(stream.name, stream.object, mode or settings.sync_mode, settings.upsert_key, writes, removal)
         with self._journal.stats.writing(stream.name, len(writes), self._clock.now()):
@@ -476,16 +480,16 @@ class Engine:
             self._wait()
 
     def _wait_for(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> None:
-        """Wait until nothing is in flight that may be of records with these keys."""
+        """Wait until no write in flight may affect records with these keys."""
         while self._writer.is_busy and self._writer.holds(salesloft_object, tokens):
             self._wait()
 
     # The end of the input
 
     def finish(self, *, is_complete: bool) -> None:
-        """Write what has waited until everything else was written, then remove and enroll.
+        """Write waiting records, then remove and enroll.
 
-        If not all of the input was read, a later record might have said otherwise, or be what another waits for.
+        If the input is incomplete, held writes are dropped: an unread record might contradict them.
         """
         self.drain_all()
         self.wait()
@@ -506,7 +510,7 @@ class Engine:
         self._journal.stop_if_too_many()
 
     def _finish_held(self) -> None:
-        """Count what is to be removed and who is to be enrolled, then do it."""
+        """Check the limits on removals and enrollments, then carry them out."""
         try:
             if self._settings.reads:
                 enrollments = [
@@ -514,7 +518,7 @@ class Engine:
                 ]
                 removals = self._find_removals()
                 enrollments = self._find_enrollments(enrollments, removals)
-            else:  # whether they exist is not known
+            else:  # without reads, it is unknown whether they exist
                 removals = self._without_live(self._removals.pop_all())
                 enrollments = self._enrollments.pop_all()
             removed, enrolled = (sum(len(writes) for _, writes in each) for each in (removals, enrollments))
@@ -529,7 +533,7 @@ class Engine:
             self._claims.release()
 
     def _find_removals(self) -> ByStream:
-        """Return the records that are to be removed: those that exist, and that no other row of the source names."""
+        """Return the records to remove: those that exist and that no other row of the source names."""
         found: ByStream = []
         for stream, removed in self._removals.pop_all():
             if stream.operation.identity:
@@ -547,7 +551,7 @@ class Engine:
         return removals
 
     def _find_enrollments(self, enrollments: ByStream, removals: ByStream) -> ByStream:
-        """Return who is to be added to a cadence, and claim them, so that no other run adds them too."""
+        """Return and claim the people to add to a cadence, so that no other run adds them."""
         people = (writes for stream, writes in removals if stream.object is PEOPLE)
         removed = {token for writes in people for token in tokens_in(writes)}
         barred = self._journal.failed_people | self._not_to_contact | removed
@@ -566,18 +570,18 @@ class Engine:
         return self._go_on(stream, held.without_members(stream, writes, self._world), is_found=True)
 
     def _leave_out_members(self) -> None:
-        """Account for memberships that exist, so that few are held; who is not found yet may still be written."""
+        """Skip existing memberships to save memory; people who are not found may still be written by this run."""
         for stream, enrolled in self._enrollments.pop_all():
             writes = self._without_members(stream, self._resolve(stream, enrolled))
             for each in (*writes, *stream.pop_waiting()):
                 self._enrollments.add(stream, each)
 
     def _claim(self, stream: Stream, writes: list[Write]) -> list[Write]:
-        """Return the writes that no other run is about to do too, and count the others as failed."""
+        """Claim the records of writes. Writes whose records another run has claimed fail."""
         return writes if self._settings.dry_run else self._go_on(stream, self._claims.claim(stream, writes))
 
     def _submit_claimed(self, stream: Stream, writes: Sequence[Write], removal: DeletedRecords | None = None) -> None:
-        """Submit what this run has claimed, in chunks, so that the claims do not expire."""
+        """Submit claimed writes in chunks, so that the claims do not expire."""
         if self._settings.dry_run:
             self._submit(stream, writes, removal)
             return
@@ -592,7 +596,7 @@ def _has_key(row: Mapping[str, Any], key: str) -> bool:
 
 
 def _holds(stream: Stream, keys: set[str]) -> bool:
-    """Return whether the open batch of a stream may write a record that has one of the keys."""
+    """Return whether the open batch of a stream may write a record with one of the keys."""
     fields = {key.partition("=")[0] for key in keys}
     return any(
         identity_key(field, value) in keys

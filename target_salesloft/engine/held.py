@@ -1,4 +1,4 @@
-"""Irreversible acts wait until all input is read: what is to be removed, and who is to be added to a cadence."""
+"""Holds irreversible writes (removals and enrollments) until all input is read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ByStream: TypeAlias = "list[tuple[Stream, list[Write]]]"
 
 
 class LiveRows:
-    """Which records the rows of the source name that are not deleted; a few bytes per row."""
+    """The records that rows of the source name, except deleted rows; a few bytes per row."""
 
     def __init__(self) -> None:
         self._tokens = array("q")
@@ -39,7 +39,7 @@ class LiveRows:
             self._rows.append(row)
 
     def find(self, object_name: str, tokens: Mapping[str, Sequence[Source]]) -> set[str]:
-        """Return the tokens (token → the rows that are deleted) that another row names too."""
+        """Return the given tokens (token → deleted rows) that another row also names."""
         wanted = {
             hash((object_name, token)): (token, {_row_hash(each) for each in sources})
             for token, sources in tokens.items()
@@ -67,7 +67,7 @@ class HeldWrites:
         return len(self._held)
 
     def add(self, stream: Stream, write: Write) -> None:
-        """Hold a write, together with what the stream holds with its key."""
+        """Hold a write, combined with an earlier one that has the same key."""
         place = _place(stream, write)
         _, earlier = self._held.pop(place, (stream, None))
         self._held[place] = stream, write if earlier is None else combine(earlier, write)
@@ -76,7 +76,7 @@ class HeldWrites:
                 self._by_row.setdefault(row, set()).add(place)
 
     def cancel(self, stream: Stream, write: Write) -> list[tuple[Stream, Outcome]]:
-        """Return what is not to be done, because a later record of the same row of the source says otherwise."""
+        """Drop and return held writes that a later record of the same source row contradicts."""
         if not self._held:  # no need to decode the rows of the source
             return []
         places = {_place(stream, write)} if write.key is not None else set()
@@ -93,7 +93,7 @@ class HeldWrites:
         return cancelled
 
     def pop_all(self) -> ByStream:
-        """Return the writes that each stream holds, in the order of the input, and hold nothing any more."""
+        """Remove and return all held writes by stream, in input order."""
         by_stream: dict[str, tuple[Stream, list[Write]]] = {}
         for stream, write in self._held.values():
             by_stream.setdefault(stream.name, (stream, []))[1].append(write)
@@ -108,7 +108,7 @@ def _place(stream: Stream, write: Write) -> tuple[str, str, str]:
 
 @as_plan
 def find_removals(stream: Stream, writes: Sequence[Write], world: World) -> Iterator[Write | Outcome]:
-    """Leave out removals of records that do not exist; the others get all keys of their records."""
+    """Skip removals of records that don't exist, and add all keys of the records to the others."""
     if stream.operation.identity:
         yield from _find_members(writes, world)
         return
@@ -144,7 +144,7 @@ def _find_members(writes: Sequence[Write], world: World) -> Iterator[Write | Out
 
 
 def keep_live(found: ByStream, live: LiveRows) -> tuple[ByStream, list[tuple[Stream, Write]]]:
-    """Return each record once that no other row of the source names, and the removals that are not done.
+    """Return the records to remove, each once, and the removals to drop because another row names the record.
 
     Records that refer to others come first.
     """
@@ -176,8 +176,8 @@ def keep_live(found: ByStream, live: LiveRows) -> tuple[ByStream, list[tuple[Str
     if kept:
         lines = ", ".join(str(each.sources[-1].position) for each in kept[:MAX_NAMED])
         logger.warning(
-            "%s not removed, because another row of the source that is not deleted names the "
-            "same record in Salesloft (line%s %s of the input).",
+            "%s not removed, because another row of the source, which is not deleted, has the same key "
+            "(line%s %s of the input).",
             plural(len(kept), "deleted record"),
             "" if len(kept) == 1 else "s",
             lines + (", …" if len(kept) > MAX_NAMED else ""),
@@ -188,7 +188,7 @@ def keep_live(found: ByStream, live: LiveRows) -> tuple[ByStream, list[tuple[Str
 
 @as_plan
 def without_members(stream: Stream, writes: Sequence[Write], world: World) -> Iterator[Write | Outcome]:
-    """Leave out people who are or have been on the cadence; with `re_enroll`, only those who are."""
+    """Skip people who are or were on the cadence; with `re_enroll`, only those who still are."""
     memberships = world.find_memberships(map(pair_of, writes))
     comparison = stream.stats.comparison
     for each in writes:
@@ -204,7 +204,7 @@ def without_members(stream: Stream, writes: Sequence[Write], world: World) -> It
 
 
 def count_new(stream: Stream, writes: Sequence[Write]) -> None:
-    """Count who would be added to a cadence, once nothing may be left out any more."""
+    """Count the people whom a dry run would add to a cadence."""
     if (comparison := stream.stats.comparison) is not None:
         comparison.create += sum(each.record_id is None for each in writes)
         comparison.update += sum(each.record_id is not None for each in writes)
@@ -212,7 +212,7 @@ def count_new(stream: Stream, writes: Sequence[Write]) -> None:
 
 @as_plan
 def distinct(writes: Sequence[Write], seen: set[tuple[int, int]]) -> Iterator[Write | Outcome]:
-    """Return each membership once, unless another stream has `seen` it."""
+    """Return each membership once, unless it is in `seen`, which other streams share."""
     for each in writes:
         if pair_of(each) in seen:
             yield Outcome(each, Result.MERGED, "an earlier record is the same membership")
@@ -228,9 +228,10 @@ def pair_of(write: Write) -> tuple[int, int]:
 
 @as_plan
 def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> Iterator[Write | Outcome]:
-    """Return who may be added to a cadence; people are read again.
+    """Read people again, and return the enrollments that are allowed.
 
-    By this run, the people with `barred` keys have failed, are removed, or are not to be contacted.
+    Args:
+        barred: Keys of people who failed, are removed, or must not be contacted according to this run's input.
     """
     rows = world.rows(PEOPLE, ID_FIELD, [pair_of(each)[0] for each in writes])
     for each in writes:
@@ -242,21 +243,23 @@ def exclude(writes: Sequence[Write], world: World, barred: set[str]) -> Iterator
         tokens = {identity_key(name, found[0][name]) for name in PEOPLE.upsert_keys if found[0].get(name)}
         names = {named.key for field, named in each.references.items() if field == "person_id"}
         if not barred.isdisjoint(tokens):
-            reason = "the person's own record failed or is removed in this run, or is not to be contacted"
+            reason = "the person's own record failed, is removed in this run, or has do_not_contact"
             yield failure(each, reason, ("person_id",))
         elif not names <= tokens:
-            reason = "not found: the person has had another key since this run has looked them up"
+            reason = "not found: the person's key has changed since this run looked them up"
             yield failure(each, reason, ("person_id",), "GET /people")
         elif found[0].get("do_not_contact"):
-            yield Outcome(each, Result.SKIPPED, "the person is not to be contacted (do_not_contact)")
+            yield Outcome(each, Result.SKIPPED, "the person must not be contacted (do_not_contact)")
         else:
             yield each
 
 
 def check_limits(settings: RunSettings, removed: int, removals: int, enrolled: int, enrollments: int) -> None:
-    """Stop the run before it does more that cannot be undone than allowed; a dry run only warns.
+    """Stop the run before it exceeds a limit on removals or enrollments. A dry run only warns.
 
-    It has `removed` records and `enrolled` people before.
+    Args:
+        removed: How many records this run has already removed.
+        enrolled: How many people this run has already added to cadences.
     """
     limit = settings.max_deleted_records
     if removals and removed + removals > limit:

@@ -1,8 +1,8 @@
-"""The only place that notes outcomes: in counts, results, failed records, the ledger and STATE.
+"""The only place that notes outcomes: in counts, results, failed records, the ledger, and STATE.
 
-For each outcome, in this order: failed records file, results file, ledger, STATE. A kill between two of them makes the
-next run do something again that does no harm: a record is saved as failed twice, or sent twice with the same values.
-Before anything is sent, the ledger knows it as pending.
+The order is: failed records file, results file, ledger, STATE. If the run is killed in between, the next run repeats
+something harmless: it saves a failed record twice, or sends the same values twice. Before anything is sent, the ledger
+marks it as pending.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ FLUSH_FAILURES: Final = 100
 
 @dataclass
 class Account:
-    """How much of a batch has outcomes."""
+    """Tracks how many records of a batch lack outcomes."""
 
     id: int
     first: int = 0  # the number of its first record; 0 while it has none
@@ -59,7 +59,7 @@ class Account:
 
 
 class Accounts:
-    """Which records have outcomes, in batches that may be settled in any order.
+    """Tracks which batches are settled, in any order.
 
     A batch is settled when it is closed and each of its records has an outcome.
     """
@@ -82,14 +82,14 @@ class Accounts:
         account.outstanding += 1
 
     def close_batch(self, batch: int) -> None:
-        """Note that a batch gets no more records."""
+        """Mark a batch as complete: it gets no more records."""
         account = self._accounts[batch]
         account.is_closed = True
         if not account.outstanding:
             self._settled.append(account)
 
     def settle(self, batch: int, *, failed: bool) -> None:
-        """Note the outcome of a record. One that is retried belongs to no batch."""
+        """Note the outcome of a record. Retried records belong to no batch."""
         account = self._accounts.get(batch)
         if account is None:
             return
@@ -113,22 +113,22 @@ class Accounts:
 
     @property
     def last_open(self) -> int:
-        """The number of the last record that is the first one of a batch; 0 if there is none."""
+        """The number of the first record of the latest unsettled batch; 0 if there is none."""
         return max((each.first for each in self._accounts.values()), default=0)
 
 
 @dataclass
 class Notes:
-    """What is known of a stream, and not in the ledger yet."""
+    """Outcomes of a stream that are not in the ledger yet."""
 
     outcomes: list[Outcome] = field(default_factory=list)  # of writes that were sent
-    found: list[Outcome] = field(default_factory=list)  # of writes that say what Salesloft was read to hold
+    found: list[Outcome] = field(default_factory=list)  # of writes that equal rows read from Salesloft
     others: list[Outcome] = field(default_factory=list)  # of all other records
-    failures: list[tuple[Outcome, str]] = field(default_factory=list)  # each with its reason without values
+    failures: list[tuple[Outcome, str]] = field(default_factory=list)  # with reasons that contain no values
 
 
 class Journal:
-    def __init__(  # noqa: PLR0913 (all that is written)
+    def __init__(  # noqa: PLR0913 (everything that notes outcomes)
         self,
         settings: RunSettings,
         *,
@@ -157,7 +157,7 @@ class Journal:
         self._unsaved: list[Outcome] = []
         self._saved: dict[int, SavedAt] = {}
         self._saving = threading.Lock()
-        self._is_broken = False  # something could not be written, and is lost: STATE must not pass it
+        self._is_broken = False  # an outcome could not be written: STATE must not pass it
         self._last_failed: dict[tuple[str, str], int] = {}  # stream, key or row → the number of its record
         self._tainted: set[tuple[str, str]] = set()
         self.failed_people: set[str] = set()
@@ -169,12 +169,12 @@ class Journal:
     # State
 
     def add_state(self, value: Any) -> None:
-        """Hold a STATE back until the records before it are accounted for."""
+        """Hold back a STATE message until the records before it have outcomes."""
         self._states.add(value, self.accounts.records, self.accounts.last_open)
         self._states.emit(self.accounts.first_open)
 
     def allow_failures(self) -> None:
-        """Let STATE pass the batches with failed records: at the end of the run, these are not too many."""
+        """Let STATE pass batches with failed records, once it is certain that there are not too many."""
         for each in self._allowed_later:
             self.accounts.remove(each.id)
         self._allowed_later.clear()
@@ -211,10 +211,10 @@ class Journal:
         is_removal = batch.removal is not None
         if not is_removal:
             self._world.note_sending(stream.object, writes)
-        elif batch.removal is DeletedRecords.ARCHIVE:  # a run that is killed has archived them too
+        elif batch.removal is DeletedRecords.ARCHIVE:  # before they are sent, in case the run is killed
             archived = {token: each.record_id for each in writes if each.record_id is not None for token in each.tokens}
             self._ledger.set_lookups(archived_by_us(stream.object), archived)
-        # A removal is pending without fields: should it take effect late, what is written meanwhile is sent again.
+        # Removals are pending without fields: if one takes effect late, later writes to the record are sent again.
         items = ((each.key, {} if is_removal else each.body, each.earlier) for each in writes if each.key is not None)
         stream.ledger.mark_pending(items, job)
 
@@ -229,12 +229,12 @@ class Journal:
         """Note the outcomes of writes.
 
         Args:
-            was_sent: Whether the ledger knows the writes as pending.
-            is_found: Whether Salesloft was read, and holds what those say that are unchanged or adopted.
+            was_sent: Whether the ledger has marked the writes as pending.
+            is_found: Whether Salesloft was read and holds the values of unchanged and adopted writes.
         """
         for each in outcomes:
             self._note(stream, each, was_sent=was_sent, is_found=is_found)
-        # Those of a bulk job are noted together: a transaction of the ledger writes each page that it touches once.
+        # Outcomes of a bulk job are noted together, because each transaction of the ledger is expensive.
         if self._noted >= FLUSH_OUTCOMES or len(self._unsaved) >= FLUSH_FAILURES:
             self.flush()
 
@@ -266,7 +266,7 @@ class Journal:
         self._noted += 1
 
     def flush(self) -> None:
-        """Write what is known, and let STATE pass it."""
+        """Write all noted outcomes, and let STATE pass them."""
         try:
             self.save_failed()
             if not self._is_broken:
@@ -287,7 +287,7 @@ class Journal:
         self.metrics.log_if_due()
 
     def _note_in_ledger(self, stream: Stream, notes: Notes) -> None:
-        """Note in the ledger what Salesloft has written or refused; all else stays pending there."""
+        """Store in the ledger what Salesloft has written or rejected. Everything else stays pending."""
         ledger = stream.ledger
         sent = [each for each in notes.outcomes if not each.write.is_removal]
         gone = [each for each in (*notes.outcomes, *notes.others) if each.write.is_removal and each.result in GONE]
@@ -337,18 +337,18 @@ class Journal:
                 if (saved_at := source.saved_at or self._saved.get(source.number)) is not None
             )
         if any(each.ledger.failed.has_records for each in self._streams.values()):
-            # What a trial run does not send decides nothing: later records of the row are not read.
+            # Records that a trial run doesn't send resolve nothing, because it doesn't read later ones of the row.
             others = notes.others if self._settings.max_records is None else ()
             self._resolve(stream, [each for each in (*notes.outcomes, *notes.found, *others) if _resolves(each)])
 
     def _reject(self, stream: Stream, writes: Collection[Write]) -> None:
-        """Note in the ledger that nothing of the writes is in Salesloft."""
+        """Note in the ledger that Salesloft has none of the writes."""
         stream.ledger.reject([each.key for each in writes if each.key is not None])
         kept = {each.record_id for each in writes if each.is_removal and each.record_id is not None}
         self._ledger.forget_lookups(archived_by_us(stream.object), (), kept)
 
     def _resolve(self, stream: Stream, done: Collection[Outcome]) -> None:
-        """Resolve earlier failed records with the same key or source row; later ones of any stream stay newer."""
+        """Resolve earlier failures with the same key or source row. Later failures, in any stream, stay unresolved."""
         sources = [source for each in done for source in each.write.sources]
         named = [(source.row, source.number) for source in sources]
         named += [(each.write.key, each.write.sources[-1].number) for each in done if _is_of_key(each)]
@@ -360,17 +360,17 @@ class Journal:
                 other.ledger.failed.renew(later)
 
     def _has_failed_later(self, stream: Stream, name: str | None, number: int) -> bool:
-        """Return whether a record with a key, or of a row, failed that came after the one with a number."""
+        """Return whether a record with this key or row failed after the one with this number."""
         return name is not None and self._last_failed.get((stream.name, name), 0) > number
 
     def _note_removed(self, stream: Stream, gone: list[Outcome]) -> None:
         ids = [each.record_id for each in gone if each.record_id is not None]
         self._ledger.forget(stream.object.name, [each.write.key for each in gone if each.write.key], ids)
         late = [each.write.key for each in gone if each.write.key is not None and each.is_ambiguous]
-        stream.ledger.mark_pending((key, {}, {}) for key in late)  # a request may archive again what is restored
+        stream.ledger.mark_pending((key, {}, {}) for key in late)  # a late request may archive a restored record
 
     def _adopt(self, stream: Stream, found: list[Outcome]) -> None:
-        """Note in the ledger what Salesloft holds already: it is as if this stream had written it."""
+        """Note in the ledger what Salesloft already holds, as if this stream had written it."""
         ledger = stream.ledger
         keyed = [(each.write.key, each) for each in found if each.write.key is not None]
         entries = ledger.get(key for key, _ in keyed)
@@ -386,32 +386,32 @@ class Journal:
         ledger.confirm((key, each.record_id, self._is_certain(stream, each)) for key, each in new)
 
     def _is_certain(self, stream: Stream, outcome: Outcome) -> bool:
-        """Return whether no earlier request may still overwrite what was written."""
+        """Return whether the written values are safe from earlier requests that take effect late."""
         return not self._tainted or not any(
             (stream.object.name, token) in self._tainted for token in outcome.write.tokens
         )
 
     def _release(self, settled: list[Account]) -> None:
-        """Let STATE pass the batches whose records all have outcomes, unless failures are not allowed."""
+        """Let STATE pass settled batches, unless they have failures that are not allowed."""
         for each in settled:
             if each.has_failures and not self._settings.allow_failed_records:
                 continue
             if each.has_failures and self._settings.max_failed_percent is not None:
-                self._allowed_later.append(each)  # only the end of the run shows whether they are too many
+                self._allowed_later.append(each)  # only known at the end of the run
                 continue
             self.accounts.remove(each.id)
         if settled:
             self._states.emit(self.accounts.first_open)
 
     def save_failed(self) -> None:
-        # The shutdown's thread saves what is left when the grace period is over.
+        # The shutdown thread calls this too when the grace period is over.
         with self._saving:
             unsaved, self._unsaved = self._unsaved, []
             if unsaved:
                 self._saved |= self.failed_records.append(unsaved)
 
     def count_unresolved(self) -> int | None:
-        """Return how many failed records of the run's streams are not resolved; None if no ledger remembers them."""
+        """Return the number of unresolved failed records of the run's streams; None without a persistent ledger."""
         if not self._ledger.is_persistent:
             return None
         return sum(each.ledger.failed.count_unresolved() for each in self._streams.values())
@@ -432,7 +432,7 @@ class Journal:
 
 
 def archived_by_us(salesloft_object: SalesloftObject) -> str:
-    """Return what the ledger calls the records that this target has archived, among the ids that it remembers."""
+    """Return the name of the ledger's lookups for records that this target has archived."""
     return f"{salesloft_object.name}.archived"
 
 
@@ -441,7 +441,7 @@ def _restores(write: Write) -> bool:
 
 
 def _without_miss(stream: Stream, outcome: Outcome) -> Outcome:
-    """Return an outcome that does not count as a failure if the stream skips such records."""
+    """Turn a failure into a skipped record if the stream's settings say so."""
     settings = stream.settings
     if outcome.result is Result.ALREADY_EXISTS and settings.already_exists == "skip":
         return replace(outcome, result=Result.SKIPPED_EXISTING)
@@ -456,12 +456,12 @@ def _is_retry(outcome: Outcome) -> bool:
 
 
 def _is_of_key(outcome: Outcome) -> bool:
-    """Return whether an outcome is of all rows with its key: a removal that finds nothing to do is of its own row."""
+    """Return whether an outcome is about all rows with its key. A removal without effect is only about its own row."""
     write, result = outcome.write, outcome.result
     is_of_row = write.is_removal and any(each.row is not None for each in write.sources)
     return not is_of_row or result in {Result.DELETED, Result.ARCHIVED}
 
 
 def _resolves(outcome: Outcome) -> bool:
-    """Return whether earlier failures of the record do not count any more."""
+    """Return whether an outcome resolves earlier failures of the record."""
     return not outcome.failed and outcome.result not in {Result.NOT_SENT, Result.DRY_RUN, Result.DRY_RUN_REMOVAL}

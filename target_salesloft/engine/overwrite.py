@@ -16,9 +16,10 @@ def resolve_overwrite(
     settings: StreamSettings,
     get_custom_fields: Callable[[], Mapping[str, FieldType] | None],
 ) -> dict[str, Overwrite]:
-    """Return the setting `overwrite` by the names that the fields have in payloads.
+    """Return the setting `overwrite` with the field names used in payloads.
 
-    The team's custom fields are None if they are not known, and got only if they are needed.
+    Args:
+        get_custom_fields: Returns the team's custom fields, or None if they are unknown. Called only if needed.
     """
     resolved = {}
     for name, when in settings.overwrite.items():
@@ -36,7 +37,7 @@ def resolve_overwrite(
 def _custom_field(
     setting: str, field: str, salesloft_object: SalesloftObject, custom_fields: Iterable[str] | None
 ) -> str:
-    """Return `custom_fields.NAME` with the exact name."""
+    """Return `custom_fields.NAME` with the name as Salesloft spells it."""
     name = field.removeprefix(CUSTOM_PREFIX)
     hint = did_you_mean(field, salesloft_object.fields) or did_you_mean(name, custom_fields or ())
     if custom_fields is None and not hint:  # they cannot be listed

@@ -1,7 +1,4 @@
-"""What is to be done: functions from writes and what is known of the world to writes, outcomes, and what waits.
-
-Nothing is written here, neither to Salesloft nor to the ledger's records.
-"""
+"""Planning: functions that take writes and return a `Plan`. They change neither Salesloft nor the ledger's records."""
 
 from __future__ import annotations
 
@@ -32,15 +29,15 @@ P = ParamSpec("P")
 
 
 class Plan(NamedTuple):
-    """What becomes of writes."""
+    """Writes that go on, outcomes of those that don't, and writes that wait."""
 
     writes: list[Write]
     outcomes: list[Outcome]
-    waiting: Sequence[Write] = ()  # what waits for records that this run may still write
+    waiting: Sequence[Write] = ()  # for records that this run may still write
 
 
 def as_plan(decide: Callable[P, Iterable[Write | Outcome]]) -> Callable[P, Plan]:
-    """Let a function that yields what becomes of each write return a plan."""
+    """Make a function that yields writes and outcomes return a plan."""
 
     @functools.wraps(decide)
     def plan(*args: P.args, **options: P.kwargs) -> Plan:
@@ -56,7 +53,7 @@ def names_in(writes: Iterable[Write]) -> set[Named]:
 
 
 def with_ids(write: Write, ids: Mapping[Named, int]) -> Write | None:
-    """Return a write with the ids of the records that it refers to, or None if one is not known."""
+    """Return a write with the ids of the records it refers to, or None if one is unknown."""
     found = {field: ids.get(named) for field, named in write.references.items()}
     return None if None in found.values() else replace(write, body={**write.body, **found})
 
@@ -68,14 +65,14 @@ def skip_unchanged(
     hints: Mapping[Named, int] | None,
     resend_before: float,
 ) -> Plan:
-    """Leave out what equals what this stream has last written, as far as that is known without a request.
+    """Skip records that equal this stream's last write, according to the ledger.
 
-    Without `skip_unchanged: ledger`, these are counted and written nevertheless.
+    Without `skip_unchanged: ledger`, they are counted but still written.
 
     Args:
-        entries: Key → what the ledger knows.
+        entries: Key → entry of the ledger.
         hints: Remembered ids, which are good enough to recognize a record; None if references were looked up.
-        resend_before: What was last written before this time is sent again anyway.
+        resend_before: Records last written before this time are sent again anyway.
     """
     changed: list[Write] = []
     unchanged: list[Outcome] = []
@@ -96,7 +93,7 @@ def _is_unchanged(stream: Stream, write: Write, entry: Entry, resend_before: flo
     if entry.written_at is None:
         return False
     if stream.settings.sync_mode is SyncMode.INSERT:
-        return True  # an insert that was confirmed is never repeated, whatever it writes
+        return True  # a confirmed insert is never repeated, even with other values
     return entry.written_at > resend_before and entry.is_unchanged(stream.ledger.fingerprint(write.body))
 
 
@@ -108,11 +105,11 @@ def resolve_references(
     may_wait: frozenset[Named],
     names: Mapping[Reference, Collection[str]],
 ) -> Plan:
-    """Put the ids of records that writes refer to into their bodies.
+    """Put the ids of referenced records into the bodies of writes.
 
     Args:
-        may_wait: Names that were not found, and that this run may still write.
-        names: The names that exist, where they may be shown.
+        may_wait: Names that were not found but may still be written by this run.
+        names: Existing names that are safe to show in messages.
     """
     required = {*stream.operation.identity, *REQUIRED_REFERENCES}
     resolved: list[Write] = []
@@ -120,7 +117,7 @@ def resolve_references(
     waiting: list[Write] = []
     waiting_tokens = stream.waiting_tokens
     for write in writes:
-        # One that comes later must not be written earlier, also if it names the record by another key.
+        # A later write must not overtake an earlier one, even if it names the record by another key.
         waits = bool(waiting_tokens) and not waiting_tokens.isdisjoint(write.tokens)
         if waits or any(named in may_wait for named in write.references.values()):
             waiting.append(write)
@@ -141,7 +138,7 @@ def resolve_references(
         if write.is_removal and any(
             named.reference.object_name is not None and not ids.get(named) for named in write.references.values()
         ):
-            outcomes.append(Outcome(write, Result.UNCHANGED))  # a person who does not exist is on no cadence
+            outcomes.append(Outcome(write, Result.UNCHANGED))  # a missing person is on no cadence
         elif is_incomplete or (problems and stream.settings.missing_references == "fail"):
             outcomes.append(failure(known, "; ".join(problems), tuple(write.references)))
         else:
@@ -150,7 +147,7 @@ def resolve_references(
 
 
 def _suggest(named: Named, names: Mapping[Reference, Collection[str]]) -> str:
-    """Return a name that was not found, if it may be shown, and the one that may be meant."""
+    """Return a name that was not found, with the closest match, if both are safe to show."""
     value = sanitize_line(named.value, MAX_NAME_LENGTH)
     if named.reference not in names or "@" in value:
         return ""
@@ -160,10 +157,10 @@ def _suggest(named: Named, names: Mapping[Reference, Collection[str]]) -> str:
 
 @as_plan
 def find_update_ids(stream: Stream, writes: list[Write], world: World, *, reads_ids: bool) -> Iterator[Write | Outcome]:
-    """Find the records that updates change; those of one record are merged, later values win.
+    """Find the ids for updates, and merge updates of the same record: later values win.
 
     Args:
-        reads_ids: Whether ids that the source names are read too: in a bulk job, an update is an upsert.
+        reads_ids: Whether to check that ids from the source exist: in a bulk job, an update is an upsert.
     """
     field = stream.settings.upsert_key
     values = {identity_key(field, each.body[field]): each.body[field] for each in writes if each.record_id is None}
@@ -187,7 +184,7 @@ def find_update_ids(stream: Stream, writes: list[Write], world: World, *, reads_
 
 @as_plan
 def check_ids(stream: Stream, writes: list[Write], world: World) -> Iterator[Write | Outcome]:
-    """Leave out upserts by an id that Salesloft does not have: whether these create records is not documented."""
+    """Skip upserts by an id that does not exist: Salesloft doesn't document whether these create records."""
     existing = _existing(stream.object, {int(each.body[ID_FIELD]) for each in writes}, world)
     for each in writes:
         yield each if int(each.body[ID_FIELD]) in existing else not_found(stream, each, 0)
@@ -206,7 +203,7 @@ def not_found(stream: Stream, write: Write, matches: int) -> Outcome:
 
 
 def ambiguous_or_missing(stream: Stream, write: Write, key: str, matches: int) -> Outcome:
-    """Return the outcome of a write whose record is not there, or not the only one with its key."""
+    """Return the outcome of a write whose key matches no record, or several."""
     name = stream.object.name
     reason = f"ambiguous: {matches} {name} have this {key}" if matches else f"not found: no {name} with this {key}"
     return failure(write, reason, (key,), request=f"GET {stream.object.path}")
@@ -216,12 +213,12 @@ def ambiguous_or_missing(stream: Stream, write: Write, key: str, matches: int) -
 def leave_out_existing(
     stream: Stream, writes: list[Write], pending: set[str], world: World
 ) -> Iterator[Write | Outcome]:
-    """Leave out inserts of records that exist, as far as they can be read for few points.
+    """Skip inserts of existing records, as far as they can be read for few points.
 
-    Salesloft need not refuse a second record with the same key, and an earlier run may have created it unnoticed.
+    Salesloft may accept a second record with the same key, and an earlier run may have created one without knowing.
 
     Args:
-        pending: The keys of those that were sent before, and whose outcome is unknown.
+        pending: The keys of inserts that were sent before and whose outcome is unknown.
     """
     field = stream.settings.upsert_key
     reads_all = stream.object.lookups[field].endswith("[]")
@@ -238,7 +235,7 @@ def leave_out_existing(
 
 
 def restore(writes: list[Write], archived: Mapping[str | None, int]) -> tuple[list[Write], list[Write]]:
-    """Return writes without those of archived records, and these, by their ids, so that they are archived no more."""
+    """Separate writes of archived records, and make them unarchive their records by id."""
     left: list[Write] = []
     restored: list[Write] = []
     for each in writes:
@@ -249,17 +246,17 @@ def restore(writes: list[Write], archived: Mapping[str | None, int]) -> tuple[li
             {field: value for field, value in fields.items() if field not in {UPSERT_KEY, ID_FIELD}}
             for fields in (each.body, each.extra)
         )
-        extra["archived"] = False  # not in the body: the row is unchanged the next time
+        extra["archived"] = False  # not in the body, so that the row counts as unchanged next time
         restored.append(replace(each, body=body, extra=extra, record_id=archived[each.key]))
     return left, restored
 
 
 def already_exists(stream: Stream, write: Write) -> Outcome:
-    """Return the outcome of an insert whose record Salesloft was read to hold."""
+    """Return the outcome of an insert whose record exists, according to a request."""
     field, request = stream.settings.upsert_key, f"GET {stream.object.path}"
     return Outcome(write, Result.ALREADY_EXISTS, f"{field} already exists", fields=(field,), request=request)
 
 
 def _holds_all(stream: Stream, write: Write, row: Mapping[str, Any]) -> bool:
-    """Return whether Salesloft holds all that a write sends, perhaps in another spelling."""
+    """Return whether Salesloft holds all values of a write, perhaps in another spelling."""
     return all(each.is_spelling for each in find_differences(stream.object, write.body, row))

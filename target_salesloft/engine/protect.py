@@ -1,4 +1,4 @@
-"""Sends along what Salesloft would erase: custom fields that are not sent, and the elements of lists to add to."""
+"""Keeps values that Salesloft would erase: custom fields that are not sent, and existing elements of lists."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MAX_TRIALS: Final = 3
 
 
 def protect(stream: Stream, writes: list[Write], world: World, clock: Clock) -> list[Write]:
-    """Return writes with what Salesloft holds, where it would erase that otherwise.
+    """Return writes that include the held values Salesloft would otherwise erase.
 
-    Whether Salesloft keeps custom fields that are not sent is not documented. Until this run has tried it with one
-    record, held custom fields are read and sent along. A write that sends all that the team has needs no reading.
+    Salesloft doesn't document whether it keeps custom fields that are not sent. Until that was tried with one record,
+    held custom fields are read and sent too, unless a write already sends all custom fields of the team.
     """
     protected: list[Write] = []
     while len(protected) < len(writes):
@@ -42,10 +42,9 @@ def protect(stream: Stream, writes: list[Write], world: World, clock: Clock) -> 
         held = {id(each): found[0] for each, found in zip(sample, rows, strict=True) if len(found) == 1}
         if not is_known:
             records = [(each, held[id(each)]) for each in sample if id(each) in held and CUSTOM_FIELDS in each.body]
-            with clock.unstopped():  # what is erased is restored
+            with clock.unstopped():  # erased values must be restored
                 _try_custom_fields(stream, records, world, clock)
         protected += [_with_held(stream, each, held[id(each)]) if id(each) in held else each for each in chunk]
-    # Once it is written, it can show what Salesloft does.
     stream.witness = next((each for each in writes if len(_custom_fields(each.body)) > 1), stream.witness)
     return protected
 
@@ -67,7 +66,7 @@ def _custom_fields(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_held(stream: Stream, write: Write, row: Row) -> Write:
-    """Return a write that sends held values along."""
+    """Return a write that includes held values."""
     extra = dict(write.extra)
     held, sent = _custom_fields(row), write.body.get(CUSTOM_FIELDS)
     if sent is not None and not held.keys() <= sent.keys():
@@ -81,8 +80,7 @@ def _with_held(stream: Stream, write: Write, row: Row) -> Write:
 def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], world: World, clock: Clock) -> None:
     """Find out with one record whether Salesloft keeps custom fields that are not sent.
 
-    All but one that it holds are sent with their held values, so that nothing changes, unless Salesloft erases that
-    one: then it is sent again at once.
+    All held fields but one are sent with their values. If Salesloft erases that one, it is restored at once.
     """
     trials = 0
     for write, row in records:
@@ -116,7 +114,7 @@ def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], wor
 
 
 def _pick(held: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return custom fields whose update shows what happens to others, or None if no others are held."""
+    """Return custom fields to update in the trial, or None if it would show nothing."""
     if len(held) > 1:
-        return dict(sorted(held.items())[1:])  # no more than one may be erased
+        return dict(sorted(held.items())[1:])  # at most one may be erased
     return next(({name: value} for name, value in sent.items() if held and name not in held), None)

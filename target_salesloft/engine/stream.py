@@ -1,4 +1,4 @@
-"""What the engine knows of one stream."""
+"""A stream's state in the engine."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:  # takes a moment
 
 class SourceMapper(Protocol):
     def map(self, source: Source) -> Write | Outcome:
-        """Return what a record becomes, or its outcome if it is not written."""
+        """Return the write for a record, or its outcome if it is not written."""
 
     def knows(self, source_stream: str) -> bool:
-        """Return whether the tap has declared a stream in this run."""
+        """Return whether the tap declared the stream in this run."""
 
     def log_columns(self) -> None:
-        """Log warnings about the mapping, and where columns go; each once."""
+        """Log the mapping of columns and warnings about it, each once."""
 
     def columns_of(self, field: str) -> set[str]:
-        """Return the columns that become a field."""
+        """Return the columns that are mapped to a field."""
 
 
 @dataclass
@@ -35,8 +35,8 @@ class OpenBatch:
     id: int
     writes: list[Write] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)  # that may name its records, if the run has several streams
-    last: int = 0  # the number of its last record that is to be written
+    keys: set[str] = field(default_factory=set)  # that may name its records; only in runs with several streams
+    last: int = 0  # the number of its last record that may be written
     size: int = 0  # the length of the records in the input, in bytes
 
     @property
@@ -44,7 +44,7 @@ class OpenBatch:
         return len(self.writes) + len(self.outcomes)
 
     def keep(self, writes: list[Write]) -> None:
-        """Keep only these writes: all other records have their outcomes."""
+        """Keep only these writes. All other records have outcomes."""
         self.size = self.size * len(writes) // max(self.records, 1)
         self.writes, self.outcomes = writes, []
         self.keys = tokens_in(writes) if self.keys else set()
@@ -52,7 +52,7 @@ class OpenBatch:
 
 @dataclass(eq=False)
 class Stream:
-    """A stream, which may come from several streams of the tap."""
+    """A stream after stream maps, which may merge several streams of the tap."""
 
     name: str  # after stream maps
     settings: StreamSettings
@@ -63,21 +63,21 @@ class Stream:
     max_size: int
     batch: OpenBatch
     retried: StreamStats = field(default_factory=StreamStats)  # of failed records of earlier runs
-    # Writes that wait for records that they refer to, in the order of the input: the run may write these.
+    # Writes that wait for records they refer to, which the run may still write; in input order.
     waiting: list[Write] = field(default_factory=list)
     is_draining: bool = False
     has_warned: bool = False
-    witness: Write | None = None  # once it is written, it can show what Salesloft does with custom fields
+    witness: Write | None = None  # once written, it can show whether Salesloft merges custom fields
     object: SalesloftObject = field(init=False)
     operation: Operation = field(init=False)  # the request that writes a record
     key_type: FieldType | None = field(init=False)  # None if the object has no upsert key
-    skips_by_ledger: bool = field(init=False)  # whether records are skipped that equal those last written
-    is_compared: bool = field(init=False)  # with what Salesloft holds
-    added_fields: frozenset[str] = field(init=False)  # lists whose elements are added to those that Salesloft holds
-    erasable: frozenset[str] = field(init=False)  # fields in which Salesloft may erase what is not sent
+    skips_by_ledger: bool = field(init=False)  # whether records that equal their last write are skipped
+    is_compared: bool = field(init=False)  # with the records in Salesloft
+    added_fields: frozenset[str] = field(init=False)  # lists whose elements are added to the ones in Salesloft
+    erasable: frozenset[str] = field(init=False)  # fields in which Salesloft may erase values that are not sent
 
     def __post_init__(self) -> None:
-        """Note what follows from the settings."""
+        """Derive attributes from the settings."""
         settings = self.settings
         self.object = settings.object
         self.operation = self.object.operations[settings.sync_mode]
@@ -94,11 +94,11 @@ class Stream:
 
     @property
     def waiting_tokens(self) -> set[str]:
-        """The keys by which what waits may name records."""
+        """The keys by which waiting writes may name records."""
         return tokens_in(self.waiting)
 
     def pop_waiting(self, tokens: Collection[str] | None = None) -> list[Write]:
-        """Return what waits, or what of it may name a record by one of the given keys, and let it wait no longer."""
+        """Remove and return the waiting writes: all of them, or those that may name a record by one of the keys."""
         taken: list[Write] = []
         left: list[Write] = []
         for each in self.waiting:

@@ -1,4 +1,4 @@
-"""Finds records that hold a key in another form, so that an upsert by the plain form would create a second one."""
+"""Finds records that hold a key in another form, for which an upsert by the plain form would create a duplicate."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ SAMPLE: Final = "sample"
 
 
 class Form(NamedTuple):
-    """A form in which Salesloft may hold a key, so that no filter by the plain form finds it."""
+    """A form in which Salesloft may hold a key, and which filters by the plain form don't find."""
 
     object: SalesloftObject
     field: str
     assumption: str
-    what: str  # its records, in a sentence
-    ids: str  # what the ledger calls them
-    seen: str  # what the ledger calls the time at which the latest record that was listed was created
+    what: str  # describes its records in messages
+    ids: str  # the ledger's name for these records
+    seen: str  # the ledger's name for the creation time of the latest record listed
 
     def keys(self, rows: Iterable[Row]) -> dict[str, Row]:
-        """Return the key of the plain form → the row, for those that hold it in this form."""
+        """Return plain key → row, for rows that hold the key in this form."""
         found: dict[str, Row] = {}
         for row in rows:
             held = str(row.get(self.field) or "")
@@ -72,9 +72,9 @@ CAPITALS: Final = Form(
 
 
 class Twins:
-    """Finds the records of writes, and of references, that Salesloft holds in another form.
+    """Finds records of writes and references that Salesloft holds in another form.
 
-    All records are listed once, a hundred per point, and in later runs those that were created since.
+    The first run lists all records, a hundred per point; later runs list only new ones.
     """
 
     def __init__(self, client: SalesloftClient, world: World, ledger: Ledger) -> None:
@@ -82,10 +82,10 @@ class Twins:
         self._world = world
         self._ledger = ledger
         self._now = ledger.database.clock.time
-        self._listed: dict[str, dict[str, int]] = {}  # `Form.ids` → key of the plain form → id
+        self._listed: dict[str, dict[str, int]] = {}  # `Form.ids` → plain key → id
 
     def find(self, stream: Stream, writes: list[Write]) -> Plan:
-        """Let writes of records that are held in another form be written by id; inserts of them are left out."""
+        """Address records that hold their key in another form by id, and skip inserts of them."""
         capabilities = self._world.capabilities
         if stream.key_type is FieldType.EMAIL and capabilities.get("email_case") != "insensitive":
             found = self._find_other_case(stream, writes)
@@ -96,7 +96,7 @@ class Twins:
         return _by_id(stream, writes, found) if found else Plan(writes, [])
 
     def find_removed(self, stream: Stream, writes: list[Write]) -> list[Write]:
-        """Let removals of records that are held in another form name them by id."""
+        """Address removed records that hold their key in another form by id."""
         capabilities = self._world.capabilities
         if stream.key_type is FieldType.EMAIL and capabilities.get("email_case") == "sensitive":
             form = CAPITALS
@@ -108,7 +108,7 @@ class Twins:
         return [replace(each, record_id=ids[each.key]) if each.key in ids else each for each in writes]
 
     def find_named(self, names: Iterable[Named]) -> dict[Named, tuple[int, ...]]:
-        """Return the ids of accounts that have a URL as their domain, for names that were not found otherwise."""
+        """Return the ids of accounts with a URL as the domain, for names that were not found otherwise."""
         if self._world.capabilities.get("domains") == "bare":
             return {}
         named = [each for each in names if each.reference.kind is FieldType.DOMAIN]
@@ -121,11 +121,10 @@ class Twins:
     # Addresses
 
     def _find_other_case(self, stream: Stream, writes: list[Write]) -> dict[str, int]:
-        """Return key → id of the people whose address Salesloft holds in another case, if case counts there.
+        """Return key → id of people whose address differs in case, if Salesloft's lookups are case-sensitive.
 
-        Addresses that the source has in mixed case are looked up so, a hundred a point, until a response shows that
-        case does not count. Others are looked for once it is known that it counts. To find out, a few people are looked
-        at.
+        Addresses in mixed case are looked up as the source has them, a hundred per point, until a response shows that
+        case doesn't matter. Other addresses are searched only once it is known to matter; a sample shows that.
         """
         world = self._world
         found = self._find_spellings(stream, [each for each in writes if each.spelling is not None])
@@ -138,7 +137,7 @@ class Twins:
         return {} if world.capabilities.get("email_case") == "insensitive" else found
 
     def _find_spellings(self, stream: Stream, writes: list[Write]) -> dict[str, int]:
-        """Return key → id of people whom Salesloft holds in the case that is not sent."""
+        """Return key → id of people whose address Salesloft holds in the source's case instead of the one sent."""
         world, field = self._world, stream.settings.upsert_key
         found: dict[str, int] = {}
         for part in in_chunks(writes, PAGE_SIZE):
@@ -165,12 +164,12 @@ class Twins:
 
     @cached_property
     def _is_sampled(self) -> bool:
-        """Whether a run has looked at a few people not longer ago than what it has found counts."""
+        """Whether a run has checked a sample of people in the last `CAPABILITY_DAYS`."""
         hint = self._ledger.get_lookups(CAPITALS.seen, [SAMPLE]).get(SAMPLE)
         return hint is not None and hint.record_id >= self._now() - CAPABILITY_DAYS * SECONDS_PER_DAY
 
     def _try_case(self, stream: Stream) -> None:
-        """Look up one of the people whose address has capitals in lowercase, if there are some in the first hundred."""
+        """Look up a person by the lowercase form of an address with capitals, if the first page has one."""
         try:
             page = next(iter(self._client.pages(PEOPLE.path, {})), None)
             self._ledger.set_lookups(CAPITALS.seen, {SAMPLE: int(self._now())})
@@ -189,9 +188,9 @@ class Twins:
             return
         self._world.learn(email_case="sensitive")
         logger.warning(
-            "%s: email addresses that differ in case are different addresses in Salesloft (assumption A3): an upsert "
-            "by one would create a second person beside the other. All people are listed once, to remember whose "
-            "address has capitals; people who are found are written by id.",
+            "%s: Salesloft treats email addresses that differ only in case as different people (assumption A3), so an "
+            "upsert could create a duplicate. All people are listed once to find addresses with capitals; these people "
+            "are written by id.",
             stream.name,
             extra={"code": "SL028", "stream": stream.name, "assumption": "A3"},
         )
@@ -199,12 +198,12 @@ class Twins:
     # Domains
 
     def _find_raw_domains(self, stream: Stream, writes: list[Write]) -> dict[str, int]:
-        """Return key → id of the accounts that hold a URL as their domain, of those that no run has written."""
+        """Return key → id of accounts that hold a URL as their domain and that no run has written."""
         found = self._find_hidden(URLS, self._new_keys(stream, writes))
         if found:
             logger.warning(
-                "%s: %s in Salesloft with a URL as the domain (assumption A4). An upsert by domain would create a "
-                "second account, so these are written by id, which also corrects the domain.",
+                "%s: found %s in Salesloft with a URL as the domain (assumption A4). To avoid duplicates, these are "
+                "written by id, which also corrects the domain.",
                 *(stream.name, plural(len(found), "account")),
                 extra={"code": "SL028", "stream": stream.name, "assumption": "A4", "records": len(found)},
             )
@@ -213,14 +212,14 @@ class Twins:
     # Both
 
     def _new_keys(self, stream: Stream, writes: list[Write]) -> set[str]:
-        """Return the keys of what no run has written."""
+        """Return the keys of records that no run has written."""
         keys = {each.key for each in writes if each.key is not None and each.record_id is None}
         return keys - self._ledger.get_last_writes(stream.object.name, keys).keys()
 
     def _find_hidden(self, form: Form, keys: set[str]) -> dict[str, int]:
-        """Return key → the id of the record that holds it in another form, read in this run.
+        """Return key → the id of the record that holds it in another form, verified in this run.
 
-        A key that another record holds in plain form is left out: that one is found by it.
+        Keys that another record holds in plain form are excluded: Salesloft finds that record.
         """
         if not keys:
             return {}
@@ -250,8 +249,8 @@ class Twins:
                 found |= {key: int(each[ID_FIELD]) for key, each in form.keys([row]).items()}
         except ListTooLongError as error:
             logger.warning(
-                "This run doesn't look for %s (assumption %s), because listing all %s would cost %s points. If such a "
-                "record is written for the first time, Salesloft gets a second one.",
+                "This run doesn't look for %s (assumption %s), because listing all %s would cost %s points. The first "
+                "write to such a record may create a duplicate.",
                 *(form.what, form.assumption, form.object.name, f"{error.points:,.0f}"),
                 extra=extra,
             )
@@ -272,7 +271,7 @@ class Twins:
 
 @as_plan
 def _by_id(stream: Stream, writes: list[Write], ids: Mapping[str, int]) -> Iterator[Write | Outcome]:
-    """Let writes of the given records be written by id; inserts of them are left out."""
+    """Address the given records by id, and skip inserts of them."""
     for each in writes:
         record_id = ids.get(each.key or "")
         if record_id is None:

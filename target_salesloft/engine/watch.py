@@ -1,6 +1,6 @@
-"""Watches the assumptions about Salesloft: compares what was sent with what responses show, and logs each finding once.
+"""Watches the assumptions about Salesloft: compares sent values with responses, and logs each finding once.
 
-The documentation's page "Assumptions about Salesloft" explains the ids in the log.
+The page "Assumptions about Salesloft" of the documentation explains the ids in the log.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 
 
 class Kind(NamedTuple):
-    """How Salesloft may deal with a value that it does not store as it was sent."""
+    """What Salesloft may do with a value instead of storing it as sent."""
 
     assumption: str
     what: str  # what Salesloft did; `%s` is the field
-    advice: str  # what may be the cause, or what to do
+    advice: str
 
 
 IGNORED: Final = Kind("A2", "accepted %s but did not store it", "The field may be read-only.")
 DROPPED: Final = Kind("A12", "accepted %s but did not store it", "Check that the team has this custom field.")
-OTHER: Final = Kind("A2", "returned other values for %s than were sent", "The field may be locked or derived.")
+OTHER: Final = Kind("A2", "returned different values for %s", "The field may be locked or derived.")
 NULL: Final = Kind("A14", "kept the old value of %s instead of clearing it", "Clear it in Salesloft if it is wrong.")
 MERGED: Final = Kind(
     "A5", "added %s to the stored ones instead of replacing them", "If that is right, set list_fields to add."
@@ -37,7 +37,7 @@ MERGED: Final = Kind(
 
 
 class Watch:
-    """Counts the fields for which Salesloft returns other values than it was sent, and records that stay archived."""
+    """Counts fields for which Salesloft returns different values than were sent, and records that stay archived."""
 
     def __init__(self) -> None:
         self.read: Counter[str] = Counter()  # stream → responses that were compared
@@ -45,11 +45,11 @@ class Watch:
         self._archived: Counter[str] = Counter()
 
     def examine(self, stream: Stream, outcome: Outcome, found: list[Difference]) -> list[Difference]:
-        """Count the fields in which the response to a write differs from what was sent, and return those that count."""
+        """Count and return the relevant differences between a write and its response."""
         differences = []
         for each in found:
             kind = _kind_of(stream, each)
-            # Such as the tag with the date that `autotag_date` asks for.
+            # Such as the date tag that `autotag_date` adds.
             if kind is MERGED and outcome.result is Result.CREATED:
                 continue
             differences.append(each)
@@ -58,7 +58,7 @@ class Watch:
         return differences
 
     def look_for_archived(self, stream: Stream, outcomes: Iterable[Outcome]) -> None:
-        """Count the records that the source has, and that stay archived in Salesloft."""
+        """Count records that exist in the source but stay archived in Salesloft."""
         archive = stream.object.removals[DeletedRecords.ARCHIVE]
         for each in outcomes:
             if each.resource is not None and each.resource.get(archive.removed_field):
@@ -82,8 +82,8 @@ class Watch:
         for stream, count in sorted(self._archived.items()):
             if count:
                 logger.warning(
-                    "%s: the source has %s archived in Salesloft, where nothing unarchives them (assumption A16). "
-                    "Restore those that are in use again in Salesloft.",
+                    "%s: the source has %s that Salesloft keeps archived (assumption A16). If they are in use "
+                    "again, restore them in Salesloft.",
                     *(stream, plural(count, "record")),
                     extra={"code": "SL028", "stream": stream, "assumption": "A16", "records": count},
                 )

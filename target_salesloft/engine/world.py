@@ -1,6 +1,6 @@
-"""What is known of Salesloft: ids and rows that this run has read, and what it has changed itself since.
+"""The state of Salesloft as far as this run knows it: IDs and rows it has read, and its own changes since.
 
-A remembered id is a hint. It is read, a hundred a point, before anything is written to or linked to by it.
+A remembered id is a hint. It is verified, a hundred per point, before a record is written or linked by it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Row: TypeAlias = dict[str, Any]
 
 logger = logging.getLogger(__name__)
 
-# What Salesloft was found to do counts for so long.
+# How long findings about Salesloft's behavior count.
 CAPABILITY_DAYS: Final = 90
 
 
 class World:
-    """Finds records of Salesloft in the cheapest way that reads them in this run."""
+    """Finds records in Salesloft for as few points as possible. All results were read in this run."""
 
     def __init__(self, client: SalesloftClient, lookups: Lookups, ledger: Ledger, custom_fields: CustomFields) -> None:
         self._client = client
@@ -52,14 +52,14 @@ class World:
 
     @cached_property
     def capabilities(self) -> Capabilities:
-        """What Salesloft was found to do, by this run or an earlier one."""
+        """Findings of this run and earlier ones about Salesloft's behavior."""
         found = self._ledger.get_capabilities(max_age_days=CAPABILITY_DAYS)
         return Capabilities({name: each.value for name, each in found.items()})
 
     # References
 
     def get_hints(self, names: Iterable[Named]) -> dict[Named, int]:
-        """Return the ids by which an unchanged record may be recognized; nothing is written by them."""
+        """Return remembered ids, which are good enough to recognize unchanged records, but not to write."""
         hints: dict[Named, int] = {}
         for reference, named in _by_reference(names).items():
             found = self._ledger.get_lookups(reference.name, [each.key for each in named])
@@ -69,7 +69,7 @@ class World:
         return hints
 
     def resolve(self, names: Iterable[Named]) -> dict[Named, tuple[int, ...]]:
-        """Return the ids of all records that each name stands for, read in this run: none, one or several."""
+        """Return the ids of all records that match each name, read in this run: none, one, or several."""
         resolved: dict[Named, tuple[int, ...]] = {}
         for reference, named in _by_reference(names).items():
             if reference.object_name is None:
@@ -94,7 +94,7 @@ class World:
         return {each: ids.get(each.key, ()) for each in named}
 
     def is_missing(self, named: Named) -> bool:
-        """Return whether a record was looked up and not found, and has not been written since."""
+        """Return whether a lookup did not find the record, and no write has created it since."""
         return (str(named.reference.object_name), named.key) in self._missing
 
     def _listing(self, reference: Reference) -> Listing:
@@ -114,8 +114,7 @@ class World:
         """Return key → the ids of all records that have it.
 
         Args:
-            hints: Key → remembered id; by default, that of the record that a stream has written. Used where looking a
-                record up costs more than verifying its id.
+            hints: Key → remembered id; by default, from the ledger. Used where verifying an id is cheaper.
         """
         lookup = self._lookups.get(salesloft_object, field)
         if takes_one(salesloft_object, field):
@@ -132,12 +131,12 @@ class World:
     def find_rows(
         self, salesloft_object: SalesloftObject, field: str, values: Mapping[str, Any], names: Mapping[str, str]
     ) -> dict[str, list[Row]]:
-        """Return the key of each value → what Salesloft holds of the records that have it. Not cached.
+        """Return the key of each value → the matching records in Salesloft. Not cached.
 
-        Where Salesloft has no filter of many values, remembered ids and names are tried first.
+        Where Salesloft can't filter by many values at once, remembered ids and names are tried first.
 
         Args:
-            names: Key → the name that the record may have.
+            names: Key → the likely name of the record.
         """
         found: dict[str, list[Row]] = {}
         if takes_one(salesloft_object, field):
@@ -155,16 +154,16 @@ class World:
     def rows(
         self, salesloft_object: SalesloftObject, field: str, values: Iterable[Any]
     ) -> dict[str, list[dict[str, Any]]]:
-        """Return the `identity_key` of each value → what Salesloft holds of the records that have it. Not cached."""
+        """Return the `identity_key` of each value → the matching records in Salesloft. Not cached."""
         return self._lookups.rows(salesloft_object, field, values)
 
     def find_memberships(self, pairs: Iterable[tuple[int, int]]) -> Mapping[tuple[int, int], Any]:
         return self._lookups.memberships.find(pairs)
 
     def update(self, salesloft_object: SalesloftObject, record_id: int, fields: Mapping[str, Any], clock: Clock) -> Row:
-        """Change fields of a record at once, and return what Salesloft holds afterwards."""
+        """Update a record immediately, and return it as Salesloft holds it afterwards."""
         reply = self._client.send(salesloft_object.operations[SyncMode.UPDATE], fields, record_id)
-        if reply.was_ambiguous:  # an earlier request must not take effect after the record is written
+        if reply.was_ambiguous:  # an earlier request must not take effect after a later write
             clock.wait_until(clock.now() + LATE_WRITE_SECONDS)
         row = reply.data
         if isinstance(row, dict) and fields.keys() <= row.keys():
@@ -173,16 +172,16 @@ class World:
         return next((each for found in rows.values() for each in found), {})
 
     def learn(self, **found: Any) -> None:
-        """Note what Salesloft does, for the rest of the run: names and values of `Capabilities`.
+        """Note findings about Salesloft's behavior for the rest of the run: names and values of `Capabilities`.
 
-        Later runs know it too if it is not as assumed: what this run has seen never lifts a safeguard of another.
+        Only unexpected findings are stored for later runs, so one run's observation never lifts another's safeguard.
         """
         self.capabilities = Capabilities({**self.capabilities, **found})
         unexpected = {name: value for name, value in found.items() if value != ASSUMPTIONS[name].assumed}
         self._ledger.set_capabilities(unexpected, is_verified=False)
 
     def may_erase_custom_fields(self, salesloft_object: SalesloftObject, write: Write) -> bool:
-        """Return whether a write sends custom fields, but not all that the team has."""
+        """Return whether a write sends some, but not all, of the team's custom fields."""
         sent = write.body.get(CUSTOM_FIELDS)
         if sent is None or self.capabilities.get("custom_fields") == "merge":
             return False
@@ -190,7 +189,7 @@ class World:
         return known is None or not known.keys() <= sent.keys()
 
     def assume(self, error: Exception, **assumed: Any) -> None:
-        """Take it for granted, for the rest of the run, that Salesloft does what is assumed: it cannot be watched."""
+        """Rely on assumptions that this run cannot check."""
         self.learn(**assumed)
         for name, value in assumed.items():
             assumption = ASSUMPTIONS[name]
@@ -200,10 +199,10 @@ class World:
                 extra={"code": "SL028", "assumption": assumption.id},
             )
 
-    # What this run changes
+    # Changes by this run
 
     def note_sending(self, salesloft_object: SalesloftObject, writes: Collection[Write]) -> None:
-        """Note that records may change: which record a name stands for is not known until it is read again."""
+        """Distrust remembered ids for the names that these writes send, until they are read again."""
         for reference in REFERENCES[salesloft_object.name]:
             if not self._ledger.has_lookups(reference.name):
                 continue
@@ -212,7 +211,7 @@ class World:
             self._ledger.distrust_lookups(reference.name, keys)
 
     def note_outcomes(self, salesloft_object: SalesloftObject, outcomes: Collection[Outcome]) -> None:
-        """Note what records hold now: earlier look-ups by what has changed do not count any more."""
+        """Invalidate lookups that these outcomes have made stale, and remember the names they show."""
         attributes = {each.attributes[0] for each in REFERENCES[salesloft_object.name]} | set(salesloft_object.lookups)
         removed = {each.record_id for each in outcomes if each.write.is_removal and each.record_id is not None}
         written = [each for each in outcomes if not each.write.is_removal]
@@ -229,7 +228,7 @@ class World:
             self._missing.difference_update((salesloft_object.name, key) for key in keys)
             if lookup is None:
                 continue
-            # Where another field identifies a record, this one may have changed.
+            # If another field identified the record, this one may have changed.
             moved = {each.record_id for key, each in named if each.write.key != key}
             if None in moved:
                 lookup.forget_all()
@@ -238,7 +237,7 @@ class World:
         self._remember(salesloft_object, outcomes)
 
     def _remember(self, salesloft_object: SalesloftObject, outcomes: Collection[Outcome]) -> None:
-        """Trust names that a response shows, and forget those of removed records."""
+        """Trust names that responses confirm, and forget those of removed records."""
         removed = [each for each in outcomes if each.write.is_removal]
         for reference in REFERENCES[salesloft_object.name]:
             attribute = reference.attributes[0]
