@@ -946,7 +946,8 @@ class Oracle:
             if not found:
                 yield from self.lost(night, row, outcomes[index])
             for record in found if len(found) == 1 else ():
-                if record.get("archived_at") and (outcomes[index] != "unchanged" or not self.is_remembered(row)):
+                skipped = {"unchanged", "merged"} if self.is_remembered(row) else {"merged"}
+                if record.get("archived_at") and outcomes[index] not in skipped:
                     yield from self.archived(night, row, record, outcomes[index])
                 for name, value in self.wanted(row).items():
                     last[table, record["id"], name] = (record, row, value, outcomes[index] == "unchanged")

@@ -171,7 +171,7 @@ class Team(Faults):
         self.at_request = {}
         self.after_answer = []
         self._is_outside = True
-        self._is_late = False
+        self._late_from = None  # the night in which a late write was sent, while it has its effect
         self._job = None
         self._jobs = {}
         self._seen_faults = set()
@@ -251,7 +251,7 @@ class Team(Faults):
     def _hook_causes(self):
         """Tell late writes, and jobs of earlier nights, from what the run of the night does."""
         jobs, late_writes = self.sandbox.bulk_jobs, self.sandbox.late_writes
-        create_job, advance_jobs, advance_late = jobs.create, jobs.advance, late_writes.advance
+        create_job, advance_jobs, add_late = jobs.create, jobs.advance, late_writes.add
 
         def create(*args):
             row = create_job(*args)
@@ -264,14 +264,19 @@ class Team(Faults):
             finally:
                 self._job = None
 
-        def write_late():
-            self._is_late = True
-            try:
-                advance_late()
-            finally:
-                self._is_late = False
+        def add(delay, write):
+            night = self.night
 
-        jobs.create, jobs.advance, late_writes.advance = create, execute, write_late
+            def write_late():
+                self._late_from = night
+                try:
+                    write()
+                finally:
+                    self._late_from = None
+
+            add_late(delay, write_late)
+
+        jobs.create, jobs.advance, late_writes.add = create, execute, add
 
     def _hook_rows(self):
         """Let a row of a job come twice, and one that was not written not at all, while it is to do so."""
@@ -301,8 +306,9 @@ class Team(Faults):
             self.mirror[table][number] = row
             return
         body = {**body, **{name: value for name, value in sent.items() if value != (before or {}).get(name)}}
-        origin = None if self._is_outside else self._jobs.get(self._job, self.night)
-        late = self._is_late or (origin is not None and origin < self.night)
+        sent_in = self._jobs.get(self._job, self.night) if self._late_from is None else self._late_from
+        origin = None if self._is_outside else sent_in
+        late = self._late_from is not None or (origin is not None and origin < self.night)
         context = self._context(op, table, number, body, row) | {"was executing": self._job in self.executing}
         self.effects.append(Effect(self.night, origin, op, table, number, before, row, body, late, context))
         if row is None:
