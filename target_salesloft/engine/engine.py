@@ -289,8 +289,9 @@ class Engine:
             writes = [*compared.writes, *(each.write for each in compared.outcomes if each.write.key in to_restore)]
         if self._settings.dry_run:
             return writes, []
-        writes = self._protect(stream, writes)
-        return plan.restore(writes, archived) if archived else (writes, [])
+        writes, restored = plan.restore(writes, archived) if archived else (writes, [])
+        creates = stream.settings.sync_mode is SyncMode.INSERT
+        return (writes if creates else self._protect(stream, writes)), self._protect(stream, restored)
 
     def _find_existing(self, stream: Stream, writes: list[Write]) -> list[Write]:
         """Look up record ids where needed, and skip writes that must not be sent."""

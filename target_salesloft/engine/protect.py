@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from target_salesloft.clock import Clock
 from target_salesloft.engine.compare import read_held
 from target_salesloft.engine.stream import Stream
 from target_salesloft.engine.world import Row, World
-from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError
+from target_salesloft.exceptions import PermissionDeniedError, RecordRejectedError, RetriesExhaustedError
 from target_salesloft.mapping.comparison import held_custom_fields
 from target_salesloft.objects import CUSTOM_FIELDS, ID_FIELD
 from target_salesloft.records import Write, replace
@@ -19,6 +20,7 @@ from target_salesloft.salesloft.requester import PAGE_SIZE
 logger = logging.getLogger(__name__)
 
 MAX_TRIALS: Final = 3
+TRIAL_RETRY_SECONDS: Final = 30.0
 
 
 def protect(stream: Stream, writes: list[Write], world: World, clock: Clock) -> list[Write]:
@@ -90,8 +92,11 @@ def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], wor
             continue
         record_id = int(row[ID_FIELD])
         try:
-            left = world.update(stream.object, record_id, {CUSTOM_FIELDS: sent}, clock)
-        except (RecordRejectedError, PermissionDeniedError):
+            left = world.update(stream.object, record_id, {CUSTOM_FIELDS: sent}, clock, TRIAL_RETRY_SECONDS)
+        except (RecordRejectedError, PermissionDeniedError, RetriesExhaustedError) as error:
+            if error.was_ambiguous:  # it may have erased one
+                with suppress(RecordRejectedError, RetriesExhaustedError):
+                    world.update(stream.object, record_id, {CUSTOM_FIELDS: held}, clock, TRIAL_RETRY_SECONDS)
             trials += 1
             if trials < MAX_TRIALS:
                 continue

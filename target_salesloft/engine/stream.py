@@ -90,7 +90,7 @@ class Stream:
         self.is_compared = is_compared or (bool(self.overwrite) and not is_insert)
         adds = settings.list_fields == "add"
         self.added_fields = frozenset(name for name, each in types.items() if adds and each is FieldType.STRING_LIST)
-        self.erasable = frozenset() if is_insert else self.added_fields | {CUSTOM_FIELDS}
+        self.erasable = self.added_fields | {CUSTOM_FIELDS}
 
     @property
     def waiting_tokens(self) -> set[str]:

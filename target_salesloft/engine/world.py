@@ -160,9 +160,17 @@ class World:
     def find_memberships(self, pairs: Iterable[tuple[int, int]]) -> Mapping[tuple[int, int], Any]:
         return self._lookups.memberships.find(pairs)
 
-    def update(self, salesloft_object: SalesloftObject, record_id: int, fields: Mapping[str, Any], clock: Clock) -> Row:
+    def update(
+        self,
+        salesloft_object: SalesloftObject,
+        record_id: int,
+        fields: Mapping[str, Any],
+        clock: Clock,
+        max_retry_seconds: float | None = None,
+    ) -> Row:
         """Update a record immediately, and return it as Salesloft holds it afterwards."""
-        reply = self._client.send(salesloft_object.operations[SyncMode.UPDATE], fields, record_id)
+        operation = salesloft_object.operations[SyncMode.UPDATE]
+        reply = self._client.send(operation, fields, record_id, max_retry_seconds=max_retry_seconds)
         if reply.was_ambiguous:  # an earlier request must not take effect after a later write
             clock.wait_until(clock.now() + LATE_WRITE_SECONDS)
         row = reply.data

@@ -43,7 +43,7 @@ class SalesloftClient(Requester):
     def bulk_jobs(self) -> BulkJobs:
         return BulkJobs(self, self._clock)
 
-    def send(
+    def send(  # noqa: PLR0913 (the parts of a request)
         self,
         operation: Operation,
         body: Mapping[str, Any] | None = None,
@@ -51,6 +51,7 @@ class SalesloftClient(Requester):
         *,
         location: ParameterLocation | None = None,
         earlier: OutcomeUnknownError | None = None,
+        max_retry_seconds: float | None = None,
     ) -> Reply:
         """Write one record.
 
@@ -70,6 +71,7 @@ class SalesloftClient(Requester):
             body=msgspec.json.encode(fields) if fields and not in_query else None,
             repeatable=operation.idempotent,
             earlier=earlier,
+            max_retry_seconds=max_retry_seconds,
         )
 
     def has_permission(self, method: str, path: str, *, max_retry_seconds: float | None = None) -> bool:

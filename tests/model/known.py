@@ -384,6 +384,23 @@ KNOWN = {
         **JOBS,
     )
     | {"sandbox": {"worlds": ["custom_fields=replace"]}},
+    "an inserted account that is archived no more keeps its custom fields": scenario(
+        {"accounts": accounts(mode="insert", deletes=True, archive=True, **SKIPS) | {"fields": ["score"]}},
+        night(account(1, **GONE)),
+        night(account(1, score="score-accounts1-v1")),
+        firms=[1],
+    )
+    | {"sandbox": {"worlds": ["custom_fields=replace"]}},
+    "a person who cannot be written does not stop a run that tries custom fields": scenario(
+        {"people": stream(fields=["region", "score"])},
+        night(*(person(each, score=f"score-people{each}-v1") for each in (1, 2))),
+        night(
+            *(person(each, 2, region=f"region-people{each}-v2", score=f"score-people{each}-v1") for each in (1, 2)),
+            rejected=[["score-people1-v1", "500"]],
+        ),
+        people=[1, 2],
+        write_method="bulk",
+    ),
     # 7. Identity
     "an address that moved is not written to its old holder": scenario(
         UPDATES,

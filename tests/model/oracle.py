@@ -931,11 +931,12 @@ class Oracle:
                     outcomes[index] = each["result"]
         failing = {self.key(row) for index, row in enumerate(night.rows) if outcomes.get(index) not in OK}
         last, keys = {}, defaultdict(set)
-        for index, row in self.live(night):
+        live = dict(self.live(night))
+        for index, row in ((number, each) for number, each in enumerate(night.rows) if not self.is_gone(each)):
             stream = self.streams[row["stream"]]
             table = stream["object"]
             found = [each for each in night.after[table].values() if self.names(row, table, each)]
-            if not self.is_to_hold(night, row, outcomes.get(index)):
+            if index not in live or not self.is_to_hold(night, row, outcomes.get(index)):
                 if outcomes.get(index) in OK and stream["mode"] != "insert":  # it may be written over an earlier row
                     last = {
                         place: each
