@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from typing import Any
 
 import click
@@ -20,7 +20,7 @@ from target_salesloft.redaction import sanitize_line
 from target_salesloft.reporting.failed_records import replay_command
 from target_salesloft.reporting.html import render
 from target_salesloft.reporting.run_info import format_time
-from target_salesloft.settings.options import NO_LEDGER
+from target_salesloft.settings.options import NO_LEDGER, admin_command
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.storage import exists, open_storage, split
 from target_salesloft.suggestions import closest_match
@@ -100,6 +100,11 @@ def failed(clock: Clock, settings: RunSettings, *, as_json: bool) -> int:
         f"({replay_command('FILE', (), os.environ)}), or set retry_failed_records: true."
     )
     print(f"\n{plural(records, 'failed record')} in {plural(len(files), 'file')}. Fix the cause. {advice}")
+    for file in sorted(files):
+        with suppress(OSError):  # it may be on another machine
+            if not exists(file):
+                command = admin_command("prune --days 1")
+                print(f"{sanitize_line(file)} is gone. If it was replayed, {command} forgets its records after a day.")
     return 0
 
 

@@ -230,7 +230,9 @@ def test_prune_deletes_failed_records_only_if_their_file_is_gone(admin, note, cl
     file.touch()
     admin("prune", "--days", "7")
     assert json.loads(admin("failed", "--json")[1])
+    assert "--days" not in admin("failed")[1]
     file.unlink()
+    assert "--days" in admin("failed")[1]
     admin("prune", "--days", "20")
     assert json.loads(admin("failed", "--json")[1])
     admin("prune", "--days", "7")
