@@ -31,7 +31,7 @@ class Clock:
         return time.time()
 
     def wait_until(self, moment: float) -> None:
-        """Wait until `now()` reaches a moment, or the clock is stopped."""
+        """Wait until `now()` reaches `moment` or the clock is stopped."""
         self._stopped.wait(max(0.0, moment - self.now()))
 
     @property
@@ -39,7 +39,7 @@ class Clock:
         return self._stopped.is_set()
 
     def stop(self) -> None:
-        """Wake all waiters, and let no thread wait again; if a block holds this back, at its end."""
+        """Wake all waiters, and prevent further waits. Within an `unstopped` block, this happens at its end."""
         with self._stopping:
             if self._is_held:
                 self._stops_later = True
@@ -48,7 +48,7 @@ class Clock:
 
     @contextmanager
     def unstopped(self) -> Iterator[None]:
-        """Hold back a stop until the end of the block, whose requests belong together."""
+        """Delay a stop until the end of the block, because its requests belong together."""
         with self._stopping:
             self._is_held = True
         try:

@@ -15,23 +15,23 @@ DRIVERS: Final = {
     **dict.fromkeys(("postgres", "postgresql", "postgresql+psycopg"), "postgresql+psycopg"),
 }
 CREATE_LOCK: Final = 7_256_395_638
-"""An arbitrary number, of PostgreSQL's advisory locks."""
+"""The arbitrary key of a PostgreSQL advisory lock."""
 POSTGRES_EXTRA: Final = "ledger_uri: PostgreSQL requires the extra postgres. Install target-salesloft[postgres]."
 EXAMPLES: Final = ("sqlite:////path/to/ledger.db", "postgresql+psycopg://user:password@host/database")
 
 
 def build_engine(uri: str, **options: Any) -> sa.Engine:
-    """Return an engine for the value of `ledger_uri`; nothing is connected yet."""
+    """Return an engine for the value of `ledger_uri`, without connecting."""
     try:
         url = sa.make_url(uri)
         url = url.set(drivername=DRIVERS[url.drivername])
         if url.get_backend_name() == "postgresql":
             if uri.count("@") > 1:
-                raise ConfigError(  # an @ in a password ends it, and messages would show the rest as the host
+                raise ConfigError(  # messages would show part of the password as the host
                     "Invalid value for ledger_uri: more than one @. Write %40 for an @ in the user or the password."
                 )
-            # PgBouncer and others may give each transaction another connection of the server. Without an encoding, a
-            # database with SQL_ASCII would return bytes.
+            # PgBouncer may use another server connection for each transaction, so statements can't stay prepared.
+            # Without an encoding, a database with SQL_ASCII would return bytes.
             options["connect_args"] = {"prepare_threshold": None, "client_encoding": "utf8"}
         return sa.create_engine(url, hide_parameters=True, **options)
     except (sa.exc.ArgumentError, KeyError, ValueError) as error:
@@ -41,7 +41,7 @@ def build_engine(uri: str, **options: Any) -> sa.Engine:
 
 
 def describe_url(engine: sa.Engine) -> str:
-    """Return the URL of an engine as it may be shown: a password may be in the query too."""
+    """Return the URL of an engine without passwords, which may also be in the query."""
     return engine.url.set(query={}).render_as_string(hide_password=True)
 
 
@@ -51,7 +51,7 @@ def create_tables(connection: sa.Connection, metadata: sa.MetaData) -> None:
 
 
 def lock_creation(connection: sa.Connection) -> None:
-    """Wait for other processes that create tables: of two that do it at the same time, one would fail."""
+    """Wait for other processes that create tables, because one of two would fail."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CREATE_LOCK)))
 
@@ -61,7 +61,7 @@ def is_postgres(uri: str) -> bool:
 
 
 def describe_error(error: Exception) -> str:
-    """Return what the database reports, as one line without SQL and values."""
+    """Return the database's error message as one line, without SQL and values."""
     cause = getattr(error, "orig", None) or error
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
     return sanitize_line(lines[0])

@@ -20,7 +20,7 @@ def decode_object(line: str | bytes) -> dict[str, Any]:
     """Return the JSON object of a line.
 
     Raises:
-        InvalidInputLine: The line is not a JSON object. The message holds nothing of the line.
+        InvalidInputLine: The line is not a JSON object. The message contains nothing from the line.
     """
     try:
         value = DECODER.decode(line)
@@ -32,9 +32,9 @@ def decode_object(line: str | bytes) -> dict[str, Any]:
 
 
 def decode_non_strict(line: str | bytes) -> Any:
-    """Return the value of a line that is almost JSON: with NaN, Infinity or a lone surrogate.
+    """Return the value of a line that is almost JSON: with NaN, Infinity, or a lone surrogate.
 
-    Such a value is rejected later, so that it fails its record and not the run.
+    Such values are rejected later, so that they fail the record and not the run.
     """
     try:
         return json.loads(line, parse_float=parse_decimal, parse_int=parse_int)
@@ -47,7 +47,7 @@ def decode_non_strict(line: str | bytes) -> Any:
 
 
 def parse_int(text: str) -> int | Decimal | float:
-    """Return an integer, or a decimal if it has more digits than Python parses."""
+    """Return an integer, or a decimal if it has more digits than Python can parse."""
     try:
         return int(text)
     except ValueError:
@@ -63,7 +63,7 @@ def parse_decimal(text: str) -> Decimal | float:
 
 
 def to_json_types(value: Any) -> Any:
-    """Return a value as JSON would hold it: dates and times as ISO 8601 text, tuples and sets as lists.
+    """Convert a value to JSON types: dates and times to ISO 8601 text, tuples and sets to lists.
 
     Stream map expressions may produce any Python object.
     """
@@ -79,14 +79,14 @@ def to_json_types(value: Any) -> Any:
 
 
 def dumps_line(message: Mapping[str, Any]) -> bytes:
-    """Return a Singer message as a line of JSON, including Decimal, NaN and lone surrogates."""
+    """Return a Singer message as a line of JSON. Decimals, NaN, and lone surrogates are supported."""
     return _dumps_non_strict(message).encode() + b"\n"
 
 
 def dumps_values(values: Any) -> str:
-    """Return values of a record as JSON text that can always be stored: lone surrogates are escaped.
+    """Return values of a record as JSON that can always be stored: lone surrogates are escaped.
 
-    Equal values have equal texts, so that the text may identify a source row. Decimals are written as text.
+    Equal values have equal JSON, so it can identify a source row. Decimals are written as text.
     """
     try:
         return msgspec.json.encode(values).decode()
@@ -99,6 +99,6 @@ def _dumps_non_strict(value: Any) -> str:
 
 
 def row_key(stream: str, key_properties: Sequence[str], record: Mapping[str, Any]) -> str | None:
-    """Return the text that identifies a row of the source, or None if the tap does not say what identifies it."""
+    """Return a text that identifies a source row, or None if a key property is missing."""
     values = [record.get(column) for column in key_properties]
     return None if not values or None in values else dumps_values([stream, values])

@@ -1,4 +1,4 @@
-"""Ends a run in order when a signal arrives."""
+"""Ends a run gracefully when a signal arrives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from target_salesloft.exceptions import RunCancelledError, SalesloftFatalError
 SIGNAL_EXIT_BASE: Final = 128
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORCE_AFTER_SECONDS: Final = 2.0
-"""Ctrl-C under Meltano delivers several signals within milliseconds; a SIGINT later than this is a second Ctrl-C."""
+"""Under Meltano, one Ctrl-C delivers several signals within milliseconds. A later SIGINT is a second Ctrl-C."""
 ABORT_SECONDS: Final = 5.0
 """How long `on_expired` may take."""
 
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 
 class Shutdown:
-    """Turns signals into an orderly end of the run.
+    """Shuts the run down gracefully on a signal.
 
-    The signal handler only sets a flag and stops the clock. It raises an exception only while the run waits for input
-    (`interruptible`), so that stream maps, requests and writes to disk are never cut off. If the run has not ended
+    The signal handler sets a flag and stops the clock. It raises an exception only while the run waits for input
+    (`interruptible`), so that stream maps, requests, and writes to disk are never interrupted. If the run has not ended
     `GRACE_SECONDS` after the first signal, `on_expired` is called in another thread, and the process exits.
     """
 
@@ -54,7 +54,7 @@ class Shutdown:
             raise RunCancelledError("Cancelled.")
 
     def interruptible(self, function: Callable[..., T], *args: object) -> T:
-        """Call a function that may block, such as a read of standard input; a signal ends it with an exception."""
+        """Call a function that may block, such as a read of standard input. A signal interrupts it."""
         self._interruptible = True
         try:
             self.raise_if_stopping()
@@ -63,7 +63,7 @@ class Shutdown:
             self._interruptible = False
 
     def uninterrupted(self, function: Callable[[], object]) -> None:
-        """Call a function, within a call of `interruptible`, that a signal must not cut off."""
+        """Within a call of `interruptible`, call a function that a signal must not interrupt."""
         self._interruptible = False
         function()
         self._interruptible = True
@@ -73,7 +73,7 @@ class Shutdown:
         _set_handlers(self._handle)
 
     def close(self) -> None:
-        """Ignore SIGINT, SIGTERM and SIGHUP from now on: the run has ended."""
+        """Ignore signals from now on, because the run has ended."""
         self._closed.set()
         ignore_signals()
 
@@ -105,10 +105,7 @@ class Shutdown:
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Hold signals back within the block; they are delivered at its end.
-
-    The SDK installs handlers of its own while a target is constructed.
-    """
+    """Delay signals until the end of the block: the SDK installs its own handlers while a target is constructed."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -117,9 +114,9 @@ def signals_blocked() -> Iterator[None]:
 
 
 def note_signals(clock: Clock) -> Callable[[], bool]:
-    """Note signals from now on in place of ending the process.
+    """Note signals from now on instead of ending the process.
 
-    The function that is returned says whether one has arrived that does not belong to the one that ended the run.
+    The returned function reports whether a new signal has arrived, apart from duplicates of the one that ended the run.
     """
     started = clock.now()
     noted: list[int] = []
@@ -138,7 +135,7 @@ def interrupt_on_signals() -> None:
 
 
 def ignore_signals() -> None:
-    """Ignore SIGINT, SIGTERM and SIGHUP until the process has ended: Python would restore what the system does."""
+    """Ignore SIGINT, SIGTERM, and SIGHUP until the process ends. Python would restore the system's defaults."""
     _set_handlers(signal.SIG_IGN)
 
 
@@ -146,6 +143,6 @@ def _set_handlers(handler: Callable[[int, Any], object] | signal.Handlers) -> No
     if threading.current_thread() is not threading.main_thread():
         return
     for each in SIGNALS:
-        # `nohup` asks for a run that survives the end of its terminal.
+        # Keep `nohup` working: the run must survive the end of its terminal.
         if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:
             signal.signal(each, handler)

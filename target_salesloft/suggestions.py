@@ -12,12 +12,12 @@ TYPO: Final = 0.83
 
 
 def normalize_name(name: str) -> str:
-    """Return a name without case, spaces, underscores, and hyphens, which people write in different ways."""
+    """Return a name without case, spaces, underscores, and hyphens."""
     return name.casefold().replace(" ", "").replace("_", "").replace("-", "")
 
 
 def closest_match(name: str, known: Iterable[str], cutoff: float = SIMILAR) -> str | None:
-    """Return the known name that is most like a name as a whole, or None if none is similar enough."""
+    """Return the most similar known name, or None if none is similar enough."""
     match = max(known, key=lambda each: _similarity(name, each), default=None)
     return match if match is not None and _similarity(name, match) >= cutoff else None
 
@@ -25,8 +25,8 @@ def closest_match(name: str, known: Iterable[str], cutoff: float = SIMILAR) -> s
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'title'?)` for a misspelled name, or an empty string.
 
-    Only names that are identical except for a typo are suggested: a wrong suggestion, once followed, writes a column to
-    the wrong field.
+    Only names that are identical except for a typo are suggested, because a wrong suggestion would send a column to the
+    wrong field.
     """
     match = closest_match(name, (each for each in known if _is_typo(name, each)), TYPO)
     return f" (did you mean '{match}'?)" if match else ""

@@ -1,4 +1,4 @@
-"""What a URL leads to."""
+"""Hosts of URLs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of Salesloft as far as this run knows it: IDs and rows it has read, and its own changes since.
+"""The state of Salesloft as far as this run knows it: ids and rows it has read, and its own changes since.
 
 A remembered id is a hint. It is verified, a hundred per point, before a record is written or linked by it.
 """

@@ -30,23 +30,21 @@ from target_salesloft.records import in_chunks
 logger = logging.getLogger(__name__)
 
 BUSY_SECONDS: Final = 60.0
-"""How long a run waits for another process that writes to the same rows, or in SQLite to the same file."""
+"""How long a run waits for a lock held by another process."""
 RETRY_SECONDS: Final = 0.05
 SALT_BYTES: Final = 16
 MAX_SALT_BYTES: Final = 64
 WRITE_LOCK: Final = 7_256_395_639
-"""An arbitrary number, of PostgreSQL's advisory locks."""
+"""The arbitrary key of a PostgreSQL advisory lock."""
 MAX_KEYS: Final = 10_000
-"""In a statement."""
+"""Per statement."""
 IN_MEMORY: Final = "sqlite://"
 POSTGRES_LOCK_ERRORS: Final = frozenset({"55P03", "40P01"})
-START_ANEW: Final = (
-    "Restore a copy of it, or move it away to start with a new one: then every record is sent once more."
-)
+START_ANEW: Final = "Restore a backup, or move it away to start with a new one: then every record is sent again."
 
 
 class NoLedgerError(Exception):
-    """There is no ledger yet, and none is to be created."""
+    """There is no ledger yet, and it must not be created."""
 
 
 class Database:
@@ -54,12 +52,12 @@ class Database:
 
     Args:
         create: Whether to create the database and its tables if there are none.
-        read_only: Whether to write nothing, not even the tables of a newer version.
+        read_only: Whether to write nothing, not even migrations.
 
     Raises:
-        LedgerError: The database cannot be used. It is left as it is.
-        LedgerVersionError: A newer version of the target has written it.
-        NoLedgerError: There is none, and `create` is not set.
+        LedgerError: The database cannot be used. It is left unchanged.
+        LedgerVersionError: It was written by a newer version of the target.
+        NoLedgerError: There is no ledger, and `create` is not set.
         OSError: The SQLite file cannot be created.
     """
 
@@ -70,12 +68,12 @@ class Database:
         self.is_persistent = not uri.startswith("sqlite") or self._path is not None
         self._lock = contextlib.nullcontext() if self.is_persistent else threading.RLock()
         self._hint = ""
-        # A connection may have been closed while a bulk job was waited for.
+        # A connection may have been closed during a long wait for a bulk job.
         options = {"pool_pre_ping": True} if self.is_persistent else {"poolclass": sa.StaticPool}
         self._engine = build_engine(uri if self.is_persistent else IN_MEMORY, **options)
         self._writing_engine = self._engine.execution_options(writes=True)
         self.description = str(self._path) if self._path else describe_url(self._engine)
-        # A database of something else must not be changed, not even by opening it.
+        # Read-only at first: merely opening a database of another program must not change it.
         self._mode = "ro"
         if self._path and not _exists(self._path):
             if not create:
@@ -107,17 +105,17 @@ class Database:
             with self.transaction() as connection:
                 stored = self._prepare(connection)
             if version is None and self.is_persistent:
-                logger.info("There was no ledger at %s. A new one was created.", self.description)
+                logger.info("Created a new ledger at %s, because there was none.", self.description)
         self.fingerprinter = Fingerprinter(self._get_salt(stored or {}))
 
     def _make_writable(self) -> None:
-        """Let SQLite connect for writing, with a log that lets readers go on while a process writes."""
+        """Switch SQLite to read-write and to WAL mode, so that a writer doesn't block readers."""
         if self._engine.dialect.name != "sqlite":
             return
         self._mode = "rw"
         if self.is_persistent:
             self._engine.dispose()
-        # SQLite does not wait by itself while another process does the same.
+        # SQLite does not wait if another process runs this statement at the same time.
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -131,14 +129,18 @@ class Database:
                 return
 
     def _read_properties(self, connection: sa.Connection) -> dict[str, Any] | None:
-        """Return the properties, or None if there are no tables yet. Those of something else are an error."""
+        """Return the properties, or None if there are no tables yet.
+
+        Raises:
+            LedgerError: The database belongs to another program, or is damaged.
+        """
         tables = set(sa.inspect(connection).get_table_names())
         ours = tables & models.metadata.tables.keys()
         if models.properties.name not in tables:
             if tables if connection.dialect.name == "sqlite" else ours:
                 raise LedgerError(
-                    f"{self.description} is not a ledger: it has tables of something else "
-                    f"({', '.join(sorted(ours or tables)[:3])}). Name another database in ledger_uri."
+                    f"{self.description} is not a ledger: it has tables of another program "
+                    f"({', '.join(sorted(ours or tables)[:3])}). Set ledger_uri to another database."
                 )
             return None
         rows = connection.execute(sa.select(models.properties)).all()
@@ -192,16 +194,16 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """Return a connection in a transaction that may write, and is committed at the end."""
+        """Return a connection in a transaction that may write and is committed at the end."""
         with self._lock, self._translating_errors(), self._writing_engine.begin() as connection:
             if connection.dialect.name == "postgresql":
-                # One writer at a time, as in SQLite: transactions are short, and lock the rows of several tables.
+                # One writer at a time, as in SQLite: transactions are short but lock rows of several tables.
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITE_LOCK)))
             yield connection
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Return a connection in a transaction that only reads: it does not wait for processes that write."""
+        """Return a connection in a transaction that only reads and does not wait for writers."""
         with self._lock, self._translating_errors(), self._engine.begin() as connection:
             yield connection
 
@@ -220,7 +222,7 @@ class Database:
                 f"The ledger {self.description} is locked by another process ({reason}). Let it finish or stop it, "
                 "then run again. No data was lost."
             )
-        # Its subclasses stand for other causes, such as a file that cannot be read.
+        # Subclasses have other causes, such as an unreadable file.
         if type(cause) is sqlite3.DatabaseError:
             return f"The ledger {self.description} is damaged, or is not an SQLite database ({reason}). {START_ANEW}"
         return f"Cannot use the ledger {self.description} ({reason}).{self._hint}"
@@ -249,23 +251,23 @@ class Database:
 
         @event.listens_for(engine, "begin")
         def begin(connection: sa.Connection) -> None:
-            # Otherwise a transaction that reads first may fail when it writes.
+            # Otherwise, a transaction that reads before it writes may fail.
             writes = connection.get_execution_options().get("writes")
             connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     def insert(self, table: sa.Table) -> Any:
-        """Return an INSERT that knows ON CONFLICT."""
-        # The engine has loaded its dialect; the other one would take a twentieth of a second to import.
+        """Return an INSERT that supports ON CONFLICT."""
+        # Import only the dialect in use: each takes 50 ms.
         return import_module(f"sqlalchemy.dialects.{self._engine.dialect.name}").insert(table)
 
     def upsert(self, table: sa.Table, *names: str, **options: Any) -> Any:
-        """Return an INSERT that changes the given columns of a row that exists."""
+        """Return an INSERT that updates the given columns if the row exists."""
         insert = self.insert(table)
         changed = {name: insert.excluded[name] for name in names}
         return insert.on_conflict_do_update(index_elements=table.primary_key.columns, set_=changed, **options)
 
     def get_id(self, table: sa.Table, **values: Any) -> int:
-        """Return the ID of the row with these values. If it is missing, it is added, or 0 is returned if read-only."""
+        """Return the id of the row with these values. A missing row is added; if read-only, 0 is returned."""
         condition = sa.and_(*(table.c[name] == value for name, value in values.items()))
         query = sa.select(table.c.id).where(condition)
         with self.reading() as connection:
@@ -294,13 +296,16 @@ def select_in(
 def execute_in(
     connection: sa.Connection, statement: sa.Update | sa.Delete, key: sa.ColumnElement[Any], keys: Collection[Any]
 ) -> int:
-    """Change the rows with the given keys, and return how many there were."""
+    """Update or delete the rows with the given keys, and return their number."""
     statement = statement.where(is_any(connection, key))
     return sum(connection.execute(statement, each).rowcount for each in key_lists(connection, keys))
 
 
 def is_any(connection: sa.Connection, key: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """Return that a column is one of `key_lists`, as one parameter: SQLAlchemy takes long for one of each."""
+    """Return the condition that a column is in the parameter `keys`, see `key_lists`.
+
+    A single parameter is much faster in SQLAlchemy than one per key.
+    """
     if connection.dialect.name == "postgresql":
         return key == sa.any_(sa.bindparam("keys", type_=sa.ARRAY(key.type)))
     each = sa.func.json_each(sa.bindparam("keys", type_=sa.Text)).table_valued("value")
@@ -308,7 +313,7 @@ def is_any(connection: sa.Connection, key: sa.ColumnElement[Any]) -> sa.ColumnEl
 
 
 def key_lists(connection: sa.Connection, keys: Collection[Any]) -> Iterator[dict[str, Any]]:
-    """Yield the parameters of statements with `is_any`."""
+    """Yield the parameters for statements with `is_any`."""
     for each in in_chunks(sorted(keys), MAX_KEYS):
         yield {"keys": each if connection.dialect.name == "postgresql" else msgspec.json.encode(each).decode()}
 
@@ -327,7 +332,7 @@ def insert_many(connection: sa.Connection, insert: Any, rows: Sequence[Sequence[
         return
     columns = insert.table.columns
     if connection.dialect.name == "postgresql":
-        # PostgreSQL takes longer to start a statement than to insert a row.
+        # In PostgreSQL, a statement per row costs more than inserting the row.
         types = {name: column.type for name, column in columns.items()}
         connection.execute(insert.from_select(columns.keys(), sa.select(_unnest(types, rows))))
     else:
@@ -335,7 +340,7 @@ def insert_many(connection: sa.Connection, insert: Any, rows: Sequence[Sequence[
 
 
 def _unnest(types: Mapping[str, Any], rows: Sequence[Sequence[Any]]) -> Any:
-    """Return rows as a table of PostgreSQL with the given columns. There must be at least one row."""
+    """Return rows as a PostgreSQL table with the given columns. There must be at least one row."""
     columns = zip(types.values(), zip(*rows, strict=True), strict=True)
     arrays = [sa.literal(list(values), sa.ARRAY(kind)) for kind, values in columns]
     return sa.func.unnest(*arrays).table_valued(*types).render_derived()
@@ -346,7 +351,7 @@ def execute_many(
 ) -> None:
     """Execute a statement once for each row of values.
 
-    Does without what SQLAlchemy does for each row, which takes longer than SQLite needs to write it.
+    Bypasses SQLAlchemy's work per row, which takes longer than SQLite needs to write it.
     """
     if not rows:
         return
@@ -360,7 +365,7 @@ def execute_many(
 
 
 def _get_path(uri: str) -> Path | None:
-    """Return the path of an SQLite file; None for a database in memory, or on a server."""
+    """Return the path of an SQLite file, or None for a database in memory or on a server."""
     try:
         url = sa.make_url(uri)
     except (sa.exc.ArgumentError, ValueError):
@@ -373,12 +378,12 @@ def _get_path(uri: str) -> Path | None:
         raise invalid
     try:
         return Path(database).expanduser()
-    except RuntimeError:  # there is no such user
+    except RuntimeError:  # unknown user in `~user`
         raise invalid from None
 
 
 def _exists(path: Path) -> bool:
-    """Return whether there is a ledger. It is an error if only a part of it exists, which SQLite would delete."""
+    """Return whether there is a ledger. Raises an error if only its log exists, which SQLite would delete."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -387,14 +392,14 @@ def _exists(path: Path) -> bool:
         try:
             _check_no_log(path, "-wal", "-journal")
         except LedgerError:
-            if path.exists():  # another process has created it meanwhile
+            if path.exists():  # created by another process in the meantime
                 return True
             raise
         return False
     except OSError as error:
         raise LedgerError(f"Cannot use the ledger {path} ({error.strerror}).") from error
     if not stat.S_ISREG(status.st_mode):
-        raise LedgerError(f"The ledger {path} is not a file. Name another one in ledger_uri.")
+        raise LedgerError(f"The ledger {path} is not a file. Set ledger_uri to a file.")
     if not status.st_size:
         _check_no_log(path, "-wal")
     return True
@@ -410,7 +415,7 @@ def _check_no_log(path: Path, *suffixes: str) -> None:
 def _create_file(path: Path) -> None:
     """Create an empty file that only its owner can read."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Only a new file: closing another descriptor of it would release this process's locks (POSIX).
+    # Only if it is new: closing another descriptor of a file releases all locks of the process (POSIX).
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600))
 

@@ -1,4 +1,4 @@
-"""Failed records that are not resolved: no later record with the same key, or of the same source row, succeeded."""
+"""Unresolved failed records: no later record with the same key or source row has succeeded."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from target_salesloft.ledger.models import failed
 from target_salesloft.records import SavedAt
 
 SourceKey: TypeAlias = str
-"""Identifies a row of the source: the stream, and the values of its key properties."""
+"""A row's identity in the source: the stream, and the values of its key properties."""
 HASHES: Final = ("key", "source")
 
 
 class Failure(NamedTuple):
-    key: str | None  # its key, if it has one
-    source: SourceKey | None  # identifies the row of the source, if the tap names key properties
+    key: str | None
+    source: SourceKey | None  # None if the tap declares no key properties
     saved_at: SavedAt
-    reason: str  # why it failed, without values
+    reason: str  # without values
 
 
 class UnresolvedRecord(NamedTuple):
-    number: int  # in the order in which they failed first
+    number: int  # in order of first failure
     saved_at: SavedAt
-    failed_at: float  # when it failed last, in seconds since the epoch
+    failed_at: float  # last failure, in seconds since the epoch
     attempts: int
 
 
@@ -36,7 +36,7 @@ class FailedRecords:
 
     Attributes:
         resolved_files: Files with records that this run has resolved.
-        has_records: Whether there may be any. Most runs have none, and need not ask for each record.
+        has_records: Whether there may be any. Most runs have none, which saves a query per record.
     """
 
     def __init__(self, database: Database, stream_id: int, run_number: int) -> None:
@@ -52,7 +52,7 @@ class FailedRecords:
         self._hashes = {each for row in rows for each in row}
 
     def note(self, failures: Iterable[Failure]) -> None:
-        """Note that records failed. Those that are noted already count as tried once more."""
+        """Store failed records. For known ones, the number of attempts is increased."""
         if not self._remembers:
             return
         now = self._database.clock.time()
@@ -86,7 +86,7 @@ class FailedRecords:
         self._hashes.update(row[name] for row in rows.values() for name in HASHES)
 
     def _take_over(self, connection: sa.Connection, rows: dict[SavedAt, dict[str, Any]]) -> None:
-        """Delete older records with the keys or source rows of new ones, which continue their number of attempts."""
+        """Replace older records with the same keys or source rows, and add up the attempts."""
         hashes = {row[name] for row in rows.values() for name in HASHES}
         columns = [failed.c[name] for name in ("id", "file", "line", *HASHES, "attempts", "first_failed_at")]
         ids = self._find(connection, hashes)
@@ -105,7 +105,7 @@ class FailedRecords:
             row["first_failed_at"] = min([row["first_failed_at"], *(each.first_failed_at for each in earlier)])
 
     def resolve(self, names: Iterable[str], saved: Iterable[SavedAt] = ()) -> None:
-        """Forget failed records with these keys, of these source rows, or saved at these places."""
+        """Forget failed records with these keys, source rows, or places."""
         if not self._remembers or not self.has_records:
             return
         hashes = {self._hash(each) for each in names}
@@ -124,7 +124,7 @@ class FailedRecords:
         self.resolved_files.update(file for (file,) in found)
 
     def renew(self, names: Iterable[str]) -> None:
-        """Let failed records with these keys or of these source rows be newer than what was written of them by now."""
+        """Date failed records with these keys or source rows after all writes so far."""
         hashes = {self._hash(each) for each in names}
         if not self._remembers or not hashes:
             return
@@ -141,7 +141,7 @@ class FailedRecords:
         }
 
     def get_unresolved(self) -> list[UnresolvedRecord]:
-        """Return the failed records of earlier runs, oldest first; of those with one key or source row the newest."""
+        """Return the failed records of earlier runs, oldest first; only the newest per key or source row."""
         query = sa.select(failed).where(self._is_ours).order_by(failed.c.id.desc())
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
@@ -155,7 +155,7 @@ class FailedRecords:
         return newest[::-1]
 
     def count_unresolved(self) -> int:
-        """Return how many failed records are not resolved, including those of this run."""
+        """Return the number of unresolved failed records, including those of this run."""
         with self._database.reading() as connection:
             return int(connection.execute(sa.select(sa.func.count()).where(self._is_ours)).scalar_one())
 

@@ -1,4 +1,4 @@
-"""Hashes of keys and payloads. Keyed with the ledger's salt, so that two ledgers cannot be compared."""
+"""Hashes of keys and payloads, keyed with the ledger's salt, so that two ledgers cannot be compared."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from target_salesloft.objects import UPSERT_KEY
 HASH_BYTES: Final = 8
 VALUE_BYTES: Final = 4
 MAX_CACHED_KEYS: Final = 2**15
-"""Each key is hashed several times from the look-up to the outcome: enough for the payloads of all jobs in flight."""
+"""Each key is hashed several times until its outcome. This is enough for all jobs in flight."""
 REPEATED_TYPES: Final = frozenset({str, bool, type(None)})
-"""Equal values of these types have the same hash. True and 1 are equal, but do not."""
+"""Equal values of these types have the same hash. True and 1 are equal, but their hashes differ."""
 
 encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Fingerprinter:
-    """Hashes what the ledger remembers: keys and payloads to integers that a database stores in 8 bytes."""
+    """Hashes keys and payloads to 8-byte integers, and values of fields to bytes."""
 
     def __init__(self, salt: bytes) -> None:
         self._state = hashlib.blake2b(digest_size=HASH_BYTES, key=salt)
@@ -33,11 +33,11 @@ class Fingerprinter:
 
     def _hash_key(self, key: str) -> int:
         """Return the hash of a key, such as `email_address=a@b.co`."""
-        # A tap may send half of a surrogate pair; the record fails elsewhere.
+        # A tap may send a lone surrogate; the record fails elsewhere.
         return self._hash(key.encode(errors="surrogatepass"))
 
     def fingerprint(self, body: Mapping[str, Any]) -> int:
-        """Return the hash of a payload; the order of its fields does not count."""
+        """Return the hash of a payload, regardless of the order of its fields."""
         compared = dict(body)
         compared.pop(UPSERT_KEY, None)
         return self._hash(_encode(compared))
@@ -48,19 +48,19 @@ class Fingerprinter:
         return int.from_bytes(state.digest(), "big", signed=True)
 
     def value(self, name: str, value: Any) -> bytes:
-        """Return the hash of the value of a field, which is the same for values that mean the same.
+        """Return the hash of a field's value. Equivalent values have the same hash.
 
         Args:
-            name: The field; that of a custom field starts with `custom_fields.`.
+            name: The field, or `custom_fields.NAME`.
         """
         return self._hash_meanings([canonical(name, value)])[0]
 
     def column(self, name: str, values: Sequence[Any]) -> list[bytes]:
-        """Return the hashes of the values of a field in many records."""
+        """Return the hashes of a field's values in many records."""
         types = {*map(type, values)}
         distinct = list({*values}) if types <= REPEATED_TYPES else []
         if 0 < len(distinct) <= len(values) // 2:
-            # Many records have the same titles, cities and stages.
+            # Many records have the same titles, cities, and stages.
             hashes = dict(zip(distinct, self.column(name, distinct), strict=True))
             return [hashes[each] for each in values]
         if types == {str}:

@@ -1,4 +1,4 @@
-"""What the ledger knows about runs and failed records, and how it forgets."""
+"""Queries the ledger for runs and failed records, and prunes it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from target_salesloft.objects import OBJECTS
 
 class Run(NamedTuple):
     team: str  # API host and team, as in the ledger
-    run_id: str  # Meltano's id of the run, if there was one
+    run_id: str  # Meltano's, if any
     version: str
     started_at: int  # seconds since the epoch
-    ended_at: int | None  # seconds since the epoch; None while the run lasts, or if it was killed
-    exit_code: int | None  # None while the run lasts, or if it was killed
+    ended_at: int | None  # seconds since the epoch; None while running, or if killed
+    exit_code: int | None  # None while running, or if killed
     seconds: float | None
     points: int | None
     streams: Mapping[str, Mapping[str, int]] | None  # stream → result → records
@@ -31,23 +31,23 @@ class Run(NamedTuple):
 class FailedGroup(NamedTuple):
     team: str  # API host and team, as in the ledger
     stream: str
-    reason: str  # why they failed last
+    reason: str  # of their last failure
     records: int
-    attempts: int  # how often they were tried, at most
+    attempts: int  # the maximum of its records
     first_failed_at: float  # seconds since the epoch
     last_failed_at: float  # seconds since the epoch
-    files: dict[str, int]  # file → how many of them it holds
+    files: dict[str, int]  # file → number of its records
 
 
 def get_runs(database: Database, host: str, *, limit: int | None = None, since: int = 0) -> list[Run]:
-    """Return the last runs that started at a time or later, in seconds since the epoch; newest first."""
+    """Return the runs that started at `since` or later, in seconds since the epoch; newest first."""
     columns = [scopes.c.name, *(runs.c[name] for name in Run._fields[1:])]
     query = sa.select(*columns).join(scopes).where(_is_of(host), runs.c.started_at >= since)
     try:
         with database.reading() as connection:
             rows = connection.execute(query.order_by(runs.c.id.desc()).limit(limit)).all()
         return [msgspec.convert(tuple(row), Run) for row in rows]
-    except (ValueError, msgspec.ValidationError) as error:  # someone has edited it
+    except (ValueError, msgspec.ValidationError) as error:  # edited by hand
         raise LedgerError(
             f"The table runs of the ledger {database.description} holds invalid JSON ({error}). Set the value in the "
             "column streams or reasons to NULL."
@@ -55,7 +55,7 @@ def get_runs(database: Database, host: str, *, limit: int | None = None, since: 
 
 
 def get_failed(database: Database, host: str) -> list[FailedGroup]:
-    """Return the failed records that are not resolved, most records first."""
+    """Return the unresolved failed records, largest group first."""
     group = [scopes.c.name, streams.c.name, failed.c.reason]
     number, attempts = sa.func.count(), sa.func.max(failed.c.attempts)
     first, last = sa.func.min(failed.c.first_failed_at), sa.func.max(failed.c.last_failed_at)
@@ -72,7 +72,7 @@ def get_failed(database: Database, host: str) -> list[FailedGroup]:
 
 
 def get_streams(database: Database, host: str) -> dict[str, int]:
-    """Return stream → how many records the ledger knows of it, in all teams."""
+    """Return stream → number of its records in the ledger, across all teams."""
     count = sa.func.count(records.c.key)
     query = sa.select(streams.c.name, count).select_from(streams.join(scopes).outerjoin(records))
     with database.reading() as connection:
@@ -81,7 +81,7 @@ def get_streams(database: Database, host: str) -> dict[str, int]:
 
 
 def forget_stream(database: Database, host: str, stream: str) -> int:
-    """Forget what was written of a stream, so that the next run sends all of it."""
+    """Forget a stream's records, so that the next run sends all of them."""
     ids = sa.select(streams.c.id).join(scopes).where(_is_of(host), streams.c.name == stream)
     with database.transaction() as connection:
         connection.execute(pending.delete().where(pending.c.stream_id.in_(ids)))
@@ -89,23 +89,28 @@ def forget_stream(database: Database, host: str, stream: str) -> int:
 
 
 def prune(database: Database, host: str, before: int, is_missing: Callable[[str], bool]) -> dict[str, int]:
-    """Delete what is older than a time, in seconds since the epoch: runs, looked-up IDs, claims.
+    """Delete old runs, looked-up ids, and claims, and failed records whose file is missing.
 
-    Other IDs in `lookups` stay: of records that were archived, or that only a list of all records shows. Also deletes
-    failed records whose file is missing. Returns what was deleted → how many.
+    Other ids in `lookups` stay: those of archived records, and those that only a list of all records shows.
+
+    Args:
+        before: In seconds since the epoch.
+
+    Returns:
+        What was deleted → how many.
     """
     teams = sa.select(scopes.c.id).where(_is_of(host))
     stream_ids = sa.select(streams.c.id).where(streams.c.scope_id.in_(teams))
     old_failed = failed.c.stream_id.in_(stream_ids) & (failed.c.last_failed_at < before)
     with database.reading() as connection:
         files = connection.execute(sa.select(failed.c.file).where(old_failed).distinct()).scalars().all()
-    # Other runs can write to the ledger while files are looked for.
+    # Outside the transaction, so that other runs can write to the ledger in the meantime.
     missing = [each for each in files if is_missing(each)]
     names = [name for each in OBJECTS.values() for name in each.references]
     is_old_lookup = lookups.c.reference.in_(names) & (lookups.c.seen_at < before)
     deletes = {
         "runs": runs.delete().where(runs.c.scope_id.in_(teams), runs.c.started_at < before),
-        "looked-up IDs": lookups.delete().where(lookups.c.scope_id.in_(teams), is_old_lookup),
+        "looked-up ids": lookups.delete().where(lookups.c.scope_id.in_(teams), is_old_lookup),
         "claims": claims.delete().where(claims.c.scope_id.in_(teams), claims.c.claimed_at < before),
     }
     with database.transaction() as connection:

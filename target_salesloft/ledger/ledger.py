@@ -1,4 +1,4 @@
-"""The ledger: what runs have written, what they sent without a known outcome, and the IDs they have seen."""
+"""The ledger: records that runs have written or sent without a known outcome, and ids they have seen."""
 
 from __future__ import annotations
 
@@ -39,56 +39,56 @@ from target_salesloft.records import in_chunks
 FIELD_ID_BYTES: Final = 2
 RECORD_COLUMNS: Final = tuple(records.columns.keys())
 ENCODED_TOGETHER: Final = 1_000
-"""Records whose fields are encoded column by column: more take more memory, and no less time."""
+"""Records whose fields are encoded column by column. More would take more memory, but no less time."""
 SETTLED_AFTER_SECONDS: Final = 6 * 3_600.0
-"""After this time, a request whose outcome is unknown has had its effect, or never will; a bulk job may still."""
+"""After this time, a request with an unknown outcome takes no effect anymore. A bulk job still may."""
 
 
 class Hint(NamedTuple):
-    """The ID of a record that others refer to, as an earlier run saw it."""
+    """A remembered record id."""
 
-    # Salesloft's ID. The record behind it may have changed: read it before writing by it.
+    # The record may have changed since: read it before writing by id.
     record_id: int
-    is_trusted: bool  # whether an unchanged record may be skipped by it
+    is_trusted: bool  # whether it is good enough to skip an unchanged record
 
 
 class Capability(NamedTuple):
-    """What Salesloft was found to do where its documentation says nothing."""
+    """An observed behavior of Salesloft that its documentation doesn't cover."""
 
     value: str  # such as `replace`
     version: str
     found_at: float  # in seconds since the epoch
-    # Whether `verify` found it. Otherwise, a run has noticed it.
+    # Whether `verify` found it; otherwise, a run did.
     is_verified: bool
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """What the ledger knows about a record of a stream."""
+    """A stream's record in the ledger."""
 
-    fingerprint: int | None  # of the body last confirmed; None if it is not certain that Salesloft holds it
+    fingerprint: int | None  # of the body last confirmed; None if it is uncertain that Salesloft holds it
     record_id: int | None
-    written_at: float | None  # when a body was last confirmed, in seconds since the epoch; None if none was
-    encoded_fields: bytes  # field IDs, each with the hash of the value last confirmed
+    written_at: float | None  # when a body was last confirmed, in seconds since the epoch; None if never
+    encoded_fields: bytes  # field ids, each with the hash of the value last confirmed
     # Fingerprint and encoded fields of each body whose outcome is unknown, oldest first.
     pending: Sequence[tuple[int, bytes]]
     field_names: Mapping[bytes, str]
 
     @property
     def is_pending(self) -> bool:
-        """Whether something was sent whose outcome is unknown: Salesloft may hold it."""
+        """Whether a body was sent whose outcome is unknown, so Salesloft may hold it."""
         return bool(self.pending)
 
     @property
     def names(self) -> set[str]:
-        """The fields that were written last, or may have been."""
+        """The fields that were, or may have been, written last."""
         return {name for each in self._bodies() for name in each}
 
     def values(self, name: str) -> list[bytes]:
-        """Return the hashes of the values of a field that may have been written last, the latest last."""
+        """Return the hashes of the values of a field that may have been written last, oldest first."""
         return [each[name] for each in self._bodies() if name in each]
 
     def is_unchanged(self, fingerprint: int) -> bool:
-        """Return whether Salesloft holds a body, and nothing else was sent whose outcome is unknown."""
+        """Return whether Salesloft holds this body, and no other body is pending."""
         is_same = self.fingerprint == fingerprint
         return is_same and (not self.pending or all(sent == fingerprint for sent, _ in self.pending))
 
@@ -100,7 +100,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 class FieldNames(dict[bytes, str]):
-    """Encoded ID of a field → name; those that another process has added are loaded when they are needed."""
+    """Encoded field id → name. Fields added by other processes are loaded when needed."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -112,19 +112,18 @@ class FieldNames(dict[bytes, str]):
         self.update({number.to_bytes(FIELD_ID_BYTES, "big"): name for number, name in rows})
 
     def __missing__(self, number: bytes) -> str:
-        """Return the name of a field that was not known yet."""
         self.load()
         name = self.get(number)
         if name is None:
-            raise LedgerError("The ledger is damaged (unknown field). Restore a copy of it.")
+            raise LedgerError("The ledger is damaged (unknown field). Restore a backup.")
         return name
 
 
 class Spellings:
-    """Which values of records Salesloft stores in another spelling.
+    """Values that Salesloft stores in another spelling.
 
     Args:
-        held: Hash of the key, field and hash of the value that was sent → hash of the value that Salesloft holds.
+        held: Hash of the key, field, and hash of the sent value → hash of the held value.
     """
 
     def __init__(self, held: Mapping[tuple[int, str, bytes], bytes], hash_key: Callable[[str], int]) -> None:
@@ -132,12 +131,12 @@ class Spellings:
         self._hash_key = hash_key
 
     def is_known(self, key: str, name: str, sent: bytes, held: bytes) -> bool:
-        """Return whether Salesloft stores one value of a record's field as the other, by the hashes of both."""
+        """Return whether Salesloft stores the sent value as the held one. Both are hashes."""
         return self._held.get((self._hash_key(key), name, sent)) == held
 
 
 class HashedKeys(Collection[str]):
-    """Keys that are known by their hashes only."""
+    """Keys of which only hashes are known."""
 
     def __init__(self, hashes: Iterable[int], hash_key: Callable[[str], int]) -> None:
         self._hashes = frozenset(hashes)
@@ -150,38 +149,37 @@ class HashedKeys(Collection[str]):
         return len(self._hashes)
 
     def __iter__(self) -> Iterator[str]:
-        """Refuse: hashes cannot be turned into keys."""
+        """Raise an error: hashes cannot be turned back into keys."""
         raise TypeError("Only the hashes of these keys are known.")
 
 
 @dataclass(frozen=True)
 class UnsettledJob:
     id: int
-    type: str  # its type, such as `person/upsert`
+    type: str  # such as `person/upsert`
     key_field: str  # the field that identifies a record
     stream: str
-    started_at: float  # when it was marked ready, in seconds since the epoch
+    started_at: float  # in seconds since the epoch
     keys: HashedKeys
 
 
 class StartedJob(NamedTuple):
     id: int
-    type: str  # its type, such as `person/upsert`
+    type: str  # such as `person/upsert`
     key_field: str  # the field that identifies a record
-    # Key → what identifies the record in the job, if that is not the key.
+    # Key → the row's key in the job, if it differs.
     rows: Mapping[str, str] = MappingProxyType({})
 
 
 class Ledger:
-    """What runs did for one team of Salesloft.
+    """The memory of runs for one Salesloft team.
 
-    All methods that touch the database raise a `LedgerError` if it fails. Without a database that outlives the run,
-    nothing is remembered per record; IDs and claims are, until the end of the run. If the database is read-only,
-    methods that write do nothing.
+    Methods raise a `LedgerError` if the database fails. Without a persistent database, only ids and claims are
+    remembered, until the end of the run. If the database is read-only, methods that write do nothing.
 
     Attributes:
         run_number: `runs.id` of this run; 0 before it has started.
-        scope_id: `scopes.id` of the team; 0 if it is unknown.
+        scope_id: `scopes.id` of the team; 0 if unknown.
     """
 
     def __init__(self, database: Database) -> None:
@@ -200,15 +198,14 @@ class Ledger:
 
     @property
     def writes_records(self) -> bool:
-        """Whether anything is remembered per record."""
+        """Whether records are remembered."""
         return self.database.is_persistent and not self.database.is_read_only
 
     def use_scope(self, scope: str) -> None:
-        """Set the API host and the team; must be called before anything else."""
+        """Set the API host and the team. Call this before anything else."""
         self.scope_id = self.database.get_id(scopes, name=scope)
 
     def stream(self, name: str, object_name: str) -> StreamLedger:
-        """Return what the ledger knows of a stream that writes an object."""
         return StreamLedger(
             self,
             self.database.get_id(streams_table, scope_id=self.scope_id, name=name, object=object_name),
@@ -233,10 +230,10 @@ class Ledger:
     def close(self) -> None:
         self.database.close()
 
-    # Records, whichever stream has written them
+    # Records of all streams
 
     def get_ids(self, object_name: str, keys: Iterable[str]) -> dict[str, int]:
-        """Return key → Salesloft's ID of the records that any stream has written; of several, the one written last."""
+        """Return key → id of the record that any stream wrote last with this key."""
         hashes = self._hash_keys(keys)
         columns = [records.c.key, records.c.record_id, records.c.written_at]
         where = records.c.stream_id.in_(self.streams_of(object_name)) & records.c.record_id.is_not(None)
@@ -245,7 +242,7 @@ class Ledger:
         return {hashes[row.key]: row.record_id for row in sorted(rows, key=itemgetter(2))}
 
     def get_last_writes(self, object_name: str, keys: Iterable[str], ids: Iterable[int] = ()) -> dict[str | int, float]:
-        """Return key or Salesloft's ID → when any stream wrote the record last, in seconds since the epoch."""
+        """Return key or id → when any stream last wrote the record, in seconds since the epoch."""
         hashes = self._hash_keys(keys)
         where = records.c.stream_id.in_(self.streams_of(object_name))
         newest: dict[str | int, float] = {}
@@ -259,7 +256,7 @@ class Ledger:
         return newest
 
     def forget(self, object_name: str, keys: Iterable[str], ids: Iterable[int] = ()) -> None:
-        """Forget records that were removed, whichever stream has written them."""
+        """Forget removed records in all streams."""
         hashes, numbers = set(self._hash_keys(keys)), set(ids)
         if not self.writes_records or not (hashes or numbers):
             return
@@ -273,14 +270,14 @@ class Ledger:
                 execute_in(connection, table.delete().where(table.c.stream_id.in_(streams)), table.c.key, hashes)
 
     def streams_of(self, object_name: str) -> sa.Select[tuple[int]]:
-        """Return a query of the IDs of the streams that write an object."""
+        """Return a query for the ids of the streams that write an object."""
         table = streams_table
         return sa.select(table.c.id).where(table.c.scope_id == self.scope_id, table.c.object == object_name)
 
     # Bulk jobs that outlive their run
 
     def get_last_settled_job(self) -> int:
-        """Return the highest id of a bulk job up to which all jobs of this ledger are settled; 0 if there is none."""
+        """Return the highest job id up to which all jobs of this ledger are settled; 0 if there is none."""
         last = sa.select(scopes.c.last_job_id).where(scopes.c.id == self.scope_id)
         unsettled = sa.select(sa.func.min(jobs.c.job_id)).where(jobs.c.scope_id == self.scope_id)
         with self.database.reading() as connection:
@@ -290,7 +287,7 @@ class Ledger:
             return connection.execute(last).scalar_one_or_none() or 0
 
     def get_unsettled_jobs(self) -> list[UnsettledJob]:
-        """Return the bulk jobs that were started, and whose results are not known."""
+        """Return the bulk jobs that were started and whose results are unknown."""
         query = (
             sa.select(jobs, streams_table.c.name)
             .join(streams_table, jobs.c.stream_id == streams_table.c.id)
@@ -320,11 +317,11 @@ class Ledger:
         ]
 
     def settle_job(self, job_id: int, not_written: Mapping[str, bool]) -> None:
-        """Note the results of a job, and forget the job.
+        """Store the results of a job, and forget the job.
 
         Args:
-            not_written: Row of each record that was not written, as in `StartedJob.rows` → whether it is certain that
-                nothing was. All other records of the job are in Salesloft.
+            not_written: Row of each record that was not written, as in `StartedJob.rows` → whether that is certain.
+                All other records of the job are in Salesloft.
         """
         if not self.writes_records:
             return
@@ -345,7 +342,7 @@ class Ledger:
             connection.execute(jobs.delete().where(self._is_job(job_id)))
 
     def forget_job(self, job_id: int) -> None:
-        """Forget a job: its results are known, or never will be. Records that are still pending stay so."""
+        """Forget a job whose results are known or never will be. Its pending records stay pending."""
         if not self.writes_records:
             return
         with self.database.transaction() as connection:
@@ -354,10 +351,10 @@ class Ledger:
     def _is_job(self, job_id: int) -> sa.ColumnElement[bool]:
         return (jobs.c.scope_id == self.scope_id) & (jobs.c.job_id == job_id)
 
-    # IDs of records that others refer to
+    # Looked-up ids
 
     def get_lookups(self, reference: str, values: Iterable[str]) -> dict[str, Hint]:
-        """Return value → ID of the records that were looked up."""
+        """Return value → remembered id."""
         hashes = self._hash_keys(values)
         columns = [lookups.c.key, lookups.c.record_id, lookups.c.trusted]
         with self.database.reading() as connection:
@@ -365,7 +362,6 @@ class Ledger:
         return {hashes[key]: Hint(record_id, is_trusted) for key, record_id, is_trusted in rows}
 
     def has_lookups(self, reference: str) -> bool:
-        """Return whether any record was looked up."""
         query = sa.select(sa.select(lookups.c.key).where(self._is_lookup(reference)).exists())
         with self.database.reading() as connection:
             return bool(connection.execute(query).scalar_one())
@@ -381,11 +377,11 @@ class Ledger:
             connection.execute(statement, rows)
 
     def distrust_lookups(self, reference: str, values: Iterable[str]) -> None:
-        """Note that the IDs of the given values must be verified even for records that seem unchanged."""
+        """Require that the ids of these values are verified even for records that seem unchanged."""
         self._change_lookups(lookups.update().values(trusted=False), reference, values)
 
     def forget_lookups(self, reference: str, values: Iterable[str], ids: Collection[int] = ()) -> None:
-        """Forget the IDs of the given values, and the given IDs whatever their values."""
+        """Forget the ids of these values, and these ids with any value."""
         self._change_lookups(lookups.delete(), reference, values, ids)
 
     def _change_lookups(
@@ -395,7 +391,7 @@ class Ledger:
         if self.database.is_read_only or not (hashes or ids):
             return
         where, columns = self._is_lookup(reference), [lookups.c.key]
-        # Most runs look few records up: only those need a transaction that writes.
+        # Most runs have few lookups, so avoid a transaction that writes if there is nothing to change.
         with self.database.reading() as connection:
             known = {key for (key,) in select_in(connection, columns, lookups.c.key, hashes, where)}
             known |= {key for (key,) in select_in(connection, columns, lookups.c.record_id, ids, where)}
@@ -406,10 +402,10 @@ class Ledger:
     def _is_lookup(self, reference: str) -> sa.ColumnElement[bool]:
         return (lookups.c.scope_id == self.scope_id) & (lookups.c.reference == reference)
 
-    # What Salesloft was found to do
+    # Findings about Salesloft's behavior
 
     def get_capabilities(self, *, max_age_days: float = math.inf) -> dict[str, Capability]:
-        """Return the name of each assumption → what was found, if that is not too long ago."""
+        """Return the name of each assumption → the finding about it, if it is recent enough."""
         table = capabilities.c
         columns = sa.select(table.name, table.value, table.version, table.found_at, table.verified)
         with self.database.reading() as connection:
@@ -418,7 +414,6 @@ class Ledger:
         return {name: Capability(*found) for name, *found in rows if found[2] >= oldest}
 
     def set_capabilities(self, values: Mapping[str, str], *, is_verified: bool) -> None:
-        """Remember what was found: name → value."""
         if self.database.is_read_only or not values:
             return
         version = metadata.version("target-salesloft")
@@ -428,14 +423,13 @@ class Ledger:
         with self.database.transaction() as connection:
             connection.execute(statement, rows)
 
-    # Claims keep two runs apart that would do the same irreversible thing
+    # Claims keep two runs from doing the same irreversible thing
 
     def claim(self, keys: Collection[str], seconds: float) -> set[str]:
-        """Claim keys for this run, and return those that it now holds.
+        """Claim keys for this run, and return the keys that it now holds.
 
         Args:
-            keys: Name what is to be done.
-            seconds: A claim of another run that is older does not count.
+            seconds: When the claims of other runs expire.
         """
         hashes, now = self._hash_keys(keys), self._now()
         if not hashes:
@@ -449,7 +443,7 @@ class Ledger:
         return {hashes[key] for (key,) in rows}
 
     def renew(self, keys: Collection[str]) -> set[str]:
-        """Renew claims of this run, and return those that no other run has taken over since they expired."""
+        """Renew this run's claims, and return those that no other run has taken over."""
         hashes = self._hash_keys(keys)
         if not hashes:
             return set()
@@ -473,13 +467,13 @@ class Ledger:
     def confirm(
         self, connection: sa.Connection, sender: _Sender, results: Mapping[int, tuple[int | None, bool]]
     ) -> None:
-        """Move what was confirmed from `pending` to `records`.
+        """Move confirmed rows from `pending` to `records`.
 
-        The fingerprint is kept only if it is certain that Salesloft holds the body. It is not if another run has sent
-        another body for the record, in any stream, not long before, and its outcome is unknown, or was confirmed since.
+        The fingerprint is kept only if Salesloft certainly holds the body. That is uncertain if another run recently
+        sent another body for the record, in any stream, and its outcome is unknown or was confirmed in the meantime.
 
         Args:
-            results: Hash of the key → Salesloft's ID, if known, and whether no request for it was ambiguous.
+            results: Hash of the key → record id, if known, and whether all requests were unambiguous.
         """
         is_of_object = pending.c.stream_id.in_(self.streams_of(sender.object_name))
         undisputed = self._confirm_undisputed(connection, sender, results)
@@ -521,9 +515,9 @@ class Ledger:
     def _confirm_undisputed(
         self, connection: sa.Connection, sender: _Sender, results: Mapping[int, tuple[int | None, bool]]
     ) -> Collection[int]:
-        """Confirm what was sent once, by nobody else, and return the hashes of the keys.
+        """Confirm records that were sent only once, and return the hashes of their keys.
 
-        That is nearly everything: the database moves it without being asked for it.
+        These are nearly all records, so the database moves them without returning them first.
         """
         ids = {key: record_id for key, (record_id, is_certain) in sorted(results.items()) if is_certain}
         if sender.job_id is not None or not ids:
@@ -537,7 +531,7 @@ class Ledger:
         moved = sa.select(*(values[name] for name in RECORD_COLUMNS)).join(given, given.c.key == pending.c.key)
         moved = moved.where(is_own, ~pending.c.contested, ~is_disputed)
         insert = _replacing_records(self.database.insert(records).from_select(RECORD_COLUMNS, moved))
-        # Asking for the keys takes long, and nearly always all are moved.
+        # Nearly always all are moved, so the slow query for the keys is not needed.
         are_all_moved = connection.execute(insert.execution_options(preserve_rowcount=True)).rowcount == len(ids)
         keys = ids if are_all_moved else connection.execute(moved.with_only_columns(pending.c.key)).scalars().all()
         execute_in(connection, pending.delete().where(is_own), pending.c.key, keys)
@@ -546,9 +540,9 @@ class Ledger:
     def _find_later(
         self, connection: sa.Connection, sender: _Sender, sent: Mapping[int, Sequence[_Sent]]
     ) -> Collection[int]:
-        """Return the keys that a later run has confirmed since a job of an earlier one was started.
+        """Return the keys that a later run has confirmed since an earlier run's job was started.
 
-        Which of the two is in Salesloft is not known: what the job has written stays pending.
+        It is unknown which of the two values Salesloft holds, so the job's records stay pending.
         """
         if sender.job_id is None:
             return ()
@@ -557,7 +551,7 @@ class Ledger:
         return {key for (key,) in select_in(connection, [records.c.key], records.c.key, own, where)}
 
     def encode_fields(self, bodies: Sequence[Mapping[str, Any]]) -> list[bytes]:
-        """Return the IDs of the fields of each body, each with the hash of its value."""
+        """Return the field ids of each body, each with the hash of its value."""
         alike: defaultdict[tuple[str, ...], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for position, body in enumerate(map(flatten, bodies)):
             alike[tuple(body)].append((position, body))
@@ -570,12 +564,12 @@ class Ledger:
         return encoded
 
     def encode_hashes(self, hashes: Mapping[str, bytes]) -> bytes:
-        """Return the IDs of fields, each with the given hash of its value."""
+        """Return the ids of fields, each with the given hash."""
         ids = self.add_fields(hashes)
         return b"".join(ids[name] + value for name, value in hashes.items())
 
     def add_fields(self, names: Iterable[str]) -> Mapping[str, bytes]:
-        """Return field name → encoded ID, after adding the fields that are new."""
+        """Return field name → encoded id, after adding new fields."""
         if missing := sorted({name for name in names if name not in self._field_ids}):
             statement = self.database.insert(fields).on_conflict_do_nothing()
             with self.database.transaction() as connection:
@@ -596,7 +590,7 @@ class Ledger:
 
 
 def _replacing_records(insert: Any) -> Any:
-    """Return an INSERT that replaces rows, but no fields and no ID with null."""
+    """Return an INSERT that replaces rows, but never `fields` or `record_id` with null."""
     changed = {name: insert.excluded[name] for name in ("fingerprint", "run_id", "written_at")} | {
         name: sa.func.coalesce(insert.excluded[name], records.c[name]) for name in ("fields", "record_id")
     }
@@ -604,10 +598,10 @@ def _replacing_records(insert: Any) -> Any:
 
 
 class StreamLedger:
-    """What the ledger knows of the records of one stream. Another stream that writes the same records has its own.
+    """The records of one stream in the ledger. Other streams that write the same records have their own.
 
     Args:
-        stream_id: `streams.id`; 0 if it is unknown.
+        stream_id: `streams.id`; 0 if unknown.
     """
 
     def __init__(self, ledger: Ledger, stream_id: int, object_name: str) -> None:
@@ -623,11 +617,11 @@ class StreamLedger:
         return self._hasher.fingerprint(body)
 
     def hash_value(self, name: str, value: Any) -> bytes:
-        """Return the hash of the value of a field, to compare it with those of an entry."""
+        """Return the hash of a field's value, to compare it with an entry."""
         return self._hasher.value(name, value)
 
     def get(self, keys: Iterable[str]) -> dict[str, Entry]:
-        """Return key → entry of the records that are known."""
+        """Return key → entry of known records."""
         if not self._ledger.is_persistent:
             return {}
         hashes = {self._hasher.key(key): key for key in keys}
@@ -651,17 +645,17 @@ class StreamLedger:
         return entries
 
     def get_pending(self, keys: Iterable[str]) -> set[str]:
-        """Return the keys of records for which something was sent whose outcome is unknown."""
+        """Return the keys of records with pending bodies."""
         return {key for key, entry in self.get(keys).items() if entry.is_pending}
 
     def mark_pending(
         self, items: Iterable[tuple[str, Mapping[str, Any], Mapping[str, bytes]]], job: StartedJob | None = None
     ) -> None:
-        """Note durably what is about to be sent.
+        """Store durably that bodies are about to be sent.
 
         Args:
-            items: Key, body, and for fields that are not in the body the hash of the value that the ledger remembers.
-            job: The bulk job that is about to be marked ready with them, so that a later run can settle it.
+            items: Key, body, and remembered hashes of fields that are not in the body.
+            job: The bulk job that is about to be started with them, so that a later run can settle it.
         """
         if not self._ledger.writes_records:
             return
@@ -683,7 +677,7 @@ class StreamLedger:
                 run_number,
                 number,
                 False,
-                # Of a field that is in both, the last one counts.
+                # If a field is in both, the last one counts.
                 self._ledger.encode_hashes(earlier) + fields if earlier else fields,
             )
             for (key, body, earlier), fields in zip(items, encoded, strict=True)
@@ -700,11 +694,11 @@ class StreamLedger:
                 connection.execute(scopes.update().where(is_ours).values(last_job_id=job.id))
 
     def confirm(self, items: Iterable[tuple[str, int | None, bool]]) -> None:
-        """Note that Salesloft holds what was sent last.
+        """Store that Salesloft holds the bodies sent last.
 
         Args:
-            items: Key, Salesloft's ID if known, and whether it is certain: no request for the record was ambiguous.
-                If it is not, the next run sends the record once more.
+            items: Key, record id if known, and whether that is certain because no request was ambiguous. If it isn't,
+                the next run sends the record again.
         """
         if not self._ledger.writes_records:
             return
@@ -715,7 +709,7 @@ class StreamLedger:
                 self._ledger.confirm(connection, sender, results)
 
     def reject(self, keys: Iterable[str]) -> None:
-        """Note that nothing of what this run sent last was written. What was sent earlier stays pending."""
+        """Store that the bodies this run sent last were not written. Earlier ones stay pending."""
         hashes = {self._hasher.key(key) for key in keys}
         if not self._ledger.writes_records or not hashes:
             return
@@ -727,7 +721,7 @@ class StreamLedger:
             execute_many(connection, pending.delete().where(*_IS_SENT), _SENT_KEY, list(last.values()))
 
     def note_spellings(self, values: Iterable[tuple[str, str, Any, Any]]) -> None:
-        """Note values that Salesloft has stored in another spelling: key of the record, field, sent and held value."""
+        """Store spellings that Salesloft gives to values: key, field, sent value, held value."""
         if not self._ledger.writes_records:
             return
         hash_value = self.hash_value
@@ -748,7 +742,6 @@ class StreamLedger:
             connection.execute(statement, rows)
 
     def get_spellings(self, keys: Iterable[str]) -> Spellings:
-        """Return what is known of the values of records."""
         hashes = {self._hasher.key(key) for key in keys}
         columns = [spellings.c[name] for name in ("key", "field_id", "sent", "held")]
         with self._database.reading() as connection:
@@ -771,13 +764,13 @@ class _Sent(NamedTuple):
 
 
 _SENT_KEY: Final = ("key_", "stream_id_", "run_id_", "number_")
-"""Parameters must not be called like columns."""
+"""Parameters must not be named like columns."""
 _IS_SENT: Final = tuple(pending.c[name[:-1]] == sa.bindparam(name) for name in _SENT_KEY)
 _sent_key: Final = itemgetter(0, 1, 2, 3)
 
 
 class _Sender(NamedTuple):
-    """Who sent what is confirmed: a run, or a bulk job of an earlier run."""
+    """The sender of confirmed records: a run, or a bulk job of an earlier run."""
 
     stream_id: int
     object_name: str

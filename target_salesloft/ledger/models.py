@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 SCHEMA_VERSION: Final = 2
 MIGRATIONS: Final[Mapping[int, Sequence[str]]] = {1: ("DROP TABLE reshaped",)}
-"""Schema version → the statements that turn it into the next one. Missing tables are created afterwards."""
+"""Schema version → the statements that migrate it to the next one. Missing tables are created afterwards."""
 
 
 class Bytes(sa.LargeBinary):
-    """Bytes as they are: SQLAlchemy wraps them for old drivers, which takes longer than storing them."""
+    """Bytes without SQLAlchemy's wrapping for old drivers, which takes longer than storing them."""
 
     bind_processor = sa.types.TypeEngine.bind_processor
     result_processor = sa.types.TypeEngine.result_processor
@@ -29,7 +29,7 @@ def time_of(name: str, comment: str | None = None) -> sa.Column[float]:
 
 
 def scope_key() -> sa.Column[int]:
-    """Return the first column of a key that is kept apart by team."""
+    """Return the first column of a primary key, which separates teams."""
     return sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True)
 
 
@@ -76,7 +76,7 @@ runs: Final = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("scope_id", sa.ForeignKey("scopes.id"), nullable=False),
-    sa.Column("run_id", sa.String(255), nullable=False, comment="Meltano's, if there is one; a run may be repeated"),
+    sa.Column("run_id", sa.String(255), nullable=False, comment="Meltano's, if any; not unique"),
     sa.Column("version", sa.String(64), nullable=False),
     sa.Column("started_at", sa.BigInteger, nullable=False),
     sa.Column("ended_at", sa.BigInteger, comment="Null while it runs, or if it was killed"),
@@ -85,11 +85,11 @@ runs: Final = sa.Table(
     sa.Column("points", sa.Integer),
     sa.Column("streams", sa.JSON, comment="Stream → result → records"),
     sa.Column("reasons", sa.JSON, comment="Stream → reason of failures, without values → records"),
-    # Other tables name runs: the number of a run that was pruned must not be used again.
+    # Other tables refer to runs, so the number of a pruned run must not be reused.
     sqlite_autoincrement=True,
 )
 
-# Numbers first, the largest ones before: PostgreSQL pads them to multiples of their size.
+# Numbers first, largest first: PostgreSQL aligns them to their size.
 records: Final = sa.Table(
     "records",
     metadata,
@@ -101,9 +101,9 @@ records: Final = sa.Table(
     run_number("that wrote it last"),
     sa.Column("fields", Bytes, comment="Field ids (2 bytes), each with the hash of its value (4 bytes)"),
     sqlite_with_rowid=False,
-    comment="What Salesloft has confirmed, per stream and key",
+    comment="Records that Salesloft has confirmed, per stream and key",
 )
-# Leaves space on each page, so that PostgreSQL updates rows without touching the index: a third less write-ahead log.
+# Leaves space on each page, so that PostgreSQL updates rows without touching the index: a third less WAL.
 FILLFACTOR: Final = sa.DDL("ALTER TABLE records SET (fillfactor = 90)").execute_if(dialect="postgresql")  # type: ignore[no-untyped-call]  # SQLAlchemy has no types here
 sa.event.listen(records, "after_create", FILLFACTOR)
 
@@ -113,15 +113,15 @@ pending: Final = sa.Table(
     sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False, comment="Hash of the key"),
     sa.Column("fingerprint", sa.BigInteger, nullable=False, comment="Hash of the body"),
     sa.Column("job_id", sa.BigInteger, comment="The bulk job that it is part of"),
-    sa.Column("row", sa.BigInteger, comment="Hash of what identifies it in that job; null: the key"),
+    sa.Column("row", sa.BigInteger, comment="Hash of the row's key in that job, if it differs from the key"),
     time_of("sent_at"),
     sa.Column("stream_id", sa.ForeignKey("streams.id"), primary_key=True),
     sa.Column("run_id", sa.Integer, primary_key=True, comment="The run that sent it"),
-    sa.Column("number", sa.Integer, primary_key=True, comment="Counts what the run has sent"),
+    sa.Column("number", sa.Integer, primary_key=True, comment="Sequence number within the run"),
     sa.Column("contested", sa.Boolean, nullable=False, comment="Another run has written the record since"),
     sa.Column("fields", Bytes, nullable=False, comment="As in `records`"),
     sqlite_with_rowid=False,
-    comment="What was sent and has no known outcome: Salesloft may hold any of it",
+    comment="Records that were sent without a known outcome: Salesloft may hold any of them",
 )
 
 jobs: Final = sa.Table(
@@ -134,7 +134,7 @@ jobs: Final = sa.Table(
     sa.Column("job_type", sa.String(64), nullable=False),
     sa.Column("key_field", sa.String(64), nullable=False),
     time_of("started_at"),
-    comment="Bulk jobs whose results are not known yet; their records are in `pending`",
+    comment="Bulk jobs whose results are unknown; their records are in `pending`",
 )
 
 failed: Final = sa.Table(
@@ -153,7 +153,7 @@ failed: Final = sa.Table(
     time_of("last_failed_at"),
     sa.UniqueConstraint("file", "line", "stream_id"),
     sa.Index("failed_key", "stream_id", "key"),
-    comment="Failed records that are not resolved",
+    comment="Unresolved failed records",
 )
 
 lookups: Final = sa.Table(
@@ -163,21 +163,21 @@ lookups: Final = sa.Table(
     sa.Column("reference", sa.String(64), primary_key=True, comment="Such as `account.domain`"),
     sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False, comment="Hash of the value"),
     sa.Column("record_id", sa.BigInteger, nullable=False, comment="Salesloft's id"),
-    sa.Column("trusted", sa.Boolean, nullable=False, comment="Whether an unchanged record may be skipped by it"),
+    sa.Column("trusted", sa.Boolean, nullable=False, comment="Whether it may be used to skip an unchanged record"),
     time_of("seen_at"),
     sqlite_with_rowid=False,
-    comment="IDs of records that others refer to",
+    comment="Ids of records that others refer to",
 )
 
 claims: Final = sa.Table(
     "claims",
     metadata,
     scope_key(),
-    sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False, comment="Hash of what is claimed"),
+    sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False, comment="Hash of the claim's name"),
     run_number("that holds it"),
     time_of("claimed_at"),
     sqlite_with_rowid=False,
-    comment="Irreversible acts that one run has reserved, so that no other does the same",
+    comment="Irreversible writes that one run has reserved, so that no other run repeats them",
 )
 
 spellings: Final = sa.Table(
@@ -199,11 +199,11 @@ capabilities: Final = sa.Table(
     sa.Column("scope_id", sa.ForeignKey("scopes.id"), primary_key=True),
     sa.Column("name", sa.String(64), primary_key=True, comment="Such as `custom_fields`"),
     sa.Column("value", sa.Text, nullable=False, comment="Such as `replace`"),
-    sa.Column("version", sa.String(64), nullable=False, comment="Of the target that found it"),
+    sa.Column("version", sa.String(64), nullable=False, comment="Version of the target that found it"),
     sa.Column("found_at", sa.BigInteger, nullable=False),
-    sa.Column("verified", sa.Boolean, nullable=False, comment="By `verify`; otherwise by a run"),
+    sa.Column("verified", sa.Boolean, nullable=False, comment="Found by `verify`; otherwise by a run"),
     sqlite_with_rowid=False,
-    comment="What Salesloft was found to do where that is not documented",
+    comment="Observed behavior of Salesloft that is not documented",
 )
 
 verifications: Final = sa.Table(
@@ -215,5 +215,5 @@ verifications: Final = sa.Table(
     sa.Column("record_id", sa.BigInteger, primary_key=True, autoincrement=False, comment="Salesloft's id; 0: any"),
     sa.Column("noted_at", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
-    comment="What `verify` may have created and has not removed",
+    comment="Records that `verify` may have created and has not removed",
 )

@@ -21,11 +21,11 @@ CREDENTIALS_LENGTH: Final = 16
 
 
 def open_ledger(uri: str | None, clock: Clock, *, read_only: bool = False) -> Ledger:
-    """Return the ledger, which is created if there is none.
+    """Open the ledger, or create it if there is none.
 
     Args:
         uri: The value of `ledger_uri`. None is the default file, `none` a ledger that ends with the run.
-        read_only: Whether to write nothing. If there is no ledger, an empty one is returned.
+        read_only: Whether to write nothing. If there is no ledger, an empty one in memory is returned.
     """
     return Ledger(open_database(uri, clock, create=not read_only, read_only=read_only))
 
@@ -46,14 +46,14 @@ def open_database(uri: str | None, clock: Clock, *, create: bool = False, read_o
         reason = f"Cannot create the ledger {error.filename} ({error.strerror})."
         if uri:
             raise LedgerError(f"{reason} Check ledger_uri, or set it to {NO_LEDGER}.") from error
-        message = "%s Running without it: nothing is remembered of this run. Set ledger_uri."
+        message = "%s Running without it, so this run is not remembered. Set ledger_uri."
         logger.warning(message, reason, extra={"code": "SL042"})
         return Database(IN_MEMORY, clock)
 
 
 def get_default_uri() -> str:
     """Return the URL of the SQLite file in the user's state directory."""
-    import platformdirs  # noqa: PLC0415 (takes a moment, which a run with `ledger_uri` need not spend)
+    import platformdirs  # noqa: PLC0415 (slow, and only needed here)
 
     return f"sqlite:///{platformdirs.user_state_path('target-salesloft') / 'ledger.db'}"
 
@@ -63,11 +63,15 @@ def get_host(settings: RunSettings) -> str:
 
 
 def get_scope(settings: RunSettings, identity: Mapping[str, Any] | None) -> str:
-    """Return the API host and the team in a response to `GET /me`, or a hash of the credentials if it has none."""
+    """Return the API host and the team.
+
+    Args:
+        identity: The response to `GET /me`. If it has no team, a hash of the credentials is used.
+    """
     host = get_host(settings)
     team = (identity or {}).get("team")
     if isinstance(team, dict) and team.get("id") is not None:
         return f"{host}/team/{team['id']}"
     credentials = settings.client_id or next(iter(settings.credentials.values()), "")
-    # Credentials are long and random, so that their hash does not reveal them.
+    # Credentials are long and random, so their hash does not reveal them.
     return f"{host}/credentials/{hashlib.sha256(credentials.encode()).hexdigest()[:CREDENTIALS_LENGTH]}"

@@ -1,4 +1,4 @@
-"""What verifications have created, so that it is removed even if they are interrupted."""
+"""Records created by `verify`, noted so that they are removed even if it is interrupted."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from target_salesloft.ledger.models import verifications
 
 
 class Note(NamedTuple):
-    object: str  # `people`, `accounts` or `bulk_jobs`; empty if it may be any
-    record_id: int  # Salesloft's id; 0 if it may be any
+    object: str  # `people`, `accounts`, or `bulk_jobs`; empty for any
+    record_id: int  # 0 for any
 
 
 ANY: Final = Note("", 0)
@@ -21,7 +21,7 @@ ANY: Final = Note("", 0)
 
 
 class Notes:
-    """What verifications of the ledger's team may have created and have not removed."""
+    """Records that verifications of this team may have created and have not removed."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._database = ledger.database
@@ -37,7 +37,7 @@ class Notes:
         connection.execute(insert.on_conflict_do_nothing())
 
     def get(self) -> dict[str, set[Note]]:
-        """Return the token of each verification that has not removed everything → what it has noted."""
+        """Return the token of each verification with records left → its notes."""
         table = verifications
         query = sa.select(table.c.token, table.c.object, table.c.record_id).where(table.c.scope_id == self._scope_id)
         found: dict[str, set[Note]] = {}
