@@ -1,7 +1,7 @@
-"""What people, accounts and cadence memberships are in Salesloft's API: data only.
+"""People, accounts, and cadence memberships in Salesloft's API: data only.
 
-Source of endpoints, keys, fields and types: https://developers.salesloft.com/docs/api/. Create, update and upsert do
-not accept exactly the same fields.
+Source of endpoints, keys, fields, and types: https://developers.salesloft.com/docs/api/. Create, update, and upsert
+don't accept exactly the same fields.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class DeletedRecords(str, enum.Enum):
 
 
 class FieldType(enum.Enum):
-    """The type of a field; the value describes it in messages, with its article."""
+    """The type of a field. The value describes it in messages."""
 
     TEXT = "text"
     EMAIL = "an email address"
@@ -51,7 +51,7 @@ ALL_MODES: Final = frozenset(SyncMode)
 @dataclass(frozen=True)
 class Field:
     kind: FieldType
-    modes: frozenset[SyncMode] = ALL_MODES  # whose endpoint accepts it
+    modes: frozenset[SyncMode] = ALL_MODES  # the modes whose endpoints accept it
 
 
 class ParameterLocation(enum.Enum):
@@ -64,24 +64,23 @@ class Operation:
     """A request that writes one record."""
 
     method: str
-    path: str  # `{id}` is replaced by Salesloft's id of the record
+    path: str  # `{id}` is replaced by the record's id
     parameters: ParameterLocation = ParameterLocation.BODY
-    # Where the fields go if Salesloft does not find them there; None if they have one place.
+    # The location to try if Salesloft does not find the parameters there, if any.
     fallback: ParameterLocation | None = None
     identity: tuple[str, ...] = ()  # the fields that together identify a record; empty if the upsert key does
-    # Whether sending it twice has the same effect as sending it once. If not, a record is looked up before the request
-    # is repeated.
+    # Whether sending it twice has the same effect as sending it once. If not, the record is looked up before a retry.
     idempotent: bool = True
-    constants: tuple[tuple[str, Any], ...] = ()  # fields and values that each request has
-    # The field of a response that has a value once a record is removed; empty if it is gone then.
+    constants: tuple[tuple[str, Any], ...] = ()  # fields and values of every request
+    # The field of a response that has a value once the record is removed; empty if the record is gone then.
     removed_field: str = ""
-    # For records that are used again instead of being created twice: the field of a response that is true while one is
-    # in effect. Empty for others.
+    # The field of a response that is true while a record is active, for records that are reactivated instead of being
+    # created twice. Empty for others.
     active_field: str = ""
 
     @property
     def name(self) -> str:
-        """How messages name the request, such as `PUT /people/{id}`."""
+        """The request in messages, such as `PUT /people/{id}`."""
         return f"{self.method} {self.path}"
 
     @property
@@ -94,22 +93,22 @@ class Operation:
 
 @dataclass(frozen=True)
 class Reference:
-    """A way to name another record, such as the account of a person by its domain, where Salesloft wants its id."""
+    """A way to name another record instead of giving its id, such as a person's account by its domain."""
 
-    name: str  # what `mapping` calls it, such as `account.domain`
+    name: str  # its name in `mapping`, such as `account.domain`
     field: str  # the field that receives the id, such as `account_id`
-    path: str  # where the records are listed that can be named
+    path: str  # the list of records that can be named
     attributes: tuple[str, ...]  # fields of a listed record that may hold the value
     kind: FieldType  # the type of the value, which is normalized like a field of this type
-    scope: str = ""  # the scope that listing needs, or empty
-    # The object whose records are named, if the target writes it: these are looked up by its filter. All others are
-    # listed once: there are few, or no filter is exact.
+    scope: str = ""  # the scope that listing requires, if any
+    # The object whose records are named, if the target writes it: these are looked up with a filter. All others are
+    # listed once, because there are few, or no exact filter exists.
     object_name: str | None = None
     query: tuple[tuple[str, str], ...] = ()
 
     @property
     def names_team_objects(self) -> bool:
-        """Whether its values are names that the team gave to its stages, tiers, and cadences: no personal data."""
+        """Whether its values are the team's names of stages, tiers, and cadences, which are not personal data."""
         return self.object_name is None and self.kind is FieldType.TEXT
 
 
@@ -122,38 +121,37 @@ class SalesloftObject:
     """An object of Salesloft's API that the target writes."""
 
     name: str  # the value of the setting `object`
-    scope: str  # the resource in the names of its scopes, such as `people` in `people:write`
-    path: str  # where its records are listed
-    # Sync mode → the request that writes a record. A sync mode that is missing is not supported.
+    scope: str  # the resource in its scopes, such as `people` in `people:write`
+    path: str  # the list of its records
+    # Sync mode → the request that writes a record. Missing sync modes are not supported.
     operations: Mapping[SyncMode, Operation]
     # The values of `upsert_key`, the default first; empty if `Operation.identity` identifies a record.
     upsert_keys: tuple[str, ...]
-    # Field → the list filter that finds records by it. Up to a hundred values fit in a filter whose name ends in `[]`,
-    # one in any other.
+    # Field → the list filter for it. A filter whose name ends in `[]` takes up to a hundred values, any other one.
     lookups: Mapping[str, str]
     custom_field_type: str | None  # Salesloft's name for the type of its custom fields, or None if it has none
-    stream_names: frozenset[str]  # last segments of stream names that mean this object
+    stream_names: frozenset[str]  # last segments of stream names that stand for this object
     fields: Mapping[str, Field]
-    # Sync mode → type of the bulk job that writes many records. Those of updates are upserts by id.
+    # Sync mode → type of the bulk job. Jobs of updates are upserts by id.
     bulk_types: Mapping[SyncMode, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)  # other names of fields → the fields
-    references: Mapping[str, Reference] = field(default_factory=dict)  # name → way to name another record
-    # Field with an id → the object in responses that has the id instead.
+    references: Mapping[str, Reference] = field(default_factory=dict)
+    # Field with an id → the nested object that has the id in responses.
     nested: Mapping[str, str] = field(default_factory=dict)
-    # How records that are deleted in the source are removed → the request that does it.
+    # How to remove records that are deleted in the source → the request.
     removals: Mapping[DeletedRecords, Operation] = field(default_factory=dict)
-    # Field that is true or false → the time in responses at which it became true.
+    # Boolean field → the time in responses at which it became true.
     times: Mapping[str, str] = field(default_factory=dict)
     write_only: frozenset[str] = frozenset()  # fields that responses do not have
     sends_email: bool = False  # whether writing a record sends real email to a person
-    required: tuple[tuple[str, ...], ...] = ()  # alternatives of fields without which Salesloft creates no record
+    required: tuple[tuple[str, ...], ...] = ()  # alternative sets of fields required to create a record
 
     def operation(self, mode: SyncMode, removal: DeletedRecords | None) -> Operation:
-        """Return the request that writes a record or, if it is to be removed, the one that does that."""
+        """Return the request that writes or removes a record."""
         return self.operations[mode] if removal is None else self.removals[removal]
 
     def missing_to_create(self, body: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the fields that a record lacks to be created, by the first alternative; empty if it lacks none."""
+        """Return the fields that are missing to create a record, by the first alternative; empty if none are."""
         lacking = [tuple(name for name in names if body.get(name) is None) for names in self.required]
         return () if () in lacking or not lacking else lacking[0]
 
@@ -165,9 +163,9 @@ class SalesloftObject:
 
     @property
     def write_check(self) -> tuple[str, str] | None:
-        """Method and path of a write that needs the permission but changes nothing: an update of an unknown id.
+        """Method and path of a write that requires permission but changes nothing: an update of an unknown id.
 
-        Without updates, it is a write without the fields that identify a record.
+        For objects without updates, it is a write without the fields that identify a record.
         """
         update = self.operations.get(SyncMode.UPDATE)
         if update is not None:
@@ -181,37 +179,42 @@ class SalesloftObject:
         return nested.get(ID_FIELD) if isinstance(nested, dict) else row.get(name)
 
     def identity(self, mode: SyncMode, upsert_key: str, body: Mapping[str, Any]) -> tuple[str, ...] | None:
-        """Return the fields that identify a record, the given key preferred, or None if its values do not suffice."""
+        """Return the fields that identify a record, preferably the given key; None if their values are missing."""
         identity = self.operations[mode].identity
         candidates = [identity] if identity else [(key,) for key in (upsert_key, *self.upsert_keys)]
         return next((names for names in candidates if all(body.get(name) not in {None, ""} for name in names)), None)
 
 
-# Sent only if it is the key: an `id` column of a warehouse must not pass for Salesloft's id.
+# Only sent if it is the key: a warehouse's `id` column must not be mistaken for Salesloft's id.
 ID_FIELD: Final = "id"
 # No record has this id (assumption).
 NONEXISTENT_ID: Final = 0
-# Fields without which Salesloft would do something else: without `user_id`, it acts for the user of the token.
+# Required references: without `user_id`, Salesloft acts for the token's user.
 REQUIRED_REFERENCES: Final = frozenset({"user_id"})
 CRM_ID_TYPE: Final = "salesforce"
-# The values of fields that accept no others.
+# The allowed values of fields.
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "job_seniority": ("director", "executive", "individual_contributor", "manager", "vice_president", "unknown"),
     "contact_restrictions": ("call", "email", "message"),
 }
 CUSTOM_FIELDS: Final = "custom_fields"
-CUSTOM_PREFIX: Final = f"{CUSTOM_FIELDS}."  # of a custom field, where one name says it all
-UPSERT_KEY: Final = "upsert_key"  # of the body of an upsert: says how it is written, not what
+CUSTOM_PREFIX: Final = f"{CUSTOM_FIELDS}."  # of a custom field's full name
+UPSERT_KEY: Final = "upsert_key"  # in the body of an upsert; not a value
 
 
 def build_fields(kinds: Mapping[FieldType, str], **special: Field) -> Mapping[str, Field]:
-    """Return the fields of an object, and its `id`, from type → names of fields that all endpoints accept."""
+    """Return the fields of an object, including `id`.
+
+    Args:
+        kinds: Type → space-separated names of fields that all endpoints accept.
+        special: Other fields.
+    """
     standard = {name: Field(kind) for kind, names in kinds.items() for name in names.split()}
     return {ID_FIELD: Field(FieldType.INTEGER, frozenset({SyncMode.UPSERT, SyncMode.UPDATE})), **standard, **special}
 
 
 def build_operations(path: str, upsert_path: str) -> Mapping[SyncMode, Operation]:
-    """Return the operations of an object that is created, updated and upserted as People are."""
+    """Return the operations of an object that is created, updated, and upserted like people."""
     return {
         SyncMode.UPSERT: Operation("POST", upsert_path),
         SyncMode.INSERT: Operation("POST", path, idempotent=False),
@@ -220,14 +223,14 @@ def build_operations(path: str, upsert_path: str) -> Mapping[SyncMode, Operation
 
 
 def user_by_email(name: str, field: str) -> Reference:
-    """Return the reference to a user: Salesloft has no exact filter, and an address may be any of three."""
+    """Return a reference to a user, who has up to three addresses. Salesloft has no exact filter for them."""
     attributes = ("email", "email_client_email_address", "sending_email_address")
     return Reference(f"{name}.email_address", field, "/users", attributes, FieldType.EMAIL, scope="team:read")
 
 
 def named_by_team(name: str, field: str, path: str, scope: str = "", **filters: str) -> Reference:
-    """Return the reference to a stage, tier or cadence by its name."""
-    # By default, what is changed while pages are read moves from a later page to an earlier one, and is missed.
+    """Return a reference to a stage, tier, or cadence by name."""
+    # By default, lists are sorted by change time, so records that change during paging could be missed.
     query = {**filters, "sort_by": "created_at"}
     return Reference(name, field, path, ("name",), FieldType.TEXT, scope, query=tuple(query.items()))
 
@@ -296,7 +299,7 @@ ACCOUNTS: Final = SalesloftObject(
     path="/accounts",
     operations=build_operations("/accounts", "/account_upserts"),
     upsert_keys=("domain", "id", "crm_id"),
-    # An assumption: the documentation names jobs of people only.
+    # An assumption: only jobs of people are documented.
     bulk_types={SyncMode.UPSERT: "account/upsert", SyncMode.UPDATE: "account/upsert"},
     lookups={"domain": "domain", "id": "ids[]", "crm_id": "crm_id[]", "name": "name[]"},
     custom_field_type="company",
@@ -334,7 +337,7 @@ ACCOUNTS: Final = SalesloftObject(
 )
 
 # Source: https://developers.salesloft.com/docs/api/cadence-memberships-create/. Other integrations send the parameters
-# in the body. A person has one membership in a cadence for ever: adding them again starts them over.
+# in the body. A person has only one membership per cadence: adding them again restarts it.
 ENROLL: Final = Operation(
     "POST",
     "/cadence_memberships",
@@ -372,7 +375,7 @@ REFERENCES: Final[Mapping[str, tuple[Reference, ...]]] = {
     name: tuple(of for each in OBJECTS.values() for of in each.references.values() if of.object_name == name)
     for name in OBJECTS
 }
-"""The name of an object → the references that name its records."""
+"""Object name → the references that name its records."""
 CASE_INSENSITIVE_FIELDS: Final = frozenset(
     name
     for each in OBJECTS.values()
@@ -384,8 +387,8 @@ CASE_INSENSITIVE_FIELDS: Final = frozenset(
 def identity_key(name: str, value: Any) -> str:
     """Return a text that is equal for values that identify the same record.
 
-    Email addresses and domains are compared case-insensitively. Other keys are not: 15-character Salesforce ids may
-    differ in case only.
+    Email addresses and domains are case-insensitive. Other keys are not: 15-character Salesforce ids may differ only
+    in case.
     """
     text = str(value).strip()
     return f"{name}={text.lower() if name in CASE_INSENSITIVE_FIELDS else text}"

@@ -1,4 +1,4 @@
-"""Converts a record's value to the type of a Salesloft field. Pure: each function takes a value and returns one."""
+"""Converts values of records to the types of Salesloft fields. All functions are pure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import idna
 
 from target_salesloft.objects import FieldType
 
-# These reject obvious nonsense only; Salesloft decides what a valid address is.
+# These only reject obvious nonsense; Salesloft decides which addresses are valid.
 EMAIL: Final = re.compile(r"[^@\s<>,;]+@[^@\s<>,;.]+(\.[^@\s<>,;.]+)+")
 DISPLAY_NAME_AND_EMAIL: Final = re.compile(r"[^<>]*<(?P<email>[^<>]*)>[^<>@]*")
-# The top-level domain has a letter: an IPv4 address is not a domain.
+# The top-level domain must have a letter, so IPv4 addresses don't match.
 HOST: Final = re.compile(
     r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+(?=[0-9-]*[a-z])[a-z0-9-]{2,63}", re.ASCII
 )
@@ -58,10 +58,10 @@ BOOLEANS: Final[Mapping[str, bool]] = MappingProxyType(
 
 
 class CoercionError(Exception):
-    """A field cannot hold a value.
+    """A value cannot be converted to the type of its field.
 
     Attributes:
-        actual: What the value is, without its content; None if the value is text whose content is invalid.
+        actual: Describes the value without its content; None for text with invalid content.
     """
 
     def __init__(self, actual: str | None = None) -> None:
@@ -74,14 +74,14 @@ def is_blank(value: Any) -> bool:
 
 
 def describe(value: Any) -> str:
-    """Return the name of a value's type, without its content."""
+    """Return the name of a value's type, for messages."""
     if isinstance(value, (float, decimal.Decimal)) and not decimal.Decimal(value).is_finite():
         return "NaN or infinity"
     return KINDS_OF_VALUE.get(type(value), type(value).__name__)
 
 
 def to_text(value: Any) -> str:
-    """Convert text, numbers, booleans, dates and times: 1500 → "1500", 7.0 → "7", 19.9000 → "19.9", true → "true"."""
+    """Convert text, numbers, booleans, dates, and times: 1500 → "1500", 7.0 → "7", 19.9000 → "19.9", true → "true"."""
     if isinstance(value, str):
         _ensure_storable(value)
         return value
@@ -93,18 +93,18 @@ def to_text(value: Any) -> str:
         return str(value)
     if isinstance(value, (float, decimal.Decimal)):
         return _number_to_text(value)
-    if isinstance(value, (dt.date, dt.time)):  # stream maps compute them; a datetime is a date too
+    if isinstance(value, (dt.date, dt.time)):  # from stream maps; a datetime is a date too
         return value.isoformat()
     raise CoercionError(describe(value))
 
 
 def to_trimmed_text(value: Any) -> str | None:
-    """Convert as `to_text` does, without spaces around the text; None if nothing is left."""
+    """Convert to text and trim it; None if nothing is left."""
     return to_text(value).strip() or None
 
 
 def to_integer(value: Any) -> int:
-    """Convert 123, 123.0 and "123" to a 64-bit integer. Nothing is rounded. All integers of Salesloft's are ids."""
+    """Convert 123, 123.0, and "123" to a 64-bit integer without rounding. In Salesloft, all integers are ids."""
     if isinstance(value, bool):
         raise CoercionError(describe(value))
     if isinstance(value, str):
@@ -117,7 +117,7 @@ def to_integer(value: Any) -> int:
         number = int(value)
     else:
         raise CoercionError(describe(value))
-    if number < 0:  # looking up others with it would fail, too
+    if number < 0:  # would make the whole lookup fail
         raise CoercionError("a negative number")
     if number > MAX_INTEGER:
         raise CoercionError("a number beyond 64 bits")
@@ -125,7 +125,7 @@ def to_integer(value: Any) -> int:
 
 
 def to_boolean(value: Any) -> bool:
-    """Convert true, 1, "true", "yes", "on" and their opposites, ignoring case."""
+    """Convert true, 1, "true", "yes", "on", and their opposites, ignoring case."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -139,13 +139,13 @@ def to_boolean(value: Any) -> bool:
 
 
 def parse_deleted(value: Any, now: float) -> bool | None:
-    """Return whether a value says that a record is deleted in the source; None if it does not say clearly.
+    """Return whether a value marks a record as deleted in the source; None if it is unclear.
 
-    True, its words and a time that has come mean deleted. False, its words, null and blank text do not. Anything else
-    is unclear, such as a time to come, `active`, `-`, `null` as text, or a number: Singer times are ISO 8601 text.
+    True, its words, and past times mean deleted. False, its words, null, and blank text do not. Anything else is
+    unclear, such as a future time, `active`, `-`, `null` as text, or a number: Singer times are ISO 8601 text.
 
     Args:
-        now: Seconds since the epoch.
+        now: In seconds since the epoch.
     """
     if value is None or is_blank(value):
         return False
@@ -161,7 +161,7 @@ def parse_deleted(value: Any, now: float) -> bool | None:
 
 
 def to_string_list(value: Any) -> list[str]:
-    """Convert a list, a JSON list in text, and `a, b`. Blank and repeated elements are dropped."""
+    """Convert a list, a JSON list as text, or `a, b`. Blank and repeated elements are dropped."""
     if isinstance(value, str):
         parsed = _parse_json(value, list)
         value = value.split(",") if parsed is None else parsed
@@ -172,7 +172,7 @@ def to_string_list(value: Any) -> list[str]:
 
 
 def to_date(value: Any) -> str:
-    """Convert a date, or a date with a time, to `YYYY-MM-DD`. The time zone is not converted."""
+    """Convert a date, with or without a time, to `YYYY-MM-DD`. The time zone is not converted."""
     if isinstance(value, dt.date):
         return value.isoformat()[:DATE_LENGTH]
     if not isinstance(value, str):
@@ -188,7 +188,7 @@ def to_date(value: Any) -> str:
 
 
 def parse_custom_fields(value: Any) -> dict[str, Any]:
-    """Return name → value, not converted yet, of an object of custom fields or of the JSON text of one."""
+    """Return name → unconverted value of an object of custom fields, which may be JSON text."""
     if isinstance(value, str):
         value = _parse_json(value, dict)
         if value is None:
@@ -199,7 +199,7 @@ def parse_custom_fields(value: Any) -> dict[str, Any]:
 
 
 def normalize_email(text: str) -> str:
-    """Return the bare address in lower case: `Jane <Jane@Example.com>` → `jane@example.com`."""
+    """Return the bare address in lowercase: `Jane <Jane@Example.com>` → `jane@example.com`."""
     stripped = text.strip()
     if not stripped:
         return ""
@@ -207,7 +207,7 @@ def normalize_email(text: str) -> str:
     address = (named["email"] if named else stripped).strip().lower()
     if address.startswith("mailto:"):
         address = address.removeprefix("mailto:").partition("?")[0]
-    if not EMAIL.fullmatch(address) or not address.isprintable():  # a zero-width space makes another address
+    if not EMAIL.fullmatch(address) or not address.isprintable():  # such as a zero-width space
         raise CoercionError
     return address
 
@@ -216,8 +216,8 @@ def normalize_domain(text: str) -> str:
     """Return the domain of a URL or a host: `https://www.Example.com:443/about` → `example.com`.
 
     Subdomains are preserved, except `www`. Internationalized domains are converted to ASCII. Ambiguous hosts are
-    rejected: readers of URLs disagree about backslashes, whitespace and user names. So are email addresses, because the
-    domain of a person's address need not be that of an account.
+    rejected: URL parsers disagree about backslashes, whitespace, and user names. Email addresses are rejected too,
+    because a person's domain may not be the account's.
     """
     url = text.strip()
     if not url:
@@ -228,9 +228,9 @@ def normalize_domain(text: str) -> str:
         parts = urllib.parse.urlsplit(url if URL_PREFIX.match(url) else f"//{url}")
         if "@" in parts.netloc:
             raise CoercionError("a URL with a user name" if URL_PREFIX.match(url) else "an email address")
-        _ = parts.port  # raises ValueError if it is not one
+        _ = parts.port  # raises ValueError if it is invalid
         host = _to_ascii(parts.hostname or "")
-    except ValueError:  # idna.IDNAError is one
+    except ValueError:  # includes idna.IDNAError
         raise CoercionError from None
     while host.startswith("www.") and "." in host.removeprefix("www."):
         host = host.removeprefix("www.")
@@ -257,11 +257,11 @@ NORMALIZING_COERCIONS: Final[Mapping[FieldType, Callable[[Any], Any]]] = Mapping
         FieldType.DOMAIN: lambda value: normalize_domain(to_text(value)) or None,
     }
 )
-"""The same for kinds of text that are trimmed, and reduced to what identifies something; None for blank text."""
+"""Coercions that also normalize text. They return None for blank text."""
 
 
 def _ensure_storable(text: str) -> None:
-    """Reject text that JSON or a database cannot hold, and that fails whole requests: each 500 is retried for long."""
+    """Reject text that JSON or databases can't store, because it would make whole requests fail."""
     if "\0" in text:
         raise CoercionError("text with a NUL character")
     if not text.isascii():
@@ -282,12 +282,12 @@ def _number_to_text(value: float | decimal.Decimal) -> str:
     text = str(value)
     if len(text) > MAX_FLOAT_TEXT and decimal.Decimal(float(value)) == value:
         text = str(float(value))  # some taps write all digits of a float: 19.98999999999999843… is 19.99
-    # A database's numeric(9, 4) has zeros that say nothing.
+    # A database's numeric(9, 4) has trailing zeros.
     return text if "e" in text.lower() else text.rstrip("0")
 
 
 def _parse_time(value: Any) -> float | None:
-    """Return a date or a time, in UTC without an offset, in seconds since the epoch; None for anything else."""
+    """Return a date or time in seconds since the epoch, in UTC if it has no offset; None for anything else."""
     if not isinstance(value, (str, dt.date)):
         return None
     match = TIME.fullmatch(value.strip() if isinstance(value, str) else value.isoformat())
@@ -315,7 +315,7 @@ def _parse_integer(text: str) -> int:
 
 
 def _parse_json(text: str, kind: type) -> Any:
-    """Return the value of JSON text if it is of a type, None otherwise."""
+    """Return the value of JSON text if it has the given type, otherwise None."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -324,6 +324,6 @@ def _parse_json(text: str, kind: type) -> Any:
 
 
 def _to_ascii(host: str) -> str:
-    """Return a host as DNS knows it, without the dot of the root."""
+    """Return a host in ASCII, without the trailing dot of the root."""
     ascii_host = host if host.isascii() else idna.encode(host, uts46=True).decode()
     return ascii_host.removesuffix(".")

@@ -1,4 +1,4 @@
-"""Compares what is sent with what Salesloft holds. Pure: it takes values and returns values."""
+"""Compares sent values with those that Salesloft holds. All functions are pure."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def flatten(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def canonical(name: str, value: Any) -> str | tuple[str, ...] | None:
-    """Return what is the same for values of a field that mean the same.
+    """Return the canonical form of a value, which is the same for equivalent values.
 
-    Numbers and booleans equal their text. Outer spaces do not count, nor does case in email addresses and domains.
-    Null, blank text and an empty list are the same. A list is compared as a set. A custom field with a day and a time
-    equals the day.
+    Numbers and booleans equal their text. Outer spaces are ignored, as is case in email addresses and domains. Null,
+    blank text, and empty lists are equal. Lists are compared as sets. A custom field with a day and time equals the
+    day.
 
     Args:
-        name: The field; that of a custom field starts with `custom_fields.`.
+        name: The field, or `custom_fields.NAME`.
     """
     if value is None:
         return None
@@ -56,7 +56,7 @@ def canonical(name: str, value: Any) -> str | tuple[str, ...] | None:
 
 
 def canonical_texts(name: str, values: Iterable[str]) -> list[str | None]:
-    """Return the same as `canonical` for texts."""
+    """Return `canonical` for each text."""
     texts: Iterator[str] = map(str.strip, values)
     if name in CASE_INSENSITIVE_FIELDS:
         texts = map(str.lower, texts)
@@ -66,7 +66,7 @@ def canonical_texts(name: str, values: Iterable[str]) -> list[str | None]:
 
 
 def held_value(salesloft_object: SalesloftObject, row: Mapping[str, Any], name: str) -> Any:
-    """Return the value of a field, or of a custom field (`custom_fields.NAME`), in a record of Salesloft."""
+    """Return the value of a field, or a custom field (`custom_fields.NAME`), in a record of Salesloft."""
     if name.startswith(CUSTOM_PREFIX):
         return held_custom_fields(row).get(name.removeprefix(CUSTOM_PREFIX))
     return salesloft_object.value_in(row, name)
@@ -76,7 +76,7 @@ def held_custom_fields(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the custom fields of a record of Salesloft.
 
     Raises:
-        UnexpectedResponseError: They are none: taken for empty, they could be erased.
+        UnexpectedResponseError: They are not an object. If treated as empty, they could be erased.
     """
     found = row.get(CUSTOM_FIELDS) or {}
     if not isinstance(found, dict):
@@ -85,18 +85,18 @@ def held_custom_fields(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class Difference(NamedTuple):
-    """A field that Salesloft holds otherwise than it was sent."""
+    """A field whose value in Salesloft differs from the sent one."""
 
-    name: str  # the field; that of a custom field starts with `custom_fields.`
+    name: str  # the field, or `custom_fields.NAME`
     sent: Any
     held: Any
-    is_spelling: bool  # whether both are the same in another spelling, such as that of phone numbers
+    is_spelling: bool  # whether they only differ in spelling, such as phone numbers
 
 
 def find_differences(
     salesloft_object: SalesloftObject, body: Mapping[str, Any], row: Mapping[str, Any]
 ) -> Iterator[Difference]:
-    """Yield the fields that a response contains, and with another value than was sent."""
+    """Yield the fields that a response contains with a different value than was sent."""
     for name, sent in flatten(body).items():
         if name in salesloft_object.write_only or not _is_in(salesloft_object, row, name):
             continue
@@ -106,17 +106,17 @@ def find_differences(
 
 
 def _is_in(salesloft_object: SalesloftObject, row: Mapping[str, Any], name: str) -> bool:
-    """Return whether a response contains a field, be it empty."""
+    """Return whether a response contains a field, even an empty one."""
     if name.startswith(CUSTOM_PREFIX):
         return isinstance(row.get(CUSTOM_FIELDS), dict)
     return any(each in row for each in (name, salesloft_object.nested.get(name), salesloft_object.times.get(name)))
 
 
 def is_spelling(salesloft_object: SalesloftObject, name: str, sent: Any, held: Any) -> bool:
-    """Return whether two texts of a field differ in no more than spelling.
+    """Return whether two texts of a field only differ in spelling.
 
-    That is case and blanks, the punctuation and country code of phone numbers, and scheme, `www.` and the last slash
-    of URLs. Numbers, ids, booleans, lists and empty values have no spelling.
+    Spelling means case and spaces; punctuation and country code of phone numbers; and scheme, `www.`, and trailing
+    slash of URLs. Numbers, ids, booleans, lists, and empty values have none.
     """
     field = salesloft_object.fields.get(name)
     if not (isinstance(sent, str) and isinstance(held, str)) or (field is not None and field.kind not in SPELLED):
@@ -134,12 +134,12 @@ def is_spelling(salesloft_object: SalesloftObject, name: str, sent: Any, held: A
 def _to_text(value: Any) -> str:
     try:
         return to_text(value)
-    except CoercionError:  # Salesloft may hold what cannot be sent
+    except CoercionError:  # Salesloft may hold values that cannot be sent
         return str(value)
 
 
 def is_equal(name: str, first: Any, second: Any) -> bool:
-    """Return whether two values of a field mean the same. A day equals all times of the day; two times must agree."""
+    """Return whether two values of a field are equivalent. A day equals any time of that day; two times must match."""
     same = canonical(name, first) == canonical(name, second)
     return same and not (_has_time(name, first) and _has_time(name, second) and first.strip() != second.strip())
 

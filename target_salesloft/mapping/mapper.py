@@ -1,6 +1,6 @@
-"""Maps a record to a payload, or to a rejection with its reason. Pure: it has no access to the network or the clock.
+"""Maps records to payloads or rejections. Pure: no network, no clock.
 
-The route of a column is resolved once per column, not once per record.
+The route of a column is resolved once, not for each record.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from target_salesloft.redaction import sanitize_line
 from target_salesloft.settings.options import NullValues, UnknownFields
 from target_salesloft.suggestions import did_you_mean, normalize_name
 
-# `custom_fields.Region`, and `custom_fields__Region` as the SDK flattens it, with any separator: a name may start with
-# another special character.
+# `custom_fields.Region`, or `custom_fields__Region` after the SDK's flattening. Any repeated separator is accepted,
+# because the name may start with another special character.
 CUSTOM_COLUMN: Final = re.compile(r"custom_fields(?P<separator>[\W_])(?P=separator)*(?P<name>.+)", re.DOTALL)
 CUSTOM_OBJECT: Final = FieldType.CUSTOM_FIELDS
 SDK_METADATA: Final = "_sdc_"
@@ -47,11 +47,11 @@ NULL_ADVICE: Final = "null (__NULL__ in meltano.yml)"
 
 
 class Rejection(NamedTuple):
-    """Why a record cannot be sent. Holds no value of the record."""
+    """The reason why a record cannot be sent, without its values."""
 
     reason: str
     fields: tuple[str, ...] = ()
-    missing_key: bool = False  # whether the record has no value for the key, and is valid otherwise
+    missing_key: bool = False  # whether the record is valid except that its key is missing
 
 
 class PayloadField(NamedTuple):
@@ -60,19 +60,19 @@ class PayloadField(NamedTuple):
 
 
 class Route(NamedTuple):
-    """How a column's values get into the payload."""
+    """The path of a column's values into the payload."""
 
     column: str
     field: PayloadField
     kind: FieldType
-    coerce: Callable[[Any], Any]  # converts a value that is not None; returns None for values that count as null
-    reference: Reference | None = None  # how the values name another record, whose id is to be sent instead
+    coerce: Callable[[Any], Any]  # converts a value other than None; may return None for null
+    reference: Reference | None = None  # if the values name another record, whose id is sent instead
 
 
 class ColumnMapping(NamedTuple):
-    """Where a column goes, for people."""
+    """A column and its field, for messages."""
 
-    column: str  # the column's name, safe to log
+    column: str  # safe to log
     field: str | None  # None if the column is left out
     reason: str = ""
 
@@ -80,7 +80,7 @@ class ColumnMapping(NamedTuple):
 def needs_custom_fields(
     salesloft_object: SalesloftObject, mapping: Mapping[str, str | None], columns: Iterable[str]
 ) -> bool:
-    """Return whether the team's custom fields must be known to map these columns: listing them costs points.
+    """Return whether these columns can only be mapped with the team's custom fields, which cost points to list.
 
     Args:
         mapping: Column → field, custom field, or None to leave the column out.
@@ -100,13 +100,13 @@ class RecordMapper:
 
     Args:
         mapping: Column → field, custom field, or None to leave the column out.
-        normalize: Whether text is trimmed and email addresses and domains are reduced; blank text then counts as null.
-        omits_references: Whether a record is written without references whose values are invalid.
+        normalize: Whether to trim text, and normalize email addresses and domains; blank text then counts as null.
+        omits_references: Whether records are written without invalid references.
         columns: The columns that the stream's schema declares.
-        columns_complete: Whether records cannot have other columns, so that a missing key column is an error.
-        custom_fields: The team's custom fields: exact name → type. None if they are unknown, or not needed according
-            to `needs_custom_fields`.
-        sends_unchecked: Whether custom fields are sent whose names cannot be checked.
+        columns_complete: Whether records can't have other columns, so that a missing key column is an error.
+        custom_fields: The team's custom fields: exact name → type. None if unknown, or if `needs_custom_fields` says
+            that they are not needed.
+        sends_unchecked: Whether to send custom fields whose names cannot be checked.
 
     Raises:
         ConfigError: The mapping contradicts itself or the sync mode, or no column maps to the key.
@@ -144,12 +144,12 @@ class RecordMapper:
         self._sends_unchecked = sends_unchecked
         self._custom_fields: Mapping[str, FieldType] | None = None
         self._routes: dict[str, Route | None] = {}
-        self._texts: dict[str, str] = {}  # column → field, where text is trimmed and otherwise sent as it is
+        self._texts: dict[str, str] = {}  # column → field, for text that is only trimmed
         self._custom_routes: dict[str, Route | None] = {}
         self._senders: dict[PayloadField, str] = {}  # field → the column that is sent to it
         self._reference_fields: set[str] = set()
         self.warnings: list[str] = []
-        self._left_out: dict[str, str] = {}  # column that is not sent, though the mapping does not say so → why
+        self._left_out: dict[str, str] = {}  # column that is not sent, except by mapping to null → reason
         self._is_complete = columns_complete
         columns = list(columns)
         self.add_columns(columns, custom_fields)
@@ -165,22 +165,21 @@ class RecordMapper:
         return [] if record.keys() <= self._routes.keys() else sorted(record.keys() - self._routes.keys())
 
     def add_columns(self, columns: Collection[str], custom_fields: Mapping[str, FieldType] | None) -> None:
-        """Resolve where columns go.
+        """Resolve the routes of new columns.
 
         Args:
-            columns: Names of columns that are not known yet.
-            custom_fields: As for the constructor; None leaves what is known unchanged.
+            custom_fields: As for the constructor; None changes nothing.
         """
         if custom_fields is not None:
             self._custom_fields = custom_fields
         for column in columns:
             if column in self._mapping:
                 self._routes[column] = self._resolve(column)
-        # A column named in `mapping` takes precedence, unless it never comes.
+        # A column in `mapping` takes precedence, unless the stream does not have it.
         for column, target in self._mapping.items():
             if target is not None and (column in self._routes or not self._is_complete):
                 self._senders.setdefault(self._target(target), column)
-        # Columns that are called like fields take precedence over aliases.
+        # Columns named like fields take precedence over aliases.
         for column in sorted(columns, key=lambda each: each not in self._object.fields):
             if column not in self._mapping:
                 self._routes[column] = self._resolve(column)
@@ -191,7 +190,7 @@ class RecordMapper:
         }
 
     def describe_columns(self) -> list[ColumnMapping]:
-        """Return where the columns go that are known so far, those that are sent first."""
+        """Return the mapping of the columns seen so far. Columns that are sent come first."""
         described = [
             ColumnMapping(_clean(column), None, self._left_out.get(column, BY_MAPPING))
             if route is None
@@ -202,10 +201,10 @@ class RecordMapper:
         return sorted(described, key=lambda each: each.field is None)
 
     def map(self, record: Mapping[str, Any], source: Source | None = None) -> Write | Rejection:
-        """Return the write of a record whose columns are known, and which is built from a source.
+        """Map a record whose columns are known.
 
         Raises:
-            UnknownColumnError: An object of custom fields names an unknown one, and `unknown_fields` is `fail`.
+            UnknownColumnError: An object of custom fields has an unknown name, and `unknown_fields` is `fail`.
         """
         body: dict[str, Any] = {}
         custom: dict[str, Any] = {}
@@ -213,7 +212,7 @@ class RecordMapper:
         texts, sends_null = self._texts, self._clear
         for column, value in record.items():
             field = texts.get(column)
-            # Almost all values are ASCII text for such a field: each step counts.
+            # A fast path for nearly all values.
             if field is not None and type(value) is str and value.isascii() and "\0" not in value:
                 if text := value.strip():
                     body[field] = text
@@ -255,14 +254,14 @@ class RecordMapper:
         return None
 
     def map_key(self, record: Mapping[str, Any]) -> Write | Rejection:
-        """Return a write with no more than what identifies a record."""
+        """Return a write with only the fields that identify the record."""
         targets = {PayloadField(name) for name in (self._key, ID_FIELD, *self._identity)}
         routes = ((column, self._routes.get(column)) for column in record)
         columns = [column for column, route in routes if route is not None and route.field in targets]
         return self.map({column: record[column] for column in columns})
 
     def map_removal(self, record: Mapping[str, Any]) -> Write | Rejection:
-        """Return the write of a record that is to be removed, by its key."""
+        """Return the write that removes a record."""
         write = self.map_key(record)
         if isinstance(write, Write) and write.key is None:
             return Rejection(f"missing delete key: {self._key}", (self._key,), missing_key=True)
@@ -279,7 +278,7 @@ class RecordMapper:
         record: Mapping[str, Any],
         sources: tuple[Source, ...],
     ) -> Write | Rejection:
-        """Add what the endpoint requires in addition to the fields."""
+        """Add the key, the references, and the fields that the endpoint requires."""
         references = NOTHING
         if self._reference_fields:
             references = {name: body.pop(name) for name in self._reference_fields if isinstance(body.get(name), Named)}
@@ -305,7 +304,7 @@ class RecordMapper:
         return Write(body, key, record_id, sources, references, missing=missing_refs, spelling=spelling)
 
     def _require_key(self, columns: Collection[str]) -> None:
-        """Raise an error if no record can have a key, before the first record is read."""
+        """Raise an error before the first record is read if no column can be the key."""
         targets = {self._target(each) for each in self._targets(columns)}
         missing = [name for name in self._identity if PayloadField(name) not in targets]
         if missing:
@@ -332,7 +331,7 @@ class RecordMapper:
         return [target for column in columns if (target := _target_name(column, self._mapping)) is not None]
 
     def _target(self, name: str, *, is_mapped: bool = True) -> PayloadField:
-        """Return the field that a name in `mapping` means."""
+        """Return the field for a name in `mapping`."""
         if is_mapped and name in self._object.references:
             return PayloadField(self._object.references[name].field)
         field = _field_name(self._object, name)
@@ -381,7 +380,7 @@ class RecordMapper:
         return (self._custom_fields or {}).get(name, FieldType.TEXT)
 
     def _match_custom_field(self, name: str) -> str | None:
-        """Return the team's custom field of this name: the exact name, or the only one that differs in spelling."""
+        """Return the team's custom field with exactly this name, or the only one with a similar spelling."""
         known = self._custom_fields or {}
         if name in known:
             return name
@@ -407,7 +406,7 @@ class RecordMapper:
         return self._assign(column, target, self._custom_type(target.name))
 
     def _check_reference(self, column: str, name: str) -> None:
-        """Check that a name that is no known field is no misspelled reference either."""
+        """Raise an error if an unknown name looks like a misspelled reference."""
         references = self._object.references
         prefixes = {each.partition(".")[0] for each in references}
         if "." in name and (name.partition(".")[0] in prefixes or did_you_mean(name, references)):
@@ -420,7 +419,7 @@ class RecordMapper:
         """Leave out a column that matches no field.
 
         Args:
-            custom_name: The custom field that the column names explicitly, or None.
+            custom_name: The custom field that the column explicitly names, or None.
         """
         known = self._custom_fields
         problem = f"no matching {self._object.name} field" + ("" if known is None else " or custom field")
@@ -459,7 +458,7 @@ class RecordMapper:
     def _assign(
         self, column: str, target: PayloadField, kind: FieldType, reference: Reference | None = None
     ) -> Route | None:
-        """Return the route of a column, unless another column is sent to its field."""
+        """Return the route of a column, unless another column is already mapped to its field."""
         holder = self._senders.setdefault(target, column)
         if holder != column and column in self._mapping:
             if holder in self._routes and holder in self._mapping:
@@ -467,7 +466,7 @@ class RecordMapper:
                     f"mapping sends both {_quote(holder)} and {_quote(column)} to {_quote(target.name)}: keep one and "
                     f"map the other to {NULL_ADVICE}."
                 )
-            # Mapped too, but not seen in this stream so far: an entry for several streams names columns of each.
+            # The holder is mapped too but not in this stream: an entry for several streams has columns of each.
             self._senders[target] = column
             for routes in (self._routes, self._custom_routes):
                 if holder in routes:  # the schema does not declare the mapped column
@@ -498,16 +497,16 @@ class RecordMapper:
             return NORMALIZING_COERCIONS[kind]
         coerce = COERCIONS[kind]
         if kind is FieldType.STRING_LIST and not self._clear:
-            # An empty list would erase what Salesloft has.
+            # An empty list would erase the stored one.
             return lambda value: coerce(value) or None
         if not self._normalize and (target.custom or target.name not in self._object.upsert_keys):
             return coerce
-        # A blank key is no key, even without normalization: it would merge records that have nothing in common.
+        # A blank key is null even without normalization: it would merge unrelated records.
         return lambda value: None if is_blank(value) else coerce(value)
 
 
 def _other_case(sent: str, value: Any) -> str | None:
-    """Return an email address in the case in which it is not sent, if the source has it in mixed case."""
+    """Return the spelling of an email address that is not sent, if the source has it in mixed case."""
     if not isinstance(value, str) or (value == sent and value.islower()):
         return None
     other = value.strip() if value.strip() != sent else sent.lower()
@@ -515,7 +514,7 @@ def _other_case(sent: str, value: Any) -> str | None:
 
 
 def _joint_key(identity: Iterable[str], body: Mapping[str, Any], references: Mapping[str, Named]) -> str:
-    """Return what the source calls a record that several fields identify: some of them may be named."""
+    """Return the key of a record that several fields identify, some of which may be references."""
     parts = (
         f"{references[name].reference.name}={references[name].key.partition('=')[2]}"
         if name in references
@@ -526,7 +525,7 @@ def _joint_key(identity: Iterable[str], body: Mapping[str, Any], references: Map
 
 
 def _target_name(column: str, mapping: Mapping[str, str | None]) -> str | None:
-    """Return the name that a column maps to, or None if it is left out."""
+    """Return the field name that a column maps to, or None if it is left out."""
     if column in mapping:
         return mapping[column]
     return None if column.startswith(SDK_METADATA) else column

@@ -1,4 +1,4 @@
-"""Reads the files of records that BATCH messages name."""
+"""Reads the files of BATCH messages."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ LOCAL_PATH: Final = re.compile(r"/(?!/)|\.{1,2}/")
 
 
 class BatchRecord(NamedTuple):
-    file: str  # the name of the file, safe to log
-    line: int  # its line in the file, from 1
+    file: str  # safe to log
+    line: int  # from 1
     size: int  # the length of the line in bytes
     record: dict[str, Any]
 
@@ -43,7 +43,7 @@ def read_batch(message: Mapping[str, Any], storage: Mapping[str, Any] | None) ->
         storage: The setting `batch_config.storage`, which overrides the location of the files.
 
     Raises:
-        InvalidInputLine: A file cannot be read, or holds something other than records. The message names file and line.
+        InvalidInputLine: A file cannot be read or has invalid content. The message names the file and line.
     """
     encoding = message["encoding"]
     if (encoding.get("format"), encoding.get("compression")) not in ENCODINGS:
@@ -79,10 +79,9 @@ def read_batch(message: Mapping[str, Any], storage: Mapping[str, Any] | None) ->
 
 
 def file_name(url: str) -> str:
-    """Return an address as it may be logged: without query, fragment, parameters and credentials.
+    """Return a URL that is safe to log: without query, fragment, parameters, and credentials.
 
-    They are recognized without a scheme too, and if they are percent-encoded. A name that looks as if it had them loses
-    more than necessary.
+    They are also recognized without a scheme, and if percent-encoded. When in doubt, more is removed than necessary.
     """
     shown = PARAMETERS.sub("", QUERY.sub("", url))
     scheme, separator, rest = shown.rpartition("://")
@@ -97,7 +96,7 @@ def file_name(url: str) -> str:
 
 
 def open_file(url: str, storage: Mapping[str, Any] | None) -> IO[bytes]:
-    """Open a batch file for reading. Unlike the SDK's `StorageTarget`, this creates no directory."""
+    """Open a batch file for reading. Unlike the SDK's `StorageTarget`, this doesn't create directories."""
     path = UPath(url)
     if storage and storage.get("root"):
         path = UPath(storage["root"], **(storage.get("params") or {})) / path.name
@@ -107,7 +106,7 @@ def open_file(url: str, storage: Mapping[str, Any] | None) -> IO[bytes]:
 
 
 def read_arrow(file: IO[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield the records of an Arrow IPC file, which the SDK reads from version 0.55 on."""
+    """Yield the records of an Arrow IPC file, which requires SDK 0.55."""
     reader = getattr(sdk_batch, "BaseBatchReader", None)
     if reader is None:
         raise ImportError("the Arrow format requires singer-sdk 0.55")

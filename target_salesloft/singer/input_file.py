@@ -13,7 +13,7 @@ from target_salesloft.storage import is_remote, open_remote
 
 
 class InputFile(click.File):
-    """A file to read, at a path or a URL that fsspec knows. Errors show neither credentials nor queries of a URL."""
+    """A file at a path or a URL that fsspec supports. Errors show no credentials or queries of the URL."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IO[Any]:
         try:

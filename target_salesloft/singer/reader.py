@@ -49,24 +49,24 @@ IDLE_SECONDS: Final = 1.0
 DISCARD_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 2.0
 BYTE_ORDER_MARK: Final = "\ufeff"
-# What no database can hold.
+# Characters that databases can't store.
 UNSTORABLE: Final = re.compile(r"[\0\ud800-\udfff]")
 
 
 class LineReader(GenericSingerReader[str]):
     """Reads messages, and routes each to the handler of its type.
 
-    The SDK's readers log a line that they cannot read, with the personal data in it.
+    Unlike the SDK's readers, it doesn't log invalid lines, which may contain personal data.
 
     Attributes:
         line: The number of the last line read, from 1.
         text: That line.
-        shutdown: Ends a read when a signal arrives; None if nothing does.
-        on_idle: Called each second while the input has no data: a pipe, a socket or a terminal, also with `--input`.
+        shutdown: Interrupts a read when a signal arrives.
+        on_idle: Called each second while a pipe, socket, or terminal has no data.
         on_block: Called before each block of lines.
 
     Args:
-        handlers: Message type → what handles it in place of the SDK's callback.
+        handlers: Message type → the handler that replaces the SDK's callback.
     """
 
     def __init__(self, handlers: Mapping[str, Handler] | None = None) -> None:
@@ -80,7 +80,7 @@ class LineReader(GenericSingerReader[str]):
 
     @property
     def default_input(self) -> IO[str]:
-        """Standard input as bytes: Singer messages are UTF-8 in any locale."""
+        """Standard input as bytes, because Singer messages are UTF-8 in any locale."""
         if sys.stdin is None:
             raise InvalidInputLine("standard input is closed. Pipe a tap into it, or use --input FILE.")
         return self._wait_for(sys.stdin.buffer)
@@ -90,10 +90,7 @@ class LineReader(GenericSingerReader[str]):
         return wait_for_input(file, self.on_idle)  # type: ignore[return-value]
 
     def process_lines(self, file_input: IO[str] | None, callbacks: Mapping[str, Handler]) -> Counter[str]:
-        """Read all messages and call the handler of each.
-
-        The SDK's callbacks are for the types that have no handler of ours.
-        """
+        """Read all messages, and call the handler of each. The SDK's callbacks handle the remaining types."""
         handlers = {**callbacks, **self._handlers}
         counts: defaultdict[str, int] = defaultdict(int)  # a Counter is slower
         if file_input is not None and can_wait(file_input):
@@ -123,10 +120,7 @@ class LineReader(GenericSingerReader[str]):
 
 
 class WaitingInput(io.RawIOBase):
-    """Reads a file descriptor, and waits while it has no data yet, also if it is non-blocking.
-
-    A parent process may have set standard input to non-blocking.
-    """
+    """Reads a file descriptor, and waits while it has no data, even if a parent process made it non-blocking."""
 
     def __init__(self, descriptor: int, on_idle: Callable[[], object]) -> None:
         super().__init__()
@@ -140,7 +134,7 @@ class WaitingInput(io.RawIOBase):
         return self._descriptor
 
     def readinto(self, buffer: Buffer) -> int:
-        """Read what there is, at least a byte, into a buffer; return the number of bytes, 0 at the end."""
+        """Read available data, at least one byte, into a buffer. Return the number of bytes, 0 at the end."""
         while True:
             ready, _, _ = select.select([self._descriptor], [], [], IDLE_SECONDS)
             if not ready:
@@ -151,7 +145,7 @@ class WaitingInput(io.RawIOBase):
 
 
 def wait_for_input(file: IO[bytes], on_idle: Callable[[], object] = lambda: None) -> IO[bytes]:
-    """Return a reader of a file's descriptor that waits for data; a file without a descriptor as it is."""
+    """Return a reader that waits for data. A file without a descriptor is returned unchanged."""
     try:
         descriptor = file.fileno()
     except OSError:
@@ -160,7 +154,7 @@ def wait_for_input(file: IO[bytes], on_idle: Callable[[], object] = lambda: None
 
 
 def can_wait(file: IO[Any]) -> bool:
-    """Return whether a read may have to wait for data: of a pipe, a socket or a terminal."""
+    """Return whether reading may wait for data, as with a pipe, socket, or terminal."""
     return has_mode(file, stat.S_ISFIFO, stat.S_ISSOCK, stat.S_ISCHR)
 
 
@@ -179,12 +173,12 @@ def read_lines(file: IO[AnyStr]) -> Iterator[AnyStr]:
 
 
 def read_blocks(file: IO[AnyStr]) -> Iterator[list[AnyStr]]:
-    """Yield the lines of a file as they arrive, in blocks, without a byte order mark at its start.
+    """Yield the lines of a file in blocks as they arrive, without a byte order mark.
 
-    To read line by line takes as long as to decode the lines.
+    Reading line by line would take as long as decoding the lines.
     """
-    read: Callable[[int], Any] = getattr(file, "read1", file.read)  # waits for no more than one byte
-    parts: list[Any] = []  # of a line whose end has not been read
+    read: Callable[[int], Any] = getattr(file, "read1", file.read)  # waits only for the first byte
+    parts: list[Any] = []  # of an incomplete line
     mark = BYTE_ORDER_MARK
     while block := read(BLOCK_BYTES):
         *lines, rest = block.split(b"\n" if isinstance(block, bytes) else "\n")
@@ -200,7 +194,7 @@ def read_blocks(file: IO[AnyStr]) -> Iterator[list[AnyStr]]:
 
 
 def _join(*parts: AnyStr, without: str) -> AnyStr:
-    """Return a line without what may be at its start."""
+    """Return a line without a prefix."""
     line = parts[0][:0].join(parts)
     prefix: Any = without.encode() if isinstance(line, bytes) else without
     return line.removeprefix(prefix)
@@ -223,10 +217,10 @@ def discard_input(
         return
     descriptor = file.fileno()
     started = read_at = now = clock.now()
-    has_told = False
+    has_logged = False
     while now - started < DISCARD_SECONDS and now - read_at < idle_seconds and not is_cancelled():
-        if now - started >= SILENT_SECONDS and not has_told:
-            has_told = True
+        if now - started >= SILENT_SECONDS and not has_logged:
+            has_logged = True
             message = "The run has failed. Discarding the rest of the input for up to %d s; Ctrl-C ends this."
             logger.info(message, DISCARD_SECONDS)
         ready, _, _ = select.select([descriptor], [], [], IDLE_SECONDS)
@@ -238,7 +232,7 @@ def discard_input(
 
 
 def require_keys(message: Mapping[str, Any], **kinds: type) -> None:
-    """Check that a message has some keys, each with a value of its type."""
+    """Check that a message has the given keys, with values of the given types."""
     missing = [name for name in kinds if name not in message]
     if missing:
         names = ", ".join(f"'{each}'" for each in sorted(missing))

@@ -39,7 +39,7 @@ class SourceStream(NamedTuple):
     stream_map: StreamMap
     validator: Any  # of `jsonschema-rs`; None if records are not validated
     mapper: RecordMapper
-    keys: frozenset[str]  # the key properties, which each record has
+    keys: frozenset[str]  # the key properties, which each record must have
     is_same: bool  # whether neither stream maps nor flattening change records
 
 
@@ -56,11 +56,7 @@ def _of(mapped: Write | Rejection, source: Source) -> Write:
 
 
 class StreamMapper:
-    """Maps the records of a stream.
-
-    Args:
-        clock: Whether the time of a deletion has come.
-    """
+    """Maps the records of a stream. The clock decides whether the time of a deletion is in the past."""
 
     def __init__(  # noqa: PLR0913 (dependencies are passed in)
         self,
@@ -93,11 +89,11 @@ class StreamMapper:
         stream_map: StreamMap,
         source_columns: Collection[str],
     ) -> None:
-        """Map records of one of the tap's streams by a schema from now on.
+        """Set the schema of one of the tap's streams for the following records.
 
         Args:
             source_stream: The stream's name in the tap.
-            stream_map: What the SDK makes of its records, with the schema and key properties after that.
+            stream_map: The SDK's transformation of its records, with the resulting schema and key properties.
             source_columns: Its columns before stream maps.
         """
         schema: Mapping[str, Any] = stream_map.transformed_schema
@@ -129,26 +125,25 @@ class StreamMapper:
         self.log_columns()
 
     def _mapping(self, columns: Collection[str]) -> Mapping[str, str | None]:
-        """Return the stream's mapping, which leaves out the column that marks deleted records."""
+        """Return the stream's mapping, without the column that marks deleted records."""
         deleted = self._settings.deleted_column
         has_column = deleted in columns or not columns
         return {**({deleted: None} if has_column else {}), **self._settings.mapping}
 
     def _custom_fields(self, columns: Iterable[str]) -> Mapping[str, FieldType] | None:
-        """Return the team's custom fields if the mapper needs them for these columns: listing them costs points."""
+        """Return the team's custom fields if these columns need them. Listing them costs points."""
         if not needs_custom_fields(self._object, self._settings.mapping, columns):
             return None
         return self._team_fields.get(self._object)
 
     def knows(self, source_stream: str) -> bool:
-        """Return whether the tap has declared a stream in this run."""
         return source_stream in self._sources
 
     def map(self, source: Source, record: Mapping[str, Any] | None = None) -> Write | Outcome:
-        """Return what a record becomes, or its outcome if it is not to be written.
+        """Return the write for a record, or its outcome if it is not written.
 
         Raises:
-            MissingKeyPropertiesError: The record has not all key properties.
+            MissingKeyPropertiesError: The record lacks a key property.
             SalesloftFatalError: A column matches no field, and `unknown_fields` is `fail`.
             ConfigError: The stream's mapping does not fit the record.
         """
@@ -175,7 +170,7 @@ class StreamMapper:
     def _map(
         self, stream: SourceStream, original: Mapping[str, Any], source: Source, *, is_removal: bool | None
     ) -> Write | Outcome:
-        """Map a record; `is_removal` is None if it is not clear whether it is deleted."""
+        """Map a record. `is_removal` is None if it is unclear whether the record is deleted."""
         settings, mapper = self._settings, stream.mapper
         is_skipped = is_removal and settings.deleted_records is DeletedRecords.SKIP
         try:
@@ -187,7 +182,7 @@ class StreamMapper:
         if record is None:
             return without_write(source, Result.FILTERED, "stream_maps")
         if is_skipped:
-            # Without key properties, its key says which earlier record it takes back.
+            # Without key properties, its key identifies the earlier record that it cancels.
             deleted = Write({}, sources=(source,)) if stream.keys else _of(mapper.map_key(record), source)
             return Outcome(deleted, Result.SKIPPED, "deleted in the source")
         if columns := mapper.new_columns(record):
@@ -211,12 +206,12 @@ class StreamMapper:
         return self._reject(mapper, record, source, mapped) if isinstance(mapped, Rejection) else mapped
 
     def _reject(self, mapper: RecordMapper, record: Mapping[str, Any], source: Source, rejection: Rejection) -> Outcome:
-        """Return the outcome of a record that cannot be written; without a key, that alone may decide."""
+        """Return the outcome of a record that cannot be written. If it has no key, `missing_key` applies."""
         identified = rejection if rejection.missing_key else mapper.map_key(record)
         if isinstance(identified, Rejection) and identified.missing_key and self._settings.missing_key == "skip":
             return without_write(source, Result.SKIPPED, identified.reason)
         if not rejection.missing_key:
-            # Its key shows what it replaces, and what must not rest on it.
+            # Its key identifies earlier writes that it replaces and later ones that depend on it.
             return failure(_of(identified, source), rejection.reason, rejection.fields)
         reason = f"{rejection.reason} (missing_key: skip would skip it)"
         return without_write(source, Result.FAILED, reason, rejection.fields)
@@ -229,7 +224,7 @@ class StreamMapper:
         column = f"column '{columns.pop()}': " if len(columns) == 1 else ""
         cause = error.__cause__ if isinstance(error, MappingError) and error.__cause__ else error
         names = (getattr(cause, each, None) for each in ("name", "func_name", "attr"))
-        missing = next((f": '{each}'" for each in names if isinstance(each, str)), "")  # of what does not exist
+        missing = next((f": '{each}'" for each in names if isinstance(each, str)), "")
         return f"{column}stream_maps or flattening failed ({type(cause).__name__}{missing})"
 
     def _with_stream(self, error: ConfigError | UnknownColumnError) -> ConfigError | UnknownColumnError:
@@ -239,7 +234,7 @@ class StreamMapper:
         return UnknownColumnError(f"{name}: {error}")
 
     def log_columns(self) -> None:
-        """Log warnings about the mapping, and where columns go that have not been logged; each once."""
+        """Log the mapping of columns and warnings about it, each once."""
         for stream in self._sources.values():
             for warning in stream.mapper.warnings:
                 self._warn_once(warning)
@@ -272,6 +267,6 @@ class StreamMapper:
 
 
 def _without_metadata(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema that accepts any value in the SDK's metadata columns: they are not written."""
+    """Return a schema that accepts any value in the SDK's metadata columns, because they are not written."""
     properties = {name: {} if name.startswith(SDK_METADATA) else each for name, each in schema["properties"].items()}
     return {**schema, "properties": properties}

@@ -13,7 +13,7 @@ from target_salesloft.redaction import sanitize_line
 
 
 class MultipleOf:
-    """Compares with the precision of floats: some taps write all digits of a float, such as 19.98999999999999843… ."""
+    """Checks `multipleOf` with float precision, because some taps write 19.99 as 19.98999999999999843."""
 
     def __init__(self, _schema: object, unit: float | Decimal, _path: object) -> None:
         self._unit = Decimal(str(unit))
@@ -25,23 +25,23 @@ class MultipleOf:
                 raise ValueError(f"the value is not a multiple of {self._unit}")
 
 
-# Messages go to the log, so values are masked. References are not fetched: the schema comes from outside. Formats are
-# not checked, as in the SDK, and in newer drafts: what counts is whether a value can be converted.
+# Messages are logged, so values are masked. References are not fetched, because schemas are untrusted. As in the SDK
+# and newer drafts, formats are not checked: values only have to be convertible.
 OPTIONS: dict[str, Any] = {
     "mask": "the value",
     "offline": True,
     "validate_formats": False,
     "keywords": {"multipleOf": MultipleOf},
 }
-# Keywords for keys that the schema does not name: these may hold values.
+# Keywords for keys that the schema does not name, and which may contain values.
 DATA_KEYS = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties"})
 
 
 def build_validator(schema: dict[str, Any]) -> Any:
-    """Return the validator of a stream's JSON schema; the SDK's own validator takes most of a run's time.
+    """Return the validator of a stream's JSON schema. The SDK's validator would take most of a run's time.
 
-    The draft is the one that `$schema` names, else the current one, else draft 4: many taps write it
-    (`"exclusiveMaximum": true`), and do not say so.
+    The draft is the one in `$schema`, else the current one, else draft 4, which many taps use without declaring it
+    (`"exclusiveMaximum": true`).
     """
     try:
         return jsonschema_rs.validator_for(schema, **OPTIONS)
@@ -53,9 +53,9 @@ def build_validator(schema: dict[str, Any]) -> Any:
 
 
 def describe_invalid(error: ValueError) -> str:
-    """Return why a record does not match the schema, without its values."""
+    """Return the reason why a record doesn't match the schema, without its values."""
     if not isinstance(error, jsonschema_rs.ValidationError):
-        # A lone surrogate, or objects nested without end.
+        # A lone surrogate, or objects nested too deeply.
         return f"cannot be validated against the schema ({error})"
     path = error.instance_path
     if not DATA_KEYS.isdisjoint(error.schema_path):
