@@ -92,7 +92,7 @@ def skip_unchanged(
 def _is_unchanged(stream: Stream, write: Write, entry: Entry, resend_before: float) -> bool:
     if entry.written_at is None:
         return False
-    if stream.settings.sync_mode is SyncMode.INSERT:
+    if stream.settings.sync_mode is SyncMode.INSERT and not stream.operation.active_field:
         return True  # a confirmed insert is never repeated, even with other values
     return entry.written_at > resend_before and entry.is_unchanged(stream.ledger.fingerprint(write.body))
 

@@ -71,12 +71,13 @@ def test_people_whose_time_has_ended_are_added_again_on_request_even_if_the_ledg
     assert all(row["currently_on_cadence"] for row in sandbox.cadence_memberships())
 
 
-def test_memberships_are_asked_for_again_only_once_after_so_many_days(sandbox, run, clock, monkeypatch):
+@pytest.mark.parametrize("mode", ["upsert", "insert"])
+def test_memberships_are_asked_for_again_only_once_after_so_many_days(sandbox, run, clock, monkeypatch, mode):
     monkeypatch.setattr(clock, "time", lambda: 1e9 + clock.now())
     ids = add_people(sandbox, 1)
     for day in range(7):
         before = len(sandbox.requests)
-        assert run(enroll(ids), **LEDGER, resend_after_days=3).code == 0
+        assert run(enroll(ids), **LEDGER, resend_after_days=3, sync_mode=mode).code == 0
         paths = [each.path for each in sandbox.requests[before:] if each.method == "GET"]
         assert (MEMBERSHIPS in paths) == (day % 3 == 0)
         clock.tick(86_400)
