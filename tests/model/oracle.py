@@ -295,7 +295,7 @@ class Oracle:
             return
         planned, done = self.outcomes(night, night.dry), self.outcomes(night, night.runs[0])
         for index, row in enumerate(night.rows):
-            if self.is_bad(night, row) or self.siblings(night, row) or self.misses(night, row):
+            if any(each(night, row) for each in (self.is_bad, self.siblings, self.misses, self.is_taken)):
                 continue
             one, other = planned.get(index, {}).get("result"), done[index]["result"]
             same_in_salesloft = {*WRITTEN, "unchanged", "already_exists", "skipped_existing"}
@@ -476,7 +476,8 @@ class Oracle:
         outcomes = self.outcomes(night, night.runs[0])
         results = {index: each["result"] for index, each in outcomes.items()}
         own = [(index, row) for index, row in enumerate(night.rows) if self.names(row, "people", person)]
-        if any(row.get("do_not_contact") is True and results.get(index) in OK for index, row in own):
+        barring = [index for index, row in own if row.get("do_not_contact") is True and not self.is_gone(row)]
+        if any(results.get(index) in OK for index in barring):
             yield "enrolled against do_not_contact"
         if any(results.get(index) == "failed" for index, _ in own):
             yield "enrolled although the person failed"
@@ -642,7 +643,7 @@ class Oracle:
             counted = [
                 rows[index] for index, each in self.outcomes(night, run).items() if each["result"] not in ignored
             ]
-            names = {name for row in (counted if ignored else rows) for name in self.all_names(row)}
+            names = {name for row in (counted if ignored else rows) for name in self.all_names(row, night)}
             left = {place: row for place, row in left.items() if names.isdisjoint(self.all_names(row))}
             if "ledger" in night.plan or len(night.runs) > 1 or run.code not in {0, 1}:
                 left.clear()  # the ledger may know more than the results
@@ -656,19 +657,19 @@ class Oracle:
                     yield Finding("not retried", night.number, str(row))
             left = {place: row for place, row in left.items() if retried.get(place, "failed") in FAILED}
             for index, each in self.outcomes(night, run).items():
-                row, later = rows[index], {name for row in rows[index + 1 :] for name in self.all_names(row)}
+                row, later = rows[index], {name for row in rows[index + 1 :] for name in self.all_names(row, night)}
                 has_passed = index < max(run.states, default=0) and len(night.runs) == 1
                 if each["result"] in FAILED and has_passed and later.isdisjoint(self.all_names(row)):
                     left[row["stream"], row["id"]] = row
 
-    def all_names(self, row):
-        """Return all by which a row names itself and its record."""
+    def all_names(self, row, night=None):
+        """Return all by which a row names itself and its record, as this is known in a night."""
         columns = ("email_address", "crm_id", "domain", "salesloft_id", "person")
         kind = self.streams[row["stream"]]["object"]
         yield row["stream"], row["id"]
-        for column in columns:
-            if row.get(column):
-                yield kind, str(row[column]).strip().lower()
+        named = night and night.after.get(kind, {}).get(number(row.get("salesloft_id")))
+        for values in filter(None, (row, named)):
+            yield from ((kind, str(values[each]).strip().lower()) for each in columns if values.get(each))
 
     def claim(self, night, row, outcome, text):
         """A record that is reported as written was sent tonight; one that is unchanged was sent before, or is held."""

@@ -506,7 +506,7 @@ class Team(Faults):
         resource = next(each for each in RESOURCES.values() if each.table == table)
         if what == "type":
             self.change(table, record["id"], **dict([values]))
-        elif what == "archive":
+        elif what == "archive" and not record["archived_at"]:
             self.change(table, record["id"], archived_at="2026-01-01T00:00:00.000000+00:00")
         elif what == "move":
             other = values[0] and self.find(table, values[0])
