@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def retry_failed_records(run: Run, streams: Mapping[str, Stream]) -> None:
-    """Retry failed records in the streams of this run in which they are not resolved. STATE has left before."""
+    """Retry unresolved failed records of this run's streams, after STATE was emitted."""
     unresolved: dict[str, dict[int, dict[str, UnresolvedRecord]]] = {}
     found = [(each, name) for name, stream in streams.items() for each in stream.ledger.failed.get_unresolved()]
     for each, name in sorted(found):  # oldest first
@@ -47,7 +47,11 @@ def retry_failed_records(run: Run, streams: Mapping[str, Stream]) -> None:
 def _retry_file(
     run: Run, streams: Mapping[str, Stream], file: str, lines: Mapping[int, Mapping[str, UnresolvedRecord]]
 ) -> None:
-    """Retry the records of a file: line → each stream in which its record is not resolved."""
+    """Retry the records of a file.
+
+    Args:
+        lines: Line → stream in which its record is unresolved → the record.
+    """
     unusable: Counter[str] = Counter()
     missing = set(lines)
     for saved in run.journal.failed_records.read_failed(file, lines, unusable):
@@ -62,7 +66,7 @@ def _retry_file(
         extra = {"code": "SL069", "records_failed": count}
         logger.warning("%s cannot be retried (%s): %s", plural(count, "failed record"), file, reason, extra=extra)
     if unusable.keys() == {NO_LONGER_THERE}:
-        # Someone has removed them from the file. They have been reported, and need not be every night.
+        # They were removed from the file, so warning once is enough.
         for name, record in (each for line in missing for each in lines[line].items()):
             streams[name].ledger.failed.resolve([], [record.saved_at])
 
@@ -83,7 +87,7 @@ def _retry(run: Run, stream: Stream, saved: SavedRecord, record: UnresolvedRecor
     write = mapped.write if isinstance(mapped, Outcome) else mapped
     if isinstance(mapped, Write) and mapped.key is None:
         raise InvalidInputLine("an insert without a key may have been created. Replay the file if it is missing")
-    # Something newer was written for the same record, by any stream.
+    # Skip it if any stream has written or removed the record since.
     known_ids = run.ledger.get_ids(stream.object.name, write.tokens).values()
     ids = {write.body.get(ID_FIELD, write.record_id), *known_ids} - {None}
     last = run.ledger.get_last_writes(stream.object.name, write.tokens, ids)

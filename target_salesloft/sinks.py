@@ -1,4 +1,4 @@
-"""Sinks: the face that the SDK knows. They hand records to the engine."""
+"""Sinks: the SDK's interface. They pass records to the engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class SalesloftSink(BatchSink):
-    """Takes the records of a stream, which may come from several streams of the tap."""
+    """Receives the records of a stream, which may merge several streams of the tap."""
 
     salesloft_object: ClassVar[SalesloftObject]
 
@@ -62,26 +62,25 @@ class SalesloftSink(BatchSink):
         run.engine.add_stream(self.stream)
 
     def get_validator(self) -> None:
-        """Return that the SDK is to validate nothing: each of the tap's streams has its own validator."""
+        """Disable the SDK's validation: each of the tap's streams has its own validator."""
 
     @property
     def current_size(self) -> int:
-        """How many records the SDK's next drain writes.
+        """The number of records that the SDK's next drain writes.
 
-        The SDK's own tally is not used: from 0.55 on, it also counts for the metric `record_count`, but only what is
-        drained.
+        The SDK's tally is not used: from 0.55 on, it also feeds the metric `record_count`, but only at a drain.
         """
         return self.stream.batch.records + len(self.stream.waiting)
 
     def add(self, source: Source, record: Mapping[str, Any], size: int) -> None:
-        """Take a record, of so many bytes in the input."""
+        """Add a record. `size` is its length in the input, in bytes."""
         mapped = self.stream_mapper.map(source, record)
         if not (isinstance(mapped, Outcome) and mapped.result is Result.FILTERED):  # the SDK counts after stream maps
             self._uncounted += 1
         self._run.engine.feed(self.stream, mapped, size)
 
     def count_records(self) -> None:
-        """Add the records that have come since the last call to the SDK's metric, which reads the clock each time."""
+        """Add the records since the last call to the SDK's metric, which reads the clock each time."""
         self.record_counter_metric.increment(self._uncounted)
         self._uncounted = 0
 
@@ -91,7 +90,7 @@ class SalesloftSink(BatchSink):
         self._run.journal.note(self.stream, outcome)
 
     def process_batch(self, context: dict[str, Any]) -> None:  # noqa: ARG002 (the engine has the batch)
-        """Plan and write what has been read."""
+        """Plan and write the open batch."""
         self._run.engine.drain(self.stream)
 
 

@@ -23,34 +23,34 @@ logger = logging.getLogger(__name__)
 
 
 class BulkChoice:
-    """When a batch is written with a bulk job."""
+    """Decides whether a batch is written with a bulk job."""
 
     def __init__(self, method: WriteMethod, min_records: int) -> None:
         self.method = method
-        self._min_records = min_records  # with `auto`, of the smallest batch for which a job is created
+        self._min_records = min_records  # of a bulk job with `auto`
         self.unavailable_types: set[str] = set()  # the types of jobs that Salesloft is known to reject
 
     def get_job_type(self, batch: Batch) -> str | None:
         job_type = batch.object.bulk_types.get(batch.mode) if batch.removal is None else None
         if job_type is None or job_type in self.unavailable_types or not self.uses_jobs(len(batch.writes)):
             return None
-        # The jobs of updates are upserts, which do not accept all fields of an update.
+        # Jobs of updates are upserts, which don't accept all fields of updates.
         fields = batch.object.fields.items()
         other = {name for name, field in fields if SyncMode.UPSERT not in field.modes}
         return None if any(not other.isdisjoint(write.payload) for write in batch.writes) else job_type
 
     def uses_jobs(self, records: int) -> bool:
-        """Return whether so many records are written with a bulk job, if there is one for them."""
+        """Return whether this many records are written with a bulk job, if there is a type for them."""
         if self.method == "auto":
             return records >= self._min_records
         return self.method == "bulk"
 
 
 class AutoWriter:
-    """Writes a batch with a bulk job if there is one for it and it is large enough, otherwise with single requests.
+    """Writes large batches with bulk jobs, if there is a type for them, and all others with single requests.
 
-    Batches are begun in order. The first one waits while as many jobs are in flight as may be or, for single requests,
-    while a job may hold one of its keys.
+    Batches are started in order. The first one waits while the maximum number of jobs is in flight or, for single
+    requests, while a job may hold one of its keys.
     """
 
     def __init__(self, settings: RunSettings, client: SalesloftClient, clock: Clock, choice: BulkChoice) -> None:
@@ -59,13 +59,13 @@ class AutoWriter:
         self._api = client.bulk_jobs
         self._choice = choice
         self._host = urlsplit(settings.api_url).hostname  # for the log
-        self._queue: deque[tuple[Batch, bool]] = deque()  # and whether it may be written with a bulk job
+        self._queue: deque[tuple[Batch, bool]] = deque()  # each with whether a bulk job may be used
         self._announced: set[tuple[str, str]] = set()
         self._is_stopped = False
 
     @property
     def is_busy(self) -> bool:
-        # Once stopped, a job that was not started will not be.
+        # Once stopped, no more jobs are started.
         return bool(self._queue) or any(each.is_started or not self._is_stopped for each in self._jobs.in_flight)
 
     @property
@@ -118,7 +118,7 @@ class AutoWriter:
         self._single.close()
 
     def _upload(self, batch: Batch, job_type: str) -> Iterator[Event]:
-        """Start a job for a batch; what Salesloft does not take in a job is put back, for single requests."""
+        """Upload a batch to a job. Records that Salesloft refuses are queued again for single requests."""
         job_id = self._create(batch, job_type)
         if job_id is None:
             self._queue.appendleft((batch, False))
@@ -136,7 +136,7 @@ class AutoWriter:
         yield from events
 
     def _create(self, batch: Batch, job_type: str) -> int | None:
-        """Create a job, and return its id, or None if Salesloft does not take jobs of the type."""
+        """Create a job, and return its id, or None if Salesloft does not accept the type."""
         try:
             return self._api.create(job_type, f"{JOB_NAME_PREFIX}{job_type}")
         except RecordRejectedError as error:
@@ -158,7 +158,7 @@ class AutoWriter:
         return None
 
     def _announce(self, batch: Batch, method: str) -> None:
-        """Log once per stream and method where and how its records are written."""
+        """Log once per stream and method how its records are written."""
         if batch.removal is None and (batch.stream, method) not in self._announced:
             self._announced.add((batch.stream, method))
             what = f"{batch.object.name} ({batch.mode.value})"

@@ -1,4 +1,4 @@
-"""What writers are given, and the events that they yield."""
+"""The interface of writers: batches in, events out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from target_salesloft.records import Outcome, Write
 
 
 class Batch(NamedTuple):
-    """The writes of one stream that are submitted together. No two of them have a key or an id in common."""
+    """The writes of one stream that are submitted together. They have distinct keys and ids."""
 
     stream: str
     object: SalesloftObject
@@ -21,13 +21,13 @@ class Batch(NamedTuple):
 
 
 class Sending(NamedTuple):
-    """The writes of a batch are sent, in requests of their own, once the next event is asked for."""
+    """The writes of a batch are sent in single requests when the next event is requested."""
 
     batch: Batch
 
 
 class NotSent(NamedTuple):
-    """The run ends before the writes of a batch are sent for which `Sending` has come."""
+    """The run is ending, and these writes, announced by `Sending`, were not sent."""
 
     batch: Batch
 
@@ -37,11 +37,11 @@ class Settled(NamedTuple):
 
     batch: Batch
     outcomes: Sequence[Outcome]
-    were_sent: bool = True  # whether `Sending` or `JobStarting` has come for them; otherwise, they were refused before
+    were_sent: bool = True  # whether `Sending` or `JobStarting` announced them
 
 
 class JobUploaded(NamedTuple):
-    """The records of a bulk job are uploaded; it may still have to wait for earlier jobs."""
+    """The records of a bulk job are uploaded. It may still have to wait for earlier jobs."""
 
     batch: Batch
     job_id: int
@@ -49,17 +49,17 @@ class JobUploaded(NamedTuple):
 
 
 class JobStarting(NamedTuple):
-    """A bulk job is marked ready once the next event is asked for."""
+    """A bulk job is started when the next event is requested."""
 
     batch: Batch
     job_id: int
     job_type: str  # such as `person/upsert`
     key_field: str  # the field that identifies a record in it
-    rows: Mapping[str, Write]  # what identifies a record in it → what was uploaded
+    rows: Mapping[str, Write]  # key of a row → the write
 
 
 class JobPolled(NamedTuple):
-    """It is known how far a bulk job is."""
+    """Reports the progress of a bulk job."""
 
     batch: Batch
     job_id: int
@@ -72,14 +72,14 @@ class JobDone(NamedTuple):
     batch: Batch
     job_id: int
     job_type: str
-    seconds: float  # how long it took until it was known to be done, once it was marked ready
+    seconds: float  # from its start until it was known to be done
 
 
 Event: TypeAlias = Sending | NotSent | Settled | JobUploaded | JobStarting | JobPolled | JobDone
 
 
 class Writer(Protocol):
-    """Writes batches while it is advanced, in the thread that advances it; only single requests have threads."""
+    """Writes batches in the thread that calls `advance`. Only single requests have their own threads."""
 
     @property
     def is_busy(self) -> bool:
@@ -87,27 +87,27 @@ class Writer(Protocol):
 
     @property
     def has_queue(self) -> bool:
-        """Whether a batch waits that is not sent or uploaded yet."""
+        """Whether a batch is waiting to be sent or uploaded."""
 
     @property
     def next_event_at(self) -> float:
-        """When `advance` has something to do, in seconds of the clock."""
+        """When to call `advance` again, in seconds of the clock."""
 
     def submit(self, batch: Batch) -> None:
-        """Take a batch. Nothing is sent yet."""
+        """Queue a batch. Nothing is sent yet."""
 
     def advance(self) -> Iterator[Event]:
-        """Send what can be sent, ask for what is due, and yield what has happened."""
+        """Send queued writes if possible, poll jobs if due, and yield events."""
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str]) -> bool:
-        """Return whether a write without an outcome may be of a record with one of these keys."""
+        """Return whether a write without an outcome may affect a record with one of these keys."""
 
     def stop(self) -> None:
-        """Send nothing more: too many records have failed."""
+        """Send nothing more, because too many records have failed."""
 
     @property
     def unfinished(self) -> str:
-        """What happens to what is in flight if the run ends now, in sentences; empty if there is nothing."""
+        """A message about writes in flight in case the run ends now; empty if there are none."""
 
     def close(self) -> None:
         """Wait for requests in flight."""

@@ -1,4 +1,4 @@
-"""A bulk job: what was uploaded, and which rows of its results are of what."""
+"""A bulk job: uploads rows, and matches results to them."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from target_salesloft.salesloft.requester import PAGE_SIZE, find_resource
 logger = logging.getLogger(__name__)
 
 JOB_NAME_PREFIX: Final = "target-salesloft "
-# An upload that is refused is sent again in so many parts, until one has so few records that single requests decide.
+# A refused upload is split into this many parts, until a part is so small that single requests are used.
 PARTS: Final = 10
 MIN_UPLOAD_RECORDS: Final = 50
 MAX_REFUSALS: Final = 20
-"""So many uploads may be refused before one is accepted: then the job is the cause."""
+"""After this many refused uploads without an accepted one, the job itself is the cause."""
 SPLIT_STATUSES: Final = frozenset({400, 413, 422})
 SPLIT_RETRY_SECONDS: Final = 10.0
-# Jobs of up to so many records are checked row by row, which costs a point or two.
+# Smaller jobs are checked row by row, which costs one or two points.
 MAX_ROWS_READ: Final = 2 * PAGE_SIZE
 
 
@@ -57,15 +57,15 @@ class Phase(enum.Enum):
 
 
 class CountMismatchError(Exception):
-    """The counts and rows of a job do not account for each record, at least not yet."""
+    """The counts and rows of a job don't account for all records, at least not yet."""
 
 
 class JobFailedError(BulkJobUnfinishedError):
-    """Salesloft has ended a job without executing all of it."""
+    """Salesloft ended a job before executing all of it."""
 
 
 class JobResults:
-    """The results of a bulk job, of this run or of an earlier one whose keys the ledger knows."""
+    """The results of a bulk job of this run, or of an earlier one whose keys are in the ledger."""
 
     def __init__(self, api: BulkJobs, clock: Clock, job_id: int, key_field: str, keys: Collection[str]) -> None:
         self.id = job_id
@@ -76,16 +76,16 @@ class JobResults:
 
     @property
     def _uploaded(self) -> list[str]:
-        """The keys of its rows in the order of the upload; empty if that is not known."""
+        """The keys of its rows in upload order; empty if unknown."""
         return []
 
     def get_status(self) -> JobStatus:
         return self._api.get(self.id)
 
     def get_rows(self, status: JobStatus, *, read_ids: bool = False) -> dict[str, ResultRow]:
-        """Return key → row of each record that was not written, as soon as counts and rows account for each record.
+        """Return key → row of each record that was not written, once counts and rows account for all records.
 
-        Rows of success that had to be read are returned too; with `read_ids`, those are all.
+        Includes all successful rows with `read_ids`, and otherwise those that had to be read.
         """
         for attempt in range(1, MAX_READS + 1):
             try:
@@ -98,15 +98,15 @@ class JobResults:
         raise AssertionError  # pragma: no cover
 
     def _reconcile(self, status: JobStatus, *, accept_not_final: bool, read_ids: bool) -> dict[str, ResultRow]:
-        """Read the rows of the job that were not written, and match them with what was uploaded.
+        """Read the rows that were not written, and match them with the uploaded ones.
 
-        All rows are read if there are few, or if the counts are missing; otherwise, the rows of each other status.
+        If there are few rows, or counts are missing, all rows are read.
         """
         sent = len(self._keys)
         errors = status.errors or 0
         if status.total not in {None, sent}:
             raise CountMismatchError(f"expected {sent:,} records, job reports {status.total}")
-        # Whether `processed` counts rows of error is not documented.
+        # Salesloft doesn't document whether `processed` includes rows with errors.
         if errors and status.processed == sent - errors:
             self._api.contradict("bulk_processed")
         elif status.processed not in {None, sent}:
@@ -118,9 +118,9 @@ class JobResults:
             rows = list(self._api.iter_results(self.id, expected=sent))
         by_key = self._match(rows)
         if len(by_key) < len(rows):
-            raise CountMismatchError("several result rows are of the same record")
+            raise CountMismatchError("several result rows belong to the same record")
         has_written = any(row.status == RowStatus.SUCCESS for row in rows)
-        # Rows of success show that the filter was ignored.
+        # Successful rows show that the filter was ignored.
         if (read_all or has_written) and len(by_key) != sent:
             raise CountMismatchError(f"expected {sent:,} result rows, job returned {len(rows):,}")
         found = sum(row.status == RowStatus.ERROR for row in rows)
@@ -131,7 +131,7 @@ class JobResults:
         return by_key
 
     def _match(self, rows: Sequence[ResultRow]) -> dict[str, ResultRow]:
-        """Return key → row. Rows that do not say which record they are of are matched by the order of the upload."""
+        """Return key → row. Rows that don't identify their record are matched by upload order."""
         keys = [self._key_of(row) for row in rows]
         if any(not isinstance(row.record, dict) for row in rows):
             self._api.contradict("bulk_rows")
@@ -139,8 +139,8 @@ class JobResults:
         if not unknown:
             return {str(key): row for key, row in zip(keys, rows, strict=True)}
         uploaded = self._uploaded
-        # Rows that identify their record must be in this order too. If they are not, but all others have the same
-        # status, only their reasons are ambiguous.
+        # Rows that identify their record must also be in this order. If they aren't, but all others have the same
+        # status, only the reasons are ambiguous.
         is_in_order = len(rows) == len(uploaded) and all(key in {None, uploaded[n]} for n, key in enumerate(keys))
         others = [each for each in uploaded if each not in keys]
         if is_in_order:
@@ -153,7 +153,7 @@ class JobResults:
         return {**known, **dict.fromkeys(others, merged)}
 
     def _key_of(self, row: ResultRow) -> str | None:
-        """Return the key of a row by what was sent or, without that, by the record that was written."""
+        """Return the key of a row by the sent record or, if that is missing, by the written one."""
         sent = row.record.get(self.key_field) if isinstance(row.record, dict) else None
         if sent is not None:
             key = identity_key(self.key_field, sent)
@@ -169,12 +169,12 @@ class BulkJob(JobResults):
     """A bulk job that this run uploads and starts."""
 
     def __init__(self, api: BulkJobs, clock: Clock, job_id: int, job_type: str, key_field: str) -> None:
-        self.rows: dict[str, Write] = {}  # key of a row → what was uploaded
+        self.rows: dict[str, Write] = {}  # key of a row → uploaded write
         super().__init__(api, clock, job_id, key_field, self.rows.keys())
         self.type = job_type  # such as `person/upsert`
         self.phase = Phase.OPEN
         self._retry_seconds: float | None = None
-        self.requests = 1  # how often one of its uploads was sent, at most
+        self.requests = 1  # the maximum number of attempts of an upload
         self.may_hold_more = False  # whether an upload without a response may still arrive
 
     @property
@@ -182,7 +182,7 @@ class BulkJob(JobResults):
         return list(self.rows)
 
     def unfinished(self, error: Exception) -> BulkJobUnfinishedError:
-        """Return an error that names the job, what happened, what happens to the job, and what to do."""
+        """Return an error about the job, with its cause, its consequences, and advice."""
         if isinstance(error, JobFailedError):
             hint = "Salesloft has ended the job. Run again to send its records again."
         elif self.phase is Phase.OPEN:
@@ -197,7 +197,7 @@ class BulkJob(JobResults):
     # Upload
 
     def upload(self, writes: Sequence[Write]) -> list[Write]:
-        """Upload writes, and return those that Salesloft refuses: single requests decide about them."""
+        """Upload writes, and return those that Salesloft refuses, for single requests."""
         chunks = deque(in_chunks(writes, MAX_UPLOAD_RECORDS))
         refused: list[Write] = []
         refusals = 0
@@ -218,7 +218,7 @@ class BulkJob(JobResults):
         return refused
 
     def _try_upload(self, chunk: Sequence[Write]) -> int | None:
-        """Upload a chunk, and return None, or the status with which Salesloft refuses it."""
+        """Upload a chunk, and return None, or the status if Salesloft refuses it."""
         rows = [self._row(write) for write in chunk]
         earlier: OutcomeUnknownError | None = None
         while True:
@@ -245,19 +245,19 @@ class BulkJob(JobResults):
             return None
 
     def _row(self, write: Write) -> Mapping[str, Any]:
-        """Return the body of an upsert; that of an update is completed with the id."""
+        """Return the body of an upsert. For an update, the id is added."""
         if UPSERT_KEY in write.body:
             return write.payload
         return {**write.payload, ID_FIELD: write.record_id, UPSERT_KEY: self.key_field}
 
     def row_key(self, write: Write) -> str:
-        """Return what identifies the row of a write within the job."""
+        """Return the key of a write's row within the job."""
         value = write.record_id if self.key_field == ID_FIELD and write.record_id else write.body[self.key_field]
         key = identity_key(self.key_field, value)
-        return write.key if write.key == key else key  # one text of the two is enough
+        return write.key if write.key == key else key  # keep only one copy in memory
 
     def _was_received(self, chunk: Sequence[Write]) -> bool:
-        """Return whether a chunk whose upload failed has been received nevertheless."""
+        """Return whether Salesloft received a chunk although its upload failed."""
         before, after = len(self.rows), len(self.rows) + len(chunk)
         total = self.get_status().total
         if total == before:
@@ -290,7 +290,7 @@ class BulkJob(JobResults):
 
 
 def describe_cause(error: Exception) -> str:
-    """Return the message of an error in a sentence; that of a rejection may contain what was uploaded."""
+    """Return the message of an error. For a rejection, only the status, because its message may contain values."""
     if isinstance(error, RecordRejectedError):
         return f"Salesloft rejected a request ({error.status})."
     return str(error)
@@ -299,7 +299,7 @@ def describe_cause(error: Exception) -> str:
 def describe_row(row: ResultRow) -> tuple[str, tuple[str, ...]]:
     """Return the reason why a row was not written, and the fields that it names.
 
-    That `error` may be a text, a list or an object is an assumption.
+    We assume that `error` is a text, a list, or an object.
     """
     error = row.error
     fields: tuple[str, ...] = ()

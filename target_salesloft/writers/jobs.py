@@ -1,7 +1,6 @@
 """Bulk jobs in flight: several jobs wait in Salesloft's queue while the next batches are read and uploaded.
 
-Salesloft executes one job per team at a time, so that a job's time is mostly waiting. All of this happens in the thread
-that advances the jobs.
+Salesloft executes one job per team at a time, so a job spends most of its time waiting.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from target_salesloft.writers.bulk import (
 
 logger = logging.getLogger(__name__)
 
-# Polls are the further apart the longer a job takes.
+# The longer a job takes, the less often it is polled.
 MIN_POLL_SECONDS: Final = 1.0
 MAX_POLL_SECONDS: Final = 20.0
 MAX_STATE_LENGTH: Final = 50
@@ -52,12 +51,12 @@ class JobInFlight(BulkJob):
     def __init__(self, api: BulkJobs, clock: Clock, job_id: int, batch: Batch) -> None:
         key_field = ID_FIELD if batch.mode is SyncMode.UPDATE else batch.upsert_key
         super().__init__(api, clock, job_id, batch.object.bulk_types[batch.mode], key_field)
-        self.batch = batch._replace(writes=())  # the job has them, and drops what need not be kept
+        self.batch = batch._replace(writes=())  # `rows` has them, see `drop_fields`
         self.tokens: set[str] = set()  # the keys by which its records may be named
-        self.fields: set[str] = set()  # those that the keys are of
+        self.fields: set[str] = set()  # the fields of these keys
         self.started_at = 0.0
         self.timeout_at = math.inf
-        self.samples = False  # whether its first rows are read, as it is the first large job of its stream
+        self.samples = False  # whether to read its first rows: only for the first large job of a stream
         self._states: set[str] = set()
 
     def upload(self, writes: Sequence[Write]) -> list[Write]:
@@ -71,9 +70,9 @@ class JobInFlight(BulkJob):
         return self.phase is Phase.STARTED
 
     def holds(self, salesloft_object: SalesloftObject, tokens: Collection[str], fields: set[str]) -> bool:
-        """Return whether the job may write a record with one of these keys, which are of these fields.
+        """Return whether the job may write a record with one of these keys.
 
-        Keys of different fields may identify the same record.
+        Keys of different fields may identify the same record, so `fields` must be the fields of the keys.
         """
         if self.batch.object is not salesloft_object or not tokens:
             return False
@@ -82,10 +81,10 @@ class JobInFlight(BulkJob):
     def get_outcomes(self, status: JobStatus, *, read_ids: bool) -> list[Outcome]:
         """Return the outcome of each uploaded write.
 
-        A record counts as written only if the rows of the job say so, not its error count, which may lag behind.
-        Created and updated are not distinguished unless the rows of success are read, a hundred per point. Those of an
-        update have been read before the job, so that they are updated. The first rows of a sampled job are read anyway,
-        for a point: they show what Salesloft has stored.
+        The job's rows decide, not its error count, which may lag behind. Created and updated records are only
+        distinguished if the successful rows are read, a hundred per point. Records of an update were read before the
+        job, so they count as updated. The first rows of a sampled job are always read, for one point, because they
+        show the values that Salesloft stored.
         """
         is_update = self.batch.mode is SyncMode.UPDATE
         rows = self.get_rows(status, read_ids=read_ids)
@@ -98,8 +97,8 @@ class JobInFlight(BulkJob):
             row = rows.get(key)
             if row is None or row.status == RowStatus.SUCCESS:
                 response = None if row is None else row.resource
-                is_told = read_ids or is_update
-                result = UPSERT_RESULTS.get(upsert_type(response) or "", default) if is_told else default
+                has_type = read_ids or is_update
+                result = UPSERT_RESULTS.get(upsert_type(response) or "", default) if has_type else default
                 outcomes.append(written(write, result, find_resource(response), requests=self.requests))
                 continue
             reason, fields = describe_row(row)
@@ -120,7 +119,7 @@ class JobInFlight(BulkJob):
         """Drop uploaded fields that are no longer needed, except those of the first `keep` records."""
         names = {*self.batch.object.lookups, self.batch.upsert_key, CUSTOM_FIELDS}
         for key, each in islice(self.rows.items(), keep, None):
-            # Those of references are counted.
+            # References are counted later.
             body = {name: each.body[name] for name in (*names, *each.references) if name in each.body}
             self.rows[key] = replace(each, body=body, extra={})
 
@@ -166,9 +165,10 @@ class JobsInFlight:
 
     @property
     def next_poll(self) -> float:
-        """When to ask for the states of jobs, in seconds of the clock.
+        """When to poll the jobs, in seconds of the clock.
 
-        That is when the oldest has waited as long as the last one took, and again after half the time it has waited.
+        The first poll is when the oldest job has waited as long as the last one took. Each further poll is after half
+        the time that it has waited.
         """
         started = [each for each in self.in_flight if each.is_started]
         if not started:
@@ -193,7 +193,7 @@ class JobsInFlight:
             sentences.append(
                 f"{describe_jobs(started)} may still complete in Salesloft: the next run waits for "
                 f"{'them' if len(started) > 1 else 'it'} before it writes (unless write_method is record and "
-                "ledger_uri is none), and sends again what is not confirmed."
+                "ledger_uri is none), and sends unconfirmed records again."
             )
         if open_jobs:
             sentences.append(
@@ -203,9 +203,9 @@ class JobsInFlight:
         return " ".join(sentences)
 
     def upload(self, batch: Batch, job_id: int) -> tuple[list[Write], list[Event]]:
-        """Upload a batch, and return the writes that Salesloft refuses, and what has happened.
+        """Upload a batch, and return the writes that Salesloft refuses, and events.
 
-        The job is marked ready once no earlier one may hold one of its keys: jobs promise no order.
+        Jobs don't guarantee order, so a job is only started once no earlier one may hold any of its keys.
         """
         job = JobInFlight(self._api, self._clock, job_id, batch)
         try:
@@ -218,7 +218,7 @@ class JobsInFlight:
         return refused, [JobUploaded(job.batch, job_id, len(job.rows))]
 
     def advance(self) -> Iterator[Event]:
-        """Mark jobs ready that no earlier job holds back, and ask for the states of jobs if it is time to."""
+        """Poll the jobs if due, and start those that no earlier job blocks."""
         if any(each.is_started for each in self.in_flight) and self._clock.now() >= self.next_poll:
             yield from self._poll()
         yield from self._start_jobs()
@@ -250,7 +250,7 @@ class JobsInFlight:
                 each.drop_fields(keep=PAGE_SIZE if each.samples else 0)
 
     def _poll(self) -> Iterator[Event]:
-        """Settle the jobs that are done. A fault of one job does not keep others that are done from being settled."""
+        """Settle the jobs that are done. If one fails, the others are settled first."""
         faults: list[BulkJobUnfinishedError] = []
         for each, status in self._get_statuses().items():
             yield JobPolled(each.batch, each.id, status.processed or 0)
@@ -276,7 +276,7 @@ class JobsInFlight:
         now = self._clock.now()
         self.in_flight.remove(done)
         for each in self.in_flight:
-            # Only now the next one is executed.
+            # Salesloft executes the next job only now.
             each.timeout_at = now + self._timeout
         self._last_seconds = now - done.started_at
         yield Settled(done.batch, outcomes)
@@ -291,7 +291,7 @@ class JobsInFlight:
             )
 
     def _get_statuses(self) -> dict[JobInFlight, JobStatus]:
-        """Ask for the states of the jobs that are started with one request or, where that is not possible, singly."""
+        """Fetch the states of all started jobs with one request or, if that is not possible, one by one."""
         self._last_poll = self._clock.now()
         started = [each for each in self.in_flight if each.is_started]
         listed: dict[int, JobStatus] = {}
@@ -319,7 +319,7 @@ def fields_of(keys: Collection[str]) -> set[str]:
 
 
 def describe_jobs(jobs: Collection[JobInFlight]) -> str:
-    """Return the numbers of jobs and of their records: `Bulk jobs 3, 4 and 5 (25,000 records)`."""
+    """Return the ids of jobs and the number of their records: `Bulk jobs 3, 4 and 5 (25,000 records)`."""
     *others, last = [str(each.id) for each in jobs]
     numbers = f"jobs {', '.join(others)} and {last}" if others else f"job {last}"
     records = sum(len(each.rows) for each in jobs)

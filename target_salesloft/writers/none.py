@@ -1,4 +1,4 @@
-"""A dry run: writes nothing, and reports what would be written and what it would cost."""
+"""Dry run: writes nothing, and reports the requests and points of a real run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 MAX_SAMPLES: Final = 3
 # Create the job, and start it.
 JOB_OVERHEAD_POINTS: Final = 2
-# Polls of a run in addition to one for all jobs in flight: how long they wait is not known.
+# Additional polls per run: it is unknown how long jobs wait.
 WAITING_POLLS: Final = 4
 
 
@@ -64,10 +64,10 @@ class NoneWriter:
         return False
 
     def stop(self) -> None:
-        """Do nothing."""
+        pass
 
     def close(self) -> None:
-        """Do nothing."""
+        pass
 
     def describe(self, stream: str) -> str:
         return self._forecasts[stream].describe()
@@ -82,12 +82,12 @@ class Forecast:
         self._samples = 0
         self._references: defaultdict[Reference, set[str]] = defaultdict(set)
         self._jobs = 0
-        # Undocumented statuses of rows are asked for, and the first rows of the first large job are read.
+        # Requests for rows with undocumented statuses, and for the first rows of the first large job.
         self._once = 2
         self._incomplete: Counter[str] = Counter()
 
     def add(self, batch: Batch) -> str:
-        """Count a batch, log the first few records with their values masked, and return the name of the request."""
+        """Count a batch, log its first few records with masked values, and return the name of the request."""
         if batch.removal is not None:
             return self._add_removals(batch)
         operation = batch.object.operations[batch.mode]
@@ -102,7 +102,7 @@ class Forecast:
             keys = [write.body[batch.upsert_key] for write in batch.writes if write.record_id is None]
             self._points += sum(1 for _ in chunk_values(keys, batch.object.lookups[batch.upsert_key]))
         if operation.active_field:
-            # Existing records are listed by the last of the fields that identify one, if not in a cheaper way.
+            # Existing records are listed by the last identifying field, or in a cheaper way.
             last = operation.identity[-1]
             self._points += len({write.body.get(last, write.references.get(last)) for write in batch.writes})
         self._records[request] += len(batch.writes)
@@ -130,7 +130,7 @@ class Forecast:
         self._records[request] += len(batch.writes)
         field = batch.upsert_key or ID_FIELD
         values = [str(each.body.get(field, each.record_id)) for each in batch.writes]
-        # Memberships, which have no filter for it, are listed a hundred at a time too.
+        # Memberships have no such filter, but are listed a hundred at a time too.
         name = batch.object.lookups.get(field, "ids[]")
         self._points += len(batch.writes) + sum(1 for _ in chunk_values(values, name))
         return request
@@ -147,7 +147,7 @@ class Forecast:
             return "dry run, would send nothing"
         sent = ", ".join(f"{count:,} by {request}" for request, count in self._records.items())
         lookups = sum(count_lookups(reference, values) for reference, values in self._references.items())
-        # Jobs that are ready at about the same time are asked about at once.
+        # Jobs that are started at about the same time are polled together.
         rounds = math.ceil(self._jobs / self._settings.bulk_jobs_in_flight)
         polls = min(self._jobs if self._jobs <= 1 else self._jobs - 1, rounds + WAITING_POLLS)
         total = self._points + polls + lookups
@@ -164,7 +164,7 @@ class Forecast:
 
 
 def count_lookups(reference: Reference, values: Collection[str]) -> int:
-    """Return the points of looking up values that the ledger does not know; short lists have at least one page."""
+    """Return the points for looking up values that are not in the ledger. A short list costs at least one."""
     if reference.object_name is None:
         return 1
     return sum(1 for _ in chunk_values(values, OBJECTS[reference.object_name].lookups[reference.attributes[0]]))

@@ -32,21 +32,21 @@ from target_salesloft.writers.base import Batch, Event, NotSent, Sending, Settle
 
 logger = logging.getLogger(__name__)
 
-# An assumption about Salesloft's messages; if they differ, such a record is reported as failed.
+# An assumption about Salesloft's messages. If they differ, such records are reported as failed.
 ALREADY_EXISTS: Final = re.compile(
     r"\btaken\b|\balready (?:exists|in use|been used)\b|(?<!longer )\bexists\b|\bduplicate\b|\bmust be unique\b",
     re.IGNORECASE,
 )
-# Assumptions about the messages that parameters are missing, and that a record is in effect already.
+# Assumptions about the messages for missing parameters and for records that are already active.
 NOT_FOUND: Final = re.compile(r"\b(?:required|missing|blank|empty)\b", re.IGNORECASE)
 ALREADY: Final = re.compile(r"\balready\b", re.IGNORECASE)
-# A write may be applied some time after its response was lost, or a gateway has given up (504).
+# A write may take effect this long after its response was lost or a gateway timed out (504).
 LATE_WRITE_SECONDS: Final = 10.0
 CHECK_RETRY_SECONDS: Final = 30.0
-# An event is yielded this often even if no request has finished.
+# An event is yielded at least this often, even if no request has finished.
 NEWS_SECONDS: Final = 10.0
-# Consecutive writes that fail alike, each sent after the one before had failed, until the run stops. Errors that last
-# take `max_retry_seconds` each.
+# The run stops after this many consecutive failures of the same kind, each sent after the one before had failed.
+# Persistent errors take `max_retry_seconds` each.
 MAX_CONSECUTIVE: Final = MappingProxyType({RetriesExhaustedError: 1, PermissionDeniedError: 10})
 RESULTS: Final = MappingProxyType(
     {SyncMode.UPSERT: Result.WRITTEN, SyncMode.INSERT: Result.CREATED, SyncMode.UPDATE: Result.UPDATED}
@@ -84,8 +84,8 @@ class Failure(NamedTuple):
 class SingleWriter:
     """Writes with parallel requests.
 
-    A request that fails persistently does not stop the run if its record is the cause: the record fails once Salesloft
-    responds to writes of other records. If it does not, the run stops.
+    If a request fails persistently because of its record, only the record fails: Salesloft then still responds to
+    writes of other records. If it doesn't, the run stops.
     """
 
     def __init__(self, client: SalesloftClient, clock: Clock, parallel: int) -> None:
@@ -96,7 +96,7 @@ class SingleWriter:
         self._is_stopped = False
         self._writable: set[Operation] = set()  # operations to which Salesloft has responded
         self._failed_in_a_row: Counter[Operation] = Counter()
-        self._locations: dict[Operation, ParameterLocation] = {}  # where Salesloft has found the parameters
+        self._locations: dict[Operation, ParameterLocation] = {}  # where Salesloft accepts the parameters
 
     def stop(self) -> None:
         self._is_stopped = True
@@ -107,7 +107,7 @@ class SingleWriter:
     def write(self, batch: Batch) -> Iterator[Event]:
         """Send a request for each write, and yield each outcome as soon as it is known.
 
-        Before an error ends the run, the outcomes of all requests in flight are yielded.
+        The outcomes of all requests in flight are yielded before an error stops the run.
         """
         yield Sending(batch)
         operation = batch.object.operation(batch.mode, batch.removal)
@@ -156,10 +156,11 @@ class SingleWriter:
     ) -> bool:
         """Return whether an error may be caused by the record because Salesloft accepts other requests.
 
-        When the request was submitted, `failed_before` writes in a row had failed.
+        Args:
+            failed_before: How many writes in a row had failed when the request was submitted.
         """
         if isinstance(error, RetriesExhaustedError):
-            # Not if Salesloft limits requests or cannot be reached.
+            # Not if requests are rate-limited or Salesloft is unreachable.
             if not error.last_error.maybe_applied:
                 return False
         elif not isinstance(error, PermissionDeniedError):
@@ -175,10 +176,9 @@ class SingleWriter:
             return False
 
     def _unexplained(self, suspects: list[Failure], operation: Operation) -> Failure | None:
-        """Return the first of the last failures of a batch unless its record is the cause.
+        """Return the first of the last failures of a batch, unless its record is the cause.
 
-        No later write has shown that Salesloft accepts others. So an earlier one must have, or it is the only one that
-        fails for so long.
+        That is only certain if an earlier write succeeded, or if it is the only persistent failure.
         """
         if operation in self._writable or not suspects:
             return None
@@ -188,13 +188,13 @@ class SingleWriter:
 
 @dataclass(frozen=True)
 class RequestOfBatch:
-    """Sends the request for a write of a batch, in a thread of its own."""
+    """Sends the request for a write of a batch, in its own thread."""
 
     client: SalesloftClient
     clock: Clock
     batch: Batch
     operation: Operation
-    locations: dict[Operation, ParameterLocation]  # where Salesloft has found the parameters; shared by all batches
+    locations: dict[Operation, ParameterLocation]  # where Salesloft accepts the parameters; shared by all batches
 
     def __call__(self, write: Write) -> Outcome:
         try:
@@ -210,7 +210,7 @@ class RequestOfBatch:
             return self._rejected(write, error, Result.ALREADY_EXISTS if exists else Result.FAILED)
 
     def _rejected(self, write: Write, error: RecordRejectedError, result: Result = Result.FAILED) -> Outcome:
-        """Return the outcome of a write that Salesloft rejects; an earlier request for it may still take effect."""
+        """Return the outcome of a rejected write. An earlier request for it may still take effect."""
         return Outcome(
             write,
             result,
@@ -230,7 +230,7 @@ class RequestOfBatch:
         except RecordRejectedError as error:
             if error.status != requests.codes.not_found:
                 return self._rejected(write, error)
-            # It was read before: if an earlier request has no response, that one has removed it.
+            # It existed before, so an earlier request without a response has removed it.
             gone = result if error.was_ambiguous else Result.UNCHANGED
             return Outcome(write, gone, record_id=write.record_id, requests=error.requests)
         return Outcome(
@@ -238,13 +238,13 @@ class RequestOfBatch:
         )
 
     def _update(self, write: Write) -> Outcome:
-        """Write a record with an operation that may be repeated."""
+        """Write a record with an idempotent operation."""
         sent = 0
         was_ambiguous = False
         try:
             reply = self._request(write)
         except RecordRejectedError as error:
-            # Something else has created the record since Salesloft searched for it: now it can be updated.
+            # Another client created the record at the same time: now it can be updated.
             if self.batch.mode is not SyncMode.UPSERT or not ALREADY_EXISTS.search(error.reason):
                 raise
             sent, was_ambiguous = error.requests, error.was_ambiguous
@@ -257,14 +257,14 @@ class RequestOfBatch:
         is_ambiguous = was_ambiguous or reply.was_ambiguous
         result = UPSERT_RESULTS.get(upsert_type(reply.data) or "", RESULTS[self.batch.mode])
         if is_ambiguous and result is Result.UPDATED:
-            result = RESULTS[self.batch.mode]  # an upsert that was repeated may update what it has created
+            result = RESULTS[self.batch.mode]  # a repeated upsert may update the record it created
         requests_sent = sent + reply.requests
         return written(write, result, find_resource(reply.data), requests=requests_sent, is_ambiguous=is_ambiguous)
 
     def _create(self, write: Write) -> Outcome:
-        """Create a record with an operation that must not be repeated.
+        """Create a record with an operation that is not idempotent.
 
-        The API has no idempotency keys: if the outcome of a request is unknown, the record is looked up first.
+        The API has no idempotency keys: if the outcome of a request is unknown, the record is looked up before a retry.
         """
         batch = self.batch
         identity = batch.object.identity(batch.mode, batch.upsert_key, write.body) or ()
@@ -281,7 +281,7 @@ class RequestOfBatch:
                 if outcome is not None:
                     return replace(outcome, requests=error.attempts)
             except RecordRejectedError as error:
-                # It did not exist when it was looked up: a request before this one has created it late.
+                # The lookup did not find it, so an earlier request created it late.
                 if earlier is None or not ALREADY_EXISTS.search(error.reason) or not self._find(write, identity):
                     raise
                 return written(write, result, None, requests=sent + error.requests)
@@ -292,7 +292,7 @@ class RequestOfBatch:
     def _find_created(
         self, write: Write, identity: tuple[str, ...], started: float, error: OutcomeUnknownError
     ) -> Outcome | None:
-        """Return the outcome of a request that may have created a record, or None if it is to be sent again."""
+        """Return the outcome of a request that may have created a record, or None to send it again."""
         name = self.operation.name
         if not identity:
             reason = (
@@ -314,9 +314,9 @@ class RequestOfBatch:
         return written(write, Result.CREATED if write.record_id is None else Result.UPDATED, find_resource(rows[0]))
 
     def _find(self, write: Write, identity: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Return the records of Salesloft that a request for a write may have written."""
+        """Return the records in Salesloft that a request for a write may have created or changed."""
         rows = find_matches(self.client, self.batch.object, identity, write.body)
-        # One with an id existed before: it counts once it is in effect again.
+        # A record with an id existed before: it counts only once it is active again.
         active_field = self.operation.active_field
         return [row for row in rows if row.get(active_field)] if active_field and write.record_id is not None else rows
 
@@ -336,7 +336,7 @@ class RequestOfBatch:
             location = operation.fallback
             reply = send(location)
             logger.warning(
-                "Salesloft does not take the parameters of %s from the %s (%s). Sending them in the %s in this run.",
+                "Salesloft does not accept the parameters of %s in the %s (%s). Sending them in the %s in this run.",
                 *(operation.name, operation.parameters.value, ", ".join(error.fields), location.value),
                 extra={"code": "SL026", "endpoint": operation.name, "status": error.status},
             )
@@ -345,9 +345,9 @@ class RequestOfBatch:
 
 
 def was_created_by_us(row: Mapping[str, Any], body: Mapping[str, Any], since: float) -> bool:
-    """Return whether one of our requests, the first at `since`, has created a record that has the key of what was sent.
+    """Return whether one of our requests created a record with the same key. The first was sent at `since`.
 
-    Salesloft may store values in another format, such as that of phone numbers. So the time of creation counts too.
+    Salesloft may store values in another format, such as phone numbers, so the creation time counts too.
     """
     sent = {name: value for name, value in body.items() if isinstance(value, (str, int)) and name in row}
     return created_after(row, since) or all(
@@ -356,11 +356,11 @@ def was_created_by_us(row: Mapping[str, Any], body: Mapping[str, Any], since: fl
 
 
 def normalize_value(value: Any) -> str:
-    """Return the letters and digits of a value, in lower case."""
+    """Return the letters and digits of a value in lowercase."""
     return "".join(filter(str.isalnum, str(value))).casefold()
 
 
 def created_after(row: Mapping[str, Any], moment: float) -> bool:
-    """Return whether Salesloft created a record after a moment, in seconds since the epoch."""
+    """Return whether a record was created after `moment`, in seconds since the epoch."""
     created = parse_time(row.get("created_at"))
     return created is not None and created.timestamp() >= moment
