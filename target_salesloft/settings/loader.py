@@ -6,12 +6,12 @@ import copy
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from target_salesloft.exceptions import UNREAD_VARIABLE, ConfigError
+from target_salesloft.exceptions import INVALID_SETTINGS, UNREAD_VARIABLE, ConfigError
 from target_salesloft.settings.options import ENVIRONMENT_PREFIX
 from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.schema import SETTINGS, leaves
@@ -56,8 +56,11 @@ def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str
     except ConfigError as error:
         unread = [] if sources.environment else _unread_variables(environ, found, values)
         raise ConfigError(codes={**error.codes, **dict.fromkeys(unread, UNREAD_VARIABLE)}) from error
-    if errors := _safeguard_errors(environ, settings):
-        raise ConfigError(*errors, code=UNREAD_VARIABLE)
+    errors = dict.fromkeys(_safeguard_errors(environ, settings), UNREAD_VARIABLE)
+    if environ.get("MELTANO_PROJECT_ROOT") and not sources.environment:
+        errors |= dict.fromkeys(_dropped_nulls(found), INVALID_SETTINGS)
+    if errors:
+        raise ConfigError(codes=errors)
     config = settings.to_config()
     for message in _unknown_variables(environ) if sources.environment else _unread_variables(environ, found, config):
         warn(message)
@@ -202,9 +205,36 @@ def _is_set(config: Mapping[str, Any], name: str, value: Any) -> bool:
     current: Any = config
     for each in name.split("."):
         current = current.get(each) if isinstance(current, dict) else None
-    if isinstance(value, dict) and _unflatten(value) == current:
+    if isinstance(value, dict) and _without_nulls(_unflatten(value)) == _without_nulls(current or {}):
         return True
     return bool(current == value) or str(current) == str(value)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return an object without nulls and empty objects, as Meltano writes it to a file."""
+    if not isinstance(value, dict):
+        return value
+    inner = {name: _without_nulls(each) for name, each in value.items()}
+    return {name: each for name, each in inner.items() if each is not None and each != {}}
+
+
+def _dropped_nulls(variables: Mapping[str, Any]) -> list[str]:
+    """Return an error for each null that leaves out columns, and that Meltano passes in a variable only."""
+    return [
+        f"Meltano drops the null of {'.'.join(path)}, so that columns would be sent. Write __NULL__ instead."
+        for name in ("streams", "stream_maps")
+        if isinstance(value := variables.get(name), dict)
+        for path in _null_paths(_unflatten(value), name)
+        if name == "stream_maps" or "mapping" in path
+    ]
+
+
+def _null_paths(value: Mapping[str, Any], *outer: str) -> Iterator[tuple[str, ...]]:
+    for name, each in value.items():
+        if isinstance(each, dict):
+            yield from _null_paths(each, *outer, name)
+        elif each is None:
+            yield *outer, name
 
 
 def _safeguard_errors(environ: Mapping[str, str], settings: RunSettings) -> list[str]:

@@ -129,6 +129,29 @@ def test_unread_variables_with_the_values_of_the_file_are_not_reported():
     assert len(errors({**file, "sync_mode": "x"}, **variables, sync_mode="x")) == 1
 
 
+@pytest.mark.parametrize(
+    ("file", "variables", "dropped"),
+    [
+        (
+            {"streams": {"a.b": {"mapping": {"c": "title"}}}},
+            {"streams": r'{"a\\.b.mapping.c": "title", "a\\.b.mapping.d": null}'},
+            "streams.a.b.mapping.d",
+        ),
+        ({}, {"stream_maps": '{"people.__else__": null}'}, "stream_maps.people.__else__"),
+        ({}, {"streams": '{"people.deleted_column": null}'}, None),
+    ],
+)
+def test_a_null_that_meltano_drops_is_an_error_if_columns_would_be_sent(file, variables, dropped):
+    environ = {PREFIX + name.upper(): value for name, value in variables.items()} | {"MELTANO_PROJECT_ROOT": "/p"}
+    try:
+        load(ConfigSources(({"api_key": SECRET}, file)), environ, pytest.fail)
+    except ConfigError as error:
+        found = error.errors
+    else:
+        found = []
+    assert [dropped in each and "__NULL__" in each for each in found] == [True] * bool(dropped)
+
+
 def test_unread_variables_are_errors_if_the_settings_are_invalid_without_them():
     found = errors({"sync_mode": "upsrt"}, object="people")
     assert any("sync_mode" in each for each in found)
