@@ -1,4 +1,4 @@
-"""What Salesloft's documentation leaves open: what the target assumes, and what Salesloft may do instead."""
+"""Assumptions about behavior that Salesloft's documentation leaves open, and the alternatives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 
 class Assumption(NamedTuple):
-    """An open point of the API: the values say what Salesloft may do; the first is assumed."""
+    """An open point of the API. The values describe possible behaviors; the first one is assumed."""
 
     id: str
     values: Mapping[str, str]
@@ -18,7 +18,7 @@ class Assumption(NamedTuple):
 
     @property
     def contrary(self) -> str:
-        """What Salesloft does if not what is assumed; of several, the first."""
+        """The first alternative to the assumed behavior."""
         return list(self.values)[1]
 
 
@@ -84,18 +84,18 @@ ASSUMPTIONS: Final[Mapping[str, Assumption]] = {
     ),
     "archived_accounts": _assumption(
         "A16",
-        stay="An upsert finds an archived account, and leaves it archived.",
-        unarchive="An upsert finds an archived account, and restores it.",
-        unmatched="An upsert does not find archived accounts, and creates another account.",
+        stay="An upsert finds an archived account and leaves it archived.",
+        unarchive="An upsert finds an archived account and restores it.",
+        unmatched="An upsert does not find archived accounts and creates another account.",
     ),
 }
 
 
 class Capabilities(dict[str, str]):
-    """What Salesloft was found to do: the name of an assumption → its value."""
+    """Observed behavior of Salesloft: the name of an assumption → its value."""
 
     def __init__(self, found: Mapping[str, str]) -> None:
-        """Leave out names and values of other versions."""
+        """Ignore names and values of other versions."""
         super().__init__(
             (name, each) for name, each in found.items() if name in ASSUMPTIONS and each in ASSUMPTIONS[name].values
         )

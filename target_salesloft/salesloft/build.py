@@ -1,4 +1,4 @@
-"""Builds clients from the settings: the only module of this package that knows them."""
+"""Builds clients from the settings. Other modules of this package don't depend on settings."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def build_authenticator(settings: RunSettings, clock: Clock) -> Authenticator:
 
 
 def build_token_store(settings: RunSettings, clock: Clock) -> TokenStore:
-    """Return the token store of the settings: the file `token_path`, or the database of `ledger_uri`, or a file."""
-    # Takes a moment, which runs with an API key need not spend.
+    """Return the token store: the file `token_path`, the database of `ledger_uri`, or the default file."""
+    # Slow to import, and not needed with an API key.
     from target_salesloft.salesloft.auth.token_store import FileTokenStore, application_name  # noqa: PLC0415
 
     path, uri, timeout = settings.token_path, settings.ledger_uri, settings.max_retry_seconds

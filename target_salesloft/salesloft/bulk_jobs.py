@@ -1,7 +1,7 @@
-"""Bulk jobs: up to 5,000 records are uploaded per point.
+"""Bulk jobs: up to 5,000 records per point.
 
-Source for requests, states and limits: https://developers.salesloft.com/docs/api/ ("Bulk Jobs"). The cost of a job
-beyond its requests, its duration, and the maximum size of an upload are not documented.
+Source for requests, states, and limits: https://developers.salesloft.com/docs/api/ ("Bulk Jobs"). Not documented: the
+cost of a job beyond its requests, its duration, and the maximum size of an upload.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class JobState(str, enum.Enum):
     DONE = "done"
 
 
-# Not documented: a job in one of these states makes no progress.
+# Not documented. Assumes that jobs in these states make no progress.
 FAILED_STATES: Final = frozenset({"failed", "error", "errored", "cancelled", "canceled", "aborted", "expired"})
 
 
@@ -46,7 +46,7 @@ class RowStatus(str, enum.Enum):
 
 NOT_WRITTEN: Final = (RowStatus.ERROR.value, RowStatus.PENDING.value, RowStatus.RETRYING.value)
 NOT_FINAL: Final = frozenset({RowStatus.PENDING.value, RowStatus.RETRYING.value})
-# An assumption: rows of a job that was cancelled while it was executing, and rows that it left out.
+# An assumption: rows of a job that was cancelled during execution, and rows that it skipped.
 UNDOCUMENTED: Final = ("cancelled", "skipped")
 FILTER_REJECTED: Final = frozenset({requests.codes.bad_request, requests.codes.unprocessable_entity})
 
@@ -65,7 +65,7 @@ class JobStatus(msgspec.Struct):
 
 
 class ResultRow(msgspec.Struct):
-    """A row of a job's results. `record` is what was sent, `resource` what the single request would have returned."""
+    """A row of a job's results. `record` was sent; `resource` is the response that a single request would get."""
 
     id: int
     status: Any = None
@@ -79,7 +79,7 @@ class _CreatedJob(msgspec.Struct):
 
 
 class _Filter:
-    """A filter of bulk jobs or of their rows. Which of two forms Salesloft takes is not documented (A6)."""
+    """A filter of bulk jobs or their rows. It is not documented which of two forms Salesloft accepts (A6)."""
 
     def __init__(self, name: str) -> None:
         self.forms = [f"{name}[]", name]
@@ -89,12 +89,12 @@ class _Filter:
         return {form: list(values) if form.endswith("[]") else ",".join(values)}
 
 
-# What Salesloft does where an assumption does not hold, and what the run does then.
+# Warnings about assumptions that don't hold.
 CONTRADICTED: Final = {
     "bulk_filters": "Salesloft does not honor the filters of bulk jobs. All rows are read, a point per hundred.",
     "bulk_rows": (
-        "Rows of bulk jobs do not contain what was sent. They are matched by the record that was written, or by the "
-        "order of the upload."
+        "Rows of bulk jobs do not contain the sent records. They are matched by the written records, or by upload "
+        "order."
     ),
     "bulk_processed": (
         "`processed` of bulk jobs does not count rows with errors. Both counts together are compared instead."
@@ -119,7 +119,7 @@ class BulkJobs:
         self.contradicted = {each for each in contradicted if each in CONTRADICTED}
 
     def contradict(self, assumption: str) -> None:
-        """Note, and log once, that an assumption does not hold."""
+        """Note that an assumption does not hold, and log it once."""
         if assumption in self.contradicted:
             return
         self.contradicted.add(assumption)
@@ -128,7 +128,7 @@ class BulkJobs:
         logger.warning("%s: %s", number, CONTRADICTED[assumption], extra=extra)
 
     def _try_other_form(self, tried: _Filter) -> bool:
-        """Note that a form of a filter does not work, and return whether it is worth another request."""
+        """Note that a form of a filter does not work, and return whether to try another request."""
         if self.ignores_filters:
             return False
         del tried.forms[0]
@@ -150,18 +150,18 @@ class BulkJobs:
         earlier: OutcomeUnknownError | None = None,
         max_retry_seconds: float | None = None,
     ) -> Reply:
-        """Upload up to 5,000 rows: what single requests would send.
+        """Upload up to 5,000 rows, which are bodies of single requests.
 
-        After an `OutcomeUnknownError`, `get` tells how many the job has.
+        After an `OutcomeUnknownError`, `get` returns how many rows the job has.
         """
         body = msgspec.json.encode({"data": rows})
         options = {"repeatable": False, "earlier": earlier, "max_retry_seconds": max_retry_seconds}
         return self._request("POST", job_id, "/job_data", body=body, **options)
 
     def start(self, job_id: int, *, earlier: OutcomeUnknownError | None = None) -> None:
-        """Mark a job as ready to be executed; only an open one can be changed.
+        """Mark a job as ready to execute. It must be open.
 
-        After an `OutcomeUnknownError`, `get` tells its state.
+        After an `OutcomeUnknownError`, `get` returns its state.
         """
         body = msgspec.json.encode({"ready_to_execute": True})
         self._request("PUT", job_id, body=body, repeatable=False, earlier=earlier)
@@ -170,7 +170,7 @@ class BulkJobs:
         return convert(self._request("GET", job_id).data, JobStatus, "GET /bulk_jobs/{id}")
 
     def list(self, *, after: int = 0, state: JobState | None = None) -> dict[int, JobStatus]:
-        """Fetch up to a hundred jobs with higher ids than `after`, for a point; rows that are not jobs are left out."""
+        """Fetch up to a hundred jobs with higher ids than `after`, for one point. Invalid rows are skipped."""
         while True:
             filters = {} if state is None or self.ignores_filters else self._states.params([state.value])
             params = {**filters, "per_page": PAGE_SIZE, "id[gt]": after}
@@ -198,8 +198,8 @@ class BulkJobs:
         """Yield the rows of a job, a hundred per point.
 
         Args:
-            unwritten: Only rows that were not written, unless Salesloft ignores the filter.
-            expected: How many rows there are at least. A page that is not full is the last one only after so many.
+            unwritten: Whether to yield only rows that were not written, unless Salesloft ignores the filter.
+            expected: The minimum number of rows. Before that, an incomplete page is not the last one.
         """
         last = count = 0
         while True:
@@ -226,7 +226,7 @@ class BulkJobs:
                 if not self._undocumented:
                     self._try_other_form(self._statuses)
                     continue
-                # Salesloft rejects statuses that it does not know, and may list those that it knows.
+                # Salesloft rejects unknown statuses, and may list the known ones.
                 lists_known = all(each in error.reason for each in NOT_WRITTEN)
                 known = [each for each in self._undocumented if each in error.reason]
                 self._undocumented = tuple(known) if lists_known else self._undocumented[:-1]
@@ -240,7 +240,7 @@ class BulkJobs:
         return convert(data, list[ResultRow], "GET /bulk_jobs/{id}/results")
 
     def _request(self, method: str, job_id: int, path: str = "", **options: Any) -> Reply:
-        """Send a request for a job; a new job may not be found immediately."""
+        """Send a request for a job, which may not be found immediately after its creation."""
         for attempt in range(1, MAX_READS + 1):
             try:
                 return self._requester.request(

@@ -10,7 +10,7 @@ client.bulk_jobs.upload(job, rows)
 client.bulk_jobs.start(job)
 ```
 
-Errors are exceptions, see `exceptions.py`; `objects.py` has the endpoints and fields of records.
+For errors, see `exceptions.py`; for endpoints and fields of records, `objects.py`.
 Source of the endpoints: https://developers.salesloft.com/docs/api/.
 """
 
@@ -56,10 +56,10 @@ class SalesloftClient(Requester):
         """Write one record.
 
         Args:
-            record_id: Salesloft's id of the record, if the path contains it.
-            location: Where the fields go, if not where the documentation says.
-            earlier: What the last attempt ended with. An operation that is not idempotent raises an
-                `OutcomeUnknownError` if it may have taken effect; it is sent again only with that error.
+            record_id: Required if the path contains the id.
+            location: Overrides the documented location of the fields.
+            earlier: The `OutcomeUnknownError` of the last attempt. An operation that is not idempotent raises it if it
+                may have taken effect, and is only sent again with it.
         """
         fields = {**(body or {}), **dict(operation.constants)}
         in_query = (location or operation.parameters) is ParameterLocation.QUERY
@@ -75,7 +75,7 @@ class SalesloftClient(Requester):
         )
 
     def has_permission(self, method: str, path: str, *, max_retry_seconds: float | None = None) -> bool:
-        """Return whether the token may send such a request; it must be one that changes nothing."""
+        """Return whether the token may send such a request, which must not change anything."""
         is_read = method == "GET"
         params, body = ({"per_page": 1}, None) if is_read else (None, b"{}")
         try:
@@ -88,7 +88,7 @@ class SalesloftClient(Requester):
         return True
 
     def verify_credentials(self) -> Mapping[str, Any]:
-        """Check that Salesloft accepts the token, and return the token's user with its team; fetched once."""
+        """Check that Salesloft accepts the token, and return its user and team. Cached."""
         return self._identity
 
     @cached_property

@@ -25,7 +25,7 @@ class CustomFields:
         return self._client is not None
 
     def get(self, salesloft_object: SalesloftObject) -> Mapping[str, FieldType] | None:
-        """Return the exact name and the type of each custom field, or None if they cannot be listed.
+        """Return exact name → type of each custom field, or None if they cannot be listed.
 
         Source: https://developers.salesloft.com/docs/api/ (custom fields)
         """
@@ -50,7 +50,7 @@ class CustomFields:
                 extra={"endpoint": "GET /custom_fields", **error.log_fields, "code": "SL024"},
             )
             return None
-        # Salesloft ignores unknown filters. The documented types are a date and text; others are treated as text.
+        # Salesloft ignores unknown filters. The documented types are date and text; others are treated as text.
         return {
             row["name"]: FieldType.DATE if row.get("value_type") == "date" else FieldType.TEXT
             for row in rows

@@ -55,7 +55,7 @@ SCOPES: Final = frozenset(
     )
     for access in ("read", "write", "delete")
 )
-# Method → the access that it requires; `write` for others.
+# Method → the required access; `write` for all others.
 ACCESS: Final = {"GET": "read", "DELETE": "delete"}
 # Resource → the scope to write `crm_id`.
 CRM_SCOPES: Final = {"people": "crm_id_person:write", "accounts": "crm_id_account:write"}
@@ -70,10 +70,10 @@ def error_class(status: int) -> type[Exception] | None:
 
 
 def raise_if_retriable(response: Response) -> None:
-    """Raise the error of a status after which the request is retried (408, 429, 5xx)."""
+    """Raise an error for a status that is retried (408, 429, 5xx)."""
     kind = error_class(response.status)
     if kind is not None and issubclass(kind, SalesloftRetriableError):
-        # The body follows no contract, and may repeat what was sent.
+        # The body is not part of the message, because it may repeat sent values.
         message = response.describe()
         if kind is RateLimitError:
             message = f"rate limit exceeded ({message})"
@@ -81,9 +81,9 @@ def raise_if_retriable(response: Response) -> None:
 
 
 def parse_response(response: Response, name: str, hint: str, *, requires_data: bool) -> dict[str, Any]:
-    """Return the JSON object of a response, or raise the error that it means.
+    """Return the JSON object of a response, or raise an error.
 
-    A write that needs nothing from the response succeeds without `data`: repeating it would do harm.
+    A write that needs nothing from the response succeeds even without `data`, because a retry would do harm.
     """
     raise_if_retriable(response)
     if error_class(response.status) is not None:
@@ -93,7 +93,7 @@ def parse_response(response: Response, name: str, hint: str, *, requires_data: b
     body = response.json_object()
     if body is None:
         raise MalformedResponseError(f"{response.describe()}: the body is not a JSON object")
-    # An error with a success status is not documented; such a write is not known to have been applied.
+    # Errors with a success status are not documented. It is unknown whether such a write was applied.
     if "data" not in body and (requires_data or "error" in body or "errors" in body):
         raise MalformedResponseError(f"{response.describe()}: the body has no `data`")
     return body
@@ -145,7 +145,7 @@ def join_messages(messages: Any) -> str:
 
 
 def _reports_missing_scope(response: Response, reason: str) -> bool:
-    """Whether a response to a record is about the token: a single `error` that is about scopes.
+    """Return whether the rejection of a record is about the token: a single `error` that mentions scopes.
 
     Source: seen as 422 by other integrations, not documented. Validation errors of a record have `errors`.
     """
@@ -154,7 +154,7 @@ def _reports_missing_scope(response: Response, reason: str) -> bool:
 
 
 def _missing_scope(name: str, reason: str, sent: Any) -> str | None:
-    """Return the scope that a request requires, by the error message if it names one, otherwise by the request."""
+    """Return the scope that a request requires: the one named in the error message, otherwise by the request."""
     named = SCOPE.search(reason)
     if named:
         return named[0]

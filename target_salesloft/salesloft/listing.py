@@ -1,4 +1,4 @@
-"""Lists that are read to their end: all records of an object, and short lists such as users, stages and tiers."""
+"""Reads whole lists: all records of an object, and short lists such as users, stages, and tiers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_CHEAP_PAGES: Final = 100
 
 
 class ListTooLongError(Exception):
-    """Reading a list to its end costs more than it may: at least so many `points`."""
+    """Reading a whole list would cost more than the limit: at least `points`."""
 
     def __init__(self, points: float) -> None:
         super().__init__(f"{points} points")
@@ -28,11 +28,11 @@ class ListTooLongError(Exception):
 def iter_all(
     client: SalesloftClient, path: str, filters: Mapping[str, Any], *, order_by: str, max_points: float = math.inf
 ) -> Iterator[dict[str, Any]]:
-    """Yield all rows of a list, a hundred per point, in the order of a time; some of them twice.
+    """Yield all rows of a list, a hundred per point, ordered by a time field. Some may come twice.
 
-    After each page, another query starts at the time that the page has reached. What changes meanwhile comes (again) at
-    the end, and none is left out: by numbers of pages, each row that leaves a page would move another one to it. Pages
-    are only asked for by number if times do not lead further, and as long as that is cheap.
+    After each page, a new query starts at the page's last time, so rows that change in the meantime come again at the
+    end, and none is missed. With page numbers, each row that leaves a page would move another one to an earlier page.
+    Page numbers are only used if times don't advance, and as long as that is cheap.
     """
     order = {"sort_by": order_by, "sort_direction": "ASC", **PAGE_COUNTS}
     seen: set[int] = set()
@@ -53,13 +53,13 @@ def iter_all(
             seen |= new
             yield from page.rows
             newest = latest(page.rows, order_by, newest)
-            # A first page without anything new: the filter by time may be ignored.
+            # If the first page has no new rows, the time filter may be ignored.
             is_in_order = is_in_order and _is_ascending(page.rows, order_by) and not (start and number == 1 and not new)
             if not page.is_last and ((is_in_order and newest != start) or number == MAX_CHEAP_PAGES):
                 break
         else:
             break
-        if newest == start:  # more records of one moment than cheap pages hold
+        if newest == start:  # too many records with the same time
             raise QueryRejectedError(f"GET {path} does not list all records in order.")
         start = newest
     if len(seen) <= (expected_pages - 1) * PAGE_SIZE:
@@ -72,7 +72,7 @@ def _is_ascending(rows: Iterable[Mapping[str, Any]], name: str) -> bool:
 
 
 def latest(rows: Iterable[Mapping[str, Any]], name: str, earlier: str | None = None) -> str | None:
-    """Return the latest of the times in a field, as Salesloft writes it: their offsets differ."""
+    """Return the latest time in a field, as Salesloft writes it. Offsets may differ."""
     found = [(moment, str(row[name])) for row in rows if (moment := parse_time(row.get(name))) is not None]
     if earlier is not None and (moment := parse_time(earlier)) is not None:
         found.append((moment, earlier))
@@ -80,9 +80,9 @@ def latest(rows: Iterable[Mapping[str, Any]], name: str, earlier: str | None = N
 
 
 class Listing:
-    """The records of a short list by one or more of their attributes; fetched once.
+    """A short list, fetched once, whose records are found by attributes.
 
-    A value matches exactly or, if no record does, without regard to case and outer spaces.
+    A value matches exactly or, if no record does, ignoring case and outer spaces.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Listing:
 
     @cached_property
     def _ids(self) -> tuple[Mapping[str, set[int]], Mapping[str, set[int]]]:
-        """Value → the records that have it: exactly, and without regard to case and outer spaces."""
+        """Value → ids: exact, and ignoring case and outer spaces."""
         exact: defaultdict[str, set[int]] = defaultdict(set)
         folded: defaultdict[str, set[int]] = defaultdict(set)
         for row in self._client.paginate(self._path, self._query):

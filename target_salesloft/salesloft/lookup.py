@@ -27,15 +27,15 @@ MAX_KEYS_PER_REQUEST: Final = 100
 MAX_QUERY_CHARS: Final = 7000  # servers reject URLs longer than about 8,000 characters
 SAFE_BYTES: Final = f"{string.ascii_letters}{string.digits}_.-~ ".encode()  # a space becomes a plus sign
 MAX_CACHED_IDS: Final = 100_000
-# For fewer records than this it is not worth a point to learn what listing all of them would cost.
+# With fewer records, it is not worth a point to find out how many points a list of all records costs.
 MIN_VALUES_TO_LIST: Final = 20
 
 
 class Lookup:
-    """Looks up ids by key and caches those that are found. Missing ids are not cached: a record may be added later.
+    """Looks up ids by key and caches them. Missing ids are not cached, because a record may be added later.
 
-    Where Salesloft's filter takes one value, all records are listed if that costs fewer points. What is missing then is
-    looked up again only once this run has written it.
+    If Salesloft's filter takes only one value, all records are listed if that costs fewer points. Missing keys are then
+    looked up again only after this run has written them.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Lookup:
         self._field = field
         self._parallel_map = parallel_map
         self._cache: dict[str, tuple[int, ...]] = {}
-        self._list_points: float = 0  # what listing all records costs, as far as known
+        self._list_points: float = 0  # the points to list all records, as far as known
         self._is_listed = False
         self._written: set[str] = set()  # since all records were listed
 
     def ids(self, values: Iterable[str]) -> Mapping[str, tuple[int, ...]]:
-        """Return the `identity_key` of each value → the ids of all records that have it: none, one or several."""
+        """Return the `identity_key` of each value → the ids of all records that have it: none, one, or several."""
         keys = {identity_key(self._field, value): value for value in values}
         if len(self._cache) > MAX_CACHED_IDS and not self._is_listed:
             self._cache.clear()
@@ -76,7 +76,7 @@ class Lookup:
         return [each for each in keys if not self.is_known(each)]
 
     def _list_all(self, missing: Collection[str]) -> bool:
-        """List all records if that costs fewer points than looking up some; return whether it was done."""
+        """List all records if that costs fewer points than looking up the missing ones. Return whether it did."""
         points = len(missing) - 1
         if not takes_one(self._object, self._field) or points < max(MIN_VALUES_TO_LIST - 1, self._list_points):
             return False
@@ -102,11 +102,11 @@ class Lookup:
         self._cache[identity_key(self._field, value)] = (record_id,)
 
     def is_known(self, key: str) -> bool:
-        """Return whether the ids of a key have been read, and need no request."""
+        """Return whether the ids of a key are known without a request."""
         return key in self._cache or (self._is_listed and key not in self._written)
 
     def forget(self, keys: set[str], ids: set[int]) -> None:
-        """Look keys up again, and those of given ids, because this run has written their records."""
+        """Forget keys, and those of the given ids, because this run has written their records."""
         moved = {key for key, found in self._cache.items() if not ids.isdisjoint(found)} if ids else set()
         for key in {*keys, *moved}:
             self._cache.pop(key, None)
@@ -142,7 +142,7 @@ class Lookups:
     def rows(
         self, salesloft_object: SalesloftObject, field: str, values: Iterable[Any]
     ) -> dict[str, list[dict[str, Any]]]:
-        """Return the `identity_key` of each value → what Salesloft holds of the records that have it. Not cached."""
+        """Return the `identity_key` of each value → the matching records in Salesloft. Not cached."""
         distinct = {identity_key(field, value): str(value) for value in values}
         if field != ID_FIELD and len(distinct) >= MIN_VALUES_TO_LIST and takes_one(salesloft_object, field):
             return self._rows_by_id(salesloft_object, field, distinct)
@@ -155,7 +155,7 @@ class Lookups:
     def _rows_by_id(
         self, salesloft_object: SalesloftObject, field: str, values: Mapping[str, str]
     ) -> dict[str, list[dict[str, Any]]]:
-        """Return the rows of records whose ids may be found in fewer requests than their rows."""
+        """Find ids first, then rows by id, which takes fewer requests."""
         ids = self.get(salesloft_object, field).ids(values.values())
         found: dict[str, list[dict[str, Any]]] = {key: [] for key in values}
         for rows in self.rows(salesloft_object, ID_FIELD, itertools.chain(*ids.values())).values():
@@ -186,7 +186,7 @@ def fetch_rows(
 def find_matches(
     client: SalesloftClient, salesloft_object: SalesloftObject, fields: tuple[str, ...], body: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the records of Salesloft that have the same values in all of some fields as a record that is sent."""
+    """Return the records in Salesloft whose values equal those of `body` in all given fields."""
     params = {salesloft_object.lookups[field]: body[field] for field in fields}
     return [
         row
@@ -199,9 +199,9 @@ def find_matches(
 
 
 def chunk_values(values: Iterable[str], name: str) -> Iterator[list[str]]:
-    """Yield the values of each request with a filter: up to a hundred if its name ends in `[]`, otherwise one.
+    """Yield the values for each request with a filter: up to a hundred if its name ends in `[]`, otherwise one.
 
-    A value that is too long for any URL is left out: no record has it.
+    Values that are too long for a URL are skipped, because no record has them.
     """
     max_values = MAX_KEYS_PER_REQUEST if name.endswith("[]") else 1
     chunk: list[str] = []
@@ -209,7 +209,7 @@ def chunk_values(values: Iterable[str], name: str) -> Iterator[list[str]]:
     name_length = len(urllib.parse.urlencode({name: ""}))
     for value in values:
         encoded = value.encode()
-        # Each byte that is not safe takes three characters. `urlencode` would take much longer to say so.
+        # Each unsafe byte takes three characters. `urlencode` would be much slower.
         length = name_length + len(encoded) + 2 * len(encoded.translate(None, SAFE_BYTES))
         if length > MAX_QUERY_CHARS:
             continue

@@ -27,13 +27,13 @@ class Membership(NamedTuple):
 
 @dataclass
 class _Cadence:
-    """The memberships of a cadence that is listed, by person."""
+    """The listed memberships of a cadence, by person."""
 
     members: dict[int, Membership] = field(default_factory=dict)
     newest: str | None = None  # when the last of them was updated, as Salesloft writes it
 
     def add(self, row: dict[str, Any], cadence_id: int) -> None:
-        """Add a membership, unless it is of another cadence: Salesloft ignores unknown filters."""
+        """Add a membership, unless it belongs to another cadence: Salesloft ignores unknown filters."""
         person_id, found_id, membership = parse_membership(row)
         if found_id != cadence_id:
             return
@@ -45,8 +45,8 @@ class _Cadence:
 class MembershipLookup:
     """Finds memberships by person and cadence.
 
-    A cadence is listed (a hundred memberships cost a point), or each person is asked for (a point), whichever costs
-    less. Of a cadence that was listed, only what has changed since is listed again.
+    Lists a cadence (a point per hundred memberships) or looks up each person (a point each), whichever is cheaper.
+    Later lists of the same cadence only read changed memberships.
     """
 
     def __init__(self, client: SalesloftClient, parallel_map: Callable[..., Iterator[Any]]) -> None:
@@ -74,10 +74,10 @@ class MembershipLookup:
         return dict(itertools.chain.from_iterable(found))
 
     def _list(self, cadence_id: int, people: int) -> _Cadence | None:
-        """Return a cadence's memberships, or None if asking for so many people costs less."""
+        """Return a cadence's memberships, or None if looking up this many people is cheaper."""
         cadence = self._listed.pop(cadence_id, None) or _Cadence()
         filters: dict[str, Any] = {"cadence_id": cadence_id}
-        if cadence.newest is not None:  # only what has changed since
+        if cadence.newest is not None:
             filters[f"{UPDATED_AT}[gte]"] = cadence.newest
         elif people == 1:
             return None
@@ -87,7 +87,7 @@ class MembershipLookup:
             ):
                 cadence.add(row, cadence_id)
         except (ListTooLongError, QueryRejectedError) as error:
-            logger.debug("Cadence %d is not listed: %s", cadence_id, error)
+            logger.debug("Not listing cadence %d: %s", cadence_id, error)
             return None
         logger.info("Listed %d memberships of cadence %d.", len(cadence.members), cadence_id)
         return cadence
@@ -100,9 +100,9 @@ class MembershipLookup:
 
 
 def parse_membership(row: dict[str, Any]) -> tuple[int | None, int, Membership]:
-    """Return the person, the cadence and the membership of a row; the person is None if they are deleted.
+    """Return the person, the cadence, and the membership of a row. A deleted person is None.
 
-    A row that does not name them is an error: a person must not be taken for one who is not on a cadence.
+    A row without these ids is an error: otherwise, a person could be added to a cadence twice.
     """
     texts = [str(CADENCE_MEMBERSHIPS.value_in(row, name)) for name in (*ENROLL.identity, ID_FIELD)]
     person_id, cadence_id, membership_id = (int(each) if each.isdecimal() else None for each in texts)
@@ -110,6 +110,6 @@ def parse_membership(row: dict[str, Any]) -> tuple[int | None, int, Membership]:
     if cadence_id is None or membership_id is None or not is_known:
         raise UnexpectedResponseError(
             f"Unexpected response to GET {CADENCE_MEMBERSHIPS.path}: a membership without the ids of its person and "
-            "cadence. Nobody is added to a cadence, because those who are on it are not known. Check api_url."
+            "cadence. Nobody is added to a cadence, because its members are unknown. Check api_url."
         )
     return person_id, cadence_id, Membership(membership_id, row.get(ENROLL.active_field) is not False)

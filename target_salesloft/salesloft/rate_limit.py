@@ -1,4 +1,4 @@
-"""Limits the points that are spent per minute."""
+"""Limits the points spent per minute."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Reservation:
 
     def __init__(self, cost: int) -> None:
         self.cost = cost
-        self.remaining: int | None = None  # points that the team has left in this minute according to the response
+        self.remaining: int | None = None  # the team's remaining points in this minute, according to the response
 
     def update(self, response: Response) -> None:
-        """Set what a response reports; invalid headers are ignored."""
+        """Read the headers of a response. Invalid ones are ignored."""
         cost = response.headers.get("x-ratelimit-endpoint-cost", "")
         remaining = response.headers.get("x-ratelimit-remaining-minute", "")
         if response.status == requests.codes.too_many_requests:
@@ -42,10 +42,9 @@ class RateLimiter:
     """Limits the points spent in any minute, and leaves points to the team's other integrations.
 
     There are two limits. Ours: the points of any 60 seconds never exceed the setting. They count from the moment of
-    the RESPONSE, so that our minutes are never shorter than Salesloft's, however it divides them. The team's: the
-    points that the last response reported as remaining, minus those in flight. If none remain because other
-    integrations spend too, one request probes every ten seconds. The team's limit is forgotten a minute after it was
-    last reported; then ours is the only one.
+    the RESPONSE, so our minutes are never shorter than Salesloft's. The team's: the points that the last response
+    reported as remaining, minus those in flight. If none remain because other integrations spend them, one request
+    probes every ten seconds. The team's limit expires a minute after it was last reported.
 
     Source for 600 points per minute and team, and for the headers:
     https://developers.salesloft.com/docs/platform/api-basics/rate-limits/
@@ -76,7 +75,7 @@ class RateLimiter:
 
     @property
     def team_remaining(self) -> int | None:
-        """Points that the team has left in this minute according to responses; None if they don't say."""
+        """The team's remaining points in this minute; None if responses don't report them."""
         with self._changed:
             self._expire(self._clock.now())
             return self._team_remaining
@@ -99,7 +98,7 @@ class RateLimiter:
             self._release(endpoint, expected, reservation)
 
     def pause(self, seconds: float) -> None:
-        """Spend nothing in any thread for a time: Salesloft reported that no points remain."""
+        """Spend nothing in any thread for a while, because no points remain."""
         with self._changed:
             now = self._clock.now()
             self._probe_at = max(self._probe_at, now + seconds)
@@ -140,7 +139,7 @@ class RateLimiter:
                         self._waited += self._clock.now() - self._waiting_since
 
     def _ready_at(self, cost: int, now: float) -> float | None:
-        """Return when to check again, or None for when a request in flight has completed. May allow a probe."""
+        """Return when to check again, or None if that is when a request in flight completes. May allow a probe."""
         if self._spent_in_window + self._in_flight + cost > self._limit:
             return self._spent[0][0] + WINDOW_SECONDS if self._spent else None
         if self._team_remaining is None or self._team_remaining >= cost:

@@ -32,7 +32,7 @@ from target_salesloft.salesloft.transport import Response, Transport
 API_URL: Final = "https://api.salesloft.com/v2"
 POINTS_PER_MINUTE: Final = 600
 PAGE_SIZE: Final = 100  # the maximum
-# Makes a list tell how many pages it has; without the second parameter, no more than 10,000 records are counted.
+# Requests the number of pages. Without the second parameter, at most 10,000 records are counted.
 # Source: https://developers.salesloft.com/docs/api/
 PAGE_COUNTS: Final = {"include_paging_counts": "true", "limit_paging_counts": "false"}
 NO_FILTERS: Final = frozenset({*PAGE_COUNTS, "sort_by", "sort_direction", "page", "per_page"})
@@ -48,7 +48,7 @@ class RequestKind(NamedTuple):
 
 
 class RequestMetrics:
-    """Counts and times requests; safe for several threads."""
+    """Counts and times requests. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -65,7 +65,7 @@ class RequestMetrics:
             self.retries[endpoint] += 1
 
     def totals(self) -> dict[RequestKind, tuple[int, float]]:
-        """Return the number of requests of each kind, and the seconds that they took together."""
+        """Return the number and total seconds of requests of each kind."""
         with self._lock:
             return self._totals.copy()
 
@@ -73,19 +73,17 @@ class RequestMetrics:
 class Reply(NamedTuple):
     body: dict[str, Any]
     requests: int  # how often the request was sent
-    was_ambiguous: bool  # whether an earlier one of these may have taken effect, perhaps only later
+    was_ambiguous: bool  # whether an earlier attempt may have taken effect, or still may
 
     @property
     def data(self) -> Any:
-        """What Salesloft returned, or None if a write returned nothing."""
+        """The returned data, or None if a write returned nothing."""
         return self.body.get("data")
 
 
 class Page(NamedTuple):
-    """A page of a list, and how many pages the list has, if `PAGE_COUNTS` were asked for and are known."""
-
     rows: list[dict[str, Any]]
-    pages: int | None
+    pages: int | None  # of the list, if requested with `PAGE_COUNTS` and known
     is_last: bool
 
 
@@ -136,7 +134,7 @@ class Requester:
         self._transport.close()
 
     def paginate(self, path: str, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a list, page by page; a page of a hundred rows costs a point."""
+        """Yield the rows of a list. A page of a hundred rows costs a point."""
         for page in self.pages(path, params):
             yield from page.rows
 
@@ -156,7 +154,7 @@ class Requester:
             try:
                 body = self.request("GET", path, params={**params, "per_page": PAGE_SIZE, "page": number}).body
             except RecordRejectedError as error:
-                # The message may contain the values of the query.
+                # The message may contain values of the query.
                 fields = ", ".join(error.fields) or "no field named"
                 raise QueryRejectedError(f"Salesloft rejected {name} ({error.status}: {fields}).") from error
             if not body:  # 204
@@ -169,7 +167,7 @@ class Requester:
             if paging.next_page is msgspec.UNSET and len(found.data) >= (paging.per_page or PAGE_SIZE):
                 if found.data == previous:  # the list has no pages
                     return
-                # A full page that says nothing of others may have one after it.
+                # Without paging information, a full page may be followed by another.
                 previous, next_number = found.data, number + 1
             yield Page(found.data, paging.total_pages, next_number is None)
             if next_number is not None and next_number <= number:
@@ -196,9 +194,9 @@ class Requester:
         Args:
             path: The path after the base URL, such as `/people/17`.
             endpoint: The pattern of the path, such as `/people/{id}`; the path itself by default.
-            repeatable: Whether it may be sent again although it may have taken effect.
-            requires_data: Whether a write without `data` in its response is an error; a GET always is.
-            max_retry_seconds: How long the request is retried, if less than usual.
+            repeatable: Whether it may be sent again even if it may have taken effect.
+            requires_data: Whether a write's response without `data` is an error; for GET, it always is.
+            max_retry_seconds: Lowers the limit on retries.
         """
         name = f"{method} {endpoint or path}"
         headers = {"Content-Type": "application/json"} if body is not None else None
@@ -239,7 +237,7 @@ class Requester:
             return parse_response(response, name, self.authenticator.hint, requires_data=requires_data)
         except RateLimitError as error:
             error.retry_after = PAUSE_SECONDS if error.retry_after is None else error.retry_after
-            if error.retry_after <= self._max_retry_seconds:  # otherwise, nothing is sent any more
+            if error.retry_after <= self._max_retry_seconds:  # otherwise, the run ends
                 self.rate_limiter.pause(error.retry_after)
             raise
 
@@ -263,7 +261,7 @@ class Requester:
 
 
 def _check_filters(name: str, params: Mapping[str, Any], understood: Any) -> None:
-    """Check that a list has understood its filters, where it repeats those: unknown ones are ignored.
+    """Check that Salesloft applied the filters of a list, if the response repeats them. It ignores unknown ones.
 
     Source: seen by other integrations (`metadata.filtering`), not documented.
     """
@@ -271,16 +269,16 @@ def _check_filters(name: str, params: Mapping[str, Any], understood: Any) -> Non
         return
     sent = {each.partition("[")[0] for each in params} - NO_FILTERS
     ignored = sent - understood.keys()
-    # A name that was not sent may stand for one that was: then nothing is known.
+    # A name that was not sent may stand for one that was, so nothing is certain then.
     if ignored and understood.keys() <= sent:
         raise QueryRejectedError(
-            f"Salesloft ignored filters of {name} ({', '.join(sorted(ignored))}), so that its list cannot be relied on "
-            "(A21). Please report this."
+            f"Salesloft ignored filters of {name} ({', '.join(sorted(ignored))}), so its list is unreliable "
+            "(assumption A21). Please report this."
         )
 
 
 def convert(data: Any, kind: type[T], name: str) -> T:
-    """Return a response in the type that is documented; ids and counts may be text. The error has no values."""
+    """Convert a response to the documented type. Ids and counts may be text. Errors contain no values."""
     try:
         return msgspec.convert(data, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -294,7 +292,7 @@ def upsert_type(data: Any) -> str | None:
 
 
 def find_resource(data: Any) -> dict[str, Any] | None:
-    """Return the record from the response to a write; that to an upsert has it one level deeper."""
+    """Return the record from the response to a write. In upsert responses, it is one level deeper."""
     if not isinstance(data, dict):
         return None
     resources = (each for each in (data, *data.values()) if isinstance(each, dict))
@@ -302,7 +300,7 @@ def find_resource(data: Any) -> dict[str, Any] | None:
 
 
 def require_id(row: Mapping[str, Any], source: str) -> int:
-    """Return the id of a record in a response to a request or from a path, which may be text."""
+    """Return the id of a record in a response, which may be text."""
     number = str(row.get("id"))
     if not number.isdecimal():
         raise UnexpectedResponseError(f"{source} returned a record without an id.")
@@ -310,8 +308,8 @@ def require_id(row: Mapping[str, Any], source: str) -> int:
 
 
 def parse_time(value: Any) -> dt.datetime | None:
-    """Return a time of Salesloft's, or None if it is none. Offsets differ, even within a list."""
-    # Python 3.10 reads fractions of three or six digits only.
+    """Parse a time from Salesloft; None if invalid. Offsets may differ, even within a list."""
+    # Python 3.10 only parses fractions of three or six digits.
     text = FRACTION.sub(lambda match: f".{match[1]:0<6.6}", str(value).replace("Z", "+00:00"))
     try:
         moment = dt.datetime.fromisoformat(text)

@@ -24,10 +24,10 @@ from target_salesloft.urls import host_of
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS: Final = 60.0
-# With a timeout before and after, an unreachable service is reported within a minute.
+# Together with a request timeout before and after, an unreachable service is reported within a minute.
 FIRST_CONTACT_SECONDS: Final = 30.0
 FIRST_CONTACT_TIMEOUT: Final = 15.0
-# Errors after which it is unknown whether there is a Salesloft at the URL.
+# Errors that may mean that the URL is not Salesloft's.
 UNREACHED: Final = (ConnectionFailedError, MalformedResponseError)
 Result = TypeVar("Result")
 
@@ -35,8 +35,8 @@ Result = TypeVar("Result")
 class Retrier:
     """Retries the requests to one service.
 
-    Until the service has responded once, connection errors and responses that are not its own are retried for
-    `FIRST_CONTACT_SECONDS` only: the URL or the proxy is probably wrong.
+    Until the service has responded once, connection errors and foreign responses are only retried for
+    `FIRST_CONTACT_SECONDS`, because the URL or the proxy is probably wrong.
     """
 
     def __init__(self, url: str, *, setting: str, clock: Clock, max_retry_seconds: float) -> None:
@@ -62,7 +62,7 @@ class Retrier:
         """Send a request until it succeeds, and return its result.
 
         Raises:
-            OutcomeUnknownError: A request that is not repeatable may have taken effect. It is time to find out.
+            OutcomeUnknownError: A request that is not repeatable may have taken effect. Find out, then call again.
         """
         first_failure = None if earlier is None else earlier.first_failure
         attempts = 0 if earlier is None else earlier.attempts
@@ -75,7 +75,7 @@ class Retrier:
                 result = send()
             except SalesloftRetriableError as error:
                 now = self._clock.now()
-                # Not since the first call, which may have waited for points.
+                # Measured from the first failure, because the first attempt may have waited for points.
                 first_failure = now if first_failure is None else first_failure
                 exhausted = self._exhausted_error(name, now - first_failure, error, max_retry_seconds)
                 retry_until = first_failure + exhausted.limit
@@ -121,7 +121,7 @@ class Retrier:
 def backoff_seconds() -> Iterator[float]:
     """Yield seconds to wait before each further attempt: exponential, with full jitter.
 
-    The decorators of `backoff` sleep where neither a signal nor a fake clock can reach them, so its parts are used.
+    The decorators of `backoff` are not used, because signals and fake clocks can't interrupt their sleep.
     """
     waits = backoff.expo(max_value=MAX_WAIT_SECONDS)
     next(waits)

@@ -1,4 +1,4 @@
-"""Sends one request, and reads the whole response."""
+"""Sends single requests, and reads whole responses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from target_salesloft.urls import is_loopback
 CHUNK_SIZE: Final = 2**16
 MAX_RESPONSE_BYTES: Final = 2**26  # a page of a hundred records is far smaller
 MAX_REQUEST_ID_LENGTH: Final = 100
-# Salesloft documents no request id (assumption): these are the usual names, its proxies' included.
+# Salesloft documents no request id. We assume that it, or a proxy, uses one of the usual names.
 REQUEST_ID_HEADERS: Final = ("X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Amzn-RequestId", "CF-Ray")
 # Raised before the request was sent, the more specific class first.
 CONNECT_ERRORS: Final = {
@@ -61,7 +61,7 @@ class Response:
 
     @property
     def retry_after(self) -> float | None:
-        """The seconds that the server asks us to wait, or None if the header is missing or invalid.
+        """The server's requested wait in seconds, or None if the header is missing or invalid.
 
         Source: RFC 9110, section 10.2.3 (a number of seconds, or a date). Salesloft does not document the header.
         """
@@ -70,7 +70,7 @@ class Response:
             seconds = float(header)
         except ValueError:
             try:
-                # By the clock of the server: ours may be wrong.
+                # By the server's clock, because ours may be wrong.
                 sent = self.headers.get("Date") or email.utils.formatdate(usegmt=True)
                 moments = [email.utils.parsedate_to_datetime(each) for each in (sent, header)]
                 seconds = (moments[1] - moments[0]).total_seconds()
@@ -80,14 +80,14 @@ class Response:
         return None if math.isnan(seconds) or seconds < 0 else seconds
 
     def json_object(self) -> dict[str, Any] | None:
-        """Return the JSON object in the body, or None if it is something else."""
+        """Return the JSON object in the body, or None if the body is anything else."""
         try:
             return msgspec.json.decode(self.body, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     def describe(self) -> str:
-        """Return the status and the request id, as messages contain them: `HTTP 503, request id 4f1a`."""
+        """Return the status and the request id for messages: `HTTP 503, request id 4f1a`."""
         return f"HTTP {self.status}{f', request id {self.request_id}' if self.request_id else ''}"
 
 
@@ -105,11 +105,11 @@ class Transport:
         self._options: dict[str, Any] = {
             **self._session.merge_environment_settings(url, {}, None, None, None),
             "stream": True,
-            # A redirect would carry the request, and perhaps the token, to another host.
+            # A redirect would send the request, and perhaps the token, to another host.
             "allow_redirects": False,
         }
         if is_loopback(urllib.parse.urlsplit(url).hostname or ""):
-            # A proxy would look for the service on its own machine, and would see the token.
+            # A proxy would connect to its own machine, and would see the token.
             self._options["proxies"] = {}
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class Transport:
         """Send a request, and return the response with any status.
 
         Args:
-            read_timeout: Seconds to wait for the response to start, and again for it to be complete.
+            read_timeout: Seconds to wait for the start of the response, and again for its end.
         """
         # Socket timeouts are in real time, so the deadlines are too.
         deadline = math.inf if total_timeout is None else time.monotonic() + total_timeout
@@ -136,7 +136,7 @@ class Transport:
             response = self._session.send(prepared, timeout=timeout, **self._options)
             body = _read_body(response, min(deadline, time.monotonic() + read_timeout))
         except OSError as error:  # includes everything that `requests` raises
-            # Not chained, because it holds the request with its secrets.
+            # Not chained, because the original error contains the request with its secrets.
             raise classify_request_exception(error, self._setting) from None
         except urllib3.exceptions.HTTPError:
             raise ConnectionFailedError("the connection was closed during the response", sent=True) from None
@@ -144,7 +144,7 @@ class Transport:
 
 
 def _read_body(response: requests.Response, deadline: float) -> bytes:
-    """Read a response to its end; `requests` sets no limit to one that arrives byte by byte."""
+    """Read a response to its end. `requests` does not limit the total time."""
     chunks: list[bytes] = []
     size = 0
     while chunk := response.raw.read1(CHUNK_SIZE, decode_content=True):
@@ -163,7 +163,7 @@ def user_agent() -> str:
 
 
 def classify_request_exception(error: OSError, setting: str) -> SalesloftRetriableError | SalesloftFatalError:
-    """Return the error for a request that got no response, without the text of `requests`: it may hold the request."""
+    """Return the error for a request without a response. Its text is omitted: it may contain the request."""
     causes = list(_causes(error))
     if any(isinstance(each, ssl.SSLCertVerificationError) for each in causes):
         return UnexpectedResponseError(
@@ -189,13 +189,13 @@ def classify_request_exception(error: OSError, setting: str) -> SalesloftRetriab
 
 
 def tunnel_status(error: BaseException) -> int | None:
-    """Return the status with which a proxy refused a tunnel; `http.client` has it in the text only."""
+    """Return the status with which a proxy refused a tunnel. In `http.client`, only the text has it."""
     found = TUNNEL_STATUS.match(str(error)) if isinstance(error, OSError) else None
     return int(found[1]) if found else None
 
 
 def _system_reason(causes: list[BaseException]) -> str:
-    """Return what the system or the proxy reported, such as ` (Connection refused)`."""
+    """Return the reason from the system or the proxy, such as ` (Connection refused)`."""
     for each in causes:
         status = tunnel_status(each)
         if status is not None:

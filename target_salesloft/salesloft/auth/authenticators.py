@@ -1,7 +1,7 @@
 """API authentication: each authenticator is one flow, as in httpx.
 
-Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/ (`Authorization: Bearer` for API
-keys and OAuth tokens alike).
+Source: https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/ (`Authorization: Bearer` for
+both API keys and OAuth tokens).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 TokenStore: TypeAlias = "FileTokenStore | PostgresTokenStore"
 """Stores the newest OAuth token, and lets one process at a time refresh it.
 
-Each method raises a TokenStoreError if the store cannot be used, or must not be trusted.
+Methods raise a TokenStoreError if the store cannot be used or must not be trusted.
 """
 
 
@@ -48,12 +48,12 @@ class Authenticator(AuthBase):
     hint: str
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Add the token, when the request is sent: the wait for points before that may be longer than its life."""
+        """Add the token. This happens only when the request is sent, because it may expire during a wait for points."""
         r.headers["Authorization"] = f"Bearer {self._current_token()}"
         return r
 
     def flow(self, request: requests.Request) -> Generator[requests.Request, Response, None]:
-        """Yield a request each time that it is to be sent; the response is sent back into the generator."""
+        """Yield a request each time it must be sent. The caller sends the response back into the generator."""
         request.auth = self
         yield request
 
@@ -73,7 +73,7 @@ class ApiKeyAuthenticator(Authenticator):
 
 
 class TokenAuthenticator(Authenticator):
-    """Sends an OAuth token, which is obtained when it is first needed, and again before it expires.
+    """Sends an OAuth token, which is obtained when first needed, and again before it expires.
 
     One thread obtains it while the others wait.
     """
@@ -91,13 +91,13 @@ class TokenAuthenticator(Authenticator):
         self._failure: SalesloftFatalError | None = None
 
     def flow(self, request: requests.Request) -> Generator[requests.Request, Response, None]:
-        """Yield a request and, if its token is rejected, yield it once more with another token."""
+        """Yield a request and, if its token is rejected, yield it again with a new token."""
         request.auth = self
         response = yield request
         if response.status != requests.codes.unauthorized:
             return
         with self._lock:
-            # Another thread may have obtained another token since the request was sent.
+            # Another thread may have obtained a new token since the request was sent.
             if self._token is not None and self._used_current_token(response):
                 self._rejected_token = self._token.access_token
                 self._update_token()
@@ -122,7 +122,7 @@ class TokenAuthenticator(Authenticator):
         return self._token is not None and used == f"Bearer {self._token.access_token}"
 
     def _update_token(self) -> Token:
-        """Obtain a token. After a failure, each further call fails alike, without a request."""
+        """Obtain a token. After a failure, all further calls raise the same error without a request."""
         if self._failure is not None:
             raise self._failure
         try:
@@ -161,8 +161,8 @@ class ClientCredentialsAuthenticator(TokenAuthenticator):
 class RefreshTokenAuthenticator(TokenAuthenticator):
     """Acts as the user who authorized the application.
 
-    Each refresh revokes the refresh token that was exchanged, so the new one is stored before it is used, and only one
-    process refreshes at a time. Without a configured refresh token, the one that `login` stored is used.
+    Each refresh revokes the old refresh token, so the new one is stored before it is used, and only one process
+    refreshes at a time. Without a configured refresh token, the one stored by `login` is used.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class RefreshTokenAuthenticator(TokenAuthenticator):
             return refreshed
 
     def _load(self) -> StoredToken:
-        """Return the stored token; a newly configured one takes precedence over tokens derived from an older one."""
+        """Return the stored token. A newly configured one takes precedence over tokens derived from an older one."""
         stored = self._store.read()
         if stored is not None and (self._configured is None or stored.seed_digest == fingerprint(self._configured)):
             return stored
@@ -193,7 +193,7 @@ class RefreshTokenAuthenticator(TokenAuthenticator):
             raise TokenGrantError(
                 f"No stored OAuth token at {self._store.description}. Authorize with {LOGIN_COMMAND}."
             )
-        # A first refresh that was interrupted shows that the configured token may be spent.
+        # If its first refresh was interrupted, the configured token may be spent.
         return StoredToken(
             self._configured,
             fingerprint(self._configured),
@@ -202,10 +202,10 @@ class RefreshTokenAuthenticator(TokenAuthenticator):
 
 
 class Refresh:
-    """Exchanges one refresh token while the store is locked; called again to retry.
+    """Exchanges one refresh token while the store is locked. Call it again to retry.
 
-    A marker is stored before the request, so that a run that is killed before it has stored the new token leaves a
-    trace. Writing it also proves that the store can be written.
+    A marker is stored before the request, in case the run is killed before it stores the new token. This also proves
+    that the store is writable.
     """
 
     def __init__(self, endpoint: TokenEndpoint, store: TokenStore, stored: StoredToken, configured: str | None) -> None:
@@ -218,7 +218,7 @@ class Refresh:
         self._configured = configured
 
     def __call__(self) -> Token:
-        """Exchange the token, and store the new one before it is returned."""
+        """Exchange the token, store the new one, and return it."""
         current = self._store.read()
         if (refreshed := self._refreshed_elsewhere(current)) is not None:
             return refreshed
@@ -242,7 +242,7 @@ class Refresh:
         return token
 
     def _refreshed_elsewhere(self, current: StoredToken | None) -> Token | None:
-        """Return the token that a process has stored which the lock does not reach."""
+        """Return a token that another process has stored although this one holds the lock."""
         if current is None or current.refresh_token == self._stored.refresh_token:
             return None
         same_seed = current.seed_digest == self._stored.seed_digest
@@ -251,21 +251,21 @@ class Refresh:
     def _mark(self, current: StoredToken | None, digest: str | None) -> None:
         if current is None or current.seed_digest == self._stored.seed_digest:
             current = self._stored
-        # Tokens derived from another setting stay until the configured one has proved to be valid.
+        # Keep tokens derived from another setting until the configured one has proved valid.
         self._store.write(replace(current, pending_refresh_digest=digest))
 
     def _on_lost_response(self, error: SalesloftRetriableError) -> None:
-        """Remember that the token may be spent; a second lost response is the last."""
+        """Remember that the token may be spent. Give up after a second lost response."""
         if not error.maybe_applied:
             return
         self._maybe_spent_reason = f"a refresh whose response was lost ({error})"
         if isinstance(error, ServerError):
-            # With a 5xx the server has most likely issued no token; without a response, that is unknown.
+            # After a 5xx, the server most likely issued no token. Without a response, that is unknown.
             return
         if self._lost_once:
             raise TokenRefreshError(
                 f"Two refreshes of the OAuth token got no response ({error}); the refresh token in "
-                f"{self._store.description} may be spent. Rerun: it is tried once more. If it is rejected then, "
+                f"{self._store.description} may be spent. Run again to try it once more. If it is rejected, "
                 f"authorize again with {LOGIN_COMMAND}."
             ) from error
         self._lost_once = True

@@ -31,7 +31,7 @@ tokens: Final = sa.Table(
     sa.Column("content", sa.LargeBinary, nullable=False, comment="The token, encrypted"),
 )
 
-# A table of its own: a row that is locked by one transaction cannot be written durably by another.
+# A separate table, because a row locked by one transaction cannot be committed by another.
 token_locks: Final = sa.Table(
     "token_locks",
     metadata,
@@ -40,10 +40,10 @@ token_locks: Final = sa.Table(
 
 
 class PostgresTokenStore:
-    """A row in PostgreSQL, encrypted with a key that is derived from the application's secret."""
+    """A row in PostgreSQL, encrypted with a key derived from the application's secret."""
 
     def __init__(self, uri: str, application: str, client_secret: str, clock: Clock, lock_timeout: float) -> None:
-        # A token is refreshed every few hours: connections would not survive in a pool.
+        # Tokens are refreshed every few hours, too rarely for pooled connections.
         self._engine = build_engine(uri, poolclass=sa.NullPool)
         self.description = describe_url(self._engine)
         self._application = application
@@ -54,7 +54,7 @@ class PostgresTokenStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock a row of the application for other processes. PostgreSQL releases it when the connection ends."""
+        """Lock the application's row for other processes. PostgreSQL releases it when the connection ends."""
         lock = sa.select(token_locks).where(token_locks.c.application == self._application)
         lock = lock.with_for_update(skip_locked=True)
         with self._transaction() as connection:
@@ -117,7 +117,7 @@ class PostgresTokenStore:
 
 
 def derive_key(client_secret: str, application: str) -> bytes:
-    """Return the key that an application's token is encrypted with. Secrets are long and random, so HKDF suits them."""
+    """Return the encryption key of an application's token. Secrets are long and random, so HKDF is suitable."""
     info = f"target-salesloft OAuth token of {application}".encode()
     key = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(client_secret.encode())
     return base64.urlsafe_b64encode(key)

@@ -13,7 +13,7 @@ MARGIN: Final = 0.1
 
 @dataclass(frozen=True)
 class Token:
-    """An access token, and the refresh token issued with it: none for client credentials.
+    """An access token, and the refresh token issued with it, if any.
 
     Times are in seconds since the epoch.
     """
@@ -24,7 +24,7 @@ class Token:
     expires_at: float
 
     def fresh(self, now: float) -> bool:
-        """Return whether the token is valid for at least another minute, or a tenth of a shorter lifetime."""
+        """Return whether the token is valid for another minute or, if shorter, a tenth of its lifetime."""
         margin = min(MAX_MARGIN_SECONDS, (self.expires_at - self.issued_at) * MARGIN)
         return now < self.expires_at - margin
 
@@ -32,13 +32,13 @@ class Token:
 @dataclass(frozen=True)
 class StoredToken:
     refresh_token: str = field(repr=False)
-    # The fingerprint of the setting `refresh_token` that it is derived from; None after a login without that setting.
+    # The fingerprint of the setting `refresh_token` that it derives from; None after a login without that setting.
     seed_digest: str | None
     token: Token | None = None  # the newest token; None before the first refresh
-    # The fingerprint of a refresh token that is being exchanged; still present if that refresh did not complete.
+    # The fingerprint of a refresh token that is being exchanged. It remains if the refresh does not complete.
     pending_refresh_digest: str | None = None
 
 
 def fingerprint(secret: str) -> str:
-    """Return a digest that identifies a secret and does not reveal it: secrets are long and random."""
+    """Return a digest that identifies a secret without revealing it. Secrets are long and random."""
     return hashlib.sha256(secret.encode()).hexdigest()

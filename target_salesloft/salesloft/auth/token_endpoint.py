@@ -20,7 +20,7 @@ from target_salesloft.salesloft.transport import Response, Transport
 DEFAULT_LIFETIME_SECONDS: Final = 7200.0
 GRANT_ERRORS: Final = frozenset({400, 401, 403})
 MAX_REASON_LENGTH: Final = 300
-# A request must not be cut off when the run is stopped: a refresh token would be lost.
+# Stopping the run must not interrupt a request, because a refresh token would be lost.
 MAX_TIMEOUT: Final = GRACE_SECONDS - 5
 MAX_CONNECT_TIMEOUT: Final = 5.0
 
@@ -28,11 +28,10 @@ MAX_CONNECT_TIMEOUT: Final = 5.0
 class TokenEndpoint:
     """Requests tokens, without retries.
 
-    Each method raises a TokenGrantError if the server rejects the client or what it presents, an
-    UnexpectedResponseError if the URL is not a token endpoint, and a SalesloftRetriableError if there was no valid
-    response.
+    Methods raise a TokenGrantError if the server rejects the client or the grant, an UnexpectedResponseError if the
+    URL is not a token endpoint, and a SalesloftRetriableError if there was no valid response.
 
-    Source for the grants, their parameters and the lifetime of a token:
+    Source for the grants, their parameters, and the lifetime of a token:
     https://developers.salesloft.com/docs/platform/api-basics/oauth-authentication/ and
     https://developers.salesloft.com/docs/platform/api-basics/client-creds/
     """
@@ -45,13 +44,13 @@ class TokenEndpoint:
         self._timeout = min(timeout, MAX_TIMEOUT)
 
     def refresh(self, refresh_token: str) -> Token:
-        """Exchange a refresh token, which is spent by that, for a token with a new one."""
+        """Exchange a refresh token, which is then spent, for a token with a new one."""
         token = self._request_token({"grant_type": "refresh_token", "refresh_token": refresh_token})
-        # A server that does not rotate refresh tokens: the old one remains valid.
+        # If the server does not rotate refresh tokens, the old one remains valid.
         return token if token.refresh_token is not None else replace(token, refresh_token=refresh_token)
 
     def exchange(self, code: str, redirect_uri: str, context: str, scope: str) -> Token:
-        """Exchange an authorization code; all parameters are from the redirect."""
+        """Exchange an authorization code. All parameters are from the redirect."""
         form = {"code": code, "redirect_uri": redirect_uri, "context": context, "scope": scope}
         return self._request_token({"grant_type": "authorization_code", **form})
 
@@ -60,7 +59,7 @@ class TokenEndpoint:
 
     def _request_token(self, grant: Mapping[str, str]) -> Token:
         form = {**grant, "client_id": self._client_id, "client_secret": self._client_secret}
-        # No credentials of ~/.netrc, which `auth` excludes.
+        # Setting `auth` prevents the use of ~/.netrc.
         request = requests.Request("POST", self.url, data=form, auth=lambda prepared: prepared)
         requested_at = self._clock.time()
         with closing(Transport(self.url, setting="auth_url")) as transport:
@@ -79,7 +78,7 @@ class TokenEndpoint:
                 "Check auth_url and the proxy settings."
             )
         body = response.json_object() or {}
-        if body.get("error"):  # not documented with a success status; others do that
+        if body.get("error"):  # some servers return errors with a success status
             raise _grant_error(response, form)
         return parse_token_response(body, requested_at)
 
@@ -93,7 +92,7 @@ def _grant_error(response: Response, form: Mapping[str, str]) -> TokenGrantError
 
 
 def parse_token_response(body: Mapping[str, Any], requested_at: float) -> Token:
-    """Return the token of a response; its lifetime counts from the request, so that it is never overestimated."""
+    """Return the token of a response. Its lifetime starts at the request, so it is never overestimated."""
     access_token: Any = body.get("access_token")
     refresh_token: Any = body.get("refresh_token") or None
     if not is_token(access_token) or not (refresh_token is None or is_token(refresh_token)):
@@ -102,7 +101,7 @@ def parse_token_response(body: Mapping[str, Any], requested_at: float) -> Token:
 
 
 def parse_expires_in(body: Mapping[str, Any]) -> float:
-    """Return the lifetime of a token in seconds, the documented one if the response has no valid one."""
+    """Return the lifetime of a token in seconds, or the documented one if the response has no valid one."""
     try:
         seconds = float(body.get("expires_in") or DEFAULT_LIFETIME_SECONDS)
     except (TypeError, ValueError, OverflowError):
@@ -111,5 +110,5 @@ def parse_expires_in(body: Mapping[str, Any]) -> float:
 
 
 def is_token(value: Any) -> bool:
-    """Return whether a value can be sent in a header: `requests` would repeat an invalid one in its exception."""
+    """Return whether a value can be sent in a header. `requests` would show an invalid one in its exception."""
     return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value) and " " not in value

@@ -31,10 +31,10 @@ DIRECTORY_MODE: Final = 0o700
 
 
 class FileTokenStore:
-    """A JSON file that only its owner can read or write; it is replaced as a whole."""
+    """A JSON file that only its owner can read or write, and that is replaced atomically."""
 
     def __init__(self, path: Path, clock: Clock, lock_timeout: float) -> None:
-        # A link is followed, so that its target is replaced and not the link.
+        # Follow a link, so that its target is replaced and not the link.
         self.path = Path(os.path.realpath(path.expanduser()))
         self.description = str(self.path)
         self._clock = clock
@@ -46,7 +46,7 @@ class FileTokenStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the file for other processes. The lock is a file next to it, which is not deleted."""
+        """Lock the file for other processes with a lock file next to it, which is not deleted."""
         lock = filelock.FileLock(f"{self.path}.lock", mode=FILE_MODE, thread_local=False)
         with self._io_errors():
             self.path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ class FileTokenStore:
             return True
 
     def read(self) -> StoredToken | None:
-        """Return the stored token, or None if there is none; a corrupt file is moved away and reported."""
+        """Return the stored token, or None. A corrupt file is moved away and reported."""
         with self._io_errors():
             if self.path.is_char_device():  # such as /dev/null, which root could move away
                 raise self._foreign_file_error()
@@ -113,7 +113,7 @@ class FileTokenStore:
             write_atomically(self.path, encode_token(stored))
 
     def check_writable(self) -> None:
-        """Check that the file is a token's if it exists, and that one can be written next to it."""
+        """Check that an existing file is a token file, and that its directory is writable."""
         self.read()
         with self._io_errors():
             tempfile.TemporaryFile(dir=self.path.parent).close()
@@ -158,7 +158,7 @@ def decode_token(content: bytes, description: str) -> StoredToken:
 
 
 def wait_for_lock(acquire: Callable[[], bool], name: str, clock: Clock, timeout: float) -> None:
-    """Try to acquire a lock until it succeeds. Locks' own waits can be neither stopped nor tested with a fake clock."""
+    """Try to acquire a lock until it succeeds. A blocking wait could not be stopped, or tested with a fake clock."""
     deadline = clock.now() + timeout
     is_waiting = False
     while not acquire():
@@ -176,7 +176,7 @@ def wait_for_lock(acquire: Callable[[], bool], name: str, clock: Clock, timeout:
 
 
 def is_foreign_file(content: bytes) -> bool:
-    """Return whether a file that cannot be decoded is something else than a token file, such as a settings file."""
+    """Return whether a file that cannot be decoded is not a token file at all, such as a settings file."""
     try:
         found = msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
