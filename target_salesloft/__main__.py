@@ -8,15 +8,14 @@ from typing import Final
 
 NAME: Final = "target-salesloft"
 GC_THRESHOLD: Final = 50_000
-"""A batch is many objects, and none of them is garbage: looking for some often would take a sixth of the CPU time."""
+"""Batches have many objects but no garbage. Frequent collections would take a sixth of the CPU time."""
 
 
 def main() -> None:
-    """Run the command."""
     if sys.argv[1:] == ["--version"]:  # as the SDK prints it, which takes a second to import
         sys.stdout.write(f"{NAME} v{metadata.version(NAME)}, Meltano SDK v{metadata.version('singer-sdk')}\n")
         return
-    gc.disable()  # modules are no garbage: looking for some would take a tenth of the time to import them
+    gc.disable()  # imports create no garbage, and collections would take a tenth of the time
     from target_salesloft.exceptions import ConfigError  # noqa: PLC0415 (see above)
     from target_salesloft.settings.loader import check_log_level  # noqa: PLC0415
     from target_salesloft.target import TargetSalesloft  # noqa: PLC0415

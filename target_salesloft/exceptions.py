@@ -1,7 +1,7 @@
-"""Exceptions. A message is one line: what happened, to what, what to do. None has a secret or personal data.
+"""Exceptions. A message is one line: what happened and what to do, without secrets or personal data.
 
-A code is shown after a message, and is in the field `code` of JSON logs and in the summary. Later versions keep it.
-`docs/reference/codes/` explains all codes.
+Codes are shown after messages, in the field `code` of JSON logs, and in the summary. They are stable across versions,
+see `docs/reference/codes/`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from singer_sdk.exceptions import ConfigValidationError, FatalAPIError, RetriableAPIError
 
-# The codes of messages that several modules or no exception have.
+# Codes that belong to no exception, or are used by several modules.
 INVALID_SETTINGS: Final = "SL001"
 UNREAD_VARIABLE: Final = "SL002"
 UNKNOWN_SETTING: Final = "SL007"
@@ -34,7 +34,7 @@ class SalesloftRetriableError(RetriableAPIError):
 
 
 class RateLimitError(SalesloftRetriableError):
-    """429: the team's points for this minute are spent; nothing was done."""
+    """429: the team has no points left in this minute. Nothing was written."""
 
     maybe_applied = False
 
@@ -44,7 +44,7 @@ class ServerError(SalesloftRetriableError):
 
 
 class ConnectionFailedError(SalesloftRetriableError):
-    """No response: connection refused, reset or timed out."""
+    """No response: connection refused, reset, or timed out."""
 
     def __init__(self, message: str, *, sent: bool) -> None:
         super().__init__(message)
@@ -52,17 +52,17 @@ class ConnectionFailedError(SalesloftRetriableError):
 
 
 class TokenExpiredError(SalesloftRetriableError):
-    """401, and the token has expired or been replaced since it was sent; nothing was done."""
+    """401, and the token has expired or been replaced since the request. Nothing was written."""
 
     maybe_applied = False
 
 
 class MalformedResponseError(SalesloftRetriableError):
-    """A success status with an incomplete or foreign body, such as a proxy's page."""
+    """A success status with an incomplete or unexpected body, such as a proxy's page."""
 
 
 class OutcomeUnknownError(Exception):
-    """A request that must not be sent twice may have taken effect: find out, then send it again or not.
+    """A request that must not be sent twice may have taken effect. Find out before you send it again.
 
     `first_failure` is when the request first failed, in seconds of the clock.
     """
@@ -75,12 +75,12 @@ class OutcomeUnknownError(Exception):
 
 
 class SalesloftFatalError(FatalAPIError):
-    """An error that is not caused by a record: the run stops with this one line.
+    """An error that is not caused by a record, and stops the run.
 
     Attributes:
-        log_fields: Fields of the line, such as `endpoint` and `status`, so that alerts need not parse the sentence.
+        log_fields: Fields of its log line, such as `endpoint` and `status`, for alerts.
         requests: How often the request was sent.
-        was_ambiguous: Whether one of these may have taken effect.
+        was_ambiguous: Whether an attempt may have taken effect.
     """
 
     code = INTERNAL_ERROR
@@ -93,13 +93,13 @@ class SalesloftFatalError(FatalAPIError):
 
 
 class AuthenticationError(SalesloftFatalError):
-    """401: the token is unknown, revoked or expired."""
+    """401: the token is unknown, revoked, or expired."""
 
     code = "SL010"
 
 
 class TokenGrantError(AuthenticationError):
-    """The authorization server rejects the client, the refresh token or the code."""
+    """The authorization server rejects the client, the refresh token, or the code."""
 
     code = "SL011"
 
@@ -135,7 +135,7 @@ class PermissionDeniedError(SalesloftFatalError):
 
 
 class RetriesExhaustedError(SalesloftFatalError):
-    """A retriable error lasted longer than allowed, or the server asks for a longer wait."""
+    """A retriable error lasted longer than allowed, or the server requested a longer wait."""
 
     code = "SL020"
 
@@ -154,7 +154,7 @@ class RetriesExhaustedError(SalesloftFatalError):
         source = f" ({setting}={limit:.0f})" if setting else ""
         super().__init__(
             f"{name} failed after {elapsed:.0f} s of retries{source}: {last_error}{wait}. {hint}"
-            "No data was lost; rerun later.",
+            "No data was lost; run again later.",
             endpoint=name,
             status=last_error.status,
             retry_after=last_error.retry_after,
@@ -176,7 +176,7 @@ class UnexpectedResponseError(SalesloftFatalError):
 
 
 class QueryRejectedError(UnexpectedResponseError):
-    """Salesloft rejects a list request; not caused by a record."""
+    """Salesloft rejected a list request, or ignored its filters."""
 
     code = "SL022"
 
@@ -218,11 +218,12 @@ class FailedRecordsError(SalesloftFatalError):
 
 
 class RecordRejectedError(Exception):
-    """Salesloft rejects one record.
+    """Salesloft rejected one record.
 
-    `status`: one of `STATUSES`; 410 counts as 404.
-    `reason` is Salesloft's error message, field by field; it may contain the record's values.
-    `was_ambiguous`: whether an earlier attempt may have taken effect.
+    Attributes:
+        status: One of `STATUSES`; 410 counts as 404.
+        reason: Salesloft's error message, which may contain values of the record.
+        was_ambiguous: Whether an earlier attempt may have taken effect.
     """
 
     STATUSES: Final = frozenset({400, 404, 409, 410, 413, 422})
@@ -238,9 +239,10 @@ class RecordRejectedError(Exception):
 
 
 class ConfigError(ConfigValidationError):
-    """Invalid settings, settings files or options; one line per error, none with the value of a secret.
+    """Invalid settings, settings files, or options. One line per error, without secrets.
 
-    `codes` has the code of each error, where they differ.
+    Args:
+        codes: Error → code, if they differ.
     """
 
     def __init__(self, *errors: str, code: str = INVALID_SETTINGS, codes: Mapping[str, str] | None = None) -> None:

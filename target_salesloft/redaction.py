@@ -1,4 +1,4 @@
-"""Makes external text safe to log: one line, without secrets and without values of records."""
+"""Makes external text safe to log: one line, without secrets or values of records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from target_salesloft.objects import CHOICES, CUSTOM_FIELDS, OBJECTS, UPSERT_KEY
 
-# Field names as they are, and as people write them: `email_address`, `Email address`.
+# Field names in all spellings, such as `email_address` and `Email address`.
 FIELD_NAMES: Final = frozenset(
     form
     for each in OBJECTS.values()
@@ -21,7 +21,7 @@ FIELD_NAMES: Final = frozenset(
 )
 KINDS: Final = "(string|number|integer|boolean|date|list|array|object|objects|email address|URL|domain)"
 CHOICE: Final = f"({'|'.join(each for choices in CHOICES.values() for each in choices)})"
-# What Salesloft says about fields and tokens; patterns, in any case. Other words may be values of records.
+# Case-insensitive patterns for Salesloft's messages about fields and tokens. Other words may be values of records.
 PHRASES: Final = (
     r"(has|have) (already )?been (taken|used|merged|deleted|archived)",
     r"(is|are) (already )?(taken|in use|archived|deleted)",
@@ -35,10 +35,10 @@ PHRASES: Final = (
     r"has contact restrictions|(could )?not (be )?found|there is no (person|account|membership|record|bulk job)",
     r"requires? the|required scope access not included|permission denied|access denied|(not |un)authorized|forbidden",
     r"invalid (bearer )?token|rate limit exceeded",
-    r"(?-i:scope[sd]?)",  # a name begins with a capital
+    r"(?-i:scope[sd]?)",  # capitalized, it may be a name
     rf"(?-i:{CHOICE}(, (or )?{CHOICE})+)",
 )
-# Texts of this package in place of one of Salesloft's.
+# Replacements for missing or invalid messages.
 NO_REASON: Final = "(no reason given)"
 NO_JSON: Final = "(the body is not Salesloft's JSON; check api_url and the proxy settings)"
 ELLIPSIS: Final = "…"
@@ -48,12 +48,12 @@ MAX_LENGTH: Final = 200
 
 
 def sanitize_line(text: str, max_length: int = MAX_LENGTH) -> str:
-    """Return external text as one line of printable characters, truncated to a maximum length."""
+    """Return external text as one line of printable characters of limited length."""
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:max_length]
 
 
 def redact_secrets(text: str, *secrets: str) -> str:
-    """Return a text with `***` in place of each secret, also of one that is URL-encoded; empty ones are ignored."""
+    """Replace each secret, even if URL-encoded, with `***`. Empty ones are ignored."""
     encodings = (
         str,
         urllib.parse.quote,
@@ -67,11 +67,13 @@ def redact_secrets(text: str, *secrets: str) -> str:
 
 
 def redact_reason(text: str, names: Iterable[str] = ()) -> str:
-    """Return an error text of Salesloft's as it may be logged: names of fields, and phrases of `PHRASES`.
+    """Return the parts of Salesloft's error message that are safe to log: names of fields, and `PHRASES`.
 
-    Salesloft repeats values, and reformats some of them. So a text is not searched for values; instead, only what
-    cannot be one remains, with an ellipsis in place of the rest. The failed records file has the full text. Names of
-    standard fields remain, and the given ones, such as those of custom fields and scopes.
+    Salesloft repeats values, some of them reformatted, so they can't be searched for. Only text that can't be a value
+    remains; an ellipsis replaces the rest. The failed records file has the full text.
+
+    Args:
+        names: Names that are safe in addition to standard fields, such as custom fields and scopes.
     """
     if text in {"", NO_REASON, NO_JSON}:
         return text
@@ -88,7 +90,7 @@ def redact_reason(text: str, names: Iterable[str] = ()) -> str:
 
 
 def _mask(text: str, found: Sequence[re.Match[str]]) -> str:
-    """Return the matches in a text, with an ellipsis in place of other words."""
+    """Return the matches in a text, with an ellipsis for other words."""
     parts: list[str] = []
     end = 0
     for each in found:
@@ -126,7 +128,7 @@ def iter_scalars(value: Any) -> Iterator[str]:
 
 
 def format_internal_error(error: BaseException) -> str:
-    """Return a line about an unexpected exception: its type and place, but not its message, which may contain data."""
+    """Return the type and place of an unexpected exception, but not its message, which may contain data."""
     if isinstance(error, MemoryError) or str(error) == "can't start new thread":
         return (
             "The process has reached its limit of memory or threads. State was not advanced past unwritten records. "

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class Run:
-    """Builds the parts of a run, and ends it. Nothing is sent before `connect`; adopting records is a dry run."""
+    """Builds the parts of a run, and ends it. Nothing is sent before `connect`. Adopting records is a dry run."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Run:
         )
 
     def connect(self) -> None:
-        """Check once that Salesloft accepts the credentials, and use the team's ledger, if they are read."""
+        """Check the credentials, and set the ledger's team, once and only if this run sends requests."""
         if self._is_connected or not self._reads:
             return
         self.ledger.use_scope(get_scope(self.settings, self.client.verify_credentials()))
@@ -132,16 +132,16 @@ class Run:
 
     @property
     def retries_failed_records(self) -> bool:
-        """Whether failed records of earlier runs are retried; a trial run of first records is not for that.
+        """Whether to retry failed records of earlier runs: not in a trial run (`max_records`).
 
-        If the input is incomplete, newer rows may wait, or not have come.
+        Nor if the input is incomplete, because newer rows may be missing.
         """
         is_real = self._is_connected and not self.settings.dry_run and self.settings.max_records is None
         is_possible = is_real and self.is_input_complete and self.ledger.is_persistent
         return is_possible and self.settings.retry_failed_records
 
     def close(self) -> None:
-        """Wait for requests in flight, and report once what was done."""
+        """Wait for requests in flight, and report the results. Only the first call has an effect."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -154,7 +154,7 @@ class Run:
         self.journal.failed_records.close()
 
     def abandon(self) -> None:
-        """Save and report what is known, while requests that have outlived the grace period are in flight."""
+        """Save and report known outcomes when the grace period is over and requests are still in flight."""
         with suppress(SalesloftFatalError):  # a full disk must not keep the summary from being written
             self.journal.save_failed()
         if not self._is_closed:
@@ -162,9 +162,9 @@ class Run:
             self._finish()
 
     def _finish(self) -> None:
-        """Delete old failed records files, and log what the run did."""
+        """Delete old failed records files, and log the results of the run."""
         self._delete_old_files()
-        with suppress(ResultsFileError):  # a failure has been reported when STATE was to pass
+        with suppress(ResultsFileError):  # already reported before STATE could pass
             self.journal.results.flush()
         stats = self.journal.stats
         for each in stats.values():
@@ -192,9 +192,9 @@ class Run:
             logger.info("Deleted %s older than %s (failed_records_days).", files, plural(days, "day"))
 
     def delete_resolved_files(self, files: Iterable[str]) -> None:
-        """Delete those failed records files of earlier runs that are not needed any more.
+        """Delete the given failed records files of earlier runs if all their records are resolved.
 
-        Each has records that were resolved, or failed again and were saved to a newer file.
+        Records that failed again are saved to a newer file.
         """
         resolved = set(files)
         if not resolved:
@@ -203,19 +203,23 @@ class Run:
             unresolved = get_unresolved_files(self.ledger.database, resolved)
             deleted = self.journal.failed_records.delete(resolved - unresolved)
         except (OSError, LedgerError) as error:
-            message = "Failed records files in which no record is left to retry cannot be deleted: %s"
+            message = "Failed records files without records to retry cannot be deleted: %s"
             logger.warning(message, error, extra={"code": "SL057"})
             return
         if deleted:
             logger.info(
-                "Deleted %s of earlier runs, in which no record is left to retry.",
+                "Deleted %s of earlier runs, which had no records left to retry.",
                 plural(deleted, "failed records file"),
             )
 
     def record_end(self, exit_code: int, errors: Mapping[str, Mapping[str, Any]]) -> str | None:
-        """Note in the ledger and in the summary how the run ended, and close the ledger.
+        """Store the end of the run in the ledger and the summary, and close the ledger.
 
-        Each error is a message with the fields of its log line. Returns another one if the summary cannot be written.
+        Args:
+            errors: Message → fields of its log line.
+
+        Returns:
+            An error message if the summary cannot be written.
         """
         stats = self.journal.stats
         unresolved = None

@@ -1,4 +1,4 @@
-"""Output files: on the local disk, or in an object store that fsspec knows by its URL."""
+"""Output files on the local disk, or in an object store that fsspec supports."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ REMOTE: Final = re.compile(r"[a-z][a-z0-9+.-]*:/{1,2}[^/]", re.IGNORECASE)
 EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
 QUERY: Final = re.compile(r"\?\S*")
 MAX_OBJECT_BYTES: Final = 8 * 2**20
-"""An object that is larger is continued in a new one: an object store cannot append, so all of it is sent again."""
+"""Larger objects are continued in a new one: object stores can't append, so the whole object is sent again."""
 OutputFile: TypeAlias = "LocalFile | ObjectFile"
 Storage: TypeAlias = "LocalDirectory | ObjectStore"
-"""Where files are written. All methods raise OSError if they fail."""
+"""A place to write files. All methods raise OSError if they fail."""
 
 
 def is_remote(location: str) -> bool:
@@ -39,12 +39,12 @@ def is_remote(location: str) -> bool:
 
 
 def open_storage(location: str) -> Storage:
-    """Return a directory, or for a URL that fsspec knows (`s3://bucket/prefix`) a prefix of an object store."""
+    """Return a directory or, for a URL such as `s3://bucket/prefix`, a prefix in an object store."""
     return ObjectStore(location) if is_remote(location) else LocalDirectory(local_path(location))
 
 
 def open_writable(setting: str, location: str) -> Storage:
-    """Return a storage in which files can be created, or raise a ConfigError that names the setting."""
+    """Return a writable storage, or raise a ConfigError that names the setting."""
     try:
         storage = open_storage(location)
         storage.check()
@@ -71,25 +71,25 @@ def open_remote(location: str) -> IO[bytes]:
 def exists(location: str) -> bool:
     if not is_remote(location):
         path = local_path(location)
-        path.parent.stat()  # without its directory, the file may be on another machine
+        path.parent.stat()  # if the directory is missing, the file may be on another machine
         return path.exists()
     with storage_errors():
         remote = _remote_path(location)
         try:
-            remote.fs.info(remote.path)  # its `exists` takes a store that does not answer for a missing file
+            remote.fs.info(remote.path)  # `exists` would return False if the store is unreachable
         except FileNotFoundError:
             return False
     return True
 
 
 def _remote_path(location: str) -> UPath:
-    from upath import UPath  # noqa: PLC0415 (takes a moment, which local files need not spend)
+    from upath import UPath  # noqa: PLC0415 (slow, and not needed for local files)
 
     return UPath(location)
 
 
 def buffered(file: Any) -> IO[bytes]:
-    """Return a file that can be read line by line up to a length, which those of fsspec cannot."""
+    """Return a buffered reader, whose methods fsspec's files may lack."""
     return cast("IO[bytes]", file if isinstance(file, io.BufferedReader) else io.BufferedReader(file))
 
 
@@ -105,7 +105,7 @@ def absolute(location: str) -> str:
 
 
 def split(location: str) -> tuple[str, str]:
-    """Return the directory and the name of a file, or raise a ValueError if it names none."""
+    """Return the directory and the name of a file, or raise a ValueError if there is no name."""
     directory, _, name = location.rpartition("/")
     if name in {"", ".", ".."} or location == "-" or directory.endswith(":/"):
         raise ValueError("names no file")
@@ -116,31 +116,31 @@ def split(location: str) -> tuple[str, str]:
 
 
 class LocalFile:
-    """A file on the disk to which only this process appends, as long as its descriptor is open."""
+    """A local file, to which only this process appends while its descriptor is open."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        self.location = str(path)  # as messages show it
+        self.location = str(path)  # for messages
         self._path = path
         self._descriptor = descriptor
         self._close = weakref.finalize(self, os.close, descriptor)
 
     @property
     def is_full(self) -> bool:
-        """Whether to continue in a new file, because somebody has moved or deleted this one."""
+        """Whether to continue in a new file, because this one was moved or deleted."""
         try:
             return not os.path.samestat(os.fstat(self._descriptor), self._path.stat())
         except OSError:
             return True
 
     def append(self, data: bytes) -> None:
-        """Append whole lines with one write, so that an interrupted process leaves whole lines. They are synced."""
+        """Append whole lines at once, so that an interrupted process leaves no partial lines, and sync the file."""
         end = os.lseek(self._descriptor, 0, os.SEEK_END)
         try:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
             os.fsync(self._descriptor)
-        except OSError:  # the disk may be full for a part of them only
+        except OSError:  # a full disk may have taken a part of them
             os.ftruncate(self._descriptor, end)
             os.lseek(self._descriptor, end, os.SEEK_SET)
             raise
@@ -151,14 +151,14 @@ class LocalFile:
 
 
 def _open_locked(path: Path) -> int:
-    """Return the descriptor of a locked regular file, which is created if it does not exist."""
+    """Open and lock a regular file, or create it, and return its descriptor."""
     while True:
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "not a regular file")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode=0o600)
         try:
             _lock(descriptor)
-            if os.path.samestat(os.fstat(descriptor), path.stat()):  # not replaced meanwhile
+            if os.path.samestat(os.fstat(descriptor), path.stat()):  # not replaced in the meantime
                 return descriptor
         except FileNotFoundError:
             pass
@@ -169,7 +169,7 @@ def _open_locked(path: Path) -> int:
 
 
 def _lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> None:
-    """Lock a file until the process closes it or ends; file systems without locks are used without."""
+    """Lock a file until the process closes it or ends. On file systems without locks, do nothing."""
     try:
         fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
@@ -178,13 +178,13 @@ def _lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> None:
 
 
 class LocalDirectory:
-    """A directory on the disk, created when the first file is. Only the owner can read the files."""
+    """A local directory, created with the first file. Only the owner can read the files."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def check(self) -> None:
-        """Check that files can be created, and leave nothing behind."""
+        """Check that files can be created, without leaving any behind."""
         existing = self._path.absolute()
         try:
             while not existing.exists():
@@ -194,25 +194,25 @@ class LocalDirectory:
             raise OSError(error.errno, f"cannot write to {existing} ({error.strerror})") from error
 
     def create(self, stem: str, suffix: str) -> LocalFile:
-        """Create a file that only its owner can read; a number is added to a name that exists."""
+        """Create a file that only its owner can read. If the name exists, a number is added."""
         ignore_in_git(self._path)
         for number in itertools.count(1):
             path = self._path / f"{stem}{f'-{number}' if number > 1 else ''}{suffix}"
             try:
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, mode=0o600)
-            except FileExistsError:  # by another container, whose process has the same id
+            except FileExistsError:  # from another container, whose process has the same id
                 continue
             _lock(descriptor)
             return LocalFile(path, descriptor)
         raise AssertionError  # pragma: no cover
 
     def overwrite(self, name: str) -> LocalFile:
-        """Create an empty file in place of an existing one, unless another process has that open with this method."""
+        """Replace a file with an empty one, unless another process has opened it with this method."""
         self._path.mkdir(parents=True, exist_ok=True)
         path = (self._path / name).resolve()
         existing = _open_locked(path)
         try:
-            # Whoever reads the existing file reads it to its end.
+            # Processes that are reading the existing file can finish.
             number, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
             _lock(number)
             Path(temporary).replace(path)
@@ -221,7 +221,7 @@ class LocalDirectory:
         return LocalFile(self._path / name, number)
 
     def replace(self, name: str, data: bytes) -> None:
-        """Write a temporary file next to the file, and rename it."""
+        """Replace a file atomically."""
         self._path.mkdir(parents=True, exist_ok=True)
         path = (self._path / name).resolve()
         if path.exists() and not path.is_file():
@@ -229,11 +229,11 @@ class LocalDirectory:
         write_atomically(path, data)
 
     def list_names(self) -> list[str]:
-        """Return the names of the files; none if there is no directory."""
+        """Return the names of the files. A missing directory has none."""
         return [each.name for each in self._path.iterdir()] if self._path.is_dir() else []
 
     def is_in_use(self, name: str) -> bool:
-        """Whether another process has a file locked. The lock of a killed one is gone."""
+        """Return whether another running process has locked a file."""
         try:
             with self.open(name) as file:
                 _lock(file.fileno(), fcntl.LOCK_SH)
@@ -244,7 +244,7 @@ class LocalDirectory:
         return False
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a regular file for reading; a pipe, which might never have data, is an error."""
+        """Open a regular file for reading. Anything else is an error: a pipe might never have data."""
         descriptor = os.open(self._path / name, os.O_RDONLY | os.O_NONBLOCK)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
@@ -252,12 +252,12 @@ class LocalDirectory:
         return os.fdopen(descriptor, "rb")
 
     def delete(self, name: str) -> None:
-        """Delete a file, unless another run has done so."""
+        """Delete a file, unless another run has already done so."""
         (self._path / name).unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file, which only its owner can read, as a whole; it is on the disk when this returns."""
+    """Replace a file atomically with one that only its owner can read, and sync it."""
     number, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(number, "wb") as file:
@@ -277,7 +277,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def ignore_in_git(directory: Path) -> None:
-    """Create a directory with a `.gitignore`, unless it has one: its files hold personal data."""
+    """Create a directory with a `.gitignore`, because its files contain personal data."""
     existed = directory.is_dir()
     directory.mkdir(parents=True, exist_ok=True)  # another run may create it at the same time
     with contextlib.suppress(FileExistsError), (directory / ".gitignore").open("x", encoding="utf-8") as file:
@@ -288,7 +288,7 @@ def ignore_in_git(directory: Path) -> None:
 
 
 class ObjectFile:
-    """An object in a store, which is sent again as a whole when something is appended."""
+    """An object in a store. Each append sends the whole object again."""
 
     def __init__(self, path: UPath) -> None:
         self.location = str(path)
@@ -306,11 +306,11 @@ class ObjectFile:
         self._data += data
 
     def close(self) -> None:
-        """Do nothing: stores have no locks."""
+        """Do nothing, because stores have no locks."""
 
 
 class ObjectStore:
-    """A prefix in an object store. Credentials come from where the store's fsspec package looks for them."""
+    """A prefix in an object store. The store's fsspec package finds the credentials."""
 
     def __init__(self, location: str) -> None:
         with storage_errors():
@@ -318,24 +318,24 @@ class ObjectStore:
             _ = self._path.fs
 
     def check(self) -> None:
-        """Write an object and delete it, if that is permitted."""
+        """Check that an object can be written, and delete it if that is permitted."""
         path = self._path / f".target-salesloft-{uuid.uuid4().hex}"
         with storage_errors():
             path.fs.pipe_file(path.path, b"")
-        with contextlib.suppress(Exception):  # writing is all that is needed
+        with contextlib.suppress(Exception):  # only writing is required
             path.fs.rm_file(path.path)
 
     def create(self, stem: str, suffix: str) -> ObjectFile:
-        """Return a new object; it exists once something is appended."""
-        # Processes in containers share ids, and an object that another run creates is replaced.
+        """Return a new object, which is created by the first append."""
+        # Process ids are not unique across containers, so a random name is needed to not replace another run's object.
         return ObjectFile(self._path / f"{stem}-{uuid.uuid4().hex[:8]}{suffix}")
 
     def overwrite(self, name: str) -> ObjectFile:
-        """Return an object that replaces an existing one once something is appended."""
+        """Return an object, whose first append replaces an existing one."""
         return ObjectFile(self._path / name)
 
     def replace(self, name: str, data: bytes) -> None:
-        """Write an object, which stores do as a whole."""
+        """Write an object. Stores do this atomically."""
         self.overwrite(name).append(data)
 
     def list_names(self) -> list[str]:
@@ -351,7 +351,7 @@ class ObjectStore:
         return False
 
     def open(self, name: str) -> IO[bytes]:
-        """Fetch an object, which is not large."""
+        """Fetch an object into memory."""
         path = self._path / name
         with storage_errors():
             return io.BytesIO(path.fs.cat_file(path.path))
@@ -364,7 +364,7 @@ class ObjectStore:
 
 @contextlib.contextmanager
 def storage_errors() -> Iterator[None]:
-    """Turn whatever an object store raises into an OSError whose text may be shown."""
+    """Turn any exception of an object store into an OSError whose text is safe to show."""
     try:
         yield
     except Exception as error:

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from target_salesloft.engine.adopt import Adoption
 
 MELTANO_TEST_STREAM: Final = "meltano_test_stream"
-"""What `meltano config test` sends: see LoaderTestService in meltano/core/plugin_test_service.py."""
+"""The stream sent by `meltano config test`, see LoaderTestService in meltano/core/plugin_test_service.py."""
 HELP: Final = """Load people and accounts into Salesloft: a target for Singer taps.
 
 Reads Singer messages from standard input, writes state to standard output, and writes its log to standard error.
@@ -71,9 +71,9 @@ To authorize the target, check its permissions, list Salesloft's fields, or see 
 target-salesloft-admin.
 """
 POLL_RECORDS: Final = 100
-"""How often a batch file is interrupted to ask for the states of bulk jobs."""
+"""How often bulk jobs are polled while a batch file is read, in records."""
 Errors: TypeAlias = "dict[str, Mapping[str, Any]]"
-"""Why a run failed: message → fields of its log line."""
+"""Errors that end a run: message → fields of its log line."""
 
 
 class TargetSalesloft(Target):
@@ -102,7 +102,7 @@ class TargetSalesloft(Target):
         adoption: Adoption | None = None,
         **kwargs: Any,
     ) -> None:
-        """Create the target; `settings` are as `load` returns them, in place of `config` and the environment."""
+        """Create the target. `settings` (from `load`) replaces `config` and the environment."""
         if settings is None:
             settings = load(ConfigSources((config or {},), parse_env_config), os.environ, _warner(self.logger))
         clock = clock or Clock()
@@ -114,7 +114,7 @@ class TargetSalesloft(Target):
             "ACTIVATE_VERSION": lambda _: None,  # records of older versions are not deleted from Salesloft
         }
         reader = LineReader(handlers)
-        kwargs["validate_config"] = False  # `load` has validated them
+        kwargs["validate_config"] = False  # `load` has validated it
         super().__init__(config=settings.to_config(), message_reader=reader, **kwargs)
         # Sequentially: a failure must not hide other sinks' results.
         self.max_parallelism = 1
@@ -135,7 +135,7 @@ class TargetSalesloft(Target):
 
     @classmethod
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
-        """Do nothing: `config_jsonschema` already holds the SDK's settings that have an effect here."""
+        """Do nothing, because `config_jsonschema` already contains the SDK's settings that have an effect."""
 
     def get_sink_class(self, stream_name: str) -> type[SalesloftSink]:
         return SINKS[StreamSettings.for_stream(stream_name, self.run.settings).object.name]
@@ -178,7 +178,7 @@ class TargetSalesloft(Target):
         name, keys = stream_map.stream_alias, stream_map.transformed_key_properties
         schema = stream_map.transformed_schema
         if name not in self._sinks:
-            # The SDK changes the schema that it is given.
+            # The SDK modifies the schema.
             schema = {**schema, "properties": dict(schema["properties"])}
             self._sinks[name] = cast("SalesloftSink", self.get_sink(name, schema=schema, key_properties=keys))
         sink = self._sinks[name]
@@ -194,9 +194,9 @@ class TargetSalesloft(Target):
         self._process(stream, record, reader.text, reader.line, None, len(reader.text))
 
     def _handle_batch(self, message: dict[str, Any]) -> None:
-        """Process the records of a BATCH message one by one, as if they had come in RECORD messages.
+        """Process the records of a BATCH message one by one, like RECORD messages.
 
-        The SDK neither maps nor validates them, and holds whole files in memory.
+        The SDK would hold whole files in memory, and would neither map nor validate the records.
         """
         require_keys(message, stream=str, encoding=dict, manifest=list)
         for each in read_batch(message, (self.run.settings.batch_config or {}).get("storage")):
@@ -207,10 +207,10 @@ class TargetSalesloft(Target):
             except INPUT_ERRORS as error:
                 raise InvalidInputLine(f"{each.file}:{each.line}: {error}") from None
 
-    def _process(  # noqa: PLR0913, PLR0917 (where a record comes from)
+    def _process(  # noqa: PLR0913, PLR0917 (the source of a record)
         self, stream: str, record: dict[str, Any], text: str | bytes | None, line: int, file: str | None, size: int
     ) -> None:
-        """Hand a record to each sink that it goes to; `text` is its line, unless it comes from a batch file."""
+        """Pass a record to its sinks. `text` is its line, or None if it comes from a batch file."""
         sinks = self._sinks_of.get(stream)
         if sinks is None:
             if stream == MELTANO_TEST_STREAM:
@@ -235,7 +235,7 @@ class TargetSalesloft(Target):
         self.run.engine.poll()
 
     def _handle_state(self, message: dict[str, Any]) -> None:
-        """Hold STATE back until it may pass; the SDK would emit it with the next drain of any sink."""
+        """Hold back STATE. The SDK would emit it with the next drain of any sink."""
         require_keys(message, value=object)
         if message["value"] is not None:
             self.run.journal.add_state(message["value"])
@@ -275,7 +275,7 @@ class TargetSalesloft(Target):
                 f"{not_sent:,}",
                 extra={"records_not_sent": not_sent},
             )
-        # A trial run leaves out most records that the others refer to.
+        # A trial run does not read most of the referenced records.
         missing = [] if limit else stats.missing_too_many(run.settings.max_missing_references_percent)
         if stats.failed:
             self._report_failures(exceeding)
@@ -286,7 +286,7 @@ class TargetSalesloft(Target):
             )
 
     def _report_failures(self, exceeding: list[str]) -> None:
-        """Say that records have failed, as an error unless that is allowed."""
+        """Report failed records, as an error unless they are allowed."""
         run, stats = self.run, self.run.journal.stats
         file = run.journal.failed_records.path
         replay = "" if file is None else replay_command(file, sys.argv[1:], os.environ)
@@ -312,10 +312,7 @@ class TargetSalesloft(Target):
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
-        """Read `--input FILE` as bytes like standard input, because Singer messages are UTF-8 in any locale.
-
-        The file may be in an object store.
-        """
+        """Let `--input` accept URLs, and read it as bytes, because Singer messages are UTF-8 in any locale."""
         command = super().get_singer_command()
         command.help = HELP
         command.epilog = f"\b\nDocumentation:\n{documentation_url()}"  # in one line
@@ -333,7 +330,7 @@ class TargetSalesloft(Target):
         param: click.Option,  # noqa: ARG003
         value: tuple[str, ...],
     ) -> ConfigSources:
-        """Return what `--config` names; it is read when the run starts."""
+        """Return the sources in `--config`, which are read when the run starts."""
         return ConfigSources.from_options(value)
 
     @classmethod
@@ -345,7 +342,7 @@ class TargetSalesloft(Target):
         config: ConfigSources | None = None,
         file_input: IO[str] | None = None,
     ) -> None:
-        """Run, and exit with code 0, 1 or 128 plus the number of a signal; an error is one log line."""
+        """Run, and exit with code 0, 1, or 128 plus the number of a signal. Each error is one log line."""
         if about:
             cls.print_about(about_format)
             return
@@ -397,7 +394,7 @@ class TargetSalesloft(Target):
                 line = self.message_reader.line
                 errors[f"Invalid input at line {line}: {' '.join(str(error).split())}"] = _log_fields(error)
                 self.run.is_input_complete = False
-                self.process_endofpipe()  # what was read before is still written
+                self.process_endofpipe()  # write the records read so far
         except ConfigValidationError as error:
             errors |= _setting_errors(error)
         except SalesloftFatalError as error:
@@ -423,13 +420,13 @@ def _warner(logger: logging.Logger) -> Callable[[str], None]:
 
 
 def _setting_errors(error: ConfigValidationError) -> Errors:
-    """Return message → fields of its log line; the SDK's own errors have no codes."""
+    """Return message → fields of its log line. The SDK's own errors have no codes."""
     codes = error.codes if isinstance(error, ConfigError) else {}
     return {each: {**_log_fields(error), **({"code": codes[each]} if each in codes else {})} for each in error.errors}
 
 
 def _log_fields(error: Exception) -> dict[str, Any]:
-    """Return the fields of the log line of an error that ends a run."""
+    """Return the log fields of an error that ends a run."""
     kinds = {INPUT_ERRORS: INVALID_INPUT, (ConfigValidationError, MappingError): INVALID_SETTINGS}
     code = next((code for types, code in kinds.items() if isinstance(error, types)), INTERNAL_ERROR)
     return {"error_type": type(error).__name__, "code": code, **getattr(error, "log_fields", {})}
