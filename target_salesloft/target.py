@@ -246,11 +246,17 @@ class TargetSalesloft(Target):
         run = self.run
         stats = run.journal.stats
         exceeding: list[str] = []
-        for setting, entries, names in (
-            ("streams", run.settings.streams, set(stats)),
-            ("stream_maps", run.settings.stream_maps, {*self._schemas, *self._sinks}),
+        streams, maps = run.settings.streams, run.settings.stream_maps
+        renamed = {
+            source: sinks[0].stream_name
+            for source, sinks in self._sinks_of.items()
+            if sinks and source in streams.keys() - self._sinks
+        }
+        for setting, unused in (
+            ("streams", misspelled(streams, stats) | renamed),
+            ("stream_maps", misspelled(maps, {*self._schemas, *self._sinks})),
         ):
-            for entry, stream in misspelled(entries, names).items():
+            for entry, stream in unused.items():
                 message = "%s.%s: this run has no such stream. Did you mean '%s'?"
                 self.logger.warning(message, setting, entry, stream, extra={"code": "SL006", "stream": stream})
         for sink in self._sinks.values():

@@ -63,6 +63,11 @@ def test_misspelled_field_to_keep_is_an_error_even_if_custom_fields_cannot_be_li
     assert (result.code, "did you mean 'title'" in result.messages[-1]) == (code, bool(code))
 
 
+def test_settings_of_a_stream_that_stream_maps_rename_are_a_warning_that_names_the_new_one(run):
+    result = run([COLUMNS], **stream(sync_mode="update"), stream_maps={"crm-people": {"__alias__": "leads"}})
+    assert [each for each in result.messages if "streams.crm-people" in each and "'leads'" in each]
+
+
 def test_missing_columns_of_memberships_may_be_mapped_by_reference(run):
     result = run([schema("enrollments", "email")])
     assert [
