@@ -890,7 +890,8 @@ class Oracle:
         rows = [row for _, row in self.live(night) if self.creates(row) or self.holders(night, row)]
         good = Counter(row["stream"] for row in rows if not self.is_bad(night, row))
         sends = {name for name, each in self.streams.items() if each["skip"] == "off" and each["mode"] == "upsert"}
-        return all(good[name] > 1 and name in sends for name in streams)
+        together = self.settings.get("batch_size_rows") != 1
+        return all(good[name] > 1 and name in sends and together for name in streams)
 
     def is_contradictory(self):
         return self.ledger == "none" and any(each["skip"] == "ledger" for each in self.streams.values())
@@ -1164,7 +1165,9 @@ class Oracle:
                 if not night.unstarted.isdisjoint(names | {str(record["id"]) for record in found}):
                     continue  # until a day has passed, the request that marks the job ready may arrive
                 is_alone = not any(self.rivals(night, row, record) for record in found)
-                if is_alone and not self.siblings(night, row) and not self.was_taken_away(row):
+                # What is in flight for another row with one of its names may change the record.
+                others = {name for each in night.rows if each is not row for name in self.all_names(each, night)}
+                if is_alone and others.isdisjoint(self.all_names(row, night)) and not self.was_taken_away(row):
                     yield Finding(code, night.number, f"{row} is {each['result']}")
 
     def is_open(self, night, row):
