@@ -235,7 +235,8 @@ class RecordMapper:
                     return rejection
             elif coerced is not None or sends_null:
                 name, is_custom = route.field
-                (custom if is_custom else body)[name] = coerced
+                is_time = coerced is None and name in self._object.times  # which is cleared by false
+                (custom if is_custom else body)[name] = False if is_time else coerced
         if custom:
             body[CUSTOM_FIELDS] = custom
         return self._build_write(body, tuple(missing), record, () if source is None else (source,))

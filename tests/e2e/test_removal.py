@@ -106,19 +106,20 @@ def test_account_that_could_not_be_restored_is_restored_by_the_next_run(sandbox,
 
 
 @pytest.mark.parametrize("skip_unchanged", ["off", "ledger", "salesloft"])
-@pytest.mark.parametrize("archived", [True, False])
+@pytest.mark.parametrize("archived", [True, False, None])
 def test_account_of_which_the_source_says_whether_it_is_archived_is_not_restored_by_itself(
     sandbox, run, archived, skip_unchanged
 ):
     sandbox.add("account", domain="a.co", name="A")
     streams = {"accounts": {"deleted_records": "archive", "sync_mode": "update"}}
-    settings = {"streams": streams, "skip_unchanged": skip_unchanged}
+    settings = {"streams": streams, "skip_unchanged": skip_unchanged, "null_values": "clear"}
     columns = schema("accounts", "domain", "name", "archived")
     run([columns, record("accounts", domain="a.co", **GONE)], **settings)
     for _ in range(2):
-        assert run([columns, record("accounts", domain="a.co", name="B", archived=archived)], **settings).code == 0
+        result = run([columns, record("accounts", domain="a.co", name="B", archived=archived)], **settings)
+        assert (result.code, result.log_lines_containing("A14")) == (0, [])
         row = sandbox.accounts()[0]
-        assert (bool(row["archived_at"]), row["name"]) == (archived, "B")
+        assert (bool(row["archived_at"]), row["name"]) == (archived is True, "B")
 
 
 @pytest.mark.parametrize("is_read_again", [True, False])
