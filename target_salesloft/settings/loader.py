@@ -149,9 +149,10 @@ def _parse(text: str, types: str | Sequence[str]) -> Any:
     if "boolean" in types:
         return BOOLEANS.get(text.strip().lower(), text)
     try:
-        return json.loads(text, parse_constant=_reject_constant)
+        value = json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         return text
+    return text if value is None else value
 
 
 def _reject_constant(constant: str) -> None:

@@ -231,6 +231,7 @@ def test_variables_are_read_in_the_types_of_their_settings():
         ({"batch_size_rows": "many"}, "batch_size_rows"),
         ({"max_parallel_requests": "8.0"}, "max_parallel_requests"),
         ({"batch_size_rows": "NaN"}, "batch_size_rows"),
+        ({"max_records": "null"}, "max_records"),
         ({"streams": "{"}, "streams"),
         ({"batch_config": "{", "batch_config_storage_root": "x"}, "batch_config"),
         ({"stream_maps": '{"__else__": "x"}'}, "stream_maps.__else__"),
