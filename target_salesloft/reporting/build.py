@@ -1,4 +1,4 @@
-"""Builds what reports a run: in the log or at a terminal, and to OpenTelemetry where that is asked for."""
+"""Builds the reports of a run: in the log or a terminal, and to OpenTelemetry if requested."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build_report(logger: logging.Logger, stats: RunStats, rate_limiter: RateLimi
 
 
 def configure_logging() -> None:
-    """Keep personal data out of the log, and format it for a terminal if standard error is one."""
+    """Keep personal data out of the log, and format it for a terminal or for collection."""
     restrict_library_logs()
     if is_interactive(sys.stderr, os.environ):
         from target_salesloft.reporting.terminal import install_rich_handler  # noqa: PLC0415 (`rich` takes a tenth of a second)
@@ -43,9 +43,9 @@ def configure_logging() -> None:
 
 
 def is_interactive(stderr: TextIO | None, environment: Mapping[str, str]) -> bool:
-    """Return whether standard error is a terminal that can redraw lines, and the log is not collected.
+    """Return whether standard error is a terminal that can redraw lines, and nothing collects the log.
 
-    Meltano and CI collect it. A logging configuration of the user's own is not changed either.
+    Meltano and CI do. The user's own logging configuration is not changed either.
     """
     collected = ("MELTANO_PROJECT_ROOT", "CI", "SINGER_SDK_LOG_CONFIG")
     return (
@@ -57,7 +57,7 @@ def is_interactive(stderr: TextIO | None, environment: Mapping[str, str]) -> boo
 
 
 def is_requested(environ: Mapping[str, str]) -> bool:
-    """Return whether the environment names a receiver of traces or metrics."""
+    """Return whether the environment configures an endpoint for traces or metrics."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     return any(environ.get(name) for name in ENDPOINT_VARIABLES)
@@ -69,7 +69,7 @@ def build_stats(environ: Mapping[str, str], run: RunInfo, rate_limiter: RateLimi
     try:
         from target_salesloft.reporting.otel import OtelStats  # noqa: PLC0415 (an extra)
     except ImportError:
-        message = "OTEL_* variables ask for telemetry. Install target-salesloft[otel] to export it."
+        message = "OTEL_* variables request telemetry. Install target-salesloft[otel] to export it."
         logger.warning(message, extra={"code": "SL056"})
         return RunStats()
     return OtelStats(environ, run, rate_limiter)

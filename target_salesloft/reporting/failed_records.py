@@ -26,12 +26,12 @@ from target_salesloft.storage import OutputFile, absolute, open_writable
 
 TIME_FORMAT: Final = "%Y-%m-%dT%H%M%SZ"
 DRY_RUN_SUFFIX: Final = "-dry-run.singer"
-# Of no other files: old ones are deleted.
+# Must not match other files, because old ones are deleted.
 FILE_NAME: Final = re.compile(r"(?P<started>\d{4}-\d\d-\d\dT\d{6}Z)-\d+(-[0-9a-f]+)?(-dry-run)?\.singer", re.ASCII)
 ADVICE: Final[Mapping[Result | int | None, str]] = {
     None: "Fix the source value or the mapping, then replay this file.",
     404: "The record does not exist, or the token's user cannot see it. Fix the id, or use sync_mode upsert.",
-    409: "The record was changed at the same time by something else. Replay this file.",
+    409: "Another client changed the record at the same time. Replay this file.",
     413: "The record is too large. Shorten its longest fields, then replay this file.",
     Result.ALREADY_EXISTS: "The record already exists. Use sync_mode upsert to update it.",
 }
@@ -39,9 +39,9 @@ ADVICE: Final[Mapping[Result | int | None, str]] = {
 
 @dataclass(frozen=True)
 class SavedRecord:
-    """A record of a failed records file, with the SCHEMA message in effect for it."""
+    """A record in a failed records file, with its SCHEMA message."""
 
-    line: int  # the line on which it was saved, from 1; lines that were removed from the file since do not change it
+    line: int  # the line on which it was saved, from 1, even if earlier lines were removed since
     schema: Mapping[str, Any]
     record: Mapping[str, Any]
     size: int  # the length of its line in bytes
@@ -53,8 +53,8 @@ NO_LONGER_THERE: Final = "no longer in the file"
 class FailedRecordsFile:
     """A Singer file of failed records, created when the first record fails.
 
-    Each line is a SCHEMA or RECORD message as the tap wrote it; a RECORD has an `error` next to its `record`. So
-    `target-salesloft --input FILE` sends the records again. The file holds personal data: its mode is 0600.
+    Each line is a SCHEMA or RECORD message as the tap wrote it; a RECORD has an `error` next to its `record`.
+    `target-salesloft --input FILE` sends the records again. The file contains personal data, so its mode is 0600.
     """
 
     def __init__(self, location: str, *, dry_run: bool = False) -> None:
@@ -70,13 +70,13 @@ class FailedRecordsFile:
 
     @property
     def path(self) -> str | None:
-        """The file, or the last one of a large run in an object store; None if no record has failed."""
+        """The file, or the last of several in an object store; None if no record has failed."""
         return None if self._file is None else self._file.location
 
     def delete_old(self, days: int, now: float) -> list[str]:
-        """Delete the files of earlier runs that are older than some days, and return their locations.
+        """Delete files of earlier runs that are older than `days`, and return their locations.
 
-        A dry run deletes only those of dry runs.
+        A dry run only deletes files of dry runs.
         """
         earliest = now - days * SECONDS_PER_DAY
         old = [
@@ -90,14 +90,14 @@ class FailedRecordsFile:
         return [f"{self._directory}/{name}" for name in old]
 
     def is_in_use(self, file: str) -> bool:
-        """Whether another run still writes to a file."""
+        """Return whether another run is still writing to a file."""
         directory, _, name = file.rpartition("/")
         return directory == self._directory and self._storage.is_in_use(name)
 
     def read_failed(self, file: str, lines: Collection[int], unusable: Counter[str]) -> Iterator[SavedRecord]:
-        """Yield records of a file of an earlier run, which a person may have edited, moved or emptied.
+        """Yield records from a file of an earlier run, which may have been edited, moved, or emptied.
 
-        Each of the lines is either yielded or counted in `unusable`.
+        Each line is either yielded or counted in `unusable`.
         """
         pending = set(lines)
         broken: dict[int, str] = {}
@@ -116,7 +116,7 @@ class FailedRecordsFile:
         unusable.update(broken.get(line, NO_LONGER_THERE) for line in pending)
 
     def delete(self, files: Iterable[str]) -> int:
-        """Delete files of earlier runs, except in other directories and of runs that go on, and return how many."""
+        """Delete files of earlier runs in this directory, unless they are in use. Return their number."""
         here = [file.rpartition("/") for file in files if self.path is None or file != absolute(self.path)]
         names = {name for directory, _, name in here if directory == self._directory} & {*self._storage.list_names()}
         unused = [name for name in names if not self._storage.is_in_use(name)]
@@ -125,14 +125,14 @@ class FailedRecordsFile:
         return len(unused)
 
     def close(self) -> None:
-        """Let other runs retry its records."""
+        """Close the file, so that other runs can retry its records."""
         if self._file is not None:
             self._file.close()
 
     def append(self, outcomes: Iterable[Outcome]) -> dict[int, SavedAt]:
-        """Append failed records, flush them to disk, and return the number of each source → where it is saved.
+        """Append failed records, sync them to disk, and return the number of each source → its place.
 
-        A record is saved once, also if it fails in two streams, or if two threads save it.
+        A record is saved only once, even if it fails in two streams, or two threads save it.
         """
         with self._lock:
             unsaved: dict[int, tuple[Source, Outcome]] = {}
@@ -173,7 +173,7 @@ class FailedRecordsFile:
         return self._file
 
     def _schema_lines(self, source: Source) -> list[dict[str, Any]]:
-        """Return the SCHEMA message of a record, unless it is the last one written for its stream."""
+        """Return the SCHEMA message of a record, unless it was the last one written for its stream."""
         stream = source.schema["stream"]
         if self._schemas.get(stream) is source.schema:
             return []
@@ -182,7 +182,7 @@ class FailedRecordsFile:
 
 
 def parse_failed(lines: Iterable[bytes], broken: dict[int, str]) -> Iterator[SavedRecord]:
-    """Yield the records in the lines of a failed records file, whatever the file holds."""
+    """Yield the records of a failed records file, and collect errors of invalid lines in `broken`."""
     schemas: dict[str, Mapping[str, Any] | None] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -253,12 +253,12 @@ def _record_line(source: Source, outcome: Outcome, saved_line: int) -> dict[str,
     error["saved_line"] = saved_line
     record = source.record
     keys = [key for key in source.schema.get("key_properties") or () if key in record]
-    ordered = {**{key: record[key] for key in keys}, **record}  # so that a person finds the row
+    ordered = {**{key: record[key] for key in keys}, **record}  # keys first, so that people can find the row
     return {"type": "RECORD", "stream": source.schema["stream"], "record": ordered, "error": error}
 
 
 def replay_command(file: str, arguments: Sequence[str], environ: Mapping[str, str]) -> str:
-    """Return the command that sends a failed records file with the settings of this run."""
+    """Return the command that replays a failed records file with the settings of this run."""
     if environ.get("MELTANO_PROJECT_ROOT"):
         environment = environ.get("MELTANO_ENVIRONMENT")
         command = ["meltano", *([f"--environment={environment}"] if environment else []), "invoke"]

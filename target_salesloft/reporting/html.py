@@ -1,4 +1,4 @@
-"""Renders what the ledger knows about runs as one HTML page. Pure: it takes values and returns text."""
+"""Renders runs in the ledger as an HTML page. Pure: takes values and returns text."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 MAX_RUNS: Final = 50
 MAX_REASONS: Final = 10
-# Longer times are shown by week, so that bars stay wide enough to read.
+# Longer periods are shown by week, so that bars stay wide enough to read.
 MAX_DAILY_BARS: Final = 62
 WEEK: Final = 7
-# On so few days, each run has a bar of its own.
+# With this few days, each run has its own bar.
 FEW_DAYS: Final = 2
 MILLION: Final = 1_000_000
 THOUSAND: Final = 1_000
 
-# What the page shows of a run's results: group → results, from the bottom of a bar.
+# Groups of results in a bar, from the bottom.
 GROUPS: Final[Mapping[str, frozenset[str]]] = {
     "written": frozenset(each.value for each in (*WRITTEN, Result.DELETED, Result.ARCHIVED)),
     "unchanged": frozenset({Result.UNCHANGED.value, Result.ADOPTED.value}),
@@ -40,7 +40,7 @@ GROUPS: Final[Mapping[str, frozenset[str]]] = {
 
 
 def render(runs: Sequence[Run], failed: Sequence[FailedGroup], *, now: float, days: int, points_per_minute: int) -> str:
-    """Return a page that needs nothing else: no network, no script."""
+    """Return a self-contained page, without network or scripts."""
     described = [_describe_run(each, points_per_minute) for each in runs]
     unit, periods = _count_by_period(runs, now, days)
     unresolved: Counter[str] = Counter()
@@ -58,7 +58,7 @@ def render(runs: Sequence[Run], failed: Sequence[FailedGroup], *, now: float, da
         unfinished=runs[0] if runs and runs[0].exit_code is None else None,
         runs=described[:MAX_RUNS],
         all_runs=len(runs),
-        # Of earlier runs, those without an exit code were killed.
+        # Earlier runs without an exit code were killed.
         failed_runs=sum(each.exit_code != 0 for each in runs[1:]) + sum(bool(each.exit_code) for each in runs[:1]),
         periods=periods,
         unit=unit,
@@ -73,7 +73,7 @@ def render(runs: Sequence[Run], failed: Sequence[FailedGroup], *, now: float, da
 
 @functools.cache
 def _load_template() -> jinja2.Template:
-    import jinja2  # noqa: PLC0415 (takes a moment, which other commands need not spend)
+    import jinja2  # noqa: PLC0415 (slow, and only needed here)
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("target_salesloft.reporting"),
@@ -99,7 +99,7 @@ def _count(run: Run) -> Counter[str]:
 
 
 def _count_by_period(runs: Sequence[Run], now: float, days: int) -> tuple[str, dict[str, Counter[str]]]:
-    """Return the unit of the periods, and the start of each → group → records, oldest first."""
+    """Return the unit of the periods, and start of the period → group → records, oldest first."""
     if 0 < len({run.started_at // SECONDS_PER_DAY for run in runs}) <= FEW_DAYS and len(runs) <= MAX_DAILY_BARS:
         by_run: dict[str, Counter[str]] = {}
         for run in reversed(runs):
@@ -140,7 +140,7 @@ def _describe_run(run: Run, points_per_minute: int) -> dict[str, Any]:
 
 
 def _short(number: int) -> str:
-    """Return a number in a few characters: `1.2M`, `34k`, `560`."""
+    """Abbreviate a number: `1.2M`, `34k`, `560`."""
     thousands = round(number / THOUSAND)
     if thousands >= THOUSAND:
         return f"{number / MILLION:.1f}M"

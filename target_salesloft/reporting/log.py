@@ -1,4 +1,4 @@
-"""Reports a run in the log; `terminal.py` shows it at a terminal."""
+"""Reports a run in the log. `terminal.py` shows it in a terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_COLUMNS_LISTED: Final = 20
 class Report:
     """Logs the progress and the results of a run.
 
-    Every ten seconds, a thread logs a line per stream that has a batch being written, or bulk jobs in flight.
+    Every ten seconds, a thread logs a line for each stream that is being written or has bulk jobs in flight.
     """
 
     def __init__(self, logger: logging.Logger, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> None:
@@ -41,7 +41,7 @@ class Report:
     # Progress
 
     def start(self) -> None:
-        """Start showing progress, in a thread: the run may be waiting for Salesloft."""
+        """Start showing progress in a thread, because the run may be waiting for Salesloft."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -50,7 +50,7 @@ class Report:
             self._thread.join()
 
     def progress_lines(self) -> Iterator[tuple[str, str]]:
-        """Yield stream and progress of each stream that is being written."""
+        """Yield the name and progress of each stream that is being written."""
         batch = self._stats.batch
         # Copied: the other thread may add streams.
         for stream, stats in list(self._stats.items()):
@@ -86,7 +86,7 @@ class Report:
             self._logger.info("%s: %s → %s", stream, each.column.ljust(width), target, extra=extra)
 
     def left_out(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
-        """Log the columns of a stream that are not sent, in one line."""
+        """Log a stream's unsent columns in one line."""
         by_reason: defaultdict[str, list[str]] = defaultdict(list)
         for each in columns[:MAX_COLUMNS_LISTED]:
             by_reason[each.reason].append(each.column)
@@ -97,7 +97,7 @@ class Report:
         self._logger.info("%s: %s not sent: %s%s.", stream, count, listed, more, extra=extra)
 
     def finish(self, failed_records: str | None, forecasts: Mapping[str, str], seconds: float) -> None:
-        """Report the results of all records, and the forecasts of a dry run by stream."""
+        """Report all results, and the forecasts of a dry run by stream."""
         self.stop()
         self._log_summary(failed_records)
         for stream, stats in self._stats.items():
@@ -109,7 +109,7 @@ class Report:
         sent = sum(stats.written + stats.failed for stats in self._stats.values())
         if sent and (identical := sum(stats.identical for stats in self._stats.values())):
             self._logger.info(
-                "%s of %s records were identical to those last written; skip_unchanged: ledger would skip them.",
+                "%s of %s records were identical to the last write; skip_unchanged: ledger would skip them.",
                 f"{identical:,}",
                 f"{sent:,}",
                 extra={"records_identical": identical},
@@ -136,9 +136,9 @@ class Report:
 
 
 def format_line(record: logging.LogRecord) -> bool:
-    """Put a log record on one line without control characters: names of streams and columns come from the tap.
+    """Put a log record on one line without control characters, because names of streams and columns are untrusted.
 
-    A metric becomes a sentence with its tags, and a message with a code ends with it.
+    Metrics become sentences with their tags. Codes are appended to messages.
     """
     record.name = sanitize_line(record.name, len(record.name))
     if (point := _get_metric(record)) is not None:
@@ -155,7 +155,7 @@ def format_line(record: logging.LogRecord) -> bool:
 
 
 def is_shown(record: logging.LogRecord) -> bool:
-    """Return whether a plain log shows a record: metrics are for machines, and only shown for debugging."""
+    """Return whether a plain log shows a record. Metrics are only shown for debugging."""
     return record.name != METRICS_LOGGER or logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
@@ -171,12 +171,12 @@ def configure_handler(handler: logging.Handler) -> None:
 
 
 def restrict_library_logs() -> None:
-    """Turn off the debug logs of libraries that contain personal data, and warnings that repeat an error."""
+    """Turn off library logs that contain personal data or repeat errors."""
     logging.getLogger("singer_sdk.mapper").setLevel(logging.INFO)  # it logs the result of each `__filter__`
-    # The first logs URLs with email addresses in queries, also as a warning of invalid headers.
+    # urllib3 logs URLs with email addresses in queries, even in warnings about invalid headers.
     for name in ("urllib3", "psycopg"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Object stores: requests with their headers, and errors with a traceback that the error of the run repeats.
+    # Object stores log requests with headers, and tracebacks of errors that the run reports anyway.
     for name in ("azure", "aiobotocore", "botocore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)

@@ -16,7 +16,7 @@ INTERVAL_SECONDS: Final = 60.0
 
 
 class TargetMetric(str, enum.Enum):
-    """Metrics that the SDK has no name for."""
+    """Metrics that the SDK doesn't define."""
 
     RECORD_RESULT_COUNT = "record_result_count"
     HTTP_RETRY_COUNT = "http_retry_count"
@@ -25,9 +25,9 @@ class TargetMetric(str, enum.Enum):
 
 
 class MetricsLog:
-    """Logs what has changed since the last time: counts, and sums of seconds.
+    """Logs the changes of counts and seconds since the last time.
 
-    There are no ids in tags: an endpoint is the pattern of a path.
+    Tags contain no ids: an endpoint is the pattern of a path.
     """
 
     def __init__(self, stats: RunStats, rate_limiter: RateLimiter, clock: Clock) -> None:
@@ -70,7 +70,7 @@ class MetricsLog:
         *,
         force: bool = False,
     ) -> bool:
-        """Log by how much a total has changed, and return whether it has."""
+        """Log the change of a total, and return whether it has changed."""
         key = (metric, *tags.values())
         change = total - self._logged.get(key, 0)
         if change or force:

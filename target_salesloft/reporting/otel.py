@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 
 NAME: Final = "target-salesloft"
 EXPORT_SECONDS: Final = 5.0
-"""How long a run waits at its end for a collector that does not answer."""
+"""How long a run waits at its end for a collector that does not respond."""
 TEMPLATE: Final = "url.template"
 
 
 class OtelStats(RunStats):
-    """Exports its counts, and spans for the run, and for batches, bulk jobs and requests in it."""
+    """Exports counts, and spans for the run and its batches, bulk jobs, and requests."""
 
     def __init__(self, environ: Mapping[str, str], run: RunInfo, rate_limiter: RateLimiter) -> None:
         super().__init__()
@@ -88,14 +88,14 @@ class OtelStats(RunStats):
         self._job_spans.pop(job_id).end()
 
     def stop(self, exit_code: int) -> None:
-        """End all spans, and export what has not been exported, for at most `EXPORT_SECONDS`."""
+        """End all spans, and export everything that is left, within `EXPORT_SECONDS`."""
         for span in self._job_spans.values():
             span.set_status(Status(StatusCode.ERROR))
             span.end()
         self._run.set_attribute("salesloft.exit_code", exit_code)
         self._run.set_status(Status(StatusCode.ERROR if exit_code else StatusCode.OK))
         self._run.end()
-        # In threads: the exporters retry for longer than the times that they are given.
+        # In threads, because the exporters retry beyond their timeouts.
         threads = [threading.Thread(target=each, daemon=True) for each in (self._export_spans, self._export_metrics)]
         end = time.monotonic() + EXPORT_SECONDS
         for thread in threads:
@@ -103,18 +103,18 @@ class OtelStats(RunStats):
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
         if any(thread.is_alive() for thread in threads):
-            message = "The OpenTelemetry collector did not answer within %g s. Telemetry is lost."
+            message = "The OpenTelemetry collector did not respond within %g s. Telemetry is lost."
             logger.warning(message, EXPORT_SECONDS, extra={"code": "SL056"})
 
     def _export_spans(self) -> None:
         self._traces.force_flush(int(EXPORT_SECONDS * 1_000))
-        # The provider shuts the exporter down once more, and that would log a warning.
+        # The provider shuts down the exporter again, which would log a warning.
         logging.getLogger(OTLPSpanExporter.__module__).setLevel(logging.ERROR)
-        self._spans.shutdown()  # type: ignore[no-untyped-call]  # ends its retries, for which the processor would wait
+        self._spans.shutdown()  # type: ignore[no-untyped-call]  # stops its retries, which would block the processor
         self._traces.shutdown()
 
     def _export_metrics(self) -> None:
-        with contextlib.suppress(Exception):  # it has logged what failed
+        with contextlib.suppress(Exception):  # it has logged the error
             self._metrics.shutdown(EXPORT_SECONDS * 1_000)
 
     def _create_instruments(self) -> None:
@@ -139,7 +139,7 @@ class OtelStats(RunStats):
 
 
 class TracedRequests(RequestMetrics):
-    """Counts requests, and adds their spans to that of a batch or of the run."""
+    """Counts requests, and adds their spans to the span of the batch or the run."""
 
     def __init__(self, tracer: trace.Tracer, parent: trace.Span) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class TracedRequests(RequestMetrics):
         self.parent = parent
 
     def add(self, kind: RequestKind, seconds: float) -> None:
-        """Add the span of a request that has ended. Its URL is left out: it contains values of records."""
+        """Add the span of a finished request, without its URL, which contains values of records."""
         super().add(kind, seconds)
         ended = time.time_ns()
         method, _, template = kind.endpoint.partition(" ")

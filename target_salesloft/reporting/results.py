@@ -1,4 +1,4 @@
-"""The results file: a Singer stream with the outcome of each record, for a loader to put into a warehouse."""
+"""The results file: a Singer stream with the outcome of each record, to be loaded into a warehouse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from target_salesloft.storage import OutputFile, Storage, open_writable, split
 
 STREAM: Final = "salesloft_results"
 FINGERPRINT_COLUMN: Final = "_sdc_fingerprint"
-"""What the source calls a hash of the row, so that it can leave out rows that were sent. Never sent to Salesloft."""
+"""The source's column with a hash of the row, with which it can skip sent rows. Never sent to Salesloft."""
 FLUSH_SECONDS: Final = 1.0
 FLUSH_LINES: Final = 10_000
 ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
@@ -54,9 +54,9 @@ SCHEMA_MESSAGE: Final = {
 
 
 class ResultsFile:
-    """Writes one RECORD per record of the input as soon as its outcome is known, if `results_path` is set.
+    """Writes a RECORD for each record as soon as its outcome is known, if `results_path` is set.
 
-    The file holds personal data: its mode is 0600. It is complete before STATE passes its records.
+    The file contains personal data, so its mode is 0600. It is complete before STATE passes its records.
     """
 
     def __init__(self, path: str | None, run: RunInfo, clock: Clock) -> None:
@@ -72,7 +72,7 @@ class ResultsFile:
         if path is not None:
             directory, self._name = split(run.fill_in(path))
             self._storage = open_writable("results_path", directory)
-            self.flush()  # a loader expects a file, also after a run without records
+            self.flush()  # a loader expects a file even after a run without records
 
     def add(self, stream: str, salesloft_object: SalesloftObject, key_field: str | None, outcome: Outcome) -> None:
         if self._storage is None:
@@ -96,7 +96,7 @@ class ResultsFile:
     def flush(self) -> None:
         if self._storage is None:
             return
-        # The shutdown's thread writes what is left when the grace period is over.
+        # The shutdown thread calls this too when the grace period is over.
         with self._lock:
             lines, self._lines = self._lines, []
             self._flush_at = self._clock.now() + FLUSH_SECONDS
@@ -110,7 +110,7 @@ class ResultsFile:
                 if lines:
                     self._file.append(b"".join(lines))
             except OSError as error:
-                self._lines[:0] = lines  # STATE must not pass what could not be written
+                self._lines[:0] = lines  # STATE must not pass unwritten lines
                 advice = (
                     "Put {run_id} and {started_at} into results_path, so that each run has its own file."
                     if isinstance(error, BlockingIOError)
@@ -123,7 +123,7 @@ class ResultsFile:
 
 
 def _rows(outcome: Outcome) -> Iterator[tuple[Source, dict[str, Any]]]:
-    """Yield each record of a write with its outcome: all but the last were merged, unless the write failed."""
+    """Yield each record of a write with its outcome. Unless the write failed, all but the last were merged."""
     values = {
         "result": outcome.result.name.lower(),
         "reason": outcome.reason or None,

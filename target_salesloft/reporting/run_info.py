@@ -1,4 +1,4 @@
-"""What identifies a run in reports."""
+"""The identity of a run in reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNSAFE_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run; its id is Meltano's if there is one, otherwise a random one."""
+    """A run. Its id is Meltano's, if any, otherwise random."""
 
     run_id: str
     version: str
@@ -31,7 +31,7 @@ class RunInfo:
         return cls(run_id, importlib.metadata.version("target-salesloft"), clock.now(), clock.time())
 
     def fill_in(self, path: str) -> str:
-        """Return a path with the run in place of `{run_id}` and `{started_at}`."""
+        """Replace `{run_id}` and `{started_at}` in a path."""
         started_at = dt.datetime.fromtimestamp(self.started_at, tz=dt.timezone.utc)
         path = path.replace("{run_id}", UNSAFE_IN_NAMES.sub("_", self.run_id))
         return path.replace("{started_at}", f"{started_at:%Y-%m-%dT%H%M%SZ}")

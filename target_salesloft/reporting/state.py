@@ -1,4 +1,4 @@
-"""Holds STATE messages back until every earlier record is accounted for."""
+"""Holds back STATE messages until every earlier record has an outcome."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from target_salesloft.exceptions import StateError
 
 
 class StateBuffer:
-    """STATE messages that have come, and have not been emitted.
+    """Pending STATE messages.
 
     Args:
-        emits: Whether STATE is emitted at all: not in a run that does not write every record.
+        emits: Whether STATE is emitted at all: not if the run doesn't write every record.
     """
 
     def __init__(self, *, emits: bool = True) -> None:
@@ -23,29 +23,26 @@ class StateBuffer:
         self._states: deque[tuple[int, Any]] = deque()
 
     def add(self, value: Any, records: int, last_open: int) -> None:
-        """Note a STATE.
-
-        Of those that can only be emitted together, the newest is stored, so that a tap that writes many STATE messages
-        costs no memory.
+        """Add a STATE message. If several can only be emitted together, only the newest is kept, to save memory.
 
         Args:
             value: The state.
-            records: How many records have come before.
-            last_open: The number of the last of these with which a batch starts that is not settled.
+            records: The number of records before it.
+            last_open: The number of the first record of the latest unsettled batch.
         """
         if self._states and self._states[-1][0] >= last_open:
             self._states.pop()
         self._states.append((records, value))
 
     def pop_ready(self, first_open: int) -> Any | None:
-        """Return the newest STATE before a record, unless it was returned already."""
+        """Return the newest STATE before a record, unless it was already returned."""
         newest = None
         while self._states and self._states[0][0] < first_open:
             newest = self._states.popleft()[1]
         return newest if self._emits else None
 
     def emit(self, first_open: int) -> None:
-        """Write the newest STATE before a record to standard output, unless it was written already."""
+        """Write the newest STATE before a record to standard output, unless it was already written."""
         state = self.pop_ready(first_open)
         if state is None:
             return

@@ -20,20 +20,20 @@ MAX_LINES_LISTED: Final = 3
 MAX_KEY_LENGTH: Final = 40
 MIN_RATED_RECORDS: Final = 100
 """`max_failed_percent` does not apply to smaller streams."""
-NOTICEABLE_SECONDS: Final = 5.0  # the first question after the state of a job is later than its end
+NOTICEABLE_SECONDS: Final = 5.0  # shorter times are mostly the wait for the first poll
 
 
 @dataclass
 class Comparison:
-    """What a dry run finds out about a stream by comparing it with Salesloft."""
+    """The result of comparing a stream with Salesloft in a dry run."""
 
     create: int = 0
     update: int = 0  # records with at least one field that would change
     unchanged: int = 0
-    ambiguous: int = 0  # records whose key several records of Salesloft have
-    missing: int = 0  # records with an id that Salesloft does not have
+    ambiguous: int = 0  # records whose key matches several records in Salesloft
+    missing: int = 0  # records whose id does not exist in Salesloft
     fields: Counter[str] = field(default_factory=Counter)  # field → records in which it would change
-    # Field → those of them in which it was changed in Salesloft since this stream last wrote it.
+    # Field → how many of these records were edited in Salesloft since this stream last wrote them.
     edited: Counter[str] = field(default_factory=Counter)
 
     def counts(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Reasons(Counter[str]):
         self.first: defaultdict[str, list[Source]] = defaultdict(list)  # the first records of each reason in the input
 
     def add(self, reason: str, sources: Sequence[Source]) -> None:
-        """Count records by a reason, or by a name for all others once there are too many."""
+        """Count records by reason, or under `OTHER_REASONS` once there are too many reasons."""
         if reason not in self and len(self) >= MAX_DISTINCT_REASONS:
             reason = OTHER_REASONS
         self[reason] += len(sources)
@@ -80,21 +80,21 @@ class StreamStats:
     # Bulk job in flight → records that Salesloft has processed, as of the last poll.
     jobs: dict[int, int] = field(default_factory=dict)
     results: Counter[Result] = field(default_factory=Counter)  # result → records
-    # Records that Salesloft has and the ledger does not know, so that no edit can be recognized.
+    # Records in Salesloft that are not in the ledger, so edits cannot be recognized.
     unknown_to_ledger: int = 0
     references: int = 0
     missing_values: set[int] = field(default_factory=set)  # hashes of the distinct values that were not found
-    reasons: Reasons = field(default_factory=Reasons)  # why records failed
-    has_short_reasons: bool = False  # whether some of these reasons are not all that Salesloft said
-    # What was not found, where records were written without it.
+    reasons: Reasons = field(default_factory=Reasons)  # of failures
+    has_short_reasons: bool = False  # whether some of these reasons omit parts of Salesloft's message
+    # References that were not found, where records were written without them.
     missing_references: Reasons = field(default_factory=Reasons)
     # `MISSES` → the first of these records in the input.
     misses: defaultdict[Result, list[Source]] = field(default_factory=lambda: defaultdict(list))
     skipped: Counter[str] = field(default_factory=Counter)
-    identical: int = 0  # records that were sent although they equal those last written
-    kept: Counter[str] = field(default_factory=Counter)  # field → records in which Salesloft's value was left as it is
-    comparison: Comparison | None = None  # what a comparison with Salesloft has found, or None if there is none
-    # Failed records of earlier runs that were tried again: `read`, `written` and `failed` → records.
+    identical: int = 0  # records that were sent although they equal the last write
+    kept: Counter[str] = field(default_factory=Counter)  # field → records in which Salesloft's value was kept
+    comparison: Comparison | None = None
+    # Retried failed records of earlier runs: `read`, `written`, and `failed` → records.
     retried: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -111,19 +111,19 @@ class StreamStats:
 
     @property
     def processed(self) -> int:
-        """Records of bulk jobs in flight that Salesloft has processed, as of the last poll."""
+        """Processed records of bulk jobs in flight, as of the last poll."""
         return sum(list(self.jobs.values()))
 
     @property
     def jobs_waiting(self) -> str:
-        """How many bulk jobs are in flight: `3 jobs waiting`; empty if there are none."""
+        """The number of bulk jobs in flight: `3 jobs waiting`; empty if there are none."""
         count = len(self.jobs)
         return f"{plural(count, 'job')} waiting" if count else ""
 
     def jobs_line(self) -> str:
         """Return the progress of bulk jobs: `30,000 of 60,000 uploaded, 3 jobs waiting, 10,000 written`.
 
-        The total is what was read so far.
+        The total is the number of records read so far.
         """
         parts = [f"{self.uploaded:,} of {self.read:,} uploaded", self.jobs_waiting]
         counts = {"processed": self.processed, "written": self.written}
@@ -136,7 +136,7 @@ class StreamStats:
         return {"stream": stream} | {f"records_{name}": count for name, count in counts.items()}
 
     def counts(self) -> dict[str, int]:
-        """Return result → records, how many were read, and other counts that are not zero."""
+        """Return result → records, the number of records read, and other counts that are not zero."""
         counts = {"read": self.read} | {each.value: self.results[each] for each in Result if self.results[each]}
         others = {
             "retried": self.retried.get("read"),
@@ -146,11 +146,11 @@ class StreamStats:
         return counts | {name: count for name, count in others.items() if count}
 
     def close(self) -> None:
-        """Give the records without a result, because the run ended early, the result that they are not confirmed."""
+        """Count records without a result, because the run ended early, as not confirmed."""
         self.results[Result.NOT_CONFIRMED] += self.read - self.completed
 
     def record(self, outcome: Outcome) -> None:
-        """Count the records of a write that did not fail: all but the last are merged into it."""
+        """Count the records of a successful write. All but the last count as merged."""
         sources = outcome.write.sources
         count = len(sources) if len(sources) > 1 and outcome.is_of_all else 1
         self.results[outcome.result] += count
@@ -165,7 +165,7 @@ class StreamStats:
             names = {each.reference.name for each in references.values()}
             invalid = sum(reference_of(each) not in names for each in outcome.write.missing)
             self.references += (len(references) + invalid) * len(sources)
-            # Those of a record that was not looked up are neither found nor missing.
+            # References that were not looked up are neither found nor missing.
             missing = set(map(reference_of, outcome.write.missing))
             self.missing_values.update(hash(each) for each in references.values() if each.reference.name in missing)
             for each in outcome.write.missing:
@@ -184,7 +184,7 @@ class StreamStats:
         return full_reason
 
     def notes(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield what is to be said besides counts, each line with its fields in the log; a warning has a code."""
+        """Yield further lines of the report, each with its log fields. Warnings have a code."""
         for line in self.comparison.lines() if self.comparison is not None else ():
             yield line, {}
         if self.kept:
@@ -198,9 +198,8 @@ class StreamStats:
             yield f"{count:,} {what}, skipped ({_locate(count, first)})", {f"records_{result.name.lower()}": count}
         if unknown := self.unknown_to_ledger:
             line = (
-                f"the ledger does not know {plural(unknown, 'record')} that Salesloft has, so their values count as "
-                "edited and are kept (overwrite: unless_edited). If the ledger was lost, use target-salesloft-admin "
-                "adopt."
+                f"{plural(unknown, 'record')} in Salesloft but not in the ledger: their values count as edited and are "
+                "kept (overwrite: unless_edited). If the ledger was lost, use target-salesloft-admin adopt."
             )
             yield line, {"code": "SL043", "records_unknown_to_ledger": unknown}
         for reason, line in self.missing_references.lines().items():
@@ -224,14 +223,14 @@ class StreamStats:
 
 
 def _keep_first(first: list[Source], sources: Sequence[Source]) -> None:
-    """Add the first records of the input: outcomes come in any order."""
+    """Keep the first records of the input, because outcomes come in any order."""
     first += sources
     first.sort(key=lambda each: (len(str(each.position)), str(each.position)))
     del first[MAX_LINES_LISTED:]
 
 
 def _locate(count: int, first: Sequence[Source]) -> str:
-    """Return where records are: `lines 4, 9, 12, … of the input; id 17, 23, 41`."""
+    """Return the lines and keys of records: `lines 4, 9, 12, … of the input; id 17, 23, 41`."""
     lines = ", ".join(str(each.position) for each in first)
     more = ", …" if count > len(first) else ""
     columns = " and ".join(first[0].schema.get("key_properties") or ())
@@ -241,7 +240,7 @@ def _locate(count: int, first: Sequence[Source]) -> str:
 
 
 def source_keys(sources: Sequence[Source]) -> list[str]:
-    """Return the keys that the source has for records, without those that may be personal data."""
+    """Return the source's keys of records, except possible personal data."""
     keys = []
     for source in sources:
         columns = source.schema.get("key_properties") or ()
@@ -252,7 +251,7 @@ def source_keys(sources: Sequence[Source]) -> list[str]:
 
 
 def _is_harmless(value: Any) -> bool:
-    """Return whether a key is a number or an id, rather than a name or an address."""
+    """Return whether a key is a number or an id rather than a name or an address."""
     if isinstance(value, str):
         is_text = value.isprintable() and "@" not in value and not any(map(str.isspace, value))
         return is_text and any(map(str.isdigit, value)) and len(value) <= MAX_KEY_LENGTH
@@ -260,10 +259,10 @@ def _is_harmless(value: Any) -> bool:
 
 
 class JobTime(NamedTuple):
-    """How long a bulk job took, mostly in Salesloft's queue."""
+    """The duration of a bulk job, mostly in Salesloft's queue."""
 
     type: str
-    seconds: float  # from the moment when it was marked ready
+    seconds: float  # from its start
 
 
 class BatchStarted(NamedTuple):
@@ -274,17 +273,17 @@ class BatchStarted(NamedTuple):
 
 
 class RunStats(defaultdict[str, StreamStats]):
-    """The counts of each stream, and what is in progress; `otel.py` extends it to export them."""
+    """The counts of each stream, and the current batch and jobs. `otel.py` extends it to export them."""
 
     def __init__(self) -> None:
         super().__init__(StreamStats)
         self.batch: BatchStarted | None = None  # the batch that is being written
         self.job_times: list[JobTime] = []  # of the bulk jobs that are done
-        self.requests = RequestMetrics()  # those that the client has sent
+        self.requests = RequestMetrics()
 
     @contextlib.contextmanager
     def writing(self, stream: str, records: int, now: float) -> Iterator[None]:
-        """Note that a batch is being written while the `with` block runs."""
+        """Mark a batch as being written during the `with` block."""
         self.batch = BatchStarted(stream, records, self[stream].completed, now)
         try:
             yield
@@ -299,10 +298,10 @@ class RunStats(defaultdict[str, StreamStats]):
         self.job_times.append(time)
 
     def stop(self, exit_code: int) -> None:
-        """Do nothing: the run has ended, and nothing is exported."""
+        """Do nothing, because nothing is exported."""
 
     def describe_jobs(self) -> str:
-        """Return how long bulk jobs took; empty if that is not worth a line."""
+        """Return the duration of bulk jobs; empty if they were short."""
         seconds = [each.seconds for each in self.job_times]
         if max(seconds, default=0.0) < NOTICEABLE_SECONDS:
             return ""
@@ -337,7 +336,7 @@ class RunStats(defaultdict[str, StreamStats]):
         return f"{stream}: {next(iter(stats.reasons.lines().values()))}"
 
     def failure_summary(self, file: str | None, settings: RunSettings, replay: str) -> str:
-        """Return how many records failed, the most frequent reason, and what to do."""
+        """Return the number of failed records, the most frequent reason, and advice."""
         failed = self.failed
         has_one_reason = sum(len(stats.reasons) for stats in self.values()) == 1
         reason = ("" if has_one_reason else "most often ") + self.most_frequent_failure()

@@ -1,4 +1,4 @@
-"""The end report as JSON, for alerts and dashboards. `summary.schema.json` describes it."""
+"""The final report as JSON, for alerts and dashboards, as described by `summary.schema.json`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from target_salesloft.storage import open_writable, split
 
 
 class SummaryFile:
-    """Where the summary goes: the setting `summary_path`."""
+    """The file of the setting `summary_path`."""
 
     def __init__(self, settings: RunSettings, run: RunInfo, clock: Clock) -> None:
         self._settings = settings
@@ -29,7 +29,7 @@ class SummaryFile:
             directory, self._name = split(run.fill_in(settings.summary_path))
             self._storage = open_writable("summary_path", directory)
 
-    def save(  # noqa: PLR0913 (what is reported)
+    def save(  # noqa: PLR0913 (the data of the report)
         self,
         exit_code: int,
         errors: Mapping[str, Mapping[str, Any]],
@@ -39,7 +39,7 @@ class SummaryFile:
         failed_records: str | None = None,
         unresolved: int | None = None,
     ) -> str | None:
-        """Write the summary as a whole, if there is a path for it, and return an error if that is impossible.
+        """Write the summary atomically, if there is a path for it, and return an error message if that fails.
 
         It contains no values of records.
         """
@@ -72,7 +72,7 @@ class SummaryFile:
 
 
 def save_failed_start(settings: RunSettings, errors: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write the summary of a run that has failed before it could do anything, if that is possible."""
+    """Write the summary of a run that failed at its start, if possible."""
     clock = Clock()
     with suppress(ConfigError):
         file = SummaryFile(settings, RunInfo.start(clock), clock)

@@ -1,4 +1,4 @@
-"""Shows a run at a terminal: a live bar per stream, and a table at the end."""
+"""Shows a run in a terminal: a live bar per stream, and a table at the end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TerminalReport(Report):
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        # STATE that goes to the same terminal is held back until the bars are gone.
+        # Hold back STATE for the same terminal until the bars are gone.
         self._held = io.StringIO() if sys.stdout is not None and sys.stdout.isatty() else None
         self._redirection = contextlib.ExitStack()
 
@@ -49,7 +49,7 @@ class TerminalReport(Report):
         if self._held is not None:
             self._redirection.enter_context(contextlib.redirect_stdout(self._held))
         self._live.start()
-        # A second Ctrl-C ends the process at once; a hidden cursor would stay hidden.
+        # A second Ctrl-C ends the process at once, and would leave the cursor hidden.
         CONSOLE.show_cursor()
 
     def mapping(self, stream: str, columns: Sequence[ColumnMapping]) -> None:
@@ -88,11 +88,11 @@ def install_rich_handler() -> None:
 
 
 def bars(stats: RunStats, remaining: int) -> Group:
-    """Return a bar per stream, filled by its completed records and those that jobs have processed, and the points."""
+    """Return a bar per stream, which includes records processed by jobs in flight, and the remaining points."""
     grid = Table.grid(padding=(0, 2))
     # Copied: other threads may add streams.
     for stream, counts in list(stats.items()):
-        # While a job is settled, its records are both.
+        # While a job is being settled, its records count twice.
         completed = min(counts.completed + counts.processed, counts.read)
         grid.add_row(
             Text(stream),

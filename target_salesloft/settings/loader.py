@@ -19,7 +19,7 @@ from target_salesloft.settings.validation import resolve
 from target_salesloft.suggestions import TYPO, closest_match, normalize_name
 
 BOOLEANS: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
-# Meltano separates the levels of a setting by dots and escapes a dot in a name with a backslash.
+# Meltano separates levels of a setting with dots, and escapes dots in names with a backslash.
 SEPARATOR: Final = re.compile(r"(?<!\\)\.")
 # The SDK reads the first of these that is set.
 LOG_LEVEL_VARIABLES: Final = (f"{ENVIRONMENT_PREFIX}LOGLEVEL", "LOGLEVEL")
@@ -27,9 +27,9 @@ LOG_LEVEL_VARIABLES: Final = (f"{ENVIRONMENT_PREFIX}LOGLEVEL", "LOGLEVEL")
 
 @dataclass(frozen=True)
 class ConfigSources:
-    """Where the settings of a command come from: files, later ones first, and before all of them the environment.
+    """The sources of a command's settings. Later files override earlier ones, and the environment overrides all files.
 
-    A file is a path, or settings that have been read already. Nothing is read until `load` is called.
+    A file is a path, or settings that were already read. Nothing is read until `load` is called.
     """
 
     files: tuple[str | Mapping[str, Any], ...] = ()
@@ -37,7 +37,7 @@ class ConfigSources:
 
     @classmethod
     def from_options(cls, options: Iterable[str]) -> ConfigSources:
-        """Return the sources that the values of `--config` name: paths, and ENV for the environment."""
+        """Return the sources for the values of `--config`: paths, or ENV for the environment."""
         options = tuple(options)
         return cls(tuple(path for path in options if path != "ENV"), "ENV" in options)
 
@@ -45,9 +45,9 @@ class ConfigSources:
 def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str], None]) -> RunSettings:
     """Return the validated settings: files first, then environment variables, then defaults.
 
-    Variables that are set but not read are reported, with errors if the settings are invalid or a dry run or
-    `max_records` was asked for, and as warnings otherwise. Meltano passes every setting in a file and as a variable;
-    equal values are not reported.
+    Variables that are set but not read cause errors if the settings are invalid, or if they ask for a dry run or
+    `max_records`; otherwise warnings. Meltano passes every setting in a file and as a variable, so equal values are not
+    reported.
     """
     values = read(sources, environ)
     found = _variables(environ, SETTINGS["properties"])
@@ -68,7 +68,7 @@ def load(sources: ConfigSources, environ: Mapping[str, str], warn: Callable[[str
 
 
 def check_log_level(environ: Mapping[str, str]) -> None:
-    """Raise a `ConfigError` for an unknown log level, with which the SDK ends in a traceback."""
+    """Raise a `ConfigError` for an unknown log level, for which the SDK would show a traceback."""
     name = next((name for name in LOG_LEVEL_VARIABLES if environ.get(name)), None)
     if name and not isinstance(logging.getLevelName(environ[name].upper()), int):
         raise ConfigError(
@@ -79,9 +79,9 @@ def check_log_level(environ: Mapping[str, str]) -> None:
 def read(
     sources: ConfigSources, environ: Mapping[str, str], names: Iterable[str] = SETTINGS["properties"]
 ) -> dict[str, Any]:
-    """Return settings as they are written: files first, then environment variables.
+    """Return settings without validation: files first, then environment variables.
 
-    Each file is read once, so that it may be a pipe. The arguments are not modified.
+    Each file is read once, so it may be a pipe. The arguments are not modified.
     """
     values: dict[str, Any] = {}
     for file in sources.files:
@@ -114,10 +114,10 @@ def variable(name: str) -> str:
 
 
 def _variables(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, Any]:
-    """Return setting → value of each variable that is not empty; a setting inside an object has a variable too.
+    """Return setting → value of each variable that is not empty. Settings inside objects have variables too.
 
-    A value that cannot be parsed is returned as text, so that validation reports it. The SDK's own parser reads any
-    unknown word as false, and a `.env` file that it finds in a parent directory.
+    Values that can't be parsed are returned as text, so that validation reports them. The SDK's parser is not used: it
+    takes any unknown word for false, and reads a `.env` file in a parent directory.
     """
     properties = {name: SETTINGS["properties"][name] for name in names}
     found = {
@@ -131,7 +131,7 @@ def _variables(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, An
 
 
 def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> bool:
-    """Set a value inside objects, and return whether that is possible; validation reports what is in the way."""
+    """Set a value inside objects, and return False if that is impossible. Validation reports the cause."""
     *outer, last = path
     inner: Any = values
     for name in outer:
@@ -143,7 +143,7 @@ def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> bool:
 
 
 def _parse(text: str, types: str | Sequence[str]) -> Any:
-    """Return the value of a text, or the text itself if it is none of these types."""
+    """Return the value of a text, or the text itself if it has none of these types."""
     if "string" in types:
         return text
     if "boolean" in types:
@@ -160,7 +160,7 @@ def _reject_constant(constant: str) -> None:
 
 
 def _unflatten(setting: dict[str, Any]) -> dict[str, Any]:
-    """Return an object as in `meltano.yml`: Meltano passes `people.mapping.job: title` in variables."""
+    """Return a nested object as in `meltano.yml`. In variables, Meltano passes `people.mapping.job: title`."""
     nested: dict[str, Any] = {}
     for path, value in setting.items():
         is_nested = isinstance(value, dict)
@@ -179,7 +179,7 @@ def _our_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return a warning for each variable that resembles a setting; it may belong to another program."""
+    """Return a warning for each variable that resembles a setting. Others may belong to another program."""
     messages = []
     for name in _our_variables(environ):
         # Meltano also sets a variable for each part of a setting that is an object.
@@ -191,7 +191,7 @@ def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def _unread_variables(environ: Mapping[str, str], variables: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Return a message for each variable whose value is not the one in the settings."""
+    """Return a message for each variable whose value differs from the settings."""
     advice = "Add --config ENV to read environment variables."
     if environ.get("MELTANO_PROJECT_ROOT"):
         advice = "In meltano.yml, add the setting to the settings of the loader (- name: {name}), or to its config."
@@ -212,7 +212,7 @@ def _is_set(config: Mapping[str, Any], name: str, value: Any) -> bool:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Return an object without nulls and empty objects, as Meltano writes it to a file."""
+    """Return an object without nulls and empty objects, like Meltano's files."""
     if not isinstance(value, dict):
         return value
     inner = {name: _without_nulls(each) for name, each in value.items()}

@@ -1,4 +1,4 @@
-"""The values of settings that allow only some, and names of settings. `run.py` and `streams.py` describe them."""
+"""Allowed values of settings, and names of settings. `run.py` and `streams.py` describe them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NO_LEDGER: Final = "none"
 
 
 def admin_command(command: str) -> str:
-    """Return how a user calls a command of `target-salesloft-admin`; under Meltano, that is not on the PATH."""
+    """Return the command line for a command of `target-salesloft-admin`, which is not on the PATH under Meltano."""
     if os.environ.get("MELTANO_PROJECT_ROOT"):
         return f"meltano invoke {os.environ.get('MELTANO_LOADER_NAME') or 'target-salesloft'}:{command}"
     return f"target-salesloft-admin {command}"
@@ -23,7 +23,7 @@ UnknownFields: TypeAlias = Literal["ignore", "fail"]
 NullValues: TypeAlias = Literal["ignore", "clear"]
 MissingReferences: TypeAlias = Literal["omit", "fail"]
 Misses: TypeAlias = Literal["fail", "skip"]
-"""Values of `missing_key`, `not_found`, `already_exists`: what happens to a record that cannot be written."""
+"""Values of `missing_key`, `not_found`, and `already_exists`, for records that cannot be written."""
 ListFields: TypeAlias = Literal["replace", "add"]
 SkipUnchanged: TypeAlias = Literal["off", "ledger", "salesloft"]
 Overwrite: TypeAlias = Literal["always", "if_empty", "unless_edited"]

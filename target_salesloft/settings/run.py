@@ -24,12 +24,12 @@ def choices(*values: str) -> Meta:
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one run, complete and valid.
 
-    The JSON schema, `.env.example`, the plugin files, and the tables of the documentation are derived from this, with
+    The JSON schema, `.env.example`, the plugin files, and the tables of the documentation are generated from this and
     the text below each setting.
     """
 
     auth_method: options.AuthMethod | None = None
-    """If unset, inferred from the credentials that are set. Set it to `refresh_token` to use the token that
+    """If unset, inferred from the credentials. Set it to `refresh_token` to use the token that
     `target-salesloft-admin login` stored."""
     api_key: Annotated[str | None, SECRET] = None
     """Salesloft API key. The alternative is OAuth, with `client_id` and `client_secret`."""
@@ -47,8 +47,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     api_url: str = "https://api.salesloft.com/v2"
     """API base URL."""
     object: Annotated[str | None, choices(*OBJECTS)] = None
-    """Salesloft object for streams that `streams` does not configure. If unset, the last part of the stream's name
-    decides."""
+    """Salesloft object for streams that `streams` does not configure. If unset, it is inferred from the last part of
+    the stream's name."""
     sync_mode: SyncMode = SyncMode.UPSERT
     """`upsert`: create or update. `insert`: only create. `update`: only update."""
     people_upsert_key: Annotated[str, choices(*PEOPLE.upsert_keys)] = PEOPLE.upsert_keys[0]
@@ -61,24 +61,24 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     unknown_fields: options.UnknownFields = "ignore"
     """Columns that match no Salesloft field: `ignore` (one log line per stream) or `fail`."""
     unchecked_custom_fields: bool = False
-    """`true`: send custom fields even if their names cannot be checked, because the token may not list them."""
+    """`true`: send custom fields even if their names cannot be checked because the token may not list them."""
     null_values: options.NullValues = "ignore"
     """`ignore`: null is not sent, so nothing is erased in Salesloft. `clear`: null is sent."""
     list_fields: options.ListFields = "replace"
-    """Tags and contact restrictions: `replace` what Salesloft holds, or `add` to it. Adding reads the records first, a
-    hundred per point."""
+    """Tags and contact restrictions: `replace` the values in Salesloft, or `add` to them. Adding reads the records
+    first, a hundred per point."""
     missing_key: options.Misses = "fail"
     """Records without a value for the upsert key: `fail`, or `skip` and count them."""
     missing_references: options.MissingReferences = "omit"
-    """References in `mapping`, such as `account.domain`, that name no record or several: `omit` the reference and write
-    the rest, or `fail` the record."""
+    """References in `mapping`, such as `account.domain`, that match no record or several: `omit` the reference and
+    write the rest, or `fail` the record."""
     max_missing_references_percent: Percentage | None = None
     """Maximum percentage of a stream's references that may be missing. If more are missing, everything is written, and
     the run exits with code 1."""
     not_found: options.Misses = "fail"
-    """Updates of records that Salesloft does not have: `fail`, or `skip` and count them."""
+    """Updates of records that don't exist in Salesloft: `fail`, or `skip` and count them."""
     already_exists: options.Misses = "fail"
-    """Inserts of records that Salesloft has: `fail`, or `skip` and count them."""
+    """Inserts of records that already exist in Salesloft: `fail`, or `skip` and count them."""
     deleted_records: DeletedRecords = DeletedRecords.SKIP
     """Records that are deleted in the source: `skip` them, or `archive` (accounts) or `delete` them in Salesloft.
     Deletes cannot be undone."""
@@ -91,7 +91,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     """Do everything except write, and report what would be sent and its cost in points. Needs no credentials."""
     compare: bool = False
-    """With `dry_run`, read what Salesloft holds, and report what would be created, updated (per field) or left
+    """With `dry_run`, read Salesloft's records, and report what would be created, updated (per field), or left
     unchanged."""
     max_records: Positive | None = None
     """Send only the first records of each stream, for example to try a new mapping on 10 records. State is not
@@ -122,8 +122,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     """SQLAlchemy URL of the database that remembers what was written. By default, an SQLite file in the user's state
     directory. `none` turns it off."""
     skip_unchanged: options.SkipUnchanged = "off"
-    """`ledger`: skip a record that equals the one last written from the same stream. `salesloft`: read what Salesloft
-    holds, and skip what is equal there. `off`: send all."""
+    """`ledger`: skip records that equal the last ones written from the same stream. `salesloft`: read Salesloft's
+    records, and skip equal ones. `off`: send all."""
     resend_after_days: Positive | None = None
     """With `skip_unchanged: ledger`, send a record again after this many days, even if it is unchanged."""
     failed_records_dir: str = "failed_records"
@@ -134,7 +134,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`false`: if records failed, the run exits with code 1 and state does not advance past them. `true`: it exits with
     code 0 and state advances."""
     retry_failed_records: bool = False
-    """Try failed records of earlier runs again at the end of the input, unless something newer was written for the same
+    """Retry failed records of earlier runs at the end of the input, unless a newer record was written for the same
     key. Files whose records are all resolved are deleted."""
     max_failed_records: NotNegative = 1000
     """Stop the run when more records than this have failed."""
@@ -143,11 +143,11 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     are written, the run exits with code 1, and state does not advance past failed records. Streams of fewer than 100
     records are not checked."""
     results_path: str | None = None
-    """File for a Singer stream `salesloft_results` with the result of each record, for a loader to put into a
-    warehouse. It contains personal data. `{run_id}` and `{started_at}` are replaced. Set `bulk_result_ids` too, to get
-    Salesloft's ids and to distinguish created from updated records."""
+    """File for a Singer stream `salesloft_results` with the result of each record, to load into a warehouse. It
+    contains personal data. `{run_id}` and `{started_at}` are replaced. Set `bulk_result_ids` too, to get Salesloft's
+    ids and to distinguish created from updated records."""
     summary_path: str | None = None
-    """File for the results of the run as JSON, also if the run fails. `{run_id}` and `{started_at}` are replaced."""
+    """File for the results of the run as JSON, even if the run fails. `{run_id}` and `{started_at}` are replaced."""
 
     # Settings of the SDK; `schema.py` describes them.
     batch_config: dict[str, Any] | None = None
@@ -161,7 +161,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     flattening_separator: str | None = None
 
     def __repr__(self) -> str:
-        """Return no values: some are secret."""
+        """Hide all values, because some are secret."""
         return "RunSettings(...)"
 
     def to_config(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in values.items() if value is not None}
 
     def upsert_key(self, salesloft_object: SalesloftObject) -> str:
-        """Return the field that identifies an object's records; empty for an object that has none."""
+        """Return the field that identifies an object's records; empty if there is none."""
         default = next(iter(salesloft_object.upsert_keys), "")
         return str(getattr(self, f"{salesloft_object.name}_upsert_key", default))
 
@@ -179,7 +179,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reads(self) -> bool:
-        """Whether Salesloft and the ledger are read: a dry run that does not compare reads neither."""
+        """Whether Salesloft and the ledger are read. A dry run without `compare` reads neither."""
         return self.compare or not self.dry_run
 
     @property
@@ -193,7 +193,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         return "client_credentials" if self.client_id or self.client_secret else None
 
     def resend_before(self, now: float) -> float:
-        """Return when a record must have been written last to be sent again although it is unchanged."""
+        """Return the time before which unchanged records must have been written to be sent again."""
         return 0.0 if self.resend_after_days is None else now - self.resend_after_days * SECONDS_PER_DAY
 
     @property

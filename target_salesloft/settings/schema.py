@@ -1,4 +1,4 @@
-"""The JSON schema of all settings: ours from the structs, and those of the SDK that have an effect here."""
+"""The JSON schema of all settings: ours from the structs, and the SDK's settings that have an effect."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ACRONYMS: Final = frozenset({"api", "id", "uri", "url"})
 _SDK_DESCRIPTIONS: Final = {
     "batch_config.encoding.format": "No effect: each BATCH message states its format.",
     "batch_config.encoding.compression": "No effect: each BATCH message states its compression.",
-    "batch_config.storage.root": "Directory of the files of BATCH messages, if it is not the one that the tap states.",
+    "batch_config.storage.root": "Directory of the files of BATCH messages, if it is not the one from the tap.",
     "batch_config.storage.prefix": "No effect: each BATCH message names its files.",
     "validate_records": "Validate records against the stream's schema.",
     "stream_maps": (
@@ -47,7 +47,7 @@ _SDK_DESCRIPTIONS: Final = {
 
 
 def leaves(properties: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name, with dots between levels, and the schema of each setting that contains no other settings."""
+    """Yield the dotted name and the schema of each setting that contains no other settings."""
     for name, schema in properties.items():
         # Names such as __else__ are the syntax of stream maps, not settings.
         inner = {key: value for key, value in schema.get("properties", {}).items() if not key.startswith("__")}
@@ -58,7 +58,7 @@ def leaves(properties: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 def _sdk_settings() -> dict[str, Any]:
-    """Return the SDK's settings that have an effect here; copied, because the SDK shares them between plugins."""
+    """Return a copy of the SDK's settings that have an effect. The SDK shares them between plugins."""
     properties: dict[str, Any] = copy.deepcopy(
         sdk.BATCH_CONFIG["properties"]
         | sdk.TARGET_VALIDATE_RECORDS_CONFIG["properties"]
@@ -67,9 +67,9 @@ def _sdk_settings() -> dict[str, Any]:
     )
     for name, schema in leaves(properties):
         schema["description"] = _SDK_DESCRIPTIONS[name]
-    # The target cannot read the other format that the SDK offers.
+    # The target cannot read the SDK's other format.
     properties["batch_config"]["properties"]["encoding"]["properties"]["format"]["enum"] = ["jsonl"]
-    # Often holds salts and keys of hash functions.
+    # Often contains salts and keys of hash functions.
     properties["stream_map_config"]["secret"] = True
     # The SDK's schema of __else__ is invalid: validating a wrong value with it raises AttributeError.
     stream_maps = properties["stream_maps"]
@@ -80,7 +80,7 @@ def _sdk_settings() -> dict[str, Any]:
 
 
 def _properties(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the schema of each field of a struct as the SDK writes it: null means that the setting is not set."""
+    """Return the schema of each field of a struct in the SDK's form, in which null means that a setting is not set."""
     _, definitions = msgspec.json.schema_components([struct], ref_template="{name}")
     fields = definitions[struct.__name__]["properties"]
     texts = _descriptions(struct)
@@ -91,7 +91,7 @@ def _properties(struct: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _descriptions(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the description of each field that has a text below it; none if there is no source, but only bytecode."""
+    """Return the description of each field that has a string below it; none if only bytecode is available."""
     try:
         source = inspect.getsource(sys.modules[struct.__module__])
     except OSError:
@@ -111,7 +111,7 @@ def _title(name: str) -> str:
 
 
 def _inline(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema without references, and with null as a type instead of an alternative."""
+    """Return a schema without references, in which null is a type instead of an alternative."""
     inlined = {name: value for name, value in schema.items() if (name, value) != ("default", None)}
     alternatives = inlined.pop("anyOf", [])
     for each in alternatives:
@@ -128,9 +128,9 @@ def _inline(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stream_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of an entry of `streams`, in which those settings that a run has too are described there."""
+    """Return the schema of an entry of `streams`. Settings that runs have too are described by `properties`."""
     own = _properties(StreamSettings)
-    # Without the default: an entry that leaves a setting out has the one of all streams.
+    # Without the default, because a missing setting is inherited from the run.
     shared = {
         name: {key: each for key, each in properties[name].items() if key != "default"}
         for name in own

@@ -14,7 +14,7 @@ from target_salesloft.settings import options
 from target_salesloft.settings.run import RunSettings, choices
 from target_salesloft.suggestions import TYPO, closest_match, normalize_name
 
-# As in the SDK's stream maps. Meltano drops null inside an object.
+# As in the SDK's stream maps. Meltano drops null inside objects.
 NULL_STRING: Final = "__NULL__"
 SDC_DELETED_AT: Final = "_sdc_deleted_at"
 # Names of columns that often mark deleted records, normalized.
@@ -22,17 +22,17 @@ DELETED_COLUMNS: Final = frozenset({"deletedat", "isdeleted"})
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of one stream. Those that `RunSettings` has too are described there."""
+    """The settings of one stream. Settings without a description are described in `RunSettings`."""
 
     upsert_key: Annotated[str, choices(*sorted({key for each in OBJECTS.values() for key in each.upsert_keys}))]
-    """Field that identifies existing records, in place of the object's."""
+    """Field that identifies existing records. Overrides the key of the object."""
     mapping: dict[str, str | None]
     """Sends a column to a Salesloft field or custom field; null or `__NULL__` leaves the column out."""
     deleted_column: Annotated[str, msgspec.Meta(min_length=1)] = SDC_DELETED_AT
-    """Column with a value in rows that are deleted in the source: a time, or true."""
+    """Column that marks rows as deleted in the source: a time, or true."""
     re_enroll: bool = False
-    """Cadence memberships: `true` adds people again whose time on the cadence has ended, each time their record
-    comes."""
+    """Cadence memberships: `true` adds people again who are no longer on the cadence, each time their record is
+    read."""
     overwrite: dict[str, options.Overwrite] = {}
     """Field → when Salesloft's value is overwritten: `always`, `if_empty` (only null or blank), `unless_edited` (only
     what this stream last wrote, or nothing)."""
@@ -54,7 +54,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def for_stream(cls, stream: str, run: RunSettings) -> StreamSettings:
-        """Return a stream's settings: by its exact name, else the longest matching glob, else those of all streams."""
+        """Return a stream's settings: of its exact name, the longest matching glob, or all streams."""
         own = {name: value for name, value in _own_settings(stream, run.streams).items() if value is not None}
         name = own.get("object") or run.object or _object_name(stream)
         if name is None:
@@ -75,7 +75,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         return settings
 
     def check(self, stream: str, own: Collection[str]) -> None:
-        """Check that the object has the sync mode, the way to remove records, and the upsert key."""
+        """Check that the object supports the sync mode, the removal, and the upsert key."""
         salesloft_object, mode, removal = self.object, self.sync_mode, self.deleted_records
         if mode not in salesloft_object.operations:
             name = f"streams.{stream}.sync_mode" if "sync_mode" in own else f"sync_mode of the stream '{stream}'"
@@ -105,7 +105,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
                 self._check_reference(stream, column, to)
 
     def _check_reference(self, stream: str, column: str, name: str) -> None:
-        """Check that a name in the mapping is no misspelled reference, and none of another object."""
+        """Raise an error if a name in the mapping is a misspelled reference, or one of another object."""
         references = self.object.references
         others = [each.name for each in OBJECTS.values() if name in each.references]
         match = closest_match(name, references, TYPO)
@@ -118,14 +118,14 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-# Settings of all streams that `streams` can set for one.
+# Settings of the run that `streams` can override.
 SHARED: Final = tuple(name for name in StreamSettings.__struct_fields__ if name in RunSettings.__struct_fields__)
 
 
 def misspelled(entries: Collection[str], names: Iterable[str]) -> dict[str, str]:
-    """Return each entry of `streams` that resembles the name of a stream without settings → that name.
+    """Return entry of `streams` → the similar name of a stream without settings.
 
-    Other entries that match no stream are for other taps.
+    Other entries that match no stream may be for other taps.
     """
     names = list(names)
     without_settings = [name for name in names if not any(_matches(name, entry) for entry in entries)]
@@ -146,18 +146,18 @@ def _own_settings(stream: str, streams: Mapping[str, Mapping[str, Any]]) -> Mapp
 
 
 def _matches(stream: str, entry: str) -> bool:
-    # A name with brackets, read as a glob, does not match itself.
+    # As a glob, a name with brackets does not match itself.
     return stream == entry or fnmatch.fnmatchcase(stream, entry)
 
 
 def _almost_matches(stream: str, entry: str) -> bool:
-    """Return whether an entry matches a stream except for its schema, separators, or case."""
+    """Return whether an entry matches a stream, ignoring schema, separators, and case."""
     table = stream.replace(".", "-").rpartition("-")[2]
     return any(fnmatch.fnmatchcase(normalize_name(each), normalize_name(entry)) for each in (stream, table))
 
 
 def _object_name(stream: str) -> str | None:
-    """Return the object of a stream such as `public-dim_contacts`: database taps name streams `schema-table`."""
+    """Return the object of a stream such as `public-dim_contacts` (`schema-table`, as in database taps)."""
     words = stream.lower().replace("-", "_").replace(".", "_").split("_")
     endings = ["_".join(words[start:]) for start in range(len(words))]
     return next((name for each in endings for name, of in OBJECTS.items() if each in of.stream_names), None)

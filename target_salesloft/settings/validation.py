@@ -1,4 +1,4 @@
-"""Validates settings and fills in their defaults. No message contains a secret."""
+"""Validates settings, and fills in defaults. Messages contain no secrets."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ TYPE_NAMES: Final = {
     "array": "a list",
     "null": "null",
 }
-# The credentials that each method requires; refresh_token is optional, because `login` can have stored one.
+# The credentials that each method requires. refresh_token is optional, because `login` may have stored one.
 CREDENTIALS_OF_METHOD: Final = {
     "api_key": ("api_key",),
     "client_credentials": ("client_id", "client_secret"),
     "refresh_token": ("client_id", "client_secret"),
 }
-# JSON Schema accepts 8.0 as an integer, and Python code does not.
+# JSON Schema would accept 8.0 as an integer.
 VALIDATOR: Final = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
     DEFAULT_JSONSCHEMA_VALIDATOR,
     type_checker=DEFAULT_JSONSCHEMA_VALIDATOR.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     ),
 )(SETTINGS)
-# Everything up to the last @: a password may contain a slash.
+# Up to the last @, because a password may contain a slash.
 USER_INFO: Final = re.compile(r"^([a-z][a-z0-9+.-]*://)?.*@", re.IGNORECASE | re.DOTALL)
 QUERY: Final = re.compile(r"[?#].*", re.DOTALL)
 NUMBERS: Final = tuple(name for name, each in SETTINGS["properties"].items() if "number" in each.get("type", ()))
@@ -65,7 +65,7 @@ MIN_SECRET_LENGTH: Final = 4
 
 
 def resolve(values: Mapping[str, Any]) -> RunSettings:
-    """Return validated settings with defaults filled in; the argument is not modified.
+    """Return validated settings with defaults. The argument is not modified.
 
     Null and empty text mean that a setting is not set.
     """
@@ -86,7 +86,7 @@ def resolve(values: Mapping[str, Any]) -> RunSettings:
 
 
 def _clean(name: str, value: Any) -> Any:
-    """Return the number that a text contains, because Meltano passes text, and credentials without white space."""
+    """Convert text to a number where required, because Meltano passes text, and trim credentials."""
     if not isinstance(value, str):
         return value
     if name in CREDENTIALS:
@@ -98,7 +98,7 @@ def _clean(name: str, value: Any) -> Any:
 
 
 def _unknown_settings(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield an error for each unknown setting: it would have no effect."""
+    """Yield an error for each unknown setting, which would have no effect."""
     known = SETTINGS["properties"]
     for name in config:
         if name in known or name in FOREIGN_SETTINGS or name.startswith("_"):  # Meltano's extras
@@ -114,7 +114,7 @@ def _unknown_setting(name: str, match: str | None) -> str:
 
 
 def _schema_errors(config: Mapping[str, Any], secrets: list[str]) -> dict[str, str]:
-    """Return an error for each value that the schema does not allow → its code."""
+    """Return error → code for each value that the schema does not allow."""
     errors = {}
     for error in VALIDATOR.iter_errors(config):
         deepest: Any = best_match([error])
@@ -137,7 +137,7 @@ def _schema_errors(config: Mapping[str, Any], secrets: list[str]) -> dict[str, s
 
 
 def _dot_advice(path: list[Any], value: Any) -> str:
-    """Return what to do about an object where the settings of a stream have none: Meltano splits names at dots."""
+    """Return advice for an unexpected object in the settings of a stream. Meltano splits names at dots."""
     is_split = path[:1] == ["streams"] and len(path) > 1 and isinstance(value, dict)
     return r" If the name of a stream or column has a dot, write it as \. in meltano.yml." if is_split else ""
 
@@ -147,7 +147,7 @@ def _expected(error: ValidationError) -> str:
     if error.validator in {"anyOf", "oneOf"}:
         return " or ".join(_expected(each) for each in error.context or ())
     if error.validator == "type":
-        # Null means that a setting is not set; only in a mapping does it have a meaning of its own.
+        # Null means that a setting is not set, except in a mapping.
         kinds = [allowed] if isinstance(allowed, str) else allowed
         optional = "null" if "mapping" not in error.absolute_path and len(kinds) > 1 else ""
         return " or ".join(TYPE_NAMES[each] for each in kinds if each != optional)
@@ -161,9 +161,9 @@ def _expected(error: ValidationError) -> str:
 
 
 def _format_value(value: Any, secrets: list[str]) -> str:
-    """Return a value without secrets; empty for an object or list, and for text that may be a part of one."""
+    """Return a value without secrets; empty for objects, lists, and text that looks like one."""
     if isinstance(value, str):
-        # Before the text is cut off and quoted, so that no part of a secret remains.
+        # Redact before truncating and quoting, so that no part of a secret remains.
         text = redact_secrets(value, *secrets)[:MAX_VALUE_LENGTH]
         return "" if value.lstrip()[:1] in {"{", "["} else repr(text)
     return "" if isinstance(value, (dict, list)) else json.dumps(value)
@@ -178,7 +178,7 @@ def _name(path: list[Any]) -> str:
 
 
 def _secrets(config: Mapping[str, Any]) -> list[str]:
-    """Return the values of all secret settings; a short one may be part of any word."""
+    """Return the values of all secret settings, except short ones, which may be part of any word."""
     return [
         value
         for name, schema in SETTINGS["properties"].items()
@@ -231,7 +231,7 @@ def _path_errors(settings: RunSettings, secrets: list[str]) -> Iterator[str]:
                 yield _invalid_value(name, "", "a URL without a password; the package of the store finds credentials")
         except RuntimeError:
             yield f"Invalid value for {name}: {_format_value(path, secrets)} (unknown user)."
-        except ValueError:  # such as a bracket that is not closed
+        except ValueError:  # such as an unclosed bracket
             yield _invalid_value(name, "", "a path or a valid URL")
 
 
@@ -244,7 +244,7 @@ def _names_a_file(path: str) -> bool:
 
 
 def _conflicts(settings: RunSettings) -> Iterator[str]:
-    """Yield an error for each setting that has no effect without another one, or beside it."""
+    """Yield an error for each setting that another one makes ineffective, or that requires another one."""
     method = settings.authentication
     if method is not None:
         used = {*CREDENTIALS_OF_METHOD[method], *(["refresh_token"] if method == "refresh_token" else [])}

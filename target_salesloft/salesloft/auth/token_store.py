@@ -170,7 +170,7 @@ def wait_for_lock(acquire: Callable[[], bool], name: str, clock: Clock, timeout:
         if clock.now() >= deadline:
             raise TokenStoreError(
                 f"Token store lock {name} has been held by another process for {timeout:.0f} s (max_retry_seconds). "
-                "Stop that process or wait for it, then rerun."
+                "Stop that process or wait for it, then run again."
             )
         clock.wait_until(clock.now() + LOCK_POLL_SECONDS)
 
