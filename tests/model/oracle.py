@@ -932,7 +932,7 @@ class Oracle:
                 if not self.are_apart(night) or outcomes.get(index, "unchanged") in OK:  # of two machines, both have to
                     outcomes[index] = each["result"]
         failing = {self.key(row) for index, row in enumerate(night.rows) if outcomes.get(index) not in OK}
-        last, keys = {}, defaultdict(set)
+        last, keys = {}, self.keys_of_fields(night, outcomes)
         live = dict(self.live(night))
         for index, row in ((number, each) for number, each in enumerate(night.rows) if not self.is_gone(each)):
             stream = self.streams[row["stream"]]
@@ -954,12 +954,22 @@ class Oracle:
                     yield from self.archived(night, row, record, outcomes[index])
                 for name, value in self.wanted(row).items():
                     last[table, record["id"], name] = (record, row, value, outcomes[index] == "unchanged")
-                    keys[table, record["id"], name].add(stream["key"])
         for (table, number, name), (record, row, value, unchanged) in last.items():
             # Which of two rows with different keys is later is not promised.
             if len(keys[table, number, name]) == 1 and self.key(row) not in failing:
                 yield from self.field(night, record, name, row, value, may_differ=unchanged and self.is_remembered(row))
         yield from self.removed(night, outcomes)
+
+    def keys_of_fields(self, night, outcomes):
+        """Return table, id and field → the keys by which the rows that may have written it name their record."""
+        keys = defaultdict(set)
+        for row in (each for index, each in enumerate(night.rows) if outcomes.get(index) in OK):
+            stream = self.streams[row["stream"]]
+            for record in night.after[stream["object"]].values():
+                if not self.is_gone(row) and self.names(row, stream["object"], record):
+                    for name in self.wanted(row):
+                        keys[stream["object"], record["id"], name].add(stream["key"])
+        return keys
 
     def archived(self, night, row, record, result):
         """A record that comes back is archived no more if the ledger knows that we did that; else, the log names it."""
