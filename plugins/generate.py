@@ -132,11 +132,11 @@ commands:
   check:
     executable: target-salesloft-admin
     args: check
-    description: Print the user of the token, its permissions, and the points remaining.
+    description: Print the token's user, its permissions, and the remaining points.
   verify:
     executable: target-salesloft-admin
     args: verify
-    description: Find out with test records how Salesloft behaves, and remove them again.
+    description: Verify Salesloft's behavior with test records, and remove them again.
   fields:
     executable: target-salesloft-admin
     args: fields
@@ -144,19 +144,19 @@ commands:
   history:
     executable: target-salesloft-admin
     args: history
-    description: List the last runs, with their counts, points and exit codes.
+    description: List recent runs, with their counts, points, and exit codes.
   failed:
     executable: target-salesloft-admin
     args: failed
-    description: List failed records that are not resolved, by stream and reason.
+    description: List unresolved failed records, by stream and reason.
   report:
     executable: target-salesloft-admin
     args: report
-    description: Write an HTML page about the last runs (--out FILE).
+    description: Write an HTML report about recent runs (--out FILE).
   forget:
     executable: target-salesloft-admin
     args: forget
-    description: Forget what was written of a stream (--stream NAME), so that the next run sends all of it.
+    description: Forget a stream's records (--stream NAME), so that the next run sends all of them again.
   prune:
     executable: target-salesloft-admin
     args: prune
@@ -168,7 +168,7 @@ ENV_EXAMPLE_HEAD: Final = """\
 # that you need. Meltano reads .env.
 """
 
-# The settings in a project's meltano.yml: secrets, and those that are set in the environment rather than in the file.
+# The settings in a project's meltano.yml: secrets, and others that are usually set in the environment.
 PROJECT_SETTINGS: Final = (
     "auth_method",
     "api_key",

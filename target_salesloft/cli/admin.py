@@ -24,7 +24,7 @@ from target_salesloft.redaction import format_internal_error
 from target_salesloft.reporting.log import restrict_library_logs
 
 OUTPUT_ERRORS: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG})
-"""Why standard output cannot be written to: it is closed, or is a file on a disk that is full or broken."""
+"""Errors of standard output: it is closed, or the disk is full or broken."""
 
 
 @click.group(commands=(login, check, fields, history, failed, report, forget, prune_ledger, adopt, verify))
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     )
     restrict_library_logs()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # not each terminal has all characters
-    sys.stdin = sys.stdin or io.StringIO()  # it is None if it is closed
+        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack characters
+    sys.stdin = sys.stdin or io.StringIO()  # None if closed
     logging.getLogger("target_salesloft.salesloft.retry").setLevel(logging.INFO)  # someone is waiting
     try:
         exit_code = int(cli.main(argv, "target-salesloft-admin", standalone_mode=False, obj=clock or Clock()))

@@ -1,4 +1,4 @@
-"""Lets the ledger adopt what Salesloft holds, after it was lost."""
+"""Rebuilds a lost ledger from the records in Salesloft."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from target_salesloft.wording import plural
 @click.option("--overwrite", is_flag=True, help="Also adopt records that the ledger already knows.")
 @click.pass_obj
 def adopt(clock: Clock, sources: ConfigSources, file: IO[Any] | None, *, overwrite: bool) -> int:
-    """Rebuild a lost ledger from what Salesloft holds.
+    """Rebuild a lost ledger from the records in Salesloft.
 
-    Reads the tap's messages with the settings of the pipeline. Records that Salesloft already holds count as written by
-    your streams. Nothing is written to Salesloft.
+    Reads the tap's messages with the settings of the pipeline. Records that already exist in Salesloft count as written
+    by your streams. Nothing is written to Salesloft.
     """
-    # They take a moment, which other commands need not spend.
+    # Slow to import, and only needed here.
     from target_salesloft.engine.adopt import Adoption  # noqa: PLC0415
     from target_salesloft.target import TargetSalesloft  # noqa: PLC0415
 
@@ -44,7 +44,7 @@ def adopt(clock: Clock, sources: ConfigSources, file: IO[Any] | None, *, overwri
         raise ConfigError("Adopting reads Salesloft: set credentials, as for a run.", code=MISSING_CREDENTIALS)
     if settings.ledger_uri == NO_LEDGER:
         raise LedgerError("There is no ledger. Set ledger_uri.")
-    # An adoption is no run of the pipeline: it has no outputs, and no limits but those of Salesloft.
+    # An adoption is not a run of the pipeline: it has no outputs or limits.
     settings = replace(
         settings,
         dry_run=True,
@@ -63,11 +63,11 @@ def adopt(clock: Clock, sources: ConfigSources, file: IO[Any] | None, *, overwri
             adoption=Adoption.ALL if overwrite else Adoption.UNKNOWN,
         )
         target.run.shutdown.install()
-    target.metrics_logger.setLevel(logging.WARNING)  # they are for machines
+    target.metrics_logger.setLevel(logging.WARNING)  # metrics are for machines
     code, errors = target.run_to_end(file)
     for stream, stats in target.run.journal.stats.items():
         counts = {**stats.counts(), **stats.skipped}
-        counts.pop(Result.SKIPPED.value, None)  # the reasons say more
+        counts.pop(Result.SKIPPED.value, None)  # the reasons are shown instead
         print(f"{sanitize_line(stream)}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
     points = target.run.rate_limiter.points_spent
     print(f"{plural(points, 'point')} spent. Nothing was written to Salesloft.")

@@ -25,7 +25,7 @@ from target_salesloft.settings.run import RunSettings
 from target_salesloft.settings.streams import StreamSettings
 from target_salesloft.verify.questions import QUESTIONS
 
-# Someone is waiting for the command.
+# Keep it short, because a user is waiting.
 CHECK_RETRY_SECONDS: Final = 60
 PATTERN: Final = re.compile(r"[*?\[]")
 
@@ -34,7 +34,7 @@ class Permission(NamedTuple):
     name: str
     granted: bool
     required: bool
-    otherwise: str = ""  # what happens without it, if it is not required
+    otherwise: str = ""  # the consequence if it is missing but not required
 
     def __str__(self) -> str:
         if self.granted:
@@ -80,7 +80,7 @@ def describe_user(client: SalesloftClient) -> str:
 
 
 def describe_capabilities(settings: RunSettings, client: SalesloftClient, clock: Clock) -> str:
-    """Return when `verify` found out how Salesloft behaves, and what is not as assumed."""
+    """Return when Salesloft was last verified, and which assumptions don't hold."""
     try:
         with closing(open_ledger(settings.ledger_uri, clock, read_only=True)) as ledger:
             ledger.use_scope(get_scope(settings, client.verify_credentials()))
@@ -101,7 +101,7 @@ def describe_capabilities(settings: RunSettings, client: SalesloftClient, clock:
 
 
 def permissions(settings: RunSettings, client: SalesloftClient) -> Iterator[Permission]:
-    """Probe each permission with a harmless request, and yield the results; each costs a point."""
+    """Probe each permission with a harmless request for one point, and yield the results."""
     required = required_objects(settings)
     streams = list(configured_streams(settings))
     deleted = required if settings.deleted_records is DeletedRecords.DELETE else set()
@@ -109,7 +109,7 @@ def permissions(settings: RunSettings, client: SalesloftClient) -> Iterator[Perm
     references = (
         each for stream in streams for name, each in stream.object.references.items() if name in stream.mapping.values()
     )
-    # Scope → where it is needed; lists without a scope can be read with any token.
+    # Scope → the list that requires it. Lists without a scope can be read with any token.
     lists = {each.scope: each.path for each in references if each.scope}
     for each in OBJECTS.values():
         if each.sends_email and each.name not in required:
@@ -132,7 +132,7 @@ def permissions(settings: RunSettings, client: SalesloftClient) -> Iterator[Perm
         "custom_fields:read", client.has_permission("GET", "/custom_fields"), required=False, otherwise=otherwise
     )
     if settings.write_method != "record":
-        # Assumption: who may list bulk jobs may create them. Creating one to find out would leave it behind.
+        # Assumes that a token that may list bulk jobs may create them. A test job could not be removed.
         may_list = client.has_permission("GET", "/bulk_jobs")
         is_required = settings.write_method == "bulk"
         yield Permission("bulk jobs", may_list, is_required, "records will be written one by one")
@@ -151,5 +151,5 @@ def configured_streams(settings: RunSettings) -> Iterator[StreamSettings]:
         try:
             yield StreamSettings.for_stream(stream, settings)
         except ConfigError:
-            if not PATTERN.search(stream):  # whose object only the streams' names decide
+            if not PATTERN.search(stream):  # a glob's object depends on the streams' names
                 raise

@@ -1,4 +1,4 @@
-"""Lists what columns can be mapped to, and suggests a mapping for the columns of a stream."""
+"""Lists the targets of mappings, and suggests a mapping for a stream."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from target_salesloft.singer.reader import require_schema
 from target_salesloft.suggestions import TYPO, closest_match, normalize_name
 
 METADATA: Final = "_sdc_"
-# Words that say nothing about what a column holds.
+# Words that don't describe the content of a column.
 GENERIC: Final = frozenset({"id", "key", "name", "type", "date", "at", "no", "nr", "number", "code", "contact"})
-# Words of warehouses → what Salesloft calls the same.
+# Common column words → Salesloft's words.
 SYNONYMS: Final = {
     "company": "account",
     "mail": "email",
@@ -149,7 +149,7 @@ def _read_columns(messages: IO[Any]) -> dict[str, list[str]]:
 
 
 def _print_mapping(stream: str, columns: Collection[str], run: RunSettings, custom_fields: CustomFields) -> None:
-    """Print the settings of a stream in YAML: what its columns become, with guesses for those that match no field."""
+    """Print the settings of a stream in YAML. For columns that match no field, a field is guessed."""
     try:
         settings = StreamSettings.for_stream(stream, run)
     except ConfigError as error:
@@ -183,7 +183,7 @@ def _print_mapping(stream: str, columns: Collection[str], run: RunSettings, cust
 def _known_targets(
     columns: Iterable[str], settings: StreamSettings, custom: Iterable[str]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield the columns that need no guess, with the field they are sent to and why."""
+    """Yield the columns that need no guess, each with its field and the reason."""
     salesloft_object = settings.object
     known = {normalize_name(each): each for each in custom}
     for column in columns:
@@ -197,16 +197,16 @@ def _known_targets(
 
 
 def _guess(column: str, salesloft_object: SalesloftObject, custom: Iterable[str], taken: Collection[str]) -> str | None:
-    """Return the field that is most like a column: by its words, or as a whole; the key of the object comes first.
+    """Return the field that best matches a column, by its words or as a whole. Keys come first.
 
-    Integers are Salesloft's own ids, which a warehouse rarely has.
+    Integers are excluded: they are Salesloft's own ids, which warehouses rarely have.
     """
     words, references = _words(column), salesloft_object.references
     if words <= GENERIC:
         return None
     fields = [name for name, each in salesloft_object.fields.items() if each.kind is not FieldType.INTEGER]
     free = [each for each in (*salesloft_object.upsert_keys, *references, *fields, *custom) if each not in taken]
-    # The id of a company is not its CRM id, and a company may be named by its name or its domain.
+    # A company's id is not its CRM id, and a company may be referenced by name or by domain.
     is_exact = "id" in words
     shared = {
         name: len(words & known)
@@ -217,7 +217,7 @@ def _guess(column: str, salesloft_object: SalesloftObject, custom: Iterable[str]
 
 
 def _words(name: str) -> set[str]:
-    """Return what a name says, in Salesloft's words; `email_address` says no more than `email`."""
+    """Return the words of a name as Salesloft calls them, without `address`: `email_address` equals `email`."""
     return {SYNONYMS.get(each, each) for each in re.split(r"[\W_]+", name.casefold()) if each} - {"address"}
 
 

@@ -1,4 +1,4 @@
-"""Prints what the ledger knows about runs and failed records, and makes it forget."""
+"""Shows runs and failed records in the ledger, and prunes it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _describe_run(run: Run) -> list[str]:
 def failed(clock: Clock, settings: RunSettings, *, as_json: bool) -> int:
     """List unresolved failed records.
 
-    They are grouped by stream and reason, with the files that hold them.
+    They are grouped by stream and reason, with their files.
     """
     with _open(settings, clock, read_only=True) as database:
         groups = get_failed(database, get_host(settings))
@@ -139,10 +139,7 @@ def report(clock: Clock, settings: RunSettings, *, out: str, days: int) -> int:
 @click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def forget(clock: Clock, settings: RunSettings, *, stream: str | None, is_confirmed: bool) -> int:
-    """Forget what was written for a stream.
-
-    The next run then sends all records of the stream again.
-    """
+    """Forget a stream's records, so that the next run sends all of them again."""
     host = get_host(settings)
     with _open(settings, clock, read_only=stream is None) as database:
         known = get_streams(database, host)
@@ -171,7 +168,7 @@ def forget(clock: Clock, settings: RunSettings, *, stream: str | None, is_confir
 def prune_ledger(clock: Clock, settings: RunSettings, *, days: int) -> int:
     """Delete old runs from the ledger.
 
-    Also deletes old looked-up ids, and failed records whose file is gone. What was written is not forgotten.
+    Also deletes old looked-up ids, and failed records whose file is gone. Written records are not forgotten.
     """
     with _open(settings, clock) as database:
         before = int(clock.time()) - days * SECONDS_PER_DAY
@@ -190,7 +187,7 @@ def _is_missing(file: str) -> bool:
 
 
 def _open(settings: RunSettings, clock: Clock, *, read_only: bool = False) -> AbstractContextManager[Database]:
-    """Return the ledger's database. None is created: what does not exist is empty."""
+    """Return the ledger's database. A missing one is not created but treated as empty."""
     uri = settings.ledger_uri
     if uri == NO_LEDGER:
         raise LedgerError("There is no ledger. Set ledger_uri.")

@@ -1,4 +1,4 @@
-"""Authorizes the target once: a user consents in a browser, and the token is stored."""
+"""Authorizes the target: a user consents in a browser, and the token is stored."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def login(clock: Clock, values: Mapping[str, Any], *, no_browser: bool, port: in
 
 
 def _with_application(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with the application's id and secret, asked for at a terminal if they are missing."""
+    """Return the settings with the application's id and secret. If they are missing, ask for them in a terminal."""
     config = dict(values)
     for name, prompt in (("client_id", input), ("client_secret", getpass.getpass)):
         if not config.get(name) and sys.stdin.isatty() and not config.get("api_key"):
@@ -153,7 +153,7 @@ def _prompt_for_redirect(url: str, state: str) -> dict[str, str]:
 
 
 def can_open_browser() -> bool:
-    """Return whether a graphical browser can be opened; `webbrowser` would also open one in the terminal."""
+    """Return whether a graphical browser can be opened. `webbrowser` would also open a text browser."""
     return any(os.environ.get(name) for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")) or sys.platform == "darwin"
 
 
@@ -165,7 +165,7 @@ def parse_query(query: str) -> dict[str, str]:
 
 
 def state_matches(redirect: Mapping[str, str], state: str) -> bool:
-    """Return whether a redirect belongs to the login with this state, and has a code or an error."""
+    """Return whether a redirect belongs to this login, and has a code or an error."""
     ours = hmac.compare_digest(redirect.get("state", "").encode(), state.encode())
     return ours and bool(redirect.get("code") or redirect.get("error"))
 
@@ -185,7 +185,7 @@ class CallbackServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def wait(self, seconds: float = LOGIN_SECONDS) -> dict[str, str]:
-        """Serve until the redirect arrives, for a number of seconds at most, and return its parameters."""
+        """Serve until the redirect arrives or the time is over, and return its parameters."""
         threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name="callback", daemon=True).start()
         try:
             return self.redirects.get(timeout=seconds)
@@ -224,4 +224,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class's name)
-        """Log nothing: the URL contains the code."""
+        """Log nothing, because the URL contains the code."""

@@ -1,4 +1,4 @@
-"""The options that commands of `target-salesloft-admin` share."""
+"""Shared options of the commands of `target-salesloft-admin`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from target_salesloft.settings.options import CREDENTIALS
 from target_salesloft.settings.validation import resolve
 
 F = TypeVar("F", bound="Callable[..., Any]")
-# More than any ledger holds, and little enough for dates, memory and databases.
+# More than any ledger holds, but safe for dates, memory, and databases.
 MAX_DAYS: Final = 3_660
 MAX_RUNS: Final = 100_000
-# The settings that the commands use; invalid values of others do not matter here.
+# The settings that the commands use. Others are not validated.
 ADMIN_SETTINGS: Final = (
     "auth_method",
     *CREDENTIALS,
@@ -61,7 +61,7 @@ def _config_option(name: str, parse: Callable[[Sequence[str]], object]) -> Calla
 
 config_option: Final = _config_option("values", _read)
 settings_option: Final = _config_option("settings", lambda options: resolve(_read(options)))
-# Like a dry run, some commands need no credentials.
+# Some commands need no credentials, like a dry run.
 offline_settings_option: Final = _config_option(
     "settings", lambda options: resolve({**_read(options), "dry_run": True})
 )

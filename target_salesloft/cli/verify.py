@@ -1,4 +1,4 @@
-"""Finds out with a few test records how Salesloft behaves, and removes them again."""
+"""Verifies Salesloft's behavior with a few test records, and removes them again."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from target_salesloft.verify.probes import run_probes
 from target_salesloft.verify.questions import Finding
 from target_salesloft.verify.session import Session
 
-# Someone is waiting, but a verification that ends early leaves records behind.
+# A user is waiting, but a verification that ends early leaves records behind.
 MAX_RETRY_SECONDS: Final = 300
 TABLE_WIDTH: Final = 120  # in a file
 AS_ASSUMED, DIFFERENT, OPEN = range(3)
@@ -58,7 +58,7 @@ def _connect(settings: RunSettings, clock: Clock) -> Iterator[tuple[SalesloftCli
         identity = client.verify_credentials()
         with closing(open_ledger(settings.ledger_uri, clock)) as ledger:
             if not ledger.is_persistent:
-                raise LedgerError("Verifying requires the ledger, which notes what must be removed. Set ledger_uri.")
+                raise LedgerError("Verifying requires the ledger, to remember the test records. Set ledger_uri.")
             ledger.use_scope(get_scope(settings, identity))
             yield client, ledger
 
@@ -75,7 +75,7 @@ def _connect(settings: RunSettings, clock: Clock) -> Iterator[tuple[SalesloftCli
     help="Text custom field of people. Name two of them to verify custom fields.",
 )
 @click.option("--leave-behind", is_flag=True, help="Start even if the token may not delete the test records.")
-@click.option("--clean", is_flag=True, help="Only remove what an interrupted verification left behind.")
+@click.option("--clean", is_flag=True, help="Only remove records that an interrupted verification left behind.")
 @json_option
 @click.pass_obj
 def verify(  # noqa: PLR0913 (one argument per option)
@@ -89,10 +89,10 @@ def verify(  # noqa: PLR0913 (one argument per option)
     clean: bool,
     as_json: bool,
 ) -> int:
-    """Verify with test records how Salesloft behaves.
+    """Verify Salesloft's behavior with test records.
 
-    Creates three people and one account, and removes them again. Later runs use the answers. The exit code is 1 if
-    something is not as assumed, and 2 if something could not be determined.
+    Creates three people and one account, and removes them again. Later runs use the answers. The exit code is 1 if an
+    assumption does not hold, and 2 if a question could not be answered.
     """
     if len(custom_fields) not in {0, 2} or len(set(custom_fields)) != len(custom_fields):
         raise click.UsageError("--custom-field requires two different fields.")
@@ -156,7 +156,7 @@ def _require_deletes(client: SalesloftClient) -> None:
     if lacking:
         raise PermissionDeniedError(
             f"The token lacks {' and '.join(lacking)}, so the test records would stay in Salesloft. Add the scopes, or "
-            "accept that with --leave-behind."
+            "use --leave-behind."
         )
 
 
@@ -176,7 +176,7 @@ def _get_team_name(client: SalesloftClient) -> str:
 
 
 def _run(session: Session) -> tuple[list[Finding], list[str]]:
-    """Return the findings, and what could not be removed."""
+    """Return the findings, and descriptions of records that could not be removed."""
     interrupt_on_signals()
     try:
         findings = run_probes(session)
@@ -200,7 +200,7 @@ def _remove(session: Session) -> list[str]:
 
 
 def _print_table(findings: Sequence[Finding]) -> None:
-    # Take a moment, which other commands need not spend.
+    # Slow to import, and only needed here.
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -211,4 +211,4 @@ def _print_table(findings: Sequence[Finding]) -> None:
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table)
     assumed = sum(bool(each.assumed) and each.found == each.assumed for each in findings)
     different, is_open = sum(each.differs for each in findings), sum(each.found is None for each in findings)
-    print(f"\n{assumed} as assumed, {different} different, {is_open} open. Runs obey the answers.")
+    print(f"\n{assumed} as assumed, {different} different, {is_open} open. Later runs use the answers.")

@@ -1,1 +1,1 @@
-"""Finds out how Salesloft behaves where that is not documented, with records of its own that it removes again."""
+"""Verifies undocumented behavior of Salesloft with test records, which it removes again."""

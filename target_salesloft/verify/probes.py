@@ -1,4 +1,4 @@
-"""Finds the answers to the questions. The probes run in order: later ones use the records of earlier ones."""
+"""Probes that answer the questions. They run in order: later ones use the records of earlier ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Probe: TypeAlias = Callable[[Session], Answers]
 UPSERT_PEOPLE: Final = PEOPLE.operations[SyncMode.UPSERT].path
 UPSERT_ACCOUNTS: Final = ACCOUNTS.operations[SyncMode.UPSERT].path
 LISTS: Final = {"tags": (["delete-me"], ["delete-me-2"]), "contact_restrictions": (["call"], ["message"])}
-# Numbers and hosts that are reserved for examples.
+# Phone numbers and hosts are reserved for examples.
 VALUES: Final = {
     "title": ("DELETE ME", "DELETE ME 2"),
     "city": ("Atlanta", "Boston"),
@@ -332,7 +332,7 @@ PROBES: Final[tuple[tuple[Probe, tuple[str, ...]], ...]] = (
     (unknown_id_in_job, ("unknown_id_in_job",)),
     (account_jobs, ("account_jobs",)),
 )
-"""Each probe with the questions that it answers, in order."""
+"""The probes in order, each with the questions that it answers."""
 
 
 def run_probes(session: Session) -> list[Finding]:
@@ -341,7 +341,7 @@ def run_probes(session: Session) -> list[Finding]:
         found: dict[str, str] = {}
         reason = ""
         try:
-            found.update(probe(session))  # what it yields before an error counts
+            found.update(probe(session))  # answers before an error count
         except (PermissionDeniedError, UnexpectedResponseError) as error:
             reason = str(error)
         except RecordRejectedError as error:

@@ -1,4 +1,4 @@
-"""The questions of a verification that no run depends on. Those that runs depend on are `ASSUMPTIONS`."""
+"""The questions of a verification. Those that runs depend on come from `ASSUMPTIONS`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ UNFORESEEN: Final = "Not foreseen. Please report it."
 
 
 class Question(NamedTuple):
-    id: str  # what the documentation and the log call the assumption; empty if there is none
+    id: str  # of the assumption in the documentation and the log, if any
     assumed: str  # empty if nothing depends on the answer
-    values: Mapping[str, str]  # what may be found → what it means
-    meaning: str = ""  # what any other value means
+    values: Mapping[str, str]  # possible answer → its meaning
+    meaning: str = ""  # of any other answer
 
 
 class Finding(NamedTuple):
@@ -22,7 +22,7 @@ class Finding(NamedTuple):
     id: str
     assumed: str
     found: str | None  # None if it could not be determined
-    meaning: str  # what it means or, if nothing was found, why
+    meaning: str  # or the reason why nothing was found
 
     @property
     def differs(self) -> bool:
@@ -43,41 +43,39 @@ QUESTIONS: Final[Mapping[str, Question]] = {
     **{
         name: Question(each.id, each.assumed, each.values, UNFORESEEN)
         for name, each in ASSUMPTIONS.items()
-        # What is stored today does not say what accounts of earlier years hold: runs look for URLs in any case.
+        # A test can't show what old accounts hold, so runs look for URLs in any case.
         if name != "domains"
     },
     "url_domains": _ask(
         "A4",
         "URLs as domains of accounts are stored in another form.",
-        keep="URLs as domains of accounts are stored as they are sent.",
+        keep="URLs as domains of accounts are stored as sent.",
         reject="URLs as domains of accounts are rejected. The target sends bare domains.",
     ),
     "identity": _ask("", known="The token's team is known.", unknown="The ledger uses a hash of the token instead."),
     "rate_limit_headers": _ask(
         "A20",
-        present="Responses say how many points remain.",
-        missing="Runs keep to rate_limit_per_minute, and do not see what other integrations spend.",
+        present="Responses report the remaining points.",
+        missing="Runs keep to rate_limit_per_minute, but don't see points spent by other integrations.",
     ),
     "per_page": _ask(
-        "A21", corrected="A per_page above 100 counts as 100.", other="A per_page above 100 is something else."
+        "A21", corrected="A per_page above 100 counts as 100.", other="A per_page above 100 has another effect."
     ),
-    "unknown_filters": _ask(
-        "A21", ignored="A filter that Salesloft does not know is ignored.", reject="It is rejected."
-    ),
+    "unknown_filters": _ask("A21", ignored="An unknown filter is ignored.", reject="An unknown filter is rejected."),
     "filters": _ask(
         "A21", honored="`name[]=` filters lists.", ignored="`name[]=` filters nothing. Nothing can be looked up."
     ),
     "filters_echo": _ask(
         "A21",
-        present="Lists repeat the filters that counted.",
-        missing="Lists do not repeat filters, so that runs cannot check them.",
+        present="Lists repeat the filters that were applied.",
+        missing="Lists do not repeat filters, so runs cannot check them.",
     ),
-    "ids": _ask("", number="Ids are numbers.", text="Ids are text, which the target accepts, too."),
+    "ids": _ask("", number="Ids are numbers.", text="Ids are text, which the target also accepts."),
     "rejected_fields": _ask("A2", "Ordinary values of these fields are rejected.", none="All fields are accepted."),
     "ignored_fields": _ask("A2", "Values of these fields are not stored.", none="All values are stored."),
     "locked_fields": _ask("A2", "These fields keep their first value.", none="All values can be changed."),
     "reformatted_fields": _inquire(
-        "A2", "These are stored in another form, which runs learn.", none="All values are stored as they are sent."
+        "A2", "These are stored in another form, which runs learn.", none="All values are stored as sent."
     ),
     "address": _inquire("A3", "How an email address in mixed case is stored."),
     "empty_list": _ask("A14", clear="An empty list erases the tags.", ignore="An empty list is ignored."),
@@ -88,12 +86,12 @@ QUESTIONS: Final[Mapping[str, Question]] = {
     "duplicates": _ask(
         "A22",
         reject="A second person with the same address is rejected.",
-        create="A second person with the same address is created. An insert that is repeated creates one.",
+        create="A second person with the same address is created, for example by a repeated insert.",
     ),
     "secondary_address": _inquire(
         "",
         matched="An upsert may update a person by their secondary address.",
-        unmatched="An upsert does not look at secondary addresses.",
+        unmatched="An upsert ignores secondary addresses.",
     ),
     "delete_twice": _ask(
         "A15", accept="Deleting twice is harmless.", missing="The second deletion is a 404, which counts as gone."
@@ -111,8 +109,8 @@ QUESTIONS: Final[Mapping[str, Question]] = {
         accept="An upsert can restore an account.",
         ignore="`archived` in an upsert is ignored.",
     ),
-    "bulk_states": _inquire("A7", "The states that a job went through."),
-    "bulk_seconds": _inquire("A7", "How many seconds a job of two rows took, with its time in the queue."),
+    "bulk_states": _inquire("A7", "The states of a job."),
+    "bulk_seconds": _inquire("A7", "The seconds that a job of two rows took, including the queue."),
     "bulk_row_statuses": _ask(
         "A19", "Rows with any status but `success` count as not written.", **{"error, success": "As documented."}
     ),

@@ -1,4 +1,4 @@
-"""The requests of a verification. What they create bears its token, is noted in the ledger, and is removed again."""
+"""The requests of a verification. Its records contain its token, are noted in the ledger, and are removed again."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ OK: Final = 200
 BULK_JOBS: Final = "bulk_jobs"
 TOKEN_BYTES: Final = 6
 LABELS: Final = ("first", "second", "personal", "secondary", "again", "job", "invalid")
-"""The parts of addresses that tell the people of a verification apart."""
+"""The parts of addresses that distinguish the people of a verification."""
 ENDED: Final = frozenset({"done", *FAILED_STATES})
 POLL_SECONDS: Final = 5.0
 JOB_SECONDS: Final = 300.0
 MAX_RETRY_SECONDS: Final = 60.0
-"""Of a request that asks a question; those that remove records are retried for longer."""
+"""For requests of probes. Requests that remove records are retried longer."""
 LATE_SECONDS: Final = 10.0
-"""A request that was interrupted has taken effect by then, or never will (assumption A24)."""
+"""After this time, an interrupted request has taken effect or never will (assumption A24)."""
 
 
 class NotDeterminedError(UnexpectedResponseError):
-    """A question stays open; the message is the reason."""
+    """A question stays open for the reason in the message."""
 
 
 class Answer(NamedTuple):
     """The response to a request that Salesloft accepted or rejected."""
 
     request: str
-    status: int  # 200 if it was accepted
+    status: int  # 200 if accepted
     body: Mapping[str, Any] = MappingProxyType({})
-    fields: tuple[str, ...] = ()  # which a rejection names
+    fields: tuple[str, ...] = ()  # named in a rejection
 
     @property
     def is_accepted(self) -> bool:
@@ -89,7 +89,7 @@ class Answer(NamedTuple):
 
 @dataclass
 class Session:
-    """Sends the requests of one verification, and removes what they created."""
+    """Sends the requests of one verification, and removes the records they created."""
 
     client: SalesloftClient
     clock: Clock
@@ -97,13 +97,13 @@ class Session:
     token: str = field(default_factory=lambda: secrets.token_hex(TOKEN_BYTES))
     custom_fields: Sequence[str] = ()
     uses_bulk: bool = True
-    # What probes leave for those that follow, such as the id of the first person.
+    # Results of probes for later ones, such as the id of the first person.
     facts: dict[str, Any] = field(default_factory=dict)
     was_interrupted: bool = False  # whether a request may take effect later
-    left: list[str] = field(default_factory=list)  # what cannot be removed
+    left: list[str] = field(default_factory=list)  # descriptions of things that cannot be removed
 
     def address(self, label: str) -> str:
-        """Return a reserved address, which no mail reaches."""
+        """Return a reserved address that receives no mail."""
         return f"Delete-Me-{self.token}-{label}@example.com"
 
     @property
@@ -129,10 +129,10 @@ class Session:
     def send(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, params: Mapping[str, Any] | None = None
     ) -> Answer:
-        """Send a request that creates no person and no account.
+        """Send a request that creates no people or accounts.
 
         Raises:
-            NotDeterminedError: A response was lost, so that the next one may say what the first one would not.
+            NotDeterminedError: A response was lost, so a retry may have had a different response.
         """
         name = f"{method} {re.sub(r'[0-9]+', '{id}', path)}"
         encoded = None if body is None else msgspec.json.encode(body)
@@ -152,7 +152,7 @@ class Session:
             if error.last_error.status != requests.codes.internal_server_error:
                 raise  # an outage
             self.was_interrupted = True
-            raise NotDeterminedError(f"{name} is an error of Salesloft's (500).") from error
+            raise NotDeterminedError(f"{name} failed with an internal error of Salesloft (500).") from error
         else:
             was_ambiguous = reply.was_ambiguous
             answer = Answer(name, OK, reply.body)
@@ -162,7 +162,7 @@ class Session:
         return answer
 
     def create(self, salesloft_object: SalesloftObject, path: str, body: Mapping[str, Any]) -> Answer:
-        """Send a request that may create a person or an account, and note what it created."""
+        """Send a request that may create a person or an account, and note the created record."""
         self.notes.add(self.token, ANY)
         answer = self.send("POST", path, body)
         if answer.is_accepted:
@@ -178,9 +178,9 @@ class Session:
     # Removal
 
     def find(self, salesloft_object: SalesloftObject, ids: Iterable[int]) -> set[int]:
-        """Return the ids of the records of this verification: those that are listed by name, and the given ids.
+        """Return the ids of this verification's records, by name and among the given ids.
 
-        Nothing else is ever removed: a record counts only if it bears the token.
+        A record only counts if it contains the token, so nothing else is ever removed.
         """
         path = salesloft_object.path
         if salesloft_object is PEOPLE:
@@ -191,7 +191,7 @@ class Session:
             queries = [{"name[]": self.name}, {"name[]": self.name, "archived": "true"}]
         listed: set[int] = set()
         for query in queries:
-            with suppress(QueryRejectedError):  # Salesloft ignores the filter: all others are in the list too
+            with suppress(QueryRejectedError):  # Salesloft ignores the filter and lists everything
                 for page in self.client.pages(path, query):
                     found = {require_id(row, path) for row in page.rows if self._is_ours(salesloft_object, row)}
                     if not found:
@@ -207,7 +207,7 @@ class Session:
         return any(self.token in str(row.get(each)).lower() for each in names)
 
     def remove_all(self) -> list[str]:
-        """Remove everything that this verification has created, and return what could not be removed."""
+        """Remove everything that this verification created, and return descriptions of what is left."""
         if self.was_interrupted:
             self.clock.wait_until(self.clock.now() + LATE_SECONDS)
         noted = self.notes.get().get(self.token, set())
@@ -218,7 +218,7 @@ class Session:
         for each in (PEOPLE, ACCOUNTS):
             ids = {note.record_id for note in noted if note.object == each.name}
             reasons = {number: self._delete(each, number) for number in self.find(each, ids)}
-            # Salesloft may still show a record that is deleted, but does not list it.
+            # Salesloft may still return a deleted record, but does not list it.
             remaining = self.find(each, [number for number, reason in reasons.items() if reason]) if reasons else set()
             kept |= {Note(each.name, number) for number in remaining}
             left += [f"{each.path}/{number}{reasons.get(number, '')}" for number in sorted(remaining)]
@@ -241,7 +241,7 @@ class Session:
         return any(job is None or job.get("state") in {*ENDED, "open"} for job in self.poll_job(job_id))
 
     def poll_job(self, job_id: int) -> Iterator[dict[str, Any] | None]:
-        """Yield a bulk job until it is done, for a limited time; None if there is no such job."""
+        """Poll and yield a bulk job until it is done, for a limited time; None if it does not exist."""
         deadline = self.clock.now() + JOB_SECONDS
         while True:
             answer = self.get(f"/bulk_jobs/{job_id}")
