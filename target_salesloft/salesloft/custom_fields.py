@@ -38,8 +38,10 @@ class CustomFields:
     def _fetch(self, salesloft_object: SalesloftObject) -> Mapping[str, FieldType] | None:
         if self._client is None:
             return None
+        # In the default order, a field that is changed while pages are read may move to an earlier one, and be missed.
+        query = {"field_type": salesloft_object.custom_field_type, "sort_by": "created_at"}
         try:
-            rows = list(self._client.paginate("/custom_fields", {"field_type": salesloft_object.custom_field_type}))
+            rows = list(self._client.paginate("/custom_fields", query))
         except (PermissionDeniedError, QueryRejectedError) as error:
             hint = " Add the scope custom_fields:read." if isinstance(error, PermissionDeniedError) else ""
             logger.warning(

@@ -53,3 +53,15 @@ def test_dry_run_does_not_mistake_a_proxy_response_for_a_missing_scope(run, faul
     result = run([schema("people", "email_address", "lead_score"), *people([1])], dry_run=True)
     assert result.code == 1
     assert result.messages[-1].startswith("Unexpected response (HTTP 418, GET /custom_fields)")
+
+
+def test_a_custom_field_that_moves_to_another_page_while_fields_are_listed_is_found(run, sandbox):
+    ids = [sandbox.define_custom_field(f"F{number}", "person") for number in range(150)]
+
+    def change(event):
+        if event.path == "/v2/custom_fields" and not event.is_before:
+            sandbox.state.update("custom_fields", ids[0], {"updated_at": "2999-01-01T00:00:00+00:00"})
+
+    sandbox.on_request = change
+    run([schema("people", "email_address", "F0"), record("people", email_address="a@b.co", F0="x")])
+    assert sandbox.people()[0]["custom_fields"] == {"F0": "x"}
