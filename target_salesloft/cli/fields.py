@@ -142,6 +142,8 @@ def _read_columns(messages: IO[Any]) -> dict[str, list[str]]:
                 properties = message["schema"]["properties"]
                 columns[message["stream"]] = [each for each in properties if not each.startswith(METADATA)]
         except InvalidInputLine as error:
+            if columns and not line.endswith(b"\n"):
+                break  # the tap was interrupted
             raise ConfigError(f"Invalid input at line {number}: {error}", code=INVALID_INPUT) from None
     if not columns:
         raise ConfigError("The file has no SCHEMA message. Save the output of the tap: tap-yours > FILE.")

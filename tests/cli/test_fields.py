@@ -96,7 +96,8 @@ def test_a_key_that_no_column_goes_to_is_said(fields, tmp_path):
     file = tmp_path / "tap.singer"
     messages = [schema("companies", "website"), schema("contacts", "work_mail", "company_site")]
     messages.append(schema("organizations", "company_website", "website"))
-    file.write_text("\n".join(map(json.dumps, messages)), encoding="utf-8")
+    interrupted = '{"type": "RECORD", "stream": "con'
+    file.write_text("\n".join([*map(json.dumps, messages), interrupted]), encoding="utf-8")
     _, out, _ = fields("--stream", str(file))
     streams = yaml.safe_load(out)["streams"]
     assert streams["contacts"]["mapping"] == {"work_mail": "email_address", "company_site": "account.domain"}
