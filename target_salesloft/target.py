@@ -300,10 +300,10 @@ class TargetSalesloft(Target):
         if not run.settings.allow_failed_records and not run.settings.dry_run:  # a dry run loses none
             raise FailedRecordsError(summary, records_failed=stats.failed)
         if exceeding:
-            rest = " All other records were written. State was not advanced past failed records."
+            rest = "All other records were written. State was not advanced past failed records. "
             raise FailedRecordsError(
-                f"{summary} More than {run.settings.max_failed_percent:g}% of the records of a stream failed "
-                f"(max_failed_percent): {', '.join(exceeding)}.{'' if run.settings.dry_run else rest}",
+                f"More than {run.settings.max_failed_percent:g}% of the records of a stream failed "
+                f"(max_failed_percent): {', '.join(exceeding)}. {'' if run.settings.dry_run else rest}{summary}",
                 records_failed=stats.failed,
             )
         self.logger.warning("%s", summary, extra={"code": "SL060", "records_failed": stats.failed})

@@ -136,6 +136,7 @@ def test_run_fails_if_more_than_the_allowed_percentage_failed(run, sandbox, fail
     assert len(sandbox.people()) == 100 - failed
     assert len(result.failed_records) == failed
     assert ("max_failed_percent" in result.messages[-1]) is bool(code)
+    assert result.messages[-1].endswith(".singer"), "the command to replay ends the line, to be copied"
 
 
 def test_small_stream_may_fail_as_a_whole(run):
