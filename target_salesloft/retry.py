@@ -41,7 +41,6 @@ def retry_failed_records(run: Run, streams: Mapping[str, Stream]) -> None:
         logger.warning("Failed records of earlier runs are left to a later run. %s", error, extra={"code": "SL069"})
     for stream in streams.values():
         _report(stream)
-    run.delete_resolved_files(file for each in streams.values() for file in each.ledger.failed.resolved_files)
 
 
 def _retry_file(

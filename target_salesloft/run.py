@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -136,9 +136,13 @@ class Run:
 
         Nor if the input is incomplete, because newer rows may be missing.
         """
+        return self._remembers_failures and self.is_input_complete
+
+    @property
+    def _remembers_failures(self) -> bool:
+        """Whether this run may retry failed records of earlier runs, and delete files whose records are resolved."""
         is_real = self._is_connected and not self.settings.dry_run and self.settings.max_records is None
-        is_possible = is_real and self.is_input_complete and self.ledger.is_persistent
-        return is_possible and self.settings.retry_failed_records
+        return is_real and self.ledger.is_persistent and self.settings.retry_failed_records
 
     def close(self) -> None:
         """Wait for requests in flight, and report the results. Only the first call has an effect."""
@@ -147,6 +151,8 @@ class Run:
         self._is_closed = True
         with suppress(SalesloftFatalError):  # the run's own error matters more
             self.journal.flush()
+        if self._remembers_failures:
+            self._delete_resolved_files()
         self.writer.close()
         self._lookups.close()
         self.client.close()
@@ -191,12 +197,12 @@ class Run:
             files = plural(len(deleted), "failed records file")
             logger.info("Deleted %s older than %s (failed_records_days).", files, plural(days, "day"))
 
-    def delete_resolved_files(self, files: Iterable[str]) -> None:
+    def _delete_resolved_files(self) -> None:
         """Delete the given failed records files of earlier runs if all their records are resolved.
 
         Records that failed again are saved to a newer file.
         """
-        resolved = set(files)
+        resolved = self.journal.resolved_files
         if not resolved:
             return
         try:

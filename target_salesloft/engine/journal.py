@@ -410,6 +410,11 @@ class Journal:
             if unsaved:
                 self._saved |= self.failed_records.append(unsaved)
 
+    @property
+    def resolved_files(self) -> set[str]:
+        """The failed records files with records that this run has resolved."""
+        return {file for each in self._streams.values() for file in each.ledger.failed.resolved_files}
+
     def count_unresolved(self) -> int | None:
         """Return the number of unresolved failed records of the run's streams; None without a persistent ledger."""
         if not self._ledger.is_persistent:

@@ -86,6 +86,13 @@ def test_record_that_is_accepted_now_is_written_and_its_file_deleted(night, reje
     assert [(each.get("retried"), each.get("failed again")) for each in counts] == [(2, None), (2, 2), (None, None)]
 
 
+@pytest.mark.usefixtures("reject")
+def test_file_is_deleted_also_by_a_run_that_stops_because_too_many_records_fail(night, unresolved):
+    night({"ann": "xyzzy"})
+    result = night({"ann": "xyzzy", "bob": "xyzzy"}, max_failed_records=1)
+    assert (result.code, len(result.failed_files), unresolved()) == (1, 1, [(2, 2)])
+
+
 def test_failures_of_a_run_that_goes_on_are_left_to_a_later_one(night, reject, sandbox, unresolved):
     (file,) = night({"ann": "xyzzy"}).failed_files
     reject(on=False)
