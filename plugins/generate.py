@@ -247,9 +247,9 @@ LEDGER_PAGE_HEAD: Final = """
 # Ledger tables
 
 The [ledger](../explanation/ledger.md) is a plain database. [Query the ledger](../guides/ledger-queries.md) has
-examples. Keys and values are stored as hashes, which are keyed with a random number of the ledger's own. Times
-(`…_at`) are seconds since the epoch. In PostgreSQL,
-the tables `tokens` and `token_locks` hold the [OAuth token](../guides/oauth-tokens.md), encrypted.
+examples. Keys and values are stored as hashes, keyed with the ledger's own random salt. Times (`…_at`)
+are seconds since the epoch. In PostgreSQL, the tables `tokens` and `token_locks` contain the encrypted
+[OAuth token](../guides/oauth-tokens.md).
 """
 
 # Allowed by the schema on Meltano's main branch, and not by that of Meltano 4.4: in the definition for the Hub only,

@@ -68,7 +68,7 @@ fields: Final = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("name", sa.Text, nullable=False, unique=True),
-    comment="Names of Salesloft fields, so that `records` and `pending` can name them in two bytes",
+    comment="Names of Salesloft fields, which `records` and `pending` refer to in two bytes",
 )
 
 runs: Final = sa.Table(
