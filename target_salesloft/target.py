@@ -367,6 +367,11 @@ class TargetSalesloft(Target):
         # Log the error last, where users look first.
         for message, fields in errors.items():
             cls.logger.error("%s", message, extra={"exit_code": code, **fields})
+        try:
+            click.echo(nl=False, err=True)  # flushes
+        except OSError:
+            # Python would flush again at exit, and exit with code 120.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
         raise SystemExit(code)
 
     @classmethod

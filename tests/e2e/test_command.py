@@ -14,6 +14,7 @@ from tests.conftest import KEY, patience, people, record, schema, singer, state
 from tests.e2e.conftest import feed
 
 PREFIX = "TARGET_SALESLOFT_"
+TARGET = os.path.join(os.path.dirname(sys.executable), "target-salesloft")  # noqa: PTH118, PTH120
 COLUMNS = schema("people", "email_address", "title", "owner_id", "zzzz")
 LINES = [COLUMNS, *people(range(5), title="s3cr3t-title", zzzz="s3cr3t-other"), state({"bookmark": "ä"})]
 WRONG = [*people([9], title="s3cr3t-title", owner_id="s3cr3t-owner"), *people([8], title="s3cr3t-title", owner_id=99)]
@@ -29,7 +30,7 @@ def command(config, tmp_path):
         outside = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         return subprocess.run(
             [
-                *(command or [os.path.join(os.path.dirname(sys.executable), "target-salesloft")]),  # noqa: PTH118, PTH120
+                *(command or [TARGET]),
                 *(("--config", str(path)) if configured else ()),
                 *arguments,
             ],
@@ -129,11 +130,15 @@ def test_about():
 
 
 def test_closed_stdin_is_an_error(command):
-    target = os.path.join(os.path.dirname(sys.executable), "target-salesloft")  # noqa: PTH118, PTH120
-    result = command(command=["sh", "-c", 'exec "$0" "$@" <&-', target], text=singer(LINES))
+    result = command(command=["sh", "-c", 'exec "$0" "$@" <&-', TARGET], text=singer(LINES))
     assert result.returncode == 1
     assert "standard input is closed" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_log_that_cannot_be_written_does_not_change_the_exit_code(command):
+    result = command(command=["sh", "-c", 'exec "$0" "$@" 2>/dev/full', TARGET], text=singer(LINES), environment={"PYTHONUNBUFFERED": ""})
+    assert (result.returncode, "bookmark" in result.stdout) == (0, True)
 
 
 @pytest.mark.parametrize(
