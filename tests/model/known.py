@@ -257,20 +257,6 @@ KNOWN = {
         **JOBS,
     )
     | {"sandbox": {"bulk_wait": 40.0}},
-    "a retried deletion counts toward max_deleted_records": scenario(
-        DELETING,
-        night(
-            *(person(1, **GONE), person(4)),
-            faults=[{"kind": "status", "status": 422, "path": "/people/*", "method": "DELETE", "times": 1}],
-            rejected=[[email(1), "by the fault"]],
-        ),
-        night(*(person(each, **GONE) for each in (2, 3))),
-        people=FOUR,
-        retry_failed_records=True,
-        deleted_records="delete",
-        max_deleted_records=2,
-        **SINGLE,
-    ),
     # 6. Late effects
     "old values are sent again after new ones were refused, perhaps too late": scenario(
         SKIPPING,
@@ -319,6 +305,17 @@ KNOWN = {
         night(*(person(each, 2) for each in (1, 2)), kill={"signal": "SIGKILL", "at": "starting", "when": "late"}),
         *(night(*(person(each, version) for each in (1, 2))) for version in (3, 4)),
         **JOBS,
+    ),
+    "a value that was kept, and that somebody has changed back, is overwritten": scenario(
+        {"people": stream(fields=["title", "city"], overwrite={"title": "unless_edited"})},
+        *(
+            night(
+                person(1, version, city=f"city-people1-v{version}"),
+                edits=[["type", "people", email(1), "title", typed]] if typed else [],
+            )
+            for version, typed in ((1, None), (2, "typed-1"), (3, "title-people1-v1"))
+        ),
+        **SINGLE,
     ),
     "what a killed run has written is no edit": scenario(
         {"people": stream(overwrite={"title": "unless_edited"})},

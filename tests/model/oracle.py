@@ -1082,8 +1082,14 @@ class Oracle:
         effects, key = self.effects_on(table, number, night), self.streams[row["stream"]]["key"]
         if any(each.origin is None and key in each.body for each in effects):
             return False  # with another key, it was another record for the ledger
-        is_written = any(column in each.body for each in effects if each.night < night.number)
-        return is_written and not self.by_others(night, table, number, column, row)
+        changes = [each for each in effects if column in each.body]
+        written = [each for each in changes if each.origin not in {None, night.number}]
+        if not written:
+            return False
+        held = changes[-1].body[column]
+        is_of_stream = any(one["stream"] == row["stream"] for _, one in self.sources.get(str(held), ()))
+        is_typed_back = is_of_stream and held == written[-1].body[column]
+        return is_typed_back or not self.by_others(night, table, number, column, row)
 
     def lost(self, night, row, result):
         stream = self.streams[row["stream"]]
