@@ -137,7 +137,11 @@ def test_closed_stdin_is_an_error(command):
 
 
 def test_a_log_that_cannot_be_written_does_not_change_the_exit_code(command):
-    result = command(command=["sh", "-c", 'exec "$0" "$@" 2>/dev/full', TARGET], text=singer(LINES), environment={"PYTHONUNBUFFERED": ""})
+    result = command(
+        command=["sh", "-c", 'exec "$0" "$@" 2>/dev/full', TARGET],
+        text=singer(LINES),
+        environment={"PYTHONUNBUFFERED": ""},
+    )
     assert (result.returncode, "bookmark" in result.stdout) == (0, True)
 
 
