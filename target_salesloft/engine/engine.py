@@ -333,11 +333,16 @@ class Engine:
         removed_field = stream.object.removals[DeletedRecords.ARCHIVE].removed_field
         rows = self._world.rows(stream.object, ID_FIELD, [each.record_id for each in hints.values()])
         by_id = {int(row[ID_FIELD]): row for found in rows.values() for row in found if row.get(removed_field)}
+        field = stream.settings.upsert_key
+        unknown = [key for key, each in hints.items() if each.record_id in by_id and ids[key] != each.record_id]
+        by_key = self._world.rows(stream.object, field, [key.partition("=")[2] for key in unknown])
         archived: dict[str | None, int] = {
             key: each.record_id
             for key, each in hints.items()
             if (row := by_id.get(each.record_id)) is not None
-            if ids[key] == each.record_id or _has_key(row, key)  # the row may hold the key in another form
+            # The row may hold the key in another form, and another record may have it by now.
+            if ids[key] == each.record_id
+            or (_has_key(row, key) and all(int(one[ID_FIELD]) == each.record_id for one in by_key[key]))
         }
         others = hints.keys() - archived.keys()
         others -= stream.ledger.get_pending(others)

@@ -94,6 +94,16 @@ def test_account_is_restored_by_another_key_and_stays_archived_if_a_person_archi
         sandbox.state.update("accounts", 1, {"archived_at": "2026-01-01T00:00:00Z"})
 
 
+def test_archived_account_is_not_restored_by_a_key_that_another_account_has(sandbox, run):
+    keys = {"crm_id": "001000000000000001", "crm_id_type": "salesforce"}
+    for domain in ("a.co", "b.co"):
+        sandbox.add("account", name="A", domain=domain, **keys)
+    run([ACCOUNTS, record("accounts", domain="a.co", **GONE)], deleted_records="archive")
+    row = record("accounts", crm_id=keys["crm_id"], name="B")
+    run([ACCOUNTS, row], deleted_records="archive", accounts_upsert_key="crm_id")
+    assert [bool(each["archived_at"]) for each in sandbox.accounts()] == [True, False]
+
+
 def test_account_that_could_not_be_restored_is_restored_by_the_next_run(sandbox, run, fault):
     sandbox.add("account", domain="a.co", name="A")
     settings = {"streams": {"accounts": {"deleted_records": "archive"}}}
