@@ -605,6 +605,25 @@ KNOWN = {
         write_method="bulk",
     )
     | {"sandbox": {"bulk_wait": 40.0}},
+    "a link of an earlier row is not counted as missing where a later one is invalid": scenario(
+        LINKED,
+        night(
+            *(person(each, employer=domain(each)) for each in (1, 2)),
+            *(person(each, 2, employer="not a domain") for each in (1, 2)),
+        ),
+        firms=[1, 2],
+    ),
+    "the last failure of a row is retried, whatever its key": scenario(
+        {"people": stream(deletes=True, missing_key="fail")},
+        night(
+            person(1, title="title-people1-v1-" + "x" * 255),
+            person(1, email_address="", **GONE),
+            person(2, email_address=email(1), title="title-people2-v1-" + "x" * 255),
+        ),
+        night(person(3)),
+        deleted_records="delete",
+        retry_failed_records=True,
+    ),
     # 12. Two runs at once
     "two runs at once confirm what both have written": scenario(
         SKIPPING, night(*map(person, range(30)), twin=True), batch_size_rows=5, **SINGLE
