@@ -85,7 +85,7 @@ def _build_sandbox(args: argparse.Namespace) -> Sandbox:
         admin_hosts=args.admin_host,
     )
     for field_type, name, value_type in args.custom_field:
-        # An existing database may have the field already.
+        # An existing database may already have the field.
         if name not in sandbox.state.custom_field_types(field_type):
             sandbox.define_custom_field(name, field_type, value_type)
     for fault in args.fault:
@@ -140,7 +140,7 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--db", default=IN_MEMORY, metavar="FILE", help="store the data in this SQLite file (default: in memory)")
     add("--api-key", type=_key, action="append", metavar="KEY", help="valid API key; repeatable")
     add("--rate-limit", type=_integer, default=600, metavar="POINTS", help="points per minute (%(default)s)")
-    add("--other-points", type=_integer, default=0, metavar="POINTS", help="points per minute that others spend")
+    add("--other-points", type=_integer, default=0, metavar="POINTS", help="points per minute spent by others")
     add("--retry-after", action="store_true", help="send Retry-After with a 429")
     add("--no-rate-headers-on-429", action="store_true", help="omit the rate limit headers from a 429")
     add("--request-ids", action="store_true", help="send an x-request-id header with each response")
@@ -174,7 +174,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--membership-parameters",
         action="append",
         choices=("query", "body"),
-        help="where cadence memberships take their parameters from (default: both); repeatable",
+        help="where cadence memberships accept their parameters (default: both); repeatable",
     )
     add(
         "--custom-field",

@@ -1,8 +1,7 @@
 """Admin endpoints under `/_sandbox`: read and seed data, inject faults, change worlds, reset. They cost no points.
 
-They have no authentication, so they only accept requests that are addressed to a loopback host, and from a browser only
-those of a page on a loopback host. Otherwise any web page could read and change the data (by DNS rebinding, or by a
-cross-site request).
+They have no authentication, so they only accept requests to a loopback host and, from a browser, only from pages on a
+loopback host. Otherwise, any web page could read and change the data (by DNS rebinding or a cross-site request).
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def build_routes(sandbox: Sandbox, api: Sequence[Endpoint], version: str) -> lis
 
 
 def is_loopback(host: str | None) -> bool:
-    """Return whether a host name or address is of the loopback interface."""
+    """Return whether a host name or address belongs to the loopback interface."""
     if host == "localhost":
         return True
     try:

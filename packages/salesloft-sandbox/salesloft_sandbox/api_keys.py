@@ -19,7 +19,7 @@ class Scopes:
     granted: frozenset[str] | None = None  # the names of the scopes; None for all scopes
 
     def require(self, scope: str) -> None:
-        """Check that a scope is granted; an empty one always is."""
+        """Check that a scope is granted. An empty one always is."""
         if scope and self.granted is not None and scope not in self.granted:
             raise MissingScopeError(scope)
 
@@ -39,7 +39,7 @@ class ApiKeys:
             self.add(key, scopes)
 
     def add(self, key: str, scopes: Iterable[str] | None = None) -> None:
-        """Add a key or an access token, with some scopes or with all."""
+        """Add a key or an access token, with the given scopes or with all."""
         self._scopes[key] = Scopes(None if scopes is None else frozenset(scopes))
 
     def revoke(self, key: str) -> None:

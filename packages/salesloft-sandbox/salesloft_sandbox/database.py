@@ -239,7 +239,7 @@ class State:
         return next(iter(self.select(table, "id = ?", (row_id,))), None)
 
     def count(self, table: str, where: str = "TRUE", values: Sequence[Any] = ()) -> int:
-        """Return the number of rows of a table that meet a condition."""
+        """Return the number of rows that meet a condition."""
         return int(self.raw(f'SELECT COUNT(*) FROM "{table}" WHERE {where}', values)[0][0])  # noqa: S608
 
     def ids_where(self, table: str, column: str, value: object) -> list[int]:
@@ -267,7 +267,7 @@ class State:
             return self.add("custom_fields", {"name": name, "field_type": field_type, "value_type": value_type})
 
     def add(self, table: str, values: Mapping[str, Any]) -> int:
-        """Insert a row that was created just now, and return its id."""
+        """Insert a row with the current time, and return its id."""
         moment = now()
         return self.insert(table, {"created_at": moment, "updated_at": moment, **values})
 
@@ -292,7 +292,7 @@ class State:
 
 
 def _make_private(path: str) -> None:
-    """Create a file, or restrict an existing one, to its owner: it holds personal data."""
+    """Create a file, and restrict it to its owner, because it contains personal data."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
     try:
         os.fchmod(descriptor, FILE_MODE)

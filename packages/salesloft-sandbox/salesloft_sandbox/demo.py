@@ -42,7 +42,7 @@ COUNTS: Final = re.compile(r"\S+: [\d,]+ read, ")
 
 
 class Style(enum.Enum):
-    """How a line is shown at a terminal; the value is an ANSI code."""
+    """The style of a line in a terminal. The value is an ANSI code."""
 
     PLAIN = ""
     BOLD = "1"
@@ -83,7 +83,7 @@ def run_meltano(directory: Path, settings: Mapping[str, str]) -> int:
     """Run the sample pipeline with Meltano and print its output."""
     if not (directory / ".meltano" / "loaders" / "target-salesloft").is_dir():
         _print("Meltano first installs the tap and the target. This takes a while.")
-    # Without an .env file and without state: each run is independent of earlier runs and does not change their state.
+    # Without .env file and state, so that each run is independent of earlier ones and does not change their state.
     options = ("--log-format", "plain", "--environment", "dev", "--env-file", os.devnull)
     command = ("run", "--full-refresh", "--no-state-update", "tap-spreadsheets", "target-salesloft")
     with subprocess.Popen(  # noqa: S603 - a constant command
@@ -109,13 +109,13 @@ def _find_meltano() -> str | None:
 
 
 def build_environment(inherited: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the pipeline's environment; the demo's settings override the user's."""
+    """Return the pipeline's environment. The demo's settings override the user's."""
     environment = {name: value for name, value in inherited.items() if not name.startswith(IGNORED_VARIABLES)}
     settings = {
         **settings,
         "ALLOW_FAILED_RECORDS": "true",
         "FAILED_RECORDS_DIR": FAILED_RECORDS_DIR,
-        "LEDGER_URI": "none",  # the sandbox forgets everything, and the user's own ledger is not for it
+        "LEDGER_URI": "none",  # the sandbox is new in each run, and must not use the user's ledger
     }
     return {
         **environment,
@@ -174,14 +174,14 @@ def _count_records(file: Path) -> str:
 
 
 def _style_of(line: str) -> Style:
-    """Return how a line of the pipeline is shown: the target's counts and failures stand out."""
+    """Return the style of a line of the pipeline, which highlights the target's counts and failures."""
     if FAILURE.search(line):
         return Style.YELLOW
     return Style.GREEN if COUNTS.match(line) else Style.DIM
 
 
 def _print(line: str, style: Style = Style.PLAIN) -> None:
-    """Print a line; at a terminal, in a style and wrapped between words, or cut off if it is a row of a table."""
+    """Print a line. In a terminal, style it and fit it to the width."""
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         line = fit(line, shutil.get_terminal_size().columns)
         if line and style.value and not os.environ.get("NO_COLOR"):
@@ -190,7 +190,7 @@ def _print(line: str, style: Style = Style.PLAIN) -> None:
 
 
 def fit(line: str, width: int) -> str:
-    """Return a line wrapped between words, or, if it is a row of a table, cut off between words."""
+    """Wrap a line or, if it is a row of a table, truncate it."""
     if len(line) <= width:
         return line
     if line.startswith(" "):

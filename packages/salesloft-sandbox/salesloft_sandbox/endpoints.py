@@ -1,4 +1,4 @@
-"""What the routes of an object are made of: endpoints, and the requests that their handlers receive."""
+"""The building blocks of routes: endpoints, and the requests that their handlers receive."""
 
 from __future__ import annotations
 

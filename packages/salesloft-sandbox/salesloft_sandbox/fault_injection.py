@@ -11,10 +11,7 @@ from typing import Any
 
 
 class FaultKind(Enum):
-    """What a fault does.
-
-    The README describes each kind.
-    """
+    """The effect of a fault, as described in the README."""
 
     STATUS = "status"
     STATUS_AFTER = "status_after"
@@ -37,12 +34,12 @@ class FaultKind(Enum):
 
     @property
     def before_effect(self) -> bool:
-        """Whether the response is sent before the API handles the request, if it handles it at all."""
+        """Whether the response is sent before the request takes effect, if it does at all."""
         return self in _BEFORE_EFFECT
 
     @property
     def on_success(self) -> bool:
-        """Whether the fault changes successful responses only."""
+        """Whether the fault only changes successful responses."""
         return self in _ON_SUCCESS
 
     @property
@@ -83,7 +80,7 @@ MAX_STATUS = 599
 class Fault:
     """A fault and the requests (or bulk jobs, or rows of bulk jobs) that it applies to."""
 
-    kind: FaultKind  # what the fault does; a `FaultKind` or its value
+    kind: FaultKind  # a `FaultKind` or its value
     method: str = "*"  # the HTTP method to match, or `*`
     path: str = "*"  # a glob for the path without `.json`; a leading `/v2` is optional
     skip: int = 0  # number of matching requests that pass before the fault applies
@@ -95,7 +92,7 @@ class Fault:
     # starts (`bulk_job`).
     delay: float = 0.0
     # The body of the response: text and bytes are sent unchanged, other values as JSON. For `patch`, an object to merge
-    # into `data`; for `bulk_job`, `{"state": …, "rows": …}` (the state that the job ends in, and after how many rows);
+    # into `data`; for `bulk_job`, `{"state": …, "rows": …}` (the job's final state, and the number of rows before it);
     # for `bulk_row`, `{"status": …, "error": …}`. Such a row is not written.
     body: Any = None
     # Apply only if the body of the request (or the bulk job, or its row) contains this text.
@@ -137,7 +134,7 @@ class Fault:
         return {**values, "kind": self.kind.value}
 
     def matches(self, method: str, path: str, body: bytes) -> bool:
-        """Return whether the fault is for such a request, regardless of `skip` and `times`."""
+        """Return whether the fault matches a request, regardless of `skip` and `times`."""
         return (
             self.method in {"*", method}
             and (fnmatch.fnmatchcase(path, self.path) or fnmatch.fnmatchcase(path.removeprefix("/v2"), self.path))
@@ -194,7 +191,7 @@ class Faults:
 
 
 class LateWrites:
-    """Requests that are handled later than they are answered."""
+    """Requests that take effect after their response."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -202,7 +199,7 @@ class LateWrites:
         self._pending: list[tuple[float, Callable[[], object]]] = []
 
     def add(self, delay: float, write: Callable[[], object]) -> None:
-        """Schedule a write after some seconds."""
+        """Schedule a write after `delay` seconds."""
         with self._lock:
             self._pending.append((self._clock() + delay, write))
             self._pending.sort(key=lambda pending: pending[0])

@@ -39,7 +39,7 @@ class Field:
 
     name: str  # the name of the field in the API
     type: FieldType = FieldType.STRING  # the JSON type; null is always accepted
-    actions: frozenset[Action] = EVERY_ACTION  # the actions that accept the field; for others it is unknown
+    actions: frozenset[Action] = EVERY_ACTION  # the actions that accept the field
     max_length: int = 255  # maximum length of a string, in characters
     choices: tuple[str, ...] = ()  # the accepted strings; empty for any
     refers_to: str = ""  # the table that must have a record with this id; empty for none

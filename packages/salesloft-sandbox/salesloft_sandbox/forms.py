@@ -13,7 +13,7 @@ PART = re.compile(r"\[([^\[\]]*)\]")
 
 
 def parse_form(body: bytes) -> dict[str, Any]:
-    """Return a form-encoded body as an object; its values are text, lists and objects."""
+    """Return a form-encoded body as an object of text, lists, and objects."""
     form: dict[str, Any] = {}
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True)
@@ -29,7 +29,7 @@ def parse_form(body: bytes) -> dict[str, Any]:
 
 
 def _set(target: dict[str, Any], path: list[str], value: str) -> None:
-    """Set the value at a path; an empty last part appends it to a list."""
+    """Set the value at a path. An empty last part appends it to a list."""
     name, *rest = path
     if not rest:
         target[name] = value

@@ -49,7 +49,7 @@ class Filter:
 
     column: str  # the column that it compares; for a search, several separated by spaces
     match: Match = Match.TEXT  # how it compares
-    has_prefixes: bool = False  # whether `[_starts_with]` compares the start of the column
+    has_prefixes: bool = False  # whether `[_starts_with]` is supported
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class ListOptions:
         return f'ORDER BY "{column}" {direction}, id {direction}'
 
     def filtering(self, query: QueryParams) -> dict[str, Any]:
-        """Return the filters of a query that count, as the response repeats them."""
+        """Return the filters of a query that were applied, as the response repeats them."""
         found: dict[str, Any] = {}
         for name, each in self.filters.items():
             wanted = _wanted(name, query)
@@ -209,7 +209,7 @@ def _wanted(name: str, query: QueryParams) -> list[str]:
     plain = name.removesuffix("[]")
     if plain == name:
         return query.getlist(name)
-    # `crm_id[]` and `created_at[gt]` are other parameters than `crm_id`.
+    # `crm_id[]` and `created_at[gt]` are not the parameter `crm_id`.
     return [*query.getlist(name), *(part for text in query.getlist(plain) for part in text.split(",") if part)]
 
 

@@ -17,7 +17,7 @@ class LoggedRequest:
     path: str  # the requested path, without the query
     status: int  # the status of the response; 0 if the connection was reset
     cost: int  # the points spent
-    time: float  # when the request was answered, in seconds of the sandbox's clock
+    time: float  # the time of the response, in seconds of the sandbox's clock
 
 
 @dataclass(frozen=True, kw_only=True)

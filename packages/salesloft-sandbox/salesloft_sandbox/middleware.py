@@ -73,7 +73,7 @@ class Middleware:
         return self._serve(partial(self._respond, handler, "", OK))
 
     def public_endpoint(self, handler: Callable[[Request, bytes], Response]) -> Serve:
-        """Build an endpoint that requires no API key and costs nothing; faults and the log apply."""
+        """Build an endpoint that requires no API key and costs nothing. Faults and the log still apply."""
         return self._serve(lambda request, body: (handler(request, body), None))
 
     def _serve(self, respond: Respond) -> Serve:
@@ -200,7 +200,7 @@ def _page(request: Request) -> int:
 
 
 def _ids(path_params: Mapping[str, str]) -> dict[str, int]:
-    """Return the numbers in a path; anything else is not the id of a record."""
+    """Return the ids in a path. Anything other than a number is not found."""
     if not all(DIGITS.fullmatch(value) for value in path_params.values()):
         raise ApiError(404, "Not found")
     return {name: int(value) for name, value in path_params.items()}
@@ -230,7 +230,7 @@ def _html(status: int) -> Response:
 
 
 def _early_response(fault: Fault) -> Response:
-    """Return the response of a fault that is sent before the API handles the request."""
+    """Return the response of a fault that precedes the effect of a request."""
     if fault.kind is FaultKind.RESET_BEFORE or fault.status == RESET:
         return Reset()
     if fault.kind is FaultKind.EMPTY:
@@ -252,7 +252,7 @@ def _fault_body(fault: Fault) -> Response:
 
 
 def _faulty_response(fault: Fault, response: Response) -> Response:
-    """Return the response of the API as a fault changes it."""
+    """Apply a fault to a response of the API."""
     headers = response.headers
     if fault.kind is FaultKind.RESET_AFTER:
         return Reset()
@@ -281,7 +281,7 @@ def _remove_rate_headers(response: Response) -> None:
 
 
 def _altered_success(fault: Fault, response: Response) -> Response:
-    """Return a successful response with the status or body that a fault gives it."""
+    """Apply a fault to the status or body of a successful response."""
     status, body = response.status_code, bytes(response.body)
     if fault.kind is FaultKind.REPLACE_STATUS:
         status = fault.status

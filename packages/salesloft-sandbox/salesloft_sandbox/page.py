@@ -1,4 +1,4 @@
-"""The page at `/_sandbox/`: what the sandbox holds and what was requested, to look at in a browser."""
+"""The page at `/_sandbox/`: stored data and received requests, for a browser."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _text(column: str, value: Any) -> str:
-    """Return a value as a person reads it."""
+    """Return a value in readable form."""
     if value is None:
         return ""
     if column.endswith("_at"):

@@ -1,4 +1,4 @@
-"""Lists: which rows a request asks for, and the response with its `metadata`."""
+"""Lists: the requested rows, and the response with its `metadata`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Lists:
         self._assumptions = assumptions
 
     def list(self, table: str, request: ApiRequest, serialize: Serializer) -> dict[str, Any]:
-        """Return the response with the rows of a table that a request asks for."""
+        """Return the response with the requested rows of a table."""
         options, query = LISTS[table], request.query
         metadata: dict[str, Any] = {"filtering": options.filtering(query), "sorting": options.sorting(query)}
         where, order = options.where(query, self._exact(table, query)), options.order(query)
@@ -51,7 +51,7 @@ class Lists:
         return {"data": serialize(row, request.base_url, request.time_zone)}
 
     def _exact(self, table: str, query: QueryParams) -> Collection[str]:
-        """Return the columns whose filters distinguish upper and lower case, although the database does not."""
+        """Return the columns whose filters are case-sensitive, although the database is not."""
         if table != "people" or not any(name.startswith("email_addresses") for name in query):
             return ()
         return ("email_address",) if self._assumptions.value("email_case") == "sensitive" else ()

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `salesloft_sandbox` is a sandbox, empty at the start of each test."""
+"""The pytest plugin. The fixture `salesloft_sandbox` is a sandbox that is empty at the start of each test."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class SalesloftSandbox:
 
 @pytest.fixture(scope="session")
 def salesloft_sandbox_options() -> dict[str, Any]:
-    """The options of the sandbox; override this fixture to change them."""
+    """The options of the sandbox. Override this fixture to change them."""
     return {}
 
 

@@ -1,7 +1,7 @@
 """The rate limit: points per minute, shared by all integrations of the team.
 
-Costs and headers: https://developers.salesloft.com/docs/platform/api-basics/rate-limits/. Whether Salesloft counts
-calendar minutes or a rolling minute is not documented, so both are available.
+Costs and headers: https://developers.salesloft.com/docs/platform/api-basics/rate-limits/. Salesloft doesn't document
+whether it counts calendar minutes or a rolling minute, so both are available.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class RateLimiter:
         self.points_spent = 0
 
     def reset(self) -> None:
-        """Forget the points spent; the next request starts a minute."""
+        """Forget the points spent. The next request starts a minute."""
         with self._lock:
             self._started_at = None
             self._spent.clear()

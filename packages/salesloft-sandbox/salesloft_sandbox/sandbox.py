@@ -50,7 +50,7 @@ class Sandbox:
     """The Salesloft data of a team: people, accounts, bulk jobs, and what they depend on.
 
     Attributes:
-        db: The SQLite file of the data; `:memory:` for none.
+        db: The SQLite file for the data, or `:memory:`.
         api_keys: The valid API keys, or key -> scopes (None for all scopes).
         points_per_minute: The team's rate limit.
         other_points: Points that other integrations spend each minute, evenly.
@@ -62,23 +62,22 @@ class Sandbox:
         unknown_id_status: The status of an upsert by an unknown id: 404 or 422.
         latency: Seconds before each response of the API.
         bulk_rate: Rows per second that a bulk job executes; None for all at once.
-        bulk_wait: Seconds that a bulk job waits before it may execute; jobs wait side by side.
+        bulk_wait: Seconds that a bulk job waits before it may execute. Jobs wait in parallel.
         bulk_queue: Execute one bulk job at a time.
-        bulk_records_as_sent: Return the records of bulk rows as they were sent; otherwise with sorted keys and
-            without nulls.
-        refuse_bulk_types: Bulk job type -> the status that rejects it (400, 403, 404 or 422).
-        membership_parameters: Where `POST /cadence_memberships` takes its parameters from: `query`, `body` or both.
+        bulk_records_as_sent: Return the records of bulk rows as sent, instead of with sorted keys and without nulls.
+        refuse_bulk_types: Bulk job type -> the status that rejects it (400, 403, 404, or 422).
+        membership_parameters: Where `POST /cadence_memberships` accepts its parameters: `query`, `body`, or both.
         all_users_visible: Whether the token's user sees all users of the team, as admins do, or only themselves.
         clients: OAuth applications: client id -> client secret.
         token_seconds: Lifetime of an OAuth access token.
         oauth_scopes: The scopes of OAuth tokens; None for all.
         refresh_tokens: Refresh tokens of the first application that are valid from the start.
-        format_phones: Store phone numbers in another format than they are sent.
+        format_phones: Store phone numbers in a different format than sent.
         max_body_bytes: Larger bodies get a 413 with HTML; None for no limit.
         admin_hosts: Hosts other than loopback addresses that may use the admin endpoints.
         worlds: Assumptions about Salesloft that have another value, such as `custom_fields=replace`.
         on_request: Called in the server's thread before and after the effect of each request to the API.
-        clock: Monotonic seconds, for rates and minutes.
+        clock: Returns monotonic seconds, for rates and minutes.
 
     Raises:
         ValueError: The value of an option is invalid.
@@ -217,10 +216,10 @@ class Sandbox:
         return self.state.define_custom_field(name, field_type, value_type)
 
     def define(self, table: str, /, **columns: Any) -> int:
-        """Create a user, a group, a stage, a tier or a cadence.
+        """Create a user, group, stage, tier, or cadence.
 
         Args:
-            table: `users`, `groups`, `person_stages`, `account_stages`, `account_tiers` or `cadences`.
+            table: `users`, `groups`, `person_stages`, `account_stages`, `account_tiers`, or `cadences`.
             columns: The values of its columns.
 
         Returns:
@@ -233,8 +232,8 @@ class Sandbox:
 
         Args:
             tables: `people` and `accounts` with the fields of a request body, `custom_fields` with `name`,
-                `field_type` and `value_type`, and other tables with the values of their columns. What records refer
-                to is created before them.
+                `field_type`, and `value_type`, and other tables with the values of their columns. Referenced records
+                are created first.
 
         Returns:
             The ids of the created rows, per table.
@@ -264,8 +263,8 @@ class Sandbox:
         """Change assumptions about Salesloft, until `reset`.
 
         Args:
-            worlds: Worlds such as `custom_fields=replace`; `salesloft-sandbox worlds` lists them. They are entered in
-                addition to the current ones.
+            worlds: Worlds such as `custom_fields=replace`, in addition to the current ones. `salesloft-sandbox worlds`
+                lists them.
 
         Raises:
             ValueError: A world is unknown; nothing was changed.
@@ -274,7 +273,7 @@ class Sandbox:
 
     @property
     def time_zone(self) -> str | None:
-        """The time zone of the user that API keys act for; times in responses have its offset."""
+        """The time zone of the user that API keys act for, which is used in responses."""
         return (self.state.get("users", OWN_ID) or {}).get("time_zone")
 
     @property
@@ -292,7 +291,7 @@ class Sandbox:
         return self.log.count_responses(status)
 
     def counts(self) -> dict[str, int]:
-        """Return the number of rows of each table, and of points, requests and responses with 429."""
+        """Return the number of rows of each table, and of points, requests, and responses with 429."""
         self.advance()
         return {table: self.state.count(table) for table in TABLES} | {
             "points_spent": self.points_spent,
@@ -301,7 +300,7 @@ class Sandbox:
         }
 
     def advance(self) -> None:
-        """Execute what is due by now: late writes, bulk jobs, and the expiry of tokens."""
+        """Execute due late writes and bulk jobs, and expire tokens."""
         self.late_writes.advance()
         self.bulk_jobs.advance()
         self.oauth.expire()

@@ -26,7 +26,7 @@ GRACE_SECONDS = 1.0
 
 
 class _Protocol(H11Protocol):
-    """HTTP protocol that gives requests access to their connection, so that faults can reset it."""
+    """An HTTP protocol that gives requests access to their connection, so that faults can reset it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # Asyncio sets TCP_NODELAY only for sockets with an explicit protocol, which this one does not have.
@@ -36,7 +36,7 @@ class _Protocol(H11Protocol):
 
 
 class _Uvicorn(uvicorn.Server):
-    """A server that signals when it is ready, and that stops at once. Uvicorn's own polls every 0.1 seconds."""
+    """A server that signals when it is ready and stops at once. Uvicorn's server polls every 0.1 seconds."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -67,17 +67,17 @@ class _Uvicorn(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.shutdown()
         if self.server_state.tasks:
-            # The end of the loop cancels those that are not done by then.
+            # Unfinished tasks are cancelled at the end of the loop.
             await asyncio.wait(self.server_state.tasks, timeout=GRACE_SECONDS)
 
 
 class SandboxServer:
     """Serves a sandbox on the loopback interface, in a separate thread.
 
-    A context manager; when it exits, the server is stopped and the sandbox is closed.
+    A context manager, whose exit stops the server and closes the sandbox.
 
     Args:
-        sandbox: The sandbox; one with default options if omitted.
+        sandbox: The sandbox; by default, one with default options.
         host: The loopback address to listen on, or `0.0.0.0` in a container.
         port: The port; 0 for a free one.
 
@@ -141,14 +141,14 @@ class SandboxServer:
                 raise RuntimeError("The sandbox server did not start")
 
     def wait_until_idle(self, seconds: float = 1.0) -> None:
-        """Wait until no request is in flight, for a limited time; its client may have disconnected."""
+        """Wait until no request is in flight, for a limited time. Clients may have disconnected."""
         deadline = time.monotonic() + seconds
         while self._server and self._server.server_state.tasks and time.monotonic() < deadline:
             time.sleep(0.001)
 
     def __exit__(self, *_: object) -> None:
         if self._server and self._thread and self._socket:
-            # Requests that a slow fault delays are cancelled; uvicorn would log that as an error.
+            # Requests delayed by a fault are cancelled, which uvicorn would log as an error.
             log = logging.getLogger("uvicorn.error")
             level = log.level
             log.setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Times in responses: the database holds UTC, Salesloft answers in the time zone of the user."""
+"""Times in responses: the database uses UTC, but Salesloft responds in the user's time zone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUFFIX = "_at"
 
 @lru_cache(maxsize=16)
 def zone(name: str | None) -> dt.tzinfo:
-    """Return the time zone of a name; UTC if the name is unknown."""
+    """Return the time zone with a name, or UTC if it is unknown."""
     try:
         return ZoneInfo(name or "UTC")
     except (KeyError, OSError, ValueError):
@@ -21,7 +21,7 @@ def zone(name: str | None) -> dt.tzinfo:
 
 
 def localize(row: Mapping[str, Any], time_zone: str | None) -> dict[str, Any]:
-    """Return a row with its times in a time zone, with the offset that applies at each time."""
+    """Return a row with its times in a time zone. Each time has the offset that applies to it."""
     target = zone(time_zone)
     return {name: _local(value, target) if name.endswith(SUFFIX) and value else value for name, value in row.items()}
 

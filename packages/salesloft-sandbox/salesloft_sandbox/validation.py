@@ -1,4 +1,4 @@
-"""Validation of request bodies; without I/O."""
+"""Validation of request bodies, without I/O."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def is_raw_domain(body: Mapping[str, Any]) -> bool:
 
 
 def to_integer(field: Field | None, value: Any) -> Any:
-    """Return the value of a field with text of digits as a number, if the field is one; otherwise as it is."""
+    """Convert digits to a number if the field is an integer."""
     if field is None or field.type is not FieldType.INTEGER or not isinstance(value, str):
         return value
     return int(value) if DIGITS.fullmatch(value) else value
 
 
 def from_form(resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a form-encoded body with the booleans that its text stands for."""
+    """Convert text to booleans in a form-encoded body."""
     booleans = {"true": True, "false": False}
     fields = resource.fields
     return {
@@ -103,7 +103,7 @@ def from_form(resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _field_error(field: Field, value: Any, reference_data: ReferenceData) -> str:
-    """Return what is wrong with the value of a field; empty if it is valid."""
+    """Return the error for the value of a field; empty if it is valid."""
     actual: type = type(value)
     # Exact type, because a bool is an int in Python.
     if actual is not JSON_TYPES[field.type]:

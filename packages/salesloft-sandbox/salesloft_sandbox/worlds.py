@@ -1,4 +1,4 @@
-"""Assumptions about what Salesloft does not document. The sandbox can behave according to either alternative.
+"""Assumptions about undocumented behavior of Salesloft. The sandbox can simulate each alternative.
 
 A world is an assumption with another value, such as `custom_fields=replace`. Responses that depend on an assumption
 name it in the header `x-sandbox-assumption`.
@@ -23,10 +23,10 @@ FIELD_NAMES = frozenset(
 class Assumption:
     """An assumption about Salesloft."""
 
-    name: str  # the name
-    # Value -> what Salesloft does; the first is the default. Empty if the value is a list of field names.
+    name: str
+    # Value -> Salesloft's behavior; the first is the default. Empty if the value is a list of field names.
     values: Mapping[str, str]
-    meaning: str = ""  # what Salesloft does with the listed fields
+    meaning: str = ""  # Salesloft's behavior for the listed fields
 
     @property
     def default(self) -> str:
@@ -34,7 +34,7 @@ class Assumption:
 
     @property
     def worlds(self) -> dict[str, str]:
-        """World -> what Salesloft does in it."""
+        """World -> Salesloft's behavior in it."""
         if not self.values:
             return {f"{self.name}=FIELD,…": self.meaning}
         return {f"{self.name}={value}": text for value, text in self.values.items() if value != self.default}

@@ -1,7 +1,7 @@
 """Bulk jobs: rows are uploaded first and executed later.
 
-Flow: https://developers.salesloft.com/docs/api/. That a team's jobs wait side by side and are executed one at a time,
-and the row status `retrying`, are assumptions.
+Flow: https://developers.salesloft.com/docs/api/. We assume that a team's jobs wait in parallel and are executed one at a
+time, and that `retrying` is a row status.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class RowStatus(Enum):
 
 @dataclass(frozen=True)
 class _Execution:
-    """How a bulk job executes."""
+    """The planned execution of a bulk job."""
 
-    starts_at: float  # when it starts at the earliest, in seconds of the clock
+    starts_at: float  # its earliest start, in seconds of the clock
     row_limit: int | None = None  # number of rows after which it stops; None for no limit
     final_state: str = JobState.DONE.value  # its state after that
 
@@ -55,11 +55,11 @@ class _Execution:
 class BulkJobs:
     """The team's bulk jobs.
 
-    There is no background task: each request first brings the jobs up to the time of the clock, so that a test
-    controls their progress by its clock.
+    There is no background task: each request first advances the jobs to the time of the clock, so tests control their
+    progress with a clock.
 
     Attributes:
-        assumptions: What Salesloft does where it is not documented.
+        assumptions: Undocumented behavior of Salesloft.
     """
 
     def __init__(  # noqa: PLR0913 - one argument per option
@@ -91,7 +91,7 @@ class BulkJobs:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the progress of jobs; those that are executing according to the database start now."""
+        """Forget the progress of jobs. Executing jobs in the database start now."""
         rows = self._state.select("bulk_jobs", "state = ?", (JobState.EXECUTING.value,))
         execution = _Execution(self._clock() + self._wait)
         self._executions = {row["id"]: execution for row in rows}
@@ -130,7 +130,7 @@ class BulkJobs:
         return self._reported(self.get(job_id))
 
     def select(self, states: Sequence[str], after: int, limit: int, offset: int) -> list[Row]:
-        """Return the jobs in some states (if any are given) after an id, as Salesloft reports them."""
+        """Return the jobs after an id, in the given states or in any, as Salesloft reports them."""
         where, values = _after("state", states, after)
         tail = f"ORDER BY id LIMIT {limit} OFFSET {offset}"
         return [self._reported(row) for row in self._state.select("bulk_jobs", where, values, tail)]
@@ -149,11 +149,11 @@ class BulkJobs:
         return resource, [(row, self._written(resource, row["resource_id"])) for row in rows]
 
     def other_states(self) -> set[str]:
-        """Return the states of the jobs, which include those that faults set."""
+        """Return the states of all jobs, including states set by faults."""
         return {state for (state,) in self._state.raw("SELECT DISTINCT state FROM bulk_jobs")}
 
     def other_statuses(self) -> set[str]:
-        """Return the statuses of the rows, which include those that faults set."""
+        """Return the statuses of all rows, including statuses set by faults."""
         return {status for (status,) in self._state.raw("SELECT DISTINCT status FROM bulk_job_rows")}
 
     def get(self, job_id: int) -> Row:
@@ -199,7 +199,7 @@ class BulkJobs:
         return self.get(job_id)
 
     def advance(self) -> None:
-        """Bring the jobs up to the time of the clock."""
+        """Advance the jobs to the time of the clock."""
         if not self._executions:
             return
         with self._lock:
@@ -223,7 +223,7 @@ class BulkJobs:
         return _Execution(starts_at, body.get("rows"), body.get("state", JobState.DONE.value))
 
     def _advance(self, job_id: int, execution: _Execution, seconds: float) -> None:
-        """Bring a job to where it is after some seconds of execution; negative if it has not started."""
+        """Advance a job to `seconds` of execution, which is negative if it has not started."""
         if seconds < 0:
             return
         job = self.get(job_id)
@@ -294,7 +294,7 @@ def get_resource(job_type: str) -> Resource:
 
 
 def _after(column: str, wanted: Sequence[str], after: int) -> tuple[str, list[Any]]:
-    """Return the condition for rows after an id whose column has one of the values, or any if none is given."""
+    """Return the condition for rows after an id whose column has one of the given values, if any."""
     if not wanted:
         return "id > ?", [after]
     return f"id > ? AND {column} IN ({', '.join('?' * len(wanted))})", [after, *wanted]

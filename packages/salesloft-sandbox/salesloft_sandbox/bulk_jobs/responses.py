@@ -26,5 +26,5 @@ def bulk_row(resource: Resource, row: Row, written: Row | None, base_url: str, t
 
 
 def reordered(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record with sorted keys and without nulls, so that clients do not rely on what exactly was sent."""
+    """Return a record with sorted keys and without nulls, so that clients can't rely on its exact form."""
     return {name: record[name] for name in sorted(record) if record[name] is not None}

@@ -1,8 +1,8 @@
 """Memberships of people in cadences.
 
 From https://developers.salesloft.com/docs/api/cadence-memberships-create/. There is one membership per person and
-cadence: adding a person again reuses it and starts them over. A cadence can set the stage of the people that are added,
-and of those that finish it.
+cadence: adding a person again reuses it and restarts the cadence. A cadence can set the stage of people who are added or
+finish.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Memberships:
             return self._write(values, own_id)
 
     def end(self, membership_id: int, state: str = "completed") -> None:
-        """End a membership as Salesloft does when the last step is done, or when someone removes the person."""
+        """End a membership, as Salesloft does after the last step, or when someone removes the person."""
         if state not in STATES:
             raise ValueError(f"the state must be one of: {', '.join(STATES)}")
         values = {"current_state": state, "currently_on_cadence": state in RUNNING, "updated_at": now()}
@@ -104,7 +104,7 @@ class Memberships:
         return int(held["id"])
 
     def _set_stage(self, person_id: int, cadence_id: int, column: str) -> None:
-        """Change the stage of a person to the one that a cadence sets, if it does."""
+        """Set the stage of a person, if the cadence defines one."""
         stage_id = (self._state.get("cadences", cadence_id) or {}).get(column)
         if stage_id is not None and self._state.exists("people", person_id):
             self._state.update("people", person_id, {"person_stage_id": stage_id, "updated_at": now()})

@@ -28,7 +28,7 @@ CONSENT_PAGE = """<!doctype html>
 
 
 def build(oauth: OAuth) -> list[tuple[str, Handler, list[str]]]:
-    """Return path, handler and methods of each endpoint."""
+    """Return the path, handler, and methods of each endpoint."""
     return [
         ("/oauth/authorize", lambda request, body: _authorize(oauth, request, body), ["GET", "POST"]),
         ("/oauth/token", lambda request, body: _token(oauth, request, body), ["POST"]),
@@ -36,7 +36,7 @@ def build(oauth: OAuth) -> list[tuple[str, Handler, list[str]]]:
 
 
 def _token(oauth: OAuth, request: Request, body: bytes) -> Response:
-    """Serve `POST /oauth/token` for form-encoded and JSON bodies; the client may authenticate with HTTP Basic."""
+    """Serve `POST /oauth/token` for form-encoded and JSON bodies. Clients may authenticate with HTTP Basic."""
     try:
         fields: dict[str, Any] = (
             msgspec.json.decode(body) if body.lstrip().startswith(b"{") else dict(parse_qsl(_text(body)))

@@ -1,4 +1,4 @@
-"""Creates, updates and upserts of people and accounts, for single requests and rows of bulk jobs."""
+"""Creates, updates, and upserts people and accounts, for single requests and rows of bulk jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Records:
     """The people and accounts of the team.
 
     Attributes:
-        format_phones: Whether phone numbers are stored in another format than they are sent.
+        format_phones: Whether to store phone numbers in a different format than sent.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Records:
                     self._state.update(PERSON.table, person_id, {"account_id": None})
 
     def _checked(self, resource: Resource, action: Action, body: Mapping[str, Any], scopes: Scopes) -> dict[str, Any]:
-        """Return a body that is valid, with ids as numbers and without what Salesloft ignores."""
+        """Validate a body, and return it with ids as numbers and without ignored fields."""
         if "crm_id" in body:
             scopes.require(resource.crm_scope)
         known = self._known(resource, action, body)
@@ -143,7 +143,7 @@ class Records:
         return found[0] if found else None
 
     def _holders(self, resource: Resource, field: str, value: Any) -> list[int]:
-        """Return the ids of the records that have a value in a field."""
+        """Return the ids of the records with a value in a field."""
         holders = self._state.ids_where(resource.table, field, value)
         if field != PERSON.unique or not holders:
             return holders
@@ -153,7 +153,7 @@ class Records:
         return exact
 
     def _live(self, resource: Resource, holders: list[int]) -> list[int]:
-        """Return the ids of the records that an upsert can match, and that a unique value collides with."""
+        """Return the ids of the records that an upsert can match or a unique value can collide with."""
         if "archived" not in resource.fields:
             return holders
         archived = [holder for holder in holders if self._state.value(resource.table, holder, "archived_at")]
@@ -162,7 +162,7 @@ class Records:
         return [holder for holder in holders if holder not in archived]
 
     def _restored(self, resource: Resource, record_id: int, body: dict[str, Any]) -> dict[str, Any]:
-        """Return the body of an upsert, which restores an archived account if Salesloft does."""
+        """Return the body of an upsert, which restores an archived account in the world `unarchive`."""
         if "archived" not in resource.fields or not self._state.value(resource.table, record_id, "archived_at"):
             return body
         if self._assumptions.value("archived_accounts") != "unarchive":

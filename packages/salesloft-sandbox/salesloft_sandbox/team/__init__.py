@@ -1,1 +1,1 @@
-"""The team and what records refer to: users, groups, stages, tiers, cadences and custom fields."""
+"""The team, and objects that records refer to: users, groups, stages, tiers, cadences, and custom fields."""

@@ -1,6 +1,6 @@
-"""The team, its users and groups, and what records refer to, in responses.
+"""The team, its users and groups, and objects that records refer to, in responses.
 
-From https://developers.salesloft.com/docs/api/: documented fields that the sandbox has no value for are null.
+From https://developers.salesloft.com/docs/api/. Documented fields without a value in the sandbox are null.
 """
 
 from __future__ import annotations
