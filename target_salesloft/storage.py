@@ -185,8 +185,9 @@ class LocalDirectory:
 
     def check(self) -> None:
         """Check that files can be created, without leaving any behind."""
-        existing = self._path.absolute()
+        existing = self._path
         try:
+            existing = existing.absolute()
             while not existing.exists():
                 existing = existing.parent
             tempfile.TemporaryFile(dir=existing).close()

@@ -56,6 +56,14 @@ def test_urls_are_remote_and_paths_are_not():
     assert str(local_path("file:///var/failed")) == "/var/failed"
 
 
+def test_a_working_directory_that_was_deleted_is_an_error_that_names_the_setting(run, tmp_path, monkeypatch):
+    (tmp_path / "old").mkdir()
+    monkeypatch.chdir(tmp_path / "old")
+    (tmp_path / "old").rmdir()
+    result = run([COLUMNS], failed_records_dir="failed")
+    assert (result.code, "failed_records_dir" in result.messages[-1]) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("location", "parts"),
     [

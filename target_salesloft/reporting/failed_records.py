@@ -59,6 +59,7 @@ class FailedRecordsFile:
 
     def __init__(self, location: str, *, dry_run: bool = False) -> None:
         self._location = location
+        self._storage = open_writable("failed_records_dir", location)
         self._directory = absolute(location).rstrip("/")
         self._suffix = DRY_RUN_SUFFIX if dry_run else ".singer"
         self._schemas: dict[str, Mapping[str, Any]] = {}
@@ -66,7 +67,6 @@ class FailedRecordsFile:
         self._lines_written = 0
         self._saved: dict[int, SavedAt] = {}
         self._lock = threading.Lock()
-        self._storage = open_writable("failed_records_dir", location)
 
     @property
     def path(self) -> str | None:
