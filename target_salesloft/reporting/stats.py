@@ -165,7 +165,7 @@ class StreamStats:
             names = {each.reference.name for each in references.values()}
             invalid = sum(reference_of(each) not in names for each in outcome.write.missing)
             self.references += (len(references) + invalid) * len(sources)
-            # References that were not looked up are neither found nor missing, and the id of an earlier row may be kept.
+            # References that were not looked up are neither found nor missing. The id of an earlier row may be kept.
             missing = set(map(reference_of, outcome.write.missing))
             left_out = (each for name, each in references.items() if name not in outcome.write.body)
             self.missing_values.update(hash(each) for each in left_out if each.reference.name in missing)

@@ -1,7 +1,7 @@
 """Bulk jobs: rows are uploaded first and executed later.
 
-Flow: https://developers.salesloft.com/docs/api/. We assume that a team's jobs wait in parallel and are executed one at a
-time, and that `retrying` is a row status.
+Flow: https://developers.salesloft.com/docs/api/. We assume that a team's jobs wait in parallel and are executed one at
+a time, and that `retrying` is a row status.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Memberships of people in cadences.
 
 From https://developers.salesloft.com/docs/api/cadence-memberships-create/. There is one membership per person and
-cadence: adding a person again reuses it and restarts the cadence. A cadence can set the stage of people who are added or
-finish.
+cadence: adding a person again reuses it and restarts the cadence. A cadence can set the stage of people who are added
+or finish.
 """
 
 from __future__ import annotations
