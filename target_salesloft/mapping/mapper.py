@@ -156,10 +156,7 @@ class RecordMapper:
         if columns_complete:
             self._require_key(columns)
         for column in sorted(mapping.keys() - columns) if columns else ():
-            self.warnings.append(
-                f"mapping names the column {_quote(column)}, which the stream does not have"
-                f"{did_you_mean(column, columns)}"
-            )
+            self.warnings.append(_absent_column(column, columns))
 
     def new_columns(self, record: Mapping[str, Any]) -> list[str]:
         return [] if record.keys() <= self._routes.keys() else sorted(record.keys() - self._routes.keys())
@@ -326,7 +323,9 @@ class RecordMapper:
             )
         elif self._key != ID_FIELD:
             advice += ", or set another upsert_key"
-        raise ConfigError(f"no column maps to {self._key}, the {self._mode.value} key. {advice}.")
+        absent = sorted(each for each in self._mapping.keys() - set(columns) if self._mapping[each] == self._key)
+        reason = f": {_absent_column(absent[0], columns)}" if absent else ""
+        raise ConfigError(f"no column maps to {self._key}, the {self._mode.value} key{reason}. {advice}.")
 
     def _targets(self, columns: Iterable[str]) -> list[str]:
         return [target for column in columns if (target := _target_name(column, self._mapping)) is not None]
@@ -540,6 +539,10 @@ def _describe_target(route: Route) -> str:
 
 def _field_name(salesloft_object: SalesloftObject, name: str) -> str:
     return salesloft_object.aliases.get(name, name)
+
+
+def _absent_column(name: str, columns: Iterable[str]) -> str:
+    return f"mapping names the column {_quote(name)}, which the stream does not have{did_you_mean(name, columns)}"
 
 
 def _quote(name: str) -> str:

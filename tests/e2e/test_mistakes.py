@@ -21,6 +21,7 @@ def mapping(**columns):
     [
         (mapping(email="email_addr"), ["'email'", "'email_addr'"]),
         (mapping(email=None), ["email_address", "mapping"]),
+        (mapping(email=None, emial="email_address"), ["email_address", "'emial'", "'email'"]),
         (mapping(job_title="titel"), ["'job_title'", "'titel'", "'title'"]),
         (mapping(job_title="null"), ["'job_title'", "'null'"]),
         ({"people_upsert_key": "crm_id"}, ["crm_id", "mapping"]),
