@@ -48,6 +48,7 @@ DEFAULTS = {
 LOCKED = {"locked", "locked later", "locked rows", "locked out"}
 UNKNOWN = object()
 TABLES = ("people", "accounts")
+NAMES = ("email_address", "crm_id", "domain", "salesloft_id", "person")
 
 
 class Finding(NamedTuple):
@@ -664,12 +665,11 @@ class Oracle:
 
     def all_names(self, row, night=None):
         """Return all by which a row names itself and its record, as this is known in a night."""
-        columns = ("email_address", "crm_id", "domain", "salesloft_id", "person")
         kind = self.streams[row["stream"]]["object"]
         yield row["stream"], row["id"]
         named = night and night.after.get(kind, {}).get(number(row.get("salesloft_id")))
         for values in filter(None, (row, named)):
-            yield from ((kind, str(values[each]).strip().lower()) for each in columns if values.get(each))
+            yield from ((kind, str(values[each]).strip().lower()) for each in NAMES if values.get(each))
 
     def claim(self, night, row, outcome, text):
         """A record that is reported as written was sent tonight; one that is unchanged was sent before, or is held."""
@@ -1167,7 +1167,7 @@ class Oracle:
                 row = night.rows[index]
                 if (
                     "cadence" in row
-                    or self.has_other_keys(run, row)
+                    or self.has_other_keys(night, run, row)
                     or any(self.is_open(one, row) for one in own)
                     or not self.is_remembered(row)
                     or (self.is_apart and self.streams[row["stream"]]["overwrite"])  # the other one may overwrite
@@ -1205,12 +1205,15 @@ class Oracle:
         records = [record for each in changes for record in (each.before, each.after) if record is not None]
         return any(same(record["domain"], row.get("employer")) for record in records)
 
-    def has_other_keys(self, run, row):
-        """Return whether a job of another stream, which names records by another key, may be in flight for a row."""
-        key, table = self.streams[row["stream"]]["key"], self.streams[row["stream"]]["object"]
-        others = {name for name, each in self.streams.items() if each["object"] == table and each["key"] != key}
-        sent = {each["stream"] for each in run.results if each["result"] in WRITTEN | FAILED}
-        return self.settings.get("write_method") != "record" and bool(others & sent)
+    def has_other_keys(self, night, run, row):
+        """Return whether a job of another stream, which may name the record of a row otherwise, may be in flight."""
+        own = self.streams[row["stream"]]
+        sent = {each["stream"] for each in run.results if each["result"] in WRITTEN | FAILED} - {row["stream"]}
+        others = [name for name in sent if self.streams.get(name, {}).get("object") == own["object"]]
+        rows = {name: [each for each in night.rows if each["stream"] == name] for name in others}
+        return self.settings.get("write_method") != "record" and any(
+            self.streams[name]["key"] != own["key"] or not names_in([row]) <= names_in(rows[name]) for name in others
+        )
 
     def rivals(self, night, row, record):
         return any(
@@ -1218,6 +1221,11 @@ class Oracle:
             for other in night.rows
             if self.names(other, self.streams[row["stream"]]["object"], record)
         )
+
+
+def names_in(rows):
+    """Return the columns in which rows name records."""
+    return {each for row in rows for each in NAMES if row.get(each)}
 
 
 def key_of(record):
