@@ -168,7 +168,7 @@ def test_internal_error_is_a_line_without_its_message():
     assert ("ValueError" in message, "s3cr3t" in message) == (True, False)
 
 
-def test_limits_of_memory_and_threads_are_no_internal_errors():
+def test_limits_of_memory_and_threads_are_not_internal_errors():
     previous = threading.stack_size(1 << 46)
     try:
         with pytest.raises(RuntimeError) as raised:

@@ -42,7 +42,7 @@ def held(sandbox, name):
         ("lists=merge", {"tags": ["b"]}, "tags", ["a", "b"], "A5", "bulk"),
     ],
 )
-def test_value_that_salesloft_does_not_store_is_said_and_sent_again(
+def test_value_that_salesloft_does_not_store_is_reported_and_sent_again(
     night, sandbox, world, values, name, stored, assumption, method
 ):
     for email in EMAILS:
@@ -83,7 +83,7 @@ def test_custom_fields_that_are_not_sent_are_kept(night, sandbox, sync_mode):
         ({"tags": ["b"]}, {"tags": ["c"]}, ["a", "b", "c"], {"list_fields": "add"}),
     ],
 )
-def test_what_a_job_in_flight_writes_is_kept_too(run, serve, first, second, held_then, settings):
+def test_values_that_a_job_in_flight_writes_are_kept_too(run, serve, first, second, held_then, settings):
     server = serve(bulk_wait=60)
     for email in EMAILS:
         custom_fields = {"Lead Score": "7", "Region": "US"}
@@ -157,7 +157,7 @@ def test_custom_fields_that_are_replaced_are_tried_once_in_many_nights(night, sa
     assert held(sandbox, "custom_fields") == [{"Lead Score": "7", "Region": "EU"}] * 3
 
 
-def test_what_jobs_have_shown_is_known_in_later_nights(run, sandbox):
+def test_findings_of_jobs_are_known_in_later_nights(run, sandbox):
     for world in ("bulk_filters=ignored", "bulk_processed=successes", "bulk_rows=without_record"):
         sandbox.enter_world(world)
     lists, warnings = [], []
@@ -173,7 +173,7 @@ def test_what_jobs_have_shown_is_known_in_later_nights(run, sandbox):
     assert lists == [1, 3, 1]
 
 
-def test_what_the_run_has_written_shows_what_salesloft_does(night, sandbox):
+def test_records_that_the_run_has_written_show_how_salesloft_behaves(night, sandbox):
     sandbox.enter_world("custom_fields=replace")
     rows = [{"email_address": f"p{number}@b.co", "Region": "EU", "Lead Score": str(number)} for number in range(6)]
     result = night(rows, batch_size_rows=3)
@@ -220,7 +220,7 @@ def test_case_that_counts_still_does_when_what_was_found_has_expired(night, sand
 
 
 @pytest.mark.parametrize("method", ["bulk"])
-def test_case_that_does_not_count_costs_a_point(night, sandbox):
+def test_case_that_does_not_matter_costs_a_point(night, sandbox):
     for number in range(110):
         sandbox.add("person", email_address=f"Jane.{number}@Example.com")
     points = []
@@ -298,7 +298,7 @@ def domains(sandbox, *names):
 @pytest.mark.parametrize(
     ("sync_mode", "method"), [("upsert", "record"), ("upsert", "bulk"), ("update", "bulk"), ("insert", "record")]
 )
-def test_account_that_holds_a_url_gets_no_second_one(night, sandbox, sync_mode):
+def test_account_that_holds_a_url_is_not_duplicated(night, sandbox, sync_mode):
     rows = [{"domain": "nike.com", "name": "Nike"}, {"domain": "acme.com", "name": "Acme"}]
     rows = [{**row, "city": "Rome"} for row in [*rows, {"domain": "c7.co", "name": "C7"}]]
     settings = {"sync_mode": sync_mode, "already_exists": "skip"}
@@ -332,7 +332,7 @@ def test_person_is_linked_to_an_account_that_holds_a_url(night, sandbox):
         assert linked == {"p0@b.co": "Nike", "p1@b.co": "C7", "p2@b.co": None}
 
 
-def test_token_that_must_not_read_writes_nevertheless(serve, night):
+def test_token_without_read_permission_still_writes(serve, night):
     server = serve(api_keys={KEY: ["people:write", "accounts:write", "custom_fields:read"]})
     rows = [{"email_address": "Jane@Example.com", "Region": "EU", "Lead Score": "7"}]
     result = night(rows, api_url=server.url, batch_size_rows=1)
@@ -345,7 +345,7 @@ def test_token_that_must_not_read_writes_nevertheless(serve, night):
 # A12: unknown custom fields are ignored
 
 
-def test_custom_field_that_is_dropped_is_said(night, sandbox, fault):
+def test_custom_field_that_is_dropped_is_reported(night, sandbox, fault):
     fault("status", path="/custom_fields", status=403, times=None)
     sandbox.enter_world("unknown_custom_fields=drop")
     settings = {"unchecked_custom_fields": True, "streams": {"people": {"mapping": {"Regoin": "Regoin"}}}}
@@ -376,7 +376,7 @@ def test_first_rows_of_a_large_job_show_what_is_stored(run, sandbox):
         ("update", {"archived": False}, "record"),
     ],
 )
-def test_account_that_stays_archived_is_said(night, sandbox, caplog, sync_mode, values):
+def test_account_that_stays_archived_is_reported(night, sandbox, caplog, sync_mode, values):
     for name in "abc":
         number = sandbox.add("account", name=name, domain=f"{name}.com")
         if name != "a":

@@ -152,7 +152,7 @@ def test_a_row_that_now_names_the_membership_of_another_row_adds_its_person_to_n
     ("members", "people_sent", "points"),
     [(0, 1, 1), (0, 20, 1), (250, 20, 3), (350, 3, 1 + 3), (350, 1, 1)],
 )
-def test_the_cheaper_of_listing_the_cadence_and_asking_for_people_is_used(sandbox, run, members, people_sent, points):
+def test_the_cheaper_of_listing_the_cadence_and_looking_up_people_is_used(sandbox, run, members, people_sent, points):
     ids = add_people(sandbox, members + people_sent)
     add_memberships(sandbox, ids[:members])
     assert run(enroll(ids[members:])).code == 0
@@ -180,7 +180,7 @@ def test_long_cadence_is_listed_by_change_rather_than_by_costly_pages(sandbox, r
 
 
 @pytest.mark.parametrize("missing", ["updated_at[gte]", "moments"])
-def test_people_of_a_long_cadence_are_asked_for_if_it_cannot_be_listed(sandbox, run, monkeypatch, missing):
+def test_people_of_a_long_cadence_are_looked_up_if_it_cannot_be_listed(sandbox, run, monkeypatch, missing):
     monkeypatch.setattr("target_salesloft.salesloft.listing.MAX_CHEAP_PAGES", 2)
     ids = add_people(sandbox, 420)
     add_memberships(sandbox, ids[:410])
@@ -223,7 +223,7 @@ def test_an_empty_cadence_is_listed_again_before_people_are_added_to_it(lookups,
     assert [person for person, _ in lookups.memberships.find(pairs)] == ids[:2]
 
 
-def test_people_are_asked_for_if_what_has_changed_in_a_cadence_cannot_be_listed(lookups, sandbox, fault):
+def test_people_are_looked_up_if_changes_of_a_cadence_cannot_be_listed(lookups, sandbox, fault):
     ids = add_people(sandbox, 3)
     pairs = [(each, INBOUND) for each in ids]
     add_memberships(sandbox, ids[:1])
@@ -293,7 +293,7 @@ def test_a_person_is_added_by_a_row_although_another_one_that_did_is_deleted(san
 
 
 @pytest.mark.parametrize("nights", [1, 2])
-def test_a_membership_is_not_removed_while_another_row_names_it_otherwise(sandbox, run, nights):
+def test_a_membership_is_not_removed_while_another_row_names_it_by_other_keys(sandbox, run, nights):
     add_memberships(sandbox, add_people(sandbox, 1))
     person = {"email": "p0@example.com", "user_id": 1}
     columns = schema("enrollments", "email", "cadence", "user_id", "number", keys=["number"])

@@ -25,7 +25,7 @@ def person(number, **values):
     return {"email_address": f"p{number}@b.co", **values}
 
 
-def test_compare_tells_exactly_what_a_run_changes(night, compare, sandbox):
+def test_compare_reports_exactly_what_a_run_changes(night, compare, sandbox):
     for number in range(200):
         title = "Old" if number < 40 else "CEO"
         city = "Old" if 34 <= number < 74 else "Rome"
@@ -162,7 +162,7 @@ def test_reshaped_value_is_not_taken_for_an_edited_one(night, sandbox, edit):
     assert held(sandbox, "phone") == {"p1@b.co": "+404 555 000 1", "p2@b.co": "+707 555 000 2"}
 
 
-def test_what_salesloft_holds_already_counts_as_written_by_this_stream(night, sandbox, edit):
+def test_equal_records_in_salesloft_count_as_written_by_this_stream(night, sandbox, edit):
     sandbox.add("person", email_address="p1@b.co", title="CEO")
     sandbox.add("person", email_address="p2@b.co", title="CEO")
     rows = [person(1, title="CEO"), person(2, title="CEO")]

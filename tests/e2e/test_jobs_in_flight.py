@@ -26,7 +26,7 @@ def batches(count, **values):
     ("seed", "skip"),
     [(2, "ledger"), *((pytest.param(seed, "off", marks=pytest.mark.matrix)) for seed in range(3, 9))],
 )
-def test_the_last_value_of_a_key_wins_however_jobs_overlap(run, serve, seed, skip):
+def test_the_last_value_of_a_key_wins_even_if_jobs_overlap(run, serve, seed, skip):
     chance = random.Random(seed)  # noqa: S311 (batches, not secrets)
     server = serve(bulk_wait=30)
     for _ in range(3):  # some jobs are executed late

@@ -49,7 +49,7 @@ def night(run, database, tmp_path):
     return night
 
 
-def test_only_what_has_changed_is_sent(night, database, sandbox):
+def test_only_changed_rows_are_sent(night, database, sandbox):
     for number, name in enumerate(("ann", "bob", "odd"), 1):
         email = "not an address" if name == "odd" else f"{name}@example.com"
         database.execute("INSERT INTO customers VALUES (%s, %s, %s, NULL)", number, email, name)

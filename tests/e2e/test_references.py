@@ -227,7 +227,7 @@ def test_accounts_that_come_later_are_looked_up_rarely(load, sandbox, count, fir
     assert lookups(sandbox) <= most
 
 
-def test_what_has_waited_is_written_as_soon_as_what_it_refers_to_is_there(load, sandbox):
+def test_waiting_records_are_written_as_soon_as_their_references_exist(load, sandbox):
     messages = [ACCOUNTS, account("c.com"), person("bob"), state(1), person("cid"), state(2)]
     result = load(PEOPLE, person("ann", "c.com"), *messages, batch_size_rows=1)
     assert (result.code, result.states, links(sandbox)) == (0, [1, 2], {"ann": "c.com", "bob": None, "cid": None})
@@ -241,7 +241,7 @@ def test_person_whose_account_may_be_in_the_rest_of_the_input_waits_for_the_next
     assert links(sandbox) == {"ann": "late.com", "bea": "acme.com"}
 
 
-def test_too_many_deferred_records_are_written_without_what_they_refer_to(load, sandbox, monkeypatch):
+def test_too_many_waiting_records_are_written_without_their_references(load, sandbox, monkeypatch):
     monkeypatch.setattr("target_salesloft.engine.engine.MAX_WAITING", 3)
     people = [person(f"p{number}", "c.com") for number in range(6)]
     result = load(PEOPLE, *people, state(1), ACCOUNTS, account("c.com"), state(2), batch_size_rows=1)

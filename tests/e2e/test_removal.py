@@ -51,7 +51,7 @@ def test_deleted_record_is_looked_up_once(sandbox, run, mode, remembered):
     assert len(requests(sandbox, "GET", "/v2/people")) == before + 1
 
 
-def test_what_is_gone_is_unchanged_and_costs_only_the_lookup(sandbox, run):
+def test_missing_records_are_unchanged_and_cost_only_the_lookup(sandbox, run):
     result = run([PEOPLE, *people(range(150), **GONE)], **DELETE, max_deleted_records=0)
     assert (result.code, result.counts()) == (0, {"read": 150, "unchanged": 150})
     assert len(requests(sandbox, "GET", "/v2/people")) == 2
@@ -66,7 +66,7 @@ def test_a_delete_that_is_repeated_and_finds_nothing_has_deleted_the_record(sand
 
 
 @pytest.mark.parametrize("domain", ["a.co", "https://www.a.co/"])
-def test_account_is_removed_in_whichever_form_salesloft_holds_its_domain(sandbox, run, domain):
+def test_account_is_removed_in_any_form_of_its_domain(sandbox, run, domain):
     sandbox.add("account", domain=domain, name="A")
     result = run([ACCOUNTS, record("accounts", domain="a.co", **GONE)], **DELETE)
     assert (result.counts("accounts"), sandbox.accounts()) == ({"read": 1, "deleted": 1}, [])
@@ -75,7 +75,7 @@ def test_account_is_removed_in_whichever_form_salesloft_holds_its_domain(sandbox
 @pytest.mark.parametrize(
     ("mode", "key"), [("upsert", "domain"), ("update", "domain"), ("upsert", "id"), ("update", "id")]
 )
-def test_account_is_restored_in_whichever_form_salesloft_holds_its_domain(sandbox, run, mode, key):
+def test_account_is_restored_in_any_form_of_its_domain(sandbox, run, mode, key):
     sandbox.add("account", domain="https://www.a.co/", name="A")
     settings = {"streams": {"accounts": {"deleted_records": "archive", "sync_mode": mode, "upsert_key": key}}}
     for row in (GONE, {"name": "B"}):
@@ -117,9 +117,7 @@ def test_account_that_could_not_be_restored_is_restored_by_the_next_run(sandbox,
 
 @pytest.mark.parametrize("skip_unchanged", ["off", "ledger", "salesloft"])
 @pytest.mark.parametrize("archived", [True, False, None])
-def test_account_of_which_the_source_says_whether_it_is_archived_is_not_restored_by_itself(
-    sandbox, run, archived, skip_unchanged
-):
+def test_account_is_not_restored_automatically_if_the_source_has_archived(sandbox, run, archived, skip_unchanged):
     sandbox.add("account", domain="a.co", name="A")
     streams = {"accounts": {"deleted_records": "archive", "sync_mode": "update"}}
     settings = {"streams": streams, "skip_unchanged": skip_unchanged, "null_values": "clear"}
@@ -225,7 +223,7 @@ def test_state_waits_for_removals(sandbox, run, fault, tmp_path):
     assert (again.code, addresses(sandbox)) == (0, ["p5@example.com"])
 
 
-def test_a_job_of_an_earlier_run_does_not_write_what_is_removed_again(run, serve, connect, clock):
+def test_a_job_of_an_earlier_run_does_not_recreate_removed_records(run, serve, connect, clock):
     server = serve(bulk_wait=120)
     add_people(server.sandbox, 1)
     jobs = connect(api_url=server.url).bulk_jobs
@@ -268,7 +266,7 @@ def test_only_the_key_of_a_deleted_record_counts(sandbox, run):
         ("insert", GONE),
     ],
 )
-def test_row_without_a_key_is_skipped_whatever_else_is_wrong_with_it(run, mode, wrong):
+def test_row_without_a_key_is_skipped_even_if_other_values_are_invalid(run, mode, wrong):
     columns = schema("people", "email_address", "owner_id", title={"type": "string"})
     result = run([columns, record("people", **wrong)], **DELETE, sync_mode=mode, missing_key="skip")
     assert (result.code, result.counts()["skipped"]) == (0, 1)
@@ -288,7 +286,7 @@ def test_dry_run_counts_what_would_be_removed_and_warns_of_too_many(sandbox, run
     assert len(sandbox.people()) == 2
 
 
-def test_dry_run_does_not_count_what_another_row_keeps(run):
+def test_dry_run_does_not_count_records_that_another_row_keeps(run):
     columns = schema("people", "email_address", "number", keys=["number"])
     rows = [*people([0], number=1, **GONE), *people([0], number=2), *people([1], number=3, **GONE)]
     assert run([columns, *rows], **DELETE, dry_run=True).counts() == {

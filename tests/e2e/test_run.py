@@ -373,7 +373,7 @@ def test_streams_with_several_keys_of_a_record_are_written_in_the_order_of_the_i
     assert held(sandbox, "title") == {"a@b.co": f"a of {names[1]}", "b@b.co": f"b of {names[0]}"}
 
 
-def test_what_another_stream_is_writing_in_a_job_is_not_inserted(run, serve):
+def test_records_that_another_stream_is_writing_in_a_job_are_not_inserted(run, serve):
     server = serve(bulk_wait=60)
     columns = [schema(each, "crm_id", "last_name", "phone") for each in ("leads", "users")]
     rows = [record(each, crm_id="003000000000000001", last_name=each, phone="1") for each in ("leads", "users")]

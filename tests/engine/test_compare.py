@@ -49,7 +49,7 @@ def test_a_record_that_salesloft_does_not_hold_once_and_alike_is_sent_as_it_is(s
     assert [each.body for each in result.writes] == [write.body]
 
 
-def test_what_salesloft_holds_in_another_form_than_documented_is_not_taken_for_empty(make_stream):
+def test_values_in_an_undocumented_form_are_not_treated_as_empty(make_stream):
     stream = make_stream(skip_unchanged="salesloft", list_fields="add")
     tags = [{"id": 1, "name": "vip"}]
     assert len(compared(stream, [person(tags=["vip"])], row(1, "a@b.co", tags=tags)).writes) == 1
@@ -137,7 +137,7 @@ def test_a_value_is_overwritten_if_this_stream_has_written_it_last(stream, writt
     assert stream.stats.unknown_to_ledger == 1, "it is not in the ledger, and not new"
 
 
-def test_of_several_records_no_value_that_is_to_be_kept_is_sent(stream):
+def test_values_to_keep_are_not_sent_if_several_records_match(stream):
     stream.overwrite = {"title": "if_empty"}
     write = person(title="CEO", city="Rome")
     assert kept(stream, write, row(1, "a@b.co")) == [{"title": "CEO", "city": "Rome"}]

@@ -71,7 +71,7 @@ def test_records_that_a_job_has_written_are_known_and_its_errors_are_not(leave, 
     assert "@b.co" not in line
 
 
-def test_records_of_a_job_of_updates_are_known_by_what_the_source_calls_them(leave, settle, sandbox, caplog):
+def test_records_of_a_job_of_updates_are_known_by_their_key_in_the_source(leave, settle, sandbox, caplog):
     writes = []
     for name in "ab":
         number = sandbox.add("person", email_address=f"{name}@b.co")
@@ -135,7 +135,7 @@ def test_a_job_that_may_still_be_started_leaves_its_records_pending_for_a_day(le
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_if_the_results_are_not_known_the_records_are_sent_again(leave, settle, fault, caplog, ledger, status):
+def test_if_the_results_are_unknown_the_records_are_sent_again(leave, settle, fault, caplog, ledger, status):
     writes = upserts("a")
     leave(writes)
     fault("status", status=status, method="GET", path="/bulk_jobs/1", times=None)
@@ -144,6 +144,6 @@ def test_if_the_results_are_not_known_the_records_are_sent_again(leave, settle, 
     assert len(warnings(caplog)) == 1
 
 
-def test_nothing_is_asked_for_if_there_is_nothing_to_settle(settle, sandbox):
+def test_no_request_is_sent_if_there_is_nothing_to_settle(settle, sandbox):
     settle("record")
     assert sandbox.requests == []

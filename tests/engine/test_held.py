@@ -104,7 +104,7 @@ def test_only_active_memberships_are_removed(make_stream):
     assert ([each.record_id for each in found], results(outcomes)) == ([7], [Result.UNCHANGED] * 2)
 
 
-def test_people_who_are_not_to_be_contacted_are_not_added():
+def test_people_who_must_not_be_contacted_are_not_added():
     world = World([row(1, "a@b.co"), row(2, "c@d.co", do_not_contact=True)])
     allowed, outcomes, _ = exclude([member(1), member(2), member(9)], world, set())
     assert [each.body["person_id"] for each in allowed] == [1]
@@ -112,7 +112,7 @@ def test_people_who_are_not_to_be_contacted_are_not_added():
 
 
 @pytest.mark.parametrize("barred", ["email_address=a@b.co", "crm_id=7", "id=1"])
-def test_people_whose_own_record_failed_or_is_removed_are_not_added_by_whichever_key(barred):
+def test_people_whose_own_record_failed_or_is_removed_are_not_added_by_any_key(barred):
     world = World([row(1, "a@b.co", crm_id="7")])
     allowed, outcomes, _ = exclude([member(1)], world, {barred})
     assert (allowed, results(outcomes)) == ([], [Result.FAILED])

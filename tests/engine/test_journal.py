@@ -141,7 +141,7 @@ def failed(write, **values):
 # Before and after sending
 
 
-def test_what_was_certainly_rejected_is_not_pending_and_other_failures_are(start):
+def test_certain_rejections_are_not_pending_but_other_failures_are(start):
     run = start()
     writes = run.read("a", "b")
     run.send(writes)
@@ -169,7 +169,7 @@ def test_a_later_write_of_a_record_is_not_certain_after_an_ambiguous_one(start):
     assert not run.is_confirmed(second[0])
 
 
-def test_what_salesloft_is_found_to_hold_is_not_certain_after_an_ambiguous_write(start):
+def test_values_found_in_salesloft_are_not_certain_after_an_ambiguous_write(start):
     run = start()
     first, second = run.read("a", title="CEO"), run.read("a", title="CTO")
     run.send(first)

@@ -46,7 +46,7 @@ def test_a_record_fails_without_a_reference_if_that_is_the_setting(make_stream, 
     assert "acme.com" not in resolved.outcomes[0].reason
 
 
-def test_a_membership_without_its_person_fails_whatever_the_setting(make_stream):
+def test_a_membership_without_its_person_fails_with_any_setting(make_stream):
     stream = make_stream("cadence_memberships", missing_references="omit")
     named = Named(stream.object.references["person.email_address"], "a@b.co")
     write = Write({"cadence_id": 3}, "k", sources=(source(),), references={"person_id": named})
@@ -111,7 +111,7 @@ def test_ids_of_the_source_are_read_only_where_an_unknown_one_would_create_a_rec
     assert results(found.outcomes) == ([Result.FAILED] if reads_ids else [])
 
 
-def test_upserts_by_an_id_that_does_not_exist_are_left_out(make_stream):
+def test_upserts_by_an_id_that_does_not_exist_are_not_sent(make_stream):
     stream = make_stream(people_upsert_key="id")
     writes = [Write({"id": number, "upsert_key": "id"}, f"id={number}", sources=(source(),)) for number in (1, 99)]
     checked = plan.check_ids(stream, writes, World([row(1, "a@b.co")]))
@@ -176,7 +176,7 @@ def test_a_record_with_a_reference_is_unchanged_if_the_remembered_id_is_the_one_
 
 
 @pytest.mark.parametrize("title", ["CEO", "CTO"])
-def test_a_confirmed_insert_is_not_repeated_whatever_it_writes(make_stream, clock, title):
+def test_a_confirmed_insert_is_not_repeated_even_with_other_values(make_stream, clock, title):
     stream = make_stream(skip_unchanged="ledger", sync_mode="insert")
     confirm(stream, person(title="CEO"))
     clock.tick(2 * SECONDS_PER_DAY)

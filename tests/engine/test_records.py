@@ -150,7 +150,7 @@ def test_removals_of_several_rows_with_one_key_stay_apart_as_one_row_may_come_ba
 
 
 @pytest.mark.parametrize(("stream", "is_one"), [("people", True), ("leads", False)])
-def test_without_key_properties_rows_are_told_apart_by_their_stream(stream, is_one):
+def test_without_key_properties_rows_are_distinguished_by_their_stream(stream, is_one):
     earlier = Write({}, "a", sources=(source(), source(stream=stream)))
     assert is_superseded(earlier, removal("a")) is is_one
 
@@ -165,7 +165,7 @@ WRITES = st.builds(
 
 
 @given(st.lists(WRITES, max_size=8))
-def test_of_each_key_the_last_record_decides_and_no_source_is_lost_or_counted_twice(writes):
+def test_the_last_record_of_a_key_wins_and_no_source_is_lost_or_counted_twice(writes):
     merged = merge(writes)
     kinds = [(each.key, each.is_removal, each.sources[-1].row if each.is_removal else None) for each in merged]
     assert len(kinds) == len(set(kinds))

@@ -20,7 +20,7 @@ def test_people_are_looked_up_a_hundred_per_point_and_updated_by_single_requests
     assert sandbox.points_spent == PREFLIGHT_POINTS + 110 + 2
 
 
-def test_an_id_that_does_not_exist_is_no_row_of_a_job(run, sandbox):
+def test_an_id_that_does_not_exist_is_not_uploaded_to_a_job(run, sandbox):
     ids = [sandbox.add("person", email_address=f"p{number}@example.com") for number in range(60)]
     rows = [record("people", id=number, title="New") for number in (*ids, 9_999)]
     result = run([schema("people", "id", "title"), *rows], sync_mode="update", people_upsert_key="id")

@@ -70,7 +70,7 @@ def test_a_domain_that_the_run_moves_is_found_at_its_new_record(world, sandbox):
     assert ids(world, "old.com", "new.com") == {"old.com": (), "new.com": (number,)}
 
 
-def test_if_the_id_of_a_written_record_is_unknown_nothing_looked_up_counts_any_more(world, sandbox):
+def test_all_lookups_are_forgotten_if_the_id_of_a_written_record_is_unknown(world, sandbox):
     number = acme(sandbox, "old.com")
     assert ids(world, "old.com") == {"old.com": (number,)}
     sandbox.state.update("accounts", number, {"domain": "new.com"})
@@ -78,7 +78,7 @@ def test_if_the_id_of_a_written_record_is_unknown_nothing_looked_up_counts_any_m
     assert ids(world, "old.com", "new.com") == {"old.com": (), "new.com": (number,)}
 
 
-def test_a_removed_record_is_not_found_any_more(world, sandbox):
+def test_a_removed_record_is_no_longer_found(world, sandbox):
     number = acme(sandbox)
     name = Named(DOMAIN, "acme.com")
     world.resolve([name])
@@ -88,7 +88,7 @@ def test_a_removed_record_is_not_found_any_more(world, sandbox):
     assert (world.get_hints([name]), world.resolve([name])) == ({}, {name: ()})
 
 
-def test_people_are_looked_up_by_what_they_are_called_now(world, sandbox):
+def test_people_are_looked_up_by_their_current_key(world, sandbox):
     """As cheap as verifying an id, so that no id is trusted."""
     old = sandbox.add("person", email_address="moved@b.co")
     new = sandbox.add("person", email_address="a@b.co")

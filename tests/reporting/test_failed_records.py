@@ -137,7 +137,7 @@ def test_unusable_directory_stops_the_run_without_values(tmp_path):
     assert "s3cr3t" not in str(error.value)
 
 
-def test_a_file_that_somebody_moves_is_continued_in_a_new_one(directory):
+def test_a_file_that_is_moved_is_continued_in_a_new_one(directory):
     file = FailedRecordsFile(str(directory))
     file.append([failure(line=1)])
     moved = Path(file.path).rename(directory / "moved.singer")
@@ -261,7 +261,7 @@ def test_a_schema_that_was_broken_concerns_the_records_of_its_stream_only(saved,
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, Path.touch, Path.exists])
-def test_what_is_no_file_is_not_waited_for_and_counted(saved, make):
+def test_a_path_that_is_not_a_file_is_counted_without_waiting(saved, make):
     saved.unlink()
     make(saved)
     assert read_again(saved)[1].total() == 3

@@ -29,7 +29,7 @@ def test_every_result_is_in_one_group():
     )
 
 
-def test_unfinished_run_is_not_taken_for_a_good_one_and_does_not_hide_the_last_result():
+def test_unfinished_run_does_not_count_as_good_or_hide_the_last_result():
     lasting = make_run(exit_code=None, seconds=None, points=None)
     page = render([lasting, make_run(1, exit_code=1)])
     assert "has not finished" in page

@@ -148,7 +148,7 @@ def results(path, clock):
     return ResultsFile(str(path), RunInfo.start(clock), clock)
 
 
-def test_what_did_not_fit_on_the_disk_is_written_once_there_is_space(results, path, clock, full_disk):
+def test_results_that_did_not_fit_on_the_disk_are_written_once_there_is_space(results, path, clock, full_disk):
     with full_disk():
         for each in (1, 2):
             clock.tick(1)
@@ -171,7 +171,7 @@ def test_results_are_written_within_a_second(results, path, clock):
     assert list(by_line(path)) == [1, 2]
 
 
-def test_results_go_on_in_a_new_file_if_somebody_deletes_the_first(results, path):
+def test_results_continue_in_a_new_file_if_the_first_is_deleted(results, path):
     results.add("people", PEOPLE, "email_address", outcome(1))
     path.unlink()
     results.add("people", PEOPLE, "email_address", outcome(2))

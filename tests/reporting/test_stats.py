@@ -48,7 +48,7 @@ def test_keys_that_may_be_personal_data_are_not_shown(key):
         ("title: expected text, got Ada (column 'Job')", {}, "title: expected text, got Ada (column 'Job')", False),
     ],
 )
-def test_values_in_reasons_of_salesloft_are_left_out(reason, body, logged, is_short):
+def test_values_in_salesloft_s_reasons_are_omitted(reason, body, logged, is_short):
     made = stats(failure(reason, **body))
     assert list(made.reasons) == [logged]
     assert made.has_short_reasons is is_short

@@ -104,7 +104,7 @@ def test_unreachable_api_url_is_reported_within_a_minute(connect, clock, caplog,
     assert all(requests.utils.urlparse(url).hostname in each.getMessage() for each in warnings)
 
 
-def test_connect_timeout_is_reported_as_one():
+def test_connect_timeout_is_reported_as_a_timeout():
     error = requests.exceptions.ConnectTimeout()
     error.__context__ = urllib3.exceptions.ConnectTimeoutError(None, "timed out")
     assert "timed out" in str(classify_request_exception(error, "api_url"))

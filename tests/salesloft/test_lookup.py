@@ -66,7 +66,7 @@ def test_cheap_pages_cost_one_point():
 
 
 @pytest.mark.parametrize(("counts", "requests_sent"), [("counted", 1), ("not counted", 4), ("limited", 4)])
-def test_list_that_costs_more_than_it_may_is_given_up(read, sandbox, add_accounts, monkeypatch, counts, requests_sent):
+def test_list_that_costs_too_much_is_given_up(read, sandbox, add_accounts, monkeypatch, counts, requests_sent):
     if counts != "counted":
         query = {} if counts == "not counted" else {"include_paging_counts": "true"}
         monkeypatch.setattr("target_salesloft.salesloft.listing.PAGE_COUNTS", query)

@@ -164,7 +164,7 @@ def test_pause_applies_to_all_threads_and_is_not_shortened(clock):
 
 @pytest.mark.parametrize(("limit", "cost"), [(5, None), (1, 3)])
 @pytest.mark.parametrize("remaining", [None, 0, 1, 5])
-def test_eight_threads_complete_whatever_remains_and_costs(clock, remaining, limit, cost):
+def test_eight_threads_complete_with_any_remaining_points_and_costs(clock, remaining, limit, cost):
     rate_limiter = RateLimiter(limit, clock)
     with ThreadPoolExecutor(8) as threads:
         done = [threads.submit(pay, rate_limiter, cost=cost, remaining=remaining) for _ in range(64)]

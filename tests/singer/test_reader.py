@@ -40,7 +40,7 @@ def input_error(text):
     ],
     ids=range(12),
 )
-def test_line_that_is_no_message_is_reported_with_its_number_and_without_its_content(line, named):
+def test_line_that_is_not_a_message_is_reported_by_its_number_without_its_content(line, named):
     message, number = input_error('{"type": "RECORD"}\n' + line + "\n")
     assert named in message
     assert "s3cr3t" not in message

@@ -235,7 +235,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("faults", "count"), SIZES)
-def test_what_is_unusual_is_waited_for_or_put_up_with(bulk, sandbox, fault, faults, count):
+def test_unusual_jobs_are_waited_for_or_tolerated(bulk, sandbox, fault, faults, count):
     struck = [fault(**each) for each in faults]
     outcomes = write(bulk, [*numbered(range(count - 1)), upsert("bad@b.co", owner_id=77)])
     assert failures(outcomes) == {"bad@b.co": "owner_id does not exist"}
@@ -257,7 +257,7 @@ def test_an_outage_before_a_job_is_created_stops_the_run(bulk, fault):
     ("count", "status"),
     [(3, "cancelled"), (3, "retrying"), (3, "pending"), (3, "error"), (250, "skipped"), (250, "retrying")],
 )
-def test_rows_that_are_not_written_fail_whatever_the_error_count(auto, serve, count, status):
+def test_rows_that_are_not_written_fail_regardless_of_the_error_count(auto, serve, count, status):
     server = serve(bulk_rate=100)
     server.sandbox.faults.add(Fault("bulk_row", body={"status": status}, contains="p1@b.co"))
     server.sandbox.faults.add(Fault("patch", method="GET", path="/bulk_jobs/1", body={"errors": 0}, times=None))
@@ -361,9 +361,7 @@ def refuse(fault, numbers=None, status=422, **options):
 
 
 @pytest.mark.parametrize(("status", "size", "uploads"), [(403, 80, 12), (422, 80, 12), (500, 80, 40), (413, 80, 12)])
-def test_uploads_that_are_refused_whatever_they_hold_are_replaced_by_single_requests(
-    auto, sandbox, fault, status, size, uploads
-):
+def test_uploads_that_are_always_refused_are_replaced_by_single_requests(auto, sandbox, fault, status, size, uploads):
     refused = refuse(fault, status=status)
     writer = auto("bulk", max_retry_seconds=120)
     outcomes = write(writer, [*numbered(range(size)), upsert("bad@b.co", owner_id=77)])
@@ -376,7 +374,7 @@ def test_uploads_that_are_refused_whatever_they_hold_are_replaced_by_single_requ
 @pytest.mark.parametrize(
     ("bad", "status"), [((0, 199), 422), ((50, 150), 400), ((99, 100), 413), (range(0, 24, 2), 422), ((6,), 403)]
 )
-def test_records_that_are_refused_fail_alone(bulk, sandbox, fault, paths, bad, status):
+def test_refused_records_fail_alone(bulk, sandbox, fault, paths, bad, status):
     refuse(fault, bad, status)
     outcomes = write(bulk, numbered(range(200)))
     failed = failures(outcomes)

@@ -127,7 +127,7 @@ def test_a_job_that_is_missing_from_the_list_is_polled_by_itself(started):
     assert any(each.path == "/v2/bulk_jobs/2" for each in polls(sandbox))
 
 
-def test_the_unknown_state_of_a_job_is_said_once(started, caplog):
+def test_the_unknown_state_of_a_job_is_logged_once(started, caplog):
     sandbox, writer = started(bulk_wait=60)
     sandbox.faults.add(Fault("patch", method="GET", path="/bulk_jobs/1", body={"state": "paused"}, times=5))
     submit(writer, numbered([1]))
@@ -277,7 +277,7 @@ def test_the_events_of_a_job_come_before_what_they_announce(started):
     ]
 
 
-def test_polls_say_how_many_records_of_a_job_are_processed(started):
+def test_polls_report_how_many_records_of_a_job_are_processed(started):
     sandbox, writer = started(bulk_rate=1)
     sandbox.faults.add(Fault("patch", method="GET", path="/bulk_jobs/1", body={"processed": None}, skip=1))
     submit(writer, numbered(range(60)))

@@ -23,5 +23,5 @@ def test_invalid_lifetime_is_replaced_by_the_default(seconds):
 
 
 @pytest.mark.parametrize("refresh_token", [{}, {"refresh_token": None}, {"refresh_token": ""}])
-def test_token_without_a_refresh_token_is_one(refresh_token):
+def test_token_without_a_refresh_token_is_valid(refresh_token):
     assert parse_token_response({"access_token": "a", **refresh_token}, 1_000.0).refresh_token is None
