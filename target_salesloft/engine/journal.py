@@ -339,7 +339,7 @@ class Journal:
         if any(each.ledger.failed.has_records for each in self._streams.values()):
             # Records that a trial run doesn't send resolve nothing, because it doesn't read later ones of the row.
             others = notes.others if self._settings.max_records is None else ()
-            self._resolve(stream, [each for each in (*notes.outcomes, *notes.found, *others) if _resolves(each)])
+            self._resolve(stream, [each for each in (*notes.outcomes, *notes.found, *others) if not each.failed])
 
     def _reject(self, stream: Stream, writes: Collection[Write]) -> None:
         """Note in the ledger that Salesloft has none of the writes."""
@@ -465,8 +465,3 @@ def _is_of_key(outcome: Outcome) -> bool:
     write, result = outcome.write, outcome.result
     is_of_row = write.is_removal and any(each.row is not None for each in write.sources)
     return not is_of_row or result in {Result.DELETED, Result.ARCHIVED}
-
-
-def _resolves(outcome: Outcome) -> bool:
-    """Return whether an outcome resolves earlier failures of the record."""
-    return not outcome.failed and outcome.result not in {Result.NOT_SENT, Result.DRY_RUN, Result.DRY_RUN_REMOVAL}
