@@ -1,4 +1,4 @@
-"""Builds what one run consists of, and ends it."""
+"""Builds the parts of a run, and ends it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The ledger: what earlier runs did."""
+"""The ledger: the memory of earlier runs."""

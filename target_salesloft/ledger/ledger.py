@@ -136,7 +136,7 @@ class Spellings:
 
 
 class HashedKeys(Collection[str]):
-    """Keys of which only hashes are known."""
+    """A collection of keys whose hashes are known, but not the keys themselves."""
 
     def __init__(self, hashes: Iterable[int], hash_key: Callable[[str], int]) -> None:
         self._hashes = frozenset(hashes)

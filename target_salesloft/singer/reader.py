@@ -203,7 +203,7 @@ def _join(*parts: AnyStr, without: str) -> AnyStr:
 def discard_input(
     file: IO[Any] | None, clock: Clock, is_cancelled: Callable[[], bool], *, idle_seconds: float = DISCARD_SECONDS
 ) -> None:
-    """Read a pipe or a socket to its end and discard what it holds, for at most `DISCARD_SECONDS`.
+    """Read and discard the rest of a pipe or socket, for at most `DISCARD_SECONDS`.
 
     A tap that writes into a closed pipe fails, and under Meltano its traceback would bury the target's error.
 

@@ -47,7 +47,7 @@ SEEDED = set(SEED_ORDER)
 
 @dataclass(kw_only=True, eq=False)
 class Sandbox:
-    """The Salesloft data of a team: people, accounts, bulk jobs, and what they depend on.
+    """The Salesloft data of a team: people, accounts, bulk jobs, and objects that they refer to.
 
     Attributes:
         db: The SQLite file for the data, or `:memory:`.

@@ -1,4 +1,4 @@
-"""The endpoints of the team: itself, its users and groups, and what records refer to."""
+"""The endpoints of the team, its users and groups, and objects that records refer to."""
 
 from __future__ import annotations
 
