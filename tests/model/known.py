@@ -317,13 +317,6 @@ KNOWN = {
         ),
         **SINGLE,
     ),
-    "what a killed run has written is no edit": scenario(
-        {"people": stream(overwrite={"title": "unless_edited"})},
-        night(person(1)),
-        night(person(1, 2), kill={"signal": "SIGKILL", "at": "writing", "when": "after"}),
-        night(person(1, 3)),
-        **SINGLE,
-    ),
     "what a killed run may have written of a field that does not come for a night is no edit": scenario(
         {"people": stream(fields=["title", "city"], overwrite={"title": "unless_edited"})},
         night(person(1)),
