@@ -333,6 +333,7 @@ class Journal:
                 Failure(each.write.key, source.row, saved_at, reason)
                 for each, reason in notes.failures
                 for source in each.write.sources
+                if not self._has_failed_later(stream, each.write.key, each.write.sources[-1].number)
                 if not self._has_failed_later(stream, source.row, source.number)
                 if (saved_at := source.saved_at or self._saved.get(source.number)) is not None
             )

@@ -606,6 +606,14 @@ KNOWN = {
         ),
         firms=[1, 2],
     ),
+    "of two rows with one key that fail, the later one is retried": scenario(
+        {"people": stream(mode="update", refs=["employer"])},
+        night(person(1), person(2, email_address=email(1), employer="not a domain"), person(3)),
+        night(person(4)),
+        people=[3, 4],
+        retry_failed_records=True,
+        missing_references="fail",
+    ),
     "the last failure of a row is retried, whatever its key": scenario(
         {"people": stream(deletes=True, missing_key="fail")},
         night(

@@ -894,7 +894,11 @@ class Oracle:
         return all(good[name] > 1 and name in sends and together for name in streams)
 
     def is_contradictory(self):
-        return self.ledger == "none" and any(each["skip"] == "ledger" for each in self.streams.values())
+        streams = self.streams.values()
+        needs_ledger = any(
+            each["skip"] == "ledger" or "unless_edited" in each["overwrite"].values() for each in streams
+        )
+        return self.ledger == "none" and needs_ledger
 
     def ledgers(self, night):
         """A ledger that cannot be used stops a run before its first write, and is never moved."""
@@ -1140,7 +1144,8 @@ class Oracle:
         """A night that repeats the one before sends nothing that the ledger knows, once nothing is in doubt."""
         before = self.nights[max(night.number - 1, 0)]
         # What is in doubt is sent in each run until six hours after.
-        recent = self.nights[0 if "hours" not in before.plan else night.number - 2 : night.number + 1]
+        first = -3 if "hours" in before.plan else 0
+        recent = self.nights[: night.number + 1][first:]
         runs = [*night.runs, *before.runs]
         is_disturbed = any(map(self.is_doubtful, recent)) or before.hits or night.hits
         is_same = night is not before and before.rows == night.rows and not night.plan.get("edits")
@@ -1159,7 +1164,7 @@ class Oracle:
         code = "sent again" if len(runs) == 2 else "sent again after two runs at once"
         for run, machine in zip(night.runs, night.machines, strict=True):
             ledger = machine if self.is_apart else 0
-            own = [one for one in self.nights[: night.number + 1] if ledger in self.ledgers_of(one)][-3:]
+            own = [one for one in self.nights[: night.number + 1] if ledger in self.ledgers_of(one)][first:]
             before_it = known.get(machine, set()) if self.is_apart else known[before.machines[0]]
             if machine not in self.with_ledger:
                 continue
