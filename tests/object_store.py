@@ -25,11 +25,7 @@ class Bucket:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
         self._client = boto3.client(
-            "s3",
-            endpoint_url=url,
-            aws_access_key_id="key",
-            aws_secret_access_key="secret",
-            region_name="us-east-1",
+            "s3", endpoint_url=url, aws_access_key_id="key", aws_secret_access_key="secret", region_name="us-east-1"
         )
 
     def create(self):

@@ -168,10 +168,7 @@ def test_fields_that_salesloft_rejects_are_left_out(verify, salesloft, is_clean)
     ("fault", "is_open"),
     [
         (Fault("status", status=500, method="PUT", contains='"delete_me_unknown"', times=None), {"unknown_fields"}),
-        (
-            Fault("status", status=405, method="DELETE", path="/people/*", skip=2),
-            {"delete_twice", "read_after_delete"},
-        ),
+        (Fault("status", status=405, method="DELETE", path="/people/*", skip=2), {"delete_twice", "read_after_delete"}),
         *(
             (Fault("status", status=each, method="GET", path="/bulk_jobs"), {"bulk_filters", "bulk_processed"})
             for each in (403, 404)

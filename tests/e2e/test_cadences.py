@@ -149,8 +149,7 @@ def test_a_row_that_now_names_the_membership_of_another_row_adds_its_person_to_n
 
 
 @pytest.mark.parametrize(
-    ("members", "people_sent", "points"),
-    [(0, 1, 1), (0, 20, 1), (250, 20, 3), (350, 3, 1 + 3), (350, 1, 1)],
+    ("members", "people_sent", "points"), [(0, 1, 1), (0, 20, 1), (250, 20, 3), (350, 3, 1 + 3), (350, 1, 1)]
 )
 def test_the_cheaper_of_listing_the_cadence_and_looking_up_people_is_used(sandbox, run, members, people_sent, points):
     ids = add_people(sandbox, members + people_sent)

@@ -29,11 +29,7 @@ def command(config, tmp_path):
     def start(*arguments, text="", environment=None, command=None, configured=True):
         outside = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         return subprocess.run(
-            [
-                *(command or [TARGET]),
-                *(("--config", str(path)) if configured else ()),
-                *arguments,
-            ],
+            [*(command or [TARGET]), *(("--config", str(path)) if configured else ()), *arguments],
             input=text,
             capture_output=True,
             text=True,

@@ -142,7 +142,4 @@ def test_dry_run_shows_where_each_column_goes(run):
         ("people:", "salary", "not sent"),
         ("people:", "notes", "not sent"),
     ]
-    assert sorted(found[4:]) == [
-        ("leads:", "email", "email_address"),
-        ("people:", "region", "custom_fields.Region"),
-    ]
+    assert sorted(found[4:]) == [("leads:", "email", "email_address"), ("people:", "region", "custom_fields.Region")]

@@ -23,8 +23,7 @@ def batches(count, **values):
 
 
 @pytest.mark.parametrize(
-    ("seed", "skip"),
-    [(2, "ledger"), *((pytest.param(seed, "off", marks=pytest.mark.matrix)) for seed in range(3, 9))],
+    ("seed", "skip"), [(2, "ledger"), *((pytest.param(seed, "off", marks=pytest.mark.matrix)) for seed in range(3, 9))]
 )
 def test_the_last_value_of_a_key_wins_even_if_jobs_overlap(run, serve, seed, skip):
     chance = random.Random(seed)  # noqa: S311 (batches, not secrets)

@@ -37,10 +37,7 @@ def mapping(**columns):
             (stream(overwrite={name: "if_empty"}), [f"streams.crm-people.overwrite.{name}"])
             for name in ("email_address", "email", "id", "Plann", "custom_fields.Plann")
         ),
-        (
-            stream(overwrite={"title": "unless_edited"}) | {"ledger_uri": "none"},
-            ["streams.crm-people.overwrite.title"],
-        ),
+        (stream(overwrite={"title": "unless_edited"}) | {"ledger_uri": "none"}, ["streams.crm-people.overwrite.title"]),
         ({"compare": True}, ["compare", "dry_run"]),
         ({"compare": True, "dry_run": True, "api_key": None}, ["api_key"]),
         ({"deleted_records": "archive"}, ["deleted_records"]),

@@ -236,8 +236,7 @@ def test_a_job_of_an_earlier_run_does_not_recreate_removed_records(run, serve, c
 
 
 @pytest.mark.parametrize(
-    "later",
-    [{"email_address": None}, {"email_address": None, **GONE}, {"title": "drop"}, {"title": "drop", **GONE}],
+    "later", [{"email_address": None}, {"email_address": None, **GONE}, {"title": "drop"}, {"title": "drop", **GONE}]
 )
 @pytest.mark.parametrize("size", [1, 10])
 def test_row_that_comes_again_and_is_skipped_or_filtered_is_removed_only_if_it_is_still_deleted(

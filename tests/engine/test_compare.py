@@ -35,11 +35,7 @@ def test_a_record_that_salesloft_holds_is_unchanged(stream):
 
 @pytest.mark.parametrize(
     "rows",
-    [
-        [],
-        [row(1, "a@b.co", title="CTO")],
-        [row(1, "a@b.co", title="CEO"), row(2, "a@b.co", title="CEO")],
-    ],
+    [[], [row(1, "a@b.co", title="CTO")], [row(1, "a@b.co", title="CEO"), row(2, "a@b.co", title="CEO")]],
     ids=["missing", "another value", "ambiguous"],
 )
 def test_a_record_that_salesloft_does_not_hold_once_and_alike_is_sent_as_it_is(stream, rows):

@@ -290,10 +290,7 @@ KNOWN = {
         f"what a killed run sent at request {at} is healed ({name})": scenario(
             SKIPPING,
             night(*map(person, FOUR)),
-            night(
-                *(person(each, 2) for each in FOUR),
-                kill={"signal": "SIGKILL", "at": at, "when": "late"},
-            ),
+            night(*(person(each, 2) for each in FOUR), kill={"signal": "SIGKILL", "at": at, "when": "late"}),
             night(*map(person, FOUR)),
             **settings,
         )

@@ -265,11 +265,7 @@ def test_missing_scope_that_is_not_named_follows_from_the_request(
 
 @pytest.mark.parametrize(
     "body",
-    [
-        {"errors": {"title": ["is out of scope"]}},
-        {"error": "Scope Ltd is invalid"},
-        {"error": "no such microscope"},
-    ],
+    [{"errors": {"title": ["is out of scope"]}}, {"error": "Scope Ltd is invalid"}, {"error": "no such microscope"}],
 )
 def test_record_that_mentions_a_scope_is_a_rejected_record(client, fault, body):
     fault("status", status=422, body=body)

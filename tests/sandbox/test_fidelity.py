@@ -135,10 +135,7 @@ def test_times_have_the_offset_of_the_user_across_a_daylight_saving_change(sandb
         sandbox.define("account_tiers", name=name, created_at=moment)
     tiers = api.get("/account_tiers", **{"name[]": ["Winter", "Summer"]}).json()["data"]
     created_at = {tier["name"]: tier["created_at"] for tier in tiers}
-    assert created_at == {
-        "Winter": "2026-01-15T07:00:00.000000-05:00",
-        "Summer": "2026-07-15T08:00:00.000000-04:00",
-    }
+    assert created_at == {"Winter": "2026-01-15T07:00:00.000000-05:00", "Summer": "2026-07-15T08:00:00.000000-04:00"}
     sandbox.state.update("users", 1, {"time_zone": "Asia/Kolkata"})
     assert (
         api.get("/account_tiers", **{"name[]": "Winter"})

@@ -8,12 +8,7 @@ from salesloft_sandbox import Sandbox, SandboxServer
 
 from .conftest import KEY
 
-CHECKS = (
-    "not_a_server_error",
-    "status_code_conformance",
-    "content_type_conformance",
-    "response_schema_conformance",
-)
+CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
 SETTINGS = settings(
     max_examples=15,
     derandomize=True,

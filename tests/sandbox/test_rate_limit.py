@@ -10,8 +10,7 @@ REMAINING = "x-ratelimit-remaining-minute"
 
 
 @pytest.mark.parametrize(
-    ("page", "cost"),
-    [(1, 1), (100, 1), (101, 3), (150, 3), (151, 8), (250, 8), (251, 10), (500, 10), (501, 30)],
+    ("page", "cost"), [(1, 1), (100, 1), (101, 3), (150, 3), (151, 8), (250, 8), (251, 10), (500, 10), (501, 30)]
 )
 def test_deep_pages_cost_more(page, cost):
     assert page_cost(page) == cost
@@ -78,12 +77,7 @@ def test_latencies_of_parallel_requests_overlap(start_sandbox):
 
 def test_parallel_upserts_of_one_key_create_one_record(sandbox, api):
     def upsert(number):
-        return api.post(
-            "/person_upserts",
-            upsert_key="email_address",
-            email_address="a@b.co",
-            title=str(number),
-        )
+        return api.post("/person_upserts", upsert_key="email_address", email_address="a@b.co", title=str(number))
 
     with ThreadPoolExecutor(8) as pool:
         made = [response.json()["data"]["upsert_type"] for response in pool.map(upsert, range(40))]

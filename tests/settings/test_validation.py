@@ -151,8 +151,7 @@ def test_each_error_is_reported_in_one_line():
 
 
 @pytest.mark.parametrize(
-    ("name", "minimum"),
-    [(name, each["minimum"]) for name, each in SETTINGS["properties"].items() if "minimum" in each],
+    ("name", "minimum"), [(name, each["minimum"]) for name, each in SETTINGS["properties"].items() if "minimum" in each]
 )
 def test_numbers_have_a_minimum(name, minimum):
     (error,) = errors(**{name: minimum - 1})

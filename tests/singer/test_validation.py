@@ -40,15 +40,7 @@ def test_invalid_schema_raises_sdk_error(schema):
 
 
 @pytest.mark.parametrize(
-    "record",
-    [
-        {"a": 1},
-        {"a": None},
-        {"a": Decimal("1.0")},
-        {"unknown": "column"},
-        {},
-        {"a": 2**70},
-    ],
+    "record", [{"a": 1}, {"a": None}, {"a": Decimal("1.0")}, {"unknown": "column"}, {}, {"a": 2**70}]
 )
 def test_valid_record_passes(record):
     assert check(record, a={"type": ["integer", "null"]}) is None

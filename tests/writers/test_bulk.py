@@ -5,11 +5,7 @@ import pytest
 from salesloft_sandbox import Fault
 from salesloft_sandbox.bulk_jobs import models
 from target_salesloft.engine.earlier_jobs import wait_for_jobs
-from target_salesloft.exceptions import (
-    BulkJobUnfinishedError,
-    RetriesExhaustedError,
-    UnexpectedResponseError,
-)
+from target_salesloft.exceptions import BulkJobUnfinishedError, RetriesExhaustedError, UnexpectedResponseError
 from target_salesloft.mapping.mapper import RecordMapper
 from target_salesloft.objects import PEOPLE, SyncMode
 from target_salesloft.records import Result

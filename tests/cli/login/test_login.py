@@ -339,10 +339,7 @@ def test_streams_are_read_as_people_and_as_meltano_write_them(check, server, mon
 
 
 def test_login_times_out():
-    with (
-        CallbackServer(0, "state") as listener,
-        pytest.raises(LoginTimeoutError),
-    ):
+    with CallbackServer(0, "state") as listener, pytest.raises(LoginTimeoutError):
         listener.wait(0)
 
 

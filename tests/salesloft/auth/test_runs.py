@@ -35,12 +35,7 @@ def real(serve):
 
 @pytest.fixture
 def settings(real, path, tmp_path):
-    return {
-        **settings_of(real),
-        "refresh_token": FIRST,
-        "token_path": path,
-        "failed_records_dir": tmp_path / "failed",
-    }
+    return {**settings_of(real), "refresh_token": FIRST, "token_path": path, "failed_records_dir": tmp_path / "failed"}
 
 
 def start(settings, **environment):
