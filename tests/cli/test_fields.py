@@ -17,8 +17,7 @@ def fields(server, tmp_path, capsys, clock):
     def run(*arguments, **settings):
         file = tmp_path / "config.json"
         file.write_text(json.dumps({"api_url": server.url, **settings}), encoding="utf-8")
-        code = main(["fields", *arguments, "--config", str(file)], clock)
-        return code, *capsys.readouterr()
+        return main(["fields", *arguments, "--config", str(file)], clock), *capsys.readouterr()
 
     return run
 

@@ -40,8 +40,7 @@ def test_yaml_settings_are_accepted(block, run):
 
 @pytest.mark.parametrize("block", select(lambda block: "kind: CronJob" in block.text))
 def test_variables_of_cron_jobs_are_accepted(block):
-    template = yaml.safe_load(block.text)["spec"]["jobTemplate"]["spec"]["template"]
-    (container,) = template["spec"]["containers"]
+    (container,) = yaml.safe_load(block.text)["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     variables = {each["name"]: each["value"] for each in container["env"]}
     secrets = {"CLIENT_ID": "app", "CLIENT_SECRET": "secret", "LEDGER_URI": "postgresql+psycopg://host/database"}
     environment = variables | {f"TARGET_SALESLOFT_{name}": value for name, value in secrets.items()}
@@ -63,6 +62,5 @@ def test_meltano_project_is_valid(block, run):
     schema = json.loads((resources.files("meltano.schemas") / "meltano.schema.json").read_text(encoding="utf-8"))
     assert [error.message for error in Draft7Validator(schema).iter_errors(project)] == []
     for loader in project.get("plugins", {}).get("loaders", []):
-        config = {name: value for name, value in loader["config"].items() if "$" not in str(value)}
-        result = run("", **config)
+        result = run("", **{name: value for name, value in loader["config"].items() if "$" not in str(value)})
         assert result.code == 0, result.log

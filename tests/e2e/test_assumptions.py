@@ -176,8 +176,7 @@ def test_findings_of_jobs_are_known_in_later_nights(run, sandbox):
 def test_records_that_the_run_has_written_show_how_salesloft_behaves(night, sandbox):
     sandbox.enter_world("custom_fields=replace")
     rows = [{"email_address": f"p{number}@b.co", "Region": "EU", "Lead Score": str(number)} for number in range(6)]
-    result = night(rows, batch_size_rows=3)
-    assert len(result.log_lines_containing("assumption A1")) == 1
+    assert len(night(rows, batch_size_rows=3).log_lines_containing("assumption A1")) == 1
     assert sorted(row["custom_fields"]["Lead Score"] for row in sandbox.people()) == list("012345")
 
 
@@ -349,8 +348,7 @@ def test_custom_field_that_is_dropped_is_reported(night, sandbox, fault):
     fault("status", path="/custom_fields", status=403, times=None)
     sandbox.enter_world("unknown_custom_fields=drop")
     settings = {"unchecked_custom_fields": True, "streams": {"people": {"mapping": {"Regoin": "Regoin"}}}}
-    result = night(rows_of(Regoin="EU"), **settings)
-    (line,) = result.log_lines_containing("assumption A12")
+    (line,) = night(rows_of(Regoin="EU"), **settings).log_lines_containing("assumption A12")
     assert "Regoin" in line
     assert "3 of 3" in line
 

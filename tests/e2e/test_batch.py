@@ -64,8 +64,7 @@ def test_invalid_line_in_batch_file_is_named_without_its_values(run, sandbox, wr
 
 
 def test_missing_batch_directory_is_not_created(run, tmp_path):
-    result = run([COLUMNS, batch(tmp_path / "missing" / "deeper" / "a.jsonl")])
-    assert result.code == 1
+    assert run([COLUMNS, batch(tmp_path / "missing" / "deeper" / "a.jsonl")]).code == 1
     assert not (tmp_path / "missing").exists()
     settings = {"batch_config": {"encoding": JSONL, "storage": {"root": f"file://{tmp_path}/other"}}}
     assert run([COLUMNS, batch(tmp_path / "a.jsonl")], **settings).code == 1

@@ -49,8 +49,7 @@ def counts(result):
 
 def test_people_are_added_with_user_and_step_and_the_same_pair_once(sandbox, run):
     ids = add_people(sandbox, 2)
-    messages = [*enroll([*ids, str(ids[0])], user_id=2, step_id=2), *enroll(ids[:1], OUTBOUND), state(1)]
-    result = run(messages)
+    result = run([*enroll([*ids, str(ids[0])], user_id=2, step_id=2), *enroll(ids[:1], OUTBOUND), state(1)])
     assert (result.code, result.states) == (0, [1])
     assert counts(result) == {"read": 4, "created": 3, "written": 3, "merged": 1}
     rows = {(row["person_id"], row["user_id"], row["step_id"]) for row in sandbox.cadence_memberships()}
@@ -103,8 +102,7 @@ def test_record_without_person_or_cadence_fails(run, columns):
 @pytest.mark.parametrize("accepted", ["query", "body"])
 def test_parameters_are_sent_where_salesloft_takes_them(serve, run, accepted):
     sandbox = (server := serve(membership_parameters=[accepted])).sandbox
-    result = run(enroll(add_people(sandbox, 12)), api_url=server.url, max_parallel_requests=1)
-    assert result.code == 0
+    assert run(enroll(add_people(sandbox, 12)), api_url=server.url, max_parallel_requests=1).code == 0
     assert times_added(sandbox) == [1] * 12
     refused = 0 if accepted == "query" else 1
     assert sandbox.points_spent == FIRST_POINTS + 1 + refused + 12 + READ_POINTS

@@ -105,8 +105,7 @@ def test_failures_of_a_run_that_goes_on_are_left_to_a_later_one(night, reject, s
 
 def test_todays_mapping_is_used(night, sandbox, unresolved):
     assert night([record("people", email_address="ann@b.co", title=["not", "text"])]).code == 1
-    result = night({}, streams={"people": {"mapping": {"title": None}}})
-    assert result.code == 0
+    assert night({}, streams={"people": {"mapping": {"title": None}}}).code == 0
     assert titles(sandbox) == {"ann": None}
     assert unresolved() == []
 

@@ -63,8 +63,7 @@ def warnings(caplog):
 def test_records_that_a_job_has_written_are_known_and_its_errors_are_not(leave, settle, caplog, ledger):
     good, bad = upserts("a", "b"), upserts("bad", owner_id=77)
     leave([*good, *bad])
-    people = settle()
-    assert known(people, [*good, *bad]) == ([each.key for each in good], [])
+    assert known(settle(), [*good, *bad]) == ([each.key for each in good], [])
     assert ledger.get_unsettled_jobs() == []
     (line,) = warnings(caplog)
     assert "owner_id" in line
@@ -77,8 +76,7 @@ def test_records_of_a_job_of_updates_are_known_by_their_key_in_the_source(leave,
         number = sandbox.add("person", email_address=f"{name}@b.co")
         writes.append(Write({"email_address": f"{name}@b.co", "title": "CEO"}, f"email_address={name}@b.co", number))
     leave(writes, "id")
-    people = settle()
-    assert known(people, writes) == ([each.key for each in writes], [])
+    assert known(settle(), writes) == ([each.key for each in writes], [])
     assert warnings(caplog) == []
 
 
@@ -97,8 +95,7 @@ def test_a_job_that_is_executing_is_waited_for(leave, settle, serve, clock, ledg
     server = serve(bulk_wait=120)
     writes = upserts("a")
     leave(writes, api_url=server.url)
-    people = settle(method, api_url=server.url)
-    assert known(people, writes) == ([writes[0].key], [])
+    assert known(settle(method, api_url=server.url), writes) == ([writes[0].key], [])
     assert clock.now() >= 1_120
     assert ledger.get_unsettled_jobs() == []
 

@@ -31,8 +31,7 @@ def test_the_id_of_a_reference_is_put_into_the_body(make_stream):
 
 @pytest.mark.parametrize("ids", [(), (7, 8)])
 def test_a_record_is_written_without_a_reference_that_is_not_one_record(make_stream, ids):
-    resolved = resolve(make_stream(), [of_account(ACME, title="CEO")], {ACME: ids})
-    (write,) = resolved.writes
+    (write,) = resolve(make_stream(), [of_account(ACME, title="CEO")], {ACME: ids}).writes
     assert ("account_id" in write.body, write.body["title"]) == (False, "CEO")
     assert len(write.missing) == 1
     assert "account.domain" in write.missing[0]
@@ -96,8 +95,7 @@ def test_an_update_of_several_records_fails(make_stream, setting):
 def test_updates_of_one_record_by_id_and_by_key_are_one_and_the_later_wins(make_stream, id_first):
     one, other = by_id(1, title="Id", city="Rome"), person("a@b.co", title="Key", state="X")
     writes = [one, other] if id_first else [other, one]
-    found = find(make_stream(sync_mode="update"), writes, World([row(1, "a@b.co")]))
-    (write,) = found.writes
+    (write,) = find(make_stream(sync_mode="update"), writes, World([row(1, "a@b.co")])).writes
     assert write.record_id == 1
     assert (write.body["title"], write.body["city"], write.body["state"]) == ("Key" if id_first else "Id", "Rome", "X")
     assert len(write.sources) == 2

@@ -151,8 +151,7 @@ def test_removals_of_several_rows_with_one_key_stay_apart_as_one_row_may_come_ba
 
 @pytest.mark.parametrize(("stream", "is_one"), [("people", True), ("leads", False)])
 def test_without_key_properties_rows_are_distinguished_by_their_stream(stream, is_one):
-    earlier = Write({}, "a", sources=(source(), source(stream=stream)))
-    assert is_superseded(earlier, removal("a")) is is_one
+    assert is_superseded(Write({}, "a", sources=(source(), source(stream=stream))), removal("a")) is is_one
 
 
 WRITES = st.builds(

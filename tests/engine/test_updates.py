@@ -14,8 +14,7 @@ def add_people(sandbox, count):
 
 def test_people_are_looked_up_a_hundred_per_point_and_updated_by_single_requests(run, sandbox):
     add_people(sandbox, 110)
-    result = run([COLUMNS, *people(range(110), title="New")], sync_mode="update", write_method="record")
-    assert result.code == 0
+    assert run([COLUMNS, *people(range(110), title="New")], sync_mode="update", write_method="record").code == 0
     assert {each["title"] for each in sandbox.people()} == {"New"}
     assert sandbox.points_spent == PREFLIGHT_POINTS + 110 + 2
 
@@ -60,6 +59,5 @@ def test_a_record_that_a_job_in_flight_creates_is_found(run, serve):
     updates = schema("updates", "email_address", "title")
     streams = {"updates": {"object": "people", "sync_mode": "update"}}
     lines = [schema("people", "email_address"), *people(range(60)), updates, *people([7], "updates", title="New")]
-    result = run(lines, streams=streams, batch_size_rows=60, api_url=server.url)
-    assert result.code == 0
+    assert run(lines, streams=streams, batch_size_rows=60, api_url=server.url).code == 0
     assert [each["title"] for each in server.sandbox.people() if each["title"]] == ["New"]

@@ -48,8 +48,7 @@ def url(path):
 def filled(begin, url):
     """A ledger that a run has left behind."""
     ledger = begin(url)
-    people = ledger.stream("people", "people")
-    write(people)
+    write(ledger.stream("people", "people"))
     ledger.close()
     return url
 

@@ -740,8 +740,7 @@ class Runner:
             self.team.find("people" if "@" in name else "accounts", name) if learns or name not in self.ids else None
         )
         number = self.ids[name] = found["id"] if found else self.ids.get(name, NO_RECORD + len(self.ids))
-        spellings = {"text": str(number), "spaces": f" {number} ", "decimal": float(number)}
-        return spellings.get(spelling, number)
+        return {"text": str(number), "spaces": f" {number} ", "decimal": float(number)}.get(spelling, number)
 
     def carry(self, night):
         passed = max((each for run in night.runs for each in run.states), default=0)

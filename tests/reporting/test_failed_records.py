@@ -102,8 +102,7 @@ def test_schema_is_written_once_per_change_and_each_record_of_a_write_once(direc
     sources = tuple(Source(SCHEMA, {"a": n}, 8, "https://bucket/…", number=n) for n in (8, 9))
     places = file.append([Outcome(Write({}, sources=sources), Result.FAILED, "bad")])
     assert places == {8: SavedAt(file.path, 12), 9: SavedAt(file.path, 13)}
-    messages = [each for each in lines(file) if each["type"] == "SCHEMA"]
-    assert messages == [SCHEMA, accounts, changed, SCHEMA]
+    assert [each for each in lines(file) if each["type"] == "SCHEMA"] == [SCHEMA, accounts, changed, SCHEMA]
     assert [each["error"]["line"] for each in lines(file) if each["type"] == "RECORD"] == [*range(7), 8, 8]
 
 

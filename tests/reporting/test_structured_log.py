@@ -93,8 +93,7 @@ def test_metrics_of_requests_have_endpoint_and_status_but_no_ids(run, lines, fau
 def test_metrics_are_logged_each_minute_with_what_has_changed(run, lines, monkeypatch):
     monkeypatch.setattr("target_salesloft.reporting.metrics.INTERVAL_SECONDS", 0)
     run([COLUMNS, *people(range(4))], write_method="record", batch_size_rows=1)
-    created = [value for name, tags, value in metrics(lines()) if tags.get("result") == "created"]
-    assert created == [1, 1, 1, 1]
+    assert [value for name, tags, value in metrics(lines()) if tags.get("result") == "created"] == [1, 1, 1, 1]
 
 
 def end(lines):

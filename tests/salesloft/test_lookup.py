@@ -136,8 +136,7 @@ def test_times_are_compared_with_their_offsets():
 def test_ids_are_looked_up_where_salesloft_rejects_the_list(lookups, add_accounts, fault, skip, caplog):
     add_accounts(3 * PAGE)
     fault("status", method="GET", path="/accounts", status=422, skip=skip, body={"errors": {"sort_by": ["invalid"]}})
-    found = lookups.get(ACCOUNTS, "domain").ids(domains(30))
-    assert all(len(ids) == 1 for ids in found.values())
+    assert all(len(ids) == 1 for ids in lookups.get(ACCOUNTS, "domain").ids(domains(30)).values())
     assert "sort_by" in caplog.text
 
 
@@ -175,8 +174,7 @@ def test_records_that_are_not_in_the_list_are_looked_up_once_they_are_written(lo
 def test_value_that_fits_in_no_url_belongs_to_no_record(lookups, sandbox, add_accounts, values):
     """Servers reject such a URL, which would stop the run."""
     add_accounts(1)
-    rows = lookups.rows(ACCOUNTS, "name", values)
-    assert [len(each) for each in rows.values()] == [0, 1][: len(values)]
+    assert [len(each) for each in lookups.rows(ACCOUNTS, "name", values).values()] == [0, 1][: len(values)]
     assert list(lookups.get(ACCOUNTS, "name").ids(values).values()) == [(), (1,)][: len(values)]
     assert len(requests(sandbox)) == 2 * (len(values) - 1)
 

@@ -30,8 +30,7 @@ def test_job_with_bulk_rate_progresses_with_the_clock(start_sandbox, manual_cloc
     assert (job["state"], job["processed"]) == ("executing", 10)
     assert len(sandbox.people()) == 10
     assert results(api, path) == []
-    waiting = api.get(f"{path}/job_data", **{"status[]": ["pending"], "per_page": 100})
-    assert len(waiting.json()["data"]) == 15
+    assert len(api.get(f"{path}/job_data", **{"status[]": ["pending"], "per_page": 100}).json()["data"]) == 15
     manual_clock.tick(1.5)
     assert len(sandbox.people()) == 25
     assert api.get(path).json()["data"]["state"] == "done"

@@ -80,8 +80,7 @@ def test_bodies_may_be_forms_and_ids_may_be_text(sandbox, api):
         "email_address=a%2Bb%40b.co&first_name=Zo%C3%AB&owner_id=2&do_not_contact=true"
         "&tags[]=x&tags[]=y&custom_fields[Lead%20Score]=7&custom_fields[Region]=EU"
     )
-    response = api.session.post(f"{api.url}/people.json", data=body, headers=FORM, timeout=5)
-    assert response.status_code == 200
+    assert api.session.post(f"{api.url}/people.json", data=body, headers=FORM, timeout=5).status_code == 200
     assert (
         sandbox.people()[1].items()
         >= {
@@ -101,8 +100,7 @@ def test_bodies_may_be_forms_and_ids_may_be_text(sandbox, api):
 
 @pytest.mark.parametrize("body", [b"a[b]=1&a[]=2", b"\xff=1", b"a[]=1&a[b]=2"])
 def test_invalid_form_is_a_client_error(api, body):
-    response = api.session.post(f"{api.url}/people", data=body, headers=FORM, timeout=5)
-    assert response.status_code in {400, 422}
+    assert api.session.post(f"{api.url}/people", data=body, headers=FORM, timeout=5).status_code in {400, 422}
 
 
 def test_oauth_client_may_use_http_basic(api):
@@ -121,8 +119,7 @@ def test_oauth_client_may_use_http_basic(api):
     redirect = requests.post(page, params=query, data={"answer": "allow"}, timeout=5, allow_redirects=False)
     code = redirect.headers["Location"].partition("code=")[2].partition("&")[0]
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
-    exchanged = requests.post(url, json=form, auth=(DEFAULT_CLIENT, DEFAULT_SECRET), timeout=5)
-    assert exchanged.status_code == 200
+    assert requests.post(url, json=form, auth=(DEFAULT_CLIENT, DEFAULT_SECRET), timeout=5).status_code == 200
     broken = requests.post(url, data=form, headers={"Authorization": "Basic !"}, timeout=5)
     assert (broken.status_code, broken.json()["error"]) == (401, "invalid_client")
 

@@ -59,8 +59,7 @@ def test_an_update_of_a_field_that_upserts_do_not_accept_uses_single_requests(au
 
 
 def account(number):
-    body = {"name": "A", "domain": f"d{number}.co", "upsert_key": "domain"}
-    return Write(body, f"domain=d{number}.co")
+    return Write({"name": "A", "domain": f"d{number}.co", "upsert_key": "domain"}, f"domain=d{number}.co")
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])

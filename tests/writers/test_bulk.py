@@ -51,8 +51,7 @@ def small_uploads(monkeypatch):
 
 @pytest.mark.usefixtures("small_uploads")
 def test_records_are_uploaded_in_full_requests(bulk, sandbox, paths):
-    outcomes = write(bulk, numbered(range(201)))
-    assert len(outcomes) == len(sandbox.people()) == 201
+    assert len(write(bulk, numbered(range(201)))) == len(sandbox.people()) == 201
     assert paths().count(UPLOAD) == 3
     assert sandbox.points_spent == 7 + UNKNOWN_STATUSES + SAMPLE
     assert jobs(sandbox) == [("done", 201, 0)]
@@ -142,8 +141,7 @@ STEPS = {
 @pytest.mark.parametrize(("chunk", "kind"), [(0, "status_after"), (1, "reset_after"), (2, "broken_json")])
 def test_a_chunk_that_was_received_before_an_error_is_not_uploaded_twice(bulk, sandbox, fault, chunk, kind):
     fault(kind, skip=chunk, **STEPS["upload"])
-    outcomes = write(bulk, numbered(range(240)))
-    assert len(outcomes) == len(sandbox.people()) == 240
+    assert len(write(bulk, numbered(range(240)))) == len(sandbox.people()) == 240
     assert jobs(sandbox) == [("done", 240, 0)]
 
 
@@ -293,8 +291,7 @@ def test_a_repeated_row_does_not_hide_a_missing_one(bulk, fault, count):
 @pytest.mark.parametrize("read_ids", [True, False])
 def test_ids_of_written_records_are_read_if_they_are_wanted(auto, sandbox, paths, read_ids):
     known = sandbox.add("person", email_address="p0@b.co")
-    writer = auto("bulk", read_ids=read_ids)
-    outcomes = write(writer, numbered(range(250)))
+    outcomes = write(auto("bulk", read_ids=read_ids), numbered(range(250)))
     ids = {each["email_address"]: each["id"] for each in sandbox.people()}
     found = {each.write.body["email_address"]: each.record_id for each in outcomes}
     if read_ids:

@@ -86,8 +86,7 @@ def test_an_outcome_counts_its_requests_and_has_the_id(writer, sandbox, fault):
 
 
 def test_parallel_requests_are_limited(serve, connect, clock):
-    server = serve(latency=0.03)
-    client = connect(api_url=server.url)
+    client = connect(api_url=serve(latency=0.03).url)
     now, lock, together = [], threading.Lock(), client.rate_limiter.acquire
     most = 0
 

@@ -106,8 +106,7 @@ def test_run_killed_during_a_refresh_is_reported_by_the_next(settings, real):
     until(lambda: real.sandbox.oauth.refreshes)
     code, out, err = execute(settings)
     assert (code, out) == (1, "")
-    last = err.splitlines()[-3:]
-    assert any("an interrupted run" in each and "login" in each for each in last)
+    assert any("an interrupted run" in each and "login" in each for each in err.splitlines()[-3:])
 
 
 # Twenty minutes
