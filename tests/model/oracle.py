@@ -324,7 +324,9 @@ class Oracle:
 
     def after_failure(self, effect):
         """Yield what was written or removed with the key of a row after it had failed and before it was retried."""
-        sources = [one for each in tokens(effect.body) for one in self.sources[each] if one[0] <= effect.night]
+        held = self.nights[effect.night].before[effect.table].get(effect.number, {})
+        sent = {*tokens(effect.body)} - {held.get(name) for name in CUSTOM}  # what is held is put back
+        sources = [one for each in sent for one in self.sources[each] if one[0] <= effect.night]
         failed_in = max((number for number, _ in sources), default=effect.night)
         keys = {self.key(row) for number, row in sources if number == failed_in}
         for night in self.nights[failed_in + 1 : effect.night + 1]:
