@@ -287,6 +287,16 @@ def connect(server, clock):
 
 
 @pytest.fixture
+def processes():
+    """A list of processes to kill after the test."""
+    started = []
+    yield started
+    for each in started:
+        each.kill()
+        each.communicate()
+
+
+@pytest.fixture
 def lookups(connect):
     lookups = Lookups(connect(), 8)
     yield lookups

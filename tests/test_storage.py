@@ -261,9 +261,8 @@ def server():
 
 
 @pytest.fixture
-def start(server, database, bucket):
+def start(server, database, bucket, processes):
     """Return a function that starts the target where no directory can be written, even by root."""
-    processes = []
 
     def start(**settings):
         values = {
@@ -290,10 +289,7 @@ def start(server, database, bucket):
         processes.append(subprocess.Popen(**{**arguments, "cwd": "/proc"}))
         return processes[-1]
 
-    yield start
-    for each in processes:
-        each.kill()
-        each.communicate()
+    return start
 
 
 @pytest.mark.slow

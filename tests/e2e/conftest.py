@@ -12,9 +12,8 @@ from tests.conftest import KEY, patience, record, schema
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, processes):
     """Return a function that starts the command with its own sandbox."""
-    processes = []
 
     def command(server, **settings):
         config = tmp_path / "config.json"
@@ -30,10 +29,7 @@ def start(tmp_path):
         processes.append(process)
         return process
 
-    yield command
-    for process in processes:
-        process.kill()
-        process.communicate()
+    return command
 
 
 @pytest.fixture

@@ -27,9 +27,8 @@ def sandbox(server):
 
 
 @pytest.fixture
-def start(server, database, tmp_path):
+def start(server, database, tmp_path, processes):
     """Return a function that starts the target on one of several machines."""
-    processes = []
 
     def start(machine, **settings):
         home = tmp_path / f"machine-{machine}"
@@ -47,10 +46,7 @@ def start(server, database, tmp_path):
         processes.append(subprocess.Popen(**arguments))
         return processes[-1]
 
-    yield start
-    for each in processes:
-        each.kill()
-        each.communicate()
+    return start
 
 
 def finish(process, text=None):

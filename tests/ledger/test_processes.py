@@ -29,9 +29,8 @@ KEYS = [f"email_address=p{each}@b.co" for each in range(300)]
 
 
 @pytest.fixture
-def launch(uri):
+def launch(uri, processes):
     """Return a function that starts a process with the ledger."""
-    processes = []
 
     def launch(script):
         arguments = [sys.executable, "-c", PREAMBLE + script, uri, SCOPE, str(len(processes))]
@@ -41,10 +40,7 @@ def launch(uri):
         processes.append(process)
         return process
 
-    yield launch
-    for each in processes:
-        each.kill()
-        each.communicate()
+    return launch
 
 
 def go_on(*processes):

@@ -1,5 +1,6 @@
 """Writers against the shared sandbox, writes, and what drives a writer to its end."""
 
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -98,17 +99,9 @@ def build_auto(client, clock, choice, timeout=60, limit=4, *, read_ids=False, pa
 
 
 @pytest.fixture
-def writers(connect, clock):
-    """Return a function that creates writers of single requests, which are closed after the test."""
-    made = []
-
-    def make(parallel=8, **options):
-        made.append(build_auto(connect(**options), clock, BulkChoice("record", 1), parallel=parallel))
-        return Driver(made[-1], clock)
-
-    yield make
-    for each in made:
-        each.close()
+def writers(auto):
+    """Return a function that creates writers of single requests."""
+    return functools.partial(auto, "record", 1)
 
 
 @pytest.fixture
@@ -118,12 +111,12 @@ def writer(writers):
 
 @pytest.fixture
 def auto(connect, clock):
-    """Return a function that creates writers that choose between bulk jobs and single requests."""
+    """Return a function that creates writers, which are closed after the test: by default, they choose by size."""
     made = []
 
-    def make(method="auto", fewest=50, timeout=60, limit=4, *, read_ids=False, **options):
-        choice = BulkChoice(method, fewest)
-        made.append(build_auto(connect(**options), clock, choice, timeout, limit, read_ids=read_ids))
+    def make(method="auto", fewest=50, timeout=60, limit=4, *, read_ids=False, parallel=8, **options):
+        client, choice = connect(**options), BulkChoice(method, fewest)
+        made.append(build_auto(client, clock, choice, timeout, limit, read_ids=read_ids, parallel=parallel))
         return Driver(made[-1], clock)
 
     yield make
