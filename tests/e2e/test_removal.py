@@ -168,16 +168,6 @@ def test_account_that_a_late_request_archives_again_is_restored_again(sandbox, r
     assert sandbox.accounts()[0]["archived_at"] is None
 
 
-def test_account_that_has_another_domain_since_it_was_archived_is_left_alone(sandbox, run):
-    sandbox.add("account", domain="a.co", name="A")
-    settings = {"streams": {"accounts": {"deleted_records": "archive"}}}
-    run([ACCOUNTS, record("accounts", domain="a.co", **GONE)], **settings)
-    sandbox.state.update("accounts", 1, {"domain": "other.co"})
-    assert run([ACCOUNTS, record("accounts", domain="a.co", name="B")], **settings).counts("accounts")["created"] == 1
-    rows = [(each["domain"], each["name"], each["archived_at"] is None) for each in sandbox.accounts()]
-    assert rows == [("other.co", "A", False), ("a.co", "B", True)]
-
-
 # The limit
 
 

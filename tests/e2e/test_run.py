@@ -373,20 +373,6 @@ def test_streams_with_several_keys_of_a_record_are_written_in_the_order_of_the_i
     assert held(sandbox, "title") == {"a@b.co": f"a of {names[1]}", "b@b.co": f"b of {names[0]}"}
 
 
-def test_records_that_another_stream_is_writing_in_a_job_are_not_inserted(run, serve):
-    server = serve(bulk_wait=60)
-    columns = [schema(each, "crm_id", "last_name", "phone") for each in ("leads", "users")]
-    rows = [record(each, crm_id="003000000000000001", last_name=each, phone="1") for each in ("leads", "users")]
-    modes = {"leads": "upsert", "users": "insert"}
-    streams = {
-        name: {"object": "people", "upsert_key": "crm_id", "sync_mode": mode, "already_exists": "skip"}
-        for name, mode in modes.items()
-    }
-    result = run([*columns, *rows], streams=streams, write_method="bulk", api_url=server.url)
-    assert (result.code, result.counts("users")["skipped_existing"]) == (0, 1)
-    assert [each["last_name"] for each in server.sandbox.people()] == ["leads"]
-
-
 # Memory
 
 
