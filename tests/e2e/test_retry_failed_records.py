@@ -193,14 +193,6 @@ def test_a_version_of_a_row_that_failed_is_resolved_by_a_later_one_that_is_uncha
     assert titles(sandbox) == {"ann": "CEO"}
 
 
-@pytest.mark.usefixtures("reject")
-def test_the_last_version_of_a_row_is_retried_although_an_earlier_one_was_rejected_later(night, sandbox):
-    settings = {"columns": ("email_address", "title", "owner_id", "number"), "keys": ["number"]}
-    night([row(1, title="xyzzy"), row(1, title="CEO", owner_id="x")], **settings)
-    night([], **settings, streams={"people": {"mapping": {"owner_id": None}}})
-    assert titles(sandbox) == {"ann": "CEO"}
-
-
 def test_a_trial_run_resolves_no_removal_that_it_does_not_do(night, sandbox, unresolved):
     sandbox.add("person", email_address="ann@b.co")
     sandbox.faults.add(Fault("status", method="DELETE", status=422))
