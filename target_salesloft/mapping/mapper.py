@@ -232,7 +232,7 @@ class RecordMapper:
                     return rejection
             elif coerced is not None or sends_null:
                 name, is_custom = route.field
-                is_time = coerced is None and name in self._object.times  # which is cleared by false
+                is_time = coerced is None and not is_custom and name in self._object.times  # which is cleared by false
                 (custom if is_custom else body)[name] = False if is_time else coerced
         if custom:
             body[CUSTOM_FIELDS] = custom
