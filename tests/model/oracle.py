@@ -611,7 +611,7 @@ class Oracle:
             elif self.is_unclear(row):
                 if result not in {"merged", "not_sent"}:
                     yield Finding("unclear deletion", night.number, text)
-            elif self.must_fail(night, row) and self.is_success(row, result):
+            elif self.must_fail(night, row) and self.is_success(night, row, result):
                 yield Finding("unexpected success", night.number, text)
             elif "cadence" in row:
                 if result in WRITTEN and not any(
@@ -621,9 +621,10 @@ class Oracle:
             else:
                 yield from self.claim(night, row, each, text)
 
-    def is_success(self, row, result):
+    def is_success(self, night, row, result):
         """Return whether a result says that a row was written; what the ledger knows is not looked at."""
-        return result in {*WRITTEN, "skipped"} or (result == "unchanged" and not self.is_remembered(row))
+        accepted = WRITTEN if "max_records" in night.plan else {*WRITTEN, "skipped"}
+        return result in accepted or (result == "unchanged" and not self.is_remembered(row))
 
     def saved(self, night, run):
         """The failed records file holds what has failed, and nothing else."""
@@ -1198,7 +1199,7 @@ class Oracle:
         for index, other in enumerate(night.rows):
             if self.is_kin(row, other):
                 rejected = {kind for value, kind in night.plan.get("rejected", ()) if value in other.values()}
-                if rejected & {"cancelled row", "expired row", "422 later"}:
+                if rejected & {"cancelled row", "expired row", "422 later", "500"}:
                     return True
                 if any(index not in self.outcomes(night, run) for run in night.runs):
                     return True
