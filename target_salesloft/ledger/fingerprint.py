@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from target_salesloft.mapping.comparison import canonical, canonical_texts
-from target_salesloft.objects import UPSERT_KEY
+from target_salesloft.objects import ID_FIELD, UPSERT_KEY
 
 HASH_BYTES: Final = 8
 VALUE_BYTES: Final = 4
@@ -39,7 +39,8 @@ class Fingerprinter:
     def fingerprint(self, body: Mapping[str, Any]) -> int:
         """Return the hash of a payload, regardless of the order of its fields."""
         compared = dict(body)
-        compared.pop(UPSERT_KEY, None)
+        for name in (UPSERT_KEY, ID_FIELD):  # an id that is sent is the key
+            compared.pop(name, None)
         return self._hash(_encode(compared))
 
     def _hash(self, data: bytes) -> int:

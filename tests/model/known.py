@@ -371,6 +371,14 @@ KNOWN = {
         **JOBS,
     )
     | {"sandbox": {"worlds": ["custom_fields=replace"]}},
+    "an account that is named by id, and is archived no more, is not sent again": scenario(
+        {"accounts": accounts(deletes=True, archive=True, **SKIPS) | {"key": "id"}},
+        *(
+            night(account(1, salesloft_id={"id of": domain(1), "as": "number"}, domain=None, **values))
+            for values in (GONE, {})
+        ),
+        firms=[1],
+    ),
     "an inserted account that is archived no more keeps its custom fields": scenario(
         {"accounts": accounts(mode="insert", deletes=True, archive=True, **SKIPS) | {"fields": ["score"]}},
         night(account(1, **GONE)),
