@@ -514,7 +514,7 @@ def _other_case(sent: str, value: Any) -> str | None:
 
 
 def _joint_key(identity: Iterable[str], body: Mapping[str, Any], references: Mapping[str, Named]) -> str:
-    """Return the key of a record that several fields identify, some of which may be references."""
+    """Return the key of a record identified by several fields, including references."""
     parts = (
         f"{references[name].reference.name}={references[name].key.partition('=')[2]}"
         if name in references

@@ -106,7 +106,7 @@ class Lookup:
         return key in self._cache or (self._is_listed and key not in self._written)
 
     def forget(self, keys: set[str], ids: set[int]) -> None:
-        """Forget keys, and those of the given ids, because this run has written their records."""
+        """Forget cached lookups of the given keys and record ids, because this run has written those records."""
         moved = {key for key, found in self._cache.items() if not ids.isdisjoint(found)} if ids else set()
         for key in {*keys, *moved}:
             self._cache.pop(key, None)
