@@ -45,7 +45,7 @@ def protect(stream: Stream, writes: list[Write], world: World, clock: Clock) -> 
         if not is_known:
             records = [(each, held[id(each)]) for each in sample if id(each) in held and CUSTOM_FIELDS in each.body]
             with clock.unstopped():  # erased values must be restored
-                _try_custom_fields(stream, records, world, clock)
+                _try_custom_fields(stream, records, world)
         protected += [_with_held(stream, each, held[id(each)]) if id(each) in held else each for each in chunk]
     stream.witness = next((each for each in writes if len(_custom_fields(each.body)) > 1), stream.witness)
     return protected
@@ -79,7 +79,7 @@ def _with_held(stream: Stream, write: Write, row: Row) -> Write:
     return replace(write, extra=extra)
 
 
-def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], world: World, clock: Clock) -> None:
+def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], world: World) -> None:
     """Find out with one record whether Salesloft keeps custom fields that are not sent.
 
     All held fields but one are sent with their values. If Salesloft erases that one, it is restored at once.
@@ -92,11 +92,11 @@ def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], wor
             continue
         record_id = int(row[ID_FIELD])
         try:
-            left = world.update(stream.object, record_id, {CUSTOM_FIELDS: sent}, clock, TRIAL_RETRY_SECONDS)
+            left = world.update(stream.object, record_id, {CUSTOM_FIELDS: sent}, TRIAL_RETRY_SECONDS)
         except (RecordRejectedError, PermissionDeniedError, RetriesExhaustedError) as error:
             if error.was_ambiguous:  # it may have erased one
                 with suppress(RecordRejectedError, RetriesExhaustedError):
-                    world.update(stream.object, record_id, {CUSTOM_FIELDS: held}, clock, TRIAL_RETRY_SECONDS)
+                    world.update(stream.object, record_id, {CUSTOM_FIELDS: held}, TRIAL_RETRY_SECONDS)
             trials += 1
             if trials < MAX_TRIALS:
                 continue
@@ -106,7 +106,7 @@ def _try_custom_fields(stream: Stream, records: Sequence[tuple[Write, Row]], wor
         if held.keys() <= _custom_fields(left).keys():
             world.learn(custom_fields="merge")
             return
-        world.update(stream.object, record_id, {CUSTOM_FIELDS: held}, clock)
+        world.update(stream.object, record_id, {CUSTOM_FIELDS: held})
         world.learn(custom_fields="replace")
         logger.warning(
             "Salesloft replaces custom fields instead of merging them (assumption A1): sending only some would erase "

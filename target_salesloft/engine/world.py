@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
-from target_salesloft.clock import Clock
 from target_salesloft.ledger.ledger import Ledger
 from target_salesloft.objects import (
     CUSTOM_FIELDS,
@@ -165,13 +164,13 @@ class World:
         salesloft_object: SalesloftObject,
         record_id: int,
         fields: Mapping[str, Any],
-        clock: Clock,
         max_retry_seconds: float | None = None,
     ) -> Row:
         """Update a record immediately, and return it as Salesloft holds it afterwards."""
         operation = salesloft_object.operations[SyncMode.UPDATE]
         reply = self._client.send(operation, fields, record_id, max_retry_seconds=max_retry_seconds)
         if reply.was_ambiguous:  # an earlier request must not take effect after a later write
+            clock = self._ledger.database.clock
             clock.wait_until(clock.now() + LATE_WRITE_SECONDS)
         row = reply.data
         if isinstance(row, dict) and fields.keys() <= row.keys():
