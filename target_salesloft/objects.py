@@ -200,6 +200,8 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 CUSTOM_FIELDS: Final = "custom_fields"
 CUSTOM_PREFIX: Final = f"{CUSTOM_FIELDS}."  # of a custom field's full name
 UPSERT_KEY: Final = "upsert_key"  # in the body of an upsert; not a value
+STABLE_ORDER: Final[Mapping[str, str]] = {"sort_by": "created_at"}
+"""In the default order, by time of change, rows that change while pages are read could be missed."""
 
 
 def build_fields(kinds: Mapping[FieldType, str], **special: Field) -> Mapping[str, Field]:
@@ -230,8 +232,7 @@ def user_by_email(name: str, field: str) -> Reference:
 
 def named_by_team(name: str, field: str, path: str, scope: str = "", **filters: str) -> Reference:
     """Return a reference to a stage, tier, or cadence by name."""
-    # By default, lists are sorted by change time, so records that change during paging could be missed.
-    query = {**filters, "sort_by": "created_at"}
+    query = {**filters, **STABLE_ORDER}
     return Reference(name, field, path, ("name",), FieldType.TEXT, scope, query=tuple(query.items()))
 
 

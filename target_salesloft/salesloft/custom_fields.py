@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from target_salesloft.exceptions import PermissionDeniedError, QueryRejectedError
-from target_salesloft.objects import FieldType, SalesloftObject
+from target_salesloft.objects import STABLE_ORDER, FieldType, SalesloftObject
 
 if TYPE_CHECKING:  # takes a moment
     from target_salesloft.salesloft.client import SalesloftClient
@@ -38,8 +38,7 @@ class CustomFields:
     def _fetch(self, salesloft_object: SalesloftObject) -> Mapping[str, FieldType] | None:
         if self._client is None:
             return None
-        # In the default order, a field that is changed while pages are read may move to an earlier one, and be missed.
-        query = {"field_type": salesloft_object.custom_field_type, "sort_by": "created_at"}
+        query = {"field_type": salesloft_object.custom_field_type, **STABLE_ORDER}
         try:
             rows = list(self._client.paginate("/custom_fields", query))
         except (PermissionDeniedError, QueryRejectedError) as error:
