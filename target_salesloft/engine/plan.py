@@ -134,15 +134,15 @@ def resolve_references(
             problem = f"ambiguous, {len(matches)} records match" if matches else f"not found{_suggest(named, names)}"
             problems.append(f"{named.reference.name}: {problem}")
             is_incomplete = is_incomplete or field in required
-        known = replace(write, body={**write.body, **found})
+        body = {**write.body, **found}
         if write.is_removal and any(
             named.reference.object_name is not None and not ids.get(named) for named in write.references.values()
         ):
             outcomes.append(Outcome(write, Result.UNCHANGED))  # a missing person is on no cadence
         elif is_incomplete or (problems and stream.settings.missing_references == "fail"):
-            outcomes.append(failure(known, "; ".join(problems), tuple(write.references)))
+            outcomes.append(failure(replace(write, body=body), "; ".join(problems), tuple(write.references)))
         else:
-            resolved.append(replace(known, missing=tuple(problems)))
+            resolved.append(replace(write, body=body, missing=tuple(problems)))
     return Plan(resolved, outcomes, waiting)
 
 

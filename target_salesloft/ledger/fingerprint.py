@@ -39,8 +39,8 @@ class Fingerprinter:
     def fingerprint(self, body: Mapping[str, Any]) -> int:
         """Return the hash of a payload, regardless of the order of its fields."""
         compared = dict(body)
-        for name in (UPSERT_KEY, ID_FIELD):  # an id that is sent is the key
-            compared.pop(name, None)
+        compared.pop(UPSERT_KEY, None)
+        compared.pop(ID_FIELD, None)  # the key, if it is sent
         return self._hash(_encode(compared))
 
     def _hash(self, data: bytes) -> int:
