@@ -333,17 +333,17 @@ class Engine:
         removed_field = stream.object.removals[DeletedRecords.ARCHIVE].removed_field
         rows = self._world.rows(stream.object, ID_FIELD, [each.record_id for each in hints.values()])
         by_id = {int(row[ID_FIELD]): row for found in rows.values() for row in found if row.get(removed_field)}
-        field = stream.settings.upsert_key
-        unknown = [key for key, each in hints.items() if each.record_id in by_id and ids[key] != each.record_id]
-        by_key = self._world.rows(stream.object, field, [key.partition("=")[2] for key in unknown])
-        archived: dict[str | None, int] = {
-            key: each.record_id
-            for key, each in hints.items()
-            if (row := by_id.get(each.record_id)) is not None
-            # The row may hold the key in another form, and another record may have it by now.
-            if ids[key] == each.record_id
-            or (_has_key(row, key) and all(int(one[ID_FIELD]) == each.record_id for one in by_key[key]))
+        found_ids = {key: each.record_id for key, each in hints.items() if each.record_id in by_id}
+        # A write by id may have the key in another form. By key alone, another record may have it by now.
+        by_key = [key for key, record_id in found_ids.items() if ids[key] != record_id]
+        holders = self._world.rows(stream.object, stream.settings.upsert_key, [key.partition("=")[2] for key in by_key])
+        lost = {
+            key
+            for key in by_key
+            if not _has_key(by_id[found_ids[key]], key)
+            or any(int(row[ID_FIELD]) != found_ids[key] for row in holders[key])
         }
+        archived: dict[str | None, int] = {key: each for key, each in found_ids.items() if key not in lost}
         others = hints.keys() - archived.keys()
         others -= stream.ledger.get_pending(others)
         self._ledger.forget_lookups(name, others, {hints[key].record_id for key in others} - by_id.keys())
@@ -393,9 +393,10 @@ class Engine:
             ids |= self._twins.find_named(each for each in names if not ids[each])
         resolved = plan.resolve_references(stream, writes, ids, may_wait=missing, names=self._world.team_names())
         stream.waiting += resolved.waiting
-        for each in (*resolved.writes, *(failed.write for failed in resolved.outcomes)):
-            if stream.operation.identity and not each.is_removal:  # a removal may name the membership otherwise
-                self._note_row(stream, each)
+        if stream.operation.identity:  # a removal may name the membership otherwise
+            for each in (*resolved.writes, *(failed.write for failed in resolved.outcomes)):
+                if not each.is_removal:
+                    self._note_row(stream, each)
         return self._go_on(stream, resolved)
 
     def _pop_waiting(self, stream: Stream) -> list[Write]:
